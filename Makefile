@@ -1,0 +1,57 @@
+# Everything happens in .venv; it needs a Python of at least 3.11 and nothing else.
+# pip's own variables (PIP_INDEX_URL, PIP_FIND_LINKS, ...) are honoured, as are
+#   make test TORCH=torch==2.8.0     another torch, or the path of a wheel
+#   make test VENV=path              an environment that exists already
+PYTHON ?= python3
+VENV ?= .venv
+TORCH ?= $(shell grep '^torch==' constraints.txt)
+
+BIN := $(VENV)/bin
+# Build tools come from constraints.txt as well, hence no build isolation.
+INSTALL := $(BIN)/python -m pip install --quiet --no-build-isolation -c $(VENV)/constraints.txt
+
+.PHONY: demo test check bench readme clean
+
+# Example faces through encode, transfer, decode and metrics; look at demo/sheet.png.
+demo: $(VENV)/.demo
+	PATH="$(abspath $(BIN)):$$PATH" sh -eux docs/demo.sh
+	@echo 'The picture is demo/sheet.png, the numbers are in demo/metrics.json.'
+
+test: $(VENV)/.test
+	$(BIN)/python -m pytest
+
+check: $(VENV)/.test
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/python docs/readme.py --check
+
+bench: $(VENV)/.test
+	$(BIN)/python -m pytest tests/benchmarks --benchmark-only
+
+# Rewrite the help texts in README.md.
+readme: $(VENV)/.test
+	$(BIN)/python docs/readme.py
+
+clean:
+	rm -rf .venv demo build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .benchmarks
+	find . -name __pycache__ -prune -exec rm -rf {} +
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "facedis needs Python 3.11 or newer; say which with make PYTHON=...")'
+	$(PYTHON) -m venv $(VENV)
+
+# torch has a line of its own in constraints.txt, but TORCH may ask for another.
+$(VENV)/.demo: pyproject.toml constraints.txt | $(BIN)/python
+	grep -v '^torch==' constraints.txt > $(VENV)/constraints.txt
+	$(INSTALL) setuptools
+	$(INSTALL) -e '.[view]'
+	touch $@
+
+# With --no-index pip can only succeed with what is already on this machine.
+$(VENV)/.test: $(VENV)/.demo
+	@$(BIN)/python -m pip install --quiet --dry-run --no-deps --no-index '$(TORCH)' 2>/dev/null \
+	  || echo 'Downloading $(TORCH): 200 MB to several GB, depending on the platform.' >&2
+	$(INSTALL) '$(TORCH)'
+	$(INSTALL) -e '.[test,train]'
+	touch $@

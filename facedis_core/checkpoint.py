@@ -1,0 +1,189 @@
+"""Between torch and our files: models, discriminators, and the state of an interrupted training."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from facedis_core.config import DiscriminatorConfig
+from facedis_core.container import content_id, read_container, write_container
+from facedis_core.errors import InputError
+from facedis_core.inference import Model, weight_shapes
+from facedis_core.networks import AutoEncoder, IdentityDiscriminator
+from facedis_core.preparation import Preparation
+
+_MODEL_BUFFERS = ("mean_face", "origin", "scale")
+
+
+@dataclass(frozen=True, eq=False)
+class StoredDiscriminator:
+    """A pre-trained discriminator and what its file says of it."""
+
+    network: IdentityDiscriminator
+    topology: str
+    metrics: dict[str, Any]
+    history: list[dict[str, Any]]
+    id: str
+
+
+def to_array(tensor: Tensor) -> np.ndarray:
+    """A copy as a contiguous NumPy array; index tensors become int32, as our files have them."""
+    array = tensor.detach().cpu().numpy()
+    return np.array(array, np.int32 if array.dtype == np.int64 else array.dtype, order="C")
+
+
+def export_model(
+    network: AutoEncoder,
+    preparation: Preparation,
+    *,
+    reach_mm: float,
+    recipe: Mapping[str, Any],
+    metrics: Mapping[str, Any],
+    history: list[dict[str, Any]],
+) -> Model:
+    """The trained network as a model that needs NumPy only; `write_model` gives it its id."""
+    state = network.state_dict()
+    return Model(
+        config=network.config,
+        weights={name: to_array(state[name]) for name in weight_shapes(network.config)},
+        mean_face=to_array(network.mean_face),
+        origin=to_array(network.origin),
+        scale=float(network.scale),
+        preparation=preparation,
+        reach_mm=reach_mm,
+        recipe=dict(recipe),
+        metrics=dict(metrics),
+        history=history,
+    )
+
+
+def network_from_model(model: Model) -> AutoEncoder:
+    """The torch network of a model file, to train on (`--init`) or to run on a GPU."""
+    points = model.weights.get("encoder.points")
+    network = AutoEncoder(
+        model.config,
+        torch.tensor(model.mean_face),
+        torch.tensor(model.origin),
+        model.scale,
+        None if points is None else torch.tensor(points, dtype=torch.int64),
+    )
+    weights = {name: torch.tensor(array) for name, array in model.weights.items()}
+    load_state(network, weights, model.source or "the model")
+    return network
+
+
+def load_state(network: nn.Module, tensors: Mapping[str, Tensor], label: str) -> None:
+    """Strict load; counters of batches, which nothing reads, may be missing.
+
+    Raises:
+        InputError: a tensor is missing, unknown or has another shape.
+    """
+    wanted = {k for k in network.state_dict() if not k.endswith("num_batches_tracked")}
+    wanted -= set(_MODEL_BUFFERS) - set(tensors)
+    if wanted != set(tensors):
+        odd = sorted(wanted ^ set(tensors))[0]
+        raise InputError(f"{label}: tensor {odd!r} is missing or unknown to its config")
+    try:
+        network.load_state_dict(dict(tensors), strict=False)
+    except RuntimeError as error:
+        raise InputError(f"{label}: {str(error).splitlines()[-1].strip()}") from None
+
+
+def write_discriminator(
+    stream: BinaryIO,
+    network: IdentityDiscriminator,
+    topology: str,
+    metrics: Mapping[str, Any],
+    history: list[dict[str, Any]],
+) -> None:
+    """Write a pre-trained discriminator whole."""
+    tensors = _state_arrays(network)
+    config = asdict(network.config)
+    metadata = {
+        "config": config,
+        "topology": topology,
+        "metrics": dict(metrics),
+        "history": history,
+        "id": content_id(tensors, config),
+    }
+    write_container(stream, "discriminator", tensors, metadata)
+
+
+def load_discriminator(source: str | Path) -> StoredDiscriminator:
+    """Read a discriminator.
+
+    Raises:
+        InputError: not a whole discriminator.
+    """
+    container = read_container(source, "discriminator")
+    tensors, metadata = container.tensors, container.metadata
+    try:
+        config = DiscriminatorConfig.from_dict(metadata["config"])
+        origin, scale = torch.tensor(tensors["origin"]), float(tensors["scale"][0])
+        stored = {"topology": str(metadata["topology"]), "id": str(metadata["id"])}
+    except (KeyError, TypeError, IndexError) as error:
+        raise InputError(
+            f"{source} is a discriminator file without {error}; train it again"
+        ) from None
+    points = torch.zeros(config.points, dtype=torch.int64) if config.points else None
+    network = IdentityDiscriminator(config, origin, scale, points)
+    load_state(network, {name: torch.tensor(a) for name, a in tensors.items()}, str(source))
+    return StoredDiscriminator(
+        network, metrics=metadata["metrics"], history=metadata["history"], **stored
+    )
+
+
+def _state_arrays(network: nn.Module) -> dict[str, np.ndarray]:
+    state = network.state_dict()
+    return {k: to_array(v) for k, v in state.items() if not k.endswith("num_batches_tracked")}
+
+
+def write_training_state(
+    stream: BinaryIO,
+    networks: Mapping[str, nn.Module],
+    optimizers: Mapping[str, Optimizer],
+    metadata: Mapping[str, Any],
+) -> None:
+    """Everything a training needs to go on exactly where it stopped.
+
+    Random numbers need no state: each step draws from a seed made of the run's seed, the epoch and
+    the step.
+    """
+    tensors: dict[str, np.ndarray] = {}
+    for name, network in networks.items():
+        tensors |= {f"network.{name}.{k}": array for k, array in _state_arrays(network).items()}
+    for name, optimizer in optimizers.items():
+        for index, slots in optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{name}.{index}.{k}": to_array(v) for k, v in slots.items()}
+    write_container(stream, "training", tensors, metadata)
+
+
+def read_training_state(
+    source: str | Path, networks: Mapping[str, nn.Module], optimizers: Mapping[str, Optimizer]
+) -> dict[str, Any]:
+    """Put a saved state back into networks and optimisers; returns the metadata.
+
+    Raises:
+        InputError: not a training state, or one of other networks.
+    """
+    container = read_container(source, "training")
+    tensors = {name: torch.tensor(array) for name, array in container.tensors.items()}
+    for name, network in networks.items():
+        load_state(network, _below(tensors, f"network.{name}."), str(source))
+    for name, optimizer in optimizers.items():
+        state: dict[int, dict[str, Tensor]] = {}
+        for key, tensor in _below(tensors, f"optimizer.{name}.").items():
+            index, slot = key.split(".")
+            state.setdefault(int(index), {})[slot] = tensor
+        groups = optimizer.state_dict()["param_groups"]
+        optimizer.load_state_dict({"state": state, "param_groups": groups})
+    return container.metadata
+
+
+def _below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}

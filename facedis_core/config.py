@@ -1,0 +1,209 @@
+"""What a network is and how it is trained: frozen dataclasses, and recipes as TOML data."""
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, Literal
+
+from facedis_core.errors import InputError, UsageError
+
+POINTNET_CHANNELS = (64, 64, 64, 128, 1024)
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Enough to rebuild the auto-encoder (section III of the paper).
+
+    Attributes:
+        vertices: V.
+        identity, expression: latent sizes.
+        channels: widths of the encoder's shared per-vertex layers.
+        decoder_hidden: width of the hidden layer of each decoder.
+        points: the encoder looks at this many well-spread vertices; None = all.
+        half_decoders: the decoders' last layers are stored in float16, which halves the file.
+    """
+
+    vertices: int
+    identity: int
+    expression: int
+    channels: tuple[int, ...] = POINTNET_CHANNELS
+    decoder_hidden: int = 256
+    points: int | None = None
+    half_decoders: bool = False
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "ModelConfig":
+        """Read a stored config back; unknown or missing keys raise InputError."""
+        return _strict(cls, {**values, "channels": tuple(values.get("channels", ()))})
+
+
+@dataclass(frozen=True)
+class DiscriminatorConfig:
+    """Enough to rebuild the identity discriminator; `origin` and `scale` normalise its input."""
+
+    vertices: int
+    batch_norm: bool = False
+    points: int | None = None
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "DiscriminatorConfig":
+        """Read a stored config back; unknown or missing keys raise InputError."""
+        return _strict(cls, values)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to train: sizes, schedule and the weights of the losses (eq. 7 and 8).
+
+    Weights multiply losses reduced as in `facedis_core.losses`, on normalised coordinates.
+    """
+
+    identity: int = 64
+    expression: int = 64
+    points: int | None = None
+    half_decoders: bool = False
+    decoder_init: Literal["zero", "default"] = "zero"
+    scale: float | None = (
+        None  # mm a unit; None = the largest distance from the mean face's centroid
+    )
+
+    epochs: int = 280
+    batch: int = 32
+    learning_rate: float = 1e-4
+    learning_rate_factor: float = 0.7
+    learning_rate_epochs: int = 50
+    weight_decay: float = 1e-4
+    gradient_clip: float = 1.0
+    log_variance_limit: float = 10.0
+
+    reconstruction: float = 5000.0
+    kl_identity: float = 3e-5
+    kl_expression: float = 3e-5
+    kl_decay_epochs: int | None = None  # KL times (this - epoch) / this
+    neutral: float = 0.0  # times `reconstruction`
+    neutral_expression: float = 0.0  # times `reconstruction`
+    neutral_latent: float = 1e-2
+    discriminator: float = 5e-4
+    laplacian: float = 0.0
+
+    discriminator_batch_norm: bool = False
+    discriminator_learning_rate: float = 1e-4
+    discriminator_every: int = 1
+    label_smoothing: float = 0.0
+    instance_noise: float = 0.0  # standard deviation, normalised coordinates
+
+    pretrain_epochs: int = 100
+    pretrain_batch: int = 32
+    pretrain_learning_rate: float = 1e-4
+
+    def model_config(self, vertices: int) -> ModelConfig:
+        """The network this recipe trains on faces of V vertices."""
+        return ModelConfig(
+            vertices=vertices,
+            identity=self.identity,
+            expression=self.expression,
+            points=self.points if self.points and self.points < vertices else None,
+            half_decoders=self.half_decoders,
+        )
+
+    def discriminator_config(self, vertices: int) -> DiscriminatorConfig:
+        """The discriminator of both phases; the same one in pre-training and joint training."""
+        points = self.model_config(vertices).points
+        return DiscriminatorConfig(vertices, self.discriminator_batch_norm, points)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for metadata and logs."""
+        return asdict(self)
+
+
+def _strict(cls: type, values: Mapping[str, Any]) -> Any:
+    try:
+        return cls(**values)
+    except TypeError as error:
+        raise InputError(f"stored configuration does not fit this facedis: {error}") from None
+
+
+def recipe_names() -> list[str]:
+    """The recipes that come with facedis."""
+    return sorted(path.stem for path in (Path(__file__).parent / "recipes").glob("*.toml"))
+
+
+def load_recipe(name: str, *, neutrals: bool, changes: Sequence[str] = ()) -> Recipe:
+    """A recipe by name or from a TOML file, for training with or without neutrals.
+
+    A file holds keys of `Recipe`, and tables `[with_neutrals]` and `[without_neutrals]` whose keys
+    replace them. `changes` are `key=value` strings (`--set`) applied last.
+
+    Raises:
+        UsageError: unknown recipe, key or value.
+        InputError: the file is not TOML.
+    """
+    path = Path(__file__).parent / "recipes" / f"{name}.toml"
+    if not path.is_file():
+        path = Path(name)
+    if path.suffix != ".toml" or not path.is_file():
+        names = ", ".join(recipe_names())
+        raise UsageError(f"there is no recipe {name!r}; choose {names} or give a .toml file")
+    try:
+        table = tomllib.loads(path.read_text("utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is not TOML: {error}") from None
+    with_, without = table.pop("with_neutrals", {}), table.pop("without_neutrals", {})
+    recipe = _change(Recipe(), {**table, **(with_ if neutrals else without)}, str(path))
+    return _change(recipe, dict(_parse_change(change) for change in changes), "--set")
+
+
+def _parse_change(change: str) -> tuple[str, Any]:
+    key, equals, text = change.partition("=")
+    if not equals:
+        raise UsageError(f"--set {change!r} is not key=value")
+    if text.lower() in ("none", "null"):
+        return key.strip(), None
+    try:
+        return key.strip(), tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return key.strip(), text
+
+
+def _change(recipe: Recipe, values: Mapping[str, Any], origin: str) -> Recipe:
+    """A copy with some values replaced, each checked against the type of its field."""
+    types = {f.name: f.type for f in fields(recipe)}
+    checked = {}
+    for key, value in values.items():
+        if key not in types:
+            near = get_close_matches(key, types, 1)
+            hint = (
+                f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(sorted(types))}"
+            )
+            raise UsageError(f"{origin}: a recipe has no {key!r}{hint}")
+        checked[key] = _checked(key, value, types[key], origin)
+    return replace(recipe, **checked)
+
+
+def _checked(key: str, value: Any, annotation: Any, origin: str) -> Any:
+    if annotation == Literal["zero", "default"]:
+        if value not in ("zero", "default"):
+            raise UsageError(f"{origin}: {key} is {value!r}, expected zero or default")
+        return value
+    kinds = getattr(annotation, "__args__", (annotation,))
+    if value is None and type(None) in kinds:
+        return None
+    if bool in kinds:
+        fits = isinstance(value, bool)
+    else:
+        fits = isinstance(value, int | float if float in kinds else int)
+        fits = fits and not isinstance(value, bool) and 0 <= value < float("inf")
+    if not fits:
+        name = next(kind.__name__ for kind in kinds if kind is not type(None))
+        raise UsageError(f"{origin}: {key} is {value!r}, expected a {name} that is not negative")
+    return float(value) if float in kinds else value
+
+
+def recipe_for(source: str) -> str:
+    """The recipe to use for a face set of this source when none is named.
+
+    Sets without a recipe of their own take the one whose frame fits any size of face.
+    """
+    return source if source in recipe_names() else "ict"

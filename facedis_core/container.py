@@ -1,0 +1,249 @@
+"""The files we exchange besides meshes: safetensors with one JSON string of metadata.
+
+The JSON lies under the single metadata key `facedis` with sorted keys, because several metadata
+keys come out in random order and the same content must give the same bytes.
+"""
+
+import hashlib
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from facedis_core import __version__
+from facedis_core.errors import InputError
+from facedis_core.streams import read_all
+
+KINDS = {
+    "faceset": "face set",
+    "model": "model",
+    "discriminator": "discriminator",
+    "training": "training state",
+}
+VERSION = 1
+
+_DTYPES = {"F32": "<f4", "F16": "<f2", "I32": "<i4", "U8": "|u1", "I64": "<i8", "F64": "<f8"}
+_DTYPE_NAMES = {np.dtype(code): name for name, code in _DTYPES.items()}
+
+
+@dataclass(frozen=True)
+class Container:
+    """The content of one file: its kind, its tensors and its metadata."""
+
+    kind: str
+    tensors: dict[str, np.ndarray]
+    metadata: dict[str, Any]
+
+
+def read_container(source: str | Path, kind: str | None = None) -> Container:
+    """Read a safetensors file of ours; tensors of a file on disk are memory maps.
+
+    Args:
+        source: a path, or `-` for standard input.
+        kind: `faceset`, `model` or `discriminator`; None takes any.
+
+    Raises:
+        InputError: missing, truncated, not safetensors, not ours, another kind or version.
+    """
+    path = str(source)
+    regular = path != "-" and Path(path).is_file()
+    data: np.ndarray
+    if regular and Path(path).stat().st_size:
+        data = np.memmap(path, np.uint8, "r")
+    else:
+        data = np.frombuffer(read_all(path), np.uint8)
+    label = "standard input" if path == "-" else path
+    header, start = _parse_header(data, label)
+    metadata = _our_metadata(header, label)
+    found = _check_format(metadata.pop("format", ""), kind, label)
+    tensors = {name: _tensor(data, start, entry, label) for name, entry in header.items()}
+    return Container(found, tensors, metadata)
+
+
+def _parse_header(data: np.ndarray, label: str) -> tuple[dict[str, Any], int]:
+    from safetensors import SafetensorError, safe_open
+
+    wrong = f"{label} is not a whole safetensors file; expected a facedis model or face set"
+    size = int.from_bytes(data[:8].tobytes(), "little") if len(data) >= 8 else 0
+    if not 2 <= size <= len(data) - 8:
+        raise InputError(wrong)
+    if isinstance(data, np.memmap):
+        try:  # the library's own validation: overlaps, holes, shapes, offsets past the end
+            with safe_open(str(data.filename), framework="np"):
+                pass
+        except SafetensorError as error:
+            raise InputError(f"{wrong} ({error})") from None
+    else:
+        from safetensors import deserialize
+
+        try:
+            deserialize(data.tobytes())
+        except SafetensorError as error:
+            raise InputError(f"{wrong} ({error})") from None
+    return json.loads(data[8 : 8 + size].tobytes()), 8 + size
+
+
+def _our_metadata(header: dict[str, Any], label: str) -> dict[str, Any]:
+    text = header.pop("__metadata__", {}).get("facedis")
+    if text is None:
+        raise InputError(f"{label} is a safetensors file, but not one that facedis wrote")
+    try:
+        metadata = json.loads(text)
+    except ValueError:
+        metadata = None
+    if not isinstance(metadata, dict):
+        raise InputError(f"{label} has facedis metadata that is not a JSON object")
+    return metadata
+
+
+def _check_format(found: Any, kind: str | None, label: str) -> str:
+    """`facedis.model/1` -> `model`; complain where it is not what the caller needs."""
+    name, _, version = str(found).removeprefix("facedis.").partition("/")
+    if name not in KINDS:
+        raise InputError(f"{label} is of the unknown kind {found!r}; expected a facedis file")
+    if kind is not None and name != kind:
+        raise InputError(f"{label} is a {KINDS[name]}, expected a {KINDS[kind]}")
+    if version != str(VERSION):
+        raise InputError(
+            f"{label} has format version {version}, this facedis reads {VERSION}; update facedis"
+        )
+    return name
+
+
+def _tensor(data: np.ndarray, start: int, entry: dict[str, Any], label: str) -> np.ndarray:
+    if entry["dtype"] not in _DTYPES:
+        raise InputError(
+            f"{label} holds a tensor of type {entry['dtype']}, which facedis never writes"
+        )
+    first, last = entry["data_offsets"]
+    # a plain array over the map: keeps the file mapped, without memmap's slow slicing
+    raw = np.asarray(data)[start + first : start + last]
+    dtype = np.dtype(_DTYPES[entry["dtype"]])
+    if (start + first) % dtype.itemsize:
+        raw = raw.copy()
+    return raw.view(dtype).reshape(entry["shape"])
+
+
+@dataclass
+class ContainerWriter:
+    """Tensors to be filled in place; `metadata` may change as long as its JSON keeps its length."""
+
+    tensors: dict[str, np.ndarray]
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+
+@contextmanager
+def container_writer(
+    stream: BinaryIO,
+    kind: str,
+    layout: Mapping[str, tuple[str, tuple[int, ...]]],
+    metadata: Mapping[str, Any],
+) -> Iterator[ContainerWriter]:
+    """Lay out a file and hand out its tensors as writable memory maps, zero-filled.
+
+    Args:
+        stream: open for writing; one that cannot be mapped (a pipe) gets the bytes at the end.
+        kind: `faceset`, `model` or `discriminator`.
+        layout: name -> (NumPy dtype, shape).
+        metadata: what goes under the key `facedis`, without `format`.
+    """
+    mappable = stream.seekable() and stream.readable()
+    with tempfile.TemporaryFile() if not mappable else _borrowed(stream) as file:
+        header, offsets, size = _lay_out(kind, layout, metadata)
+        file.write(header)
+        file.truncate(len(header) + size)
+        file.flush()
+        raw = np.memmap(file, np.uint8, "r+", shape=(len(header) + size,))
+        tensors = {
+            name: np.asarray(raw)[len(header) + offsets[name] :][: _nbytes(dtype, shape)]
+            .view(dtype)
+            .reshape(shape)
+            for name, (dtype, shape) in layout.items()
+        }
+        writer = ContainerWriter(tensors, dict(metadata))
+        yield writer
+        final, _, _ = _lay_out(kind, layout, writer.metadata)
+        if len(final) != len(header):
+            raise ValueError("metadata changed its length after the file was laid out")
+        raw[: len(final)] = np.frombuffer(final, np.uint8)
+        raw.flush()
+        if not mappable:
+            file.seek(0)
+            shutil.copyfileobj(file, stream)
+
+
+@contextmanager
+def _borrowed(stream: BinaryIO) -> Iterator[BinaryIO]:
+    yield stream
+
+
+def _nbytes(dtype: str, shape: tuple[int, ...]) -> int:
+    return int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
+
+
+def _lay_out(
+    kind: str, layout: Mapping[str, tuple[str, tuple[int, ...]]], metadata: Mapping[str, Any]
+) -> tuple[bytes, dict[str, int], int]:
+    """Header bytes, offset of each tensor after the header, and the size of all tensors.
+
+    Wider types first, then by name (the order the safetensors library writes), so that
+    every tensor is aligned to its own type.
+    """
+    order = sorted(layout, key=lambda name: (-np.dtype(layout[name][0]).itemsize, name))
+    text = json.dumps({**metadata, "format": f"facedis.{kind}/{VERSION}"}, sort_keys=True)
+    header: dict[str, Any] = {"__metadata__": {"facedis": text}}
+    offsets, end = {}, 0
+    for name in order:
+        dtype, shape = layout[name]
+        offsets[name], end = end, end + _nbytes(dtype, shape)
+        header[name] = {
+            "dtype": _DTYPE_NAMES[np.dtype(dtype)],
+            "shape": list(shape),
+            "data_offsets": [offsets[name], end],
+        }
+    encoded = json.dumps(header, separators=(",", ":")).encode()
+    encoded += b" " * (-len(encoded) % 8)
+    return len(encoded).to_bytes(8, "little") + encoded, offsets, end
+
+
+def write_container(
+    stream: BinaryIO, kind: str, tensors: Mapping[str, np.ndarray], metadata: Mapping[str, Any]
+) -> None:
+    """Write tensors that are in memory; same content, same bytes."""
+    layout = {name: (str(array.dtype), array.shape) for name, array in tensors.items()}
+    with container_writer(stream, kind, layout, metadata) as writer:
+        for name, array in tensors.items():
+            writer.tensors[name][...] = array
+
+
+def content_id(tensors: Mapping[str, np.ndarray], config: Mapping[str, Any]) -> str:
+    """First 12 hex digits of SHA-256 over the sorted (name, dtype, shape, bytes) and the config."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        array = np.ascontiguousarray(tensors[name])
+        digest.update(json.dumps([name, array.dtype.str, list(array.shape)]).encode())
+        digest.update(array.reshape(-1).view(np.uint8).data)
+    digest.update(json.dumps(config, sort_keys=True).encode())
+    return digest.hexdigest()[:12]
+
+
+def history_entry(
+    command: str, inputs: Mapping[str, str], options: Mapping[str, Any]
+) -> dict[str, Any]:
+    """One line of provenance: the command, its version, the ids it read, the options that matter.
+
+    Options that do not change the result (output names, `--force`, `--jobs`) have no place here,
+    nor have absolute paths: the same work gives the same bytes wherever it is done.
+    """
+    return {
+        "command": command,
+        "version": __version__,
+        "inputs": dict(inputs),
+        "options": {key: value for key, value in options.items() if value is not None},
+    }

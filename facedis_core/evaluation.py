@@ -1,0 +1,296 @@
+"""The metrics of a whole set, one subject at a time, for anything that predicts faces.
+
+What cannot be computed (no neutral, a subject with one face, a method without latents) is left out
+or left uncounted; `n` says how many values a number stands on.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+
+from facedis_core import metrics
+from facedis_core.errors import InputError
+from facedis_core.faceset import FaceSet
+from facedis_core.geometry import rigid_alignment
+from facedis_core.inference import Model
+
+# How often one face is picked for each subject to measure how far people are apart.
+DRAWS: Final = 10
+
+PER_SUBJECT: Final[Mapping[str, Callable[[np.ndarray], float]]] = {
+    "e_dis": metrics.disentanglement_error,
+    "e_dis_jiang": metrics.disentanglement_error_jiang,
+    "e_dis_mean_distance": metrics.disentanglement_mean_distance,
+}
+RECOGNITION: Final[Mapping[str, Callable[[np.ndarray, int, np.ndarray], np.ndarray]]] = {
+    "rank1_cosine": metrics.recognized_by_cosine,
+    "rank1_vertex": metrics.recognized_by_vertex_distance,
+}
+SUMMARIES: Final = ("e_rec", *PER_SUBJECT, "avd_neu", "between_subject")
+
+
+class Prediction(NamedTuple):
+    """What a method makes of B faces; what it does not predict is None.
+
+    `reconstruction` and `identity` are (B, V, 3) mm; `latent` is (B, D), the identity part.
+    """
+
+    reconstruction: np.ndarray | None = None
+    identity: np.ndarray | None = None
+    latent: np.ndarray | None = None
+
+
+Predictor = Callable[[np.ndarray], Prediction]  # (B, V, 3) mm -> what is predicted for them
+
+
+class Sample(NamedTuple):
+    """Some faces (B, V, 3) mm of a set and what is predicted for them."""
+
+    truth: np.ndarray
+    prediction: Prediction
+
+
+@dataclass(frozen=True, eq=False)
+class Gallery:
+    """One encoded neutral of each of G people, for rank-1 recognition.
+
+    Attributes:
+        subject: (G,) whose.
+        row: (G,) which face of the set was encoded, which is then no probe; -1 where it was none.
+        prediction: identity faces (G, V, 3) and latents (G, D); either may be None.
+    """
+
+    subject: np.ndarray
+    row: np.ndarray
+    prediction: Prediction
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """All that was measured on `rows` of a set.
+
+    Attributes:
+        metrics: key -> {mean, std, median, n}, or a number; without what could not be computed.
+        per_mesh: key -> (len(rows),), NaN where a mesh has no such value.
+    """
+
+    metrics: dict[str, Any]
+    rows: np.ndarray
+    per_mesh: dict[str, np.ndarray]
+
+
+def check_topology(face_set: FaceSet, label: str, topology: str, other: str) -> None:
+    """Raise InputError unless the face set is of the given topology, that of `other`."""
+    if face_set.topology != topology:
+        raise InputError(
+            f"{label} has topology {face_set.topology} ({face_set.vertices.shape[1]} vertices), "
+            f"{other} expects {topology}; prepare the set with fd-prep --like"
+        )
+
+
+def model_predictor(model: Model) -> Predictor:
+    """A trained model as something to measure: encoded by its means, no sampling."""
+
+    def predict(vertices: np.ndarray) -> Prediction:
+        latents = model.encode(vertices)
+        identity, expression = latents.identity, latents.expression
+        return Prediction(
+            model.decode(identity, expression),
+            model.decode(identity, expression, "identity"),
+            identity,
+        )
+
+    return predict
+
+
+def evaluate_face_set(
+    predict: Predictor,
+    face_set: FaceSet,
+    rows: np.ndarray,
+    *,
+    align: bool = False,
+    batch: int = 32,
+    progress: Callable[[int], None] | None = None,
+) -> Evaluation:
+    """Every metric of a method over `rows` of a face set; arguments and errors as `evaluate`."""
+
+    def sample(rows: np.ndarray) -> Sample:
+        truth = np.asarray(face_set.vertices[rows])
+        return Sample(truth, predict(truth))
+
+    subject = np.asarray(face_set.labels.subject)
+    return evaluate(
+        sample,
+        subject,
+        rows,
+        neutrals=face_set.neutrals_eval,
+        gallery=neutral_gallery(predict, face_set, np.unique(subject[rows]), align=align),
+        align=align,
+        batch=batch,
+        progress=progress,
+    )
+
+
+def neutral_gallery(
+    predict: Predictor, face_set: FaceSet, people: np.ndarray, *, align: bool = False
+) -> Gallery:
+    """The neutrals of `people`, encoded: a subject's first face of level 0, else its neutral mesh.
+
+    People without either are not in it. `align` moves identity faces onto the true neutrals.
+    """
+    labels = face_set.labels
+    subject, row, predictions = [], [], []
+    for person in people:
+        faces = np.flatnonzero((labels.subject == person) & (labels.level == 0))
+        neutral = face_set.neutrals_eval[person]
+        if not len(faces) and not np.isfinite(neutral).all():
+            continue
+        mesh = face_set.vertices[faces[0]] if len(faces) else neutral
+        sample = Sample(mesh[None], predict(np.asarray(mesh)[None]))
+        subject.append(person)
+        row.append(faces[0] if len(faces) else -1)
+        prediction = _moved(sample, neutral) if align else sample.prediction
+        predictions.append(prediction._replace(reconstruction=None))
+    return Gallery(np.array(subject, int), np.array(row, int), _joined(predictions))
+
+
+def evaluate(
+    sample: Callable[[np.ndarray], Sample],
+    subject: np.ndarray,
+    rows: np.ndarray,
+    *,
+    neutrals: np.ndarray | None = None,
+    gallery: Gallery | None = None,
+    align: bool = False,
+    batch: int = 32,
+    progress: Callable[[int], None] | None = None,
+) -> Evaluation:
+    """Every metric over `rows`, in the memory of one subject's faces and DRAWS + 1 faces a subject.
+
+    Args:
+        sample: rows (B,) -> these faces and what is predicted for them.
+        subject: (N,) whose face each row is.
+        rows: (n,) the faces to measure.
+        neutrals: (S, V, 3) mm true neutrals by subject, NaN where unknown; None = none known.
+        gallery: the encoded neutrals; None = no recognition.
+        align: move predictions rigidly onto the truth first, identity faces onto the true neutral.
+        batch: how many faces to predict at once.
+        progress: told the number of faces done, after each batch.
+
+    Raises:
+        InputError: a face or what is predicted for it is not finite.
+    """
+    tally = _Tally(rows)
+    for person in np.unique(subject[rows]):
+        where = np.flatnonzero(subject[rows] == person)
+        neutral = None if neutrals is None else neutrals[person]
+        if neutral is not None and not np.isfinite(neutral).all():
+            neutral = None
+        parts = []
+        for start in range(0, len(where), batch):
+            part = where[start : start + batch]
+            truth, prediction = sample(rows[part])
+            _check_finite(truth, prediction, rows[part])
+            if align:
+                prediction = _moved(Sample(truth, prediction), neutral)
+            tally.add_meshes(part, truth, prediction, neutral)
+            parts.append(prediction._replace(reconstruction=None))
+            if progress is not None:
+                progress(len(part))
+        tally.add_person(where, person, _joined(parts), gallery)
+    return Evaluation(tally.metrics(), rows, tally.per_mesh)
+
+
+@dataclass
+class _Tally:
+    """The values measured so far, by mesh and by subject."""
+
+    rows: np.ndarray
+    per_mesh: dict[str, np.ndarray] = field(default_factory=dict)
+    per_subject: dict[str, list[float]] = field(default_factory=dict)
+    drawn: list[np.ndarray] = field(default_factory=list)
+    rng: np.random.Generator = field(default_factory=lambda: np.random.default_rng(0))
+
+    def store(self, key: str, where: np.ndarray, values: np.ndarray) -> None:
+        self.per_mesh.setdefault(key, np.full(len(self.rows), np.nan))[where] = values
+
+    def add_meshes(
+        self,
+        where: np.ndarray,
+        truth: np.ndarray,
+        prediction: Prediction,
+        neutral: np.ndarray | None,
+    ) -> None:
+        if prediction.reconstruction is not None:
+            error = metrics.reconstruction_error(prediction.reconstruction, truth)
+            self.store("e_rec", where, error)
+        if prediction.identity is not None and neutral is not None:
+            self.store("avd_neu", where, metrics.neutral_error(prediction.identity, neutral))
+
+    def add_person(
+        self, where: np.ndarray, person: int, prediction: Prediction, gallery: Gallery | None
+    ) -> None:
+        if gallery is not None and len(gallery.subject) > 1 and person in gallery.subject:
+            own = int(np.flatnonzero(gallery.subject == person)[0])
+            probes = self.rows[where] != gallery.row[own]
+            known = gallery.prediction
+            pairs = (prediction.latent, known.latent), (prediction.identity, known.identity)
+            for (key, measure), (ours, theirs) in zip(RECOGNITION.items(), pairs, strict=True):
+                if ours is not None and theirs is not None and probes.any():
+                    self.store(key, where[probes], measure(ours[probes], own, theirs))
+        if prediction.identity is not None:
+            self.drawn.append(prediction.identity[self.rng.integers(len(where), size=DRAWS)])
+            for key, spread in PER_SUBJECT.items() if len(where) > 1 else ():
+                self.per_subject.setdefault(key, []).append(spread(prediction.identity))
+
+    def metrics(self) -> dict[str, Any]:
+        """The values under their JSON keys, without those that do not exist."""
+        known = {key: values[np.isfinite(values)] for key, values in self.per_mesh.items()}
+        known |= {key: np.array(values) for key, values in self.per_subject.items()}
+        if len(self.drawn) > 1:
+            picks = zip(*self.drawn, strict=True)  # DRAWS times one face of each subject
+            spreads = [metrics.between_subject_spread(np.stack(pick)) for pick in picks]
+            known["between_subject"] = np.array(spreads)
+        found: dict[str, Any] = {
+            key: metrics.summarize(known[key])._asdict() for key in SUMMARIES if key in known
+        }
+        for key in RECOGNITION:
+            if key in known:
+                found[f"{key}_accuracy"] = float(known[key].mean())
+                found["rank1_probes"] = len(known[key])
+        return found
+
+
+def align_faces(faces: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """Each face (B, V, 3) moved rigidly onto its target, (V, 3) or (B, V, 3): BU3DFE's protocol."""
+    pairs = zip(faces, np.broadcast_to(targets, faces.shape), strict=True)
+    return np.stack([rigid_alignment(face, target).apply(face) for face, target in pairs])
+
+
+def _moved(sample: Sample, neutral: np.ndarray | None) -> Prediction:
+    """The prediction aligned: reconstructions to the faces, identity faces to a known neutral."""
+    prediction = sample.prediction
+    if prediction.reconstruction is not None:
+        moved = align_faces(prediction.reconstruction, sample.truth)
+        prediction = prediction._replace(reconstruction=moved)
+    if prediction.identity is not None and neutral is not None and np.isfinite(neutral).all():
+        prediction = prediction._replace(identity=align_faces(prediction.identity, neutral))
+    return prediction
+
+
+def _joined(predictions: list[Prediction]) -> Prediction:
+    columns = zip(*predictions, strict=True)
+    return Prediction(*(None if c[0] is None else np.concatenate(c) for c in columns))
+
+
+def _check_finite(truth: np.ndarray, prediction: Prediction, rows: np.ndarray) -> None:
+    for array in (truth, *prediction):
+        if array is None or np.isfinite(array).all():
+            continue
+        bad = rows[~np.isfinite(array).reshape(len(rows), -1).all(axis=1)][0]
+        raise InputError(
+            f"face {bad} of the set (the first is 0) or its prediction is not finite; "
+            "check set and model with fd-info --verify"
+        )

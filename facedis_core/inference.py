@@ -1,0 +1,288 @@
+"""A trained model on NumPy alone: load it, encode faces, decode latents."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO, Literal
+
+import numpy as np
+
+from facedis_core.bundle import resolve_model
+from facedis_core.config import ModelConfig
+from facedis_core.container import content_id, read_container, write_container
+from facedis_core.errors import InputError
+from facedis_core.latents import Latents
+from facedis_core.preparation import Preparation
+
+Part = Literal["full", "identity", "expression"]
+
+_NORM_EPSILON = 1e-5  # torch's default, part of the trained function
+_VERTEX_BLOCK = 256  # the widest layer's block of activations stays in the processor's cache
+
+_HEADS = ("identity_mean", "identity_log_variance", "expression_mean", "expression_log_variance")
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A trained auto-encoder: X = X_id + X_exp (eq. 1 of the paper).
+
+    Attributes:
+        weights: every learned tensor by its name in the file.
+        mean_face: float32 (V, 3) mm.
+        origin: float32 (3,) mm; the network sees (X - origin) / scale.
+        scale: mm a unit.
+        reach_mm: largest distance of a training face to the mean face.
+        id: first 12 hex digits of SHA-256 over tensors and config.
+    """
+
+    config: ModelConfig
+    weights: dict[str, np.ndarray]
+    mean_face: np.ndarray
+    origin: np.ndarray
+    scale: float
+    preparation: Preparation
+    reach_mm: float
+    recipe: dict[str, Any] = field(default_factory=dict)
+    metrics: dict[str, Any] = field(default_factory=dict)
+    history: list[dict[str, Any]] = field(default_factory=list)
+    id: str = ""
+    source: str = ""
+
+    @property
+    def triangles(self) -> np.ndarray:
+        """int32 (F, 3)."""
+        return self.preparation.triangles
+
+    @property
+    def topology(self) -> str:
+        """Topology id of the faces this model knows."""
+        return self.preparation.topology
+
+    def encode(self, vertices: np.ndarray, names: Sequence[str] | None = None) -> Latents:
+        """Latent means mu of identity and expression (no sampling).
+
+        Args:
+            vertices: (B, V, 3) mm, prepared.
+            names: B names; row numbers when left out.
+
+        Raises:
+            InputError: another shape, or not finite.
+        """
+        vertices = self._checked(vertices)
+        features = np.empty((len(vertices), self.config.channels[-1]), np.float32)
+        for row, face in enumerate(vertices):
+            features[row] = self._pool(face)
+        identity, expression = (
+            features @ self.weights[f"encoder.{head}.weight"].T
+            + self.weights[f"encoder.{head}.bias"]
+            for head in ("identity_mean", "expression_mean")
+        )
+        names = list(names) if names is not None else [str(row) for row in range(len(vertices))]
+        return Latents(names, [self.id] * len(names), identity, expression)
+
+    def _checked(self, vertices: np.ndarray) -> np.ndarray:
+        expected = (self.config.vertices, 3)
+        if vertices.ndim != 3 or vertices.shape[1:] != expected:
+            raise InputError(
+                f"faces of shape {vertices.shape}, expected (B, {expected[0]}, 3) for model "
+                f"{self.source or self.id}; prepare them with fd-prep first"
+            )
+        if not np.isfinite(vertices).all():
+            raise InputError("a face has vertices that are not finite; repair the mesh first")
+        return vertices
+
+    def _pool(self, face: np.ndarray) -> np.ndarray:
+        """PointNet features of one face: the maximum over vertices of the last layer, (C,)."""
+        points = face if self.config.points is None else face[self.weights["encoder.points"]]
+        hidden = (points - self.origin) / np.float32(self.scale)
+        layers = self._folded_layers()
+        for weight, bias in layers[:-1]:
+            hidden = hidden @ weight
+            hidden += bias
+            np.maximum(hidden, 0.0, out=hidden)
+        weight, bias = layers[-1]
+        # the bias is the same at every vertex and ReLU is monotone, so both follow the maximum
+        highest = np.full(len(bias), -np.inf, np.float32)
+        for start in range(0, len(hidden), _VERTEX_BLOCK):
+            block = hidden[start : start + _VERTEX_BLOCK] @ weight
+            np.maximum(highest, block.max(axis=0), out=highest)
+        return np.maximum(highest + bias, 0.0)
+
+    def _folded_layers(self) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Each linear layer with its batch norm folded in: (C_in, C_out), (C_out,)."""
+        if not self._folded:
+            for index in range(len(self.config.channels)):
+                part = {
+                    key: self.weights[f"encoder.layers.{index}.{key}"].astype(np.float64)
+                    for key in (
+                        "linear.weight",
+                        "linear.bias",
+                        "norm.weight",
+                        "norm.bias",
+                        "norm.running_mean",
+                        "norm.running_var",
+                    )
+                }
+                gain = part["norm.weight"] / np.sqrt(part["norm.running_var"] + _NORM_EPSILON)
+                bias = (part["linear.bias"] - part["norm.running_mean"]) * gain + part["norm.bias"]
+                weight = np.ascontiguousarray((part["linear.weight"] * gain[:, None]).T, np.float32)
+                self._folded.append((weight, bias.astype(np.float32)))
+        return self._folded
+
+    _folded: list[tuple[np.ndarray, np.ndarray]] = field(default_factory=list, repr=False)
+
+    def decode(
+        self,
+        identity: np.ndarray,
+        expression: np.ndarray,
+        part: Part = "full",
+        *,
+        offsets: bool = False,
+    ) -> np.ndarray:
+        """Faces from latents (eq. 1).
+
+        Args:
+            identity: (B, D_id).
+            expression: (B, D_exp).
+            part: `full` X_id + X_exp, `identity` X_id, `expression` the mean face plus X_exp.
+            offsets: leave the mean face out.
+
+        Returns:
+            float32 (B, V, 3) mm.
+
+        Raises:
+            InputError: latents of another size.
+        """
+        for name, z, size in (
+            ("identity", identity, self.config.identity),
+            ("expression", expression, self.config.expression),
+        ):
+            if z.ndim != 2 or z.shape[1] != size:
+                raise InputError(f"{name} latents of shape {z.shape}, expected (B, {size})")
+        faces = np.zeros((len(identity), *self.mean_face.shape), np.float32)
+        if part in ("full", "identity"):
+            faces += self._decoder("identity_decoder", identity)
+        if part in ("full", "expression"):
+            faces += self._decoder("expression_decoder", expression)
+        faces *= np.float32(self.scale)
+        return faces if offsets else faces + self.mean_face
+
+    def _decoder(self, name: str, z: np.ndarray) -> np.ndarray:
+        """Normalised offsets (B, V, 3) of one decoder."""
+        w = self.weights
+        hidden = z.astype(np.float32) @ w[f"{name}.hidden.weight"].T + w[f"{name}.hidden.bias"]
+        np.maximum(hidden, 0.0, out=hidden)
+        output = hidden @ w[f"{name}.output.weight"].astype(np.float32, copy=False).T
+        return (output + w[f"{name}.output.bias"]).reshape(len(z), -1, 3)
+
+    def distance_to_mean(self, vertices: np.ndarray) -> np.ndarray:
+        """Mean vertex distance of each face to the mean face: (B, V, 3) mm -> (B,) mm."""
+        return np.linalg.norm(vertices - self.mean_face, axis=-1).mean(axis=-1)
+
+
+def weight_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
+    """Name and shape of every learned tensor of the network that `config` describes."""
+    shapes: dict[str, tuple[int, ...]] = {}
+
+    def linear(name: str, inputs: int, outputs: int) -> None:
+        shapes[f"{name}.weight"] = (outputs, inputs)
+        shapes[f"{name}.bias"] = (outputs,)
+
+    width = 3
+    for index, channels in enumerate(config.channels):
+        linear(f"encoder.layers.{index}.linear", width, channels)
+        for key in ("weight", "bias", "running_mean", "running_var"):
+            shapes[f"encoder.layers.{index}.norm.{key}"] = (channels,)
+        width = channels
+    for head in _HEADS:
+        linear(f"encoder.{head}", width, getattr(config, head.split("_")[0]))
+    for name in ("identity", "expression"):
+        linear(f"{name}_decoder.hidden", getattr(config, name), config.decoder_hidden)
+        linear(f"{name}_decoder.output", config.decoder_hidden, 3 * config.vertices)
+    if config.points is not None:
+        shapes["encoder.points"] = (config.points,)
+    return shapes
+
+
+def write_model(stream: BinaryIO, model: Model) -> str:
+    """Write a model whole; returns its id, which is computed here and stored."""
+    half = model.config.half_decoders
+    tensors = {
+        name: array.astype(np.float16)
+        if half and name.endswith("_decoder.output.weight")
+        else array
+        for name, array in model.weights.items()
+    }
+    tensors |= model.preparation.tensors()
+    tensors["mean_face"] = model.mean_face
+    tensors["origin"] = model.origin
+    tensors["scale"] = np.array([model.scale], np.float32)
+    config = asdict(model.config)
+    model_id = content_id(tensors, config)
+    metadata = {
+        **model.preparation.metadata(),
+        "config": config,
+        "id": model_id,
+        "reach_mm": model.reach_mm,
+        "recipe": model.recipe,
+        "metrics": model.metrics,
+        "history": model.history,
+    }
+    write_container(stream, "model", tensors, metadata)
+    return model_id
+
+
+def load_model(source: str | Path | None = None) -> Model:
+    """Load a model by path or bundled name; None takes $FACEDIS_MODEL, else the bundled one.
+
+    Raises:
+        UsageError: there is no such file or bundled model.
+        InputError: not a whole model; every tensor must be there, with its shape, and no other.
+    """
+    path = resolve_model(source)
+    container = read_container(path, "model")
+    tensors, metadata = container.tensors, container.metadata
+    label = str(path)
+    preparation = Preparation.from_container(container, label)
+    try:
+        config = ModelConfig.from_dict(metadata["config"])
+        weights = {name: np.asarray(tensors[name]) for name in weight_shapes(config)}
+        model = Model(
+            config=config,
+            weights=weights,
+            mean_face=np.asarray(tensors["mean_face"]),
+            origin=np.asarray(tensors["origin"]),
+            scale=float(tensors["scale"][0]),
+            preparation=preparation,
+            reach_mm=float(metadata["reach_mm"]),
+            recipe=metadata["recipe"],
+            metrics=metadata["metrics"],
+            history=metadata["history"],
+            id=str(metadata["id"]),
+            source=label,
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(
+            f"{label} is a model file without {error}; train or fetch it again"
+        ) from None
+    _check_shapes(model, tensors, label)
+    return model
+
+
+def _check_shapes(model: Model, tensors: Mapping[str, np.ndarray], label: str) -> None:
+    count = model.config.vertices
+    expected = weight_shapes(model.config) | {
+        "mean_face": (count, 3),
+        "vertex_index": (count,),
+        "origin": (3,),
+        "scale": (1,),
+        "triangles": model.triangles.shape,
+    }
+    surplus = sorted(set(tensors) - set(expected))
+    if surplus:
+        raise InputError(f"{label} holds {surplus[0]!r}, which its config does not know")
+    for name, shape in expected.items():
+        if tensors[name].shape != shape:
+            raise InputError(
+                f"{label}: tensor {name!r} has shape {tensors[name].shape}, expected {shape}"
+            )

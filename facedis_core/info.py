@@ -1,0 +1,185 @@
+"""What a file is and whether it is whole: plain values for people and for JSON."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from io import BufferedReader
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from facedis_core.config import DiscriminatorConfig
+from facedis_core.container import KINDS, Container, content_id, read_container
+from facedis_core.errors import InputError
+from facedis_core.faceset import SPLITS, load_face_set
+from facedis_core.inference import load_model
+from facedis_core.latents import Latents, read_latents
+from facedis_core.mesh import Mesh, read_mesh, read_meshes, topology_id
+from facedis_core.streams import open_input
+
+Facts = dict[str, Any]
+
+_BLOCK = 256  # faces looked at together
+
+
+def describe(source: str, *, verify: bool = False) -> Iterator[Facts]:
+    """Facts about a mesh, latents, face set, model or discriminator; a pipe may hold more meshes.
+
+    Args:
+        source: a path, or `-` for standard input (meshes and latents).
+        verify: also compute ids anew and look at every value.
+
+    Raises:
+        InputError: none of these, or not whole.
+    """
+    for facts in _describe(source, verify):
+        yield {"file": source, **facts}
+
+
+def _describe(source: str, verify: bool) -> Iterator[Facts]:
+    beginning = _beginning(source)
+    suffix = Path(source).suffix.lower()
+    if beginning.startswith(b"\x93NUMPY") or suffix == ".npy":
+        yield _latents(read_latents(source))
+    elif beginning[8:9] == b"{" or suffix == ".safetensors":
+        if source == "-":
+            raise InputError("standard input holds a face set or a model; name it as a file")
+        container = read_container(source)
+        yield _DESCRIBERS[container.kind](source, container)
+        if verify:
+            _verify(source, container)
+    elif source == "-":
+        with open_input(source) as stream:
+            yield from map(_mesh, read_meshes(stream))
+    else:
+        yield _mesh(read_mesh(source))
+
+
+def _beginning(source: str) -> bytes:
+    """The first bytes, which stay unread on standard input; of a pipe by name none."""
+    if source != "-" and not Path(source).is_file():
+        return b""
+    with open_input(source) as stream:
+        found = stream.peek(16)[:16] if isinstance(stream, BufferedReader) else stream.read(16)
+    if not found:
+        label = "standard input" if source == "-" else source
+        raise InputError(f"{label} is empty, expected a mesh, latents, a face set or a model")
+    return found
+
+
+def _mesh(mesh: Mesh) -> Facts:
+    return {
+        "kind": "mesh",
+        "name": mesh.name,
+        "vertices": len(mesh.vertices),
+        "triangles": len(mesh.triangles),
+        "topology": topology_id(mesh.triangles),
+        "unit": None if mesh.unit_mm is None else "mm",
+        "minimum": [float(f"{value:.6g}") for value in mesh.vertices.min(axis=0)],
+        "maximum": [float(f"{value:.6g}") for value in mesh.vertices.max(axis=0)],
+    }
+
+
+def _latents(latents: Latents) -> Facts:
+    return {
+        "kind": "latents",
+        "models": sorted(set(latents.models)),
+        "faces": len(latents),
+        "identity": latents.identity.shape[1],
+        "expression": latents.expression.shape[1],
+        "names": latents.names,
+    }
+
+
+def _face_set(source: str, container: Container) -> Facts:
+    faces = load_face_set(source)
+    labels = faces.labels
+    splits = Counter(np.asarray(labels.split).tolist())
+    return {
+        "kind": KINDS[container.kind],
+        "id": faces.id,
+        "source": faces.source,
+        "protocol": faces.protocol,
+        "faces": len(labels.names),
+        "splits": {name: splits[code] for name, code in SPLITS.items()},
+        "subjects": len(labels.subjects),
+        "neutrals": int(np.isfinite(faces.neutrals[:, 0, 0]).sum()),
+        "neutrals_eval": int(np.isfinite(faces.neutrals_eval[:, 0, 0]).sum()),
+        "expressions": list(labels.expressions),
+        **_registration(container),
+        "history": faces.history,
+    }
+
+
+def _model(source: str, container: Container) -> Facts:
+    model = load_model(Path(source))
+    return {
+        "kind": KINDS[container.kind],
+        "id": model.id,
+        "identity": model.config.identity,
+        "expression": model.config.expression,
+        "parameters": sum(array.size for array in model.weights.values()),
+        "scale_mm": model.scale,
+        "reach_mm": model.reach_mm,
+        **_registration(container),
+        "config": container.metadata["config"],
+        "recipe": model.recipe,
+        "metrics": model.metrics,
+        "history": model.history,
+    }
+
+
+def _discriminator(source: str, container: Container) -> Facts:
+    metadata = container.metadata
+    try:
+        config = DiscriminatorConfig.from_dict(metadata["config"])
+        return {
+            "kind": KINDS[container.kind],
+            "id": metadata["id"],
+            "vertices": config.vertices,
+            "topology": metadata["topology"],
+            "parameters": sum(array.size for array in container.tensors.values()),
+            "config": metadata["config"],
+            "metrics": metadata["metrics"],
+            "history": metadata["history"],
+        }
+    except (KeyError, TypeError) as error:
+        raise InputError(
+            f"{source} is a discriminator file without {error}; train it again"
+        ) from None
+
+
+def _registration(container: Container) -> Facts:
+    """Of face sets and models: the mesh they are made for, and the raw one it comes from."""
+    keys = ("topology", "alignment", "raw_vertices", "raw_topology", "raw_unit_mm")
+    return {
+        "vertices": len(container.tensors["vertex_index"]),
+        "triangles": len(container.tensors["triangles"]),
+        **{key: container.metadata[key] for key in keys},
+    }
+
+
+_DESCRIBERS: Final[dict[str, Callable[[str, Container], Facts]]] = {
+    "faceset": _face_set,
+    "model": _model,
+    "discriminator": _discriminator,
+}
+
+# Neutrals of subjects that have none are NaN; everything else must be finite.
+_MAY_BE_UNKNOWN = ("neutrals", "neutrals_eval")
+
+
+def _verify(source: str, container: Container) -> None:
+    """Raise InputError if the stored id does not fit the content, or a value is not finite."""
+    for name, array in container.tensors.items():
+        if array.dtype.kind == "f" and name not in _MAY_BE_UNKNOWN:
+            for start in range(0, len(array), _BLOCK):
+                if not np.isfinite(array[start : start + _BLOCK]).all():
+                    raise InputError(f"{source}: tensor {name!r} is not finite; make it again")
+    if container.kind == "faceset":
+        named = {k: v for k, v in container.metadata.items() if k not in ("id", "history")}
+    else:
+        named = container.metadata["config"]
+    found, stored = content_id(container.tensors, named), container.metadata.get("id")
+    if found != stored:
+        raise InputError(f"{source} has the id {stored} but its content {found}; it was changed")

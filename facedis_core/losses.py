@@ -1,0 +1,103 @@
+"""The losses of eq. 7 and 8; coordinates are normalised, reductions are part of the recipe."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from facedis_core.config import Recipe
+from facedis_core.networks import Gaussian
+
+SAME_PERSON = 1
+ANOTHER_PERSON = 0
+
+
+class DiscriminatorLoss(NamedTuple):
+    """Cross-entropy of the discriminator's own step and the share it judged rightly."""
+
+    loss: Tensor
+    real_accuracy: Tensor
+    fake_accuracy: Tensor
+
+
+def reconstruction_loss(predicted: Tensor, truth: Tensor) -> Tensor:
+    """Mean squared error over batch, vertices and coordinates; (B, V, 3) twice."""
+    return functional.mse_loss(predicted, truth)
+
+
+def kl_loss(posterior: Gaussian) -> Tensor:
+    """KL(N(mu, sigma^2) || N(0, I)): summed over latent dimensions, mean over the batch."""
+    mean, log_variance = posterior
+    return 0.5 * (mean.square() + log_variance.exp() - 1.0 - log_variance).sum(dim=1).mean()
+
+
+def neutral_latent_loss(identity: Tensor, identity_again: Tensor) -> Tensor:
+    """L1 between sampled z_id of X and of the re-encoded X_id, mean over batch and dimensions."""
+    return functional.l1_loss(identity_again, identity)
+
+
+def laplacian_loss(identity_faces: Tensor, laplacian: Tensor) -> Tensor:
+    """Squared norm of L X_id, summed over vertices, divided by V, mean over the batch.
+
+    Args:
+        identity_faces: (B, V, 3), mean face plus identity offsets.
+        laplacian: sparse (V, V), uniform and row-normalised.
+    """
+    faces, vertices, _ = identity_faces.shape
+    columns = identity_faces.permute(1, 0, 2).reshape(vertices, faces * 3)
+    return torch.sparse.mm(laplacian, columns).square().sum() / (vertices * faces)
+
+
+def same_person_loss(logits: Tensor) -> Tensor:
+    """What the generator wants: its pairs (X, X_id) called the same person; logits (B, 2)."""
+    wanted = torch.full((len(logits),), SAME_PERSON, device=logits.device)
+    return functional.cross_entropy(logits, wanted)
+
+
+def discriminator_loss(
+    real: Tensor, fake: Tensor, label_smoothing: float = 0.0
+) -> DiscriminatorLoss:
+    """Binary cross-entropy over real pairs (X, another face of the subject) and fake (X, X_id).
+
+    Args:
+        real: logits (B, 2).
+        fake: logits (B, 2), of detached faces.
+        label_smoothing: share of the target given to the other class.
+    """
+    logits = torch.cat([real, fake])
+    labels = torch.cat(
+        [
+            torch.full((len(real),), SAME_PERSON, device=real.device),
+            torch.full((len(fake),), ANOTHER_PERSON, device=fake.device),
+        ]
+    )
+    right = logits.detach().argmax(dim=1) == labels
+    return DiscriminatorLoss(
+        functional.cross_entropy(logits, labels, label_smoothing=label_smoothing),
+        right[: len(real)].float().mean(),
+        right[len(real) :].float().mean(),
+    )
+
+
+def loss_weights(recipe: Recipe, epoch: int) -> dict[str, float]:
+    """The weight of every term in the sum, for the epoch with that number (from 0)."""
+    decay = 1.0
+    if recipe.kl_decay_epochs:
+        decay = max(0.0, (recipe.kl_decay_epochs - epoch) / recipe.kl_decay_epochs)
+    return {
+        "reconstruction": recipe.reconstruction,
+        "kl_identity": recipe.kl_identity * decay,
+        "kl_expression": recipe.kl_expression * decay,
+        "neutral": recipe.reconstruction * recipe.neutral,
+        "neutral_expression": recipe.reconstruction * recipe.neutral_expression,
+        "neutral_latent": recipe.neutral_latent,
+        "discriminator": recipe.discriminator,
+        "laplacian": recipe.laplacian,
+    }
+
+
+def sum_terms(terms: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tensor:
+    """The weighted sum of eq. 8."""
+    return torch.stack([weights[name] * term for name, term in terms.items()]).sum()

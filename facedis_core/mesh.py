@@ -1,0 +1,215 @@
+"""Meshes: the triangulated surfaces that every command reads and writes.
+
+Correspondence is everything here: no reader or writer ever changes the order or the number of
+vertices, and polygons become triangles in file order.
+"""
+
+import hashlib
+import io
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from facedis_core import obj, ply, vrml
+from facedis_core.errors import InputError, OutputError, UsageError
+from facedis_core.polygons import Polygons, triangulate
+from facedis_core.streams import open_input, shown
+
+
+@dataclass(frozen=True, eq=False)
+class Mesh:
+    """A triangulated surface: vertices (V, 3) exactly as the file has them, triangles (F, 3).
+
+    `unit_mm` is 1.0 where the file says that it is in millimetres (as every PLY we write does),
+    None where it does not say.
+    """
+
+    vertices: NDArray[np.float32]
+    triangles: NDArray[np.int32]
+    name: str = ""
+    unit_mm: float | None = None
+
+
+class Codec(NamedTuple):
+    """How one format is decoded and encoded."""
+
+    read: Callable[[BinaryIO], Polygons]
+    write: Callable[[BinaryIO, NDArray[np.float32], NDArray[np.int32], str], None]
+
+
+CODECS = {
+    ".ply": Codec(ply.read, ply.write),
+    ".obj": Codec(obj.read, obj.write),
+    ".wrl": Codec(vrml.read, vrml.write),
+}
+
+_OWN = " ".join(CODECS)
+
+MESHIO_SUFFIXES = (".off", ".stl", ".vtk", ".vtu")
+"""What a folder of meshes may hold besides; one named by itself may be all that meshio knows."""
+
+
+def topology_id(triangles: NDArray[np.integer]) -> str:
+    """First 12 hex digits of the SHA-256 of the triangles (F, 3) as little-endian int32."""
+    return hashlib.sha256(np.ascontiguousarray(triangles, "<i4").tobytes()).hexdigest()[:12]
+
+
+def read_mesh(source: str | Path) -> Mesh:
+    """Read one mesh, by the suffix of its file; a file without one, and `-`, must be a PLY.
+
+    The name is the stem of a regular file; what comes out of a pipe has the name its PLY carries,
+    else `mesh1`.  Raises InputError on a file that is missing, empty, truncated, of an unknown
+    kind, without vertices, not finite, or whose polygons refer to vertices it does not have.
+    """
+    path = Path(source)
+    codec = CODECS.get(path.suffix.lower() or ".ply")
+    with open_input(str(source)) as stream, _blamed_on(source):
+        polygons = codec.read(stream) if codec else _read_by_meshio(path)
+        name = path.stem if path.is_file() else polygons.name or "mesh1"
+        return _mesh(polygons, name)
+
+
+def read_meshes(stream: BinaryIO, source: str = "standard input") -> Iterator[Mesh]:
+    """Read PLY after PLY, binary and ASCII, up to the end, one mesh in memory at a time.
+
+    The stream need not seek, and nothing beyond a mesh is read before that mesh is handed out.
+    A mesh that carries no name is called `mesh1`, `mesh2`, ... after its place.
+    Raises InputError where a mesh is broken, and where there is none at all.
+    """
+    count = 0
+    while True:
+        with _blamed_on(f"{source}, mesh {count + 1}"):
+            polygons = ply.read_next(stream)
+            if polygons is None:
+                break
+            mesh = _mesh(polygons, polygons.name or f"mesh{count + 1}")
+        count += 1
+        yield mesh
+    if count == 0:
+        raise InputError(f"{shown(source)} is empty; expected one or more PLY meshes")
+
+
+def write_mesh(stream: BinaryIO, mesh: Mesh, suffix: str = ".ply") -> None:
+    """Encode a mesh in millimetres by the suffix of its file.
+
+    A PLY is binary and carries unit and name; the other formats have no place for them.
+    Raises UsageError where nothing can write the suffix.
+    """
+    codec = CODECS.get(suffix.lower())
+    if codec:
+        codec.write(stream, mesh.vertices, mesh.triangles, mesh.name)
+    else:
+        stream.write(_encode_by_meshio(mesh, suffix.lower()))
+
+
+def mesh_files(folder: Path) -> list[Path]:
+    """Every mesh in a folder and the folders below it, sorted by path; hidden ones are left out.
+
+    Raises InputError where the folder cannot be read or has no mesh.
+    """
+    known = (*CODECS, *MESHIO_SUFFIXES)
+    found = []
+    try:
+        for parent, folders, files in os.walk(folder, onerror=_raise):
+            folders[:] = [name for name in folders if not name.startswith(".")]
+            found += [
+                Path(parent, name)
+                for name in files
+                if not name.startswith(".") and Path(name).suffix.lower() in known
+            ]
+    except OSError as error:
+        raise InputError(
+            f"{shown(folder)}: {error.strerror}; expected a folder of meshes"
+        ) from error
+    if not found:
+        raise InputError(f"{shown(folder)} has no mesh; expected files {' '.join(known)}")
+    return sorted(found)
+
+
+def _raise(error: OSError) -> None:
+    raise error
+
+
+@contextmanager
+def _blamed_on(source: str | Path) -> Iterator[None]:
+    """Say of which source a codec speaks, and put what the machine refuses in the same words."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{shown(source)}: {error}") from error
+    except OSError as error:
+        raise InputError(f"{shown(source)}: could not be read ({error.strerror})") from error
+    except MemoryError as error:
+        raise InputError(f"{shown(source)}: does not fit into memory; expected a mesh") from error
+
+
+def _mesh(polygons: Polygons, name: str) -> Mesh:
+    return Mesh(polygons.vertices, triangulate(polygons), name, polygons.unit_mm)
+
+
+def _read_by_meshio(path: Path) -> Polygons:
+    import meshio
+
+    try:
+        with _silence():
+            mesh = meshio.read(path)
+    except (Exception, SystemExit) as error:  # it raises whatever comes, and may exit
+        raise InputError(
+            f"meshio could not read it ({_reason(error)}); expected {_OWN} or a format of meshio's"
+        ) from error
+    if mesh.points.ndim != 2 or mesh.points.shape[1] != 3:
+        raise InputError(f"has vertices of shape {mesh.points.shape}; expected x y z each")
+    with np.errstate(over="ignore"):  # too large for float32 is inf, which is refused later
+        polygons = Polygons(mesh.points.astype(np.float32))
+    surfaces = [block for block in mesh.cells if block.type not in ("vertex", "line")]
+    for block in surfaces:
+        if block.type not in ("triangle", "quad", "polygon"):
+            raise InputError(f"has {block.type} cells; expected a surface of polygons")
+    if not surfaces:
+        return polygons
+    return polygons._replace(
+        corners=np.concatenate([np.asarray(block.data, np.int64).ravel() for block in surfaces]),
+        counts=np.repeat(
+            [block.data.shape[1] for block in surfaces], [len(block.data) for block in surfaces]
+        ),
+    )
+
+
+def _encode_by_meshio(mesh: Mesh, suffix: str) -> bytes:
+    import meshio
+
+    # Several of its writers need a file that they can seek in, or that has a name.
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, f"mesh{suffix}")
+        try:
+            with _silence():
+                meshio.write_points_cells(path, mesh.vertices, [("triangle", mesh.triangles)])
+        except OSError as error:
+            raise OutputError(f"a {suffix} mesh could not be written ({error.strerror})") from error
+        except (Exception, SystemExit) as error:
+            raise UsageError(
+                f"cannot write {suffix or 'a mesh without suffix'} ({_reason(error)}); "
+                f"expected {_OWN} or a format of meshio's"
+            ) from error
+        if len(list(Path(folder).iterdir())) != 1:
+            raise UsageError(f"cannot write {suffix}, which takes several files; expected {_OWN}")
+        return path.read_bytes()
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """Let nothing through: meshio prints what it then raises; standard output is for data."""
+    with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+        yield
+
+
+def _reason(error: BaseException) -> str:
+    text = " ".join(str(error).split())[:120]
+    return f"{type(error).__name__}: {text}"

@@ -1,0 +1,212 @@
+"""From what a user asks for to a run that can start: files read, checked, fitted together."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from facedis_core.build import (
+    Frame,
+    build_auto_encoder,
+    build_discriminator,
+    choose_device,
+    training_frame,
+)
+from facedis_core.checkpoint import load_discriminator, network_from_model
+from facedis_core.config import Recipe, load_recipe, recipe_for
+from facedis_core.container import history_entry
+from facedis_core.errors import InputError
+from facedis_core.faceset import TEST, FaceSet, load_face_set
+from facedis_core.inference import load_model
+from facedis_core.networks import AutoEncoder, IdentityDiscriminator
+from facedis_core.pretraining import PreTrainer
+from facedis_core.runs import RunFiles, TrainingRun
+from facedis_core.training import Trainer
+
+NO_DISCRIMINATOR = "none"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainingPlan:
+    """What to pre-train on what: paths and names as a user gives them.
+
+    Attributes:
+        face_set: path of the set.
+        recipe: name or TOML file; None takes the one of the set's source.
+        changes: `key=value` strings that replace values of the recipe.
+        neutrals: take the recipe's values for training with neutrals.
+        device: auto, cpu or cuda.
+    """
+
+    face_set: str
+    recipe: str | None = None
+    changes: Sequence[str] = ()
+    neutrals: bool = False
+    seed: int = 0
+    device: str = "auto"
+
+    def load_recipe(self, faces: FaceSet) -> Recipe:
+        """The recipe with its changes.
+
+        Raises:
+            UsageError: unknown recipe, key or value.
+        """
+        name = self.recipe or recipe_for(faces.source)
+        return load_recipe(name, neutrals=self.neutrals, changes=self.changes)
+
+    def options(self, faces: FaceSet) -> dict[str, Any]:
+        """What of this affects the result, for the history."""
+        return {
+            "recipe": Path(self.recipe or recipe_for(faces.source)).name,
+            "set": list(self.changes) or None,
+            "neutrals": self.neutrals,
+            "seed": self.seed,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingPlan(PretrainingPlan):
+    """What to train on what.
+
+    Attributes:
+        discriminator: path of a pre-trained one, `none`, or None for a fresh one.
+        init: model to take the first weights from.
+        evaluate_every: epochs between two looks at the test faces.
+        with_history: store the commands that made the model in it.
+    """
+
+    discriminator: str | None = None
+    init: str | None = None
+    evaluate_every: int = 1
+    with_history: bool = True
+
+
+@dataclass
+class _Parts:
+    """What has been read so far: provenance, ids of inputs, and things the user should know."""
+
+    history: list[dict[str, Any]]
+    inputs: dict[str, str]
+    notes: list[str] = field(default_factory=list)
+
+
+class PreparedRun(NamedTuple):
+    """A run that is ready, and notes for the person who started it."""
+
+    run: TrainingRun
+    notes: list[str]
+
+
+def prepare_pretraining(plan: PretrainingPlan) -> tuple[PreTrainer, list[dict[str, Any]]]:
+    """A pre-training that is ready, and the history its result will carry.
+
+    Raises:
+        UsageError: unknown recipe, key or device.
+        InputError: not a whole face set, or one with too few people.
+    """
+    faces = load_face_set(plan.face_set)
+    recipe = plan.load_recipe(faces)
+    network = build_discriminator(recipe, training_frame(faces, recipe), plan.seed)
+    device = choose_device(plan.device)
+    trainer = PreTrainer(network, faces, recipe, seed=plan.seed, device=device)
+    entry = history_entry("fd-pretrain-disc", {"set": faces.id}, plan.options(faces))
+    return trainer, [*faces.history, entry]
+
+
+def prepare_run(plan: TrainingPlan, files: RunFiles) -> PreparedRun:
+    """Read and check everything a training needs.
+
+    Raises:
+        UsageError: unknown recipe, key or device.
+        InputError: files that are broken or do not belong together.
+    """
+    faces = load_face_set(plan.face_set)
+    recipe = plan.load_recipe(faces)
+    parts = _Parts(list(faces.history), {"set": faces.id})
+    frame, network = _auto_encoder(plan, recipe, faces, parts)
+    discriminator = _discriminator(plan, recipe, frame, faces, parts)
+    if not len(faces.rows(TEST)):
+        parts.notes.append("the set has no test faces; the log will show losses only")
+    trainer = Trainer(
+        network,
+        discriminator,
+        faces,
+        recipe,
+        neutrals=plan.neutrals,
+        seed=plan.seed,
+        device=choose_device(plan.device),
+    )
+    without = {"discriminator": NO_DISCRIMINATOR if discriminator is None else None}
+    entry = history_entry("fd-train", parts.inputs, plan.options(faces) | without)
+    run = TrainingRun(
+        trainer,
+        frame,
+        files,
+        identity={**recipe.as_dict(), **parts.inputs, "neutrals": plan.neutrals, "seed": plan.seed},
+        history=[*parts.history, entry] if plan.with_history else [],
+        evaluate_every=plan.evaluate_every,
+    )
+    return PreparedRun(run, parts.notes)
+
+
+def _auto_encoder(
+    plan: TrainingPlan, recipe: Recipe, faces: FaceSet, parts: _Parts
+) -> tuple[Frame, AutoEncoder]:
+    """A fresh network, or that of `--init` in the frame it was trained in."""
+    frame = training_frame(faces, recipe)
+    if plan.init is None:
+        return frame, build_auto_encoder(recipe, frame, plan.seed)
+    model = load_model(plan.init)
+    _same_topology(plan.init, model.topology, faces)
+    wanted = recipe.model_config(model.config.vertices)
+    if model.config != wanted:
+        raise InputError(
+            f"{plan.init} is {model.config}, the recipe wants {wanted}; adapt it with --set"
+        )
+    parts.inputs["init"] = model.id
+    _add_history(parts, model.history)
+    points = model.weights.get("encoder.points")
+    return frame._replace(
+        mean_face=model.mean_face,
+        origin=model.origin,
+        scale=model.scale,
+        points=None if points is None else torch.tensor(points, dtype=torch.int64),
+    ), network_from_model(model)
+
+
+def _discriminator(
+    plan: TrainingPlan, recipe: Recipe, frame: Frame, faces: FaceSet, parts: _Parts
+) -> IdentityDiscriminator | None:
+    """The pre-trained one, a fresh one, or none; it must be built as the recipe says."""
+    if plan.discriminator == NO_DISCRIMINATOR or not recipe.discriminator:
+        return None
+    if plan.discriminator is None:
+        parts.notes.append(
+            "the discriminator starts untrained; the paper pre-trains it with fd-pretrain-disc"
+        )
+        return build_discriminator(recipe, frame, plan.seed)
+    stored = load_discriminator(plan.discriminator)
+    _same_topology(plan.discriminator, stored.topology, faces)
+    wanted = recipe.discriminator_config(faces.vertices.shape[1])
+    if stored.network.config != wanted:
+        raise InputError(
+            f"{plan.discriminator} is {stored.network.config}, the recipe wants {wanted}; "
+            "pre-train it with the same recipe and --set options"
+        )
+    parts.inputs["discriminator"] = stored.id
+    _add_history(parts, stored.history)
+    return stored.network
+
+
+def _same_topology(label: str, topology: str, faces: FaceSet) -> None:
+    if topology != faces.topology:
+        raise InputError(
+            f"{label} has topology {topology}, the face set has {faces.topology}; "
+            "prepare the set with fd-prep --like, or train anew"
+        )
+
+
+def _add_history(parts: _Parts, history: list[dict[str, Any]]) -> None:
+    parts.history += [entry for entry in history if entry not in parts.history]

@@ -1,0 +1,178 @@
+"""A training from the first epoch to the files it leaves: model, log and, until it ends, its state.
+
+`m.safetensors` is the model, `m.jsonl` has one line an epoch, `m.state.safetensors` is what
+`--resume` goes on from.
+"""
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from facedis_core.build import Frame
+from facedis_core.checkpoint import export_model, read_training_state, write_training_state
+from facedis_core.errors import InputError, Stopped, UsageError
+from facedis_core.inference import Model, write_model
+from facedis_core.streams import check_output, open_output
+from facedis_core.training import Epoch, Trainer
+
+# The one thing that may change when a stopped run goes on; with any other it is another run.
+_EXTENDABLE: Final = "epochs"
+
+CHECKPOINT_SECONDS: Final = 120.0
+
+
+@dataclass(frozen=True)
+class RunFiles:
+    """The files of one training; all None but the model when it goes to standard output."""
+
+    model: str
+    log: Path | None
+    state: Path | None
+
+    @classmethod
+    def beside(cls, output: str) -> "RunFiles":
+        """Log and state get the model's name without its suffix."""
+        if output == "-":
+            return cls(output, None, None)
+        stem = output.removesuffix(".safetensors")
+        return cls(output, Path(f"{stem}.jsonl"), Path(f"{stem}.state.safetensors"))
+
+    def check(self, *, force: bool) -> None:
+        """Refuse before hours of work what could not be written after them."""
+        for target in (self.model, self.log, self.state):
+            if target is not None:
+                check_output(str(target), force)
+
+
+@dataclass(frozen=True)
+class Callbacks:
+    """How the outside takes part: when to stop, and what to show."""
+
+    should_stop: Callable[[], bool] = lambda: False
+    on_epoch: Callable[[dict[str, Any]], None] = lambda record: None
+
+
+class TrainingRun:
+    """Runs a trainer and keeps its files.
+
+    Args:
+        identity: what makes this run the same one after an interruption (recipe, ids, seed).
+        history: the commands that made what the model stands on, this one included.
+    """
+
+    def __init__(
+        self,
+        trainer: Trainer,
+        frame: Frame,
+        files: RunFiles,
+        *,
+        identity: Mapping[str, Any],
+        history: list[dict[str, Any]],
+        evaluate_every: int = 1,
+    ) -> None:
+        self.trainer, self.frame, self.files = trainer, frame, files
+        self.identity, self.history = json.loads(json.dumps(identity)), history
+        self.evaluate_every = evaluate_every
+        self.metrics: dict[str, Any] = {}
+        self._lines: list[str] = []
+
+    def resume(self) -> None:
+        """Go back to the saved state, and to the log as it was then.
+
+        Raises:
+            UsageError: nothing was saved.
+            InputError: the state is of another run.
+        """
+        state = self.files.state
+        if state is None or not state.is_file():
+            raise UsageError(f"there is no {state or 'state'} to resume from; leave out --resume")
+        trainer = self.trainer
+        metadata = read_training_state(state, trainer.networks, trainer.optimizers)
+        saved = metadata["identity"]
+        for key in sorted(set(saved) | set(self.identity)):
+            if saved.get(key) != self.identity.get(key) and key != _EXTENDABLE:
+                raise InputError(
+                    f"{state} is of a run with {key} {saved.get(key)!r}, this one has "
+                    f"{self.identity.get(key)!r}; use the same options or leave out --resume"
+                )
+        trainer.epoch = Epoch(**metadata["epoch"])
+        self.metrics, self._lines = metadata["metrics"], metadata["log"]
+        self._write_log()
+
+    def train(self, callbacks: Callbacks) -> str:
+        """Train to the end; returns the model's id.
+
+        Raises:
+            Stopped: `should_stop` said so; everything is saved.
+        """
+        saved_at = time.monotonic()
+        trainer, epochs = self.trainer, self.trainer.recipe.epochs
+        while trainer.epoch.number < epochs:
+            record = trainer.run_epoch(callbacks.should_stop)
+            if record is not None:
+                self._finish_epoch(record, last=trainer.epoch.number == epochs)
+                callbacks.on_epoch(record)
+            if record is None or (callbacks.should_stop() and trainer.epoch.number < epochs):
+                self._save()
+                where = f"epoch {trainer.epoch.number + 1} of {epochs}, step {trainer.epoch.step}"
+                raise Stopped(self._goodbye(where))
+            if time.monotonic() - saved_at > CHECKPOINT_SECONDS and trainer.epoch.number < epochs:
+                self._save()
+                saved_at = time.monotonic()
+        model_id = self._write_model()
+        if self.files.state is not None:
+            self.files.state.unlink(missing_ok=True)
+        return model_id
+
+    def _goodbye(self, where: str) -> str:
+        if self.files.state is None:
+            return f"stopped in {where}; nothing can be kept when the model goes to standard output"
+        return (
+            f"stopped in {where}; the model so far is in {self.files.model}, "
+            "the same command with --resume goes on"
+        )
+
+    def _finish_epoch(self, record: dict[str, Any], *, last: bool) -> None:
+        if last or record["epoch"] % self.evaluate_every == 0:
+            found = self.trainer.evaluate()
+            record |= found
+            self.metrics = {"epochs": record["epoch"], **found}
+        self._lines.append(json.dumps(record))
+        self._write_log()
+
+    def _write_log(self) -> None:
+        if self.files.log is not None:
+            with open_output(str(self.files.log), force=True) as stream:
+                stream.write("".join(f"{line}\n" for line in self._lines).encode())
+
+    def _save(self) -> None:
+        """The state first: it is what makes an interruption harmless."""
+        if self.files.state is None:
+            return
+        trainer = self.trainer
+        metadata = {
+            "identity": self.identity,
+            "epoch": asdict(trainer.epoch),
+            "metrics": self.metrics,
+            "log": self._lines,
+        }
+        with open_output(str(self.files.state), force=True) as stream:
+            write_training_state(stream, trainer.networks, trainer.optimizers, metadata)
+        self._write_model()
+
+    def _write_model(self) -> str:
+        with open_output(self.files.model, force=True) as stream:
+            return write_model(stream, self._export())
+
+    def _export(self) -> Model:
+        return export_model(
+            self.trainer.network,
+            self.trainer.face_set.preparation,
+            reach_mm=self.frame.reach_mm,
+            recipe=self.trainer.recipe.as_dict(),
+            metrics=self.metrics,
+            history=self.history,
+        )

@@ -1,0 +1,174 @@
+"""Synthetic people after USC's ICT-FaceKit: how a face of the open benchmark comes about.
+
+A subject is a point in ICT-FaceKit's identity space with a way of its own to show an expression.
+Every subject and every mesh draws from a random stream of its own, so a mesh depends on (seed,
+subject, expression) and on nothing else that is made beside it.
+"""
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from facedis_core.geometry import mean_edge_lengths, rotation_between, vertex_normals
+from facedis_core.sources.splits import MESH_STREAM, SUBJECT_STREAM, random_stream
+
+Array = NDArray[np.float32]
+
+IDENTITY_MODES: Final = 100
+WEIGHT_CUT: Final = 2.5
+SHAPE_GAIN_STD: Final = 0.25
+IMBALANCE_STD: Final = 0.1
+MESH_GAIN_STD: Final = 0.1
+BACKGROUND_STD: Final = 0.03
+NOISE_STD_MM: Final = 0.05
+STRETCH_LIMITS: Final = (0.5, 2.0)
+
+
+@dataclass(frozen=True)
+class ExpressionTable:
+    """What is shown and with which shapes.
+
+    Attributes:
+        shapes: names (E,) of the shapes, in the order of their random numbers.
+        expressions: name -> apex weight of each shape it uses; the neutral's are none.
+    """
+
+    shapes: Sequence[str]
+    expressions: Mapping[str, Mapping[str, float]]
+
+    def apex(self, expression: int) -> NDArray[np.float64]:
+        """Weights (E,) of the expression with that index."""
+        used = list(self.expressions.values())[expression]
+        return np.array([used.get(name, 0.0) for name in self.shapes])
+
+
+@cache
+def expression_table() -> ExpressionTable:
+    """The table that ships with the project: the 20 expressions of FaceScape."""
+    text = resources.files("facedis_core.sources").joinpath("ict_expressions.toml").read_text()
+    data = tomllib.loads(text)
+    return ExpressionTable(
+        tuple(data["shapes"]), {name: _both_sides(w) for name, w in data["expressions"].items()}
+    )
+
+
+def _both_sides(weights: Mapping[str, float]) -> dict[str, float]:
+    """`smile_LR` becomes `smile_L` and `smile_R`."""
+    spread: dict[str, float] = {}
+    for shape, weight in weights.items():
+        stem = shape.removesuffix("_LR")
+        names = (stem,) if stem == shape else (f"{stem}_L", f"{stem}_R")
+        spread.update(dict.fromkeys(names, float(weight)))
+    return spread
+
+
+class Subject(NamedTuple):
+    """One synthetic person: how it looks and how it shows what it feels.
+
+    Attributes:
+        identity: weights (100,) of the identity modes.
+        gains: (E,) how strongly each expression shape comes out, left-right imbalance included.
+    """
+
+    identity: NDArray[np.float64]
+    gains: NDArray[np.float64]
+
+
+def draw_subject(seed: int, number: int) -> Subject:
+    """The person of that number; the same whatever else is made."""
+    random = random_stream(seed, SUBJECT_STREAM, number)
+    identity = random.standard_normal(IDENTITY_MODES)
+    while (far := np.abs(identity) > WEIGHT_CUT).any():
+        identity[far] = random.standard_normal(int(far.sum()))
+    shapes = expression_table().shapes
+    gains = np.exp(random.normal(0, SHAPE_GAIN_STD, len(shapes)))
+    side = np.array([{"_L": 1.0, "_R": -1.0}.get(name[-2:], 0.0) for name in shapes])
+    return Subject(identity, gains * (1 + random.normal(0, IMBALANCE_STD) * side))
+
+
+def draw_activations(
+    subject: Subject, expression: int, random: np.random.Generator
+) -> NDArray[np.float64]:
+    """Weights (E,) of the shapes in one mesh: apex times gains, plus a little of everything.
+
+    The eyes' gaze has no background, and the neutral is exactly neutral.
+    """
+    table = expression_table()
+    apex = table.apex(expression)
+    if not apex.any():
+        return apex
+    gain = np.exp(random.normal(0, MESH_GAIN_STD))
+    background = np.abs(random.normal(0, BACKGROUND_STD, len(apex)))
+    background[[name.startswith("eyeLook") for name in table.shapes]] = 0
+    return apex * subject.gains * gain + background
+
+
+@dataclass(frozen=True, eq=False)
+class IctFaces:
+    """ICT-FaceKit's shapes on the vertices that are wanted.
+
+    Attributes:
+        raw_vertices: vertex count of the whole mesh.
+        chosen: int32 (V,) the raw vertices that are wanted.
+        in_frame: (V,) where these are in the frame: they and their neighbours, W vertices that
+            decide
+            normals and edge lengths.
+        triangles: int32 (T, 3) all triangles at chosen vertices, on the frame.
+        neutral: (W, 3) mm, the generic neutral.
+        modes: (100, W, 3) mm, offsets of the identity modes.
+        shapes: (E, V, 3) mm, offsets of the expression shapes.
+    """
+
+    raw_vertices: int
+    chosen: NDArray[np.int32]
+    in_frame: NDArray[Any]
+    triangles: NDArray[np.int32]
+    neutral: Array
+    modes: Array
+    shapes: Array
+
+    def neutral_face(self, seed: int, number: int) -> Array:
+        """The subject's true neutral (V, 3) mm, without noise."""
+        return self._identity(draw_subject(seed, number))[self.in_frame]
+
+    def faces(self, seed: int, number: int, expressions: Sequence[int]) -> Array:
+        """Meshes (n, V, 3) mm of one subject showing `expressions`, indices into the table."""
+        subject = draw_subject(seed, number)
+        identity = self._identity(subject)
+        carry = self._carry(identity)
+        faces = np.empty((len(expressions), len(self.chosen), 3), np.float32)
+        for face, expression in zip(faces, expressions, strict=True):
+            random = random_stream(seed, MESH_STREAM, number, expression)
+            weights = draw_activations(subject, expression, random).astype(np.float32)
+            offsets = np.tensordot(weights, self.shapes, 1)
+            # Drawn for the whole raw mesh, so that it agrees with a mesh of fewer vertices.
+            noise = random.standard_normal((self.raw_vertices, 3), dtype=np.float32)[self.chosen]
+            face[...] = identity[self.in_frame] + np.float32(NOISE_STD_MM) * noise
+            face += np.einsum("vij,vj->vi", carry, offsets)
+        return faces
+
+    def _identity(self, subject: Subject) -> Array:
+        return self.neutral + np.tensordot(subject.identity.astype(np.float32), self.modes, 1)
+
+    def _carry(self, identity: Array) -> Array:
+        """(V, 3, 3): what turns an offset of the generic face into one of this face.
+
+        The rotation from the generic normal to the subject's, times the ratio of their mean one-
+        ring edge lengths.
+        """
+        normal, own_normal = (
+            vertex_normals(v, self.triangles)[self.in_frame] for v in (self.neutral, identity)
+        )
+        edge, own_edge = (
+            mean_edge_lengths(v, self.triangles)[self.in_frame] for v in (self.neutral, identity)
+        )
+        # A vertex without edges has no length; its ratio is then 1.
+        ratio = np.divide(own_edge, edge, out=np.ones_like(edge), where=edge > 0)
+        stretch = np.clip(ratio, *STRETCH_LIMITS)
+        return rotation_between(normal, own_normal) * stretch[:, None, None]

@@ -1,0 +1,298 @@
+"""Where bytes come from and go to: files, pipes and standard streams under one set of rules.
+
+A regular file is written whole or not at all; anything else is written where it is.
+Standard library only, so that an output can be refused before anything heavy is imported.
+"""
+
+import os
+import secrets
+import sys
+import unicodedata
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+
+from facedis_core.errors import InputError, OutputError, ReaderLeft, UsageError
+
+_STANDARD_DEVICES = {"/dev/stdin": 0, "/dev/stdout": 1, "/dev/stderr": 2}
+_OWN_DESCRIPTORS = ("/dev/fd", "/proc/self/fd")
+_MOST_LINKS = 40
+
+
+def shown(source: str | Path) -> str:
+    """A source as a message names it: on one line whatever characters its name has."""
+    text = str(source)
+    if text == "-":
+        return "standard input"
+    return text if text.isprintable() else repr(text)
+
+
+@contextmanager
+def open_input(source: str) -> Iterator[BinaryIO]:
+    """Open a file, or standard input for `-`, for reading bytes.
+
+    Raises UsageError where standard input is a terminal, where one would wait in silence, and
+    InputError where the file is missing or cannot be opened.
+    """
+    if source == "-":
+        if sys.stdin is None:
+            raise InputError("standard input is closed; expected data, or name a file")
+        if sys.stdin.isatty():
+            raise UsageError(
+                "standard input is a terminal; name a file, or pipe data in: command < FILE"
+            )
+        yield sys.stdin.buffer
+        return
+    try:
+        stream = open(source, "rb")  # noqa: SIM115, PTH123 - entered below, outside of this try
+    except FileNotFoundError as error:
+        raise InputError(f"{shown(source)} does not exist; expected a file") from error
+    except IsADirectoryError as error:
+        raise InputError(f"{shown(source)} is a folder; expected a file") from error
+    except (OSError, ValueError) as error:  # ValueError: a NUL character in the name
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"{shown(source)} could not be opened: {reason}") from error
+    with stream:
+        yield stream
+
+
+def read_all(source: str) -> bytes:
+    """Every byte of a file, or of standard input for `-`.
+
+    Raises what `open_input` does, and InputError where reading fails on the way.
+    """
+    with open_input(source) as stream:
+        try:
+            return stream.read()
+        except (OSError, MemoryError) as error:
+            reason = getattr(error, "strerror", None) or "it does not fit into memory"
+            raise InputError(f"{shown(source)} could not be read: {reason}") from error
+
+
+def check_output(target: str, force: bool, *, binary: bool = True, parents: bool = False) -> None:
+    """Raise at once what `open_output` would raise only after the computation.
+
+    UsageError for an existing file without `force`, a folder, or binary data for a terminal;
+    OutputError where the folder of the target is missing (unless `parents`) or not writable.
+    """
+    if target == "-":
+        if sys.stdout is None:
+            raise OutputError("standard output is closed; name a file with -o")
+        if binary and sys.stdout.isatty():
+            raise _terminal_refused("standard output")
+        return
+    with _as_output_error(target):
+        path = _resolved(target)
+        if _in_place(path):
+            return
+        if path.is_dir() or target.endswith("/"):
+            raise UsageError(f"{shown(target)} is a folder; expected the name of a file")
+        if path.exists() and not force:
+            raise UsageError(
+                f"{shown(target)} exists; replace it with --force, or choose another name"
+            )
+        folder = Path(os.path.realpath(path)).parent
+        while parents and not folder.exists():
+            folder = folder.parent
+        if not folder.is_dir():
+            raise OutputError(f"{shown(target)}: there is no folder {folder}; create it first")
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise OutputError(f"{shown(target)}: the folder {folder} is not writable")
+
+
+@contextmanager
+def open_output(
+    target: str, *, force: bool, binary: bool = True, parents: bool = False
+) -> Iterator[BinaryIO]:
+    """Open a file, or standard output for `-`, for writing bytes.
+
+    A regular file appears under its name when the block has ended without an exception and its
+    bytes are on the disk; until then they are in a hidden temporary file beside it, which can also
+    be read and mapped, and of which nothing is left when the block fails.  `parents` creates
+    missing folders, and takes them away again when the block fails.
+    Raises what `check_output` does, OutputError where writing fails, ReaderLeft on a closed pipe.
+    """
+    check_output(target, force, binary=binary, parents=parents)
+    with _as_output_error(target):
+        if target == "-":
+            yield sys.stdout.buffer
+            sys.stdout.buffer.flush()
+        elif _in_place(path := _resolved(target)):
+            with _open_in_place(path) as stream:
+                if binary and stream.isatty():
+                    raise _terminal_refused(target)
+                yield stream
+        else:
+            # A symbolic link stays one: the file that it points to is replaced.
+            real = Path(os.path.realpath(path))
+            with _folders(real.parent), _replacing(real, force) as stream:
+                yield stream
+
+
+def output_paths(pattern: str, names: Sequence[str], suffix: str = ".ply") -> list[Path]:
+    """One path for every name.
+
+    `out.ply` is for one name whatever it is; `dir/` and an existing folder get `<name><suffix>`;
+    in `dir/{name}.obj` the name is put in, and `suffix` appended where the pattern has none.
+    A `/` in a name makes a subfolder.
+    Raises InputError on a name that is empty, absolute, climbs by `..` or has control characters,
+    UsageError where several names would share one path or one path would be another's folder.
+    """
+    if is_folder_pattern(pattern):
+        for name in names:
+            _check_name(name)
+    if "{name}" in pattern:
+        filled = pattern if Path(pattern).suffix else pattern + suffix
+        paths = [Path(filled.replace("{name}", name)) for name in names]
+    elif is_folder_pattern(pattern):
+        paths = [Path(pattern, name + suffix) for name in names]
+    elif len(names) > 1:
+        raise UsageError(
+            f"{len(names)} outputs cannot share the file {pattern}; "
+            f"give a folder (dir/) or a pattern (dir/{{name}}{suffix})"
+        )
+    else:
+        return [Path(pattern) for _ in names]
+
+    owners: dict[Path, str] = {}
+    for path, name in zip(paths, names, strict=True):
+        if path in owners:
+            raise UsageError(
+                f"{owners[path]!r} and {name!r} would both be written to {path}; rename one"
+            )
+        owners[path] = name
+    for path, name in owners.items():
+        for parent in path.parents:
+            if parent in owners:
+                raise UsageError(
+                    f"{owners[parent]!r} would be the file {parent}, "
+                    f"where {name!r} needs a folder; rename one"
+                )
+    return paths
+
+
+def is_folder_pattern(pattern: str) -> bool:
+    """Whether outputs are named one by one in a folder, which is then created where missing."""
+    return "{name}" in pattern or pattern.endswith("/") or Path(pattern).is_dir()
+
+
+def _check_name(name: str) -> None:
+    bad = [c for c in name if unicodedata.category(c) in ("Cc", "Cs")]
+    if bad:
+        raise InputError(f"the name {name!r} has a control character; expected a file name")
+    if not name or name.startswith("/") or name.endswith("/") or ".." in name.split("/"):
+        raise InputError(
+            f"the name {name!r} cannot be a file; expected a relative path without '..'"
+        )
+
+
+def _terminal_refused(target: str) -> UsageError:
+    return UsageError(
+        f"{target} is a terminal and the output is binary; "
+        "redirect it (> FILE), pipe it (| COMMAND) or name a file with -o"
+    )
+
+
+@contextmanager
+def _as_output_error(target: str) -> Iterator[None]:
+    name = "standard output" if target == "-" else shown(target)
+    try:
+        yield
+    except BrokenPipeError as error:
+        raise ReaderLeft(f"the reader of {name} has left") from error
+    except (OSError, ValueError) as error:
+        # A ValueError is about the name (a NUL in it) only when it comes from the path functions.
+        if isinstance(error, ValueError) and "\0" not in target:
+            raise
+        reason = getattr(error, "strerror", None) or error
+        raise OutputError(f"{name} could not be written: {reason}") from error
+
+
+def _descriptor(path: Path) -> int | None:
+    """The number of our own open file that a path such as /dev/fd/3 or /dev/stdout stands for."""
+    if str(path.parent) in _OWN_DESCRIPTORS and path.name.isascii() and path.name.isdigit():
+        return int(path.name)
+    return _STANDARD_DEVICES.get(str(path))
+
+
+def _resolved(target: str) -> Path:
+    """What symbolic links lead to, stopping at an open file of ours, whose link leads nowhere."""
+    path = Path(target)
+    for _ in range(_MOST_LINKS):
+        if _descriptor(path) is not None or not path.is_symlink():
+            break
+        path = path.parent / path.readlink()
+    return path
+
+
+def _in_place(path: Path) -> bool:
+    """Whether this is no regular file, or one that is ours only as it is open."""
+    if _descriptor(path) is not None:
+        return True
+    return path.exists() and not path.is_file() and not path.is_dir()
+
+
+def _open_in_place(path: Path) -> BinaryIO:
+    number = _descriptor(path)
+    # Opening our own open file anew would start at its beginning again.
+    descriptor = os.open(path, os.O_WRONLY) if number is None else os.dup(number)
+    return os.fdopen(descriptor, "wb")
+
+
+@contextmanager
+def _folders(folder: Path) -> Iterator[None]:
+    """Create a folder and those above it; on failure remove what was created and is still empty."""
+    missing = [f for f in (folder, *folder.parents) if not f.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    except BaseException:
+        for created in missing:
+            with suppress(OSError):
+                created.rmdir()
+        raise
+
+
+@contextmanager
+def _replacing(path: Path, force: bool) -> Iterator[BinaryIO]:
+    temporary = path.with_name(f".facedis-{secrets.token_hex(8)}.tmp")
+    # Not tempfile: its files are for their owner alone, ours have the mode that the umask gives.
+    descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+    try:
+        with os.fdopen(descriptor, "w+b") as stream:
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
+        if force:
+            temporary.replace(path)
+        else:
+            _rename_to_new(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    _sync_folder(path.parent)
+
+
+def _rename_to_new(temporary: Path, path: Path) -> None:
+    """Rename, but never over a file that has appeared since the output was checked."""
+    try:
+        os.link(temporary, path)
+    except FileExistsError as error:
+        raise UsageError(
+            f"{path} has appeared meanwhile; replace it with --force, or choose another name"
+        ) from error
+    except OSError:  # a file system without hard links
+        temporary.replace(path)
+    else:
+        temporary.unlink()
+
+
+def _sync_folder(folder: Path) -> None:
+    # Makes the new name itself last; not every file system can, and the file is whole without it.
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

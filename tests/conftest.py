@@ -1,0 +1,189 @@
+"""What many tests share: a real shell with the commands on its PATH, and a small real model."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from synthetic import grid_mesh
+
+from facedis_core.config import ModelConfig
+from facedis_core.inference import Model, load_model, weight_shapes, write_model
+from facedis_core.mesh import Mesh, topology_id, write_mesh
+from facedis_core.preparation import Preparation
+
+TOOLS = Path(__file__).parent.parent / "tools"
+REACH_MM = 6.0
+RAW_EXTRA = 14  # vertices of a raw mesh that the prepared one leaves out
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a shell command ended and what it said."""
+
+    code: int
+    out: bytes
+    err: str
+
+    @property
+    def line(self) -> str:
+        """The only line on stderr."""
+        lines = self.err.splitlines()
+        assert len(lines) == 1, self.err
+        return lines[0]
+
+
+Shell = Callable[..., Result]
+
+
+@pytest.fixture(scope="session")
+def commands(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with every command of the project as an executable of this Python."""
+    folder = tmp_path_factory.mktemp("bin")
+    for module in TOOLS.glob("fd_*.py"):
+        script = folder / module.stem.replace("_", "-")
+        script.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m {module.stem} "$@"\n')
+        script.chmod(0o755)
+    return folder
+
+
+@pytest.fixture
+def shell(commands: Path, model_file: Path, tmp_path: Path) -> Shell:
+    """Run a line in bash as a user would, in an empty folder, with the small model as default.
+
+    A pipe fails where any part of it fails.
+    """
+
+    def run(line: str, *, stdin: bytes = b"", env: dict[str, str] | None = None) -> Result:
+        done = subprocess.run(
+            ["bash", "-c", f"set -o pipefail; {line}"],
+            input=stdin,
+            capture_output=True,
+            cwd=tmp_path,
+            timeout=120,
+            env={
+                **os.environ,
+                "PATH": f"{commands}:{os.environ['PATH']}",
+                "FACEDIS_MODEL": str(model_file),
+                **(env or {}),
+            },
+        )
+        # bash may run the last command in its own place, and then dies of that command's signal
+        code = done.returncode if done.returncode >= 0 else 128 - done.returncode
+        return Result(code, done.stdout, done.stderr.decode())
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def without_torch(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """An environment for `shell` in which no package of an extra is installed."""
+    folder = tmp_path_factory.mktemp("without_torch")
+    absent = ("torch", "scipy", "fast_simplification", "PIL")
+    (folder / "sitecustomize.py").write_text(
+        "import sys\n"
+        "class Absent:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        f"        if name.partition('.')[0] in {absent}:\n"
+        "            raise ModuleNotFoundError(f'No module named {name!r}', name=name)\n"
+        "sys.meta_path.insert(0, Absent())\n"
+    )
+    inherited = os.environ.get("PYTHONPATH")
+    return {"PYTHONPATH": f"{folder}:{inherited}" if inherited else str(folder)}
+
+
+@pytest.fixture(scope="session")
+def model_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model of 36 vertices with random weights, made without torch."""
+    return save_model(tmp_path_factory.mktemp("model") / "small.safetensors", seed=1)
+
+
+@pytest.fixture(scope="session")
+def other_model_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model of the same faces that speaks other latents."""
+    return save_model(tmp_path_factory.mktemp("model") / "other.safetensors", seed=2)
+
+
+@pytest.fixture(scope="session")
+def model(model_file: Path) -> Model:
+    """The small model, loaded."""
+    return load_model(model_file)
+
+
+def save_model(path: Path, seed: int) -> Path:
+    """Write a model of the bent grid with random weights; raw meshes are in cm and reordered."""
+    rng = np.random.default_rng(seed)
+    mean_face, triangles = grid_mesh()
+    raw = raw_mesh(mean_face)
+    config = ModelConfig(len(mean_face), identity=3, expression=2, channels=(8, 16))
+    weights = {
+        name: rng.normal(0, 0.3, shape).astype(np.float32)
+        for name, shape in weight_shapes(config).items()
+    }
+    for name in weights:
+        if name.endswith("running_var"):
+            weights[name] = np.ones_like(weights[name])
+        if name.endswith("decoder.output.weight") or name.endswith("decoder.output.bias"):
+            weights[name] *= 0.05
+    model = Model(
+        config=config,
+        weights=weights,
+        mean_face=mean_face,
+        origin=mean_face.mean(axis=0),
+        scale=60.0,
+        preparation=Preparation(
+            triangles=triangles,
+            vertex_index=raw_order(len(mean_face)),
+            raw_vertices=len(raw.vertices),
+            raw_topology=topology_id(raw.triangles),
+            raw_unit_mm=10.0,
+        ),
+        reach_mm=REACH_MM,
+    )
+    with path.open("w+b") as stream:
+        write_model(stream, model)
+    return path
+
+
+def raw_order(count: int) -> np.ndarray:
+    """Which vertex of the raw mesh each prepared one is."""
+    chosen = np.random.default_rng(0).permutation(count + RAW_EXTRA)[:count]
+    return chosen.astype(np.int32)
+
+
+def raw_mesh(vertices: np.ndarray, name: str = "") -> Mesh:
+    """The raw mesh, in cm, whose prepared form has these vertices in mm."""
+    chosen = raw_order(len(vertices))
+    raw = np.random.default_rng(0).normal(size=(len(vertices) + RAW_EXTRA, 3))
+    raw[chosen] = vertices / 10
+    _, triangles = grid_mesh()
+    return Mesh(raw.astype(np.float32), chosen[triangles].astype(np.int32), name)
+
+
+def face(seed: int, spread_mm: float = 1.0) -> np.ndarray:
+    """A prepared face, (36, 3) mm, near the mean face of the small model."""
+    mean_face, _ = grid_mesh()
+    offset = np.random.default_rng(seed).normal(0, spread_mm, mean_face.shape)
+    return (mean_face + offset).astype(np.float32)
+
+
+def save_mesh(path: Path, vertices: np.ndarray, triangles: np.ndarray | None = None) -> Path:
+    """Write a prepared face by the suffix of its path; folders above it are made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    triangles = grid_mesh()[1] if triangles is None else triangles
+    with path.open("wb") as stream:
+        write_mesh(stream, Mesh(vertices, triangles, path.stem), path.suffix)
+    return path
+
+
+@pytest.fixture
+def faces(tmp_path: Path) -> Path:
+    """A folder `faces` with five faces, one below a folder, one with spaces and umlauts."""
+    folder = tmp_path / "faces"
+    for seed, name in enumerate(("ann.ply", "bob.ply", "cy.obj", "deep/dan.ply", "eva grün.ply")):
+        save_mesh(folder / name, face(seed))
+    return folder

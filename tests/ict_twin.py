@@ -1,0 +1,50 @@
+"""A made-up folder of ICT-FaceKit's layout, small enough for tests."""
+
+import numpy as np
+from synthetic import grid_mesh
+
+from facedis_core.mesh import Mesh, topology_id, write_mesh
+from facedis_core.preparation import Preparation
+from facedis_core.sources.ict_faces import expression_table
+
+SIZE = 6
+
+
+def raw_neutral():
+    """The generic neutral, (36, 3) cm, and its triangles."""
+    vertices, triangles = grid_mesh(SIZE)
+    return vertices / np.float32(10), triangles
+
+
+def write_folder(folder, seed=0):
+    """`generic_neutral_mesh.obj`, 100 identity modes, 55 shapes; two files that are not used."""
+    rng = np.random.default_rng(seed)
+    neutral, triangles = raw_neutral()
+    names = [f"identity{k:03d}" for k in range(100)]
+    names += [*expression_table().shapes, "PupilDilate_L", "PupilDilate_R"]
+    folder.mkdir(parents=True, exist_ok=True)
+    write(folder / "generic_neutral_mesh.obj", neutral, triangles)
+    for name in names:
+        spread = 0.03 if name.startswith("identity") else 0.3
+        write(folder / f"{name}.obj", neutral + rng.normal(0, spread, neutral.shape), triangles)
+    return folder
+
+
+def write(path, vertices, triangles):
+    """One OBJ."""
+    with path.open("wb") as stream:
+        write_mesh(stream, Mesh(vertices.astype(np.float32), triangles, path.stem), ".obj")
+
+
+def preparation(chosen=None):
+    """Some of the 36 vertices, with the triangles that have no other corner."""
+    _, triangles = raw_neutral()
+    chosen = np.arange(6, SIZE * SIZE, dtype=np.int32) if chosen is None else chosen
+    inside = triangles[np.isin(triangles, chosen).all(axis=1)]
+    return Preparation(
+        triangles=np.searchsorted(chosen, inside).astype(np.int32),
+        vertex_index=chosen,
+        raw_vertices=SIZE * SIZE,
+        raw_topology=topology_id(triangles),
+        raw_unit_mm=10.0,
+    )

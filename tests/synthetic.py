@@ -1,0 +1,74 @@
+"""Small made-up face sets for tests: people and expressions that add up, on a bent grid."""
+
+import numpy as np
+
+from facedis_core.faceset import FaceSet, Labels, face_set_writer
+from facedis_core.mesh import topology_id
+from facedis_core.preparation import Preparation
+
+GRID = 6
+
+
+def grid_mesh(size=GRID):
+    """Vertices (size^2, 3) mm and triangles of a bent square sheet of 100 mm."""
+    x, y = np.meshgrid(np.linspace(-50, 50, size), np.linspace(-50, 50, size))
+    vertices = np.stack([x, y, 30 - (x**2 + y**2) / 100], axis=-1).reshape(-1, 3)
+    corner = (np.arange(size - 1)[:, None] * size + np.arange(size - 1)).ravel()
+    triangles = np.concatenate(
+        [
+            np.stack([corner, corner + 1, corner + size], axis=1),
+            np.stack([corner + 1, corner + size + 1, corner + size], axis=1),
+        ]
+    )
+    return vertices.astype(np.float32), triangles.astype(np.int32)
+
+
+def labels(subjects=10, expressions=4, test=3, seed=0):
+    """Every subject with every expression, the first neutral; the last `test` subjects are test."""
+    subject = np.repeat(np.arange(subjects, dtype=np.int32), expressions)
+    expression = np.tile(np.arange(expressions, dtype=np.int32), subjects)
+    people = [f"person{s}" for s in range(subjects)]
+    kinds = ["neutral", *(f"expression{e}" for e in range(1, expressions))]
+    return Labels(
+        names=[f"{people[s]}/{kinds[e]}" for s, e in zip(subject, expression, strict=True)],
+        subjects=people,
+        expressions=kinds,
+        subject=subject,
+        expression=expression,
+        level=(expression > 0).astype(np.float32),
+        split=(subject >= subjects - test).astype(np.uint8),
+    )
+
+
+def face_set(*, neutrals=True, size=GRID, seed=0, **sizes):
+    """A FaceSet in memory: grid + identity (5 directions) + expression + 0.02 mm of noise."""
+    rng = np.random.default_rng(seed)
+    known = labels(**sizes)
+    mean, triangles = grid_mesh(size)
+    people, kinds = len(known.subjects), len(known.expressions)
+    directions = rng.normal(0, 2, (5, *mean.shape))
+    neutral = mean + np.einsum("sd,dvc->svc", rng.normal(size=(people, 5)), directions)
+    offset = rng.normal(0, 1, (kinds, *mean.shape))
+    offset[0] = 0
+    vertices = neutral[known.subject] + offset[known.expression]
+    vertices += rng.normal(0, 0.02, vertices.shape) * (known.level > 0)[:, None, None]
+    stored = (neutral if neutrals else np.full_like(neutral, np.nan)).astype(np.float32)
+    preparation = Preparation(
+        triangles, np.arange(len(mean), dtype=np.int32), len(mean), topology_id(triangles), 1.0
+    )
+    return FaceSet(
+        vertices.astype(np.float32), known, stored, stored.copy(), preparation, "made-up", "", ""
+    )
+
+
+def write_face_set(path, faces):
+    """Write a face set made by `face_set` to a file and return its path."""
+    with (
+        path.open("w+b") as stream,
+        face_set_writer(
+            stream, faces.labels, faces.preparation, source=faces.source, protocol=faces.protocol
+        ) as writer,
+    ):
+        for name in ("vertices", "neutrals", "neutrals_eval"):
+            getattr(writer, name)[...] = getattr(faces, name)
+    return path

@@ -1,0 +1,78 @@
+"""Limits on measured numbers."""
+
+import pytest
+
+from facedis_core.checks import Check, require
+from facedis_core.errors import CheckFailed, UsageError
+
+REPORT = {
+    "model": {
+        "e_rec": {"mean": 1.25, "std": 0.5, "median": 1.0, "n": 3},
+        "rank1_vertex_accuracy": 0.75,
+        "e_dis": {"mean": float("nan"), "std": 0.0, "median": 0.0, "n": 1},
+    },
+    "baselines": {"pca": {"e_rec": {"mean": 0.5}, "components": 6}},
+    "provenance": {"split": "test"},
+}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "e_rec<=1.25",
+        " e_rec >= 1.25 ",
+        "e_rec==1.25",
+        "e_rec<1.26",
+        "e_rec>1",
+        "e_rec.mean<1.3",
+        "e_rec.median<=1",
+        "e_rec.n==3",
+        "model.e_rec<=2e0",
+        "rank1_vertex_accuracy>=.75",
+        "baselines.pca.e_rec<1",
+        "baselines.pca.components==6",
+    ],
+)
+def test_what_holds(text):
+    require([Check.parse(text)], REPORT)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("e_rec<1.25", "e_rec is 1.25, limit < 1.25"),
+        ("e_rec>1.25", "e_rec is 1.25, limit > 1.25"),
+        ("e_rec==1.2", "e_rec is 1.25, limit == 1.2"),
+        ("e_rec.median<=0.9", "e_rec.median is 1, limit <= 0.9"),
+        ("avd_neu<=2", "avd_neu was not measured, limit <= 2"),
+        ("e_dis<=2", "e_dis is nan, limit <= 2"),
+        ("e_dis>=0", "e_dis is nan, limit >= 0"),
+        ("baselines.pca<=1", "baselines.pca was not measured"),
+        ("baselines.ridge_neutral.e_dis<=1", "was not measured"),
+        ("rank1_vertex_accuracy.mean>0", "was not measured"),
+        ("provenance.split==1", "was not measured"),
+    ],
+)
+def test_what_does_not_hold(text, message):
+    with pytest.raises(CheckFailed, match="1 of 1 checks failed") as caught:
+        require([Check.parse(text)], REPORT)
+    assert message in str(caught.value)
+
+
+def test_every_failure_is_named():
+    checks = [Check.parse(text) for text in ("e_rec<1", "e_rec<2", "avd_neu<=2")]
+    with pytest.raises(CheckFailed) as caught:
+        require(checks, REPORT)
+    assert str(caught.value) == (
+        "2 of 3 checks failed: e_rec is 1.25, limit < 1; avd_neu was not measured, limit <= 2"
+    )
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "e_rec", "e_rec<=", "<=1", "e_rec=1", "e_rec!=1", "e_rec<=x", "e_rec<=nan", "e_rec<=1<=2",
+     "e_rec =< 1", "e rec<1", "e_rec.<1", "1.2>=e_rec"],
+)  # fmt: skip
+def test_what_is_no_check(text):
+    with pytest.raises(UsageError, match="is not a check"):
+        Check.parse(text)

@@ -1,0 +1,203 @@
+"""The error boundary, by small commands of its own, and what holds for every command."""
+
+import os
+import pty
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+COMMANDS = ["fd-encode", "fd-decode", "fd-transfer", "fd-info"]
+
+PROBE = """
+import os, signal, sys, time
+import fd_cli
+from facedis_core.errors import *
+
+def probe(value: int = 1, model: fd_cli.ModelOption = None) -> None:
+    '''Try something.'''
+    {body}
+
+fd_cli.run(probe)
+"""
+
+
+@pytest.fixture
+def probe(tmp_path):
+    """Write `fd_probe.py`, whose command runs `body`; returns the words to start it."""
+
+    def write(body):
+        path = tmp_path / "fd_probe.py"
+        path.write_text(PROBE.format(body=body))
+        return f"{sys.executable} {path}"
+
+    return write
+
+
+ERRORS = {
+    "UsageError('a b')": (2, "a b"),
+    "MissingExtra('--simplify', 'prep')": (2, "pip install 'facedis[prep]'"),
+    "InputError('a b')": (3, "a b"),
+    "OutputError('a b')": (4, "a b"),
+    "CheckFailed('e_rec is 2, expected <= 1')": (1, "e_rec is 2, expected <= 1"),
+    "Stopped('saved in m.safetensors')": (130, "saved in m.safetensors"),
+    "KeyboardInterrupt": (130, "interrupted"),
+    "MemoryError('for 3 GiB')": (3, "out of memory: for 3 GiB"),
+    "ModuleNotFoundError('no', name='torch.nn')": (2, "pip install 'facedis[train]'"),
+    "OSError(28, 'No space left on device')": (4, "No space left on device"),
+    "InputError('first\\nsecond \\x1b[31m grün')": (3, r"first second \x1b[31m grün"),
+}
+
+
+@pytest.mark.parametrize(("error", "expected"), ERRORS.items(), ids=ERRORS)
+def test_an_error_is_one_line_and_its_exit_code(shell, probe, error, expected):
+    result = shell(probe(f"raise {error}"))
+    assert result.code == expected[0]
+    assert result.line.startswith("fd-probe: ")
+    assert expected[1] in result.line
+    assert not result.out
+
+
+@pytest.mark.parametrize("error", ["ValueError('x')", "ModuleNotFoundError('x', name='nowhere')"])
+def test_a_bug_shows_its_traceback(shell, probe, error):
+    result = shell(probe(f"raise {error}"))
+    assert result.code == 70
+    assert "Traceback" in result.err
+    assert result.err.splitlines()[-1].startswith("fd-probe: this is a bug")
+
+
+@pytest.mark.parametrize(
+    "words", ["--value", "--value many", "--nonsense", "surplus", "--model"], ids=str
+)
+def test_usage_errors_are_one_line(shell, probe, words):
+    result = shell(f"{probe('pass')} {words}")
+    assert result.code == 2
+    assert result.line.startswith("fd-probe: ")
+    assert result.line.endswith("try --help")
+
+
+@pytest.mark.parametrize("option", ["-h", "--help"])
+def test_help_is_the_docstring_and_the_options(shell, probe, option):
+    result = shell(f"{probe('raise ValueError')} {option}")
+    assert result.code == 0
+    assert b"Usage: fd-probe [OPTIONS]\n\n  Try something.\n" in result.out
+    assert b"--model" in result.out
+    assert not result.err
+
+
+def test_version(shell, probe):
+    result = shell(f"{probe('raise ValueError')} --version")
+    assert result.code == 0
+    assert result.out.startswith(b"fd-probe 0.")
+
+
+class TestBrokenPipe:
+    @pytest.mark.parametrize("body", ["print('x\\n' * 10**6)", "raise ReaderLeft"])
+    def test_dies_silently_of_sigpipe(self, shell, probe, body):
+        result = shell(f"{probe(body)} | head -c 1 > /dev/null; echo ${{PIPESTATUS[0]}}")
+        assert result.out == b"141\n"
+        assert not result.err
+
+    def test_help_to_a_closed_pipe_too(self, shell, probe):
+        result = shell(f"(sleep 0.1; {probe('pass')} --help) | true; echo ${{PIPESTATUS[0]}}")
+        assert result.out == b"141\n"
+        assert not result.err
+
+    def test_a_full_disk_is_an_output_error(self, shell, probe):
+        result = shell(f"{probe('print(1)')} > /dev/full")
+        assert result.code == 4
+        assert "No space left" in result.line
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_a_signal_ends_the_command_and_leaves_no_temporary_file(probe, tmp_path, signum):
+    folder = tmp_path / "out"
+    folder.mkdir()
+    words = probe(
+        "from facedis_core.streams import open_output\n"
+        f"    with open_output({str(folder / 'x.npy')!r}, force=False) as stream:\n"
+        "        stream.write(b'half'); print('ready', flush=True); time.sleep(60)"
+    )
+    process = subprocess.Popen(words.split(), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"ready\n"
+    process.send_signal(signum)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == -signum
+    assert err == (b"fd-probe: interrupted\n" if signum == signal.SIGINT else b"")
+    assert list(folder.iterdir()) == []
+
+
+class TestThreads:
+    SHOW = "print(*(os.environ[f'{x}_NUM_THREADS'] for x in ('OMP', 'OPENBLAS', 'MKL')))"
+
+    @pytest.mark.parametrize(
+        ("given", "expected"),
+        [
+            ("", "1 1 1"),
+            ("OMP_NUM_THREADS=3", "3 3 3"),
+            ("MKL_NUM_THREADS=2", "1 1 2"),
+            ("OMP_NUM_THREADS=4 OPENBLAS_NUM_THREADS=2", "4 2 4"),
+        ],
+    )
+    def test_one_unless_the_user_says_otherwise(self, shell, probe, given, expected):
+        names = "-u OMP_NUM_THREADS -u OPENBLAS_NUM_THREADS -u MKL_NUM_THREADS"
+        result = shell(f"env {names} {given} {probe(self.SHOW)}")
+        assert result.out.decode().strip() == expected
+
+
+class TestProgress:
+    BODY = (
+        "for i in fd_cli.progress(range(3), 'counting'): time.sleep(0.2)\n"
+        "    fd_cli.warn('look'); fd_cli.say('done'); print('rich' in sys.modules)"
+    )
+
+    def test_is_silent_and_costs_nothing_where_nobody_watches(self, shell, probe):
+        result = shell(probe(self.BODY))
+        assert result.out == b"False\n"
+        assert result.err == "fd-probe: warning: look\ndone\n"
+
+    def test_shows_on_a_terminal(self, probe):
+        terminal, slave = pty.openpty()
+        done = subprocess.run(
+            probe(self.BODY).split(),
+            stdout=subprocess.PIPE,
+            stderr=slave,
+            env={**os.environ, "TERM": "xterm"},
+            timeout=60,
+        )
+        os.close(slave)
+        assert done.stdout == b"True\n"
+        assert b"counting" in os.read(terminal, 65536)
+        os.close(terminal)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+class TestEveryCommand:
+    def test_help_imports_nothing_heavy(self, command):
+        words = [sys.executable, "-X", "importtime", "-m", command.replace("-", "_"), "--help"]
+        done = subprocess.run(words, capture_output=True, text=True)
+        assert done.returncode == 0
+        assert done.stdout.startswith(f"Usage: {command} ")
+        imported = {line.split("|")[-1].strip() for line in done.stderr.splitlines()}
+        assert not imported & {"numpy", "torch", "rich", "meshio"}
+
+    def test_nothing_is_asked_of_a_person_at_a_terminal(self, commands: Path, command, model_file):
+        if command in ("fd-transfer", "fd-info"):
+            words = {"fd-transfer": ["-", "x.npy"], "fd-info": ["-"]}[command]
+        else:
+            words = []
+        terminal, slave = pty.openpty()
+        done = subprocess.run(
+            [str(commands / command), *words],
+            stdin=slave,
+            capture_output=True,
+            env={**os.environ, "FACEDIS_MODEL": str(model_file)},
+            timeout=60,
+        )
+        os.close(slave)
+        os.close(terminal)
+        assert done.returncode == 2, done.stderr
+        assert done.stderr.count(b"\n") == 1

@@ -1,0 +1,160 @@
+"""Folders and pipes of predicted meshes against true ones."""
+
+import io
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from conftest import save_mesh
+from synthetic import grid_mesh
+
+from facedis_core import metrics
+from facedis_core.comparison import compare, find_meshes, read_labels
+from facedis_core.errors import InputError
+from facedis_core.mesh import Mesh, write_mesh
+
+PEOPLE = ("ann", "bob", "cy")
+KINDS = ("neutral", "smile", "angry")
+
+
+@pytest.fixture
+def folders(tmp_path):
+    """True and predicted faces of three people, and their labels."""
+    rng = np.random.default_rng(5)
+    mean, _ = grid_mesh()
+    truth, predicted, lines = {}, {}, ["name,subject,expression"]
+    for person in PEOPLE:
+        shape = mean + rng.normal(0, 3, mean.shape)
+        for kind in KINDS:
+            name = f"{person}/{kind}"
+            truth[name] = (shape + rng.normal(0, 2, mean.shape) * (kind != "neutral")).astype("f4")
+            predicted[name] = (shape + rng.normal(0, 1, mean.shape)).astype("f4")
+            save_mesh(tmp_path / "truth" / f"{name}.ply", truth[name])
+            save_mesh(tmp_path / "predicted" / f"{name}.ply", predicted[name])
+            lines.append(f"{name},{person},{kind}")
+    labels = tmp_path / "labels.csv"
+    labels.write_text("\n".join(lines))
+    return SimpleNamespace(
+        truth=truth,
+        predicted=predicted,
+        paths=(str(tmp_path / "truth"), str(tmp_path / "predicted")),
+        labels=str(labels),
+    )
+
+
+def test_reconstruction_error_by_name(folders):
+    found = compare(*folders.paths)
+    assert found.names == sorted(folders.truth)
+    assert list(found.evaluation.metrics) == ["e_rec"]
+    expected = [
+        metrics.vertex_distance(folders.predicted[name], folders.truth[name])
+        for name in found.names
+    ]
+    np.testing.assert_allclose(found.evaluation.per_mesh["e_rec"], expected)
+
+
+def test_labels_bring_the_other_metrics(folders):
+    found = compare(*folders.paths, folders.labels).evaluation.metrics
+    by_person = [np.stack([folders.predicted[f"{p}/{k}"] for k in KINDS]) for p in PEOPLE]
+    e_dis = metrics.summarize([metrics.disentanglement_error(faces) for faces in by_person])
+    assert found["e_dis"] == pytest.approx(e_dis._asdict())
+    neutrals = [folders.truth[f"{p}/neutral"] for p in PEOPLE]
+    errors = [
+        metrics.neutral_error(faces, neutral)
+        for faces, neutral in zip(by_person, neutrals, strict=True)
+    ]
+    assert found["avd_neu"] == pytest.approx(metrics.summarize(np.array(errors))._asdict())
+    assert found["rank1_vertex_accuracy"] == 1
+    assert found["rank1_probes"] == 6
+    assert "rank1_cosine_accuracy" not in found
+
+
+def test_the_neutral_may_have_another_name(folders):
+    renamed = compare(*folders.paths, folders.labels, neutral="smile").evaluation.metrics
+    usual = compare(*folders.paths, folders.labels).evaluation.metrics
+    assert renamed["avd_neu"] != usual["avd_neu"]
+    absent = compare(*folders.paths, folders.labels, neutral="calm").evaluation.metrics
+    assert "avd_neu" not in absent
+    assert "rank1_vertex_accuracy" not in absent
+
+
+def test_alignment(folders, tmp_path):
+    for name, vertices in folders.truth.items():
+        save_mesh(tmp_path / "moved" / f"{name}.ply", vertices[:, [1, 2, 0]] + np.float32(5))
+    paths = folders.paths[0], str(tmp_path / "moved")
+    assert compare(*paths).evaluation.metrics["e_rec"]["mean"] > 5
+    assert compare(*paths, align=True).evaluation.metrics["e_rec"]["mean"] < 1e-3
+
+
+def test_two_single_meshes_need_no_common_name(tmp_path):
+    mean, _ = grid_mesh()
+    one, two = save_mesh(tmp_path / "a.obj", mean), save_mesh(tmp_path / "b.ply", mean + 1)
+    found = compare(str(one), str(two)).evaluation.metrics
+    assert found["e_rec"]["mean"] == pytest.approx(3**0.5, abs=1e-4)
+
+
+def test_several_meshes_in_one_file(folders, tmp_path):
+    _, triangles = grid_mesh()
+    stream = io.BytesIO()
+    for name in reversed(folders.predicted):  # in any order
+        write_mesh(stream, Mesh(folders.predicted[name], triangles, name))
+    together = tmp_path / "all.ply"
+    together.write_bytes(stream.getvalue())
+    found = compare(folders.paths[0], str(together), folders.labels).evaluation.metrics
+    assert found == compare(*folders.paths, folders.labels).evaluation.metrics
+
+
+@pytest.mark.parametrize("side", [0, 1])
+def test_a_mesh_without_a_partner(folders, tmp_path, side):
+    mean, _ = grid_mesh()
+    save_mesh(tmp_path / ("truth", "predicted")[side] / "ann" / "extra.ply", mean)
+    with pytest.raises(InputError, match=r"'ann/extra' of .* is not in .*, 1 of 10 meshes"):
+        compare(*folders.paths)
+
+
+def test_meshes_that_do_not_fit(folders, tmp_path):
+    mean, triangles = grid_mesh()
+    save_mesh(tmp_path / "predicted/bob/smile.ply", mean, triangles[:, [0, 2, 1]])
+    with pytest.raises(InputError, match="predicted mesh of 'bob/smile' has topology"):
+        compare(*folders.paths)
+    save_mesh(tmp_path / "predicted/bob/smile.ply", *grid_mesh(7))
+    with pytest.raises(InputError, match="'bob/smile' has 49 vertices, expected 36"):
+        compare(*folders.paths)
+
+
+def test_two_meshes_of_one_name(folders, tmp_path):
+    save_mesh(tmp_path / "truth/ann/smile.obj", grid_mesh()[0])
+    with pytest.raises(InputError, match="two meshes named 'ann/smile'"):
+        find_meshes(folders.paths[0])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("name,subject\na,b\n", "no column 'expression'"),
+        ("", "no column 'name'"),
+        ("name,subject,expression\na,b\n", "line 2: an empty field"),
+        ("name,subject,expression\na,b,c\na,b,d\n", "line 3: 'a' has another label"),
+    ],
+)
+def test_labels_that_are_none(tmp_path, text, message):
+    path = tmp_path / "labels.csv"
+    path.write_text(text)
+    with pytest.raises(InputError, match=message):
+        read_labels(str(path))
+
+
+def test_labels_as_a_spreadsheet_writes_them(tmp_path):
+    path = tmp_path / "labels.csv"
+    path.write_bytes(b'\xef\xbb\xbfexpression,name,age,subject\r\nsmile,"a,b",9,ann\r\n')
+    assert read_labels(str(path))["a,b"].subject == "ann"
+    path.write_bytes(b"\xff\xfe\x00name")
+    with pytest.raises(InputError, match="UTF-8"):
+        read_labels(str(path))
+
+
+def test_a_mesh_without_a_label(folders, tmp_path):
+    short = tmp_path / "short.csv"
+    short.write_text("name,subject,expression\nann/smile,ann,smile\n")
+    with pytest.raises(InputError, match=r"no row for 'ann/angry', 8 of 9 meshes"):
+        compare(*folders.paths, str(short))

@@ -1,0 +1,169 @@
+"""Metrics over whole sets: against the definitions applied to everything at once."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import synthetic
+
+from facedis_core import metrics
+from facedis_core.errors import InputError
+from facedis_core.evaluation import Prediction, align_faces, evaluate_face_set
+from facedis_core.geometry import RigidTransform
+
+
+def tilted(faces):
+    """A method that errs by a known amount: everything shifted, z_id the first vertex."""
+    shift = np.float32([0, 0, 2])
+    return Prediction(faces + shift, faces * np.float32(0.9), faces[:, 0])
+
+
+@pytest.fixture
+def faces():
+    return synthetic.face_set()
+
+
+@pytest.fixture
+def test_rows(faces):
+    return faces.rows(1)
+
+
+def test_everything_like_the_definitions(faces, test_rows):
+    found = evaluate_face_set(tilted, faces, test_rows, batch=3)
+    vertices, subject = faces.vertices[test_rows], faces.labels.subject[test_rows]
+    identity, people = tilted(vertices).identity, np.unique(subject)
+    assert found.metrics["e_rec"] == pytest.approx(
+        {"mean": 2, "std": 0, "median": 2, "n": 12}, abs=1e-5
+    )
+    errors = metrics.neutral_error(identity, faces.neutrals_eval[subject])
+    assert found.metrics["avd_neu"] == pytest.approx(metrics.summarize(errors)._asdict())
+    for key, spread in (
+        ("e_dis", metrics.disentanglement_error),
+        ("e_dis_jiang", metrics.disentanglement_error_jiang),
+        ("e_dis_mean_distance", metrics.disentanglement_mean_distance),
+    ):
+        expected = metrics.summarize([spread(identity[subject == s]) for s in people])
+        assert found.metrics[key] == pytest.approx(expected._asdict())
+    np.testing.assert_allclose(found.per_mesh["avd_neu"], errors)
+
+
+def test_recognition_like_trying_everybody(faces, test_rows):
+    found = evaluate_face_set(tilted, faces, test_rows)
+    vertices, subject = faces.vertices[test_rows], faces.labels.subject[test_rows]
+    neutral = faces.labels.level[test_rows] == 0
+    everything = tilted(vertices)
+    gallery = everything.identity[neutral]
+    hits = [
+        subject[neutral][metrics.vertex_distance(gallery, face).argmin()] == person
+        for face, person in zip(everything.identity[~neutral], subject[~neutral], strict=True)
+    ]
+    assert found.metrics["rank1_vertex_accuracy"] == np.mean(hits)
+    assert found.metrics["rank1_probes"] == 9
+    latents = everything.latent / np.linalg.norm(everything.latent, axis=1, keepdims=True)
+    nearest = (latents[~neutral] @ latents[neutral].T).argmax(1)
+    accuracy = np.mean(subject[neutral][nearest] == subject[~neutral])
+    assert found.metrics["rank1_cosine_accuracy"] == accuracy
+    assert np.isnan(found.per_mesh["rank1_cosine"][neutral]).all()
+
+
+def test_between_subject_grows_with_the_people(faces, test_rows):
+    narrow = evaluate_face_set(lambda x: Prediction(None, x * 0), faces, test_rows).metrics
+    wide = evaluate_face_set(lambda x: Prediction(None, x), faces, test_rows).metrics
+    assert narrow["between_subject"]["mean"] == 0 < wide["between_subject"]["mean"]
+    again = evaluate_face_set(lambda x: Prediction(None, x), faces, test_rows, batch=1).metrics
+    assert again == wide  # the faces drawn do not depend on the batch
+
+
+def test_a_perfect_method(faces, test_rows):
+    def perfect(vertices):
+        return Prediction(vertices, np.stack([owner[v.tobytes()] for v in vertices]))
+
+    owner = {
+        v.tobytes(): faces.neutrals_eval[s]
+        for v, s in zip(faces.vertices, faces.labels.subject, strict=True)
+    }
+    found = evaluate_face_set(perfect, faces, test_rows).metrics
+    for key in ("e_rec", "e_dis", "e_dis_jiang", "e_dis_mean_distance", "avd_neu"):
+        assert found[key]["mean"] == pytest.approx(0, abs=1e-6)
+    assert found["rank1_vertex_accuracy"] == 1
+
+
+def test_without_neutrals_the_rest_is_measured():
+    faces = synthetic.face_set(neutrals=False)
+    level = np.maximum(faces.labels.level, 0.5)
+    faces = replace(faces, labels=replace(faces.labels, level=level))
+    found = evaluate_face_set(tilted, faces, faces.rows(1)).metrics
+    assert set(found) == {"e_rec", "e_dis", "e_dis_jiang", "e_dis_mean_distance", "between_subject"}
+
+
+def test_a_neutral_mesh_stands_in_for_a_missing_neutral_face(faces):
+    rows = np.flatnonzero((faces.labels.split == 1) & (faces.labels.level > 0))
+    level = np.maximum(faces.labels.level, 0.5)  # no face is neutral any more
+    without = replace(faces, labels=replace(faces.labels, level=level))
+    want = evaluate_face_set(tilted, faces, rows)
+    got = evaluate_face_set(tilted, without, rows)
+    assert got.metrics == want.metrics
+    assert got.metrics["rank1_probes"] == 9
+
+
+def test_one_face_a_subject_has_no_spread_and_one_subject_no_rivals(faces):
+    neutrals = np.flatnonzero(faces.labels.level == 0)
+    found = evaluate_face_set(tilted, faces, neutrals).metrics
+    assert set(found) == {"e_rec", "avd_neu", "between_subject"}
+    alone = evaluate_face_set(tilted, faces, np.flatnonzero(faces.labels.subject == 0)).metrics
+    assert "between_subject" not in alone
+    assert "rank1_vertex_accuracy" not in alone
+    assert alone["e_dis"]["n"] == 1
+
+
+def test_a_subject_with_one_face_is_not_counted(faces):
+    rows = np.concatenate([np.flatnonzero(faces.labels.subject == 0), [4]])
+    found = evaluate_face_set(tilted, faces, rows).metrics
+    assert found["e_dis"]["n"] == 1
+    assert found["e_rec"]["n"] == 5
+
+
+def test_one_unknown_neutral_is_not_counted(faces, test_rows):
+    neutrals = faces.neutrals_eval.copy()
+    neutrals[9] = np.nan
+    found = evaluate_face_set(tilted, replace(faces, neutrals_eval=neutrals), test_rows)
+    assert found.metrics["avd_neu"]["n"] == 8
+    assert np.isnan(found.per_mesh["avd_neu"]).sum() == 4
+
+
+def test_alignment_takes_rigid_motion_away(faces, test_rows):
+    angle = 0.3
+    turn = np.array(
+        [[np.cos(angle), -np.sin(angle), 0], [np.sin(angle), np.cos(angle), 0], [0, 0, 1]]
+    )
+    motion = RigidTransform(turn, np.array([5.0, -3.0, 40.0]))
+
+    def moved(vertices):
+        return Prediction(motion.apply(vertices), motion.apply(vertices))
+
+    plain = evaluate_face_set(moved, faces, test_rows).metrics
+    aligned = evaluate_face_set(moved, faces, test_rows, align=True).metrics
+    still = evaluate_face_set(lambda x: Prediction(x, x), faces, test_rows, align=True).metrics
+    assert plain["e_rec"]["mean"] > 30 > 1e-4 > aligned["e_rec"]["mean"]
+    assert aligned["avd_neu"]["mean"] == pytest.approx(still["avd_neu"]["mean"], abs=1e-4)
+    assert aligned["e_dis"]["mean"] == pytest.approx(still["e_dis"]["mean"], abs=1e-4)
+
+
+def test_align_faces_has_one_target_or_many(faces):
+    few = faces.vertices[:3]
+    np.testing.assert_allclose(align_faces(few + 7, few), few, atol=1e-4)
+    np.testing.assert_allclose(align_faces(few[:1] + 7, few[0]), few[:1], atol=1e-4)
+
+
+def test_a_prediction_that_is_not_finite_is_named(faces, test_rows):
+    def broken(vertices):
+        return Prediction(np.where(vertices == faces.vertices[test_rows[5]], np.nan, vertices))
+
+    with pytest.raises(InputError, match=f"face {test_rows[5]} .* not finite"):
+        evaluate_face_set(broken, faces, test_rows)
+
+
+def test_progress_adds_up(faces, test_rows):
+    steps = []
+    evaluate_face_set(tilted, faces, test_rows, batch=3, progress=steps.append)
+    assert sum(steps) == len(test_rows)

@@ -1,0 +1,189 @@
+import numpy as np
+import pytest
+from conftest import face
+
+from facedis_core.latents import Latents, read_latents, write_latents
+from facedis_core.mesh import read_mesh, read_meshes
+
+
+def latents(model, names, seed=0, **changes):
+    rng = np.random.default_rng(seed)
+    values = {
+        "names": list(names),
+        "models": [model.id] * len(names),
+        "identity": rng.normal(size=(len(names), 3)).astype(np.float32),
+        "expression": rng.normal(size=(len(names), 2)).astype(np.float32),
+    }
+    return Latents(**{**values, **changes})
+
+
+def save(path, rows):
+    with path.open("wb") as stream:
+        write_latents(stream, rows)
+
+
+@pytest.fixture
+def rows(model, tmp_path):
+    """Three rows, also in `three.npy`, the first of them in `one.npy`."""
+    rows = latents(model, ["ann", "deep/bob", "eva grün"])
+    save(tmp_path / "three.npy", rows)
+    first = Latents(rows.names[:1], rows.models[:1], rows.identity[:1], rows.expression[:1])
+    save(tmp_path / "one.npy", first)
+    return rows
+
+
+def decoded(data, tmp_path):
+    path = tmp_path / "stream.ply"
+    path.write_bytes(data)
+    with path.open("rb") as stream:
+        return list(read_meshes(stream))
+
+
+class TestOutputs:
+    def test_standard_output_is_ply_after_ply(self, shell, rows, model, tmp_path):
+        result = shell("fd-decode three.npy")
+        assert result.code == 0
+        meshes = decoded(result.out, tmp_path)
+        assert [mesh.name for mesh in meshes] == rows.names
+        truth = model.decode(rows.identity, rows.expression)
+        for mesh, vertices in zip(meshes, truth, strict=True):
+            np.testing.assert_allclose(mesh.vertices, vertices, atol=1e-4)
+            np.testing.assert_array_equal(mesh.triangles, model.triangles)
+            assert mesh.unit_mm == 1.0
+
+    def test_one_file(self, shell, rows, model, tmp_path):
+        assert shell("fd-decode one.npy -o out.ply").code == 0
+        assert (tmp_path / "out.ply").read_bytes() == shell("fd-decode < one.npy").out
+
+    def test_a_folder(self, shell, rows, tmp_path):
+        assert shell("fd-decode three.npy -o out/").code == 0
+        files = [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
+        assert {str(path.relative_to(tmp_path / "out")) for path in files} == {
+            "ann.ply",
+            "deep/bob.ply",
+            "eva grün.ply",
+        }
+
+    def test_a_pattern(self, shell, rows, model, tmp_path):
+        assert shell("fd-decode three.npy -o 'out/{name} face.obj'").code == 0
+        mesh = read_mesh(tmp_path / "out" / "deep" / "bob face.obj")
+        truth = model.decode(rows.identity[1:2], rows.expression[1:2])[0]
+        np.testing.assert_allclose(mesh.vertices, truth, atol=1e-3)
+
+    def test_more_rows_than_one_block(self, shell, model, tmp_path):
+        rows = latents(model, [f"{row:02d}" for row in range(35)])
+        save(tmp_path / "many.npy", rows)
+        meshes = decoded(shell("fd-decode many.npy").out, tmp_path)
+        truth = model.decode(rows.identity, rows.expression)
+        np.testing.assert_allclose([mesh.vertices for mesh in meshes], truth, atol=1e-4)
+
+    def test_an_existing_file_stops_all_before_any_is_written(self, shell, rows, tmp_path):
+        (tmp_path / "out").mkdir()
+        (tmp_path / "out" / "eva grün.ply").write_text("precious")
+        result = shell("fd-decode three.npy -o out/")
+        assert result.code == 2
+        assert "--force" in result.line
+        assert list((tmp_path / "out").iterdir()) == [tmp_path / "out" / "eva grün.ply"]
+        assert shell("fd-decode three.npy -o out/ --force").code == 0
+
+    @pytest.mark.parametrize("output", ["out.ply", "'{nam}.ply'", "'{name}.nonsense'"])
+    def test_outputs_that_cannot_be(self, shell, rows, tmp_path, output):
+        before = sorted(tmp_path.iterdir())
+        result = shell(f"fd-decode three.npy -o {output}")
+        assert result.code == 2
+        assert result.line
+        assert sorted(tmp_path.iterdir()) == before
+
+    @pytest.mark.parametrize("name", ["../up", "/abs", "a/../b", "new\nline"])
+    def test_names_that_lead_out_of_the_folder(self, shell, model, tmp_path, name):
+        save(tmp_path / "bad.npy", latents(model, ["good", name]))
+        result = shell("fd-decode bad.npy -o out/")
+        assert result.code == 3
+        assert result.line
+        assert not (tmp_path / "out").exists()
+
+    def test_two_rows_of_one_name_clash(self, shell, model, tmp_path):
+        save(tmp_path / "twice.npy", latents(model, ["ann", "ann"]))
+        assert shell("fd-decode twice.npy -o out/").code == 2
+        assert not (tmp_path / "out").exists()
+
+
+class TestParts:
+    @pytest.mark.parametrize("part", ["full", "identity", "expression"])
+    @pytest.mark.parametrize("offsets", [False, True])
+    def test_part(self, shell, rows, model, tmp_path, part, offsets):
+        result = shell(f"fd-decode one.npy --part {part} {'--offsets' if offsets else ''}")
+        (mesh,) = decoded(result.out, tmp_path)
+        truth = model.decode(rows.identity[:1], rows.expression[:1], part, offsets=offsets)
+        np.testing.assert_allclose(mesh.vertices, truth[0], atol=1e-4)
+
+    def test_the_parts_add_up(self, shell, rows, model, tmp_path):
+        full, identity, expression = (
+            decoded(shell(f"fd-decode one.npy --part {part}").out, tmp_path)[0].vertices
+            for part in ("full", "identity", "expression")
+        )
+        np.testing.assert_allclose(full, identity + expression - model.mean_face, atol=1e-4)
+
+
+class TestLatents:
+    def test_a_plain_array(self, shell, rows, tmp_path):
+        plain = np.concatenate([rows.identity, rows.expression], axis=1).astype(np.float64)
+        np.save(tmp_path / "plain.npy", plain)
+        meshes = decoded(shell("fd-decode plain.npy").out, tmp_path)
+        assert [mesh.name for mesh in meshes] == ["row0000", "row0001", "row0002"]
+        expected = decoded(shell("fd-decode three.npy").out, tmp_path)
+        for mesh, other in zip(meshes, expected, strict=True):
+            np.testing.assert_array_equal(mesh.vertices, other.vertices)
+
+    def test_another_model_is_an_error_naming_both(self, shell, rows, model, other_model_file):
+        result = shell(f"fd-decode -m {other_model_file} three.npy -o out/")
+        assert result.code == 3
+        assert model.id in result.line
+        assert str(other_model_file) in result.line
+        assert not result.out
+
+    def test_other_sizes(self, shell, model, tmp_path):
+        wrong = latents(model, ["ann"], models=[""], identity=np.zeros((1, 7), np.float32))
+        save(tmp_path / "wrong.npy", wrong)
+        result = shell("fd-decode wrong.npy -o out.ply")
+        assert result.code == 3
+        assert "(B, 3)" in result.line
+        assert not (tmp_path / "out.ply").exists()
+
+    @pytest.mark.parametrize(
+        "make",
+        [
+            "head -c -1 one.npy > bad.npy",
+            ": > bad.npy",
+            'python3 -c \'import pickle; pickle.dump([1], open("bad.npy", "wb"))\'',
+            "echo no latents > bad.npy",
+        ],
+    )
+    def test_bad_latents(self, shell, rows, tmp_path, make):
+        result = shell(f"{make}; fd-decode bad.npy -o out.ply")
+        assert result.code == 3
+        assert result.line.startswith("fd-decode: bad.npy")
+        assert not (tmp_path / "out.ply").exists()
+
+    def test_a_missing_file(self, shell):
+        assert shell("fd-decode nothing.npy").code == 3
+
+
+def test_a_face_comes_back_as_the_model_sees_it(shell, faces, model, tmp_path):
+    assert shell("fd-encode faces/bob.ply | fd-decode -o bob.ply").code == 0
+    rows = model.encode(face(1)[None])
+    truth = model.decode(rows.identity, rows.expression)[0]
+    np.testing.assert_allclose(read_mesh(tmp_path / "bob.ply").vertices, truth, atol=1e-3)
+
+
+def test_runs_without_torch(shell, rows, without_torch):
+    result = shell("fd-decode three.npy", env=without_torch)
+    assert result.code == 0
+    assert result.out == shell("fd-decode three.npy").out
+
+
+def test_names_survive_the_way_there_and_back(shell, faces, tmp_path):
+    assert shell("fd-encode faces | fd-decode -o 'out/{name}.ply'").code == 0
+    assert shell("fd-encode out -o again.npy").code == 0
+    names = ["ann", "bob", "cy", "deep/dan", "eva grün"]
+    assert read_latents(str(tmp_path / "again.npy")).names == names

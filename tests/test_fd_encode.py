@@ -1,0 +1,283 @@
+import io
+import shutil
+
+import numpy as np
+import pytest
+from conftest import REACH_MM, face, raw_mesh, save_mesh
+from synthetic import face_set, grid_mesh, write_face_set
+
+from facedis_core.latents import read_latents
+from facedis_core.mesh import Mesh, write_mesh
+
+NAMES = ["ann", "bob", "cy", "deep/dan", "eva grün"]
+
+
+@pytest.fixture
+def expected(model):
+    """The latents of the faces of the folder `faces`, computed directly."""
+    return model.encode(np.stack([face(seed) for seed in range(5)]), NAMES)
+
+
+def check(path, names, expected, atol=1e-5):
+    """The file holds the expected rows of these names, in this order."""
+    rows = read_latents(str(path))
+    assert rows.names == names
+    assert set(rows.models) == set(expected.models)
+    at = [NAMES.index(name) for name in names]
+    np.testing.assert_allclose(rows.identity, expected.identity[at], atol=atol)
+    np.testing.assert_allclose(rows.expression, expected.expression[at], atol=atol)
+
+
+def ply(vertices, triangles=None, name=""):
+    stream = io.BytesIO()
+    triangles = grid_mesh()[1] if triangles is None else triangles
+    write_mesh(stream, Mesh(vertices, triangles, name))
+    return stream.getvalue()
+
+
+class TestInputs:
+    def test_a_mesh(self, shell, faces, tmp_path, expected):
+        assert shell("fd-encode faces/ann.ply -o out.npy").code == 0
+        check(tmp_path / "out.npy", ["ann"], expected)
+
+    def test_a_folder_gives_names_below_it(self, shell, faces, tmp_path, expected):
+        assert shell("fd-encode faces -o out.npy").code == 0
+        check(tmp_path / "out.npy", NAMES, expected)
+
+    def test_several_kinds_at_once_in_the_order_given(self, shell, faces, tmp_path, expected):
+        piped = ply(face(3), name="deep/dan")
+        result = shell("fd-encode faces/cy.obj - 'faces/eva grün.ply' -o out.npy", stdin=piped)
+        assert result.code == 0
+        check(tmp_path / "out.npy", ["cy", "deep/dan", "eva grün"], expected)
+
+    def test_mesh_after_mesh_on_standard_input(self, shell, tmp_path, expected):
+        piped = b"".join(ply(face(seed), name=NAMES[seed]) for seed in range(5))
+        assert shell("fd-encode > out.npy", stdin=piped).code == 0
+        check(tmp_path / "out.npy", NAMES, expected)
+
+    def test_a_folder_and_a_pipe_give_the_same_bytes(self, shell, faces):
+        by_files = shell("fd-encode faces/*.ply")
+        by_pipe = shell("cat faces/ann.ply faces/bob.ply faces/eva*.ply | fd-encode -")
+        assert by_files.out == by_pipe.out
+
+    def test_a_process_substitution(self, shell, faces, tmp_path, expected):
+        assert shell("fd-encode <(cat faces/bob.ply) -o out.npy").code == 0
+        check(tmp_path / "out.npy", ["bob"], expected)
+
+    @pytest.mark.parametrize(
+        ("option", "count"), [("", 40), ("--split train", 28), ("--split test", 12)]
+    )
+    def test_a_face_set(self, shell, tmp_path, model, option, count):
+        faces = face_set()
+        write_face_set(tmp_path / "set.safetensors", faces)
+        result = shell(f"fd-encode --force-encode {option} set.safetensors -o out.npy")
+        assert result.code == 0
+        rows = read_latents(str(tmp_path / "out.npy"))
+        kept = slice(28, 40) if "test" in option else slice(0, count)
+        assert rows.names == list(faces.labels.names[kept])
+        truth = model.encode(faces.vertices[kept])
+        np.testing.assert_allclose(rows.identity, truth.identity, atol=1e-5)
+
+    def test_more_faces_than_one_block(self, shell, tmp_path, model):
+        for seed in range(35):
+            save_mesh(tmp_path / f"many/{seed:02d}.ply", face(seed))
+        assert shell("fd-encode many -o out.npy").code == 0
+        rows = read_latents(str(tmp_path / "out.npy"))
+        truth = model.encode(np.stack([face(seed) for seed in range(35)]))
+        np.testing.assert_allclose(rows.identity, truth.identity, atol=1e-5)
+        assert rows.names == [f"{seed:02d}" for seed in range(35)]
+
+
+class TestPreparation:
+    def save_raw(self, path, vertices):
+        raw = raw_mesh(vertices)
+        save_mesh(path, raw.vertices, raw.triangles)
+
+    def test_a_raw_mesh_of_the_data_set(self, shell, faces, tmp_path, expected):
+        self.save_raw(tmp_path / "ann.obj", face(0))
+        assert shell("fd-encode ann.obj -o out.npy").code == 0
+        check(tmp_path / "out.npy", ["ann"], expected)
+
+    def test_units_can_be_said(self, shell, tmp_path, expected):
+        raw = raw_mesh(face(0))
+        save_mesh(tmp_path / "ann.obj", raw.vertices * 10, raw.triangles)
+        assert shell("fd-encode ann.obj -o out.npy").code == 3
+        assert shell("fd-encode --units mm ann.obj -o out.npy").code == 0
+        check(tmp_path / "out.npy", ["ann"], expected)
+
+    @pytest.mark.parametrize("align", ["rigid", "similarity"])
+    def test_alignment_undoes_a_movement(self, shell, tmp_path, align):
+        vertices = face(0)
+        moved = vertices[:, [1, 0, 2]] * np.float32([-1, 1, 1]) + np.float32([5, 50, -500])
+        save_mesh(tmp_path / "here.ply", vertices)
+        save_mesh(tmp_path / "there.ply", moved)
+        assert shell("fd-encode there.ply").code == 3
+        assert shell(f"fd-encode --align {align} here.ply there.ply -o out.npy").code == 0
+        rows = read_latents(str(tmp_path / "out.npy"))
+        np.testing.assert_allclose(rows.identity[0], rows.identity[1], atol=1e-4)
+
+    def test_other_triangles_need_trust(self, shell, tmp_path, expected):
+        save_mesh(tmp_path / "ann.ply", face(0), grid_mesh()[1][:, [0, 2, 1]])
+        result = shell("fd-encode ann.ply -o out.npy")
+        assert result.code == 3
+        assert "--trust-order" in result.line
+        assert shell("fd-encode --trust-order ann.ply -o out.npy").code == 0
+        check(tmp_path / "out.npy", ["ann"], expected)
+
+    def test_vertices_without_triangles_are_accepted(self, shell, tmp_path, expected):
+        save_mesh(tmp_path / "ann.ply", face(0), np.zeros((0, 3), np.int32))
+        assert shell("fd-encode ann.ply -o out.npy").code == 0
+        check(tmp_path / "out.npy", ["ann"], expected)
+
+
+class TestReach:
+    def far(self, factor):
+        mean_face, _ = grid_mesh()
+        return mean_face + np.float32([0, 0, factor * REACH_MM])
+
+    def test_a_face_beyond_the_training_faces_is_doubtful(self, shell, tmp_path):
+        save_mesh(tmp_path / "far.ply", self.far(2))
+        result = shell("fd-encode far.ply -o out.npy")
+        assert result.code == 0
+        assert result.line.startswith("fd-encode: warning: far lies 12 mm")
+        assert (tmp_path / "out.npy").exists()
+
+    def test_far_beyond_them_it_is_refused(self, shell, tmp_path):
+        save_mesh(tmp_path / "far.ply", self.far(4))
+        result = shell("fd-encode far.ply -o out.npy")
+        assert result.code == 3
+        assert "--force-encode" in result.line
+        assert not (tmp_path / "out.npy").exists()
+        assert shell("fd-encode --force-encode far.ply -o out.npy").code == 0
+
+
+def small(count):
+    return ply(face(0)[:count], np.array([[0, 1, 2]], np.int32))
+
+
+BAD = {
+    "truncated.ply": (ply(face(0))[:-20], "truncated.ply"),
+    "count.ply": (small(20), "20 vertices, expected 36 or 50"),
+    "nan.ply": (ply(np.full((36, 3), np.nan, np.float32)), "not finite"),
+    "empty.ply": (b"", "empty"),
+    "text.ply": (b"I am no mesh\n", "text.ply"),
+    "text.safetensors": (b"I am no face set, but long enough to be one\n", "text.safetensors"),
+    "notes.txt": (b"I am no mesh\n", "notes.txt"),
+}
+
+
+class TestBadInput:
+    @pytest.mark.parametrize(("name", "content"), BAD.items(), ids=BAD)
+    def test_is_one_line_and_exit_3_and_nothing_written(self, shell, tmp_path, name, content):
+        data, message = content
+        (tmp_path / name).write_bytes(data)
+        result = shell(f"fd-encode {name} -o out.npy")
+        assert result.code == 3
+        assert result.line.startswith("fd-encode: ")
+        assert message in result.line
+        assert sorted(tmp_path.iterdir()) == [tmp_path / name]
+
+    def test_nothing_there(self, shell, tmp_path):
+        result = shell("fd-encode nothing.ply -o out.npy")
+        assert result.code == 3
+        assert "nothing.ply" in result.line
+
+    def test_a_folder_without_meshes(self, shell, tmp_path):
+        (tmp_path / "folder").mkdir()
+        result = shell("fd-encode folder -o out.npy")
+        assert result.code == 3
+        assert "folder" in result.line
+
+    def test_an_empty_pipe(self, shell):
+        result = shell("fd-encode < /dev/null")
+        assert result.code == 3
+        assert "empty" in result.line
+
+    def test_latents_or_a_face_set_on_the_pipe(self, shell, faces, tmp_path):
+        result = shell("fd-encode faces/ann.ply > ann.npy && fd-encode < ann.npy")
+        assert result.code == 3
+        assert "latents" in result.line
+        write_face_set(tmp_path / "set.safetensors", face_set())
+        result = shell("fd-encode < set.safetensors")
+        assert result.code == 3
+        assert "face set" in result.line
+
+    def test_a_model_where_a_face_set_belongs(self, shell, model_file):
+        result = shell(f"fd-encode {model_file}")
+        assert result.code == 3
+        assert "is a model, expected a face set" in result.line
+
+    def test_standard_input_twice(self, shell):
+        assert shell("fd-encode - -").code == 2
+
+    def test_a_split_without_a_face_set(self, shell, faces):
+        result = shell("fd-encode --split test faces")
+        assert result.code == 2
+        assert "face set" in result.line
+
+    def test_a_model_that_is_none(self, shell, faces, tmp_path):
+        assert shell("fd-encode -m nonsense faces").code == 2
+        (tmp_path / "text.safetensors").write_text("I am no model at all, really")
+        assert shell("fd-encode -m ./text.safetensors faces").code == 3
+
+
+class TestKeepGoing:
+    def test_bad_items_are_named_and_skipped(self, shell, faces, tmp_path, expected):
+        (faces / "bad one.ply").write_bytes(ply(face(0))[:-20])
+        (faces / "small.ply").write_bytes(small(20))
+        result = shell("fd-encode --keep-going faces -o out.npy")
+        assert result.code == 1
+        first, second, last = result.err.splitlines()
+        assert "bad one.ply" in first
+        assert "small" in second
+        assert last == "fd-encode: 2 of 7 faces could not be encoded"
+        check(tmp_path / "out.npy", NAMES, expected)
+
+    def test_without_it_the_first_bad_item_ends_the_command(self, shell, faces, tmp_path):
+        (faces / "bad.ply").write_bytes(ply(face(0))[:-20])
+        assert shell("fd-encode faces -o out.npy").code == 3
+        assert not (tmp_path / "out.npy").exists()
+
+    def test_a_broken_pipe_of_meshes_keeps_what_came_before(self, shell, tmp_path, expected):
+        piped = ply(face(0), name="ann") + ply(face(1), name="bob") + ply(face(2))[:-20]
+        result = shell("fd-encode --keep-going - -o out.npy", stdin=piped)
+        assert result.code == 1
+        check(tmp_path / "out.npy", ["ann", "bob"], expected)
+
+    def test_nothing_good_writes_nothing(self, shell, tmp_path):
+        result = shell("fd-encode --keep-going nothing.ply -o out.npy")
+        assert result.code == 1
+        assert not (tmp_path / "out.npy").exists()
+
+
+class TestOutput:
+    def test_an_existing_file_needs_force(self, shell, faces, tmp_path):
+        (tmp_path / "out.npy").write_text("precious")
+        result = shell("fd-encode faces -o out.npy")
+        assert result.code == 2
+        assert "--force" in result.line
+        assert (tmp_path / "out.npy").read_text() == "precious"
+        assert shell("fd-encode --force faces -o out.npy").code == 0
+        assert len(read_latents(str(tmp_path / "out.npy"))) == 5
+
+    def test_a_folder_that_is_not_there(self, shell, faces):
+        assert shell("fd-encode faces -o nowhere/out.npy").code in (2, 4)
+
+    def test_a_full_device(self, shell, faces):
+        result = shell("fd-encode faces > /dev/full")
+        assert result.code == 4
+        assert result.line
+
+    def test_same_input_same_bytes(self, shell, faces):
+        assert shell("fd-encode faces").out == shell("fd-encode faces").out
+
+
+def test_runs_without_torch(shell, faces, without_torch):
+    result = shell("fd-encode faces", env=without_torch)
+    assert result.code == 0
+    assert result.out == shell("fd-encode faces").out
+
+
+def test_a_copied_folder_gives_the_same_bytes(shell, faces, tmp_path):
+    shutil.copytree(faces, tmp_path / "elsewhere" / "copy")
+    assert shell("fd-encode faces").out == shell("fd-encode elsewhere/copy").out

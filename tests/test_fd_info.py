@@ -1,0 +1,141 @@
+import json
+
+import numpy as np
+import pytest
+from conftest import face
+from synthetic import face_set, write_face_set
+
+from facedis_core.container import read_container, write_container
+
+
+@pytest.fixture
+def set_file(tmp_path):
+    return write_face_set(tmp_path / "set.safetensors", face_set())
+
+
+def facts(result):
+    assert result.code == 0, result.err
+    return [json.loads(line) for line in result.out.splitlines()]
+
+
+def test_a_mesh(shell, faces, model):
+    (found,) = facts(shell("fd-info --json 'faces/eva grün.ply'"))
+    assert found["file"] == "faces/eva grün.ply"
+    assert found["kind"] == "mesh"
+    assert found["name"] == "eva grün"
+    assert (found["vertices"], found["triangles"], found["unit"]) == (36, 50, "mm")
+    assert found["topology"] == model.topology
+    np.testing.assert_allclose(found["maximum"], face(4).max(axis=0), rtol=1e-4)
+
+
+def test_latents(shell, faces, model):
+    (found,) = facts(shell("fd-encode faces > all.npy; fd-info --json all.npy"))
+    assert found["kind"] == "latents"
+    assert (found["faces"], found["identity"], found["expression"]) == (5, 3, 2)
+    assert found["models"] == [model.id]
+    assert found["names"][3] == "deep/dan"
+
+
+def test_a_face_set(shell, set_file):
+    (found,) = facts(shell("fd-info --json --verify set.safetensors"))
+    assert found["kind"] == "face set"
+    assert (found["faces"], found["subjects"], found["neutrals"]) == (40, 10, 10)
+    assert found["splits"] == {"train": 28, "test": 12, "validation": 0}
+    assert (found["vertices"], found["triangles"]) == (36, 50)
+    assert len(found["id"]) == 12
+
+
+def test_a_model(shell, model, model_file):
+    (found,) = facts(shell(f"fd-info --json --verify {model_file}"))
+    assert found["kind"] == "model"
+    assert found["id"] == model.id
+    assert (found["identity"], found["expression"]) == (3, 2)
+    assert (found["raw_vertices"], found["raw_unit_mm"]) == (50, 10.0)
+    assert found["config"]["channels"] == [8, 16]
+
+
+def test_a_discriminator(shell, tmp_path):
+    tensors = {"layer.weight": np.ones((2, 3), np.float32)}
+    config = {"vertices": 36, "batch_norm": False, "points": None}
+    metadata = {
+        "config": config,
+        "topology": "0" * 12,
+        "metrics": {"accuracy": 0.9},
+        "history": [],
+        "id": "1" * 12,
+    }
+    with (tmp_path / "disc.safetensors").open("w+b") as stream:
+        write_container(stream, "discriminator", tensors, metadata)
+    (found,) = facts(shell("fd-info --json disc.safetensors"))
+    assert (found["kind"], found["parameters"], found["vertices"]) == ("discriminator", 6, 36)
+    result = shell("fd-info --verify disc.safetensors")
+    assert result.code == 3
+    assert "1" * 12 in result.line
+
+
+def test_several_files_one_line_each(shell, faces, set_file):
+    found = facts(shell("fd-info --json faces/*.ply set.safetensors"))
+    assert [fact["kind"] for fact in found] == ["mesh", "mesh", "mesh", "face set"]
+
+
+def test_standard_input(shell, faces):
+    found = facts(shell("cat faces/ann.ply faces/bob.ply | fd-info --json -"))
+    assert [fact["name"] for fact in found] == ["ann", "bob"]
+    (found,) = facts(shell("fd-encode faces | fd-info --json -"))
+    assert found["faces"] == 5
+
+
+def test_the_page_for_people(shell, faces, model_file, set_file):
+    result = shell(f"fd-info faces/ann.ply set.safetensors {model_file}")
+    assert result.code == 0
+    page = result.out.decode()
+    assert page.startswith("faces/ann.ply: mesh\n")
+    assert "set.safetensors: face set\n" in page
+    assert "  raw_unit_mm    10\n" in page
+
+
+@pytest.mark.parametrize("kind", ["set", "model"])
+def test_verify_finds_what_was_changed(shell, tmp_path, set_file, model_file, kind):
+    container = read_container({"set": set_file, "model": model_file}[kind])
+    tensors = {name: np.array(array) for name, array in container.tensors.items()}
+    tensors["vertices" if kind == "set" else "mean_face"][0, 0] += 1
+    with (tmp_path / "changed.safetensors").open("w+b") as stream:
+        write_container(stream, container.kind, tensors, container.metadata)
+    assert shell("fd-info changed.safetensors").code == 0
+    result = shell("fd-info --verify changed.safetensors")
+    assert result.code == 3
+    assert container.metadata["id"] in result.line
+
+
+def test_verify_finds_what_is_not_finite(shell, tmp_path, model_file):
+    container = read_container(model_file)
+    tensors = {name: np.array(array) for name, array in container.tensors.items()}
+    tensors["mean_face"][0, 0] = np.nan
+    with (tmp_path / "nan.safetensors").open("w+b") as stream:
+        write_container(stream, "model", tensors, container.metadata)
+    result = shell("fd-info --verify nan.safetensors")
+    assert result.code == 3
+    assert "'mean_face' is not finite" in result.line
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (": > bad.npy", "empty"),
+        ("echo text > bad.npy", "not a .npy file"),
+        ("echo a text that is long enough > bad.safetensors", "safetensors"),
+        ("head -c 900 set.safetensors > bad.safetensors", "safetensors"),
+        ("head -c 200 faces/ann.ply > bad.ply", "bad.ply"),
+        ("mkdir bad.ply", "bad.ply"),
+        ("true", "bad"),
+    ],
+)
+def test_bad_files(shell, faces, set_file, make, message):
+    result = shell(f"{make}; fd-info $(ls -d bad* 2> /dev/null || echo bad.ply)")
+    assert result.code == 3
+    assert message in result.line
+
+
+def test_runs_without_torch(shell, faces, set_file, model_file, without_torch):
+    words = f"faces/ann.ply set.safetensors {model_file}"
+    assert shell(f"fd-info {words}", env=without_torch).code == 0

@@ -1,0 +1,264 @@
+"""fd-metrics as a user runs it, on small real files."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+import synthetic
+from conftest import save_mesh
+
+from facedis_core import evaluation
+from facedis_core.faceset import load_face_set
+
+KEYS = [
+    "e_rec",
+    "e_dis",
+    "e_dis_jiang",
+    "e_dis_mean_distance",
+    "avd_neu",
+    "between_subject",
+    "rank1_cosine_accuracy",
+    "rank1_probes",
+    "rank1_vertex_accuracy",
+]
+BASELINES = ["mean_face", "pca", "ridge_identity_mean", "ridge_identity_mean_2x"]
+BASELINES += ["ridge_neutral", "ridge_neutral_2x"]
+
+
+@pytest.fixture
+def face_set(tmp_path):
+    """`set.safetensors`: 10 people x 4 expressions, the last 3 people are test."""
+    return synthetic.write_face_set(tmp_path / "set.safetensors", synthetic.face_set())
+
+
+def report(result):
+    assert result.code == 0, result.err
+    assert not result.err
+    return json.loads(result.out)
+
+
+def test_json_has_what_the_library_measures(shell, face_set, model):
+    found = report(shell("fd-metrics set.safetensors --json"))
+    faces = load_face_set(face_set)
+    predict = evaluation.model_predictor(model)
+    expected = evaluation.evaluate_face_set(predict, faces, faces.rows(1))
+    assert list(found["model"]) == KEYS
+    for key, value in expected.metrics.items():
+        assert found["model"][key] == pytest.approx(value), key
+    facts = found["provenance"]
+    assert (facts["model"], facts["set"], facts["split"]) == (model.id, faces.id, "test")
+    assert (facts["faces"], facts["subjects"], facts["aligned"]) == (12, 3, False)
+    assert facts["version"]
+    assert "baselines" not in found
+
+
+def test_same_input_same_bytes(shell, face_set):
+    line = "fd-metrics set.safetensors --json --baselines"
+    assert shell(line).out == shell(line).out
+
+
+def test_a_set_on_a_pipe(shell, face_set):
+    assert shell("cat set.safetensors | fd-metrics --json").out == (
+        shell("fd-metrics set.safetensors --json").out
+    )
+
+
+def test_table(shell, face_set):
+    result = shell("fd-metrics set.safetensors --baselines")
+    text = result.out.decode()
+    assert result.code == 0
+    for word in [*KEYS[:6], "median", "rank1_cosine_accuracy", *BASELINES, "split test"]:
+        assert word in text
+    assert "\x1b" not in text
+
+
+@pytest.mark.parametrize(("split", "faces"), [("test", 12), ("train", 28), ("all", 40)])
+def test_split(shell, face_set, split, faces):
+    found = report(shell(f"fd-metrics set.safetensors --split {split} --json"))
+    assert found["model"]["e_rec"]["n"] == faces
+
+
+def test_empty_split(shell, face_set):
+    result = shell("fd-metrics set.safetensors --split validation -o out.txt")
+    assert result.code == 3
+    assert "no faces in its validation split" in result.line
+    assert not (face_set.parent / "out.txt").exists()
+
+
+def test_baselines(shell, face_set):
+    found = report(shell("fd-metrics set.safetensors --json --baselines"))["baselines"]
+    assert list(found) == BASELINES
+    assert set(found["pca"]["e_rec"]) == {"mean", "std", "median", "n"}
+    assert found["pca"]["components"] == 5  # 3 identity + 2 expression
+    assert found["ridge_neutral_2x"]["components"] == 10
+    assert found["ridge_neutral"]["avd_neu"]["mean"] < found["mean_face"]["avd_neu"]["mean"]
+
+
+def test_baselines_from_another_set(shell, face_set, tmp_path):
+    synthetic.write_face_set(tmp_path / "other.safetensors", synthetic.face_set(seed=4))
+    own = report(shell("fd-metrics set.safetensors --json --baselines"))
+    other = report(shell("fd-metrics set.safetensors --json --baselines-from other.safetensors"))
+    assert list(other["baselines"]) == BASELINES
+    assert other["baselines"]["pca"] != own["baselines"]["pca"]
+    assert other["model"] == own["model"]
+    assert other["provenance"]["baselines_set"] != own["provenance"]["baselines_set"]
+
+
+def test_checks_that_hold(shell, face_set):
+    line = "--check 'e_rec<=100' --check 'e_dis.median>=0' --check 'baselines.pca.e_rec>0'"
+    assert shell(f"fd-metrics set.safetensors --baselines {line}").code == 0
+
+
+def test_checks_that_do_not_hold(shell, face_set):
+    checks = "--check 'e_rec<=0.1' --check 'e_rec.median>900' --check 'e_dis<99' --check 'e_no<=1'"
+    result = shell(f"fd-metrics set.safetensors --json {checks}")
+    assert result.code == 1
+    assert "3 of 4 checks failed: e_rec is " in result.line
+    assert "limit <= 0.1; e_rec.median is " in result.line
+    assert "limit > 900; e_no was not measured, limit <= 1" in result.line
+    assert json.loads(result.out)["model"]["e_rec"]  # the answer is there all the same
+
+
+def test_a_missing_metric_fails(shell, tmp_path):
+    synthetic.write_face_set(tmp_path / "set.safetensors", synthetic.face_set(neutrals=False))
+    result = shell("fd-metrics set.safetensors --json --check 'avd_neu<=1000'")
+    assert result.code == 1
+    assert "avd_neu was not measured" in result.line
+    assert "avd_neu" not in json.loads(result.out)["model"]
+
+
+def test_a_check_is_read_before_anything_else(shell):
+    result = shell("fd-metrics missing.safetensors --check 'e_rec=<1'")
+    assert result.code == 2
+    assert "is not a check" in result.line
+
+
+def test_output_file(shell, face_set, tmp_path):
+    line = "fd-metrics set.safetensors --json -o out.json"
+    assert shell(line).code == 0
+    assert json.loads((tmp_path / "out.json").read_text())["model"]["e_rec"]
+    again = shell(line)
+    assert again.code == 2
+    assert "--force" in again.line
+    assert shell(f"{line} --force").code == 0
+
+
+def test_per_mesh(shell, face_set, tmp_path):
+    found = report(shell("fd-metrics set.safetensors --json --per-mesh each.csv"))
+    with (tmp_path / "each.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 12
+    assert rows[0]["name"] == "person7/neutral"
+    assert (rows[1]["subject"], rows[1]["expression"]) == ("person7", "expression1")
+    errors = [float(row["e_rec"]) for row in rows]
+    assert np.mean(errors) == pytest.approx(found["model"]["e_rec"]["mean"], rel=1e-5)
+    assert rows[0]["rank1_vertex"] == ""  # in the gallery
+    assert {row["rank1_vertex"] for row in rows[1:4]} <= {"0", "1"}
+
+
+def test_alignment(shell, face_set):
+    plain = report(shell("fd-metrics set.safetensors --json"))
+    aligned = report(shell("fd-metrics set.safetensors --json --align"))
+    assert aligned["provenance"]["aligned"] is True
+    assert aligned["model"]["e_rec"]["mean"] < plain["model"]["e_rec"]["mean"]
+
+
+def test_wrong_topology(shell, tmp_path):
+    synthetic.write_face_set(tmp_path / "set.safetensors", synthetic.face_set(size=7))
+    result = shell("fd-metrics set.safetensors -o out.txt")
+    assert result.code == 3
+    assert "(49 vertices)" in result.line
+    assert "fd-prep --like" in result.line
+    assert not (tmp_path / "out.txt").exists()
+
+
+def test_baselines_from_a_set_of_another_topology(shell, face_set, tmp_path):
+    synthetic.write_face_set(tmp_path / "other.safetensors", synthetic.face_set(size=7))
+    result = shell("fd-metrics set.safetensors --baselines-from other.safetensors")
+    assert result.code == 3
+    assert "topology" in result.line
+
+
+def test_runs_without_torch(shell, face_set, without_torch):
+    assert shell("fd-metrics set.safetensors --baselines --json", env=without_torch).code == 0
+
+
+@pytest.mark.parametrize(
+    ("line", "code", "words"),
+    [
+        ("--truth faces", 2, "--truth and --predicted belong together"),
+        ("--predicted faces", 2, "--truth and --predicted belong together"),
+        ("--labels labels.csv", 2, "--truth and --predicted belong together"),
+        ("set.safetensors --truth faces --predicted faces", 2, "do not go with --truth"),
+        ("--truth faces --predicted faces --baselines", 2, "do not go with --truth"),
+        ("--truth - --predicted -", 2, "standard input (-) is named twice"),
+        ("- --baselines-from -", 2, "standard input (-) is named twice"),
+        ("set.safetensors --per-mesh x -o x", 2, "give two names"),
+        ("missing.safetensors", 3, "missing.safetensors"),
+        ("faces/ann.ply", 3, "faces/ann.ply"),
+        ("$FACEDIS_MODEL", 3, "is a model, expected a face set"),
+        ("set.safetensors -m set.safetensors", 3, "is a face set, expected a model"),
+        ("set.safetensors -o missing/out", 4, "missing"),
+        ("< /dev/null", 3, "standard input"),
+    ],
+)
+def test_what_is_refused(shell, face_set, faces, line, code, words):
+    result = shell(f"fd-metrics {line}")
+    assert result.code == code
+    assert words in result.line
+    assert not result.out
+
+
+def test_a_truncated_set(shell, face_set):
+    face_set.write_bytes(face_set.read_bytes()[:-100])
+    result = shell("fd-metrics set.safetensors")
+    assert result.code == 3
+    assert "set.safetensors" in result.line
+
+
+@pytest.fixture
+def shifted(faces, tmp_path):
+    """The five faces of `faces`, moved by 2 mm, in the folder `shifted`."""
+    from facedis_core.mesh import read_mesh
+
+    for path in faces.rglob("*.*"):
+        target = tmp_path / "shifted" / path.relative_to(faces).with_suffix(".ply")
+        save_mesh(target, read_mesh(path).vertices + np.float32([0, 2, 0]))
+
+
+def test_folders(shell, shifted):
+    found = report(shell("fd-metrics --truth faces --predicted shifted --json"))
+    assert found["model"] == {
+        "e_rec": pytest.approx({"mean": 2, "std": 0, "median": 2, "n": 5}, abs=1e-5)
+    }
+    assert found["provenance"]["faces"] == 5
+
+
+def test_folders_with_labels(shell, shifted, tmp_path):
+    names = ["ann", "bob", "cy", "deep/dan", "eva grün"]
+    lines = [f"{name},{'AB'[i % 2]},{'neutral' if i < 2 else i}" for i, name in enumerate(names)]
+    (tmp_path / "labels.csv").write_text("name,subject,expression\n" + "\n".join(lines))
+    line = "fd-metrics --truth faces --predicted shifted --labels labels.csv"
+    found = report(shell(f"{line} --json --per-mesh each.csv"))
+    assert {"e_rec", "e_dis", "avd_neu", "between_subject", "rank1_vertex_accuracy"} <= set(
+        found["model"]
+    )
+    assert found["provenance"]["subjects"] == 2
+    each = (tmp_path / "each.csv").read_text().splitlines()
+    assert each[0] == "name,subject,expression,e_rec,avd_neu,rank1_vertex"
+    assert each[1] == "ann,A,neutral,2,2,"
+    assert shell(f"{line} --check 'avd_neu<=0.1'").code == 1
+
+
+def test_a_pipe_of_predictions(shell, faces):
+    line = "fd-encode faces --force-encode | fd-decode"
+    found = report(shell(f"{line} | fd-metrics --truth faces --predicted - --json"))
+    assert found["model"]["e_rec"]["n"] == 5
+
+
+def test_a_prediction_is_missing(shell, shifted, tmp_path):
+    (tmp_path / "shifted" / "bob.ply").unlink()
+    result = shell("fd-metrics --truth faces --predicted shifted")
+    assert result.code == 3
+    assert "'bob' of faces is not in shifted, 1 of 5 meshes have no partner" in result.line

@@ -1,0 +1,249 @@
+"""fd-prep in a real shell, and what the driver promises: bytes, neutrals, alignment, --like."""
+
+import csv
+import os
+import re
+
+import ict_twin
+import numpy as np
+import pytest
+from conftest import save_mesh
+from synthetic import grid_mesh
+
+from facedis_core.faceset import face_set_writer, load_face_set
+from facedis_core.geometry import rigid_alignment, rotation_between
+from facedis_core.sources.ict import open_ict
+
+EXPRESSIONS = ("neutral", "smile", "frown")
+FOLDER = "fd-prep folder scans --pattern '{subject}_{expression}.ply' -o set.safetensors"
+
+
+def face(subject, expression):
+    """Everybody's face, (36, 3) mm; expression 0 is the neutral."""
+    vertices, _ = grid_mesh()
+    person = np.random.default_rng(subject).normal(0, 2, vertices.shape)
+    shown = np.random.default_rng(100 + expression).normal(0, 1, vertices.shape)
+    return (vertices + person + shown * (expression > 0)).astype(np.float32)
+
+
+@pytest.fixture
+def scans(tmp_path):
+    """A folder `scans`: seven people, three expressions."""
+    for s in range(7):
+        for e, name in enumerate(EXPRESSIONS):
+            save_mesh(tmp_path / "scans" / f"p{s}_{name}.ply", face(s, e))
+    return tmp_path / "scans"
+
+
+@pytest.fixture
+def like(tmp_path):
+    """A set of the made-up ICT-FaceKit whose map others can follow, and the folder beside it."""
+    ict_twin.write_folder(tmp_path / "FaceXModel")
+    source = open_ict(tmp_path / "FaceXModel", subjects=2)
+    path = tmp_path / "like.safetensors"
+    preparation = ict_twin.preparation()
+    with (
+        path.open("w+b") as stream,
+        face_set_writer(stream, source.labels, preparation, source="ict", protocol="") as out,
+    ):
+        out.vertices[...] = grid_mesh()[0][preparation.vertex_index]
+    return path
+
+
+def test_folder_to_face_set(shell, scans, tmp_path):
+    done = shell(FOLDER)
+    assert (done.code, done.out, done.err) == (0, b"", "")
+    made = load_face_set(tmp_path / "set.safetensors")
+    assert made.vertices.shape == (21, 36, 3) and made.source == "folder"
+    for row, name in enumerate(made.labels.names):
+        subject, expression = name.split("_")
+        expected = face(int(subject[1:]), EXPRESSIONS.index(expression))
+        np.testing.assert_array_equal(made.vertices[row], expected)
+        assert made.labels.subjects[made.labels.subject[row]] == subject
+        assert made.labels.expressions[made.labels.expression[row]] == expression
+    for subject in range(7):
+        np.testing.assert_array_equal(made.neutrals[subject], face(subject, 0))
+    np.testing.assert_array_equal(made.neutrals_eval, made.neutrals)
+    assert made.history == [
+        {
+            "command": "fd-prep",
+            "version": made.history[0]["version"],
+            "inputs": {},
+            "options": {"source": "folder", "pattern": "{subject}_{expression}.ply", "seed": 0},
+        }
+    ]
+    assert str(tmp_path) not in (tmp_path / "set.safetensors").read_bytes().decode("latin1")
+
+
+def test_same_bytes_whatever_the_jobs_and_the_way_out(shell, like, tmp_path):
+    command = "fd-prep ict FaceXModel --like like.safetensors --subjects 7 --seed 3"
+    for jobs in (1, 2):
+        assert shell(f"{command} -o jobs{jobs}.safetensors --jobs {jobs}").code == 0
+    assert shell(f"{command} -o - --jobs 1 > piped.safetensors").code == 0
+    whole = (tmp_path / "jobs1.safetensors").read_bytes()
+    assert (tmp_path / "jobs2.safetensors").read_bytes() == whole
+    assert (tmp_path / "piped.safetensors").read_bytes() == whole
+    assert shell(f"{command} -o other.safetensors --seed 4 --no-history").code == 0
+    other = load_face_set(tmp_path / "other.safetensors")
+    made = load_face_set(tmp_path / "jobs1.safetensors")
+    assert made.id != other.id and other.history == []
+    assert made.history[0]["inputs"] == {"like": load_face_set(like).id}
+    assert made.vertices.shape == (140, 30, 3)
+    # The true neutral has no noise, the neutral mesh has.
+    apart = made.vertices[::20] - made.neutrals
+    assert apart.std() == pytest.approx(0.05, rel=0.1)
+
+
+def test_folder_in_two_processes(shell, scans, tmp_path):
+    assert shell(f"{FOLDER} --jobs 1").code == 0
+    alone = (tmp_path / "set.safetensors").read_bytes()
+    assert shell(f"{FOLDER} --jobs 2 --force").code == 0
+    assert (tmp_path / "set.safetensors").read_bytes() == alone
+
+
+def test_a_bad_mesh_in_a_worker_leaves_nothing(shell, scans, tmp_path):
+    save_mesh(scans / "p6_smile.ply", face(6, 1)[:-1], np.zeros((0, 3), np.int32))
+    done = shell(f"{FOLDER} --jobs 2")
+    assert done.code == 3
+    assert re.search(r"p6_smile.ply has 35 vertices, expected 36 as \S*p\d_neutral.ply", done.line)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["scans"]
+
+
+def test_exclude(shell, scans, tmp_path):
+    (tmp_path / "bad.txt").write_text("# broken scans\np3\n\np5_smile\n")
+    assert shell(f"{FOLDER} --exclude bad.txt").code == 0
+    made = load_face_set(tmp_path / "set.safetensors")
+    assert len(made.labels.names) == 17 and "p3" not in made.labels.subjects
+    assert "p5_smile" not in made.labels.names and "p5_frown" in made.labels.names
+    row = made.labels.names.index("p6_smile")
+    np.testing.assert_array_equal(made.vertices[row], face(6, 1))
+    np.testing.assert_array_equal(made.neutrals[made.labels.subjects.index("p6")], face(6, 0))
+    assert list(made.history[0]["inputs"]) == ["exclude"]
+    shell(f"{FOLDER} --force")
+    everybody = load_face_set(tmp_path / "set.safetensors").labels
+    before = dict(zip(everybody.names, everybody.split, strict=True))
+    assert all(before[n] == s for n, s in zip(made.labels.names, made.labels.split, strict=True))
+    (tmp_path / "bad.txt").write_text("p33\n")
+    assert "'p33' is to be excluded, but no face" in shell(f"{FOLDER} --exclude bad.txt -o x").line
+
+
+def test_neutrals_for_training_come_from_training_faces(shell, scans, tmp_path):
+    rows = [
+        ["p0_neutral.ply", "ann", "neutral", "train"],
+        ["p1_neutral.ply", "ann", "neutral", "test"],
+        ["p2_smile.ply", "ann", "smile", "train"],
+        ["p3_neutral.ply", "bob", "neutral", "test"],
+        ["p4_smile.ply", "cy", "smile", "train"],
+        ["p5_neutral.ply", "cy", "neutral", "test"],
+    ]
+    with (tmp_path / "labels.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([["file", "subject", "expression", "split"], *rows])
+    assert shell("fd-prep folder scans --labels labels.csv -o set.safetensors").code == 0
+    made = load_face_set(tmp_path / "set.safetensors")
+    assert list(made.labels.subjects) == ["ann", "bob", "cy"]
+    ann, bob, cy = made.neutrals
+    np.testing.assert_array_equal(ann, face(0, 0))
+    np.testing.assert_array_equal(bob, face(3, 0))
+    assert np.isnan(cy).all()
+    both = (face(0, 0) + face(1, 0)) / 2
+    np.testing.assert_allclose(made.neutrals_eval[0], both, atol=1e-5)
+    np.testing.assert_array_equal(made.neutrals_eval[2], face(5, 0))
+
+
+def moved(vertices, seed, scale):
+    """The face somewhere else."""
+    rng = np.random.default_rng(seed)
+    rotation = rotation_between(*rng.normal(size=(2, 3)))
+    size = rng.uniform(0.8, 1.25) if scale else 1
+    return (size * vertices @ rotation.T + rng.normal(0, 100, 3)).astype(np.float32)
+
+
+@pytest.mark.parametrize("kind", ["rigid", "similarity"])
+def test_alignment_undoes_motion(shell, tmp_path, kind):
+    for s in range(5):
+        for e, name in enumerate(EXPRESSIONS):
+            vertices = moved(face(s, e), 10 * s + e, kind == "similarity")
+            save_mesh(tmp_path / "scans" / f"p{s}_{name}.ply", vertices)
+    assert shell(f"{FOLDER} --align {kind}").code == 0
+    made = load_face_set(tmp_path / "set.safetensors")
+    assert made.preparation.alignment == kind
+    mean = made.mean_face(made.rows(0))
+    for row in range(15):
+        again = rigid_alignment(made.vertices[row], mean, scale=kind == "similarity")
+        np.testing.assert_allclose(again.rotation, np.eye(3), atol=2e-3)
+        # The scale of least squares is a little under 1 where shapes differ at all.
+        assert again.scale == pytest.approx(1, abs=5e-3)
+        subject, expression = made.labels.names[row].split("_")
+        shape = face(int(subject[1:]), EXPRESSIONS.index(expression))
+        back = rigid_alignment(shape, made.vertices[row], scale=kind == "similarity")
+        np.testing.assert_allclose(back.apply(shape), made.vertices[row], atol=1e-2)
+    # Neutrals are means of aligned faces, so they lie with the others.
+    rest = made.labels.names.index("p2_neutral")
+    np.testing.assert_array_equal(made.neutrals[2], made.vertices[rest])
+
+
+def test_like_a_model(shell, model, tmp_path):
+    from conftest import raw_mesh
+
+    for s in range(3):
+        (tmp_path / "scans").mkdir(exist_ok=True)
+        mesh = raw_mesh(face(s, 0))
+        save_mesh(tmp_path / "scans" / f"p{s}_neutral.obj", mesh.vertices, mesh.triangles)
+        save_mesh(tmp_path / "scans" / f"p{s}_smile.ply", face(s, 1))
+    command = "fd-prep folder scans --pattern '{subject}_{expression}.*' -o set.safetensors"
+    assert shell(f'{command} --like "$FACEDIS_MODEL"').code == 0
+    made = load_face_set(tmp_path / "set.safetensors")
+    assert made.topology == model.topology
+    assert made.preparation.raw_unit_mm == 10
+    for row, name in enumerate(made.labels.names):
+        expected = face(int(name[1]), int(name.endswith("smile")))
+        np.testing.assert_allclose(made.vertices[row], expected, atol=1e-4)
+    assert made.history[0]["inputs"] == {"like": model.id}
+    decided = shell(f'{command} --like "$FACEDIS_MODEL" --align rigid --force')
+    assert decided.code == 2 and "--align is decided by the file given as --like" in decided.line
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        ("ict scans", 3, "no generic_neutral_mesh.obj; expected the folder FaceXModel"),
+        ("ict nowhere", 3, "nowhere has no generic_neutral_mesh.obj"),
+        ("coma scans", 2, "no source 'coma'; choose from ict, folder"),
+        ("folder scans", 2, "needs --pattern"),
+        ("folder scans --pattern '{subject}-{expression}.ply'", 3, "none of the 21 files"),
+        ("folder scans --pattern '{subject}_{expression}.ply' --subjects 3", 2, "it is for ict"),
+        ("ict scans --pattern x", 2, "source ict has no option --pattern; it is for folder"),
+        ("folder scans --pattern '{subject}_{expression}.ply' --test 2", 2, "--test is 2"),
+        ("folder scans --pattern '{subject}_{expression}.ply' --simplify 9000", 3, "50 triangles"),
+        ("folder scans --pattern '{subject}_{expression}.ply' --like gone", 2, "no model 'gone'"),
+        ("folder scans --pattern '{subject}_{expression}.ply' --exclude no.txt", 3, "cannot read"),
+    ],
+)
+def test_errors_are_one_line_and_leave_nothing(shell, scans, tmp_path, arguments, code, message):
+    done = shell(f"fd-prep {arguments} -o set.safetensors --jobs 1")
+    assert done.code == code, done.err
+    assert re.search(message, done.line)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["scans"]
+
+
+def test_an_existing_set_needs_force(shell, scans, tmp_path):
+    (tmp_path / "set.safetensors").write_text("mine")
+    assert shell(FOLDER).code == 2
+    assert (tmp_path / "set.safetensors").read_text() == "mine"
+
+
+def test_help_is_light(shell, without_torch):
+    done = shell("fd-prep --help", env=without_torch)
+    assert done.code == 0 and b"SOURCE" in done.out
+
+
+@pytest.mark.skipif("FACEDIS_ICT" not in os.environ, reason="FACEDIS_ICT is not set")
+def test_the_real_benchmark(shell, tmp_path):
+    done = shell(
+        'fd-prep ict "$FACEDIS_ICT" --subjects 4 --validation 0.34 --jobs 2 -o ict.safetensors'
+    )
+    assert (done.code, done.err) == (0, "")
+    made = load_face_set(tmp_path / "ict.safetensors")
+    assert made.vertices.shape == (80, 4601, 3) and len(made.triangles) == 9000
+    assert np.bincount(made.labels.split).tolist() == [40, 20, 20]
+    assert np.isfinite(made.vertices).all() and np.isfinite(made.neutrals).all()

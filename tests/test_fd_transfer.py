@@ -1,0 +1,96 @@
+import numpy as np
+import pytest
+from conftest import face
+
+from facedis_core.latents import read_latents, write_latents
+
+
+@pytest.fixture
+def encoded(faces, model, tmp_path):
+    """`ann.npy` and `bob.npy` with one row, `two.npy` with both, `all.npy` with five."""
+    rows = {"ann": [0], "bob": [1], "two": [0, 1], "all": [0, 1, 2, 3, 4]}
+    names = ["ann", "bob", "cy", "dan", "eva"]
+    found = {}
+    for name, seeds in rows.items():
+        vertices = np.stack([face(seed) for seed in seeds])
+        found[name] = model.encode(vertices, [names[seed] for seed in seeds])
+        with (tmp_path / f"{name}.npy").open("wb") as stream:
+            write_latents(stream, found[name])
+    return found
+
+
+def test_identity_of_the_first_expression_of_the_second(shell, encoded, tmp_path):
+    assert shell("fd-transfer ann.npy bob.npy -o out.npy").code == 0
+    out = read_latents(str(tmp_path / "out.npy"))
+    assert out.names == ["ann__bob"]
+    assert out.models == encoded["ann"].models
+    np.testing.assert_array_equal(out.identity, encoded["ann"].identity)
+    np.testing.assert_array_equal(out.expression, encoded["bob"].expression)
+
+
+@pytest.mark.parametrize("words", ["ann.npy -", "- bob.npy"])
+def test_either_may_be_standard_input(shell, encoded, words):
+    piped = "bob.npy" if words.startswith("ann") else "ann.npy"
+    result = shell(f"fd-transfer {words} < {piped}")
+    assert result.code == 0
+    assert result.out == shell("fd-transfer ann.npy bob.npy").out
+
+
+@pytest.mark.parametrize(
+    ("words", "names"),
+    [
+        ("ann.npy two.npy", ["ann__ann", "ann__bob"]),
+        ("two.npy bob.npy", ["ann__bob", "bob__bob"]),
+        ("two.npy two.npy", ["ann__ann", "bob__bob"]),
+        ("--all-pairs two.npy two.npy", ["ann__ann", "ann__bob", "bob__ann", "bob__bob"]),
+    ],
+)
+def test_how_rows_pair_up(shell, encoded, tmp_path, words, names):
+    assert shell(f"fd-transfer {words} -o out.npy").code == 0
+    assert read_latents(str(tmp_path / "out.npy")).names == names
+
+
+def test_scale(shell, encoded, tmp_path):
+    assert shell("fd-transfer ann.npy bob.npy --scale -0.5 -o out.npy").code == 0
+    out = read_latents(str(tmp_path / "out.npy"))
+    np.testing.assert_array_equal(out.expression, encoded["bob"].expression * np.float32(-0.5))
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        ("two.npy all.npy", 2, "2 identities and 5 expressions"),
+        ("- -", 2, "named twice"),
+        ("ann.npy", 2, "EXPRESSION"),
+        ("ann.npy bob.npy --scale nan", 2, "nan"),
+        ("ann.npy bob.npy --scale 1e300", 2, "1e+300"),
+        ("ann.npy nothing.npy", 3, "nothing.npy"),
+        ("ann.npy faces/bob.ply", 3, "fd-encode"),
+    ],
+)
+def test_what_cannot_be(shell, encoded, tmp_path, words, code, message):
+    result = shell(f"fd-transfer {words} -o out.npy")
+    assert result.code == code
+    assert message in result.line
+    assert not (tmp_path / "out.npy").exists()
+
+
+def test_latents_of_two_models_do_not_mix(shell, encoded, model, other_model_file, tmp_path):
+    assert shell(f"fd-encode -m {other_model_file} faces/bob.ply -o other.npy").code == 0
+    other = read_latents(str(tmp_path / "other.npy"))
+    result = shell("fd-transfer ann.npy other.npy -o out.npy")
+    assert result.code == 3
+    assert model.id in result.line
+    assert other.models[0] in result.line
+    assert not (tmp_path / "out.npy").exists()
+
+
+def test_an_existing_output_needs_force(shell, encoded):
+    assert shell("fd-transfer ann.npy bob.npy -o two.npy").code == 2
+    assert shell("fd-transfer ann.npy bob.npy -o two.npy --force").code == 0
+
+
+def test_runs_without_torch(shell, encoded, without_torch):
+    result = shell("fd-transfer ann.npy bob.npy", env=without_torch)
+    assert result.code == 0
+    assert result.out == shell("fd-transfer ann.npy bob.npy").out

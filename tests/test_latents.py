@@ -1,0 +1,195 @@
+import io
+import pickle
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from facedis_core.errors import InputError
+from facedis_core.latents import Latents, concatenate, read_latents, write_latents
+
+ID, OTHER = "0123456789ab", "ba9876543210"
+
+
+def latents(names, model=ID, identity=3, expression=2, seed=0):
+    rng = np.random.default_rng(seed)
+    return Latents(
+        names=list(names),
+        models=[model] * len(names),
+        identity=rng.normal(size=(len(names), identity)).astype(np.float32),
+        expression=rng.normal(size=(len(names), expression)).astype(np.float32),
+    )
+
+
+def encoded(rows):
+    stream = io.BytesIO()
+    write_latents(stream, rows)
+    return stream.getvalue()
+
+
+def npy(array):
+    stream = io.BytesIO()
+    np.save(stream, array)
+    return stream.getvalue()
+
+
+@pytest.fixture
+def read(tmp_path):
+    def read_bytes(data, **options):
+        path = tmp_path / "latents.npy"
+        path.write_bytes(data)
+        return read_latents(str(path), **options)
+
+    return read_bytes
+
+
+def same(a, b):
+    assert a.names == b.names
+    assert a.models == b.models
+    np.testing.assert_array_equal(a.identity, b.identity)
+    np.testing.assert_array_equal(a.expression, b.expression)
+    assert a.identity.dtype == a.expression.dtype == np.float32
+
+
+class TestCodec:
+    @pytest.mark.parametrize("names", [["a"], ["ann", "eva grün/smile 😀", ""]])
+    def test_what_is_written_is_read(self, read, names):
+        same(read(encoded(latents(names))), latents(names))
+
+    def test_same_latents_same_bytes(self):
+        assert encoded(latents("abc")) == encoded(latents("abc"))
+
+    def test_is_an_ordinary_structured_array(self):
+        array = np.load(io.BytesIO(encoded(latents(["ann", "bo"]))), allow_pickle=False)
+        assert array.dtype == np.dtype(
+            [("name", "<U3"), ("model", "<U12"), ("identity", "<f4", 3), ("expression", "<f4", 2)]
+        )
+
+    def test_arrays_after_one_another_are_one(self, read):
+        first, second = latents(["a"]), latents(["longer", "names"], seed=1)
+        empty = latents([])
+        data = encoded(empty) + encoded(first) + encoded(second)
+        same(read(data), concatenate([first, second]))
+
+    @pytest.mark.parametrize("version", [(1, 0), (2, 0), (3, 0)])
+    def test_takes_every_version_of_the_format(self, read, version):
+        rows = latents(["ann"])
+        array = np.load(io.BytesIO(encoded(rows)))
+        stream = io.BytesIO()
+        np.lib.format.write_array(stream, array, version)
+        same(read(stream.getvalue()), rows)
+
+    def test_takes_another_byte_order_and_precision(self, read):
+        rows = latents(["ann", "bo"])
+        dtype = [
+            ("expression", ">f8", 2),
+            ("name", ">U9"),
+            ("identity", "<f8", 3),
+            ("model", "<U20"),
+        ]
+        array = np.empty(2, dtype)
+        array["name"], array["model"] = rows.names, rows.models
+        array["identity"], array["expression"] = rows.identity, rows.expression
+        same(read(npy(array)), rows)
+
+    @pytest.mark.parametrize("order", ["C", "F"])
+    @pytest.mark.parametrize("dtype", ["<f4", ">f4", "<f8"])
+    def test_a_plain_array_is_divided_by_the_sizes(self, read, order, dtype):
+        values = np.arange(10).reshape(2, 5)
+        rows = read(npy(np.array(values, dtype, order=order)), sizes=(3, 2))
+        assert rows.names == ["row0000", "row0001"]
+        assert rows.models == ["", ""]
+        np.testing.assert_array_equal(rows.identity, values[:, :3])
+        np.testing.assert_array_equal(rows.expression, values[:, 3:])
+
+    def test_writing_what_is_not_finite_is_refused(self):
+        rows = latents(["ann", "bo"])
+        rows.identity[1, 0] = np.nan
+        with pytest.raises(InputError, match="'bo' are not finite"):
+            encoded(rows)
+
+
+def not_finite(value):
+    rows = np.load(io.BytesIO(encoded(latents(["ann", "bo"]))))
+    rows["expression"][1, 1] = value
+    return npy(rows)
+
+
+def promising(header):
+    text = header.ljust(117).encode() + b"\n"
+    return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text
+
+
+BAD = {
+    "empty": (b"", "is empty"),
+    "truncated rows": (encoded(latents("ab"))[:-1], "truncated"),
+    "truncated header": (encoded(latents("ab"))[:40], "truncated in its header"),
+    "only the magic": (b"\x93NUMPY", "truncated in its header"),
+    "no rows": (encoded(latents([])), "no rows"),
+    "nan": (not_finite(np.nan), "'bo' are not finite"),
+    "infinity": (not_finite(np.inf), "'bo' are not finite"),
+    "too large for float32": (npy(np.full((1, 5), 1e300)), "not finite"),
+    "a pickle": (pickle.dumps([1, 2]), "a pickle, which facedis never opens"),
+    "objects": (npy(np.array([{}, []], object)), "Python objects"),
+    "text": (b"hello, world", "not a .npy file"),
+    "a mesh": (b"ply\nformat ascii 1.0\n", "fd-encode"),
+    "a zip": (b"PK\x03\x04", ".npz"),
+    "a face set": (b"\x10\x00\x00\x00\x00\x00\x00\x00{}", "a face set or a model"),
+    "whole numbers": (npy(np.zeros((2, 5), int)), "int64"),
+    "three dimensions": (npy(np.zeros((2, 5, 1))), "float64"),
+    "wrong columns": (npy(np.zeros((2, 6))), "6 columns"),
+    "no characters": (encoded(latents(["x"])).replace(b"x\0\0\0", b"x\0\0\xff"), "no text"),
+    "other fields": (npy(np.zeros(2, [("name", "U3"), ("age", "f4")])), "'model'"),
+    "rubbish behind": (encoded(latents("ab")) + b"rubbish", "damaged"),
+    "two sizes": (encoded(latents("a")) + encoded(latents("b", identity=4)), "different sizes"),
+    "a huge promise": (
+        promising(f"{{'descr': '<f4', 'fortran_order': False, 'shape': ({10**30}, 5)}}"),
+        "truncated",
+    ),
+    "a negative shape": (
+        promising("{'descr': '<f4', 'fortran_order': False, 'shape': (-1, 5)}"),
+        "damaged",
+    ),
+    "no type": (promising("{'descr': 'U0', 'fortran_order': False, 'shape': (9,)}"), "damaged"),
+    "code": (promising("__import__('os').abort()"), "damaged"),
+}
+
+
+@pytest.mark.parametrize(("data", "message"), BAD.values(), ids=BAD)
+def test_bad_files_are_refused_in_one_line(read, data, message):
+    with pytest.raises(InputError, match=message) as caught:
+        read(data, sizes=(3, 2))
+    assert "\n" not in str(caught.value)
+    assert "allow_pickle" not in str(caught.value)
+
+
+def test_a_plain_array_needs_sizes(read):
+    with pytest.raises(InputError, match="plain array"):
+        read(npy(np.zeros((2, 5))))
+
+
+def test_a_missing_file_is_an_input_error(tmp_path):
+    with pytest.raises(InputError):
+        read_latents(str(tmp_path / "nothing.npy"))
+
+
+@settings(max_examples=200, deadline=None)
+@given(position=st.integers(0, 10**6), byte=st.integers(0, 255))
+def test_any_changed_byte_is_read_or_refused(tmp_path_factory, position, byte):
+    data = bytearray(encoded(latents(["ann", "bo"])))
+    data[position % len(data)] = byte
+    path = tmp_path_factory.getbasetemp() / "changed.npy"
+    path.write_bytes(data)
+    try:
+        rows = read_latents(str(path), sizes=(3, 2))
+    except InputError:
+        return
+    assert len(rows.names) == len(rows.identity) == len(rows.expression) > 0
+
+
+def test_latents_of_another_model_are_refused_with_both_ids():
+    latents("ab").check_model(ID, "ict")
+    latents("ab", model="").check_model(ID, "ict")
+    with pytest.raises(InputError, match=f"{OTHER}.*ict is model {ID}"):
+        latents("ab", model=OTHER).check_model(ID, "ict")

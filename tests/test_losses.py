@@ -1,0 +1,115 @@
+"""Every loss against loops that follow its equation."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from facedis_core import losses
+from facedis_core.config import Recipe
+from facedis_core.geometry import uniform_laplacian
+from facedis_core.networks import Gaussian
+
+B, V, D = 3, 4, 5
+
+
+@pytest.fixture(autouse=True)
+def _seed() -> None:
+    torch.manual_seed(0)
+
+
+def test_reconstruction_is_the_mean_over_batch_vertices_and_coordinates() -> None:
+    a, b = torch.randn(2, B, V, 3)
+    total = sum(
+        (a[i, v, c] - b[i, v, c]).item() ** 2 for i in range(B) for v in range(V) for c in range(3)
+    )
+    assert losses.reconstruction_loss(a, b).item() == pytest.approx(total / (B * V * 3), rel=1e-5)
+
+
+def test_kl_is_summed_over_dimensions_and_averaged_over_faces() -> None:
+    mean, log_variance = torch.randn(2, B, D)
+    total = 0.0
+    for i in range(B):
+        for d in range(D):
+            m, lv = mean[i, d].item(), log_variance[i, d].item()
+            total += -0.5 * (1 + lv - m * m - math.exp(lv))
+    assert losses.kl_loss(Gaussian(mean, log_variance)).item() == pytest.approx(total / B, rel=1e-5)
+    assert losses.kl_loss(Gaussian(torch.zeros(B, D), torch.zeros(B, D))).item() == 0.0
+
+
+def test_kl_is_that_of_the_distributions() -> None:
+    mean, log_variance = torch.randn(2, B, D)
+    ours = torch.distributions.Normal(mean, (0.5 * log_variance).exp())
+    prior = torch.distributions.Normal(0.0, 1.0)
+    expected = torch.distributions.kl_divergence(ours, prior).sum(1).mean()
+    torch.testing.assert_close(losses.kl_loss(Gaussian(mean, log_variance)), expected)
+
+
+def test_neutral_latent_is_the_mean_absolute_difference() -> None:
+    a, b = torch.randn(2, B, D)
+    expected = sum(abs((a[i, d] - b[i, d]).item()) for i in range(B) for d in range(D)) / (B * D)
+    assert losses.neutral_latent_loss(a, b).item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_laplacian_against_a_dense_matrix_and_a_loop() -> None:
+    triangles = np.array([[0, 1, 2], [2, 1, 3]], np.int32)
+    neighbours = {0: [1, 2], 1: [0, 2, 3], 2: [0, 1, 3], 3: [1, 2]}
+    faces = torch.randn(B, V, 3)
+    total = 0.0
+    for face in faces:
+        for v, around in neighbours.items():
+            difference = face[v] - torch.stack([face[n] for n in around]).mean(dim=0)
+            total += difference.square().sum().item()
+    row, column, value = uniform_laplacian(triangles, V)
+    index = torch.tensor(np.stack([row, column]), dtype=torch.int64)
+    laplacian = torch.sparse_coo_tensor(index, torch.tensor(value), (V, V), check_invariants=True)
+    loss = losses.laplacian_loss(faces, laplacian)
+    assert loss.item() == pytest.approx(total / V / B, rel=1e-5)
+    dense = (laplacian.to_dense() @ faces).square().sum() / V / B
+    torch.testing.assert_close(loss, dense)
+
+
+def test_discriminator_loss_wants_real_pairs_same_and_fake_pairs_different() -> None:
+    real, fake = torch.randn(2, B, 2)
+    total, right = 0.0, {"real": 0, "fake": 0}
+    for name, logits, label in (("real", real, 1), ("fake", fake, 0)):
+        for row in logits:
+            p = torch.softmax(row, dim=0)
+            total -= math.log(p[label].item())
+            right[name] += int(p.argmax().item() == label)
+    result = losses.discriminator_loss(real, fake)
+    assert result.loss.item() == pytest.approx(total / (2 * B), rel=1e-5)
+    assert result.real_accuracy.item() == pytest.approx(right["real"] / B)
+    assert result.fake_accuracy.item() == pytest.approx(right["fake"] / B)
+
+
+def test_generator_wants_its_pairs_called_the_same_person() -> None:
+    logits = torch.randn(B, 2)
+    expected = -sum(math.log(torch.softmax(row, 0)[1].item()) for row in logits) / B
+    assert losses.same_person_loss(logits).item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_label_smoothing_leaves_something_to_the_other_class() -> None:
+    sure = torch.tensor([[-30.0, 30.0]]), torch.tensor([[30.0, -30.0]])
+    assert losses.discriminator_loss(*sure).loss.item() == pytest.approx(0.0, abs=1e-6)
+    smooth = losses.discriminator_loss(*sure, label_smoothing=0.1).loss.item()
+    assert smooth == pytest.approx(0.05 * 60.0, rel=1e-4)
+
+
+def test_weights_of_the_sum() -> None:
+    recipe = Recipe(reconstruction=10.0, neutral=0.5, kl_identity=2.0, kl_decay_epochs=4)
+    weights = losses.loss_weights(recipe, epoch=1)
+    assert weights["neutral"] == 5.0
+    assert weights["kl_identity"] == 1.5
+    assert losses.loss_weights(recipe, epoch=9)["kl_identity"] == 0.0  # never negative
+    terms = {"reconstruction": torch.tensor(3.0), "neutral": torch.tensor(2.0)}
+    assert losses.sum_terms(terms, weights).item() == 40.0
+
+
+def test_every_weight_belongs_to_a_loss_and_survives_gradients() -> None:
+    weights = losses.loss_weights(Recipe(), epoch=0)
+    terms = {name: torch.tensor(1.0, requires_grad=True) for name in weights}
+    losses.sum_terms(terms, weights).backward()
+    for name, term in terms.items():
+        assert term.grad.item() == pytest.approx(weights[name])

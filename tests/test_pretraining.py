@@ -1,0 +1,60 @@
+"""Pre-training of the discriminator: pairs drawn fairly, and something learnt."""
+
+import numpy as np
+import pytest
+import synthetic
+import torch
+
+from facedis_core.build import build_discriminator, training_frame
+from facedis_core.config import Recipe
+from facedis_core.errors import InputError, Stopped
+from facedis_core.faceset import FaceSet
+from facedis_core.pairs import FacePairs
+from facedis_core.pretraining import PreTrainer, draw_pairs
+
+RECIPE = Recipe(
+    discriminator_batch_norm=True,
+    pretrain_learning_rate=1e-3,
+    pretrain_batch=16,
+    pretrain_epochs=12,
+)
+
+
+def pre_trainer(faces: FaceSet, recipe: Recipe = RECIPE) -> PreTrainer:
+    network = build_discriminator(recipe, training_frame(faces, recipe), seed=0)
+    return PreTrainer(network, faces, recipe, seed=0, device=torch.device("cpu"))
+
+
+def test_pairs_are_of_one_subject_and_of_two_with_equal_chance() -> None:
+    subject = np.repeat(np.arange(30), 20)
+    rng = np.random.default_rng(0)
+    batch = draw_pairs(FacePairs(subject), np.arange(len(subject)), rng)
+    assert ((subject[batch.first] == subject[batch.second]) == batch.same).all()
+    assert not (batch.first == batch.second).any()
+    assert batch.same.mean() == pytest.approx(0.5, abs=0.08)
+
+
+def test_people_are_told_apart() -> None:
+    subject = pre_trainer(synthetic.face_set(subjects=40, expressions=6, test=10))
+    records = []
+    metrics = subject.train(on_epoch=records.append)
+    assert len(records) == RECIPE.pretrain_epochs
+    assert records[-1]["loss"] < 0.7 * records[0]["loss"]
+    assert metrics["accuracy"] > 0.8
+    assert metrics["unseen_accuracy"] == records[-1]["unseen_accuracy"]
+
+
+def test_stopping_leaves_in_the_middle_of_an_epoch() -> None:
+    with pytest.raises(Stopped, match="epoch 1 of 12"):
+        pre_trainer(synthetic.face_set()).train(should_stop=lambda: True)
+
+
+def test_nobody_to_tell_apart() -> None:
+    with pytest.raises(InputError, match="1 people"):
+        pre_trainer(synthetic.face_set(subjects=1, test=0))
+    with pytest.raises(InputError, match="at least two"):
+        pre_trainer(synthetic.face_set(subjects=4, expressions=1, test=0))
+
+
+def test_too_few_unseen_people_are_no_zero() -> None:
+    assert pre_trainer(synthetic.face_set(test=1)).accuracy_on_unseen() is None

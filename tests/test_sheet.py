@@ -1,0 +1,106 @@
+"""Contact sheets: where pictures and words stand."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from facedis_core.errors import UsageError
+from facedis_core.render import BACKGROUND, to_srgb
+from facedis_core.sheet import contact_sheet, sheet_columns, write_png
+
+HEIGHT, WIDTH = 40, 30
+PAPER = to_srgb(np.array(BACKGROUND))
+
+
+def pictures(count: int) -> list[np.ndarray]:
+    """Plain colours, each another one."""
+    return [np.full((HEIGHT, WIDTH, 3), 20 * number + 1, np.uint8) for number in range(count)]
+
+
+def written(region: np.ndarray) -> bool:
+    return bool((region != PAPER).any())
+
+
+def test_pictures_stand_row_by_row() -> None:
+    sheet = contact_sheet(pictures(5), 3)
+    assert sheet.shape == (2 * HEIGHT, 3 * WIDTH, 3)
+    middles = sheet[HEIGHT // 2 :: HEIGHT, WIDTH // 2 :: WIDTH, 0]
+    assert middles.tolist() == [[1, 21, 41], [61, 81, PAPER[0]]]
+
+
+def test_captions_stand_below_their_pictures() -> None:
+    sheet = contact_sheet(pictures(4), 2, captions=["a", "", "c", "d"])
+    strip = (sheet.shape[0] - 2 * HEIGHT) // 2
+    assert strip > 10
+    below = sheet[HEIGHT : HEIGHT + strip]
+    assert written(below[:, :WIDTH])
+    assert not written(below[:, WIDTH:])
+    assert written(sheet[-strip:, WIDTH:])
+
+
+def test_captions_that_repeat_are_written_once() -> None:
+    one = contact_sheet(pictures(2), 2, captions=["a", "b"])
+    three = contact_sheet(pictures(6), 2, captions=["a", "b"] * 3)
+    assert three.shape[0] == one.shape[0] + 2 * HEIGHT
+
+
+def test_row_labels_stand_to_the_left_in_full() -> None:
+    sheet = contact_sheet(pictures(4), 2, row_labels=["expression", "x"])
+    gutter = sheet.shape[1] - 2 * WIDTH
+    upper, lower = sheet[:HEIGHT, :gutter], sheet[HEIGHT:, :gutter]
+    assert written(upper)
+    assert written(lower)
+    for edge in (sheet[:, :3], sheet[:, gutter - 3 : gutter], sheet[:3, :gutter]):
+        assert not written(edge)
+
+
+def test_a_long_name_keeps_both_ends_and_its_place() -> None:
+    sheet = contact_sheet(pictures(2), 2, captions=["i" + "m" * 80 + "i", ""])
+    below = sheet[HEIGHT:]
+    assert written(below[:, :WIDTH])
+    assert not written(below[:, WIDTH:])
+
+
+def test_a_name_with_joints_is_parted_at_the_middle_one() -> None:
+    one = contact_sheet(pictures(1), 1, captions=["anna"])
+    two = contact_sheet(pictures(1), 1, captions=["iii_i__iiii_i_iiiiii"])
+    assert one.shape[0] < two.shape[0]
+    assert written(two[one.shape[0] - 4 : -4])
+
+
+def test_a_name_with_control_characters_is_one_line() -> None:
+    assert contact_sheet(pictures(1), 1, captions=["a\nb\tc\x00"]).shape[0] < 2 * HEIGHT
+
+
+def test_png_is_read_back_and_the_same_each_time() -> None:
+    sheet = contact_sheet(pictures(3), 2, captions=["one", "two", "three"], row_labels=["p", "q"])
+    streams = io.BytesIO(), io.BytesIO()
+    for stream in streams:
+        write_png(stream, sheet)
+    assert streams[0].getvalue() == streams[1].getvalue()
+    assert np.array_equal(np.asarray(Image.open(streams[0])), sheet)
+
+
+@pytest.mark.parametrize(
+    ("count", "asked", "labels", "columns"),
+    [
+        (1, None, "", 1),
+        (4, None, "", 4),
+        (20, None, "", 6),
+        (20, 9, "", 9),
+        (2, 9, "", 9),
+        (20, None, "abcd", 5),
+        (19, None, "abcd", 5),
+        (20, 10, "ab", 10),
+    ],
+)
+def test_columns(count: int, asked: int | None, labels: str, columns: int) -> None:
+    assert sheet_columns(count, asked, labels) == columns
+
+
+@pytest.mark.parametrize(("count", "asked", "labels"), [(5, None, "abcd"), (20, 5, "abc")])
+def test_row_labels_must_fit_the_rows(count: int, asked: int | None, labels: str) -> None:
+    with pytest.raises(UsageError, match=f"make . rows, but there are {len(labels)} row labels"):
+        sheet_columns(count, asked, labels)

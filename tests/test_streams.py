@@ -1,0 +1,320 @@
+"""Real files, pipes, descriptors and a pseudo-terminal: nothing here is imitated."""
+
+import os
+import pty
+import stat
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from facedis_core.errors import InputError, OutputError, ReaderLeft, UsageError
+from facedis_core.streams import (
+    check_output,
+    is_folder_pattern,
+    open_input,
+    open_output,
+    output_paths,
+    read_all,
+)
+
+
+def python(code: str, **options) -> subprocess.CompletedProcess:
+    """Run code in a process whose standard streams are real ones."""
+    code = "from facedis_core.streams import *\nfrom facedis_core.errors import *\n" + code
+    root = str(Path(__file__).parents[1])
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": root},
+        timeout=60,
+        check=False,
+        **options,
+    )
+
+
+def test_nothing_heavy_is_imported():
+    done = python("import sys; assert not {'numpy', 'typer', 'meshio'} & set(sys.modules)")
+    assert done.returncode == 0
+
+
+def test_reading_a_file_and_a_pipe(tmp_path):
+    path = tmp_path / "data"
+    path.write_bytes(b"\x00\r\n\xff")
+    assert read_all(str(path)) == b"\x00\r\n\xff"
+    done = python("print(read_all('-'))", input=b"\x00\r\n\xff", stdout=subprocess.PIPE)
+    assert done.stdout == b"b'\\x00\\r\\n\\xff'\n"
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("none", "none does not exist; expected a file"),
+        (".", "is a folder; expected a file"),
+        ("a\nb", "'a\\nb' does not exist"),
+        ("a\0b", "could not be opened"),
+    ],
+)
+def test_unreadable_sources(tmp_path, monkeypatch, source, message):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError) as caught, open_input(source):
+        pass
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_closed_standard_input():
+    done = python("try: read_all('-')\nexcept InputError as e: print(e)", stdin=-3, stdout=-1)
+    assert done.returncode == 0
+    script = 'exec 0<&-; exec "$0" -c \'from facedis_core.streams import *; read_all("-")\''
+    done = subprocess.run(
+        ["sh", "-c", script, sys.executable],
+        capture_output=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
+    )
+    assert b"standard input is closed" in done.stderr
+
+
+def test_a_terminal_is_neither_read_nor_written_in_binary():
+    leader, follower = pty.openpty()
+    code = (
+        "import sys\n"
+        "for attempt in (lambda: read_all('-'), lambda: check_output('-', False),\n"
+        "                lambda: open_output('-', force=False).__enter__(),\n"
+        "                lambda: open_output('/dev/fd/1', force=False).__enter__()):\n"
+        "    try: attempt()\n"
+        "    except UsageError as error: print(error, file=sys.stderr)\n"
+        "with open_output('-', force=False, binary=False) as stream: stream.write(b'text')\n"
+    )
+    done = python(code, stdin=follower, stdout=follower, stderr=subprocess.PIPE)
+    lines = done.stderr.decode().splitlines()
+    assert len(lines) == 4
+    assert "standard input is a terminal" in lines[0]
+    assert all("is a terminal and the output is binary; redirect it" in line for line in lines[1:])
+    assert os.read(leader, 100) == b"text"
+    os.close(leader)
+    os.close(follower)
+
+
+def write(target, data=b"new", **options) -> None:
+    with open_output(str(target), force=options.pop("force", False), **options) as stream:
+        stream.write(data)
+
+
+def test_a_file_appears_only_when_whole(tmp_path):
+    path = tmp_path / "out.ply"
+    with open_output(str(path), force=False) as stream:
+        stream.write(b"half")
+        stream.flush()
+        assert not path.exists()
+        (temporary,) = tmp_path.iterdir()
+        assert temporary.name.startswith(".")
+        assert temporary.name.endswith(".tmp")
+    assert path.read_bytes() == b"half"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    "failure", [ValueError, KeyboardInterrupt, InputError, OSError, SystemExit]
+)
+@pytest.mark.parametrize("force", [False, True])
+def test_nothing_is_left_behind_a_failure(tmp_path, failure, force):
+    path = tmp_path / "out.ply"
+    if force:
+        path.write_bytes(b"old")
+    expected = OutputError if failure is OSError else failure
+    with pytest.raises(expected), open_output(str(path), force=force) as stream:
+        stream.write(b"half")
+        raise failure
+    assert [p.read_bytes() for p in tmp_path.iterdir()] == ([b"old"] if force else [])
+
+
+def test_an_existing_file_needs_force(tmp_path):
+    path = tmp_path / "out.ply"
+    path.write_bytes(b"old")
+    for attempt in (lambda: check_output(str(path), False), lambda: write(path)):
+        with pytest.raises(UsageError, match="exists; replace it with --force"):
+            attempt()
+    assert path.read_bytes() == b"old"
+    write(path, force=True)
+    assert path.read_bytes() == b"new"
+
+
+def test_a_file_that_appears_meanwhile_is_not_replaced(tmp_path):
+    path = tmp_path / "out.ply"
+    with (
+        pytest.raises(UsageError, match="has appeared meanwhile"),
+        open_output(str(path), force=False) as stream,
+    ):
+        stream.write(b"new")
+        path.write_bytes(b"other")
+    assert [p.read_bytes() for p in tmp_path.iterdir()] == [b"other"]
+
+
+@pytest.mark.parametrize(("mask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664)])
+def test_the_mode_is_that_of_the_umask(tmp_path, mask, mode):
+    before = os.umask(mask)
+    try:
+        write(tmp_path / "out")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "out").stat().st_mode) == mode
+
+
+def test_symbolic_links_are_followed(tmp_path):
+    (tmp_path / "there").mkdir()
+    link = tmp_path / "link"
+    link.symlink_to("there/file")
+    write(link)  # to a file that is yet to be
+    assert link.is_symlink()
+    write(link, b"newer", force=True)
+    assert link.is_symlink()
+    assert (tmp_path / "there" / "file").read_bytes() == b"newer"
+    with pytest.raises(UsageError, match="exists"):
+        write(link)
+
+
+def test_a_temporary_file_can_be_read_back(tmp_path):
+    with open_output(str(tmp_path / "out"), force=False) as stream:
+        stream.write(b"abc")
+        stream.seek(0)
+        assert stream.read() == b"abc"
+
+
+def test_folders(tmp_path):
+    with pytest.raises(UsageError, match="is a folder"):
+        write(tmp_path)
+    with pytest.raises(OutputError, match=r"there is no folder .*none; create it first"):
+        check_output(str(tmp_path / "none" / "out"), False)
+    with pytest.raises(OutputError, match="there is no folder"):
+        write(tmp_path / "none" / "out")
+    with pytest.raises(OutputError):
+        write("/proc/none")
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError):
+        write(tmp_path / "file" / "out", parents=True)
+    assert not (tmp_path / "none").exists()
+
+
+def test_parents_are_created_and_taken_away_again(tmp_path):
+    target = tmp_path / "a" / "b" / "out"
+    check_output(str(target), False, parents=True)
+    with pytest.raises(KeyboardInterrupt), open_output(str(target), force=False, parents=True):
+        raise KeyboardInterrupt
+    assert list(tmp_path.iterdir()) == []
+    write(target, parents=True)
+    assert target.read_bytes() == b"new"
+
+
+def test_a_disk_without_room():
+    with pytest.raises(OutputError, match="/dev/full could not be written: No space left"):
+        write("/dev/full")
+    write("/dev/null")
+
+
+def test_a_fifo_is_written_in_place(tmp_path):
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    found = []
+    reader = threading.Thread(target=lambda: found.append(fifo.read_bytes()))
+    reader.start()
+    write(fifo)
+    reader.join()
+    assert found == [b"new"]
+    assert stat.S_ISFIFO(fifo.stat().st_mode)
+
+
+def test_the_reader_of_a_pipe_leaves():
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    with pytest.raises(ReaderLeft):
+        write(f"/dev/fd/{write_end}", b"x" * 10**6)
+    os.close(write_end)
+
+
+def test_the_reader_of_standard_output_leaves():
+    code = (
+        "import os, sys\n"
+        "try:\n"
+        "    with open_output('-', force=False) as stream: stream.write(b'x' * 10**6)\n"
+        "except ReaderLeft: os._exit(7)\n"
+    )
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    assert python(code, stdout=write_end).returncode == 7
+    os.close(write_end)
+
+
+@pytest.mark.parametrize("target", ["/dev/fd/{}", "/proc/self/fd/{}"])
+def test_an_open_descriptor_is_written_where_it_stands(tmp_path, target):
+    path = tmp_path / "log"
+    with path.open("wb", buffering=0) as stream:
+        stream.write(b"before ")
+        write(target.format(stream.fileno()))
+        stream.write(b" after")
+    assert path.read_bytes() == b"before new after"
+
+
+def test_standard_output_redirected_to_a_file(tmp_path):
+    path = tmp_path / "log"
+    with path.open("wb") as stream:
+        python("with open_output('/dev/stdout', force=False) as s: s.write(b'a')", stdout=stream)
+        python("with open_output('-', force=False) as s: s.write(b'b')", stdout=stream)
+    assert path.read_bytes() == b"ab"
+
+
+def test_a_descriptor_that_is_not_open():
+    with pytest.raises(OutputError, match="Bad file descriptor"):
+        write("/dev/fd/987")
+
+
+@pytest.mark.parametrize(
+    ("pattern", "names", "expected"),
+    [
+        ("out.ply", ["a"], ["out.ply"]),
+        ("out.ply", ["../a\n"], ["out.ply"]),  # the name is not used
+        ("out.ply", [], []),
+        ("dir/", ["a", "b/c"], ["dir/a.ply", "dir/b/c.ply"]),
+        ("dir/", ["a.b", "a"], ["dir/a.b.ply", "dir/a.ply"]),
+        ("dir/{name}.obj", ["a", "b/c"], ["dir/a.obj", "dir/b/c.obj"]),
+        ("dir/{name}", ["a"], ["dir/a.ply"]),
+        ("{name}/{name}.wrl", ["a"], ["a/a.wrl"]),
+    ],
+)
+def test_output_paths(pattern, names, expected):
+    assert output_paths(pattern, names) == [Path(path) for path in expected]
+
+
+def test_an_existing_folder_needs_no_slash(tmp_path):
+    assert output_paths(str(tmp_path), ["a"], ".obj") == [tmp_path / "a.obj"]
+    assert is_folder_pattern(str(tmp_path))
+    assert is_folder_pattern("x/")
+    assert not is_folder_pattern("x.ply")
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["", "/etc/a", "..", "../a", "a/../b", "a/", "a\nb", "a\0b", "\x1b[0m", "\x85", "\ud800"],
+)
+@pytest.mark.parametrize("pattern", ["dir/", "dir/{name}.ply"])
+def test_names_that_cannot_be_files(pattern, name):
+    with pytest.raises(InputError) as caught:
+        output_paths(pattern, [name])
+    assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize(
+    ("pattern", "names", "message"),
+    [
+        ("out.ply", ["a", "b"], "2 outputs cannot share the file out.ply; give a folder"),
+        ("dir/", ["a", "a"], "'a' and 'a' would both be written to dir/a.ply"),
+        ("dir/", ["a/b", "a//b"], "would both be written to dir/a/b.ply"),
+        ("dir/", ["a", "a.ply/b"], "where 'a.ply/b' needs a folder"),
+    ],
+)
+def test_outputs_that_clash(pattern, names, message):
+    with pytest.raises(UsageError) as caught:
+        output_paths(pattern, names)
+    assert message in str(caught.value)

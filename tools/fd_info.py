@@ -1,0 +1,70 @@
+"""fd-info: what a file is and whether it is whole."""
+
+import json
+from typing import Annotated, Any
+
+import typer
+
+import fd_cli
+
+
+def info(
+    files: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="FILE",
+            show_default=False,
+            help="Meshes, latents, face sets, models; - = stdin.",
+        ),
+    ],
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Compute ids anew, look at every value; exit 3 if bad.")
+    ] = False,
+) -> None:
+    """Say what files are: kind, sizes, ids, and the commands that made them."""
+    from facedis_core.info import describe
+    from facedis_core.streams import open_output
+
+    with open_output("-", force=False, binary=False) as stream:
+        for file in files:
+            for facts in describe(file, verify=verify):
+                text = json.dumps(facts) if as_json else _page(facts)
+                stream.write(f"{text}\n".encode(errors="replace"))
+
+
+def _page(facts: dict[str, Any]) -> str:
+    """Facts for people: one line each, long lists cut short, history as commands."""
+    lines = [f"{facts['file']}: {facts['kind']}"]
+    for key, value in facts.items():
+        if key == "history":
+            lines += [f"  made by        {_command(step)}" for step in value]
+        elif key not in ("file", "kind"):
+            lines.append(f"  {key:<14} {_short(value)}")
+    return "\n".join(lines)
+
+
+def _command(step: dict[str, Any]) -> str:
+    words = [f"{name}={_short(value)}" for name, value in step.get("options", {}).items()]
+    words += [f"{name}:{value}" for name, value in step.get("inputs", {}).items()]
+    return " ".join([f"{step.get('command')} {step.get('version')}", *words])
+
+
+def _short(value: Any) -> str:
+    if value in (None, "", [], {}):
+        return "-"
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_short(part)}" for key, part in value.items())
+    if isinstance(value, list):
+        shown = " ".join(map(_short, value[:6]))
+        return f"{shown} ... ({len(value)})" if len(value) > 6 else shown
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def main() -> None:
+    """Entry point of fd-info."""
+    fd_cli.run(info)
+
+
+if __name__ == "__main__":
+    main()

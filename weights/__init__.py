@@ -1,0 +1,1 @@
+"""Trained models and example faces, installed beside the tools as data."""
