@@ -13,8 +13,11 @@ DEFAULT_MODEL: Final = "ict"
 
 def resolve_model(source: str | Path | None) -> str:
     """Path of a model given by path or bundled name (`-` stays: a model may come on a pipe)."""
-    name = str(source or os.environ.get("FACEDIS_MODEL") or DEFAULT_MODEL)
-    if name == "-" or os.sep in name or Path(name).exists():
+    given = source or os.environ.get("FACEDIS_MODEL")
+    name = str(given or DEFAULT_MODEL)
+    # a folder is no model: beside data of the same name, a bundled name stays one
+    exists = os.path.exists(name) and not os.path.isdir(name)  # noqa: PTH110, PTH112 - never raise
+    if given and (name == "-" or os.sep in name or exists):
         return name
     bundled = {path.stem: path for path in weights_folder().glob("*.safetensors")}
     if name not in bundled:

@@ -1,5 +1,7 @@
 """What a network is and how it is trained: frozen dataclasses, and recipes as TOML data."""
 
+import os
+import sys
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
@@ -10,6 +12,16 @@ from typing import Any, Literal
 from facedis_core.errors import InputError, UsageError
 
 POINTNET_CHANNELS = (64, 64, 64, 128, 1024)
+
+_HEADS = ("identity_mean", "identity_log_variance", "expression_mean", "expression_log_variance")
+
+_LARGEST = 2**31 - 1  # of any whole number; more is a mistake
+
+# Of these, zero leaves nothing to train or is divided by.
+_POSITIVE = (
+    *("identity", "expression", "points", "scale", "batch", "pretrain_batch"),
+    *("learning_rate_epochs", "kl_decay_epochs", "discriminator_every"),
+)
 
 
 @dataclass(frozen=True)
@@ -35,8 +47,8 @@ class ModelConfig:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "ModelConfig":
-        """Read a stored config back; unknown or missing keys raise InputError."""
-        return _strict(cls, {**values, "channels": tuple(values.get("channels", ()))})
+        """Read a stored config back; keys or values that do not fit raise InputError."""
+        return _strict(cls, values)
 
 
 @dataclass(frozen=True)
@@ -49,7 +61,7 @@ class DiscriminatorConfig:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "DiscriminatorConfig":
-        """Read a stored config back; unknown or missing keys raise InputError."""
+        """Read a stored config back; keys or values that do not fit raise InputError."""
         return _strict(cls, values)
 
 
@@ -118,11 +130,55 @@ class Recipe:
         return asdict(self)
 
 
-def _strict(cls: type, values: Mapping[str, Any]) -> Any:
-    try:
-        return cls(**values)
-    except TypeError as error:
-        raise InputError(f"stored configuration does not fit this facedis: {error}") from None
+def _strict(cls: Any, values: Mapping[str, Any]) -> Any:
+    wrong = "stored configuration does not fit this facedis"
+    if not isinstance(values, Mapping):
+        raise InputError(f"{wrong}: it is {values!r}, expected a table")
+    types = {f.name: f.type for f in fields(cls)}
+    odd = sorted(types.keys() ^ values.keys())
+    if odd:
+        raise InputError(f"{wrong}: {odd[0]!r} is missing or unknown")
+    for key, value in values.items():
+        if not _is_stored(value, types[key]):
+            raise InputError(f"{wrong}: {key} is {value!r}")
+    return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+
+
+def _is_stored(value: Any, annotation: Any) -> bool:
+    """Whether JSON can have this value for a field: positive integers, lists of them, booleans."""
+    if annotation == tuple[int, ...]:
+        return (
+            isinstance(value, list | tuple)
+            and len(value) > 0
+            and all(_is_stored(item, int) for item in value)
+        )
+    if annotation is bool or isinstance(value, bool):
+        return annotation is bool and isinstance(value, bool)
+    return isinstance(value, annotation) and (value is None or 0 < value <= _LARGEST)
+
+
+def weight_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
+    """Name and shape of every learned tensor of the network that `config` describes."""
+    shapes: dict[str, tuple[int, ...]] = {}
+
+    def linear(name: str, inputs: int, outputs: int) -> None:
+        shapes[f"{name}.weight"] = (outputs, inputs)
+        shapes[f"{name}.bias"] = (outputs,)
+
+    width = 3
+    for index, channels in enumerate(config.channels):
+        linear(f"encoder.layers.{index}.linear", width, channels)
+        for key in ("weight", "bias", "running_mean", "running_var"):
+            shapes[f"encoder.layers.{index}.norm.{key}"] = (channels,)
+        width = channels
+    for head in _HEADS:
+        linear(f"encoder.{head}", width, getattr(config, head.split("_")[0]))
+    for name in ("identity", "expression"):
+        linear(f"{name}_decoder.hidden", getattr(config, name), config.decoder_hidden)
+        linear(f"{name}_decoder.output", config.decoder_hidden, 3 * config.vertices)
+    if config.points is not None:
+        shapes["encoder.points"] = (config.points,)
+    return shapes
 
 
 def recipe_names() -> list[str]:
@@ -141,30 +197,46 @@ def load_recipe(name: str, *, neutrals: bool, changes: Sequence[str] = ()) -> Re
         InputError: the file is not TOML.
     """
     path = Path(__file__).parent / "recipes" / f"{name}.toml"
-    if not path.is_file():
+    if name not in recipe_names():
         path = Path(name)
-    if path.suffix != ".toml" or not path.is_file():
+    # not Path.is_file, which raises where a name is too long
+    if path.suffix != ".toml" or not os.path.isfile(path):  # noqa: PTH113
         names = ", ".join(recipe_names())
         raise UsageError(f"there is no recipe {name!r}; choose {names} or give a .toml file")
     try:
         table = tomllib.loads(path.read_text("utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise InputError(f"{path} could not be read: {error.strerror}") from None
+    except (ValueError, RecursionError) as error:  # also what is not UTF-8 and absurd numbers
         raise InputError(f"{path} is not TOML: {error}") from None
-    with_, without = table.pop("with_neutrals", {}), table.pop("without_neutrals", {})
-    recipe = _change(Recipe(), {**table, **(with_ if neutrals else without)}, str(path))
-    return _change(recipe, dict(_parse_change(change) for change in changes), "--set")
+    parts = {key: table.pop(key, {}) for key in ("with_neutrals", "without_neutrals")}
+    common = _change(Recipe(), table, str(path))
+    recipes = {}
+    for key, part in parts.items():  # both are checked, whichever is used
+        if not isinstance(part, dict):
+            raise UsageError(f"{path}: {key} is {part!r}, expected a table [{key}]")
+        recipes[key] = _change(common, part, f"{path} [{key}]")
+    recipe = recipes["with_neutrals" if neutrals else "without_neutrals"]
+    for change in changes:
+        recipe = _change(recipe, dict([_parse_change(change)]), "--set")
+    return recipe
 
 
 def _parse_change(change: str) -> tuple[str, Any]:
     key, equals, text = change.partition("=")
     if not equals:
         raise UsageError(f"--set {change!r} is not key=value")
-    if text.lower() in ("none", "null"):
-        return key.strip(), None
-    try:
-        return key.strip(), tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        return key.strip(), text
+    key, text = key.strip(), text.strip()
+    words = {"none": None, "null": None, "true": True, "false": False}
+    if text.lower() in words:
+        return key, words[text.lower()]
+    # TOML first, for whole numbers and quotes; it has no `.5`
+    for parse in (lambda t: tomllib.loads(f"value = {t}")["value"], float):
+        try:
+            return key, parse(text)
+        except (ValueError, RecursionError):
+            continue
+    return key, text
 
 
 def _change(recipe: Recipe, values: Mapping[str, Any], origin: str) -> Recipe:
@@ -191,13 +263,16 @@ def _checked(key: str, value: Any, annotation: Any, origin: str) -> Any:
     if value is None and type(None) in kinds:
         return None
     if bool in kinds:
-        fits = isinstance(value, bool)
+        fits, expected = isinstance(value, bool), "true or false"
     else:
-        fits = isinstance(value, int | float if float in kinds else int)
-        fits = fits and not isinstance(value, bool) and 0 <= value < float("inf")
+        whole = float not in kinds
+        expected = "a whole number" if whole else "a finite number"
+        expected += " above 0" if key in _POSITIVE else " that is not negative"
+        fits = isinstance(value, int if whole else int | float) and not isinstance(value, bool)
+        fits = fits and 0 <= value <= (_LARGEST if whole else sys.float_info.max)
+        fits = fits and (value > 0 or key not in _POSITIVE)
     if not fits:
-        name = next(kind.__name__ for kind in kinds if kind is not type(None))
-        raise UsageError(f"{origin}: {key} is {value!r}, expected a {name} that is not negative")
+        raise UsageError(f"{origin}: {key} is {value!r}, expected {expected}")
     return float(value) if float in kinds else value
 
 

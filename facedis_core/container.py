@@ -4,21 +4,26 @@ The JSON lies under the single metadata key `facedis` with sorted keys, because 
 keys come out in random order and the same content must give the same bytes.
 """
 
+import errno
 import hashlib
 import json
+import math
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 import numpy as np
 
 from facedis_core import __version__
 from facedis_core.errors import InputError
-from facedis_core.streams import read_all
+from facedis_core.streams import open_input, read_all, shown
+
+T = TypeVar("T")
 
 KINDS = {
     "faceset": "face set",
@@ -51,19 +56,45 @@ def read_container(source: str | Path, kind: str | None = None) -> Container:
     Raises:
         InputError: missing, truncated, not safetensors, not ours, another kind or version.
     """
-    path = str(source)
-    regular = path != "-" and Path(path).is_file()
-    data: np.ndarray
-    if regular and Path(path).stat().st_size:
-        data = np.memmap(path, np.uint8, "r")
-    else:
-        data = np.frombuffer(read_all(path), np.uint8)
-    label = "standard input" if path == "-" else path
+    label = shown(source)
+    data = _content(str(source), label)
     header, start = _parse_header(data, label)
     metadata = _our_metadata(header, label)
     found = _check_format(metadata.pop("format", ""), kind, label)
     tensors = {name: _tensor(data, start, entry, label) for name, entry in header.items()}
     return Container(found, tensors, metadata)
+
+
+def stored(metadata: Mapping[str, Any], key: str, kind: type[T], label: str) -> T:
+    """A value of some metadata, which must be there and of this type; floats must be finite.
+
+    Raises:
+        InputError: it is missing or of another type.
+    """
+    value = metadata.get(key)
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value) if abs(value) < 2**63 else math.inf
+    fits = isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
+    if not fits or (isinstance(value, float) and not math.isfinite(value)):
+        what = f"garbles {key!r}" if key in metadata else f"lacks {key!r}"
+        raise InputError(f"{label} {what} in its metadata; make it again with facedis")
+    return value
+
+
+def _content(path: str, label: str) -> np.ndarray:
+    """The bytes of a file: a map where they lie on a disk, else read to the end."""
+    # not Path.is_file, which raises where a name is too long
+    if path != "-" and os.path.isfile(path):  # noqa: PTH113
+        with open_input(path) as stream:
+            if os.fstat(stream.fileno()).st_size:
+                try:
+                    return np.memmap(stream, np.uint8, "r")
+                except OSError as error:
+                    raise InputError(f"{label} could not be read: {error.strerror}") from None
+    data = read_all(path)
+    if not data:
+        raise InputError(f"{label} is empty, expected a facedis model or face set")
+    return np.frombuffer(data, np.uint8)
 
 
 def _parse_header(data: np.ndarray, label: str) -> tuple[dict[str, Any], int]:
@@ -77,7 +108,7 @@ def _parse_header(data: np.ndarray, label: str) -> tuple[dict[str, Any], int]:
         try:  # the library's own validation: overlaps, holes, shapes, offsets past the end
             with safe_open(str(data.filename), framework="np"):
                 pass
-        except SafetensorError as error:
+        except (SafetensorError, OSError) as error:
             raise InputError(f"{wrong} ({error})") from None
     else:
         from safetensors import deserialize
@@ -90,12 +121,12 @@ def _parse_header(data: np.ndarray, label: str) -> tuple[dict[str, Any], int]:
 
 
 def _our_metadata(header: dict[str, Any], label: str) -> dict[str, Any]:
-    text = header.pop("__metadata__", {}).get("facedis")
+    text = (header.pop("__metadata__", None) or {}).get("facedis")
     if text is None:
         raise InputError(f"{label} is a safetensors file, but not one that facedis wrote")
     try:
         metadata = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         metadata = None
     if not isinstance(metadata, dict):
         raise InputError(f"{label} has facedis metadata that is not a JSON object")
@@ -104,14 +135,15 @@ def _our_metadata(header: dict[str, Any], label: str) -> dict[str, Any]:
 
 def _check_format(found: Any, kind: str | None, label: str) -> str:
     """`facedis.model/1` -> `model`; complain where it is not what the caller needs."""
-    name, _, version = str(found).removeprefix("facedis.").partition("/")
-    if name not in KINDS:
+    name, _, version = str(found).partition("/")
+    prefix, _, name = name.partition(".")
+    if prefix != "facedis" or name not in KINDS:
         raise InputError(f"{label} is of the unknown kind {found!r}; expected a facedis file")
     if kind is not None and name != kind:
         raise InputError(f"{label} is a {KINDS[name]}, expected a {KINDS[kind]}")
     if version != str(VERSION):
         raise InputError(
-            f"{label} has format version {version}, this facedis reads {VERSION}; update facedis"
+            f"{label} has format version {shown(version)}, this facedis reads {VERSION}; update it"
         )
     return name
 
@@ -153,12 +185,13 @@ def container_writer(
         layout: name -> (NumPy dtype, shape).
         metadata: what goes under the key `facedis`, without `format`.
     """
-    mappable = stream.seekable() and stream.readable()
+    mappable = _is_mappable(stream)
     with tempfile.TemporaryFile() if not mappable else _borrowed(stream) as file:
         header, offsets, size = _lay_out(kind, layout, metadata)
         file.write(header)
         file.truncate(len(header) + size)
         file.flush()
+        _reserve(file.fileno(), len(header) + size)
         raw = np.memmap(file, np.uint8, "r+", shape=(len(header) + size,))
         tensors = {
             name: np.asarray(raw)[len(header) + offsets[name] :][: _nbytes(dtype, shape)]
@@ -178,6 +211,23 @@ def container_writer(
             shutil.copyfileobj(file, stream)
 
 
+def _is_mappable(stream: BinaryIO) -> bool:
+    try:
+        return stream.fileno() >= 0 and stream.seekable() and stream.readable()
+    except OSError:  # io.BytesIO has no file
+        return False
+
+
+def _reserve(descriptor: int, size: int) -> None:
+    """Let a full disk be an error now; on a page of the map it would be the end of the process."""
+    if hasattr(os, "posix_fallocate"):
+        try:
+            os.posix_fallocate(descriptor, 0, size)
+        except OSError as error:  # some file systems cannot reserve; they find out later
+            if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+                raise
+
+
 @contextmanager
 def _borrowed(stream: BinaryIO) -> Iterator[BinaryIO]:
     yield stream
@@ -192,8 +242,7 @@ def _lay_out(
 ) -> tuple[bytes, dict[str, int], int]:
     """Header bytes, offset of each tensor after the header, and the size of all tensors.
 
-    Wider types first, then by name (the order the safetensors library writes), so that
-    every tensor is aligned to its own type.
+    Wider types first, then by name, so that every tensor is aligned to its own type.
     """
     order = sorted(layout, key=lambda name: (-np.dtype(layout[name][0]).itemsize, name))
     text = json.dumps({**metadata, "format": f"facedis.{kind}/{VERSION}"}, sort_keys=True)

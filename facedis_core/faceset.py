@@ -8,9 +8,10 @@ from typing import Any, BinaryIO, Final
 
 import numpy as np
 
-from facedis_core.container import container_writer, content_id, read_container
+from facedis_core.container import container_writer, content_id, read_container, stored
 from facedis_core.errors import InputError
 from facedis_core.preparation import Preparation
+from facedis_core.streams import shown
 
 TRAIN: Final = 0
 TEST: Final = 1
@@ -105,32 +106,32 @@ def load_face_set(source: str | Path) -> FaceSet:
     Raises:
         InputError: not a whole face set, or its parts contradict each other.
     """
-    label = str(source)
+    label = shown(source)
     container = read_container(source, "faceset")
     tensors, metadata = container.tensors, container.metadata
-    _check_tensors(tensors, metadata, label)
+    sizes = _check_tensors(tensors, label)
     labels = Labels(
-        names=metadata["names"],
-        subjects=metadata["subjects"],
-        expressions=metadata["expressions"],
+        names=_words(metadata, "names", label),
+        subjects=_words(metadata, "subjects", label),
+        expressions=_words(metadata, "expressions", label),
         **{key: tensors[key] for key in ("subject", "expression", "level", "split")},
     )
+    _check_labels(labels, sizes, label)
     return FaceSet(
         vertices=tensors["vertices"],
         labels=labels,
         neutrals=tensors["neutrals"],
         neutrals_eval=tensors["neutrals_eval"],
         preparation=Preparation.from_container(container, label),
-        source=str(metadata.get("source", "")),
-        protocol=str(metadata.get("protocol", "")),
-        id=str(metadata.get("id", "")),
-        history=list(metadata.get("history", [])),
+        source=stored(metadata, "source", str, label),
+        protocol=stored(metadata, "protocol", str, label),
+        id=stored(metadata, "id", str, label),
+        history=stored(metadata, "history", list, label),
     )
 
 
-def _check_tensors(
-    tensors: Mapping[str, np.ndarray], metadata: Mapping[str, Any], label: str
-) -> None:
+def _check_tensors(tensors: Mapping[str, np.ndarray], label: str) -> dict[str, int]:
+    """Every tensor with its type and a shape that fits the others; returns the sizes."""
     sizes: dict[str, int] = {}
     for name, (dtype, shape) in _TENSORS.items():
         if name not in tensors:
@@ -146,13 +147,46 @@ def _check_tensors(
                 f"{label}: tensor {name!r} is {array.dtype} {array.shape}, "
                 f"expected {np.dtype(dtype)} {shape} with {sizes}; prepare it again"
             )
-    for name, count in (("names", sizes["N"]), ("subjects", sizes["S"])):
-        if len(metadata.get(name, ())) != count:
-            raise InputError(f"{label}: {name} do not fit the tensors; prepare it again")
-    for name, classes in (("subject", "subjects"), ("expression", "expressions")):
-        limit, array = len(metadata.get(classes, ())), tensors[name]
+    return sizes
+
+
+def _words(metadata: Mapping[str, Any], key: str, label: str) -> list[str]:
+    words = stored(metadata, key, list, label)
+    if not all(isinstance(word, str) for word in words):
+        raise InputError(f"{label}: {key} are not all text; prepare it again")
+    return words
+
+
+def _check_labels(labels: Labels, sizes: Mapping[str, int], label: str) -> None:
+    for words, found, count in (
+        ("names", labels.names, sizes["N"]),
+        ("subjects", labels.subjects, sizes["S"]),
+    ):
+        if len(found) != count:
+            raise InputError(f"{label} has {len(found)} {words} for {count}; prepare it again")
+    twin = _twin(labels.names)
+    if twin is not None:
+        raise InputError(f"{label} has two faces named {twin!r}; prepare it again")
+    for name, classes, limit in (
+        ("subject", "subjects", len(labels.subjects)),
+        ("expression", "expressions", len(labels.expressions)),
+        ("split", "splits", len(SPLITS)),
+    ):
+        array = getattr(labels, name)
         if array.size and not (array.min() >= 0 and array.max() < limit):
             raise InputError(f"{label}: {name} labels lie outside the {limit} {classes}")
+    if not ((labels.level >= 0) & (labels.level <= 1)).all():  # NaN is neither
+        raise InputError(f"{label}: a level lies outside of 0 neutral to 1 apex; prepare it again")
+
+
+def _twin(names: Sequence[str]) -> str | None:
+    """The first name that occurs a second time."""
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            return name
+        seen.add(name)
+    return None
 
 
 @dataclass
@@ -178,8 +212,9 @@ def face_set_writer(
 
     The neutrals start as NaN (unknown).
     """
-    if len(set(labels.names)) != len(labels.names):
-        raise InputError("two faces have one name; names must be unique in a face set")
+    twin = _twin(labels.names)
+    if twin is not None:
+        raise InputError(f"two faces are named {twin!r}; names must be unique in a face set")
     sizes: dict[str | int, int] = {
         "N": len(labels.names),
         "V": len(preparation.vertex_index),

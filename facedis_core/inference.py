@@ -3,23 +3,23 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Any, BinaryIO, Literal, get_args
 
 import numpy as np
 
 from facedis_core.bundle import resolve_model
-from facedis_core.config import ModelConfig
-from facedis_core.container import content_id, read_container, write_container
-from facedis_core.errors import InputError
+from facedis_core.config import ModelConfig, weight_shapes
+from facedis_core.container import content_id, read_container, stored, write_container
+from facedis_core.errors import InputError, UsageError
 from facedis_core.latents import Latents
 from facedis_core.preparation import Preparation
+from facedis_core.streams import shown
 
 Part = Literal["full", "identity", "expression"]
 
 _NORM_EPSILON = 1e-5  # torch's default, part of the trained function
+_HALVED = "_decoder.output.weight"  # what `half_decoders` stores in float16
 _VERTEX_BLOCK = 256  # the widest layer's block of activations stays in the processor's cache
-
-_HEADS = ("identity_mean", "identity_log_variance", "expression_mean", "expression_log_variance")
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,7 +129,10 @@ class Model:
                 self._folded.append((weight, bias.astype(np.float32)))
         return self._folded
 
-    _folded: list[tuple[np.ndarray, np.ndarray]] = field(default_factory=list, repr=False)
+    # no argument: a copy made by `replace` with other weights folds them anew
+    _folded: list[tuple[np.ndarray, np.ndarray]] = field(
+        default_factory=list, init=False, repr=False
+    )
 
     def decode(
         self,
@@ -151,14 +154,24 @@ class Model:
             float32 (B, V, 3) mm.
 
         Raises:
-            InputError: latents of another size.
+            InputError: latents of another size or not finite, or not one identity an expression.
+            UsageError: another part.
         """
+        if part not in get_args(Part):
+            raise UsageError(f"part {part!r}, expected one of {', '.join(get_args(Part))}")
         for name, z, size in (
             ("identity", identity, self.config.identity),
             ("expression", expression, self.config.expression),
         ):
             if z.ndim != 2 or z.shape[1] != size:
                 raise InputError(f"{name} latents of shape {z.shape}, expected (B, {size})")
+            if not np.isfinite(z).all():
+                raise InputError(f"{name} latents are not finite; encode the faces again")
+        if len(identity) != len(expression):
+            raise InputError(
+                f"{len(identity)} identities and {len(expression)} expressions; "
+                "expected as many of both, pair them with fd-transfer"
+            )
         faces = np.zeros((len(identity), *self.mean_face.shape), np.float32)
         if part in ("full", "identity"):
             faces += self._decoder("identity_decoder", identity)
@@ -177,40 +190,15 @@ class Model:
 
     def distance_to_mean(self, vertices: np.ndarray) -> np.ndarray:
         """Mean vertex distance of each face to the mean face: (B, V, 3) mm -> (B,) mm."""
-        return np.linalg.norm(vertices - self.mean_face, axis=-1).mean(axis=-1)
-
-
-def weight_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
-    """Name and shape of every learned tensor of the network that `config` describes."""
-    shapes: dict[str, tuple[int, ...]] = {}
-
-    def linear(name: str, inputs: int, outputs: int) -> None:
-        shapes[f"{name}.weight"] = (outputs, inputs)
-        shapes[f"{name}.bias"] = (outputs,)
-
-    width = 3
-    for index, channels in enumerate(config.channels):
-        linear(f"encoder.layers.{index}.linear", width, channels)
-        for key in ("weight", "bias", "running_mean", "running_var"):
-            shapes[f"encoder.layers.{index}.norm.{key}"] = (channels,)
-        width = channels
-    for head in _HEADS:
-        linear(f"encoder.{head}", width, getattr(config, head.split("_")[0]))
-    for name in ("identity", "expression"):
-        linear(f"{name}_decoder.hidden", getattr(config, name), config.decoder_hidden)
-        linear(f"{name}_decoder.output", config.decoder_hidden, 3 * config.vertices)
-    if config.points is not None:
-        shapes["encoder.points"] = (config.points,)
-    return shapes
+        offsets = vertices - self.mean_face.astype(np.float64)  # far faces overflow float32
+        return np.linalg.norm(offsets, axis=-1).mean(axis=-1)
 
 
 def write_model(stream: BinaryIO, model: Model) -> str:
     """Write a model whole; returns its id, which is computed here and stored."""
     half = model.config.half_decoders
     tensors = {
-        name: array.astype(np.float16)
-        if half and name.endswith("_decoder.output.weight")
-        else array
+        name: array.astype(np.float16) if half and name.endswith(_HALVED) else array
         for name, array in model.weights.items()
     }
     tensors |= model.preparation.tensors()
@@ -241,48 +229,58 @@ def load_model(source: str | Path | None = None) -> Model:
     """
     path = resolve_model(source)
     container = read_container(path, "model")
-    tensors, metadata = container.tensors, container.metadata
-    label = str(path)
+    tensors, metadata, label = container.tensors, container.metadata, shown(path)
     preparation = Preparation.from_container(container, label)
     try:
-        config = ModelConfig.from_dict(metadata["config"])
-        weights = {name: np.asarray(tensors[name]) for name in weight_shapes(config)}
-        model = Model(
-            config=config,
-            weights=weights,
-            mean_face=np.asarray(tensors["mean_face"]),
-            origin=np.asarray(tensors["origin"]),
-            scale=float(tensors["scale"][0]),
-            preparation=preparation,
-            reach_mm=float(metadata["reach_mm"]),
-            recipe=metadata["recipe"],
-            metrics=metadata["metrics"],
-            history=metadata["history"],
-            id=str(metadata["id"]),
-            source=label,
-        )
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(
-            f"{label} is a model file without {error}; train or fetch it again"
-        ) from None
-    _check_shapes(model, tensors, label)
-    return model
+        config = ModelConfig.from_dict(metadata.get("config", {}))
+    except InputError as error:
+        raise InputError(f"{label}: {error}") from None
+    _check_tensors(config, tensors, label)
+    reach = stored(metadata, "reach_mm", float, label)
+    return Model(
+        config=config,
+        weights={name: tensors[name] for name in weight_shapes(config)},
+        mean_face=tensors["mean_face"],
+        origin=tensors["origin"],
+        scale=float(tensors["scale"][0]),
+        preparation=preparation,
+        reach_mm=reach,
+        recipe=stored(metadata, "recipe", dict, label),
+        metrics=stored(metadata, "metrics", dict, label),
+        history=stored(metadata, "history", list, label),
+        id=stored(metadata, "id", str, label),
+        source=label,
+    )
 
 
-def _check_shapes(model: Model, tensors: Mapping[str, np.ndarray], label: str) -> None:
-    count = model.config.vertices
-    expected = weight_shapes(model.config) | {
-        "mean_face": (count, 3),
-        "vertex_index": (count,),
+def _check_tensors(config: ModelConfig, tensors: Mapping[str, np.ndarray], label: str) -> None:
+    """Every tensor and no other, with its shape and type; numbers that can be computed with."""
+    expected = weight_shapes(config) | {
+        "mean_face": (config.vertices, 3),
+        "vertex_index": (config.vertices,),
         "origin": (3,),
         "scale": (1,),
-        "triangles": model.triangles.shape,
+        "triangles": tensors["triangles"].shape,
     }
-    surplus = sorted(set(tensors) - set(expected))
-    if surplus:
-        raise InputError(f"{label} holds {surplus[0]!r}, which its config does not know")
+    for name in sorted(expected.keys() ^ tensors.keys()):
+        odd = "lacks" if name in expected else "holds"
+        raise InputError(f"{label} {odd} the tensor {name!r}, against its config; fetch it again")
     for name, shape in expected.items():
-        if tensors[name].shape != shape:
+        array = tensors[name]
+        dtype = "float16" if config.half_decoders and name.endswith(_HALVED) else "float32"
+        if name in ("encoder.points", "vertex_index", "triangles"):
+            dtype = "int32"
+        if array.shape != shape or array.dtype != dtype:
             raise InputError(
-                f"{label}: tensor {name!r} has shape {tensors[name].shape}, expected {shape}"
+                f"{label}: tensor {name!r} has shape {array.shape} of {array.dtype}, "
+                f"expected {shape} of {dtype}"
             )
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            raise InputError(f"{label}: tensor {name!r} is not finite; train or fetch it again")
+        if name.endswith("running_var") and (array < 0).any():
+            raise InputError(f"{label}: variances {name!r} are negative; train or fetch it again")
+    if not tensors["scale"][0] > 0:
+        raise InputError(f"{label} has scale {tensors['scale'][0]}, expected a length in mm")
+    points = tensors.get("encoder.points")
+    if points is not None and not 0 <= points.min() <= points.max() < config.vertices:
+        raise InputError(f"{label}: 'encoder.points' lie outside of {config.vertices} vertices")

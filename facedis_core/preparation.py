@@ -4,18 +4,21 @@ Face sets and models carry this record, so that a raw mesh can be encoded straig
 set, and `fd-prep --like` can prepare new data the same way.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import numpy as np
 
-from facedis_core.container import Container
+from facedis_core.container import Container, stored
 from facedis_core.errors import InputError
 from facedis_core.geometry import rigid_alignment
 from facedis_core.mesh import Mesh, topology_id
 
 Units = Literal["auto", "raw", "mm"]
 Align = Literal["auto", "none", "rigid", "similarity"]
+
+ALIGNMENTS: Final = ("none", "rigid", "similarity")
 
 # Where raw and prepared meshes have equally many vertices, one reading of the unit must land this
 # many times nearer to the mean face than the other before we believe it.
@@ -120,11 +123,15 @@ class Preparation:
         if trust_order or not len(mesh.triangles):
             return
         found = topology_id(mesh.triangles)
-        known = {len(self.vertex_index): self.topology, self.raw_vertices: self.raw_topology}
-        if found not in (known[len(mesh.vertices)], self.topology, self.raw_topology):
+        known = []
+        if len(mesh.vertices) == len(self.vertex_index):
+            known.append(self.topology)
+        if len(mesh.vertices) == self.raw_vertices and self.raw_topology not in known:
+            known.append(self.raw_topology)
+        if found not in known:
             raise InputError(
                 f"{mesh.name or 'mesh'} has topology {found}, expected "
-                f"{known[len(mesh.vertices)]}; the vertex count fits but the triangles differ, "
+                f"{' or '.join(known)}; the vertex count fits but the triangles differ, "
                 "pass --trust-order if the vertex order is known to be right"
             )
 
@@ -161,24 +168,58 @@ class Preparation:
             InputError: parts are missing or the stored topology id does not fit the triangles.
         """
         metadata, tensors = container.metadata, container.tensors
-        try:
-            preparation = cls(
-                triangles=np.asarray(tensors["triangles"]),
-                vertex_index=np.asarray(tensors["vertex_index"]),
-                raw_vertices=int(metadata["raw_vertices"]),
-                raw_topology=str(metadata["raw_topology"]),
-                raw_unit_mm=float(metadata["raw_unit_mm"]),
-                alignment=str(metadata["alignment"]["kind"]),
-                stable_vertices=tuple(metadata["alignment"]["stable_vertices"]),
-            )
-            stored = metadata["topology"]
-        except (KeyError, TypeError, ValueError) as error:
+        raw_vertices = stored(metadata, "raw_vertices", int, label)
+        vertex_index = _indices(tensors, "vertex_index", 1, raw_vertices, label)
+        alignment = stored(metadata, "alignment", dict, label)
+        preparation = cls(
+            triangles=_indices(tensors, "triangles", 2, len(vertex_index), label),
+            vertex_index=vertex_index,
+            raw_vertices=raw_vertices,
+            raw_topology=stored(metadata, "raw_topology", str, label),
+            raw_unit_mm=stored(metadata, "raw_unit_mm", float, label),
+            alignment=stored(alignment, "kind", str, label),
+            stable_vertices=tuple(stored(alignment, "stable_vertices", list, label)),
+        )
+        _check_plausible(preparation, label)
+        topology = stored(metadata, "topology", str, label)
+        if preparation.topology != topology:
             raise InputError(
-                f"{label} lacks or garbles {error}; write it again with facedis"
-            ) from None
-        if preparation.topology != stored:
-            raise InputError(
-                f"{label} has triangles of topology {preparation.topology} but says {stored}; "
+                f"{label} has triangles of topology {preparation.topology} but says {topology!r}; "
                 "the file is damaged"
             )
         return preparation
+
+
+def _indices(
+    tensors: Mapping[str, np.ndarray], name: str, ndim: int, limit: int, label: str
+) -> np.ndarray:
+    """A tensor of int32 vertex numbers: (N,), or (N, 3) where `ndim` is 2."""
+    array = tensors.get(name)
+    if array is None:
+        raise InputError(f"{label} lacks {name!r}; make it again with facedis")
+    if array.dtype != np.int32 or array.ndim != ndim or array.shape[1:] not in ((), (3,)):
+        raise InputError(
+            f"{label}: tensor {name!r} is {array.dtype} {array.shape}, expected int32 vertex "
+            "numbers; make it again with facedis"
+        )
+    if array.size and not 0 <= array.min() <= array.max() < limit:
+        raise InputError(f"{label}: {name!r} names vertices outside of the {limit} there are")
+    return array
+
+
+def _check_plausible(preparation: Preparation, label: str) -> None:
+    if not len(preparation.vertex_index):
+        raise InputError(f"{label} is for meshes without vertices; make it again with facedis")
+    if not preparation.raw_unit_mm > 0:
+        raise InputError(f"{label} says a raw unit is {preparation.raw_unit_mm} mm; it is damaged")
+    if preparation.alignment not in ALIGNMENTS:
+        raise InputError(
+            f"{label} has alignment {preparation.alignment!r}, expected one of "
+            f"{', '.join(ALIGNMENTS)}; update facedis"
+        )
+    for vertex in preparation.stable_vertices:
+        if type(vertex) is not int or not 0 <= vertex < len(preparation.vertex_index):
+            raise InputError(
+                f"{label} aligns by vertex {vertex!r}, of {len(preparation.vertex_index)}; "
+                "it is damaged"
+            )

@@ -1,6 +1,6 @@
 """Pre-training of the identity discriminator on pairs of real faces."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -65,7 +65,7 @@ class PreTrainer:
     def train(
         self,
         should_stop: Callable[[], bool] = lambda: False,
-        on_epoch: Callable[[dict[str, Any]], None] = lambda record: None,
+        on_epoch: Sequence[Callable[[dict[str, Any]], None]] = (),
     ) -> dict[str, float | None]:
         """All epochs of the recipe; returns the accuracy on training pairs and on unseen people.
 
@@ -82,7 +82,8 @@ class PreTrainer:
                     "nothing was written"
                 )
             record = found | {"unseen_accuracy": self.accuracy_on_unseen()}
-            on_epoch(record)
+            for tell in on_epoch:
+                tell(record)
         return {key: record.get(key) for key in ("accuracy", "unseen_accuracy")}
 
     def run_epoch(self, should_stop: Callable[[], bool] = lambda: False) -> dict[str, Any] | None:

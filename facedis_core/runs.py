@@ -55,6 +55,29 @@ class Callbacks:
     on_epoch: Callable[[dict[str, Any]], None] = lambda record: None
 
 
+class EpochLog:
+    """One JSON line an epoch, rewritten whole each time so that it is never cut in a line.
+
+    Args:
+        path: where; None keeps it in memory only.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        self.path = path
+        self.lines: list[str] = []
+
+    def append(self, record: Mapping[str, Any]) -> None:
+        """Add an epoch and write."""
+        self.lines.append(json.dumps(record, sort_keys=True))
+        self.write()
+
+    def write(self) -> None:
+        """Bring the file to what is in memory."""
+        if self.path is not None:
+            with open_output(str(self.path), force=True) as stream:
+                stream.write("".join(f"{line}\n" for line in self.lines).encode())
+
+
 class TrainingRun:
     """Runs a trainer and keeps its files.
 
@@ -77,7 +100,7 @@ class TrainingRun:
         self.identity, self.history = json.loads(json.dumps(identity)), history
         self.evaluate_every = evaluate_every
         self.metrics: dict[str, Any] = {}
-        self._lines: list[str] = []
+        self.log = EpochLog(files.log)
 
     def resume(self) -> None:
         """Go back to the saved state, and to the log as it was then.
@@ -99,8 +122,8 @@ class TrainingRun:
                     f"{self.identity.get(key)!r}; use the same options or leave out --resume"
                 )
         trainer.epoch = Epoch(**metadata["epoch"])
-        self.metrics, self._lines = metadata["metrics"], metadata["log"]
-        self._write_log()
+        self.metrics, self.log.lines = metadata["metrics"], metadata["log"]
+        self.log.write()
 
     def train(self, callbacks: Callbacks) -> str:
         """Train to the end; returns the model's id.
@@ -140,13 +163,7 @@ class TrainingRun:
             found = self.trainer.evaluate()
             record |= found
             self.metrics = {"epochs": record["epoch"], **found}
-        self._lines.append(json.dumps(record))
-        self._write_log()
-
-    def _write_log(self) -> None:
-        if self.files.log is not None:
-            with open_output(str(self.files.log), force=True) as stream:
-                stream.write("".join(f"{line}\n" for line in self._lines).encode())
+        self.log.append(record)
 
     def _save(self) -> None:
         """The state first: it is what makes an interruption harmless."""
@@ -157,7 +174,7 @@ class TrainingRun:
             "identity": self.identity,
             "epoch": asdict(trainer.epoch),
             "metrics": self.metrics,
-            "log": self._lines,
+            "log": self.log.lines,
         }
         with open_output(str(self.files.state), force=True) as stream:
             write_training_state(stream, trainer.networks, trainer.optimizers, metadata)

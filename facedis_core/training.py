@@ -268,7 +268,7 @@ class Trainer:
     def predict(self, vertices: np.ndarray) -> Prediction:
         """Reconstructions, identity faces and identity latents by the means, (B, V, 3) mm."""
         network = self.network
-        faces = torch.from_numpy(np.ascontiguousarray(vertices, np.float32)).to(self.device)
+        faces = torch.tensor(vertices, dtype=torch.float32, device=self.device)
         posterior = network.encoder(network.normalise(faces))
         identity = network.identity_decoder(posterior.identity.mean) * network.scale
         expression = network.expression_decoder(posterior.expression.mean) * network.scale

@@ -1,6 +1,8 @@
 """What many tests share: a real shell with the commands on its PATH, and a small real model."""
 
 import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before NumPy: small products, many processes
 import subprocess
 import sys
 from collections.abc import Callable

@@ -31,7 +31,7 @@ def test_same_is_uniform_over_the_other_faces_of_the_subject(face: int) -> None:
 @pytest.mark.parametrize("face", range(len(SUBJECT)))
 def test_different_is_uniform_over_the_faces_of_others(face: int) -> None:
     found = draws("different")[:, face]
-    others = np.flatnonzero(SUBJECT != SUBJECT[face])
+    others = np.flatnonzero(SUBJECT[face] != SUBJECT)
     counts = np.bincount(found, minlength=len(SUBJECT))
     assert counts.sum() == counts[others].sum()
     assert counts[others] / len(found) == pytest.approx(

@@ -37,7 +37,7 @@ def test_pairs_are_of_one_subject_and_of_two_with_equal_chance() -> None:
 def test_people_are_told_apart() -> None:
     subject = pre_trainer(synthetic.face_set(subjects=40, expressions=6, test=10))
     records = []
-    metrics = subject.train(on_epoch=records.append)
+    metrics = subject.train(on_epoch=[records.append])
     assert len(records) == RECIPE.pretrain_epochs
     assert records[-1]["loss"] < 0.7 * records[0]["loss"]
     assert metrics["accuracy"] > 0.8

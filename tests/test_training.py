@@ -175,12 +175,12 @@ def test_a_handful_of_faces_is_learnt_by_heart(faces: FaceSet) -> None:
     recipe = load_recipe(
         "ict",
         neutrals=False,
-        changes=["batch=8", "learning_rate=2e-3", "learning_rate_epochs=1000", "discriminator=0"],
+        changes=["batch=8", "learning_rate=2e-3", "learning_rate_epochs=100", "discriminator=0"],
     )
     few = synthetic.face_set(subjects=2, expressions=4, test=0)
     subject = trainer(few, recipe, adversary=False)
     start = evaluate_face_set(subject.predict, few, few.rows(0)).metrics["e_rec"]["mean"]
-    for _ in range(250):
+    for _ in range(350):
         subject.run_epoch()
     subject.network.eval()
     error = evaluate_face_set(subject.predict, few, few.rows(0)).metrics["e_rec"]["mean"]
@@ -191,11 +191,11 @@ def test_a_handful_of_faces_is_learnt_by_heart(faces: FaceSet) -> None:
 def test_unseen_people_are_closer_than_the_mean_face() -> None:
     many = synthetic.face_set(subjects=40, expressions=4, test=10)
     recipe = Recipe(**{**SMALL.as_dict(), "batch": 20, "learning_rate": 2e-3})
-    subject = trainer(many, recipe)
-    for _ in range(60):
+    subject = trainer(many, recipe, adversary=False)
+    for _ in range(30):
         subject.run_epoch()
     found = subject.evaluate()["test"]
     rows = many.rows(1)
     mean = many.mean_face(many.rows(0))
     of_the_mean = np.linalg.norm(many.vertices[rows] - mean, axis=-1).mean()
-    assert found["e_rec"]["mean"] < 0.7 * of_the_mean
+    assert found["e_rec"]["mean"] < 0.8 * of_the_mean

@@ -19,15 +19,17 @@ def pretrain_disc(
     """Pre-train the identity discriminator that fd-train starts from.
 
     It learns whether two faces show the same person, from pairs drawn with equal chance of one
-    subject and of two, and reports its accuracy on people it has not seen (the test split). Give
-    the same recipe and --set as to fd-train.
+    subject and of two, and reports its accuracy on people it has not seen (the test split). A log
+    with one JSON line an epoch lies beside OUT (.jsonl). Give fd-train the same recipe and --set.
     """
-    from facedis_core.streams import check_output, open_output
-
-    check_output(output, force)
     from facedis_core.checkpoint import write_discriminator
     from facedis_core.plans import PretrainingPlan, prepare_pretraining
     from facedis_core.pretraining import NEAR_CHANCE
+    from facedis_core.runs import EpochLog, RunFiles
+    from facedis_core.streams import open_output
+
+    files = RunFiles.beside(output)
+    files.check(force=force)
 
     plan = PretrainingPlan(
         face_set=face_set,
@@ -38,8 +40,9 @@ def pretrain_disc(
         device=device,
     )
     trainer, history = prepare_pretraining(plan)
+    log = EpochLog(files.log)
     with shared.stop_on_interrupt() as should_stop, shared.epoch_table() as show:
-        metrics = trainer.train(should_stop, show)
+        metrics = trainer.train(should_stop, on_epoch=(log.append, show))
     unseen = metrics["unseen_accuracy"]
     if unseen is None:
         fd_cli.warn("the test split has too few people to tell how this does on unseen ones")

@@ -61,10 +61,10 @@ def train(
         with_history=not no_history,
     )
     run, notes = prepare_run(plan, files)
-    for note in notes:
-        fd_cli.warn(note)
     if resume:
         run.resume()
+    for note in notes:
+        fd_cli.warn(note)
     with shared.stop_on_interrupt() as should_stop, shared.epoch_table() as show:
         model_id = run.train(Callbacks(should_stop, show))
     fd_cli.say(f"model {model_id} written to {output}")

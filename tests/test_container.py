@@ -1,0 +1,348 @@
+"""Our safetensors files against the library itself, and against everything that is none."""
+
+import io
+import json
+import math
+import os
+import pickle
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import safetensors.numpy
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from facedis_core.container import (
+    container_writer,
+    content_id,
+    history_entry,
+    read_container,
+    stored,
+    write_container,
+)
+from facedis_core.errors import InputError
+
+METADATA = {"zeta": 1, "alpha": ["eva grün 😀", None], "middle": {"b": 1.5, "a": True}}
+
+
+def tensors(seed=0):
+    rng = np.random.default_rng(seed)
+    return {
+        "vertices": rng.normal(size=(4, 5, 3)).astype(np.float32),
+        "half": rng.normal(size=7).astype(np.float16),
+        "triangles": np.arange(9, dtype=np.int32).reshape(3, 3),
+        "split": np.array([0, 1, 2], np.uint8),
+        "wide": np.array([1.5, -2.5]),
+        "long": np.array([2**40, -1]),
+        "scalar": np.array(2.5, np.float32),
+        "empty": np.zeros((0, 3), np.float32),
+    }
+
+
+def encoded(arrays=None, metadata=METADATA, kind="model"):
+    stream = io.BytesIO()
+    write_container(stream, kind, tensors() if arrays is None else arrays, metadata)
+    return stream.getvalue()
+
+
+def header_of(data):
+    size = int.from_bytes(data[:8], "little")
+    return json.loads(data[8 : 8 + size]), data[8 + size :]
+
+
+def file_of(header, body=b""):
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    return len(text).to_bytes(8, "little") + text + body
+
+
+def with_text(text):
+    return file_of({"__metadata__": {"facedis": text}})
+
+
+@pytest.fixture
+def read(tmp_path):
+    def read_bytes(data, kind=None):
+        path = tmp_path / "file.safetensors"
+        path.write_bytes(data)
+        return read_container(path, kind)
+
+    return read_bytes
+
+
+class TestRoundTrip:
+    def test_what_is_written_is_read(self, read):
+        container = read(encoded(), "model")
+        assert container.kind == "model"
+        assert container.metadata == METADATA
+        assert container.tensors.keys() == tensors().keys()
+        for name, array in tensors().items():
+            found = container.tensors[name]
+            assert found.dtype == array.dtype
+            assert found.shape == array.shape
+            np.testing.assert_array_equal(found, array)
+
+    def test_same_content_same_bytes_in_any_order(self):
+        arrays = dict(reversed(tensors().items()))
+        metadata = dict(reversed(METADATA.items()))
+        assert encoded(arrays, metadata) == encoded()
+        assert encoded(tensors(1)) != encoded()
+
+    def test_without_tensors(self, read):
+        container = read(encoded({}, {}))
+        assert container.tensors == container.metadata == {}
+
+    def test_the_library_reads_the_same_bytes(self):
+        found = safetensors.numpy.load(encoded())
+        assert found.keys() == tensors().keys()
+        for name, array in tensors().items():
+            assert found[name].dtype == array.dtype
+            assert found[name].tobytes() == array.tobytes()
+
+    def test_what_the_library_writes_is_read(self, read):
+        header, _ = header_of(encoded())
+        container = read(safetensors.numpy.save(tensors(), header["__metadata__"]))
+        assert container.metadata == METADATA
+        for name, array in tensors().items():
+            np.testing.assert_array_equal(container.tensors[name], array)
+
+    def test_metadata_is_one_sorted_text(self):
+        header, _ = header_of(encoded())
+        assert list(header["__metadata__"]) == ["facedis"]
+        text = header["__metadata__"]["facedis"]
+        assert text == json.dumps(METADATA | {"format": "facedis.model/1"}, sort_keys=True)
+
+    def test_every_tensor_lies_where_its_type_may(self):
+        data = encoded()
+        header, body = header_of(data)
+        for name, entry in header.items():
+            if name != "__metadata__":
+                start = len(data) - len(body) + entry["data_offsets"][0]
+                assert start % tensors()[name].itemsize == 0
+
+    def test_tensors_that_lie_askew_are_read_all_the_same(self, read):
+        values = np.array([1.5, -2.5], np.float32)
+        entries = {
+            "__metadata__": {"facedis": '{"format": "facedis.model/1"}'},
+            "a": {"dtype": "U8", "shape": [1], "data_offsets": [0, 1]},
+            "b": {"dtype": "F32", "shape": [2], "data_offsets": [1, 9]},
+        }
+        found = read(file_of(entries, b"\x07" + values.tobytes())).tensors["b"]
+        np.testing.assert_array_equal(found, values)
+
+
+class TestStreams:
+    def test_files_pipes_and_memory_hold_the_same_bytes(self, tmp_path):
+        with (tmp_path / "a").open("w+b") as stream:
+            write_container(stream, "model", tensors(), METADATA)
+        with (tmp_path / "b").open("wb") as stream:  # cannot be read, so not be mapped
+            write_container(stream, "model", tensors(), METADATA)
+        assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes() == encoded()
+        reading, writing = os.pipe()
+        with os.fdopen(writing, "wb") as stream:
+            write_container(stream, "model", tensors(), METADATA)
+        with os.fdopen(reading, "rb") as stream:
+            assert stream.read() == encoded()
+
+    def test_a_named_pipe_and_standard_input(self, tmp_path):
+        program = (
+            "import sys; from facedis_core.container import read_container;"
+            "print([read_container(p).tensors['wide'].tolist() for p in sys.argv[1:]])"
+        )
+        reading, writing = os.pipe()
+        with os.fdopen(writing, "wb") as stream:  # small enough for the pipe's buffer
+            stream.write(encoded())
+        done = subprocess.run(
+            [sys.executable, "-c", program, "-", f"/dev/fd/{reading}"],
+            input=encoded(),
+            pass_fds=[reading],
+            capture_output=True,
+            check=True,
+        )
+        os.close(reading)
+        assert done.stdout == b"[[1.5, -2.5], [1.5, -2.5]]\n"
+
+    def test_a_writer_fills_in_place(self, tmp_path):
+        path = tmp_path / "file.safetensors"
+        layout = {"a": ("<f4", (2, 3)), "b": ("<i4", ())}
+        with (
+            path.open("w+b") as stream,
+            container_writer(stream, "faceset", layout, {"id": "0000"}) as writer,
+        ):
+            assert not writer.tensors["a"].any()
+            writer.tensors["a"][1] = 7
+            writer.tensors["b"][...] = 8
+            writer.metadata["id"] = "abcd"
+        container = read_container(path, "faceset")
+        assert container.metadata == {"id": "abcd"}
+        assert container.tensors["a"].tolist() == [[0, 0, 0], [7, 7, 7]]
+        assert container.tensors["b"] == 8
+
+    def test_metadata_must_keep_its_length(self):
+        with (
+            pytest.raises(ValueError, match="length"),
+            container_writer(io.BytesIO(), "model", {}, {"id": "0000"}) as writer,
+        ):
+            writer.metadata["id"] = "0000 and more than padding"
+
+    def test_a_file_is_mapped_and_cannot_be_changed_by_accident(self, read):
+        found = read(encoded()).tensors["vertices"]
+        assert not found.flags.writeable
+        assert not found.flags.owndata
+
+
+HEADER, BODY = header_of(encoded())
+SIZE = len(encoded()) - len(BODY)
+ENTRY = {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}
+OURS = {"facedis": '{"format": "facedis.model/1"}'}
+
+BAD = {
+    "empty": (b"", "is empty"),
+    "text": (b"solid cube\n facet normal 0 0 1\n", "not a whole safetensors"),
+    "pickle": (pickle.dumps({"weights": [1.0, 2.0]}), "not a whole safetensors"),
+    "numpy": (b"\x93NUMPY\x01\x00v\x00{'descr'", "not a whole safetensors"),
+    "foreign": (safetensors.numpy.save({"a": np.ones(3)}), "not one that facedis wrote"),
+    "foreign metadata": (
+        safetensors.numpy.save({"a": np.ones(3)}, {"format": "pt"}),
+        "not one that facedis wrote",
+    ),
+    "no metadata": (file_of({"__metadata__": None}), "not one that facedis wrote|not a whole"),
+    "huge header": ((2**63).to_bytes(8, "little") + b"{}", "not a whole"),
+    "huge header that is there": (b"\xff" * 5000, "not a whole"),
+    "header past the end": ((100).to_bytes(8, "little") + b"{}" * 10, "not a whole"),
+    "header no JSON": (file_of(b"{]      "), "not a whole"),
+    "header no UTF-8": (file_of(b'{"\xff": 1}'), "not a whole"),
+    "header of brackets": (file_of(b"[" * 100_000), "not a whole"),
+    "overlap": (file_of({"__metadata__": OURS, "a": ENTRY, "b": ENTRY}, bytes(4)), "not a whole"),
+    "surplus bytes": (encoded() + b"\0", "not a whole"),
+    "shape and size": (
+        file_of({"__metadata__": OURS, "a": ENTRY | {"shape": [2]}}, bytes(4)),
+        "not a whole",
+    ),
+    "huge shape": (
+        file_of({"__metadata__": OURS, "a": ENTRY | {"shape": [2**62, 2**62]}}, bytes(4)),
+        "not a whole",
+    ),
+    "a type of others": (
+        file_of({"__metadata__": OURS, "a": ENTRY | {"dtype": "BF16", "shape": [2]}}, bytes(4)),
+        "BF16, which facedis never writes",
+    ),
+    "metadata no JSON": (with_text("{]"), "not a JSON object"),
+    "metadata empty": (with_text(""), "not a JSON object"),
+    "metadata a list": (with_text("[]"), "not a JSON object"),
+    "metadata of brackets": (with_text("[" * 100_000), "not a JSON object"),
+    "metadata a huge number": (with_text("9" * 5000), "not a JSON object"),
+    "no format": (with_text("{}"), "unknown kind ''"),
+    "format a list": (with_text('{"format": ["facedis.model/1"]}'), "unknown kind"),
+    "format without its prefix": (with_text('{"format": "model/1"}'), "unknown kind 'model/1'"),
+    "unknown kind": (with_text('{"format": "facedis.song/1"}'), "unknown kind"),
+    "another kind": (encoded(kind="faceset"), "is a face set, expected a model"),
+    "another version": (with_text('{"format": "facedis.model/2"}'), "version 2, .* reads 1"),
+    "no version": (with_text('{"format": "facedis.model"}'), "version"),
+    "version of lines": (with_text('{"format": "facedis.model/1\\n2"}'), "version"),
+}
+
+
+class TestBadFiles:
+    @pytest.mark.parametrize(("data", "message"), BAD.values(), ids=BAD)
+    def test_are_refused_in_one_line(self, read, data, message):
+        with pytest.raises(InputError, match=message) as caught:
+            read(data, "model")
+        assert "\n" not in str(caught.value)
+
+    @pytest.mark.parametrize(("data", "message"), BAD.values(), ids=BAD)
+    def test_are_refused_from_a_pipe_too(self, monkeypatch, data, message):
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(data)))
+        with pytest.raises(InputError, match=f"standard input .*({message})"):
+            read_container("-", "model")
+
+    @pytest.mark.parametrize("length", [1, 7, 8, 9, SIZE - 1, SIZE, SIZE + 1, SIZE + len(BODY) - 1])
+    def test_truncated_ones_are_refused(self, read, length):
+        with pytest.raises(InputError, match="not a whole safetensors") as caught:
+            read(encoded()[:length])
+        assert "\n" not in str(caught.value)
+
+    def test_names_that_are_no_file(self, tmp_path):
+        for name in (tmp_path / "nothing", tmp_path, tmp_path / ("x" * 300), "a\0b"):
+            with pytest.raises(InputError) as caught:
+                read_container(name)
+            assert str(caught.value).isprintable()
+
+    def test_a_name_with_a_line_break_stays_on_one_line(self, tmp_path):
+        path = tmp_path / "two\nlines \udcff"
+        path.write_bytes(encoded())
+        assert read_container(path).kind == "model"
+        path.write_bytes(encoded()[:-1])
+        with pytest.raises(InputError, match="not a whole") as caught:
+            read_container(path)
+        assert str(caught.value).isprintable()
+
+    @settings(max_examples=150, deadline=None)
+    @given(st.lists(st.tuples(st.integers(0, SIZE + 50), st.integers(0, 255)), max_size=4))
+    def test_any_changed_bytes_are_read_or_refused(self, tmp_path_factory, changes):
+        data = bytearray(encoded())
+        for position, byte in changes:
+            data[position] = byte
+        path = tmp_path_factory.getbasetemp() / "changed.safetensors"
+        path.write_bytes(data)
+        try:
+            container = read_container(path)
+        except InputError as error:
+            assert str(error).isprintable()
+        else:
+            assert all(isinstance(array, np.ndarray) for array in container.tensors.values())
+
+
+MIXED = {"text": "a", "whole": 3, "real": 1.5, "flag": True, "nan": math.nan, "huge": 10**400}
+
+
+class TestStored:
+    def test_values_of_the_right_type(self):
+        assert stored(MIXED, "text", str, "f") == "a"
+        assert stored(MIXED, "real", float, "f") == 1.5
+        found = stored(MIXED, "whole", float, "f")
+        assert type(found) is float
+        assert found == 3
+
+    @pytest.mark.parametrize(
+        ("key", "kind"),
+        [
+            *(("text", int), ("real", int), ("flag", int), ("flag", float), ("nan", float)),
+            *(("huge", float), ("text", list), ("whole", dict)),
+        ],
+    )
+    def test_others_are_garbled(self, key, kind):
+        with pytest.raises(InputError, match=f"f garbles '{key}'"):
+            stored(MIXED, key, kind, "f")
+
+    def test_missing_ones(self):
+        with pytest.raises(InputError, match="f lacks 'other'"):
+            stored(MIXED, "other", str, "f")
+
+
+class TestContentId:
+    def test_depends_on_every_name_type_shape_value_and_the_config(self):
+        base = content_id({"a": np.arange(6, dtype=np.int32)}, {"x": 1})
+        others = [
+            content_id({"b": np.arange(6, dtype=np.int32)}, {"x": 1}),
+            content_id({"a": np.arange(6, dtype=np.int64)}, {"x": 1}),
+            content_id({"a": np.arange(6, dtype=np.int32).reshape(2, 3)}, {"x": 1}),
+            content_id({"a": np.arange(1, 7, dtype=np.int32)}, {"x": 1}),
+            content_id({"a": np.arange(6, dtype=np.int32)}, {"x": 2}),
+        ]
+        assert len({base, *others}) == 6
+        assert len(base) == 12
+        assert int(base, 16) >= 0
+
+    def test_does_not_depend_on_order_or_memory(self):
+        arrays = tensors()
+        turned = {name: np.asfortranarray(a) for name, a in reversed(arrays.items())}
+        assert content_id(turned, {"b": 1, "a": 2}) == content_id(arrays, {"a": 2, "b": 1})
+
+
+def test_history_leaves_out_options_that_are_not_set():
+    entry = history_entry("fd-x", {"set": "0" * 12}, {"seed": 0, "like": None})
+    assert entry["options"] == {"seed": 0}
+    assert entry["inputs"] == {"set": "0" * 12}
+    assert entry["command"] == "fd-x"

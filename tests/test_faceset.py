@@ -1,0 +1,325 @@
+"""Face sets: what is written is read, what contradicts itself is refused, vertices stay on disk."""
+
+import io
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from synthetic import face_set, labels, write_face_set
+
+from facedis_core.container import read_container, write_container
+from facedis_core.errors import InputError
+from facedis_core.faceset import TEST, TRAIN, VALIDATION, face_set_writer, load_face_set
+from facedis_core.mesh import topology_id
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    return write_face_set(tmp_path_factory.mktemp("set") / "set.safetensors", face_set())
+
+
+def bytes_of(faces, history=(), **changes):
+    stream = io.BytesIO()
+    options = {"source": faces.source, "protocol": faces.protocol, "history": history} | changes
+    with face_set_writer(stream, faces.labels, faces.preparation, **options) as writer:
+        for name in ("vertices", "neutrals", "neutrals_eval"):
+            getattr(writer, name)[...] = getattr(faces, name)
+    return stream.getvalue()
+
+
+@pytest.fixture
+def load(tmp_path):
+    def load_bytes(data):
+        path = tmp_path / "loaded.safetensors"
+        path.write_bytes(data)
+        return load_face_set(path)
+
+    return load_bytes
+
+
+class TestRoundTrip:
+    def test_what_is_written_is_read(self, written):
+        faces, found = face_set(), load_face_set(written)
+        for name in ("vertices", "triangles", "neutrals", "neutrals_eval"):
+            np.testing.assert_array_equal(getattr(found, name), getattr(faces, name))
+        for name in ("subject", "expression", "level", "split"):
+            expected = getattr(faces.labels, name)
+            np.testing.assert_array_equal(getattr(found.labels, name), expected)
+            assert getattr(found.labels, name).dtype == expected.dtype
+        for name in ("names", "subjects", "expressions"):
+            assert getattr(found.labels, name) == getattr(faces.labels, name)
+        assert (found.source, found.protocol) == (faces.source, faces.protocol)
+        assert found.topology == faces.topology == topology_id(faces.triangles)
+        assert found.history == []
+        assert found.vertices.dtype == np.float32
+
+    def test_a_pipe_gets_the_bytes_of_a_file(self, written):
+        assert bytes_of(face_set()) == written.read_bytes()
+
+    def test_neutrals_are_unknown_until_they_are_given(self, load):
+        faces = face_set(subjects=3, test=1)
+        stream = io.BytesIO()
+        with face_set_writer(
+            stream, faces.labels, faces.preparation, source="s", protocol="p"
+        ) as writer:
+            writer.neutrals[1] = faces.neutrals[1]
+        found = load(stream.getvalue())
+        assert not found.vertices.any()
+        assert np.isnan(found.neutrals[[0, 2]]).all()
+        assert np.isnan(found.neutrals_eval).all()
+        np.testing.assert_array_equal(found.neutrals[1], faces.neutrals[1])
+
+    def test_names_keep_every_character(self, load):
+        faces = face_set(subjects=1, expressions=3, test=0)
+        names = ["eva grün/smile 😀", "a\nb", "\udcff"]
+        found = load(bytes_of(replace(faces, labels=replace(faces.labels, names=names))))
+        assert found.labels.names == names
+
+    def test_two_faces_of_one_name_are_refused(self):
+        faces = face_set(subjects=1, test=0)
+        twins = replace(faces, labels=replace(faces.labels, names=["a", "b", "a", "c"]))
+        with pytest.raises(InputError, match="two faces are named 'a'"):
+            bytes_of(twins)
+
+
+class TestId:
+    def test_same_content_same_bytes(self):
+        assert bytes_of(face_set()) == bytes_of(face_set())
+
+    def test_does_not_depend_on_who_made_it(self, load):
+        one, other = (load(bytes_of(face_set(), history=h)) for h in ([], [{"command": "fd-prep"}]))
+        assert one.id == other.id
+        assert other.history == [{"command": "fd-prep"}]
+        assert len(one.id) == 12
+        assert set(one.id) != {"0"}
+
+    def test_depends_on_everything_else(self, load):
+        faces = face_set(subjects=3, test=1)
+        known, prepared = faces.labels, faces.preparation
+        different = [
+            faces,
+            face_set(subjects=3, test=1, seed=1),
+            face_set(subjects=3, test=2),
+            face_set(subjects=3, test=1, neutrals=False),
+            replace(faces, source="other"),
+            replace(faces, protocol="other"),
+            replace(faces, labels=replace(known, names=[f"{n}x" for n in known.names])),
+            replace(faces, labels=replace(known, subjects=["x", "y", "z"])),
+            replace(faces, preparation=replace(prepared, raw_unit_mm=10.0)),
+            replace(faces, preparation=replace(prepared, alignment="rigid")),
+        ]
+        assert len({load(bytes_of(f)).id for f in different}) == len(different)
+
+
+class TestUse:
+    def test_rows_of_a_split(self):
+        known = labels(subjects=3, expressions=2, test=1)
+        split = np.array([TRAIN, VALIDATION, TEST, TEST, TRAIN, VALIDATION], np.uint8)
+        faces = face_set(subjects=3, expressions=2, test=1)
+        faces = replace(faces, labels=replace(known, split=split))
+        assert faces.rows(TRAIN).tolist() == [0, 4]
+        assert faces.rows(TEST).tolist() == [2, 3]
+        assert faces.rows(VALIDATION).tolist() == [1, 5]
+        assert faces.rows(None).tolist() == [0, 1, 2, 3, 4, 5]
+
+    @pytest.mark.parametrize("block", [1, 7, 256])
+    def test_the_mean_face_is_the_mean_of_these_rows(self, written, block):
+        faces = load_face_set(written)
+        rows = faces.rows(TRAIN)
+        expected = np.asarray(faces.vertices)[rows].astype(np.float64).mean(axis=0)
+        found = faces.mean_face(rows, block)
+        assert found.dtype == np.float32
+        np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-6)
+
+    def test_the_mean_of_no_face_is_zero(self, written):
+        faces = load_face_set(written)
+        assert not faces.mean_face(np.array([], np.intp)).any()
+
+
+def garbled(path, tensors=None, metadata=None, drop=()):
+    """The face set with some tensors or metadata replaced or left out."""
+    container = read_container(path)
+    arrays = container.tensors | (tensors or {})
+    values = container.metadata | (metadata or {})
+    stream = io.BytesIO()
+    write_container(
+        stream,
+        "faceset",
+        {name: array for name, array in arrays.items() if name not in drop},
+        {key: value for key, value in values.items() if key not in drop},
+    )
+    return stream.getvalue()
+
+
+N, V, F, S = 40, 36, 50, 10
+NAMES = [str(n) for n in range(N)]
+
+
+def numbers(value, shape=(N,), dtype=np.int32):
+    return np.full(shape, value, dtype)
+
+
+BAD_TENSORS = {
+    "vertices of float64": ({"vertices": np.zeros((N, V, 3))}, "'vertices' is float64"),
+    "vertices of others": ({"vertices": numbers(0, (N, V - 1, 3), np.float32)}, "'vertex_index'"),
+    "vertices flat": ({"vertices": numbers(0, (N, V * 3), np.float32)}, "'vertices' is"),
+    "two coordinates": ({"vertices": numbers(0, (N, V, 2), np.float32)}, "'vertices' is"),
+    "quads": ({"triangles": numbers(0, (F, 4))}, "'triangles' is"),
+    "wide triangles": ({"triangles": numbers(0, (F, 3), np.int64)}, "'triangles' is int64"),
+    "triangles of others": ({"triangles": numbers(1, (F, 3))}, "topology .* but says"),
+    "triangles outside": ({"triangles": numbers(V, (F, 3))}, "outside of the 36"),
+    "negative triangles": ({"triangles": numbers(-1, (F, 3))}, "outside of the 36"),
+    "vertex index outside": ({"vertex_index": numbers(V, (V,))}, "outside of the 36"),
+    "labels of others": ({"subject": numbers(0, (N + 1,))}, "'subject' is"),
+    "subject outside": ({"subject": numbers(S)}, "subject labels lie outside the 10"),
+    "negative subject": ({"subject": numbers(-1)}, "subject labels lie outside"),
+    "expression outside": ({"expression": numbers(4)}, "expression labels lie outside the 4"),
+    "unknown split": ({"split": numbers(3, dtype=np.uint8)}, "split labels lie outside the 3"),
+    "level above": ({"level": numbers(1.5, dtype=np.float32)}, "level lies outside"),
+    "level below": ({"level": numbers(-0.5, dtype=np.float32)}, "level lies outside"),
+    "level unknown": ({"level": numbers(np.nan, dtype=np.float32)}, "level lies outside"),
+    "neutrals of others": ({"neutrals": numbers(0, (S, V + 1, 3), np.float32)}, "'neutrals' is"),
+    "fewer neutrals": ({"neutrals_eval": numbers(0, (1, V, 3), np.float32)}, "'neutrals_eval'"),
+}
+BAD_METADATA = {
+    "fewer names": ({"names": NAMES[1:]}, "39 names for 40"),
+    "names a text": ({"names": "x" * N}, "garbles 'names'"),
+    "names a number": ({"names": N}, "garbles 'names'"),
+    "names of numbers": ({"names": list(range(N))}, "names are not all text"),
+    "twins": ({"names": [*NAMES[1:], "1"]}, "two faces named '1'"),
+    "more subjects": ({"subjects": NAMES}, "40 subjects for 10"),
+    "expressions null": ({"expressions": None}, "garbles 'expressions'"),
+    "source a number": ({"source": 5}, "garbles 'source'"),
+    "history a text": ({"history": "fd-prep"}, "garbles 'history'"),
+    "id null": ({"id": None}, "garbles 'id'"),
+    "other topology": ({"topology": "0" * 12}, "topology .* but says '000000000000'"),
+    "topology null": ({"topology": None}, "garbles 'topology'"),
+    "raw vertices a text": ({"raw_vertices": "36"}, "garbles 'raw_vertices'"),
+    "raw vertices few": ({"raw_vertices": 35}, "outside of the 35"),
+    "unit zero": ({"raw_unit_mm": 0}, "raw unit is 0"),
+    "unit unknown": ({"raw_unit_mm": float("nan")}, "garbles 'raw_unit_mm'"),
+    "alignment a text": ({"alignment": "none"}, "garbles 'alignment'"),
+    "alignment empty": ({"alignment": {}}, "lacks 'kind'"),
+    "unknown alignment": (
+        {"alignment": {"kind": "warp", "stable_vertices": []}},
+        "alignment 'warp', expected one of none, rigid, similarity",
+    ),
+    "stable vertex outside": (
+        {"alignment": {"kind": "rigid", "stable_vertices": [36]}},
+        "aligns by vertex 36, of 36",
+    ),
+    "stable vertex a text": (
+        {"alignment": {"kind": "rigid", "stable_vertices": ["1"]}},
+        "aligns by vertex '1'",
+    ),
+}
+NEEDED = (
+    *("vertices", "triangles", "vertex_index", "subject", "expression", "level", "split"),
+    *("neutrals", "neutrals_eval", "names", "subjects", "expressions", "source", "protocol"),
+    *("id", "history", "topology", "raw_vertices", "raw_topology", "raw_unit_mm", "alignment"),
+)
+
+
+class TestBadSets:
+    @pytest.mark.parametrize(("tensors", "message"), BAD_TENSORS.values(), ids=BAD_TENSORS)
+    def test_tensors_that_contradict_each_other(self, written, load, tensors, message):
+        with pytest.raises(InputError, match=message) as caught:
+            load(garbled(written, tensors))
+        assert str(caught.value).isprintable()
+
+    @pytest.mark.parametrize(("metadata", "message"), BAD_METADATA.values(), ids=BAD_METADATA)
+    def test_metadata_that_contradicts_them(self, written, load, metadata, message):
+        with pytest.raises(InputError, match=message) as caught:
+            load(garbled(written, metadata=metadata))
+        assert str(caught.value).isprintable()
+
+    @pytest.mark.parametrize("name", NEEDED)
+    def test_missing_parts(self, written, load, name):
+        with pytest.raises(InputError, match=name):
+            load(garbled(written, drop=(name,)))
+
+    def test_what_is_garbled_by_nothing_is_whole(self, written, load):
+        assert load(garbled(written)).id == load_face_set(written).id
+
+    def test_a_model_is_none(self, model_file):
+        with pytest.raises(InputError, match="is a model, expected a face set"):
+            load_face_set(model_file)
+
+    def test_a_truncated_one(self, written, load):
+        data = written.read_bytes()
+        for length in (0, 5, 500, len(data) // 2, len(data) - 1):
+            with pytest.raises(InputError):
+                load(data[:length])
+
+    @settings(max_examples=150, deadline=None)
+    @given(st.integers(0, 10**6), st.integers(0, 255), st.booleans())
+    def test_any_changed_byte_is_read_or_refused(
+        self, written, tmp_path_factory, position, byte, early
+    ):
+        data = bytearray(written.read_bytes())
+        size = 8 + int.from_bytes(data[:8], "little")
+        data[position % (size if early else len(data))] = byte
+        path = tmp_path_factory.getbasetemp() / "changed_set.safetensors"
+        path.write_bytes(data)
+        try:
+            faces = load_face_set(path)
+        except InputError as error:
+            assert str(error).isprintable()
+        else:
+            assert len(faces.labels.names) == len(faces.vertices)
+
+
+def resident():
+    """Bytes of memory that this process holds now."""
+    pages = Path("/proc/self/statm").read_text().split()[1]
+    return int(pages) * 4096
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="the system does not say")
+def test_vertices_stay_on_disk_until_they_are_used(tmp_path):
+    N, V, S = 2000, 100_000, 500  # 26 GB of holes
+    shapes = {
+        "vertices": ("F32", (N, V, 3)),
+        "neutrals": ("F32", (S, V, 3)),
+        "neutrals_eval": ("F32", (S, V, 3)),
+        "triangles": ("I32", (1, 3)),
+        "vertex_index": ("I32", (V,)),
+        "subject": ("I32", (N,)),
+        "expression": ("I32", (N,)),
+        "level": ("F32", (N,)),
+        "split": ("U8", (N,)),
+    }
+    triangles = np.zeros((1, 3), np.int32)
+    metadata = {
+        "format": "facedis.faceset/1",
+        "topology": topology_id(triangles),
+        "raw_vertices": V,
+        "raw_topology": "",
+        "raw_unit_mm": 1.0,
+        "alignment": {"kind": "none", "stable_vertices": []},
+        "names": [str(n) for n in range(N)],
+        "subjects": [str(s) for s in range(S)],
+        "expressions": ["neutral"],
+        "source": "",
+        "protocol": "",
+        "history": [],
+        "id": "",
+    }
+    header, end = {"__metadata__": {"facedis": json.dumps(metadata)}}, 0
+    for name, (dtype, shape) in shapes.items():
+        start, end = end, end + int(np.prod(shape)) * (1 if dtype == "U8" else 4)
+        header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [start, end]}
+    text = json.dumps(header).encode()
+    path = tmp_path / "large.safetensors"
+    with path.open("wb") as stream:
+        stream.write(len(text).to_bytes(8, "little") + text)
+        stream.truncate(8 + len(text) + end)
+    before = resident()
+    faces = load_face_set(path)
+    assert not faces.vertices[1234, 5].any()
+    assert not faces.mean_face(np.array([3, 1500]), block=1).any()
+    assert resident() - before < 64 * 2**20

@@ -1,0 +1,74 @@
+"""fd-pretrain-disc in a real shell."""
+
+import json
+from pathlib import Path
+
+import pytest
+import synthetic
+
+from facedis_core.checkpoint import load_discriminator
+
+QUICK = "--set discriminator_batch_norm=true --set pretrain_learning_rate=1e-3"
+
+
+@pytest.fixture
+def face_set(tmp_path: Path) -> Path:
+    faces = synthetic.face_set(subjects=20, expressions=6, test=6)
+    return synthetic.write_face_set(tmp_path / "set.safetensors", faces)
+
+
+def test_it_learns_reports_and_logs(shell, face_set: Path, tmp_path: Path) -> None:
+    done = shell(f"fd-pretrain-disc set.safetensors -o d.safetensors {QUICK} --epochs 8")
+    assert done.code == 0, done.err
+    assert "of unseen people judged rightly" in done.err
+    stored = load_discriminator(tmp_path / "d.safetensors")
+    assert stored.network.config.batch_norm
+    records = [json.loads(line) for line in (tmp_path / "d.jsonl").read_text().splitlines()]
+    assert [r["epoch"] for r in records] == list(range(1, 9))
+    assert records[-1]["loss"] < records[0]["loss"]
+    assert stored.metrics["unseen_accuracy"] == records[-1]["unseen_accuracy"]
+    entry = stored.history[-1]
+    assert entry["command"] == "fd-pretrain-disc"
+    assert entry["options"]["set"] == [*QUICK.split()[1::2], "pretrain_epochs=8"]
+
+
+def test_near_chance_is_a_warning(shell, face_set: Path) -> None:
+    done = shell(
+        "fd-pretrain-disc set.safetensors -o d.safetensors --epochs 1"
+        " --set pretrain_learning_rate=0"
+    )
+    assert done.code == 0
+    assert "near chance" in done.err
+
+
+def test_same_seed_same_bytes(shell, face_set: Path, tmp_path: Path) -> None:
+    for name in "ab":
+        line = f"fd-pretrain-disc set.safetensors -o {name}.safetensors {QUICK} --epochs 1"
+        assert shell(line).code == 0
+    a, b = ((tmp_path / f"{name}.safetensors").read_bytes() for name in "ab")
+    assert a == b
+
+
+@pytest.mark.parametrize(
+    ("line", "code", "words"),
+    [
+        ("nosuch.safetensors -o d.safetensors", 3, "nosuch.safetensors"),
+        ("set.safetensors", 2, "--output"),
+        ("set.safetensors -o set.safetensors", 2, "--force"),
+        ("set.safetensors -o no/such/d.safetensors", 4, "no/such"),
+    ],
+)
+def test_bad_requests(shell, face_set: Path, line: str, code: int, words: str) -> None:
+    before = face_set.read_bytes()
+    done = shell(f"fd-pretrain-disc {line} --epochs 1")
+    assert done.code == code, done.err
+    assert words in done.line
+    assert face_set.read_bytes() == before
+    assert [p.name for p in face_set.parent.iterdir()] == ["set.safetensors"]
+
+
+def test_one_person_has_nobody_to_be_told_from(shell, tmp_path: Path) -> None:
+    synthetic.write_face_set(tmp_path / "set.safetensors", synthetic.face_set(subjects=1, test=0))
+    done = shell("fd-pretrain-disc set.safetensors -o d.safetensors")
+    assert done.code == 3
+    assert "two people" in done.line

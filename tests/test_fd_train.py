@@ -1,0 +1,168 @@
+"""fd-train in a real shell: files, log, interruption, bad input."""
+
+import json
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import synthetic
+
+from facedis_core.inference import load_model
+
+# Every PointNet layer has its real width; the faces are few and small.
+SMALL = "--set identity=4 --set expression=3 --set batch=7 --set half_decoders=false"
+
+
+@pytest.fixture
+def face_set(tmp_path: Path) -> Path:
+    return synthetic.write_face_set(tmp_path / "set.safetensors", synthetic.face_set())
+
+
+def log_of(path: Path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_train_writes_a_model_that_encodes_and_a_log(shell, face_set: Path, tmp_path: Path) -> None:
+    done = shell(f"fd-train set.safetensors -o m.safetensors {SMALL} --epochs 2")
+    assert done.code == 0, done.err
+    assert done.out == b""
+    assert "untrained" in done.err  # the discriminator, and what to do about it
+    model = load_model(tmp_path / "m.safetensors")
+    assert (model.config.identity, model.config.expression) == (4, 3)
+    assert model.history[-1]["command"] == "fd-train"
+    assert model.history[-1]["options"]["recipe"] == "ict"
+    records = log_of(tmp_path / "m.jsonl")
+    assert [r["epoch"] for r in records] == [1, 2]
+    for record in records:
+        assert {"total", "reconstruction", "kl_identity", "real_accuracy"} <= set(record)
+        assert record["test"]["e_rec"]["n"] == 12
+        assert {"e_dis", "avd_neu", "between_subject"} <= set(record["test"])
+    assert model.metrics["test"] == records[-1]["test"]
+    assert not (tmp_path / "m.state.safetensors").exists()
+    measured = shell("fd-metrics set.safetensors -m m.safetensors --json")
+    found = json.loads(measured.out)["model"]
+    assert found["e_rec"]["mean"] == pytest.approx(model.metrics["test"]["e_rec"]["mean"], abs=1e-4)
+
+
+def test_same_seed_same_bytes_another_seed_others(shell, face_set: Path, tmp_path: Path) -> None:
+    for name, seed in (("a", 3), ("b", 3), ("c", 4)):
+        line = f"fd-train set.safetensors -o {name}.safetensors {SMALL} --epochs 1 --seed {seed}"
+        assert shell(line).code == 0
+    a, b, c = ((tmp_path / f"{name}.safetensors").read_bytes() for name in "abc")
+    assert a == b
+    assert a != c
+
+
+def test_a_pipe_gets_the_same_bytes_as_a_file(shell, face_set: Path, tmp_path: Path) -> None:
+    line = f"fd-train set.safetensors {SMALL} --epochs 1 --discriminator none -o"
+    piped = shell(f"{line} -")
+    assert piped.code == 0, piped.err
+    assert shell(f"{line} m.safetensors").code == 0
+    assert piped.out == (tmp_path / "m.safetensors").read_bytes()
+
+
+def test_ctrl_c_saves_and_resume_reaches_the_bytes_of_an_unbroken_run(
+    shell, face_set: Path, commands: Path, tmp_path: Path
+) -> None:
+    options = f"{SMALL} --epochs 4"
+    assert shell(f"fd-train set.safetensors -o whole.safetensors {options}").code == 0
+    broken = subprocess.Popen(
+        [
+            str(commands / "fd-train"),
+            *f"set.safetensors -o broken.safetensors {options}".split(),
+        ],
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    log = tmp_path / "broken.jsonl"
+    deadline = time.monotonic() + 100
+    while not log.exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    broken.send_signal(signal.SIGINT)
+    _, err = broken.communicate(timeout=100)
+    assert broken.returncode == 130, err
+    assert "--resume" in err.splitlines()[-1]
+    assert load_model(tmp_path / "broken.safetensors")
+    assert (tmp_path / "broken.state.safetensors").exists()
+    done = shell(f"fd-train set.safetensors -o broken.safetensors {options} --resume")
+    assert done.code == 0, done.err
+    for suffix in ("safetensors", "jsonl"):
+        whole = (tmp_path / f"whole.{suffix}").read_bytes()
+        assert (tmp_path / f"broken.{suffix}").read_bytes() == whole
+    assert not (tmp_path / "broken.state.safetensors").exists()
+
+
+def test_pretrained_discriminator_and_init(shell, face_set: Path, tmp_path: Path) -> None:
+    done = shell(
+        f"fd-pretrain-disc set.safetensors -o d.safetensors {SMALL} --epochs 1 && "
+        f"train='fd-train set.safetensors {SMALL} --epochs 1' && "
+        "$train -o a.safetensors --discriminator d.safetensors && "
+        "$train -o b.safetensors --discriminator none --init a.safetensors"
+    )
+    assert done.code == 0, done.err
+    assert "untrained" not in done.err
+    first, second = (load_model(tmp_path / f"{name}.safetensors") for name in "ab")
+    assert [e["command"] for e in first.history] == ["fd-pretrain-disc", "fd-train"]
+    assert second.history[-1]["inputs"]["init"] == first.id
+    assert second.history[-1]["options"]["discriminator"] == "none"
+    assert np.array_equal(first.mean_face, second.mean_face)
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "words"),
+    [
+        ("--set learning_rat=1", 2, "did you mean 'learning_rate'"),
+        ("--set epochs=soon", 2, "expected a int"),
+        ("--recipe nosuch", 2, "choose bu3dfe, coma, facescape, ict"),
+        ("--discriminator nosuch.safetensors", 3, "nosuch.safetensors"),
+        ("--discriminator set.safetensors", 3, "is a face set, expected a discriminator"),
+        ("--init set.safetensors", 3, "is a face set, expected a model"),
+        ("--resume", 2, "leave out --resume"),
+        ("--device cuda", 2, "--device cpu"),
+    ],
+)
+def test_bad_options_are_one_line_and_leave_nothing(
+    shell, face_set: Path, tmp_path: Path, options: str, code: int, words: str
+) -> None:
+    done = shell(f"fd-train set.safetensors -o m.safetensors --epochs 1 {options}")
+    assert done.code == code, done.err
+    assert words in done.line
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["set.safetensors"]
+
+
+def test_a_discriminator_built_otherwise_is_refused(shell, face_set: Path) -> None:
+    made = shell(
+        "fd-pretrain-disc set.safetensors -o d.safetensors --epochs 1"
+        " --set discriminator_batch_norm=true"
+    )
+    assert made.code == 0, made.err
+    done = shell("fd-train set.safetensors -o m.safetensors --discriminator d.safetensors")
+    assert done.code == 3
+    assert "batch_norm=True" in done.line and "batch_norm=False" in done.line
+
+
+def test_outputs_that_exist_are_safe(shell, face_set: Path, tmp_path: Path) -> None:
+    (tmp_path / "m.jsonl").write_text("precious\n")
+    done = shell("fd-train set.safetensors -o m.safetensors --epochs 1")
+    assert done.code == 2
+    assert "m.jsonl" in done.line
+    assert (tmp_path / "m.jsonl").read_text() == "precious\n"
+
+
+def test_a_set_without_neutrals_trains_without_them_only(shell, tmp_path: Path) -> None:
+    synthetic.write_face_set(tmp_path / "set.safetensors", synthetic.face_set(neutrals=False))
+    refused = shell(f"fd-train set.safetensors -o m.safetensors {SMALL} --epochs 1 --neutrals")
+    assert refused.code == 3
+    assert "--no-neutrals" in refused.line
+    assert shell(f"fd-train set.safetensors -o m.safetensors {SMALL} --epochs 1").code == 0
+    assert "avd_neu" not in log_of(tmp_path / "m.jsonl")[0]["test"]
+
+
+def test_without_torch_the_extra_is_named(shell, face_set: Path, without_torch) -> None:
+    done = shell("fd-train set.safetensors -o m.safetensors", env=without_torch)
+    assert done.code == 2
+    assert "facedis[train]" in done.line
