@@ -17,7 +17,7 @@ def resolve_model(source: str | Path | None) -> str:
     name = str(given or DEFAULT_MODEL)
     # a folder is no model: beside data of the same name, a bundled name stays one
     exists = os.path.exists(name) and not os.path.isdir(name)  # noqa: PTH110, PTH112 - never raise
-    if given and (name == "-" or os.sep in name or exists):
+    if given and (name == "-" or os.sep in name or exists or name.endswith(".safetensors")):
         return name
     bundled = {path.stem: path for path in weights_folder().glob("*.safetensors")}
     if name not in bundled:

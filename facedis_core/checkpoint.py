@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from facedis_core.config import DiscriminatorConfig
-from facedis_core.container import content_id, read_container, write_container
+from facedis_core.container import content_id, read_container, stored, write_container
 from facedis_core.errors import InputError
 from facedis_core.inference import Model, weight_shapes
 from facedis_core.networks import AutoEncoder, IdentityDiscriminator
@@ -121,20 +121,20 @@ def load_discriminator(source: str | Path) -> StoredDiscriminator:
         InputError: not a whole discriminator.
     """
     container = read_container(source, "discriminator")
-    tensors, metadata = container.tensors, container.metadata
-    try:
-        config = DiscriminatorConfig.from_dict(metadata["config"])
-        origin, scale = torch.tensor(tensors["origin"]), float(tensors["scale"][0])
-        stored = {"topology": str(metadata["topology"]), "id": str(metadata["id"])}
-    except (KeyError, TypeError, IndexError) as error:
-        raise InputError(
-            f"{source} is a discriminator file without {error}; train it again"
-        ) from None
+    tensors, metadata, label = container.tensors, container.metadata, str(source)
+    config = DiscriminatorConfig.from_dict(stored(metadata, "config", dict, label))
+    for name, array in tensors.items():
+        if not np.isfinite(array).all():
+            raise InputError(f"{label}: tensor {name!r} is not finite; train it again")
     points = torch.zeros(config.points, dtype=torch.int64) if config.points else None
-    network = IdentityDiscriminator(config, origin, scale, points)
-    load_state(network, {name: torch.tensor(a) for name, a in tensors.items()}, str(source))
+    network = IdentityDiscriminator(config, torch.zeros(3), 1.0, points)
+    load_state(network, {name: torch.tensor(a) for name, a in tensors.items()}, label)
     return StoredDiscriminator(
-        network, metrics=metadata["metrics"], history=metadata["history"], **stored
+        network,
+        topology=stored(metadata, "topology", str, label),
+        metrics=stored(metadata, "metrics", dict, label),
+        history=stored(metadata, "history", list, label),
+        id=stored(metadata, "id", str, label),
     )
 
 

@@ -74,11 +74,12 @@ def stored(metadata: Mapping[str, Any], key: str, kind: type[T], label: str) -> 
     value = metadata.get(key)
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value) if abs(value) < 2**63 else math.inf
-    fits = isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
-    if not fits or (isinstance(value, float) and not math.isfinite(value)):
-        what = f"garbles {key!r}" if key in metadata else f"lacks {key!r}"
-        raise InputError(f"{label} {what} in its metadata; make it again with facedis")
-    return value
+    disguised = isinstance(value, bool) and kind is not bool  # Python's booleans are integers
+    infinite = isinstance(value, float) and not math.isfinite(value)
+    if isinstance(value, kind) and not disguised and not infinite:
+        return value
+    what = "garbles" if key in metadata else "lacks"
+    raise InputError(f"{label} {what} {key!r} in its metadata; make it again with facedis")
 
 
 def _content(path: str, label: str) -> np.ndarray:

@@ -9,7 +9,7 @@ from typing import Any, Final
 import numpy as np
 
 from facedis_core.config import DiscriminatorConfig
-from facedis_core.container import KINDS, Container, content_id, read_container
+from facedis_core.container import KINDS, Container, content_id, read_container, stored
 from facedis_core.errors import InputError
 from facedis_core.faceset import SPLITS, load_face_set
 from facedis_core.inference import load_model
@@ -23,7 +23,7 @@ _BLOCK = 256  # faces looked at together
 
 
 def describe(source: str, *, verify: bool = False) -> Iterator[Facts]:
-    """Facts about a mesh, latents, face set, model or discriminator; a pipe may hold more meshes.
+    """Facts about a mesh, latents or a file of ours; a pipe may hold more meshes.
 
     Args:
         source: a path, or `-` for standard input (meshes and latents).
@@ -131,22 +131,29 @@ def _model(source: str, container: Container) -> Facts:
 
 def _discriminator(source: str, container: Container) -> Facts:
     metadata = container.metadata
-    try:
-        config = DiscriminatorConfig.from_dict(metadata["config"])
-        return {
-            "kind": KINDS[container.kind],
-            "id": metadata["id"],
-            "vertices": config.vertices,
-            "topology": metadata["topology"],
-            "parameters": sum(array.size for array in container.tensors.values()),
-            "config": metadata["config"],
-            "metrics": metadata["metrics"],
-            "history": metadata["history"],
-        }
-    except (KeyError, TypeError) as error:
-        raise InputError(
-            f"{source} is a discriminator file without {error}; train it again"
-        ) from None
+    config = DiscriminatorConfig.from_dict(stored(metadata, "config", dict, source))
+    return {
+        "kind": KINDS[container.kind],
+        "id": stored(metadata, "id", str, source),
+        "vertices": config.vertices,
+        "topology": stored(metadata, "topology", str, source),
+        "parameters": sum(array.size for array in container.tensors.values()),
+        "config": metadata["config"],
+        "metrics": stored(metadata, "metrics", dict, source),
+        "history": stored(metadata, "history", list, source),
+    }
+
+
+def _training(source: str, container: Container) -> Facts:
+    """What `fd-train --resume` goes on from."""
+    metadata = container.metadata
+    return {
+        "kind": KINDS[container.kind],
+        "id": content_id(container.tensors, metadata),
+        "epochs_done": stored(metadata, "epoch", dict, source).get("number"),
+        "run": stored(metadata, "identity", dict, source),
+        "metrics": stored(metadata, "metrics", dict, source),
+    }
 
 
 def _registration(container: Container) -> Facts:
@@ -163,6 +170,7 @@ _DESCRIBERS: Final[dict[str, Callable[[str, Container], Facts]]] = {
     "faceset": _face_set,
     "model": _model,
     "discriminator": _discriminator,
+    "training": _training,
 }
 
 # Neutrals of subjects that have none are NaN; everything else must be finite.
@@ -173,9 +181,12 @@ def _verify(source: str, container: Container) -> None:
     """Raise InputError if the stored id does not fit the content, or a value is not finite."""
     for name, array in container.tensors.items():
         if array.dtype.kind == "f" and name not in _MAY_BE_UNKNOWN:
-            for start in range(0, len(array), _BLOCK):
-                if not np.isfinite(array[start : start + _BLOCK]).all():
+            rows = np.atleast_1d(array)
+            for start in range(0, len(rows), _BLOCK):
+                if not np.isfinite(rows[start : start + _BLOCK]).all():
                     raise InputError(f"{source}: tensor {name!r} is not finite; make it again")
+    if container.kind == "training":
+        return  # it carries no id
     if container.kind == "faceset":
         named = {k: v for k, v in container.metadata.items() if k not in ("id", "history")}
     else:

@@ -14,11 +14,11 @@ from typing import Any, BinaryIO, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from facedis_core.container import history_entry, read_container
+from facedis_core.container import KINDS, history_entry, read_container
 from facedis_core.errors import InputError, UsageError
 from facedis_core.faceset import TRAIN, FaceSetWriter, Labels, face_set_writer, load_face_set
 from facedis_core.geometry import rigid_alignment
-from facedis_core.inference import resolve_model
+from facedis_core.inference import load_model, resolve_model
 from facedis_core.preparation import Preparation
 from facedis_core.sources import Block, OpenedSource, Reader
 
@@ -64,16 +64,15 @@ def load_like(source: str | Path) -> Like:
     Raises UsageError where there is no such file or model, InputError for another kind of file.
     """
     path = resolve_model(source)
-    container = read_container(path)
-    preparation = Preparation.from_container(container, str(path))
-    if container.kind == "faceset":
+    kind = read_container(path).kind
+    if kind == "faceset":
         face_set = load_face_set(path)
         mean_face = face_set.mean_face(face_set.rows(TRAIN))
-    elif "mean_face" in container.tensors:
-        mean_face = container.tensors["mean_face"]
-    else:
-        raise InputError(f"{path} is neither a face set nor a model; --like needs one of them")
-    return Like(preparation, mean_face, str(container.metadata.get("id", "")))
+        return Like(face_set.preparation, mean_face, face_set.id)
+    if kind == "model":
+        model = load_model(path)
+        return Like(model.preparation, model.mean_face, model.id)
+    raise InputError(f"{path} is a {KINDS[kind]}, --like needs a face set or a model")
 
 
 def prepare_face_set(

@@ -24,11 +24,23 @@ EVALUATED: Final = {"test": TEST, "validation": VALIDATION}
 
 @dataclass
 class Epoch:
-    """What is known of an epoch under way; `sums` adds up the terms of its steps."""
+    """What is known of an epoch under way; `sums` and `counts` are of the terms of its steps."""
 
     number: int = 0
     step: int = 0
     sums: dict[str, float] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)
+
+    def add(self, values: Mapping[str, float]) -> None:
+        """Count the terms of one step; not every step has every term."""
+        for key, value in values.items():
+            self.sums[key] = self.sums.get(key, 0.0) + value
+            self.counts[key] = self.counts.get(key, 0) + 1
+        self.step += 1
+
+    def means(self) -> dict[str, float]:
+        """The mean of every term over the steps that had it."""
+        return {key: total / self.counts[key] for key, total in self.sums.items()}
 
 
 @contextmanager
@@ -129,15 +141,12 @@ class Trainer:
         while epoch.step < self.steps:
             torch.manual_seed(step_seed(self.seed, NOISE, epoch.number, epoch.step))
             part = slice(epoch.step * recipe.batch, (epoch.step + 1) * recipe.batch)
-            for key, value in self._step(order[part], partners[part]).items():
-                epoch.sums[key] = epoch.sums.get(key, 0.0) + value
-            epoch.step += 1
+            epoch.add(self._step(order[part], partners[part]))
             if epoch.step < self.steps and should_stop():
                 return None
-        record = {key: total / epoch.step for key, total in epoch.sums.items()}
         done = {"epoch": epoch.number + 1, "learning_rate": recipe.learning_rate * factor}
         self.epoch = Epoch(epoch.number + 1)
-        return done | record
+        return done | epoch.means()
 
     def _faces(self, positions: np.ndarray) -> Tensor:
         """Normalised training faces (B, V, 3)."""

@@ -116,7 +116,7 @@ def test_pretrained_discriminator_and_init(shell, face_set: Path, tmp_path: Path
     ("options", "code", "words"),
     [
         ("--set learning_rat=1", 2, "did you mean 'learning_rate'"),
-        ("--set epochs=soon", 2, "expected a int"),
+        ("--set epochs=soon", 2, "expected a whole number"),
         ("--recipe nosuch", 2, "choose bu3dfe, coma, facescape, ict"),
         ("--discriminator nosuch.safetensors", 3, "nosuch.safetensors"),
         ("--discriminator set.safetensors", 3, "is a face set, expected a discriminator"),
