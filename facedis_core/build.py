@@ -10,6 +10,7 @@ from facedis_core.config import Recipe
 from facedis_core.errors import InputError, UsageError
 from facedis_core.faceset import TRAIN, FaceSet
 from facedis_core.geometry import farthest_points
+from facedis_core.inference import Model
 from facedis_core.networks import AutoEncoder, IdentityDiscriminator
 
 # Streams of random numbers, each with seeds of its own.
@@ -36,21 +37,33 @@ def step_seed(seed: int, stream: int, epoch: int, step: int = 0) -> int:
     return int(state[0] >> np.uint64(1))
 
 
-def training_frame(face_set: FaceSet, recipe: Recipe, block: int = 256) -> Frame:
+def training_frame(
+    face_set: FaceSet, recipe: Recipe, like: Model | None = None, block: int = 256
+) -> Frame:
     """Mean face, origin and scale of the training faces, and how far they reach from their mean.
 
     With a scale in the recipe the origin is zero, as for the paper's sets; otherwise it is the
     centroid of the mean face and the scale the largest distance of a training vertex from it.
 
+    Args:
+        face_set: its training split is looked at.
+        recipe: its scale and number of points.
+        like: a model whose mean face, origin, scale and points are kept.
+        block: faces looked at together.
+
     Raises:
-        InputError: no training faces, or some that are not finite.
+        InputError: no training faces, some that are not finite, or a recipe with another scale
+            than the model to follow.
     """
     rows = face_set.rows(TRAIN)
     if len(rows) < 2:
         raise InputError(f"the face set has {len(rows)} training faces, expected at least 2")
-    mean_face = face_set.mean_face(rows)
-    if not np.isfinite(mean_face).all():
-        raise InputError("a training face is not finite; find it with fd-info --verify")
+    if like is not None and recipe.scale not in (None, like.scale):
+        raise InputError(
+            f"{like.source} has a scale of {like.scale:g} mm, the recipe {recipe.scale:g}; "
+            "adapt it with --set scale=none"
+        )
+    mean_face = face_set.mean_face(rows) if like is None else like.mean_face
     origin = np.zeros(3, np.float32) if recipe.scale else mean_face.mean(axis=0)
     reach = farthest = 0.0
     for start in range(0, len(rows), block):
@@ -58,15 +71,16 @@ def training_frame(face_set: FaceSet, recipe: Recipe, block: int = 256) -> Frame
         distances = np.linalg.norm(faces - mean_face, axis=-1).mean(axis=-1)
         reach = max(reach, float(distances.max()))
         farthest = max(farthest, float(np.linalg.norm(faces - origin, axis=-1).max()))
-    count = recipe.model_config(len(mean_face)).points
-    points = farthest_points(mean_face, count) if count else None
-    return Frame(
-        mean_face,
-        origin,
-        recipe.scale or farthest,
-        reach,
-        None if points is None else torch.tensor(points, dtype=torch.int64),
-    )
+    if not np.isfinite(reach + farthest):
+        raise InputError("a training face is not finite; find it with fd-info --verify")
+    if like is not None:
+        origin, scale, points = like.origin, like.scale, like.weights.get("encoder.points")
+    else:
+        scale = recipe.scale or farthest
+        count = recipe.model_config(len(mean_face)).points
+        points = farthest_points(mean_face, count) if count else None
+    index = None if points is None else torch.tensor(points, dtype=torch.int64)
+    return Frame(mean_face, origin, scale, reach, index)
 
 
 def build_auto_encoder(recipe: Recipe, frame: Frame, seed: int) -> AutoEncoder:

@@ -163,26 +163,48 @@ def write_training_state(
     write_container(stream, "training", tensors, metadata)
 
 
-def read_training_state(
-    source: str | Path, networks: Mapping[str, nn.Module], optimizers: Mapping[str, Optimizer]
-) -> dict[str, Any]:
-    """Put a saved state back into networks and optimisers; returns the metadata.
+@dataclass(frozen=True, eq=False)
+class TrainingState:
+    """A saved state that has been read but not yet put anywhere."""
+
+    tensors: dict[str, Tensor]
+    metadata: dict[str, Any]
+    source: str
+
+    def restore(
+        self, networks: Mapping[str, nn.Module], optimizers: Mapping[str, Optimizer]
+    ) -> None:
+        """Put it back into networks and optimisers.
+
+        Raises:
+            InputError: it is of other networks; they may then be partly overwritten.
+        """
+        owners = (*(f"network.{n}." for n in networks), *(f"optimizer.{n}." for n in optimizers))
+        for name in self.tensors:
+            if not name.startswith(owners):
+                raise InputError(
+                    f"{self.source}: tensor {name!r} is missing or unknown to this run"
+                )
+        for name, network in networks.items():
+            load_state(network, _below(self.tensors, f"network.{name}."), self.source)
+        for name, optimizer in optimizers.items():
+            state: dict[int, dict[str, Tensor]] = {}
+            for key, tensor in _below(self.tensors, f"optimizer.{name}.").items():
+                index, _, slot = key.partition(".")
+                state.setdefault(int(index), {})[slot] = tensor
+            groups = optimizer.state_dict()["param_groups"]
+            optimizer.load_state_dict({"state": state, "param_groups": groups})
+
+
+def read_training_state(source: str | Path) -> TrainingState:
+    """Read what `write_training_state` wrote.
 
     Raises:
-        InputError: not a training state, or one of other networks.
+        InputError: not a whole training state.
     """
     container = read_container(source, "training")
     tensors = {name: torch.tensor(array) for name, array in container.tensors.items()}
-    for name, network in networks.items():
-        load_state(network, _below(tensors, f"network.{name}."), str(source))
-    for name, optimizer in optimizers.items():
-        state: dict[int, dict[str, Tensor]] = {}
-        for key, tensor in _below(tensors, f"optimizer.{name}.").items():
-            index, slot = key.split(".")
-            state.setdefault(int(index), {})[slot] = tensor
-        groups = optimizer.state_dict()["param_groups"]
-        optimizer.load_state_dict({"state": state, "param_groups": groups})
-    return container.metadata
+    return TrainingState(tensors, container.metadata, str(source))
 
 
 def _below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -20,7 +20,8 @@ _LARGEST = 2**31 - 1  # of any whole number; more is a mistake
 # Of these, zero leaves nothing to train or is divided by.
 _POSITIVE = (
     *("identity", "expression", "points", "scale", "batch", "pretrain_batch"),
-    *("learning_rate_epochs", "kl_decay_epochs", "discriminator_every"),
+    *("learning_rate_epochs", "kl_decay_epochs", "discriminator_every", "log_variance_limit"),
+    *("epochs", "pretrain_epochs"),
 )
 
 

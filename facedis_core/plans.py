@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
+import numpy as np
 
 from facedis_core.build import (
     Frame,
@@ -26,6 +26,10 @@ from facedis_core.runs import RunFiles, TrainingRun
 from facedis_core.training import Trainer
 
 NO_DISCRIMINATOR = "none"
+UNTRAINED_DISCRIMINATOR = "untrained"
+
+# Of the scale: a discriminator judges faces in the coordinates it was pre-trained in.
+_FRAME_TOLERANCE = 1e-3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,8 +131,6 @@ def prepare_run(plan: TrainingPlan, files: RunFiles) -> PreparedRun:
     parts = _Parts(list(faces.history), {"set": faces.id})
     frame, network = _auto_encoder(plan, recipe, faces, parts)
     discriminator = _discriminator(plan, recipe, frame, faces, parts)
-    if not len(faces.rows(TEST)):
-        parts.notes.append("the set has no test faces; the log will show losses only")
     trainer = Trainer(
         network,
         discriminator,
@@ -138,13 +140,22 @@ def prepare_run(plan: TrainingPlan, files: RunFiles) -> PreparedRun:
         seed=plan.seed,
         device=choose_device(plan.device),
     )
-    without = {"discriminator": NO_DISCRIMINATOR if discriminator is None else None}
-    entry = history_entry("fd-train", parts.inputs, plan.options(faces) | without)
+    if discriminator is not None and trainer.pairs.singles:
+        parts.notes.append(
+            f"{trainer.pairs.singles} training subjects have one face, whose real pair is itself"
+        )
+    if not len(faces.rows(TEST)):
+        parts.notes.append("the set has no test faces; the log will show losses only")
+    adversary = NO_DISCRIMINATOR if discriminator is None else UNTRAINED_DISCRIMINATOR
+    inputs = {"discriminator": adversary, **parts.inputs}
+    entry = history_entry("fd-train", inputs, plan.options(faces))
     run = TrainingRun(
         trainer,
         frame,
         files,
-        identity={**recipe.as_dict(), **parts.inputs, "neutrals": plan.neutrals, "seed": plan.seed},
+        identity=recipe.as_dict()
+        | {f"{key} id": value for key, value in inputs.items()}
+        | {"neutrals": plan.neutrals, "seed": plan.seed},
         history=[*parts.history, entry] if plan.with_history else [],
         evaluate_every=plan.evaluate_every,
     )
@@ -155,8 +166,8 @@ def _auto_encoder(
     plan: TrainingPlan, recipe: Recipe, faces: FaceSet, parts: _Parts
 ) -> tuple[Frame, AutoEncoder]:
     """A fresh network, or that of `--init` in the frame it was trained in."""
-    frame = training_frame(faces, recipe)
     if plan.init is None:
+        frame = training_frame(faces, recipe)
         return frame, build_auto_encoder(recipe, frame, plan.seed)
     model = load_model(plan.init)
     _same_topology(plan.init, model.topology, faces)
@@ -167,13 +178,7 @@ def _auto_encoder(
         )
     parts.inputs["init"] = model.id
     _add_history(parts, model.history)
-    points = model.weights.get("encoder.points")
-    return frame._replace(
-        mean_face=model.mean_face,
-        origin=model.origin,
-        scale=model.scale,
-        points=None if points is None else torch.tensor(points, dtype=torch.int64),
-    ), network_from_model(model)
+    return training_frame(faces, recipe, like=model), network_from_model(model)
 
 
 def _discriminator(
@@ -193,7 +198,13 @@ def _discriminator(
     if stored.network.config != wanted:
         raise InputError(
             f"{plan.discriminator} is {stored.network.config}, the recipe wants {wanted}; "
-            "pre-train it with the same recipe and --set options"
+            "pre-train it with the same recipe, --set and --neutrals"
+        )
+    origin, scale = stored.network.origin.numpy(), float(stored.network.scale)
+    if np.abs([*(origin - frame.origin), scale - frame.scale]).max() > _FRAME_TOLERANCE * scale:
+        raise InputError(
+            f"{plan.discriminator} sees faces from {origin.round(2)} at {scale:g} mm a unit, this "
+            f"run has {frame.origin.round(2)} and {frame.scale:g}; pre-train it on the same faces"
         )
     parts.inputs["discriminator"] = stored.id
     _add_history(parts, stored.history)

@@ -74,16 +74,15 @@ class PreTrainer:
             InputError: the loss is not finite.
         """
         record: dict[str, Any] = {}
-        while self.epoch < self.recipe.pretrain_epochs:
+        epochs = self.recipe.pretrain_epochs
+        while self.epoch < epochs:
             found = self.run_epoch(should_stop)
-            if found is None:
-                raise Stopped(
-                    f"stopped in epoch {self.epoch + 1} of {self.recipe.pretrain_epochs}; "
-                    "nothing was written"
-                )
-            record = found | {"unseen_accuracy": self.accuracy_on_unseen()}
-            for tell in on_epoch:
-                tell(record)
+            if found is not None:
+                record = found | {"unseen_accuracy": self.accuracy_on_unseen()}
+                for tell in on_epoch:
+                    tell(record)
+            if found is None or (self.epoch < epochs and should_stop()):
+                raise Stopped(f"stopped in epoch {self.epoch + 1} of {epochs}; nothing was written")
         return {key: record.get(key) for key in ("accuracy", "unseen_accuracy")}
 
     def run_epoch(self, should_stop: Callable[[], bool] = lambda: False) -> dict[str, Any] | None:
@@ -92,7 +91,8 @@ class PreTrainer:
         batch = draw_pairs(self.pairs, rng.permutation(len(self.rows)), rng)
         size, losses, right = self.recipe.pretrain_batch, [], []
         self.discriminator.train()
-        for step in range(max(1, len(self.rows) // size)):
+        steps = max(1, len(self.rows) // size)
+        for step in range(steps):
             torch.manual_seed(step_seed(self.seed, PRETRAIN, self.epoch, step))
             part = slice(step * size, (step + 1) * size)
             logits, labels = self._judge(PairBatch(*(array[part] for array in batch)), self.rows)
@@ -109,7 +109,7 @@ class PreTrainer:
                     f"pre-training diverged at epoch {self.epoch + 1}, step {step + 1}; "
                     "lower pretrain_learning_rate"
                 )
-            if should_stop():
+            if step + 1 < steps and should_stop():
                 return None
         self.epoch += 1
         return {
@@ -128,10 +128,15 @@ class PreTrainer:
         return logits, torch.from_numpy(batch.same).to(self.device)
 
     @torch.no_grad()
-    def accuracy_on_unseen(self, split: int = TEST) -> float | None:
-        """Share of pairs judged rightly among people of another split; None if it has too few."""
-        rows = self.face_set.rows(split)
-        pairs = FacePairs(np.asarray(self.face_set.labels.subject)[rows])
+    def accuracy_on_unseen(self) -> float | None:
+        """Share of pairs judged rightly among test people who are in no training face.
+
+        None where there are too few of them, as in a split by frames.
+        """
+        subject = np.asarray(self.face_set.labels.subject)
+        rows = self.face_set.rows(TEST)
+        rows = rows[~np.isin(subject[rows], subject[self.rows])]
+        pairs = FacePairs(subject[rows])
         if pairs.subjects < 2 or pairs.singles == pairs.subjects:
             return None
         rng = np.random.default_rng([self.seed, UNSEEN])

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from facedis_core.build import Frame
 from facedis_core.checkpoint import export_model, read_training_state, write_training_state
+from facedis_core.container import stored
 from facedis_core.errors import InputError, Stopped, UsageError
 from facedis_core.inference import Model, write_model
 from facedis_core.streams import check_output, open_output
@@ -71,6 +72,11 @@ class EpochLog:
         self.lines.append(json.dumps(record, sort_keys=True))
         self.write()
 
+    def discard(self) -> None:
+        """Take the file away again, where nothing else of the run was kept."""
+        if self.path is not None:
+            self.path.unlink(missing_ok=True)
+
     def write(self) -> None:
         """Bring the file to what is in memory."""
         if self.path is not None:
@@ -112,17 +118,19 @@ class TrainingRun:
         state = self.files.state
         if state is None or not state.is_file():
             raise UsageError(f"there is no {state or 'state'} to resume from; leave out --resume")
-        trainer = self.trainer
-        metadata = read_training_state(state, trainer.networks, trainer.optimizers)
-        saved = metadata["identity"]
+        trainer, label = self.trainer, str(state)
+        found = read_training_state(state)
+        saved = stored(found.metadata, "identity", dict, label)
         for key in sorted(set(saved) | set(self.identity)):
             if saved.get(key) != self.identity.get(key) and key != _EXTENDABLE:
                 raise InputError(
                     f"{state} is of a run with {key} {saved.get(key)!r}, this one has "
                     f"{self.identity.get(key)!r}; use the same options or leave out --resume"
                 )
-        trainer.epoch = Epoch(**metadata["epoch"])
-        self.metrics, self.log.lines = metadata["metrics"], metadata["log"]
+        found.restore(trainer.networks, trainer.optimizers)
+        trainer.epoch = Epoch(**stored(found.metadata, "epoch", dict, label))
+        self.metrics = stored(found.metadata, "metrics", dict, label)
+        self.log.lines = stored(found.metadata, "log", list, label)
         self.log.write()
 
     def train(self, callbacks: Callbacks) -> str:
@@ -176,9 +184,11 @@ class TrainingRun:
             "metrics": self.metrics,
             "log": self.log.lines,
         }
-        with open_output(str(self.files.state), force=True) as stream:
-            write_training_state(stream, trainer.networks, trainer.optimizers, metadata)
-        self._write_model()
+        try:
+            with open_output(str(self.files.state), force=True) as stream:
+                write_training_state(stream, trainer.networks, trainer.optimizers, metadata)
+        finally:  # on a full disk the model, several times smaller, may still fit
+            self._write_model()
 
     def _write_model(self) -> str:
         with open_output(self.files.model, force=True) as stream:

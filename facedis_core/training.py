@@ -88,7 +88,8 @@ class Trainer:
         self.rows = face_set.rows(TRAIN)
         self.subject = np.asarray(face_set.labels.subject)[self.rows]
         self.pairs = FacePairs(self.subject)
-        if neutrals and np.isnan(face_set.neutrals[self.subject]).all():
+        people = np.unique(self.subject)
+        if neutrals and np.isnan(face_set.neutrals[people]).all():
             raise InputError("no training subject has a neutral; train with --no-neutrals")
         self.laplacian = self._laplacian() if recipe.laplacian else None
         self.optimizer = torch.optim.Adam(
@@ -189,6 +190,7 @@ class Trainer:
         values = {key: float(term.detach()) for key, term in {**terms, **judged}.items()}
         return values | {
             "total": float(total.detach()),
+            "gradient_norm": norm,
             "gradient_clipped": float(norm > recipe.gradient_clip > 0),
             "log_variance_clamped": clamped,
         }
@@ -265,7 +267,6 @@ class Trainer:
 
     def evaluate(self) -> dict[str, Any]:
         """The metrics of METHOD on the test faces, and the validation faces if the set has some."""
-        self.network.eval()
         found = {}
         for name, split in EVALUATED.items():
             rows = self.face_set.rows(split)
@@ -276,7 +277,7 @@ class Trainer:
     @torch.no_grad()
     def predict(self, vertices: np.ndarray) -> Prediction:
         """Reconstructions, identity faces and identity latents by the means, (B, V, 3) mm."""
-        network = self.network
+        network = self.network.eval()
         faces = torch.tensor(vertices, dtype=torch.float32, device=self.device)
         posterior = network.encoder(network.normalise(faces))
         identity = network.identity_decoder(posterior.identity.mean) * network.scale

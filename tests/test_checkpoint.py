@@ -122,7 +122,9 @@ def test_training_state_brings_back_every_weight_statistic_and_moment(
     path = tmp_path / "state.safetensors"
     with path.open("w+b") as stream:
         write_training_state(stream, first.networks, first.optimizers, {"epoch": 2})
-    assert read_training_state(path, second.networks, second.optimizers) == {"epoch": 2}
+    state = read_training_state(path)
+    assert state.metadata == {"epoch": 2}
+    state.restore(second.networks, second.optimizers)
     for name, network in first.networks.items():
         for key, value in network.state_dict().items():
             if not key.endswith("num_batches_tracked"):
@@ -144,7 +146,7 @@ def test_a_state_of_other_networks_is_refused(faces: FaceSet, tmp_path) -> None:
         write_training_state(stream, first.networks, first.optimizers, {})
     other = trained(faces, replace(RECIPE, identity=7))
     with pytest.raises(InputError, match="size mismatch"):
-        read_training_state(path, other.networks, other.optimizers)
+        read_training_state(path).restore(other.networks, other.optimizers)
     plain = trained(faces, replace(RECIPE, discriminator_batch_norm=False))
     with pytest.raises(InputError, match="missing or unknown"):
-        read_training_state(path, plain.networks, plain.optimizers)
+        read_training_state(path).restore(plain.networks, plain.optimizers)

@@ -67,6 +67,13 @@ def test_bad_requests(shell, face_set: Path, line: str, code: int, words: str) -
     assert [p.name for p in face_set.parent.iterdir()] == ["set.safetensors"]
 
 
+def test_stopping_leaves_nothing_in_the_way(shell, face_set: Path) -> None:
+    done = shell("timeout -s INT 8 fd-pretrain-disc set.safetensors -o d.safetensors --epochs 900")
+    assert done.code in (124, 130)
+    assert "nothing was written" in done.err
+    assert [p.name for p in face_set.parent.iterdir()] == ["set.safetensors"]
+
+
 def test_one_person_has_nobody_to_be_told_from(shell, tmp_path: Path) -> None:
     synthetic.write_face_set(tmp_path / "set.safetensors", synthetic.face_set(subjects=1, test=0))
     done = shell("fd-pretrain-disc set.safetensors -o d.safetensors")

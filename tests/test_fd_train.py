@@ -108,7 +108,7 @@ def test_pretrained_discriminator_and_init(shell, face_set: Path, tmp_path: Path
     first, second = (load_model(tmp_path / f"{name}.safetensors") for name in "ab")
     assert [e["command"] for e in first.history] == ["fd-pretrain-disc", "fd-train"]
     assert second.history[-1]["inputs"]["init"] == first.id
-    assert second.history[-1]["options"]["discriminator"] == "none"
+    assert second.history[-1]["inputs"]["discriminator"] == "none"
     assert np.array_equal(first.mean_face, second.mean_face)
 
 
@@ -143,6 +143,31 @@ def test_a_discriminator_built_otherwise_is_refused(shell, face_set: Path) -> No
     done = shell("fd-train set.safetensors -o m.safetensors --discriminator d.safetensors")
     assert done.code == 3
     assert "batch_norm=True" in done.line and "batch_norm=False" in done.line
+
+
+def test_a_discriminator_of_other_coordinates_is_refused(shell, face_set: Path) -> None:
+    made = shell("fd-pretrain-disc set.safetensors -o d.safetensors --epochs 1 --set scale=573")
+    assert made.code == 0, made.err
+    done = shell("fd-train set.safetensors -o m.safetensors --discriminator d.safetensors")
+    assert done.code == 3
+    assert "573 mm a unit" in done.line
+
+
+def test_resume_is_of_the_same_run(shell, face_set: Path, tmp_path: Path) -> None:
+    """Another recipe, or no discriminator any more, is another run."""
+    train = f"fd-train set.safetensors -o m.safetensors {SMALL} --epochs 300"
+    stopped = shell(f"timeout -s INT 8 {train}")
+    assert stopped.code in (124, 130), stopped.err
+    before = (tmp_path / "m.state.safetensors").read_bytes()
+    for change, words in (
+        ("--discriminator none", "discriminator id 'untrained'"),
+        ("--set identity=5", "identity 4, this one has 5"),
+        ("--seed 7", "seed 0, this one has 7"),
+    ):
+        done = shell(f"{train} --resume {change}")
+        assert done.code == 3, done.err
+        assert words in done.line
+    assert (tmp_path / "m.state.safetensors").read_bytes() == before
 
 
 def test_outputs_that_exist_are_safe(shell, face_set: Path, tmp_path: Path) -> None:

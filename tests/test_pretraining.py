@@ -1,5 +1,7 @@
 """Pre-training of the discriminator: pairs drawn fairly, and something learnt."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import synthetic
@@ -44,9 +46,32 @@ def test_people_are_told_apart() -> None:
     assert metrics["unseen_accuracy"] == records[-1]["unseen_accuracy"]
 
 
-def test_stopping_leaves_in_the_middle_of_an_epoch() -> None:
-    with pytest.raises(Stopped, match="epoch 1 of 12"):
-        pre_trainer(synthetic.face_set()).train(should_stop=lambda: True)
+@pytest.mark.parametrize(("batch", "where"), [(4, "epoch 1 of 12"), (28, "epoch 2 of 12")])
+def test_stopping_waits_for_the_step_but_not_for_the_epoch(batch: int, where: str) -> None:
+    subject = pre_trainer(synthetic.face_set(), replace(RECIPE, pretrain_batch=batch))
+    with pytest.raises(Stopped, match=where):
+        subject.train(should_stop=lambda: True)
+
+
+def test_what_the_discriminator_is_shown_and_how_it_learns(monkeypatch) -> None:
+    """Normalised faces, the recipe's learning rate, and eval mode on unseen people."""
+    faces = synthetic.face_set()
+    subject = pre_trainer(faces)
+    shown: list[tuple[bool, float]] = []
+    forward = type(subject.discriminator).forward
+
+    def watch(network, first, second):
+        shown.append((network.training, float(torch.cat([first, second]).abs().max())))
+        return forward(network, first, second)
+
+    monkeypatch.setattr(type(subject.discriminator), "forward", watch)
+    before = subject.discriminator.head[-1].bias.detach().clone()
+    assert subject.run_epoch() is not None
+    subject.accuracy_on_unseen()
+    assert [training for training, _ in shown] == [True, False]
+    assert all(0.5 < largest < 1.5 for _, largest in shown)
+    moved = (subject.discriminator.head[-1].bias.detach() - before).abs()
+    assert moved == pytest.approx(RECIPE.pretrain_learning_rate, rel=1e-3)  # Adam's first step
 
 
 def test_nobody_to_tell_apart() -> None:
@@ -58,3 +83,9 @@ def test_nobody_to_tell_apart() -> None:
 
 def test_too_few_unseen_people_are_no_zero() -> None:
     assert pre_trainer(synthetic.face_set(test=1)).accuracy_on_unseen() is None
+
+
+def test_people_seen_in_training_are_not_unseen() -> None:
+    faces = synthetic.face_set(subjects=4, expressions=6, test=2)
+    faces.labels.split[:] = np.tile([0, 0, 0, 0, 1, 1], 4)  # by frames: everybody is in both
+    assert pre_trainer(faces).accuracy_on_unseen() is None

@@ -20,9 +20,11 @@ def pretrain_disc(
 
     It learns whether two faces show the same person, from pairs drawn with equal chance of one
     subject and of two, and reports its accuracy on people it has not seen (the test split). A log
-    with one JSON line an epoch lies beside OUT (.jsonl). Give fd-train the same recipe and --set.
+    with one JSON line an epoch lies beside OUT (.jsonl). Give fd-train the same recipe,
+    --set and --neutrals.
     """
     from facedis_core.checkpoint import write_discriminator
+    from facedis_core.errors import Stopped
     from facedis_core.plans import PretrainingPlan, prepare_pretraining
     from facedis_core.pretraining import NEAR_CHANCE
     from facedis_core.runs import EpochLog, RunFiles
@@ -41,11 +43,15 @@ def pretrain_disc(
     )
     trainer, history = prepare_pretraining(plan)
     log = EpochLog(files.log)
-    with shared.stop_on_interrupt() as should_stop, shared.epoch_table() as show:
-        metrics = trainer.train(should_stop, on_epoch=(log.append, show))
+    try:
+        with shared.stop_on_interrupt() as should_stop, shared.epoch_table() as show:
+            metrics = trainer.train(should_stop, on_epoch=(log.append, show))
+    except Stopped:
+        log.discard()
+        raise
     unseen = metrics["unseen_accuracy"]
     if unseen is None:
-        fd_cli.warn("the test split has too few people to tell how this does on unseen ones")
+        fd_cli.warn("the test split has too few new people to tell how this does on unseen ones")
     else:
         fd_cli.say(f"{unseen:.1%} of pairs of unseen people judged rightly (chance: 50 %)")
         if unseen < NEAR_CHANCE:

@@ -40,8 +40,8 @@ def train(
 
     Writes the model, and beside it a log with one JSON line an epoch (OUT with .jsonl for its
     suffix): every loss, the discriminator's accuracies, and the metrics on the test faces. Ctrl-C
-    stops after the step and saves; the same command with --resume goes on, to the same result as
-    an unbroken run.
+    stops after the step and saves; the same command with --resume goes on, on the CPU to the
+    same bytes as an unbroken run.
     """
     from facedis_core.plans import TrainingPlan, prepare_run
     from facedis_core.runs import Callbacks, RunFiles

@@ -9,6 +9,8 @@ from typing import Annotated, Any, Final, Literal
 
 import typer
 
+import fd_cli
+
 FaceSet = Annotated[str, typer.Argument(metavar="SET", help="Face set (from fd-prep).")]
 Output = Annotated[str, typer.Option("--output", "-o", metavar="OUT", help="The file to write.")]
 Recipe = Annotated[
@@ -53,6 +55,7 @@ _COLUMNS: Final = (
     ("real called real", ("real_accuracy",)),
     ("fake called fake", ("fake_accuracy",)),
     ("clipped", ("gradient_clipped",)),
+    ("clamped", ("log_variance_clamped",)),
     ("E_rec mm", ("test", "e_rec", "mean")),
     ("E_dis mm", ("test", "e_dis", "mean")),
     ("AVD_neu mm", ("test", "avd_neu", "mean")),
@@ -60,10 +63,12 @@ _COLUMNS: Final = (
 )
 _ROWS: Final = 16
 
+_STOPPING: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
 
 @contextmanager
 def stop_on_interrupt() -> Iterator[Callable[[], bool]]:
-    """Within, the first Ctrl-C (or SIGTERM) only asks to stop; a second one interrupts at once."""
+    """Within, the first Ctrl-C (or SIGTERM, SIGHUP) asks to stop; a second one stops at once."""
     asked = False
 
     def ask(signum: int, frame: FrameType | None) -> None:
@@ -71,8 +76,10 @@ def stop_on_interrupt() -> Iterator[Callable[[], bool]]:
         if asked:
             raise KeyboardInterrupt
         asked = True
+        fd_cli.say("stopping after this step; once more stops at once and loses what is not saved")
 
-    before = {signum: signal.signal(signum, ask) for signum in (signal.SIGINT, signal.SIGTERM)}
+    heard = [s for s in _STOPPING if signal.getsignal(s) is not signal.SIG_IGN]
+    before = {signum: signal.signal(signum, ask) for signum in heard}
     try:
         yield lambda: asked
     finally:

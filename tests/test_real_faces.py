@@ -1,0 +1,118 @@
+"""The bundled model on faces that no training saw: the examples, and raw ICT-FaceKit meshes."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from facedis_core.bundle import weights_folder
+from facedis_core.checkpoint import network_from_model
+from facedis_core.inference import Model, load_model
+from facedis_core.latents import read_latents
+from facedis_core.mesh import Mesh, mesh_files, read_mesh, write_mesh
+from facedis_core.metrics import vertex_distance
+
+BUNDLED = {"FACEDIS_MODEL": "ict"}
+UNSEEN_SEED = 4711
+
+
+@pytest.fixture(scope="module")
+def bundled() -> Model:
+    return load_model("ict")
+
+
+@pytest.fixture(scope="module")
+def examples(bundled: Model) -> np.ndarray:
+    """(9, V, 3) mm."""
+    meshes = [read_mesh(path) for path in mesh_files(weights_folder() / "examples")]
+    return np.stack([bundled.preparation.apply(m, bundled.mean_face) for m in meshes])
+
+
+def test_torch_and_numpy_agree_on_every_vertex(bundled: Model, examples: np.ndarray) -> None:
+    torch = pytest.importorskip("torch")
+    network = network_from_model(bundled).eval()
+    with torch.no_grad():
+        posterior = network.encoder(network.normalise(torch.tensor(examples)))
+        offsets = network.identity_decoder(posterior.identity.mean)
+        offsets += network.expression_decoder(posterior.expression.mean)
+        theirs = (network.mean_face + offsets * network.scale).numpy()
+    latents = bundled.encode(examples)
+    ours = bundled.decode(latents.identity, latents.expression)
+    assert np.linalg.norm(ours - theirs, axis=-1).max() < 1e-3  # mm
+
+
+def test_reconstructions_are_nearer_than_the_mean_face(
+    bundled: Model, examples: np.ndarray
+) -> None:
+    latents = bundled.encode(examples)
+    error = vertex_distance(bundled.decode(latents.identity, latents.expression), examples)
+    assert error.mean() < 0.75 * bundled.distance_to_mean(examples).mean()
+
+
+def test_latents_know_who_it_is(bundled: Model, examples: np.ndarray) -> None:
+    """Three people with three expressions: nearest by identity latents is the same person."""
+    z = bundled.encode(examples).identity
+    z = z / np.linalg.norm(z, axis=1, keepdims=True)
+    likeness = z @ z.T - 2 * np.eye(len(z))
+    assert (likeness.argmax(axis=1) // 3 == np.arange(9) // 3).mean() >= 7 / 9
+
+
+@pytest.fixture
+def raw_faces(tmp_path: Path) -> Path:
+    root = os.environ.get("FACEDIS_ICT")
+    if not root:
+        pytest.skip("FACEDIS_ICT does not name the folder FaceXModel")
+    from facedis_core.sources.ict import raw_meshes
+
+    folder = tmp_path / "raw"
+    folder.mkdir()
+    for subject, name in ((3, "alice"), (8, "bob")):
+        for mesh in raw_meshes(Path(root), UNSEEN_SEED, subject, ["neutral", "mouth_stretch"]):
+            expression = mesh.name.partition("_")[2]
+            with (folder / f"{name}_{expression}.obj").open("wb") as stream:
+                write_mesh(stream, mesh, ".obj")
+    return folder
+
+
+def test_raw_meshes_go_through_the_pipe(
+    shell, without_torch, bundled: Model, raw_faces: Path, tmp_path: Path
+) -> None:
+    done = shell(
+        "fd-encode raw/alice_neutral.obj -o alice.npy && "
+        "fd-encode raw/bob_mouth_stretch.obj | fd-transfer alice.npy - | fd-decode > out.ply",
+        env=BUNDLED | without_torch,
+    )
+    assert done.code == 0, done.err
+    assert done.err == ""
+    out = read_mesh(tmp_path / "out.ply")
+    assert len(out.vertices) == bundled.config.vertices
+    assert np.array_equal(out.triangles, bundled.triangles)
+    assert np.isfinite(out.vertices).all()
+    alice = bundled.preparation.apply(read_mesh(raw_faces / "alice_neutral.obj"), None)
+    opened = np.linalg.norm(out.vertices - alice, axis=1)
+    assert vertex_distance(out.vertices, alice) < 15  # a face, and
+    assert opened.max() > 10  # with an open mouth
+
+
+def test_a_raw_mesh_and_its_prepared_form_have_the_same_latents(
+    shell, bundled: Model, raw_faces: Path, tmp_path: Path
+) -> None:
+    raw = read_mesh(raw_faces / "bob_neutral.obj")
+    prepared = bundled.preparation.apply(raw, None)
+    with (tmp_path / "prepared.ply").open("wb") as stream:
+        write_mesh(stream, Mesh(prepared, bundled.triangles, "prepared"))
+    done = shell("fd-encode raw/bob_neutral.obj prepared.ply -o both.npy", env=BUNDLED)
+    assert done.code == 0, done.err
+    latents = read_latents(str(tmp_path / "both.npy"))
+    assert latents.identity[0] == pytest.approx(latents.identity[1], abs=1e-5)
+    assert latents.expression[0] == pytest.approx(latents.expression[1], abs=1e-5)
+
+
+def test_the_generic_mesh_with_quads_and_texture_is_a_face(shell) -> None:
+    root = os.environ.get("FACEDIS_ICT")
+    if not root:
+        pytest.skip("FACEDIS_ICT does not name the folder FaceXModel")
+    done = shell('fd-encode "$FACEDIS_ICT/generic_neutral_mesh.obj" | fd-decode', env=BUNDLED)
+    assert done.code == 0, done.err
+    assert done.out.startswith(b"ply\n")

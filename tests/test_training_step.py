@@ -1,0 +1,233 @@
+"""One step of joint training against the same step written out by hand."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import synthetic
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from facedis_core.build import NOISE, build_auto_encoder, build_discriminator, step_seed
+from facedis_core.build import training_frame as frame_of
+from facedis_core.config import Recipe
+from facedis_core.training import Trainer
+
+FACES = synthetic.face_set()
+FACES.neutrals[1] = np.nan  # one subject without
+
+# Every weight counts, latents differ in size, and nothing starts at zero.
+FULL = Recipe(
+    identity=5,
+    expression=3,
+    batch=8,
+    decoder_init="default",
+    learning_rate=1e-3,
+    weight_decay=0.1,
+    gradient_clip=0.05,
+    log_variance_limit=0.02,
+    reconstruction=3.0,
+    kl_identity=0.2,
+    kl_expression=0.3,
+    kl_decay_epochs=10,
+    neutral=0.5,
+    neutral_expression=0.7,
+    neutral_latent=0.4,
+    discriminator=0.6,
+    laplacian=0.8,
+    discriminator_learning_rate=2e-3,
+    label_smoothing=0.1,
+    instance_noise=0.01,
+)
+# Faces of the subjects 0, 1 (no neutral) and 2, and other faces of the same people.
+POSITIONS = np.array([0, 1, 2, 4, 5, 8, 9, 10])
+PARTNERS = np.array([1, 2, 3, 5, 6, 9, 10, 11])
+
+
+def trainer(recipe: Recipe, *, neutrals: bool, adversary: bool) -> Trainer:
+    frame = frame_of(FACES, recipe)
+    return Trainer(
+        build_auto_encoder(recipe, frame, seed=0),
+        build_discriminator(recipe, frame, seed=0) if adversary else None,
+        FACES,
+        recipe,
+        neutrals=neutrals,
+        seed=0,
+        device=torch.device("cpu"),
+    )
+
+
+def dense_laplacian() -> Tensor:
+    count = FACES.vertices.shape[1]
+    around: list[set[int]] = [set() for _ in range(count)]
+    for a, b, c in FACES.triangles:
+        for p, q in ((a, b), (b, c), (c, a)):
+            around[p].add(int(q))
+            around[q].add(int(p))
+    matrix = torch.eye(count)
+    for vertex, neighbours in enumerate(around):
+        for other in neighbours:
+            matrix[vertex, other] = -1.0 / len(neighbours)
+    return matrix
+
+
+def kl(mean: Tensor, log_variance: Tensor) -> Tensor:
+    return -0.5 * (1 + log_variance - mean**2 - log_variance.exp()).sum(dim=1).mean()
+
+
+def sample(mean: Tensor, log_variance: Tensor) -> Tensor:
+    return mean + (log_variance / 2).exp() * torch.randn(mean.shape)
+
+
+def step_by_hand(subject: Trainer) -> dict[str, Tensor]:
+    """The terms of METHOD's losses; moves both networks of `subject` by one Adam step."""
+    recipe, net, disc = subject.recipe, subject.network, subject.discriminator
+    limit, smooth = recipe.log_variance_limit, recipe.label_smoothing
+    mean_face = (net.mean_face - net.origin) / net.scale
+
+    def normalised(vertices: np.ndarray) -> Tensor:
+        return (torch.tensor(vertices) - net.origin) / net.scale
+
+    def noisy(x: Tensor) -> Tensor:
+        return x + recipe.instance_noise * torch.randn(x.shape)
+
+    rows = FACES.rows(0)
+    x, other = (normalised(FACES.vertices[rows[p]]) for p in (POSITIONS, PARTNERS))
+    net.train()
+    (mu_id, lv_id), (mu_exp, lv_exp) = net.encoder(x)
+    lv_id, lv_exp = lv_id.clamp(-limit, limit), lv_exp.clamp(-limit, limit)
+    z_id = sample(mu_id, lv_id)
+    x_id = mean_face + net.identity_decoder(z_id)
+    x_exp = net.expression_decoder(sample(mu_exp, lv_exp))
+    terms = {}
+    if disc is not None:
+        disc.train()
+        first = noisy(torch.cat([x, x]))
+        second = noisy(torch.cat([other, x_id.detach()]))
+        logits = disc(first, second)
+        own = functional.cross_entropy(
+            logits, torch.tensor([1] * 8 + [0] * 8), label_smoothing=smooth
+        )
+        own.backward()
+        torch.optim.Adam(disc.parameters(), recipe.discriminator_learning_rate).step()
+        terms["discriminator_own"] = own
+    terms["reconstruction"] = ((x_id + x_exp - x) ** 2).mean()
+    terms["kl_identity"], terms["kl_expression"] = kl(mu_id, lv_id), kl(mu_exp, lv_exp)
+    if subject.neutrals:
+        known = [i for i, p in enumerate(POSITIONS) if p // 4 != 1]
+        truth = normalised(FACES.neutrals[POSITIONS[known] // 4])
+        terms["neutral"] = ((x_id[known] - truth) ** 2).mean()
+        terms["neutral_expression"] = ((x_exp[known] - (x[known] - truth)) ** 2).mean()
+    statistics = {k: v.clone() for k, v in net.encoder.state_dict().items() if "running" in k}
+    (mu_again, lv_again), _ = net.encoder(x_id)
+    z_again = sample(mu_again, lv_again.clamp(-limit, limit))
+    terms["neutral_latent"] = (z_id - z_again).abs().mean()
+    terms["laplacian"] = ((dense_laplacian() @ x_id) ** 2).sum(dim=(1, 2)).mean() / x.shape[1]
+    if disc is not None:
+        disc.eval()
+        logits = disc(noisy(x), noisy(x_id))
+        terms["discriminator"] = -torch.log_softmax(logits, dim=1)[:, 1].mean()
+    weights = {
+        "reconstruction": 3.0,
+        "kl_identity": 0.2,
+        "kl_expression": 0.3,
+        "neutral": 1.5,
+        "neutral_expression": 2.1,
+        "neutral_latent": 0.4,
+        "discriminator": 0.6,
+        "laplacian": 0.8,
+    }
+    terms["total"] = sum(weights[k] * v for k, v in terms.items() if k in weights)
+    net.zero_grad()
+    terms["total"].backward()
+    net.encoder.load_state_dict(statistics, strict=False)  # of the real faces alone
+    norm = torch.sqrt(sum((p.grad**2).sum() for p in net.parameters() if p.grad is not None))
+    terms["gradient_norm"] = norm
+    for parameter in net.parameters():
+        if parameter.grad is not None:
+            parameter.grad *= min(1.0, recipe.gradient_clip / float(norm))
+    torch.optim.Adam(
+        net.parameters(), recipe.learning_rate, weight_decay=recipe.weight_decay
+    ).step()
+    return terms
+
+
+@pytest.mark.parametrize("batch_norm", [False, True])
+@pytest.mark.parametrize("adversary", [False, True])
+@pytest.mark.parametrize("neutrals", [False, True])
+def test_terms_weights_and_statistics_are_those_of_the_step_by_hand(
+    neutrals: bool, adversary: bool, batch_norm: bool
+) -> None:
+    recipe = replace(FULL, discriminator_batch_norm=batch_norm)
+    ours, hand = (trainer(recipe, neutrals=neutrals, adversary=adversary) for _ in range(2))
+    seed = step_seed(0, NOISE, 0, 0)
+    torch.manual_seed(seed)
+    ours.network.train()
+    record = ours._step(POSITIONS, PARTNERS)
+    torch.manual_seed(seed)
+    terms = step_by_hand(hand)
+    for name, value in terms.items():
+        assert record[name] == pytest.approx(float(value), rel=1e-4), name
+    assert record["gradient_clipped"] == 1.0
+    assert 0.5 < record["log_variance_clamped"] <= 1.0
+    for name, network in ours.networks.items():
+        other = hand.networks[name].state_dict()
+        for key, value in network.state_dict().items():
+            if "num_batches" in key:
+                continue
+            # Adam moves by the sign of tiny gradients, so single weights may differ by a step
+            off = (value - other[key]).abs() > 1e-5 + 1e-4 * other[key].abs()
+            assert off.float().mean() < 2e-3, f"{name} {key}"
+
+
+def test_learning_rates_and_decay_of_both_optimisers() -> None:
+    recipe = replace(FULL, learning_rate_factor=0.5, learning_rate_epochs=2, gradient_clip=1.0)
+    subject = trainer(recipe, neutrals=False, adversary=True)
+    rates = []
+    for _ in range(4):
+        subject.run_epoch()
+        rates.append([o.param_groups[0]["lr"] for o in subject.optimizers.values()])
+    assert rates == [[1e-3, 2e-3], [1e-3, 2e-3], [5e-4, 1e-3], [5e-4, 1e-3]]
+    decay = {name: o.param_groups[0]["weight_decay"] for name, o in subject.optimizers.items()}
+    assert decay == {"auto_encoder": 0.1, "discriminator": 0}
+    assert all(type(o) is torch.optim.Adam for o in subject.optimizers.values())
+
+
+def test_the_discriminator_steps_as_often_as_the_recipe_says() -> None:
+    recipe = replace(FULL, batch=7, discriminator_every=3)
+    subject = trainer(recipe, neutrals=False, adversary=True)
+    record = subject.run_epoch()
+    assert subject.steps == 4
+    steps = {int(s["step"]) for s in subject.optimizers["discriminator"].state.values()}
+    assert steps == {2}
+    assert record is not None
+    assert record["discriminator_own"] > 0.3  # the mean of two steps, not of four
+
+
+def test_faces_are_shuffled_and_paired_anew_each_epoch() -> None:
+    subject = trainer(FULL, neutrals=False, adversary=True)
+    seen: list[tuple[np.ndarray, np.ndarray]] = []
+    step = subject._step
+    subject._step = lambda p, q: (seen.append((p, q)), step(p, q))[1]
+    subject.run_epoch()
+    subject.run_epoch()
+    first, second = seen[: subject.steps], seen[subject.steps :]
+    for epoch in (first, second):
+        faces = np.concatenate([p for p, _ in epoch])
+        partners = np.concatenate([q for _, q in epoch])
+        assert len(set(faces)) == len(faces) == subject.steps * FULL.batch
+        assert (subject.subject[faces] == subject.subject[partners]).all()
+        assert (faces != partners).all()
+    assert not np.array_equal(first[0][0], np.arange(FULL.batch))
+    assert not np.array_equal(first[0][0], second[0][0])
+
+
+def test_initial_decoders_by_recipe() -> None:
+    for init, zero in (("zero", True), ("default", False)):
+        network = build_auto_encoder(
+            replace(FULL, decoder_init=init), frame_of(FACES, FULL), seed=0
+        )
+        for decoder in (network.identity_decoder, network.expression_decoder):
+            assert (not decoder.output.weight.any()) == zero
+            assert (not decoder.output.bias.any()) == zero
