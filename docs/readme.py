@@ -34,6 +34,9 @@ KEYS = (
     "neutral_latent",
     "laplacian",
     "discriminator_batch_norm",
+    "discriminator_every",
+    "points",
+    "half_decoders",
 )
 
 

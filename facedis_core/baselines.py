@@ -13,7 +13,7 @@ import numpy as np
 from facedis_core.errors import InputError
 from facedis_core.evaluation import Prediction, Predictor, check_topology, evaluate_face_set
 from facedis_core.faceset import TRAIN, FaceSet
-from facedis_core.linear import Pca, Ridge, blocks, fit_pca, fit_ridges
+from facedis_core.linear import BLOCK, Pca, Ridge, blocks, fit_pca, fit_ridges
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,7 +62,7 @@ def fit_baselines(train_set: FaceSet, components: int) -> Baselines:
         `ridge_neutral` to its neutral; without any training neutral there is none.
 
     Raises:
-        InputError: no training faces.
+        InputError: no training faces, or one that is not finite.
     """
     rows = train_set.rows(TRAIN)
     if len(rows) < 2:
@@ -70,6 +70,8 @@ def fit_baselines(train_set: FaceSet, components: int) -> Baselines:
             f"the face set has {len(rows)} training faces, baselines need 2 or more; "
             "fit them on another set with --baselines-from"
         )
+    for start in range(0, len(rows), BLOCK):
+        train_set.read(rows[start : start + BLOCK])  # names a face that is not finite
     pca = fit_pca(train_set.vertices, rows, 2 * components)
     coefficients = np.concatenate([pca.encode(block) for block in blocks(train_set.vertices, rows)])
     subject = np.asarray(train_set.labels.subject)[rows]

@@ -7,17 +7,20 @@ from pathlib import Path
 from typing import Final
 
 from facedis_core.errors import UsageError
+from facedis_core.paths import exists, is_folder
 
 DEFAULT_MODEL: Final = "ict"
 
 
 def resolve_model(source: str | Path | None) -> str:
     """Path of a model given by path or bundled name (`-` stays: a model may come on a pipe)."""
-    given = source or os.environ.get("FACEDIS_MODEL")
-    name = str(given or DEFAULT_MODEL)
+    given = source if source is not None else os.environ.get("FACEDIS_MODEL") or None
+    name = str(DEFAULT_MODEL if given is None else given)
     # a folder is no model: beside data of the same name, a bundled name stays one
-    exists = os.path.exists(name) and not os.path.isdir(name)  # noqa: PTH110, PTH112 - never raise
-    if given and (name == "-" or os.sep in name or exists or name.endswith(".safetensors")):
+    found = exists(name) and not is_folder(name)
+    if given is not None and (
+        name == "-" or os.sep in name or found or name.endswith(".safetensors")
+    ):
         return name
     bundled = {path.stem: path for path in weights_folder().glob("*.safetensors")}
     if name not in bundled:

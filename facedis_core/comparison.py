@@ -13,6 +13,7 @@ import numpy as np
 from facedis_core.errors import InputError
 from facedis_core.evaluation import Evaluation, Gallery, Prediction, Sample, align_faces, evaluate
 from facedis_core.mesh import Mesh, mesh_files, read_mesh, read_meshes, topology_id
+from facedis_core.paths import is_file, is_folder
 from facedis_core.streams import open_input, read_all, shown
 
 _COLUMNS: Final = ("name", "subject", "expression")
@@ -42,7 +43,7 @@ def compare(
     predicted: str,
     labels: str | None = None,
     *,
-    neutral: str = "neutral",
+    neutral: str | None = None,
     align: bool = False,
     progress: Callable[[int], None] | None = None,
 ) -> Comparison:
@@ -57,7 +58,7 @@ def compare(
             in a folder is kept in memory.
         predicted: likewise, with the same names, unless there is one mesh on each side.
         labels: CSV with the columns name, subject, expression.
-        neutral: the name of the neutral expression.
+        neutral: the neutral expression, which must occur; None = `neutral`, if it occurs.
         align: move predictions rigidly onto the truth first.
         progress: told the number of meshes done.
 
@@ -78,7 +79,9 @@ def compare(
             "a name is the path below the folder without suffix"
         )
     chosen = [known[name] for name in pairs.names]
-    found = _evaluate_labelled(pairs, chosen, neutral, align=align, progress=progress)
+    if neutral is not None and all(label.expression != neutral for label in chosen):
+        raise InputError(f"no mesh has the expression {neutral!r}, given as neutral, in {labels}")
+    found = _evaluate_labelled(pairs, chosen, neutral or "neutral", align=align, progress=progress)
     return Comparison(found, pairs.names, chosen)
 
 
@@ -191,7 +194,7 @@ def find_meshes(source: str) -> Meshes:
         InputError: nothing there, not meshes, or two of one name.
     """
     found: dict[str, Callable[[], Mesh]] = {}
-    if Path(source).is_dir():
+    if is_folder(source):
         for path in mesh_files(Path(source)):
             name = path.relative_to(source).with_suffix("").as_posix()
             if name in found:
@@ -200,7 +203,7 @@ def find_meshes(source: str) -> Meshes:
         return found
     path = Path(source)
     with open_input(source) as stream:
-        several = not path.is_file() or path.suffix.lower() == ".ply"
+        several = not is_file(path) or path.suffix.lower() == ".ply"
         for mesh in read_meshes(stream, source) if several else [read_mesh(path)]:
             if mesh.name in found:
                 raise InputError(

@@ -21,6 +21,7 @@ import numpy as np
 
 from facedis_core import __version__
 from facedis_core.errors import InputError
+from facedis_core.paths import is_file
 from facedis_core.streams import open_input, read_all, shown
 
 T = TypeVar("T")
@@ -84,8 +85,7 @@ def stored(metadata: Mapping[str, Any], key: str, kind: type[T], label: str) -> 
 
 def _content(path: str, label: str) -> np.ndarray:
     """The bytes of a file: a map where they lie on a disk, else read to the end."""
-    # not Path.is_file, which raises where a name is too long
-    if path != "-" and os.path.isfile(path):  # noqa: PTH113
+    if path != "-" and is_file(path):
         with open_input(path) as stream:
             if os.fstat(stream.fileno()).st_size:
                 try:

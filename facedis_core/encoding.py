@@ -3,9 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO, Final
 
 import numpy as np
 
@@ -14,17 +12,12 @@ from facedis_core.faceset import SPLITS, load_face_set
 from facedis_core.inference import Model, Part
 from facedis_core.latents import Latents, concatenate
 from facedis_core.mesh import Mesh, mesh_files, read_mesh, read_meshes
+from facedis_core.paths import is_folder
 from facedis_core.preparation import Align, Units
 from facedis_core.streams import open_input
 
 _BLOCK = 16  # faces in memory at once
-_REFUSED_REACH = 3.0  # times the reach of the training faces
-
-# First bytes of what cannot be a mesh on standard input, and what to do with it instead.
-_MISTAKEN: Final = (
-    (0, b"\x93NUMPY", "latents, which are encoded already; expected PLY meshes"),
-    (8, b"{", "a face set or a model, expected PLY meshes; give a face set as a file"),
-)
+REFUSED_REACH = 3.0  # times the reach of the training faces
 
 LoadMesh = Callable[[], Mesh]
 
@@ -42,7 +35,7 @@ class Faces:
     count: int | None
 
 
-def find_faces(inputs: Sequence[str], split: str = "all") -> Faces:
+def find_faces(inputs: Sequence[str], split: str = "all", *, keep_going: bool = False) -> Faces:
     """What lies behind the inputs: meshes, folders, face sets, `-` for standard input.
 
     Nothing is read yet but directories and the headers of face sets.
@@ -50,6 +43,7 @@ def find_faces(inputs: Sequence[str], split: str = "all") -> Faces:
     Args:
         inputs: paths, or `-`.
         split: `train`, `test` or `validation` takes only these faces of face sets; `all`.
+        keep_going: an input that cannot be used is an item that raises, like a broken mesh.
 
     Raises:
         UsageError: standard input twice, or a split where no face set is.
@@ -60,7 +54,7 @@ def find_faces(inputs: Sequence[str], split: str = "all") -> Faces:
     sets = [source for source in inputs if _is_face_set(source)]
     if split != "all" and not sets:
         raise UsageError(f"--split {split} needs a face set (.safetensors) among the inputs")
-    parts = [_find(source, split) for source in inputs]
+    parts = [_find(source, split, keep_going) for source in inputs]
     counts = [part.count for part in parts if part.count is not None]
     return Faces(
         items=(item for part in parts for item in part.items),
@@ -72,13 +66,18 @@ def _is_face_set(source: str) -> bool:
     return Path(source).suffix.lower() == ".safetensors"
 
 
-def _find(source: str, split: str) -> Faces:
-    if source == "-":
-        return Faces(_piped_meshes(), None)
-    if Path(source).is_dir():
-        return _folder_meshes(Path(source))
-    if _is_face_set(source):
-        return _face_set_meshes(source, split)
+def _find(source: str, split: str, keep_going: bool) -> Faces:
+    try:
+        if source == "-":
+            return Faces(_piped_meshes(), None)
+        if is_folder(source):
+            return _folder_meshes(Path(source))
+        if _is_face_set(source):
+            return _face_set_meshes(source, split)
+    except InputError as error:
+        if not keep_going:
+            raise
+        return Faces([partial(_failed, error)], 1)
     return Faces([partial(read_mesh, source)], 1)
 
 
@@ -86,18 +85,10 @@ def _piped_meshes() -> Iterator[LoadMesh]:
     """The meshes of standard input; what breaks the stream is the last item."""
     try:
         with open_input("-") as stream:
-            _check_beginning(stream)
             for mesh in read_meshes(stream):
                 yield partial(_given, mesh)
     except InputError as error:
         yield partial(_failed, error)
-
-
-def _check_beginning(stream: BinaryIO) -> None:
-    beginning = stream.peek(16) if isinstance(stream, BufferedReader) else b""
-    for offset, magic, what in _MISTAKEN:
-        if beginning[offset : offset + len(magic)] == magic:
-            raise InputError(f"standard input holds {what}")
 
 
 def _given(mesh: Mesh) -> Mesh:
@@ -124,7 +115,8 @@ def _face_set_meshes(source: str, split: str) -> Faces:
         raise InputError(f"{source} has no faces in its {split} split; choose another --split")
 
     def read(row: int) -> Mesh:
-        return Mesh(faces.vertices[row], faces.triangles, faces.labels.names[row], unit_mm=1.0)
+        (vertices,) = faces.read([row])
+        return Mesh(vertices, faces.triangles, faces.labels.names[row], unit_mm=1.0)
 
     return Faces([partial(read, int(row)) for row in rows], len(rows))
 
@@ -160,7 +152,12 @@ def encode_faces(
         vertices = model.preparation.apply(
             mesh, model.mean_face, units=units, align=align, trust_order=trust_order
         )
-        _check_reach(model, vertices, mesh.name, far_faces, warn)
+        distance = float(model.distance_to_mean(vertices[None])[0])
+        found = beyond_reach(mesh.name or "mesh", distance, model.reach_mm)
+        if found and distance > REFUSED_REACH * model.reach_mm and not far_faces:
+            raise InputError(f"{found}; check --units and --align, or pass --force-encode")
+        if found and warn is not None:
+            warn(f"{found}; its latents are doubtful")
         return vertices
 
     blocks: list[Latents] = []
@@ -184,25 +181,17 @@ def encode_faces(
     return concatenate(blocks) if blocks else None
 
 
-def _check_reach(
-    model: Model,
-    vertices: np.ndarray,
-    name: str,
-    far_faces: bool,
-    warn: Callable[[str], None] | None,
-) -> None:
-    """A face much farther from the mean face than any training face is none to this model."""
-    distance = float(model.distance_to_mean(vertices[None])[0])
-    if distance <= model.reach_mm:
-        return
-    found = (
-        f"{name or 'mesh'} lies {distance:.3g} mm from the mean face, "
-        f"the training faces {model.reach_mm:.3g} mm at most"
+def beyond_reach(name: str, distance: float, reach_mm: float) -> str:
+    """What to say of a face farther from the mean face than any training face, else nothing.
+
+    Much farther, by REFUSED_REACH, it is no face to the model.
+    """
+    if distance <= reach_mm:
+        return ""
+    return (
+        f"{name} lies {distance:.3g} mm from the mean face, "
+        f"the training faces {reach_mm:.3g} mm at most"
     )
-    if distance > _REFUSED_REACH * model.reach_mm and not far_faces:
-        raise InputError(f"{found}; check --units and --align, or pass --force-encode")
-    if warn is not None:
-        warn(f"{found}; its latents are doubtful")
 
 
 def decode_faces(

@@ -117,7 +117,7 @@ def evaluate_face_set(
     """Every metric of a method over `rows` of a face set; arguments and errors as `evaluate`."""
 
     def sample(rows: np.ndarray) -> Sample:
-        truth = np.asarray(face_set.vertices[rows])
+        truth = face_set.read(rows)
         return Sample(truth, predict(truth))
 
     subject = np.asarray(face_set.labels.subject)
@@ -147,7 +147,7 @@ def neutral_gallery(
         neutral = face_set.neutrals_eval[person]
         if not len(faces) and not np.isfinite(neutral).all():
             continue
-        mesh = face_set.vertices[faces[0]] if len(faces) else neutral
+        mesh = face_set.read(faces[:1])[0] if len(faces) else neutral
         sample = Sample(mesh[None], predict(np.asarray(mesh)[None]))
         subject.append(person)
         row.append(faces[0] if len(faces) else -1)

@@ -79,11 +79,24 @@ class FaceSet:
             return np.arange(len(labels.names))
         return np.flatnonzero(np.asarray(labels.split) == split)
 
+    def read(self, rows: Sequence[int] | np.ndarray) -> np.ndarray:
+        """The given faces, (n, V, 3) float32 mm, in memory.
+
+        Raises:
+            InputError: one is not finite.
+        """
+        faces = np.asarray(self.vertices[rows])
+        finite = np.isfinite(faces).all(axis=(1, 2))
+        if not finite.all():
+            name = self.labels.names[rows[int(np.argmin(finite))]]
+            raise InputError(f"the face {name!r} of the set is not finite; prepare the set again")
+        return faces
+
     def mean_face(self, rows: np.ndarray, block: int = 256) -> np.ndarray:
         """Mean of the given faces, (V, 3) float32 mm, in constant memory."""
         total = np.zeros(self.vertices.shape[1:], np.float64)
         for start in range(0, len(rows), block):
-            total += self.vertices[rows[start : start + block]].sum(axis=0, dtype=np.float64)
+            total += self.read(rows[start : start + block]).sum(axis=0, dtype=np.float64)
         return (total / max(len(rows), 1)).astype(np.float32)
 
 

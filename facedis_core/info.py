@@ -15,6 +15,7 @@ from facedis_core.faceset import SPLITS, load_face_set
 from facedis_core.inference import load_model
 from facedis_core.latents import Latents, read_latents
 from facedis_core.mesh import Mesh, read_mesh, read_meshes, topology_id
+from facedis_core.paths import is_file
 from facedis_core.streams import open_input
 
 Facts = dict[str, Any]
@@ -57,7 +58,7 @@ def _describe(source: str, verify: bool) -> Iterator[Facts]:
 
 def _beginning(source: str) -> bytes:
     """The first bytes, which stay unread on standard input; of a pipe by name none."""
-    if source != "-" and not Path(source).is_file():
+    if source != "-" and not is_file(source):
         return b""
     with open_input(source) as stream:
         found = stream.peek(16)[:16] if isinstance(stream, BufferedReader) else stream.read(16)

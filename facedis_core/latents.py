@@ -14,8 +14,8 @@ from typing import BinaryIO, Final
 
 import numpy as np
 
-from facedis_core.errors import InputError
-from facedis_core.streams import read_all
+from facedis_core.errors import InputError, UsageError
+from facedis_core.streams import read_all, shown
 
 _MAGIC: Final = b"\x93NUMPY"
 _LONGEST_HEADER: Final = 65536
@@ -69,15 +69,49 @@ def read_latents(source: str, *, sizes: tuple[int, int] | None = None) -> Latent
     Raises:
         InputError: missing, truncated, empty, not finite, no latents at all.
     """
-    label = "standard input" if source == "-" else source
+    return _from_arrays(_read_arrays(source), sizes, shown(source))
+
+
+def read_latents_pair(first: str, second: str) -> tuple[Latents, Latents]:
+    """Read two sources as `read_latents` does; a plain array is divided as the other one is.
+
+    Raises:
+        UsageError: nothing but plain arrays.
+        InputError: as of `read_latents`.
+    """
+    pair = [(_read_arrays(source), shown(source)) for source in (first, second)]
+    for arrays, label in pair:
+        if any(array.dtype.names is not None for array in arrays):
+            known = _from_arrays(arrays, None, label)
+            sizes = known.identity.shape[1], known.expression.shape[1]
+            one, other = (_from_arrays(arrays, sizes, label) for arrays, label in pair)
+            return one, other
+    raise UsageError(
+        f"{shown(first)} and {shown(second)} are plain arrays, which do not say where identity "
+        "ends and expression begins; give one of them as fd-encode writes it"
+    )
+
+
+def _read_arrays(source: str) -> list[np.ndarray]:
+    """The arrays of a source, without a copy of their data."""
+    label = shown(source)
     data = memoryview(read_all(source))
     if not data:
         raise InputError(f"{label} is empty, expected latents; did the command before it fail?")
-    blocks: list[Latents] = []
+    arrays: list[np.ndarray] = []
     start = 0
     while start < len(data):
-        block, start = _read_array(data, start, label)
-        blocks.append(_as_latents(block, sizes, label, first_row=sum(len(b) for b in blocks)))
+        array, start = _read_array(data, start, label)
+        arrays.append(array)
+    return arrays
+
+
+def _from_arrays(
+    arrays: Sequence[np.ndarray], sizes: tuple[int, int] | None, label: str
+) -> Latents:
+    blocks: list[Latents] = []
+    for array in arrays:
+        blocks.append(_as_latents(array, sizes, label, first_row=sum(len(b) for b in blocks)))
     latents = _joined(blocks, label)
     if not len(latents):
         raise InputError(f"{label} holds no rows, expected the latents of one face at least")
@@ -186,11 +220,11 @@ def _from_plain(
     if sizes is None:
         raise InputError(
             f"{label} is a plain array, which does not say where identity ends and expression "
-            "begins; only fd-decode takes one"
+            "begins; encode the faces with fd-encode"
         )
     if array.shape[1] != sum(sizes):
         raise InputError(
-            f"{label} has {array.shape[1]} columns, the model expects {sizes[0]} of identity and "
+            f"{label} has {array.shape[1]} columns, expected {sizes[0]} of identity and "
             f"{sizes[1]} of expression"
         )
     values = as_float32(array)

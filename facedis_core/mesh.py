@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from facedis_core import obj, ply, vrml
 from facedis_core.errors import InputError, OutputError, UsageError
+from facedis_core.paths import is_file
 from facedis_core.polygons import Polygons, triangulate
 from facedis_core.streams import open_input, shown
 
@@ -27,8 +28,7 @@ from facedis_core.streams import open_input, shown
 class Mesh:
     """A triangulated surface: vertices (V, 3) exactly as the file has them, triangles (F, 3).
 
-    `unit_mm` is 1.0 where the file says that it is in millimetres (as every PLY we write does),
-    None where it does not say.
+    `unit_mm` is 1.0 where the file says that it is in millimetres, None where it does not say.
     """
 
     vertices: NDArray[np.float32]
@@ -41,7 +41,7 @@ class Codec(NamedTuple):
     """How one format is decoded and encoded."""
 
     read: Callable[[BinaryIO], Polygons]
-    write: Callable[[BinaryIO, NDArray[np.float32], NDArray[np.int32], str], None]
+    write: Callable[[BinaryIO, NDArray[np.float32], NDArray[np.int32], str, bool], None]
 
 
 CODECS = {
@@ -52,8 +52,16 @@ CODECS = {
 
 _OWN = " ".join(CODECS)
 
-MESHIO_SUFFIXES = (".off", ".stl", ".vtk", ".vtu")
+MESHIO_SUFFIXES = (".off", ".vtk", ".vtu")
 """What a folder of meshes may hold besides; one named by itself may be all that meshio knows."""
+
+_UNORDERED = {".stl": "STL has triangles without an order of vertices"}
+
+# First bytes of what is no mesh, and what to do with it instead.
+_MISTAKEN = (
+    (0, b"\x93NUMPY", "latents, which are encoded already; expected a mesh"),
+    (6, b"\0\0{", "a face set or a model, expected a mesh; give a face set as a .safetensors file"),
+)
 
 
 def topology_id(triangles: NDArray[np.integer]) -> str:
@@ -69,10 +77,14 @@ def read_mesh(source: str | Path) -> Mesh:
     kind, without vertices, not finite, or whose polygons refer to vertices it does not have.
     """
     path = Path(source)
-    codec = CODECS.get(path.suffix.lower() or ".ply")
+    suffix = path.suffix.lower() or ".ply"
+    codec = CODECS.get(suffix)
     with open_input(str(source)) as stream, _blamed_on(source):
+        if suffix in _UNORDERED:
+            raise InputError(f"{_UNORDERED[suffix]}; expected {_OWN}")
+        _check_beginning(stream)
         polygons = codec.read(stream) if codec else _read_by_meshio(path)
-        name = path.stem if path.is_file() else polygons.name or "mesh1"
+        name = path.stem if is_file(path) else polygons.name or "mesh1"
         return _mesh(polygons, name)
 
 
@@ -84,6 +96,8 @@ def read_meshes(stream: BinaryIO, source: str = "standard input") -> Iterator[Me
     Raises InputError where a mesh is broken, and where there is none at all.
     """
     count = 0
+    with _blamed_on(source):
+        _check_beginning(stream)
     while True:
         with _blamed_on(f"{source}, mesh {count + 1}"):
             polygons = ply.read_next(stream)
@@ -97,16 +111,20 @@ def read_meshes(stream: BinaryIO, source: str = "standard input") -> Iterator[Me
 
 
 def write_mesh(stream: BinaryIO, mesh: Mesh, suffix: str = ".ply") -> None:
-    """Encode a mesh in millimetres by the suffix of its file.
+    """Encode a mesh by the suffix of its file, its vertices as they are.
 
-    A PLY is binary and carries unit and name; the other formats have no place for them.
-    Raises UsageError where nothing can write the suffix.
+    A PLY is binary and carries the name, and the unit where `unit_mm` is 1.0; the other formats
+    have no place for them.
+    Raises UsageError where nothing can write the suffix, or the format loses the vertex order.
     """
-    codec = CODECS.get(suffix.lower())
+    suffix = suffix.lower()
+    codec = CODECS.get(suffix)
     if codec:
-        codec.write(stream, mesh.vertices, mesh.triangles, mesh.name)
+        codec.write(stream, mesh.vertices, mesh.triangles, mesh.name, mesh.unit_mm == 1.0)
+    elif suffix in _UNORDERED:
+        raise UsageError(f"cannot write {suffix}: {_UNORDERED[suffix]}; expected {_OWN}")
     else:
-        stream.write(_encode_by_meshio(mesh, suffix.lower()))
+        stream.write(_encode_by_meshio(mesh, suffix))
 
 
 def mesh_files(folder: Path) -> list[Path]:
@@ -150,6 +168,14 @@ def _blamed_on(source: str | Path) -> Iterator[None]:
         raise InputError(f"{shown(source)}: does not fit into memory; expected a mesh") from error
 
 
+def _check_beginning(stream: BinaryIO) -> None:
+    """Refuse other files of ours by their first bytes, which stay unread."""
+    beginning = stream.peek(16) if isinstance(stream, io.BufferedReader) else b""
+    for offset, magic, what in _MISTAKEN:
+        if beginning[offset : offset + len(magic)] == magic:
+            raise InputError(f"holds {what}")
+
+
 def _mesh(polygons: Polygons, name: str) -> Mesh:
     return Mesh(polygons.vertices, triangulate(polygons), name, polygons.unit_mm)
 
@@ -162,7 +188,8 @@ def _read_by_meshio(path: Path) -> Polygons:
             mesh = meshio.read(path)
     except (Exception, SystemExit) as error:  # it raises whatever comes, and may exit
         raise InputError(
-            f"meshio could not read it ({_reason(error)}); expected {_OWN} or a format of meshio's"
+            f"meshio could not read it ({_reason(error, path)}); "
+            f"expected {_OWN} or a format of meshio's"
         ) from error
     if mesh.points.ndim != 2 or mesh.points.shape[1] != 3:
         raise InputError(f"has vertices of shape {mesh.points.shape}; expected x y z each")
@@ -195,7 +222,7 @@ def _encode_by_meshio(mesh: Mesh, suffix: str) -> bytes:
             raise OutputError(f"a {suffix} mesh could not be written ({error.strerror})") from error
         except (Exception, SystemExit) as error:
             raise UsageError(
-                f"cannot write {suffix or 'a mesh without suffix'} ({_reason(error)}); "
+                f"cannot write {suffix or 'a mesh without suffix'} ({_reason(error, path)}); "
                 f"expected {_OWN} or a format of meshio's"
             ) from error
         if len(list(Path(folder).iterdir())) != 1:
@@ -210,6 +237,6 @@ def _silence() -> Iterator[None]:
         yield
 
 
-def _reason(error: BaseException) -> str:
-    text = " ".join(str(error).split())[:120]
-    return f"{type(error).__name__}: {text}"
+def _reason(error: BaseException, path: Path) -> str:
+    text = " ".join(str(error).replace(str(path), path.name).split())
+    return f"{type(error).__name__}: {text[:120]}"

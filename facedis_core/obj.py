@@ -14,6 +14,7 @@ from facedis_core.numerals import Indices, Tokens, decimals, integers, lines, sp
 from facedis_core.polygons import Polygons
 
 _VERTEX_SIZES = (3, 4, 6, 7)  # x y z, x y z w, x y z r g b, x y z r g b a
+_OF_FACES = (b"vt", b"vn", b"g", b"usemtl")
 _ROWS_AT_ONCE = 8192  # keeps the formatted text, many times larger than its numbers, small
 
 
@@ -27,6 +28,8 @@ def read(stream: BinaryIO) -> Polygons:
     keyword = tokens.text[tokens.starts[first]]
     keyword[tokens.ends[first] - tokens.starts[first] != 1] = 0  # vt, vn, fo, usemtl...
     is_vertex, is_face = keyword == ord("v"), keyword == ord("f")
+    if not is_face.any():
+        _check_no_surface(tokens, first[~is_vertex])
 
     sizes = counts[is_face] - 1
     corners = integers(tokens, spans(first[is_face] + 1, sizes), until_slash=True)
@@ -42,7 +45,11 @@ def read(stream: BinaryIO) -> Polygons:
 
 
 def write(
-    stream: BinaryIO, vertices: NDArray[np.float32], triangles: NDArray[np.int32], name: str
+    stream: BinaryIO,
+    vertices: NDArray[np.float32],
+    triangles: NDArray[np.int32],
+    name: str,
+    in_mm: bool,
 ) -> None:
     """Encode as `v` and `f` lines; nine significant digits bring every float32 back exactly."""
     _write_rows(stream, "v %.9g %.9g %.9g\n", vertices)
@@ -59,6 +66,17 @@ def _logical_lines(data: bytes) -> bytes:
     if commented:
         data = first + b"".join(b"".join(part.partition(b"\n")[1:]) for part in commented)
     return data.replace(b"\\\n", b" ") if b"\\" in data else data
+
+
+def _check_no_surface(tokens: Tokens, first: Indices) -> None:
+    """Vertices alone are a point cloud; what belongs to faces promises some."""
+    words = {tokens.word(index) for index in first}
+    for word in _OF_FACES:
+        if word in words:
+            raise InputError(
+                f"ends before its faces: it has lines {word.decode()} and none with f; "
+                "fetch or export it again"
+            )
 
 
 def _vertices(tokens: Tokens, first: Indices, sizes: Indices) -> NDArray[np.float32]:

@@ -75,12 +75,19 @@ def read_next(stream: BinaryIO) -> Polygons | None:
 
 
 def write(
-    stream: BinaryIO, vertices: NDArray[np.float32], triangles: NDArray[np.int32], name: str
+    stream: BinaryIO,
+    vertices: NDArray[np.float32],
+    triangles: NDArray[np.int32],
+    name: str,
+    in_mm: bool,
 ) -> None:
-    """Encode as binary little-endian PLY in millimetres: the same mesh, the same bytes."""
-    name_line = f"comment facedis name={quote(name, safe='')}\n" if name else ""
+    """Encode as binary little-endian PLY: the same mesh, the same bytes."""
+    unit_line = "comment facedis unit=mm\n" if in_mm else ""
+    # A file name need not be UTF-8; its bytes come back as they were.
+    quoted = quote(name, safe="", errors="surrogateescape")
+    name_line = f"comment facedis name={quoted}\n" if name else ""
     header = (
-        "ply\nformat binary_little_endian 1.0\ncomment facedis unit=mm\n"
+        f"ply\nformat binary_little_endian 1.0\n{unit_line}"
         f"{name_line}element vertex {len(vertices)}\n"
         "property float x\nproperty float y\nproperty float z\n"
         f"element face {len(triangles)}\nproperty list uchar int vertex_indices\nend_header\n"

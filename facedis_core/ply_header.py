@@ -90,7 +90,7 @@ def read_header(start: bytes, stream: BinaryIO) -> Header:
             case ["comment", "facedis", "unit=mm"]:
                 header.unit_mm = 1.0
             case ["comment", "facedis", name] if name.startswith("name="):
-                header.name = unquote(name.removeprefix("name="))
+                header.name = unquote(name.removeprefix("name="), errors="surrogateescape")
             case [] | ["comment", *_] | ["obj_info", *_]:
                 pass
             case ["element", name, count]:

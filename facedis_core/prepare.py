@@ -1,6 +1,7 @@
 """Make a face set of a data set: through worker processes into a memory map, in constant memory."""
 
 import hashlib
+import math
 import os
 import signal
 from collections import deque
@@ -15,12 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facedis_core.container import KINDS, history_entry, read_container
+from facedis_core.encoding import REFUSED_REACH, beyond_reach
 from facedis_core.errors import InputError, UsageError
 from facedis_core.faceset import TRAIN, FaceSetWriter, Labels, face_set_writer, load_face_set
 from facedis_core.geometry import rigid_alignment
 from facedis_core.inference import load_model, resolve_model
 from facedis_core.preparation import Preparation
 from facedis_core.sources import Block, OpenedSource, Reader
+from facedis_core.streams import read_all
 
 # Options of a source that the set or model to follow has already decided.
 DECIDED_BY_LIKE: Final = ("simplify", "align")
@@ -31,11 +34,15 @@ ALIGNMENT_ROUNDS: Final = 3
 
 
 class Like(NamedTuple):
-    """What a set or model to follow decides: preparation, mean face (V, 3) mm, and its id."""
+    """What a set or model to follow decides: preparation, mean face (V, 3) mm, and its id.
+
+    `reach_mm` is the model's; infinite of a set, whose few faces may say little of others.
+    """
 
     preparation: Preparation
     mean_face: NDArray[np.float32]
     id: str
+    reach_mm: float = math.inf
 
 
 class Names(NamedTuple):
@@ -47,11 +54,9 @@ class Names(NamedTuple):
 
 def read_names(path: Path) -> Names:
     """Names in a text file, one a line; empty lines and lines that begin with # do not count."""
+    content = read_all(str(path))
     try:
-        content = path.read_bytes()
         lines = [line.strip() for line in content.decode("utf-8-sig").splitlines()]
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}") from None
     except UnicodeDecodeError:
         raise InputError(f"{path} is not text in UTF-8; expected one name a line") from None
     names = frozenset(line for line in lines if line and not line.startswith("#"))
@@ -71,7 +76,7 @@ def load_like(source: str | Path) -> Like:
         return Like(face_set.preparation, mean_face, face_set.id)
     if kind == "model":
         model = load_model(path)
-        return Like(model.preparation, model.mean_face, model.id)
+        return Like(model.preparation, model.mean_face, model.id, model.reach_mm)
     raise InputError(f"{path} is a {KINDS[kind]}, --like needs a face set or a model")
 
 
@@ -84,6 +89,7 @@ def prepare_face_set(
     jobs: int = 1,
     history: bool = True,
     advance: Callable[[int], None] = lambda faces: None,
+    warn: Callable[[str], None] = lambda line: None,
 ) -> None:
     """Write the faces of a source as a face set.
 
@@ -97,9 +103,11 @@ def prepare_face_set(
         jobs: worker processes; 1 = none beside this one, 0 = one a core.
         history: write how the set was made.
         advance: told how many faces are done since the last call.
+        warn: called with a line about faces that are doubtful.
 
     Raises:
-        UsageError: options that `like` has decided; InputError: an unusable mesh.
+        UsageError: options that `like` has decided; InputError: an unusable mesh, or one far from
+            any face that `like` knows.
     """
     source = opened.source
     decided = [key for key in DECIDED_BY_LIKE if like and opened.options.get(key) is not None]
@@ -123,6 +131,8 @@ def prepare_face_set(
             advance(len(rows))
         if preparation.alignment != "none":
             _align(out, labels.split == TRAIN, preparation, like)
+        if like:
+            _check_reach(out.vertices, labels.names, like, warn)
         _fill_neutrals(out, labels, source.neutral_rows[kept])
 
 
@@ -247,6 +257,21 @@ def _align(
         for face in faces:
             if not np.isnan(face).any():
                 face[...] = moved(face, target)
+
+
+def _check_reach(
+    faces: NDArray[np.float32], names: Sequence[str], like: Like, warn: Callable[[str], None]
+) -> None:
+    """Refuse and warn as fd-encode would, which is to take these faces."""
+    mean_face = like.mean_face.astype(np.float64)
+    distances = np.array([np.linalg.norm(face - mean_face, axis=1).mean() for face in faces])
+    farthest = int(distances.argmax())
+    found = beyond_reach(names[farthest], distances[farthest], like.reach_mm)
+    if distances[farthest] > REFUSED_REACH * like.reach_mm:
+        raise InputError(f"{found}; check --units, or prepare without --like")
+    if found:
+        count = np.count_nonzero(distances > like.reach_mm)
+        warn(f"{found}; {count} of {len(faces)} faces lie farther than these")
 
 
 def _size(face: NDArray[Any]) -> float:

@@ -66,6 +66,7 @@ class PreTrainer:
         self,
         should_stop: Callable[[], bool] = lambda: False,
         on_epoch: Sequence[Callable[[dict[str, Any]], None]] = (),
+        on_step: Callable[[int, int, int], None] = lambda epoch, step, steps: None,
     ) -> dict[str, float | None]:
         """All epochs of the recipe; returns the accuracy on training pairs and on unseen people.
 
@@ -76,7 +77,7 @@ class PreTrainer:
         record: dict[str, Any] = {}
         epochs = self.recipe.pretrain_epochs
         while self.epoch < epochs:
-            found = self.run_epoch(should_stop)
+            found = self.run_epoch(should_stop, on_step)
             if found is not None:
                 record = found | {"unseen_accuracy": self.accuracy_on_unseen()}
                 for tell in on_epoch:
@@ -85,7 +86,11 @@ class PreTrainer:
                 raise Stopped(f"stopped in epoch {self.epoch + 1} of {epochs}; nothing was written")
         return {key: record.get(key) for key in ("accuracy", "unseen_accuracy")}
 
-    def run_epoch(self, should_stop: Callable[[], bool] = lambda: False) -> dict[str, Any] | None:
+    def run_epoch(
+        self,
+        should_stop: Callable[[], bool] = lambda: False,
+        on_step: Callable[[int, int, int], None] = lambda epoch, step, steps: None,
+    ) -> dict[str, Any] | None:
         """One pass over the training faces; None if `should_stop` ended it before."""
         rng = np.random.default_rng([self.seed, PRETRAIN, self.epoch])
         batch = draw_pairs(self.pairs, rng.permutation(len(self.rows)), rng)
@@ -109,6 +114,7 @@ class PreTrainer:
                     f"pre-training diverged at epoch {self.epoch + 1}, step {step + 1}; "
                     "lower pretrain_learning_rate"
                 )
+            on_step(self.epoch + 1, step + 1, steps)
             if step + 1 < steps and should_stop():
                 return None
         self.epoch += 1

@@ -54,6 +54,7 @@ class Callbacks:
 
     should_stop: Callable[[], bool] = lambda: False
     on_epoch: Callable[[dict[str, Any]], None] = lambda record: None
+    on_step: Callable[[int, int, int], None] = lambda epoch, step, steps: None
 
 
 class EpochLog:
@@ -142,7 +143,7 @@ class TrainingRun:
         saved_at = time.monotonic()
         trainer, epochs = self.trainer, self.trainer.recipe.epochs
         while trainer.epoch.number < epochs:
-            record = trainer.run_epoch(callbacks.should_stop)
+            record = trainer.run_epoch(callbacks.should_stop, callbacks.on_step)
             if record is not None:
                 self._finish_epoch(record, last=trainer.epoch.number == epochs)
                 callbacks.on_epoch(record)

@@ -4,16 +4,17 @@ A regular file is written whole or not at all; anything else is written where it
 Standard library only, so that an output can be refused before anything heavy is imported.
 """
 
+import errno
 import os
 import secrets
 import sys
-import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
 from facedis_core.errors import InputError, OutputError, ReaderLeft, UsageError
+from facedis_core.paths import exists, is_file, is_folder
 
 _STANDARD_DEVICES = {"/dev/stdin": 0, "/dev/stdout": 1, "/dev/stderr": 2}
 _OWN_DESCRIPTORS = ("/dev/fd", "/proc/self/fd")
@@ -22,9 +23,11 @@ _MOST_LINKS = 40
 
 def shown(source: str | Path) -> str:
     """A source as a message names it: on one line whatever characters its name has."""
-    text = str(source)
-    if text == "-":
-        return "standard input"
+    return "standard input" if str(source) == "-" else on_one_line(str(source))
+
+
+def on_one_line(text: str) -> str:
+    """The text, quoted where it has characters that a line cannot show."""
     return text if text.isprintable() else repr(text)
 
 
@@ -86,16 +89,16 @@ def check_output(target: str, force: bool, *, binary: bool = True, parents: bool
         path = _resolved(target)
         if _in_place(path):
             return
-        if path.is_dir() or target.endswith("/"):
+        if is_folder(path) or target.endswith("/"):
             raise UsageError(f"{shown(target)} is a folder; expected the name of a file")
-        if path.exists() and not force:
+        if exists(path) and not force:
             raise UsageError(
                 f"{shown(target)} exists; replace it with --force, or choose another name"
             )
         folder = Path(os.path.realpath(path)).parent
-        while parents and not folder.exists():
+        while parents and not exists(folder):
             folder = folder.parent
-        if not folder.is_dir():
+        if not is_folder(folder):
             raise OutputError(f"{shown(target)}: there is no folder {folder}; create it first")
         if not os.access(folder, os.W_OK | os.X_OK):
             raise OutputError(f"{shown(target)}: the folder {folder} is not writable")
@@ -111,80 +114,34 @@ def open_output(
     bytes are on the disk; until then they are in a hidden temporary file beside it, which can also
     be read and mapped, and of which nothing is left when the block fails.  `parents` creates
     missing folders, and takes them away again when the block fails.
-    Raises what `check_output` does, OutputError where writing fails, ReaderLeft on a closed pipe.
+    Raises what `check_output` does, OutputError where writing fails, ReaderLeft on a closed pipe,
+    InputError where the block cannot read another file.
     """
     check_output(target, force, binary=binary, parents=parents)
-    with _as_output_error(target):
-        if target == "-":
-            yield sys.stdout.buffer
-            sys.stdout.buffer.flush()
-        elif _in_place(path := _resolved(target)):
-            with _open_in_place(path) as stream:
-                if binary and stream.isatty():
-                    raise _terminal_refused(target)
-                yield stream
-        else:
-            # A symbolic link stays one: the file that it points to is replaced.
-            real = Path(os.path.realpath(path))
-            with _folders(real.parent), _replacing(real, force) as stream:
-                yield stream
+    with _as_output_error(target), _opened(target, force, binary) as stream:
+        try:
+            yield stream
+        except OSError as error:
+            if error.filename is None:  # as whenever an open stream cannot be written
+                raise
+            raise InputError(f"{shown(error.filename)}: {error.strerror}") from error
 
 
-def output_paths(pattern: str, names: Sequence[str], suffix: str = ".ply") -> list[Path]:
-    """One path for every name.
-
-    `out.ply` is for one name whatever it is; `dir/` and an existing folder get `<name><suffix>`;
-    in `dir/{name}.obj` the name is put in, and `suffix` appended where the pattern has none.
-    A `/` in a name makes a subfolder.
-    Raises InputError on a name that is empty, absolute, climbs by `..` or has control characters,
-    UsageError where several names would share one path or one path would be another's folder.
-    """
-    if is_folder_pattern(pattern):
-        for name in names:
-            _check_name(name)
-    if "{name}" in pattern:
-        filled = pattern if Path(pattern).suffix else pattern + suffix
-        paths = [Path(filled.replace("{name}", name)) for name in names]
-    elif is_folder_pattern(pattern):
-        paths = [Path(pattern, name + suffix) for name in names]
-    elif len(names) > 1:
-        raise UsageError(
-            f"{len(names)} outputs cannot share the file {pattern}; "
-            f"give a folder (dir/) or a pattern (dir/{{name}}{suffix})"
-        )
+@contextmanager
+def _opened(target: str, force: bool, binary: bool) -> Iterator[BinaryIO]:
+    if target == "-":
+        yield sys.stdout.buffer
+        sys.stdout.buffer.flush()
+    elif _in_place(path := _resolved(target)):
+        with _open_in_place(path) as stream:
+            if binary and stream.isatty():
+                raise _terminal_refused(target)
+            yield stream
     else:
-        return [Path(pattern) for _ in names]
-
-    owners: dict[Path, str] = {}
-    for path, name in zip(paths, names, strict=True):
-        if path in owners:
-            raise UsageError(
-                f"{owners[path]!r} and {name!r} would both be written to {path}; rename one"
-            )
-        owners[path] = name
-    for path, name in owners.items():
-        for parent in path.parents:
-            if parent in owners:
-                raise UsageError(
-                    f"{owners[parent]!r} would be the file {parent}, "
-                    f"where {name!r} needs a folder; rename one"
-                )
-    return paths
-
-
-def is_folder_pattern(pattern: str) -> bool:
-    """Whether outputs are named one by one in a folder, which is then created where missing."""
-    return "{name}" in pattern or pattern.endswith("/") or Path(pattern).is_dir()
-
-
-def _check_name(name: str) -> None:
-    bad = [c for c in name if unicodedata.category(c) in ("Cc", "Cs")]
-    if bad:
-        raise InputError(f"the name {name!r} has a control character; expected a file name")
-    if not name or name.startswith("/") or name.endswith("/") or ".." in name.split("/"):
-        raise InputError(
-            f"the name {name!r} cannot be a file; expected a relative path without '..'"
-        )
+        # A symbolic link stays one: the file that it points to is replaced.
+        real = Path(os.path.realpath(path))
+        with _folders(real.parent), _replacing(real, force) as stream:
+            yield stream
 
 
 def _terminal_refused(target: str) -> UsageError:
@@ -221,16 +178,16 @@ def _resolved(target: str) -> Path:
     path = Path(target)
     for _ in range(_MOST_LINKS):
         if _descriptor(path) is not None or not path.is_symlink():
-            break
+            return path
         path = path.parent / path.readlink()
-    return path
+    raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), target)
 
 
 def _in_place(path: Path) -> bool:
     """Whether this is no regular file, or one that is ours only as it is open."""
     if _descriptor(path) is not None:
         return True
-    return path.exists() and not path.is_file() and not path.is_dir()
+    return exists(path) and not is_file(path) and not is_folder(path)
 
 
 def _open_in_place(path: Path) -> BinaryIO:
@@ -243,7 +200,7 @@ def _open_in_place(path: Path) -> BinaryIO:
 @contextmanager
 def _folders(folder: Path) -> Iterator[None]:
     """Create a folder and those above it; on failure remove what was created and is still empty."""
-    missing = [f for f in (folder, *folder.parents) if not f.exists()]
+    missing = [f for f in (folder, *folder.parents) if not exists(f)]
     folder.mkdir(parents=True, exist_ok=True)
     try:
         yield

@@ -119,7 +119,11 @@ class Trainer:
         """Steps an epoch has; faces that do not fill a batch wait for the next epoch's order."""
         return max(1, len(self.rows) // self.recipe.batch)
 
-    def run_epoch(self, should_stop: Callable[[], bool] = lambda: False) -> dict[str, Any] | None:
+    def run_epoch(
+        self,
+        should_stop: Callable[[], bool] = lambda: False,
+        on_step: Callable[[int, int, int], None] = lambda epoch, step, steps: None,
+    ) -> dict[str, Any] | None:
         """Go on with the current epoch to its end; None if `should_stop` ended it before.
 
         Returns:
@@ -143,6 +147,7 @@ class Trainer:
             torch.manual_seed(step_seed(self.seed, NOISE, epoch.number, epoch.step))
             part = slice(epoch.step * recipe.batch, (epoch.step + 1) * recipe.batch)
             epoch.add(self._step(order[part], partners[part]))
+            on_step(epoch.number + 1, epoch.step, self.steps)
             if epoch.step < self.steps and should_stop():
                 return None
         done = {"epoch": epoch.number + 1, "learning_rate": recipe.learning_rate * factor}

@@ -65,7 +65,11 @@ def read(stream: BinaryIO) -> Polygons:
 
 
 def write(
-    stream: BinaryIO, vertices: NDArray[np.float32], triangles: NDArray[np.int32], name: str
+    stream: BinaryIO,
+    vertices: NDArray[np.float32],
+    triangles: NDArray[np.int32],
+    name: str,
+    in_mm: bool,
 ) -> None:
     """Encode as one shape; nine significant digits bring every float32 back exactly."""
     stream.write(_MAGIC + b" utf8\nShape { geometry IndexedFaceSet {\ncoord Coordinate { point [\n")

@@ -178,7 +178,7 @@ def save_mesh(path: Path, vertices: np.ndarray, triangles: np.ndarray | None = N
     path.parent.mkdir(parents=True, exist_ok=True)
     triangles = grid_mesh()[1] if triangles is None else triangles
     with path.open("wb") as stream:
-        write_mesh(stream, Mesh(vertices, triangles, path.stem), path.suffix)
+        write_mesh(stream, Mesh(vertices, triangles, path.stem, unit_mm=1.0), path.suffix)
     return path
 
 

@@ -90,3 +90,8 @@ def test_an_empty_bundle_says_so(bundled):
 
 def test_the_installed_bundle_is_a_folder():
     assert weights_folder().is_dir()
+
+
+def test_an_empty_name_is_none():
+    with pytest.raises(UsageError, match="there is no model ''"):
+        resolve_model("")

@@ -47,6 +47,8 @@ ERRORS = {
     "MemoryError('for 3 GiB')": (3, "out of memory: for 3 GiB"),
     "ModuleNotFoundError('no', name='torch.nn')": (2, "pip install 'facedis[train]'"),
     "OSError(28, 'No space left on device')": (4, "No space left on device"),
+    "open('/none')": (3, "cannot use /none: No such file or directory"),
+    "open('a' * 300)": (3, "File name too long"),
     "InputError('first\\nsecond \\x1b[31m grün')": (3, r"first second \x1b[31m grün"),
 }
 
@@ -109,6 +111,12 @@ class TestBrokenPipe:
         result = shell(f"{probe('print(1)')} > /dev/full")
         assert result.code == 4
         assert "No space left" in result.line
+
+
+@pytest.mark.parametrize("body", ["fd_cli.warn('look'); fd_cli.say('done')", "raise Exception"])
+def test_a_closed_stderr_leaves_stdout_to_the_data(shell, probe, body):
+    result = shell(f"{probe(body)} 2>&-")
+    assert (result.code, result.out) == (70 if "raise" in body else 0, b"")
 
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])

@@ -1,6 +1,7 @@
 """Folders and pipes of predicted meshes against true ones."""
 
 import io
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -73,7 +74,14 @@ def test_the_neutral_may_have_another_name(folders):
     renamed = compare(*folders.paths, folders.labels, neutral="smile").evaluation.metrics
     usual = compare(*folders.paths, folders.labels).evaluation.metrics
     assert renamed["avd_neu"] != usual["avd_neu"]
-    absent = compare(*folders.paths, folders.labels, neutral="calm").evaluation.metrics
+    with pytest.raises(InputError, match="no mesh has the expression 'calm'"):
+        compare(*folders.paths, folders.labels, neutral="calm")
+
+
+def test_without_neutrals_some_metrics_cannot_be(folders):
+    labels = Path(folders.labels)
+    labels.write_text(labels.read_text().replace(",neutral", ",calm"))
+    absent = compare(*folders.paths, folders.labels).evaluation.metrics
     assert "avd_neu" not in absent
     assert "rank1_vertex_accuracy" not in absent
 

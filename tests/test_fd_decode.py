@@ -1,3 +1,5 @@
+import os
+
 import numpy as np
 import pytest
 from conftest import face
@@ -86,13 +88,33 @@ class TestOutputs:
         assert list((tmp_path / "out").iterdir()) == [tmp_path / "out" / "eva grün.ply"]
         assert shell("fd-decode three.npy -o out/ --force").code == 0
 
-    @pytest.mark.parametrize("output", ["out.ply", "'{nam}.ply'", "'{name}.nonsense'"])
+    @pytest.mark.parametrize(
+        "output", ["out.ply", "'{nam}.ply'", "'{name}.nonsense'", "'{name}.stl'"]
+    )
     def test_outputs_that_cannot_be(self, shell, rows, tmp_path, output):
         before = sorted(tmp_path.iterdir())
         result = shell(f"fd-decode three.npy -o {output}")
         assert result.code == 2
         assert result.line
         assert sorted(tmp_path.iterdir()) == before
+
+    def test_a_name_that_is_not_utf_8(self, shell, model, tmp_path):
+        name = os.fsdecode(b"m\xfcller")
+        save(tmp_path / "one.npy", latents(model, [name]))
+        assert shell("fd-decode one.npy -o out/").code == 0
+        assert [path.stem for path in (tmp_path / "out").iterdir()] == [name]
+        assert b"name=m%FCller\n" in shell("fd-decode one.npy").out
+
+    def test_a_placeholder_that_is_not_known(self, shell, rows, tmp_path):
+        result = shell("fd-decode one.npy -o 'out/{nam}.obj'")
+        assert result.code == 2
+        assert "has {nam}; expected {name}" in result.line
+        assert not (tmp_path / "out").exists()
+
+    def test_a_folder_name_too_long(self, shell, rows):
+        result = shell(f"fd-decode one.npy -o {'a' * 300}/a.ply")
+        assert result.code == 4
+        assert result.line
 
     @pytest.mark.parametrize("name", ["../up", "/abs", "a/../b", "new\nline"])
     def test_names_that_lead_out_of_the_folder(self, shell, model, tmp_path, name):

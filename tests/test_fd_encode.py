@@ -31,7 +31,7 @@ def check(path, names, expected, atol=1e-5):
 def ply(vertices, triangles=None, name=""):
     stream = io.BytesIO()
     triangles = grid_mesh()[1] if triangles is None else triangles
-    write_mesh(stream, Mesh(vertices, triangles, name))
+    write_mesh(stream, Mesh(vertices, triangles, name, unit_mm=1.0))
     return stream.getvalue()
 
 
@@ -202,6 +202,21 @@ class TestBadInput:
         assert result.code == 3
         assert "face set" in result.line
 
+    def test_latents_or_a_face_set_as_a_mesh(self, shell, faces, tmp_path):
+        assert shell("fd-encode faces/ann.ply -o ann.npy").code == 0
+        assert "ann.npy: holds latents" in shell("fd-encode ann.npy").line
+        write_face_set(tmp_path / "set.safetensors", face_set())
+        result = shell("fd-encode <(cat set.safetensors)")
+        assert result.code == 3
+        assert "holds a face set or a model" in result.line
+        assert "give a face set as a .safetensors file" in result.line
+
+    @pytest.mark.parametrize("name", ["a" * 300, "a" * 300 + ".safetensors", "a" * 300 + ".ply"])
+    def test_a_name_too_long(self, shell, name):
+        result = shell(f"fd-encode {name}")
+        assert result.code == 3
+        assert "File name too long" in result.line
+
     def test_a_model_where_a_face_set_belongs(self, shell, model_file):
         result = shell(f"fd-encode {model_file}")
         assert result.code == 3
@@ -244,6 +259,31 @@ class TestKeepGoing:
         assert result.code == 1
         check(tmp_path / "out.npy", ["ann", "bob"], expected)
 
+    def test_inputs_that_hold_nothing_are_skipped_too(self, shell, faces, tmp_path, expected):
+        (tmp_path / "empty").mkdir()
+        (tmp_path / "text.safetensors").write_text("I am no face set, but long enough")
+        line = "fd-encode empty faces/ann.ply text.safetensors"
+        assert shell(f"{line} -o out.npy").code == 3
+        result = shell(f"{line} --keep-going -o out.npy")
+        assert result.code == 1
+        first, second, last = result.err.splitlines()
+        assert "empty has no mesh" in first
+        assert "text.safetensors" in second
+        assert last == "fd-encode: 2 of 3 faces could not be encoded"
+        check(tmp_path / "out.npy", ["ann"], expected)
+
+    def test_a_face_of_a_set_that_is_not_finite(self, shell, tmp_path):
+        broken = face_set()
+        broken.vertices[1] = np.nan
+        write_face_set(tmp_path / "set.safetensors", broken)
+        result = shell("fd-encode --force-encode set.safetensors")
+        assert result.code == 3
+        assert "'person0/expression1' of the set is not finite" in result.line
+        kept = shell("fd-encode --force-encode --keep-going set.safetensors -o out.npy")
+        assert kept.code == 1
+        assert "'person0/expression1' of the set is not finite" in kept.err
+        assert len(read_latents(str(tmp_path / "out.npy"))) == 39
+
     def test_nothing_good_writes_nothing(self, shell, tmp_path):
         result = shell("fd-encode --keep-going nothing.ply -o out.npy")
         assert result.code == 1
@@ -267,6 +307,18 @@ class TestOutput:
         result = shell("fd-encode faces > /dev/full")
         assert result.code == 4
         assert result.line
+
+    def test_a_link_to_itself(self, shell, faces):
+        result = shell("ln -s loop loop; fd-encode faces -o loop")
+        assert result.code == 4
+        assert "loop could not be written: Too many levels of symbolic links" in result.line
+
+    def test_words_stay_out_of_the_data_where_stderr_is_closed(self, shell, tmp_path):
+        save_mesh(tmp_path / "far.ply", face(0) + np.float32(REACH_MM))
+        line = "fd-encode far.ply --force-encode"
+        loud, mute = shell(line), shell(f"{line} 2>&-")
+        assert "warning" in loud.err
+        assert (mute.code, mute.out) == (0, loud.out)
 
     def test_same_input_same_bytes(self, shell, faces):
         assert shell("fd-encode faces").out == shell("fd-encode faces").out

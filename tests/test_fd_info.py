@@ -81,7 +81,7 @@ def test_several_files_one_line_each(shell, faces, set_file):
 def test_standard_input(shell, faces):
     found = facts(shell("cat faces/ann.ply faces/bob.ply | fd-info --json -"))
     assert [fact["name"] for fact in found] == ["ann", "bob"]
-    (found,) = facts(shell("fd-encode faces | fd-info --json -"))
+    (found,) = facts(shell("fd-encode faces | fd-info --json"))
     assert found["faces"] == 5
 
 
@@ -92,6 +92,12 @@ def test_the_page_for_people(shell, faces, model_file, set_file):
     assert page.startswith("faces/ann.ply: mesh\n")
     assert "set.safetensors: face set\n" in page
     assert "  raw_unit_mm    10\n" in page
+
+
+def test_names_stay_on_one_line(shell, faces):
+    (faces / "ann.ply").rename(faces / "a\nb.ply")
+    page = shell("fd-info faces/a*.ply").out.decode()
+    assert page.startswith("'faces/a\\nb.ply': mesh\n  name           'a\\nb'\n")
 
 
 @pytest.mark.parametrize("kind", ["set", "model"])

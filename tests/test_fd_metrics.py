@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 
 import numpy as np
 import pytest
@@ -195,6 +196,9 @@ def test_runs_without_torch(shell, face_set, without_torch):
         ("--truth - --predicted -", 2, "standard input (-) is named twice"),
         ("- --baselines-from -", 2, "standard input (-) is named twice"),
         ("set.safetensors --per-mesh x -o x", 2, "give two names"),
+        ("set.safetensors --per-mesh x -o ./x", 2, "give two names"),
+        ("set.safetensors --neutral calm", 2, "--neutral names an expression in --labels"),
+        (f"--truth {'a' * 300} --predicted faces", 3, "File name too long"),
         ("missing.safetensors", 3, "missing.safetensors"),
         ("faces/ann.ply", 3, "faces/ann.ply"),
         ("$FACEDIS_MODEL", 3, "is a model, expected a face set"),
@@ -249,6 +253,9 @@ def test_folders_with_labels(shell, shifted, tmp_path):
     assert each[0] == "name,subject,expression,e_rec,avd_neu,rank1_vertex"
     assert each[1] == "ann,A,neutral,2,2,"
     assert shell(f"{line} --check 'avd_neu<=0.1'").code == 1
+    calm = shell(f"{line} --neutral calm")
+    assert calm.code == 3
+    assert "no mesh has the expression 'calm', given as neutral, in labels.csv" in calm.line
 
 
 def test_a_pipe_of_predictions(shell, faces):
@@ -262,3 +269,25 @@ def test_a_prediction_is_missing(shell, shifted, tmp_path):
     result = shell("fd-metrics --truth faces --predicted shifted")
     assert result.code == 3
     assert "'bob' of faces is not in shifted, 1 of 5 meshes have no partner" in result.line
+
+
+@pytest.mark.parametrize("row", [1, 39])
+@pytest.mark.parametrize("options", ["", "--baselines", "--baselines-from set.safetensors"])
+def test_a_face_that_is_not_finite_is_named(shell, tmp_path, row, options):
+    broken = synthetic.face_set()
+    broken.vertices[row] = np.nan
+    synthetic.write_face_set(tmp_path / "set.safetensors", broken)
+    result = shell(f"fd-metrics set.safetensors {options}")
+    if row == 1 and not options:  # a training face, of no interest here
+        assert result.code == 0
+    else:
+        assert result.code == 3
+        assert f"{broken.labels.names[row]!r} of the set is not finite" in result.line
+
+
+def test_a_name_that_is_not_utf_8(shell, tmp_path):
+    name = os.fsencode(tmp_path) + b"/faces/m\xfcller.ply"
+    save_mesh(tmp_path / "faces" / "x.ply", synthetic.grid_mesh()[0]).rename(os.fsdecode(name))
+    result = shell("fd-metrics --truth faces --predicted faces --per-mesh each.csv")
+    assert result.code == 0, result.err
+    assert b"\nm\xfcller,,,0\n" in (tmp_path / "each.csv").read_bytes()

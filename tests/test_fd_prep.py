@@ -3,15 +3,19 @@
 import csv
 import os
 import re
+from dataclasses import replace
 
 import ict_twin
 import numpy as np
 import pytest
+import synthetic
 from conftest import save_mesh
 from synthetic import grid_mesh
 
-from facedis_core.faceset import face_set_writer, load_face_set
+from facedis_core.faceset import TEST, TRAIN, face_set_writer, load_face_set
 from facedis_core.geometry import rigid_alignment, rotation_between
+from facedis_core.prepare import prepare_face_set
+from facedis_core.sources import open_source
 from facedis_core.sources.ict import open_ict
 
 EXPRESSIONS = ("neutral", "smile", "frown")
@@ -127,18 +131,24 @@ def test_exclude(shell, scans, tmp_path):
     assert "'p33' is to be excluded, but no face" in shell(f"{FOLDER} --exclude bad.txt -o x").line
 
 
-def test_neutrals_for_training_come_from_training_faces(shell, scans, tmp_path):
+def test_neutrals_for_training_come_from_training_faces(scans, tmp_path):
     rows = [
-        ["p0_neutral.ply", "ann", "neutral", "train"],
-        ["p1_neutral.ply", "ann", "neutral", "test"],
-        ["p2_smile.ply", "ann", "smile", "train"],
-        ["p3_neutral.ply", "bob", "neutral", "test"],
-        ["p4_smile.ply", "cy", "smile", "train"],
-        ["p5_neutral.ply", "cy", "neutral", "test"],
+        ["p0_neutral.ply", "ann", "neutral"],
+        ["p1_neutral.ply", "ann", "neutral"],
+        ["p2_smile.ply", "ann", "smile"],
+        ["p3_neutral.ply", "bob", "neutral"],
+        ["p4_smile.ply", "cy", "smile"],
+        ["p5_neutral.ply", "cy", "neutral"],
     ]
     with (tmp_path / "labels.csv").open("w", newline="") as file:
-        csv.writer(file).writerows([["file", "subject", "expression", "split"], *rows])
-    assert shell("fd-prep folder scans --labels labels.csv -o set.safetensors").code == 0
+        csv.writer(file).writerows([["file", "subject", "expression"], *rows])
+    opened = open_source("folder", scans, {"labels": tmp_path / "labels.csv"})
+    # as a data set that is split by its frames
+    split = np.array([TRAIN, TEST, TRAIN, TEST, TRAIN, TEST], np.uint8)
+    labels = replace(opened.source.labels, split=split)
+    by_frames = replace(opened, source=replace(opened.source, labels=labels))
+    with (tmp_path / "set.safetensors").open("w+b") as stream:
+        prepare_face_set(by_frames, stream)
     made = load_face_set(tmp_path / "set.safetensors")
     assert list(made.labels.subjects) == ["ann", "bob", "cy"]
     ann, bob, cy = made.neutrals
@@ -204,6 +214,33 @@ def test_like_a_model(shell, model, tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("factor", "code", "message"),
+    [
+        (1.2, 0, r"warning: p\d_neutral lies .* at most; 3 of 3 faces lie farther than these"),
+        (0.1, 3, r"p\d_neutral lies .* at most; check --units"),
+    ],
+)
+def test_faces_too_far_from_those_of_a_model(shell, tmp_path, factor, code, message):
+    for s in range(3):  # as raw meshes of the model they would be in cm; as prepared ones in mm
+        save_mesh(tmp_path / "scans" / f"p{s}_neutral.obj", face(s, 0) * np.float32(factor))
+    command = FOLDER.replace(".ply'", ".obj'").replace("-o", '--like "$FACEDIS_MODEL" -o')
+    done = shell(command)
+    assert done.code == code, done.err
+    assert re.search(message, done.line)
+    assert (tmp_path / "set.safetensors").exists() == (code == 0)
+
+
+def test_like_a_set_with_a_broken_face(shell, scans, tmp_path):
+    broken = synthetic.face_set()
+    broken.vertices[1] = np.nan
+    synthetic.write_face_set(tmp_path / "broken.safetensors", broken)
+    done = shell(f"{FOLDER} --like broken.safetensors")
+    assert done.code == 3
+    assert "'person0/expression1' of the set is not finite" in done.line
+    assert not (tmp_path / "set.safetensors").exists()
+
+
+@pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
         ("ict scans", 3, "no generic_neutral_mesh.obj; expected the folder FaceXModel"),
@@ -216,7 +253,14 @@ def test_like_a_model(shell, model, tmp_path):
         ("folder scans --pattern '{subject}_{expression}.ply' --test 2", 2, "--test is 2"),
         ("folder scans --pattern '{subject}_{expression}.ply' --simplify 9000", 3, "50 triangles"),
         ("folder scans --pattern '{subject}_{expression}.ply' --like gone", 2, "no model 'gone'"),
-        ("folder scans --pattern '{subject}_{expression}.ply' --exclude no.txt", 3, "cannot read"),
+        (
+            "folder scans --pattern '{subject}_{expression}.ply' --exclude no.txt",
+            3,
+            "does not exist",
+        ),
+        (f"folder {'a' * 300} --pattern x", 3, "is not a folder"),
+        (f"ict {'a' * 300}", 3, "no generic_neutral_mesh.obj"),
+        ("folder scans --labels scans", 3, "scans is a folder; expected a file"),
     ],
 )
 def test_errors_are_one_line_and_leave_nothing(shell, scans, tmp_path, arguments, code, message):

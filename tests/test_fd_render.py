@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from conftest import face, save_mesh
 from PIL import Image
+from synthetic import face_set, write_face_set
 
 from facedis_core.render import BACKGROUND, to_srgb
 
@@ -73,11 +74,17 @@ def test_meshes_of_different_topologies_share_a_sheet(shell, tmp_path):
         ("nowhere.ply", 3, "nowhere.ply does not exist"),
         ("cloud.ply", 3, "cloud has no triangles"),
         ("", 3, "standard input"),
+        ("broken.safetensors", 3, "'person0/expression1' of the set is not finite"),
+        ("a.npy", 3, "a.npy: holds latents"),
     ],
 )
 def test_what_cannot_be_drawn(shell, faces, tmp_path, words, code, message):
     (tmp_path / "old.png").write_text("old")
     save_mesh(tmp_path / "cloud.ply", face(0), np.empty((0, 3), np.int32))
+    np.save(tmp_path / "a.npy", np.zeros((1, 5)))
+    broken = face_set()
+    broken.vertices[1] = np.inf
+    write_face_set(tmp_path / "broken.safetensors", broken)
     result = shell(f"fd-render {words}")
     assert result.code == code
     assert message in result.line

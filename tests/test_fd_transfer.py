@@ -50,6 +50,20 @@ def test_how_rows_pair_up(shell, encoded, tmp_path, words, names):
     assert read_latents(str(tmp_path / "out.npy")).names == names
 
 
+@pytest.mark.parametrize("plain", ["identity", "expression"])
+def test_one_of_the_two_may_be_a_plain_array(shell, encoded, tmp_path, plain):
+    values = np.concatenate([encoded["bob"].identity, encoded["bob"].expression], axis=1)
+    np.save(tmp_path / "plain.npy", values.astype(np.float64))
+    words = "plain.npy ann.npy" if plain == "identity" else "ann.npy - < plain.npy"
+    assert shell(f"fd-transfer {words} > out.npy").code == 0
+    out = read_latents(str(tmp_path / "out.npy"))
+    assert out.models == encoded["ann"].models
+    taken, other = (encoded["bob"], encoded["ann"])[:: 1 if plain == "identity" else -1]
+    assert out.names == (["row0000__ann"] if plain == "identity" else ["ann__row0000"])
+    np.testing.assert_array_equal(out.identity, taken.identity)
+    np.testing.assert_array_equal(out.expression, other.expression)
+
+
 def test_scale(shell, encoded, tmp_path):
     assert shell("fd-transfer ann.npy bob.npy --scale -0.5 -o out.npy").code == 0
     out = read_latents(str(tmp_path / "out.npy"))
@@ -66,9 +80,13 @@ def test_scale(shell, encoded, tmp_path):
         ("ann.npy bob.npy --scale 1e300", 2, "1e+300"),
         ("ann.npy nothing.npy", 3, "nothing.npy"),
         ("ann.npy faces/bob.ply", 3, "fd-encode"),
+        ("plain.npy plain.npy", 2, "plain arrays, which do not say where identity ends"),
+        ("ann.npy short.npy", 3, "short.npy has 4 columns, expected 3 of identity and 2"),
     ],
 )
 def test_what_cannot_be(shell, encoded, tmp_path, words, code, message):
+    np.save(tmp_path / "plain.npy", np.zeros((1, 5)))
+    np.save(tmp_path / "short.npy", np.zeros((1, 4)))
     result = shell(f"fd-transfer {words} -o out.npy")
     assert result.code == code
     assert message in result.line

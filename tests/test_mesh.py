@@ -4,6 +4,7 @@ import io
 import math
 import os
 import struct
+import tempfile
 import threading
 from pathlib import Path
 
@@ -267,7 +268,7 @@ def test_ascii_ply_with_blank_lines_and_no_last_newline(tmp_path):
 def test_round_trip_is_exact(tmp_path, suffix, triangles):
     extremes = np.array([[3e38, -1e-45, 1.17549435e-38], [-0.0, 16777217, 1 / 3]], np.float32)
     vertices = np.concatenate((V9, extremes)) if suffix in (".ply", ".obj", ".wrl") else V9
-    mesh = Mesh(vertices, np.array(triangles, np.int32).reshape(-1, 3), "face")
+    mesh = Mesh(vertices, np.array(triangles, np.int32).reshape(-1, 3), "face", unit_mm=1.0)
     read = read_bytes(tmp_path, encoded(mesh, suffix), suffix)
     assert_is(read, mesh.vertices, mesh.triangles)
     assert read.vertices.tobytes() == vertices.tobytes()  # -0.0 too
@@ -276,7 +277,7 @@ def test_round_trip_is_exact(tmp_path, suffix, triangles):
 
 
 def test_our_ply_byte_for_byte():
-    mesh = Mesh(np.ones((3, 3), np.float32), np.array([[0, 1, 2]], np.int32), "a b/é=1\n")
+    mesh = Mesh(np.ones((3, 3), np.float32), np.array([[0, 1, 2]], np.int32), "a b/é=1\n", 1.0)
     assert encoded(mesh) == (
         b"ply\nformat binary_little_endian 1.0\ncomment facedis unit=mm\n"
         b"comment facedis name=a%20b%2F%C3%A9%3D1%0A\nelement vertex 3\n"
@@ -287,6 +288,22 @@ def test_our_ply_byte_for_byte():
     )
     (back,) = read_meshes(io.BytesIO(encoded(mesh)))
     assert (back.name, back.unit_mm) == ("a b/é=1\n", 1.0)
+
+
+@pytest.mark.parametrize("unit_mm", [None, 10.0])
+def test_a_mesh_is_only_said_to_be_in_mm_when_it_is(unit_mm):
+    data = encoded(Mesh(V9, np.array(TRIANGLES, np.int32), "face", unit_mm))
+    assert b"unit" not in data
+    (back,) = read_meshes(io.BytesIO(data))
+    assert back.unit_mm is None
+
+
+def test_a_name_that_is_not_utf_8_comes_back_byte_for_byte():
+    name = os.fsdecode(b"m\xfcller/\xe9")
+    data = encoded(Mesh(V9, np.array(TRIANGLES, np.int32), name))
+    assert b"name=m%FCller%2F%E9\n" in data
+    (back,) = read_meshes(io.BytesIO(data))
+    assert back.name == name
 
 
 def test_topology_id_is_that_of_little_endian_int32():
@@ -538,6 +555,20 @@ UNUSABLE = {
     "two numbers a point": (b"#VRML V2.0 utf8\nCoordinate { point [ 1 2 ] }", ".wrl", "2 numbers"),
     "no coordinate": (b"#VRML V2.0 utf8\nIndexedFaceSet { coordIndex [0 1 2] }", ".wrl", "without"),
     "escapes without end": (b"#VRML V2.0 utf8\n" + b'"\\"' * 10**5, ".wrl", "no vertices"),
+    "texture and no face": ((V3 + "vt 0 0\nvt 0 1\n").encode(), ".obj", "ends before its faces"),
+    "cut within its faces' group": (
+        (V3 + "g head\nusemtl skin\n").encode(),
+        ".obj",
+        "ends before its faces",
+    ),
+    "latents": (b"\x93NUMPY\x01\x00v\x00", ".npy", "holds latents, which are encoded already"),
+    "latents as a mesh": (b"\x93NUMPY\x01\x00v\x00", ".ply", "holds latents"),
+    "a face set": (
+        (90).to_bytes(8, "little") + b'{"__metadata__"',
+        "",
+        "holds a face set or a model, expected a mesh; give a face set as a .safetensors file",
+    ),
+    "an stl": (b"solid\nendsolid\n", ".STL", "triangles without an order of vertices; expected"),
     "not an off": (b"nothing of the kind", ".off", "meshio could not read it"),
     "not a vtu": (b"<VTKFile", ".vtu", "meshio could not read it"),
     "unknown suffix": (b"ply", ".fbx", "meshio could not read it"),
@@ -568,6 +599,21 @@ def test_missing_file_and_folder(tmp_path):
 def test_a_suffix_that_nothing_writes():
     with pytest.raises(UsageError, match=r"cannot write \.fbx .*expected \.ply \.obj \.wrl"):
         encoded(Mesh(V9, np.array(TRIANGLES, np.int32)), ".fbx")
+    with pytest.raises(UsageError, match=r"cannot write \.stl: STL has triangles without an order"):
+        encoded(Mesh(V9, np.array(TRIANGLES, np.int32)), ".stl")
+    with pytest.raises(UsageError) as caught:
+        encoded(Mesh(V9, np.array(TRIANGLES, np.int32)), ".xyzq")
+    assert tempfile.gettempdir() not in str(caught.value)
+
+
+def test_vertices_alone_are_a_point_cloud(tmp_path):
+    assert len(read_bytes(tmp_path, V3.encode(), ".obj").vertices) == 3
+    assert len(read_bytes(tmp_path, b"# points\no cloud\n" + V3.encode(), ".obj").vertices) == 3
+
+
+def test_a_name_too_long_for_a_file():
+    with pytest.raises(InputError, match="File name too long"):
+        read_mesh("a" * 300)
 
 
 def test_mesh_files_are_sorted_and_hidden_ones_left_out(tmp_path):

@@ -110,7 +110,7 @@ def test_labels_by_csv(root, tmp_path):
     rows = [
         ["p0_smile.ply", "ann", "smile", "0.5", "train"],
         ["p1_neutral.ply", "bob", "rest", "0", "test"],
-        ["./p2_neutral.ply", "ann", "rest", "", "validation"],
+        ["./p2_neutral.ply", "cy", "rest", "", "validation"],
     ]
     columns = ("file", "subject", "expression", "level", "split")
     table = write_csv(tmp_path / "labels.csv", rows, columns)
@@ -141,6 +141,14 @@ def test_labels_by_csv(root, tmp_path):
         ("file,subject,expression,split\np0_smile.ply,a,b,dev\n", "line 2 has split 'dev'"),
         ("file,subject,expression\nno.ply,a,b\n", "lists no.ply, which is not in"),
         ("file,subject,expression\np0_smile.ply,a,b\np0_smile.ply,a,c\n", "p0_smile.ply twice"),
+        ("file,subject,expression\np0_smile.ply,a,b\n./p0_smile.ply,a,c\n", "ply twice"),
+        ("file,subject,expression\n/p0_smile.ply,a,b\n", "line 2: .* expected a relative path"),
+        ("file,subject,expression\nx/../p0_smile.ply,a,b\n", "line 2: .* without '..'"),
+        ('file,subject,expression\n"p0\nsmile.ply",a,b\n', "line 3: .* has a control character"),
+        (
+            "file,subject,expression,split\np0_smile.ply,a,b,train\np1_smile.ply,a,b,test\n",
+            "subject 'a' is in the splits train and test; a split is by subjects",
+        ),
     ],
 )
 def test_bad_csv(root, tmp_path, text, message):
@@ -155,7 +163,7 @@ def test_csv_that_is_no_text(root, tmp_path):
     table.write_bytes(b"\xff\xfe\x00\x80")
     with pytest.raises(InputError, match="not a CSV file in UTF-8"):
         open_folder(root, labels=table)
-    with pytest.raises(InputError, match="cannot read"):
+    with pytest.raises(InputError, match="does not exist"):
         open_folder(root, labels=tmp_path / "none.csv")
 
 

@@ -64,7 +64,9 @@ Align = Annotated[
 ]
 Units = Annotated[
     Literal["auto", "raw", "mm"],
-    typer.Option("--units", help="What meshes are in; raw = the data set's own unit."),
+    typer.Option(
+        "--units", help="What meshes are in that do not say; raw = the data set's own unit."
+    ),
 ]
 TrustOrder = Annotated[
     bool, typer.Option("--trust-order", help="Take other triangles if the vertex count is right.")
@@ -109,6 +111,9 @@ def run(function: Callable[..., Any], *, numpy_threads: bool = True) -> NoReturn
             commands that train.
     """
     name = Path(inspect.getfile(function)).stem.replace("_", "-")
+    if sys.stderr is None:
+        # print() would take standard output instead, and an opened file the number of stderr.
+        sys.stderr = open(os.devnull, "w")  # noqa: PTH123, SIM115 - until the process ends
     if numpy_threads:
         _limit_threads()
     _buffer_output()
@@ -219,6 +224,8 @@ def _translated(error: BaseException) -> BaseException:
             return MissingExtra(f"this ({package})", _EXTRAS[package])
     if isinstance(error, OSError) and error.errno in _DISK_FULL:
         return OutputError(f"cannot write {error.filename or 'the output'}: {error.strerror}")
+    if isinstance(error, OSError) and error.filename is not None:
+        return InputError(f"cannot use {error.filename}: {error.strerror}")
     return error
 
 
@@ -250,8 +257,7 @@ def _complain(name: str, message: str) -> None:
 
 def say(message: str) -> None:
     """A line to the person at the terminal; standard output is for data."""
-    if sys.stderr is not None:
-        print(message, file=sys.stderr, flush=True)
+    print(message, file=sys.stderr, flush=True)
 
 
 def warn(message: str) -> None:
@@ -272,7 +278,7 @@ def progress(items: Iterable[Item], description: str, total: int | None = None) 
 @contextmanager
 def progress_bar(description: str, total: int | None) -> Iterator[Callable[[int], None]]:
     """A function to call with the number of steps just done; it shows them to a terminal only."""
-    if sys.stderr is None or not sys.stderr.isatty():
+    if not sys.stderr.isatty():
         yield lambda steps: None
         return
     from rich.console import Console

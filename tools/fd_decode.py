@@ -38,7 +38,8 @@ def decode(
     from facedis_core.inference import load_model
     from facedis_core.latents import read_latents
     from facedis_core.mesh import write_mesh
-    from facedis_core.streams import check_output, is_folder_pattern, open_output, output_paths
+    from facedis_core.paths import is_folder_pattern, output_paths
+    from facedis_core.streams import check_output, open_output
 
     network = load_model(model)
     rows = read_latents(latents, sizes=(network.config.identity, network.config.expression))

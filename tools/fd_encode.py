@@ -45,7 +45,7 @@ def encode(
         fd_cli.warn(f"skipped: {error}")
 
     check_output(output, force)
-    faces = find_faces(inputs or ["-"], split)
+    faces = find_faces(inputs or ["-"], split, keep_going=keep_going)
     latents = encode_faces(
         load_model(model),
         fd_cli.progress(faces.items, "encoding", faces.count),

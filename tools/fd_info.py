@@ -10,13 +10,13 @@ import fd_cli
 
 def info(
     files: Annotated[
-        list[str],
+        list[str] | None,
         typer.Argument(
             metavar="FILE",
             show_default=False,
-            help="Meshes, latents, face sets, models; - = stdin.",
+            help="Meshes, latents, face sets, models; - or nothing = stdin.",
         ),
-    ],
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
     verify: Annotated[
         bool, typer.Option("--verify", help="Compute ids anew, look at every value; exit 3 if bad.")
@@ -27,7 +27,7 @@ def info(
     from facedis_core.streams import open_output
 
     with open_output("-", force=False, binary=False) as stream:
-        for file in files:
+        for file in files or ["-"]:
             for facts in describe(file, verify=verify):
                 text = json.dumps(facts) if as_json else _page(facts)
                 stream.write(f"{text}\n".encode(errors="replace"))
@@ -35,7 +35,9 @@ def info(
 
 def _page(facts: dict[str, Any]) -> str:
     """Facts for people: one line each, long lists cut short, history as commands."""
-    lines = [f"{facts['file']}: {facts['kind']}"]
+    from facedis_core.streams import on_one_line
+
+    lines = [f"{on_one_line(facts['file'])}: {facts['kind']}"]
     for key, value in facts.items():
         if key == "history":
             lines += [f"  made by        {_command(step)}" for step in value]
@@ -51,6 +53,8 @@ def _command(step: dict[str, Any]) -> str:
 
 
 def _short(value: Any) -> str:
+    from facedis_core.streams import on_one_line
+
     if value in (None, "", [], {}):
         return "-"
     if isinstance(value, dict):
@@ -58,7 +62,7 @@ def _short(value: Any) -> str:
     if isinstance(value, list):
         shown = " ".join(map(_short, value[:6]))
         return f"{shown} ... ({len(value)})" if len(value) > 6 else shown
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
+    return f"{value:.6g}" if isinstance(value, float) else on_one_line(str(value))
 
 
 def main() -> None:

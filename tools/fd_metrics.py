@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
@@ -29,7 +30,7 @@ def metrics(
     split: fd_cli.Split = "test",
     truth: Annotated[
         str | None,
-        typer.Option("--truth", metavar="DIR|-", help="True meshes, in place of a face set."),
+        typer.Option("--truth", metavar="DIR|-", help="True meshes in mm, in place of a face set."),
     ] = None,
     predicted: Annotated[
         str | None,
@@ -42,8 +43,9 @@ def metrics(
         ),
     ] = None,
     neutral: Annotated[
-        str, typer.Option("--neutral", help="The neutral expression in --labels.")
-    ] = "neutral",
+        str | None,
+        typer.Option("--neutral", help="The neutral expression in --labels.  [default: neutral]"),
+    ] = None,
     baselines: Annotated[
         bool, typer.Option("--baselines", help="Also linear methods fitted on the training split.")
     ] = False,
@@ -75,10 +77,12 @@ def metrics(
     from facedis_core.streams import check_output, open_output
 
     checks = [Check.parse(text) for text in check or ()]
-    if output == per_mesh:
-        raise UsageError(f"--output and --per-mesh are both {output}; give two names")
     for target in (output,) if per_mesh is None else (output, per_mesh):
         check_output(target, force, binary=False)
+    if per_mesh is not None and os.path.realpath(output) == os.path.realpath(per_mesh):
+        raise UsageError(f"--output and --per-mesh are both {output}; give two names")
+    if neutral is not None and labels is None:
+        raise UsageError("--neutral names an expression in --labels; give both")
     if truth is None and predicted is None and labels is None:
         source = face_set or "-"
         _read_once(source, model, baselines_from)
@@ -100,7 +104,7 @@ def metrics(
         stream.write(f"{text.rstrip()}\n".encode())
     if per_mesh is not None:
         with open_output(per_mesh, force=force, binary=False) as stream:
-            stream.write(table.encode())
+            stream.write(table.encode(errors="surrogateescape"))
     require(checks, report)
 
 
@@ -156,7 +160,7 @@ def _measure_set(
 
 
 def _measure_meshes(
-    truth: str, predicted: str, labels: str | None, neutral: str, align: bool
+    truth: str, predicted: str, labels: str | None, neutral: str | None, align: bool
 ) -> tuple[dict[str, Any], str]:
     """The report on predicted meshes and the table of them."""
     from facedis_core.comparison import compare

@@ -113,6 +113,7 @@ def prep(
             jobs=jobs,
             history=not no_history,
             advance=advance,
+            warn=fd_cli.warn,
         )
 
 

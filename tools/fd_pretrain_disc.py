@@ -44,8 +44,10 @@ def pretrain_disc(
     trainer, history = prepare_pretraining(plan)
     log = EpochLog(files.log)
     try:
-        with shared.stop_on_interrupt() as should_stop, shared.epoch_table() as show:
-            metrics = trainer.train(should_stop, on_epoch=(log.append, show))
+        with shared.stop_on_interrupt() as should_stop, shared.epoch_table() as table:
+            metrics = trainer.train(
+                should_stop, on_epoch=(log.append, table.epoch), on_step=table.step
+            )
     except Stopped:
         log.discard()
         raise

@@ -65,8 +65,8 @@ def train(
         run.resume()
     for note in notes:
         fd_cli.warn(note)
-    with shared.stop_on_interrupt() as should_stop, shared.epoch_table() as show:
-        model_id = run.train(Callbacks(should_stop, show))
+    with shared.stop_on_interrupt() as should_stop, shared.epoch_table() as table:
+        model_id = run.train(Callbacks(should_stop, table.epoch, table.step))
     fd_cli.say(f"model {model_id} written to {output}")
 
 

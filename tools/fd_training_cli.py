@@ -87,26 +87,45 @@ def stop_on_interrupt() -> Iterator[Callable[[], bool]]:
             signal.signal(signum, handler)
 
 
+class EpochTable:
+    """The last epochs as a table, and the step under way below it, for a terminal to see.
+
+    Args:
+        live: where to draw; None = nobody is watching.
+    """
+
+    def __init__(self, live: Any = None) -> None:
+        self._live = live
+        self._records: list[dict[str, Any]] = []
+
+    def epoch(self, record: dict[str, Any]) -> None:
+        """Add an epoch's record."""
+        self._records.append(record)
+        self._draw("", refresh=True)
+
+    def step(self, epoch: int, step: int, steps: int) -> None:
+        """Tell where the epoch under way has come to; drawn a few times a second."""
+        self._draw(f"epoch {epoch}: step {step} of {steps}")
+
+    def _draw(self, caption: str, *, refresh: bool = False) -> None:
+        if self._live is not None:
+            self._live.update(_table(self._records[-_ROWS:], caption), refresh=refresh)
+
+
 @contextmanager
-def epoch_table() -> Iterator[Callable[[dict[str, Any]], None]]:
-    """A function to call with each epoch's record; a terminal sees the last ones as a table."""
+def epoch_table() -> Iterator[EpochTable]:
+    """A table that is drawn while a terminal is watching, else one that only listens."""
     if sys.stderr is None or not sys.stderr.isatty():
-        yield lambda record: None
+        yield EpochTable()
         return
     from rich.console import Console
     from rich.live import Live
 
-    records: list[dict[str, Any]] = []
-    with Live(console=Console(stderr=True), auto_refresh=False) as live:
-
-        def show(record: dict[str, Any]) -> None:
-            records.append(record)
-            live.update(_table(records[-_ROWS:]), refresh=True)
-
-        yield show
+    with Live(console=Console(stderr=True), refresh_per_second=4) as live:
+        yield EpochTable(live)
 
 
-def _table(records: list[dict[str, Any]]) -> Any:
+def _table(records: list[dict[str, Any]], caption: str) -> Any:
     from rich.table import Table
 
     columns = {
@@ -114,7 +133,7 @@ def _table(records: list[dict[str, Any]]) -> Any:
         for heading, path in _COLUMNS
         if any(cells := [_cell(record, path) for record in records])
     }
-    table = Table(*columns)
+    table = Table(*columns, caption=caption or None)
     for row in zip(*columns.values(), strict=True):
         table.add_row(*row)
     return table

@@ -26,19 +26,18 @@ def transfer(
     """Combine the identity of the first latents with the expression of the second.
 
     One with one, one with many, many with one, or as many with as many, row by row; one of the
-    two may be - for standard input.
+    two may be - for standard input, and one a plain float array (N, D_id + D_exp).
     """
     from facedis_core.errors import UsageError
-    from facedis_core.latents import read_latents, write_latents
+    from facedis_core.latents import read_latents_pair, write_latents
     from facedis_core.streams import check_output, open_output
     from facedis_core.transfer import transfer as combine
 
     if identity == expression == "-":
         raise UsageError("standard input (-) is named twice; give a file for one of the two")
     check_output(output, force)
-    combined = combine(
-        read_latents(identity), read_latents(expression), all_pairs=all_pairs, scale=scale
-    )
+    rows = read_latents_pair(identity, expression)
+    combined = combine(*rows, all_pairs=all_pairs, scale=scale)
     with open_output(output, force=force) as stream:
         write_latents(stream, combined)
 

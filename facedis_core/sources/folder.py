@@ -14,8 +14,10 @@ from numpy.typing import NDArray
 from facedis_core.errors import InputError, UsageError
 from facedis_core.faceset import SPLITS, Labels
 from facedis_core.mesh import read_mesh
+from facedis_core.paths import check_name, is_file, is_folder
 from facedis_core.sources.registered import MeshFileSource, check_units
 from facedis_core.sources.splits import split_subjects
+from facedis_core.streams import read_all
 
 COLUMNS: Final = ("file", "subject", "expression", "level", "split")
 # What a placeholder of a pattern stands for; the shortest match wins, so that in
@@ -75,12 +77,12 @@ def open_folder(
             "source folder needs --pattern, such as '{subject}_{expression}.ply', or --labels "
             "with a CSV file, and not both"
         )
-    if not root.is_dir():
+    if not is_folder(root):
         raise InputError(f"{root} is not a folder; expected one with registered meshes")
     notes: list[str] = []
     inputs: dict[str, str] = {}
     if labels is not None:
-        content = _read_file(labels)
+        content = read_all(str(labels))
         inputs["labels"] = hashlib.sha256(content).hexdigest()[:12]
         entries = read_labels_csv(content, str(labels))
         _check_files(root, entries, str(labels))
@@ -112,7 +114,7 @@ def open_folder(
 def match_files(root: Path, pattern: str, notes: list[str]) -> list[Entry]:
     """Files below `root` that fit the pattern, by path; `notes` is told of the others."""
     expression = compile_pattern(pattern)
-    files = sorted(path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file())
+    files = sorted(path.relative_to(root).as_posix() for path in root.rglob("*") if is_file(path))
     if not files:
         raise InputError(f"{root} holds no files; expected registered meshes")
     matches = {file: match for file in files if (match := expression.fullmatch(file))}
@@ -196,6 +198,10 @@ def _csv_entry(row: Mapping[str | None, str | None], where: str) -> Entry:
         raise InputError(f"{where} has split {split!r}, expected one of {', '.join(SPLITS)}")
     level = values.get("level")
     file = Path(values["file"]).as_posix()
+    try:
+        check_name(file)
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from None
     return Entry(
         file,
         values["subject"],
@@ -221,7 +227,7 @@ def _check_files(root: Path, entries: Sequence[Entry], label: str) -> None:
         if entry.file in seen:
             raise InputError(f"{label} lists {entry.file} twice; a face may have one row only")
         seen.add(entry.file)
-        if not (root / entry.file).is_file():
+        if not is_file(root / entry.file):
             raise InputError(f"{label} lists {entry.file}, which is not in {root}")
 
 
@@ -235,6 +241,7 @@ def _labels(
     if entries[0].split is not None:
         if test is not None or validation is not None:
             raise UsageError("the labels have a column split; leave out --test and --validation")
+        _check_split(entries)
         split = np.array([SPLITS[entry.split or ""] for entry in entries], np.uint8)
     else:
         test = 0.3 if test is None else test
@@ -250,6 +257,18 @@ def _labels(
         level=np.array(levels, np.float32),
         split=split,
     )
+
+
+def _check_split(entries: Sequence[Entry]) -> None:
+    """Nobody is trained and tested on, or the numbers say nothing about new people."""
+    first: dict[str, str | None] = {}
+    for entry in entries:
+        known = first.setdefault(entry.subject, entry.split)
+        if entry.split != known:
+            raise InputError(
+                f"subject {entry.subject!r} is in the splits {known} and {entry.split}; "
+                "a split is by subjects, give each person one"
+            )
 
 
 def _names(files: Sequence[str]) -> list[str]:
@@ -278,10 +297,3 @@ def _reference_row(labels: Labels, neutral: str) -> int:
         if rows.any():
             return int(np.flatnonzero(rows)[0])
     return 0
-
-
-def _read_file(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}") from None

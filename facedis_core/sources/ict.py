@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from facedis_core.errors import InputError, UsageError
 from facedis_core.faceset import Labels
 from facedis_core.mesh import Mesh, read_mesh, topology_id
+from facedis_core.paths import is_file
 from facedis_core.preparation import Preparation
 from facedis_core.simplification import VertexMap, vertex_map
 from facedis_core.sources import Block
@@ -140,7 +141,7 @@ def open_ict(
 def read_generic(root: Path) -> Mesh:
     """The generic neutral, in centimetres as in the file; InputError where `root` has none."""
     path = root / GENERIC
-    if not path.is_file():
+    if not is_file(path):
         raise InputError(
             f"{root} has no {GENERIC}; expected the folder FaceXModel of ICT-FaceKit, see {HOME}"
         )
@@ -182,7 +183,7 @@ def load_ict_faces(
 
 
 def _read_shape(path: Path, raw_vertices: int) -> NDArray[np.float32]:
-    if not path.is_file():
+    if not is_file(path):
         raise InputError(f"{path} is missing; copy the folder FaceXModel whole, see {HOME}")
     vertices = read_mesh(path).vertices
     if len(vertices) != raw_vertices:

@@ -1,0 +1,70 @@
+"""Where outputs go by the names of what they hold, and what may lie behind a path."""
+
+from pathlib import Path
+
+import pytest
+
+from facedis_core.errors import InputError, UsageError
+from facedis_core.paths import exists, is_file, is_folder, is_folder_pattern, output_paths
+
+
+@pytest.mark.parametrize(
+    ("pattern", "names", "expected"),
+    [
+        ("out.ply", ["a"], ["out.ply"]),
+        ("out.ply", ["../a\n"], ["out.ply"]),  # the name is not used
+        ("out.ply", [], []),
+        ("dir/", ["a", "b/c"], ["dir/a.ply", "dir/b/c.ply"]),
+        ("dir/", ["a.b", "a"], ["dir/a.b.ply", "dir/a.ply"]),
+        ("dir/{name}.obj", ["a", "b/c"], ["dir/a.obj", "dir/b/c.obj"]),
+        ("dir/{name}", ["a"], ["dir/a.ply"]),
+        ("{name}/{name}.wrl", ["a"], ["a/a.wrl"]),
+        ("dir/", ["m\udcfcller"], ["dir/m\udcfcller.ply"]),  # a file name in Latin-1
+    ],
+)
+def test_output_paths(pattern, names, expected):
+    assert output_paths(pattern, names) == [Path(path) for path in expected]
+
+
+def test_an_existing_folder_needs_no_slash(tmp_path):
+    assert output_paths(str(tmp_path), ["a"], ".obj") == [tmp_path / "a.obj"]
+    assert is_folder_pattern(str(tmp_path))
+    assert is_folder_pattern("x/")
+    assert not is_folder_pattern("x.ply")
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["", "/etc/a", "..", "../a", "a/../b", "a/", "a\nb", "a\0b", "\x1b[0m", "\x85", "\ud800"],
+)
+@pytest.mark.parametrize("pattern", ["dir/", "dir/{name}.ply"])
+def test_names_that_cannot_be_files(pattern, name):
+    with pytest.raises(InputError) as caught:
+        output_paths(pattern, [name])
+    assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize(
+    ("pattern", "names", "message"),
+    [
+        ("out.ply", ["a", "b"], "2 outputs cannot share the file out.ply; give a folder"),
+        ("dir/", ["a", "a"], "'a' and 'a' would both be written to dir/a.ply"),
+        ("dir/", ["a/b", "a//b"], "would both be written to dir/a/b.ply"),
+        ("dir/", ["a", "a.ply/b"], "where 'a.ply/b' needs a folder"),
+        ("d/{name}x/../y.ply", ["a", "b"], "'a' and 'b' would both be written to d/y.ply"),
+        ("d/{nam}.obj", ["a"], "the output d/{nam}.obj has {nam}; expected {name}"),
+        ("d/{name}{}.obj", ["a"], "has {}; expected {name}"),
+    ],
+)
+def test_outputs_that_clash(pattern, names, message):
+    with pytest.raises(UsageError) as caught:
+        output_paths(pattern, names)
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("path", ["a" * 300, "a\0b", "loop", "a.ply/b"])
+def test_what_cannot_be_seen_is_not_there(tmp_path, monkeypatch, path):
+    monkeypatch.chdir(tmp_path)
+    Path("loop").symlink_to("loop")
+    Path("a.ply").touch()
+    assert not (exists(path) or is_file(path) or is_folder(path))
