@@ -17,8 +17,9 @@ demo: $(VENV)/.demo
 	PATH="$(abspath $(BIN)):$$PATH" sh -eux docs/demo.sh
 	@echo 'The picture is demo/sheet.png, the numbers are in demo/metrics.json.'
 
+# A process a core; a file's tests stay together because they share what they set up.
 test: $(VENV)/.test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 check: $(VENV)/.test
 	$(BIN)/ruff check
