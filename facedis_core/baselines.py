@@ -28,8 +28,9 @@ class Baselines:
     def predictors(self) -> dict[str, Predictor]:
         """Each baseline as something to measure, by its JSON key.
 
-        The mean face stands for reconstruction and identity both, PCA only reconstructs, the
-        regressions only predict identity faces.
+        The mean face stands for reconstruction and identity both. PCA does not split: its identity
+        face is its reconstruction. A regression predicts the identity face and reconstructs as the
+        PCA that it starts from, so that the expression is the rest.
         """
         mean = self.pca.mean.reshape(1, -1, 3).astype(np.float32)
 
@@ -38,11 +39,16 @@ class Baselines:
             return Prediction(faces, faces)
 
         def pca(vertices: np.ndarray) -> Prediction:
-            coefficients = self.pca.encode(vertices)[:, : self.components]
-            return Prediction(self.pca.decode(coefficients))
+            faces = self.pca.decode(self.pca.encode(vertices)[:, : self.components])
+            return Prediction(faces, faces)
 
         def regression(ridge: Ridge) -> Predictor:
-            return lambda vertices: Prediction(None, ridge.predict(self.pca.encode(vertices)))
+            def predict(vertices: np.ndarray) -> Prediction:
+                coefficients = self.pca.encode(vertices)
+                faces = self.pca.decode(coefficients[:, : len(ridge.weight)])
+                return Prediction(faces, ridge.predict(coefficients))
+
+            return predict
 
         ridges = {key: regression(ridge) for key, ridge in self.ridges.items()}
         return {"mean_face": mean_face, "pca": pca, **ridges}
