@@ -28,7 +28,8 @@ check: $(VENV)/.test
 	$(BIN)/python docs/readme.py --check
 
 bench: $(VENV)/.test
-	$(BIN)/python -m pytest tests/benchmarks --benchmark-only
+	$(BIN)/python -m pytest tests/benchmarks --benchmark-only \
+	  --benchmark-group-by=group --benchmark-columns=min,median,rounds
 
 # Rewrite the help texts in README.md.
 readme: $(VENV)/.test

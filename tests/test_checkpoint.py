@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import synthetic
 import torch
+from trainers import trainer
 
-from facedis_core.build import build_auto_encoder, build_discriminator, training_frame
 from facedis_core.checkpoint import (
     export_model,
     load_discriminator,
@@ -32,18 +32,9 @@ def faces() -> FaceSet:
 
 def trained(faces: FaceSet, recipe: Recipe = RECIPE) -> Trainer:
     """After one epoch, so that every statistic and moment is off its initial value."""
-    frame = training_frame(faces, recipe)
-    trainer = Trainer(
-        build_auto_encoder(recipe, frame, 0),
-        build_discriminator(recipe, frame, 0),
-        faces,
-        recipe,
-        neutrals=False,
-        seed=0,
-        device=torch.device("cpu"),
-    )
-    trainer.run_epoch()
-    return trainer
+    run = trainer(faces, recipe)
+    run.run_epoch()
+    return run
 
 
 def exported(trainer: Trainer) -> Model:
@@ -62,16 +53,16 @@ def exported(trainer: Trainer) -> Model:
 def test_a_written_model_computes_in_numpy_what_torch_computes(
     faces: FaceSet, tmp_path, points: int | None, half: bool
 ) -> None:
-    trainer = trained(faces, replace(RECIPE, points=points, half_decoders=half))
+    run = trained(faces, replace(RECIPE, points=points, half_decoders=half))
     path = tmp_path / "m.safetensors"
     with path.open("w+b") as stream:
-        write_model(stream, exported(trainer))
+        write_model(stream, exported(run))
     model = load_model(path)
     network = network_from_model(model).eval()
-    trainer.network = network
+    run.network = network
     vertices = np.asarray(faces.vertices[:9])
     latents = model.encode(vertices)
-    ours = trainer.predict(vertices)
+    ours = run.predict(vertices)
     assert latents.identity == pytest.approx(ours.latent, abs=1e-4)
     decoded = model.decode(latents.identity, latents.expression)
     identity = model.decode(latents.identity, latents.expression, "identity")
@@ -82,8 +73,8 @@ def test_a_written_model_computes_in_numpy_what_torch_computes(
 def test_half_precision_moves_no_vertex_by_a_hundredth_of_a_millimetre(
     faces: FaceSet, tmp_path
 ) -> None:
-    trainer = trained(faces)
-    whole = exported(trainer)
+    run = trained(faces)
+    whole = exported(run)
     path = tmp_path / "m.safetensors"
     with path.open("w+b") as stream:
         write_model(stream, replace(whole, config=replace(whole.config, half_decoders=True)))

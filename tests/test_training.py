@@ -4,13 +4,14 @@ import numpy as np
 import pytest
 import synthetic
 import torch
+from trainers import trainer
 
-from facedis_core.build import build_auto_encoder, build_discriminator, training_frame
+from facedis_core.build import training_frame
 from facedis_core.config import Recipe, load_recipe
 from facedis_core.errors import InputError
 from facedis_core.evaluation import evaluate_face_set
 from facedis_core.faceset import FaceSet
-from facedis_core.training import Trainer, frozen_statistics
+from facedis_core.training import frozen_statistics
 
 SMALL = Recipe(
     identity=8,
@@ -22,21 +23,6 @@ SMALL = Recipe(
     discriminator=0.1,
     laplacian=1e-2,
 )
-
-
-def trainer(
-    faces: FaceSet, recipe: Recipe = SMALL, *, neutrals: bool = False, adversary: bool = True
-) -> Trainer:
-    frame = training_frame(faces, recipe)
-    return Trainer(
-        build_auto_encoder(recipe, frame, seed=0),
-        build_discriminator(recipe, frame, seed=0) if adversary else None,
-        faces,
-        recipe,
-        neutrals=neutrals,
-        seed=0,
-        device=torch.device("cpu"),
-    )
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +46,7 @@ def test_terms_of_the_four_cells(faces: FaceSet, neutrals: bool, adversary: bool
 
 
 def test_a_fake_is_detached_in_the_discriminators_step(faces: FaceSet) -> None:
-    subject = trainer(faces)
+    subject = trainer(faces, SMALL)
     before = {k: v.clone() for k, v in subject.discriminator.state_dict().items()}
     x = subject._faces(np.arange(4))
     identity = x.clone().requires_grad_(True)
@@ -96,7 +82,7 @@ def test_the_discriminator_reaches_the_identity_decoder_alone(faces: FaceSet) ->
 
 
 def test_predicted_faces_leave_the_running_statistics_alone(faces: FaceSet) -> None:
-    encoder = trainer(faces).network.encoder.train()
+    encoder = trainer(faces, SMALL).network.encoder.train()
     x = torch.randn(4, faces.vertices.shape[1], 3)
     before = {k: v.clone() for k, v in encoder.state_dict().items() if "running" in k}
     with frozen_statistics(encoder):
@@ -126,11 +112,11 @@ def test_faces_without_a_neutral_are_left_out_of_its_loss(faces: FaceSet) -> Non
 
 def test_neutrals_wanted_where_there_are_none() -> None:
     with pytest.raises(InputError, match="--no-neutrals"):
-        trainer(synthetic.face_set(neutrals=False), neutrals=True)
+        trainer(synthetic.face_set(neutrals=False), SMALL, neutrals=True)
 
 
 def test_a_diverged_run_says_where_and_which_term(faces: FaceSet) -> None:
-    subject = trainer(faces)
+    subject = trainer(faces, SMALL)
     with torch.no_grad():
         subject.network.identity_decoder.output.bias.fill_(torch.nan)
     with pytest.raises(InputError, match=r"epoch 1, step 1: reconstruction.*not finite"):
@@ -153,16 +139,7 @@ def test_frame_of_the_paper_and_of_other_sets(faces: FaceSet) -> None:
 
 def test_same_seed_same_weights_another_seed_others(faces: FaceSet) -> None:
     def weights(seed: int) -> torch.Tensor:
-        frame = training_frame(faces, SMALL)
-        subject = Trainer(
-            build_auto_encoder(SMALL, frame, seed),
-            build_discriminator(SMALL, frame, seed),
-            faces,
-            SMALL,
-            neutrals=False,
-            seed=seed,
-            device=torch.device("cpu"),
-        )
+        subject = trainer(faces, SMALL, seed=seed)
         subject.run_epoch()
         return subject.network.identity_decoder.output.weight.detach()
 
