@@ -1,7 +1,7 @@
 """What a file is and whether it is whole: plain values for people and for JSON."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from io import BufferedReader
 from pathlib import Path
 from typing import Any, Final
@@ -119,7 +119,7 @@ def _model(source: str, container: Container) -> Facts:
         "id": model.id,
         "identity": model.config.identity,
         "expression": model.config.expression,
-        "parameters": sum(array.size for array in model.weights.values()),
+        "parameters": _parameters(model.weights),
         "scale_mm": model.scale,
         "reach_mm": model.reach_mm,
         **_registration(container),
@@ -138,7 +138,7 @@ def _discriminator(source: str, container: Container) -> Facts:
         "id": stored(metadata, "id", str, source),
         "vertices": config.vertices,
         "topology": stored(metadata, "topology", str, source),
-        "parameters": sum(array.size for array in container.tensors.values()),
+        "parameters": _parameters(container.tensors),
         "config": metadata["config"],
         "metrics": stored(metadata, "metrics", dict, source),
         "history": stored(metadata, "history", list, source),
@@ -155,6 +155,12 @@ def _training(source: str, container: Container) -> Facts:
         "run": stored(metadata, "identity", dict, source),
         "metrics": stored(metadata, "metrics", dict, source),
     }
+
+
+def _parameters(tensors: Mapping[str, np.ndarray]) -> int:
+    """How many numbers were learnt; statistics and the frame are none of them."""
+    learnt = (a.size for name, a in tensors.items() if name.endswith((".weight", ".bias")))
+    return sum(learnt)
 
 
 def _registration(container: Container) -> Facts:

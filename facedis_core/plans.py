@@ -1,7 +1,7 @@
 """From what a user asks for to a run that can start: files read, checked, fitted together."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -196,8 +196,12 @@ def _discriminator(
     _same_topology(plan.discriminator, stored.topology, faces)
     wanted = recipe.discriminator_config(faces.vertices.shape[1])
     if stored.network.config != wanted:
+        found, asked = (
+            ", ".join(f"{key}={value}" for key, value in asdict(config).items())
+            for config in (stored.network.config, wanted)
+        )
         raise InputError(
-            f"{plan.discriminator} is {stored.network.config}, the recipe wants {wanted}; "
+            f"{plan.discriminator} was built with {found}, the recipe wants {asked}; "
             "pre-train it with the same recipe, --set and --neutrals"
         )
     origin, scale = stored.network.origin.numpy(), float(stored.network.scale)

@@ -118,7 +118,10 @@ class TrainingRun:
         """
         state = self.files.state
         if state is None or not state.is_file():
-            raise UsageError(f"there is no {state or 'state'} to resume from; leave out --resume")
+            raise UsageError(
+                f"there is no {state or 'state'} to resume from; leave out --resume, or train on "
+                "from a finished model with --init MODEL and another name for the output"
+            )
         trainer, label = self.trainer, str(state)
         found = read_training_state(state)
         saved = stored(found.metadata, "identity", dict, label)

@@ -46,7 +46,7 @@ def vertex_map(
     if not 4 <= target_faces < len(triangles):
         raise InputError(
             f"cannot simplify {len(triangles)} triangles to {target_faces}; "
-            f"ask for a number from 4 to {len(triangles) - 1}"
+            f"ask for a number from 4 to {len(triangles) - 1}, or leave out --simplify"
         )
     used, compact = np.unique(triangles, return_inverse=True)
     points = np.ascontiguousarray(vertices[used], np.float32)
@@ -60,7 +60,7 @@ def vertex_map(
             return _sorted_map(used[kept], simplified)
     raise InputError(
         f"no choice of vertices simplifies this mesh to {target_faces} triangles without turning "
-        "some over; ask for another number of faces"
+        "some over; ask for another number of faces, or leave out --simplify"
     )
 
 
