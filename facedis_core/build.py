@@ -67,12 +67,10 @@ def training_frame(
     origin = np.zeros(3, np.float32) if recipe.scale else mean_face.mean(axis=0)
     reach = farthest = 0.0
     for start in range(0, len(rows), block):
-        faces = face_set.vertices[rows[start : start + block]]
+        faces = face_set.read(rows[start : start + block])
         distances = np.linalg.norm(faces - mean_face, axis=-1).mean(axis=-1)
         reach = max(reach, float(distances.max()))
         farthest = max(farthest, float(np.linalg.norm(faces - origin, axis=-1).max()))
-    if not np.isfinite(reach + farthest):
-        raise InputError("a training face is not finite; find it with fd-info --verify")
     if like is not None:
         origin, scale, points = like.origin, like.scale, like.weights.get("encoder.points")
     else:

@@ -1,6 +1,5 @@
 """What a network is and how it is trained: frozen dataclasses, and recipes as TOML data."""
 
-import os
 import sys
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from facedis_core.errors import InputError, UsageError
+from facedis_core.paths import is_file
 
 POINTNET_CHANNELS = (64, 64, 64, 128, 1024)
 
@@ -200,8 +200,7 @@ def load_recipe(name: str, *, neutrals: bool, changes: Sequence[str] = ()) -> Re
     path = Path(__file__).parent / "recipes" / f"{name}.toml"
     if name not in recipe_names():
         path = Path(name)
-    # not Path.is_file, which raises where a name is too long
-    if path.suffix != ".toml" or not os.path.isfile(path):  # noqa: PTH113
+    if path.suffix != ".toml" or not is_file(path):
         names = ", ".join(recipe_names())
         raise UsageError(f"there is no recipe {name!r}; choose {names} or give a .toml file")
     try:

@@ -150,7 +150,6 @@ def _training(source: str, container: Container) -> Facts:
     metadata = container.metadata
     return {
         "kind": KINDS[container.kind],
-        "id": content_id(container.tensors, metadata),
         "epochs_done": stored(metadata, "epoch", dict, source).get("number"),
         "run": stored(metadata, "identity", dict, source),
         "metrics": stored(metadata, "metrics", dict, source),

@@ -61,6 +61,14 @@ def face_set(*, neutrals=True, size=GRID, seed=0, **sizes):
     )
 
 
+def one_byte_changed(path, changed, position, byte, early):
+    """Write `path` to `changed` with another byte somewhere, `early` = in the header."""
+    data = bytearray(path.read_bytes())
+    size = 8 + int.from_bytes(data[:8], "little")
+    data[position % (size if early else len(data))] = byte
+    changed.write_bytes(data)
+
+
 def write_face_set(path, faces):
     """Write a face set made by `face_set` to a file and return its path."""
     with (

@@ -16,8 +16,8 @@ TOOLS = ROOT / "tools"
 
 # A module imports from its own line and the lines above it.
 LINES = (
-    "errors config",
-    "numerals polygons ply ply_header obj vrml mesh paths streams geometry simplification",
+    "errors paths config",
+    "numerals polygons ply ply_header obj vrml mesh streams geometry simplification",
     "bundle container preparation faceset latents transfer inference encoding info "
     "metrics linear baselines evaluation comparison checks",
     "sources prepare",

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from synthetic import face_set, labels, write_face_set
+from synthetic import face_set, labels, one_byte_changed, write_face_set
 
 from facedis_core.container import read_container, write_container
 from facedis_core.errors import InputError
@@ -260,11 +260,8 @@ class TestBadSets:
     def test_any_changed_byte_is_read_or_refused(
         self, written, tmp_path_factory, position, byte, early
     ):
-        data = bytearray(written.read_bytes())
-        size = 8 + int.from_bytes(data[:8], "little")
-        data[position % (size if early else len(data))] = byte
         path = tmp_path_factory.getbasetemp() / "changed_set.safetensors"
-        path.write_bytes(data)
+        one_byte_changed(written, path, position, byte, early)
         try:
             faces = load_face_set(path)
         except InputError as error:

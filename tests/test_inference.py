@@ -8,7 +8,7 @@ import pytest
 from conftest import face
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from synthetic import grid_mesh
+from synthetic import grid_mesh, one_byte_changed
 
 from facedis_core.config import ModelConfig
 from facedis_core.container import content_id, read_container, write_container
@@ -421,11 +421,8 @@ class TestStrictLoad:
     def test_any_changed_byte_is_read_or_refused(
         self, model_file, tmp_path_factory, position, byte, early
     ):
-        data = bytearray(model_file.read_bytes())
-        size = 8 + int.from_bytes(data[:8], "little")
-        data[position % (size if early else len(data))] = byte
         path = tmp_path_factory.getbasetemp() / "changed_model.safetensors"
-        path.write_bytes(data)
+        one_byte_changed(model_file, path, position, byte, early)
         try:
             found = load_model(path)
         except InputError as error:
