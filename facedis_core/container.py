@@ -4,7 +4,6 @@ The JSON lies under the single metadata key `facedis` with sorted keys, because 
 keys come out in random order and the same content must give the same bytes.
 """
 
-import errno
 import hashlib
 import json
 import math
@@ -22,7 +21,7 @@ import numpy as np
 from facedis_core import __version__
 from facedis_core.errors import InputError
 from facedis_core.paths import is_file
-from facedis_core.streams import open_input, read_all, shown
+from facedis_core.streams import open_input, read_all, reserve_space, shown
 
 T = TypeVar("T")
 
@@ -192,7 +191,7 @@ def container_writer(
         file.write(header)
         file.truncate(len(header) + size)
         file.flush()
-        _reserve(file.fileno(), len(header) + size)
+        reserve_space(file.fileno(), len(header) + size)
         raw = np.memmap(file, np.uint8, "r+", shape=(len(header) + size,))
         tensors = {
             name: np.asarray(raw)[len(header) + offsets[name] :][: _nbytes(dtype, shape)]
@@ -217,16 +216,6 @@ def _is_mappable(stream: BinaryIO) -> bool:
         return stream.fileno() >= 0 and stream.seekable() and stream.readable()
     except OSError:  # io.BytesIO has no file
         return False
-
-
-def _reserve(descriptor: int, size: int) -> None:
-    """Let a full disk be an error now; on a page of the map it would be the end of the process."""
-    if hasattr(os, "posix_fallocate"):
-        try:
-            os.posix_fallocate(descriptor, 0, size)
-        except OSError as error:  # some file systems cannot reserve; they find out later
-            if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-                raise
 
 
 @contextmanager

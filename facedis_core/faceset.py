@@ -18,6 +18,14 @@ TEST: Final = 1
 VALIDATION: Final = 2
 SPLITS: Final[Mapping[str, int]] = {"train": TRAIN, "test": TEST, "validation": VALIDATION}
 
+# How a protocol begins that puts faces of one person into several splits on purpose.
+DIVIDES_PEOPLE: Final = ("frames", "faces")
+
+
+def divides_people(protocol: str) -> bool:
+    """Whether a protocol splits each person's faces, as CoMA's does, instead of the people."""
+    return protocol.startswith(DIVIDES_PEOPLE)
+
 
 @dataclass(frozen=True, eq=False)
 class Labels:
@@ -38,6 +46,20 @@ class Labels:
     expression: np.ndarray
     level: np.ndarray
     split: np.ndarray
+
+    def subset(self, rows: np.ndarray) -> "Labels":
+        """The labels of some rows; subjects and expressions that no longer occur are dropped."""
+        subjects, subject = np.unique(self.subject[rows], return_inverse=True)
+        expressions, expression = np.unique(self.expression[rows], return_inverse=True)
+        return Labels(
+            names=[self.names[row] for row in rows],
+            subjects=[self.subjects[k] for k in subjects],
+            expressions=[self.expressions[k] for k in expressions],
+            subject=subject.astype(np.int32),
+            expression=expression.astype(np.int32),
+            level=self.level[rows],
+            split=self.split[rows],
+        )
 
 
 @dataclass(frozen=True, eq=False)

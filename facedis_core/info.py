@@ -9,7 +9,7 @@ from typing import Any, Final
 import numpy as np
 
 from facedis_core.config import DiscriminatorConfig
-from facedis_core.container import KINDS, Container, content_id, read_container, stored
+from facedis_core.container import KINDS, Container, read_container, stored
 from facedis_core.errors import InputError
 from facedis_core.faceset import SPLITS, load_face_set
 from facedis_core.inference import load_model
@@ -17,27 +17,29 @@ from facedis_core.latents import Latents, read_latents
 from facedis_core.mesh import Mesh, read_mesh, read_meshes, topology_id
 from facedis_core.paths import is_file
 from facedis_core.streams import open_input
+from facedis_core.verification import verify_container
 
 Facts = dict[str, Any]
 
-_BLOCK = 256  # faces looked at together
 
-
-def describe(source: str, *, verify: bool = False) -> Iterator[Facts]:
+def describe(
+    source: str, *, verify: bool = False, warn: Callable[[str], None] = lambda line: None
+) -> Iterator[Facts]:
     """Facts about a mesh, latents or a file of ours; a pipe may hold more meshes.
 
     Args:
         source: a path, or `-` for standard input (meshes and latents).
-        verify: also compute ids anew and look at every value.
+        verify: also look at everything in a file of ours; what was found is `verified`.
+        warn: called with a line about what is doubtful but no error.
 
     Raises:
         InputError: none of these, or not whole.
     """
-    for facts in _describe(source, verify):
+    for facts in _describe(source, verify, warn):
         yield {"file": source, **facts}
 
 
-def _describe(source: str, verify: bool) -> Iterator[Facts]:
+def _describe(source: str, verify: bool, warn: Callable[[str], None]) -> Iterator[Facts]:
     beginning = _beginning(source)
     suffix = Path(source).suffix.lower()
     if beginning.startswith(b"\x93NUMPY") or suffix == ".npy":
@@ -46,9 +48,14 @@ def _describe(source: str, verify: bool) -> Iterator[Facts]:
         if source == "-":
             raise InputError("standard input holds a face set or a model; name it as a file")
         container = read_container(source)
-        yield _DESCRIBERS[container.kind](source, container)
+        facts = _DESCRIBERS[container.kind](source, container)
         if verify:
-            _verify(source, container)
+            try:
+                facts["verified"] = verify_container(source, container, warn)
+            except InputError:
+                yield facts  # what it is, before what is wrong with it
+                raise
+        yield facts
     elif source == "-":
         with open_input(source) as stream:
             yield from map(_mesh, read_meshes(stream))
@@ -178,25 +185,3 @@ _DESCRIBERS: Final[dict[str, Callable[[str, Container], Facts]]] = {
     "discriminator": _discriminator,
     "training": _training,
 }
-
-# Neutrals of subjects that have none are NaN; everything else must be finite.
-_MAY_BE_UNKNOWN = ("neutrals", "neutrals_eval")
-
-
-def _verify(source: str, container: Container) -> None:
-    """Raise InputError if the stored id does not fit the content, or a value is not finite."""
-    for name, array in container.tensors.items():
-        if array.dtype.kind == "f" and name not in _MAY_BE_UNKNOWN:
-            rows = np.atleast_1d(array)
-            for start in range(0, len(rows), _BLOCK):
-                if not np.isfinite(rows[start : start + _BLOCK]).all():
-                    raise InputError(f"{source}: tensor {name!r} is not finite; make it again")
-    if container.kind == "training":
-        return  # it carries no id
-    if container.kind == "faceset":
-        named = {k: v for k, v in container.metadata.items() if k not in ("id", "history")}
-    else:
-        named = container.metadata["config"]
-    found, stored = content_id(container.tensors, named), container.metadata.get("id")
-    if found != stored:
-        raise InputError(f"{source} has the id {stored} but its content {found}; it was changed")

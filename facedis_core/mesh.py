@@ -6,7 +6,6 @@ vertices, and polygons become triangles in file order.
 
 import hashlib
 import io
-import os
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
@@ -19,7 +18,7 @@ from numpy.typing import NDArray
 
 from facedis_core import obj, ply, vrml
 from facedis_core.errors import InputError, OutputError, UsageError
-from facedis_core.paths import is_file
+from facedis_core.paths import files_below, is_file
 from facedis_core.polygons import Polygons, triangulate
 from facedis_core.streams import open_input, shown
 
@@ -133,26 +132,12 @@ def mesh_files(folder: Path) -> list[Path]:
     Raises InputError where the folder cannot be read or has no mesh.
     """
     known = (*CODECS, *MESHIO_SUFFIXES)
-    found = []
-    try:
-        for parent, folders, files in os.walk(folder, onerror=_raise):
-            folders[:] = [name for name in folders if not name.startswith(".")]
-            found += [
-                Path(parent, name)
-                for name in files
-                if not name.startswith(".") and Path(name).suffix.lower() in known
-            ]
-    except OSError as error:
-        raise InputError(
-            f"{shown(folder)}: {error.strerror}; expected a folder of meshes"
-        ) from error
+    found = [
+        Path(folder, name) for name in files_below(folder) if Path(name).suffix.lower() in known
+    ]
     if not found:
         raise InputError(f"{shown(folder)} has no mesh; expected files {' '.join(known)}")
     return sorted(found)
-
-
-def _raise(error: OSError) -> None:
-    raise error
 
 
 @contextmanager

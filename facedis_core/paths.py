@@ -11,6 +11,7 @@ from pathlib import Path
 
 from facedis_core.errors import InputError, UsageError
 
+_NUMBER = re.compile(r"([0-9]+)")
 _PLACEHOLDER = re.compile(r"\{[^{}/]*\}")
 
 
@@ -31,6 +32,36 @@ def is_file(path: str | Path) -> bool:
 def exists(path: str | Path) -> bool:
     """Whether anything that can be seen lies here."""
     return os.path.exists(path)  # noqa: PTH110
+
+
+def files_below(folder: str | Path) -> list[str]:
+    """Paths of all files in a folder and below it, relative and with `/`, sorted.
+
+    Hidden files and folders are left out; links to folders are followed, but never in a circle.
+    Raises InputError where a folder cannot be read.
+    """
+    found: list[str] = []
+    waiting: list[tuple[str, frozenset[tuple[int, int]]]] = [("", frozenset())]
+    while waiting:
+        prefix, above = waiting.pop()
+        place = os.path.join(folder, prefix)  # noqa: PTH118
+        try:
+            here = os.stat(place)  # noqa: PTH116
+            with os.scandir(place) as listing:
+                entries = [entry for entry in listing if not entry.name.startswith(".")]
+            folders = [entry.name for entry in entries if is_folder(entry.path)]
+            found += [prefix + entry.name for entry in entries if is_file(entry.path)]
+        except OSError as error:
+            raise InputError(f"{place}: {error.strerror}; expected a folder of meshes") from error
+        inside = above | {(here.st_dev, here.st_ino)}
+        if len(inside) > len(above):  # else a link has led back to a folder around it
+            waiting += [(f"{prefix}{name}/", inside) for name in folders]
+    return sorted(found)
+
+
+def natural_key(text: str) -> tuple[str | int, ...]:
+    """Sorts `shape_2` before `shape_10`: numbers in a text by their value."""
+    return tuple(int(part) if part.isdecimal() else part for part in _NUMBER.split(text))
 
 
 def output_paths(pattern: str, names: Sequence[str], suffix: str = ".ply") -> list[Path]:

@@ -104,6 +104,15 @@ def check_output(target: str, force: bool, *, binary: bool = True, parents: bool
             raise OutputError(f"{shown(target)}: the folder {folder} is not writable")
 
 
+def replaced_file(target: str) -> Path | None:
+    """The regular file that `open_output` would replace; None where it writes in place."""
+    if target == "-":
+        return None
+    with _as_output_error(target):
+        path = _resolved(target)
+        return None if _in_place(path) else Path(os.path.realpath(path))
+
+
 @contextmanager
 def open_output(
     target: str, *, force: bool, binary: bool = True, parents: bool = False
@@ -253,3 +262,13 @@ def _sync_folder(folder: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def reserve_space(descriptor: int, size: int) -> None:
+    """Let a full disk be an error now; on a page of a memory map it would end the process."""
+    if hasattr(os, "posix_fallocate"):
+        try:
+            os.posix_fallocate(descriptor, 0, max(size, 1))
+        except OSError as error:  # some file systems cannot reserve; they find out later
+            if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+                raise

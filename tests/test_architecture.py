@@ -17,10 +17,10 @@ TOOLS = ROOT / "tools"
 # A module imports from its own line and the lines above it.
 LINES = (
     "errors paths config",
-    "numerals polygons ply ply_header obj vrml mesh streams geometry simplification",
+    "numerals polygons ply ply_header obj vrml mesh streams geometry procrustes simplification",
     "bundle container preparation faceset latents transfer inference encoding info "
-    "metrics linear baselines evaluation comparison checks",
-    "sources prepare",
+    "verification metrics linear baselines evaluation comparison checks",
+    "sources workers scratch follow inventory assemble prepare",
     "render sheet",
     "networks maxlinear losses pairs build checkpoint training pretraining runs plans",
 )

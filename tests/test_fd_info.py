@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -43,6 +44,17 @@ def test_a_face_set(shell, set_file):
     assert found["splits"] == {"train": 28, "test": 12, "validation": 0}
     assert (found["vertices"], found["triangles"]) == (36, 50)
     assert len(found["id"]) == 12
+    verified = found["verified"]
+    assert (verified["id"], verified["without_neutral"]) == (found["id"], [])
+    assert len(verified["mean_face_mm"]) == 3
+    assert 0 < verified["mean_distance_mm"] < verified["maximum_distance_mm"]
+    assert verified["farthest"].startswith("person")
+
+
+def test_nothing_is_verified_unasked(shell, faces, model_file, set_file):
+    for found in facts(shell(f"fd-info --json set.safetensors {model_file} faces/ann.ply")):
+        assert "verified" not in found
+    assert "verified" not in shell("fd-info set.safetensors").out.decode()
 
 
 def test_a_model(shell, model, model_file):
@@ -52,6 +64,7 @@ def test_a_model(shell, model, model_file):
     assert (found["identity"], found["expression"]) == (3, 2)
     assert (found["raw_vertices"], found["raw_unit_mm"]) == (50, 10.0)
     assert found["config"]["channels"] == [8, 16]
+    assert found["verified"] == {"id": model.id}
 
 
 def test_a_discriminator(shell, tmp_path):
@@ -122,6 +135,43 @@ def test_verify_finds_what_is_not_finite(shell, tmp_path, model_file):
     result = shell("fd-info --verify nan.safetensors")
     assert result.code == 3
     assert "'mean_face' is not finite" in result.line
+
+
+def test_verify_names_who_is_on_both_sides_after_saying_what_it_is(shell, tmp_path):
+    faces = face_set()
+    faces.labels.split[21] = 1
+    write_face_set(tmp_path / "leak.safetensors", faces)
+    assert shell("fd-info leak.safetensors").code == 0
+    result = shell("fd-info --verify leak.safetensors")
+    assert result.code == 3
+    assert "faces of 'person5' both in train and in test" in result.line
+    assert result.out.decode().startswith("leak.safetensors: face set\n")
+    divided = replace(faces, protocol="frames, some of them")
+    write_face_set(tmp_path / "frames.safetensors", divided)
+    assert shell("fd-info --verify frames.safetensors").code == 0
+
+
+def test_verify_doubts_faces_in_metres(shell, tmp_path):
+    faces = face_set()
+    write_face_set(tmp_path / "m.safetensors", replace(faces, vertices=faces.vertices / 1000))
+    result = shell("fd-info --verify m.safetensors")
+    assert result.code == 0
+    assert result.line.startswith("fd-info: warning: m.safetensors: 0.1")
+    assert "fd-prep --units" in result.line
+    assert "  verified       mean_face_mm 0.1" in result.out.decode()
+
+
+def test_verify_names_a_few_who_have_no_neutral(shell, tmp_path):
+    write_face_set(tmp_path / "set.safetensors", face_set(neutrals=False))
+    page = shell("fd-info --verify set.safetensors").out.decode()
+    names = " ".join(f"person{k}" for k in range(6))
+    assert f"  verified       without_neutral {names} ... (10)\n" in page
+
+
+def test_help_explains_what_the_page_does_not(shell):
+    page = shell("fd-info --help").out.decode()
+    for word in ("reach_mm", "protocol", "neutrals_eval"):
+        assert f"\n  {word} " in page
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from facedis_core.geometry import (
     farthest_points,
     mean_edge_lengths,
     rigid_alignment,
+    rigid_alignments,
     rotation_between,
     uniform_laplacian,
     unit_vectors,
@@ -88,6 +89,110 @@ def test_alignment_of_coinciding_points_is_a_translation():
 def test_alignment_refuses_different_shapes():
     with pytest.raises(ValueError, match=r"\(26, 3\) and \(25, 3\)"):
         rigid_alignment(VERTICES, VERTICES[1:])
+
+
+def horn(source, target, scale):
+    """Another way to the same motion: Horn 1987, the unit quaternion of greatest correlation.
+
+    A quaternion is never a reflection, so nothing here guards against one.
+    """
+    a, b = source.astype(float), target.astype(float)
+    centre_a, centre_b = a.mean(0), b.mean(0)
+    s = (a - centre_a).T @ (b - centre_b)
+    delta = [s[1, 2] - s[2, 1], s[2, 0] - s[0, 2], s[0, 1] - s[1, 0]]
+    matrix = np.zeros((4, 4))
+    matrix[0, 0], matrix[0, 1:], matrix[1:, 0] = np.trace(s), delta, delta
+    matrix[1:, 1:] = s + s.T - np.trace(s) * np.eye(3)
+    w, x, y, z = np.linalg.eigh(matrix)[1][:, -1]
+    cross = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
+    rotation = np.eye(3) + 2 * w * cross + 2 * cross @ cross
+    factor = np.trace(rotation @ s) / ((a - centre_a) ** 2).sum() if scale else 1.0
+    return rotation, centre_b - factor * rotation @ centre_a, factor
+
+
+def crowd(kind, count=7):
+    """Faces (count, V, 3) that are moved, scaled and noisy copies of VERTICES, or worse."""
+    faces = np.stack(
+        [
+            RNG.uniform(0.5, 2) * VERTICES @ turn(RNG.uniform(0, 3), RNG.normal(size=3)).T
+            + RNG.normal(0, 200, 3)
+            + RNG.normal(0, 2, VERTICES.shape)
+            for _ in range(count)
+        ]
+    )
+    if kind == "mirrored":
+        faces[::2, :, 0] *= -1
+    elif kind == "planar":
+        faces[::2, :, 2] = 0
+    elif kind == "mirrored and planar":
+        faces[:, :, 0] *= -1
+        faces[:, :, 2] = 300
+    return faces
+
+
+@pytest.mark.parametrize("kind", ["whole", "mirrored", "planar", "mirrored and planar"])
+@pytest.mark.parametrize("scale", [False, True])
+@pytest.mark.parametrize("targets", ["one", "each its own"])
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+def test_alignments_are_those_of_each_face_alone(kind, scale, targets, dtype):
+    sources = crowd(kind).astype(dtype)
+    goals = (VERTICES if targets == "one" else crowd("whole")).astype(dtype)
+    found = rigid_alignments(sources, goals, scale=scale)
+    assert found.rotation.dtype == np.float64
+    for i, (source, goal) in enumerate(
+        zip(sources, np.broadcast_to(goals, sources.shape), strict=True)
+    ):
+        rotation, translation, factor = horn(source, goal, scale)
+        np.testing.assert_allclose(found.rotation[i], rotation, atol=1e-9)
+        np.testing.assert_allclose(found.translation[i], translation, atol=1e-6)
+        np.testing.assert_allclose(found.scale[i], factor, rtol=1e-9)
+        alone = rigid_alignment(source, goal, scale=scale)
+        np.testing.assert_array_equal(found.rotation[i], alone.rotation)
+        np.testing.assert_array_equal(found.translation[i], alone.translation)
+        assert found.scale[i] == alone.scale
+
+
+def test_each_face_is_moved_by_its_own_motion():
+    faces = crowd("whole").astype(np.float32)
+    found = rigid_alignments(faces, VERTICES, scale=True)
+    halves = found.apply(faces[:, :9])  # other vertices than those looked at may move along
+    assert halves.dtype == np.float32
+    for i, face in enumerate(faces):
+        moved = found.scale[i] * found.rotation[i] @ face[:9].T.astype(float)
+        np.testing.assert_allclose(halves[i], moved.T + found.translation[i], atol=1e-4)
+
+
+# 0.1 has no exact mean: what centring leaves of it are rounding errors, not a shape.
+@pytest.mark.parametrize("place", [0.0, 0.1, -1234.56])
+@pytest.mark.parametrize("scale", [False, True])
+def test_coinciding_points_are_only_shifted(place, scale):
+    points = np.stack([np.full(VERTICES.shape, place), VERTICES.astype(float)])
+    found = rigid_alignments(points, VERTICES, scale=scale)
+    np.testing.assert_array_equal(found.rotation[0], np.eye(3))
+    assert found.scale[0] == 1
+    np.testing.assert_allclose(found.rotation[1], np.eye(3), atol=1e-12)
+    centre = np.broadcast_to(VERTICES.mean(0, dtype=float), VERTICES.shape)
+    np.testing.assert_allclose(found.apply(points)[0], centre, atol=1e-6)
+
+
+def test_a_far_but_small_shape_is_no_point():
+    small = VERTICES.astype(float) * 1e-3 + 1e4
+    found = rigid_alignments(small[None], VERTICES, scale=True)
+    assert found.scale[0] == pytest.approx(1e3)
+    np.testing.assert_allclose(found.apply(small[None])[0], VERTICES, atol=1e-4)
+
+
+def test_no_faces_have_no_alignments():
+    found = rigid_alignments(np.zeros((0, 26, 3)), VERTICES, scale=True)
+    assert found.rotation.shape == (0, 3, 3)
+    assert found.apply(np.zeros((0, 5, 3), np.float32)).shape == (0, 5, 3)
+
+
+@pytest.mark.parametrize("shape", [(26, 3), (4, 25, 3), (3, 26, 3), (26, 2)])
+def test_alignments_refuse_other_shapes(shape):
+    sources = np.zeros((4, *VERTICES.shape))
+    with pytest.raises(ValueError, match=r"\(N, V, 3\)"):
+        rigid_alignments(sources if shape != (26, 3) else VERTICES, np.zeros(shape))
 
 
 def test_vertex_normals():

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from facedis_core.errors import InputError, UsageError
-from facedis_core.faceset import TEST, TRAIN, VALIDATION
 from facedis_core.sources import open_source
 from facedis_core.sources.ict import (
     NARROW_VERTICES,
@@ -28,7 +27,9 @@ from facedis_core.sources.ict_faces import (
     draw_subject,
     expression_table,
 )
-from facedis_core.sources.splits import MESH_STREAM, random_stream, split_subjects
+from facedis_core.sources.splits import MESH_STREAM, random_stream
+
+EVERYBODY = np.zeros(0, int)  # the source makes no difference between faces
 
 FACESCAPE = [
     "neutral",
@@ -166,18 +167,18 @@ def test_a_face_against_a_slow_twin(folder):
 
 def test_a_face_depends_on_nothing_that_is_made_beside_it(folder):
     source = open_ict(folder, subjects=4)
-    reader = pickle.loads(pickle.dumps(source.reader(ict_twin.preparation())))
+    reader = pickle.loads(pickle.dumps(source.reader(ict_twin.preparation(), EVERYBODY)))
     whole = reader.read(range(40, 60))
     some = reader.read([57, 41])
     np.testing.assert_array_equal(some.faces, whole.faces[[17, 1]])
     np.testing.assert_array_equal(some.neutral, whole.neutral)
     assert np.abs(reader.read([1]).faces[0] - whole.faces[1]).mean() > 0.1
-    other = open_ict(folder, subjects=4, seed=1).reader(ict_twin.preparation())
+    other = open_ict(folder, subjects=4, seed=1).reader(ict_twin.preparation(), EVERYBODY)
     assert np.abs(other.read([41]).faces[0] - whole.faces[1]).mean() > 0.1
 
 
 def test_raw_meshes_are_the_set_in_full(folder):
-    reader = open_ict(folder, subjects=3, seed=7).reader(ict_twin.preparation())
+    reader = open_ict(folder, subjects=3, seed=7).reader(ict_twin.preparation(), EVERYBODY)
     meshes = list(raw_meshes(folder, 7, 2, ["neutral", "anger"]))
     assert [mesh.name for mesh in meshes] == ["0002_neutral", "0002_anger"]
     for mesh, face in zip(meshes, reader.read([40, 43]).faces, strict=True):
@@ -199,25 +200,6 @@ def test_labels(folder):
     assert sorted(row for block in source.blocks() for row in block) == list(range(400))
 
 
-def test_validation_is_taken_from_training_subjects():
-    plain, parted = (split_subjects(50, test=0.3, validation=v, seed=4) for v in (0, 0.1))
-    assert ((plain == TEST) == (parted == TEST)).all() and (plain == TEST).sum() == 15
-    assert (parted == VALIDATION).sum() == round(0.1 * 35)
-    assert (plain == TRAIN).sum() == 35
-    assert (split_subjects(50, test=0.3, validation=0, seed=5) != plain).any()
-
-
-@pytest.mark.parametrize("parts", [{"test": 1.0}, {"test": -0.1}, {"validation": 1.5}])
-def test_impossible_parts(parts):
-    with pytest.raises(UsageError, match="expected a part of the subjects"):
-        split_subjects(10, **{"test": 0.3, "validation": 0.0, **parts}, seed=0)
-
-
-def test_nobody_left_to_train_on():
-    with pytest.raises(InputError, match="1 for test and 0 for validation leave none"):
-        split_subjects(1, test=0.9, validation=0, seed=0)
-
-
 def test_another_folder(tmp_path):
     with pytest.raises(InputError, match=r"no generic_neutral_mesh.obj; expected .* https://"):
         open_source("ict", tmp_path, {})
@@ -225,7 +207,7 @@ def test_another_folder(tmp_path):
 
 def test_other_topology_than_the_maps(folder):
     with pytest.raises(InputError, match=rf"36 vertices .* expected 26719 and {RAW_TOPOLOGY}"):
-        open_ict(folder).preparation()
+        open_ict(folder).preparation(EVERYBODY, print)
 
 
 def test_shapes_that_do_not_fit(tmp_path):
@@ -234,10 +216,10 @@ def test_shapes_that_do_not_fit(tmp_path):
     (folder / "jawOpen.obj").rename(folder / "jawAjar.obj")
     source = open_ict(folder, subjects=2)
     with pytest.raises(InputError, match=r"jawOpen.obj is missing"):
-        source.reader(ict_twin.preparation())
+        source.reader(ict_twin.preparation(), EVERYBODY)
     ict_twin.write(folder / "jawOpen.obj", np.vstack([vertices, vertices[:1]]), triangles)
     with pytest.raises(InputError, match=r"jawOpen.obj has 37 vertices, generic.*obj has 36"):
-        source.reader(ict_twin.preparation())
+        source.reader(ict_twin.preparation(), EVERYBODY)
 
 
 def test_a_map_for_other_meshes(folder):
@@ -245,7 +227,7 @@ def test_a_map_for_other_meshes(folder):
     other = ict_twin.preparation()
     strange = type(other)(triangles, chosen, 26719, RAW_TOPOLOGY, 10.0)
     with pytest.raises(InputError, match=rf"for raw meshes of topology {RAW_TOPOLOGY}"):
-        open_ict(folder, subjects=2).reader(strange)
+        open_ict(folder, subjects=2).reader(strange, EVERYBODY)
 
 
 def test_the_map_that_ships():
@@ -315,6 +297,6 @@ def test_real_faces_prepared_and_raw(generic, generator):
     face = generator.faces(11, 4, [1])[0]
     mesh = next(raw_meshes(Path(REAL), 11, 4, ["smile"]))
     assert mesh.vertices.shape == (26719, 3)
-    prepared = open_ict(Path(REAL), subjects=2).preparation().apply(mesh, None)
+    prepared = open_ict(Path(REAL), subjects=2).preparation(EVERYBODY, print).apply(mesh, None)
     np.testing.assert_allclose(prepared, face, atol=1e-3)
     assert 120 < np.ptp(prepared[:, 0]) < 180

@@ -19,16 +19,25 @@ def info(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
     verify: Annotated[
-        bool, typer.Option("--verify", help="Compute ids anew, look at every value; exit 3 if bad.")
+        bool,
+        typer.Option(
+            "--verify", help="Compute ids anew, look at all values, labels, splits; exit 3 if bad."
+        ),
     ] = False,
 ) -> None:
-    """Say what files are: kind, sizes, ids, and the commands that made them."""
+    """Say what files are: kind, sizes, ids, and the commands that made them.
+
+    \b
+    reach_mm       of a model: how far its training faces lie from its mean face, at most
+    protocol       of a face set: how its faces were split into train, test and validation
+    neutrals_eval  of a face set: subjects with a neutral to measure with, as neutrals are to train
+    """  # noqa: D301 - the backslash is what keeps these lines apart
     from facedis_core.info import describe
     from facedis_core.streams import open_output
 
     with open_output("-", force=False, binary=False) as stream:
         for file in files or ["-"]:
-            for facts in describe(file, verify=verify):
+            for facts in describe(file, verify=verify, warn=fd_cli.warn):
                 text = json.dumps(facts) if as_json else _page(facts)
                 stream.write(f"{text}\n".encode(errors="replace"))
 
@@ -41,6 +50,8 @@ def _page(facts: dict[str, Any]) -> str:
     for key, value in facts.items():
         if key == "history":
             lines += [f"  made by        {_command(step)}" for step in value]
+        elif key == "verified":
+            lines += [f"  verified       {name} {_short(part)}" for name, part in value.items()]
         elif key not in ("file", "kind"):
             lines.append(f"  {key:<14} {_short(value)}")
     return "\n".join(lines)

@@ -1,19 +1,31 @@
 """fd-prep: a data set on disk to a face set."""
 
+import json
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 import fd_cli
 
+if TYPE_CHECKING:
+    from facedis_core.inventory import Count
+
 
 def prep(
     source: Annotated[
-        str, typer.Argument(metavar="SOURCE", help="What lies there: ict or folder.")
+        str,
+        typer.Argument(
+            metavar="SOURCE",
+            help="What lies there: coma, bu3dfe, facescape, facewarehouse, ict or folder.",
+        ),
     ],
     root: Annotated[Path, typer.Argument(metavar="ROOT", help="The folder with the data.")],
-    output: fd_cli.Output,
+    output: Annotated[
+        str | None,
+        typer.Option("--output", "-o", metavar="SET", help="Where to write; - is standard output."),
+    ] = None,
     like: Annotated[
         str | None,
         typer.Option(
@@ -26,17 +38,46 @@ def prep(
             "--exclude", metavar="FILE", help="Faces or subjects to leave out, one a line."
         ),
     ] = None,
-    test: Annotated[
-        float | None,
+    protocol: Annotated[
+        str | None,
         typer.Option(
-            "--test", metavar="PART", help="Part of the subjects to test on.  [default: 0.3]"
+            "--protocol",
+            help="Who is tested on: paper, subjects:PART, identity-fold:K/N or file:CSV.  "
+            "[default: paper, of ict and folder subjects:0.3]",
         ),
     ] = None,
     validation: Annotated[
         float | None,
-        typer.Option("--validation", metavar="PART", help="Part of the others to validate on."),
+        typer.Option(
+            "--validation", metavar="PART", help="Part of the other subjects to validate on."
+        ),
     ] = None,
     seed: fd_cli.Seed = 0,
+    simplify: Annotated[
+        int | None,
+        typer.Option(
+            "--simplify",
+            metavar="FACES",
+            min=0,
+            help="Keep about so many triangles, 0 = all.  [default: facescape 9000, others all]",
+        ),
+    ] = None,
+    align: Annotated[
+        Literal["none", "rigid", "similarity", "stable"] | None,
+        typer.Option(
+            "--align",
+            help="Align to the mean face; stable = to one's own neutral by stable vertices.  "
+            "[default: bu3dfe stable, others none]",
+        ),
+    ] = None,
+    units: Annotated[
+        Literal["mm", "cm", "dm", "m"] | None,
+        typer.Option(
+            "--units",
+            help="What meshes are in that do not say.  [default: coma m, facewarehouse told by "
+            "size, others mm]",
+        ),
+    ] = None,
     subjects: Annotated[
         int | None, typer.Option("--subjects", help="ict: how many people.  [default: 200]")
     ] = None,
@@ -58,35 +99,49 @@ def prep(
         str | None,
         typer.Option("--neutral", help="folder: the neutral expression.  [default: neutral]"),
     ] = None,
-    units: Annotated[
-        Literal["mm", "cm", "m"] | None,
-        typer.Option("--units", help="folder: what meshes are in that do not say.  [default: mm]"),
-    ] = None,
-    simplify: Annotated[
-        int | None,
-        typer.Option("--simplify", metavar="FACES", help="folder: keep about so many triangles."),
-    ] = None,
-    align: Annotated[
-        Literal["none", "rigid", "similarity"] | None,
-        typer.Option("--align", help="folder: align to the mean face.  [default: none]"),
-    ] = None,
     jobs: fd_cli.Jobs = 0,
+    keep_going: Annotated[
+        bool,
+        typer.Option(
+            "--keep-going", help="Leave out what is broken or missing; exit 1 if anything was."
+        ),
+    ] = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Count faces by class and split; read no mesh."),
+    ] = False,
+    resume: Annotated[
+        bool,
+        typer.Option("--resume/--no-resume", help="Go on where the same command was stopped."),
+    ] = True,
     no_history: fd_cli.NoHistory = False,
     force: fd_cli.Force = False,
 ) -> None:
-    """Turn a data set into a face set: one topology, millimetres, labels, a split by subjects.
+    """Turn a data set into a face set: one topology, millimetres, labels, a split.
 
-    SOURCE ict makes synthetic people of ICT-FaceKit's folder FaceXModel, the open benchmark;
-    folder takes registered meshes labelled by --pattern or --labels. Every mesh is reduced to the
-    same vertices.
+    Every mesh is reduced to the same vertices. SOURCE ict makes synthetic people of ICT-FaceKit's
+    folder FaceXModel, the open benchmark; folder takes anybody's registered meshes, labelled by
+    --pattern or --labels; the others take a data set as it is distributed. What was used and what
+    was left out is listed beside the set, in SET.report.json. A run that is stopped leaves
+    SET.part, from which the same command goes on.
     """
-    from facedis_core.prepare import load_like, prepare_face_set, read_names
+    from facedis_core.errors import CheckFailed, UsageError
+    from facedis_core.follow import load_like
+    from facedis_core.inventory import count_faces, listing_lines
+    from facedis_core.prepare import Request, prepare_face_set, read_names, rows_to_keep
     from facedis_core.sources import open_source
     from facedis_core.streams import check_output, open_output
 
-    check_output(output, force)
+    if output is None and not dry_run:
+        raise UsageError("where to? name the set with -o SET, or count only with --dry-run")
+    report_file = None
+    if output is not None:
+        check_output(output, force)
+        report_file = _report_beside(output)
+        if report_file is not None:
+            check_output(report_file, force)
     options = {
-        "test": test,
+        "protocol": protocol,
         "validation": validation,
         "seed": seed,
         "subjects": subjects,
@@ -98,23 +153,59 @@ def prep(
         "align": align,
     }
     opened = open_source(source, root, options)
-    for note in opened.source.notes:
-        fd_cli.warn(note)
-    total = len(opened.source.labels.names)
-    with (
-        open_output(output, force=force) as stream,
-        fd_cli.progress_bar("preparing", total) as advance,
-    ):
-        prepare_face_set(
+    for line in (*opened.source.notes, *listing_lines(opened.source.findings)):
+        fd_cli.warn(line)
+    left_out = read_names(exclude) if exclude else None
+    kept = rows_to_keep(opened.source.labels, left_out.names if left_out else ())
+    if output is None or dry_run:
+        _print_counts(count_faces(opened.source.labels, kept))
+        return
+    with fd_cli.progress_bar("preparing", len(kept)) as advance:
+        report = prepare_face_set(
             opened,
-            stream,
-            like=load_like(like) if like else None,
-            exclude=read_names(exclude) if exclude else None,
-            jobs=jobs,
-            history=not no_history,
-            advance=advance,
-            warn=fd_cli.warn,
+            output,
+            Request(
+                like=load_like(like) if like else None,
+                exclude=left_out,
+                jobs=jobs,
+                keep_going=keep_going,
+                resume=resume,
+                history=not no_history,
+                advance=advance,
+                warn=fd_cli.warn,
+            ),
+            force=force,
         )
+    if report_file is not None:
+        with open_output(report_file, force=True) as stream:
+            stream.write(f"{json.dumps(report.as_dict(), indent=1)}\n".encode())
+    for line in report.lines():
+        fd_cli.warn(line)
+    if report.fault:
+        listed = f"; all are listed in {report_file}" if report_file else ""
+        raise CheckFailed(f"{report.faces} faces prepared, without those above{listed}")
+
+
+def _report_beside(output: str) -> str | None:
+    """Where the report goes; nowhere if the set goes to a pipe or a device."""
+    from facedis_core.streams import replaced_file
+
+    if replaced_file(output) is None:
+        return None
+    return f"{output.removesuffix('.safetensors')}.report.json"
+
+
+def _print_counts(counts: "Iterable[Count]") -> None:
+    """A table for people and for awk: columns divided by tabs."""
+    from facedis_core.streams import on_one_line, open_output
+
+    with open_output("-", force=False, binary=False) as stream:
+        columns: list[Any] = ["what", "name", "faces", "train", "test", "validation"]
+        stream.write(("\t".join(columns) + "\n").encode())
+        for count in counts:
+            parts = [count.splits[split] for split in columns[3:]]
+            fields = [count.what, on_one_line(count.name) or "-", count.faces, *parts]
+            stream.write(("\t".join(map(str, fields)) + "\n").encode(errors="replace"))
 
 
 def main() -> None:

@@ -7,10 +7,10 @@ work for every data set.
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, ClassVar, Final, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,61 +19,124 @@ from facedis_core.errors import UsageError
 from facedis_core.faceset import Labels
 from facedis_core.preparation import Preparation
 
+Warn = Callable[[str], None]
+
 
 class Block(NamedTuple):
-    """Prepared faces (n, V, 3) mm; the subject's true neutral (V, 3) where a source knows it."""
+    """What was read of some rows.
+
+    Attributes:
+        faces: (n, V, 3) mm, prepared but not aligned; NaN where a row is in `failures`.
+        neutral: (V, 3) mm, the subject's true neutral where a source knows it.
+        measured: (n, M) what the source wants to know of the raw meshes to settle labels later.
+        failures: row -> why it could not be read.
+    """
 
     faces: NDArray[np.float32]
     neutral: NDArray[np.float32] | None = None
+    measured: NDArray[np.float64] | None = None
+    failures: Mapping[int, str] = {}
 
 
 class Reader(Protocol):
     """Makes prepared faces; picklable, so that every worker process can have one."""
 
     def read(self, rows: Sequence[int]) -> Block:
-        """The faces of `rows`, not yet aligned.
+        """The faces of `rows`; a mesh that is unusable or of another set is a failure."""
 
-        Raises:
-            InputError: a mesh is unusable or does not belong to the set.
-        """
+
+class Settled(NamedTuple):
+    """What a set holds when all meshes have been read.
+
+    Attributes:
+        rows: (N',) that stay, ascending.
+        labels: of these rows.
+        at_rest: (N',) faces whose mean is a subject's neutral where no block brought one.
+        outliers: names of faces that do not stay.
+    """
+
+    rows: NDArray[np.intp]
+    labels: Labels
+    at_rest: NDArray[np.bool_]
+    outliers: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What the listing of a data set shows beside its faces: paths below the root.
+
+    Attributes:
+        missing: files that should be there.
+        unknown: files that are not of the layout.
+        excluded: faces that the protocol leaves out, by name.
+        incomplete: whether every copy of the data set lacks some files, so that it is no fault.
+    """
+
+    missing: Sequence[str] = ()
+    unknown: Sequence[str] = ()
+    excluded: Sequence[str] = ()
+    incomplete: bool = False
 
 
 class Source(Protocol):
-    """A data set on disk whose labels are known and whose meshes have not been read.
+    """A data set on disk whose labels are known and of which no mesh has been read.
 
     Attributes:
+        root: the folder.
         labels: of all N faces.
         protocol: how the split was made, in words.
-        neutral_rows: bool (N,), the faces whose mean is a subject's neutral where a block brings
-            none.
         inputs: name -> content id of files that were read for the labels.
         notes: what the user should know before the work begins.
+        findings: what else lies there, and what does not.
+        measures: how many numbers M a reader measures of each mesh.
     """
 
+    root: Path
     labels: Labels
     protocol: str
-    neutral_rows: NDArray[np.bool_]
     inputs: Mapping[str, str]
     notes: Sequence[str]
+    findings: Findings
+    measures: ClassVar[int]
 
-    def preparation(self) -> Preparation:
-        """How this data set's raw meshes become prepared ones, unless the user says `--like`."""
+    def preparation(
+        self, rows: NDArray[np.intp], warn: Warn, *, keep_going: bool = False
+    ) -> Preparation:
+        """How this data set's raw meshes become prepared ones, unless the user says `--like`.
+
+        One of the `rows` is read as the reference; with `keep_going` those that cannot be read are
+        passed over.
+        """
 
     def reader(
-        self, preparation: Preparation, mean_face: NDArray[np.float32] | None = None
+        self,
+        preparation: Preparation,
+        rows: NDArray[np.intp],
+        mean_face: NDArray[np.float32] | None = None,
     ) -> Reader:
-        """What makes the faces; raises InputError where `preparation` is for other meshes.
+        """What makes the faces of `rows`, those of the set.
 
         `mean_face` (V, 3) mm belongs to the set or model to follow; None = none is followed.
+        Raises InputError where `preparation` is for other meshes.
         """
 
     def blocks(self) -> Sequence[Sequence[int]]:
         """All rows, grouped as they are best read; a block with a neutral is of one subject."""
 
+    def paths(self, rows: Sequence[int]) -> Sequence[Path]:
+        """The files that the faces of `rows` are made of."""
+
+    def settle(self, rows: NDArray[np.intp], measured: NDArray[np.float64]) -> Settled:
+        """Decide what the set holds; `rows` (n,) were read, `measured` (n, M) of them."""
+
 
 # Name of a source -> module and function that opens it. Modules are imported when they are asked
 # for.
 SOURCES: Final[Mapping[str, tuple[str, str]]] = {
+    "coma": ("facedis_core.sources.coma", "open_coma"),
+    "bu3dfe": ("facedis_core.sources.bu3dfe", "open_bu3dfe"),
+    "facescape": ("facedis_core.sources.facescape", "open_facescape"),
+    "facewarehouse": ("facedis_core.sources.facewarehouse", "open_facewarehouse"),
     "ict": ("facedis_core.sources.ict", "open_ict"),
     "folder": ("facedis_core.sources.folder", "open_folder"),
 }
@@ -85,7 +148,7 @@ class OpenedSource:
 
     name: str
     source: Source
-    options: Mapping[str, Any]
+    options: Mapping[str, Any] = field(default_factory=dict)
 
 
 def open_source(name: str, root: Path, options: Mapping[str, Any]) -> OpenedSource:

@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from facedis_core.errors import InputError, UsageError
-from facedis_core.faceset import SPLITS, Labels
-from facedis_core.mesh import read_mesh
-from facedis_core.paths import check_name, is_file, is_folder
-from facedis_core.sources.registered import MeshFileSource, check_units
-from facedis_core.sources.splits import split_subjects
+from facedis_core.faceset import SPLITS
+from facedis_core.paths import check_name, files_below, is_file, is_folder
+from facedis_core.sources import Findings
+from facedis_core.sources.labelled import Entry, candidates, make_labels, people_of
+from facedis_core.sources.protocols import Split, make_split
+from facedis_core.sources.registered import MeshFileSource, check_align, check_units
 from facedis_core.streams import read_all
 
 COLUMNS: Final = ("file", "subject", "expression", "level", "split")
@@ -29,8 +29,8 @@ PLACEHOLDERS: Final[Mapping[str, str]] = {
 }
 
 
-class Entry(NamedTuple):
-    """One labelled file: path below the folder, with `/`; None where the labels say nothing."""
+class Row(NamedTuple):
+    """One file and what is said of it; None where nothing is."""
 
     file: str
     subject: str
@@ -48,7 +48,7 @@ def open_folder(
     units: str | None = None,
     simplify: int | None = None,
     align: str | None = None,
-    test: float | None = None,
+    protocol: str | None = None,
     validation: float | None = None,
     seed: int = 0,
 ) -> MeshFileSource:
@@ -60,11 +60,11 @@ def open_folder(
         labels: columns file, subject, expression and, if wanted, level and split.
         neutral: the expression whose faces are the neutrals, level 0 if nothing else is said;
             None = `neutral`, if it occurs.
-        units: of files that do not say: mm, cm or m.
-        simplify: about how many triangles to keep.
+        units: of files that do not say: mm, cm, dm or m.
+        simplify: about how many triangles to keep; None or 0 keeps all.
         align: to the mean face: none, rigid or similarity.
-        test: part of the subjects to test on, where the CSV has no column split; None = 0.3.
-        validation: part of the others to validate on; None = 0.
+        protocol: as in `make_split`, where the CSV has no column split.
+        validation: likewise.
         seed: of the split.
 
     Raises:
@@ -72,6 +72,7 @@ def open_folder(
         InputError: no folder, no match, two files of one name, a label that cannot be read.
     """
     check_units(units)
+    check_align(align)
     if (pattern is None) == (labels is None):
         raise UsageError(
             "source folder needs --pattern, such as '{subject}_{expression}.ply', or --labels "
@@ -79,42 +80,55 @@ def open_folder(
         )
     if not is_folder(root):
         raise InputError(f"{root} is not a folder; expected one with registered meshes")
-    notes: list[str] = []
     inputs: dict[str, str] = {}
+    unknown: list[str] = []
+    missing: list[str] = []
     if labels is not None:
         content = read_all(str(labels))
         inputs["labels"] = hashlib.sha256(content).hexdigest()[:12]
-        entries = read_labels_csv(content, str(labels))
-        _check_files(root, entries, str(labels))
+        rows, missing = _there(root, read_labels_csv(content, str(labels)), str(labels))
     else:
-        entries = match_files(root, pattern or "", notes)
-    if len({entry.expression for entry in entries} & {neutral or "neutral"}) == 0:
+        rows, unknown = match_files(root, pattern or "")
+    at_rest_name = neutral or "neutral"
+    notes = []
+    if at_rest_name not in {row.expression for row in rows}:
         if neutral is not None:
             raise InputError(
                 f"no file in {root} shows the expression {neutral!r} given as --neutral"
             )
         notes.append("no file shows the expression 'neutral', so subjects have no true neutral")
-    made = _labels(entries, neutral or "neutral", test, validation, seed)
-    first = root / entries[_reference_row(made, neutral or "neutral")].file
+    entries = [Entry(r.file, r.subject, r.expression, _usual_level(r, at_rest_name)) for r in rows]
+    people = people_of(entries)
+    if rows[0].split is None:
+        split = make_split(protocol, people, validation=validation, seed=seed)
+    elif protocol is None and validation is None:
+        split = _labelled_split(rows)
+    else:
+        raise UsageError("the labels have a column split; leave out --protocol and --validation")
+    # The neutral first, whatever its name: label 0 is then the same thing in every set.
+    expressions = sorted({e.expression for e in entries}, key=lambda e: (e != at_rest_name, e))
+    made = make_labels(entries, people, split, expressions)
+    at_rest = np.array([e.expression == at_rest_name and e.level == 0 for e in entries])
     return MeshFileSource(
-        files=[root / entry.file for entry in entries],
+        root=root,
+        files=[row.file for row in rows],
         labels=made,
-        protocol="as labelled" if entries[0].split is not None else "random subjects",
-        neutral_rows=_is_neutral(made, neutral or "neutral"),
-        reference=read_mesh(first),
-        reference_file=first,
+        protocol=split.text,
+        at_rest=at_rest,
+        candidates=candidates(made, at_rest),
         units=units,
         simplify=simplify,
-        align=align,
-        inputs=inputs,
+        align=align or "none",
+        inputs={**inputs, **split.inputs},
         notes=notes,
+        findings=Findings(missing=missing, unknown=unknown),
     )
 
 
-def match_files(root: Path, pattern: str, notes: list[str]) -> list[Entry]:
-    """Files below `root` that fit the pattern, by path; `notes` is told of the others."""
+def match_files(root: Path, pattern: str) -> tuple[list[Row], list[str]]:
+    """Files below `root` that fit the pattern, by path, and those that do not."""
     expression = compile_pattern(pattern)
-    files = sorted(path.relative_to(root).as_posix() for path in root.rglob("*") if is_file(path))
+    files = files_below(root)
     if not files:
         raise InputError(f"{root} holds no files; expected registered meshes")
     matches = {file: match for file in files if (match := expression.fullmatch(file))}
@@ -124,17 +138,12 @@ def match_files(root: Path, pattern: str, notes: list[str]) -> list[Entry]:
             f"none of the {len(files)} files in {root} fits the pattern {pattern!r}, "
             f"for instance {others[0]} does not"
         )
-    if others:
-        notes.append(
-            f"{len(others)} of {len(files)} files do not fit the pattern and are left out, "
-            f"for instance {others[0]}"
-        )
-    entries = []
+    rows = []
     for file, match in matches.items():
         found = match.groupdict()
         level = None if found.get("level") is None else _level(found["level"], file)
-        entries.append(Entry(file, found["subject"], found["expression"], level))
-    return entries
+        rows.append(Row(file, found["subject"], found["expression"], level))
+    return rows, others
 
 
 def compile_pattern(pattern: str) -> re.Pattern[str]:
@@ -166,7 +175,7 @@ def compile_pattern(pattern: str) -> re.Pattern[str]:
     return re.compile("".join(parts))
 
 
-def read_labels_csv(content: bytes, label: str) -> list[Entry]:
+def read_labels_csv(content: bytes, label: str) -> list[Row]:
     """The rows of a CSV file with a header; raises InputError that names the line."""
     try:
         lines = csv.DictReader(io.StringIO(content.decode("utf-8-sig"), newline=""), strict=True)
@@ -178,15 +187,15 @@ def read_labels_csv(content: bytes, label: str) -> list[Entry]:
                 f"{label} has the columns {', '.join(map(str, header)) or 'of an empty file'}; "
                 f"expected {', '.join(COLUMNS[:3])} and, if wanted, level and split"
             )
-        entries = [_csv_entry(row, f"{label} line {lines.line_num}") for row in lines]
+        rows = [_csv_row(row, f"{label} line {lines.line_num}") for row in lines]
     except (UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{label} is not a CSV file in UTF-8 ({error})") from None
-    if not entries:
+    if not rows:
         raise InputError(f"{label} has a header and no rows; expected one row a mesh")
-    return entries
+    return rows
 
 
-def _csv_entry(row: Mapping[str | None, str | None], where: str) -> Entry:
+def _csv_row(row: Mapping[str | None, str | None], where: str) -> Row:
     if None in row or None in row.values():
         raise InputError(f"{where} has more or fewer fields than the header")
     values = {str(key): str(value).strip() for key, value in row.items()}
@@ -202,7 +211,7 @@ def _csv_entry(row: Mapping[str | None, str | None], where: str) -> Entry:
         check_name(file)
     except InputError as error:
         raise InputError(f"{where}: {error}") from None
-    return Entry(
+    return Row(
         file,
         values["subject"],
         values["expression"],
@@ -221,79 +230,31 @@ def _level(text: str, where: str) -> float:
     return level
 
 
-def _check_files(root: Path, entries: Sequence[Entry], label: str) -> None:
+def _there(root: Path, rows: Sequence[Row], label: str) -> tuple[list[Row], list[str]]:
+    """The rows whose files exist, and the files of the others."""
     seen: set[str] = set()
-    for entry in entries:
-        if entry.file in seen:
-            raise InputError(f"{label} lists {entry.file} twice; a face may have one row only")
-        seen.add(entry.file)
-        if not is_file(root / entry.file):
-            raise InputError(f"{label} lists {entry.file}, which is not in {root}")
+    for row in rows:
+        if row.file in seen:
+            raise InputError(f"{label} lists {row.file} twice; a face may have one row only")
+        seen.add(row.file)
+    there = [row for row in rows if is_file(root / row.file)]
+    if not there:
+        raise InputError(f"{label} lists {rows[0].file} and others, none of which is in {root}")
+    return there, [row.file for row in rows if not is_file(root / row.file)]
 
 
-def _labels(
-    entries: Sequence[Entry], neutral: str, test: float | None, validation: float | None, seed: int
-) -> Labels:
-    subjects = sorted({entry.subject for entry in entries})
-    # The neutral first, whatever its name: label 0 is then the same thing in every set.
-    expressions = sorted({entry.expression for entry in entries}, key=lambda e: (e != neutral, e))
-    subject = np.array([subjects.index(entry.subject) for entry in entries], np.int32)
-    if entries[0].split is not None:
-        if test is not None or validation is not None:
-            raise UsageError("the labels have a column split; leave out --test and --validation")
-        _check_split(entries)
-        split = np.array([SPLITS[entry.split or ""] for entry in entries], np.uint8)
-    else:
-        test = 0.3 if test is None else test
-        parts = split_subjects(len(subjects), test=test, validation=validation or 0.0, seed=seed)
-        split = parts[subject]
-    levels = [float(e.expression != neutral) if e.level is None else e.level for e in entries]
-    return Labels(
-        names=_names([entry.file for entry in entries]),
-        subjects=subjects,
-        expressions=expressions,
-        subject=subject,
-        expression=np.array([expressions.index(e.expression) for e in entries], np.int32),
-        level=np.array(levels, np.float32),
-        split=split,
-    )
+def _usual_level(row: Row, neutral: str) -> float:
+    return float(row.expression != neutral) if row.level is None else row.level
 
 
-def _check_split(entries: Sequence[Entry]) -> None:
+def _labelled_split(rows: Sequence[Row]) -> Split:
     """Nobody is trained and tested on, or the numbers say nothing about new people."""
     first: dict[str, str | None] = {}
-    for entry in entries:
-        known = first.setdefault(entry.subject, entry.split)
-        if entry.split != known:
+    for row in rows:
+        known = first.setdefault(row.subject, row.split)
+        if row.split != known:
             raise InputError(
-                f"subject {entry.subject!r} is in the splits {known} and {entry.split}; "
+                f"subject {row.subject!r} is in the splits {known} and {row.split}; "
                 "a split is by subjects, give each person one"
             )
-
-
-def _names(files: Sequence[str]) -> list[str]:
-    """Paths without suffix; raises InputError where two files differ in their suffix only."""
-    first: dict[str, str] = {}
-    for file in files:
-        name = file.removesuffix(Path(file).suffix)
-        if name in first:
-            raise InputError(
-                f"{first[name]} and {file} would both be named {name!r}; "
-                "a face set needs unique names"
-            )
-        first[name] = file
-    return list(first)
-
-
-def _is_neutral(labels: Labels, neutral: str) -> NDArray[np.bool_]:
-    shown = np.array(labels.expressions)[labels.expression]
-    return (shown == neutral) & (labels.level == 0)
-
-
-def _reference_row(labels: Labels, neutral: str) -> int:
-    """The first neutral face of a training subject, else the first neutral, else the first face."""
-    at_rest = _is_neutral(labels, neutral)
-    for rows in (at_rest & (labels.split == SPLITS["train"]), at_rest):
-        if rows.any():
-            return int(np.flatnonzero(rows)[0])
-    return 0
+    return Split(np.array([SPLITS[row.split or ""] for row in rows], np.uint8), "as labelled")

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,9 +15,9 @@ from facedis_core.mesh import Mesh, read_mesh, topology_id
 from facedis_core.paths import is_file
 from facedis_core.preparation import Preparation
 from facedis_core.simplification import VertexMap, vertex_map
-from facedis_core.sources import Block
+from facedis_core.sources import Block, Findings, Settled, Warn
 from facedis_core.sources.ict_faces import IDENTITY_MODES, IctFaces, expression_table
-from facedis_core.sources.splits import split_subjects
+from facedis_core.sources.protocols import People, make_split
 
 GENERIC: Final = "generic_neutral_mesh.obj"
 HOME: Final = "https://github.com/ICT-VGL/ICT-FaceKit"
@@ -58,16 +58,15 @@ class IctSource:
     generic: Mesh
     seed: int
     labels: Labels
-    protocol: str = "random subjects"
+    protocol: str
     inputs: Mapping[str, str] = field(default_factory=dict)
     notes: Sequence[str] = ()
+    findings: Findings = Findings()  # noqa: RUF009 - frozen
+    measures: ClassVar[int] = 0
 
-    @property
-    def neutral_rows(self) -> NDArray[np.bool_]:
-        """None: every block brings its subject's true neutral."""
-        return np.zeros(len(self.labels.names), bool)
-
-    def preparation(self) -> Preparation:
+    def preparation(
+        self, rows: NDArray[np.intp], warn: Warn, *, keep_going: bool = False
+    ) -> Preparation:
         """The narrow face by the map that ships with the project.
 
         Raises InputError where the generic mesh is not the one that the map was made for.
@@ -88,7 +87,10 @@ class IctSource:
         )
 
     def reader(
-        self, preparation: Preparation, mean_face: NDArray[np.float32] | None = None
+        self,
+        preparation: Preparation,
+        rows: NDArray[np.intp],
+        mean_face: NDArray[np.float32] | None = None,
     ) -> IctReader:
         """Reads all shapes; InputError where one is missing or `preparation` is not for them."""
         raw = topology_id(self.generic.triangles)
@@ -106,13 +108,21 @@ class IctSource:
         count = len(expression_table().expressions)
         return [range(k, k + count) for k in range(0, len(self.labels.names), count)]
 
+    def paths(self, rows: Sequence[int]) -> Sequence[Path]:
+        """Every face is made of all shapes."""
+        return _shape_files(self.root)
+
+    def settle(self, rows: NDArray[np.intp], measured: NDArray[np.float64]) -> Settled:
+        """Everything stays, and every block has brought its subject's true neutral."""
+        return Settled(rows, self.labels.subset(rows), np.zeros(len(rows), bool))
+
 
 def open_ict(
     root: Path,
     *,
     subjects: int = 200,
-    test: float = 0.3,
-    validation: float = 0.0,
+    protocol: str | None = None,
+    validation: float | None = None,
     seed: int = 0,
 ) -> IctSource:
     """The open benchmark: `subjects` synthetic people, each with the 20 expressions of FaceScape.
@@ -123,19 +133,24 @@ def open_ict(
         raise UsageError(f"--subjects is {subjects}, expected at least 1")
     expressions = list(expression_table().expressions)
     people = [f"{number:04d}" for number in range(subjects)]
-    per_subject = split_subjects(subjects, test=test, validation=validation, seed=seed)
     expression = np.tile(np.arange(len(expressions), dtype=np.int32), subjects)
     at_rest = [not expression_table().apex(k).any() for k in range(len(expressions))]
-    labels = Labels(
+    shown = People(
         names=[f"{person}_{shown}" for person in people for shown in expressions],
         subjects=people,
-        expressions=expressions,
         subject=np.repeat(np.arange(subjects, dtype=np.int32), len(expressions)),
+    )
+    split = make_split(protocol, shown, validation=validation, seed=seed)
+    labels = Labels(
+        names=shown.names,
+        subjects=shown.subjects,
+        expressions=expressions,
+        subject=shown.subject,
         expression=expression,
         level=np.where(at_rest, 0.0, 1.0).astype(np.float32)[expression],
-        split=np.repeat(per_subject, len(expressions)),
+        split=split.split,
     )
-    return IctSource(root, read_generic(root), seed, labels)
+    return IctSource(root, read_generic(root), seed, labels, split.text, split.inputs)
 
 
 def read_generic(root: Path) -> Mesh:
@@ -180,6 +195,11 @@ def load_ict_faces(
         modes=offsets([f"identity{k:03d}" for k in range(IDENTITY_MODES)], frame),
         shapes=offsets(expression_table().shapes, np.asarray(chosen)),
     )
+
+
+def _shape_files(root: Path) -> list[Path]:
+    modes = [f"identity{k:03d}" for k in range(IDENTITY_MODES)]
+    return [root / GENERIC, *(root / f"{n}.obj" for n in (*modes, *expression_table().shapes))]
 
 
 def _read_shape(path: Path, raw_vertices: int) -> NDArray[np.float32]:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import ClassVar, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,14 +11,17 @@ from numpy.typing import NDArray
 from facedis_core.errors import InputError, UsageError
 from facedis_core.faceset import Labels
 from facedis_core.mesh import Mesh, read_mesh, topology_id
-from facedis_core.preparation import Preparation
+from facedis_core.preparation import ALIGNMENTS, Preparation
 from facedis_core.simplification import vertex_map
-from facedis_core.sources import Block
+from facedis_core.sources import Block, Findings, Settled, Warn
+from facedis_core.sources.reference import Reference, find_reference
 
-UNITS_MM: Final[Mapping[str, float]] = {"mm": 1.0, "cm": 10.0, "m": 1000.0}
+UNITS_MM: Final[Mapping[str, float]] = {"mm": 1.0, "cm": 10.0, "dm": 100.0, "m": 1000.0}
 # Files that a worker reads at a time: few enough to share the work, many enough to make it worth
 # it.
 FILES_PER_BLOCK: Final = 16
+# The largest extent of a face, from half of one to a head with shoulders.
+PLAUSIBLE_MM: Final = (80.0, 600.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,104 +33,211 @@ class MeshFileReader:
         vertex_counts: how many vertices a file may have, -> what says so, for the error message.
         unit_mm: millimetres of a unit where a file does not say; None leaves it to `preparation`.
         mean_face: (V, 3) mm of the set or model to follow.
+        advice: what to do where a mesh is of another registration.
     """
 
     files: Sequence[Path]
     preparation: Preparation
     vertex_counts: Mapping[int, str]
     unit_mm: float | None
-    mean_face: NDArray[np.float32] | None = None
+    mean_face: NDArray[np.float32] | None
+    advice: str
+    measures: ClassVar[int] = 0
 
     def read(self, rows: Sequence[int]) -> Block:
-        """Faces (n, V, 3) mm; raises InputError where a file is unusable or of other vertices."""
-        faces = np.empty((len(rows), len(self.preparation.vertex_index), 3), np.float32)
-        for face, row in zip(faces, rows, strict=True):
-            face[...] = self._prepare(self.files[row])
-        return Block(faces)
+        """Faces (n, V, 3) mm, and why those are missing that could not be read."""
+        faces = np.full((len(rows), len(self.preparation.vertex_index), 3), np.nan, np.float32)
+        measured = np.full((len(rows), self.measures), np.nan)
+        failures = {}
+        for k, row in enumerate(rows):
+            try:
+                mesh = self.load(self.files[row])
+                measured[k] = self.measure(row, mesh)
+                faces[k] = self._prepare(mesh)
+            except InputError as error:
+                failures[row] = str(error)
+        return Block(faces, measured=measured, failures=failures)
 
-    def _prepare(self, path: Path) -> NDArray[np.float32]:
+    def measure(self, row: int, mesh: Mesh) -> tuple[float, ...]:
+        """What labels depend on and only the raw mesh of a row can tell: `measures` numbers."""
+        return ()
+
+    def load(self, path: Path) -> Mesh:
+        """The mesh of a file as it is there, in millimetres where the unit is known.
+
+        Raises InputError where the file is unusable or of another registration.
+        """
         mesh = read_mesh(path)
         if len(mesh.vertices) not in self.vertex_counts:
             expected = " or ".join(f"{n} as {who}" for n, who in self.vertex_counts.items())
             raise InputError(
-                f"{path} has {len(mesh.vertices)} vertices, expected {expected}; "
-                "all meshes of a set must be registered to one topology"
+                f"{path} has {len(mesh.vertices)} vertices, expected {expected}; {self.advice}"
             )
         known = (self.preparation.raw_topology, self.preparation.topology)
         if len(mesh.triangles) and topology_id(mesh.triangles) not in known:
             raise InputError(
                 f"{path} has other triangles than {self.vertex_counts[len(mesh.vertices)]}; "
-                "all meshes of a set must be registered to one topology"
+                f"{self.advice}"
             )
         unit = self.unit_mm if mesh.unit_mm is None else None
         vertices = mesh.vertices if unit is None else mesh.vertices * np.float32(unit)
         # The path as the name, so that whatever is wrong with the mesh says which file it is.
-        named = Mesh(vertices, mesh.triangles, str(path), mesh.unit_mm if unit is None else 1.0)
+        return Mesh(vertices, mesh.triangles, str(path), mesh.unit_mm if unit is None else 1.0)
+
+    def _prepare(self, mesh: Mesh) -> NDArray[np.float32]:
         # The whole set is aligned when it is complete; here the mean face only tells units apart.
-        return self.preparation.apply(named, self.mean_face, align="none")
+        return self.preparation.apply(mesh, self.mean_face, align="none")
 
 
 @dataclass(frozen=True, eq=False)
 class MeshFileSource:
-    """A data set of registered mesh files; only the first mesh has been read.
+    """A data set of registered mesh files, none of which has been read.
 
     Attributes:
-        files: (N,) paths, in the order of the labels.
-        reference: the face that decides vertex count, triangles and the choice of vertices.
-        reference_file: where it was read.
-        units: of files that do not say; None = millimetres, or as the preparation given says.
-        simplify: about how many triangles to keep; None keeps all.
-        align: `none`, `rigid` or `similarity`, to the mean face.
+        files: (N,) paths below the root, in the order of the labels.
+        at_rest: bool (N,), the faces whose mean is a subject's neutral.
+        candidates: rows that may be the reference, the best first.
+        expected_vertices: of a mesh of this data set; None = any.
+        units: of files that do not say; None = `usual_units`, or as a preparation given says.
+        usual_units: of this data set; None = told from the size of a face.
+        simplify: about how many triangles to keep; 0 keeps all, None means `usual_faces`.
+        usual_faces: likewise, where meshes have more; None keeps all.
+        align: `none`, `rigid`, `similarity`, or `stable` by `stable_vertices`.
+        stable_vertices: vertices of the raw mesh that no expression moves.
+        advice: what to do where a mesh is of another registration.
     """
 
-    files: Sequence[Path]
+    root: Path
+    files: Sequence[str]
     labels: Labels
     protocol: str
-    neutral_rows: NDArray[np.bool_]
-    reference: Mesh
-    reference_file: Path
+    at_rest: NDArray[np.bool_]
+    candidates: Sequence[int]
+    expected_vertices: int | None = None
     units: str | None = None
+    usual_units: str | None = "mm"
     simplify: int | None = None
-    align: str | None = None
+    usual_faces: int | None = None
+    align: str = "none"
+    stable_vertices: tuple[int, ...] = ()
+    advice: str = "all meshes of a set must be registered to one topology"
     inputs: Mapping[str, str] = field(default_factory=dict)
     notes: Sequence[str] = ()
+    findings: Findings = Findings()  # noqa: RUF009 - frozen
+    measures: ClassVar[int] = 0
 
-    def preparation(self) -> Preparation:
+    def preparation(
+        self, rows: NDArray[np.intp], warn: Warn, *, keep_going: bool = False
+    ) -> Preparation:
         """All vertices, or those that carry about `simplify` triangles of the reference face."""
-        vertices, triangles = self.reference.vertices, self.reference.triangles
-        if not len(triangles):
-            raise InputError(f"{self.reference_file} has no triangles; a face set needs them")
-        unit = UNITS_MM[self.units or "mm"] if self.reference.unit_mm is None else 1.0
+        wanted = set(rows.tolist())
+        reference = find_reference(
+            [self.root / self.files[row] for row in self.candidates if row in wanted],
+            self.expected_vertices,
+            advice=self.advice,
+            keep_going=keep_going,
+            warn=warn,
+        )
+        vertices, triangles = reference.mesh.vertices, reference.mesh.triangles
+        unit = self._unit_mm(reference, warn)
         chosen, kept = np.arange(len(vertices), dtype=np.int32), triangles
-        if self.simplify is not None:
-            chosen, kept = vertex_map(vertices * np.float32(unit), triangles, self.simplify)
+        target = self.simplify
+        if target is None and self.usual_faces and self.usual_faces < len(triangles):
+            target = self.usual_faces
+        if target:
+            chosen, kept = vertex_map(vertices * np.float32(unit), triangles, target)
         return Preparation(
             triangles=kept,
             vertex_index=chosen,
             raw_vertices=len(vertices),
             raw_topology=topology_id(triangles),
             raw_unit_mm=unit,
-            alignment=self.align or "none",
+            alignment="rigid" if self.align == "stable" else self.align,
+            stable_vertices=self._stable(reference, chosen) if self.align == "stable" else (),
         )
 
+    def _unit_mm(self, reference: Reference, warn: Warn) -> float:
+        if reference.mesh.unit_mm is not None:
+            return 1.0
+        size = reference.extent
+        units = self.units or self.usual_units or _unit_of_a_face(reference)
+        if not (self.units or self.usual_units):
+            warn(f"meshes are taken to be in {units}, as {reference.path} is {size:.3g} units high")
+        unit = UNITS_MM[units]
+        if not PLAUSIBLE_MM[0] <= size * unit <= PLAUSIBLE_MM[1]:
+            warn(
+                f"{reference.path} is {size * unit:.3g} mm high if it is in {units}, "
+                "which is no size of a face; check --units"
+            )
+        return unit
+
+    def _stable(self, reference: Reference, chosen: NDArray[np.int32]) -> tuple[int, ...]:
+        """The stable vertices among those that are kept."""
+        count = len(reference.mesh.vertices)
+        if not self.stable_vertices or count != self.expected_vertices:
+            raise InputError(
+                f"{reference.path} has {count} vertices, and which of them are stable is known "
+                f"for {self.expected_vertices} only; pass --align rigid or --align none"
+            )
+        place = {int(raw): k for k, raw in enumerate(chosen)}
+        lost = [vertex for vertex in self.stable_vertices if vertex not in place]
+        if lost:
+            raise UsageError(
+                f"--simplify drops vertex {lost[0]}, by which --align stable aligns; pass "
+                "--align rigid, or leave out --simplify"
+            )
+        return tuple(place[vertex] for vertex in self.stable_vertices)
+
     def reader(
-        self, preparation: Preparation, mean_face: NDArray[np.float32] | None = None
+        self,
+        preparation: Preparation,
+        rows: NDArray[np.intp],
+        mean_face: NDArray[np.float32] | None = None,
     ) -> MeshFileReader:
         """Reads each file as `preparation`, this set's or another's, says."""
-        own = topology_id(self.reference.triangles) == preparation.raw_topology
-        raw = str(self.reference_file) if own else "the raw data to follow"
+        raw = "the meshes to follow" if mean_face is not None else "the others"
         counts = {preparation.raw_vertices: raw}
         counts.setdefault(len(preparation.vertex_index), "the prepared face")
         unit = None if self.units is None else UNITS_MM[self.units]
-        return MeshFileReader(self.files, preparation, counts, unit, mean_face)
+        files = [self.root / file for file in self.files]
+        return MeshFileReader(files, preparation, counts, unit, mean_face, self.advice)
 
     def blocks(self) -> Sequence[Sequence[int]]:
         """Rows in order, some at a time."""
         count = len(self.files)
         return [range(k, min(k + FILES_PER_BLOCK, count)) for k in range(0, count, FILES_PER_BLOCK)]
 
+    def paths(self, rows: Sequence[int]) -> Sequence[Path]:
+        """A file a row."""
+        return [self.root / self.files[row] for row in rows]
+
+    def settle(self, rows: NDArray[np.intp], measured: NDArray[np.float64]) -> Settled:
+        """Everything that could be read stays."""
+        return Settled(rows, self.labels.subset(rows), self.at_rest[rows])
+
 
 def check_units(units: str | None) -> None:
     """Raises UsageError for a unit that is not in the table."""
     if units is not None and units not in UNITS_MM:
         raise UsageError(f"--units is {units!r}, expected one of {', '.join(UNITS_MM)}")
+
+
+def check_align(align: str | None, *, stable: bool = False) -> None:
+    """Raises UsageError for an alignment that there is not, or not for this data set."""
+    known = (*ALIGNMENTS, "stable") if stable else ALIGNMENTS
+    if align is not None and align not in known:
+        raise UsageError(
+            f"--align is {align!r}, expected one of {', '.join(known)}; which vertices are stable "
+            "is known for bu3dfe only"
+        )
+
+
+def _unit_of_a_face(reference: Reference) -> str:
+    """The one unit of the table in which the face is 100 to 1000 mm high."""
+    for name, unit in UNITS_MM.items():
+        if 100 <= reference.extent * unit < 1000:
+            return name
+    raise InputError(
+        f"{reference.path} is {reference.extent:.3g} units high, which is no face in any of "
+        f"{', '.join(UNITS_MM)}; check the mesh, or say --units"
+    )

@@ -1,4 +1,6 @@
-"""Seeded random numbers and the split of subjects into training, test and validation."""
+"""Seeded random numbers, and which subjects are for training, test and validation."""
+
+from collections.abc import Collection
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,28 +17,39 @@ def random_stream(seed: int, *key: int) -> np.random.Generator:
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=key))
 
 
+def draw_subjects(
+    subjects: int, part: float, seed: int, always: Collection[int] = ()
+) -> frozenset[int]:
+    """A random `part` of the subjects 0 to S - 1, in which those of `always` are in any case."""
+    wanted = round(part * subjects)
+    others = [s for s in _order(subjects, seed) if s not in always]
+    return frozenset(always) | frozenset(others[: max(wanted - len(always), 0)])
+
+
 def split_subjects(
-    subjects: int, *, test: float, validation: float, seed: int
+    subjects: int, tested: Collection[int], *, validation: float, seed: int
 ) -> NDArray[np.uint8]:
-    """Splits (S,): a random `test` part of all subjects, then a `validation` part of the others.
+    """Splits (S,): the subjects `tested` for test, a random `validation` part of the others.
 
     Taking a validation part leaves the test part as it is.
-    Raises UsageError for parts outside 0 to 1, InputError where nobody is left to train on.
+    Raises UsageError for a part outside 0 to 1, InputError where nobody is left to train on.
     """
-    for name, part in (("test", test), ("validation", validation)):
-        if not 0 <= part < 1:
-            raise UsageError(
-                f"--{name} is {part:g}, expected a part of the subjects from 0 to below 1"
-            )
-    order = random_stream(seed, SPLIT_STREAM).permutation(subjects)
-    tested = round(test * subjects)
-    validated = round(validation * (subjects - tested))
-    if tested + validated >= subjects:
+    if not 0 <= validation < 1:
+        raise UsageError(
+            f"--validation is {validation:g}, expected a part of the subjects from 0 to below 1"
+        )
+    others = [s for s in _order(subjects, seed) if s not in tested]
+    validated = round(validation * len(others))
+    if validated >= len(others):
         raise InputError(
-            f"{subjects} subjects split into {tested} for test and {validated} for validation "
-            "leave none for training; use more subjects or smaller parts"
+            f"{subjects} subjects split into {len(tested)} for test and {validated} for validation "
+            "leave none for training; use more subjects, or another --protocol or --validation"
         )
     split = np.full(subjects, TRAIN, np.uint8)
-    split[order[:tested]] = TEST
-    split[order[tested : tested + validated]] = VALIDATION
+    split[list(tested)] = TEST
+    split[others[:validated]] = VALIDATION
     return split
+
+
+def _order(subjects: int, seed: int) -> list[int]:
+    return random_stream(seed, SPLIT_STREAM).permutation(subjects).tolist()

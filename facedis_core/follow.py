@@ -1,0 +1,62 @@
+"""Preparing new data as a face set or a model was: what `fd-prep --like` takes over."""
+
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from facedis_core.container import KINDS, read_container
+from facedis_core.encoding import REFUSED_REACH, beyond_reach
+from facedis_core.errors import InputError
+from facedis_core.faceset import TRAIN, load_face_set
+from facedis_core.inference import load_model, resolve_model
+from facedis_core.preparation import Preparation
+
+
+class Like(NamedTuple):
+    """What a set or model to follow decides: preparation, mean face (V, 3) mm, and its id.
+
+    `reach_mm` is the model's; infinite of a set, whose few faces may say little of others.
+    """
+
+    preparation: Preparation
+    mean_face: NDArray[np.float32]
+    id: str
+    reach_mm: float = math.inf
+
+    def check_reach(
+        self,
+        faces: NDArray[np.float32],
+        names: Sequence[str],
+        warn: Callable[[str], None],
+    ) -> None:
+        """Refuse faces (N, V, 3) mm and warn of them as fd-encode would, which is to take them."""
+        mean_face = self.mean_face.astype(np.float64)
+        distances = np.array([np.linalg.norm(face - mean_face, axis=1).mean() for face in faces])
+        farthest = int(distances.argmax())
+        found = beyond_reach(names[farthest], distances[farthest], self.reach_mm)
+        if distances[farthest] > REFUSED_REACH * self.reach_mm:
+            raise InputError(f"{found}; check --units, or prepare without --like")
+        if found:
+            count = np.count_nonzero(distances > self.reach_mm)
+            warn(f"{found}; {count} of {len(faces)} faces lie farther than these")
+
+
+def load_like(source: str | Path) -> Like:
+    """Read how a face set or a model (path or bundled name) wants its faces prepared.
+
+    Raises UsageError where there is no such file or model, InputError for another kind of file.
+    """
+    path = resolve_model(source)
+    kind = read_container(path).kind
+    if kind == "faceset":
+        face_set = load_face_set(path)
+        mean_face = face_set.mean_face(face_set.rows(TRAIN))
+        return Like(face_set.preparation, mean_face, face_set.id)
+    if kind == "model":
+        model = load_model(path)
+        return Like(model.preparation, model.mean_face, model.id, model.reach_mm)
+    raise InputError(f"{path} is a {KINDS[kind]}, --like needs a face set or a model")

@@ -1,0 +1,202 @@
+"""Protocols: who is trained on and who is tested on, as `fd-prep --protocol` names it."""
+
+import csv
+import hashlib
+import io
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from facedis_core.errors import InputError, UsageError
+from facedis_core.faceset import SPLITS, TEST, TRAIN
+from facedis_core.sources.splits import draw_subjects, split_subjects
+from facedis_core.streams import read_all
+
+PAPER: Final = "paper"
+USUAL_PART: Final = 0.3
+USUAL: Final = f"subjects:{USUAL_PART}"
+FILE: Final = "file"
+_FOLD = re.compile(r"([0-9]{1,6})/([0-9]{1,6})")
+
+
+class People(NamedTuple):
+    """Whom the N faces of a data set show: their names, and of which of the subjects each is."""
+
+    names: Sequence[str]
+    subjects: Sequence[str]
+    subject: NDArray[np.int32]
+
+
+class Published(NamedTuple):
+    """The split of a publication: its name in the face set, and the faces to test on (N,)."""
+
+    text: str
+    test: NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """A split (N,) as a face set has it, how it was made, and content ids of files that say so."""
+
+    split: NDArray[np.uint8]
+    text: str
+    inputs: Mapping[str, str] = field(default_factory=dict)
+
+
+def make_split(
+    protocol: str | None,
+    people: People,
+    published: Callable[[], Published] | None = None,
+    *,
+    validation: float | None = None,
+    seed: int = 0,
+) -> Split:
+    """Split the faces of a data set as `protocol` says.
+
+    Args:
+        protocol: `paper`, as the data set's publication does; `subjects:PART`, so many at random;
+            `identity-fold:K/N`, every N-th subject from the K-th (from 1) on; `file:CSV` with the
+            columns subject and split, or name and split. None = `paper` where the data set has
+            such a split, else `subjects:0.3`.
+        people: whom the faces show.
+        published: the data set's own split.
+        validation: part of the subjects that are not tested on; None = 0.
+        seed: of all that is random.
+
+    Raises:
+        UsageError: no such protocol, or a validation part where people are divided.
+        InputError: a file that does not fit the faces; nobody is left to train on.
+    """
+    kind, colon, rest = (protocol or (PAPER if published else USUAL)).partition(":")
+    if kind == PAPER and not colon:
+        if published is None:
+            raise UsageError(
+                "--protocol paper: this source has no published split; expected "
+                "subjects:PART, identity-fold:K/N or file:CSV"
+            )
+        text, test = published()
+        tested = frozenset(people.subject[test].tolist())
+        if test[np.isin(people.subject, list(tested))].all():
+            return _by_subjects(tested, text, people, validation, seed)
+        return _by_faces(np.where(test, TEST, TRAIN).astype(np.uint8), text, people, validation)
+    if kind == "subjects":
+        tested = draw_subjects(len(people.subjects), _part(rest), seed)
+        return _by_subjects(tested, "random subjects", people, validation, seed)
+    if kind == "identity-fold":
+        tested, text = _fold(rest, len(people.subjects))
+        return _by_subjects(tested, text, people, validation, seed)
+    if kind == FILE and rest:
+        return _from_file(rest, people, validation)
+    raise UsageError(
+        f"--protocol is {protocol!r}, expected paper, subjects:PART, identity-fold:K/N or file:CSV"
+    )
+
+
+def by_subjects(text: str, tested: Sequence[int] | frozenset[int], people: People) -> Published:
+    """A published split that tests on some subjects, given by their numbers."""
+    return Published(text, np.isin(people.subject, list(tested)))
+
+
+def _by_subjects(
+    tested: frozenset[int], text: str, people: People, validation: float | None, seed: int
+) -> Split:
+    count = len(people.subjects)
+    per_subject = split_subjects(count, tested, validation=validation or 0.0, seed=seed)
+    return Split(per_subject[people.subject], text)
+
+
+def _by_faces(
+    split: NDArray[np.uint8],
+    text: str,
+    people: People,
+    validation: float | None,
+    inputs: Mapping[str, str] | None = None,
+) -> Split:
+    if validation is not None:
+        raise UsageError(
+            f"--validation takes a part of the subjects, but the protocol ({text}) goes by faces "
+            "or by a file; leave it out, or choose --protocol subjects:PART or identity-fold:K/N"
+        )
+    if not (split == TRAIN).any():
+        raise InputError(
+            f"the protocol ({text}) leaves none of {len(people.subjects)} subjects for training; "
+            f"try --protocol {USUAL}"
+        )
+    return Split(split, text, inputs or {})
+
+
+def _part(text: str) -> float:
+    try:
+        part = float(text)
+    except ValueError:
+        part = -1.0
+    if not 0 <= part < 1:
+        raise UsageError(
+            f"--protocol subjects:{text}: expected a part of the subjects from 0 to below 1"
+        )
+    return part
+
+
+def _fold(text: str, subjects: int) -> tuple[frozenset[int], str]:
+    match = _FOLD.fullmatch(text)
+    fold, folds = map(int, match.groups()) if match else (0, 0)
+    if not 1 <= fold <= folds:
+        raise UsageError(
+            f"--protocol identity-fold:{text}: expected K/N with K from 1 to N, such as 3/12"
+        )
+    if folds > subjects:
+        raise InputError(f"{subjects} subjects cannot be split into {folds} folds; ask for fewer")
+    return frozenset(range(fold - 1, subjects, folds)), f"identity fold {fold} of {folds}"
+
+
+def _from_file(path: str, people: People, validation: float | None) -> Split:
+    content = read_all(path)
+    column, listed = _read_csv(content, path)
+    if column == "subject":
+        own = [people.subjects[s] for s in people.subject]
+    else:
+        own = list(people.names)
+    strangers = sorted(listed.keys() - set(own))
+    if strangers:
+        raise InputError(f"{path} lists the {column} {strangers[0]!r}, which is not in the data")
+    left = [name for name in own if name not in listed]
+    if left:
+        raise InputError(f"{path} does not list the {column} {left[0]!r}; every one needs a split")
+    split = np.array([SPLITS[listed[name]] for name in own], np.uint8)
+    pairs = np.unique(np.stack([people.subject, split], axis=1), axis=0)
+    divided = len(pairs) > len(np.unique(people.subject))
+    text = "faces of a file" if divided else "subjects of a file"
+    inputs = {"protocol": hashlib.sha256(content).hexdigest()[:12]}
+    return _by_faces(split, text, people, validation, inputs)
+
+
+def _read_csv(content: bytes, label: str) -> tuple[str, dict[str, str]]:
+    """The column that names, and name -> split."""
+    try:
+        lines = csv.DictReader(io.StringIO(content.decode("utf-8-sig"), newline=""), strict=True)
+        header = list(lines.fieldnames or ())
+        if sorted(header) not in (["split", "subject"], ["name", "split"]):
+            raise InputError(
+                f"{label} has the columns {', '.join(header) or 'of an empty file'}; "
+                "expected subject and split, or name and split"
+            )
+        column = "subject" if "subject" in header else "name"
+        listed: dict[str, str] = {}
+        for row in lines:
+            where = f"{label} line {lines.line_num}"
+            if None in row or None in row.values():
+                raise InputError(f"{where} has more or fewer fields than the header")
+            name, split = row[column].strip(), row["split"].strip()
+            if split not in SPLITS:
+                raise InputError(
+                    f"{where} has split {split!r}, expected one of {', '.join(SPLITS)}"
+                )
+            if listed.setdefault(name, split) != split:
+                raise InputError(f"{where} gives {name!r} a second split; expected one each")
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{label} is not a CSV file in UTF-8 ({error})") from None
+    return column, listed

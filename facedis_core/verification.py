@@ -1,0 +1,166 @@
+"""Whether a file of ours is whole and a face set makes sense, in constant memory."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from facedis_core.container import Container, content_id
+from facedis_core.errors import InputError
+from facedis_core.faceset import SPLITS, TRAIN, FaceSet, Labels, divides_people, load_face_set
+from facedis_core.metrics import vertex_distance
+
+# Between a baby's narrow face and a head with its neck, with room on both sides: what lies outside
+# is in metres, in centimetres or in micrometres. Largest extent of the mean face, mm.
+PLAUSIBLE_EXTENT_MM: Final = (80.0, 500.0)
+
+_BLOCK_BYTES: Final = 4 << 20  # of values looked at together; some four times as much is in use
+
+
+def verify_container(
+    source: str, container: Container, warn: Callable[[str], None] = lambda line: None
+) -> dict[str, Any]:
+    """Look at everything in a file of ours; a face set's findings come with its id.
+
+    Args:
+        source: where it was read, for messages, and for a face set to be read again.
+        container: its content.
+        warn: called with a line about what is doubtful but no error.
+
+    Raises:
+        InputError: a value is not finite, the stored id does not fit the content, or a face set's
+            labels, splits or neutrals contradict each other.
+    """
+    facts: dict[str, Any] = {}
+    if container.kind == "faceset":
+        facts = _verify_face_set(source, load_face_set(source), warn)
+    else:
+        _check_values(source, container)
+    return {"id": _verify_id(source, container), **facts}
+
+
+def _check_values(source: str, container: Container) -> None:
+    for name, array in container.tensors.items():
+        if array.dtype.kind == "f":
+            values = array.reshape(-1)
+            for rows in _blocks(values):
+                if not np.isfinite(values[rows]).all():
+                    raise InputError(f"{source}: tensor {name!r} is not finite; make it again")
+
+
+def _verify_id(source: str, container: Container) -> str | None:
+    """The id, which must be that of the content; None of a training state, which has none."""
+    if container.kind == "training":
+        return None
+    if container.kind == "faceset":
+        named = {k: v for k, v in container.metadata.items() if k not in ("id", "history")}
+    else:
+        named = container.metadata["config"]
+    found, stored = content_id(container.tensors, named), container.metadata.get("id")
+    if found != stored:
+        raise InputError(f"{source} has the id {stored} but its content {found}; it was changed")
+    return found
+
+
+def _verify_face_set(source: str, faces: FaceSet, warn: Callable[[str], None]) -> dict[str, Any]:
+    """Labels first, which costs nothing; then neutrals; then every face, twice."""
+    labels = faces.labels
+    _check_classes(source, labels)
+    if not divides_people(faces.protocol):
+        _check_people(source, labels, faces.protocol)
+    lacking = {
+        key: _without_neutral(source, neutrals, labels.subjects)
+        for key, neutrals in (
+            ("without_neutral", faces.neutrals),
+            ("without_neutral_eval", faces.neutrals_eval),
+        )
+    }
+    return {**lacking, **_shape(source, faces, warn)}
+
+
+def _check_classes(source: str, labels: Labels) -> None:
+    """Names of subjects and of expressions are unique, and each has a face."""
+    if not len(labels.names):
+        raise InputError(f"{source} holds no faces; prepare it again")
+    for kind, names, found in (
+        ("subject", labels.subjects, labels.subject),
+        ("expression", labels.expressions, labels.expression),
+    ):
+        twins = [name for name, count in Counter(names).items() if count > 1]
+        if twins:
+            raise InputError(f"{source} has two {kind}s named {twins[0]!r}; prepare it again")
+        counts = np.bincount(found, minlength=len(names))
+        if not counts.all():
+            raise InputError(
+                f"{source} has no face of the {kind} {names[int(counts.argmin())]!r}; "
+                "prepare it again"
+            )
+
+
+def _check_people(source: str, labels: Labels, protocol: str) -> None:
+    """Nobody is both trained on and tested or validated on."""
+    people = {code: set(labels.subject[labels.split == code]) for code in SPLITS.values()}
+    for name, code in SPLITS.items():
+        shared = sorted(people[TRAIN] & people[code])
+        if code != TRAIN and shared:
+            others = f" ({len(shared)} subjects in all)" if len(shared) > 1 else ""
+            raise InputError(
+                f"{source} has faces of {labels.subjects[shared[0]]!r} both in train and in "
+                f"{name}{others}, but its protocol {protocol!r} does not divide people; prepare "
+                "it with each subject in one split"
+            )
+
+
+def _without_neutral(
+    source: str, neutrals: NDArray[np.float32], subjects: Sequence[str]
+) -> list[str]:
+    """Who has no neutral, all NaN of (S, V, 3); in anyone else's every value must be finite."""
+    lacking = []
+    for name, neutral in zip(subjects, neutrals, strict=True):
+        if np.isnan(neutral).all():
+            lacking.append(name)
+        elif not np.isfinite(neutral).all():
+            raise InputError(
+                f"{source}: a neutral of {name!r} is finite only in part, expected all values "
+                "finite, or all NaN where unknown; prepare the set again"
+            )
+    return lacking
+
+
+def _shape(source: str, faces: FaceSet, warn: Callable[[str], None]) -> dict[str, Any]:
+    """Width, height and depth of the mean of all faces, and how far they lie from it, mm."""
+    blocks = list(_blocks(faces.vertices))
+    try:  # this also looks at every value
+        mean_face = faces.mean_face(faces.rows(None), blocks[0].stop)
+    except InputError as error:
+        raise InputError(f"{source}: {error}") from None
+    size = np.ptp(mean_face, axis=0)
+    low, high = PLAUSIBLE_EXTENT_MM
+    if not low <= size.max() <= high:
+        width, height, depth = size
+        warn(
+            f"{source}: {width:.3g} x {height:.3g} x {depth:.3g} mm is no size of a face; were "
+            "the units right (fd-prep --units)?"
+        )
+    distances = np.concatenate(
+        [vertex_distance(faces.vertices[rows], mean_face) for rows in blocks]
+    )
+    return {
+        "mean_face_mm": [_rounded(extent) for extent in size],
+        "mean_distance_mm": _rounded(distances.mean()),
+        "maximum_distance_mm": _rounded(distances.max()),
+        "farthest": faces.labels.names[int(distances.argmax())],
+    }
+
+
+def _rounded(value: float) -> float:
+    return float(f"{value:.6g}")
+
+
+def _blocks(array: NDArray[Any]) -> Iterator[slice]:
+    """The rows of an array, as many at a time as make a block."""
+    count = max(_BLOCK_BYTES // max(array[:1].nbytes, 1), 1)
+    for start in range(0, len(array), count):
+        yield slice(start, start + count)

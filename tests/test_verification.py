@@ -1,0 +1,221 @@
+"""What a face set must be, one broken set a rule; ids and values of every kind of file."""
+
+import tracemalloc
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from synthetic import face_set, grid_mesh, write_face_set
+
+from facedis_core import verification
+from facedis_core.container import read_container, write_container
+from facedis_core.errors import InputError
+from facedis_core.faceset import DIVIDES_PEOPLE, divides_people
+from facedis_core.verification import verify_container
+
+GRID, _ = grid_mesh()
+
+
+@pytest.fixture
+def verified(tmp_path):
+    """Write a face set and verify it, warnings go to `verified.warnings`."""
+
+    def verify(faces):
+        path = write_face_set(tmp_path / "set.safetensors", faces)
+        return verify_container(str(path), read_container(path), verify.warnings.append)
+
+    verify.warnings = []
+    return verify
+
+
+def with_labels(**changes):
+    """The made-up set of 10 people and 4 expressions, the last 3 people test, other labels."""
+    faces = face_set()
+    return replace(faces, labels=replace(faces.labels, **changes))
+
+
+def test_a_whole_set(verified):
+    faces = face_set()
+    found = verified(faces)
+    mean = faces.vertices.astype(float).mean(0)
+    distances = [np.mean([np.linalg.norm(p) for p in face - mean]) for face in faces.vertices]
+    assert len(found["id"]) == 12
+    assert found["without_neutral"] == found["without_neutral_eval"] == []
+    np.testing.assert_allclose(found["mean_face_mm"], mean.max(0) - mean.min(0), rtol=1e-5)
+    assert found["mean_distance_mm"] == pytest.approx(np.mean(distances), rel=1e-5)
+    assert found["maximum_distance_mm"] == pytest.approx(max(distances), rel=1e-5)
+    assert found["farthest"] == faces.labels.names[int(np.argmax(distances))]
+    assert not verified.warnings
+
+
+@pytest.mark.parametrize("faces_at_a_time", [1, 3, 39])
+def test_blocks_do_not_show_in_the_findings(verified, monkeypatch, faces_at_a_time):
+    faces = face_set()
+    faces.neutrals[[2, 9]] = np.nan
+    whole = verified(faces)
+    monkeypatch.setattr(verification, "_BLOCK_BYTES", faces_at_a_time * GRID.nbytes)
+    assert verified(faces) == whole
+    assert whole["without_neutral"] == ["person2", "person9"]
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        ({"subjects": ["ann", "ann", *map(str, range(8))]}, "two subjects named 'ann'"),
+        ({"expressions": ["neutral", "smile", "o", "smile"]}, "two expressions named 'smile'"),
+        ({"expressions": ["neutral", "a", "b", "c", "d"]}, "no face of the expression 'd'"),
+        (
+            {"subject": np.where(np.arange(40) < 4, 1, np.arange(40) // 4).astype(np.int32)},
+            "no face of the subject 'person0'",
+        ),
+    ],
+)
+def test_classes_are_unique_and_have_faces(verified, labels, message):
+    with pytest.raises(InputError, match=rf"set\.safetensors has {message}; prepare it again"):
+        verified(with_labels(**labels))
+
+
+def test_a_set_without_faces(verified):
+    faces = face_set(subjects=0, test=0)
+    with pytest.raises(InputError, match="holds no faces"):
+        verified(faces)
+
+
+@pytest.mark.parametrize(("code", "name"), [(1, "test"), (2, "validation")])
+@pytest.mark.parametrize("protocol", ["", "random subjects", "some frames"])
+def test_nobody_is_on_both_sides(verified, code, name, protocol):
+    split = face_set().labels.split.copy()
+    split[[6, 13]] = code  # of persons 1 and 3
+    faces = replace(with_labels(split=split), protocol=protocol)
+    with pytest.raises(InputError) as error:
+        verified(faces)
+    assert f"faces of 'person1' both in train and in {name} (2 subjects in all)" in str(error.value)
+    assert repr(protocol) in str(error.value)
+
+
+def test_test_and_validation_may_share_people(verified):
+    split = face_set().labels.split.copy()
+    split[-2:] = 2
+    assert verified(with_labels(split=split))["id"]
+
+
+@pytest.mark.parametrize("protocol", ["frames, the first 10 of every 100", "faces of a file"])
+def test_a_protocol_may_divide_people(verified, protocol):
+    split = np.arange(40).astype(np.uint8) % 3
+    assert verified(replace(with_labels(split=split), protocol=protocol))["id"]
+
+
+def test_how_protocols_begin_that_divide_people():
+    assert all(map(divides_people, (*DIVIDES_PEOPLE, "frames, every tenth", "faces of a file")))
+    assert not any(map(divides_people, ("", "random subjects", "subjects of a file", "my frames")))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_the_first_face_that_is_not_finite_is_named(verified, value):
+    faces = face_set()
+    faces.vertices[33] = value
+    faces.vertices[17, 30, 2] = value
+    with pytest.raises(InputError, match=r"set\.safetensors: .*'person4/expression1' .*not finite"):
+        verified(faces)
+
+
+@pytest.mark.parametrize("which", ["neutrals", "neutrals_eval"])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_neutral_is_known_or_not(verified, which, value):
+    faces = face_set()
+    getattr(faces, which)[3] = np.nan
+    getattr(faces, which)[7, 5, 1] = value
+    with pytest.raises(InputError, match=r"neutral of 'person7' is finite only in part"):
+        verified(faces)
+
+
+def test_an_infinite_neutral_is_not_unknown(verified):
+    faces = face_set()
+    faces.neutrals[7] = np.inf
+    with pytest.raises(InputError, match="neutral of 'person7'"):
+        verified(faces)
+
+
+def test_neutrals_may_lack(verified):
+    faces = face_set(neutrals=False)
+    faces.neutrals_eval[4] = 1
+    found = verified(faces)
+    assert found["without_neutral"] == faces.labels.subjects
+    assert len(found["without_neutral_eval"]) == 9
+    assert "person4" not in found["without_neutral_eval"]
+
+
+@pytest.mark.parametrize(
+    ("factor", "shown"),
+    [(0.7, "70 x 70 x "), (0.001, "0.1 x 0.1 x "), (6.0, "600 x 600 x ")],
+)
+def test_a_size_of_no_face_is_doubted(verified, factor, shown):
+    flat = np.broadcast_to(GRID * np.float32(factor), (40, *GRID.shape))
+    found = verified(replace(face_set(), vertices=flat))
+    (line,) = verified.warnings
+    assert shown in line and line.endswith(
+        "mm is no size of a face; were the units right (fd-prep --units)?"
+    )
+    assert found["maximum_distance_mm"] < 1e-3
+    assert found["mean_face_mm"][0] == pytest.approx(100 * factor)
+
+
+@pytest.mark.parametrize("factor", [0.85, 1.0, 4.9])
+def test_a_size_of_a_face_is_not_doubted(verified, factor):
+    flat = np.broadcast_to(GRID * np.float32(factor), (40, *GRID.shape))
+    assert verified(replace(face_set(), vertices=flat))["id"]
+    assert not verified.warnings
+
+
+@pytest.mark.parametrize("part", ["vertices", "neutrals_eval", "level", "split", "source"])
+def test_the_id_is_that_of_the_content(tmp_path, part):
+    path = write_face_set(tmp_path / "set.safetensors", face_set())
+    container = read_container(path)
+    tensors = {key: np.array(array) for key, array in container.tensors.items()}
+    if part == "source":
+        container.metadata["source"] = "another"
+    elif part == "split":
+        tensors["split"][:4] = 1  # a whole person, so the labels alone show nothing
+    else:
+        tensors[part][0] = 0.5
+    with path.open("w+b") as stream:
+        write_container(stream, "faceset", tensors, container.metadata)
+    with pytest.raises(InputError, match=f"has the id {container.metadata['id']} but its content"):
+        verify_container(str(path), read_container(path))
+
+
+def test_history_is_no_part_of_the_content(tmp_path):
+    path = write_face_set(tmp_path / "set.safetensors", face_set())
+    container = read_container(path)
+    container.metadata["history"] = [{"command": "fd-prep", "version": "0"}]
+    told = tmp_path / "told.safetensors"
+    with told.open("w+b") as stream:
+        write_container(stream, "faceset", container.tensors, container.metadata)
+    assert verify_container(str(told), read_container(told))["id"] == container.metadata["id"]
+
+
+def test_a_training_state_has_no_id_but_values(tmp_path):
+    path = tmp_path / "state.safetensors"
+    for value in (1.0, np.nan):
+        with path.open("w+b") as stream:
+            write_container(stream, "training", {"weight": np.full((3, 2), value, "<f4")}, {})
+        container = read_container(path)
+        if np.isfinite(value):
+            assert verify_container(str(path), container) == {"id": None}
+        else:
+            with pytest.raises(InputError, match="tensor 'weight' is not finite"):
+                verify_container(str(path), container)
+
+
+def test_memory_does_not_grow_with_the_set(tmp_path):
+    faces = face_set(size=60, subjects=120, expressions=6, test=30)  # 31 MB of vertices
+    path = write_face_set(tmp_path / "set.safetensors", faces)
+    container = read_container(path)
+    verify_container(str(path), container)  # imports
+    tracemalloc.start()
+    try:
+        verify_container(str(path), container)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 20_000_000
