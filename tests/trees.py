@@ -60,6 +60,8 @@ FACEWAREHOUSE_SHAPES = tuple(range(47))
 # scanner does that. So faces are moved by a few of their vertices, each for all that is near it.
 CONTROLS = 300
 NEAR_MM = 8.0
+# Nor has a real rim three vertices on a straight line, which a simplified triangle could join.
+RIM_OUTWARD = 0.1
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,14 +69,14 @@ class Topology:
     """The registration of a data set, and how a face of 4,601 vertices gets it.
 
     Attributes:
-        splits: passes of int (k, 2): vertices in the middle between which the next k are made.
+        splits: passes, each of which makes vertices from all before it.
         order: int (V,) which of the vertices so made each one is.
         polygons: int (P, 4); the fourth corner of a triangle is -1.
         texture: (T, 2), T > V: the texture is cut open along the middle of the face.
         texture_corners: int (P, 4).
     """
 
-    splits: Sequence[np.ndarray]
+    splits: Sequence["Split"]
     order: np.ndarray
     polygons: np.ndarray
     texture: np.ndarray
@@ -88,9 +90,28 @@ class Topology:
 
     def register(self, vertices: np.ndarray) -> np.ndarray:
         """(4601, 3) -> (V, 3), a fixed linear map."""
-        for ends in self.splits:
-            vertices = np.concatenate((vertices, vertices[ends].mean(axis=1)))
+        for split in self.splits:
+            vertices = np.concatenate((vertices, split.made(vertices)))
         return vertices[self.order]
+
+
+class Split(NamedTuple):
+    """Edges cut in the middle.
+
+    Attributes:
+        ends: int (k, 2) vertices.
+        opposite: int (k,) third vertex of a triangle that has the edge.
+        outward: float32 (k, 1) how much further away from that the new vertex is than the middle.
+    """
+
+    ends: np.ndarray
+    opposite: np.ndarray
+    outward: np.ndarray
+
+    def made(self, vertices: np.ndarray) -> np.ndarray:
+        """The new vertices (k, 3)."""
+        middle = vertices[self.ends].mean(axis=1)
+        return middle + self.outward * (middle - vertices[self.opposite])
 
 
 @dataclass(frozen=True, eq=False)
@@ -645,7 +666,7 @@ def _edges(points: np.ndarray, triangles: np.ndarray, wanted: Collection[int] = 
 
 def _refine(
     points: np.ndarray, triangles: np.ndarray, vertices: int, faces: int
-) -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
+) -> tuple[np.ndarray, np.ndarray, list[Split]]:
     """Split long edges in the middle until there are so many vertices and triangles.
 
     An edge within makes two triangles more, one on the rim makes one more; so both numbers can be
@@ -666,8 +687,11 @@ def _refine(
         chosen = np.concatenate(kinds)
         middle = np.full(len(edges.ends), -1)
         middle[chosen] = len(points) + np.arange(len(chosen))
-        points = np.concatenate((points, points[edges.ends[chosen]].mean(axis=1)))
-        splits.append(edges.ends[chosen])
+        opposite = np.zeros(len(edges.ends), int)
+        opposite[edges.longest] = edges.turned[:, 2]
+        outward = np.where(edges.triangles[chosen] == 1, np.float32(RIM_OUTWARD), np.float32(0))
+        splits.append(Split(edges.ends[chosen], opposite[chosen], outward[:, None]))
+        points = np.concatenate((points, splits[-1].made(points)))
         new = middle[edges.longest]
         (a, b, c), m = edges.turned[new >= 0].T, new[new >= 0]
         halves = (np.stack((a, m, c), axis=1), np.stack((m, b, c), axis=1))

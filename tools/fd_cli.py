@@ -281,9 +281,17 @@ def progress_bar(description: str, total: int | None) -> Iterator[Callable[[int]
     if not sys.stderr.isatty():
         yield lambda steps: None
         return
+    from rich import progress as rich
     from rich.console import Console
-    from rich.progress import Progress
 
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(description, total=total)
-        yield lambda steps: bar.advance(task, steps)
+    words = map(rich.TextColumn, ("{task.description}", "{task.fields[rate]}"))
+    bars = (rich.BarColumn(), rich.MofNCompleteColumn(), rich.TimeRemainingColumn())
+    with rich.Progress(*words, *bars, console=Console(stderr=True), transient=True) as shown:
+        task = shown.add_task(description, total=total, rate="")
+
+        def advance(steps: int) -> None:
+            shown.advance(task, steps)
+            speed = shown.tasks[0].speed
+            shown.update(task, rate=f"{speed:.3g}/s" if speed else "")
+
+        yield advance

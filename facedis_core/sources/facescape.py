@@ -74,12 +74,12 @@ def open_facescape(
     check_units(units)
     check_align(align)
     listing = LAYOUT.list_files(root)
-    strangers = [f for f, m in listing.found.items() if int(m["subject"]) > SUBJECTS]
+    everything = _in_order(listing)
+    strangers = [f for f, m in everything.items() if int(m["subject"]) > SUBJECTS]
     # Under the paper's protocol nobody sees these, so they take no part in the draw either.
     left_out = BROKEN if protocol in (None, PAPER) else frozenset[str]()
-    excluded = [f for f, m in listing.found.items() if m["subject"] in left_out]
-    out = {*strangers, *excluded}
-    found = {f: m for f, m in _in_order(listing).items() if f not in out}
+    excluded = [f for f, m in everything.items() if m["subject"] in left_out]
+    found = {f: m for f, m in everything.items() if f not in {*strangers, *excluded}}
     check_unique(((f, f"subject {m['subject']}, {m['shown']}") for f, m in found.items()), root)
     entries = [
         Entry(f, m["subject"], name, float(name != NEUTRAL))
