@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facedis_core.faceset import SPLITS, Labels
+from facedis_core.selection import Choice
 from facedis_core.sources import Findings, OpenedSource, Settled
 
 
@@ -69,25 +70,25 @@ class Report:
     def of(
         cls,
         opened: OpenedSource,
+        chosen: Choice,
         settled: Settled,
-        kept: NDArray[np.intp],
         failures: Mapping[int, str],
     ) -> "Report":
-        """Of a set made from the rows `kept`, of which some have failed: row -> why."""
+        """Of a set made from the rows `chosen`, of which some have failed: row -> why."""
         source = opened.source
         findings: Findings = source.findings
         names = source.labels.names
-        left_out = np.setdiff1d(np.arange(len(names)), kept)
+        left_out = np.setdiff1d(np.arange(len(names)), chosen.rows)
         return cls(
             source=opened.name,
             protocol=source.protocol,
             counts=list(count_faces(settled.labels)),
             failed={names[row]: why for row, why in sorted(failures.items())},
-            missing=list(findings.missing),
+            missing=[missing.file for missing in chosen.missing],
             unknown=list(findings.unknown),
             excluded=sorted([*findings.excluded, *(names[row] for row in left_out)]),
             outliers=list(settled.outliers),
-            fault=bool(failures) or (bool(findings.missing) and not findings.incomplete),
+            fault=bool(failures) or (bool(chosen.missing) and not findings.incomplete),
         )
 
     @property
@@ -115,24 +116,24 @@ class Report:
         }
 
     def lines(self) -> Iterator[str]:
-        """A line about each kind of thing that is not in the set."""
-        for what, names in (
-            ("could not be used", list(self.failed)),
-            ("missing", self.missing),
-            ("left out as outliers", self.outliers),
-            ("excluded", self.excluded),
-        ):
-            if names:
-                yield f"{len(names)} {what}: {_some(names)}"
+        """A line about each kind of thing that only reading has shown not to be in the set."""
+        yield from _lines(("faces could not be used", list(self.failed)))
+        if self.fault:
+            yield from _lines(("files are missing", self.missing))
+        yield from _lines(("faces are left out as outliers", self.outliers))
 
 
-def listing_lines(findings: Findings) -> Iterator[str]:
-    """A line about what the listing of a data set shows beside its faces."""
-    for what, names in (
-        ("files are missing", findings.missing),
+def listing_lines(findings: Findings, missing: Sequence[str] = ()) -> Iterator[str]:
+    """A line about each kind of thing that the listing of a data set shows beside its faces."""
+    yield from _lines(
+        ("files are missing", missing),
         ("files are not of this layout and are left out", findings.unknown),
         ("faces are left out by the protocol", findings.excluded),
-    ):
+    )
+
+
+def _lines(*kinds: tuple[str, Sequence[str]]) -> Iterator[str]:
+    for what, names in kinds:
         if names:
             yield f"{len(names)} {what}: {_some(names)}"
 

@@ -1,7 +1,7 @@
 """Make a face set of a data set: worker processes read it, what they read is kept, then written."""
 
 import hashlib
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -13,26 +13,19 @@ from facedis_core import __version__
 from facedis_core.assemble import assemble
 from facedis_core.container import history_entry
 from facedis_core.errors import InputError, Stopped, UsageError
-from facedis_core.faceset import TRAIN, Labels, face_set_writer
+from facedis_core.faceset import TRAIN, face_set_writer
 from facedis_core.follow import Like
 from facedis_core.inventory import Report
 from facedis_core.preparation import Preparation
 from facedis_core.scratch import Scratch, Sizes, open_scratch, stamp
-from facedis_core.sources import OpenedSource, Settled
+from facedis_core.selection import Exclusion, choose
+from facedis_core.sources import Missing, OpenedSource, Settled
 from facedis_core.sources.protocols import FILE
-from facedis_core.streams import open_output, read_all
+from facedis_core.streams import open_output
 from facedis_core.workers import read_blocks
 
 # Options of a source that the set or model to follow has already decided.
 DECIDED_BY_LIKE: Final = ("simplify", "align")
-
-
-@dataclass(frozen=True)
-class Names:
-    """Names of faces or subjects, and the content id of the file that listed them."""
-
-    names: frozenset[str]
-    id: str
 
 
 @dataclass(frozen=True)
@@ -51,24 +44,13 @@ class Request:
     """
 
     like: Like | None = None
-    exclude: Names | None = None
+    exclude: Exclusion | None = None
     jobs: int = 1
     keep_going: bool = False
     resume: bool = True
     history: bool = True
     advance: Callable[[int], None] = lambda faces: None
     warn: Callable[[str], None] = lambda line: None
-
-
-def read_names(path: Path) -> Names:
-    """Names in a text file, one a line; empty lines and lines that begin with # do not count."""
-    content = read_all(str(path))
-    try:
-        lines = [line.strip() for line in content.decode("utf-8-sig").splitlines()]
-    except UnicodeDecodeError:
-        raise InputError(f"{path} is not text in UTF-8; expected one name a line") from None
-    names = frozenset(line for line in lines if line and not line.startswith("#"))
-    return Names(names, hashlib.sha256(content).hexdigest()[:12])
 
 
 def prepare_face_set(
@@ -89,8 +71,9 @@ def prepare_face_set(
     decided = [key for key in DECIDED_BY_LIKE if like and opened.options.get(key) is not None]
     if decided:
         raise UsageError(f"--{decided[0]} is decided by the file given as --like; leave one out")
-    kept = rows_to_keep(source.labels, request.exclude.names if request.exclude else ())
-    _check_missing(opened, request)
+    chosen = choose(source, request.exclude)
+    kept = chosen.rows
+    _check_missing(opened, chosen.missing, request.keep_going)
     preparation = (
         like.preparation
         if like
@@ -124,34 +107,15 @@ def prepare_face_set(
                 history=entries,
             ) as out:
                 assemble(out, scratch, settled, source.labels, preparation, like, request.warn)
-    return Report.of(opened, settled, kept, scratch.failures)
+    return Report.of(opened, chosen, settled, scratch.failures)
 
 
-def rows_to_keep(labels: Labels, exclude: Collection[str]) -> NDArray[np.intp]:
-    """Rows (N',) of the faces that are not excluded by their own or their subject's name.
-
-    Raises InputError for a name that is in the set as neither, and where nothing is left.
-    """
-    people = np.array(labels.subjects)[labels.subject]
-    unknown = set(exclude) - set(labels.names) - set(labels.subjects)
-    if unknown:
+def _check_missing(opened: OpenedSource, missing: Sequence[Missing], keep_going: bool) -> None:
+    if missing and not opened.source.findings.incomplete and not keep_going:
+        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
         raise InputError(
-            f"{sorted(unknown)[0]!r} is to be excluded, but no face or subject has that name"
-        )
-    listed = list(exclude)
-    kept = np.flatnonzero(~(np.isin(labels.names, listed) | np.isin(people, listed)))
-    if not len(kept):
-        raise InputError(f"all {len(people)} faces are excluded; nothing would be left")
-    return kept
-
-
-def _check_missing(opened: OpenedSource, request: Request) -> None:
-    findings = opened.source.findings
-    if findings.missing and not findings.incomplete and not request.keep_going:
-        raise InputError(
-            f"{opened.source.root} lacks {findings.missing[0]}"
-            + (f" and {len(findings.missing) - 1} more" if len(findings.missing) > 1 else "")
-            + "; fetch what is missing, or pass --keep-going to do without"
+            f"{opened.source.root} lacks {missing[0].file}{more}; fetch what is missing, or pass "
+            "--keep-going to do without"
         )
 
 

@@ -20,7 +20,7 @@ LINES = (
     "numerals polygons ply ply_header obj vrml mesh streams geometry procrustes simplification",
     "bundle container preparation faceset latents transfer inference encoding info "
     "verification metrics linear baselines evaluation comparison checks",
-    "sources workers scratch follow inventory assemble prepare",
+    "sources selection workers scratch follow inventory assemble prepare",
     "render sheet",
     "networks maxlinear losses pairs build checkpoint training pretraining runs plans",
 )

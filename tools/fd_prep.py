@@ -128,7 +128,8 @@ def prep(
     from facedis_core.errors import CheckFailed, UsageError
     from facedis_core.follow import load_like
     from facedis_core.inventory import count_faces, listing_lines
-    from facedis_core.prepare import Request, prepare_face_set, read_names, rows_to_keep
+    from facedis_core.prepare import Request, prepare_face_set
+    from facedis_core.selection import choose, read_exclusion
     from facedis_core.sources import open_source
     from facedis_core.streams import check_output, open_output
 
@@ -153,20 +154,23 @@ def prep(
         "align": align,
     }
     opened = open_source(source, root, options)
-    for line in (*opened.source.notes, *listing_lines(opened.source.findings)):
+    exclusion = read_exclusion(exclude) if exclude else None
+    chosen = choose(opened.source, exclusion)
+    findings = opened.source.findings
+    # Missing files that are a fault end the command, or are named when all is done.
+    harmless = chosen.missing if findings.incomplete or dry_run else ()
+    for line in (*opened.source.notes, *listing_lines(findings, [m.file for m in harmless])):
         fd_cli.warn(line)
-    left_out = read_names(exclude) if exclude else None
-    kept = rows_to_keep(opened.source.labels, left_out.names if left_out else ())
     if output is None or dry_run:
-        _print_counts(count_faces(opened.source.labels, kept))
+        _print_counts(count_faces(opened.source.labels, chosen.rows))
         return
-    with fd_cli.progress_bar("preparing", len(kept)) as advance:
+    with fd_cli.progress_bar("preparing", len(chosen.rows)) as advance:
         report = prepare_face_set(
             opened,
             output,
             Request(
                 like=load_like(like) if like else None,
-                exclude=left_out,
+                exclude=exclusion,
                 jobs=jobs,
                 keep_going=keep_going,
                 resume=resume,
@@ -182,8 +186,10 @@ def prep(
     for line in report.lines():
         fd_cli.warn(line)
     if report.fault:
-        listed = f"; all are listed in {report_file}" if report_file else ""
-        raise CheckFailed(f"{report.faces} faces prepared, without those above{listed}")
+        listed = f"; see {report_file}" if report_file else ""
+        raise CheckFailed(
+            f"{report.faces} faces are in the set, what is named above is not{listed}"
+        )
 
 
 def _report_beside(output: str) -> str | None:

@@ -61,6 +61,13 @@ class Settled(NamedTuple):
     outliers: Sequence[str] = ()
 
 
+class Missing(NamedTuple):
+    """A file that should be there, as a path below the root, and whose it is."""
+
+    file: str
+    subject: str
+
+
 @dataclass(frozen=True)
 class Findings:
     """What the listing of a data set shows beside its faces: paths below the root.
@@ -72,7 +79,7 @@ class Findings:
         incomplete: whether every copy of the data set lacks some files, so that it is no fault.
     """
 
-    missing: Sequence[str] = ()
+    missing: Sequence[Missing] = ()
     unknown: Sequence[str] = ()
     excluded: Sequence[str] = ()
     incomplete: bool = False

@@ -6,7 +6,7 @@ from typing import Final
 
 import numpy as np
 
-from facedis_core.sources import Findings
+from facedis_core.sources import Findings, Missing
 from facedis_core.sources.labelled import Entry, candidates, make_labels, people_of
 from facedis_core.sources.layout import Layout, check_unique, missing_of_each
 from facedis_core.sources.protocols import Published, by_subjects, make_split
@@ -84,7 +84,10 @@ def open_bu3dfe(
         advice=ADVICE,
         inputs=split.inputs,
         findings=Findings(
-            missing=[f"{subject}_{scan}*_F3D.wrl" for subject, scan in missing_of_each(present)],
+            missing=[
+                Missing(f"{subject}_{scan}*_F3D.wrl", subject)
+                for subject, scan in missing_of_each(present)
+            ],
             unknown=unknown,
         ),
     )

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from facedis_core.errors import InputError
 from facedis_core.mesh import Mesh
 from facedis_core.preparation import Preparation
-from facedis_core.sources import Findings, Settled
+from facedis_core.sources import Findings, Missing, Settled
 from facedis_core.sources.labelled import Entry, make_labels, people_of
 from facedis_core.sources.layout import Layout, missing_of_each
 from facedis_core.sources.protocols import Published, make_split
@@ -106,7 +106,7 @@ def open_coma(
     )
 
 
-def _missing(entries: Sequence[Entry], frames: Sequence[int]) -> list[str]:
+def _missing(entries: Sequence[Entry], frames: Sequence[int]) -> list[Missing]:
     """Gaps in the frame numbers of sequences, and sequences that other subjects have."""
     if len(entries) == COMPLETE:
         return []
@@ -114,7 +114,7 @@ def _missing(entries: Sequence[Entry], frames: Sequence[int]) -> list[str]:
     for entry, frame in zip(entries, frames, strict=True):
         sequences.setdefault((entry.subject, entry.expression), set()).add(frame)
     gaps = [
-        f"{subject}/{expression}/{expression}.{frame:06d}.ply"
+        Missing(f"{subject}/{expression}/{expression}.{frame:06d}.ply", subject)
         for (subject, expression), there in sequences.items()
         for frame in range(1, max(there) + 1)
         if frame not in there
@@ -122,7 +122,10 @@ def _missing(entries: Sequence[Entry], frames: Sequence[int]) -> list[str]:
     present: dict[str, dict[str, str]] = {}
     for subject, expression in sequences:
         present.setdefault(subject, {})[expression] = ""
-    return gaps + [f"{subject}/{expression}" for subject, expression in missing_of_each(present)]
+    return gaps + [
+        Missing(f"{subject}/{expression}/{expression}.*.ply", subject)
+        for subject, expression in missing_of_each(present)
+    ]
 
 
 @dataclass(frozen=True, eq=False)

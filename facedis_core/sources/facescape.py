@@ -7,7 +7,7 @@ from typing import Final
 import numpy as np
 
 from facedis_core.paths import natural_key
-from facedis_core.sources import Findings
+from facedis_core.sources import Findings, Missing
 from facedis_core.sources.labelled import Entry, candidates, make_labels, people_of
 from facedis_core.sources.layout import Layout, Listing, check_unique, missing_of_each
 from facedis_core.sources.protocols import PAPER, USUAL_PART, Published, by_subjects, make_split
@@ -128,9 +128,12 @@ def _in_order(listing: Listing) -> dict[str, re.Match[str]]:
     return dict(sorted(listing.found.items(), key=key))
 
 
-def _missing(entries: list[Entry]) -> list[str]:
+def _missing(entries: list[Entry]) -> list[Missing]:
     present: dict[str, dict[str, str]] = {}
     for entry in entries:
         present.setdefault(entry.subject, {})[entry.expression] = entry.file
     number = {name: n for n, name in enumerate(EXPRESSIONS, 1)}
-    return [f"{subject}/{number[name]}_{name}" for subject, name in missing_of_each(present)]
+    return [
+        Missing(f"{subject}/{number[name]}_{name}.obj", subject)
+        for subject, name in missing_of_each(present)
+    ]

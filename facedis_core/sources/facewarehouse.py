@@ -7,7 +7,7 @@ from typing import Final
 import numpy as np
 
 from facedis_core.paths import natural_key
-from facedis_core.sources import Findings
+from facedis_core.sources import Findings, Missing
 from facedis_core.sources.labelled import Entry, candidates, make_labels, people_of
 from facedis_core.sources.layout import Layout, missing_of_each
 from facedis_core.sources.protocols import Published, by_subjects, make_split
@@ -63,7 +63,10 @@ def open_facewarehouse(
     present: dict[str, dict[str, str]] = {}
     for entry in entries:
         present.setdefault(entry.subject, {})[entry.expression] = entry.file
-    missing = [f"{subject}/Blendshape/{name}.obj" for subject, name in missing_of_each(present)]
+    missing = [
+        Missing(f"{subject}/Blendshape/{name}.obj", subject)
+        for subject, name in missing_of_each(present)
+    ]
     return MeshFileSource(
         root=root,
         files=list(found),

@@ -13,7 +13,7 @@ import numpy as np
 from facedis_core.errors import InputError, UsageError
 from facedis_core.faceset import SPLITS
 from facedis_core.paths import check_name, files_below, is_file, is_folder
-from facedis_core.sources import Findings
+from facedis_core.sources import Findings, Missing
 from facedis_core.sources.labelled import Entry, candidates, make_labels, people_of
 from facedis_core.sources.protocols import Split, make_split
 from facedis_core.sources.registered import MeshFileSource, check_align, check_units
@@ -82,7 +82,7 @@ def open_folder(
         raise InputError(f"{root} is not a folder; expected one with registered meshes")
     inputs: dict[str, str] = {}
     unknown: list[str] = []
-    missing: list[str] = []
+    missing: list[Missing] = []
     if labels is not None:
         content = read_all(str(labels))
         inputs["labels"] = hashlib.sha256(content).hexdigest()[:12]
@@ -230,8 +230,8 @@ def _level(text: str, where: str) -> float:
     return level
 
 
-def _there(root: Path, rows: Sequence[Row], label: str) -> tuple[list[Row], list[str]]:
-    """The rows whose files exist, and the files of the others."""
+def _there(root: Path, rows: Sequence[Row], label: str) -> tuple[list[Row], list[Missing]]:
+    """The rows whose files exist, and the others."""
     seen: set[str] = set()
     for row in rows:
         if row.file in seen:
@@ -240,7 +240,7 @@ def _there(root: Path, rows: Sequence[Row], label: str) -> tuple[list[Row], list
     there = [row for row in rows if is_file(root / row.file)]
     if not there:
         raise InputError(f"{label} lists {rows[0].file} and others, none of which is in {root}")
-    return there, [row.file for row in rows if not is_file(root / row.file)]
+    return there, [Missing(r.file, r.subject) for r in rows if not is_file(root / r.file)]
 
 
 def _usual_level(row: Row, neutral: str) -> float:
