@@ -59,9 +59,9 @@ FACEWAREHOUSE_SHAPES = tuple(range(47))
 # A decoder moves every vertex on its own, which turns over the tiny triangles within the lips; no
 # scanner does that. So faces are moved by a few of their vertices, each for all that is near it.
 CONTROLS = 300
-NEAR_MM = 8.0
+NEAR_MM = 10.0
 # Nor has a real rim three vertices on a straight line, which a simplified triangle could join.
-RIM_OUTWARD = 0.1
+RIM_OUTWARD = 0.05
 
 
 @dataclass(frozen=True, eq=False)
