@@ -555,7 +555,7 @@ def _liveliness() -> np.ndarray:
 @cache
 def _still() -> np.ndarray:
     """As many vertices as scans are aligned by, apart from one another, where faces move least."""
-    quiet = np.argsort(_liveliness())[:460]
+    quiet = np.argsort(_liveliness())[: len(_base()) // 10]
     return _spread(_base(), quiet, len(BU3DFE_STABLE))
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
-from typing import Any, ClassVar, Final, NamedTuple, Protocol
+from typing import Any, ClassVar, Final, NamedTuple, Protocol, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,24 @@ from facedis_core.faceset import Labels
 from facedis_core.preparation import Preparation
 
 Warn = Callable[[str], None]
+
+
+class MeshOptions(TypedDict, total=False):
+    """What all data sets of mesh files let the user choose; None = the data set's own way.
+
+    Attributes:
+        protocol, validation, seed: as in `protocols.make_split`.
+        units: of meshes that do not say: mm, cm, dm or m.
+        simplify: about how many triangles to keep; 0 keeps all.
+        align: none, rigid or similarity, to the mean face; stable where stable vertices are known.
+    """
+
+    protocol: str | None
+    validation: float | None
+    seed: int
+    units: str | None
+    simplify: int | None
+    align: str | None
 
 
 class Block(NamedTuple):
@@ -168,19 +186,24 @@ def open_source(name: str, root: Path, options: Mapping[str, Any]) -> OpenedSour
         InputError: the folder is not what the source expects.
     """
     opener = _opener(name)
-    parameters = inspect.signature(opener).parameters
     given = {key: value for key, value in options.items() if value is not None}
     for key in given:
-        if key not in parameters:
-            takers = [
-                other for other in SOURCES if key in inspect.signature(_opener(other)).parameters
-            ]
+        if key not in _known_options(opener):
+            takers = [other for other in SOURCES if key in _known_options(_opener(other))]
             raise UsageError(
                 f"source {name} has no option --{key.replace('_', '-')}; "
                 f"it is for {' and '.join(takers) or 'no source'}"
             )
+    parameters = inspect.signature(opener).parameters
     defaults = {k: p.default for k, p in parameters.items() if p.default is not p.empty}
     return OpenedSource(name, opener(root, **given), {**defaults, **given})
+
+
+def _known_options(opener: Callable[..., Source]) -> set[str]:
+    parameters = inspect.signature(opener).parameters.values()
+    named = {p.name for p in parameters if p.kind is p.KEYWORD_ONLY}
+    any_others = any(p.kind is p.VAR_KEYWORD for p in parameters)
+    return named | set(MeshOptions.__annotations__) if any_others else named
 
 
 def _opener(name: str) -> Callable[..., Source]:

@@ -2,15 +2,13 @@
 
 import re
 from pathlib import Path
-from typing import Final
+from typing import Final, Unpack
 
-import numpy as np
-
-from facedis_core.sources import Findings, Missing
-from facedis_core.sources.labelled import Entry, candidates, make_labels, people_of
+from facedis_core.sources import Findings, MeshOptions, Missing
+from facedis_core.sources.labelled import Entry, open_labelled
 from facedis_core.sources.layout import Layout, check_unique, missing_of_each
-from facedis_core.sources.protocols import Published, by_subjects, make_split
-from facedis_core.sources.registered import MeshFileSource, check_align, check_units
+from facedis_core.sources.protocols import People, Published, by_subjects
+from facedis_core.sources.registered import MeshFileSource
 
 NEUTRAL: Final = "NE"
 EXPRESSIONS: Final = (NEUTRAL, "AN", "DI", "FE", "HA", "SA", "SU")
@@ -35,59 +33,33 @@ ADVICE: Final = (
 )
 
 
-def open_bu3dfe(
-    root: Path,
-    *,
-    protocol: str | None = None,
-    validation: float | None = None,
-    units: str | None = None,
-    simplify: int | None = None,
-    align: str | None = None,
-    seed: int = 0,
-) -> MeshFileSource:
+def open_bu3dfe(root: Path, **options: Unpack[MeshOptions]) -> MeshFileSource:
     """Registered scans of BU-3DFE: the neutral and six expressions in four levels a subject.
 
     Raises InputError where `root` does not hold them, UsageError for an option out of its range.
     """
-    check_units(units)
-    check_align(align, stable=True)
     found, unknown = LAYOUT.list_files(root)
+    scans = {file: (match["subject"], match["scan"]) for file, match in found.items()}
+    check_unique(((file, "_".join(scan)) for file, scan in scans.items()), root)
     entries = [
-        Entry(file, m["subject"], m["scan"][:2], int(m["scan"][2:]) / HIGHEST_LEVEL)
-        for file, m in found.items()
+        Entry(file, subject, scan[:2], int(scan[2:]) / HIGHEST_LEVEL)
+        for file, (subject, scan) in scans.items()
     ]
-    check_unique(((file, f"{m['subject']}_{m['scan']}") for file, m in found.items()), root)
-    people = people_of(entries)
-
-    def published() -> Published:
-        tested = [k for k, subject in enumerate(people.subjects) if subject in TESTED]
-        return by_subjects(f"subjects {TESTED[0]} to {TESTED[-1]}", tested, people)
-
-    split = make_split(protocol, people, published, validation=validation, seed=seed)
-    labels = make_labels(entries, people, split, EXPRESSIONS)
-    at_rest = np.array([entry.expression == NEUTRAL for entry in entries])
-    present: dict[str, dict[str, str]] = {}
-    for file, match in found.items():
-        present.setdefault(match["subject"], {})[match["scan"]] = file
-    return MeshFileSource(
-        root=root,
-        files=list(found),
-        labels=labels,
-        protocol=split.text,
-        at_rest=at_rest,
-        candidates=candidates(labels, at_rest),
+    missing = [Missing(f"{s}_{scan}*_F3D.wrl", s) for s, scan in missing_of_each(scans.values())]
+    return open_labelled(
+        root,
+        entries,
+        EXPRESSIONS,
+        options,
+        neutral=NEUTRAL,
+        published=_published,
         expected_vertices=VERTICES,
-        units=units,
-        simplify=simplify,
-        align=align or "stable",
+        align="stable",
         stable_vertices=STABLE,
         advice=ADVICE,
-        inputs=split.inputs,
-        findings=Findings(
-            missing=[
-                Missing(f"{subject}_{scan}*_F3D.wrl", subject)
-                for subject, scan in missing_of_each(present)
-            ],
-            unknown=unknown,
-        ),
+        findings=Findings(missing, unknown),
     )
+
+
+def _published(people: People) -> Published:
+    return by_subjects(f"subjects {TESTED[0]} to {TESTED[-1]}", TESTED, people)

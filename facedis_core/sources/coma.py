@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import ClassVar, Final
+from typing import ClassVar, Final, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,16 +12,11 @@ from numpy.typing import NDArray
 from facedis_core.errors import InputError
 from facedis_core.mesh import Mesh
 from facedis_core.preparation import Preparation
-from facedis_core.sources import Findings, Missing, Settled
-from facedis_core.sources.labelled import Entry, make_labels, people_of
+from facedis_core.sources import Findings, MeshOptions, Missing, Settled
+from facedis_core.sources.labelled import Entry, open_labelled
 from facedis_core.sources.layout import Layout, missing_of_each
-from facedis_core.sources.protocols import Published, make_split
-from facedis_core.sources.registered import (
-    MeshFileReader,
-    MeshFileSource,
-    check_align,
-    check_units,
-)
+from facedis_core.sources.protocols import People, Published
+from facedis_core.sources.registered import MeshFileReader, MeshFileSource
 
 EXPRESSIONS: Final = (
     "bareteeth",
@@ -59,51 +54,35 @@ NEUTRAL_LEVEL: Final = 0.01
 ADVICE: Final = f"CoMA is registered to {VERTICES} vertices; take its registered meshes"
 
 
-def open_coma(
-    root: Path,
-    *,
-    protocol: str | None = None,
-    validation: float | None = None,
-    units: str | None = None,
-    simplify: int | None = None,
-    align: str | None = None,
-    seed: int = 0,
-) -> "ComaSource":
+def open_coma(root: Path, **options: Unpack[MeshOptions]) -> MeshFileSource:
     """The registered meshes of CoMA; levels, sides and neutrals are known when all are read.
 
     Raises InputError where `root` does not hold them, UsageError for an option out of its range.
     """
-    check_units(units)
-    check_align(align)
     found, unknown = LAYOUT.list_files(root)
     entries = [Entry(file, m["subject"], m["expression"], 1.0) for file, m in found.items()]
-    people = people_of(entries)
-
-    def published() -> Published:
-        test = np.arange(len(entries)) % TEST_PERIOD < TEST_FRAMES
-        return Published(f"frames, the first {TEST_FRAMES} of every {TEST_PERIOD}", test)
-
-    split = make_split(protocol, people, published, validation=validation, seed=seed)
-    labels = make_labels(entries, people, split, EXPRESSIONS)
     frames = [int(match["frame"]) for match in found.values()]
-    return ComaSource(
-        root=root,
-        files=list(found),
-        labels=labels,
-        protocol=split.text,
-        at_rest=np.zeros(len(entries), bool),
+    return open_labelled(
+        root,
+        entries,
+        EXPRESSIONS,
+        options,
+        neutral=None,
+        published=_published,
+        kind=ComaSource,
         # First frames show the face at rest.
         candidates=sorted(range(len(frames)), key=lambda row: (frames[row], row)),
         expected_vertices=VERTICES,
-        units=units,
         usual_units="m",
-        simplify=simplify,
-        align=align or "none",
         advice=ADVICE,
-        inputs=split.inputs,
-        findings=Findings(missing=_missing(entries, frames), unknown=unknown),
+        findings=Findings(_missing(entries, frames), unknown),
         sequence=np.unique([str(Path(file).parent) for file in found], return_inverse=True)[1],
     )
+
+
+def _published(people: People) -> Published:
+    test = np.arange(len(people.names)) % TEST_PERIOD < TEST_FRAMES
+    return Published(f"frames, the first {TEST_FRAMES} of every {TEST_PERIOD}", test)
 
 
 def _missing(entries: Sequence[Entry], frames: Sequence[int]) -> list[Missing]:
@@ -119,12 +98,9 @@ def _missing(entries: Sequence[Entry], frames: Sequence[int]) -> list[Missing]:
         for frame in range(1, max(there) + 1)
         if frame not in there
     ]
-    present: dict[str, dict[str, str]] = {}
-    for subject, expression in sequences:
-        present.setdefault(subject, {})[expression] = ""
     return gaps + [
         Missing(f"{subject}/{expression}/{expression}.*.ply", subject)
-        for subject, expression in missing_of_each(present)
+        for subject, expression in missing_of_each(sequences)
     ]
 
 

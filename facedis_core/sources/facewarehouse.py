@@ -2,16 +2,14 @@
 
 import re
 from pathlib import Path
-from typing import Final
-
-import numpy as np
+from typing import Final, Unpack
 
 from facedis_core.paths import natural_key
-from facedis_core.sources import Findings, Missing
-from facedis_core.sources.labelled import Entry, candidates, make_labels, people_of
+from facedis_core.sources import Findings, MeshOptions, Missing
+from facedis_core.sources.labelled import Entry, open_labelled
 from facedis_core.sources.layout import Layout, missing_of_each
-from facedis_core.sources.protocols import Published, by_subjects, make_split
-from facedis_core.sources.registered import MeshFileSource, check_align, check_units
+from facedis_core.sources.protocols import People, Published, by_subjects
+from facedis_core.sources.registered import MeshFileSource
 
 SHAPES: Final = 47
 NEUTRAL: Final = "shape_0"
@@ -29,57 +27,30 @@ LAYOUT: Final = Layout(
 )
 
 
-def open_facewarehouse(
-    root: Path,
-    *,
-    protocol: str | None = None,
-    validation: float | None = None,
-    units: str | None = None,
-    simplify: int | None = None,
-    align: str | None = None,
-    seed: int = 0,
-) -> MeshFileSource:
+def open_facewarehouse(root: Path, **options: Unpack[MeshOptions]) -> MeshFileSource:
     """The blendshapes of FaceWarehouse; their unit is told from their size.
 
     Raises InputError where `root` does not hold them, UsageError for an option out of its range.
     """
-    check_units(units)
-    check_align(align)
-    listing = LAYOUT.list_files(root)
-    found = {file: listing.found[file] for file in sorted(listing.found, key=natural_key)}
-    entries = [
-        Entry(file, m["subject"], m["shown"], float(m["shown"] != NEUTRAL))
-        for file, m in found.items()
-    ]
-    people = people_of(entries)
-
-    def published() -> Published:
-        tested = [k for k, subject in enumerate(people.subjects) if subject in TESTED]
-        return by_subjects("subjects 141 to 150", tested, people)
-
-    split = make_split(protocol, people, published, validation=validation, seed=seed)
-    labels = make_labels(entries, people, split, [f"shape_{k}" for k in range(SHAPES)])
-    at_rest = np.array([entry.expression == NEUTRAL for entry in entries])
-    present: dict[str, dict[str, str]] = {}
-    for entry in entries:
-        present.setdefault(entry.subject, {})[entry.expression] = entry.file
+    found, unknown = LAYOUT.list_files(root)
+    shapes = {f: (found[f]["subject"], found[f]["shown"]) for f in sorted(found, key=natural_key)}
+    entries = [Entry(f, s, shape, float(shape != NEUTRAL)) for f, (s, shape) in shapes.items()]
     missing = [
-        Missing(f"{subject}/Blendshape/{name}.obj", subject)
-        for subject, name in missing_of_each(present)
+        Missing(f"{s}/Blendshape/{shape}.obj", s) for s, shape in missing_of_each(shapes.values())
     ]
-    return MeshFileSource(
-        root=root,
-        files=list(found),
-        labels=labels,
-        protocol=split.text,
-        at_rest=at_rest,
-        candidates=candidates(labels, at_rest),
+    return open_labelled(
+        root,
+        entries,
+        [f"shape_{k}" for k in range(SHAPES)],
+        options,
+        neutral=NEUTRAL,
+        published=_published,
         expected_vertices=VERTICES,
-        units=units,
         usual_units=None,
-        simplify=simplify,
-        align=align or "none",
         advice="take the files of FaceWarehouse as they are distributed",
-        inputs=split.inputs,
-        findings=Findings(missing=missing, unknown=listing.unknown),
+        findings=Findings(missing, unknown),
     )
+
+
+def _published(people: People) -> Published:
+    return by_subjects("subjects 141 to 150", TESTED, people)

@@ -5,18 +5,18 @@ import hashlib
 import io
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Unpack
 
 import numpy as np
 
 from facedis_core.errors import InputError, UsageError
 from facedis_core.faceset import SPLITS
 from facedis_core.paths import check_name, files_below, is_file, is_folder
-from facedis_core.sources import Findings, Missing
-from facedis_core.sources.labelled import Entry, candidates, make_labels, people_of
-from facedis_core.sources.protocols import Split, make_split
-from facedis_core.sources.registered import MeshFileSource, check_align, check_units
+from facedis_core.sources import Findings, MeshOptions, Missing
+from facedis_core.sources.labelled import Entry, open_labelled
+from facedis_core.sources.registered import MeshFileSource
 from facedis_core.streams import read_all
 
 COLUMNS: Final = ("file", "subject", "expression", "level", "split")
@@ -45,12 +45,7 @@ def open_folder(
     pattern: str | None = None,
     labels: Path | None = None,
     neutral: str | None = None,
-    units: str | None = None,
-    simplify: int | None = None,
-    align: str | None = None,
-    protocol: str | None = None,
-    validation: float | None = None,
-    seed: int = 0,
+    **options: Unpack[MeshOptions],
 ) -> MeshFileSource:
     """Meshes below `root`, labelled by `pattern` or else by the CSV file `labels`.
 
@@ -60,19 +55,12 @@ def open_folder(
         labels: columns file, subject, expression and, if wanted, level and split.
         neutral: the expression whose faces are the neutrals, level 0 if nothing else is said;
             None = `neutral`, if it occurs.
-        units: of files that do not say: mm, cm, dm or m.
-        simplify: about how many triangles to keep; None or 0 keeps all.
-        align: to the mean face: none, rigid or similarity.
-        protocol: as in `make_split`, where the CSV has no column split.
-        validation: likewise.
-        seed: of the split.
+        options: those of all data sets; a protocol only where the CSV has no column split.
 
     Raises:
         UsageError: the pattern or a combination of options makes no sense.
         InputError: no folder, no match, two files of one name, a label that cannot be read.
     """
-    check_units(units)
-    check_align(align)
     if (pattern is None) == (labels is None):
         raise UsageError(
             "source folder needs --pattern, such as '{subject}_{expression}.ply', or --labels "
@@ -98,31 +86,40 @@ def open_folder(
             )
         notes.append("no file shows the expression 'neutral', so subjects have no true neutral")
     entries = [Entry(r.file, r.subject, r.expression, _usual_level(r, at_rest_name)) for r in rows]
-    people = people_of(entries)
-    if rows[0].split is None:
-        split = make_split(protocol, people, validation=validation, seed=seed)
-    elif protocol is None and validation is None:
-        split = _labelled_split(rows)
-    else:
-        raise UsageError("the labels have a column split; leave out --protocol and --validation")
     # The neutral first, whatever its name: label 0 is then the same thing in every set.
     expressions = sorted({e.expression for e in entries}, key=lambda e: (e != at_rest_name, e))
-    made = make_labels(entries, people, split, expressions)
-    at_rest = np.array([e.expression == at_rest_name and e.level == 0 for e in entries])
-    return MeshFileSource(
-        root=root,
-        files=[row.file for row in rows],
-        labels=made,
-        protocol=split.text,
-        at_rest=at_rest,
-        candidates=candidates(made, at_rest),
-        units=units,
-        simplify=simplify,
-        align=align or "none",
-        inputs={**inputs, **split.inputs},
+    source = open_labelled(
+        root,
+        entries,
+        expressions,
+        options,
+        neutral=at_rest_name,
+        inputs=inputs,
         notes=notes,
-        findings=Findings(missing=missing, unknown=unknown),
+        findings=Findings(missing, unknown),
     )
+    return source if rows[0].split is None else _with_split(source, rows, options)
+
+
+def _with_split(
+    source: MeshFileSource, rows: Sequence[Row], options: MeshOptions
+) -> MeshFileSource:
+    """The source with the split that the labels give.
+
+    Nobody is trained and tested on, or the numbers say nothing about new people.
+    """
+    if options.get("protocol") is not None or options.get("validation") is not None:
+        raise UsageError("the labels have a column split; leave out --protocol and --validation")
+    first: dict[str, str | None] = {}
+    for row in rows:
+        known = first.setdefault(row.subject, row.split)
+        if row.split != known:
+            raise InputError(
+                f"subject {row.subject!r} is in the splits {known} and {row.split}; "
+                "a split is by subjects, give each person one"
+            )
+    split = np.array([SPLITS[row.split or ""] for row in rows], np.uint8)
+    return replace(source, labels=replace(source.labels, split=split), protocol="as labelled")
 
 
 def match_files(root: Path, pattern: str) -> tuple[list[Row], list[str]]:
@@ -245,16 +242,3 @@ def _there(root: Path, rows: Sequence[Row], label: str) -> tuple[list[Row], list
 
 def _usual_level(row: Row, neutral: str) -> float:
     return float(row.expression != neutral) if row.level is None else row.level
-
-
-def _labelled_split(rows: Sequence[Row]) -> Split:
-    """Nobody is trained and tested on, or the numbers say nothing about new people."""
-    first: dict[str, str | None] = {}
-    for row in rows:
-        known = first.setdefault(row.subject, row.split)
-        if row.split != known:
-            raise InputError(
-                f"subject {row.subject!r} is in the splits {known} and {row.split}; "
-                "a split is by subjects, give each person one"
-            )
-    return Split(np.array([SPLITS[row.split or ""] for row in rows], np.uint8), "as labelled")

@@ -1,14 +1,17 @@
 """From what a path says of a mesh to the labels of a face set."""
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from facedis_core.errors import InputError
 from facedis_core.faceset import Labels
 from facedis_core.paths import natural_key
-from facedis_core.sources.protocols import People, Split
+from facedis_core.sources import MeshOptions
+from facedis_core.sources.protocols import People, Published, Split, make_split
+from facedis_core.sources.registered import MeshFileSource, check_align, check_units
 
 
 class Entry(NamedTuple):
@@ -18,6 +21,64 @@ class Entry(NamedTuple):
     subject: str
     expression: str
     level: float
+
+
+def open_labelled(
+    root: Path,
+    entries: Sequence[Entry],
+    expressions: Sequence[str],
+    options: MeshOptions,
+    *,
+    neutral: str | None,
+    published: Callable[[People], Published] | None = None,
+    kind: type[MeshFileSource] = MeshFileSource,
+    **traits: Any,
+) -> MeshFileSource:
+    """A source of labelled mesh files.
+
+    Args:
+        root: of their paths.
+        entries: the files.
+        expressions: all classes, in the order in which they are numbered.
+        options: what the user chose.
+        neutral: the expression of the faces at rest, if their level is 0; None = unknown yet.
+        published: the split of the data set's publication.
+        kind: what is made.
+        traits: what else is known of the data set: attributes of `MeshFileSource`.
+
+    Raises:
+        UsageError: an option out of its range.
+        InputError: names that are not unique, a split that does not fit.
+    """
+    units, align = options.get("units"), options.get("align")
+    check_units(units)
+    check_align(align, stable="stable_vertices" in traits)
+    people = people_of(entries)
+    split = make_split(
+        options.get("protocol"),
+        people,
+        published,
+        validation=options.get("validation"),
+        seed=options.get("seed", 0),
+    )
+    labels = make_labels(entries, people, split, expressions)
+    at_rest = np.array([e.expression == neutral and e.level == 0 for e in entries])
+    return kind(
+        root=root,
+        files=[entry.file for entry in entries],
+        labels=labels,
+        protocol=split.text,
+        at_rest=at_rest,
+        units=units,
+        simplify=options.get("simplify"),
+        **{
+            "align": "none",
+            "candidates": _candidates(labels, at_rest),
+            **traits,
+            **({} if align is None else {"align": align}),
+            "inputs": {**traits.get("inputs", {}), **split.inputs},
+        },
+    )
 
 
 def people_of(entries: Sequence[Entry]) -> People:
@@ -50,7 +111,7 @@ def make_labels(
     )
 
 
-def candidates(labels: Labels, at_rest: np.ndarray) -> list[int]:
+def _candidates(labels: Labels, at_rest: np.ndarray) -> list[int]:
     """Rows from the best reference on: neutrals to train on, other neutrals, other faces."""
     trained = labels.split == 0
     order = np.lexsort((np.arange(len(at_rest)), ~trained, ~at_rest))

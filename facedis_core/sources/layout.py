@@ -74,11 +74,12 @@ def check_unique(claims: Iterable[tuple[str, str]], root: Path) -> None:
         first[shown] = file
 
 
-def missing_of_each(present: Mapping[str, Mapping[str, str]]) -> list[tuple[str, str]]:
-    """What some subjects lack and others have: (subject, item), in the order given.
+def missing_of_each(present: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    """What some subjects lack and others have, of (subject, item), in the order given.
 
-    `present` is subject -> item -> file. A data set of which only a part was copied counts as
-    whole as long as every subject has the same items.
+    A data set of which only a part was copied counts as whole as long as every subject has the
+    same items.
     """
-    everything = {item: None for items in present.values() for item in items}
-    return [(s, item) for s, items in present.items() for item in everything if item not in items]
+    there = dict.fromkeys(present)
+    subjects, items = (dict.fromkeys(kind) for kind in zip(*there, strict=True))
+    return [(s, item) for s in subjects for item in items if (s, item) not in there]

@@ -4,7 +4,7 @@ import csv
 import hashlib
 import io
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
@@ -50,7 +50,7 @@ class Split:
 def make_split(
     protocol: str | None,
     people: People,
-    published: Callable[[], Published] | None = None,
+    published: Callable[[People], Published] | None = None,
     *,
     validation: float | None = None,
     seed: int = 0,
@@ -78,7 +78,7 @@ def make_split(
                 "--protocol paper: this source has no published split; expected "
                 "subjects:PART, identity-fold:K/N or file:CSV"
             )
-        text, test = published()
+        text, test = published(people)
         tested = frozenset(people.subject[test].tolist())
         if test[np.isin(people.subject, list(tested))].all():
             return _by_subjects(tested, text, people, validation, seed)
@@ -96,9 +96,10 @@ def make_split(
     )
 
 
-def by_subjects(text: str, tested: Sequence[int] | frozenset[int], people: People) -> Published:
-    """A published split that tests on some subjects, given by their numbers."""
-    return Published(text, np.isin(people.subject, list(tested)))
+def by_subjects(text: str, tested: Collection[str], people: People) -> Published:
+    """A published split that tests on the subjects of these names."""
+    numbers = [k for k, subject in enumerate(people.subjects) if subject in tested]
+    return Published(text, np.isin(people.subject, numbers))
 
 
 def _by_subjects(
