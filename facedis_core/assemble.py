@@ -41,6 +41,7 @@ def assemble(
     for start in range(0, len(settled.rows), _BLOCK):
         rows = settled.rows[start : start + _BLOCK]
         out.vertices[start : start + len(rows)] = scratch.faces(rows)
+        out.release()
     place = {name: k for k, name in enumerate(labels.subjects)}
     for subject in scratch.neutrals:
         if (name := planned.subjects[subject]) in place:

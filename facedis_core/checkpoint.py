@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from facedis_core.config import DiscriminatorConfig
-from facedis_core.container import content_id, read_container, stored, write_container
+from facedis_core.container import content_id, read_container, stored
+from facedis_core.container_writer import write_container
 from facedis_core.errors import InputError
 from facedis_core.inference import Model, weight_shapes
 from facedis_core.networks import AutoEncoder, IdentityDiscriminator

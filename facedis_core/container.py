@@ -8,20 +8,17 @@ import hashlib
 import json
 import math
 import os
-import shutil
-import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
 from facedis_core import __version__
 from facedis_core.errors import InputError
 from facedis_core.paths import is_file
-from facedis_core.streams import open_input, read_all, reserve_space, shown
+from facedis_core.streams import open_input, read_all, shown
 
 T = TypeVar("T")
 
@@ -32,9 +29,10 @@ KINDS = {
     "training": "training state",
 }
 VERSION = 1
+_HASHED_AT_ONCE = 1 << 25
 
 _DTYPES = {"F32": "<f4", "F16": "<f2", "I32": "<i4", "U8": "|u1", "I64": "<i8", "F64": "<f8"}
-_DTYPE_NAMES = {np.dtype(code): name for name, code in _DTYPES.items()}
+DTYPE_NAMES = {np.dtype(code): name for name, code in _DTYPES.items()}
 
 
 @dataclass(frozen=True)
@@ -162,112 +160,23 @@ def _tensor(data: np.ndarray, start: int, entry: dict[str, Any], label: str) -> 
     return raw.view(dtype).reshape(entry["shape"])
 
 
-@dataclass
-class ContainerWriter:
-    """Tensors to be filled in place; `metadata` may change as long as its JSON keeps its length."""
+def content_id(
+    tensors: Mapping[str, np.ndarray],
+    config: Mapping[str, Any],
+    release: Callable[[], None] = lambda: None,
+) -> str:
+    """First 12 hex digits of SHA-256 over the sorted (name, dtype, shape, bytes) and the config.
 
-    tensors: dict[str, np.ndarray]
-    metadata: dict[str, Any] = field(default_factory=dict)
-
-
-@contextmanager
-def container_writer(
-    stream: BinaryIO,
-    kind: str,
-    layout: Mapping[str, tuple[str, tuple[int, ...]]],
-    metadata: Mapping[str, Any],
-) -> Iterator[ContainerWriter]:
-    """Lay out a file and hand out its tensors as writable memory maps, zero-filled.
-
-    Args:
-        stream: open for writing; one that cannot be mapped (a pipe) gets the bytes at the end.
-        kind: `faceset`, `model` or `discriminator`.
-        layout: name -> (NumPy dtype, shape).
-        metadata: what goes under the key `facedis`, without `format`.
+    `release` is called now and then, when what has been read is no longer needed.
     """
-    mappable = _is_mappable(stream)
-    with tempfile.TemporaryFile() if not mappable else _borrowed(stream) as file:
-        header, offsets, size = _lay_out(kind, layout, metadata)
-        file.write(header)
-        file.truncate(len(header) + size)
-        file.flush()
-        reserve_space(file.fileno(), len(header) + size)
-        raw = np.memmap(file, np.uint8, "r+", shape=(len(header) + size,))
-        tensors = {
-            name: np.asarray(raw)[len(header) + offsets[name] :][: _nbytes(dtype, shape)]
-            .view(dtype)
-            .reshape(shape)
-            for name, (dtype, shape) in layout.items()
-        }
-        writer = ContainerWriter(tensors, dict(metadata))
-        yield writer
-        final, _, _ = _lay_out(kind, layout, writer.metadata)
-        if len(final) != len(header):
-            raise ValueError("metadata changed its length after the file was laid out")
-        raw[: len(final)] = np.frombuffer(final, np.uint8)
-        raw.flush()
-        if not mappable:
-            file.seek(0)
-            shutil.copyfileobj(file, stream)
-
-
-def _is_mappable(stream: BinaryIO) -> bool:
-    try:
-        return stream.fileno() >= 0 and stream.seekable() and stream.readable()
-    except OSError:  # io.BytesIO has no file
-        return False
-
-
-@contextmanager
-def _borrowed(stream: BinaryIO) -> Iterator[BinaryIO]:
-    yield stream
-
-
-def _nbytes(dtype: str, shape: tuple[int, ...]) -> int:
-    return int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
-
-
-def _lay_out(
-    kind: str, layout: Mapping[str, tuple[str, tuple[int, ...]]], metadata: Mapping[str, Any]
-) -> tuple[bytes, dict[str, int], int]:
-    """Header bytes, offset of each tensor after the header, and the size of all tensors.
-
-    Wider types first, then by name, so that every tensor is aligned to its own type.
-    """
-    order = sorted(layout, key=lambda name: (-np.dtype(layout[name][0]).itemsize, name))
-    text = json.dumps({**metadata, "format": f"facedis.{kind}/{VERSION}"}, sort_keys=True)
-    header: dict[str, Any] = {"__metadata__": {"facedis": text}}
-    offsets, end = {}, 0
-    for name in order:
-        dtype, shape = layout[name]
-        offsets[name], end = end, end + _nbytes(dtype, shape)
-        header[name] = {
-            "dtype": _DTYPE_NAMES[np.dtype(dtype)],
-            "shape": list(shape),
-            "data_offsets": [offsets[name], end],
-        }
-    encoded = json.dumps(header, separators=(",", ":")).encode()
-    encoded += b" " * (-len(encoded) % 8)
-    return len(encoded).to_bytes(8, "little") + encoded, offsets, end
-
-
-def write_container(
-    stream: BinaryIO, kind: str, tensors: Mapping[str, np.ndarray], metadata: Mapping[str, Any]
-) -> None:
-    """Write tensors that are in memory; same content, same bytes."""
-    layout = {name: (str(array.dtype), array.shape) for name, array in tensors.items()}
-    with container_writer(stream, kind, layout, metadata) as writer:
-        for name, array in tensors.items():
-            writer.tensors[name][...] = array
-
-
-def content_id(tensors: Mapping[str, np.ndarray], config: Mapping[str, Any]) -> str:
-    """First 12 hex digits of SHA-256 over the sorted (name, dtype, shape, bytes) and the config."""
     digest = hashlib.sha256()
     for name in sorted(tensors):
         array = np.ascontiguousarray(tensors[name])
         digest.update(json.dumps([name, array.dtype.str, list(array.shape)]).encode())
-        digest.update(array.reshape(-1).view(np.uint8).data)
+        content = array.reshape(-1).view(np.uint8)
+        for start in range(0, len(content), _HASHED_AT_ONCE):
+            digest.update(content[start : start + _HASHED_AT_ONCE].data)
+            release()
     digest.update(json.dumps(config, sort_keys=True).encode())
     return digest.hexdigest()[:12]
 

@@ -1,6 +1,6 @@
 """The face set: registered faces of many people with labels, in one memory-mappable file."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,7 +8,8 @@ from typing import Any, BinaryIO, Final
 
 import numpy as np
 
-from facedis_core.container import container_writer, content_id, read_container, stored
+from facedis_core.container import content_id, read_container, stored
+from facedis_core.container_writer import container_writer
 from facedis_core.errors import InputError
 from facedis_core.preparation import Preparation
 from facedis_core.streams import shown
@@ -226,11 +227,15 @@ def _twin(names: Sequence[str]) -> str | None:
 
 @dataclass
 class FaceSetWriter:
-    """Arrays to fill in place, mm: `vertices` (N, V, 3), both `neutrals` (S, V, 3)."""
+    """Arrays to fill in place, mm: `vertices` (N, V, 3), both `neutrals` (S, V, 3).
+
+    `release` gives back the memory of what has been filled; it stays in the file.
+    """
 
     vertices: np.ndarray
     neutrals: np.ndarray
     neutrals_eval: np.ndarray
+    release: Callable[[], None]
 
 
 @contextmanager
@@ -276,11 +281,12 @@ def face_set_writer(
             writer.tensors[name][...] = array
         for name in ("subject", "expression", "level", "split"):
             writer.tensors[name][...] = getattr(labels, name)
+        tensors = writer.tensors
         faces = FaceSetWriter(
-            *(writer.tensors[n] for n in ("vertices", "neutrals", "neutrals_eval"))
+            tensors["vertices"], tensors["neutrals"], tensors["neutrals_eval"], writer.release
         )
         faces.neutrals[...] = np.nan
         faces.neutrals_eval[...] = np.nan
         yield faces
         del metadata["id"], metadata["history"]  # the id names the content, not who made it
-        writer.metadata["id"] = content_id(writer.tensors, metadata)
+        writer.metadata["id"] = content_id(writer.tensors, metadata, writer.release)

@@ -9,7 +9,8 @@ import numpy as np
 
 from facedis_core.bundle import resolve_model
 from facedis_core.config import ModelConfig, weight_shapes
-from facedis_core.container import content_id, read_container, stored, write_container
+from facedis_core.container import content_id, read_container, stored
+from facedis_core.container_writer import write_container
 from facedis_core.errors import InputError, UsageError
 from facedis_core.latents import Latents
 from facedis_core.preparation import Preparation

@@ -18,7 +18,7 @@ TOOLS = ROOT / "tools"
 LINES = (
     "errors paths config",
     "numerals polygons ply ply_header obj vrml mesh streams geometry procrustes simplification",
-    "bundle container preparation faceset latents transfer inference encoding info "
+    "bundle container container_writer preparation faceset latents transfer inference encoding info "
     "verification metrics linear baselines evaluation comparison checks",
     "sources selection workers scratch follow inventory assemble prepare",
     "render sheet",

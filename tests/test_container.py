@@ -14,14 +14,8 @@ import safetensors.numpy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from facedis_core.container import (
-    container_writer,
-    content_id,
-    history_entry,
-    read_container,
-    stored,
-    write_container,
-)
+from facedis_core.container import content_id, history_entry, read_container, stored
+from facedis_core.container_writer import container_writer, write_container
 from facedis_core.errors import InputError
 
 METADATA = {"zeta": 1, "alpha": ["eva grün 😀", None], "middle": {"b": 1.5, "a": True}}

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from synthetic import face_set, labels, one_byte_changed, write_face_set
 
-from facedis_core.container import read_container, write_container
+from facedis_core.container import read_container
+from facedis_core.container_writer import write_container
 from facedis_core.errors import InputError
 from facedis_core.faceset import TEST, TRAIN, VALIDATION, face_set_writer, load_face_set
 from facedis_core.mesh import topology_id

@@ -6,7 +6,8 @@ import pytest
 from conftest import face
 from synthetic import face_set, write_face_set
 
-from facedis_core.container import read_container, write_container
+from facedis_core.container import read_container
+from facedis_core.container_writer import write_container
 
 
 @pytest.fixture

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from synthetic import grid_mesh, one_byte_changed
 
 from facedis_core.config import ModelConfig
-from facedis_core.container import content_id, read_container, write_container
+from facedis_core.container import content_id, read_container
+from facedis_core.container_writer import write_container
 from facedis_core.errors import InputError, UsageError
 from facedis_core.inference import Model, load_model, weight_shapes, write_model
 from facedis_core.mesh import topology_id

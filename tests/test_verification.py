@@ -8,7 +8,8 @@ import pytest
 from synthetic import face_set, grid_mesh, write_face_set
 
 from facedis_core import verification
-from facedis_core.container import read_container, write_container
+from facedis_core.container import read_container
+from facedis_core.container_writer import write_container
 from facedis_core.errors import InputError
 from facedis_core.faceset import DIVIDES_PEOPLE, divides_people
 from facedis_core.verification import verify_container
