@@ -19,7 +19,7 @@ from facedis_core.inventory import Report
 from facedis_core.preparation import Preparation
 from facedis_core.scratch import Scratch, Sizes, open_scratch, stamp
 from facedis_core.selection import Exclusion, choose
-from facedis_core.sources import Missing, OpenedSource, Settled
+from facedis_core.sources import Block, Missing, OpenedSource, Settled
 from facedis_core.sources.protocols import FILE
 from facedis_core.streams import open_output
 from facedis_core.workers import read_blocks
@@ -167,10 +167,7 @@ def _fill(
         for number, block in zip(todo, made, strict=True):
             rows = blocks[number]
             if block.failures and not request.keep_going:
-                raise InputError(
-                    f"{next(iter(block.failures.values()))}; "
-                    "or leave such files out with --keep-going"
-                )
+                raise InputError(_advice(block, scratch))
             subject = int(source.labels.subject[rows[0]])
             scratch.put(number, rows, block, subject, stamp(source.paths(rows)))
             request.advance(len(rows))
@@ -181,6 +178,15 @@ def _fill(
             f"interrupted after {scratch.rows_done} of {len(kept)} faces; "
             "the same command goes on from there"
         ) from None
+
+
+def _advice(block: Block, scratch: Scratch) -> str:
+    """What is wrong with the first mesh of a block that failed, and the ways out."""
+    goes_on = ", the same command goes on from there" if scratch.worth_keeping else ""
+    return (
+        f"{next(iter(block.failures.values()))}; repair or replace it{goes_on}, or leave such "
+        "files out with --keep-going"
+    )
 
 
 def _settle(scratch: Scratch, opened: OpenedSource, kept: NDArray[np.intp]) -> Settled:

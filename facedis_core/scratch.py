@@ -21,7 +21,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from facedis_core.errors import UsageError
+from facedis_core.errors import Stopped, UsageError
 from facedis_core.sources import Block
 from facedis_core.streams import replaced_file, reserve_space
 
@@ -65,6 +65,11 @@ class Scratch:
         self._file = os.open(self.folder / _FACES, os.O_RDWR | os.O_CREAT, 0o666)
         self._journal = os.open(self.folder / _DONE, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
         reserve_space(self._file, (self.sizes.faces + self.sizes.subjects) * self._face_bytes)
+
+    @property
+    def worth_keeping(self) -> bool:
+        """Whether it is left behind where an error ends the run."""
+        return self.rows_done >= WORTH_KEEPING
 
     @property
     def _face_bytes(self) -> int:
@@ -183,8 +188,8 @@ def open_scratch(
         except BaseException as error:
             scratch.close()
             # An exception that is no Exception is somebody who stopped us: nothing is lost.
-            enough = WORTH_KEEPING if isinstance(error, Exception) else 1
-            if scratch.rows_done < enough:
+            stopped = isinstance(error, Stopped) or not isinstance(error, Exception)
+            if not (scratch.worth_keeping or (stopped and scratch.rows_done)):
                 shutil.rmtree(folder)
             raise
         scratch.close()
