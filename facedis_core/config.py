@@ -23,6 +23,8 @@ _POSITIVE = (
     *("learning_rate_epochs", "kl_decay_epochs", "discriminator_every", "log_variance_limit"),
     *("epochs", "pretrain_epochs"),
 )
+# Shares of a whole, and batches over which a norm takes the mean of single rows.
+_BETWEEN = {"label_smoothing": (0, 1), "pretrain_batch": (2, _LARGEST)}
 
 
 @dataclass(frozen=True)
@@ -271,6 +273,10 @@ def _checked(key: str, value: Any, annotation: Any, origin: str) -> Any:
         fits = isinstance(value, int if whole else int | float) and not isinstance(value, bool)
         fits = fits and 0 <= value <= (_LARGEST if whole else sys.float_info.max)
         fits = fits and (value > 0 or key not in _POSITIVE)
+        if key in _BETWEEN:
+            lowest, highest = _BETWEEN[key]
+            expected = f"a number from {lowest} to {highest}"
+            fits = fits and lowest <= value <= highest
     if not fits:
         raise UsageError(f"{origin}: {key} is {value!r}, expected {expected}")
     return float(value) if float in kinds else value

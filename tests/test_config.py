@@ -160,6 +160,8 @@ class TestSet:
             ("batch=1.5", "batch is 1.5, expected a whole number above 0"),
             ("batch=true", "batch is True"),
             ("batch=0", "above 0"),
+            ("pretrain_batch=1", "pretrain_batch is 1, expected a number from 2 to"),
+            ("label_smoothing=2", "label_smoothing is 2, expected a number from 0 to 1"),
             ("batch=none", "batch is None"),
             ("batch=", "batch is ''"),
             ("batch=eight", "batch is 'eight'"),
