@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from facedis_core.container import KINDS, read_container
 from facedis_core.encoding import REFUSED_REACH, beyond_reach
 from facedis_core.errors import InputError
-from facedis_core.faceset import TRAIN, load_face_set
+from facedis_core.faceset import TRAIN, FaceSet, load_face_set
 from facedis_core.inference import load_model, resolve_model
 from facedis_core.preparation import Preparation
 
@@ -45,6 +45,17 @@ class Like(NamedTuple):
             warn(f"{found}; {count} of {len(faces)} faces lie farther than these")
 
 
+def _aligned_to(face_set: FaceSet) -> NDArray[np.float32]:
+    """What the faces of a set were aligned to: by stable vertices it is the mean neutral."""
+    if face_set.preparation.stable_vertices:
+        people = np.unique(face_set.labels.subject[face_set.rows(TRAIN)])
+        neutrals = face_set.neutrals[people]
+        known = neutrals[np.isfinite(neutrals).all(axis=(1, 2))]
+        if len(known):
+            return known.mean(axis=0, dtype=np.float64).astype(np.float32)
+    return face_set.mean_face(face_set.rows(TRAIN))
+
+
 def load_like(source: str | Path) -> Like:
     """Read how a face set or a model (path or bundled name) wants its faces prepared.
 
@@ -54,8 +65,7 @@ def load_like(source: str | Path) -> Like:
     kind = read_container(path).kind
     if kind == "faceset":
         face_set = load_face_set(path)
-        mean_face = face_set.mean_face(face_set.rows(TRAIN))
-        return Like(face_set.preparation, mean_face, face_set.id)
+        return Like(face_set.preparation, _aligned_to(face_set), face_set.id)
     if kind == "model":
         model = load_model(path)
         return Like(model.preparation, model.mean_face, model.id, model.reach_mm)

@@ -117,25 +117,25 @@ class Report:
 
     def lines(self) -> Iterator[str]:
         """A line about each kind of thing that only reading has shown not to be in the set."""
-        yield from _lines(("faces could not be used", list(self.failed)))
+        yield from _lines(("faces that could not be used", list(self.failed)))
         if self.fault:
-            yield from _lines(("files are missing", self.missing))
-        yield from _lines(("faces are left out as outliers", self.outliers))
+            yield from _lines(("missing files", self.missing))
+        yield from _lines(("faces left out as outliers", self.outliers))
 
 
 def listing_lines(findings: Findings, missing: Sequence[str] = ()) -> Iterator[str]:
     """A line about each kind of thing that the listing of a data set shows beside its faces."""
     yield from _lines(
-        ("files are missing", missing),
-        ("files are not of this layout and are left out", findings.unknown),
-        ("faces are left out by the protocol", findings.excluded),
+        ("missing files", missing),
+        ("files that are not of this layout, left out", findings.unknown),
+        ("faces left out by the protocol", findings.excluded),
     )
 
 
 def _lines(*kinds: tuple[str, Sequence[str]]) -> Iterator[str]:
     for what, names in kinds:
         if names:
-            yield f"{len(names)} {what}: {_some(names)}"
+            yield f"{what} ({len(names)}): {_some(names)}"
 
 
 def _some(names: Sequence[str]) -> str:

@@ -49,13 +49,12 @@ def files_below(folder: str | Path) -> list[str]:
             here = os.stat(place)  # noqa: PTH116
             with os.scandir(place) as listing:
                 entries = [entry for entry in listing if not entry.name.startswith(".")]
-            folders = [entry.name for entry in entries if is_folder(entry.path)]
-            found += [prefix + entry.name for entry in entries if is_file(entry.path)]
         except OSError as error:
             raise InputError(f"{place}: {error.strerror}; expected a folder of meshes") from error
         inside = above | {(here.st_dev, here.st_ino)}
         if len(inside) > len(above):  # else a link has led back to a folder around it
-            waiting += [(f"{prefix}{name}/", inside) for name in folders]
+            found += [prefix + entry.name for entry in entries if is_file(entry.path)]
+            waiting += [(f"{prefix}{e.name}/", inside) for e in entries if is_folder(e.path)]
     return sorted(found)
 
 

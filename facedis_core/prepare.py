@@ -21,6 +21,7 @@ from facedis_core.scratch import Scratch, Sizes, open_scratch, stamp
 from facedis_core.selection import Exclusion, choose
 from facedis_core.sources import Block, Missing, OpenedSource, Settled
 from facedis_core.sources.protocols import FILE
+from facedis_core.sources.reference import WAYS_OUT
 from facedis_core.streams import open_output
 from facedis_core.workers import read_blocks
 
@@ -40,7 +41,8 @@ class Request:
         resume: go on with what an earlier run of the same kind has left.
         history: write how the set was made.
         advance: told how many faces are done since the last call.
-        warn: called with a line about what is doubtful.
+        announce: called with a line about how the work goes on.
+        warn: called with a line about what is doubtful in the result.
     """
 
     like: Like | None = None
@@ -50,6 +52,7 @@ class Request:
     resume: bool = True
     history: bool = True
     advance: Callable[[int], None] = lambda faces: None
+    announce: Callable[[str], None] = lambda line: None
     warn: Callable[[str], None] = lambda line: None
 
 
@@ -92,7 +95,7 @@ def prepare_face_set(
         return [stamp(source.paths(rows)) for rows in blocks]
 
     with open_scratch(
-        output, plan, sizes, stamps, resume=request.resume, warn=request.warn
+        output, plan, sizes, stamps, resume=request.resume, warn=request.announce
     ) as scratch:
         _fill(scratch, opened, request, preparation, kept, blocks)
         settled = _settle(scratch, opened, kept)
@@ -156,7 +159,7 @@ def _fill(
     """Read what the scratch does not have yet."""
     source, like = opened.source, request.like
     if scratch.rows_done:
-        request.warn(f"going on where an earlier run stopped, {scratch.rows_done} faces are read")
+        request.announce(f"going on where a run stopped after {scratch.rows_done} faces")
         request.advance(scratch.rows_done)
     todo = [number for number in range(len(blocks)) if number not in scratch.done]
     if not todo:
@@ -182,11 +185,8 @@ def _fill(
 
 def _advice(block: Block, scratch: Scratch) -> str:
     """What is wrong with the first mesh of a block that failed, and the ways out."""
-    goes_on = ", the same command goes on from there" if scratch.worth_keeping else ""
-    return (
-        f"{next(iter(block.failures.values()))}; repair or replace it{goes_on}, or leave such "
-        "files out with --keep-going"
-    )
+    goes_on = "; the same command then goes on from there" if scratch.worth_keeping else ""
+    return f"{next(iter(block.failures.values()))}; {WAYS_OUT}{goes_on}"
 
 
 def _settle(scratch: Scratch, opened: OpenedSource, kept: NDArray[np.intp]) -> Settled:

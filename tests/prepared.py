@@ -1,6 +1,7 @@
 """Face sets made of data sets on disk, and slow ways to say what they must hold."""
 
-from dataclasses import dataclass
+import shutil
+from dataclasses import dataclass, replace
 
 import numpy as np
 from trees import Tree
@@ -10,7 +11,7 @@ from facedis_core.follow import load_like
 from facedis_core.inventory import Report
 from facedis_core.mesh import read_mesh
 from facedis_core.prepare import Request, prepare_face_set
-from facedis_core.selection import Names
+from facedis_core.selection import Exclusion
 from facedis_core.sources import open_source
 
 
@@ -54,7 +55,7 @@ def prepare(source, root, target, *, like=None, exclude=(), keep_going=False, jo
         str(target),
         Request(
             like=load_like(like) if like else None,
-            exclude=Names(frozenset(exclude), "0" * 12) if exclude else None,
+            exclude=Exclusion(frozenset(exclude), "0" * 12) if exclude else None,
             keep_going=keep_going,
             jobs=jobs,
             warn=said.append,
@@ -107,7 +108,7 @@ def check_simplified(made, tree, target):
         against = (laid * surface[chosen[triangles]].sum(axis=1)).sum(axis=1) <= 0
         if against.any():
             turned[name] = int(against.sum())
-    assert not turned
+    assert not turned, turned
 
 
 def normals(points, triangles):
@@ -135,7 +136,4 @@ def mean_shape(faces, rounds=20):
 
 def copied(tree: Tree, root) -> Tree:
     """The same data set somewhere else, to be spoilt."""
-    import shutil
-    from dataclasses import replace
-
-    return replace(tree, root=shutil.copytree(tree.root, root), files=dict(tree.files))
+    return replace(tree, root=shutil.copytree(tree.root, root))

@@ -159,10 +159,11 @@ def prep(
     findings = opened.source.findings
     # Missing files that are a fault end the command, or are named when all is done.
     harmless = chosen.missing if findings.incomplete or dry_run else ()
-    for line in (*opened.source.notes, *listing_lines(findings, [m.file for m in harmless])):
-        fd_cli.warn(line)
+    # All this is said at the end: an error before it stands alone.
+    said = [*opened.source.notes, *listing_lines(findings, [m.file for m in harmless])]
     if output is None or dry_run:
         _print_counts(count_faces(opened.source.labels, chosen.rows))
+        _warn_of(said)
         return
     with fd_cli.progress_bar("preparing", len(chosen.rows)) as advance:
         report = prepare_face_set(
@@ -176,20 +177,25 @@ def prep(
                 resume=resume,
                 history=not no_history,
                 advance=advance,
-                warn=fd_cli.warn,
+                announce=fd_cli.warn,
+                warn=said.append,
             ),
             force=force,
         )
     if report_file is not None:
         with open_output(report_file, force=True) as stream:
             stream.write(f"{json.dumps(report.as_dict(), indent=1)}\n".encode())
-    for line in report.lines():
-        fd_cli.warn(line)
+    _warn_of([*said, *report.lines()])
     if report.fault:
         listed = f"; see {report_file}" if report_file else ""
         raise CheckFailed(
             f"{report.faces} faces are in the set, what is named above is not{listed}"
         )
+
+
+def _warn_of(lines: list[str]) -> None:
+    for line in lines:
+        fd_cli.warn(line)
 
 
 def _report_beside(output: str) -> str | None:

@@ -139,8 +139,9 @@ class ComaReader(MeshFileReader):
                     first = self.load(self.files[row])
                 except InputError:
                     continue  # a failure of its own row
-                self._first[sequence] = self._in_mm(first)
-                break
+                if len(first.vertices) == VERTICES:
+                    self._first[sequence] = self._in_mm(first)
+                    break
         return self._first[sequence]
 
 

@@ -74,7 +74,10 @@ def open_facescape(root: Path, **options: Unpack[MeshOptions]) -> MeshFileSource
         for file, (subject, shown) in taken.items()
         if (name := shown.partition("_")[2])
     ]
-    missing = [Missing(f"{s}/{shown}.obj", s) for s, shown in missing_of_each(taken.values())]
+    folder = {subject: file.rpartition("/")[0] for file, (subject, _) in taken.items()}
+    missing = [
+        Missing(f"{folder[s]}/{shown}.obj", s) for s, shown in missing_of_each(taken.values())
+    ]
 
     def published(people: People) -> Published:
         always = [k for k, subject in enumerate(people.subjects) if subject in PUBLISHABLE]

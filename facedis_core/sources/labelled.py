@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from facedis_core.errors import InputError
-from facedis_core.faceset import Labels
+from facedis_core.faceset import TEST, Labels
 from facedis_core.paths import natural_key
 from facedis_core.sources import MeshOptions
 from facedis_core.sources.protocols import People, Published, Split, make_split
@@ -62,6 +62,9 @@ def open_labelled(
         seed=options.get("seed", 0),
     )
     labels = make_labels(entries, people, split, expressions)
+    notes = list(traits.pop("notes", ()))
+    if not (labels.split == TEST).any():
+        notes.append(f"the protocol ({split.text}) leaves no face to test on")
     at_rest = np.array([e.expression == neutral and e.level == 0 for e in entries])
     return kind(
         root=root,
@@ -73,6 +76,7 @@ def open_labelled(
         simplify=options.get("simplify"),
         **{
             "align": "none",
+            "notes": notes,
             "candidates": _candidates(labels, at_rest),
             **traits,
             **({} if align is None else {"align": align}),

@@ -81,5 +81,7 @@ def missing_of_each(present: Iterable[tuple[str, str]]) -> list[tuple[str, str]]
     same items.
     """
     there = dict.fromkeys(present)
+    if not there:
+        return []
     subjects, items = (dict.fromkeys(kind) for kind in zip(*there, strict=True))
     return [(s, item) for s in subjects for item in items if (s, item) not in there]

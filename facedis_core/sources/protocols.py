@@ -71,7 +71,7 @@ def make_split(
         UsageError: no such protocol, or a validation part where people are divided.
         InputError: a file that does not fit the faces; nobody is left to train on.
     """
-    kind, colon, rest = (protocol or (PAPER if published else USUAL)).partition(":")
+    kind, colon, rest = _named(protocol, published).partition(":")
     if kind == PAPER and not colon:
         if published is None:
             raise UsageError(
@@ -94,6 +94,12 @@ def make_split(
     raise UsageError(
         f"--protocol is {protocol!r}, expected paper, subjects:PART, identity-fold:K/N or file:CSV"
     )
+
+
+def _named(protocol: str | None, published: object) -> str:
+    if protocol is None:
+        return PAPER if published else USUAL
+    return protocol
 
 
 def by_subjects(text: str, tested: Collection[str], people: People) -> Published:

@@ -8,6 +8,8 @@ from typing import Final, NamedTuple
 from facedis_core.errors import InputError
 from facedis_core.mesh import Mesh, read_mesh, topology_id
 
+# What to do about a mesh that cannot be used.
+WAYS_OUT: Final = "repair or replace it, or leave such files out with --keep-going"
 # Meshes to compare: enough that a few broken ones are outvoted, few enough to be read at once.
 COMPARED: Final = 5
 # Meshes to open at most in search of those.
@@ -54,7 +56,7 @@ def find_reference(
             readable.append(Reference(path, read_mesh(path)))
         except InputError as error:
             if not keep_going:
-                raise
+                raise InputError(f"{error}; {WAYS_OUT}") from error
             errors.append(error)
         if len(readable) == COMPARED:
             break

@@ -1,0 +1,231 @@
+"""What a data set holds, counted slowly; --dry-run in a shell beside what a run reports."""
+
+import csv
+import json
+from pathlib import Path
+
+import ict_twin
+import numpy as np
+import pytest
+import trees
+from conftest import face, save_mesh
+
+from facedis_core.faceset import SPLITS, Labels
+from facedis_core.inventory import Report, count_faces, listing_lines
+from facedis_core.sources import Findings
+
+HEADER = ["what", "name", "faces", *SPLITS]
+
+
+def random_labels(seed: int, faces: int = 200) -> Labels:
+    random = np.random.default_rng(seed)
+    return Labels(
+        names=[f"face{k}" for k in range(faces)],
+        subjects=[f"person {k}" for k in range(9)],
+        expressions=["neutral", "smile", "nobody shows this", "frown"],
+        subject=random.integers(0, 9, faces).astype(np.int32),
+        expression=random.choice([0, 1, 3], faces).astype(np.int32),
+        level=np.zeros(faces, np.float32),
+        split=random.integers(0, 3, faces).astype(np.uint8),
+    )
+
+
+def slow_counts(labels: Labels, rows: list[int]) -> list[tuple[str, str, int, dict[str, int]]]:
+    """Face by face."""
+    found: dict[tuple[str, str], dict[str, int]] = {("all", ""): dict.fromkeys(SPLITS, 0)}
+    for name in labels.expressions:
+        found["expression", name] = dict.fromkeys(SPLITS, 0)
+    for name in labels.subjects:
+        found["subject", name] = dict.fromkeys(SPLITS, 0)
+    called = {code: name for name, code in SPLITS.items()}
+    for row in rows:
+        split = called[int(labels.split[row])]
+        found["all", ""][split] += 1
+        found["expression", labels.expressions[labels.expression[row]]][split] += 1
+        found["subject", labels.subjects[labels.subject[row]]][split] += 1
+    return [
+        (*key, sum(splits.values()), splits)
+        for key, splits in found.items()
+        if key == ("all", "") or any(splits.values())
+    ]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_counts_against_a_slow_twin(seed):
+    labels = random_labels(seed)
+    rows = np.sort(np.random.default_rng(seed).choice(200, 20 * seed, replace=False))
+    made = [tuple(count) for count in count_faces(labels, rows)]
+    assert made == slow_counts(labels, rows.tolist())
+    everything = [tuple(count) for count in count_faces(labels)]
+    assert everything == slow_counts(labels, list(range(200)))
+
+
+def test_a_report_names_everything():
+    labels = random_labels(1, faces=6)
+    report = Report(
+        "folder",
+        "random subjects",
+        list(count_faces(labels)),
+        failed={f"f{k}": f"f{k}.ply is broken" for k in range(5)},
+        missing=["gone.ply"],
+        outliers=["o1"],
+        fault=True,
+    )
+    assert report.faces == 6
+    lines = list(report.lines())
+    assert [line.partition("(")[2].partition(")")[0] for line in lines] == ["5", "1", "1"]
+    assert "f0, f1, f2, ..." in lines[0] and "gone.ply" in lines[1] and "o1" in lines[2]
+    made = report.as_dict()
+    assert list(made["left_out"]["failed"]) == [f"f{k}" for k in range(5)]
+    assert made["counts"][0]["faces"] == sum(made["counts"][0][split] for split in SPLITS) == 6
+    assert list(listing_lines(Findings())) == []
+
+
+def table(out: bytes) -> list[dict[str, str]]:
+    rows = [line.split("\t") for line in out.decode().splitlines()]
+    assert rows[0] == HEADER and {len(row) for row in rows} == {len(HEADER)}
+    return [dict(zip(HEADER, row, strict=True)) for row in rows[1:]]
+
+
+def of(rows: list[dict[str, str]], what: str) -> dict[str, list[int]]:
+    return {
+        row["name"]: [int(row[column]) for column in HEADER[2:]]
+        for row in rows
+        if row["what"] == what
+    }
+
+
+def some_of_facescape() -> list[str]:
+    """60 people, one who is always tested on, and the one whose meshes are all broken."""
+    wanted = {*range(1, 61), 122, 603}
+    return [n for n in trees.facescape_names() if int(n.partition("/")[0]) in wanted]
+
+
+def some_of_facewarehouse() -> list[str]:
+    """The last 51 people, of whom ten are tested on."""
+    return trees.facewarehouse_names()[-51 * 47 :]
+
+
+@pytest.mark.parametrize(
+    ("source", "names", "everything", "classes", "people"),
+    [
+        # the sizes that those who made the data give, where it is whole, and the paper's split
+        ("bu3dfe", trees.bu3dfe_names, [2500, 2250, 250, 0], 7, 100),
+        ("facescape", some_of_facescape, [1220, 860, 360, 0], 20, 61),
+        ("facewarehouse", some_of_facewarehouse, [2397, 1927, 470, 0], 47, 51),
+    ],
+)
+def test_a_whole_data_set_of_empty_files(
+    shell, tmp_path, source, names, everything, classes, people
+):
+    trees.touch(tmp_path / "data", names())
+    done = shell(f"fd-prep {source} data --dry-run")
+    assert done.code == 0, done.err
+    rows = table(done.out)
+    assert of(rows, "all") == {"-": everything}
+    for what, count in (("expression", classes), ("subject", people)):
+        found = of(rows, what)
+        assert len(found) == count
+        assert np.sum(list(found.values()), axis=0).tolist() == everything
+    lines = done.err.splitlines()
+    assert [("603" in line) for line in lines] == ([True] if source == "facescape" else [])
+    assert [path.name for path in tmp_path.iterdir()] == ["data"]
+
+
+def counts_in(report: Path) -> list[dict[str, str]]:
+    made = json.loads(report.read_text())["counts"]
+    return [
+        {column: str(row[column] if column != "name" else row["name"] or "-") for column in HEADER}
+        for row in made
+    ]
+
+
+@pytest.mark.parametrize(
+    "source",
+    ["facescape", "folder", "ict"],
+)
+def test_a_dry_run_counts_what_a_run_reports(shell, tmp_path, source):
+    root, options = tmp_path / "data", "--jobs 1 --protocol subjects:0.5 --seed 1"
+    if source == "facescape":
+        trees.facescape(root, expressions=("neutral", "anger"), missing=[(2, "anger")])
+        options += " --validation 0.4"
+    elif source == "ict":
+        ict_twin.write_folder(root)
+        options += " --subjects 4 --like set.safetensors --validation 0.4"
+        folder(shell, tmp_path)
+    else:
+        for k in range(12):
+            save_mesh(root / f"p{k % 4}_{'neutral' if k < 4 else k // 4}.ply", face(k))
+        (tmp_path / "not.txt").write_text("p1_2\n")
+        options += " --pattern '{subject}_{expression}.ply' --exclude not.txt"
+    counted = shell(f"fd-prep {source} data {options} --dry-run")
+    assert counted.code == 0, counted.err
+    done = shell(f"fd-prep {source} data {options} -o made.safetensors")
+    assert done.code == 0, done.err
+    assert table(counted.out) == counts_in(tmp_path / "made.report.json")
+
+
+def folder(shell, tmp_path: Path) -> None:
+    """A set `set.safetensors` whose map made-up people of ICT-FaceKit can follow."""
+    vertices, triangles = ict_twin.raw_neutral()
+    for person in "ab":
+        (tmp_path / "raw").mkdir(exist_ok=True)
+        ict_twin.write(tmp_path / "raw" / f"{person}_neutral.obj", vertices, triangles)
+    made = shell(
+        "fd-prep folder raw --pattern '{subject}_{expression}.obj' --units cm -o set.safetensors "
+        "--protocol subjects:0.5 --jobs 1"
+    )
+    assert made.code == 0, made.err
+
+
+def test_a_dry_run_of_coma_counts_before_anything_is_dropped(shell, tmp_path):
+    subject = trees.COMA_SUBJECTS[0]
+    outlier = (subject, "bareteeth", 7)
+    trees.coma(
+        tmp_path / "data",
+        subjects=[subject],
+        expressions=("bareteeth", "mouth_up"),
+        frames=16,
+        outliers=[outlier],
+    )
+    counted = shell("fd-prep coma data --dry-run")
+    done = shell("fd-prep coma data -o made.safetensors --jobs 1")
+    assert (counted.code, done.code) == (0, 0), done.err
+    report = json.loads((tmp_path / "made.report.json").read_text())
+    named = trees.coma_name(*outlier).removesuffix(".ply")
+    assert report["left_out"]["outliers"] == [named]
+    assert "faces left out as outliers (1): " + named in done.err
+    before = of(table(counted.out), "expression")
+    after = of(counts_in(tmp_path / "made.report.json"), "expression")
+    assert before["bareteeth"][0] == 16 and after["bareteeth"][0] == 15
+    sides = [after[name] for name in ("mouth_up_left", "mouth_up_right")]
+    assert np.sum(sides, axis=0).tolist() == before["mouth_up"]
+    assert report["faces"] == 31
+
+
+def test_a_dry_run_needs_no_output_and_a_run_does(shell, tmp_path):
+    trees.touch(tmp_path / "data", ["a_neutral.ply", "b_neutral.ply"])
+    command = "fd-prep folder data --pattern '{subject}_{expression}.ply'"
+    without = shell(command)
+    assert without.code == 2 and "-o SET" in without.line and "--dry-run" in without.line
+    assert shell(f"{command} --dry-run -o set.safetensors").code == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["data"]
+    first = shell(f"{command} --dry-run | head -n 1")
+    assert first.out.decode().split("\t")[0] == "what" and "Traceback" not in first.err
+
+
+def test_names_stay_in_their_column(shell, tmp_path):
+    trees.touch(tmp_path / "data", ["a.ply", "b.ply"])
+    with (tmp_path / "labels.csv").open("w", newline="") as file:
+        rows = [["file", "subject", "expression"], ["a.ply", "Ann\tLee", "neutral"]]
+        csv.writer(file).writerows([*rows, ["b.ply", "Bob\nOh", "neutral"]])
+    done = shell("fd-prep folder data --labels labels.csv --dry-run")
+    assert done.code == 0, done.err
+    assert set(of(table(done.out), "subject")) == {"'Ann\\tLee'", "'Bob\\nOh'"}
+
+
+def test_excluded_faces_are_not_counted(shell, tmp_path):
+    trees.touch(tmp_path / "data", trees.facewarehouse_names()[-13 * 47 :])
+    (tmp_path / "not.txt").write_text("Tester_138\nTester_150/Blendshape/shape_3\n")
+    done = shell("fd-prep facewarehouse data --exclude not.txt --dry-run")
+    assert of(table(done.out), "all") == {"-": [563, 94, 469, 0]}
