@@ -78,12 +78,14 @@ class TrainingPlan(PretrainingPlan):
         discriminator: path of a pre-trained one, `none`, or None for a fresh one.
         init: model to take the first weights from.
         evaluate_every: epochs between two looks at the test faces.
+        checkpoint_minutes: how much work a run loses that is killed.
         with_history: store the commands that made the model in it.
     """
 
     discriminator: str | None = None
     init: str | None = None
     evaluate_every: int = 1
+    checkpoint_minutes: float = 2.0
     with_history: bool = True
 
 
@@ -158,6 +160,7 @@ def prepare_run(plan: TrainingPlan, files: RunFiles) -> PreparedRun:
         | {"neutrals": plan.neutrals, "seed": plan.seed},
         history=[*parts.history, entry] if plan.with_history else [],
         evaluate_every=plan.evaluate_every,
+        checkpoint_minutes=plan.checkpoint_minutes,
     )
     return PreparedRun(run, parts.notes)
 

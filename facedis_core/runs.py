@@ -22,8 +22,6 @@ from facedis_core.training import Epoch, Trainer
 # The one thing that may change when a stopped run goes on; with any other it is another run.
 _EXTENDABLE: Final = "epochs"
 
-CHECKPOINT_SECONDS: Final = 120.0
-
 
 @dataclass(frozen=True)
 class RunFiles:
@@ -91,6 +89,8 @@ class TrainingRun:
     Args:
         identity: what makes this run the same one after an interruption (recipe, ids, seed).
         history: the commands that made what the model stands on, this one included.
+        evaluate_every: epochs between two looks at the test faces.
+        checkpoint_minutes: how much work a run loses that is killed.
     """
 
     def __init__(
@@ -102,10 +102,12 @@ class TrainingRun:
         identity: Mapping[str, Any],
         history: list[dict[str, Any]],
         evaluate_every: int = 1,
+        checkpoint_minutes: float = 2.0,
     ) -> None:
         self.trainer, self.frame, self.files = trainer, frame, files
         self.identity, self.history = json.loads(json.dumps(identity)), history
-        self.evaluate_every = evaluate_every
+        self.evaluate_every, self.checkpoint_minutes = evaluate_every, checkpoint_minutes
+        self.saved_at = time.monotonic()
         self.metrics: dict[str, Any] = {}
         self.log = EpochLog(files.log)
 
@@ -143,10 +145,15 @@ class TrainingRun:
         Raises:
             Stopped: `should_stop` said so; everything is saved.
         """
-        saved_at = time.monotonic()
+        self.saved_at = time.monotonic()
         trainer, epochs = self.trainer, self.trainer.recipe.epochs
+
+        def on_step(epoch: int, step: int, steps: int) -> None:
+            callbacks.on_step(epoch, step, steps)
+            self._save_if_due()
+
         while trainer.epoch.number < epochs:
-            record = trainer.run_epoch(callbacks.should_stop, callbacks.on_step)
+            record = trainer.run_epoch(callbacks.should_stop, on_step)
             if record is not None:
                 self._finish_epoch(record, last=trainer.epoch.number == epochs)
                 callbacks.on_epoch(record)
@@ -154,9 +161,6 @@ class TrainingRun:
                 self._save()
                 where = f"epoch {trainer.epoch.number + 1} of {epochs}, step {trainer.epoch.step}"
                 raise Stopped(self._goodbye(where))
-            if time.monotonic() - saved_at > CHECKPOINT_SECONDS and trainer.epoch.number < epochs:
-                self._save()
-                saved_at = time.monotonic()
         model_id = self._write_model()
         if self.files.state is not None:
             self.files.state.unlink(missing_ok=True)
@@ -176,6 +180,11 @@ class TrainingRun:
             record |= found
             self.metrics = {"epochs": record["epoch"], **found}
         self.log.append(record)
+
+    def _save_if_due(self) -> None:
+        if time.monotonic() - self.saved_at > 60 * self.checkpoint_minutes:
+            self._save()
+            self.saved_at = time.monotonic()
 
     def _save(self) -> None:
         """The state first: it is what makes an interruption harmless."""

@@ -88,12 +88,39 @@ def test_ctrl_c_saves_and_resume_reaches_the_bytes_of_an_unbroken_run(
     assert "--resume" in err.splitlines()[-1]
     assert load_model(tmp_path / "broken.safetensors")
     assert (tmp_path / "broken.state.safetensors").exists()
+    resume_and_compare(shell, tmp_path, options)
+    assert not (tmp_path / "broken.state.safetensors").exists()
+
+
+@pytest.mark.parametrize("steps", [1, 5])
+def test_a_killed_run_goes_on_to_the_bytes_of_an_unbroken_one(
+    shell, face_set: Path, commands: Path, tmp_path: Path, steps: int
+) -> None:
+    """Killed after some of 24 checkpoints, in the middle of an epoch or not."""
+    options = f"{SMALL} --epochs 8 --evaluate-every 8"
+    assert shell(f"fd-train set.safetensors -o whole.safetensors {options}").code == 0
+    line = f"set.safetensors -o broken.safetensors {options} --checkpoint-minutes 0"
+    run = subprocess.Popen([str(commands / "fd-train"), *line.split()], cwd=tmp_path)
+    state = tmp_path / "broken.state.safetensors"
+    seen: set[int] = set()
+    while len(seen) < steps and run.poll() is None:
+        if state.exists():
+            seen.add(state.stat().st_mtime_ns)
+        time.sleep(0.001)
+    run.kill()
+    run.wait()
+    assert state.exists(), "the run ended before it was killed"
+    resume_and_compare(shell, tmp_path, options)
+    assert not state.exists()
+
+
+def resume_and_compare(shell, folder: Path, options: str) -> None:
+    """`broken` becomes the same as `whole`."""
     done = shell(f"fd-train set.safetensors -o broken.safetensors {options} --resume")
     assert done.code == 0, done.err
     for suffix in ("safetensors", "jsonl"):
-        whole = (tmp_path / f"whole.{suffix}").read_bytes()
-        assert (tmp_path / f"broken.{suffix}").read_bytes() == whole
-    assert not (tmp_path / "broken.state.safetensors").exists()
+        whole = (folder / f"whole.{suffix}").read_bytes()
+        assert (folder / f"broken.{suffix}").read_bytes() == whole
 
 
 def test_pretrained_discriminator_and_init(shell, face_set: Path, tmp_path: Path) -> None:

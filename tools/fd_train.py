@@ -31,6 +31,10 @@ def train(
     evaluate_every: Annotated[
         int, typer.Option(min=1, help="Epochs between two looks at the test faces.")
     ] = 1,
+    checkpoint_minutes: Annotated[
+        float,
+        typer.Option(min=0, metavar="MINUTES", help="What a run that is killed loses at most."),
+    ] = 2.0,
     device: shared.Device = "auto",
     seed: fd_cli.Seed = 0,
     no_history: fd_cli.NoHistory = False,
@@ -40,8 +44,8 @@ def train(
 
     Writes the model, and beside it a log with one JSON line an epoch (OUT with .jsonl for its
     suffix): every loss, the discriminator's accuracies, and the metrics on the test faces. Ctrl-C
-    stops after the step and saves; the same command with --resume goes on, on the CPU to the
-    same bytes as an unbroken run.
+    stops after the step and saves; the same command with --resume goes on, also after a kill, on
+    the CPU to the same bytes as an unbroken run.
     """
     from facedis_core.plans import TrainingPlan, prepare_run
     from facedis_core.runs import Callbacks, RunFiles
@@ -58,6 +62,7 @@ def train(
         seed=seed,
         device=device,
         evaluate_every=evaluate_every,
+        checkpoint_minutes=checkpoint_minutes,
         with_history=not no_history,
     )
     run, notes = prepare_run(plan, files)
