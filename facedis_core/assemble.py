@@ -107,5 +107,6 @@ def _fill_neutrals(out: FaceSetWriter, labels: Labels, at_rest: NDArray[np.bool_
             ):
                 if rows.any():
                     target[subject] = out.vertices[rows].mean(0, dtype=np.float64)
+            out.release()
         else:
             out.neutrals_eval[subject] = neutral

@@ -22,7 +22,7 @@ from facedis_core.selection import Exclusion, choose
 from facedis_core.sources import Block, Missing, OpenedSource, Settled
 from facedis_core.sources.protocols import FILE
 from facedis_core.sources.reference import WAYS_OUT
-from facedis_core.streams import open_output
+from facedis_core.streams import open_output, replaced_file
 from facedis_core.workers import read_blocks
 
 # Options of a source that the set or model to follow has already decided.
@@ -43,6 +43,7 @@ class Request:
         advance: told how many faces are done since the last call.
         announce: called with a line about how the work goes on.
         warn: called with a line about what is doubtful in the result.
+        on_report: called with the report just before the set appears under its name.
     """
 
     like: Like | None = None
@@ -54,6 +55,7 @@ class Request:
     advance: Callable[[int], None] = lambda faces: None
     announce: Callable[[str], None] = lambda line: None
     warn: Callable[[str], None] = lambda line: None
+    on_report: Callable[[Report], None] = lambda report: None
 
 
 def prepare_face_set(
@@ -90,27 +92,43 @@ def prepare_face_set(
         source.measures,
     )
     plan = _plan(opened, request, preparation, kept)
+    # Before anything is read: a file that changes meanwhile does not count as read.
+    stamps = [stamp(source.paths(rows)) for rows in blocks]
+    with open_scratch(output, plan, sizes, resume=request.resume, warn=request.announce) as (
+        scratch,
+        goes_on,
+    ):
+        try:
+            if goes_on:
+                scratch.recall(blocks, stamps)
+            _fill(scratch, opened, request, preparation, kept, blocks, stamps)
+            settled = _settle(scratch, opened, kept)
+            report = Report.of(opened, chosen, settled, scratch.failures)
+            space = scratch.folder if replaced_file(output) else None
+            with open_output(output, force=force, workspace=space) as stream:
+                entries = [_history(opened, request)] if request.history else []
+                with face_set_writer(
+                    stream,
+                    settled.labels,
+                    preparation,
+                    source=opened.name,
+                    protocol=source.protocol,
+                    history=entries,
+                ) as out:
+                    assemble(out, scratch, settled, source.labels, preparation, like, request.warn)
+                request.on_report(report)
+        except KeyboardInterrupt:
+            raise _stopped(scratch, len(kept)) from None
+    return report
 
-    def stamps() -> list[str]:
-        return [stamp(source.paths(rows)) for rows in blocks]
 
-    with open_scratch(
-        output, plan, sizes, stamps, resume=request.resume, warn=request.announce
-    ) as scratch:
-        _fill(scratch, opened, request, preparation, kept, blocks)
-        settled = _settle(scratch, opened, kept)
-        with open_output(output, force=force) as stream:
-            entries = [_history(opened, request)] if request.history else []
-            with face_set_writer(
-                stream,
-                settled.labels,
-                preparation,
-                source=opened.name,
-                protocol=source.protocol,
-                history=entries,
-            ) as out:
-                assemble(out, scratch, settled, source.labels, preparation, like, request.warn)
-    return Report.of(opened, chosen, settled, scratch.failures)
+def _stopped(scratch: Scratch, faces: int) -> BaseException:
+    if not scratch.rows_done:
+        return KeyboardInterrupt()
+    return Stopped(
+        f"interrupted after {scratch.rows_done} of {faces} faces; the same command goes on from "
+        "there"
+    )
 
 
 def _check_missing(opened: OpenedSource, missing: Sequence[Missing], keep_going: bool) -> None:
@@ -133,8 +151,8 @@ def _plan(
 ) -> dict[str, Any]:
     """All that decides what the scratch holds, but for the content of the files."""
     source = opened.source
-    faces = [str(path) for row in kept for path in source.paths([int(row)])[:1]]
-    digest = hashlib.sha256("\0".join([*faces, *source.labels.names]).encode(errors="replace"))
+    names = [str(source.root.resolve()), *source.labels.names]
+    digest = hashlib.sha256("\0".join(names).encode(errors="replace"))
     digest.update(kept.astype("<i8").tobytes())
     for array in preparation.tensors().values():
         digest.update(np.ascontiguousarray(array).tobytes())
@@ -155,6 +173,7 @@ def _fill(
     preparation: Preparation,
     kept: NDArray[np.intp],
     blocks: Sequence[Sequence[int]],
+    stamps: Sequence[str],
 ) -> None:
     """Read what the scratch does not have yet."""
     source, like = opened.source, request.like
@@ -166,21 +185,13 @@ def _fill(
         return
     reader = source.reader(preparation, kept, like.mean_face if like else None)
     made = read_blocks(reader, [blocks[number] for number in todo], request.jobs)
-    try:
-        for number, block in zip(todo, made, strict=True):
-            rows = blocks[number]
-            if block.failures and not request.keep_going:
-                raise InputError(_advice(block, scratch))
-            subject = int(source.labels.subject[rows[0]])
-            scratch.put(number, rows, block, subject, stamp(source.paths(rows)))
-            request.advance(len(rows))
-    except KeyboardInterrupt:
-        if not scratch.rows_done:
-            raise
-        raise Stopped(
-            f"interrupted after {scratch.rows_done} of {len(kept)} faces; "
-            "the same command goes on from there"
-        ) from None
+    for number, block in zip(todo, made, strict=True):
+        rows = blocks[number]
+        if block.failures and not request.keep_going:
+            raise InputError(_advice(block, scratch))
+        subject = int(source.labels.subject[rows[0]])
+        scratch.put(number, rows, block, subject, stamps[number])
+        request.advance(len(rows))
 
 
 def _advice(block: Block, scratch: Scratch) -> str:

@@ -12,6 +12,7 @@ import os
 import shutil
 import tempfile
 import time
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -21,7 +22,9 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from facedis_core.errors import Stopped, UsageError
+from facedis_core.errors import OutputError, Stopped, UsageError
+from facedis_core.journal import Journal, write_all
+from facedis_core.paths import exists, is_folder
 from facedis_core.sources import Block
 from facedis_core.streams import replaced_file, reserve_space
 
@@ -40,6 +43,16 @@ class Sizes(NamedTuple):
     subjects: int
     measures: int
 
+    @property
+    def face_bytes(self) -> int:
+        """Of one face."""
+        return self.vertices * 12
+
+    @property
+    def bytes(self) -> int:
+        """Of all faces and neutrals."""
+        return (self.faces + self.subjects) * self.face_bytes
+
 
 @dataclass
 class Scratch:
@@ -57,67 +70,78 @@ class Scratch:
     done: set[int] = field(default_factory=set)
     neutrals: set[int] = field(default_factory=set)
     rows_done: int = 0
-    _unsaved: list[str] = field(default_factory=list)
+    _unsaved: list[dict[str, Any]] = field(default_factory=list)
     _saved_at: float = field(default_factory=time.monotonic)
 
     def __post_init__(self) -> None:
         self._measured = np.full((self.sizes.faces, self.sizes.measures), np.nan)
         self._file = os.open(self.folder / _FACES, os.O_RDWR | os.O_CREAT, 0o666)
-        self._journal = os.open(self.folder / _DONE, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
-        reserve_space(self._file, (self.sizes.faces + self.sizes.subjects) * self._face_bytes)
+        self._journal = Journal(self.folder / _DONE)
+        reserve_space(self._file, self.sizes.bytes)
 
     @property
     def worth_keeping(self) -> bool:
         """Whether it is left behind where an error ends the run."""
         return self.rows_done >= WORTH_KEEPING
 
-    @property
-    def _face_bytes(self) -> int:
-        return self.sizes.vertices * 12
-
     def put(self, number: int, rows: Sequence[int], block: Block, subject: int, stamp: str) -> None:
         """Keep a block: `subject` is whose neutral it brings, `stamp` the state of its files."""
         self.failures |= block.failures
-        for row, face in zip(rows, block.faces, strict=True):
-            self._write(row, face)
+        places = list(rows)
+        faces = list(block.faces)
+        if block.neutral is not None:
+            places.append(self.sizes.faces + subject)
+            faces.append(block.neutral)
+            self.neutrals.add(subject)
+        for place, face in zip(places, faces, strict=True):
+            data = np.ascontiguousarray(face, "<f4").tobytes()
+            write_all(self._file, data, place * self.sizes.face_bytes)
         if block.measured is not None:
             self._measured[list(rows)] = block.measured
-        if block.neutral is not None:
-            self._write(self.sizes.faces + subject, block.neutral)
-            self.neutrals.add(subject)
         self.rows_done += len(rows)
         if not block.failures:  # others are tried again by the next run
-            record = {
-                "block": number,
-                "rows": list(rows),
-                "stamp": stamp,
-                "measured": self._measured[list(rows)].tolist(),
-                "neutral": None if block.neutral is None else subject,
-            }
-            self._unsaved.append(json.dumps(record))
+            self._unsaved.append(
+                {
+                    "block": number,
+                    "rows": list(rows),
+                    "stamp": stamp,
+                    "measured": self._measured[list(rows)].tolist(),
+                    "neutral": None if block.neutral is None else subject,
+                    "faces": self._checksum(places),
+                }
+            )
         if time.monotonic() - self._saved_at > _SAVE_SECONDS:
             self.save()
 
     def save(self) -> None:
         """Make what is there last; a line is written only when its faces are on the disk."""
         os.fsync(self._file)
-        _write_all(self._journal, "".join(f"{line}\n" for line in self._unsaved).encode())
+        self._journal.add(self._unsaved)
         self._unsaved.clear()
         self._saved_at = time.monotonic()
 
-    def recall(self, stamps: Sequence[str]) -> None:
-        """Take up the blocks of an earlier run whose files are as they were: `stamps` by number."""
-        content = os.pread(self._journal, os.fstat(self._journal).st_size, 0)
-        whole = content[: content.rfind(b"\n") + 1]
-        os.ftruncate(self._journal, len(whole))  # what is added must begin a line
-        latest = {record["block"]: record for record in _records(whole)}
+    def recall(self, blocks: Sequence[Sequence[int]], stamps: Sequence[str]) -> None:
+        """Take up what an earlier run has left of these blocks, if their files are as they were."""
+        latest = {record["block"]: record for record in self._journal.read()}
         for number, record in latest.items():
-            if stamps[number] == record["stamp"]:
+            rows, subject = record["rows"], record["neutral"]
+            neutral = [] if subject is None else [self.sizes.faces + subject]
+            if (
+                list(blocks[number]) == rows
+                and stamps[number] == record["stamp"]
+                and self._checksum([*rows, *neutral]) == record["faces"]
+            ):
                 self.done.add(number)
-                self._measured[record["rows"]] = record["measured"]
-                if record["neutral"] is not None:
-                    self.neutrals.add(record["neutral"])
-                self.rows_done += len(record["rows"])
+                self._measured[rows] = record["measured"]
+                self.neutrals |= set() if subject is None else {subject}
+                self.rows_done += len(rows)
+
+    def _checksum(self, places: Sequence[int]) -> int:
+        """CRC-32 of faces as they are in the file."""
+        check = 0
+        for place in places:
+            check = zlib.crc32(self._bytes(place), check)
+        return check
 
     def faces(self, rows: NDArray[np.integer[Any]] | Sequence[int]) -> NDArray[np.float32]:
         """Faces (n, V, 3) of some rows."""
@@ -135,15 +159,18 @@ class Scratch:
         """Save and let go of the files."""
         self.save()
         os.close(self._file)
-        os.close(self._journal)
-
-    def _write(self, place: int, face: NDArray[np.float32]) -> None:
-        data = np.ascontiguousarray(face, "<f4").tobytes()
-        _write_all(self._file, data, place * self._face_bytes)
+        self._journal.close()
 
     def _read(self, place: int) -> NDArray[np.float32]:
-        data = os.pread(self._file, self._face_bytes, place * self._face_bytes)
-        return np.frombuffer(data, "<f4").reshape(-1, 3)
+        return np.frombuffer(self._bytes(place), "<f4").reshape(-1, 3)
+
+    def _bytes(self, place: int) -> bytes:
+        return os.pread(self._file, self.sizes.face_bytes, place * self.sizes.face_bytes)
+
+
+def scratch_folder(target: Path) -> Path:
+    """Where the faces of a set are kept until it is there."""
+    return target.with_name(f"{target.name}.part")
 
 
 @contextmanager
@@ -151,40 +178,49 @@ def open_scratch(
     output: str,
     plan: Mapping[str, Any],
     sizes: Sizes,
-    stamps: Callable[[], Sequence[str]],
     *,
     resume: bool,
     warn: Callable[[str], None],
-) -> Iterator[Scratch]:
-    """The scratch of the set `output`, with what an earlier run of the same plan has left in it.
+) -> Iterator[tuple[Scratch, bool]]:
+    """The scratch of the set `output`, and whether it is one that a run of this plan has left.
 
-    `stamps` says of every block in what state its files are. The scratch is removed when the block
-    ends well. When it ends otherwise it stays for the next run, unless there is little in it; of a
-    set that goes to a pipe nothing stays.
-    Raises UsageError where another run is at it, or where something else lies there.
+    It is removed when the block ends well. When it ends otherwise it stays for the next run, unless
+    there is little in it; of a set that goes to a pipe nothing stays.
+    Raises UsageError where another run is at it, or where something else lies there, OutputError
+    where the disk has no room for the set.
     """
     target = replaced_file(output)
     if target is None:
         with tempfile.TemporaryDirectory() as passing:
             scratch = Scratch(sizes, Path(passing))
-            yield scratch
+            yield scratch, False
             scratch.close()
         return
-    folder = target.with_name(f"{target.name}.part")
+    folder = scratch_folder(target)
+    if exists(folder) and not is_folder(folder):
+        raise UsageError(f"{folder} is needed to make the set and is a file; move it away")
     folder.mkdir(exist_ok=True)
     with _locked(folder):
+        _check_ours(folder)
         text = json.dumps([plan, sizes], sort_keys=True)
         before = _read_text(folder / _PLAN) if resume else None
-        if before != text:
-            if before is not None:
-                warn(f"{folder} was begun with other options or data; starting anew")
-            _clear(folder)
-            (folder / _PLAN).write_text(text, "utf-8")
-        scratch = Scratch(sizes, folder)
-        if before == text:
-            scratch.recall(stamps())
+        goes_on = before == text
         try:
-            yield scratch
+            if not goes_on:
+                if before is not None:
+                    warn(f"{folder} was begun with other options or data; starting anew")
+                _clear(folder)
+                (folder / _PLAN).write_text(text, "utf-8")
+            scratch = Scratch(sizes, folder)
+            _check_room(target, sizes)
+        except (OSError, OutputError) as error:
+            if not goes_on:
+                shutil.rmtree(folder)
+            if isinstance(error, OutputError):
+                raise
+            raise OutputError(f"{folder} could not be written: {error.strerror}") from error
+        try:
+            yield scratch, goes_on
         except BaseException as error:
             scratch.close()
             # An exception that is no Exception is somebody who stopped us: nothing is lost.
@@ -194,6 +230,16 @@ def open_scratch(
             raise
         scratch.close()
         shutil.rmtree(folder)
+
+
+def _check_room(target: Path, sizes: Sizes) -> None:
+    """The scratch has its room already; the set, which takes as much, is written at the end."""
+    free = shutil.disk_usage(target.parent).free
+    if free < sizes.bytes:
+        raise OutputError(
+            f"{target} needs {sizes.bytes / 1e9:.3g} GB, its disk has {free / 1e9:.3g} GB left; "
+            "make room, or write to another disk"
+        )
 
 
 def stamp(paths: Sequence[Path]) -> str:
@@ -228,16 +274,20 @@ def _locked(folder: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _clear(folder: Path) -> None:
-    """Empty a folder of ours; raises UsageError for any other."""
-    found = [path.name for path in folder.iterdir()]
-    strange = sorted(set(found) - {_PLAN, _FACES, _DONE})
+def _check_ours(folder: Path) -> None:
+    """Refuse a folder with anything else in it; what a killed run was writing goes."""
+    for temporary in folder.glob(".facedis-*.tmp"):
+        temporary.unlink()
+    strange = sorted({path.name for path in folder.iterdir()} - {_PLAN, _FACES, _DONE})
     if strange:
         raise UsageError(
             f"{folder} is needed to make the set and holds {strange[0]}; move the folder away"
         )
-    for name in found:
-        (folder / name).unlink()
+
+
+def _clear(folder: Path) -> None:
+    for path in folder.iterdir():
+        path.unlink()
 
 
 def _read_text(path: Path) -> str | None:
@@ -245,23 +295,3 @@ def _read_text(path: Path) -> str | None:
         return path.read_text("utf-8")
     except (OSError, UnicodeDecodeError):
         return None
-
-
-def _records(journal: bytes) -> Iterator[dict[str, Any]]:
-    """Lines up to the first that a failing disk has garbled."""
-    for line in journal.splitlines():
-        try:
-            yield json.loads(line)
-        except ValueError:
-            return
-
-
-def _write_all(descriptor: int, data: bytes, offset: int | None = None) -> None:
-    view = memoryview(data)
-    while view:
-        if offset is None:
-            written = os.write(descriptor, view)
-        else:
-            written = os.pwrite(descriptor, view, offset)
-            offset += written
-        view = view[written:]

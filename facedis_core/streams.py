@@ -115,19 +115,26 @@ def replaced_file(target: str) -> Path | None:
 
 @contextmanager
 def open_output(
-    target: str, *, force: bool, binary: bool = True, parents: bool = False
+    target: str,
+    *,
+    force: bool,
+    binary: bool = True,
+    parents: bool = False,
+    workspace: Path | None = None,
 ) -> Iterator[BinaryIO]:
     """Open a file, or standard output for `-`, for writing bytes.
 
     A regular file appears under its name when the block has ended without an exception and its
     bytes are on the disk; until then they are in a hidden temporary file beside it, which can also
     be read and mapped, and of which nothing is left when the block fails.  `parents` creates
-    missing folders, and takes them away again when the block fails.
+    missing folders, and takes them away again when the block fails.  `workspace`, a folder of the
+    same file system, has the temporary file instead: its owner cleans up after a process that
+    could not.
     Raises what `check_output` does, OutputError where writing fails, ReaderLeft on a closed pipe,
     InputError where the block cannot read another file.
     """
     check_output(target, force, binary=binary, parents=parents)
-    with _as_output_error(target), _opened(target, force, binary) as stream:
+    with _as_output_error(target), _opened(target, force, binary, workspace) as stream:
         try:
             yield stream
         except OSError as error:
@@ -137,7 +144,7 @@ def open_output(
 
 
 @contextmanager
-def _opened(target: str, force: bool, binary: bool) -> Iterator[BinaryIO]:
+def _opened(target: str, force: bool, binary: bool, workspace: Path | None) -> Iterator[BinaryIO]:
     if target == "-":
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
@@ -149,7 +156,7 @@ def _opened(target: str, force: bool, binary: bool) -> Iterator[BinaryIO]:
     else:
         # A symbolic link stays one: the file that it points to is replaced.
         real = Path(os.path.realpath(path))
-        with _folders(real.parent), _replacing(real, force) as stream:
+        with _folders(real.parent), _replacing(real, force, workspace) as stream:
             yield stream
 
 
@@ -221,8 +228,8 @@ def _folders(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _replacing(path: Path, force: bool) -> Iterator[BinaryIO]:
-    temporary = path.with_name(f".facedis-{secrets.token_hex(8)}.tmp")
+def _replacing(path: Path, force: bool, workspace: Path | None) -> Iterator[BinaryIO]:
+    temporary = (workspace or path.parent) / f".facedis-{secrets.token_hex(8)}.tmp"
     # Not tempfile: its files are for their owner alone, ours have the mode that the umask gives.
     descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
     try:

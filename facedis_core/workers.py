@@ -3,13 +3,16 @@
 import os
 import signal
 import threading
+import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context, parent_process
+from contextlib import contextmanager
+from multiprocessing import active_children, get_context, parent_process
 from typing import Final
 
+from facedis_core.errors import InputError
 from facedis_core.sources import Block, Reader
 
 # Blocks that may wait for a worker or for us, per worker: enough that none is idle.
@@ -19,7 +22,7 @@ AHEAD: Final = 3
 def read_blocks(reader: Reader, blocks: Sequence[Sequence[int]], jobs: int) -> Iterator[Block]:
     """The blocks in order, read by `jobs` processes; 1 = none beside this one, 0 = one a core.
 
-    Raises MemoryError where a worker was killed, which nearly always is for lack of memory.
+    Raises InputError where a worker was killed, which nearly always is for lack of memory.
     """
     workers = min(jobs or os.cpu_count() or 1, len(blocks))
     if workers <= 1:
@@ -30,9 +33,20 @@ def read_blocks(reader: Reader, blocks: Sequence[Sequence[int]], jobs: int) -> I
     try:
         yield from _in_order(pool, blocks, workers * AHEAD)
     except BrokenProcessPool:
-        raise MemoryError("a worker process was killed, use fewer --jobs") from None
+        _end_all_workers()
+        raise InputError(
+            "a worker process was killed, most likely for lack of memory; use fewer --jobs"
+        ) from None
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _end_all_workers() -> None:
+    """The pool's own signal is lost on a worker that is just beginning; then it would wait."""
+    while workers := active_children():
+        for worker in workers:
+            worker.kill()
+        time.sleep(0.01)
 
 
 def _in_order(
@@ -40,11 +54,21 @@ def _in_order(
 ) -> Iterator[Block]:
     waiting: deque[Future[Block]] = deque()
     for rows in blocks:
-        waiting.append(pool.submit(_read, rows))
+        with _deaf_to_interrupts():  # the first ones start the workers, who inherit it
+            waiting.append(pool.submit(_read, rows))
         if len(waiting) >= ahead:
             yield waiting.popleft().result()
     while waiting:
         yield waiting.popleft().result()
+
+
+@contextmanager
+def _deaf_to_interrupts() -> Iterator[None]:
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 # The reader of a worker process, sent once: it may be many times larger than what it makes.

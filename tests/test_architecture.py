@@ -17,10 +17,11 @@ TOOLS = ROOT / "tools"
 # A module imports from its own line and the lines above it.
 LINES = (
     "errors paths config",
-    "numerals polygons ply ply_header obj vrml mesh streams geometry procrustes simplification",
-    "bundle container container_writer preparation faceset latents transfer inference encoding info "
-    "verification metrics linear baselines evaluation comparison checks",
-    "sources selection workers scratch follow inventory assemble prepare",
+    "numerals polygons ply ply_header obj vrml mesh streams geometry procrustes simplification "
+    "unfolding",
+    "bundle container container_writer preparation faceset latents transfer inference encoding "
+    "info verification metrics linear baselines evaluation comparison checks",
+    "sources selection workers journal scratch follow inventory assemble prepare",
     "render sheet",
     "networks maxlinear losses pairs build checkpoint training pretraining runs plans",
 )

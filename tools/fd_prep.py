@@ -10,7 +10,7 @@ import typer
 import fd_cli
 
 if TYPE_CHECKING:
-    from facedis_core.inventory import Count
+    from facedis_core.inventory import Count, Report
 
 
 def prep(
@@ -138,9 +138,7 @@ def prep(
     report_file = None
     if output is not None:
         check_output(output, force)
-        report_file = _report_beside(output)
-        if report_file is not None:
-            check_output(report_file, force)
+        report_file = _report_beside(output, force)
     options = {
         "protocol": protocol,
         "validation": validation,
@@ -165,6 +163,12 @@ def prep(
         _print_counts(count_faces(opened.source.labels, chosen.rows))
         _warn_of(said)
         return
+
+    def write(report: "Report") -> None:
+        if report_file is not None:
+            with open_output(report_file, force=True) as stream:
+                stream.write(f"{json.dumps(report.as_dict(), indent=1)}\n".encode())
+
     with fd_cli.progress_bar("preparing", len(chosen.rows)) as advance:
         report = prepare_face_set(
             opened,
@@ -179,12 +183,10 @@ def prep(
                 advance=advance,
                 announce=fd_cli.warn,
                 warn=said.append,
+                on_report=write,
             ),
             force=force,
         )
-    if report_file is not None:
-        with open_output(report_file, force=True) as stream:
-            stream.write(f"{json.dumps(report.as_dict(), indent=1)}\n".encode())
     _warn_of([*said, *report.lines()])
     if report.fault:
         listed = f"; see {report_file}" if report_file else ""
@@ -198,13 +200,18 @@ def _warn_of(lines: list[str]) -> None:
         fd_cli.warn(line)
 
 
-def _report_beside(output: str) -> str | None:
+def _report_beside(output: str, force: bool) -> str | None:
     """Where the report goes; nowhere if the set goes to a pipe or a device."""
-    from facedis_core.streams import replaced_file
+    from facedis_core.scratch import scratch_folder
+    from facedis_core.streams import check_output, replaced_file
 
-    if replaced_file(output) is None:
+    target = replaced_file(output)
+    if target is None:
         return None
-    return f"{output.removesuffix('.safetensors')}.report.json"
+    report = f"{output.removesuffix('.safetensors')}.report.json"
+    if not scratch_folder(target).is_dir():  # else it may be of the run that is gone on with
+        check_output(report, force)
+    return report
 
 
 def _print_counts(counts: "Iterable[Count]") -> None:

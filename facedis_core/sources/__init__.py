@@ -196,6 +196,7 @@ def open_source(name: str, root: Path, options: Mapping[str, Any]) -> OpenedSour
             )
     parameters = inspect.signature(opener).parameters
     defaults = {k: p.default for k, p in parameters.items() if p.default is not p.empty}
+    defaults.setdefault("seed", 0)  # every source has one
     return OpenedSource(name, opener(root, **given), {**defaults, **given})
 
 

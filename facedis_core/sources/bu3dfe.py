@@ -23,7 +23,7 @@ LAYOUT: Final = Layout(
     re.compile(
         r"(?:[FM][0-9]{4}/)?(?P<subject>[FM][0-9]{4})_"
         rf"(?P<scan>{NEUTRAL}00|(?:{'|'.join(EXPRESSIONS[1:])})0[1-{HIGHEST_LEVEL}])"
-        r"(?P<ethnicity>AE|AM|BL|IN|LA|WH)_F3D\.wrl"
+        r"(?P<ethnicity>AE|AM|BL|IN|LA|WH)_F3D\.(?i:wrl)"
     ),
     "F0001_AN01WH_F3D.wrl",
 )

@@ -43,7 +43,7 @@ LAYOUT: Final = Layout(
     "CoMA",
     re.compile(
         rf"(?P<subject>FaceTalk_[0-9]+_[0-9]+_TA)/(?P<expression>{'|'.join(EXPRESSIONS)})"
-        r"/(?P=expression)\.(?P<frame>[0-9]{6})\.ply"
+        r"/(?P=expression)\.(?P<frame>[0-9]{6})\.(?i:ply)"
     ),
     "FaceTalk_170725_00137_TA/bareteeth/bareteeth.000001.ply",
 )
@@ -169,6 +169,11 @@ class ComaSource(MeshFileSource):
         return ComaReader(
             **{f.name: getattr(plain, f.name) for f in fields(plain)}, sequence=sequence
         )
+
+    def paths(self, rows: Sequence[int]) -> Sequence[Path]:
+        """Their files, then all of their sequences: frames are compared with one another."""
+        whole = np.flatnonzero(np.isin(self.sequence, self.sequence[list(rows)]))
+        return [*super().paths(rows), *super().paths(whole.tolist())]
 
     def settle(self, rows: NDArray[np.intp], measured: NDArray[np.float64]) -> Settled:
         """Drop outliers, scale levels to 1, split by side, and find the faces at rest."""

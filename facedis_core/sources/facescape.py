@@ -49,7 +49,7 @@ LAYOUT: Final = Layout(
     "FaceScape",
     re.compile(
         r"(?:facescape_trainset_[^/]*/)?(?P<subject>[1-9][0-9]{0,2})/(?:models_reg/)?"
-        rf"(?P<shown>{'|'.join(f'{n}_{name}' for n, name in enumerate(EXPRESSIONS, 1))})\.obj"
+        rf"(?P<shown>{'|'.join(f'{n}_{name}' for n, name in enumerate(EXPRESSIONS, 1))})\.(?i:obj)"
     ),
     "122/models_reg/1_neutral.obj",
 )
@@ -98,7 +98,7 @@ def open_facescape(root: Path, **options: Unpack[MeshOptions]) -> MeshFileSource
         findings=Findings(
             missing,
             sorted([*listing.unknown, *strangers]),
-            [file.removesuffix(".obj") for file in excluded],
+            [file.rpartition(".")[0] for file in excluded],
             incomplete=True,
         ),
     )

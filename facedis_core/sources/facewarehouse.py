@@ -21,7 +21,7 @@ LAYOUT: Final = Layout(
     "FaceWarehouse",
     re.compile(
         r"(?P<subject>Tester_(?:[1-9]|[1-9][0-9]|1[0-4][0-9]|150))/Blendshape/"
-        rf"(?P<shown>shape_(?:{'|'.join(str(k) for k in range(SHAPES))}))\.obj"
+        rf"(?P<shown>shape_(?:{'|'.join(str(k) for k in range(SHAPES))}))\.(?i:obj)"
     ),
     "Tester_1/Blendshape/shape_0.obj",
 )

@@ -77,7 +77,7 @@ def open_labelled(
         **{
             "align": "none",
             "notes": notes,
-            "candidates": _candidates(labels, at_rest),
+            "candidates": _candidates(at_rest),
             **traits,
             **({} if align is None else {"align": align}),
             "inputs": {**traits.get("inputs", {}), **split.inputs},
@@ -115,11 +115,11 @@ def make_labels(
     )
 
 
-def _candidates(labels: Labels, at_rest: np.ndarray) -> list[int]:
-    """Rows from the best reference on: neutrals to train on, other neutrals, other faces."""
-    trained = labels.split == 0
-    order = np.lexsort((np.arange(len(at_rest)), ~trained, ~at_rest))
-    return order.tolist()
+def _candidates(at_rest: np.ndarray) -> list[int]:
+    """Rows from the best reference on: neutrals, then others; whatever the split, so that all
+    splits of a data set have one map of vertices.
+    """
+    return np.argsort(~at_rest, kind="stable").tolist()
 
 
 def _names(entries: Sequence[Entry]) -> list[str]:

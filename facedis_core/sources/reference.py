@@ -9,7 +9,7 @@ from facedis_core.errors import InputError
 from facedis_core.mesh import Mesh, read_mesh, topology_id
 
 # What to do about a mesh that cannot be used.
-WAYS_OUT: Final = "repair or replace it, or leave such files out with --keep-going"
+WAYS_OUT: Final = "replace it, or leave such files out with --keep-going"
 # Meshes to compare: enough that a few broken ones are outvoted, few enough to be read at once.
 COMPARED: Final = 5
 # Meshes to open at most in search of those.
@@ -61,7 +61,11 @@ def find_reference(
         if len(readable) == COMPARED:
             break
     if not readable:
-        raise errors[0] if errors else InputError("there is no mesh to take as the reference")
+        raise InputError(
+            f"none of the first {len(errors)} meshes could be read: {errors[0]}"
+            if errors
+            else "there is no mesh to take as the reference; check --exclude"
+        )
     fitting = [r for r in readable if len(r.mesh.vertices) == expected_vertices]
     chosen = _most_alike(fitting or readable)
     if not len(chosen.mesh.triangles):

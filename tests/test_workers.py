@@ -1,0 +1,194 @@
+"""Processes that read: the order of what comes back, errors, and that nobody stays behind."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from facedis_core.errors import InputError
+from facedis_core.sources import Block
+from facedis_core.workers import AHEAD, read_blocks
+
+BLOCKS = [range(k, k + 3) for k in range(0, 30, 3)]
+
+
+@dataclass(frozen=True)
+class Telling:
+    """A face of a row is that number; `measured` is who has read it, and how it takes Ctrl-C."""
+
+    slow: bool = False
+
+    def read(self, rows: Sequence[int]) -> Block:
+        if self.slow:  # the first blocks take longest, so that the last are ready before them
+            time.sleep(0.02 * max(0, 4 - rows[0] // 3))
+        faces = np.repeat(np.array(rows, np.float32), 6).reshape(len(rows), 2, 3)
+        ignoring = signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+        return Block(faces, measured=np.array([[os.getpid(), ignoring]] * len(rows), float))
+
+
+@dataclass(frozen=True)
+class Failing:
+    """Raises what a reader does not mean to raise, from a row on."""
+
+    from_row: int
+
+    def read(self, rows: Sequence[int]) -> Block:
+        if rows[0] >= self.from_row:
+            raise InputError(f"row {rows[0]} is impossible")
+        return Telling().read(rows)
+
+
+@dataclass(frozen=True)
+class Killed:
+    """As when the system ends a process that takes too much memory."""
+
+    at_row: int
+
+    def read(self, rows: Sequence[int]) -> Block:
+        if rows[0] == self.at_row:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return Telling().read(rows)
+
+
+@dataclass(frozen=True)
+class Counting:
+    """Leaves a file for every block that was begun."""
+
+    folder: Path
+
+    def read(self, rows: Sequence[int]) -> Block:
+        (self.folder / str(rows[0])).touch()
+        return Telling().read(rows)
+
+
+def rows_of(blocks: list[Block]) -> list[list[float]]:
+    return [block.faces[:, 0, 0].tolist() for block in blocks]
+
+
+def readers_of(blocks: list[Block]) -> set[int]:
+    return {int(block.measured[0, 0]) for block in blocks if block.measured is not None}
+
+
+def children() -> set[int]:
+    """Processes that this one has started, less those that have ended."""
+    found = set()
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                state, parent = (entry / "stat").read_text().rpartition(")")[2].split()[:2]
+            except OSError:
+                continue
+            if int(parent) == os.getpid() and state != "Z":
+                found.add(int(entry.name))
+    return found
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process runs; one that nobody has waited for does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def wait_until(condition, seconds: float = 30) -> bool:
+    end = time.monotonic() + seconds
+    while not (holds := condition()) and time.monotonic() < end:
+        time.sleep(0.01)
+    return holds
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_blocks_come_in_order_whoever_is_done_first(jobs):
+    made = list(read_blocks(Telling(slow=jobs > 1), BLOCKS, jobs))
+    assert rows_of(made) == [list(rows) for rows in BLOCKS]
+    readers = readers_of(made)
+    if jobs == 1:
+        assert readers == {os.getpid()}
+    else:
+        assert os.getpid() not in readers and 1 <= len(readers) <= jobs
+        # Ctrl-C goes to all processes of a terminal; only the first of them answers it.
+        assert all(block.measured[:, 1].all() for block in made)
+
+
+@pytest.mark.parametrize("jobs", [0, 1, 5])
+def test_one_block_needs_no_process(jobs):
+    made = list(read_blocks(Telling(), BLOCKS[:1], jobs))
+    assert readers_of(made) == {os.getpid()}
+
+
+def test_no_block_at_all():
+    assert list(read_blocks(Telling(), [], 4)) == []
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_an_exception_arrives_where_its_block_would(jobs):
+    made = []
+    with pytest.raises(InputError, match=r"^row 12 is impossible$"):
+        for block in read_blocks(Failing(12), BLOCKS, jobs):
+            made.append(block)
+    assert rows_of(made) == [list(rows) for rows in BLOCKS[:4]]
+
+
+def test_a_worker_that_is_killed_is_too_little_memory():
+    made = []
+    with pytest.raises(MemoryError, match="--jobs"):
+        for block in read_blocks(Killed(BLOCKS[-1][0]), BLOCKS, 2):
+            made.append(block)
+    expected = [list(rows) for rows in BLOCKS]
+    assert rows_of(made) == expected[: len(made)] and len(made) < len(BLOCKS)
+
+
+def test_only_so_many_blocks_are_read_ahead(tmp_path):
+    blocks = [[k] for k in range(60)]
+    reading = read_blocks(Counting(tmp_path), blocks, 2)
+    for taken in range(1, 4):
+        next(reading)
+        assert wait_until(lambda seen=taken: len(list(tmp_path.iterdir())) >= seen)
+        time.sleep(0.05)
+        assert len(list(tmp_path.iterdir())) <= taken - 1 + 2 * AHEAD
+    reading.close()
+    assert len(list(tmp_path.iterdir())) < len(blocks)
+
+
+def test_workers_end_when_the_rest_is_not_wanted():
+    before = children()
+    reading = read_blocks(Telling(), BLOCKS, 2)
+    readers = readers_of([next(reading)])
+    assert readers <= children()
+    reading.close()
+    assert not readers & children()
+    # what multiprocessing itself keeps for all pools is not a worker
+    assert len(children() - before) <= 1
+
+
+def test_workers_end_with_a_parent_that_is_killed(tmp_path):
+    """They are in the middle of a long block, or wait for one, and nobody tells them."""
+    (tmp_path / "run.py").write_text(
+        "import os, sys, time\n"
+        "from facedis_core.sources import Block\n"
+        "from facedis_core.workers import read_blocks\n"
+        "import numpy as np\n"
+        "class Slow:\n"
+        "    def read(self, rows):\n"
+        "        print(os.getpid(), flush=True)\n"
+        "        time.sleep(100)\n"
+        "if __name__ == '__main__':\n"
+        "    for block in read_blocks(Slow(), [[0], [1], [2]], 2):\n"
+        "        pass\n"
+    )
+    parent = subprocess.Popen([sys.executable, "run.py"], stdout=subprocess.PIPE, cwd=tmp_path)
+    assert parent.stdout is not None
+    workers = [int(parent.stdout.readline()) for _ in range(2)]
+    assert parent.pid not in workers and all(map(is_alive, workers))
+    parent.kill()
+    parent.wait()
+    assert wait_until(lambda: not any(map(is_alive, workers)))
+    parent.stdout.close()
