@@ -34,11 +34,11 @@ def exists(path: str | Path) -> bool:
     return os.path.exists(path)  # noqa: PTH110
 
 
-def files_below(folder: str | Path) -> list[str]:
+def files_below(folder: str | Path, at_most: int = 1_000_000) -> list[str]:
     """Paths of all files in a folder and below it, relative and with `/`, sorted.
 
     Hidden files and folders are left out; links to folders are followed, but never in a circle.
-    Raises InputError where a folder cannot be read.
+    Raises InputError where a folder cannot be read, and beyond so many files.
     """
     found: list[str] = []
     waiting: list[tuple[str, frozenset[tuple[int, int]]]] = [("", frozenset())]
@@ -55,6 +55,11 @@ def files_below(folder: str | Path) -> list[str]:
         if len(inside) > len(above):  # else a link has led back to a folder around it
             found += [prefix + entry.name for entry in entries if is_file(entry.path)]
             waiting += [(f"{prefix}{e.name}/", inside) for e in entries if is_folder(e.path)]
+        if len(found) > at_most or len(waiting) > at_most:
+            raise InputError(
+                f"{folder} holds more than {at_most} files; expected a folder of meshes and "
+                "little else, give the one that they are in"
+            )
     return sorted(found)
 
 

@@ -41,36 +41,34 @@ def read_exclusion(path: Path) -> Exclusion:
 def choose(source: Source, exclusion: Exclusion | None = None) -> Choice:
     """The faces that are not excluded by their name, their file or their subject.
 
-    Raises InputError for a name that is none of these, and where nothing is left.
+    Raises InputError where none of the names is one of these, and where nothing is left.
     """
     if exclusion is None:
         return Choice(np.arange(len(source.labels.names)), source.findings.missing)
-    labels, listed = source.labels, exclusion.names
-    plain = {name for entry in listed for name in (entry, _stem(entry))}
-    missing = source.findings.missing
-    known = {*labels.names, *labels.subjects, *(name for m in missing for name in _names(m))}
-    for name in sorted(listed):
-        if not {name, _stem(name)} & known and not _left_out_already(name, source):
-            raise InputError(
-                f"{name!r} is to be excluded, but no face or subject has that name; "
-                "see --dry-run for the subjects"
-            )
-    people = np.array(labels.subjects)[labels.subject]
-    excluded = np.isin(labels.names, list(plain)) | np.isin(people, list(listed))
+    labels, findings = source.labels, source.findings
+    listed = {name for entry in exclusion.names for name in (entry, _stem(entry))}
+    subjects = [labels.subjects[k] for k in labels.subject]
+    excluded = np.array(
+        [not listed.isdisjoint(_names(*face)) for face in zip(labels.names, subjects, strict=True)]
+    )
+    missing = [m for m in findings.missing if listed.isdisjoint(_names(_stem(m.file), m.subject))]
     if excluded.all():
-        raise InputError(f"all {len(people)} faces are excluded; nothing would be left")
-    return Choice(np.flatnonzero(~excluded), [m for m in missing if not {*_names(m)} & plain])
+        raise InputError(f"all {len(subjects)} faces are excluded; nothing would be left")
+    if not excluded.any() and len(missing) == len(findings.missing) and not findings.excluded:
+        raise InputError(
+            f"{sorted(exclusion.names)[0]!r} is to be excluded, but no face or subject has that "
+            "name; see --dry-run for the subjects"
+            if exclusion.names
+            else "the file of faces to exclude names none; leave --exclude out"
+        )
+    return Choice(np.flatnonzero(~excluded), missing)
+
+
+def _names(face: str, subject: str) -> set[str]:
+    """By what a face can be excluded: its path, whatever folder it lies in, or its subject."""
+    return {face, subject, f"{subject}/{face.rpartition('/')[2]}"}
 
 
 def _stem(name: str) -> str:
     """A file's path without its suffix is the name of its face."""
     return name.rpartition(".")[0] or name
-
-
-def _names(missing: Missing) -> tuple[str, str]:
-    return _stem(missing.file), missing.subject
-
-
-def _left_out_already(name: str, source: Source) -> bool:
-    """Whether the protocol leaves it out in any case."""
-    return any(f"/{_stem(name)}/" in f"/{face}/" for face in source.findings.excluded)

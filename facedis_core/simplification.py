@@ -56,8 +56,8 @@ def vertex_map(
     `vertices` (V, 3) and `triangles` (F, 3) are the reference face, e.g. the mean neutral. No
     vertex is kept twice or without a triangle, no triangle is turned over or degenerate against
     the surface given, even where some of `triangles` are. What a collapse does not lay well is
-    repaired: slivers too, which other faces may turn over. The answer depends on the version of fast_simplification; a set that must not change
-    ships its map as data.
+    repaired: slivers too, which other faces may turn over. The answer depends on the version of
+    fast_simplification; a set that must not change ships its map as data.
     Raises MissingExtra without fast_simplification, InputError where no such map is found: for so
     few triangles that they cannot go around the holes of the mesh, or where it is no surface.
     """

@@ -15,6 +15,9 @@ from facedis_core.metrics import vertex_distance
 # Between a baby's narrow face and a head with its neck, with room on both sides: what lies outside
 # is in metres, in centimetres or in micrometres. Largest extent of the mean face, mm.
 PLAUSIBLE_EXTENT_MM: Final = (80.0, 500.0)
+# Faces differ from their mean by some hundredths of its extent, a wide-open mouth and a very large
+# head included; what lies as far as this is broken, misplaced or in another unit.
+DOUBTED_DISTANCE: Final = 0.25  # of the mean face's largest extent
 
 _BLOCK_BYTES: Final = 4 << 20  # of values looked at together; some four times as much is in use
 
@@ -31,7 +34,8 @@ def verify_container(
 
     Raises:
         InputError: a value is not finite, the stored id does not fit the content, or a face set's
-            labels, splits or neutrals contradict each other.
+            labels, splits, neutrals or vertex map contradict each other, or none of its faces is
+            for training.
     """
     facts: dict[str, Any] = {}
     if container.kind == "faceset":
@@ -67,7 +71,13 @@ def _verify_id(source: str, container: Container) -> str | None:
 def _verify_face_set(source: str, faces: FaceSet, warn: Callable[[str], None]) -> dict[str, Any]:
     """Labels first, which costs nothing; then neutrals; then every face, twice."""
     labels = faces.labels
+    _check_vertex_map(source, faces.preparation.vertex_index)
     _check_classes(source, labels)
+    if not (labels.split == TRAIN).any():
+        raise InputError(
+            f"{source} has none of its {len(labels.names)} faces in train, expected some to train "
+            "on; prepare it with another --protocol"
+        )
     if not divides_people(faces.protocol):
         _check_people(source, labels, faces.protocol)
     lacking = {
@@ -78,6 +88,16 @@ def _verify_face_set(source: str, faces: FaceSet, warn: Callable[[str], None]) -
         )
     }
     return {**lacking, **_shape(source, faces, warn)}
+
+
+def _check_vertex_map(source: str, vertex_index: NDArray[np.int32]) -> None:
+    """No raw vertex is two prepared ones."""
+    vertices, counts = np.unique(vertex_index, return_counts=True)
+    if (counts > 1).any():
+        raise InputError(
+            f"{source}: vertex_index names the raw vertex {vertices[int(counts.argmax())]} "
+            f"{counts.max()} times, expected each at most once; prepare it again"
+        )
 
 
 def _check_classes(source: str, labels: Labels) -> None:
@@ -131,9 +151,8 @@ def _without_neutral(
 
 def _shape(source: str, faces: FaceSet, warn: Callable[[str], None]) -> dict[str, Any]:
     """Width, height and depth of the mean of all faces, and how far they lie from it, mm."""
-    blocks = list(_blocks(faces.vertices))
     try:  # this also looks at every value
-        mean_face = faces.mean_face(faces.rows(None), blocks[0].stop)
+        mean_face = faces.mean_face(faces.rows(None), _rows_of_block(faces.vertices))
     except InputError as error:
         raise InputError(f"{source}: {error}") from None
     size = np.ptp(mean_face, axis=0)
@@ -144,9 +163,13 @@ def _shape(source: str, faces: FaceSet, warn: Callable[[str], None]) -> dict[str
             f"{source}: {width:.3g} x {height:.3g} x {depth:.3g} mm is no size of a face; were "
             "the units right (fd-prep --units)?"
         )
-    distances = np.concatenate(
-        [vertex_distance(faces.vertices[rows], mean_face) for rows in blocks]
+    distances = _distances(faces.vertices, mean_face)
+    limit = DOUBTED_DISTANCE * float(size.max())
+    _doubt_farthest(source, "face", faces.labels.names, distances, limit, warn)
+    neutral = np.fmax(  # mostly one and the same
+        _distances(faces.neutrals, mean_face), _distances(faces.neutrals_eval, mean_face)
     )
+    _doubt_farthest(source, "neutral of", faces.labels.subjects, neutral, limit, warn)
     return {
         "mean_face_mm": [_rounded(extent) for extent in size],
         "mean_distance_mm": _rounded(distances.mean()),
@@ -155,12 +178,42 @@ def _shape(source: str, faces: FaceSet, warn: Callable[[str], None]) -> dict[str
     }
 
 
+def _distances(faces: NDArray[np.float32], mean_face: NDArray[np.float32]) -> NDArray[np.float64]:
+    """How far each of some faces (N, V, 3) mm lies from the mean face (V, 3); NaN stays NaN."""
+    return np.concatenate([vertex_distance(faces[rows], mean_face) for rows in _blocks(faces)])
+
+
+def _doubt_farthest(
+    source: str,
+    what: str,
+    names: Sequence[str],
+    distances: NDArray[np.float64],
+    limit: float,
+    warn: Callable[[str], None],
+) -> None:
+    """Warn where one lies farther from the mean face than the limit, mm; NaN is not there."""
+    known = np.flatnonzero(np.isfinite(distances))
+    if not len(known) or distances[known].max() <= limit:
+        return
+    farthest = known[int(distances[known].argmax())]
+    others = distances[known[known != farthest]]
+    compared = f", the others {others.mean():.3g} mm on average" if len(others) else ""
+    warn(
+        f"{source}: the {what} {names[farthest]!r} lies {distances[farthest]:.3g} mm from the "
+        f"mean face{compared}; is it broken, or in another unit?"
+    )
+
+
 def _rounded(value: float) -> float:
     return float(f"{value:.6g}")
 
 
 def _blocks(array: NDArray[Any]) -> Iterator[slice]:
     """The rows of an array, as many at a time as make a block."""
-    count = max(_BLOCK_BYTES // max(array[:1].nbytes, 1), 1)
+    count = _rows_of_block(array)
     for start in range(0, len(array), count):
         yield slice(start, start + count)
+
+
+def _rows_of_block(array: NDArray[Any]) -> int:
+    return max(_BLOCK_BYTES // max(array[:1].nbytes, 1), 1)

@@ -69,6 +69,15 @@ def read_prepared(path):
     return Prepared(load_face_set(path), Report("", "", []), [])
 
 
+def news(done):
+    """What a command said beside that this is a part of a data set, which small trees are."""
+    return "".join(
+        line
+        for line in done.err.splitlines(keepends=True)
+        if "warning: this is a part of" not in line
+    )
+
+
 def stem(path):
     """The name of a face is the path of its file without the suffix."""
     return path.rpartition(".")[0]

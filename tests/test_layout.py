@@ -159,11 +159,15 @@ def test_hidden_files_are_not_there(source, root):
     assert listed(source, root) == (sorted(FILES[source]), [])
 
 
-def test_a_suffix_in_capitals_is_another_file(source, root):
-    """Two files that differ in case only would be one on other disks; nobody distributes these."""
+def test_a_suffix_may_be_in_capitals(source, root):
+    """But two files that differ in case only would be one on other disks."""
     first = Path(FILES[source][0])
-    trees.touch(root, [str(first.with_suffix(first.suffix.upper()))])
-    assert listed(source, root)[0] == sorted(FILES[source])
+    capital = first.with_suffix(first.suffix.upper())
+    (root / first).rename(root / capital)
+    assert sorted(listed(source, root)[0]) == sorted([str(capital), *FILES[source][1:]])
+    trees.touch(root, [str(first)])
+    with pytest.raises(InputError, match=rf"{capital.stem}.*{first.stem}"):
+        listed(source, root)
 
 
 def test_links_to_folders_are_followed(tmp_path):

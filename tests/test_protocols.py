@@ -9,6 +9,7 @@ import pytest
 import trees
 from hypothesis import given
 from hypothesis import strategies as st
+from prepared import news
 
 from facedis_core.errors import InputError, UsageError
 from facedis_core.faceset import divides_people, load_face_set
@@ -307,7 +308,7 @@ def test_history_names_no_path(shell, tmp_path):
     done = shell(
         f"fd-prep facewarehouse {tmp_path}/data --units dm --protocol file:{path} -o a.safetensors"
     )
-    assert (done.code, done.err) == (0, "")
+    assert (done.code, news(done)) == (0, "")
     content = (tmp_path / "a.safetensors").read_bytes()
     assert str(tmp_path).encode() not in content and b"mine.csv" not in content
     made = load_face_set(tmp_path / "a.safetensors")

@@ -21,6 +21,7 @@ import trees
 from conftest import Shell, face, save_mesh
 
 from facedis_core.errors import Stopped
+from facedis_core.journal import Journal
 from facedis_core.prepare import Request, prepare_face_set
 from facedis_core.sources import open_source
 from facedis_core.sources.registered import FILES_PER_BLOCK
@@ -199,7 +200,11 @@ class Halted:
     @property
     def records(self) -> list[dict[str, Any]]:
         """What the journal says is done."""
-        return [json.loads(line) for line in (self.part / "done.jsonl").read_text().splitlines()]
+        journal = Journal(self.part / "done.jsonl")
+        try:
+            return journal.read()
+        finally:
+            journal.close()
 
     def done_files(self) -> list[Path]:
         """Files that were read, less neutrals, of which the first are read by every run."""

@@ -12,6 +12,7 @@ from prepared import (
     copied,
     kabsch,
     mean_shape,
+    news,
     prepare,
     read_prepared,
     stem,
@@ -62,7 +63,7 @@ def slow_twin(tree):
 
 def test_the_set_is_what_the_method_says(shell, tree, tmp_path):
     done = shell(f"fd-prep bu3dfe {tree.root} -o set.safetensors --jobs 1")
-    assert (done.code, done.err) == (0, "")
+    assert (done.code, news(done)) == (0, "")
     made = read_prepared(tmp_path / "set.safetensors")
     assert made.labels == {
         name_of(subject, expression, level): (
@@ -90,7 +91,7 @@ def test_the_set_is_what_the_method_says(shell, tree, tmp_path):
             np.testing.assert_array_equal(made.neutral(subject, kind), neutral)
 
     done = shell("fd-info --verify set.safetensors")
-    assert (done.code, done.err) == (0, "")
+    assert (done.code, news(done)) == (0, "")
     assert str(tmp_path).encode() not in (tmp_path / "set.safetensors").read_bytes()
 
 
@@ -162,7 +163,7 @@ def test_simplification_and_stable_vertices(shell, tree, tmp_path):
 def test_names_and_counts_of_the_whole_data_set(shell, tmp_path):
     trees.touch(tmp_path / "bu3dfe", trees.bu3dfe_names())
     done = shell("fd-prep bu3dfe bu3dfe --dry-run")
-    assert (done.code, done.err) == (0, "")
+    assert (done.code, news(done)) == (0, "")
     lines = [line.split("\t") for line in done.out.decode().splitlines()[1:]]
     assert lines[0] == ["all", "-", "2500", "2250", "250", "0"]
     expressions = {line[1]: line[2:] for line in lines if line[0] == "expression"}

@@ -7,7 +7,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import trees
-from prepared import check_simplified, check_vertices, copied, prepare, read_prepared, stem
+from prepared import check_simplified, check_vertices, copied, news, prepare, read_prepared, stem
 
 from facedis_core.errors import InputError, UsageError
 from facedis_core.selection import Exclusion, choose
@@ -54,7 +54,7 @@ def counts(shell, root, more=""):
 
 def test_the_set_is_what_the_method_says(shell, tree, tmp_path):
     done = shell(f"fd-prep facescape {tree.root} -o set.safetensors --jobs 1")
-    assert (done.code, done.err) == (0, "")
+    assert (done.code, news(done)) == (0, "")
     made = read_prepared(tmp_path / "set.safetensors")
     assert list(made.labels) == [
         "2/models_reg/1_neutral",
@@ -79,7 +79,7 @@ def test_the_set_is_what_the_method_says(shell, tree, tmp_path):
     assert str(tmp_path).encode() not in (tmp_path / "set.safetensors").read_bytes()
 
     done = shell(f"fd-prep facescape {tree.root} -o again.safetensors --like set.safetensors")
-    assert (done.code, done.err) == (0, "")
+    assert (done.code, news(done)) == (0, "")
     again = read_prepared(tmp_path / "again.safetensors")
     np.testing.assert_array_equal(again.set.vertices, made.set.vertices)
     assert again.set.topology == made.set.topology and again.labels == made.labels
@@ -209,7 +209,7 @@ def test_missing_files_are_skipped_and_named(shell, tree, tmp_path):
     (own.root / "2/models_reg/3_mouth_stretch.obj").unlink()
     done = shell("fd-prep facescape facescape -o set.safetensors --jobs 1")
     assert done.code == 0
-    assert done.line == "fd-prep: warning: missing files (1): 2/models_reg/3_mouth_stretch.obj"
+    assert news(done) == "fd-prep: warning: missing files (1): 2/models_reg/3_mouth_stretch.obj\n"
     made = read_prepared(tmp_path / "set.safetensors")
     assert len(made.labels) == 3 and "2/models_reg/3_mouth_stretch" not in made.labels
     check_vertices(made.set, own)

@@ -146,13 +146,23 @@ def test_neutrals_may_lack(verified):
     assert "person4" not in found["without_neutral_eval"]
 
 
+def all_alike(face):
+    """A set of 40 times the same face, which is everybody's neutral as well."""
+    faces, known = face_set(), np.broadcast_to(face, (10, *face.shape))
+    return replace(
+        faces,
+        vertices=np.broadcast_to(face, (40, *face.shape)),
+        neutrals=known,
+        neutrals_eval=known,
+    )
+
+
 @pytest.mark.parametrize(
     ("factor", "shown"),
     [(0.7, "70 x 70 x "), (0.001, "0.1 x 0.1 x "), (6.0, "600 x 600 x ")],
 )
 def test_a_size_of_no_face_is_doubted(verified, factor, shown):
-    flat = np.broadcast_to(GRID * np.float32(factor), (40, *GRID.shape))
-    found = verified(replace(face_set(), vertices=flat))
+    found = verified(all_alike(GRID * np.float32(factor)))
     (line,) = verified.warnings
     assert shown in line and line.endswith(
         "mm is no size of a face; were the units right (fd-prep --units)?"
@@ -163,9 +173,79 @@ def test_a_size_of_no_face_is_doubted(verified, factor, shown):
 
 @pytest.mark.parametrize("factor", [0.85, 1.0, 4.9])
 def test_a_size_of_a_face_is_not_doubted(verified, factor):
-    flat = np.broadcast_to(GRID * np.float32(factor), (40, *GRID.shape))
-    assert verified(replace(face_set(), vertices=flat))["id"]
+    assert verified(all_alike(GRID * np.float32(factor)))["id"]
     assert not verified.warnings
+
+
+@pytest.mark.parametrize("harm", ["in metres", "a vertex at 12 m", "lifted by 30 mm"])
+def test_the_farthest_face_is_doubted(verified, harm):
+    faces = face_set()
+    if harm == "in metres":
+        faces.vertices[17] /= 1000
+    elif harm == "a vertex at 12 m":
+        faces.vertices[17, 3, 1] = 12_000
+    else:
+        faces.vertices[17] += np.float32([0, 30, 0])
+    mean = faces.vertices.astype(float).mean(0)
+    apart = np.linalg.norm(faces.vertices - mean, axis=2).mean(1)
+    found = verified(faces)
+    assert found["farthest"] == "person4/expression1"
+    (line,) = [line for line in verified.warnings if "no size of a face" not in line]
+    assert line.partition(": ")[2] == (
+        f"the face 'person4/expression1' lies {apart[17]:.3g} mm from the mean face, the others "
+        f"{np.delete(apart, 17).mean():.3g} mm on average; is it broken, or in another unit?"
+    )
+
+
+@pytest.mark.parametrize("keys", [["neutrals"], ["neutrals_eval"], ["neutrals", "neutrals_eval"]])
+@pytest.mark.parametrize("alone", [False, True])
+def test_the_farthest_neutral_is_doubted_once(verified, keys, alone):
+    faces = face_set()
+    for key in keys:
+        getattr(faces, key)[6] /= 1000
+    if alone:  # nobody to compare it with
+        for key in ("neutrals", "neutrals_eval"):
+            getattr(faces, key)[np.arange(10) != 6] = np.nan
+    assert verified(faces)["id"]
+    (line,) = verified.warnings
+    assert "the neutral of 'person6' lies " in line
+    assert (", the others " in line) == (not alone)
+    assert line.endswith("; is it broken, or in another unit?")
+
+
+@pytest.mark.parametrize(("share", "doubted"), [(0.24, 0), (0.26, 1)])
+def test_a_quarter_of_the_extent_is_doubted(verified, share, doubted):
+    """Half of a set is moved to one side and half to the other, so that the mean stays."""
+    faces = all_alike(GRID)
+    shift = np.float32(share * np.ptp(GRID, axis=0).max())
+    moved = np.repeat(GRID[None], 40, axis=0)
+    moved[::2, :, 2] += shift
+    moved[1::2, :, 2] -= shift
+    assert verified(replace(faces, vertices=moved))["id"]
+    assert ["the face 'person" in line for line in verified.warnings] == [True] * doubted
+
+
+def test_no_vertex_is_there_twice(verified):
+    faces = face_set()
+    vertex_index = faces.preparation.vertex_index.copy()
+    vertex_index[20] = 7
+    preparation = replace(faces.preparation, vertex_index=vertex_index)
+    with pytest.raises(InputError, match="vertex_index names the raw vertex 7 2 times"):
+        verified(replace(faces, preparation=preparation))
+
+
+def test_a_vertex_map_may_be_in_any_order(verified):
+    faces = face_set()
+    order = np.random.default_rng(0).permutation(50)[:36].astype(np.int32)
+    preparation = replace(faces.preparation, vertex_index=order, raw_vertices=50)
+    assert verified(replace(faces, preparation=preparation))["id"]
+
+
+@pytest.mark.parametrize("code", [1, 2])
+def test_somebody_must_be_trained_on(verified, code):
+    split = np.full(40, code, np.uint8)
+    with pytest.raises(InputError, match="has none of its 40 faces in train"):
+        verified(with_labels(split=split))
 
 
 @pytest.mark.parametrize("part", ["vertices", "neutrals_eval", "level", "split", "source"])

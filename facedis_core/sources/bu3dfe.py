@@ -6,13 +6,15 @@ from typing import Final, Unpack
 
 from facedis_core.sources import Findings, MeshOptions, Missing
 from facedis_core.sources.labelled import Entry, open_labelled
-from facedis_core.sources.layout import Layout, check_unique, missing_of_each
+from facedis_core.sources.layout import Layout, check_unique, missing_of_each, part_of
 from facedis_core.sources.protocols import People, Published, by_subjects
 from facedis_core.sources.registered import MeshFileSource
 
 NEUTRAL: Final = "NE"
 EXPRESSIONS: Final = (NEUTRAL, "AN", "DI", "FE", "HA", "SA", "SU")
 HIGHEST_LEVEL: Final = 4
+SCANS: Final = 25
+SUBJECTS: Final = 100
 VERTICES: Final = 5996
 # Of the registration with 5,996 vertices: no expression moves these.
 STABLE: Final = (4302, 954, 227, 1700, 2186, 1128, 4303, 1597, 4501, 4827, 41, 3604, 1143)
@@ -57,6 +59,7 @@ def open_bu3dfe(root: Path, **options: Unpack[MeshOptions]) -> MeshFileSource:
         align="stable",
         stable_vertices=STABLE,
         advice=ADVICE,
+        notes=part_of("BU-3DFE", scans.values(), SUBJECTS, SCANS, f"{NEUTRAL}00"),
         findings=Findings(missing, unknown),
     )
 

@@ -1,8 +1,9 @@
 """CoMA (Ranjan et al. 2018): sequences of extreme expressions, `FaceTalk_*_TA/<name>/*.ply`."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import ClassVar, Final, Unpack
 
@@ -74,7 +75,9 @@ def open_coma(root: Path, **options: Unpack[MeshOptions]) -> MeshFileSource:
         candidates=sorted(range(len(frames)), key=lambda row: (frames[row], row)),
         expected_vertices=VERTICES,
         usual_units="m",
+        alike=False,  # wild frames are outliers
         advice=ADVICE,
+        notes=[] if len(frames) == COMPLETE else [_part(len(frames))],
         findings=Findings(_missing(entries, frames), unknown),
         sequence=np.unique([str(Path(file).parent) for file in found], return_inverse=True)[1],
     )
@@ -85,6 +88,13 @@ def _published(people: People) -> Published:
     return Published(f"frames, the first {TEST_FRAMES} of every {TEST_PERIOD}", test)
 
 
+def _part(frames: int) -> str:
+    return (
+        f"this is a part of CoMA, {frames} of {COMPLETE} frames; a split that counts frames is "
+        "another than that of the whole"
+    )
+
+
 def _missing(entries: Sequence[Entry], frames: Sequence[int]) -> list[Missing]:
     """Gaps in the frame numbers of sequences, and sequences that other subjects have."""
     if len(entries) == COMPLETE:
@@ -93,15 +103,23 @@ def _missing(entries: Sequence[Entry], frames: Sequence[int]) -> list[Missing]:
     for entry, frame in zip(entries, frames, strict=True):
         sequences.setdefault((entry.subject, entry.expression), set()).add(frame)
     gaps = [
-        Missing(f"{subject}/{expression}/{expression}.{frame:06d}.ply", subject)
+        Missing(f"{subject}/{expression}/{expression}.{gap}.ply", subject)
         for (subject, expression), there in sequences.items()
-        for frame in range(1, max(there) + 1)
-        if frame not in there
+        for gap in _gaps(sorted(there))
     ]
     return gaps + [
         Missing(f"{subject}/{expression}/{expression}.*.ply", subject)
         for subject, expression in missing_of_each(sequences)
     ]
+
+
+def _gaps(frames: Sequence[int]) -> Iterator[str]:
+    """Numbers that are left out from 1 on, `000007` or, of several, `000007-000009`."""
+    for before, after in pairwise([0, *frames]):
+        if after - before == 2:
+            yield f"{before + 1:06d}"
+        elif after - before > 2:
+            yield f"{before + 1:06d}-{after - 1:06d}"
 
 
 @dataclass(frozen=True, eq=False)

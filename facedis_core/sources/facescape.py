@@ -7,7 +7,7 @@ from typing import Final, Unpack
 from facedis_core.paths import natural_key
 from facedis_core.sources import Findings, MeshOptions, Missing
 from facedis_core.sources.labelled import Entry, open_labelled
-from facedis_core.sources.layout import Layout, check_unique, missing_of_each
+from facedis_core.sources.layout import Layout, check_unique, missing_of_each, part_of
 from facedis_core.sources.protocols import PAPER, USUAL_PART, People, Published, by_subjects
 from facedis_core.sources.registered import MeshFileSource
 from facedis_core.sources.splits import draw_subjects
@@ -35,6 +35,7 @@ EXPRESSIONS: Final = (
     "brow_raiser",
     "brow_lower",
 )
+SHOWN_NEUTRAL: Final = f"1_{NEUTRAL}"
 SUBJECTS: Final = 847
 VERTICES: Final = 26317
 SIMPLIFIED_FACES: Final = 9000
@@ -95,6 +96,9 @@ def open_facescape(root: Path, **options: Unpack[MeshOptions]) -> MeshFileSource
         expected_vertices=VERTICES,
         usual_faces=SIMPLIFIED_FACES,
         advice="take FaceScape's registered meshes (models_reg), or leave this one out (--exclude)",
+        notes=part_of(
+            "FaceScape", taken.values(), SUBJECTS - len(left_out), len(EXPRESSIONS), SHOWN_NEUTRAL
+        ),
         findings=Findings(
             missing,
             sorted([*listing.unknown, *strangers]),

@@ -7,10 +7,11 @@ from typing import Final, Unpack
 from facedis_core.paths import natural_key
 from facedis_core.sources import Findings, MeshOptions, Missing
 from facedis_core.sources.labelled import Entry, open_labelled
-from facedis_core.sources.layout import Layout, missing_of_each
+from facedis_core.sources.layout import Layout, missing_of_each, part_of
 from facedis_core.sources.protocols import People, Published, by_subjects
 from facedis_core.sources.registered import MeshFileSource
 
+SUBJECTS: Final = 150
 SHAPES: Final = 47
 NEUTRAL: Final = "shape_0"
 VERTICES: Final = 11510
@@ -47,6 +48,7 @@ def open_facewarehouse(root: Path, **options: Unpack[MeshOptions]) -> MeshFileSo
         published=_published,
         expected_vertices=VERTICES,
         usual_units=None,
+        notes=part_of("FaceWarehouse", shapes.values(), SUBJECTS, SHAPES, NEUTRAL),
         advice="take the files of FaceWarehouse as they are distributed",
         findings=Findings(missing, unknown),
     )

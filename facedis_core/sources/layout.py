@@ -74,6 +74,23 @@ def check_unique(claims: Iterable[tuple[str, str]], root: Path) -> None:
         first[shown] = file
 
 
+def part_of(
+    name: str, present: Iterable[tuple[str, str]], subjects: int, items: int, neutral: str
+) -> list[str]:
+    """What to say of a copy that is smaller than the data set, of (subject, item)."""
+    there = dict.fromkeys(present)
+    found, kinds = ({pair[k] for pair in there} for k in (0, 1))
+    notes = []
+    if (len(found), len(kinds)) != (subjects, items):
+        notes.append(
+            f"this is a part of {name}: {len(found)} of {subjects} people, {len(kinds)} of {items} "
+            "meshes each"
+        )
+    if neutral not in kinds:
+        notes.append(f"nobody has a neutral ({neutral})")
+    return notes
+
+
 def missing_of_each(present: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
     """What some subjects lack and others have, of (subject, item), in the order given.
 

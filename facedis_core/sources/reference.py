@@ -5,6 +5,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
+import numpy as np
+
 from facedis_core.errors import InputError
 from facedis_core.mesh import Mesh, read_mesh, topology_id
 
@@ -12,6 +14,8 @@ from facedis_core.mesh import Mesh, read_mesh, topology_id
 WAYS_OUT: Final = "replace it, or leave such files out with --keep-going"
 # Meshes to compare: enough that a few broken ones are outvoted, few enough to be read at once.
 COMPARED: Final = 5
+# Times smaller or larger than the others: no face, or one in another unit.
+WILD: Final = 3.0
 # Meshes to open at most in search of those.
 SEARCHED: Final = 50
 
@@ -60,6 +64,10 @@ def find_reference(
             errors.append(error)
         if len(readable) == COMPARED:
             break
+    readable, wild = _of_one_size(readable)
+    if wild and not keep_going:
+        raise InputError(f"{wild[0]}; {WAYS_OUT}")
+    errors += wild
     if not readable:
         raise InputError(
             f"none of the first {len(errors)} meshes could be read: {errors[0]}"
@@ -77,6 +85,17 @@ def find_reference(
             f"{expected_vertices}; going on, as the first meshes are alike"
         )
     return chosen
+
+
+def _of_one_size(found: list[Reference]) -> tuple[list[Reference], list[InputError]]:
+    """Those whose extent is like most, and what is wrong with the others."""
+    usual = float(np.median([r.extent for r in found])) if found else 0.0
+    like = [r for r in found if r.extent > 0 and usual / WILD <= r.extent <= usual * WILD]
+    return like, [
+        InputError(f"{r.path} is {r.extent:.3g} units high, meshes beside it {usual:.3g}")
+        for r in found
+        if r not in like
+    ]
 
 
 def _most_alike(readable: Sequence[Reference]) -> Reference:

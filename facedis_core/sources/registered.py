@@ -10,18 +10,23 @@ from numpy.typing import NDArray
 
 from facedis_core.errors import InputError, UsageError
 from facedis_core.faceset import Labels
+from facedis_core.geometry import rigid_alignment
 from facedis_core.mesh import Mesh, read_mesh, topology_id
 from facedis_core.preparation import ALIGNMENTS, Preparation
 from facedis_core.simplification import vertex_map
 from facedis_core.sources import Block, Findings, Settled, Warn
-from facedis_core.sources.reference import Reference, find_reference
+from facedis_core.sources.reference import WILD, Reference, find_reference
 
 UNITS_MM: Final[Mapping[str, float]] = {"mm": 1.0, "cm": 10.0, "dm": 100.0, "m": 1000.0}
 # Files that a worker reads at a time: few enough to share the work, many enough to make it worth
 # it.
 FILES_PER_BLOCK: Final = 16
+# What FaceWarehouse, whose unit is told from the size of a face, is in as it is distributed.
+DISTRIBUTED_UNIT: Final = "dm"
 # The largest extent of a face, from half of one to a head with shoulders.
 PLAUSIBLE_MM: Final = (80.0, 600.0)
+# Mean distance of two aligned faces beyond which they do not correspond, in their largest extent.
+STRANGE: Final = 0.15
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +39,8 @@ class MeshFileReader:
         unit_mm: millimetres of a unit where a file does not say; None leaves it to `preparation`.
         mean_face: (V, 3) mm of the set or model to follow.
         advice: what to do where a mesh is of another registration.
+        model_face: (V, 3) mm, a face that all others must resemble; None = unknown.
+        bare: whether a mesh may be vertices alone.
     """
 
     files: Sequence[Path]
@@ -42,6 +49,8 @@ class MeshFileReader:
     unit_mm: float | None
     mean_face: NDArray[np.float32] | None
     advice: str
+    model_face: NDArray[np.float32] | None = None
+    bare: bool = True
     measures: ClassVar[int] = 0
 
     def read(self, rows: Sequence[int]) -> Block:
@@ -53,7 +62,10 @@ class MeshFileReader:
             try:
                 mesh = self.load(self.files[row])
                 measured[k] = self.measure(row, mesh)
-                faces[k] = self._prepare(mesh)
+                face = self._prepare(mesh)
+                if self.model_face is not None:
+                    check_resemblance(face, self.model_face, str(self.files[row]))
+                faces[k] = face
             except InputError as error:
                 failures[row] = str(error)
         return Block(faces, measured=measured, failures=failures)
@@ -73,6 +85,8 @@ class MeshFileReader:
             raise InputError(
                 f"{path} has {len(mesh.vertices)} vertices, expected {expected}; {self.advice}"
             )
+        if not len(mesh.triangles) and not self.bare:
+            raise InputError(f"{path} has no triangles, so it may be cut short; {self.advice}")
         known = (self.preparation.raw_topology, self.preparation.topology)
         if len(mesh.triangles) and topology_id(mesh.triangles) not in known:
             raise InputError(
@@ -105,6 +119,7 @@ class MeshFileSource:
         align: `none`, `rigid`, `similarity`, or `stable` by `stable_vertices`.
         stable_vertices: vertices of the raw mesh that no expression moves.
         advice: what to do where a mesh is of another registration.
+        alike: whether a mesh that resembles no other is a fault; else `settle` looks for those.
     """
 
     root: Path
@@ -121,9 +136,11 @@ class MeshFileSource:
     align: str = "none"
     stable_vertices: tuple[int, ...] = ()
     advice: str = "all meshes of a set must be registered to one topology"
+    alike: bool = True
     inputs: Mapping[str, str] = field(default_factory=dict)
     notes: Sequence[str] = ()
     findings: Findings = Findings()  # noqa: RUF009 - frozen
+    _found: dict[str, NDArray[np.float32]] = field(default_factory=dict, repr=False)
     measures: ClassVar[int] = 0
 
     def preparation(
@@ -140,6 +157,7 @@ class MeshFileSource:
         )
         vertices, triangles = reference.mesh.vertices, reference.mesh.triangles
         unit = self._unit_mm(reference, warn)
+        self._found["face"] = vertices * np.float32(unit)
         chosen, kept = np.arange(len(vertices), dtype=np.int32), triangles
         target = self.simplify
         if target is None and self.usual_faces and self.usual_faces < len(triangles):
@@ -161,7 +179,7 @@ class MeshFileSource:
             return 1.0
         size = reference.extent
         units = self.units or self.usual_units or _unit_of_a_face(reference)
-        if not (self.units or self.usual_units):
+        if not (self.units or self.usual_units) and units != DISTRIBUTED_UNIT:
             warn(f"meshes are taken to be in {units}, as {reference.path} is {size:.3g} units high")
         unit = UNITS_MM[units]
         if not PLAUSIBLE_MM[0] <= size * unit <= PLAUSIBLE_MM[1]:
@@ -200,7 +218,12 @@ class MeshFileSource:
         counts.setdefault(len(preparation.vertex_index), "the prepared face")
         unit = None if self.units is None else UNITS_MM[self.units]
         files = [self.root / file for file in self.files]
-        return MeshFileReader(files, preparation, counts, unit, mean_face, self.advice)
+        face = self._found.get("face")  # not where another set is followed, which has its own test
+        model_face = face[preparation.vertex_index] if self.alike and face is not None else None
+        bare = self.expected_vertices is None
+        return MeshFileReader(
+            files, preparation, counts, unit, mean_face, self.advice, model_face, bare
+        )
 
     def blocks(self) -> Sequence[Sequence[int]]:
         """Rows in order, some at a time."""
@@ -214,6 +237,27 @@ class MeshFileSource:
     def settle(self, rows: NDArray[np.intp], measured: NDArray[np.float64]) -> Settled:
         """Everything that could be read stays."""
         return Settled(rows, self.labels.subset(rows), self.at_rest[rows])
+
+
+def check_resemblance(face: NDArray[np.float32], model: NDArray[np.float32], label: str) -> None:
+    """Raise InputError where a face (V, 3) is of another size or order of vertices than the model.
+
+    People and expressions differ by some hundredths of the size of a face; what was shuffled, or
+    is no face, differs by a quarter and more.
+    """
+    size, usual = (float(np.ptp(part, axis=0).max()) for part in (face, model))
+    if not usual / WILD <= size <= usual * WILD:
+        raise InputError(
+            f"{label} is {size:.3g} mm high, the others are about {usual:.3g}; is it broken, or in "
+            "another unit?"
+        )
+    moved = rigid_alignment(face, model).apply(face)
+    distance = float(np.linalg.norm(moved - model, axis=1).mean())
+    if distance > STRANGE * usual:
+        raise InputError(
+            f"{label} lies {distance:.3g} mm off the others after alignment, on average; is it "
+            "broken, or are its vertices in another order?"
+        )
 
 
 def check_units(units: str | None) -> None:
