@@ -194,6 +194,8 @@ def _exit_for(error: BaseException, name: str) -> NoReturn:
         sys.exit(error.exit_code)
     if isinstance(error, SystemExit):
         raise error
+    if isinstance(error, _Terminated | KeyboardInterrupt):
+        traceback.clear_frames(error.__traceback__)  # lets go of what workers shared with us
     if isinstance(error, _Terminated):
         _die_of(error.signum)
     if isinstance(error, KeyboardInterrupt):
