@@ -56,6 +56,6 @@ def _line(record: dict[str, Any]) -> bytes:
 
 def _record(line: bytes) -> dict[str, Any] | None:
     check, _, text = line.removesuffix(b"\n").partition(b" ")
-    if not line.endswith(b"\n") or check != b"%08x" % zlib.crc32(text):
+    if not text or not line.endswith(b"\n") or check != b"%08x" % zlib.crc32(text):
         return None
     return json.loads(text)

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -15,6 +16,7 @@ from facedis_core.container import history_entry
 from facedis_core.errors import InputError, Stopped, UsageError
 from facedis_core.faceset import TRAIN, face_set_writer
 from facedis_core.follow import Like
+from facedis_core.interrupts import delayed_interrupts
 from facedis_core.inventory import Report
 from facedis_core.preparation import Preparation
 from facedis_core.scratch import Scratch, Sizes, open_scratch, stamp
@@ -94,9 +96,12 @@ def prepare_face_set(
     plan = _plan(opened, request, preparation, kept)
     # Before anything is read: a file that changes meanwhile does not count as read.
     stamps = [stamp(source.paths(rows)) for rows in blocks]
-    with open_scratch(output, plan, sizes, resume=request.resume, warn=request.announce) as (
-        scratch,
-        goes_on,
+    with (
+        ExitStack() as at_the_end,
+        open_scratch(output, plan, sizes, resume=request.resume, warn=request.announce) as (
+            scratch,
+            goes_on,
+        ),
     ):
         try:
             if goes_on:
@@ -117,6 +122,8 @@ def prepare_face_set(
                 ) as out:
                     assemble(out, scratch, settled, source.labels, preparation, like, request.warn)
                 request.on_report(report)
+                # Not between the set's appearing and the scratch's going: neither could go on.
+                at_the_end.enter_context(delayed_interrupts())
         except KeyboardInterrupt:
             raise _stopped(scratch, len(kept)) from None
     return report

@@ -1,7 +1,9 @@
 """Worker processes that read faces, and end when the one that started them ends."""
 
 import os
+import pickle
 import signal
+import tempfile
 import threading
 import time
 from collections import deque
@@ -10,6 +12,7 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing import active_children, get_context, parent_process
+from pathlib import Path
 from typing import Final
 
 from facedis_core.errors import InputError
@@ -28,17 +31,21 @@ def read_blocks(reader: Reader, blocks: Sequence[Sequence[int]], jobs: int) -> I
     if workers <= 1:
         yield from map(reader.read, blocks)
         return
-    # Not fork: it copies locks that another thread, a progress bar's say, may hold.
-    pool = ProcessPoolExecutor(workers, get_context("spawn"), _start_worker, (reader,))
-    try:
-        yield from _in_order(pool, blocks, workers * AHEAD)
-    except BrokenProcessPool:
-        _end_all_workers()
-        raise InputError(
-            "a worker process was killed, most likely for lack of memory; use fewer --jobs"
-        ) from None
-    finally:
-        pool.shutdown(cancel_futures=True)
+    # The reader goes by a file: a pipe to a worker that is killed as it begins is full for ever.
+    with tempfile.NamedTemporaryFile() as stored:
+        pickle.dump(reader, stored)
+        stored.flush()
+        # Not fork: it copies locks that another thread, a progress bar's say, may hold.
+        pool = ProcessPoolExecutor(workers, get_context("spawn"), _start_worker, (stored.name,))
+        try:
+            yield from _in_order(pool, blocks, workers * AHEAD)
+        except BrokenProcessPool:
+            _end_all_workers()
+            raise InputError(
+                "a worker process was killed, most likely for lack of memory; use fewer --jobs"
+            ) from None
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 def _end_all_workers() -> None:
@@ -75,9 +82,10 @@ def _deaf_to_interrupts() -> Iterator[None]:
 _reader: Reader
 
 
-def _start_worker(reader: Reader) -> None:
+def _start_worker(stored: str) -> None:
     global _reader
-    _reader = reader
+    with Path(stored).open("rb") as stream:
+        _reader = pickle.load(stream)  # our own, written a moment ago
     # Ctrl-C reaches the whole group of processes; the one that started us will end us.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_follow_parent, daemon=True).start()

@@ -16,7 +16,7 @@ TOOLS = ROOT / "tools"
 
 # A module imports from its own line and the lines above it.
 LINES = (
-    "errors paths config",
+    "errors paths config interrupts",
     "numerals polygons ply ply_header obj vrml mesh streams geometry procrustes simplification "
     "unfolding",
     "bundle container container_writer preparation faceset latents transfer inference encoding "

@@ -258,7 +258,9 @@ def test_missing_files(shell, disk, clean, tmp_path, source):
     done = prep(shell, source)
     if source == "facescape":  # every copy of it lacks some
         assert done.code == 0
-        assert f"missing files ({len(gone)}): " in done.line
+        part, missing = done.err.splitlines()
+        assert "this is a part of FaceScape" in part
+        assert f"missing files ({len(gone)}): " in missing
     else:
         assert done.code == 3 and "--keep-going" in done.line
         assert gone[0] in done.line
@@ -295,7 +297,9 @@ def test_stray_files_are_named_and_harmless(shell, disk, clean, tmp_path):
     stray = tree.litter()
     done = prep(shell, source)
     assert done.code == 0
-    assert f"not of this layout, left out ({len(visible(stray))}): " in done.line
+    part, named = done.err.splitlines()
+    assert "this is a part of CoMA" in part
+    assert f"not of this layout, left out ({len(visible(stray))}): " in named
     assert left_out(tmp_path)["unknown_files"] == sorted(visible(stray))
     truth = all_but(source, clean(source), [], tmp_path)
     check_same(load_face_set(tmp_path / "set.safetensors"), truth)
@@ -371,12 +375,13 @@ def test_a_set_or_report_that_exists(shell, disk, tmp_path):
 def test_standard_output_gets_the_same_bytes_and_nothing_else(shell, disk, tmp_path):
     disk("facewarehouse")
     command = "fd-prep facewarehouse data --units dm --jobs 1 -o"
-    assert shell(f"{command} set.safetensors").code == 0
+    plain = shell(f"{command} set.safetensors")
+    assert plain.code == 0 and "this is a part of FaceWarehouse" in plain.line
     whole = (tmp_path / "set.safetensors").read_bytes()
     (tmp_path / "set.safetensors").unlink()
     (tmp_path / "set.report.json").unlink()
     piped = shell(f"{command} - | cat")
-    assert (piped.code, piped.err) == (0, "") and piped.out == whole
+    assert (piped.code, piped.err) == (0, plain.err) and piped.out == whole
     assert [entry.name for entry in tmp_path.iterdir()] == ["data"]
     left = shell(f"{command} - | head -c 100")
     assert left.err == "" and left.out == whole[:100]

@@ -154,7 +154,9 @@ def test_verify_names_who_is_on_both_sides_after_saying_what_it_is(shell, tmp_pa
 
 def test_verify_doubts_faces_in_metres(shell, tmp_path):
     faces = face_set()
-    write_face_set(tmp_path / "m.safetensors", replace(faces, vertices=faces.vertices / 1000))
+    names = ("vertices", "neutrals", "neutrals_eval")
+    metres = {name: getattr(faces, name) / np.float32(1000) for name in names}
+    write_face_set(tmp_path / "m.safetensors", replace(faces, **metres))
     result = shell("fd-info --verify m.safetensors")
     assert result.code == 0
     assert result.line.startswith("fd-info: warning: m.safetensors: 0.1")

@@ -115,9 +115,14 @@ def opened_source(source: str, folder: Path) -> tuple[Any, Any]:
     return open_source("folder", folder / "data", {"pattern": PATTERN, "align": "rigid"}), None
 
 
-@pytest.mark.parametrize("source", ["folder", "coma", "ict"])
 @pytest.mark.parametrize(
-    ("error", "raised"), [(SystemExit, SystemExit), (KeyboardInterrupt, Stopped)]
+    ("source", "error", "raised"),
+    [
+        ("folder", SystemExit, SystemExit),
+        ("folder", KeyboardInterrupt, Stopped),
+        ("coma", KeyboardInterrupt, Stopped),
+        ("ict", SystemExit, SystemExit),
+    ],
 )
 def test_stopped_after_every_block_in_turn(tmp_path, source, error, raised):
     opened, like = opened_source(source, tmp_path)
@@ -239,6 +244,7 @@ def halts(
             assert path.name in error and "--keep-going" in error
             assert sorted(p.name for p in folder.iterdir()) == ["data", "set.safetensors.part"]
             replace_file(path, content)
+            shutil.copytree(folder / "data", folder / "original", copy_function=os.link)
         return made[jobs]
 
     return halt
@@ -248,11 +254,17 @@ def halts(
 def halted(
     halts: Callable[[int], Path], truth: Callable[[int], Truth], tmp_path: Path
 ) -> Callable[..., Halted]:
-    """Such a folder, laid where the commands of `shell` run."""
+    """What such a command has left, laid where the commands of `shell` run.
+
+    The data stay at their place, for a run goes on only with the same folder; each test has them
+    as they were.
+    """
 
     def lay(jobs: int = 1) -> Halted:
         folder = halts(jobs)
-        shutil.copytree(folder / "data", tmp_path / "data", copy_function=os.link)
+        shutil.rmtree(folder / "data")
+        shutil.copytree(folder / "original", folder / "data", copy_function=os.link)
+        (tmp_path / "data").symlink_to(folder / "data")
         shutil.copytree(folder / "set.safetensors.part", tmp_path / "set.safetensors.part")
         broken = sorted((tmp_path / "data").iterdir())[-4]
         return Halted(tmp_path, broken, truth(SHORT).whole)
@@ -301,7 +313,7 @@ def test_a_file_that_has_changed_is_read_again(shell, halted, tmp_path):
     # a face with another content, and one that comes back as it was but later
     original = (tmp_path / "data" / "p0019_a.ply").read_bytes()
     replace_file(first, original)
-    os.utime(second)
+    replace_file(second, second.read_bytes())
     done = shell(f"{COMMAND} --jobs 1")
     assert done.code == 0 and "going on" in done.line
     made = (tmp_path / "set.safetensors").read_bytes()
@@ -348,31 +360,17 @@ def test_no_resume_starts_anew(shell, halted):
     assert check_finished(shell, run, f"{COMMAND} --no-resume") == []
 
 
-def begin_journal_with_another_program(part: Path) -> None:
-    content = (part / "done.jsonl").read_bytes()
-    (part / "done.jsonl").write_bytes(b'{"event": "done"}\n' + content)
-
-
-def garble_plan(part: Path) -> None:
-    (part / "plan.json").write_bytes(b"\xff\x00 no plan")
-
-
-def lose_faces(part: Path) -> None:
-    (part / "faces.bin").unlink()
-
-
-@pytest.mark.parametrize(
-    "harm",
-    [
-        begin_journal_with_another_program,
-        garble_plan,
-        lose_faces,
-    ],
-)
-def test_a_failing_disk_has_harmed_what_was_kept(shell, halted, harm):
+def test_a_failing_disk_has_harmed_what_was_kept(shell, halted):
+    """A line of the journal, and a face of the first block."""
     run = halted()
-    harm(run.part)
-    check_finished(shell, run)
+    faces = sum(len(record["rows"]) for record in run.records)
+    journal = run.part / "done.jsonl"
+    journal.write_bytes(b'{"event": "done"}\n' + journal.read_bytes())
+    with (run.part / "faces.bin").open("r+b") as stream:
+        stream.write(b"\xff" * 50)
+    first = next(record for record in run.records if 0 in record["rows"])
+    (line,) = check_finished(shell, run)
+    assert line.endswith(f"after {faces - len(first['rows'])} faces")
 
 
 def test_a_part_that_is_not_ours(shell, people, tmp_path):
@@ -496,12 +494,11 @@ def blows(seed: int) -> list[Blow]:
     return made
 
 
-@pytest.mark.parametrize("seed", range(2))
-def test_killed_again_and_again(start, people, tmp_path, seed):
+def test_killed_again_and_again(start, people, tmp_path):
     whole = people(LONG)
     target, report = tmp_path / "set.safetensors", tmp_path / "set.report.json"
     journal = tmp_path / "set.safetensors.part" / "done.jsonl"
-    for blow in blows(seed):
+    for blow in blows(seed=0):
         running = start(f"--jobs {blow.jobs}")
         blow.strike(running)
         code, error = running.end()
@@ -511,7 +508,6 @@ def test_killed_again_and_again(start, people, tmp_path, seed):
         if target.exists():  # it was too late
             assert target.read_bytes() == whole
             break
-        assert not report.exists()
         if "goes on from there" in error:
             assert lines_in(journal) > 0
     else:
@@ -519,11 +515,12 @@ def test_killed_again_and_again(start, people, tmp_path, seed):
         code, error = start("--jobs 2").end()
         assert code == 0, error
         assert ("going on where a run stopped" in error) == (known > 0)
-        assert report.exists()
     assert target.read_bytes() == whole
-    # A set that was being written when the command was killed lies beside it, hidden.
-    left = {path.name for path in tmp_path.iterdir() if not path.name.startswith(".")}
-    assert left == {"data", target.name, report.name} or not report.exists()
+    assert report.exists()
+    if code == -signal.SIGKILL:  # perhaps before it could tidy up; the next run does
+        assert start("--force").end()[0] == 0
+        assert target.read_bytes() == whole
+    assert {path.name for path in tmp_path.iterdir()} == {"data", target.name, report.name}
 
 
 def test_ctrl_c_after_a_few_faces_keeps_them(start, tmp_path):

@@ -81,9 +81,10 @@ class Opening:
         sizes: Sizes = SIZES,
         resume: bool = True,
     ) -> Iterator[Scratch]:
-        with open_scratch(
-            self.target, plan, sizes, resume=resume, warn=self.warnings.append
-        ) as (scratch, self.goes_on):
+        with open_scratch(self.target, plan, sizes, resume=resume, warn=self.warnings.append) as (
+            scratch,
+            self.goes_on,
+        ):
             if self.goes_on:
                 scratch.recall(BLOCKS, stamps)
             yield scratch

@@ -148,13 +148,9 @@ def test_neutrals_may_lack(verified):
 
 def all_alike(face):
     """A set of 40 times the same face, which is everybody's neutral as well."""
-    faces, known = face_set(), np.broadcast_to(face, (10, *face.shape))
-    return replace(
-        faces,
-        vertices=np.broadcast_to(face, (40, *face.shape)),
-        neutrals=known,
-        neutrals_eval=known,
-    )
+    vertices = np.broadcast_to(face, (40, *face.shape))
+    neutrals = vertices[:10]
+    return replace(face_set(), vertices=vertices, neutrals=neutrals, neutrals_eval=neutrals)
 
 
 @pytest.mark.parametrize(
