@@ -6,20 +6,19 @@ and variance that batch norm wants follow from the mean and covariance of the la
 What is computed here equals the plain layers; tests hold it against them.
 """
 
-from typing import NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-_BLOCK = 1 << 23  # activations that exist at one time
+from facedis_core.moments import Folded, Moments, batch_moments, folded
 
-
-class Moments(NamedTuple):
-    """Batch statistics of a linear layer's output: both (C_out,), variance biased."""
-
-    mean: Tensor
-    variance: Tensor
+_PRODUCTS = 1 << 19  # products that exist at one time; they stay in the cache
+_GPU_PRODUCTS = 1 << 26  # the same on a GPU, which wants long loops
+_FEW = 128  # vertices of a face that is not worth the way round by groups
+_GROUP = 16  # vertices of which only the largest product is kept until a channel's winner is known
 
 
 class MaxLinear(nn.Module):
@@ -30,52 +29,87 @@ class MaxLinear(nn.Module):
         self.linear = nn.Linear(inputs, outputs)
         self.norm = nn.BatchNorm1d(outputs) if batch_norm else None
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Pool (B, V, C_in) to (B, C_out)."""
-        weight, bias = self.linear.weight, self.linear.bias
-        gain: Tensor
-        shift: Tensor
-        if self.norm is None:
-            gain, shift = torch.ones_like(bias), bias
-        else:
-            mean, variance = self._moments(x)
-            gain = self.norm.weight * torch.rsqrt(variance + self.norm.eps)
-            shift = (bias - mean) * gain + self.norm.bias
-        # where the gain is negative the largest output comes from the smallest product
-        sign = torch.where(gain < 0, -1.0, 1.0).to(x.dtype)
-        winners = _winning_vertices(x.detach(), weight.detach() * sign.detach()[:, None])
-        chosen = x.gather(1, winners[..., None].expand(-1, -1, x.shape[2]))  # (B, C_out, C_in)
-        products = torch.einsum("bok,ok->bo", chosen, weight)
-        return functional.relu(products * gain + shift)
+    def forward(self, x: Tensor, moments: Moments | None = None) -> Tensor:
+        """Pool (B, V, C_in) to (B, C_out); `moments` are those of x, where they are known."""
+        faces, vertices, width = x.shape
+        rows = x.reshape(-1, width)
+        if moments is None and self.training and self.norm is not None:
+            moments = batch_moments(rows)
+        layer = folded(self.linear, self.norm, moments)
+        winners = winning_vertices(x.detach(), layer.weight.detach())
+        first = torch.arange(0, faces * vertices, vertices, device=x.device)
+        return pooled(rows, winners + first[:, None], layer)
 
-    def _moments(self, x: Tensor) -> Moments:
-        """Mean and variance of linear(x) over the batch and vertices, or the running ones."""
-        norm, weight, bias = self.norm, self.linear.weight, self.linear.bias
-        assert norm is not None and norm.running_mean is not None and norm.running_var is not None
-        assert norm.momentum is not None
-        if not self.training:
-            return Moments(norm.running_mean, norm.running_var)
-        rows = x.reshape(-1, x.shape[2])
-        count = len(rows)
-        centre = rows.mean(dim=0)
-        centred = rows - centre
-        covariance = centred.T @ centred / count
-        mean = functional.linear(centre, weight, bias)
-        variance = torch.einsum("ok,kl,ol->o", weight, covariance, weight).clamp_min(0.0)
-        with torch.no_grad():
-            unbiased = variance * (count / max(count - 1, 1))
-            norm.running_mean.lerp_(mean.to(norm.running_mean.dtype), norm.momentum)
-            norm.running_var.lerp_(unbiased.to(norm.running_var.dtype), norm.momentum)
-        return Moments(mean, variance)
+
+def pooled(rows: Tensor, winners: Tensor, layer: Folded) -> Tensor:
+    """ReLU of a linear layer where each channel looks at one row alone.
+
+    Args:
+        rows: (R, C_in) of all faces.
+        winners: int64 (B, C_out), a row for each face and channel.
+        layer: weight (C_out, C_in) and bias (C_out,).
+
+    Returns:
+        (B, C_out).
+    """
+    return functional.relu(_ProductsAt.apply(rows, winners, layer.weight) + layer.bias)
+
+
+class _ProductsAt(torch.autograd.Function):
+    """(R, C_in), (B, C_out) row numbers, (C_out, C_in) -> products (B, C_out), face by face."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, winners: Tensor, weight: Tensor) -> Tensor:
+        ctx.save_for_backward(rows, winners, weight)
+        return torch.stack([(rows.index_select(0, w) * weight).sum(dim=1) for w in winners])
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, outer: Tensor) -> tuple[Tensor | None, None, Tensor | None]:
+        rows, winners, weight = ctx.saved_tensors
+        for_rows, _, for_weight = ctx.needs_input_grad
+        d_rows = torch.zeros_like(rows) if for_rows else None
+        d_weight = torch.zeros_like(weight) if for_weight else None
+        for winner, gradient in zip(winners, outer[..., None], strict=True):
+            if d_rows is not None:
+                d_rows.index_add_(0, winner, gradient * weight)
+            if d_weight is not None:
+                d_weight.addcmul_(gradient, rows.index_select(0, winner))
+        return d_rows, None, d_weight
 
 
 @torch.no_grad()
-def _winning_vertices(x: Tensor, weight: Tensor) -> Tensor:
-    """For each face and channel the vertex with the largest product: int64 (B, C_out)."""
-    faces, vertices, _ = x.shape
-    step = max(1, _BLOCK // (vertices * len(weight)))
-    winners = [
-        torch.matmul(x[start : start + step], weight.T).argmax(dim=1)
-        for start in range(0, faces, step)
-    ]
-    return torch.cat(winners)
+def winning_vertices(x: Tensor, weight: Tensor) -> Tensor:
+    """For each face (B, V, C_in) and channel the vertex with the largest product.
+
+    Returns:
+        int64 (B, C_out).
+    """
+    if x.is_cuda or x.shape[1] <= _FEW:
+        step = max(1, (_GPU_PRODUCTS if x.is_cuda else _PRODUCTS) // (x.shape[1] * len(weight)))
+        return torch.cat([(part @ weight.T).argmax(dim=1) for part in x.split(step)])
+    columns = weight.T.contiguous()
+    return torch.stack([_winners_of(face, weight, columns) for face in x])
+
+
+def _winners_of(face: Tensor, weight: Tensor, columns: Tensor) -> Tensor:
+    """The same for one face (V, C_in); `columns` is the transposed weight. (C_out,).
+
+    The largest product is cheap while the products are in the cache, its place is not: so first
+    the largest of each group of vertices, then the place in each channel's best group alone.
+    """
+    vertices, outputs = len(face), len(weight)
+    step = max(_GROUP, _PRODUCTS // outputs // _GROUP * _GROUP)
+    products = face.new_empty(min(step, vertices), outputs)
+    highest = []
+    for part in face.split(step):
+        torch.mm(part, columns, out=products[: len(part)])
+        whole = len(part) // _GROUP * _GROUP
+        highest.append(products[:whole].view(-1, _GROUP, outputs).amax(dim=1))
+        if whole < len(part):  # only in the last part
+            highest.append(products[whole : len(part)].amax(dim=0, keepdim=True))
+    # the last group may be short; the vertices before it lose or win all the same
+    first = (torch.cat(highest).argmax(dim=0) * _GROUP).clamp_max_(vertices - _GROUP)
+    around = first[:, None] + torch.arange(_GROUP, device=face.device)
+    candidates = face.index_select(0, around.view(-1)).view(outputs, _GROUP, -1)
+    return first + (candidates * weight[:, None]).sum(dim=2).argmax(dim=1)

@@ -8,7 +8,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from facedis_core.config import DiscriminatorConfig, ModelConfig
-from facedis_core.maxlinear import MaxLinear
+from facedis_core.maxlinear import MaxLinear, pooled, winning_vertices
+from facedis_core.moments import batch_moments, folded, relu_linear
 
 
 class Gaussian(NamedTuple):
@@ -52,11 +53,44 @@ def pointnet(channels: tuple[int, ...], *, batch_norm: bool) -> nn.ModuleList:
 
 def run_pointnet(layers: nn.ModuleList, x: Tensor) -> Tensor:
     """(B, V, C) -> (B, C_out)."""
-    faces, vertices, _ = x.shape
-    x = x.reshape(faces * vertices, -1)
+    if layers.training and layers[-1].norm is not None:
+        return _pool_by_batch(layers, x)
+    return _pool_at_winners(layers, x)
+
+
+def _pool_by_batch(layers: nn.ModuleList, x: Tensor) -> Tensor:
+    """Every vertex has a say in the batch norms, so every vertex gets a gradient."""
+    faces, vertices, width = x.shape
+    rows = x.reshape(-1, width)
+    moments = batch_moments(rows)
     for layer in layers[:-1]:
-        x = layer(x)
-    return layers[-1](x.view(faces, vertices, -1))
+        rows, moments = relu_linear(rows, folded(layer.linear, layer.norm, moments))
+    return layers[-1](rows.view(faces, vertices, -1), moments)
+
+
+def _pool_at_winners(layers: nn.ModuleList, x: Tensor) -> Tensor:
+    """Without norms by the batch, vertices that win no channel have no gradient at all.
+
+    So the winners are found face by face, without a graph, and what is differentiated is the same
+    layers on the winners alone: some hundred vertices of a face.
+    """
+    faces, vertices, width = x.shape
+    *shared, last = (folded(layer.linear, layer.norm, None) for layer in layers)
+    with torch.no_grad():
+        found = []
+        for face in x:
+            for weight, bias in shared:
+                face = torch.addmm(bias, face, weight.T).relu_()
+            found.append(winning_vertices(face[None], last.weight))
+        first = torch.arange(0, faces * vertices, vertices, device=x.device)
+        winners = torch.cat(found) + first[:, None]
+        wins = torch.zeros(faces * vertices, dtype=torch.bool, device=x.device)
+        wins[winners] = True
+        number = wins.cumsum(dim=0) - 1  # of a winning vertex among them
+    rows = x.reshape(-1, width)[wins]
+    for layer in shared:
+        rows = functional.relu(functional.linear(rows, *layer))
+    return pooled(rows, number[winners], last)
 
 
 class Encoder(nn.Module):

@@ -22,7 +22,7 @@ LINES = (
     "metrics linear baselines evaluation comparison checks",
     "sources prepare",
     "render sheet",
-    "networks maxlinear losses pairs build checkpoint training pretraining runs plans",
+    "networks moments maxlinear losses pairs build checkpoint training pretraining runs plans",
 )
 LINE_OF = {module: number for number, line in enumerate(LINES) for module in line.split()}
 TORCH_LINE = LINE_OF["networks"]
