@@ -1,11 +1,13 @@
 """Batch norm without the activations that it normalises.
 
 The mean and variance of a linear layer's outputs follow exactly from the mean and covariance of
-its inputs, so batch norm comes down to another weight and bias of the linear layer: no pass over
-the outputs, and nothing of theirs to keep for the backward pass.
+its inputs, so batch norm comes down to another weight and bias of the linear layer. What is
+needed is the moments of every layer's inputs. They are summed over blocks of rows that stay in
+the processor's cache, and the backward pass computes a block anew: nothing of the size of the
+batch is ever kept but the rows of the first layer.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -13,14 +15,12 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-_ELEMENTS = 1 << 18  # a block of rows, its products and their gradients stay in the cache
+_ROWS = 2048  # of a block; its activations stay in the cache
+_GPU_ROWS = 1 << 18  # the same on a GPU, which wants long loops
 
 
 class Moments(NamedTuple):
-    """Of rows (N, C): their number, mean (C,) and biased covariance (C, C).
-
-    Whoever spreads a batch over several processes combines them before `folded` uses them.
-    """
+    """Of rows (N, C): their number, mean (C,) and biased covariance (C, C)."""
 
     count: int
     mean: Tensor
@@ -34,10 +34,23 @@ class Folded(NamedTuple):
     bias: Tensor
 
 
-def blocks(rows: Tensor) -> Iterator[slice]:
-    """Consecutive blocks of rows (N, C) that fit into the processor's cache."""
-    step = max(1, _ELEMENTS // rows.shape[1])
-    return (slice(start, start + step) for start in range(0, len(rows), step))
+def blocks(rows: Tensor) -> Iterator[Tensor]:
+    """Consecutive blocks of rows (N, C), as views."""
+    return iter(rows.split(_GPU_ROWS if rows.is_cuda else _ROWS))
+
+
+def through(rows: Tensor, chain: Iterable[Folded]) -> Tensor:
+    """Rows (N, C) through linear layers with a ReLU after each."""
+    for layer in chain:
+        rows = torch.addmm(layer.bias, rows, layer.weight.T).relu_()
+    return rows
+
+
+def block_moments(rows: Tensor) -> Moments:
+    """Moments of one block of rows; centred before they are squared, so that nothing cancels."""
+    mean = rows.mean(dim=0)
+    centred = rows - mean
+    return Moments(len(rows), mean, centred.T @ centred / len(rows))
 
 
 def combined(parts: Iterable[Moments]) -> Moments:
@@ -49,48 +62,58 @@ def combined(parts: Iterable[Moments]) -> Moments:
     centre = share @ mean
     apart = (mean - centre) * share.sqrt()[:, None]
     covariance = apart.T @ apart
-    for weight, part in zip(share.tolist(), covariances, strict=True):
-        covariance.add_(part, alpha=weight)
+    for part, part_count in zip(covariances, counts, strict=True):
+        covariance.add_(part, alpha=part_count / count)
     return Moments(count, centre.to(means[0].dtype), covariance.to(means[0].dtype))
 
 
-def block_moments(rows: Tensor) -> Moments:
-    """Moments of one block of rows; centred before they are squared, so that nothing cancels."""
-    mean = rows.mean(dim=0)
-    centred = rows - mean
-    return Moments(len(rows), mean, centred.T @ centred / len(rows))
-
-
-def moments_gradient(moments: Moments, mean: Tensor, covariance: Tensor) -> Folded:
-    """How a loss changes with the rows: d loss / d rows = rows @ weight.T + bias.
-
-    Args:
-        moments: of the rows.
-        mean: d loss / d mean, (C,).
-        covariance: d loss / d covariance, (C, C).
-    """
-    weight = (covariance + covariance.T) / moments.count
-    return Folded(weight, mean / moments.count - weight @ moments.mean)
-
-
 class _BatchMoments(torch.autograd.Function):
+    """Rows, then weight and bias of every layer before -> mean and covariance."""
+
     @staticmethod
-    def forward(ctx: Any, rows: Tensor) -> tuple[Tensor, Tensor]:
-        moments = combined(block_moments(rows[block]) for block in blocks(rows))
-        ctx.save_for_backward(rows, moments.mean, moments.covariance)
-        return moments.mean, moments.covariance
+    def forward(ctx: Any, rows: Tensor, *tensors: Tensor) -> tuple[Tensor, Tensor]:
+        chain = _layers(tensors)
+        found = combined(block_moments(through(block, chain)) for block in blocks(rows))
+        ctx.save_for_backward(rows, found.mean, found.covariance, *tensors)
+        return found.mean, found.covariance
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, mean: Tensor, covariance: Tensor) -> Tensor:
-        rows, *moments = ctx.saved_tensors
-        change = moments_gradient(Moments(len(rows), *moments), mean, covariance)
-        return torch.addmm(change.bias, rows, change.weight)
+    def backward(ctx: Any, d_mean: Tensor, d_covariance: Tensor) -> tuple[Tensor | None, ...]:
+        rows, mean, covariance, *tensors = ctx.saved_tensors
+        # d loss / d row = row @ weight + bias, the same for every row
+        weight = (d_covariance + d_covariance.T) / len(rows)
+        bias = d_mean / len(rows) - mean @ weight
+        for_rows = ctx.needs_input_grad[0]
+        tensors = [tensor.detach().requires_grad_() for tensor in tensors]
+        sums = [torch.zeros_like(tensor) for tensor in tensors]
+        d_rows = []
+        for block in blocks(rows):
+            block = block.detach().requires_grad_(for_rows)
+            with torch.enable_grad():
+                output = through(block, _layers(tensors))
+            gradients = torch.autograd.grad(
+                output,
+                [*tensors, block] if for_rows else tensors,
+                torch.addmm(bias, output.detach(), weight),
+            )
+            for total, gradient in zip(sums, gradients, strict=False):
+                total += gradient
+            d_rows.extend(gradients[len(sums) :])
+        return (torch.cat(d_rows) if for_rows else None), *sums
 
 
-def batch_moments(rows: Tensor) -> Moments:
-    """Moments of rows (N, C); differentiable."""
-    return Moments(len(rows), *_BatchMoments.apply(rows))
+def _layers(tensors: Sequence[Tensor]) -> list[Folded]:
+    return [Folded(*pair) for pair in zip(tensors[::2], tensors[1::2], strict=True)]
+
+
+def batch_moments(rows: Tensor, chain: Sequence[Folded]) -> Moments:
+    """Moments of `through(rows, chain)`; differentiable.
+
+    To spread a batch over several processes, combine the moments of each here.
+    """
+    tensors = [tensor for layer in chain for tensor in layer]
+    return Moments(len(rows), *_BatchMoments.apply(rows, *tensors))
 
 
 def folded(linear: nn.Linear, norm: nn.BatchNorm1d | None, moments: Moments | None) -> Folded:
@@ -107,9 +130,8 @@ def folded(linear: nn.Linear, norm: nn.BatchNorm1d | None, moments: Moments | No
         return Folded(weight, bias)
     running_mean, running_variance = norm.running_mean, norm.running_var
     assert running_mean is not None and running_variance is not None
-    if moments is None:
-        mean, variance = running_mean, running_variance
-    else:
+    mean, variance = running_mean, running_variance
+    if moments is not None:
         mean = functional.linear(moments.mean, weight, bias)
         variance = ((weight @ moments.covariance) * weight).sum(dim=1).clamp_min(0.0)
         assert norm.momentum is not None
@@ -119,45 +141,3 @@ def folded(linear: nn.Linear, norm: nn.BatchNorm1d | None, moments: Moments | No
             running_variance.lerp_(unbiased, norm.momentum)
     gain = norm.weight * torch.rsqrt(variance + norm.eps)
     return Folded(weight * gain[:, None], (bias - mean) * gain + norm.bias)
-
-
-class _ReluLinear(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: Any, rows: Tensor, weight: Tensor, bias: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        output = rows.new_empty(len(rows), len(weight))
-        parts = []
-        for block in blocks(output):
-            torch.addmm(bias, rows[block], weight.T, out=output[block])
-            parts.append(block_moments(output[block].relu_()))
-        moments = combined(parts)
-        ctx.save_for_backward(rows, weight, output, moments.mean, moments.covariance)
-        return output, moments.mean, moments.covariance
-
-    @staticmethod
-    @once_differentiable
-    def backward(
-        ctx: Any, outer: Tensor, mean: Tensor, covariance: Tensor
-    ) -> tuple[Tensor | None, Tensor, Tensor]:
-        rows, weight, output, *moments = ctx.saved_tensors
-        change = moments_gradient(Moments(len(output), *moments), mean, covariance)
-        d_rows = torch.empty_like(rows) if ctx.needs_input_grad[0] else None
-        d_weight, d_bias = torch.zeros_like(weight), torch.zeros_like(change.bias)
-        for block in blocks(output):
-            gradient = torch.addmm(outer[block], output[block], change.weight)
-            gradient = gradient.add_(change.bias).masked_fill_(output[block] == 0, 0.0)
-            d_weight.addmm_(gradient.T, rows[block])
-            d_bias += gradient.sum(dim=0)
-            if d_rows is not None:
-                torch.mm(gradient, weight, out=d_rows[block])
-        return d_rows, d_weight, d_bias
-
-
-def relu_linear(rows: Tensor, layer: Folded) -> tuple[Tensor, Moments]:
-    """ReLU of a linear layer on rows (N, C_in): the outputs (N, C_out) and their moments.
-
-    Both come from one pass over the rows in blocks, and so do their gradients.
-    """
-    output, mean, covariance = _ReluLinear.apply(rows, *layer)
-    return output, Moments(len(output), mean, covariance)

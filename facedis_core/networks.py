@@ -8,8 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from facedis_core.config import DiscriminatorConfig, ModelConfig
-from facedis_core.maxlinear import MaxLinear, pooled, winning_vertices
-from facedis_core.moments import batch_moments, folded, relu_linear
+from facedis_core.maxlinear import MaxLinear, pool
 
 
 class Gaussian(NamedTuple):
@@ -51,48 +50,6 @@ def pointnet(channels: tuple[int, ...], *, batch_norm: bool) -> nn.ModuleList:
     return nn.ModuleList([*layers, MaxLinear(*steps[-1], batch_norm=batch_norm)])
 
 
-def run_pointnet(layers: nn.ModuleList, x: Tensor) -> Tensor:
-    """(B, V, C) -> (B, C_out)."""
-    if layers.training and layers[-1].norm is not None:
-        return _pool_by_batch(layers, x)
-    return _pool_at_winners(layers, x)
-
-
-def _pool_by_batch(layers: nn.ModuleList, x: Tensor) -> Tensor:
-    """Every vertex has a say in the batch norms, so every vertex gets a gradient."""
-    faces, vertices, width = x.shape
-    rows = x.reshape(-1, width)
-    moments = batch_moments(rows)
-    for layer in layers[:-1]:
-        rows, moments = relu_linear(rows, folded(layer.linear, layer.norm, moments))
-    return layers[-1](rows.view(faces, vertices, -1), moments)
-
-
-def _pool_at_winners(layers: nn.ModuleList, x: Tensor) -> Tensor:
-    """Without norms by the batch, vertices that win no channel have no gradient at all.
-
-    So the winners are found face by face, without a graph, and what is differentiated is the same
-    layers on the winners alone: some hundred vertices of a face.
-    """
-    faces, vertices, width = x.shape
-    *shared, last = (folded(layer.linear, layer.norm, None) for layer in layers)
-    with torch.no_grad():
-        found = []
-        for face in x:
-            for weight, bias in shared:
-                face = torch.addmm(bias, face, weight.T).relu_()
-            found.append(winning_vertices(face[None], last.weight))
-        first = torch.arange(0, faces * vertices, vertices, device=x.device)
-        winners = torch.cat(found) + first[:, None]
-        wins = torch.zeros(faces * vertices, dtype=torch.bool, device=x.device)
-        wins[winners] = True
-        number = wins.cumsum(dim=0) - 1  # of a winning vertex among them
-    rows = x.reshape(-1, width)[wins]
-    for layer in shared:
-        rows = functional.relu(functional.linear(rows, *layer))
-    return pooled(rows, number[winners], last)
-
-
 class Encoder(nn.Module):
     """PointNet with four linear heads (section III-A of the paper)."""
 
@@ -111,7 +68,7 @@ class Encoder(nn.Module):
         """Normalised absolute coordinates (B, V, 3) -> distributions of both latents."""
         if self.points is not None:
             x = x[:, self.points]
-        features = run_pointnet(self.layers, x)
+        features = pool(self.layers, x)
         return Posterior(
             Gaussian(self.identity_mean(features), self.identity_log_variance(features)),
             Gaussian(self.expression_mean(features), self.expression_log_variance(features)),
@@ -198,7 +155,7 @@ class TransformNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, V, C) -> (B, C, C), the identity matrix plus what is predicted."""
-        matrix = self.head(run_pointnet(self.layers, x)).view(-1, self.channels, self.channels)
+        matrix = self.head(pool(self.layers, x)).view(-1, self.channels, self.channels)
         return matrix + torch.eye(self.channels, dtype=x.dtype, device=x.device)
 
 
@@ -248,4 +205,4 @@ class IdentityDiscriminator(nn.Module):
         if self.points is not None:
             first, second = first[:, self.points], second[:, self.points]
         pair = torch.cat([first, second], dim=2)
-        return self.head(run_pointnet(self.layers, pair @ self.transform(pair)))
+        return self.head(pool(self.layers, pair @ self.transform(pair)))
