@@ -22,7 +22,7 @@ _PRODUCTS = 1 << 19  # products that exist at one time; they stay in the cache
 _GPU_PRODUCTS = 1 << 26  # the same on a GPU, which wants long loops
 _FEW = 128  # vertices of a face that is not worth the way round by groups
 _GROUP = 16  # vertices of which only the largest product is kept until a channel's winner is known
-_CHANNELS = 128  # whose winners are looked for at one time; their candidates stay in the cache
+_CHANNELS = 256  # whose winners are looked for at one time; their candidates stay in the cache
 
 
 class NormedLinear(Protocol):
@@ -113,17 +113,12 @@ def winning_vertices(x: Tensor, chain: Sequence[Folded]) -> Tensor:
     if x.is_cuda or vertices <= _FEW:
         step = max(1, (_GPU_PRODUCTS if x.is_cuda else _PRODUCTS) // (vertices * outputs))
         return torch.cat([_plainly(part, shared, weight) for part in x.split(step)])
-    columns = weight.T.contiguous()
-    features = x.new_empty(vertices, weight.shape[1])
-    products = x.new_empty(max(_GROUP, _PRODUCTS // outputs // _GROUP * _GROUP), outputs)
+    search = _Search(vertices, weight)
     winners = []
     for face in x:
-        for block, into in zip(blocks(face), blocks(features), strict=True):
-            into.copy_(through(block, shared))
-        group = torch.cat(list(_largest_of_groups(features, columns, products))).argmax(dim=0)
-        # the last group may be short; the vertices before it lose or win all the same
-        first = (group * _GROUP).clamp_max_(vertices - _GROUP)
-        winners.append(_best_of_group(features, first, weight))
+        for block, features in zip(blocks(face), blocks(search.features), strict=False):
+            features[: len(block)] = through(block, shared)
+        winners.append(search.winners())
     return torch.stack(winners)
 
 
@@ -134,25 +129,44 @@ def _plainly(x: Tensor, shared: Sequence[Folded], weight: Tensor) -> Tensor:
     return (rows @ weight.T).view(faces, vertices, -1).argmax(dim=1)
 
 
-def _largest_of_groups(features: Tensor, columns: Tensor, products: Tensor) -> Iterator[Tensor]:
-    """The largest product of every group of vertices, (groups, C_out) at a time.
+class _Search:
+    """Winning vertices of one face after the other, in the same memory.
 
-    A maximum is cheap while the products are in the cache; where it is costs four times as much.
+    A maximum is cheap while the products are in the cache, but to say where it is costs four
+    times as much. So first the largest product of every group of vertices, then the place in the
+    best group of each channel alone.
+
+    Args:
+        vertices: V.
+        weight: (C_out, C_in) of the widest layer.
     """
-    for part in features.split(len(products)):
-        found = torch.mm(part, columns, out=products[: len(part)])
-        whole = len(part) // _GROUP * _GROUP
-        yield found[:whole].view(-1, _GROUP, found.shape[1]).amax(dim=1)
-        if whole < len(part):  # only in the last part
-            yield found[whole:].amax(dim=0, keepdim=True)
 
+    def __init__(self, vertices: int, weight: Tensor) -> None:
+        outputs, inputs = weight.shape
+        groups = -(-vertices // _GROUP)
+        self.vertices, self.weight = vertices, weight
+        self.columns = weight.T.contiguous()
+        self.features = weight.new_empty(groups * _GROUP, inputs)  # put those of a face here
+        self.products = weight.new_empty(_PRODUCTS // outputs // _GROUP + 1, _GROUP, outputs)
+        self.highest = weight.new_empty(groups, outputs)
+        self.candidates = weight.new_empty(_CHANNELS, _GROUP, inputs)
+        self.number = torch.arange(groups, dtype=weight.dtype, device=weight.device)[:, None]
 
-def _best_of_group(features: Tensor, first: Tensor, weight: Tensor) -> Tensor:
-    """The winner of each channel among the group of vertices that starts at `first`: (C_out,)."""
-    group = torch.arange(_GROUP, device=features.device)
-    winners = []
-    for start, channels in zip(first.split(_CHANNELS), weight.split(_CHANNELS), strict=True):
-        rows = (start[:, None] + group).view(-1)
-        candidates = features.index_select(0, rows).view(len(start), _GROUP, -1)
-        winners.append(start + candidates.mul_(channels[:, None]).sum(dim=2).argmax(dim=1))
-    return torch.cat(winners)
+    def winners(self) -> Tensor:
+        """The vertex of the largest product for each channel: int64 (C_out,)."""
+        self.features[self.vertices :] = self.features[self.vertices - 1]  # fills the last group
+        groups = self.features.view(len(self.highest), _GROUP, -1)
+        step = len(self.products)
+        for part, highest in zip(groups.split(step), self.highest.split(step), strict=True):
+            products = self.products[: len(part)]
+            torch.mm(part.flatten(0, 1), self.columns, out=products.flatten(0, 1))
+            torch.amax(products, dim=1, out=highest)
+        # twice as fast as an argmax over the first dimension
+        best = torch.where(self.highest == self.highest.amax(dim=0), self.number, 0.0)
+        group = best.amax(dim=0).long()
+        place = []
+        for part, weight in zip(group.split(_CHANNELS), self.weight.split(_CHANNELS), strict=True):
+            candidates = self.candidates[: len(part)]
+            torch.index_select(groups, 0, part, out=candidates)
+            place.append(candidates.mul_(weight[:, None]).sum(dim=2).argmax(dim=1))
+        return (group * _GROUP + torch.cat(place)).clamp_max_(self.vertices - 1)
