@@ -39,10 +39,13 @@ def blocks(rows: Tensor) -> Iterator[Tensor]:
     return iter(rows.split(_GPU_ROWS if rows.is_cuda else _ROWS))
 
 
-def through(rows: Tensor, chain: Iterable[Folded]) -> Tensor:
-    """Rows (N, C) through linear layers with a ReLU after each."""
-    for layer in chain:
-        rows = torch.addmm(layer.bias, rows, layer.weight.T).relu_()
+def through(rows: Tensor, chain: Sequence[Folded], out: Tensor | None = None) -> Tensor:
+    """Rows (N, C) through linear layers with a ReLU after each; `out` takes the last ones."""
+    if out is not None and not chain:
+        return out.copy_(rows)
+    for number, layer in enumerate(chain, start=1):
+        into = out if number == len(chain) else None
+        rows = torch.addmm(layer.bias, rows, layer.weight.T, out=into).relu_()
     return rows
 
 
