@@ -8,8 +8,8 @@ and the moments, block by block, and later at the winning vertices alone.
 What is computed here equals the plain layers; tests hold it against them.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Protocol
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -25,14 +25,6 @@ _GROUP = 16  # vertices of which only the largest product is kept until a channe
 _CHANNELS = 256  # whose winners are looked for at one time; their candidates stay in the cache
 
 
-class NormedLinear(Protocol):
-    """What every layer of a PointNet has."""
-
-    training: bool
-    linear: nn.Linear
-    norm: nn.BatchNorm1d | None
-
-
 class MaxLinear(nn.Module):
     """max over vertices of ReLU(norm(linear(x))): (B, V, C_in) -> (B, C_out)."""
 
@@ -46,14 +38,14 @@ class MaxLinear(nn.Module):
         return pool([self], x)
 
 
-def pool(layers: Iterable[NormedLinear], x: Tensor) -> Tensor:
+def pool(layers: Iterable[Any], x: Tensor) -> Tensor:
     """Linear, norm and ReLU for every layer, then the maximum over vertices.
 
     A norm by the batch is differentiated through the moments of its layer's inputs, to which
     every vertex adds; the rest only at the vertices that win a channel.
 
     Args:
-        layers: from the first to the widest.
+        layers: modules with a `linear` and a `norm`, from the first to the widest.
         x: (B, V, C_in).
 
     Returns:

@@ -20,9 +20,9 @@ _GPU_ROWS = 1 << 18  # the same on a GPU, which wants long loops
 
 
 class Moments(NamedTuple):
-    """Of rows (N, C): their number, mean (C,) and biased covariance (C, C)."""
+    """Of rows (N, C): how many, mean (C,) and biased covariance (C, C)."""
 
-    count: int
+    size: int
     mean: Tensor
     covariance: Tensor
 
@@ -58,16 +58,18 @@ def block_moments(rows: Tensor) -> Moments:
 
 def combined(parts: Iterable[Moments]) -> Moments:
     """The moments of all rows from those of its blocks; summed in double precision."""
-    counts, means, covariances = zip(*parts, strict=True)
-    count = sum(counts)
-    share = torch.tensor(counts, dtype=torch.float64, device=means[0].device) / count
+    sizes, means = [], []
+    within: Tensor | float = 0.0
+    for part in parts:
+        sizes.append(part.size)
+        means.append(part.mean)
+        within = part.covariance.double() * part.size + within
+    size, precision = sum(sizes), means[0].dtype
     mean = torch.stack(means).double()
+    share = mean.new_tensor(sizes) / size
     centre = share @ mean
-    apart = (mean - centre) * share.sqrt()[:, None]
-    covariance = apart.T @ apart
-    for part, part_count in zip(covariances, counts, strict=True):
-        covariance.add_(part, alpha=part_count / count)
-    return Moments(count, centre.to(means[0].dtype), covariance.to(means[0].dtype))
+    between = ((mean - centre) * share[:, None]).T @ (mean - centre)
+    return Moments(size, centre.to(precision), (within / size + between).to(precision))
 
 
 class _BatchMoments(torch.autograd.Function):
@@ -77,20 +79,20 @@ class _BatchMoments(torch.autograd.Function):
     def forward(ctx: Any, rows: Tensor, *tensors: Tensor) -> tuple[Tensor, Tensor]:
         chain = _layers(tensors)
         found = combined(block_moments(through(block, chain)) for block in blocks(rows))
-        ctx.save_for_backward(rows, found.mean, found.covariance, *tensors)
+        ctx.save_for_backward(rows, found.mean, *tensors)
         return found.mean, found.covariance
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, d_mean: Tensor, d_covariance: Tensor) -> tuple[Tensor | None, ...]:
-        rows, mean, covariance, *tensors = ctx.saved_tensors
+        rows, mean, *tensors = ctx.saved_tensors
         # d loss / d row = row @ weight + bias, the same for every row
         weight = (d_covariance + d_covariance.T) / len(rows)
         bias = d_mean / len(rows) - mean @ weight
         for_rows = ctx.needs_input_grad[0]
         tensors = [tensor.detach().requires_grad_() for tensor in tensors]
         sums = [torch.zeros_like(tensor) for tensor in tensors]
-        d_rows = []
+        d_rows: list[Tensor] = []
         for block in blocks(rows):
             block = block.detach().requires_grad_(for_rows)
             with torch.enable_grad():
@@ -139,7 +141,7 @@ def folded(linear: nn.Linear, norm: nn.BatchNorm1d | None, moments: Moments | No
         variance = ((weight @ moments.covariance) * weight).sum(dim=1).clamp_min(0.0)
         assert norm.momentum is not None
         with torch.no_grad():
-            unbiased = variance * (moments.count / max(moments.count - 1, 1))
+            unbiased = variance * (moments.size / max(moments.size - 1, 1))
             running_mean.lerp_(mean, norm.momentum)
             running_variance.lerp_(unbiased, norm.momentum)
     gain = norm.weight * torch.rsqrt(variance + norm.eps)

@@ -80,7 +80,7 @@ def outcome(network: nn.Module, x: Tensor, *, inputs: bool = True) -> dict[str, 
     """Values, gradients and running statistics after one pass; everything counts differently."""
     x = x.clone().requires_grad_(inputs)
     y = network(x)
-    (y * torch.linspace(-1, 2, y.numel(), dtype=y.dtype, device=y.device).view_as(y)).sum().backward()
+    y.backward(torch.linspace(-1, 2, y.numel(), dtype=y.dtype, device=y.device).view_as(y))
     gradients = {f"d {name}": p.grad for name, p in network.named_parameters()}
     statistics = {k: v for k, v in network.state_dict().items() if "running" in k}
     return {"y": y.detach(), "d x": x.grad, **gradients, **statistics}

@@ -14,16 +14,17 @@ def _seed() -> None:
 
 
 def chain() -> list[Folded]:
+    shapes = ((6, 3), (6,)), ((4, 6), (4,))
     return [
-        Folded(torch.randn(o, i).double().requires_grad_(), torch.randn(o).double().requires_grad_())
-        for i, o in ((3, 6), (6, 4))
+        Folded(*(torch.randn(s, dtype=torch.float64, requires_grad=True) for s in pair))
+        for pair in shapes
     ]
 
 
 def test_moments_of_blocks_are_those_of_all_rows() -> None:
     rows = torch.randn(50, 4, dtype=torch.float64) * torch.tensor([1.0, 5.0, 0.1, 2.0]) + 3.0
     found = combined(block_moments(part) for part in rows.split([7, 1, 30, 12]))
-    assert found.count == 50
+    assert found.size == 50
     torch.testing.assert_close(found.mean, rows.mean(dim=0))
     torch.testing.assert_close(found.covariance, torch.cov(rows.T, correction=0))
 

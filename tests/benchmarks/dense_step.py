@@ -51,7 +51,7 @@ class DenseDiscriminator(nn.Module):
     def forward(self, first: Tensor, second: Tensor) -> Tensor:
         pair = torch.cat([first, second], dim=2)
         matrix = self.transform_head(self.transform(pair)).view(-1, 6, 6)
-        return self.head(self.features(pair @ (matrix + torch.eye(6))))
+        return self.head(self.features(pair @ (matrix + torch.eye(6, dtype=pair.dtype))))
 
 
 class DenseAutoEncoder(nn.Module):
@@ -94,9 +94,11 @@ class DenseStep:
         assert trainer.discriminator is not None and trainer.laplacian is not None
         self.network = DenseAutoEncoder(vertices, recipe.identity)
         self.discriminator = DenseDiscriminator(batch_norm=recipe.discriminator_batch_norm)
+        self.laplacian = trainer.laplacian.to_dense()
+        self.network.to(self.laplacian.dtype)
+        self.discriminator.to(self.laplacian.dtype)
         copy_weights(trainer.network, self.network)
         copy_weights(trainer.discriminator, self.discriminator)
-        self.laplacian = trainer.laplacian.to_dense()
         self.mean_face = trainer.network.normalised_mean_face.clone()
         self.optimizer = torch.optim.Adam(
             self.network.parameters(), recipe.learning_rate, weight_decay=recipe.weight_decay
@@ -139,4 +141,4 @@ class DenseStep:
         total.backward()
         nn.utils.clip_grad_norm_(network.parameters(), recipe.gradient_clip)
         self.optimizer.step()
-        return {name: float(term) for name, term in {**terms, "discriminator_own": own}.items()}
+        return {name: term.item() for name, term in {**terms, "discriminator_own": own}.items()}

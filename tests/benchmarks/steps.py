@@ -1,8 +1,9 @@
 """Made-up trainings of any size, as both sides of the benchmarks use them."""
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
-from torch import Tensor
 
 from facedis_core.build import build_auto_encoder, build_discriminator, training_frame
 from facedis_core.config import Recipe
@@ -10,6 +11,8 @@ from facedis_core.faceset import FaceSet, Labels
 from facedis_core.mesh import topology_id
 from facedis_core.preparation import Preparation
 from facedis_core.training import Trainer
+
+Step = Callable[[], dict[str, float]]
 
 
 def bent_sheet(vertices: int) -> tuple[np.ndarray, np.ndarray]:
@@ -85,7 +88,3 @@ def one_batch(trainer: Trainer) -> tuple[np.ndarray, np.ndarray]:
     """Positions of faces and of their partners."""
     batch = trainer.recipe.batch
     return np.arange(batch) * 2, np.arange(batch) * 2 + 1
-
-
-def normalised(trainer: Trainer, positions: np.ndarray) -> Tensor:
-    return trainer._faces(positions)
