@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from facedis_core.config import DiscriminatorConfig, ModelConfig
-from facedis_core.maxlinear import MaxLinear
+from facedis_core.maxlinear import MaxLinear, pool
 
 
 class Gaussian(NamedTuple):
@@ -50,15 +50,6 @@ def pointnet(channels: tuple[int, ...], *, batch_norm: bool) -> nn.ModuleList:
     return nn.ModuleList([*layers, MaxLinear(*steps[-1], batch_norm=batch_norm)])
 
 
-def run_pointnet(layers: nn.ModuleList, x: Tensor) -> Tensor:
-    """(B, V, C) -> (B, C_out)."""
-    faces, vertices, _ = x.shape
-    x = x.reshape(faces * vertices, -1)
-    for layer in layers[:-1]:
-        x = layer(x)
-    return layers[-1](x.view(faces, vertices, -1))
-
-
 class Encoder(nn.Module):
     """PointNet with four linear heads (section III-A of the paper)."""
 
@@ -77,7 +68,7 @@ class Encoder(nn.Module):
         """Normalised absolute coordinates (B, V, 3) -> distributions of both latents."""
         if self.points is not None:
             x = x[:, self.points]
-        features = run_pointnet(self.layers, x)
+        features = pool(self.layers, x)
         return Posterior(
             Gaussian(self.identity_mean(features), self.identity_log_variance(features)),
             Gaussian(self.expression_mean(features), self.expression_log_variance(features)),
@@ -164,7 +155,7 @@ class TransformNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, V, C) -> (B, C, C), the identity matrix plus what is predicted."""
-        matrix = self.head(run_pointnet(self.layers, x)).view(-1, self.channels, self.channels)
+        matrix = self.head(pool(self.layers, x)).view(-1, self.channels, self.channels)
         return matrix + torch.eye(self.channels, dtype=x.dtype, device=x.device)
 
 
@@ -214,4 +205,4 @@ class IdentityDiscriminator(nn.Module):
         if self.points is not None:
             first, second = first[:, self.points], second[:, self.points]
         pair = torch.cat([first, second], dim=2)
-        return self.head(run_pointnet(self.layers, pair @ self.transform(pair)))
+        return self.head(pool(self.layers, pair @ self.transform(pair)))

@@ -1,72 +1,181 @@
-"""The pooling layer against the plain one: linear, batch norm, ReLU, maximum."""
+"""Pooled layers against the plain ones: linear, batch norm, ReLU, maximum, all in memory."""
+
+from itertools import pairwise
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from facedis_core import maxlinear
-from facedis_core.maxlinear import MaxLinear
+from facedis_core import maxlinear, moments
+from facedis_core.maxlinear import MaxLinear, pool
+from facedis_core.networks import pointnet
+
+CUDA = pytest.param(
+    "cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+)
+# Vertices, and the sizes that choose how a face is searched: at once, or in groups and blocks
+# that fit its vertices or leave a rest.
+WAYS = {
+    "few vertices": (30, {}),
+    "one block": (30, {"_FEW": 0, "_GROUP": 3, "_ROWS": 30}),
+    "many blocks": (31, {"_FEW": 0, "_GROUP": 4, "_ROWS": 7, "_PRODUCTS": 60, "_CHANNELS": 2}),
+    "a group larger than a face": (5, {"_FEW": 0, "_ROWS": 3}),
+}
 
 
-class PlainMaxLinear(nn.Module):
-    """The same layer the ordinary way, with every activation in memory."""
+@pytest.fixture(params=WAYS.values(), ids=WAYS)
+def vertices(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
+    """V, with the sizes of blocks set."""
+    count, sizes = request.param
+    for name, value in sizes.items():
+        monkeypatch.setattr(moments if name == "_ROWS" else maxlinear, name, value)
+    return count
 
-    def __init__(self, layer: MaxLinear) -> None:
+
+class Plain(nn.Module):
+    """The same layers the ordinary way."""
+
+    def __init__(self, channels: tuple[int, ...], *, batch_norm: bool) -> None:
         super().__init__()
-        outputs, inputs = layer.linear.weight.shape
-        self.linear = nn.Linear(inputs, outputs).double()
-        self.norm = nn.BatchNorm1d(outputs).double() if layer.norm is not None else None
-        self.load_state_dict(layer.state_dict())
+        self.layers = nn.ModuleList()
+        for inputs, outputs in pairwise(channels):
+            layer = nn.Module()
+            layer.linear = nn.Linear(inputs, outputs)
+            layer.norm = nn.BatchNorm1d(outputs) if batch_norm else None
+            self.layers.append(layer)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        y = self.linear(x.reshape(-1, x.shape[2]))
-        if self.norm is not None:
-            y = self.norm(y)
-        return torch.relu(y).view(len(x), x.shape[1], -1).amax(dim=1)
-
-
-def layers(*, batch_norm: bool, seed: int = 0) -> tuple[MaxLinear, PlainMaxLinear]:
-    torch.manual_seed(seed)
-    layer = MaxLinear(5, 9, batch_norm=batch_norm).double()
-    if layer.norm is not None:
-        nn.init.normal_(layer.norm.weight)  # of both signs
-        nn.init.normal_(layer.norm.bias)
-        assert (layer.norm.weight < 0).any() and (layer.norm.weight > 0).any()
-    return layer, PlainMaxLinear(layer)
+    def forward(self, x: Tensor) -> Tensor:
+        rows = x.reshape(-1, x.shape[2])
+        for layer in self.layers:
+            rows = layer.linear(rows)
+            rows = torch.relu(rows if layer.norm is None else layer.norm(rows))
+        return rows.view(len(x), x.shape[1], -1).amax(dim=1)
 
 
+class Ours(nn.Module):
+    def __init__(self, channels: tuple[int, ...], *, batch_norm: bool) -> None:
+        super().__init__()
+        self.layers = pointnet(channels, batch_norm=batch_norm)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return pool(self.layers, x)
+
+
+def both(channels: tuple[int, ...], *, batch_norm: bool, device: str = "cpu") -> tuple[Ours, Plain]:
+    """Two networks with the same weights in double precision; gains of both signs."""
+    torch.manual_seed(0)
+    ours = Ours(channels, batch_norm=batch_norm).double()
+    for module in ours.modules():
+        if isinstance(module, nn.BatchNorm1d):
+            nn.init.normal_(module.weight)
+            nn.init.normal_(module.bias)
+            nn.init.uniform_(module.running_var, 0.5, 2.0)
+            assert (module.weight < 0).any() and (module.weight > 0).any()
+    plain = Plain(channels, batch_norm=batch_norm).double()
+    plain.load_state_dict(ours.state_dict())
+    return ours.to(device), plain.to(device)
+
+
+def outcome(network: nn.Module, x: Tensor, *, inputs: bool = True) -> dict[str, Tensor | None]:
+    """Values, gradients and running statistics after one pass; everything counts differently."""
+    x = x.clone().requires_grad_(inputs)
+    y = network(x)
+    y.backward(torch.linspace(-1, 2, y.numel(), dtype=y.dtype, device=y.device).view_as(y))
+    gradients = {f"d {name}": p.grad for name, p in network.named_parameters()}
+    statistics = {k: v for k, v in network.state_dict().items() if "running" in k}
+    return {"y": y.detach(), "d x": x.grad, **gradients, **statistics}
+
+
+def assert_same(ours: dict[str, Tensor | None], plain: dict[str, Tensor | None]) -> None:
+    assert ours.keys() == plain.keys()
+    for name, value in ours.items():
+        torch.testing.assert_close(value, plain[name], rtol=1e-9, atol=1e-10, msg=name)
+
+
+@pytest.mark.parametrize("device", ["cpu", CUDA])
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("batch_norm", [True, False])
-def test_values_gradients_and_statistics_are_those_of_the_plain_layer(
-    batch_norm: bool, training: bool
+@pytest.mark.parametrize("channels", [(5, 9), (3, 7, 6, 9)], ids=str)
+def test_values_gradients_and_statistics_are_those_of_the_plain_layers(
+    channels: tuple[int, ...], batch_norm: bool, training: bool, device: str, vertices: int
 ) -> None:
-    ours, plain = layers(batch_norm=batch_norm)
-    x = torch.randn(4, 30, 5, dtype=torch.float64) + 0.5
-    ours.train(training)
-    plain.train(training)
-    results = []
-    for layer in (ours, plain):
-        inputs = x.clone().requires_grad_(True)
-        y = layer(inputs)
-        (y * torch.arange(1.0, y.numel() + 1, dtype=torch.float64).view_as(y)).sum().backward()
-        gradients = {name: p.grad for name, p in layer.named_parameters()}
-        statistics = {k: v for k, v in layer.state_dict().items() if "running" in k}
-        results.append({"y": y, "x": inputs.grad, **gradients, **statistics})
-    assert results[0].keys() == results[1].keys()
-    for name, value in results[0].items():
-        torch.testing.assert_close(value, results[1][name], rtol=1e-10, atol=1e-10, msg=name)
+    networks = both(channels, batch_norm=batch_norm, device=device)
+    x = torch.randn(4, vertices, channels[0], dtype=torch.float64, device=device) + 0.5
+    assert_same(*(outcome(network.train(training), x) for network in networks))
 
 
-def test_gradient_against_finite_differences() -> None:
-    layer, _ = layers(batch_norm=True, seed=3)
-    x = torch.randn(2, 7, 5, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(layer, (x,), eps=1e-6, atol=1e-6)
+def test_data_without_a_gradient_and_weights_without_one(vertices: int) -> None:
+    for frozen in (False, True):
+        networks = both((3, 6, 9), batch_norm=True)
+        x = torch.randn(2, vertices, 3, dtype=torch.float64)
+        found = []
+        for network in networks:
+            network.eval() if frozen else network.train()
+            network.requires_grad_(not frozen)
+            found.append(outcome(network, x, inputs=frozen))
+        assert_same(*found)
+        assert (found[0]["d x"] is None) != frozen
+        assert (found[0]["d layers.0.linear.weight"] is None) == frozen
 
 
-def test_blocks_of_faces_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    layer, _ = layers(batch_norm=True)
-    layer.eval()
-    x = torch.randn(5, 11, 5, dtype=torch.float64)
+def test_without_momentum_the_batch_counts_but_leaves_no_trace(vertices: int) -> None:
+    networks = both((3, 6, 9), batch_norm=True)
+    x = torch.randn(2, vertices, 3, dtype=torch.float64)
+    found = []
+    for network in networks:
+        before = {k: v.clone() for k, v in network.state_dict().items() if "running" in k}
+        for module in network.modules():
+            if isinstance(module, nn.BatchNorm1d):
+                module.momentum = 0.0
+        found.append(outcome(network.train(), x))
+        assert all(torch.equal(network.state_dict()[k], v) for k, v in before.items())
+    assert_same(*found)
+
+
+@pytest.mark.parametrize("batch_norm", [True, False])
+def test_gradient_against_finite_differences(batch_norm: bool, vertices: int) -> None:
+    torch.manual_seed(3)
+    network, _ = both((3, 4, 5), batch_norm=batch_norm)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm1d):
+            module.momentum = 0.0
+    x = torch.randn(2, vertices, 3, dtype=torch.float64, requires_grad=True)
+    names = [name for name, _ in network.named_parameters()]
+
+    def values(x: Tensor, *tensors: Tensor) -> Tensor:
+        return torch.func.functional_call(network, dict(zip(names, tensors, strict=True)), (x,))
+
+    assert torch.autograd.gradcheck(values, (x, *network.parameters()), eps=1e-6, atol=1e-6)
+
+
+def test_blocks_and_groups_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    layer = MaxLinear(5, 9, batch_norm=True).double().eval()
+    x = torch.randn(5, 131, 5, dtype=torch.float64)
     whole = layer(x)
-    monkeypatch.setattr(maxlinear, "_BLOCK", 1)
-    torch.testing.assert_close(layer(x), whole, rtol=0, atol=0)
+    for few, products in ((1000, 1), (0, 1), (0, 200)):
+        monkeypatch.setattr(maxlinear, "_FEW", few)
+        monkeypatch.setattr(maxlinear, "_PRODUCTS", products)
+        torch.testing.assert_close(layer(x), whole, rtol=0, atol=0)
+
+
+def test_the_widest_layer_in_single_precision_on_a_face_sized_batch() -> None:
+    """Blocks, groups and float32 as in a training: winners may only differ where products tie."""
+    torch.manual_seed(0)
+    ours = Ours((3, 64, 128, 1024), batch_norm=True)
+    plain = Plain((3, 64, 128, 1024), batch_norm=True)
+    plain.load_state_dict(ours.state_dict())
+    x = torch.randn(2, 4547, 3)
+    found, expected = outcome(ours, x), outcome(plain.double(), x.double())
+    for name, value in found.items():
+        assert value is not None and expected[name] is not None
+        error = (value - expected[name]).norm() / expected[name].norm().clamp_min(1e-3)
+        assert error < 1e-3, name
+
+
+def test_values_that_are_not_finite_stay_so(vertices: int) -> None:
+    network, _ = both((3, 6, 9), batch_norm=False)
+    x = torch.randn(2, vertices, 3, dtype=torch.float64)
+    x[0] = torch.nan
+    y = network(x)
+    assert y[0].isnan().all()
+    assert y[1].isfinite().all()

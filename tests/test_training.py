@@ -167,7 +167,7 @@ def test_a_handful_of_faces_is_learnt_by_heart(faces: FaceSet) -> None:
 
 def test_unseen_people_are_closer_than_the_mean_face() -> None:
     many = synthetic.face_set(subjects=40, expressions=4, test=10)
-    recipe = Recipe(**{**SMALL.as_dict(), "batch": 20, "learning_rate": 2e-3})
+    recipe = Recipe(**{**SMALL.as_dict(), "batch": 20})
     subject = trainer(many, recipe, adversary=False)
     for _ in range(30):
         subject.run_epoch()
@@ -175,4 +175,4 @@ def test_unseen_people_are_closer_than_the_mean_face() -> None:
     rows = many.rows(1)
     mean = many.mean_face(many.rows(0))
     of_the_mean = np.linalg.norm(many.vertices[rows] - mean, axis=-1).mean()
-    assert found["e_rec"]["mean"] < 0.8 * of_the_mean
+    assert found["e_rec"]["mean"] < 0.7 * of_the_mean

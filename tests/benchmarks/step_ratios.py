@@ -1,0 +1,102 @@
+"""One table: a whole adversarial step the ordinary way and ours, in time and in memory.
+
+    python tests/benchmarks/step_ratios.py                 every size, some minutes
+    python tests/benchmarks/step_ratios.py 4547x32 --rounds 5 --batch-norm
+
+Steps of both sides take turns, so that what else the machine does falls on both. Peak memory is
+what the process held above what it held before its first step, with data and networks in place;
+each side in a process of its own (Linux only: it reads /proc).
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+
+import torch
+from dense_step import DenseStep
+from steps import Step, made_up_trainer, one_batch
+
+SIZES = ((1000, 8), (1000, 32), (4547, 8), (4547, 32), (10000, 2), (26000, 2))
+
+
+def step_of(side: str, vertices: int, batch: int, *, batch_norm: bool = False) -> Step:
+    """A step of `ours` or `dense`, ready to be run again and again."""
+    trainer = made_up_trainer(vertices, batch, batch_norm=batch_norm)
+    positions, partners = one_batch(trainer)
+    if side == "ours":
+        return lambda: trainer._step(positions, partners)
+    dense = DenseStep(trainer)
+    return lambda: dense.step(trainer._faces(positions), trainer._faces(partners))
+
+
+def peak_memory(side: str, vertices: int, batch: int, *, batch_norm: bool = False) -> int:
+    """Bytes that two steps take above the data, measured in another process."""
+    command = [sys.executable, __file__, f"{vertices}x{batch}", "--memory-of", side]
+    result = subprocess.run(
+        command + ["--batch-norm"] * batch_norm,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return int(result.stdout)
+
+
+def own_peak_memory(step: Step) -> int:
+    """The same in this process."""
+    Path("/proc/self/clear_refs").write_text("5", "ascii")  # forget the peak so far
+    before = _status("VmRSS")
+    for _ in range(2):  # the second finds the optimisers' state and the first one's leftovers
+        step()
+    return _status("VmHWM") - before
+
+
+def _status(key: str) -> int:
+    lines = Path("/proc/self/status").read_text("ascii").splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(key))
+
+
+def seconds(sides: dict[str, Step], rounds: int) -> dict[str, float]:
+    """The median time of a step of each side, after one step to warm up."""
+    times: dict[str, list[float]] = {name: [] for name in sides}
+    for number in range(rounds + 1):
+        for name, step in sides.items():
+            start = perf_counter()
+            step()
+            if number:
+                times[name].append(perf_counter() - start)
+    return {name: median(values) for name, values in times.items()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("sizes", nargs="*", help="vertices x batch, such as 4547x32")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--batch-norm", action="store_true", help="in the discriminator too")
+    parser.add_argument("--memory-of", choices=["ours", "dense"], help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    sizes = [tuple(map(int, size.split("x"))) for size in options.sizes] or SIZES
+    norm = options.batch_norm
+    if options.memory_of:
+        print(own_peak_memory(step_of(options.memory_of, *sizes[0], batch_norm=norm)))
+        return
+    print(f"{torch.get_num_threads()} threads; ms a face, MB above the data")
+    print(f"{'V':>6} {'batch':>5} {'dense':>7} {'ours':>7} {'ratio':>6}   ", end="")
+    print(f"{'dense':>7} {'ours':>7} {'ratio':>6}")
+    for vertices, batch in sizes:
+        both = {s: step_of(s, vertices, batch, batch_norm=norm) for s in ("dense", "ours")}
+        time = seconds(both, options.rounds)
+        memory = {side: peak_memory(side, vertices, batch, batch_norm=norm) for side in both}
+        print(f"{vertices:6} {batch:5} ", end="")
+        for values, unit in ((time, batch * 1e-3), (memory, 1e6)):
+            dense, ours = values["dense"], values["ours"]
+            print(f"{dense / unit:7.0f} {ours / unit:7.0f} {dense / ours:6.1f}   ", end="")
+        print(flush=True)
+
+
+if __name__ == "__main__":
+    main()
