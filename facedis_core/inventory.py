@@ -123,9 +123,12 @@ class Report:
         yield from _lines(("faces left out as outliers", self.outliers))
 
 
-def listing_lines(findings: Findings, missing: Sequence[str] = ()) -> Iterator[str]:
+def listing_lines(
+    findings: Findings, missing: Sequence[str] = (), strangers: Sequence[str] = ()
+) -> Iterator[str]:
     """A line about each kind of thing that the listing of a data set shows beside its faces."""
     yield from _lines(
+        ("names to exclude that nothing here has", strangers),
         ("missing files", missing),
         ("files that are not of this layout, left out", findings.unknown),
         ("faces left out by the protocol", findings.excluded),

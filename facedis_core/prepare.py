@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -111,16 +111,7 @@ def prepare_face_set(
             report = Report.of(opened, chosen, settled, scratch.failures)
             space = scratch.folder if replaced_file(output) else None
             with open_output(output, force=force, workspace=space) as stream:
-                entries = [_history(opened, request)] if request.history else []
-                with face_set_writer(
-                    stream,
-                    settled.labels,
-                    preparation,
-                    source=opened.name,
-                    protocol=source.protocol,
-                    history=entries,
-                ) as out:
-                    assemble(out, scratch, settled, source.labels, preparation, like, request.warn)
+                _write(stream, opened, request, preparation, scratch, settled)
                 request.on_report(report)
                 # Not between the set's appearing and the scratch's going: neither could go on.
                 at_the_end.enter_context(delayed_interrupts())
@@ -219,6 +210,26 @@ def _settle(scratch: Scratch, opened: OpenedSource, kept: NDArray[np.intp]) -> S
             "no face for training is left; check --protocol, --exclude and what was skipped"
         )
     return settled
+
+
+def _write(
+    stream: BinaryIO,
+    opened: OpenedSource,
+    request: Request,
+    preparation: Preparation,
+    scratch: Scratch,
+    settled: Settled,
+) -> None:
+    source = opened.source
+    with face_set_writer(
+        stream,
+        settled.labels,
+        preparation,
+        source=opened.name,
+        protocol=source.protocol,
+        history=[_history(opened, request)] if request.history else [],
+    ) as out:
+        assemble(out, scratch, settled, source.labels, preparation, request.like, request.warn)
 
 
 def _history(opened: OpenedSource, request: Request) -> dict[str, Any]:

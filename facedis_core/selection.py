@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facedis_core.errors import InputError
+from facedis_core.mesh import CODECS, MESHIO_SUFFIXES
 from facedis_core.sources import Missing, Source
 from facedis_core.streams import read_all
 
@@ -21,10 +22,14 @@ class Exclusion(NamedTuple):
 
 
 class Choice(NamedTuple):
-    """The rows (N',) of a source that are taken, and the files that are missing of them."""
+    """The rows (N',) of a source that are taken, and the files that are missing of them.
+
+    `strangers` are names to exclude that nothing here has.
+    """
 
     rows: NDArray[np.intp]
     missing: Sequence[Missing]
+    strangers: Sequence[str] = ()
 
 
 def read_exclusion(path: Path) -> Exclusion:
@@ -46,22 +51,29 @@ def choose(source: Source, exclusion: Exclusion | None = None) -> Choice:
     if exclusion is None:
         return Choice(np.arange(len(source.labels.names)), source.findings.missing)
     labels, findings = source.labels, source.findings
-    listed = {name for entry in exclusion.names for name in (entry, _stem(entry))}
-    subjects = [labels.subjects[k] for k in labels.subject]
-    excluded = np.array(
-        [not listed.isdisjoint(_names(*face)) for face in zip(labels.names, subjects, strict=True)]
+    shown = [labels.subjects[k] for k in labels.subject]
+    faces = [_names(*face) for face in zip(labels.names, shown, strict=True)]
+    gaps = [_names(_stem(gap.file), gap.subject) for gap in findings.missing]
+    listed = {_stem(entry): entry for entry in exclusion.names}
+    excluded = np.array([not names.isdisjoint(listed) for names in faces])
+    missing = [
+        gap for gap, names in zip(findings.missing, gaps, strict=True) if names.isdisjoint(listed)
+    ]
+    known = set().union(*faces, *gaps)
+    strangers = sorted(
+        entry
+        for name, entry in listed.items()
+        if name not in known and not any(f"/{name}/" in f"/{out}/" for out in findings.excluded)
     )
-    missing = [m for m in findings.missing if listed.isdisjoint(_names(_stem(m.file), m.subject))]
-    if excluded.all():
-        raise InputError(f"all {len(subjects)} faces are excluded; nothing would be left")
-    if not excluded.any() and len(missing) == len(findings.missing) and not findings.excluded:
+    if len(strangers) == len(exclusion.names):
+        found = repr(strangers[0]) if strangers else "nothing"
         raise InputError(
-            f"{sorted(exclusion.names)[0]!r} is to be excluded, but no face or subject has that "
-            "name; see --dry-run for the subjects"
-            if exclusion.names
-            else "the file of faces to exclude names none; leave --exclude out"
+            f"{found} is to be excluded, but no face or subject has that name; "
+            "see --dry-run for the subjects"
         )
-    return Choice(np.flatnonzero(~excluded), missing)
+    if excluded.all():
+        raise InputError(f"all {len(faces)} faces are excluded; nothing would be left")
+    return Choice(np.flatnonzero(~excluded), missing, strangers)
 
 
 def _names(face: str, subject: str) -> set[str]:
@@ -71,4 +83,5 @@ def _names(face: str, subject: str) -> set[str]:
 
 def _stem(name: str) -> str:
     """A file's path without its suffix is the name of its face."""
-    return name.rpartition(".")[0] or name
+    stem, dot, suffix = name.rpartition(".")
+    return stem if f"{dot}{suffix}".lower() in (*CODECS, *MESHIO_SUFFIXES) else name

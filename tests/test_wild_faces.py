@@ -89,6 +89,7 @@ def test_one_list_of_what_to_leave_out_for_every_layout(shell, tmp_path, variant
     done = shell(f"{count} --exclude broken.txt")
     assert done.code == 0, done.err
     assert "missing" not in done.err
+    assert "names to exclude that nothing here has (2): 603, 700/1_neutral" in done.err
     assert done.out.decode().splitlines()[1].split("\t")[:3] == ["all", "-", "18"]
     (tmp_path / "broken.txt").write_text("700\n603\n")
     done = shell(f"{count} --exclude broken.txt")

@@ -158,7 +158,10 @@ def prep(
     # Missing files that are a fault end the command, or are named when all is done.
     harmless = chosen.missing if findings.incomplete or dry_run else ()
     # All this is said at the end: an error before it stands alone.
-    said = [*opened.source.notes, *listing_lines(findings, [m.file for m in harmless])]
+    said = [
+        *opened.source.notes,
+        *listing_lines(findings, [gap.file for gap in harmless], chosen.strangers),
+    ]
     if output is None or dry_run:
         _print_counts(count_faces(opened.source.labels, chosen.rows))
         _warn_of(said)
