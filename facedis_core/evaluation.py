@@ -13,7 +13,7 @@ import numpy as np
 from facedis_core import metrics
 from facedis_core.errors import InputError
 from facedis_core.faceset import FaceSet
-from facedis_core.geometry import rigid_alignment
+from facedis_core.geometry import rigid_alignments
 from facedis_core.inference import Model
 
 # How often one face is picked for each subject to measure how far people are apart.
@@ -265,8 +265,7 @@ class _Tally:
 
 def align_faces(faces: np.ndarray, targets: np.ndarray) -> np.ndarray:
     """Each face (B, V, 3) moved rigidly onto its target, (V, 3) or (B, V, 3): BU3DFE's protocol."""
-    pairs = zip(faces, np.broadcast_to(targets, faces.shape), strict=True)
-    return np.stack([rigid_alignment(face, target).apply(face) for face, target in pairs])
+    return rigid_alignments(faces, targets).apply(faces)
 
 
 def _moved(sample: Sample, neutral: np.ndarray | None) -> Prediction:

@@ -13,6 +13,7 @@ from facedis_core.encoding import REFUSED_REACH, beyond_reach
 from facedis_core.errors import InputError
 from facedis_core.faceset import TRAIN, FaceSet, load_face_set
 from facedis_core.inference import load_model, resolve_model
+from facedis_core.metrics import vertex_distance
 from facedis_core.preparation import Preparation
 
 
@@ -34,8 +35,7 @@ class Like(NamedTuple):
         warn: Callable[[str], None],
     ) -> None:
         """Refuse faces (N, V, 3) mm and warn of them as fd-encode would, which is to take them."""
-        mean_face = self.mean_face.astype(np.float64)
-        distances = np.array([np.linalg.norm(face - mean_face, axis=1).mean() for face in faces])
+        distances = np.array([vertex_distance(face, self.mean_face) for face in faces])
         farthest = int(distances.argmax())
         found = beyond_reach(names[farthest], distances[farthest], self.reach_mm)
         if distances[farthest] > REFUSED_REACH * self.reach_mm:

@@ -13,6 +13,7 @@ from facedis_core.container import content_id, read_container, stored
 from facedis_core.container_writer import write_container
 from facedis_core.errors import InputError, UsageError
 from facedis_core.latents import Latents
+from facedis_core.metrics import vertex_distance
 from facedis_core.preparation import Preparation
 from facedis_core.streams import shown
 
@@ -189,8 +190,7 @@ class Model:
 
     def distance_to_mean(self, vertices: np.ndarray) -> np.ndarray:
         """Mean vertex distance of each face to the mean face: (B, V, 3) mm -> (B,) mm."""
-        offsets = vertices - self.mean_face.astype(np.float64)  # far faces overflow float32
-        return np.linalg.norm(offsets, axis=-1).mean(axis=-1)
+        return vertex_distance(vertices, self.mean_face)
 
 
 def write_model(stream: BinaryIO, model: Model) -> str:

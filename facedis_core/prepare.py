@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
@@ -19,8 +20,8 @@ from facedis_core.follow import Like
 from facedis_core.interrupts import delayed_interrupts
 from facedis_core.inventory import Report
 from facedis_core.preparation import Preparation
-from facedis_core.scratch import Scratch, Sizes, open_scratch, stamp
-from facedis_core.selection import Exclusion, choose
+from facedis_core.scratch import Scratch, Sizes, file_state, open_scratch, stamp
+from facedis_core.selection import Choice, choose
 from facedis_core.sources import Block, Missing, OpenedSource, Settled
 from facedis_core.sources.protocols import FILE
 from facedis_core.sources.reference import WAYS_OUT
@@ -37,7 +38,7 @@ class Request:
 
     Attributes:
         like: prepare as this set or model was; None = the source's own way.
-        exclude: faces or subjects to leave out.
+        chosen: which faces are taken; None = all.
         jobs: worker processes; 1 = none beside this one, 0 = one a core.
         keep_going: leave out what cannot be read or is missing.
         resume: go on with what an earlier run of the same kind has left.
@@ -49,7 +50,7 @@ class Request:
     """
 
     like: Like | None = None
-    exclude: Exclusion | None = None
+    chosen: Choice | None = None
     jobs: int = 1
     keep_going: bool = False
     resume: bool = True
@@ -78,7 +79,7 @@ def prepare_face_set(
     decided = [key for key in DECIDED_BY_LIKE if like and opened.options.get(key) is not None]
     if decided:
         raise UsageError(f"--{decided[0]} is decided by the file given as --like; leave one out")
-    chosen = choose(source, request.exclude)
+    chosen = request.chosen or choose(source)
     kept = chosen.rows
     _check_missing(opened, chosen.missing, request.keep_going)
     preparation = (
@@ -95,7 +96,8 @@ def prepare_face_set(
     )
     plan = _plan(opened, request, preparation, kept)
     # Before anything is read: a file that changes meanwhile does not count as read.
-    stamps = [stamp(source.paths(rows)) for rows in blocks]
+    state = cache(file_state)  # blocks may share files
+    stamps = [stamp(source.paths(rows), state) for rows in blocks]
     with (
         ExitStack() as at_the_end,
         open_scratch(output, plan, sizes, resume=request.resume, warn=request.announce) as (
@@ -236,8 +238,8 @@ def _history(opened: OpenedSource, request: Request) -> dict[str, Any]:
     inputs = dict(opened.source.inputs)
     if request.like:
         inputs["like"] = request.like.id
-    if request.exclude:
-        inputs["exclude"] = request.exclude.id
+    if request.chosen and request.chosen.exclusion:
+        inputs["exclude"] = request.chosen.exclusion
     options = {k: v for k, v in opened.options.items() if not isinstance(v, Path)}
     if str(options.get("protocol")).startswith(f"{FILE}:"):
         options["protocol"] = FILE  # its content is among the inputs

@@ -93,8 +93,10 @@ class Scratch:
             places.append(self.sizes.faces + subject)
             faces.append(block.neutral)
             self.neutrals.add(subject)
+        checksum = 0
         for place, face in zip(places, faces, strict=True):
             data = np.ascontiguousarray(face, "<f4").tobytes()
+            checksum = zlib.crc32(data, checksum)
             write_all(self._file, data, place * self.sizes.face_bytes)
         if block.measured is not None:
             self._measured[list(rows)] = block.measured
@@ -107,7 +109,7 @@ class Scratch:
                     "stamp": stamp,
                     "measured": self._measured[list(rows)].tolist(),
                     "neutral": None if block.neutral is None else subject,
-                    "faces": self._checksum(places),
+                    "faces": checksum,
                 }
             )
         if time.monotonic() - self._saved_at > _SAVE_SECONDS:
@@ -124,16 +126,17 @@ class Scratch:
         """Take up what an earlier run has left of these blocks, if their files are as they were."""
         latest = {record["block"]: record for record in self._journal.read()}
         for number, record in latest.items():
-            rows, subject = record["rows"], record["neutral"]
-            neutral = [] if subject is None else [self.sizes.faces + subject]
+            rows = record["rows"]
+            subjects = [] if record["neutral"] is None else [record["neutral"]]
+            places = [*rows, *(self.sizes.faces + subject for subject in subjects)]
             if (
                 list(blocks[number]) == rows
                 and stamps[number] == record["stamp"]
-                and self._checksum([*rows, *neutral]) == record["faces"]
+                and self._checksum(places) == record["faces"]
             ):
                 self.done.add(number)
                 self._measured[rows] = record["measured"]
-                self.neutrals |= set() if subject is None else {subject}
+                self.neutrals.update(subjects)
                 self.rows_done += len(rows)
 
     def _checksum(self, places: Sequence[int]) -> int:
@@ -209,7 +212,8 @@ def open_scratch(
             if not goes_on:
                 if before is not None:
                     warn(f"{folder} was begun with other options or data; starting anew")
-                _clear(folder)
+                for path in folder.iterdir():
+                    path.unlink()
                 (folder / _PLAN).write_text(text, "utf-8")
             scratch = Scratch(sizes, folder)
             _check_room(target, sizes)
@@ -242,16 +246,19 @@ def _check_room(target: Path, sizes: Sizes) -> None:
         )
 
 
-def stamp(paths: Sequence[Path]) -> str:
-    """The state of files, by their sizes and the times of their last change."""
-    digest = hashlib.sha256()
-    for path in paths:
-        try:
-            found = path.stat()
-            digest.update(f"{found.st_size} {found.st_mtime_ns};".encode())
-        except OSError:
-            digest.update(b"gone;")
-    return digest.hexdigest()[:16]
+def file_state(path: Path) -> str:
+    """Size and time of the last change of a file."""
+    try:
+        found = path.stat()
+    except OSError:
+        return "gone"
+    return f"{found.st_size} {found.st_mtime_ns}"
+
+
+def stamp(paths: Sequence[Path], state: Callable[[Path], str] = file_state) -> str:
+    """The state of some files as one short text."""
+    text = "".join(f"{state(path)};" for path in paths)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 @contextmanager
@@ -283,11 +290,6 @@ def _check_ours(folder: Path) -> None:
         raise UsageError(
             f"{folder} is needed to make the set and holds {strange[0]}; move the folder away"
         )
-
-
-def _clear(folder: Path) -> None:
-    for path in folder.iterdir():
-        path.unlink()
 
 
 def _read_text(path: Path) -> str | None:

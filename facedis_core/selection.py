@@ -1,6 +1,5 @@
 """Which faces of a data set are taken: all but those that the user excludes."""
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -11,7 +10,7 @@ from numpy.typing import NDArray
 from facedis_core.errors import InputError
 from facedis_core.mesh import CODECS, MESHIO_SUFFIXES
 from facedis_core.sources import Missing, Source
-from facedis_core.streams import read_all
+from facedis_core.streams import file_id, read_all
 
 
 class Exclusion(NamedTuple):
@@ -24,12 +23,13 @@ class Exclusion(NamedTuple):
 class Choice(NamedTuple):
     """The rows (N',) of a source that are taken, and the files that are missing of them.
 
-    `strangers` are names to exclude that nothing here has.
+    `strangers` are names to exclude that nothing here has, `exclusion` is the id of their list.
     """
 
     rows: NDArray[np.intp]
     missing: Sequence[Missing]
     strangers: Sequence[str] = ()
+    exclusion: str | None = None
 
 
 def read_exclusion(path: Path) -> Exclusion:
@@ -40,7 +40,7 @@ def read_exclusion(path: Path) -> Exclusion:
     except UnicodeDecodeError:
         raise InputError(f"{path} is not text in UTF-8; expected one name a line") from None
     names = frozenset(line for line in lines if line and not line.startswith("#"))
-    return Exclusion(names, hashlib.sha256(content).hexdigest()[:12])
+    return Exclusion(names, file_id(content))
 
 
 def choose(source: Source, exclusion: Exclusion | None = None) -> Choice:
@@ -73,7 +73,7 @@ def choose(source: Source, exclusion: Exclusion | None = None) -> Choice:
         )
     if excluded.all():
         raise InputError(f"all {len(faces)} faces are excluded; nothing would be left")
-    return Choice(np.flatnonzero(~excluded), missing, strangers)
+    return Choice(np.flatnonzero(~excluded), missing, strangers, exclusion.id)
 
 
 def _names(face: str, subject: str) -> set[str]:

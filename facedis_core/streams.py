@@ -5,6 +5,7 @@ Standard library only, so that an output can be refused before anything heavy is
 """
 
 import errno
+import hashlib
 import os
 import secrets
 import sys
@@ -71,6 +72,11 @@ def read_all(source: str) -> bytes:
         except (OSError, MemoryError) as error:
             reason = getattr(error, "strerror", None) or "it does not fit into memory"
             raise InputError(f"{shown(source)} could not be read: {reason}") from error
+
+
+def file_id(content: bytes) -> str:
+    """First 12 hex digits of the SHA-256 of a file, by which a history names it."""
+    return hashlib.sha256(content).hexdigest()[:12]
 
 
 def check_output(target: str, force: bool, *, binary: bool = True, parents: bool = False) -> None:

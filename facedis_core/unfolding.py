@@ -190,8 +190,11 @@ class Sheet:
 
     def _replacing(self, u: int, by: int, at: Iterable[int]) -> Change:
         old = sorted(at)
-        corners = [self._corners[t] for t in old]
-        return Change(old, [tuple(by if v == u else v for v in t) for t in corners])  # type: ignore[misc]
+        made = []
+        for t in old:
+            a, b, c = (by if v == u else v for v in self._corners[t])
+            made.append((a, b, c))
+        return Change(old, made)
 
     def _ring(self, v: int) -> set[int]:
         return {w for t in self._around[v] for w in self._corners[t]} - {v}

@@ -11,7 +11,7 @@ from facedis_core.follow import load_like
 from facedis_core.inventory import Report
 from facedis_core.mesh import read_mesh
 from facedis_core.prepare import Request, prepare_face_set
-from facedis_core.selection import Exclusion
+from facedis_core.selection import Exclusion, choose
 from facedis_core.sources import open_source
 
 
@@ -50,12 +50,14 @@ class Prepared:
 def prepare(source, root, target, *, like=None, exclude=(), keep_going=False, jobs=1, **options):
     """Make a face set in this process."""
     said = []
+    opened = open_source(source, root, options)
+    exclusion = Exclusion(frozenset(exclude), "0" * 12) if exclude else None
     report = prepare_face_set(
-        open_source(source, root, options),
+        opened,
         str(target),
         Request(
             like=load_like(like) if like else None,
-            exclude=Exclusion(frozenset(exclude), "0" * 12) if exclude else None,
+            chosen=choose(opened.source, exclusion),
             keep_going=keep_going,
             jobs=jobs,
             warn=said.append,

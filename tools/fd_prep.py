@@ -152,8 +152,7 @@ def prep(
         "align": align,
     }
     opened = open_source(source, root, options)
-    exclusion = read_exclusion(exclude) if exclude else None
-    chosen = choose(opened.source, exclusion)
+    chosen = choose(opened.source, read_exclusion(exclude) if exclude else None)
     findings = opened.source.findings
     # Missing files that are a fault end the command, or are named when all is done.
     harmless = chosen.missing if findings.incomplete or dry_run else ()
@@ -178,7 +177,7 @@ def prep(
             output,
             Request(
                 like=load_like(like) if like else None,
-                exclude=exclusion,
+                chosen=chosen,
                 jobs=jobs,
                 keep_going=keep_going,
                 resume=resume,

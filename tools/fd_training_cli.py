@@ -1,6 +1,5 @@
 """What the two commands that train share: their options, Ctrl-C and the live table."""
 
-import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -63,12 +62,12 @@ _COLUMNS: Final = (
 )
 _ROWS: Final = 16
 
-_STOPPING: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-
 
 @contextmanager
 def stop_on_interrupt() -> Iterator[Callable[[], bool]]:
     """Within, the first Ctrl-C (or SIGTERM, SIGHUP) asks to stop; a second one stops at once."""
+    from facedis_core.interrupts import stopping_signals_to
+
     asked = False
 
     def ask(signum: int, frame: FrameType | None) -> None:
@@ -78,13 +77,8 @@ def stop_on_interrupt() -> Iterator[Callable[[], bool]]:
         asked = True
         fd_cli.say("stopping after this step; once more stops at once and loses what is not saved")
 
-    heard = [s for s in _STOPPING if signal.getsignal(s) is not signal.SIG_IGN]
-    before = {signum: signal.signal(signum, ask) for signum in heard}
-    try:
+    with stopping_signals_to(ask):
         yield lambda: asked
-    finally:
-        for signum, handler in before.items():
-            signal.signal(signum, handler)
 
 
 class EpochTable:

@@ -1,8 +1,5 @@
 """A folder of registered meshes, labelled by their names or by a CSV file: anybody's own data."""
 
-import csv
-import hashlib
-import io
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -17,7 +14,8 @@ from facedis_core.paths import check_name, files_below, is_file, is_folder
 from facedis_core.sources import Findings, MeshOptions, Missing
 from facedis_core.sources.labelled import Entry, open_labelled
 from facedis_core.sources.registered import MeshFileSource
-from facedis_core.streams import read_all
+from facedis_core.sources.tables import read_table
+from facedis_core.streams import file_id, read_all
 
 COLUMNS: Final = ("file", "subject", "expression", "level", "split")
 # What a placeholder of a pattern stands for; the shortest match wins, so that in
@@ -73,7 +71,7 @@ def open_folder(
     missing: list[Missing] = []
     if labels is not None:
         content = read_all(str(labels))
-        inputs["labels"] = hashlib.sha256(content).hexdigest()[:12]
+        inputs["labels"] = file_id(content)
         rows, missing = _there(root, read_labels_csv(content, str(labels)), str(labels))
     else:
         rows, unknown = match_files(root, pattern or "")
@@ -174,9 +172,8 @@ def compile_pattern(pattern: str) -> re.Pattern[str]:
 
 def read_labels_csv(content: bytes, label: str) -> list[Row]:
     """The rows of a CSV file with a header; raises InputError that names the line."""
-    try:
-        lines = csv.DictReader(io.StringIO(content.decode("utf-8-sig"), newline=""), strict=True)
-        header = lines.fieldnames or ()
+
+    def check_header(header: Sequence[str]) -> None:
         missing = [name for name in COLUMNS[:3] if name not in header]
         unknown = [name for name in header if name not in COLUMNS]
         if missing or unknown:
@@ -184,18 +181,14 @@ def read_labels_csv(content: bytes, label: str) -> list[Row]:
                 f"{label} has the columns {', '.join(map(str, header)) or 'of an empty file'}; "
                 f"expected {', '.join(COLUMNS[:3])} and, if wanted, level and split"
             )
-        rows = [_csv_row(row, f"{label} line {lines.line_num}") for row in lines]
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{label} is not a CSV file in UTF-8 ({error})") from None
+
+    rows = [_csv_row(values, where) for where, values in read_table(content, label, check_header)]
     if not rows:
         raise InputError(f"{label} has a header and no rows; expected one row a mesh")
     return rows
 
 
-def _csv_row(row: Mapping[str | None, str | None], where: str) -> Row:
-    if None in row or None in row.values():
-        raise InputError(f"{where} has more or fewer fields than the header")
-    values = {str(key): str(value).strip() for key, value in row.items()}
+def _csv_row(values: Mapping[str, str], where: str) -> Row:
     for name in COLUMNS[:3]:
         if not values[name]:
             raise InputError(f"{where} says nothing under {name!r}; every mesh needs it")

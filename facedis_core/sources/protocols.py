@@ -1,8 +1,5 @@
 """Protocols: who is trained on and who is tested on, as `fd-prep --protocol` names it."""
 
-import csv
-import hashlib
-import io
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,7 +11,8 @@ from numpy.typing import NDArray
 from facedis_core.errors import InputError, UsageError
 from facedis_core.faceset import SPLITS, TEST, TRAIN
 from facedis_core.sources.splits import draw_subjects, split_subjects
-from facedis_core.streams import read_all
+from facedis_core.sources.tables import read_table
+from facedis_core.streams import file_id, read_all
 
 PAPER: Final = "paper"
 USUAL_PART: Final = 0.3
@@ -71,7 +69,9 @@ def make_split(
         UsageError: no such protocol, or a validation part where people are divided.
         InputError: a file that does not fit the faces; nobody is left to train on.
     """
-    kind, colon, rest = _named(protocol, published).partition(":")
+    if protocol is None:
+        protocol = PAPER if published else USUAL
+    kind, colon, rest = protocol.partition(":")
     if kind == PAPER and not colon:
         if published is None:
             raise UsageError(
@@ -94,12 +94,6 @@ def make_split(
     raise UsageError(
         f"--protocol is {protocol!r}, expected paper, subjects:PART, identity-fold:K/N or file:CSV"
     )
-
-
-def _named(protocol: str | None, published: object) -> str:
-    if protocol is None:
-        return PAPER if published else USUAL
-    return protocol
 
 
 def by_subjects(text: str, tested: Collection[str], people: People) -> Published:
@@ -177,33 +171,28 @@ def _from_file(path: str, people: People, validation: float | None) -> Split:
     pairs = np.unique(np.stack([people.subject, split], axis=1), axis=0)
     divided = len(pairs) > len(np.unique(people.subject))
     text = "faces of a file" if divided else "subjects of a file"
-    inputs = {"protocol": hashlib.sha256(content).hexdigest()[:12]}
+    inputs = {"protocol": file_id(content)}
     return _by_faces(split, text, people, validation, inputs)
 
 
 def _read_csv(content: bytes, label: str) -> tuple[str, dict[str, str]]:
     """The column that names, and name -> split."""
-    try:
-        lines = csv.DictReader(io.StringIO(content.decode("utf-8-sig"), newline=""), strict=True)
-        header = list(lines.fieldnames or ())
+    column = "name"
+
+    def check_header(header: Sequence[str]) -> None:
+        nonlocal column
         if sorted(header) not in (["split", "subject"], ["name", "split"]):
             raise InputError(
                 f"{label} has the columns {', '.join(header) or 'of an empty file'}; "
                 "expected subject and split, or name and split"
             )
         column = "subject" if "subject" in header else "name"
-        listed: dict[str, str] = {}
-        for row in lines:
-            where = f"{label} line {lines.line_num}"
-            if None in row or None in row.values():
-                raise InputError(f"{where} has more or fewer fields than the header")
-            name, split = row[column].strip(), row["split"].strip()
-            if split not in SPLITS:
-                raise InputError(
-                    f"{where} has split {split!r}, expected one of {', '.join(SPLITS)}"
-                )
-            if listed.setdefault(name, split) != split:
-                raise InputError(f"{where} gives {name!r} a second split; expected one each")
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{label} is not a CSV file in UTF-8 ({error})") from None
+
+    listed: dict[str, str] = {}
+    for where, values in read_table(content, label, check_header):
+        name, split = values[column], values["split"]
+        if split not in SPLITS:
+            raise InputError(f"{where} has split {split!r}, expected one of {', '.join(SPLITS)}")
+        if listed.setdefault(name, split) != split:
+            raise InputError(f"{where} gives {name!r} a second split; expected one each")
     return column, listed
