@@ -1,11 +1,14 @@
 """What a training starts from: the frame of its coordinates, fresh networks, a device."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from facedis_core import world
 from facedis_core.config import Recipe
 from facedis_core.errors import InputError, UsageError
 from facedis_core.faceset import TRAIN, FaceSet
@@ -104,13 +107,32 @@ def build_discriminator(recipe: Recipe, frame: Frame, seed: int) -> IdentityDisc
 
 
 def choose_device(name: str) -> torch.device:
-    """`cpu`, `cuda`, or `auto`: a GPU where there is one.
+    """`cpu`, `cuda`, or `auto`: a GPU where there is one; each process of a machine has its own.
 
     Raises:
-        UsageError: cuda was asked for and there is none.
+        UsageError: cuda was asked for and there is none, or fewer than processes.
     """
     if name == "cuda" and not torch.cuda.is_available():
         raise UsageError("--device cuda, but torch finds no CUDA device here; use --device cpu")
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(name)
+    if name == "cpu":
+        return torch.device("cpu")
+    number, found = world.local_rank(), torch.cuda.device_count()
+    if number >= found:
+        raise UsageError(
+            f"process {number + 1} of this machine has no GPU of its own, there are {found}; "
+            f"use --nproc-per-node {found} or --device cpu"
+        )
+    return torch.device("cuda", number)
+
+
+@contextmanager
+def fast_products(device: torch.device) -> Iterator[None]:
+    """Within, products of float32 on a GPU may use TF32: for training, not for what is measured."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high" if device.type == "cuda" else before)
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)

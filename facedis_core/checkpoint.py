@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from facedis_core.config import DiscriminatorConfig
-from facedis_core.container import content_id, read_container, stored
+from facedis_core.container import content_id, parse_container, read_container, stored
 from facedis_core.container_writer import write_container
 from facedis_core.errors import InputError
 from facedis_core.inference import Model, weight_shapes
@@ -197,15 +197,19 @@ class TrainingState:
             optimizer.load_state_dict({"state": state, "param_groups": groups})
 
 
-def read_training_state(source: str | Path) -> TrainingState:
+def read_training_state(content: bytes, label: str) -> TrainingState:
     """Read what `write_training_state` wrote.
+
+    Args:
+        content: the bytes of the file.
+        label: what to call it in messages.
 
     Raises:
         InputError: not a whole training state.
     """
-    container = read_container(source, "training")
+    container = parse_container(np.frombuffer(content, np.uint8), "training", label)
     tensors = {name: torch.tensor(array) for name, array in container.tensors.items()}
-    return TrainingState(tensors, container.metadata, str(source))
+    return TrainingState(tensors, container.metadata, label)
 
 
 def _below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

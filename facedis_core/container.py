@@ -55,7 +55,11 @@ def read_container(source: str | Path, kind: str | None = None) -> Container:
         InputError: missing, truncated, not safetensors, not ours, another kind or version.
     """
     label = shown(source)
-    data = _content(str(source), label)
+    return parse_container(_content(str(source), label), kind, label)
+
+
+def parse_container(data: np.ndarray, kind: str | None, label: str) -> Container:
+    """The same from bytes (uint8) that have been read already; `label` names them in messages."""
     header, start = _parse_header(data, label)
     metadata = _our_metadata(header, label)
     found = _check_format(metadata.pop("format", ""), kind, label)

@@ -9,7 +9,7 @@ What is computed here equals the plain layers; tests hold it against them.
 """
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -25,8 +25,18 @@ _GROUP = 16  # vertices of which only the largest product is kept until a channe
 _CHANNELS = 256  # whose winners are looked for at one time; their candidates stay in the cache
 
 
+Precision = Literal["fp32", "bf16"]
+
+
 class MaxLinear(nn.Module):
-    """max over vertices of ReLU(norm(linear(x))): (B, V, C_in) -> (B, C_out)."""
+    """max over vertices of ReLU(norm(linear(x))): (B, V, C_in) -> (B, C_out).
+
+    Attributes:
+        precision: of the products that choose the vertices. What comes out, and the gradients,
+            are computed at the chosen vertices in the precision of the weights.
+    """
+
+    precision: Precision = "fp32"
 
     def __init__(self, inputs: int, outputs: int, *, batch_norm: bool) -> None:
         super().__init__()
@@ -36,6 +46,13 @@ class MaxLinear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Pool (B, V, C_in) to (B, C_out)."""
         return pool([self], x)
+
+
+def choose_in(precision: Precision, network: nn.Module) -> None:
+    """Let the widest layers of a network choose their vertices with products of this precision."""
+    for module in network.modules():
+        if isinstance(module, MaxLinear):
+            module.precision = precision
 
 
 def pool(layers: Iterable[Any], x: Tensor) -> Tensor:

@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
+from facedis_core import world
+
 _ROWS = 2048  # of a block; its activations stay in the cache
 _GPU_ROWS = 1 << 18  # the same on a GPU, which wants long loops
 
@@ -113,12 +115,21 @@ def _layers(tensors: Sequence[Tensor]) -> list[Folded]:
 
 
 def batch_moments(rows: Tensor, chain: Sequence[Folded]) -> Moments:
-    """Moments of `through(rows, chain)`; differentiable.
-
-    To spread a batch over several processes, combine the moments of each here.
-    """
+    """Moments of `through(rows, chain)` over the rows of all processes; differentiable."""
     tensors = [tensor for layer in chain for tensor in layer]
-    return Moments(len(rows), *_BatchMoments.apply(rows, *tensors))
+    return _of_all_processes(Moments(len(rows), *_BatchMoments.apply(rows, *tensors)))
+
+
+def _of_all_processes(ours: Moments) -> Moments:
+    """The moments of everybody's rows, of which each process has as many; in double precision."""
+    if world.size() == 1:
+        return ours
+    mean, covariance = ours.mean.double(), ours.covariance.double()
+    sums = torch.cat([mean[None], covariance + torch.outer(mean, mean)])
+    mean, *squares = world.averaged(sums)
+    covariance = torch.stack(squares) - torch.outer(mean, mean)
+    precision = ours.mean.dtype
+    return Moments(ours.size * world.size(), mean.to(precision), covariance.to(precision))
 
 
 def folded(linear: nn.Linear, norm: nn.BatchNorm1d | None, moments: Moments | None) -> Folded:
@@ -146,3 +157,24 @@ def folded(linear: nn.Linear, norm: nn.BatchNorm1d | None, moments: Moments | No
             running_variance.lerp_(unbiased, norm.momentum)
     gain = norm.weight * torch.rsqrt(variance + norm.eps)
     return Folded(weight * gain[:, None], (bias - mean) * gain + norm.bias)
+
+
+class BatchNorm(nn.BatchNorm1d):
+    """Batch norm of rows (B, C) by the mean and variance of the rows of all processes.
+
+    torch has such a layer for GPUs only.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C) -> (B, C)."""
+        if not self.training:
+            return super().forward(x)
+        mean = world.averaged(x.mean(dim=0))
+        variance = world.averaged((x - mean).square().mean(dim=0))
+        count = len(x) * world.size()
+        assert self.running_mean is not None and self.running_var is not None
+        assert self.momentum is not None
+        with torch.no_grad():
+            self.running_mean.lerp_(mean, self.momentum)
+            self.running_var.lerp_(variance * (count / max(count - 1, 1)), self.momentum)
+        return (x - mean) * (self.weight * torch.rsqrt(variance + self.eps)) + self.bias

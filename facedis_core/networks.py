@@ -7,8 +7,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from facedis_core import world
 from facedis_core.config import DiscriminatorConfig, ModelConfig
 from facedis_core.maxlinear import MaxLinear, pool
+from facedis_core.moments import BatchNorm
 
 
 class Gaussian(NamedTuple):
@@ -19,7 +21,7 @@ class Gaussian(NamedTuple):
 
     def sample(self) -> Tensor:
         """Reparametrised sample, (B, D)."""
-        return self.mean + torch.randn_like(self.mean) * (0.5 * self.log_variance).exp()
+        return self.mean + world.normal_like(self.mean) * (0.5 * self.log_variance).exp()
 
 
 class Posterior(NamedTuple):
@@ -35,7 +37,7 @@ class SharedLayer(nn.Module):
     def __init__(self, inputs: int, outputs: int, *, batch_norm: bool) -> None:
         super().__init__()
         self.linear = nn.Linear(inputs, outputs)
-        self.norm = nn.BatchNorm1d(outputs) if batch_norm else None
+        self.norm = BatchNorm(outputs) if batch_norm else None
 
     def forward(self, x: Tensor) -> Tensor:
         """(B*V, C_in) -> (B*V, C_out)."""
@@ -159,14 +161,22 @@ class TransformNet(nn.Module):
         return matrix + torch.eye(self.channels, dtype=x.dtype, device=x.device)
 
 
+class Dropout(nn.Module):
+    """Half of the entries become zero in training, the others twice as large."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C) -> (B, C)."""
+        return x * world.kept_like(x, 0.5) * 2 if self.training else x
+
+
 class DropoutLayer(nn.Module):
     """Linear, dropout 0.5 and batch norm where batch norm is used, ReLU."""
 
     def __init__(self, inputs: int, outputs: int, *, batch_norm: bool) -> None:
         super().__init__()
         self.linear = nn.Linear(inputs, outputs)
-        self.dropout = nn.Dropout(0.5) if batch_norm else nn.Identity()
-        self.norm = nn.BatchNorm1d(outputs) if batch_norm else nn.Identity()
+        self.dropout = Dropout() if batch_norm else nn.Identity()
+        self.norm = BatchNorm(outputs) if batch_norm else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C_in) -> (B, C_out)."""

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 
 from facedis_core.build import (
     Frame,
     build_auto_encoder,
     build_discriminator,
-    choose_device,
     training_frame,
 )
 from facedis_core.checkpoint import load_discriminator, network_from_model
@@ -20,8 +20,10 @@ from facedis_core.container import history_entry
 from facedis_core.errors import InputError
 from facedis_core.faceset import TEST, FaceSet, load_face_set
 from facedis_core.inference import load_model
+from facedis_core.maxlinear import Precision
 from facedis_core.networks import AutoEncoder, IdentityDiscriminator
 from facedis_core.pretraining import PreTrainer
+from facedis_core.residence import Residence
 from facedis_core.runs import RunFiles, TrainingRun
 from facedis_core.training import Trainer
 
@@ -41,7 +43,6 @@ class PretrainingPlan:
         recipe: name or TOML file; None takes the one of the set's source.
         changes: `key=value` strings that replace values of the recipe.
         neutrals: take the recipe's values for training with neutrals.
-        device: auto, cpu or cuda.
     """
 
     face_set: str
@@ -49,7 +50,6 @@ class PretrainingPlan:
     changes: Sequence[str] = ()
     neutrals: bool = False
     seed: int = 0
-    device: str = "auto"
 
     def load_recipe(self, faces: FaceSet) -> Recipe:
         """The recipe with its changes.
@@ -77,6 +77,8 @@ class TrainingPlan(PretrainingPlan):
     Attributes:
         discriminator: path of a pre-trained one, `none`, or None for a fresh one.
         init: model to take the first weights from.
+        precision: of the products that choose the vertices, fp32 or bf16.
+        residence: where the faces are while it trains.
         evaluate_every: epochs between two looks at the test faces.
         checkpoint_minutes: how much work a run loses that is killed.
         with_history: store the commands that made the model in it.
@@ -84,9 +86,24 @@ class TrainingPlan(PretrainingPlan):
 
     discriminator: str | None = None
     init: str | None = None
+    precision: Precision = "fp32"
+    residence: Residence = "auto"
     evaluate_every: int = 1
     checkpoint_minutes: float = 2.0
     with_history: bool = True
+
+    def options(self, faces: FaceSet) -> dict[str, Any]:
+        """What of this affects the result, for the history."""
+        return super().options(faces) | self.unusual()
+
+    def unusual(self) -> dict[str, Any]:
+        """Ways of computing that are not the usual one and change the result."""
+        unusual: dict[str, Any] = {}
+        if self.precision != "fp32":
+            unusual["precision"] = self.precision
+        if self.residence == "half":
+            unusual["data"] = self.residence
+        return unusual
 
 
 @dataclass
@@ -105,27 +122,28 @@ class PreparedRun(NamedTuple):
     notes: list[str]
 
 
-def prepare_pretraining(plan: PretrainingPlan) -> tuple[PreTrainer, list[dict[str, Any]]]:
+def prepare_pretraining(
+    plan: PretrainingPlan, device: torch.device
+) -> tuple[PreTrainer, list[dict[str, Any]]]:
     """A pre-training that is ready, and the history its result will carry.
 
     Raises:
-        UsageError: unknown recipe, key or device.
+        UsageError: unknown recipe or key, or a batch that does not divide among processes.
         InputError: not a whole face set, or one with too few people.
     """
     faces = load_face_set(plan.face_set)
     recipe = plan.load_recipe(faces)
     network = build_discriminator(recipe, training_frame(faces, recipe), plan.seed)
-    device = choose_device(plan.device)
     trainer = PreTrainer(network, faces, recipe, seed=plan.seed, device=device)
     entry = history_entry("fd-pretrain-disc", {"set": faces.id}, plan.options(faces))
     return trainer, [*faces.history, entry]
 
 
-def prepare_run(plan: TrainingPlan, files: RunFiles) -> PreparedRun:
+def prepare_run(plan: TrainingPlan, files: RunFiles, device: torch.device) -> PreparedRun:
     """Read and check everything a training needs.
 
     Raises:
-        UsageError: unknown recipe, key or device.
+        UsageError: unknown recipe or key, or a batch that does not divide among processes.
         InputError: files that are broken or do not belong together.
     """
     faces = load_face_set(plan.face_set)
@@ -140,12 +158,13 @@ def prepare_run(plan: TrainingPlan, files: RunFiles) -> PreparedRun:
         recipe,
         neutrals=plan.neutrals,
         seed=plan.seed,
-        device=choose_device(plan.device),
+        device=device,
+        precision=plan.precision,
+        residence=plan.residence,
     )
-    if discriminator is not None and trainer.pairs.singles:
-        parts.notes.append(
-            f"{trainer.pairs.singles} training subjects have one face, whose real pair is itself"
-        )
+    singles = trainer.batches.pairs.singles
+    if discriminator is not None and singles:
+        parts.notes.append(f"{singles} training subjects have one face, whose real pair is itself")
     if not len(faces.rows(TEST)):
         parts.notes.append("the set has no test faces; the log will show losses only")
     adversary = NO_DISCRIMINATOR if discriminator is None else UNTRAINED_DISCRIMINATOR
@@ -157,7 +176,8 @@ def prepare_run(plan: TrainingPlan, files: RunFiles) -> PreparedRun:
         files,
         identity=recipe.as_dict()
         | {f"{key} id": value for key, value in inputs.items()}
-        | {"neutrals": plan.neutrals, "seed": plan.seed},
+        | {"neutrals": plan.neutrals, "seed": plan.seed}
+        | plan.unusual(),
         history=[*parts.history, entry] if plan.with_history else [],
         evaluate_every=plan.evaluate_every,
         checkpoint_minutes=plan.checkpoint_minutes,

@@ -1,19 +1,22 @@
 """Pre-training of the identity discriminator on pairs of real faces."""
 
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
-from facedis_core.build import PRETRAIN, UNSEEN, step_seed
+from facedis_core import world
+from facedis_core.build import PRETRAIN, UNSEEN, fast_products, step_seed
 from facedis_core.config import Recipe
 from facedis_core.errors import InputError, Stopped
 from facedis_core.faceset import TEST, TRAIN, FaceSet
 from facedis_core.networks import IdentityDiscriminator
 from facedis_core.pairs import FacePairs
+from facedis_core.residence import StreamedFaces, place_faces
 
 # Accuracy on unseen people below which the discriminator has not learned to tell them apart.
 NEAR_CHANCE = 0.6
@@ -52,6 +55,7 @@ class PreTrainer:
     ) -> None:
         self.discriminator = discriminator.to(device)
         self.face_set, self.recipe, self.seed, self.device = face_set, recipe, seed, device
+        world.check_batch("pretrain_batch", recipe.pretrain_batch)
         self.rows = face_set.rows(TRAIN)
         self.pairs = FacePairs(np.asarray(face_set.labels.subject)[self.rows])
         if self.pairs.subjects < 2 or self.pairs.singles == self.pairs.subjects:
@@ -59,7 +63,11 @@ class PreTrainer:
                 f"the training faces show {self.pairs.subjects} people, {self.pairs.singles} of "
                 "them once; expected at least two people, and one with two faces"
             )
-        self.optimizer = torch.optim.Adam(discriminator.parameters(), recipe.pretrain_learning_rate)
+        self.faces = place_faces(face_set.vertices, self.rows, device)
+        self.judge = world.shared(discriminator)
+        self.optimizer = torch.optim.Adam(
+            discriminator.parameters(), recipe.pretrain_learning_rate, fused=True
+        )
         self.epoch = 0
 
     def train(
@@ -79,7 +87,8 @@ class PreTrainer:
         while self.epoch < epochs:
             found = self.run_epoch(should_stop, on_step)
             if found is not None:
-                record = found | {"unseen_accuracy": self.accuracy_on_unseen()}
+                unseen = self.accuracy_on_unseen() if world.leads() else None
+                record = found | {"unseen_accuracy": unseen}
                 for tell in on_epoch:
                     tell(record)
             if found is None or (self.epoch < epochs and should_stop()):
@@ -94,44 +103,49 @@ class PreTrainer:
         """One pass over the training faces; None if `should_stop` ended it before."""
         rng = np.random.default_rng([self.seed, PRETRAIN, self.epoch])
         batch = draw_pairs(self.pairs, rng.permutation(len(self.rows)), rng)
-        size, losses, right = self.recipe.pretrain_batch, [], []
+        size, values = self.recipe.pretrain_batch, []
         self.discriminator.train()
         steps = max(1, len(self.rows) // size)
-        for step in range(steps):
-            torch.manual_seed(step_seed(self.seed, PRETRAIN, self.epoch, step))
-            part = slice(step * size, (step + 1) * size)
-            logits, labels = self._judge(PairBatch(*(array[part] for array in batch)), self.rows)
-            loss = functional.cross_entropy(
-                logits, labels, label_smoothing=self.recipe.label_smoothing
-            )
-            self.optimizer.zero_grad()
-            loss.backward()
-            self.optimizer.step()
-            losses.append(float(loss.detach()))
-            right.append(float((logits.detach().argmax(dim=1) == labels).float().mean()))
-            if not np.isfinite(losses[-1]):
-                raise InputError(
-                    f"pre-training diverged at epoch {self.epoch + 1}, step {step + 1}; "
-                    "lower pretrain_learning_rate"
-                )
-            on_step(self.epoch + 1, step + 1, steps)
-            if step + 1 < steps and should_stop():
-                return None
+        parts = [
+            PairBatch(*(world.part(array[k * size : (k + 1) * size]) for array in batch))
+            for k in range(steps)
+        ]
+        faces = self.faces.each([np.concatenate([part.first, part.second]) for part in parts])
+        with fast_products(self.device), closing(faces):
+            for step, (part, read) in enumerate(zip(parts, faces, strict=True)):
+                torch.manual_seed(step_seed(self.seed, PRETRAIN, self.epoch, step))
+                values.append(self._step(read, part.same))
+                if not np.isfinite(values[-1][0]):
+                    raise InputError(
+                        f"pre-training diverged at epoch {self.epoch + 1}, step {step + 1}; "
+                        "lower pretrain_learning_rate"
+                    )
+                on_step(self.epoch + 1, step + 1, steps)
+                if step + 1 < steps and should_stop():
+                    return None
+        loss, accuracy = np.mean(values, axis=0)
         self.epoch += 1
         return {
             "epoch": self.epoch,
-            "loss": float(np.mean(losses)),
-            "accuracy": float(np.mean(right)),
+            "loss": float(loss),
+            "accuracy": float(accuracy),
         }
 
-    def _judge(self, batch: PairBatch, rows: np.ndarray) -> tuple[Tensor, Tensor]:
-        faces = []
-        for positions in (batch.first, batch.second):
-            vertices = np.ascontiguousarray(self.face_set.vertices[rows[positions]])
-            faces.append(torch.from_numpy(vertices).to(self.device))
-        origin, scale = self.discriminator.origin, self.discriminator.scale
-        logits = self.discriminator(*((face - origin) / scale for face in faces))
-        return logits, torch.from_numpy(batch.same).to(self.device)
+    def _step(self, faces: Tensor, same: np.ndarray) -> list[float]:
+        """One step on pairs (2B, V, 3) mm, first all first faces; the loss and the accuracy."""
+        logits, labels = self._judge(self.judge, faces, same)
+        smoothing = self.recipe.label_smoothing
+        loss = functional.cross_entropy(logits, labels, label_smoothing=smoothing)
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.optimizer.step()
+        right = (logits.detach().argmax(dim=1) == labels).to(loss.dtype).mean()
+        return world.averaged(torch.stack([loss.detach(), right])).tolist()
+
+    def _judge(self, judge: nn.Module, faces: Tensor, same: np.ndarray) -> tuple[Tensor, Tensor]:
+        discriminator = self.discriminator
+        first, second = ((faces - discriminator.origin) / discriminator.scale).chunk(2)
+        return judge(first, second), torch.from_numpy(same).to(self.device)
 
     @torch.no_grad()
     def accuracy_on_unseen(self) -> float | None:
@@ -148,9 +162,11 @@ class PreTrainer:
         rng = np.random.default_rng([self.seed, UNSEEN])
         batch = draw_pairs(pairs, rng.permutation(len(rows)), rng)
         self.discriminator.eval()
+        faces = StreamedFaces(self.face_set.vertices, rows, self.device)
         right = 0
         for start in range(0, len(rows), self.recipe.pretrain_batch):
             part = slice(start, start + self.recipe.pretrain_batch)
-            logits, labels = self._judge(PairBatch(*(array[part] for array in batch)), rows)
+            both = faces.take(np.concatenate([batch.first[part], batch.second[part]]))
+            logits, labels = self._judge(self.discriminator, both, batch.same[part])
             right += int((logits.argmax(dim=1) == labels).sum())
         return right / len(rows)

@@ -6,11 +6,12 @@
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from facedis_core import world
 from facedis_core.build import Frame
 from facedis_core.checkpoint import export_model, read_training_state, write_training_state
 from facedis_core.container import stored
@@ -51,7 +52,7 @@ class Callbacks:
     """How the outside takes part: when to stop, and what to show."""
 
     should_stop: Callable[[], bool] = lambda: False
-    on_epoch: Callable[[dict[str, Any]], None] = lambda record: None
+    on_epoch: Sequence[Callable[[dict[str, Any]], None]] = ()
     on_step: Callable[[int, int, int], None] = lambda epoch, step, steps: None
 
 
@@ -84,7 +85,7 @@ class EpochLog:
 
 
 class TrainingRun:
-    """Runs a trainer and keeps its files.
+    """Runs a trainer and keeps its files; of several processes only the leading one writes.
 
     Args:
         identity: what makes this run the same one after an interruption (recipe, ids, seed).
@@ -109,28 +110,33 @@ class TrainingRun:
         self.evaluate_every, self.checkpoint_minutes = evaluate_every, checkpoint_minutes
         self.saved_at = time.monotonic()
         self.metrics: dict[str, Any] = {}
-        self.log = EpochLog(files.log)
+        self.log = EpochLog(files.log if world.leads() else None)
 
-    def resume(self) -> None:
-        """Go back to the saved state, and to the log as it was then.
+    def resume(self, *, required: bool = True) -> bool:
+        """Go back to the saved state, and to the log as it was then; False if there is none.
+
+        Args:
+            required: whether it is wrong that nothing was saved; else the run starts anew.
 
         Raises:
             UsageError: nothing was saved.
             InputError: the state is of another run.
         """
-        state = self.files.state
-        if state is None or not state.is_file():
+        trainer, label = self.trainer, str(self.files.state or "state")
+        content = world.from_the_leader(self._saved_state(), trainer.device)
+        if content is None:
+            if not required:
+                return False
             raise UsageError(
-                f"there is no {state or 'state'} to resume from; leave out --resume, or train on "
+                f"there is no {label} to resume from; leave out --resume, or train on "
                 "from a finished model with --init MODEL and another name for the output"
             )
-        trainer, label = self.trainer, str(state)
-        found = read_training_state(state)
+        found = read_training_state(content, label)
         saved = stored(found.metadata, "identity", dict, label)
         for key in sorted(set(saved) | set(self.identity)):
             if saved.get(key) != self.identity.get(key) and key != _EXTENDABLE:
                 raise InputError(
-                    f"{state} is of a run with {key} {saved.get(key)!r}, this one has "
+                    f"{label} is of a run with {key} {saved.get(key)!r}, this one has "
                     f"{self.identity.get(key)!r}; use the same options or leave out --resume"
                 )
         found.restore(trainer.networks, trainer.optimizers)
@@ -138,9 +144,17 @@ class TrainingRun:
         self.metrics = stored(found.metadata, "metrics", dict, label)
         self.log.lines = stored(found.metadata, "log", list, label)
         self.log.write()
+        return True
+
+    def _saved_state(self) -> bytes | None:
+        """What the leading process finds on its disk."""
+        state = self.files.state
+        if state is None or not world.leads() or not state.is_file():
+            return None
+        return state.read_bytes()
 
     def train(self, callbacks: Callbacks) -> str:
-        """Train to the end; returns the model's id.
+        """Train to the end; returns the model's id, in the leading process.
 
         Raises:
             Stopped: `should_stop` said so; everything is saved.
@@ -148,21 +162,25 @@ class TrainingRun:
         self.saved_at = time.monotonic()
         trainer, epochs = self.trainer, self.trainer.recipe.epochs
 
+        def should_stop() -> bool:
+            return world.any_of(callbacks.should_stop(), trainer.device)
+
         def on_step(epoch: int, step: int, steps: int) -> None:
             callbacks.on_step(epoch, step, steps)
             self._save_if_due()
 
         while trainer.epoch.number < epochs:
-            record = trainer.run_epoch(callbacks.should_stop, on_step)
+            record = trainer.run_epoch(should_stop, on_step)
             if record is not None:
                 self._finish_epoch(record, last=trainer.epoch.number == epochs)
-                callbacks.on_epoch(record)
-            if record is None or (callbacks.should_stop() and trainer.epoch.number < epochs):
+                for tell in callbacks.on_epoch:
+                    tell(record)
+            if record is None or (trainer.epoch.number < epochs and should_stop()):
                 self._save()
                 where = f"epoch {trainer.epoch.number + 1} of {epochs}, step {trainer.epoch.step}"
                 raise Stopped(self._goodbye(where))
         model_id = self._write_model()
-        if self.files.state is not None:
+        if self.files.state is not None and world.leads():
             self.files.state.unlink(missing_ok=True)
         return model_id
 
@@ -175,7 +193,7 @@ class TrainingRun:
         )
 
     def _finish_epoch(self, record: dict[str, Any], *, last: bool) -> None:
-        if last or record["epoch"] % self.evaluate_every == 0:
+        if world.leads() and (last or record["epoch"] % self.evaluate_every == 0):
             found = self.trainer.evaluate()
             record |= found
             self.metrics = {"epochs": record["epoch"], **found}
@@ -188,7 +206,7 @@ class TrainingRun:
 
     def _save(self) -> None:
         """The state first: it is what makes an interruption harmless."""
-        if self.files.state is None:
+        if self.files.state is None or not world.leads():
             return
         trainer = self.trainer
         metadata = {
@@ -204,6 +222,8 @@ class TrainingRun:
             self._write_model()
 
     def _write_model(self) -> str:
+        if not world.leads():
+            return ""
         with open_output(self.files.model, force=True) as stream:
             return write_model(stream, self._export())
 

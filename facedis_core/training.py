@@ -1,7 +1,7 @@
 """Joint adversarial training of the auto-encoder and the identity discriminator."""
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -9,15 +9,19 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from facedis_core import losses
-from facedis_core.build import NOISE, ORDER, step_seed
+from facedis_core import losses, world
+from facedis_core.batches import Batch, Neutrals, TrainingBatches
+from facedis_core.build import NOISE, fast_products, step_seed
 from facedis_core.config import Recipe
 from facedis_core.errors import InputError
 from facedis_core.evaluation import Prediction, evaluate_face_set
-from facedis_core.faceset import TEST, TRAIN, VALIDATION, FaceSet
+from facedis_core.faceset import TEST, VALIDATION, FaceSet
 from facedis_core.geometry import uniform_laplacian
-from facedis_core.networks import AutoEncoder, Gaussian, IdentityDiscriminator, Posterior
-from facedis_core.pairs import FacePairs
+from facedis_core.maxlinear import Precision, choose_in
+from facedis_core.networks import AutoEncoder, IdentityDiscriminator
+from facedis_core.profiling import StepProfile
+from facedis_core.residence import Residence
+from facedis_core.synthesis import Synthesis, Synthesiser
 
 EVALUATED: Final = {"test": TEST, "validation": VALIDATION}
 
@@ -43,32 +47,17 @@ class Epoch:
         return {key: total / self.counts[key] for key, total in self.sums.items()}
 
 
-@contextmanager
-def frozen_statistics(network: nn.Module) -> Iterator[None]:
-    """Batch norm normalises by the batch, but leaves the running statistics alone.
-
-    Predicted faces pass the encoder in training too; what is encoded later are real ones, and the
-    running statistics should be theirs.
-    """
-    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm1d)]
-    before = [norm.momentum for norm in norms]
-    for norm in norms:
-        norm.momentum = 0.0
-    try:
-        yield
-    finally:
-        for norm, momentum in zip(norms, before, strict=True):
-            norm.momentum = momentum
-
-
 class Trainer:
     """The state of one training: networks, optimisers, data, and the epoch under way.
 
     Args:
-        network: the auto-encoder, on `device`.
-        discriminator: on `device`; None trains without it.
+        network: the auto-encoder.
+        discriminator: None trains without it.
         neutrals: use the subjects' neutrals (`face_set.neutrals`).
         seed: fixes data order, pairs and noise.
+        device: where to compute.
+        precision: of the products that choose the vertices, the bulk of the work.
+        residence: where the faces are meanwhile.
     """
 
     def __init__(
@@ -81,16 +70,22 @@ class Trainer:
         neutrals: bool,
         seed: int,
         device: torch.device,
+        precision: Precision = "fp32",
+        residence: Residence = "auto",
     ) -> None:
         self.network, self.discriminator = network.to(device), discriminator
         self.face_set, self.recipe, self.neutrals = face_set, recipe, neutrals
         self.seed, self.device = seed, device
-        self.rows = face_set.rows(TRAIN)
-        self.subject = np.asarray(face_set.labels.subject)[self.rows]
-        self.pairs = FacePairs(self.subject)
-        people = np.unique(self.subject)
-        if neutrals and np.isnan(face_set.neutrals[people]).all():
-            raise InputError("no training subject has a neutral; train with --no-neutrals")
+        self.batches = TrainingBatches(
+            face_set,
+            recipe,
+            centre=network.mean_face.numpy(force=True),
+            pairs=discriminator is not None,
+            neutrals=neutrals,
+            seed=seed,
+            device=device,
+            residence=residence,
+        )
         self.laplacian = self._laplacian() if recipe.laplacian else None
         self.optimizer = torch.optim.Adam(
             network.parameters(),
@@ -100,12 +95,17 @@ class Trainer:
         )
         self.optimizers = {"auto_encoder": self.optimizer}
         self.networks: dict[str, nn.Module] = {"auto_encoder": network}
+        self.synthesise = world.shared(Synthesiser(network, recipe))
         if discriminator is not None:
             self.networks["discriminator"] = discriminator.to(device)
+            self.judge = world.shared(discriminator)
             self.optimizers["discriminator"] = torch.optim.Adam(
                 discriminator.parameters(), recipe.discriminator_learning_rate, fused=True
             )
+        for one in self.networks.values():
+            choose_in(precision, one)
         self.epoch = Epoch()
+        self.profile = StepProfile(device, lambda parts: None)
 
     def _laplacian(self) -> Tensor:
         row, column, value = uniform_laplacian(
@@ -116,11 +116,6 @@ class Trainer:
         values = torch.tensor(value)
         matrix = torch.sparse_coo_tensor(index, values, (count, count), check_invariants=True)
         return matrix.coalesce().to(self.device)
-
-    @property
-    def steps(self) -> int:
-        """Steps an epoch has; faces that do not fill a batch wait for the next epoch's order."""
-        return max(1, len(self.rows) // self.recipe.batch)
 
     def run_epoch(
         self,
@@ -135,10 +130,7 @@ class Trainer:
         Raises:
             InputError: a term is not finite; the record of where is in the message.
         """
-        epoch, recipe = self.epoch, self.recipe
-        rng = np.random.default_rng([self.seed, ORDER, epoch.number])
-        order = rng.permutation(len(self.rows))
-        partners = self.pairs.same(order, rng)
+        epoch, recipe, steps = self.epoch, self.recipe, self.batches.steps
         factor = recipe.learning_rate_factor ** (epoch.number // recipe.learning_rate_epochs)
         for name, optimizer in self.optimizers.items():
             base = recipe.learning_rate
@@ -146,87 +138,99 @@ class Trainer:
                 base = recipe.discriminator_learning_rate
             optimizer.param_groups[0]["lr"] = base * factor
         self.network.train()
-        while epoch.step < self.steps:
-            torch.manual_seed(step_seed(self.seed, NOISE, epoch.number, epoch.step))
-            part = slice(epoch.step * recipe.batch, (epoch.step + 1) * recipe.batch)
-            epoch.add(self._step(order[part], partners[part]))
-            on_step(epoch.number + 1, epoch.step, self.steps)
-            if epoch.step < self.steps and should_stop():
-                return None
+        batches = self.batches.epoch(epoch.number, epoch.step)
+        with fast_products(self.device), closing(batches):
+            for batch in self._timed(batches):
+                torch.manual_seed(step_seed(self.seed, NOISE, epoch.number, epoch.step))
+                epoch.add(self._step(batch))
+                self.profile.step_done()
+                on_step(epoch.number + 1, epoch.step, steps)
+                if epoch.step < steps and should_stop():
+                    return None
         done = {"epoch": epoch.number + 1, "learning_rate": recipe.learning_rate * factor}
         self.epoch = Epoch(epoch.number + 1)
         return done | epoch.means()
 
-    def _faces(self, positions: np.ndarray) -> Tensor:
-        """Normalised training faces (B, V, 3)."""
-        vertices = torch.from_numpy(
-            np.ascontiguousarray(self.face_set.vertices[self.rows[positions]])
-        )
-        return self.network.normalise(vertices.to(self.device))
+    def _timed(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+        """The batches; waiting for one is a part of the step."""
+        while True:
+            with self.profile.part("wait for faces"):
+                batch = next(batches, None)
+            if batch is None:
+                return
+            yield batch
 
-    def _step(self, positions: np.ndarray, partners: np.ndarray) -> dict[str, float]:
+    def _step(self, batch: Batch) -> dict[str, float]:
         """One step of the discriminator, then one of the auto-encoder."""
-        recipe, network = self.recipe, self.network
-        faces = self._faces(positions)
-        posterior, clamped = self._clamp(network.encoder(faces))
-        identity_latent = posterior.identity.sample()
-        identity = network.identity_decoder(identity_latent)
-        expression = network.expression_decoder(posterior.expression.sample())
-        identity_faces = network.normalised_mean_face + identity
+        recipe, normalise, part = self.recipe, self.network.normalise, self.profile.part
+        faces = normalise(batch.faces)
+        with part("encode, decode, encode X_id again"):
+            made: Synthesis = self.synthesise(faces)
         judged: dict[str, Tensor] = {}
-        if self.discriminator is not None and self.epoch.step % recipe.discriminator_every == 0:
-            judged = self._discriminator_step(faces, self._faces(partners), identity_faces.detach())
+        if batch.partners is not None:
+            with part("the discriminator's own step"):
+                partners = normalise(batch.partners)
+                judged = self._discriminator_step(faces, partners, made.identity_faces.detach())
+        with part("losses, the discriminator's too"):
+            terms = self._terms(faces, made, batch.neutrals)
+            total = losses.sum_terms(terms, losses.loss_weights(recipe, self.epoch.number))
+        with part("backward"):
+            self.optimizer.zero_grad()
+            total.backward()
+        with part("clip, check, descend"):
+            limit = recipe.gradient_clip or float("inf")
+            norm = nn.utils.clip_grad_norm_(self.network.parameters(), limit)
+            values = self._read(
+                terms
+                | judged
+                | {"total": total, "gradient_norm": norm, "log_variance_clamped": made.clamped}
+            )
+            self._check_finite(values, terms)
+            self.optimizer.step()
+        return values | {"gradient_clipped": float(values["gradient_norm"] > limit)}
+
+    def _terms(
+        self, faces: Tensor, made: Synthesis, neutrals: Neutrals | None
+    ) -> dict[str, Tensor]:
+        """The terms of eq. 8 that this training has."""
+        identity_faces = made.identity_faces
         terms = {
-            "reconstruction": losses.reconstruction_loss(identity_faces + expression, faces),
-            "kl_identity": losses.kl_loss(posterior.identity),
-            "kl_expression": losses.kl_loss(posterior.expression),
+            "reconstruction": losses.reconstruction_loss(identity_faces + made.expression, faces),
+            "kl_identity": losses.kl_loss(made.posterior.identity),
+            "kl_expression": losses.kl_loss(made.posterior.expression),
         }
-        if self.neutrals:
-            terms |= self._neutral_terms(positions, faces, identity_faces, expression)
-        if recipe.neutral_latent:
-            with frozen_statistics(network.encoder):
-                again, _ = self._clamp(network.encoder(identity_faces))
+        if neutrals is not None:
+            terms |= self._neutral_terms(faces, made, neutrals)
+        if made.identity_again is not None:
             terms["neutral_latent"] = losses.neutral_latent_loss(
-                identity_latent, again.identity.sample()
+                made.identity_latent, made.identity_again
             )
         if self.laplacian is not None:
             terms["laplacian"] = losses.laplacian_loss(identity_faces, self.laplacian)
         if self.discriminator is not None:
             terms["discriminator"] = self._generator_loss(faces, identity_faces)
-        total = losses.sum_terms(terms, losses.loss_weights(recipe, self.epoch.number))
-        norm = self._descend(total, terms)
-        values = {key: float(term.detach()) for key, term in {**terms, **judged}.items()}
-        return values | {
-            "total": float(total.detach()),
-            "gradient_norm": norm,
-            "gradient_clipped": float(norm > recipe.gradient_clip > 0),
-            "log_variance_clamped": clamped,
-        }
-
-    def _clamp(self, posterior: Posterior) -> tuple[Posterior, float]:
-        """Keep log-variances within the recipe's limit; also the share that had to be moved."""
-        limit = self.recipe.log_variance_limit
-        parts = [Gaussian(mean, lv.clamp(-limit, limit)) for mean, lv in posterior]
-        moved = torch.cat([lv.detach().abs() > limit for _, lv in posterior], dim=1)
-        return Posterior(*parts), float(moved.float().mean())
+        return terms
 
     def _noisy(self, faces: Tensor) -> Tensor:
         noise = self.recipe.instance_noise
-        return faces + noise * torch.randn_like(faces) if noise else faces
+        return faces + noise * world.normal_like(faces) if noise else faces
 
     def _discriminator_step(
         self, faces: Tensor, partners: Tensor, fakes: Tensor
     ) -> dict[str, Tensor]:
-        """Real pairs (X, another face of the subject) and fake ones (X, X_id), in one batch."""
-        discriminator = self.discriminator
-        assert discriminator is not None
-        discriminator.train().requires_grad_(True)
+        """Real pairs (X, another face of the subject) and fake ones (X, X_id), in one batch.
+
+        A face's two pairs stand side by side, so that the parts of the processes do.
+        """
+        assert self.discriminator is not None
+        self.discriminator.train().requires_grad_(True)
         optimizer = self.optimizers["discriminator"]
         optimizer.zero_grad()
-        logits = discriminator(
-            self._noisy(torch.cat([faces, faces])), self._noisy(torch.cat([partners, fakes]))
+        first, second = (
+            self._noisy(torch.stack(pair, dim=1).flatten(0, 1))
+            for pair in ((faces, faces), (partners, fakes))
         )
-        real, fake = logits.split(len(faces))
+        real, fake = self.judge(first, second).unflatten(0, (-1, 2)).unbind(dim=1)
         result = losses.discriminator_loss(real, fake, self.recipe.label_smoothing)
         result.loss.backward()
         optimizer.step()
@@ -244,34 +248,34 @@ class Trainer:
         return losses.same_person_loss(logits)
 
     def _neutral_terms(
-        self, positions: np.ndarray, faces: Tensor, identity_faces: Tensor, expression: Tensor
+        self, faces: Tensor, made: Synthesis, neutrals: Neutrals
     ) -> dict[str, Tensor]:
-        """Errors against the true neutral, for the faces whose subject has one."""
-        neutrals = np.asarray(self.face_set.neutrals[self.subject[positions]])
-        known = torch.from_numpy(np.isfinite(neutrals).all(axis=(1, 2))).to(self.device)
-        if not known.any():
-            return {}
-        truth = self.network.normalise(torch.from_numpy(neutrals).to(self.device))[known]
-        terms = {"neutral": losses.reconstruction_loss(identity_faces[known], truth)}
-        if self.recipe.neutral_expression:
-            offsets = faces[known] - truth
-            terms["neutral_expression"] = losses.reconstruction_loss(expression[known], offsets)
-        return terms
+        """Errors against the true neutral, for the faces whose subject has one.
 
-    def _descend(self, total: Tensor, terms: Mapping[str, Tensor]) -> float:
-        """One Adam step of the auto-encoder, its gradient norm clipped; returns the norm before."""
-        self.optimizer.zero_grad()
-        total.backward()
-        limit = self.recipe.gradient_clip or float("inf")
-        norm = float(nn.utils.clip_grad_norm_(self.network.parameters(), limit))
-        if not np.isfinite(norm):
-            bad = [key for key, term in terms.items() if not bool(torch.isfinite(term).all())]
+        They are means over the known faces of all processes, of which this one may have none.
+        """
+        place, truth = neutrals.place, self.network.normalise(neutrals.truth)
+        pairs = {"neutral": (made.identity_faces[place], truth)}
+        if self.recipe.neutral_expression:
+            pairs["neutral_expression"] = made.expression[place], faces[place] - truth
+        if not len(place):
+            return {name: predicted.sum() for name, (predicted, _) in pairs.items()}  # zero
+        return {
+            name: losses.reconstruction_loss(*pair) * neutrals.share for name, pair in pairs.items()
+        }
+
+    def _read(self, values: Mapping[str, Tensor]) -> dict[str, float]:
+        """The mean of each over all processes; one wait for the device instead of a dozen."""
+        together = torch.stack([value.detach() for value in values.values()])
+        return dict(zip(values, world.averaged(together).tolist(), strict=True))
+
+    def _check_finite(self, values: Mapping[str, float], terms: Mapping[str, Tensor]) -> None:
+        if not np.isfinite(values["gradient_norm"]):
+            bad = [key for key in terms if not np.isfinite(values[key])]
             raise InputError(
                 f"training diverged at epoch {self.epoch.number + 1}, step {self.epoch.step + 1}: "
                 f"{', '.join(bad) or 'the gradient'} is not finite; lower the learning rate"
             )
-        self.optimizer.step()
-        return norm
 
     def evaluate(self) -> dict[str, Any]:
         """The metrics of METHOD on the test faces, and the validation faces if the set has some."""

@@ -113,7 +113,7 @@ def test_training_state_brings_back_every_weight_statistic_and_moment(
     path = tmp_path / "state.safetensors"
     with path.open("w+b") as stream:
         write_training_state(stream, first.networks, first.optimizers, {"epoch": 2})
-    state = read_training_state(path)
+    state = read_training_state(path.read_bytes(), str(path))
     assert state.metadata == {"epoch": 2}
     state.restore(second.networks, second.optimizers)
     for name, network in first.networks.items():
@@ -137,7 +137,7 @@ def test_a_state_of_other_networks_is_refused(faces: FaceSet, tmp_path) -> None:
         write_training_state(stream, first.networks, first.optimizers, {})
     other = trained(faces, replace(RECIPE, identity=7))
     with pytest.raises(InputError, match="size mismatch"):
-        read_training_state(path).restore(other.networks, other.optimizers)
+        read_training_state(path.read_bytes(), str(path)).restore(other.networks, other.optimizers)
     plain = trained(faces, replace(RECIPE, discriminator_batch_norm=False))
     with pytest.raises(InputError, match="missing or unknown"):
-        read_training_state(path).restore(plain.networks, plain.optimizers)
+        read_training_state(path.read_bytes(), str(path)).restore(plain.networks, plain.optimizers)

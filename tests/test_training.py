@@ -6,12 +6,14 @@ import synthetic
 import torch
 from trainers import trainer
 
+from facedis_core.batches import Batch
 from facedis_core.build import training_frame
 from facedis_core.config import Recipe, load_recipe
 from facedis_core.errors import InputError
 from facedis_core.evaluation import evaluate_face_set
 from facedis_core.faceset import FaceSet
-from facedis_core.training import frozen_statistics
+from facedis_core.synthesis import Synthesis, frozen_statistics
+from facedis_core.training import Trainer
 
 SMALL = Recipe(
     identity=8,
@@ -45,10 +47,14 @@ def test_terms_of_the_four_cells(faces: FaceSet, neutrals: bool, adversary: bool
     assert all(np.isfinite(value) for value in record.values())
 
 
+def normalised(subject: Trainer, positions: np.ndarray) -> torch.Tensor:
+    return subject.network.normalise(subject.batches.faces.take(positions))
+
+
 def test_a_fake_is_detached_in_the_discriminators_step(faces: FaceSet) -> None:
     subject = trainer(faces, SMALL)
     before = {k: v.clone() for k, v in subject.discriminator.state_dict().items()}
-    x = subject._faces(np.arange(4))
+    x = normalised(subject, np.arange(4))
     identity = x.clone().requires_grad_(True)
     subject._discriminator_step(x, x, identity.detach())
     assert identity.grad is None
@@ -61,7 +67,7 @@ def test_the_generators_loss_moves_the_face_but_not_the_discriminator(faces: Fac
     recipe = Recipe(**{**SMALL.as_dict(), "discriminator_batch_norm": True})
     subject = trainer(faces, recipe)
     before = {k: v.clone() for k, v in subject.discriminator.state_dict().items()}
-    x = subject._faces(np.arange(4))
+    x = normalised(subject, np.arange(4))
     identity = x.clone().requires_grad_(True)
     subject._generator_loss(x, identity).backward()
     assert identity.grad.any()
@@ -75,7 +81,8 @@ def test_the_discriminator_reaches_the_identity_decoder_alone(faces: FaceSet) ->
     nothing = dict.fromkeys(("kl_identity", "kl_expression", "neutral_latent", "laplacian"), 0.0)
     recipe = Recipe(**{**SMALL.as_dict(), **nothing, "reconstruction": 0.0, "gradient_clip": 0.0})
     subject = trainer(faces, recipe)
-    subject._step(np.arange(7), np.arange(7))
+    faces = subject.batches.faces.take(np.arange(7))
+    subject._step(Batch(faces, faces))
     gradients = dict(subject.network.named_parameters())
     assert gradients["identity_decoder.output.weight"].grad.any()
     assert not gradients["expression_decoder.output.weight"].grad.any()
@@ -102,9 +109,10 @@ def test_faces_without_a_neutral_are_left_out_of_its_loss(faces: FaceSet) -> Non
     subject = trainer(partial, recipe, neutrals=True)
     subject.network.eval()
     positions = np.arange(8)  # two subjects of four faces, one with a neutral
-    x = subject._faces(positions)
+    x = normalised(subject, positions)
     identity = subject.network.normalised_mean_face.expand_as(x)
-    terms = subject._neutral_terms(positions, x, identity, torch.zeros_like(x))
+    made = Synthesis(None, None, identity, torch.zeros_like(x), None, None)
+    terms = subject._neutral_terms(x, made, subject.batches._neutrals(positions))
     truth = subject.network.normalise(torch.tensor(partial.neutrals[0]))
     expected = (subject.network.normalised_mean_face - truth).square().mean()
     torch.testing.assert_close(terms["neutral"], expected)

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 from trainers import trainer
 
+from facedis_core.batches import Batch
 from facedis_core.build import NOISE, build_auto_encoder, step_seed
 from facedis_core.build import training_frame as frame_of
 from facedis_core.config import Recipe
@@ -89,14 +90,15 @@ def step_by_hand(subject: Trainer) -> dict[str, Tensor]:
     x_id = mean_face + net.identity_decoder(z_id)
     x_exp = net.expression_decoder(sample(mu_exp, lv_exp))
     terms = {}
+    statistics = {k: v.clone() for k, v in net.encoder.state_dict().items() if "running" in k}
+    (mu_again, lv_again), _ = net.encoder(x_id)
+    z_again = sample(mu_again, lv_again.clamp(-limit, limit))
     if disc is not None:
         disc.train()
-        first = noisy(torch.cat([x, x]))
-        second = noisy(torch.cat([other, x_id.detach()]))
+        first = noisy(x.repeat_interleave(2, dim=0))
+        second = noisy(torch.stack([other, x_id.detach()], dim=1).flatten(0, 1))
         logits = disc(first, second)
-        own = functional.cross_entropy(
-            logits, torch.tensor([1] * 8 + [0] * 8), label_smoothing=smooth
-        )
+        own = functional.cross_entropy(logits, torch.tensor([1, 0] * 8), label_smoothing=smooth)
         own.backward()
         torch.optim.Adam(disc.parameters(), recipe.discriminator_learning_rate).step()
         terms["discriminator_own"] = own
@@ -107,9 +109,6 @@ def step_by_hand(subject: Trainer) -> dict[str, Tensor]:
         truth = normalised(FACES.neutrals[POSITIONS[known] // 4])
         terms["neutral"] = ((x_id[known] - truth) ** 2).mean()
         terms["neutral_expression"] = ((x_exp[known] - (x[known] - truth)) ** 2).mean()
-    statistics = {k: v.clone() for k, v in net.encoder.state_dict().items() if "running" in k}
-    (mu_again, lv_again), _ = net.encoder(x_id)
-    z_again = sample(mu_again, lv_again.clamp(-limit, limit))
     terms["neutral_latent"] = (z_id - z_again).abs().mean()
     terms["laplacian"] = ((dense_laplacian() @ x_id) ** 2).sum(dim=(1, 2)).mean() / x.shape[1]
     if disc is not None:
@@ -152,7 +151,9 @@ def test_terms_weights_and_statistics_are_those_of_the_step_by_hand(
     seed = step_seed(0, NOISE, 0, 0)
     torch.manual_seed(seed)
     ours.network.train()
-    record = ours._step(POSITIONS, PARTNERS)
+    faces, partners = (ours.batches.faces.take(p) for p in (POSITIONS, PARTNERS))
+    known = ours.batches._neutrals(POSITIONS) if neutrals else None
+    record = ours._step(Batch(faces, partners if adversary else None, known))
     torch.manual_seed(seed)
     terms = step_by_hand(hand)
     for name, value in terms.items():
@@ -186,7 +187,7 @@ def test_the_discriminator_steps_as_often_as_the_recipe_says() -> None:
     recipe = replace(FULL, batch=7, discriminator_every=3)
     subject = trainer(FACES, recipe)
     record = subject.run_epoch()
-    assert subject.steps == 4
+    assert subject.batches.steps == 4
     steps = {int(s["step"]) for s in subject.optimizers["discriminator"].state.values()}
     assert steps == {2}
     assert record is not None
@@ -195,17 +196,24 @@ def test_the_discriminator_steps_as_often_as_the_recipe_says() -> None:
 
 def test_faces_are_shuffled_and_paired_anew_each_epoch() -> None:
     subject = trainer(FACES, FULL)
-    seen: list[tuple[np.ndarray, np.ndarray]] = []
-    step = subject._step
-    subject._step = lambda p, q: (seen.append((p, q)), step(p, q))[1]
-    subject.run_epoch()
-    subject.run_epoch()
-    first, second = seen[: subject.steps], seen[subject.steps :]
+    batches = subject.batches
+    size, steps = FULL.batch, batches.steps
+    first, second = (
+        [(order[k * size :][:size], partners[k * size :][:size]) for k in range(steps)]
+        for order, partners in (batches._draw(0), batches._draw(1))
+    )
+    drawn = [
+        [(batch.faces, batch.partners) for batch in batches.epoch(number)] for number in (0, 1)
+    ]
+    for epoch, positions in zip(drawn, (first, second), strict=True):
+        for pair, places in zip(epoch, positions, strict=True):
+            for faces, place in zip(pair, places, strict=True):
+                assert torch.equal(faces, torch.tensor(FACES.vertices[FACES.rows(0)[place]]))
     for epoch in (first, second):
         faces = np.concatenate([p for p, _ in epoch])
         partners = np.concatenate([q for _, q in epoch])
-        assert len(set(faces)) == len(faces) == subject.steps * FULL.batch
-        assert (subject.subject[faces] == subject.subject[partners]).all()
+        assert len(set(faces)) == len(faces) == steps * size
+        assert (batches.subject[faces] == batches.subject[partners]).all()
         assert (faces != partners).all()
     assert not np.array_equal(first[0][0], np.arange(FULL.batch))
     assert not np.array_equal(first[0][0], second[0][0])

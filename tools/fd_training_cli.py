@@ -3,12 +3,16 @@
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
-from typing import Annotated, Any, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import typer
 
 import fd_cli
+
+if TYPE_CHECKING:
+    from facedis_core.profiling import PartReport
 
 FaceSet = Annotated[str, typer.Argument(metavar="SET", help="Face set (from fd-prep).")]
 Output = Annotated[str, typer.Option("--output", "-o", metavar="OUT", help="The file to write.")]
@@ -38,6 +42,16 @@ Epochs = Annotated[
     int | None,
     typer.Option("--epochs", min=1, show_default=False, help="Passes instead of the recipe's."),
 ]
+Points = Annotated[
+    int | None,
+    typer.Option(
+        "--points",
+        min=1,
+        metavar="K",
+        show_default=False,
+        help="Let the networks see K well-spread vertices only, which is faster.",
+    ),
+]
 Device = Annotated[
     Literal["auto", "cpu", "cuda"],
     typer.Option("--device", help="Where to compute; auto takes a GPU if there is one."),
@@ -63,22 +77,49 @@ _COLUMNS: Final = (
 _ROWS: Final = 16
 
 
+def changes(given: list[str] | None, **options: int | None) -> list[str]:
+    """What `--set` says, then the options that stand for a key of the recipe."""
+    return [*(given or []), *(f"{k}={v}" for k, v in options.items() if v is not None)]
+
+
 @contextmanager
 def stop_on_interrupt() -> Iterator[Callable[[], bool]]:
-    """Within, the first Ctrl-C (or SIGTERM, SIGHUP) asks to stop; a second one stops at once."""
+    """Within, the first Ctrl-C (or SIGTERM, SIGHUP) asks to stop; a second one stops at once.
+
+    Not so under torchrun, which passes on the Ctrl-C that its processes have had themselves, and
+    kills what has not ended after a while.
+    """
     from facedis_core.interrupts import stopping_signals_to
+    from facedis_core.world import size
 
     asked = False
 
     def ask(signum: int, frame: FrameType | None) -> None:
         nonlocal asked
-        if asked:
+        if asked and size() == 1:
             raise KeyboardInterrupt
+        if not asked:
+            say("stopping after this step; once more stops at once and loses what is not saved")
         asked = True
-        fd_cli.say("stopping after this step; once more stops at once and loses what is not saved")
 
     with stopping_signals_to(ask):
         yield lambda: asked
+
+
+def say(message: str) -> None:
+    """A line to the person, once for all processes."""
+    from facedis_core.world import leads
+
+    if leads():
+        fd_cli.say(message)
+
+
+def warn(message: str) -> None:
+    """A warning, once for all processes."""
+    from facedis_core.world import leads
+
+    if leads():
+        fd_cli.warn(message)
 
 
 class EpochTable:
@@ -86,10 +127,11 @@ class EpochTable:
 
     Args:
         live: where to draw; None = nobody is watching.
+        speaks: whether what was asked for is said even so.
     """
 
-    def __init__(self, live: Any = None) -> None:
-        self._live = live
+    def __init__(self, live: Any = None, *, speaks: bool = True) -> None:
+        self._live, self._speaks = live, speaks
         self._records: list[dict[str, Any]] = []
 
     def epoch(self, record: dict[str, Any]) -> None:
@@ -101,6 +143,14 @@ class EpochTable:
         """Tell where the epoch under way has come to; drawn a few times a second."""
         self._draw(f"epoch {epoch}: step {step} of {steps}")
 
+    def profile(self, parts: "list[PartReport]") -> None:
+        """Print where the time and memory of a step go."""
+        from rich.console import Console
+
+        if self._speaks:
+            console = self._live.console if self._live is not None else Console(stderr=True)
+            console.print(_profile_table(parts))
+
     def _draw(self, caption: str, *, refresh: bool = False) -> None:
         if self._live is not None:
             self._live.update(_table(self._records[-_ROWS:], caption), refresh=refresh)
@@ -109,14 +159,44 @@ class EpochTable:
 @contextmanager
 def epoch_table() -> Iterator[EpochTable]:
     """A table that is drawn while a terminal is watching, else one that only listens."""
-    if sys.stderr is None or not sys.stderr.isatty():
-        yield EpochTable()
+    from facedis_core.world import leads
+
+    if not leads() or sys.stderr is None or not sys.stderr.isatty():
+        yield EpochTable(speaks=leads())
         return
     from rich.console import Console
     from rich.live import Live
 
     with Live(console=Console(stderr=True), refresh_per_second=4) as live:
         yield EpochTable(live)
+
+
+@contextmanager
+def scalars(folder: Path | None, first_epoch: int) -> Iterator[Callable[[dict[str, Any]], None]]:
+    """A function that logs an epoch's record for TensorBoard; without a folder it does nothing."""
+    from facedis_core.world import leads
+
+    if folder is None or not leads():
+        yield lambda record: None
+        return
+    from facedis_core.scalars import Scalars
+
+    writer = Scalars(folder, first_epoch)
+    yield writer.add
+    writer.close()
+
+
+def _profile_table(parts: "list[PartReport]") -> Any:
+    from rich.table import Table
+
+    table = Table("part of a step", title="mean of the steps 3 to 7")
+    for heading in ("ms", "share", "peak MB above its start"):
+        table.add_column(heading, justify="right")
+    for part in parts:
+        peak = "?" if part.peak_mb is None else f"{part.peak_mb:.0f}"
+        table.add_row(part.name, f"{part.milliseconds:.1f}", f"{part.share:.0%}", peak)
+    table.add_row("all", f"{sum(part.milliseconds for part in parts):.1f}", "", "")
+    return table
 
 
 def _table(records: list[dict[str, Any]], caption: str) -> Any:

@@ -110,19 +110,19 @@ class DenseStep:
     def step(self, faces: Tensor, partners: Tensor) -> dict[str, float]:
         """One step of the discriminator, then one of the auto-encoder; (B, V, 3) normalised."""
         recipe, network, discriminator = self.trainer.recipe, self.network, self.discriminator
-        faces_apart = len(faces)
-        same, other = torch.ones(faces_apart).long(), torch.zeros(faces_apart).long()
+        same = torch.ones(len(faces)).long()
         identity_mean, identity_log_variance, mean, log_variance = network.encode(faces)
         z = sample(identity_mean, identity_log_variance)
         identity_faces = self.mean_face + network.identity(z).view_as(faces)
         expression = network.expression(sample(mean, log_variance)).view_as(faces)
 
+        noise = torch.randn_like(z)  # for later, drawn in the order of ours
         discriminator.train().requires_grad_(True)
         self.discriminator_optimizer.zero_grad()
-        logits = discriminator(
-            torch.cat([faces, faces]), torch.cat([partners, identity_faces.detach()])
-        )
-        own = functional.cross_entropy(logits, torch.cat([same, other]))
+        # real and fake pairs take turns, as ours do: dropout draws a number for each
+        second = torch.stack([partners, identity_faces.detach()], dim=1).flatten(0, 1)
+        logits = discriminator(faces.repeat_interleave(2, dim=0), second)
+        own = functional.cross_entropy(logits, torch.tensor([1, 0]).repeat(len(faces)))
         own.backward()
         self.discriminator_optimizer.step()
 
@@ -132,7 +132,9 @@ class DenseStep:
             "reconstruction": functional.mse_loss(identity_faces + expression, faces),
             "kl_identity": kl(identity_mean, identity_log_variance),
             "kl_expression": kl(mean, log_variance),
-            "neutral_latent": functional.l1_loss(sample(again, again_log_variance), z),
+            "neutral_latent": functional.l1_loss(
+                again + noise * (0.5 * again_log_variance).exp(), z
+            ),
             "laplacian": (self.laplacian @ identity_faces).square().sum() / faces[..., 0].numel(),
             "discriminator": functional.cross_entropy(discriminator(faces, identity_faces), same),
         }

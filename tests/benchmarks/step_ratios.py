@@ -12,13 +12,14 @@ import argparse
 import os
 import subprocess
 import sys
-from pathlib import Path
 from statistics import median
 from time import perf_counter
 
 import torch
 from dense_step import DenseStep
-from steps import Step, made_up_trainer, one_batch
+from steps import Step, made_up_trainer
+
+from facedis_core.profiling import Peak
 
 SIZES = ((1000, 8), (1000, 32), (4547, 8), (4547, 32), (10000, 2), (26000, 2))
 
@@ -26,11 +27,11 @@ SIZES = ((1000, 8), (1000, 32), (4547, 8), (4547, 32), (10000, 2), (26000, 2))
 def step_of(side: str, vertices: int, batch: int, *, batch_norm: bool = False) -> Step:
     """A step of `ours` or `dense`, ready to be run again and again."""
     trainer = made_up_trainer(vertices, batch, batch_norm=batch_norm)
-    positions, partners = one_batch(trainer)
+    drawn = next(trainer.batches.epoch(0))
     if side == "ours":
-        return lambda: trainer._step(positions, partners)
-    dense = DenseStep(trainer)
-    return lambda: dense.step(trainer._faces(positions), trainer._faces(partners))
+        return lambda: trainer._step(drawn)
+    dense, normalise = DenseStep(trainer), trainer.network.normalise
+    return lambda: dense.step(normalise(drawn.faces), normalise(drawn.partners))
 
 
 def peak_memory(side: str, vertices: int, batch: int, *, batch_norm: bool = False) -> int:
@@ -48,16 +49,12 @@ def peak_memory(side: str, vertices: int, batch: int, *, batch_norm: bool = Fals
 
 def own_peak_memory(step: Step) -> int:
     """The same in this process."""
-    Path("/proc/self/clear_refs").write_text("5", "ascii")  # forget the peak so far
-    before = _status("VmRSS")
+    peak = Peak(torch.device("cpu"))
     for _ in range(2):  # the second finds the optimisers' state and the first one's leftovers
         step()
-    return _status("VmHWM") - before
-
-
-def _status(key: str) -> int:
-    lines = Path("/proc/self/status").read_text("ascii").splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(key))
+    found = peak.bytes()
+    assert found is not None
+    return found
 
 
 def seconds(sides: dict[str, Step], rounds: int) -> dict[str, float]:

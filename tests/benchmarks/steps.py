@@ -82,9 +82,3 @@ def made_up_trainer(vertices: int, batch: int, *, batch_norm: bool = False) -> T
     )
     trainer.network.train()
     return trainer
-
-
-def one_batch(trainer: Trainer) -> tuple[np.ndarray, np.ndarray]:
-    """Positions of faces and of their partners."""
-    batch = trainer.recipe.batch
-    return np.arange(batch) * 2, np.arange(batch) * 2 + 1

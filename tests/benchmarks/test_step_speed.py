@@ -11,7 +11,9 @@ import pytest
 import torch
 from dense_step import DenseStep
 from step_ratios import SIZES, peak_memory, step_of
-from steps import made_up_trainer, one_batch
+from steps import made_up_trainer
+
+from facedis_core.batches import Batch
 
 
 @pytest.mark.parametrize("batch_norm", [False, True])
@@ -22,12 +24,14 @@ def test_both_sides_take_the_same_step(batch_norm: bool) -> None:
     trainer.discriminator.double()
     trainer.laplacian = trainer.laplacian.double()
     dense = DenseStep(trainer)
-    positions, partners = one_batch(trainer)
+    batch = next(trainer.batches.epoch(0))
+    normalise = trainer.network.normalise
+    batch = Batch(batch.faces.double(), batch.partners.double())
     for seed in range(3):
         torch.manual_seed(seed)
-        ours = trainer._step(positions, partners)
+        ours = trainer._step(batch)
         torch.manual_seed(seed)
-        theirs = dense.step(trainer._faces(positions), trainer._faces(partners))
+        theirs = dense.step(normalise(batch.faces), normalise(batch.partners))
         for name, value in theirs.items():
             assert ours[name] == pytest.approx(value, rel=1e-8), (name, seed)
 

@@ -1,0 +1,51 @@
+"""The numbers of every epoch as TensorBoard reads them."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from facedis_core.errors import MissingExtra, OutputError
+
+
+class Scalars:
+    """Writes epochs' records as scalars, such as `train/reconstruction` and `test/e_rec/mean`.
+
+    Args:
+        folder: what `tensorboard --logdir` is given; made if it is not there.
+        first_epoch: the next to come; what an interrupted run wrote from there on is forgotten.
+
+    Raises:
+        MissingExtra: tensorboardX is not installed.
+        OutputError: the folder cannot be written.
+    """
+
+    def __init__(self, folder: Path, first_epoch: int) -> None:
+        try:
+            from tensorboardX import SummaryWriter
+        except ModuleNotFoundError:
+            raise MissingExtra("--tensorboard", "tensorboard") from None
+        try:
+            self.writer = SummaryWriter(str(folder), purge_step=first_epoch)
+        except OSError as error:
+            raise OutputError(f"cannot write {folder}: {error.strerror}") from None
+
+    def add(self, record: Mapping[str, Any]) -> None:
+        """Write an epoch's record."""
+        for name, value in _leaves(record):
+            if name != "epoch":
+                self.writer.add_scalar(
+                    name if "/" in name else f"train/{name}", value, record["epoch"]
+                )
+        self.writer.flush()
+
+    def close(self) -> None:
+        """Nothing more will come."""
+        self.writer.close()
+
+
+def _leaves(record: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
+    for key, value in record.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{prefix}{key}/")
+        elif isinstance(value, int | float):
+            yield f"{prefix}{key}", value

@@ -1,0 +1,81 @@
+"""What the auto-encoder does with a batch in one training step, as a single forward pass.
+
+One pass, because DistributedDataParallel sees a network through its forward method alone.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from facedis_core.config import Recipe
+from facedis_core.networks import AutoEncoder, Gaussian, Posterior
+
+
+class Synthesis(NamedTuple):
+    """All in network coordinates.
+
+    Attributes:
+        posterior: its log-variances within the recipe's limit.
+        identity_latent: a sample, (B, D).
+        identity_faces: mean face plus X_id, (B, V, 3).
+        expression: X_exp, (B, V, 3).
+        identity_again: a sample from what the encoder says of `identity_faces`, (B, D); None where
+            the recipe has no use for it.
+        clamped: share of the log-variances that had to be moved.
+    """
+
+    posterior: Posterior
+    identity_latent: Tensor
+    identity_faces: Tensor
+    expression: Tensor
+    identity_again: Tensor | None
+    clamped: Tensor
+
+
+class Synthesiser(nn.Module):
+    """Faces (B, V, 3) -> all that the losses of the auto-encoder look at."""
+
+    def __init__(self, network: AutoEncoder, recipe: Recipe) -> None:
+        super().__init__()
+        self.network, self.recipe = network, recipe
+
+    def forward(self, faces: Tensor) -> Synthesis:
+        """Encode, sample, decode, and encode the identity faces again."""
+        network = self.network
+        posterior, clamped = self._clamp(network.encoder(faces))
+        identity_latent = posterior.identity.sample()
+        identity_faces = network.normalised_mean_face + network.identity_decoder(identity_latent)
+        expression = network.expression_decoder(posterior.expression.sample())
+        again = None
+        if self.recipe.neutral_latent:
+            with frozen_statistics(network.encoder):
+                again = self._clamp(network.encoder(identity_faces))[0].identity.sample()
+        return Synthesis(posterior, identity_latent, identity_faces, expression, again, clamped)
+
+    def _clamp(self, posterior: Posterior) -> tuple[Posterior, Tensor]:
+        """Keep log-variances within the recipe's limit; also the share that had to be moved."""
+        limit = self.recipe.log_variance_limit
+        parts = [Gaussian(mean, lv.clamp(-limit, limit)) for mean, lv in posterior]
+        moved = torch.cat([lv.detach().abs() > limit for _, lv in posterior], dim=1)
+        return Posterior(*parts), moved.float().mean()
+
+
+@contextmanager
+def frozen_statistics(network: nn.Module) -> Iterator[None]:
+    """Batch norm normalises by the batch, but leaves the running statistics alone.
+
+    Predicted faces pass the encoder in training too; what is encoded later are real ones, and the
+    running statistics should be theirs.
+    """
+    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm1d)]
+    before = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = 0.0
+    try:
+        yield
+    finally:
+        for norm, momentum in zip(norms, before, strict=True):
+            norm.momentum = momentum

@@ -1,0 +1,200 @@
+"""The processes that train together, as torchrun starts them; one alone is the usual case.
+
+What is random is drawn alike in every process, for the batch of all, and each takes its own rows:
+a training is the same one however many processes share it.
+"""
+
+import inspect
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from time import monotonic, sleep
+from typing import Any, Protocol, TypeVar
+from uuid import uuid4
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from facedis_core.errors import Stopped, UsageError
+
+
+_PATIENCE = 600.0  # seconds to wait for the other processes
+
+
+class _Rows(Protocol):
+    def __len__(self) -> int: ...
+    def __getitem__(self, rows: slice) -> Any: ...
+
+
+Rows = TypeVar("Rows", bound=_Rows)
+
+
+@contextmanager
+def joined(device: torch.device) -> Iterator[None]:
+    """Within, the processes that torchrun started know each other.
+
+    Raises:
+        Stopped: another process has ended.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) < 2 or "RANK" not in os.environ:
+        yield
+        return
+    backend = "gloo"
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+        backend = "nccl"
+    try:
+        store, number, count = next(dist.rendezvous("env://"))
+        store = _corner_of(store, number, count)
+        dist.init_process_group(backend, store=store, rank=number, world_size=count)
+        yield
+    except RuntimeError as error:
+        if isinstance(error, dist.DistError) or "gloo" in str(error):
+            raise Stopped(
+                "another process of this training has ended; the same command with --resume goes "
+                "on from what was saved"
+            ) from error
+        raise
+    dist.destroy_process_group()
+
+
+def _corner_of(store: dist.Store, number: int, count: int) -> dist.Store:
+    """A corner of the store that the processes of this start alone know.
+
+    torchrun keeps its store when it starts processes anew, and the addresses that dead ones have
+    left there lead nowhere. So the first process gives a new name to each of the others, which
+    shows by a name of its own that it is alive.
+    """
+    name = uuid4().hex
+    if number:
+        store.set(f"here/{number}", name)
+        corner = store.get(f"corner/{name}").decode()  # waits
+        store.set(f"{corner}/{number}", "")
+        return dist.PrefixStore(corner, store)
+    told: dict[int, bytes] = {}
+    waiting, deadline = set(range(1, count)), monotonic() + _PATIENCE
+    while waiting:
+        for other in sorted(waiting):
+            if store.check([f"{name}/{other}"]):
+                waiting.remove(other)
+            elif store.check([f"here/{other}"]):
+                found = store.get(f"here/{other}")
+                if told.get(other) != found:
+                    store.set(f"corner/{found.decode()}", name)
+                    told[other] = found
+        if monotonic() > deadline:
+            raise Stopped(f"{len(waiting)} of {count} processes did not come; start them again")
+        sleep(0.01)
+    return dist.PrefixStore(name, store)
+
+
+def restarted() -> bool:
+    """Whether torchrun started us anew because a process had died."""
+    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
+
+
+def local_rank() -> int:
+    """Our number among the processes of this machine; a GPU each."""
+    return int(os.environ.get("LOCAL_RANK", "0"))
+
+
+def size() -> int:
+    """How many processes train together."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def rank() -> int:
+    """Our number among them."""
+    return dist.get_rank() if size() > 1 else 0
+
+
+def leads() -> bool:
+    """Whether we are the one process that writes, measures and speaks."""
+    return rank() == 0
+
+
+def check_batch(key: str, batch: int) -> None:
+    """A batch must divide among the processes.
+
+    Raises:
+        UsageError: it does not.
+    """
+    if batch % size():
+        fits = max(size(), batch - batch % size())
+        raise UsageError(
+            f"{key} is {batch}, which {size()} processes cannot share evenly; "
+            f"try --set {key}={fits}"
+        )
+
+
+def part(rows: Rows) -> Rows:
+    """Our rows of a batch of all processes; what does not divide is left out."""
+    count = len(rows) // size()
+    return rows[rank() * count : (rank() + 1) * count]
+
+
+def normal_like(rows: Tensor) -> Tensor:
+    """Standard normal noise for these rows (B, ...) of ours."""
+    shape = (size() * len(rows), *rows.shape[1:])
+    return part(torch.randn(shape, dtype=rows.dtype, device=rows.device))
+
+
+def kept_like(rows: Tensor, share: float) -> Tensor:
+    """Ones for this share of the entries of these rows (B, ...) of ours, zeros for the others."""
+    shape = (size() * len(rows), *rows.shape[1:])
+    return part(torch.empty(shape, dtype=rows.dtype, device=rows.device).bernoulli_(share))
+
+
+class _Averaged(torch.autograd.Function):
+    """The gradient is averaged too: every process's loss is a share of the one that counts."""
+
+    @staticmethod
+    def forward(ctx: Any, tensor: Tensor) -> Tensor:
+        return _summed(tensor) / size()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        return _summed(gradient) / size()
+
+
+def _summed(tensor: Tensor) -> Tensor:
+    total = tensor.detach().clone(memory_format=torch.contiguous_format)
+    dist.all_reduce(total)
+    return total
+
+
+def averaged(tensor: Tensor) -> Tensor:
+    """The mean of a tensor over all processes; differentiable."""
+    return _Averaged.apply(tensor) if size() > 1 else tensor
+
+
+def any_of(flag: bool, device: torch.device) -> bool:
+    """Whether any process says so."""
+    return bool(averaged(torch.tensor(float(flag), device=device)) > 0) if size() > 1 else flag
+
+
+def from_the_leader(content: bytes | None, device: torch.device) -> bytes | None:
+    """What the leading process has, for all; others give None."""
+    if size() == 1:
+        return content
+    length = torch.tensor([-1 if content is None else len(content)], device=device)
+    dist.broadcast(length, 0)
+    if int(length) < 0:
+        return None
+    data = torch.empty(int(length), dtype=torch.uint8, device=device)
+    if content is not None:
+        data.copy_(torch.frombuffer(bytearray(content), dtype=torch.uint8))
+    dist.broadcast(data, 0)
+    return data.cpu().numpy().tobytes()
+
+
+def shared(module: nn.Module) -> nn.Module:
+    """The module, its gradients averaged over all processes; statistics are kept equal anyway."""
+    if size() == 1:
+        return module
+    known = inspect.signature(DistributedDataParallel).parameters
+    sync = next(name for name in ("forward_sync_buffers", "broadcast_buffers") if name in known)
+    options: dict[str, Any] = {sync: False}
+    return DistributedDataParallel(module, gradient_as_bucket_view=True, **options)

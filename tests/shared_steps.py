@@ -1,0 +1,76 @@
+"""Some steps of a training in double precision, by as many processes as torchrun starts.
+
+    python -m torch.distributed.run --standalone --nproc-per-node 2 shared_steps.py
+
+Prints the terms of every step as JSON. Rounding does not reach what is compared, so that the
+processes agree to many digits with a single one or not at all.
+"""
+
+import json
+
+import numpy as np
+import synthetic
+import torch
+
+from facedis_core import world
+from facedis_core.build import build_auto_encoder, build_discriminator, step_seed, training_frame
+from facedis_core.config import Recipe
+from facedis_core.training import Trainer
+
+RECIPE = Recipe(
+    identity=5,
+    expression=3,
+    batch=6,
+    decoder_init="default",
+    learning_rate=1e-3,
+    reconstruction=3.0,
+    kl_identity=0.2,
+    kl_expression=0.3,
+    neutral=0.5,
+    neutral_expression=0.7,
+    neutral_latent=0.4,
+    discriminator=0.6,
+    discriminator_batch_norm=True,  # with dropout
+    discriminator_every=2,
+    discriminator_learning_rate=1e-3,
+    laplacian=0.8,
+    instance_noise=0.01,
+)
+
+
+def main() -> None:
+    faces = synthetic.face_set()
+    faces.neutrals[1:4] = np.nan  # a process's part of a batch may have none
+    with world.joined(torch.device("cpu")):
+        frame = training_frame(faces, RECIPE)
+        subject = Trainer(
+            build_auto_encoder(RECIPE, frame, 0).double(),
+            build_discriminator(RECIPE, frame, 0).double(),
+            faces,
+            RECIPE,
+            neutrals=True,
+            seed=0,
+            device=torch.device("cpu"),
+        )
+        subject.laplacian = subject.laplacian.double()
+        subject.network.train()
+        found = []
+        for step, batch in enumerate(subject.batches.epoch(0)):
+            torch.manual_seed(step_seed(0, 0, 0, step))
+            subject.epoch.step = step
+            found.append(subject._step(double(batch)))
+        if world.leads():
+            print(json.dumps(found))
+
+
+def double(batch):
+    known = batch.neutrals
+    return batch._replace(
+        faces=batch.faces.double(),
+        partners=None if batch.partners is None else batch.partners.double(),
+        neutrals=None if known is None else known._replace(truth=known.truth.double()),
+    )
+
+
+if __name__ == "__main__":
+    main()

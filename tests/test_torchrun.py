@@ -1,0 +1,124 @@
+"""Trainings that several processes share, started by torchrun as a user would."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import synthetic
+from conftest import Shell
+
+TESTS = Path(__file__).parent
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+TWO = " ".join([*TORCHRUN, "--nproc-per-node", "2"])
+SMALL = "--set identity=4 --set expression=3 --set batch=6 --set half_decoders=false"
+
+
+@pytest.fixture
+def face_set(tmp_path: Path) -> Path:
+    return synthetic.write_face_set(tmp_path / "set.safetensors", synthetic.face_set())
+
+
+def records(path: Path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def compare(ours: dict, theirs: dict, tolerance: float) -> None:
+    """All numbers of two records."""
+    assert ours.keys() == theirs.keys()
+    for key, value in ours.items():
+        if isinstance(value, dict):
+            compare(value, theirs[key], tolerance)
+        else:
+            assert value == pytest.approx(theirs[key], rel=tolerance, abs=tolerance), key
+
+
+def test_every_term_of_every_step_in_double_precision(shell: Shell) -> None:
+    """Moments, batch norm, dropout, noise, pairs, neutrals of few: all of the whole batch."""
+    one = shell(f"{sys.executable} {TESTS}/shared_steps.py")
+    two = shell(f"{TWO} {TESTS}/shared_steps.py")
+    assert one.code == two.code == 0, two.err
+    steps = json.loads(one.out)
+    assert len(steps) == 4 and "neutral_expression" in steps[0]
+    for ours, theirs in zip(json.loads(two.out), steps, strict=True):
+        compare(ours, theirs, 1e-9)
+
+
+def test_two_processes_have_the_losses_of_one(shell: Shell, face_set: Path, tmp_path: Path) -> None:
+    options = f"set.safetensors --epochs 2 {SMALL}"
+    pretrain = "set.safetensors --epochs 2 --set pretrain_batch=6"
+    assert shell(f"fd-pretrain-disc {pretrain} -o disc1.safetensors").code == 0
+    done = shell(f"{TWO} -m fd_pretrain_disc {pretrain} -o disc2.safetensors")
+    assert done.code == 0, done.err
+    assert done.err.count("judged rightly") == 1  # one process speaks
+    for ours, theirs in zip(*(records(tmp_path / f"disc{k}.jsonl") for k in (1, 2)), strict=True):
+        compare(ours, theirs, 1e-5)
+    done = shell(f"fd-train {options} --discriminator disc1.safetensors -o one.safetensors")
+    assert done.code == 0, done.err
+    done = shell(
+        f"{TWO} -m fd_train {options} --discriminator disc1.safetensors -o two.safetensors"
+    )
+    assert done.code == 0, done.err
+    assert done.err.splitlines()[-1].startswith("model ") and done.err.count("model ") == 1
+    for ours, theirs in zip(
+        *(records(tmp_path / f"{k}.jsonl") for k in ("one", "two")), strict=True
+    ):
+        compare(ours, theirs, 1e-5)
+    assert not (tmp_path / "two.state.safetensors").exists()
+
+
+def test_a_batch_that_does_not_divide(shell: Shell, face_set: Path) -> None:
+    done = shell(f"{TWO} -m fd_train set.safetensors -o m.safetensors --set batch=7")
+    assert done.code != 0
+    assert "batch is 7, which 2 processes cannot share evenly; try --set batch=6" in done.err
+    assert "bug" not in done.err
+
+
+def test_a_dead_worker_and_a_stopped_run(shell: Shell, face_set: Path, tmp_path: Path) -> None:
+    """Killed, started again by torchrun, stopped by Ctrl-C, resumed: the bytes of a whole run."""
+    options = f"-m fd_train set.safetensors --epochs 12 --checkpoint-minutes 0 {SMALL}"
+    whole = shell(f"{TWO} {options} -o whole.safetensors")
+    assert whole.code == 0, whole.err
+    command = [*TORCHRUN, "--nproc-per-node=2", "--max-restarts=1", *options.split()]
+    run = subprocess.Popen(
+        [*command, "-o", "broken.safetensors"],
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    state = tmp_path / "broken.state.safetensors"
+    wait_for(state.exists, run)
+    workers = children(run.pid)
+    os.kill(workers[-1], signal.SIGKILL)
+    wait_for(lambda: children(run.pid) and not set(children(run.pid)) & set(workers), run)
+    saved = state.stat().st_mtime_ns
+    wait_for(lambda: not state.exists() or state.stat().st_mtime_ns != saved, run)
+    os.killpg(run.pid, signal.SIGINT)
+    _, err = run.communicate(timeout=60)
+    assert "going on in epoch" in err
+    assert "stopped in epoch" in err and "Traceback" not in err.partition("torchrun")[0]
+    assert state.exists(), "the run ended before it was stopped"
+    done = shell(f"{TWO} {options} -o broken.safetensors --resume")
+    assert done.code == 0, done.err
+    for suffix in ("safetensors", "jsonl"):
+        ours, theirs = ((tmp_path / f"{k}.{suffix}").read_bytes() for k in ("broken", "whole"))
+        assert ours == theirs
+
+
+def wait_for(condition, run: subprocess.Popen) -> None:
+    deadline = time.monotonic() + 100
+    while not condition():
+        assert run.poll() is None, run.communicate()[1]
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def children(pid: int) -> list[int]:
+    """The processes that a process has started."""
+    listed = subprocess.run(["pgrep", "-P", str(pid)], capture_output=True, text=True, check=False)
+    return sorted(map(int, listed.stdout.split()))
