@@ -3,11 +3,13 @@
 from collections.abc import Mapping
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from facedis_core.config import Recipe
+from facedis_core.geometry import uniform_laplacian
 from facedis_core.networks import Gaussian
 
 SAME_PERSON = 1
@@ -38,12 +40,22 @@ def neutral_latent_loss(identity: Tensor, identity_again: Tensor) -> Tensor:
     return functional.l1_loss(identity_again, identity)
 
 
+def laplacian_matrix(triangles: np.ndarray, vertices: int) -> Tensor:
+    """The uniform, row-normalised Laplacian of triangles (F, 3) as a sparse (V, V) matrix."""
+    row, column, value = uniform_laplacian(triangles, vertices)
+    place = torch.tensor(np.stack([row, column]), dtype=torch.int64)
+    size = (vertices, vertices)
+    return torch.sparse_coo_tensor(
+        place, torch.tensor(value), size, check_invariants=True
+    ).coalesce()
+
+
 def laplacian_loss(identity_faces: Tensor, laplacian: Tensor) -> Tensor:
     """Squared norm of L X_id, summed over vertices, divided by V, mean over the batch.
 
     Args:
         identity_faces: (B, V, 3), mean face plus identity offsets.
-        laplacian: sparse (V, V), uniform and row-normalised.
+        laplacian: what `laplacian_matrix` gives.
     """
     faces, vertices, _ = identity_faces.shape
     columns = identity_faces.permute(1, 0, 2).reshape(vertices, faces * 3)

@@ -8,7 +8,9 @@ and the moments, block by block, and later at the winning vertices alone.
 What is computed here equals the plain layers; tests hold it against them.
 """
 
-from collections.abc import Iterable, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from functools import cache
 from typing import Any, Literal
 
 import torch
@@ -121,7 +123,8 @@ def winning_vertices(x: Tensor, chain: Sequence[Folded]) -> Tensor:
     vertices, outputs = x.shape[1], len(weight)
     if x.is_cuda or vertices <= _FEW:
         step = max(1, (_GPU_PRODUCTS if x.is_cuda else _PRODUCTS) // (vertices * outputs))
-        return torch.cat([_plainly(part, shared, weight) for part in x.split(step)])
+        find = _fused if x.is_cuda else _plainly
+        return torch.cat([find(part, shared, weight) for part in x.split(step)])
     search = _Search(vertices, weight)
     winners = []
     for face in x:
@@ -136,6 +139,37 @@ def _plainly(x: Tensor, shared: Sequence[Folded], weight: Tensor) -> Tensor:
     faces, vertices, width = x.shape
     rows = through(x.reshape(-1, width), shared)
     return (rows @ weight.T).view(faces, vertices, -1).argmax(dim=1)
+
+
+def _fused(x: Tensor, shared: Sequence[Folded], weight: Tensor) -> Tensor:
+    """Winning vertices of a few faces; no product is in memory where Triton can be had."""
+    largest = _kernel(weight.device, weight.dtype, weight.shape)
+    if largest is None:
+        return _plainly(x, shared, weight)
+    faces, vertices, width = x.shape
+    rows = through(x.reshape(-1, width), shared)  # so few that they stay in a large GPU's cache
+    return largest(rows.view(faces, vertices, -1), weight)
+
+
+@cache
+def _kernel(
+    device: torch.device, dtype: torch.dtype, shape: torch.Size
+) -> Callable[[Tensor, Tensor], Tensor] | None:
+    """`fusedmax.largest` if it works with such a weight; imported here, for few need it."""
+    try:
+        from facedis_core import fusedmax
+    except ImportError:
+        return None
+    weight = torch.zeros(shape, dtype=dtype, device=device)
+    if not fusedmax.suits(weight):
+        return None
+    try:
+        fusedmax.largest(weight.new_zeros(1, 1, shape[1]), weight)
+    except Exception as error:  # no C compiler, a GPU too new for this Triton, ...
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        warnings.warn(f"Triton does not work here, so PyTorch does instead: {reason}", stacklevel=1)
+        return None
+    return fusedmax.largest
 
 
 class _Search:

@@ -16,7 +16,6 @@ from facedis_core.config import Recipe
 from facedis_core.errors import InputError
 from facedis_core.evaluation import Prediction, evaluate_face_set
 from facedis_core.faceset import TEST, VALIDATION, FaceSet
-from facedis_core.geometry import uniform_laplacian
 from facedis_core.maxlinear import Precision, choose_in
 from facedis_core.networks import AutoEncoder, IdentityDiscriminator
 from facedis_core.profiling import StepProfile
@@ -86,7 +85,10 @@ class Trainer:
             device=device,
             residence=residence,
         )
-        self.laplacian = self._laplacian() if recipe.laplacian else None
+        self.laplacian = None
+        if recipe.laplacian:
+            vertices = network.config.vertices
+            self.laplacian = losses.laplacian_matrix(face_set.triangles, vertices).to(device)
         self.optimizer = torch.optim.Adam(
             network.parameters(),
             recipe.learning_rate,
@@ -106,16 +108,6 @@ class Trainer:
             choose_in(precision, one)
         self.epoch = Epoch()
         self.profile = StepProfile(device, lambda parts: None)
-
-    def _laplacian(self) -> Tensor:
-        row, column, value = uniform_laplacian(
-            self.face_set.triangles, self.network.config.vertices
-        )
-        count = self.network.config.vertices
-        index = torch.tensor(np.stack([row, column]), dtype=torch.int64)
-        values = torch.tensor(value)
-        matrix = torch.sparse_coo_tensor(index, values, (count, count), check_invariants=True)
-        return matrix.coalesce().to(self.device)
 
     def run_epoch(
         self,

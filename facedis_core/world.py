@@ -19,7 +19,6 @@ from torch.nn.parallel import DistributedDataParallel
 
 from facedis_core.errors import Stopped, UsageError
 
-
 _PATIENCE = 600.0  # seconds to wait for the other processes
 
 

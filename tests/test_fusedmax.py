@@ -1,0 +1,228 @@
+"""The GPU's search against all products in memory; without a GPU in Triton's interpreter."""
+
+import importlib.util
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from facedis_core import maxlinear
+from facedis_core.moments import Folded
+
+CUDA = torch.cuda.is_available()
+DEVICE = "cuda" if CUDA else "cpu"
+Search = Callable[[Tensor, Tensor], Tensor]
+HAS_TRITON = importlib.util.find_spec("triton") is not None
+TRITON = pytest.mark.skipif(not HAS_TRITON, reason="Triton is not installed")
+INTERPRETER = {} if CUDA else {"TRITON_INTERPRET": "1"}
+# The interpreter multiplies the bits of bfloat16 as if they were integers.
+BF16 = pytest.param(
+    torch.bfloat16, marks=pytest.mark.skipif(not CUDA, reason="bfloat16 needs a CUDA device")
+)
+
+# Triton looks for the interpreter when it is imported, which an optimiser of PyTorch does too;
+# so here, before any test runs.
+if HAS_TRITON:
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in INTERPRETER.items():
+            patch.setenv(name, value)
+        importlib.import_module("facedis_core.fusedmax")
+
+# Faces, vertices, inputs, outputs: less than a block, blocks and spans with and without a rest.
+SHAPES = [
+    (1, 1, 6, 1),
+    (2, 5, 128, 9),
+    (3, 64, 16, 128),
+    (2, 65, 100, 130),
+    (2, 70, 256, 129),
+    (2, 1024, 7, 20),
+    (3, 1025, 6, 33),
+    (1, 2500, 64, 3),
+]
+
+
+@pytest.fixture
+def largest(monkeypatch: pytest.MonkeyPatch) -> Iterator[Search]:
+    for name, value in INTERPRETER.items():
+        monkeypatch.setenv(name, value)
+    from facedis_core import fusedmax
+
+    maxlinear._kernel.cache_clear()
+    yield fusedmax.largest
+    maxlinear._kernel.cache_clear()
+
+
+def slowly(features: Tensor, weight: Tensor) -> Tensor:
+    return (features.double() @ weight.double().T).argmax(dim=1)
+
+
+def whole(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Small whole numbers: their products are exact in every precision, and often equal."""
+    return torch.randint(-2, 3, shape).to(DEVICE, dtype)
+
+
+@TRITON
+@pytest.mark.parametrize("dtype", [torch.float32, BF16])
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_the_first_of_the_largest_products(
+    shape: tuple[int, int, int, int], dtype: torch.dtype, largest: Search
+) -> None:
+    faces, vertices, inputs, outputs = shape
+    torch.manual_seed(0)
+    features = whole(faces, vertices, inputs, dtype=dtype)
+    weight = whole(outputs, inputs, dtype=dtype)
+    found = largest(features, weight)
+    assert found.dtype == torch.int64
+    assert torch.equal(found, slowly(features, weight))
+
+
+@TRITON
+@pytest.mark.parametrize("dtype", [torch.float32, BF16])
+def test_a_product_as_large_as_the_largest_within_the_precision(
+    dtype: torch.dtype, largest: Search
+) -> None:
+    torch.manual_seed(1)
+    features = torch.randn(2, 1500, 128).relu().to(DEVICE, dtype)
+    weight = torch.randn(96, 128).to(DEVICE, dtype)
+    found = largest(features, weight)
+    products = features.double() @ weight.double().T
+    size = features.double().norm(dim=2).amax() * weight.double().norm(dim=1)
+    enough = products >= products.amax(dim=1, keepdim=True) - size * (2**-9 if CUDA else 1e-6)
+    assert enough.gather(1, found[:, None]).all()
+    assert enough.double().mean() < 0.01  # or any vertex would pass
+
+
+@TRITON
+def test_rows_and_columns_that_lie_apart(largest: Search) -> None:
+    torch.manual_seed(2)
+    features, weight = whole(20, 3, 90)[:, 1:].permute(1, 2, 0), whole(20, 40)[:, ::2].T
+    assert not features.is_contiguous() and not weight.is_contiguous()
+    assert torch.equal(largest(features, weight), slowly(features, weight))
+
+
+@TRITON
+@pytest.mark.parametrize("place", [0, 70, 1023, 1024, 1099])
+def test_nan_wins_like_in_argmax(place: int, largest: Search) -> None:
+    torch.manual_seed(3)
+    features, weight = whole(2, 1100, 6), whole(33, 6)
+    features[0, place] = torch.nan
+    weight[7] = torch.nan
+    assert torch.equal(largest(features, weight), slowly(features, weight))
+
+
+@TRITON
+@pytest.mark.filterwarnings("ignore:invalid value encountered in matmul")  # the interpreter's
+@pytest.mark.parametrize("vertices", [1, 63, 1100])
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
+def test_a_face_without_a_finite_number_still_has_winners(
+    value: float, vertices: int, largest: Search
+) -> None:
+    features = torch.full((2, vertices, 6), value, device=DEVICE)
+    for weight in (torch.ones(5, 6, device=DEVICE), torch.zeros(5, 6, device=DEVICE)):
+        found = largest(features, weight)
+        assert (found >= 0).all() and (found < vertices).all()
+
+
+def faces_and_chain(dtype: torch.dtype = torch.float32) -> tuple[Tensor, list[Folded]]:
+    torch.manual_seed(4)
+    layers = [whole(8, 3), whole(19, 8)]
+    chain = [Folded(weight.to(dtype), whole(len(weight)).to(dtype)) for weight in layers]
+    return whole(3, 150, 3).to(dtype), chain
+
+
+@TRITON
+def test_the_layers_before_it(largest: Search) -> None:
+    x, (first, last) = faces_and_chain()
+    features = (x @ first.weight.T + first.bias).relu()
+    expected = slowly(features, last.weight)
+    assert torch.equal(maxlinear._fused(x, [first], last.weight), expected)
+    assert maxlinear._kernel(x.device, x.dtype, last.weight.shape) is largest
+    products = features @ last.weight.T
+    winners = maxlinear.winning_vertices(x, [first, last])  # on a CPU another of equal ones
+    assert torch.equal(products.gather(1, winners[:, None])[:, 0], products.amax(dim=1))
+
+
+@TRITON
+def test_double_precision_and_many_inputs_go_the_plain_way(largest: Search) -> None:
+    x, (first, last) = faces_and_chain(torch.float64)
+    expected = slowly((x @ first.weight.T + first.bias).relu(), last.weight)
+    assert torch.equal(maxlinear._fused(x, [first], last.weight), expected)
+    assert maxlinear._kernel(x.device, torch.float64, last.weight.shape) is None
+    assert maxlinear._kernel(x.device, torch.float32, torch.Size((9, 257))) is None
+
+
+def test_without_triton_the_plain_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "triton", None)
+    monkeypatch.delitem(sys.modules, "facedis_core.fusedmax", raising=False)
+    monkeypatch.delattr("facedis_core.fusedmax", raising=False)
+    maxlinear._kernel.cache_clear()
+    x, (first, last) = faces_and_chain()
+    expected = slowly((x @ first.weight.T + first.bias).relu(), last.weight)
+    assert torch.equal(maxlinear._fused(x, [first], last.weight), expected)
+    maxlinear._kernel.cache_clear()
+
+
+def run(program: str, **environment: str) -> str:
+    """What a fresh Python without the interpreter says; it must succeed."""
+    clean = {k: v for k, v in os.environ.items() if k not in INTERPRETER}
+    result = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, env=clean | environment
+    )
+    assert result.returncode == 0, result.stderr
+    return result.stdout + result.stderr
+
+
+@TRITON
+def test_a_triton_that_fails_is_named_once_and_done_without() -> None:
+    """It cannot run its kernels on a CPU outside the interpreter."""
+    said = run(
+        "import torch\n"
+        "from facedis_core import maxlinear\n"
+        "x, weight = torch.randn(2, 30, 6), torch.randn(9, 6)\n"
+        "for _ in range(2):\n"
+        "    found = maxlinear._fused(x, [], weight)\n"
+        "assert torch.equal(found, (x @ weight.T).argmax(dim=1))\n"
+    )
+    assert said.count("UserWarning: Triton does not work here") == 1
+
+
+def test_a_cpu_needs_no_triton() -> None:
+    run(
+        "import sys, torch\n"
+        "from facedis_core.maxlinear import MaxLinear\n"
+        "MaxLinear(6, 9, batch_norm=True)(torch.randn(2, 300, 6))\n"
+        "assert not {'triton', 'facedis_core.fusedmax'} & set(sys.modules)\n"
+    )
+
+
+COMPILE = """
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+from facedis_core import fusedmax
+
+cases = [(86, "fp32", 128), (86, "fp32", 256), (86, "bf16", 128), (90, "fp32", 128)]
+for capability, name, inputs in [*cases, (90, "bf16", 128), (90, "bf16", 6)]:
+    sizes, options = fusedmax._settings(inputs, {"fp32": 4, "bf16": 2}[name])
+    types = dict(features="*" + name, weight="*" + name, highest="*fp32", vertex="*i64")
+    types |= dict(vertices="i32", outputs="i32") | dict.fromkeys(sizes, "constexpr")
+    source = ASTSource(fusedmax._largest, types, sizes)
+    kernel = triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options)
+    assert kernel.asm["cubin"]
+    print(capability, kernel.metadata.shared)
+"""
+
+
+def test_it_compiles_and_fits_the_shared_memory(tmp_path: Path) -> None:
+    """Needs no GPU; what the interpreter lets pass and the compiler does not shows here."""
+    pytest.importorskip("triton", minversion="3.3")  # earlier ones are called otherwise
+    lines = run(COMPILE, TRITON_CACHE_DIR=str(tmp_path)).splitlines()
+    assert len(lines) == 6
+    for line in lines:
+        capability, shared = map(int, line.split())
+        assert 0 < shared <= {86: 99, 90: 227}[capability] * 1024
