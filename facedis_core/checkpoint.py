@@ -101,18 +101,20 @@ def write_discriminator(
     topology: str,
     metrics: Mapping[str, Any],
     history: list[dict[str, Any]],
-) -> None:
-    """Write a pre-trained discriminator whole."""
+) -> str:
+    """Write a pre-trained discriminator whole; returns its id."""
     tensors = _state_arrays(network)
     config = asdict(network.config)
+    identity = content_id(tensors, config)
     metadata = {
         "config": config,
         "topology": topology,
         "metrics": dict(metrics),
         "history": history,
-        "id": content_id(tensors, config),
+        "id": identity,
     }
     write_container(stream, "discriminator", tensors, metadata)
+    return identity
 
 
 def load_discriminator(source: str | Path) -> StoredDiscriminator:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 import torch
@@ -14,12 +14,17 @@ from facedis_core.build import (
     build_discriminator,
     training_frame,
 )
-from facedis_core.checkpoint import load_discriminator, network_from_model
+from facedis_core.checkpoint import (
+    export_model,
+    load_discriminator,
+    network_from_model,
+    write_discriminator,
+)
 from facedis_core.config import Recipe, load_recipe, recipe_for
 from facedis_core.container import history_entry
 from facedis_core.errors import InputError
 from facedis_core.faceset import TEST, FaceSet, load_face_set
-from facedis_core.inference import load_model
+from facedis_core.inference import load_model, write_model
 from facedis_core.maxlinear import Precision
 from facedis_core.networks import AutoEncoder, IdentityDiscriminator
 from facedis_core.pretraining import PreTrainer
@@ -43,6 +48,8 @@ class PretrainingPlan:
         recipe: name or TOML file; None takes the one of the set's source.
         changes: `key=value` strings that replace values of the recipe.
         neutrals: take the recipe's values for training with neutrals.
+        checkpoint_minutes: how much work a run loses that is killed.
+        with_history: store the commands that made the result in it.
     """
 
     face_set: str
@@ -50,6 +57,8 @@ class PretrainingPlan:
     changes: Sequence[str] = ()
     neutrals: bool = False
     seed: int = 0
+    checkpoint_minutes: float = 2.0
+    with_history: bool = True
 
     def load_recipe(self, faces: FaceSet) -> Recipe:
         """The recipe with its changes.
@@ -80,8 +89,6 @@ class TrainingPlan(PretrainingPlan):
         precision: of the products that choose the vertices, fp32 or bf16.
         residence: where the faces are while it trains.
         evaluate_every: epochs between two looks at the test faces.
-        checkpoint_minutes: how much work a run loses that is killed.
-        with_history: store the commands that made the model in it.
     """
 
     discriminator: str | None = None
@@ -89,8 +96,6 @@ class TrainingPlan(PretrainingPlan):
     precision: Precision = "fp32"
     residence: Residence = "auto"
     evaluate_every: int = 1
-    checkpoint_minutes: float = 2.0
-    with_history: bool = True
 
     def options(self, faces: FaceSet) -> dict[str, Any]:
         """What of this affects the result, for the history."""
@@ -123,9 +128,9 @@ class PreparedRun(NamedTuple):
 
 
 def prepare_pretraining(
-    plan: PretrainingPlan, device: torch.device
-) -> tuple[PreTrainer, list[dict[str, Any]]]:
-    """A pre-training that is ready, and the history its result will carry.
+    plan: PretrainingPlan, files: RunFiles, device: torch.device
+) -> PreparedRun:
+    """Read and check everything a pre-training needs.
 
     Raises:
         UsageError: unknown recipe or key, or a batch that does not divide among processes.
@@ -134,9 +139,19 @@ def prepare_pretraining(
     faces = load_face_set(plan.face_set)
     recipe = plan.load_recipe(faces)
     network = build_discriminator(recipe, training_frame(faces, recipe), plan.seed)
-    trainer = PreTrainer(network, faces, recipe, seed=plan.seed, device=device)
     entry = history_entry("fd-pretrain-disc", {"set": faces.id}, plan.options(faces))
-    return trainer, [*faces.history, entry]
+    history = [*faces.history, entry] if plan.with_history else []
+    run = TrainingRun(
+        PreTrainer(network, faces, recipe, seed=plan.seed, device=device),
+        files,
+        lambda stream, metrics: write_discriminator(
+            stream, network, faces.topology, metrics, history
+        ),
+        identity=recipe.as_dict()
+        | {"set id": faces.id, "neutrals": plan.neutrals, "seed": plan.seed},
+        checkpoint_minutes=plan.checkpoint_minutes,
+    )
+    return PreparedRun(run, [])
 
 
 def prepare_run(plan: TrainingPlan, files: RunFiles, device: torch.device) -> PreparedRun:
@@ -170,15 +185,27 @@ def prepare_run(plan: TrainingPlan, files: RunFiles, device: torch.device) -> Pr
     adversary = NO_DISCRIMINATOR if discriminator is None else UNTRAINED_DISCRIMINATOR
     inputs = {"discriminator": adversary, **parts.inputs}
     entry = history_entry("fd-train", inputs, plan.options(faces))
+    history = [*parts.history, entry] if plan.with_history else []
+
+    def write(stream: BinaryIO, metrics: dict[str, Any]) -> str:
+        model = export_model(
+            network,
+            faces.preparation,
+            reach_mm=frame.reach_mm,
+            recipe=recipe.as_dict(),
+            metrics=metrics,
+            history=history,
+        )
+        return write_model(stream, model)
+
     run = TrainingRun(
         trainer,
-        frame,
         files,
+        write,
         identity=recipe.as_dict()
         | {f"{key} id": value for key, value in inputs.items()}
         | {"neutrals": plan.neutrals, "seed": plan.seed}
         | plan.unusual(),
-        history=[*parts.history, entry] if plan.with_history else [],
         evaluate_every=plan.evaluate_every,
         checkpoint_minutes=plan.checkpoint_minutes,
     )

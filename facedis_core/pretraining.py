@@ -1,6 +1,6 @@
 """Pre-training of the identity discriminator on pairs of real faces."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from typing import Any, NamedTuple
 
@@ -12,10 +12,12 @@ from torch.nn import functional
 from facedis_core import world
 from facedis_core.build import PRETRAIN, UNSEEN, fast_products, step_seed
 from facedis_core.config import Recipe
-from facedis_core.errors import InputError, Stopped
+from facedis_core.epochs import Epoch, Learner
+from facedis_core.errors import InputError
 from facedis_core.faceset import TEST, TRAIN, FaceSet
 from facedis_core.networks import IdentityDiscriminator
 from facedis_core.pairs import FacePairs
+from facedis_core.profiling import StepProfile
 from facedis_core.residence import StreamedFaces, place_faces
 
 # Accuracy on unseen people below which the discriminator has not learned to tell them apart.
@@ -37,7 +39,7 @@ def draw_pairs(pairs: FacePairs, faces: np.ndarray, rng: np.random.Generator) ->
     return PairBatch(faces, second, same.astype(np.int64))
 
 
-class PreTrainer:
+class PreTrainer(Learner):
     """The state of one pre-training; Adam at a constant learning rate.
 
     Raises:
@@ -68,84 +70,72 @@ class PreTrainer:
         self.optimizer = torch.optim.Adam(
             discriminator.parameters(), recipe.pretrain_learning_rate, fused=True
         )
-        self.epoch = 0
-
-    def train(
-        self,
-        should_stop: Callable[[], bool] = lambda: False,
-        on_epoch: Sequence[Callable[[dict[str, Any]], None]] = (),
-        on_step: Callable[[int, int, int], None] = lambda epoch, step, steps: None,
-    ) -> dict[str, float | None]:
-        """All epochs of the recipe; returns the accuracy on training pairs and on unseen people.
-
-        Raises:
-            Stopped: `should_stop` said so.
-            InputError: the loss is not finite.
-        """
-        record: dict[str, Any] = {}
-        epochs = self.recipe.pretrain_epochs
-        while self.epoch < epochs:
-            found = self.run_epoch(should_stop, on_step)
-            if found is not None:
-                unseen = self.accuracy_on_unseen() if world.leads() else None
-                record = found | {"unseen_accuracy": unseen}
-                for tell in on_epoch:
-                    tell(record)
-            if found is None or (self.epoch < epochs and should_stop()):
-                raise Stopped(f"stopped in epoch {self.epoch + 1} of {epochs}; nothing was written")
-        return {key: record.get(key) for key in ("accuracy", "unseen_accuracy")}
+        self.networks = {"discriminator": discriminator}
+        self.optimizers = {"discriminator": self.optimizer}
+        self.epoch, self.epochs = Epoch(), recipe.pretrain_epochs
+        self.profile = StepProfile(device)
 
     def run_epoch(
         self,
         should_stop: Callable[[], bool] = lambda: False,
         on_step: Callable[[int, int, int], None] = lambda epoch, step, steps: None,
     ) -> dict[str, Any] | None:
-        """One pass over the training faces; None if `should_stop` ended it before."""
-        rng = np.random.default_rng([self.seed, PRETRAIN, self.epoch])
-        batch = draw_pairs(self.pairs, rng.permutation(len(self.rows)), rng)
-        size, values = self.recipe.pretrain_batch, []
-        self.discriminator.train()
+        """Go on with the current epoch to its end; None if `should_stop` ended it before.
+
+        Raises:
+            InputError: the loss is not finite.
+        """
+        epoch, size = self.epoch, self.recipe.pretrain_batch
+        rng = np.random.default_rng([self.seed, PRETRAIN, epoch.number])
+        drawn = draw_pairs(self.pairs, rng.permutation(len(self.rows)), rng)
         steps = max(1, len(self.rows) // size)
         parts = [
-            PairBatch(*(world.part(array[k * size : (k + 1) * size]) for array in batch))
-            for k in range(steps)
+            PairBatch(*(world.part(array[k * size : (k + 1) * size]) for array in drawn))
+            for k in range(epoch.step, steps)
         ]
+        self.discriminator.train()
         faces = self.faces.each([np.concatenate([part.first, part.second]) for part in parts])
+        arriving = self.profile.arriving(faces)
         with fast_products(self.device), closing(faces):
-            for step, (part, read) in enumerate(zip(parts, faces, strict=True)):
-                torch.manual_seed(step_seed(self.seed, PRETRAIN, self.epoch, step))
-                values.append(self._step(read, part.same))
-                if not np.isfinite(values[-1][0]):
-                    raise InputError(
-                        f"pre-training diverged at epoch {self.epoch + 1}, step {step + 1}; "
-                        "lower pretrain_learning_rate"
-                    )
-                on_step(self.epoch + 1, step + 1, steps)
-                if step + 1 < steps and should_stop():
+            for part, read in zip(parts, arriving, strict=True):
+                torch.manual_seed(step_seed(self.seed, PRETRAIN, epoch.number, epoch.step))
+                epoch.add(self._step(read, part.same))
+                self.profile.step_done()
+                on_step(epoch.number + 1, epoch.step, steps)
+                if epoch.step < steps and should_stop():
                     return None
-        loss, accuracy = np.mean(values, axis=0)
-        self.epoch += 1
-        return {
-            "epoch": self.epoch,
-            "loss": float(loss),
-            "accuracy": float(accuracy),
-        }
+        self.epoch = Epoch(epoch.number + 1)
+        return {"epoch": epoch.number + 1} | epoch.means()
 
-    def _step(self, faces: Tensor, same: np.ndarray) -> list[float]:
-        """One step on pairs (2B, V, 3) mm, first all first faces; the loss and the accuracy."""
-        logits, labels = self._judge(self.judge, faces, same)
-        smoothing = self.recipe.label_smoothing
-        loss = functional.cross_entropy(logits, labels, label_smoothing=smoothing)
-        self.optimizer.zero_grad()
-        loss.backward()
-        self.optimizer.step()
-        right = (logits.detach().argmax(dim=1) == labels).to(loss.dtype).mean()
-        return world.averaged(torch.stack([loss.detach(), right])).tolist()
+    def _step(self, faces: Tensor, same: np.ndarray) -> dict[str, float]:
+        """One step on pairs (2B, V, 3) mm, first all first faces."""
+        smoothing, part = self.recipe.label_smoothing, self.profile.part
+        with part("judge"):
+            logits, labels = self._judge(self.judge, faces, same)
+            loss = functional.cross_entropy(logits, labels, label_smoothing=smoothing)
+        with part("backward"):
+            self.optimizer.zero_grad()
+            loss.backward()
+        with part("check, descend"):
+            right = (logits.detach().argmax(dim=1) == labels).to(loss.dtype).mean()
+            read = world.averaged(torch.stack([loss.detach(), right])).tolist()
+            if not np.isfinite(read[0]):
+                raise InputError(
+                    f"pre-training diverged at epoch {self.epoch.number + 1}, step "
+                    f"{self.epoch.step + 1}: the loss is not finite; lower pretrain_learning_rate"
+                )
+            self.optimizer.step()
+        return {"loss": read[0], "accuracy": read[1]}
 
     def _judge(self, judge: nn.Module, faces: Tensor, same: np.ndarray) -> tuple[Tensor, Tensor]:
         discriminator = self.discriminator
         first, second = ((faces - discriminator.origin) / discriminator.scale).chunk(2)
         return judge(first, second), torch.from_numpy(same).to(self.device)
+
+    def evaluate(self, record: Mapping[str, Any]) -> dict[str, Any]:
+        """The accuracy on training pairs in that epoch, and on unseen people now."""
+        unseen = self.accuracy_on_unseen()
+        return {"accuracy": record["accuracy"], "unseen_accuracy": unseen}
 
     @torch.no_grad()
     def accuracy_on_unseen(self) -> float | None:

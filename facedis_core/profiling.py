@@ -1,13 +1,15 @@
 """Where the time and the memory of training steps go."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeVar
 
 import torch
+
+T = TypeVar("T")
 
 _WARM: Final = 2  # first steps, which also allocate what later ones find
 _MEASURED: Final = 5
@@ -74,18 +76,22 @@ class StepProfile:
 
     Args:
         device: waited for at the end of every part of a step that is looked at.
-        tell: is given the parts of a step in their order when all steps have been seen.
+
+    Attributes:
+        tell: is given the parts of a step in their order when all steps have been seen; None
+            looks at nothing.
     """
 
-    def __init__(self, device: torch.device, tell: Callable[[list[PartReport]], None]) -> None:
-        self.device, self.tell = device, tell
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.tell: Callable[[list[PartReport]], None] | None = None
         self.steps = 0
         self.parts: dict[str, _Part] = {}
 
     @contextmanager
     def part(self, name: str) -> Iterator[None]:
         """Within, time and memory count as this part of a step."""
-        if self.steps < _WARM or self.done:
+        if self.tell is None or self.steps < _WARM or self.done:
             yield
             return
         self._wait()
@@ -104,8 +110,18 @@ class StepProfile:
     def step_done(self) -> None:
         """Count a step."""
         self.steps += 1
-        if self.steps == _WARM + _MEASURED:
+        if self.tell is not None and self.steps == _WARM + _MEASURED:
             self.tell(self._report())
+
+    def arriving(self, batches: Iterable[T]) -> Iterator[T]:
+        """The batches; to wait for one is a part of the step."""
+        coming = iter(batches)
+        while True:
+            with self.part("wait for faces"):
+                batch = next(coming, None)
+            if batch is None:
+                return
+            yield batch
 
     def _wait(self) -> None:
         if self.device.type == "cuda":

@@ -1,6 +1,6 @@
-"""A training from the first epoch to the files it leaves: model, log and, until it ends, its state.
+"""A training from the first epoch to the files it leaves.
 
-`m.safetensors` is the model, `m.jsonl` has one line an epoch, `m.state.safetensors` is what
+`m.safetensors` is what was learnt, `m.jsonl` has one line an epoch, `m.state.safetensors` is what
 `--resume` goes on from.
 """
 
@@ -9,32 +9,30 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 from facedis_core import world
-from facedis_core.build import Frame
-from facedis_core.checkpoint import export_model, read_training_state, write_training_state
+from facedis_core.checkpoint import read_training_state, write_training_state
 from facedis_core.container import stored
+from facedis_core.epochs import Epoch, Learner
 from facedis_core.errors import InputError, Stopped, UsageError
-from facedis_core.inference import Model, write_model
 from facedis_core.streams import check_output, open_output
-from facedis_core.training import Epoch, Trainer
 
 # The one thing that may change when a stopped run goes on; with any other it is another run.
-_EXTENDABLE: Final = "epochs"
+_EXTENDABLE: Final = {"epochs", "pretrain_epochs"}
 
 
 @dataclass(frozen=True)
 class RunFiles:
-    """The files of one training; all None but the model when it goes to standard output."""
+    """The files of one training; all None but the result when it goes to standard output."""
 
-    model: str
+    result: str
     log: Path | None
     state: Path | None
 
     @classmethod
     def beside(cls, output: str) -> "RunFiles":
-        """Log and state get the model's name without its suffix."""
+        """Log and state get the result's name without its suffix."""
         if output == "-":
             return cls(output, None, None)
         stem = output.removesuffix(".safetensors")
@@ -42,7 +40,7 @@ class RunFiles:
 
     def check(self, *, force: bool) -> None:
         """Refuse before hours of work what could not be written after them."""
-        for target in (self.model, self.log, self.state):
+        for target in (self.result, self.log, self.state):
             if target is not None:
                 check_output(str(target), force)
 
@@ -72,11 +70,6 @@ class EpochLog:
         self.lines.append(json.dumps(record, sort_keys=True))
         self.write()
 
-    def discard(self) -> None:
-        """Take the file away again, where nothing else of the run was kept."""
-        if self.path is not None:
-            self.path.unlink(missing_ok=True)
-
     def write(self) -> None:
         """Bring the file to what is in memory."""
         if self.path is not None:
@@ -85,31 +78,36 @@ class EpochLog:
 
 
 class TrainingRun:
-    """Runs a trainer and keeps its files; of several processes only the leading one writes.
+    """Drives a learner and keeps its files; of several processes only the leading one writes.
 
     Args:
+        learner: what learns.
+        files: where things go.
+        write: writes what has been learnt, with its metrics, and returns the id it has given it.
         identity: what makes this run the same one after an interruption (recipe, ids, seed).
-        history: the commands that made what the model stands on, this one included.
         evaluate_every: epochs between two looks at the test faces.
         checkpoint_minutes: how much work a run loses that is killed.
+
+    Attributes:
+        id: of what was written last; the leading process knows it.
     """
 
     def __init__(
         self,
-        trainer: Trainer,
-        frame: Frame,
+        learner: Learner,
         files: RunFiles,
+        write: Callable[[BinaryIO, dict[str, Any]], str],
         *,
         identity: Mapping[str, Any],
-        history: list[dict[str, Any]],
         evaluate_every: int = 1,
         checkpoint_minutes: float = 2.0,
     ) -> None:
-        self.trainer, self.frame, self.files = trainer, frame, files
-        self.identity, self.history = json.loads(json.dumps(identity)), history
+        self.learner, self.files, self.write = learner, files, write
+        self.identity = json.loads(json.dumps(identity))
         self.evaluate_every, self.checkpoint_minutes = evaluate_every, checkpoint_minutes
         self.saved_at = time.monotonic()
         self.metrics: dict[str, Any] = {}
+        self.id = ""
         self.log = EpochLog(files.log if world.leads() else None)
 
     def resume(self, *, required: bool = True) -> bool:
@@ -122,8 +120,8 @@ class TrainingRun:
             UsageError: nothing was saved.
             InputError: the state is of another run.
         """
-        trainer, label = self.trainer, str(self.files.state or "state")
-        content = world.from_the_leader(self._saved_state(), trainer.device)
+        learner, label = self.learner, str(self.files.state or "state")
+        content = world.from_the_leader(self._saved_state(), learner.device)
         if content is None:
             if not required:
                 return False
@@ -134,13 +132,13 @@ class TrainingRun:
         found = read_training_state(content, label)
         saved = stored(found.metadata, "identity", dict, label)
         for key in sorted(set(saved) | set(self.identity)):
-            if saved.get(key) != self.identity.get(key) and key != _EXTENDABLE:
+            if saved.get(key) != self.identity.get(key) and key not in _EXTENDABLE:
                 raise InputError(
                     f"{label} is of a run with {key} {saved.get(key)!r}, this one has "
                     f"{self.identity.get(key)!r}; use the same options or leave out --resume"
                 )
-        found.restore(trainer.networks, trainer.optimizers)
-        trainer.epoch = Epoch(**stored(found.metadata, "epoch", dict, label))
+        found.restore(learner.networks, learner.optimizers)
+        learner.epoch = Epoch(**stored(found.metadata, "epoch", dict, label))
         self.metrics = stored(found.metadata, "metrics", dict, label)
         self.log.lines = stored(found.metadata, "log", list, label)
         self.log.write()
@@ -153,48 +151,47 @@ class TrainingRun:
             return None
         return state.read_bytes()
 
-    def train(self, callbacks: Callbacks) -> str:
-        """Train to the end; returns the model's id, in the leading process.
+    def train(self, callbacks: Callbacks) -> None:
+        """Train to the end.
 
         Raises:
             Stopped: `should_stop` said so; everything is saved.
         """
         self.saved_at = time.monotonic()
-        trainer, epochs = self.trainer, self.trainer.recipe.epochs
+        learner, epochs = self.learner, self.learner.epochs
 
         def should_stop() -> bool:
-            return world.any_of(callbacks.should_stop(), trainer.device)
+            return world.any_of(callbacks.should_stop(), learner.device)
 
         def on_step(epoch: int, step: int, steps: int) -> None:
             callbacks.on_step(epoch, step, steps)
             self._save_if_due()
 
-        while trainer.epoch.number < epochs:
-            record = trainer.run_epoch(should_stop, on_step)
+        while learner.epoch.number < epochs:
+            record = learner.run_epoch(should_stop, on_step)
             if record is not None:
-                self._finish_epoch(record, last=trainer.epoch.number == epochs)
+                self._finish_epoch(record, last=learner.epoch.number == epochs)
                 for tell in callbacks.on_epoch:
                     tell(record)
-            if record is None or (trainer.epoch.number < epochs and should_stop()):
+            if record is None or (learner.epoch.number < epochs and should_stop()):
                 self._save()
-                where = f"epoch {trainer.epoch.number + 1} of {epochs}, step {trainer.epoch.step}"
+                where = f"epoch {learner.epoch.number + 1} of {epochs}, step {learner.epoch.step}"
                 raise Stopped(self._goodbye(where))
-        model_id = self._write_model()
+        self._write_result()
         if self.files.state is not None and world.leads():
             self.files.state.unlink(missing_ok=True)
-        return model_id
 
     def _goodbye(self, where: str) -> str:
         if self.files.state is None:
-            return f"stopped in {where}; nothing can be kept when the model goes to standard output"
+            return f"stopped in {where}; nothing can be kept when it goes to standard output"
         return (
-            f"stopped in {where}; the model so far is in {self.files.model}, "
+            f"stopped in {where}; the result so far is in {self.files.result}, "
             "the same command with --resume goes on"
         )
 
     def _finish_epoch(self, record: dict[str, Any], *, last: bool) -> None:
         if world.leads() and (last or record["epoch"] % self.evaluate_every == 0):
-            found = self.trainer.evaluate()
+            found = self.learner.evaluate(record)
             record |= found
             self.metrics = {"epochs": record["epoch"], **found}
         self.log.append(record)
@@ -208,31 +205,20 @@ class TrainingRun:
         """The state first: it is what makes an interruption harmless."""
         if self.files.state is None or not world.leads():
             return
-        trainer = self.trainer
+        learner = self.learner
         metadata = {
             "identity": self.identity,
-            "epoch": asdict(trainer.epoch),
+            "epoch": asdict(learner.epoch),
             "metrics": self.metrics,
             "log": self.log.lines,
         }
         try:
             with open_output(str(self.files.state), force=True) as stream:
-                write_training_state(stream, trainer.networks, trainer.optimizers, metadata)
-        finally:  # on a full disk the model, several times smaller, may still fit
-            self._write_model()
+                write_training_state(stream, learner.networks, learner.optimizers, metadata)
+        finally:  # on a full disk the result, several times smaller, may still fit
+            self._write_result()
 
-    def _write_model(self) -> str:
-        if not world.leads():
-            return ""
-        with open_output(self.files.model, force=True) as stream:
-            return write_model(stream, self._export())
-
-    def _export(self) -> Model:
-        return export_model(
-            self.trainer.network,
-            self.trainer.face_set.preparation,
-            reach_mm=self.frame.reach_mm,
-            recipe=self.trainer.recipe.as_dict(),
-            metrics=self.metrics,
-            history=self.history,
-        )
+    def _write_result(self) -> None:
+        if world.leads():
+            with open_output(self.files.result, force=True) as stream:
+                self.id = self.write(stream, self.metrics)

@@ -1,8 +1,7 @@
 """Joint adversarial training of the auto-encoder and the identity discriminator."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import closing
-from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
@@ -13,6 +12,7 @@ from facedis_core import losses, world
 from facedis_core.batches import Batch, Neutrals, TrainingBatches
 from facedis_core.build import NOISE, fast_products, step_seed
 from facedis_core.config import Recipe
+from facedis_core.epochs import Epoch, Learner
 from facedis_core.errors import InputError
 from facedis_core.evaluation import Prediction, evaluate_face_set
 from facedis_core.faceset import TEST, VALIDATION, FaceSet
@@ -25,28 +25,7 @@ from facedis_core.synthesis import Synthesis, Synthesiser
 EVALUATED: Final = {"test": TEST, "validation": VALIDATION}
 
 
-@dataclass
-class Epoch:
-    """What is known of an epoch under way; `sums` and `counts` are of the terms of its steps."""
-
-    number: int = 0
-    step: int = 0
-    sums: dict[str, float] = field(default_factory=dict)
-    counts: dict[str, int] = field(default_factory=dict)
-
-    def add(self, values: Mapping[str, float]) -> None:
-        """Count the terms of one step; not every step has every term."""
-        for key, value in values.items():
-            self.sums[key] = self.sums.get(key, 0.0) + value
-            self.counts[key] = self.counts.get(key, 0) + 1
-        self.step += 1
-
-    def means(self) -> dict[str, float]:
-        """The mean of every term over the steps that had it."""
-        return {key: total / self.counts[key] for key, total in self.sums.items()}
-
-
-class Trainer:
+class Trainer(Learner):
     """The state of one training: networks, optimisers, data, and the epoch under way.
 
     Args:
@@ -106,8 +85,8 @@ class Trainer:
             )
         for one in self.networks.values():
             choose_in(precision, one)
-        self.epoch = Epoch()
-        self.profile = StepProfile(device, lambda parts: None)
+        self.epoch, self.epochs = Epoch(), recipe.epochs
+        self.profile = StepProfile(device)
 
     def run_epoch(
         self,
@@ -132,7 +111,7 @@ class Trainer:
         self.network.train()
         batches = self.batches.epoch(epoch.number, epoch.step)
         with fast_products(self.device), closing(batches):
-            for batch in self._timed(batches):
+            for batch in self.profile.arriving(batches):
                 torch.manual_seed(step_seed(self.seed, NOISE, epoch.number, epoch.step))
                 epoch.add(self._step(batch))
                 self.profile.step_done()
@@ -142,15 +121,6 @@ class Trainer:
         done = {"epoch": epoch.number + 1, "learning_rate": recipe.learning_rate * factor}
         self.epoch = Epoch(epoch.number + 1)
         return done | epoch.means()
-
-    def _timed(self, batches: Iterator[Batch]) -> Iterator[Batch]:
-        """The batches; waiting for one is a part of the step."""
-        while True:
-            with self.profile.part("wait for faces"):
-                batch = next(batches, None)
-            if batch is None:
-                return
-            yield batch
 
     def _step(self, batch: Batch) -> dict[str, float]:
         """One step of the discriminator, then one of the auto-encoder."""
@@ -269,7 +239,7 @@ class Trainer:
                 f"{', '.join(bad) or 'the gradient'} is not finite; lower the learning rate"
             )
 
-    def evaluate(self) -> dict[str, Any]:
+    def evaluate(self, record: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """The metrics of METHOD on the test faces, and the validation faces if the set has some."""
         found = {}
         for name, split in EVALUATED.items():

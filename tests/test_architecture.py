@@ -24,7 +24,7 @@ LINES = (
     "sources selection workers journal scratch follow inventory assemble prepare",
     "render sheet",
     "world moments fusedmax maxlinear networks losses pairs residence batches build checkpoint "
-    "synthesis profiling scalars training pretraining runs plans",
+    "synthesis profiling epochs scalars training pretraining runs plans",
 )
 LINE_OF = {module: number for number, line in enumerate(LINES) for module in line.split()}
 TORCH_LINE = LINE_OF["networks"]

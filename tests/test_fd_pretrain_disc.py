@@ -67,11 +67,20 @@ def test_bad_requests(shell, face_set: Path, line: str, code: int, words: str) -
     assert [p.name for p in face_set.parent.iterdir()] == ["set.safetensors"]
 
 
-def test_stopping_leaves_nothing_in_the_way(shell, face_set: Path) -> None:
-    done = shell("timeout -s INT 8 fd-pretrain-disc set.safetensors -o d.safetensors --epochs 900")
-    assert done.code in (124, 130)
-    assert "nothing was written" in done.err
-    assert [p.name for p in face_set.parent.iterdir()] == ["set.safetensors"]
+def test_stopped_and_resumed_it_is_the_same(shell, face_set: Path, tmp_path: Path) -> None:
+    options = f"set.safetensors {QUICK} --epochs 40"
+    done = shell(f"timeout -s INT 6 fd-pretrain-disc {options} -o d.safetensors")
+    assert done.code in (124, 130), done.err
+    assert "--resume" in done.err.splitlines()[-1]
+    assert (tmp_path / "d.state.safetensors").exists()
+    load_discriminator(tmp_path / "d.safetensors")  # what has been learnt so far
+    resumed = shell(f"fd-pretrain-disc {options} -o d.safetensors --resume")
+    assert resumed.code == 0 and "going on in epoch" in resumed.err, resumed.err
+    assert shell(f"fd-pretrain-disc {options} -o whole.safetensors").code == 0
+    for suffix in ("safetensors", "jsonl"):
+        ours, theirs = ((tmp_path / f"{name}.{suffix}").read_bytes() for name in ("d", "whole"))
+        assert ours == theirs
+    assert not (tmp_path / "d.state.safetensors").exists()
 
 
 def test_one_person_has_nobody_to_be_told_from(shell, tmp_path: Path) -> None:

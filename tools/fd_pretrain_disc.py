@@ -1,13 +1,9 @@
 """fd-pretrain-disc: teach the identity discriminator on pairs of real faces."""
 
-from typing import TYPE_CHECKING
+from functools import partial
 
 import fd_cli
 import fd_training_cli as shared
-
-if TYPE_CHECKING:
-    from facedis_core.pretraining import PreTrainer
-    from facedis_core.runs import EpochLog
 
 
 def pretrain_disc(
@@ -18,6 +14,10 @@ def pretrain_disc(
     neutrals: shared.Neutrals = False,
     epochs: shared.Epochs = None,
     points: shared.Points = None,
+    resume: shared.Resume = False,
+    checkpoint_minutes: shared.CheckpointMinutes = 2.0,
+    tensorboard: shared.TensorBoard = None,
+    profile: shared.Profile = False,
     device: shared.Device = "auto",
     seed: fd_cli.Seed = 0,
     no_history: fd_cli.NoHistory = False,
@@ -28,58 +28,30 @@ def pretrain_disc(
     It learns whether two faces show the same person, from pairs drawn with equal chance of one
     subject and of two, and reports its accuracy on people it has not seen (the test split). A log
     with one JSON line an epoch lies beside OUT (.jsonl). Give fd-train the same recipe,
-    --set and --neutrals.
+    --points, --set and --neutrals. Ctrl-C, --resume and torchrun are as in fd-train.
     """
-    from facedis_core import world
-    from facedis_core.build import choose_device
-    from facedis_core.checkpoint import write_discriminator
     from facedis_core.plans import PretrainingPlan, prepare_pretraining
-    from facedis_core.runs import EpochLog, RunFiles
-    from facedis_core.streams import open_output
 
-    files = RunFiles.beside(output)
-    chosen = choose_device(device)
     plan = PretrainingPlan(
         face_set=face_set,
         recipe=recipe,
         changes=shared.changes(changes, pretrain_epochs=epochs, points=points),
         neutrals=neutrals,
         seed=seed,
+        checkpoint_minutes=checkpoint_minutes,
+        with_history=not no_history,
     )
-    with world.joined(chosen):
-        force = force or world.restarted()
-        if world.leads():
-            files.check(force=force)
-        trainer, history = prepare_pretraining(plan, chosen)
-        log = EpochLog(files.log if world.leads() else None)
-        metrics = _train(trainer, log)
-        if not world.leads():
-            return
-    _judge(metrics["unseen_accuracy"])
-    with open_output(output, force=force) as stream:
-        write_discriminator(
-            stream,
-            trainer.discriminator,
-            trainer.face_set.topology,
-            metrics,
-            [] if no_history else history,
-        )
-
-
-def _train(trainer: "PreTrainer", log: "EpochLog") -> dict[str, float | None]:
-    from facedis_core import world
-    from facedis_core.errors import Stopped
-
-    try:
-        with shared.stop_on_interrupt() as asked, shared.epoch_table() as table:
-            return trainer.train(
-                lambda: world.any_of(asked(), trainer.device),
-                on_epoch=(log.append, table.epoch),
-                on_step=table.step,
-            )
-    except Stopped:
-        log.discard()
-        raise
+    run = shared.carry_out(
+        partial(prepare_pretraining, plan),
+        output,
+        device=device,
+        resume=resume,
+        tensorboard=tensorboard,
+        profile=profile,
+        force=force,
+    )
+    if run is not None:
+        _judge(run.metrics["unseen_accuracy"])
 
 
 def _judge(unseen: float | None) -> None:

@@ -1,6 +1,6 @@
 """fd-train: train the auto-encoder, with or without neutrals, with or without discriminator."""
 
-from pathlib import Path
+from functools import partial
 from typing import Annotated, Literal
 
 import typer
@@ -27,7 +27,7 @@ def train(
         str | None,
         typer.Option(metavar="MODEL", show_default=False, help="Start from this model's weights."),
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on where a run stopped.")] = False,
+    resume: shared.Resume = False,
     epochs: shared.Epochs = None,
     points: shared.Points = None,
     precision: Annotated[
@@ -48,18 +48,9 @@ def train(
     evaluate_every: Annotated[
         int, typer.Option(min=1, help="Epochs between two looks at the test faces.")
     ] = 1,
-    checkpoint_minutes: Annotated[
-        float,
-        typer.Option(min=0, metavar="MINUTES", help="What a run that is killed loses at most."),
-    ] = 2.0,
-    tensorboard: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", show_default=False, help="Also log scalars for TensorBoard."),
-    ] = None,
-    profile: Annotated[
-        bool,
-        typer.Option("--profile", help="Tell where the time and memory of steps 3 to 7 go."),
-    ] = False,
+    checkpoint_minutes: shared.CheckpointMinutes = 2.0,
+    tensorboard: shared.TensorBoard = None,
+    profile: shared.Profile = False,
     device: shared.Device = "auto",
     seed: fd_cli.Seed = 0,
     no_history: fd_cli.NoHistory = False,
@@ -73,48 +64,33 @@ def train(
     the CPU to the same bytes as an unbroken run. For several GPUs or machines start it with
     torchrun -m fd_train; the batch is shared among the processes.
     """
-    from facedis_core import world
-    from facedis_core.build import choose_device
     from facedis_core.plans import TrainingPlan, prepare_run
-    from facedis_core.runs import Callbacks, RunFiles
 
-    files = RunFiles.beside(output)
-    chosen = choose_device(device)
-    with world.joined(chosen):
-        again = world.any_of(world.restarted(), chosen)
-        if world.leads():
-            files.check(force=force or resume or again)
-        plan = TrainingPlan(
-            face_set=face_set,
-            recipe=recipe,
-            changes=shared.changes(changes, epochs=epochs, points=points),
-            neutrals=neutrals,
-            discriminator=discriminator,
-            init=init,
-            precision=precision,
-            residence=data,
-            seed=seed,
-            evaluate_every=evaluate_every,
-            checkpoint_minutes=checkpoint_minutes,
-            with_history=not no_history,
-        )
-        run, notes = prepare_run(plan, files, chosen)
-        if (resume or again) and run.resume(required=not again):
-            epoch = run.trainer.epoch
-            shared.say(f"going on in epoch {epoch.number + 1} after step {epoch.step}")
-        for note in notes:
-            shared.warn(note)
-        with (
-            shared.stop_on_interrupt() as should_stop,
-            shared.epoch_table() as table,
-            shared.scalars(tensorboard, run.trainer.epoch.number) as scalars,
-        ):
-            if profile:
-                run.trainer.profile.tell = table.profile
-            model_id = run.train(Callbacks(should_stop, [table.epoch, scalars], table.step))
-        if profile and not run.trainer.profile.done:
-            shared.warn("the run ended before its 7th step, so there is no profile")
-        shared.say(f"model {model_id} written to {output}")
+    plan = TrainingPlan(
+        face_set=face_set,
+        recipe=recipe,
+        changes=shared.changes(changes, epochs=epochs, points=points),
+        neutrals=neutrals,
+        discriminator=discriminator,
+        init=init,
+        precision=precision,
+        residence=data,
+        seed=seed,
+        evaluate_every=evaluate_every,
+        checkpoint_minutes=checkpoint_minutes,
+        with_history=not no_history,
+    )
+    run = shared.carry_out(
+        partial(prepare_run, plan),
+        output,
+        device=device,
+        resume=resume,
+        tensorboard=tensorboard,
+        profile=profile,
+        force=force,
+    )
+    if run is not None:
+        fd_cli.say(f"model {run.id} written to {output}")
 
 
 def main() -> None:

@@ -12,7 +12,11 @@ import typer
 import fd_cli
 
 if TYPE_CHECKING:
+    import torch
+
+    from facedis_core.plans import PreparedRun
     from facedis_core.profiling import PartReport
+    from facedis_core.runs import RunFiles, TrainingRun
 
 FaceSet = Annotated[str, typer.Argument(metavar="SET", help="Face set (from fd-prep).")]
 Output = Annotated[str, typer.Option("--output", "-o", metavar="OUT", help="The file to write.")]
@@ -51,6 +55,23 @@ Points = Annotated[
         show_default=False,
         help="Let the networks see K well-spread vertices only, which is faster.",
     ),
+]
+CheckpointMinutes = Annotated[
+    float,
+    typer.Option(min=0, metavar="MINUTES", help="What a run that is killed loses at most."),
+]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on where a run stopped.")]
+TensorBoard = Annotated[
+    Path | None,
+    typer.Option(
+        "--tensorboard",
+        metavar="DIR",
+        show_default=False,
+        help="Also log scalars for TensorBoard.",
+    ),
+]
+Profile = Annotated[
+    bool, typer.Option("--profile", help="Tell where the time and memory of steps 3 to 7 go.")
 ]
 Device = Annotated[
     Literal["auto", "cpu", "cuda"],
@@ -106,20 +127,50 @@ def stop_on_interrupt() -> Iterator[Callable[[], bool]]:
         yield lambda: asked
 
 
+def carry_out(
+    prepare: "Callable[[RunFiles, torch.device], PreparedRun]",
+    output: str,
+    *,
+    device: str,
+    resume: bool,
+    tensorboard: Path | None,
+    profile: bool,
+    force: bool,
+) -> "TrainingRun | None":
+    """Train in all processes that torchrun started; the run, in the one that speaks for them."""
+    from facedis_core import world
+    from facedis_core.build import choose_device
+    from facedis_core.runs import Callbacks, RunFiles
+
+    files, chosen = RunFiles.beside(output), choose_device(device)
+    with world.joined(chosen):
+        again = world.any_of(world.restarted(), chosen)
+        if world.leads():
+            files.check(force=force or resume or again)
+        run, notes = prepare(files, chosen)
+        if (resume or again) and run.resume(required=not again):
+            epoch = run.learner.epoch
+            say(f"going on in epoch {epoch.number + 1} after step {epoch.step}")
+        for note in notes if world.leads() else ():
+            fd_cli.warn(note)
+        with (
+            stop_on_interrupt() as should_stop,
+            epoch_table() as table,
+            scalars(tensorboard, run.learner.epoch.number) as log,
+        ):
+            run.learner.profile.tell = table.profile if profile else None
+            run.train(Callbacks(should_stop, [table.epoch, log], table.step))
+        if profile and not run.learner.profile.done and world.leads():
+            fd_cli.warn("the run ended before its 7th step, so there is no profile")
+        return run if world.leads() else None
+
+
 def say(message: str) -> None:
     """A line to the person, once for all processes."""
     from facedis_core.world import leads
 
     if leads():
         fd_cli.say(message)
-
-
-def warn(message: str) -> None:
-    """A warning, once for all processes."""
-    from facedis_core.world import leads
-
-    if leads():
-        fd_cli.warn(message)
 
 
 class EpochTable:
