@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import synthetic
 
+from facedis_core.checkpoint import load_discriminator
 from facedis_core.inference import load_model
 
 # Every PointNet layer has its real width; the faces are few and small.
@@ -109,8 +110,20 @@ def test_a_killed_run_goes_on_to_the_bytes_of_an_unbroken_one(
     run.kill()
     run.wait()
     assert state.exists(), "the run ended before it was killed"
+    check_a_full_disk_keeps_the_state(shell, state, f"fd-train {line} --resume")
     resume_and_compare(shell, tmp_path, options)
     assert not state.exists()
+
+
+def check_a_full_disk_keeps_the_state(shell, state: Path, command: str) -> None:
+    """Where the model still fits, but not the state, which is many times larger."""
+    before, files = state.read_bytes(), {path.name for path in state.parent.iterdir()}
+    done = shell(f"ulimit -f {len(before) // 2 // 1024}; {command}")
+    assert done.code == 4, done.err
+    assert "broken.state.safetensors" in done.err.splitlines()[-1]
+    assert "too large" in done.err.splitlines()[-1]
+    assert state.read_bytes() == before
+    assert {path.name for path in state.parent.iterdir()} == files | {"broken.jsonl"}
 
 
 def resume_and_compare(shell, folder: Path, options: str) -> None:
@@ -136,6 +149,87 @@ def test_pretrained_discriminator_and_init(shell, face_set: Path, tmp_path: Path
     assert second.history[-1]["inputs"]["init"] == first.id
     assert second.history[-1]["inputs"]["discriminator"] == "none"
     assert np.array_equal(first.mean_face, second.mean_face)
+
+
+def test_profile_and_scalars(shell, face_set: Path, tmp_path: Path) -> None:
+    done = shell(
+        f"fd-train set.safetensors -o m.safetensors {SMALL} --epochs 2 --profile --tensorboard tb"
+    )
+    assert done.code == 0, done.err
+    for part in ("wait for faces", "backward", "peak MB"):
+        assert part in done.err
+    found = scalars_in(tmp_path / "tb")
+    records = log_of(tmp_path / "m.jsonl")
+    for name, key in (("train/total", "total"), ("train/real_accuracy", "real_accuracy")):
+        expected = {record["epoch"]: pytest.approx(record[key], rel=1e-6) for record in records}
+        assert found[name] == expected
+    errors = {r["epoch"]: pytest.approx(r["test"]["e_rec"]["mean"], rel=1e-6) for r in records}
+    assert found["test/e_rec/mean"] == errors
+    short = shell(
+        f"fd-train set.safetensors -o n.safetensors {SMALL} --set batch=28 --epochs 2 --profile"
+    )
+    assert short.code == 0
+    assert "no profile" in short.err
+
+
+def scalars_in(folder: Path) -> dict[str, dict[int, float]]:
+    """Name -> epoch -> value of TensorBoard's records: length, checksum, event, checksum."""
+    from tensorboardX.proto.event_pb2 import Event
+
+    found: dict[str, dict[int, float]] = {}
+    (path,) = folder.iterdir()
+    data = path.read_bytes()
+    while data:
+        size = int.from_bytes(data[:8], "little")
+        event = Event.FromString(data[12 : 12 + size])
+        data = data[16 + size :]
+        for value in event.summary.value:
+            found.setdefault(value.tag, {})[event.step] = value.simple_value
+    return found
+
+
+def test_without_the_extra_tensorboard_is_refused(shell, face_set: Path, tmp_path: Path) -> None:
+    (tmp_path / "lib").mkdir()
+    (tmp_path / "lib" / "tensorboardX.py").write_text(
+        "raise ModuleNotFoundError('tensorboardX', name='tensorboardX')"
+    )
+    done = shell(
+        f"PYTHONPATH=lib:$PYTHONPATH fd-train set.safetensors -o m.safetensors {SMALL} "
+        "--discriminator none --tensorboard tb"
+    )
+    assert done.code == 2
+    assert "pip install 'facedis[tensorboard]'" in done.line
+    assert not (tmp_path / "m.safetensors").exists()
+
+
+def test_points_is_a_key_of_the_recipe(shell, face_set: Path, tmp_path: Path) -> None:
+    train = f"fd-train set.safetensors {SMALL} --epochs 1 --discriminator none --no-history"
+    done = shell(
+        f"{train} --points 20 -o a.safetensors && {train} --set points=20 -o b.safetensors && "
+        "fd-pretrain-disc set.safetensors --points 20 --epochs 1 -o d.safetensors"
+    )
+    assert done.code == 0, done.err
+    a, b = ((tmp_path / f"{name}.safetensors").read_bytes() for name in "ab")
+    assert a == b
+    model = load_model(tmp_path / "a.safetensors")
+    assert model.config.points == len(set(model.weights["encoder.points"])) == 20
+    assert load_discriminator(tmp_path / "d.safetensors").network.config.points == 20
+
+
+def test_where_the_faces_are_does_not_matter_but_how_exact_they_are(
+    shell, face_set: Path, tmp_path: Path
+) -> None:
+    train = f"fd-train set.safetensors {SMALL} --epochs 1 --neutrals"
+    for where in ("resident", "streamed", "half"):
+        assert shell(f"{train} --data {where} -o {where}.safetensors").code == 0
+    models = {path.stem: path for path in tmp_path.glob("*.safetensors")}
+    assert models["resident"].read_bytes() == models["streamed"].read_bytes()
+    exact, rounded = (load_model(models[name]) for name in ("resident", "half"))
+    assert exact.id != rounded.id
+    assert "data" not in exact.history[-1]["options"]
+    assert rounded.history[-1]["options"]["data"] == "half"
+    errors = [model.metrics["test"]["e_rec"]["mean"] for model in (exact, rounded)]
+    assert errors[1] == pytest.approx(errors[0], rel=1e-2)
 
 
 @pytest.mark.parametrize(
