@@ -17,9 +17,11 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from facedis_core.moments import Folded, batch_moments, blocks, folded, through
+from facedis_core.threads import spread
 
 _PRODUCTS = 1 << 19  # products that exist at one time; they stay in the cache
 _GPU_PRODUCTS = 1 << 26  # the same on a GPU, which wants long loops
+_FACES = 4  # that a thread takes at a time and in the same memory, at most
 _FEW = 128  # vertices of a face that is not worth the way round by groups
 _GROUP = 16  # vertices of which only the largest product is kept until a channel's winner is known
 _CHANNELS = 256  # whose winners are looked for at one time; their candidates stay in the cache
@@ -76,7 +78,12 @@ class _ProductsAt(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, rows: Tensor, winners: Tensor, weight: Tensor) -> Tensor:
         ctx.save_for_backward(rows, winners, weight)
-        return torch.stack([(rows.index_select(0, w) * weight).sum(dim=1) for w in winners])
+
+        @torch.no_grad()
+        def products(part: Tensor) -> Tensor:
+            return torch.stack([(rows.index_select(0, w) * weight).sum(dim=1) for w in part])
+
+        return torch.cat([*spread(products, winners.split(_FACES), rows.device)])
 
     @staticmethod
     @once_differentiable
@@ -84,13 +91,20 @@ class _ProductsAt(torch.autograd.Function):
         rows, winners, weight = ctx.saved_tensors
         for_rows, _, for_weight = ctx.needs_input_grad
         d_rows = torch.zeros_like(rows) if for_rows else None
-        d_weight = torch.zeros_like(weight) if for_weight else None
-        for winner, gradient in zip(winners, outer[..., None], strict=True):
-            if d_rows is not None:
-                d_rows.index_add_(0, winner, gradient * weight)
-            if d_weight is not None:
-                d_weight.addcmul_(gradient, rows.index_select(0, winner))
-        return d_rows, None, d_weight
+
+        @torch.no_grad()
+        def of_part(part: tuple[Tensor, Tensor]) -> Tensor | None:
+            d_weight = torch.zeros_like(weight) if for_weight else None
+            for winner, gradient in zip(*part, strict=True):
+                if d_rows is not None:  # no other face has these rows
+                    d_rows.index_add_(0, winner, gradient * weight)
+                if d_weight is not None:
+                    d_weight.addcmul_(gradient, rows.index_select(0, winner))
+            return d_weight
+
+        parts = zip(winners.split(_FACES), outer[..., None].split(_FACES), strict=True)
+        d_weights = [d for d in spread(of_part, parts, rows.device) if d is not None]
+        return d_rows, None, torch.stack(d_weights).sum(dim=0) if for_weight else None
 
 
 @torch.no_grad()
@@ -105,13 +119,11 @@ def winning_vertices(x: Tensor, chain: Sequence[Folded]) -> Tensor:
     if x.is_cuda or vertices <= _FEW:
         step = max(1, (_GPU_PRODUCTS if x.is_cuda else _PRODUCTS) // (vertices * outputs))
         return torch.cat([_plainly(part, shared, weight) for part in x.split(step)])
-    search = _Search(vertices, weight)
-    winners = []
-    for face in x:
-        for block, features in zip(blocks(face), blocks(search.features), strict=False):
-            through(block, shared, out=features[: len(block)])
-        winners.append(search.winners())
-    return torch.stack(winners)
+    threads = torch.get_num_threads()
+    if len(x) < threads:  # then the threads share every product instead
+        return _one_by_one(x, shared, weight)
+    parts = x.split(min(_FACES, len(x) // threads))
+    return torch.cat([*spread(lambda part: _one_by_one(part, shared, weight), parts)])
 
 
 def _plainly(x: Tensor, shared: Sequence[Folded], weight: Tensor) -> Tensor:
@@ -119,6 +131,18 @@ def _plainly(x: Tensor, shared: Sequence[Folded], weight: Tensor) -> Tensor:
     faces, vertices, width = x.shape
     rows = through(x.reshape(-1, width), shared)
     return (rows @ weight.T).view(faces, vertices, -1).argmax(dim=1)
+
+
+@torch.no_grad()
+def _one_by_one(x: Tensor, shared: Sequence[Folded], weight: Tensor) -> Tensor:
+    """Winning vertices of a few faces, looked for in the same memory."""
+    search = _Search(x.shape[1], weight)
+    winners = []
+    for face in x:
+        for block, features in zip(blocks(face), blocks(search.features), strict=False):
+            through(block, shared, out=features[: len(block)])
+        winners.append(search.winners())
+    return torch.stack(winners)
 
 
 class _Search:

@@ -23,7 +23,8 @@ LINES = (
     "info verification metrics linear baselines evaluation comparison checks",
     "sources selection workers journal scratch follow inventory assemble prepare",
     "render sheet",
-    "networks moments maxlinear losses pairs build checkpoint training pretraining runs plans",
+    "networks threads moments maxlinear losses pairs build checkpoint training pretraining runs "
+    "plans",
 )
 LINE_OF = {module: number for number, line in enumerate(LINES) for module in line.split()}
 TORCH_LINE = LINE_OF["networks"]
