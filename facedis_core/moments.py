@@ -16,8 +16,9 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from facedis_core import world
+from facedis_core.threads import spread
 
-_ROWS = 2048  # of a block; its activations stay in the cache
+_ROWS = 1024  # of a block; its activations stay in the cache
 _GPU_ROWS = 1 << 18  # the same on a GPU, which wants long loops
 
 
@@ -80,7 +81,12 @@ class _BatchMoments(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, rows: Tensor, *tensors: Tensor) -> tuple[Tensor, Tensor]:
         chain = _layers(tensors)
-        found = combined(block_moments(through(block, chain)) for block in blocks(rows))
+
+        def moments(block: Tensor) -> Moments:
+            with torch.no_grad():
+                return block_moments(through(block, chain))
+
+        found = combined(spread(moments, blocks(rows), rows.device))
         ctx.save_for_backward(rows, found.mean, *tensors)
         return found.mean, found.covariance
 
@@ -95,15 +101,18 @@ class _BatchMoments(torch.autograd.Function):
         tensors = [tensor.detach().requires_grad_() for tensor in tensors]
         sums = [torch.zeros_like(tensor) for tensor in tensors]
         d_rows: list[Tensor] = []
-        for block in blocks(rows):
+
+        def of_block(block: Tensor) -> tuple[Tensor, ...]:
             block = block.detach().requires_grad_(for_rows)
             with torch.enable_grad():
                 output = through(block, _layers(tensors))
-            gradients = torch.autograd.grad(
+            return torch.autograd.grad(
                 output,
                 [*tensors, block] if for_rows else tensors,
                 torch.addmm(bias, output.detach(), weight),
             )
+
+        for gradients in spread(of_block, blocks(rows), rows.device):
             for total, gradient in zip(sums, gradients, strict=False):
                 total += gradient
             d_rows.extend(gradients[len(sums) :])

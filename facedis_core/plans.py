@@ -25,12 +25,12 @@ from facedis_core.container import history_entry
 from facedis_core.errors import InputError
 from facedis_core.faceset import TEST, FaceSet, load_face_set
 from facedis_core.inference import load_model, write_model
-from facedis_core.maxlinear import Precision
 from facedis_core.networks import AutoEncoder, IdentityDiscriminator
 from facedis_core.pretraining import PreTrainer
 from facedis_core.residence import Residence
 from facedis_core.runs import RunFiles, TrainingRun
 from facedis_core.training import Trainer
+from facedis_core.winners import Precision
 
 NO_DISCRIMINATOR = "none"
 UNTRAINED_DISCRIMINATOR = "untrained"

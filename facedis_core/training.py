@@ -16,11 +16,12 @@ from facedis_core.epochs import Epoch, Learner
 from facedis_core.errors import InputError
 from facedis_core.evaluation import Prediction, evaluate_face_set
 from facedis_core.faceset import TEST, VALIDATION, FaceSet
-from facedis_core.maxlinear import Precision, choose_in
+from facedis_core.maxlinear import choose_in
 from facedis_core.networks import AutoEncoder, IdentityDiscriminator
 from facedis_core.profiling import StepProfile
 from facedis_core.residence import Residence
 from facedis_core.synthesis import Synthesis, Synthesiser
+from facedis_core.winners import Precision
 
 EVALUATED: Final = {"test": TEST, "validation": VALIDATION}
 

@@ -23,8 +23,8 @@ LINES = (
     "info verification metrics linear baselines evaluation comparison checks",
     "sources selection workers journal scratch follow inventory assemble prepare",
     "render sheet",
-    "world moments fusedmax maxlinear networks losses pairs residence batches build checkpoint "
-    "synthesis profiling epochs scalars training pretraining runs plans",
+    "world threads moments fusedmax winners maxlinear networks losses pairs residence batches "
+    "build checkpoint synthesis profiling epochs scalars training pretraining runs plans",
 )
 LINE_OF = {module: number for number, line in enumerate(LINES) for module in line.split()}
 TORCH_LINE = LINE_OF["networks"]

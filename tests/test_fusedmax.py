@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from facedis_core import maxlinear
+from facedis_core import winners
 from facedis_core.moments import Folded
 
 CUDA = torch.cuda.is_available()
@@ -52,9 +52,9 @@ def largest(monkeypatch: pytest.MonkeyPatch) -> Iterator[Search]:
         monkeypatch.setenv(name, value)
     from facedis_core import fusedmax
 
-    maxlinear._kernel.cache_clear()
+    winners._kernel.cache_clear()
     yield fusedmax.largest
-    maxlinear._kernel.cache_clear()
+    winners._kernel.cache_clear()
 
 
 def slowly(features: Tensor, weight: Tensor) -> Tensor:
@@ -140,31 +140,33 @@ def test_the_layers_before_it(largest: Search) -> None:
     x, (first, last) = faces_and_chain()
     features = (x @ first.weight.T + first.bias).relu()
     expected = slowly(features, last.weight)
-    assert torch.equal(maxlinear._fused(x, [first], last.weight), expected)
-    assert maxlinear._kernel(x.device, x.dtype, last.weight.shape) is largest
+    assert torch.equal(winners._by_triton(features, last.weight), expected)
+    assert winners._kernel(x.device, x.dtype, last.weight.shape) is largest
     products = features @ last.weight.T
-    winners = maxlinear.winning_vertices(x, [first, last])  # on a CPU another of equal ones
-    assert torch.equal(products.gather(1, winners[:, None])[:, 0], products.amax(dim=1))
+    found = winners.winning_vertices(x, [first, last])  # on a CPU another of equal ones
+    assert torch.equal(products.gather(1, found[:, None])[:, 0], products.amax(dim=1))
 
 
 @TRITON
 def test_double_precision_and_many_inputs_go_the_plain_way(largest: Search) -> None:
     x, (first, last) = faces_and_chain(torch.float64)
-    expected = slowly((x @ first.weight.T + first.bias).relu(), last.weight)
-    assert torch.equal(maxlinear._fused(x, [first], last.weight), expected)
-    assert maxlinear._kernel(x.device, torch.float64, last.weight.shape) is None
-    assert maxlinear._kernel(x.device, torch.float32, torch.Size((9, 257))) is None
+    features = (x @ first.weight.T + first.bias).relu()
+    expected = slowly(features, last.weight)
+    assert torch.equal(winners._by_triton(features, last.weight), expected)
+    assert winners._kernel(x.device, torch.float64, last.weight.shape) is None
+    assert winners._kernel(x.device, torch.float32, torch.Size((9, 257))) is None
 
 
 def test_without_triton_the_plain_way(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "triton", None)
     monkeypatch.delitem(sys.modules, "facedis_core.fusedmax", raising=False)
     monkeypatch.delattr("facedis_core.fusedmax", raising=False)
-    maxlinear._kernel.cache_clear()
+    winners._kernel.cache_clear()
     x, (first, last) = faces_and_chain()
-    expected = slowly((x @ first.weight.T + first.bias).relu(), last.weight)
-    assert torch.equal(maxlinear._fused(x, [first], last.weight), expected)
-    maxlinear._kernel.cache_clear()
+    features = (x @ first.weight.T + first.bias).relu()
+    expected = slowly(features, last.weight)
+    assert torch.equal(winners._by_triton(features, last.weight), expected)
+    winners._kernel.cache_clear()
 
 
 def run(program: str, **environment: str) -> str:
@@ -182,10 +184,10 @@ def test_a_triton_that_fails_is_named_once_and_done_without() -> None:
     """It cannot run its kernels on a CPU outside the interpreter."""
     said = run(
         "import torch\n"
-        "from facedis_core import maxlinear\n"
+        "from facedis_core import winners\n"
         "x, weight = torch.randn(2, 30, 6), torch.randn(9, 6)\n"
         "for _ in range(2):\n"
-        "    found = maxlinear._fused(x, [], weight)\n"
+        "    found = winners._by_triton(x, weight)\n"
         "assert torch.equal(found, (x @ weight.T).argmax(dim=1))\n"
     )
     assert said.count("UserWarning: Triton does not work here") == 1

@@ -1,12 +1,13 @@
 """Pooled layers against the plain ones: linear, batch norm, ReLU, maximum, all in memory."""
 
+from collections.abc import Iterator
 from itertools import pairwise
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from facedis_core import maxlinear, moments
+from facedis_core import maxlinear, moments, winners
 from facedis_core.maxlinear import MaxLinear, pool
 from facedis_core.networks import pointnet
 
@@ -20,16 +21,24 @@ WAYS = {
     "one block": (30, {"_FEW": 0, "_GROUP": 3, "_ROWS": 30}),
     "many blocks": (31, {"_FEW": 0, "_GROUP": 4, "_ROWS": 7, "_PRODUCTS": 60, "_CHANNELS": 2}),
     "a group larger than a face": (5, {"_FEW": 0, "_ROWS": 3}),
+    "several threads": (31, {"_FEW": 0, "_ROWS": 7, "_FACES": 1, "threads": 3}),
+    "threads with several faces": (31, {"_FEW": 0, "_ROWS": 40, "_FACES": 3, "threads": 2}),
+    "more threads than faces": (31, {"_FEW": 0, "_ROWS": 7, "threads": 5}),
 }
 
 
 @pytest.fixture(params=WAYS.values(), ids=WAYS)
-def vertices(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
-    """V, with the sizes of blocks set."""
+def vertices(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
+    """V, with the sizes of blocks and the number of threads set."""
     count, sizes = request.param
+    before = torch.get_num_threads()
+    torch.set_num_threads(sizes.get("threads", 1))
     for name, value in sizes.items():
-        monkeypatch.setattr(moments if name == "_ROWS" else maxlinear, name, value)
-    return count
+        for module in (moments, winners, maxlinear):
+            if hasattr(module, name):
+                monkeypatch.setattr(module, name, value)
+    yield count
+    torch.set_num_threads(before)
 
 
 class Plain(nn.Module):
@@ -153,9 +162,24 @@ def test_blocks_and_groups_change_nothing(monkeypatch: pytest.MonkeyPatch) -> No
     x = torch.randn(5, 131, 5, dtype=torch.float64)
     whole = layer(x)
     for few, products in ((1000, 1), (0, 1), (0, 200)):
-        monkeypatch.setattr(maxlinear, "_FEW", few)
-        monkeypatch.setattr(maxlinear, "_PRODUCTS", products)
+        monkeypatch.setattr(winners, "_FEW", few)
+        monkeypatch.setattr(winners, "_PRODUCTS", products)
         torch.testing.assert_close(layer(x), whole, rtol=0, atol=0)
+
+
+def test_threads_change_not_a_bit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(moments, "_ROWS", 100)
+    before = torch.get_num_threads()
+    x = torch.randn(9, 150, 3, generator=torch.manual_seed(0))
+    found = []
+    for threads in (1, 2, 5):
+        torch.set_num_threads(threads)
+        torch.manual_seed(0)
+        found.append(outcome(Ours((3, 8, 8, 64), batch_norm=True), x))
+    torch.set_num_threads(before)
+    for other in found[1:]:
+        for name, value in other.items():
+            torch.testing.assert_close(value, found[0][name], rtol=0, atol=0, msg=name)
 
 
 def test_the_widest_layer_in_single_precision_on_a_face_sized_batch() -> None:

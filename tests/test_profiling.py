@@ -38,7 +38,7 @@ def test_five_steps_after_the_first_two() -> None:
     assert found["long"].milliseconds >= 20
     assert 0.2 < found["now and then"].milliseconds < found["long"].milliseconds
     if found["large"].peak_mb is not None:  # Linux
-        assert 25 < found["large"].peak_mb
+        assert found["large"].peak_mb > 25
         assert found["long"].peak_mb < 25
 
 

@@ -45,7 +45,7 @@ def test_float16_offsets_are_off_by_their_rounding_alone(vertices, centre) -> No
     for batch, positions in zip(faces.each(BATCHES), BATCHES, strict=True):
         truth = vertices[ROWS[positions]]
         error = np.abs(batch.numpy() - truth)
-        assert 0 < error.max()
+        assert error.max() > 0
         assert (error <= np.abs(truth - centre) * 2.0**-11 + 2e-5).all()
 
 
