@@ -8,7 +8,7 @@ and the moments, block by block, and later at the winning vertices alone.
 What is computed here equals the plain layers; tests hold it against them.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from facedis_core.moments import Folded, batch_moments, folded, through
+from facedis_core.moments import Folded, batch_moments, folded, hidden_layer, through
 from facedis_core.threads import spread
 from facedis_core.winners import Precision, winning_vertices
 
@@ -64,15 +64,13 @@ def pool(layers: Iterable[Any], x: Tensor) -> Tensor:
     Returns:
         (B, C_out).
     """
+    *_, widest = layers = list(layers)
+    precision: Precision = getattr(widest, "precision", "fp32")
     faces, vertices, width = x.shape
     rows = x.reshape(-1, width)
-    chain: list[Folded] = []
-    for layer in layers:
-        by_batch = layer.training and layer.norm is not None
-        moments = batch_moments(rows, chain) if by_batch else None
-        chain.append(folded(layer.linear, layer.norm, moments))
+    chain, deepest, left = _fold(layers, rows)
     *shared, last = chain
-    winners = winning_vertices(x, chain, getattr(layer, "precision", "fp32"))
+    winners = winning_vertices(deepest.detach().view(faces, vertices, -1), chain[-left:], precision)
     winners += torch.arange(0, faces * vertices, vertices, device=x.device)[:, None]
     # a vertex that wins many channels is computed once
     wins = torch.zeros(faces * vertices, dtype=torch.int64, device=x.device)
@@ -81,6 +79,32 @@ def pool(layers: Iterable[Any], x: Tensor) -> Tensor:
     rows = rows.index_select(0, wins.nonzero()[:, 0])
     products = _ProductsAt.apply(through(rows, shared), number, last.weight)
     return functional.relu(products + last.bias)
+
+
+def _fold(layers: Sequence[Any], rows: Tensor) -> tuple[list[Folded], Tensor, int]:
+    """Every layer with its norm as one linear layer.
+
+    Args:
+        layers: as of `pool`.
+        rows: (N, C_in) inputs of the first.
+
+    Returns:
+        the layers; inputs of the deepest layer whose inputs are in memory; how many layers are left
+        from there on.
+    """
+    by_batch = [layer.training and layer.norm is not None for layer in layers]
+    moments = batch_moments(rows) if any(by_batch) else None
+    chain: list[Folded] = []
+    left = len(layers)
+    for number, layer in enumerate(layers, start=1):
+        chain.append(folded(layer.linear, layer.norm, moments if by_batch[number - 1] else None))
+        if any(by_batch[number:]):
+            # the last one before the widest is wide itself
+            found = hidden_layer(rows, chain[-1], keep=number + 1 < len(layers))
+            moments = found.moments
+            if found.rows is not None:
+                rows, left = found.rows, len(layers) - number
+    return chain, rows, left
 
 
 class _ProductsAt(torch.autograd.Function):

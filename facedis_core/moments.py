@@ -3,10 +3,11 @@
 The mean and variance of a linear layer's outputs follow exactly from the mean and covariance of
 its inputs, so batch norm comes down to another weight and bias of the linear layer. What is
 needed is the moments of every layer's inputs. They are summed over blocks of rows that stay in
-the processor's cache, and the backward pass computes a block anew: nothing of the size of the
-batch is ever kept but the rows of the first layer.
+the processor's cache, while the rows are there anyway. Of the layers between, the rows of the
+narrow ones are kept for the gradient, those of the widest are computed anew.
 """
 
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -75,58 +76,117 @@ def combined(parts: Iterable[Moments]) -> Moments:
     return Moments(size, centre.to(precision), (within / size + between).to(precision))
 
 
-class _BatchMoments(torch.autograd.Function):
-    """Rows, then weight and bias of every layer before -> mean and covariance."""
+class _Moments(torch.autograd.Function):
+    """Rows (N, C) -> their mean and covariance."""
 
     @staticmethod
-    def forward(ctx: Any, rows: Tensor, *tensors: Tensor) -> tuple[Tensor, Tensor]:
-        chain = _layers(tensors)
-
-        def moments(block: Tensor) -> Moments:
-            with torch.no_grad():
-                return block_moments(through(block, chain))
-
-        found = combined(spread(moments, blocks(rows), rows.device))
-        ctx.save_for_backward(rows, found.mean, *tensors)
+    def forward(ctx: Any, rows: Tensor) -> tuple[Tensor, Tensor]:
+        found = combined(spread(torch.no_grad()(block_moments), blocks(rows), rows.device))
+        ctx.save_for_backward(rows, found.mean)
         return found.mean, found.covariance
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, d_mean: Tensor, d_covariance: Tensor) -> tuple[Tensor | None, ...]:
-        rows, mean, *tensors = ctx.saved_tensors
-        # d loss / d row = row @ weight + bias, the same for every row
-        weight = (d_covariance + d_covariance.T) / len(rows)
-        bias = d_mean / len(rows) - mean @ weight
-        for_rows = ctx.needs_input_grad[0]
-        tensors = [tensor.detach().requires_grad_() for tensor in tensors]
-        sums = [torch.zeros_like(tensor) for tensor in tensors]
-        d_rows: list[Tensor] = []
-
-        def of_block(block: Tensor) -> tuple[Tensor, ...]:
-            block = block.detach().requires_grad_(for_rows)
-            with torch.enable_grad():
-                output = through(block, _layers(tensors))
-            return torch.autograd.grad(
-                output,
-                [*tensors, block] if for_rows else tensors,
-                torch.addmm(bias, output.detach(), weight),
-            )
-
-        for gradients in spread(of_block, blocks(rows), rows.device):
-            for total, gradient in zip(sums, gradients, strict=False):
-                total += gradient
-            d_rows.extend(gradients[len(sums) :])
-        return (torch.cat(d_rows) if for_rows else None), *sums
+    def backward(ctx: Any, d_mean: Tensor, d_covariance: Tensor) -> Tensor:
+        rows, mean = ctx.saved_tensors
+        weight, bias = _gradient_of_moments(len(rows), mean, d_mean, d_covariance)
+        return torch.addmm(bias, rows, weight)
 
 
-def _layers(tensors: Sequence[Tensor]) -> list[Folded]:
-    return [Folded(*pair) for pair in zip(tensors[::2], tensors[1::2], strict=True)]
+class _Hidden(torch.autograd.Function):
+    """Rows (N, C_in), weight, bias -> ReLU(rows @ weight.T + bias), its mean and covariance.
+
+    If it is not to be kept, nothing stands for it, and the gradient computes it anew.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, rows: Tensor, weight: Tensor, bias: Tensor, keep: bool
+    ) -> tuple[Tensor | None, Tensor, Tensor]:
+        hidden = rows.new_empty(len(rows), len(weight)) if keep else None
+
+        @torch.no_grad()
+        def of_block(part: tuple[Tensor, Tensor | None]) -> Moments:
+            block, out = part
+            return block_moments(through(block, [Folded(weight, bias)], out))
+
+        outs = itertools.repeat(None) if hidden is None else blocks(hidden)
+        found = combined(spread(of_block, zip(blocks(rows), outs, strict=False), rows.device))
+        ctx.save_for_backward(rows, weight, bias, hidden, found.mean)
+        ctx.set_materialize_grads(False)
+        return hidden, found.mean, found.covariance
+
+    @staticmethod
+    @once_differentiable
+    def backward(
+        ctx: Any, d_hidden: Tensor | None, d_mean: Tensor | None, d_covariance: Tensor | None
+    ) -> tuple[Tensor | None, ...]:
+        rows, weight, bias, hidden, mean = ctx.saved_tensors
+        slope, offset = _gradient_of_moments(len(rows), mean, d_mean, d_covariance)
+        d_rows = torch.empty_like(rows) if ctx.needs_input_grad[0] else None
+
+        @torch.no_grad()
+        def of_block(parts: tuple[Tensor | None, ...]) -> tuple[Tensor, Tensor]:
+            block, out, d_out, d_block = parts
+            assert block is not None
+            if out is None:
+                out = through(block, [Folded(weight, bias)])
+            gradient = torch.addmm(offset, out, slope)
+            if d_out is not None:
+                gradient += d_out
+            gradient = torch.ops.aten.threshold_backward(gradient, out, 0)
+            if d_block is not None:
+                torch.mm(gradient, weight, out=d_block)
+            return gradient.T @ block, gradient.sum(dim=0)
+
+        parts = zip(
+            *(
+                itertools.repeat(None) if tensor is None else blocks(tensor)
+                for tensor in (rows, hidden, d_hidden, d_rows)
+            ),
+            strict=False,
+        )
+        d_weight, d_bias = torch.zeros_like(weight), torch.zeros_like(bias)
+        for of_weight, of_bias in spread(of_block, parts, rows.device):
+            d_weight += of_weight
+            d_bias += of_bias
+        return d_rows, d_weight, d_bias, None
 
 
-def batch_moments(rows: Tensor, chain: Sequence[Folded]) -> Moments:
-    """Moments of `through(rows, chain)` over the rows of all processes; differentiable."""
-    tensors = [tensor for layer in chain for tensor in layer]
-    return _of_all_processes(Moments(len(rows), *_BatchMoments.apply(rows, *tensors)))
+def _gradient_of_moments(
+    size: int, mean: Tensor, d_mean: Tensor | None, d_covariance: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """Slope and offset: the gradient of a row is row @ slope + offset, the same for all rows."""
+    if d_mean is None:
+        d_mean = torch.zeros_like(mean)
+    if d_covariance is None:
+        d_covariance = torch.zeros_like(torch.outer(mean, mean))
+    slope = (d_covariance + d_covariance.T) / size
+    return slope, d_mean / size - mean @ slope
+
+
+def batch_moments(rows: Tensor) -> Moments:
+    """Moments of the rows (N, C) of all processes; differentiable."""
+    return _of_all_processes(Moments(len(rows), *_Moments.apply(rows)))
+
+
+class Hidden(NamedTuple):
+    """The rows (N, C_out) that a layer makes of others, if they are kept, and their moments."""
+
+    rows: Tensor | None
+    moments: Moments
+
+
+def hidden_layer(rows: Tensor, layer: Folded, *, keep: bool) -> Hidden:
+    """ReLU(layer(rows)), its moments over the rows of all processes; differentiable.
+
+    Args:
+        rows: (N, C_in).
+        layer: with its norm folded into it.
+        keep: whether its rows shall stay in memory, for the layer after it to start from.
+    """
+    hidden, mean, covariance = _Hidden.apply(rows, *layer, keep)
+    return Hidden(hidden, _of_all_processes(Moments(len(rows), mean, covariance)))
 
 
 def _of_all_processes(ours: Moments) -> Moments:

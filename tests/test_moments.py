@@ -5,7 +5,15 @@ import torch
 from torch import nn
 
 from facedis_core import moments
-from facedis_core.moments import Folded, batch_moments, block_moments, combined, folded, through
+from facedis_core.moments import (
+    Folded,
+    batch_moments,
+    block_moments,
+    combined,
+    folded,
+    hidden_layer,
+    through,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -32,13 +40,16 @@ def test_moments_of_blocks_are_those_of_all_rows() -> None:
 def test_a_small_spread_far_from_zero_survives_single_precision() -> None:
     spread = torch.randn(20_000, 3, dtype=torch.float64)
     rows = spread * 0.01 + torch.tensor([100.0, -30.0, 10.0])
-    found = batch_moments(rows.float(), [])
+    found = batch_moments(rows.float())
     expected = torch.cov(rows.float().double().T, correction=0)
     torch.testing.assert_close(found.covariance.double(), expected, rtol=2e-3, atol=1e-7)
 
 
+@pytest.mark.parametrize("keep", [False, True])
 @pytest.mark.parametrize("layers", [0, 1, 2])
-def test_values_and_gradients_through_a_chain(layers: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_values_and_gradients_through_a_chain(
+    layers: int, keep: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(moments, "_ROWS", 8)
     steps = chain()[:layers]
     x = torch.randn(29, 3, dtype=torch.float64, requires_grad=True)
@@ -46,11 +57,18 @@ def test_values_and_gradients_through_a_chain(layers: int, monkeypatch: pytest.M
     hidden = x
     for weight, bias in steps:
         hidden = torch.relu(hidden @ weight.T + bias)
-    expected = hidden.mean(dim=0), torch.cov(hidden.T, correction=0)
-    found = batch_moments(x, steps)
+    expected = [hidden.mean(dim=0), torch.cov(hidden.T, correction=0)]
+    rows, found = x, batch_moments(x)
+    for number, layer in enumerate(steps, start=1):
+        kept, found = hidden_layer(rows, layer, keep=keep or number < layers)
+        assert (kept is None) == (not keep and number == layers)
+        rows = rows if kept is None else kept
+    ours = [found.mean, found.covariance]
+    if keep:  # what a layer after it would look at
+        ours, expected = [*ours, rows[3:9]], [*expected, hidden[3:9]]
     factors = [torch.randn_like(value) for value in expected]
     results = []
-    for values in ((found.mean, found.covariance), expected):
+    for values in (ours, expected):
         total = sum((value * factor).sum() for value, factor in zip(values, factors, strict=True))
         results.append(torch.autograd.grad(total, tensors))
         torch.testing.assert_close(values, expected)
@@ -69,7 +87,7 @@ def test_a_folded_norm_is_the_norm_after_the_layer(training: bool) -> None:
     twin.load_state_dict(norm.state_dict())
     x = torch.randn(30, 4, dtype=torch.float64)
     expected = twin.train(training)(linear(x))
-    layer = folded(linear, norm, batch_moments(x, []) if training else None)
+    layer = folded(linear, norm, batch_moments(x) if training else None)
     torch.testing.assert_close(x @ layer.weight.T + layer.bias, expected)
     torch.testing.assert_close(through(x, [layer]), torch.relu(expected))
     for name in ("running_mean", "running_var"):

@@ -1,5 +1,6 @@
 """What the two commands that train share: their options, Ctrl-C and the live table."""
 
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,6 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 import typer
 
 import fd_cli
+
+# Before torch is imported: a thread that waits for others does not keep their core busy, which on
+# a machine with other work made a training several times slower.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 if TYPE_CHECKING:
     import torch

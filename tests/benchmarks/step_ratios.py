@@ -15,6 +15,7 @@ import sys
 from statistics import median
 from time import perf_counter
 
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # as the commands that train
 import torch
 from dense_step import DenseStep
 from steps import Step, made_up_trainer
