@@ -75,10 +75,10 @@ class TrainingBatches:
         device: torch.device,
         residence: Residence,
     ) -> None:
-        world.check_batch("batch", recipe.batch)
         self.recipe, self.seed, self.device = recipe, seed, device
         self.judged_every = recipe.discriminator_every if pairs else None
         self.rows = face_set.rows(TRAIN)
+        world.check_batch("batch", recipe.batch, len(self.rows))
         self.subject = np.asarray(face_set.labels.subject)[self.rows]
         self.pairs = FacePairs(self.subject)
         self.faces = place_faces(face_set.vertices, self.rows, device, residence, centre)

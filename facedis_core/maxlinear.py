@@ -27,8 +27,9 @@ class MaxLinear(nn.Module):
     """max over vertices of ReLU(norm(linear(x))): (B, V, C_in) -> (B, C_out).
 
     Attributes:
-        precision: of the products that choose the vertices. What comes out, and the gradients,
-            are computed at the chosen vertices in the precision of the weights.
+        precision: of the products that choose the vertices where gradients are recorded. What
+            comes out, and the gradients, are computed at the chosen vertices in the precision of
+            the weights; so is what is measured, from the choice on.
     """
 
     precision: Precision = "fp32"
@@ -65,7 +66,8 @@ def pool(layers: Iterable[Any], x: Tensor) -> Tensor:
         (B, C_out).
     """
     *_, widest = layers = list(layers)
-    precision: Precision = getattr(widest, "precision", "fp32")
+    learns = torch.is_grad_enabled()
+    precision: Precision = getattr(widest, "precision", "fp32") if learns else "fp32"
     faces, vertices, width = x.shape
     rows = x.reshape(-1, width)
     chain, deepest, left = _fold(layers, rows)

@@ -57,8 +57,8 @@ class PreTrainer(Learner):
     ) -> None:
         self.discriminator = discriminator.to(device)
         self.face_set, self.recipe, self.seed, self.device = face_set, recipe, seed, device
-        world.check_batch("pretrain_batch", recipe.pretrain_batch)
         self.rows = face_set.rows(TRAIN)
+        world.check_batch("pretrain_batch", recipe.pretrain_batch, len(self.rows))
         self.pairs = FacePairs(np.asarray(face_set.labels.subject)[self.rows])
         if self.pairs.subjects < 2 or self.pairs.singles == self.pairs.subjects:
             raise InputError(

@@ -114,12 +114,14 @@ def leads() -> bool:
     return rank() == 0
 
 
-def check_batch(key: str, batch: int) -> None:
-    """A batch must divide among the processes.
+def check_batch(key: str, batch: int, faces: int) -> None:
+    """A batch must divide among the processes, and there must be a face for each.
 
     Raises:
-        UsageError: it does not.
+        UsageError: it does not, or there are fewer.
     """
+    if faces < size():
+        raise UsageError(f"{faces} training faces are too few for {size()} processes; start fewer")
     if batch % size():
         fits = max(size(), batch - batch % size())
         raise UsageError(
@@ -183,7 +185,7 @@ def from_the_leader(content: bytes | None, device: torch.device) -> bytes | None
     if int(length) < 0:
         return None
     data = torch.empty(int(length), dtype=torch.uint8, device=device)
-    if content is not None:
+    if content:
         data.copy_(torch.frombuffer(bytearray(content), dtype=torch.uint8))
     dist.broadcast(data, 0)
     return data.cpu().numpy().tobytes()

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from facedis_core import winners
-from facedis_core.maxlinear import MaxLinear, choose_in
+from facedis_core.maxlinear import MaxLinear, choose_in, pool
 from facedis_core.moments import Folded, through
 from facedis_core.networks import pointnet
 from facedis_core.winners import winning_vertices
@@ -63,8 +63,6 @@ def test_values_and_gradients_are_exact_at_the_chosen_vertices() -> None:
     layers = pointnet((3, 6, 9), batch_norm=False).double()
     choose_in("bf16", layers)
     assert isinstance(layers[1], MaxLinear) and layers[1].precision == "bf16"
-    from facedis_core.maxlinear import pool
-
     x = torch.randn(2, 200, 3, dtype=torch.float64)
     found = pool(layers, x)
     folded = [Folded(layer.linear.weight, layer.linear.bias) for layer in layers]
@@ -77,3 +75,14 @@ def test_values_and_gradients_are_exact_at_the_chosen_vertices() -> None:
         for values in (found, expected)
     )
     torch.testing.assert_close(ours, theirs)
+
+
+def test_what_is_measured_is_chosen_exactly() -> None:
+    torch.manual_seed(0)
+    layers = pointnet((3, 32, 300), batch_norm=False)
+    x = torch.randn(3, 1600, 3)
+    exact = pool(layers, x).detach()
+    choose_in("bf16", layers)
+    assert not torch.equal(pool(layers, x).detach(), exact)
+    with torch.no_grad():
+        assert torch.equal(pool(layers, x), exact)
