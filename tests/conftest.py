@@ -3,6 +3,7 @@
 import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before NumPy: small products, many processes
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # before torch: as the commands that train
 import subprocess
 import sys
 from collections.abc import Callable
