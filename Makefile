@@ -28,8 +28,10 @@ check: $(VENV)/.test
 	$(BIN)/python docs/readme.py --check
 
 bench: $(VENV)/.test
+	$(BIN)/python -m pytest -q tests/benchmarks  # what is compared does the same
 	$(BIN)/python -m pytest tests/benchmarks --benchmark-only \
 	  --benchmark-group-by=group --benchmark-columns=min,median,rounds
+	$(BIN)/python tests/benchmarks/step_ratios.py
 
 # Rewrite the help texts in README.md.
 readme: $(VENV)/.test

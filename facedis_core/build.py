@@ -129,7 +129,10 @@ def choose_device(name: str) -> torch.device:
 
 @contextmanager
 def fast_products(device: torch.device) -> Iterator[None]:
-    """Within, products of float32 on a GPU may use TF32: for training, not for what is measured."""
+    """Within, products of float32 on a GPU may use TF32: for training, not for what is measured.
+
+    Products that only choose vertices do so everywhere.
+    """
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("high" if device.type == "cuda" else before)
     try:

@@ -8,6 +8,7 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 import torch
 
+from facedis_core import world
 from facedis_core.build import (
     Frame,
     build_auto_encoder,
@@ -138,6 +139,9 @@ def prepare_pretraining(
     """
     faces = load_face_set(plan.face_set)
     recipe = plan.load_recipe(faces)
+    identity = recipe.as_dict()
+    identity |= {"set id": faces.id, "neutrals": plan.neutrals, "seed": plan.seed}
+    world.check_alike(identity, device)
     network = build_discriminator(recipe, training_frame(faces, recipe), plan.seed)
     entry = history_entry("fd-pretrain-disc", {"set": faces.id}, plan.options(faces))
     history = [*faces.history, entry] if plan.with_history else []
@@ -147,8 +151,7 @@ def prepare_pretraining(
         lambda stream, metrics: write_discriminator(
             stream, network, faces.topology, metrics, history
         ),
-        identity=recipe.as_dict()
-        | {"set id": faces.id, "neutrals": plan.neutrals, "seed": plan.seed},
+        identity=identity,
         checkpoint_minutes=plan.checkpoint_minutes,
     )
     return PreparedRun(run, [])
@@ -166,6 +169,11 @@ def prepare_run(plan: TrainingPlan, files: RunFiles, device: torch.device) -> Pr
     parts = _Parts(list(faces.history), {"set": faces.id})
     frame, network = _auto_encoder(plan, recipe, faces, parts)
     discriminator = _discriminator(plan, recipe, frame, faces, parts)
+    adversary = NO_DISCRIMINATOR if discriminator is None else UNTRAINED_DISCRIMINATOR
+    inputs = {"discriminator": adversary, **parts.inputs}
+    identity = recipe.as_dict() | {f"{key} id": value for key, value in inputs.items()}
+    identity |= {"neutrals": plan.neutrals, "seed": plan.seed} | plan.unusual()
+    world.check_alike(identity, device)
     trainer = Trainer(
         network,
         discriminator,
@@ -182,8 +190,6 @@ def prepare_run(plan: TrainingPlan, files: RunFiles, device: torch.device) -> Pr
         parts.notes.append(f"{singles} training subjects have one face, whose real pair is itself")
     if not len(faces.rows(TEST)):
         parts.notes.append("the set has no test faces; the log will show losses only")
-    adversary = NO_DISCRIMINATOR if discriminator is None else UNTRAINED_DISCRIMINATOR
-    inputs = {"discriminator": adversary, **parts.inputs}
     entry = history_entry("fd-train", inputs, plan.options(faces))
     history = [*parts.history, entry] if plan.with_history else []
 
@@ -202,10 +208,7 @@ def prepare_run(plan: TrainingPlan, files: RunFiles, device: torch.device) -> Pr
         trainer,
         files,
         write,
-        identity=recipe.as_dict()
-        | {f"{key} id": value for key, value in inputs.items()}
-        | {"neutrals": plan.neutrals, "seed": plan.seed}
-        | plan.unusual(),
+        identity=identity,
         evaluate_every=plan.evaluate_every,
         checkpoint_minutes=plan.checkpoint_minutes,
     )

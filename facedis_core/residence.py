@@ -42,7 +42,7 @@ class StreamedFaces:
 
     def take(self, positions: np.ndarray) -> Tensor:
         """Those at `positions` (B,), as (B, V, 3) on the device."""
-        # from pinned memory a GPU takes them while it computes
+        # a GPU takes them from pinned memory in its own time, and we go on
         shape = (len(positions), *self.vertices.shape[1:])
         batch = torch.empty(shape, pin_memory=self.device.type == "cuda")
         np.take(self.vertices, self.rows[positions], axis=0, out=batch.numpy(), mode="clip")

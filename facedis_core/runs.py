@@ -19,6 +19,10 @@ from facedis_core.errors import InputError, Stopped, UsageError
 from facedis_core.streams import check_output, open_output
 
 # The one thing that may change when a stopped run goes on; with any other it is another run.
+# What processes that torchrun starts anew should know of the run.
+BEGUN: Final = "begun"
+DONE: Final = "done"
+
 _EXTENDABLE: Final = {"epochs", "pretrain_epochs"}
 
 
@@ -144,6 +148,11 @@ class TrainingRun:
         self.log.write()
         return True
 
+    def start_anew(self) -> None:
+        """Do away with the state of a run that was here before."""
+        if self.files.state is not None and world.leads():
+            self.files.state.unlink(missing_ok=True)
+
     def _saved_state(self) -> bytes | None:
         """What the leading process finds on its disk."""
         state = self.files.state
@@ -178,6 +187,7 @@ class TrainingRun:
                 where = f"epoch {learner.epoch.number + 1} of {epochs}, step {learner.epoch.step}"
                 raise Stopped(self._goodbye(where))
         self._write_result()
+        world.mark(DONE)
         if self.files.state is not None and world.leads():
             self.files.state.unlink(missing_ok=True)
 

@@ -1,6 +1,7 @@
 """The numbers of every epoch as TensorBoard reads them."""
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ class Scalars:
 
     Raises:
         MissingExtra: tensorboardX is not installed.
-        OutputError: the folder cannot be written.
+        OutputError: the folder cannot be written, now or later.
     """
 
     def __init__(self, folder: Path, first_epoch: int) -> None:
@@ -24,13 +25,16 @@ class Scalars:
             from tensorboardX import SummaryWriter
         except ModuleNotFoundError:
             raise MissingExtra("--tensorboard", "tensorboard") from None
-        try:
+        self.folder = folder
+        with self._disk():
             self.writer = SummaryWriter(str(folder), purge_step=first_epoch)
-        except OSError as error:
-            raise OutputError(f"cannot write {folder}: {error.strerror}") from None
 
     def add(self, record: Mapping[str, Any]) -> None:
         """Write an epoch's record."""
+        with self._disk():
+            self._write(record)
+
+    def _write(self, record: Mapping[str, Any]) -> None:
         for name, value in _leaves(record):
             if name != "epoch":
                 self.writer.add_scalar(
@@ -39,8 +43,16 @@ class Scalars:
         self.writer.flush()
 
     def close(self) -> None:
-        """Nothing more will come."""
-        self.writer.close()
+        """Nothing more will come; what does not fit on the disk any more is lost."""
+        with suppress(OSError):
+            self.writer.close()
+
+    @contextmanager
+    def _disk(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise OutputError(f"cannot write {self.folder}: {error.strerror}") from None
 
 
 def _leaves(record: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:

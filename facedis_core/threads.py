@@ -37,7 +37,7 @@ def _pool(threads: int, process: int) -> ThreadPoolExecutor:
     """Threads for this process: those of another do not live on in its fork."""
     pool = ThreadPoolExecutor(threads, f"facedis-{process}", _alone)
     barrier = Barrier(threads)
-    list(pool.map(lambda _: barrier.wait(), range(threads)))  # until all of them have started
+    list(pool.map(lambda _: barrier.wait(60), range(threads)))  # until all of them have started
     torch.set_num_threads(threads)  # what a thread says counts for those that start after it
     return pool
 

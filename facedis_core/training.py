@@ -148,7 +148,7 @@ class Trainer(Learner):
                 | judged
                 | {"total": total, "gradient_norm": norm, "log_variance_clamped": made.clamped}
             )
-            self._check_finite(values, terms)
+            self._check_finite(values)
             self.optimizer.step()
         return values | {"gradient_clipped": float(values["gradient_norm"] > limit)}
 
@@ -232,12 +232,14 @@ class Trainer(Learner):
         together = torch.stack([value.detach() for value in values.values()])
         return dict(zip(values, world.averaged(together).tolist(), strict=True))
 
-    def _check_finite(self, values: Mapping[str, float], terms: Mapping[str, Tensor]) -> None:
-        if not np.isfinite(values["gradient_norm"]):
-            bad = [key for key in terms if not np.isfinite(values[key])]
+    def _check_finite(self, values: Mapping[str, float]) -> None:
+        if not np.isfinite([*values.values()]).all():
+            sums = {"total", "gradient_norm"}
+            bad = [k for k, value in values.items() if k not in sums and not np.isfinite(value)]
             raise InputError(
                 f"training diverged at epoch {self.epoch.number + 1}, step {self.epoch.step + 1}: "
-                f"{', '.join(bad) or 'the gradient'} is not finite; lower the learning rate"
+                f"{', '.join(bad) or 'the gradient'} is not finite; lower learning_rate "
+                "or discriminator_learning_rate"
             )
 
     def evaluate(self, record: Mapping[str, Any] | None = None) -> dict[str, Any]:

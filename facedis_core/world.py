@@ -5,9 +5,11 @@ a training is the same one however many processes share it.
 """
 
 import inspect
+import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import timedelta
 from time import monotonic, sleep
 from typing import Any, Protocol, TypeVar
 from uuid import uuid4
@@ -17,9 +19,12 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from facedis_core.errors import Stopped, UsageError
+from facedis_core.errors import InputError, Stopped, UsageError
 
-_PATIENCE = 600.0  # seconds to wait for the other processes
+_PATIENCE = timedelta(hours=1)  # to wait for the other processes
+
+# torchrun's own store, which outlives the processes that it starts.
+_marks: dist.Store | None = None
 
 
 class _Rows(Protocol):
@@ -37,7 +42,8 @@ def joined(device: torch.device) -> Iterator[None]:
     Raises:
         Stopped: another process has ended.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) < 2 or "RANK" not in os.environ:
+    global _marks
+    if "WORLD_SIZE" not in os.environ or "RANK" not in os.environ:
         yield
         return
     backend = "gloo"
@@ -45,9 +51,14 @@ def joined(device: torch.device) -> Iterator[None]:
         torch.cuda.set_device(device)
         backend = "nccl"
     try:
-        store, number, count = next(dist.rendezvous("env://"))
-        store = _corner_of(store, number, count)
-        dist.init_process_group(backend, store=store, rank=number, world_size=count)
+        _marks, number, count = next(dist.rendezvous("env://"))
+        dist.init_process_group(
+            backend,
+            store=_corner_of(_marks, number, count),
+            rank=number,
+            world_size=count,
+            timeout=_PATIENCE,  # the others wait while the leading process measures
+        )
         yield
     except RuntimeError as error:
         if isinstance(error, dist.DistError) or "gloo" in str(error):
@@ -56,6 +67,8 @@ def joined(device: torch.device) -> Iterator[None]:
                 "on from what was saved"
             ) from error
         raise
+    finally:
+        _marks = None
     dist.destroy_process_group()
 
 
@@ -73,7 +86,7 @@ def _corner_of(store: dist.Store, number: int, count: int) -> dist.Store:
         store.set(f"{corner}/{number}", "")
         return dist.PrefixStore(corner, store)
     told: dict[int, bytes] = {}
-    waiting, deadline = set(range(1, count)), monotonic() + _PATIENCE
+    waiting, deadline = set(range(1, count)), monotonic() + _PATIENCE.total_seconds()
     while waiting:
         for other in sorted(waiting):
             if store.check([f"{name}/{other}"]):
@@ -89,9 +102,15 @@ def _corner_of(store: dist.Store, number: int, count: int) -> dist.Store:
     return dist.PrefixStore(name, store)
 
 
-def restarted() -> bool:
-    """Whether torchrun started us anew because a process had died."""
-    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
+def mark(event: str) -> None:
+    """Let processes that torchrun may start after us know that this has happened."""
+    if _marks is not None and leads():
+        _marks.set(f"mark/{event}", "")
+
+
+def marked(event: str, device: torch.device) -> bool:
+    """Whether that had happened before torchrun started us anew."""
+    return any_of(_marks is not None and leads() and _marks.check([f"mark/{event}"]), device)
 
 
 def local_rank() -> int:
@@ -115,18 +134,18 @@ def leads() -> bool:
 
 
 def check_batch(key: str, batch: int, faces: int) -> None:
-    """A batch must divide among the processes, and there must be a face for each.
+    """A batch, or all faces where they do not fill one, must divide among the processes.
 
     Raises:
-        UsageError: it does not, or there are fewer.
+        UsageError: it does not, or there are fewer faces than processes.
     """
     if faces < size():
         raise UsageError(f"{faces} training faces are too few for {size()} processes; start fewer")
-    if batch % size():
-        fits = max(size(), batch - batch % size())
+    taken = min(batch, faces)
+    if taken % size():
         raise UsageError(
-            f"{key} is {batch}, which {size()} processes cannot share evenly; "
-            f"try --set {key}={fits}"
+            f"{key} is {batch}, and {taken} faces cannot be shared evenly by {size()} processes; "
+            f"try --set {key}={max(size(), taken - taken % size())}"
         )
 
 
@@ -189,6 +208,22 @@ def from_the_leader(content: bytes | None, device: torch.device) -> bytes | None
         data.copy_(torch.frombuffer(bytearray(content), dtype=torch.uint8))
     dist.broadcast(data, 0)
     return data.cpu().numpy().tobytes()
+
+
+def check_alike(identity: Mapping[str, Any], device: torch.device) -> None:
+    """All processes must train the same on the same.
+
+    Raises:
+        InputError: this one has another recipe or other files than the leading one.
+    """
+    ours = json.dumps(identity, sort_keys=True)
+    leading = json.loads(from_the_leader(ours.encode() if leads() else None, device) or ours)
+    for key, value in json.loads(ours).items():
+        if leading.get(key) != value:
+            raise InputError(
+                f"process {rank() + 1} has {key} {value!r}, the first has {leading.get(key)!r}; "
+                "give all of them the same files and options"
+            )
 
 
 def shared(module: nn.Module) -> nn.Module:

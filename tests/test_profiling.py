@@ -15,7 +15,7 @@ def run_steps(profile: StepProfile, count: int) -> None:
         with profile.part("long"):
             time.sleep(0.02)
         with profile.part("large"):
-            held = torch.ones(8_000_000)  # 32 MB
+            held = torch.ones(20_000_000)  # 80 MB, which no allocator keeps
             del held
         if batch % 2:
             with profile.part("now and then"):
@@ -36,10 +36,10 @@ def test_five_steps_after_the_first_two() -> None:
     found = {part.name: part for part in parts}
     assert sum(part.share for part in parts) == pytest.approx(1.0)
     assert found["long"].milliseconds >= 20
-    assert 0.2 < found["now and then"].milliseconds < found["long"].milliseconds
+    assert found["now and then"].milliseconds >= 0.4  # of 1 ms in two of five steps
     if found["large"].peak_mb is not None:  # Linux
-        assert found["large"].peak_mb > 25
-        assert found["long"].peak_mb < 25
+        assert found["large"].peak_mb > 70
+        assert found["long"].peak_mb < 70
 
 
 def test_unasked_it_looks_at_nothing(monkeypatch) -> None:

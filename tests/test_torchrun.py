@@ -74,8 +74,63 @@ def test_two_processes_have_the_losses_of_one(shell: Shell, face_set: Path, tmp_
 def test_a_batch_that_does_not_divide(shell: Shell, face_set: Path) -> None:
     done = shell(f"{TWO} -m fd_train set.safetensors -o m.safetensors --set batch=7")
     assert done.code != 0
-    assert "batch is 7, which 2 processes cannot share evenly; try --set batch=6" in done.err
+    assert "7 faces cannot be shared evenly by 2 processes; try --set batch=6" in done.err
     assert "bug" not in done.err
+
+
+def test_a_restart_replaces_nothing_that_the_first_start_refused(
+    shell: Shell, face_set: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "m.safetensors").write_text("precious")
+    options = f"set.safetensors -o m.safetensors --epochs 1 {SMALL}"
+    done = shell(f"{TWO} --max-restarts 1 -m fd_train {options}")
+    assert done.code != 0
+    assert done.err.count("m.safetensors exists") == 2
+    assert (tmp_path / "m.safetensors").read_text() == "precious"
+
+
+LATE = """
+import os, signal, sys
+import fd_train
+from facedis_core import runs, world
+
+train = runs.TrainingRun.train
+
+def and_die(run, callbacks):
+    if world.rank() and not os.path.exists("died"):
+        open("died", "w").close()
+        train(run, callbacks)
+        os.kill(os.getpid(), signal.SIGKILL)
+    train(run, callbacks)
+
+runs.TrainingRun.train = and_die
+fd_train.main()
+"""
+
+
+def test_a_death_after_the_end_trains_nothing_again(
+    shell: Shell, face_set: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "late.py").write_text(LATE)
+    (tmp_path / "m.state.safetensors").write_text("of another run")
+    options = f"set.safetensors -o m.safetensors --epochs 1 {SMALL} --force"
+    done = shell(f"{TWO} --max-restarts 1 late.py {options}")
+    assert done.code == 0, done.err
+    assert (tmp_path / "died").exists()
+    assert "nothing left to do" in done.err or done.err.count("model ") == 1
+    assert len(records(tmp_path / "m.jsonl")) == 1
+    assert not (tmp_path / "m.state.safetensors").exists()
+
+
+def test_processes_with_other_faces_are_told_apart(
+    shell: Shell, face_set: Path, tmp_path: Path
+) -> None:
+    synthetic.write_face_set(tmp_path / "other.safetensors", synthetic.face_set(subjects=9))
+    faces = "$([ $RANK = 1 ] && echo other || echo set).safetensors"
+    train = f"{sys.executable} -m fd_train {faces} -o m.safetensors {SMALL}"
+    done = shell(f"{TWO} --no-python bash -c '{train}'")
+    assert done.code != 0
+    assert "process 2 has set id" in done.err and "the same files" in done.err
 
 
 def test_a_dead_worker_and_a_stopped_run(shell: Shell, face_set: Path, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import torch
 from trainers import trainer
 
 from facedis_core.batches import Batch
-from facedis_core.build import training_frame
+from facedis_core.build import build_auto_encoder, build_discriminator, training_frame
 from facedis_core.config import Recipe, load_recipe
 from facedis_core.errors import InputError
 from facedis_core.evaluation import evaluate_face_set
@@ -171,6 +171,33 @@ def test_a_handful_of_faces_is_learnt_by_heart(faces: FaceSet) -> None:
     error = evaluate_face_set(subject.predict, few, few.rows(0)).metrics["e_rec"]["mean"]
     assert start > 2.0
     assert error < 1.0
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_gpu_learns_as_well(faces: FaceSet, precision: str) -> None:
+    recipe = Recipe(**{**SMALL.as_dict(), "neutral": 1.0, "discriminator_batch_norm": True})
+    frame = training_frame(faces, recipe)
+    errors = []
+    for device, kind in (("cpu", "fp32"), ("cuda", precision)):
+        subject = Trainer(
+            build_auto_encoder(recipe, frame, 0),
+            build_discriminator(recipe, frame, 0),
+            faces,
+            recipe,
+            neutrals=True,
+            seed=0,
+            device=torch.device(device),
+            precision=kind,
+        )
+        for _ in range(20):
+            record = subject.run_epoch()
+            assert record is not None
+        errors.append(subject.evaluate()["test"]["e_rec"]["mean"])
+        states = [s for o in subject.optimizers.values() for s in o.state.values()]
+        tensors = [tensor for state in states for tensor in state.values()]
+        assert all(tensor.isfinite().all() for tensor in tensors)
+    assert errors[1] == pytest.approx(errors[0], rel=0.2)
 
 
 def test_unseen_people_are_closer_than_the_mean_face() -> None:

@@ -3,7 +3,7 @@
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
@@ -124,8 +124,10 @@ def stop_on_interrupt() -> Iterator[Callable[[], bool]]:
         nonlocal asked
         if asked and size() == 1:
             raise KeyboardInterrupt
-        if not asked:
+        if not asked and size() == 1:
             say("stopping after this step; once more stops at once and loses what is not saved")
+        elif not asked:
+            say("stopping after this step")
         asked = True
 
     with stopping_signals_to(ask):
@@ -145,17 +147,23 @@ def carry_out(
     """Train in all processes that torchrun started; the run, in the one that speaks for them."""
     from facedis_core import world
     from facedis_core.build import choose_device
-    from facedis_core.runs import Callbacks, RunFiles
+    from facedis_core.runs import BEGUN, DONE, Callbacks, RunFiles
 
     files, chosen = RunFiles.beside(output), choose_device(device)
     with world.joined(chosen):
-        again = world.any_of(world.restarted(), chosen)
+        if world.marked(DONE, chosen):
+            say("all was done when a process died, so there is nothing left to do")
+            return None
+        again = world.marked(BEGUN, chosen)
         if world.leads():
             files.check(force=force or resume or again)
         run, notes = prepare(files, chosen)
         if (resume or again) and run.resume(required=not again):
             epoch = run.learner.epoch
             say(f"going on in epoch {epoch.number + 1} after step {epoch.step}")
+        else:
+            run.start_anew()
+        world.mark(BEGUN)
         for note in notes if world.leads() else ():
             fd_cli.warn(note)
         with (
@@ -237,9 +245,8 @@ def scalars(folder: Path | None, first_epoch: int) -> Iterator[Callable[[dict[st
         return
     from facedis_core.scalars import Scalars
 
-    writer = Scalars(folder, first_epoch)
-    yield writer.add
-    writer.close()
+    with closing(Scalars(folder, first_epoch)) as writer:
+        yield writer.add
 
 
 def _profile_table(parts: "list[PartReport]") -> Any:

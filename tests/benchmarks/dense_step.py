@@ -51,7 +51,9 @@ class DenseDiscriminator(nn.Module):
     def forward(self, first: Tensor, second: Tensor) -> Tensor:
         pair = torch.cat([first, second], dim=2)
         matrix = self.transform_head(self.transform(pair)).view(-1, 6, 6)
-        return self.head(self.features(pair @ (matrix + torch.eye(6, dtype=pair.dtype))))
+        return self.head(
+            self.features(pair @ (matrix + torch.eye(6, dtype=pair.dtype, device=pair.device)))
+        )
 
 
 class DenseAutoEncoder(nn.Module):
@@ -95,8 +97,8 @@ class DenseStep:
         self.network = DenseAutoEncoder(vertices, recipe.identity)
         self.discriminator = DenseDiscriminator(batch_norm=recipe.discriminator_batch_norm)
         self.laplacian = trainer.laplacian.to_dense()
-        self.network.to(self.laplacian.dtype)
-        self.discriminator.to(self.laplacian.dtype)
+        self.network.to(self.laplacian)
+        self.discriminator.to(self.laplacian)
         copy_weights(trainer.network, self.network)
         copy_weights(trainer.discriminator, self.discriminator)
         self.mean_face = trainer.network.normalised_mean_face.clone()
@@ -110,7 +112,7 @@ class DenseStep:
     def step(self, faces: Tensor, partners: Tensor) -> dict[str, float]:
         """One step of the discriminator, then one of the auto-encoder; (B, V, 3) normalised."""
         recipe, network, discriminator = self.trainer.recipe, self.network, self.discriminator
-        same = torch.ones(len(faces)).long()
+        same = torch.ones(len(faces), dtype=torch.int64, device=faces.device)
         identity_mean, identity_log_variance, mean, log_variance = network.encode(faces)
         z = sample(identity_mean, identity_log_variance)
         identity_faces = self.mean_face + network.identity(z).view_as(faces)
@@ -122,7 +124,7 @@ class DenseStep:
         # real and fake pairs take turns, as ours do: dropout draws a number for each
         second = torch.stack([partners, identity_faces.detach()], dim=1).flatten(0, 1)
         logits = discriminator(faces.repeat_interleave(2, dim=0), second)
-        own = functional.cross_entropy(logits, torch.tensor([1, 0]).repeat(len(faces)))
+        own = functional.cross_entropy(logits, same.new_tensor([1, 0]).repeat(len(faces)))
         own.backward()
         self.discriminator_optimizer.step()
 

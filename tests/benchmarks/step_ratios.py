@@ -5,7 +5,7 @@
 
 Steps of both sides take turns, so that what else the machine does falls on both. Peak memory is
 what the process held above what it held before its first step, with data and networks in place;
-each side in a process of its own (Linux only: it reads /proc).
+each side in a process of its own (on a CPU under Linux only: it reads /proc).
 """
 
 import argparse
@@ -25,9 +25,11 @@ from facedis_core.profiling import Peak
 SIZES = ((1000, 8), (1000, 32), (4547, 8), (4547, 32), (10000, 2), (26000, 2))
 
 
-def step_of(side: str, vertices: int, batch: int, *, batch_norm: bool = False) -> Step:
+def step_of(
+    side: str, vertices: int, batch: int, *, batch_norm: bool = False, device: str = "cpu"
+) -> Step:
     """A step of `ours` or `dense`, ready to be run again and again."""
-    trainer = made_up_trainer(vertices, batch, batch_norm=batch_norm)
+    trainer = made_up_trainer(vertices, batch, batch_norm=batch_norm, device=device)
     drawn = next(trainer.batches.epoch(0))
     if side == "ours":
         return lambda: trainer._step(drawn)
@@ -35,9 +37,19 @@ def step_of(side: str, vertices: int, batch: int, *, batch_norm: bool = False) -
     return lambda: dense.step(normalise(drawn.faces), normalise(drawn.partners))
 
 
-def peak_memory(side: str, vertices: int, batch: int, *, batch_norm: bool = False) -> int:
+def peak_memory(
+    side: str, vertices: int, batch: int, *, batch_norm: bool = False, device: str = "cpu"
+) -> int:
     """Bytes that two steps take above the data, measured in another process."""
-    command = [sys.executable, __file__, f"{vertices}x{batch}", "--memory-of", side]
+    command = [
+        sys.executable,
+        __file__,
+        f"{vertices}x{batch}",
+        "--memory-of",
+        side,
+        "--device",
+        device,
+    ]
     result = subprocess.run(
         command + ["--batch-norm"] * batch_norm,
         env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
@@ -48,9 +60,9 @@ def peak_memory(side: str, vertices: int, batch: int, *, batch_norm: bool = Fals
     return int(result.stdout)
 
 
-def own_peak_memory(step: Step) -> int:
+def own_peak_memory(step: Step, device: str) -> int:
     """The same in this process."""
-    peak = Peak(torch.device("cpu"))
+    peak = Peak(torch.device(device))
     for _ in range(2):  # the second finds the optimisers' state and the first one's leftovers
         step()
     found = peak.bytes()
@@ -75,20 +87,24 @@ def main() -> None:
     parser.add_argument("sizes", nargs="*", help="vertices x batch, such as 4547x32")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--batch-norm", action="store_true", help="in the discriminator too")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--memory-of", choices=["ours", "dense"], help=argparse.SUPPRESS)
     options = parser.parse_args()
     sizes = [tuple(map(int, size.split("x"))) for size in options.sizes] or SIZES
-    norm = options.batch_norm
+    kind = {"batch_norm": options.batch_norm, "device": options.device}
+    if options.device == "cuda":  # both sides, as the commands that train
+        torch.set_float32_matmul_precision("high")
     if options.memory_of:
-        print(own_peak_memory(step_of(options.memory_of, *sizes[0], batch_norm=norm)))
+        step = step_of(options.memory_of, *sizes[0], **kind)
+        print(own_peak_memory(step, options.device))
         return
     print(f"{torch.get_num_threads()} threads; ms a face, MB above the data")
     print(f"{'V':>6} {'batch':>5} {'dense':>7} {'ours':>7} {'ratio':>6}   ", end="")
     print(f"{'dense':>7} {'ours':>7} {'ratio':>6}")
     for vertices, batch in sizes:
-        both = {s: step_of(s, vertices, batch, batch_norm=norm) for s in ("dense", "ours")}
+        both = {side: step_of(side, vertices, batch, **kind) for side in ("dense", "ours")}
         time = seconds(both, options.rounds)
-        memory = {side: peak_memory(side, vertices, batch, batch_norm=norm) for side in both}
+        memory = {side: peak_memory(side, vertices, batch, **kind) for side in both}
         print(f"{vertices:6} {batch:5} ", end="")
         for values, unit in ((time, batch * 1e-3), (memory, 1e6)):
             dense, ours = values["dense"], values["ours"]

@@ -55,7 +55,9 @@ def made_up_faces(vertices: int, people: int, kinds: int = 2, seed: int = 0) -> 
     return FaceSet(faces, labels, none, none, preparation, "made-up", "", "")
 
 
-def made_up_trainer(vertices: int, batch: int, *, batch_norm: bool = False) -> Trainer:
+def made_up_trainer(
+    vertices: int, batch: int, *, batch_norm: bool = False, device: str = "cpu"
+) -> Trainer:
     """A whole adversarial training, before its first step; decoders that give a real face."""
     recipe = Recipe(
         batch=batch,
@@ -78,7 +80,7 @@ def made_up_trainer(vertices: int, batch: int, *, batch_norm: bool = False) -> T
         recipe,
         neutrals=False,
         seed=0,
-        device=torch.device("cpu"),
+        device=torch.device(device),
     )
     trainer.network.train()
     return trainer
