@@ -1,7 +1,6 @@
 """Pre-training of the identity discriminator on pairs of real faces."""
 
-from collections.abc import Callable, Mapping
-from contextlib import closing
+from collections.abc import Generator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,14 +9,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from facedis_core import world
-from facedis_core.build import PRETRAIN, UNSEEN, fast_products, step_seed
+from facedis_core.build import PRETRAIN, UNSEEN
 from facedis_core.config import Recipe
-from facedis_core.epochs import Epoch, Learner
+from facedis_core.epochs import Learner
 from facedis_core.errors import InputError
 from facedis_core.faceset import TEST, TRAIN, FaceSet
 from facedis_core.networks import IdentityDiscriminator
 from facedis_core.pairs import FacePairs
-from facedis_core.profiling import StepProfile
 from facedis_core.residence import StreamedFaces, place_faces
 
 # Accuracy on unseen people below which the discriminator has not learned to tell them apart.
@@ -29,6 +27,13 @@ class PairBatch(NamedTuple):
 
     first: np.ndarray
     second: np.ndarray
+    same: np.ndarray
+
+
+class Pairs(NamedTuple):
+    """The faces of pairs, first all first ones, (2B, V, 3) mm; one person (1) or two (0), (B,)."""
+
+    faces: Tensor
     same: np.ndarray
 
 
@@ -56,8 +61,15 @@ class PreTrainer(Learner):
         device: torch.device,
     ) -> None:
         self.discriminator = discriminator.to(device)
-        self.face_set, self.recipe, self.seed, self.device = face_set, recipe, seed, device
+        self.face_set, self.recipe = face_set, recipe
         self.rows = face_set.rows(TRAIN)
+        super().__init__(
+            epochs=recipe.pretrain_epochs,
+            steps=max(1, len(self.rows) // recipe.pretrain_batch),
+            stream=PRETRAIN,
+            seed=seed,
+            device=device,
+        )
         world.check_batch("pretrain_batch", recipe.pretrain_batch, len(self.rows))
         self.pairs = FacePairs(np.asarray(face_set.labels.subject)[self.rows])
         if self.pairs.subjects < 2 or self.pairs.singles == self.pairs.subjects:
@@ -72,46 +84,26 @@ class PreTrainer(Learner):
         )
         self.networks = {"discriminator": discriminator}
         self.optimizers = {"discriminator": self.optimizer}
-        self.epoch, self.epochs = Epoch(), recipe.pretrain_epochs
-        self.profile = StepProfile(device)
 
-    def run_epoch(
-        self,
-        should_stop: Callable[[], bool] = lambda: False,
-        on_step: Callable[[int, int, int], None] = lambda epoch, step, steps: None,
-    ) -> dict[str, Any] | None:
-        """Go on with the current epoch to its end; None if `should_stop` ended it before.
+    def _begin(self, number: int) -> dict[str, float]:
+        self.discriminator.train()
+        return {}
 
-        Raises:
-            InputError: the loss is not finite.
-        """
-        epoch, size = self.epoch, self.recipe.pretrain_batch
-        rng = np.random.default_rng([self.seed, PRETRAIN, epoch.number])
+    def _batches(self, number: int, first: int) -> Generator[Pairs, None, None]:
+        size, rng = self.recipe.pretrain_batch, np.random.default_rng([self.seed, PRETRAIN, number])
         drawn = draw_pairs(self.pairs, rng.permutation(len(self.rows)), rng)
-        steps = max(1, len(self.rows) // size)
         parts = [
             PairBatch(*(world.part(array[k * size : (k + 1) * size]) for array in drawn))
-            for k in range(epoch.step, steps)
+            for k in range(first, self.steps)
         ]
-        self.discriminator.train()
-        faces = self.faces.each([np.concatenate([part.first, part.second]) for part in parts])
-        arriving = self.profile.arriving(faces)
-        with fast_products(self.device), closing(faces):
-            for part, read in zip(parts, arriving, strict=True):
-                torch.manual_seed(step_seed(self.seed, PRETRAIN, epoch.number, epoch.step))
-                epoch.add(self._step(read, part.same))
-                self.profile.step_done()
-                on_step(epoch.number + 1, epoch.step, steps)
-                if epoch.step < steps and should_stop():
-                    return None
-        self.epoch = Epoch(epoch.number + 1)
-        return {"epoch": epoch.number + 1} | epoch.means()
+        wanted = [np.concatenate([part.first, part.second]) for part in parts]
+        for part, faces in zip(parts, self.faces.each(wanted), strict=True):
+            yield Pairs(faces, part.same)
 
-    def _step(self, faces: Tensor, same: np.ndarray) -> dict[str, float]:
-        """One step on pairs (2B, V, 3) mm, first all first faces."""
+    def _step(self, batch: Pairs) -> dict[str, float]:
         smoothing, part = self.recipe.label_smoothing, self.profile.part
         with part("judge"):
-            logits, labels = self._judge(self.judge, faces, same)
+            logits, labels = self._judge(self.judge, batch)
             loss = functional.cross_entropy(logits, labels, label_smoothing=smoothing)
         with part("backward"):
             self.optimizer.zero_grad()
@@ -127,10 +119,10 @@ class PreTrainer(Learner):
             self.optimizer.step()
         return {"loss": read[0], "accuracy": read[1]}
 
-    def _judge(self, judge: nn.Module, faces: Tensor, same: np.ndarray) -> tuple[Tensor, Tensor]:
+    def _judge(self, judge: nn.Module, pairs: Pairs) -> tuple[Tensor, Tensor]:
         discriminator = self.discriminator
-        first, second = ((faces - discriminator.origin) / discriminator.scale).chunk(2)
-        return judge(first, second), torch.from_numpy(same).to(self.device)
+        first, second = ((pairs.faces - discriminator.origin) / discriminator.scale).chunk(2)
+        return judge(first, second), torch.from_numpy(pairs.same).to(self.device)
 
     def evaluate(self, record: Mapping[str, Any]) -> dict[str, Any]:
         """The accuracy on training pairs in that epoch, and on unseen people now."""
@@ -157,6 +149,6 @@ class PreTrainer(Learner):
         for start in range(0, len(rows), self.recipe.pretrain_batch):
             part = slice(start, start + self.recipe.pretrain_batch)
             both = faces.take(np.concatenate([batch.first[part], batch.second[part]]))
-            logits, labels = self._judge(self.discriminator, both, batch.same[part])
+            logits, labels = self._judge(self.discriminator, Pairs(both, batch.same[part]))
             right += int((logits.argmax(dim=1) == labels).sum())
         return right / len(rows)

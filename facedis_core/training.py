@@ -1,7 +1,6 @@
 """Joint adversarial training of the auto-encoder and the identity discriminator."""
 
-from collections.abc import Callable, Mapping
-from contextlib import closing
+from collections.abc import Generator, Mapping
 from typing import Any, Final
 
 import numpy as np
@@ -10,15 +9,14 @@ from torch import Tensor, nn
 
 from facedis_core import losses, world
 from facedis_core.batches import Batch, Neutrals, TrainingBatches
-from facedis_core.build import NOISE, fast_products, step_seed
+from facedis_core.build import NOISE
 from facedis_core.config import Recipe
-from facedis_core.epochs import Epoch, Learner
+from facedis_core.epochs import Learner
 from facedis_core.errors import InputError
 from facedis_core.evaluation import Prediction, evaluate_face_set
 from facedis_core.faceset import TEST, VALIDATION, FaceSet
 from facedis_core.maxlinear import choose_in
 from facedis_core.networks import AutoEncoder, IdentityDiscriminator
-from facedis_core.profiling import StepProfile
 from facedis_core.residence import Residence
 from facedis_core.synthesis import Synthesis, Synthesiser
 from facedis_core.winners import Precision
@@ -54,7 +52,6 @@ class Trainer(Learner):
     ) -> None:
         self.network, self.discriminator = network.to(device), discriminator
         self.face_set, self.recipe, self.neutrals = face_set, recipe, neutrals
-        self.seed, self.device = seed, device
         self.batches = TrainingBatches(
             face_set,
             recipe,
@@ -64,6 +61,9 @@ class Trainer(Learner):
             seed=seed,
             device=device,
             residence=residence,
+        )
+        super().__init__(
+            epochs=recipe.epochs, steps=self.batches.steps, stream=NOISE, seed=seed, device=device
         )
         self.laplacian = None
         if recipe.laplacian:
@@ -76,7 +76,7 @@ class Trainer(Learner):
             fused=True,  # one pass over the weights instead of ten
         )
         self.optimizers = {"auto_encoder": self.optimizer}
-        self.networks: dict[str, nn.Module] = {"auto_encoder": network}
+        self.networks = {"auto_encoder": network}
         self.synthesise = world.shared(Synthesiser(network, recipe))
         if discriminator is not None:
             self.networks["discriminator"] = discriminator.to(device)
@@ -86,42 +86,20 @@ class Trainer(Learner):
             )
         for one in self.networks.values():
             choose_in(precision, one)
-        self.epoch, self.epochs = Epoch(), recipe.epochs
-        self.profile = StepProfile(device)
 
-    def run_epoch(
-        self,
-        should_stop: Callable[[], bool] = lambda: False,
-        on_step: Callable[[int, int, int], None] = lambda epoch, step, steps: None,
-    ) -> dict[str, Any] | None:
-        """Go on with the current epoch to its end; None if `should_stop` ended it before.
-
-        Returns:
-            the epoch's record: mean of every term, learning rate, accuracies.
-
-        Raises:
-            InputError: a term is not finite; the record of where is in the message.
-        """
-        epoch, recipe, steps = self.epoch, self.recipe, self.batches.steps
-        factor = recipe.learning_rate_factor ** (epoch.number // recipe.learning_rate_epochs)
+    def _begin(self, number: int) -> dict[str, float]:
+        recipe = self.recipe
+        factor = recipe.learning_rate_factor ** (number // recipe.learning_rate_epochs)
         for name, optimizer in self.optimizers.items():
             base = recipe.learning_rate
             if name == "discriminator":
                 base = recipe.discriminator_learning_rate
             optimizer.param_groups[0]["lr"] = base * factor
         self.network.train()
-        batches = self.batches.epoch(epoch.number, epoch.step)
-        with fast_products(self.device), closing(batches):
-            for batch in self.profile.arriving(batches):
-                torch.manual_seed(step_seed(self.seed, NOISE, epoch.number, epoch.step))
-                epoch.add(self._step(batch))
-                self.profile.step_done()
-                on_step(epoch.number + 1, epoch.step, steps)
-                if epoch.step < steps and should_stop():
-                    return None
-        done = {"epoch": epoch.number + 1, "learning_rate": recipe.learning_rate * factor}
-        self.epoch = Epoch(epoch.number + 1)
-        return done | epoch.means()
+        return {"learning_rate": recipe.learning_rate * factor}
+
+    def _batches(self, number: int, first: int) -> Generator[Batch, None, None]:
+        return self.batches.epoch(number, first)
 
     def _step(self, batch: Batch) -> dict[str, float]:
         """One step of the discriminator, then one of the auto-encoder."""
