@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 # Build tools come from constraints.txt as well, hence no build isolation.
 INSTALL := $(BIN)/python -m pip install --quiet --no-build-isolation -c $(VENV)/constraints.txt
 
-.PHONY: demo test check bench readme clean
+.PHONY: demo test slow check bench readme clean
 
 # Example faces through encode, transfer, decode and metrics; look at demo/sheet.png.
 demo: $(VENV)/.demo
@@ -20,6 +20,10 @@ demo: $(VENV)/.demo
 # A process a core; a file's tests stay together because they share what they set up.
 test: $(VENV)/.test
 	$(BIN)/python -m pytest -n auto --dist loadfile
+
+# What takes minutes: processes that die and are started again.
+slow: $(VENV)/.test
+	$(BIN)/python -m pytest -m slow
 
 check: $(VENV)/.test
 	$(BIN)/ruff check

@@ -48,27 +48,30 @@ def test_every_term_of_every_step_in_double_precision(shell: Shell) -> None:
         compare(ours, theirs, 1e-9)
 
 
+def compare_logs(folder: Path, one: str, two: str) -> None:
+    for ours, theirs in zip(*(records(folder / f"{k}.jsonl") for k in (one, two)), strict=True):
+        compare(ours, theirs, 1e-5)
+
+
 def test_two_processes_have_the_losses_of_one(shell: Shell, face_set: Path, tmp_path: Path) -> None:
     options = f"set.safetensors --epochs 2 {SMALL}"
-    pretrain = "set.safetensors --epochs 2 --set pretrain_batch=6"
-    assert shell(f"fd-pretrain-disc {pretrain} -o disc1.safetensors").code == 0
-    done = shell(f"{TWO} -m fd_pretrain_disc {pretrain} -o disc2.safetensors")
+    done = shell(f"fd-train {options} -o one.safetensors")
     assert done.code == 0, done.err
-    assert done.err.count("judged rightly") == 1  # one process speaks
-    for ours, theirs in zip(*(records(tmp_path / f"disc{k}.jsonl") for k in (1, 2)), strict=True):
-        compare(ours, theirs, 1e-5)
-    done = shell(f"fd-train {options} --discriminator disc1.safetensors -o one.safetensors")
-    assert done.code == 0, done.err
-    done = shell(
-        f"{TWO} -m fd_train {options} --discriminator disc1.safetensors -o two.safetensors"
-    )
+    done = shell(f"{TWO} -m fd_train {options} -o two.safetensors")
     assert done.code == 0, done.err
     assert done.err.splitlines()[-1].startswith("model ") and done.err.count("model ") == 1
-    for ours, theirs in zip(
-        *(records(tmp_path / f"{k}.jsonl") for k in ("one", "two")), strict=True
-    ):
-        compare(ours, theirs, 1e-5)
+    compare_logs(tmp_path, "one", "two")
     assert not (tmp_path / "two.state.safetensors").exists()
+
+
+@pytest.mark.slow
+def test_pre_training_is_shared_too(shell: Shell, face_set: Path, tmp_path: Path) -> None:
+    options = "set.safetensors --epochs 2 --set pretrain_batch=6"
+    assert shell(f"fd-pretrain-disc {options} -o one.safetensors").code == 0
+    done = shell(f"{TWO} -m fd_pretrain_disc {options} -o two.safetensors")
+    assert done.code == 0, done.err
+    assert done.err.count("judged rightly") == 1  # one process speaks
+    compare_logs(tmp_path, "one", "two")
 
 
 def test_a_batch_that_does_not_divide(shell: Shell, face_set: Path) -> None:
@@ -78,6 +81,7 @@ def test_a_batch_that_does_not_divide(shell: Shell, face_set: Path) -> None:
     assert "bug" not in done.err
 
 
+@pytest.mark.slow
 def test_a_restart_replaces_nothing_that_the_first_start_refused(
     shell: Shell, face_set: Path, tmp_path: Path
 ) -> None:
@@ -108,6 +112,7 @@ fd_train.main()
 """
 
 
+@pytest.mark.slow
 def test_a_death_after_the_end_trains_nothing_again(
     shell: Shell, face_set: Path, tmp_path: Path
 ) -> None:
@@ -133,6 +138,7 @@ def test_processes_with_other_faces_are_told_apart(
     assert "process 2 has set id" in done.err and "the same files" in done.err
 
 
+@pytest.mark.slow
 def test_a_dead_worker_and_a_stopped_run(shell: Shell, face_set: Path, tmp_path: Path) -> None:
     """Killed, started again by torchrun, stopped by Ctrl-C, resumed: the bytes of a whole run."""
     options = f"-m fd_train set.safetensors --epochs 12 --checkpoint-minutes 0 {SMALL}"

@@ -68,8 +68,9 @@ def test_bad_requests(shell, face_set: Path, line: str, code: int, words: str) -
 
 
 def test_stopped_and_resumed_it_is_the_same(shell, face_set: Path, tmp_path: Path) -> None:
-    options = f"set.safetensors {QUICK} --epochs 40"
-    done = shell(f"timeout -s INT 6 fd-pretrain-disc {options} -o d.safetensors")
+    synthetic.write_face_set(face_set, synthetic.face_set())
+    options = f"set.safetensors {QUICK} --epochs 50"
+    done = shell(f"timeout -s INT 5 fd-pretrain-disc {options} -o d.safetensors")
     assert done.code in (124, 130), done.err
     assert "--resume" in done.err.splitlines()[-1]
     assert (tmp_path / "d.state.safetensors").exists()

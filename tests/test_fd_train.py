@@ -216,6 +216,7 @@ def test_points_is_a_key_of_the_recipe(shell, face_set: Path, tmp_path: Path) ->
     assert load_discriminator(tmp_path / "d.safetensors").network.config.points == 20
 
 
+@pytest.mark.slow
 def test_where_the_faces_are_does_not_matter_but_how_exact_they_are(
     shell, face_set: Path, tmp_path: Path
 ) -> None:
@@ -276,7 +277,7 @@ def test_a_discriminator_of_other_coordinates_is_refused(shell, face_set: Path) 
 def test_resume_is_of_the_same_run(shell, face_set: Path, tmp_path: Path) -> None:
     """Another recipe, or no discriminator any more, is another run."""
     train = f"fd-train set.safetensors -o m.safetensors {SMALL} --epochs 300"
-    stopped = shell(f"timeout -s INT 8 {train}")
+    stopped = shell(f"timeout -s INT 6 {train}")
     assert stopped.code in (124, 130), stopped.err
     before = (tmp_path / "m.state.safetensors").read_bytes()
     for change, words in (
