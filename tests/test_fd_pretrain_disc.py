@@ -67,6 +67,7 @@ def test_bad_requests(shell, face_set: Path, line: str, code: int, words: str) -
     assert [p.name for p in face_set.parent.iterdir()] == ["set.safetensors"]
 
 
+@pytest.mark.slow
 def test_stopped_and_resumed_it_is_the_same(shell, face_set: Path, tmp_path: Path) -> None:
     synthetic.write_face_set(face_set, synthetic.face_set())
     options = f"set.safetensors {QUICK} --epochs 50"
