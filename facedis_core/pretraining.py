@@ -110,14 +110,14 @@ class PreTrainer(Learner):
             loss.backward()
         with part("check, descend"):
             right = (logits.detach().argmax(dim=1) == labels).to(loss.dtype).mean()
-            read = world.averaged(torch.stack([loss.detach(), right])).tolist()
-            if not np.isfinite(read[0]):
+            values = world.read({"loss": loss, "accuracy": right})
+            if not np.isfinite(values["loss"]):
                 raise InputError(
                     f"pre-training diverged at epoch {self.epoch.number + 1}, step "
                     f"{self.epoch.step + 1}: the loss is not finite; lower pretrain_learning_rate"
                 )
             self.optimizer.step()
-        return {"loss": read[0], "accuracy": read[1]}
+        return values
 
     def _judge(self, judge: nn.Module, pairs: Pairs) -> tuple[Tensor, Tensor]:
         discriminator = self.discriminator

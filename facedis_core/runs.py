@@ -18,11 +18,11 @@ from facedis_core.epochs import Epoch, Learner
 from facedis_core.errors import InputError, Stopped, UsageError
 from facedis_core.streams import check_output, open_output
 
-# The one thing that may change when a stopped run goes on; with any other it is another run.
 # What processes that torchrun starts anew should know of the run.
 BEGUN: Final = "begun"
 DONE: Final = "done"
 
+# The one thing that may change when a stopped run goes on; with any other it is another run.
 _EXTENDABLE: Final = {"epochs", "pretrain_epochs"}
 
 

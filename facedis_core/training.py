@@ -121,7 +121,7 @@ class Trainer(Learner):
         with part("clip, check, descend"):
             limit = recipe.gradient_clip or float("inf")
             norm = nn.utils.clip_grad_norm_(self.network.parameters(), limit)
-            values = self._read(
+            values = world.read(
                 terms
                 | judged
                 | {"total": total, "gradient_norm": norm, "log_variance_clamped": made.clamped}
@@ -204,11 +204,6 @@ class Trainer(Learner):
         return {
             name: losses.reconstruction_loss(*pair) * neutrals.share for name, pair in pairs.items()
         }
-
-    def _read(self, values: Mapping[str, Tensor]) -> dict[str, float]:
-        """The mean of each over all processes; one wait for the device instead of a dozen."""
-        together = torch.stack([value.detach() for value in values.values()])
-        return dict(zip(values, world.averaged(together).tolist(), strict=True))
 
     def _check_finite(self, values: Mapping[str, float]) -> None:
         if not np.isfinite([*values.values()]).all():

@@ -122,12 +122,12 @@ def stop_on_interrupt() -> Iterator[Callable[[], bool]]:
 
     def ask(signum: int, frame: FrameType | None) -> None:
         nonlocal asked
-        if asked and size() == 1:
+        alone = size() == 1
+        if asked and alone:
             raise KeyboardInterrupt
-        if not asked and size() == 1:
-            say("stopping after this step; once more stops at once and loses what is not saved")
-        elif not asked:
-            say("stopping after this step")
+        if not asked:
+            again = "; once more stops at once and loses what is not saved" if alone else ""
+            say(f"stopping after this step{again}")
         asked = True
 
     with stopping_signals_to(ask):
