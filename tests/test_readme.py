@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from test_architecture import SHARED
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text("utf-8")
@@ -80,6 +81,6 @@ def test_the_layout_names_every_file_of_the_library_and_every_folder():
     layout = README.partition("\n## Layout\n")[2].partition("\n## ")[0]
     words = set(re.findall(r"\w+", layout))
     modules = {path.stem for path in (ROOT / "facedis_core").glob("*.py")}
-    modules |= {path.stem for path in (ROOT / "tools").glob("*.py") if "cli" in path.stem}
+    modules |= {path.stem for path in (ROOT / "tools").glob("*.py") if path.stem in SHARED}
     folders = {path.name for path in ROOT.iterdir() if (path / "__init__.py").exists()}
     assert modules | folders <= words | {"__init__"}
