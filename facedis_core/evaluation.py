@@ -81,15 +81,6 @@ class Evaluation:
     per_mesh: dict[str, np.ndarray]
 
 
-def check_topology(face_set: FaceSet, label: str, topology: str, other: str) -> None:
-    """Raise InputError unless the face set is of the given topology, that of `other`."""
-    if face_set.topology != topology:
-        raise InputError(
-            f"{label} has topology {face_set.topology} ({face_set.vertices.shape[1]} vertices), "
-            f"{other} expects {topology}; prepare the set with fd-prep --like"
-        )
-
-
 def model_predictor(model: Model) -> Predictor:
     """A trained model as something to measure: encoded by its means, no sampling."""
 

@@ -71,16 +71,25 @@ class Model:
             InputError: another shape, or not finite.
         """
         vertices = self._checked(vertices)
-        features = np.empty((len(vertices), self.config.channels[-1]), np.float32)
+        identity = np.empty((len(vertices), self.config.identity), np.float32)
+        expression = np.empty((len(vertices), self.config.expression), np.float32)
+        # Face by face, here and in `decode`: products of more rows at once round otherwise, and
+        # what a face is must not depend on those beside it.
         for row, face in enumerate(vertices):
-            features[row] = self._pool(face)
-        identity, expression = (
-            features @ self.weights[f"encoder.{head}.weight"].T
-            + self.weights[f"encoder.{head}.bias"]
-            for head in ("identity_mean", "expression_mean")
-        )
+            features = self._pool(face)
+            identity[row] = self._linear("encoder.identity_mean", features)
+            expression[row] = self._linear("encoder.expression_mean", features)
         names = list(names) if names is not None else [str(row) for row in range(len(vertices))]
         return Latents(names, [self.id] * len(names), identity, expression)
+
+    def _linear(self, name: str, values: np.ndarray) -> np.ndarray:
+        """One linear layer: (C_in,) -> (C_out,)."""
+        weight = self.weights[f"{name}.weight"]
+        if weight.dtype != np.float32:  # stored in half precision
+            if name not in self._widened:
+                self._widened[name] = weight.astype(np.float32)
+            weight = self._widened[name]
+        return weight @ values + self.weights[f"{name}.bias"]
 
     def _checked(self, vertices: np.ndarray) -> np.ndarray:
         expected = (self.config.vertices, 3)
@@ -129,10 +138,11 @@ class Model:
                 self._folded.append((weight, bias.astype(np.float32)))
         return self._folded
 
-    # no argument: a copy made by `replace` with other weights folds them anew
+    # no arguments: a copy made by `replace` with other weights makes them anew
     _folded: list[tuple[np.ndarray, np.ndarray]] = field(
         default_factory=list, init=False, repr=False
     )
+    _widened: dict[str, np.ndarray] = field(default_factory=dict, init=False, repr=False)
 
     def decode(
         self,
@@ -172,21 +182,20 @@ class Model:
                 f"{len(identity)} identities and {len(expression)} expressions; "
                 "expected as many of both, pair them with fd-transfer"
             )
-        faces = np.zeros((len(identity), *self.mean_face.shape), np.float32)
-        if part in ("full", "identity"):
-            faces += self._decoder("identity_decoder", identity)
-        if part in ("full", "expression"):
-            faces += self._decoder("expression_decoder", expression)
+        faces = np.zeros((len(identity), self.mean_face.size), np.float32)
+        for row, face in enumerate(faces):
+            if part in ("full", "identity"):
+                face += self._decoder("identity_decoder", identity[row])
+            if part in ("full", "expression"):
+                face += self._decoder("expression_decoder", expression[row])
         faces *= np.float32(self.scale)
-        return faces if offsets else faces + self.mean_face
+        offset = faces.reshape(-1, *self.mean_face.shape)
+        return offset if offsets else offset + self.mean_face
 
     def _decoder(self, name: str, z: np.ndarray) -> np.ndarray:
-        """Normalised offsets (B, V, 3) of one decoder."""
-        w = self.weights
-        hidden = z.astype(np.float32) @ w[f"{name}.hidden.weight"].T + w[f"{name}.hidden.bias"]
-        np.maximum(hidden, 0.0, out=hidden)
-        output = hidden @ w[f"{name}.output.weight"].astype(np.float32, copy=False).T
-        return (output + w[f"{name}.output.bias"]).reshape(len(z), -1, 3)
+        """Normalised offsets (3 V,) of one decoder."""
+        hidden = self._linear(f"{name}.hidden", z.astype(np.float32))
+        return self._linear(f"{name}.output", np.maximum(hidden, 0.0))
 
     def distance_to_mean(self, vertices: np.ndarray) -> np.ndarray:
         """Mean vertex distance of each face to the mean face: (B, V, 3) mm -> (B,) mm."""

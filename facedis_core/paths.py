@@ -6,7 +6,6 @@ Standard library only, so that an output can be refused before anything heavy is
 import os
 import re
 import unicodedata
-from collections.abc import Sequence
 from pathlib import Path
 
 from facedis_core.errors import InputError, UsageError
@@ -68,41 +67,78 @@ def natural_key(text: str) -> tuple[str | int, ...]:
     return tuple(int(part) if part.isdecimal() else part for part in _NUMBER.split(text))
 
 
-def output_paths(pattern: str, names: Sequence[str], suffix: str = ".ply") -> list[Path]:
-    """One path for every name.
+class OutputPaths:
+    """The file of every output, by a pattern.
 
-    `out.ply` is for one name whatever it is; `dir/` and an existing folder get `<name><suffix>`;
-    in `dir/{name}.obj` the name is put in, and `suffix` appended where the pattern has none.
-    A `/` in a name makes a subfolder.
-    Raises InputError on a name that is empty, absolute, climbs by `..` or has control characters,
-    UsageError for another placeholder, and where several names would share one path or one path
-    would be another's folder.
+    `out.ply` is for one output whatever its name; `dir/` and an existing folder get `<name>.ply`;
+    in `dir/{name}_{part}.obj` name and part are put in, and `.ply` appended where the pattern has
+    no suffix.  A `/` in a name makes a subfolder.
     """
-    for placeholder in _PLACEHOLDER.findall(pattern):
-        if placeholder != "{name}":
-            raise UsageError(f"the output {pattern} has {placeholder}; expected {{name}}")
-    if is_folder_pattern(pattern):
-        for name in names:
-            check_name(name)
-    if "{name}" in pattern:
-        filled = pattern if Path(pattern).suffix else pattern + suffix
-        paths = [Path(filled.replace("{name}", name)) for name in names]
-    elif is_folder_pattern(pattern):
-        paths = [Path(pattern, name + suffix) for name in names]
-    elif len(names) > 1:
-        raise UsageError(
-            f"{len(names)} outputs cannot share the file {pattern}; "
-            f"give a folder (dir/) or a pattern (dir/{{name}}{suffix})"
-        )
-    else:
-        return [Path(pattern) for _ in names]
-    _check_distinct(paths, names)
-    return paths
+
+    def __init__(self, pattern: str) -> None:
+        """Raises UsageError for a placeholder that is neither {name} nor {part}."""
+        for placeholder in _PLACEHOLDER.findall(pattern):
+            if placeholder not in ("{name}", "{part}"):
+                raise UsageError(
+                    f"the output {pattern} has {placeholder}; expected {{name}} or {{part}}"
+                )
+        self.pattern = pattern
+        # outputs are named one by one, in folders that are created where they are missing
+        self.many = is_folder_pattern(pattern)
+        if self.many and not _PLACEHOLDER.search(pattern):
+            pattern = f"{pattern.rstrip('/') or '/'}/{{name}}.ply"
+        self._filled = pattern if Path(pattern).suffix else f"{pattern}.ply"
+        self._owners: dict[str, str] = {}
+        self._folders: dict[str, str] = {}
+
+    def of(self, name: str, part: str = "full") -> Path:
+        """The file of one output.
+
+        Raises:
+            InputError: a name that is empty, absolute, climbs by `..` or has control characters.
+            UsageError: the path is that of an earlier output, or one is the other's folder.
+        """
+        if not self.many:
+            if self._owners:
+                raise UsageError(
+                    f"several outputs cannot share the file {self.pattern}; "
+                    "give a folder (dir/) or a pattern (dir/{name}.ply)"
+                )
+            self._owners[self.pattern] = name
+            return Path(self.pattern)
+        check_name(name)
+        values = {"{name}": name, "{part}": part}
+        path = Path(_PLACEHOLDER.sub(lambda found: values[found[0]], self._filled))
+        self._claim(os.path.normpath(path), name)
+        return path
+
+    def _claim(self, place: str, name: str) -> None:
+        if place in self._owners:
+            raise UsageError(
+                f"{self._owners[place]!r} and {name!r} would both be written to {place}; rename "
+                "one, or tell them apart by {name} and {part} in the output"
+            )
+        if place in self._folders:
+            raise _folder_needed(name, place, self._folders[place])
+        self._owners[place] = name
+        folder = os.path.dirname(place)  # noqa: PTH120 - many times faster than pathlib
+        while folder and folder not in self._folders:
+            if folder in self._owners:
+                raise _folder_needed(self._owners[folder], folder, name)
+            self._folders[folder] = name
+            above = os.path.dirname(folder)  # noqa: PTH120
+            folder = above if above != folder else ""
+
+
+def _folder_needed(name: str, place: str, other: str) -> UsageError:
+    return UsageError(
+        f"{name!r} would be the file {place}, where {other!r} needs a folder; rename one"
+    )
 
 
 def is_folder_pattern(pattern: str) -> bool:
     """Whether outputs are named one by one in a folder, which is then created where missing."""
-    return "{name}" in pattern or pattern.endswith("/") or is_folder(pattern)
+    return bool(_PLACEHOLDER.search(pattern)) or pattern.endswith("/") or is_folder(pattern)
 
 
 def check_name(name: str) -> None:
@@ -120,22 +156,3 @@ def _is_control(character: str) -> bool:
     if "\udc80" <= character <= "\udcff":
         return False
     return unicodedata.category(character) in ("Cc", "Cs")
-
-
-def _check_distinct(paths: Sequence[Path], names: Sequence[str]) -> None:
-    """Raise UsageError where two outputs are one file, or one is a folder of the other."""
-    owners: dict[Path, str] = {}
-    for path, name in zip(paths, names, strict=True):
-        place = Path(os.path.normpath(path))
-        if place in owners:
-            raise UsageError(
-                f"{owners[place]!r} and {name!r} would both be written to {place}; rename one"
-            )
-        owners[place] = name
-    for place, name in owners.items():
-        for parent in place.parents:
-            if parent in owners:
-                raise UsageError(
-                    f"{owners[parent]!r} would be the file {parent}, "
-                    f"where {name!r} needs a folder; rename one"
-                )

@@ -26,7 +26,7 @@ from facedis_core.sources import Block, Missing, OpenedSource, Settled
 from facedis_core.sources.protocols import FILE
 from facedis_core.sources.reference import WAYS_OUT
 from facedis_core.streams import open_output, replaced_file
-from facedis_core.workers import read_blocks
+from facedis_core.workers import in_order
 
 # Options of a source that the set or model to follow has already decided.
 DECIDED_BY_LIKE: Final = ("simplify", "align")
@@ -184,7 +184,7 @@ def _fill(
     if not todo:
         return
     reader = source.reader(preparation, kept, like.mean_face if like else None)
-    made = read_blocks(reader, [blocks[number] for number in todo], request.jobs)
+    made = in_order(reader.read, [blocks[number] for number in todo], request.jobs)
     for number, block in zip(todo, made, strict=True):
         rows = blocks[number]
         if block.failures and not request.keep_going:
@@ -229,12 +229,12 @@ def _write(
         preparation,
         source=opened.name,
         protocol=source.protocol,
-        history=[_history(opened, request)] if request.history else [],
+        history=[_history(opened, request, scratch)] if request.history else [],
     ) as out:
         assemble(out, scratch, settled, source.labels, preparation, request.like, request.warn)
 
 
-def _history(opened: OpenedSource, request: Request) -> dict[str, Any]:
+def _history(opened: OpenedSource, request: Request, scratch: Scratch) -> dict[str, Any]:
     inputs = dict(opened.source.inputs)
     if request.like:
         inputs["like"] = request.like.id
@@ -243,4 +243,7 @@ def _history(opened: OpenedSource, request: Request) -> dict[str, Any]:
     options = {k: v for k, v in opened.options.items() if not isinstance(v, Path)}
     if str(options.get("protocol")).startswith(f"{FILE}:"):
         options["protocol"] = FILE  # its content is among the inputs
+    missing = request.chosen is not None and request.chosen.missing
+    if scratch.failures or (missing and not opened.source.findings.incomplete):
+        options["keep_going"] = True  # without it the same command would have ended there
     return history_entry("fd-prep", inputs, {"source": opened.name, **options})

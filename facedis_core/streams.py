@@ -7,7 +7,6 @@ Standard library only, so that an output can be refused before anything heavy is
 import errno
 import hashlib
 import os
-import secrets
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -235,7 +234,7 @@ def _folders(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def _replacing(path: Path, force: bool, workspace: Path | None) -> Iterator[BinaryIO]:
-    temporary = (workspace or path.parent) / f".facedis-{secrets.token_hex(8)}.tmp"
+    temporary = (workspace or path.parent) / f".facedis-{os.urandom(8).hex()}.tmp"
     # Not tempfile: its files are for their owner alone, ours have the mode that the umask gives.
     descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
     try:

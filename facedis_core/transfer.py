@@ -1,9 +1,17 @@
-"""Transfer: rows with the identity of some faces and the expression of others."""
+"""Transfer and interpolation: new rows from the latents of two faces."""
+
+from collections.abc import Iterator
+from typing import Literal, get_args
 
 import numpy as np
 
 from facedis_core.errors import InputError, UsageError
-from facedis_core.latents import Latents, as_float32
+from facedis_core.latents import Latents, as_float32, concatenate
+from facedis_core.pairing import Pairs, Rows, paired
+
+Varied = Literal["both", "identity", "expression"]
+
+_ROWS_TOGETHER = 4096  # that interpolation makes at once
 
 
 def transfer(
@@ -24,40 +32,81 @@ def transfer(
         UsageError: the counts do not pair up, or the scale is not finite or makes latents so.
         InputError: two rows that meet are of different models.
     """
-    scaled = as_float32(expression.expression * np.float64(scale))
-    if not np.isfinite(scaled).all():
-        raise UsageError(
-            f"the scale {scale:g} makes latents that are not finite; give a smaller one"
-        )
-    first, second = _pairs(len(identity), len(expression), all_pairs)
+    met = paired(
+        Rows(iter([identity]), "identity"),
+        Rows(iter([expression]), "expression"),
+        all_pairs=all_pairs,
+    )
+    return concatenate(list(transferred(met, scale)))
+
+
+def transferred(pairs: Pairs, scale: float = 1.0) -> Iterator[Latents]:
+    """The same of pairs of identity and expression as they come, block by block."""
+    for identity, expression in pairs:
+        models = _common_models(identity, expression)
+        scaled = as_float32(expression.expression * np.float64(scale))
+        if not np.isfinite(scaled).all():
+            raise UsageError(
+                f"the scale {scale:g} makes latents that are not finite; give a smaller one"
+            )
+        yield Latents(_joined_names(identity, expression), models, identity.identity, scaled)
+
+
+def interpolated(pairs: Pairs, steps: int, part: Varied = "both") -> Iterator[Latents]:
+    """Rows on the way from the first of each pair to the second, linear in latent space (III-D).
+
+    Args:
+        pairs: where the ways begin and end, block by block.
+        steps: rows a pair, both ends among them, at least 2.
+        part: what changes on the way; the other part stays that of the beginning.
+
+    Returns:
+        Blocks of rows, pair after pair, named `<first>__<second>/<step>`.
+
+    Raises:
+        UsageError: fewer steps, or another part.
+        InputError: two rows that meet are of different models.
+    """
+    if steps < 2:
+        raise UsageError(f"{steps} steps, expected 2 at least: the beginning and the end")
+    if part not in get_args(Varied):
+        raise UsageError(f"part {part!r}, expected one of {', '.join(get_args(Varied))}")
+    shares = np.linspace(0, 1, steps)[:, None]
+    digits = len(str(steps - 1))
+    together = max(1, _ROWS_TOGETHER // steps)
+    for firsts, seconds in pairs:
+        for start in range(0, len(firsts), together):
+            rows = slice(start, start + together)
+            first, second = firsts.take(rows), seconds.take(rows)
+            models = _common_models(first, second)
+            names = _joined_names(first, second)
+            yield Latents(
+                [f"{name}/{step:0{digits}}" for name in names for step in range(steps)],
+                [model for model in models for _ in range(steps)],
+                _between(first.identity, second.identity, shares, part != "expression"),
+                _between(first.expression, second.expression, shares, part != "identity"),
+            )
+
+
+def _between(first: np.ndarray, second: np.ndarray, shares: np.ndarray, varied: bool) -> np.ndarray:
+    """(N, D), (N, D), (S, 1) -> (N S, D); both ends are exactly the rows given."""
+    start, end = first[:, None].astype(np.float64), second[:, None].astype(np.float64)
+    shares = shares if varied else np.zeros_like(shares)
+    return as_float32(((1 - shares) * start + shares * end).reshape(-1, first.shape[1]))
+
+
+def _joined_names(first: Latents, second: Latents) -> list[str]:
+    return [f"{one}__{other}" for one, other in zip(first.names, second.names, strict=True)]
+
+
+def _common_models(first: Latents, second: Latents) -> list[str]:
+    """The model of each pair of rows, which must be one; an unknown one takes the known one."""
     models = []
-    for i, j in zip(first, second, strict=True):
-        one, other = identity.models[i], expression.models[j]
+    for i, (one, other) in enumerate(zip(first.models, second.models, strict=True)):
         if one and other and one != other:
             raise InputError(
-                f"{identity.names[i]!r} is of model {one}, {expression.names[j]!r} of model "
+                f"{first.names[i]!r} was encoded with model {one}, {second.names[i]!r} with model "
                 f"{other}; encode both with one model"
             )
         models.append(one or other)
-    return Latents(
-        names=[
-            f"{identity.names[i]}__{expression.names[j]}"
-            for i, j in zip(first, second, strict=True)
-        ],
-        models=models,
-        identity=identity.identity[first],
-        expression=scaled[second],
-    )
-
-
-def _pairs(n: int, m: int, all_pairs: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Row numbers that meet: all of n x m, or 1 x m, n x 1, n with n."""
-    if all_pairs:
-        return np.repeat(np.arange(n), m), np.tile(np.arange(m), n)
-    if n != m and 1 not in (n, m):
-        raise UsageError(
-            f"{n} identities and {m} expressions do not pair up; give one of either, equally "
-            "many of both, or --all-pairs"
-        )
-    rows = np.arange(max(n, m))
-    return rows % n, rows % m
+    return models

@@ -1,44 +1,60 @@
-"""Worker processes that read faces, and end when the one that started them ends."""
+"""Worker processes that share the work on many faces, and end when their parent ends."""
 
 import os
-import pickle
 import signal
-import tempfile
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from multiprocessing import active_children, get_context, parent_process
+from itertools import chain, islice
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from facedis_core.errors import InputError
-from facedis_core.sources import Block, Reader
+
+# Processes are imported where they are started: that takes longer than encoding a face.
+if TYPE_CHECKING:
+    from concurrent.futures import Future, ProcessPoolExecutor
+
+Block = TypeVar("Block")
+Done = TypeVar("Done")
 
 # Blocks that may wait for a worker or for us, per worker: enough that none is idle.
 AHEAD: Final = 3
 
 
-def read_blocks(reader: Reader, blocks: Sequence[Sequence[int]], jobs: int) -> Iterator[Block]:
-    """The blocks in order, read by `jobs` processes; 1 = none beside this one, 0 = one a core.
+def in_order(work: Callable[[Block], Done], blocks: Iterable[Block], jobs: int) -> Iterator[Done]:
+    """What becomes of the blocks, in their order, worked on by `jobs` processes.
 
-    Raises InputError where a worker was killed, which nearly always is for lack of memory.
+    Args:
+        work: can be pickled, as can blocks and results; sent to each process once.
+        blocks: asked for one by one, a few ahead of what has been handed out.
+        jobs: 1 = none beside this process, 0 = one a core.
+
+    Raises:
+        InputError: a worker was killed, which nearly always is for lack of memory.
     """
-    workers = min(jobs or os.cpu_count() or 1, len(blocks))
-    if workers <= 1:
-        yield from map(reader.read, blocks)
+    blocks = iter(blocks)
+    workers = jobs or os.cpu_count() or 1
+    first = list(islice(blocks, min(workers, 2)))  # a single block needs no process
+    if len(first) <= 1:
+        yield from map(work, chain(first, blocks))
         return
-    # The reader goes by a file: a pipe to a worker that is killed as it begins is full for ever.
+    import pickle
+    import tempfile
+    from concurrent.futures import ProcessPoolExecutor
+    from concurrent.futures.process import BrokenProcessPool
+    from multiprocessing import get_context
+
+    # The work goes by a file: a pipe to a worker that is killed as it begins is full for ever.
     with tempfile.NamedTemporaryFile() as stored:
-        pickle.dump(reader, stored)
+        pickle.dump(work, stored)
         stored.flush()
         # Not fork: it copies locks that another thread, a progress bar's say, may hold.
         pool = ProcessPoolExecutor(workers, get_context("spawn"), _start_worker, (stored.name,))
         try:
-            yield from _in_order(pool, blocks, workers * AHEAD)
+            yield from _in_order(pool, chain(first, blocks), workers * AHEAD)
         except BrokenProcessPool:
             _end_all_workers()
             raise InputError(
@@ -50,19 +66,19 @@ def read_blocks(reader: Reader, blocks: Sequence[Sequence[int]], jobs: int) -> I
 
 def _end_all_workers() -> None:
     """The pool's own signal is lost on a worker that is just beginning; then it would wait."""
+    from multiprocessing import active_children
+
     while workers := active_children():
         for worker in workers:
             worker.kill()
         time.sleep(0.01)
 
 
-def _in_order(
-    pool: ProcessPoolExecutor, blocks: Iterable[Sequence[int]], ahead: int
-) -> Iterator[Block]:
-    waiting: deque[Future[Block]] = deque()
-    for rows in blocks:
+def _in_order(pool: "ProcessPoolExecutor", blocks: Iterable[Any], ahead: int) -> Iterator[Any]:
+    waiting: deque[Future[Any]] = deque()
+    for block in blocks:
         with _deaf_to_interrupts():  # the first ones start the workers, who inherit it
-            waiting.append(pool.submit(_read, rows))
+            waiting.append(pool.submit(_work_on, block))
         if len(waiting) >= ahead:
             yield waiting.popleft().result()
     while waiting:
@@ -78,14 +94,16 @@ def _deaf_to_interrupts() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-# The reader of a worker process, sent once: it may be many times larger than what it makes.
-_reader: Reader
+# What a worker process does, sent once: it may be many times larger than a block.
+_work: Callable[[Any], Any]
 
 
 def _start_worker(stored: str) -> None:
-    global _reader
+    import pickle
+
+    global _work
     with Path(stored).open("rb") as stream:
-        _reader = pickle.load(stream)  # our own, written a moment ago
+        _work = pickle.load(stream)  # our own, written a moment ago
     # Ctrl-C reaches the whole group of processes; the one that started us will end us.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_follow_parent, daemon=True).start()
@@ -93,11 +111,13 @@ def _start_worker(stored: str) -> None:
 
 def _follow_parent() -> None:
     """End with the parent, even where it was killed and could tell nobody."""
+    from multiprocessing import parent_process
+
     parent = parent_process()
     if parent is not None:
         parent.join()
         os._exit(1)
 
 
-def _read(rows: Sequence[int]) -> Block:
-    return _reader.read(rows)
+def _work_on(block: Any) -> Any:
+    return _work(block)

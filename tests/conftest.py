@@ -117,12 +117,16 @@ def model(model_file: Path) -> Model:
     return load_model(model_file)
 
 
-def save_model(path: Path, seed: int) -> Path:
-    """Write a model of the bent grid with random weights; raw meshes are in cm and reordered."""
+def save_model(path: Path, seed: int, latent: int | None = None) -> Path:
+    """Write a model of the bent grid with random weights; raw meshes are in cm and reordered.
+
+    Its latents have sizes 3 and 2, or `latent` both.
+    """
     rng = np.random.default_rng(seed)
     mean_face, triangles = grid_mesh()
     raw = raw_mesh(mean_face)
-    config = ModelConfig(len(mean_face), identity=3, expression=2, channels=(8, 16))
+    sizes = {"identity": latent or 3, "expression": latent or 2}
+    config = ModelConfig(len(mean_face), **sizes, channels=(8, 16))
     weights = {
         name: rng.normal(0, 0.3, shape).astype(np.float32)
         for name, shape in weight_shapes(config).items()

@@ -1,3 +1,4 @@
+import json
 import os
 
 import numpy as np
@@ -189,6 +190,102 @@ class TestLatents:
 
     def test_a_missing_file(self, shell):
         assert shell("fd-decode nothing.npy").code == 3
+
+
+class TestManyOutputs:
+    def test_parts_side_by_side(self, shell, rows, tmp_path):
+        parts = ("full", "identity", "expression")
+        words = " ".join(f"--part {part}" for part in parts)
+        assert shell(f"fd-decode three.npy {words} -o 'out/{{name}}_{{part}}.ply'").code == 0
+        for part in parts:
+            assert shell(f"fd-decode one.npy --part {part} -o {part}.ply").code == 0
+            written = (tmp_path / "out" / f"ann_{part}.ply").read_bytes()
+            assert written == (tmp_path / f"{part}.ply").read_bytes()
+        assert len(list((tmp_path / "out").rglob("*.ply"))) == 9
+
+    @pytest.mark.parametrize("output", ["out/", "'out/{name}.ply'", "-", "out.ply"])
+    def test_several_parts_need_a_place_each(self, shell, rows, tmp_path, output):
+        result = shell(f"fd-decode one.npy --part full --part identity -o {output}")
+        assert result.code == 2
+        assert "{part}" in result.line
+        assert not (tmp_path / "out").exists()
+
+    def test_vertices_only(self, shell, rows, model, tmp_path):
+        assert shell("fd-decode three.npy --npy -o faces.npy").code == 0
+        array = np.load(tmp_path / "faces.npy")
+        assert (array.dtype, array.shape) == (np.float32, (3, 36, 3))
+        truth = model.decode(rows.identity, rows.expression)
+        np.testing.assert_array_equal(array, truth)
+        assert shell("fd-decode three.npy --npy").out == (tmp_path / "faces.npy").read_bytes()
+        words = "--npy --part identity --part expression -o '{part}.npy'"
+        assert shell(f"fd-decode three.npy {words}").code == 0
+        identity = model.decode(rows.identity, rows.expression, "identity")
+        np.testing.assert_array_equal(np.load(tmp_path / "identity.npy"), identity)
+        result = shell("fd-decode three.npy --npy -o 'out/{name}.npy'")
+        assert result.code == 2
+        assert "--npy" in result.line
+
+    def test_vertices_there_and_back(self, shell, rows, tmp_path):
+        by_mesh = shell("fd-decode three.npy | fd-encode --force-encode | fd-decode --npy")
+        by_array = shell("fd-decode three.npy --npy | fd-encode --force-encode | fd-decode --npy")
+        assert by_mesh.out == by_array.out
+        assert by_mesh.out
+
+    @pytest.mark.parametrize(
+        "words", ["", "--npy", "-o out/", "--offsets -o 'out/{name}_{part}.obj' --part identity"]
+    )
+    def test_several_processes_give_the_same_bytes(self, shell, model, tmp_path, words):
+        save(tmp_path / "many.npy", latents(model, [f"a/{row}" for row in range(50)]))
+        outputs = []
+        for jobs in (1, 2):
+            result = shell(f"fd-decode many.npy {words} --jobs {jobs}")
+            assert (result.code, result.err) == (0, "")
+            found = {
+                str(path.relative_to(tmp_path)): path.read_bytes()
+                for path in (tmp_path / "out").rglob("*.*")
+            }
+            outputs.append((result.out, found))
+            shell("rm -rf out")
+        assert outputs[0] == outputs[1]
+        assert outputs[0][0] or len(outputs[0][1]) == 50
+
+    @pytest.mark.parametrize("jobs", [1, 2])
+    def test_what_is_there_can_stay(self, shell, model, tmp_path, jobs):
+        save(tmp_path / "many.npy", latents(model, [str(row) for row in range(40)]))
+        assert shell("fd-decode many.npy -o expected/").code == 0
+        assert shell("cp -r expected out; rm out/1*.ply; echo mine > out/20.ply").code == 0
+        result = shell(f"fd-decode many.npy -o out/ --skip-existing --jobs {jobs}")
+        assert (result.code, result.err) == (0, "")
+        differing = shell("diff -rq expected out").out.decode().splitlines()
+        assert differing == ["Files expected/20.ply and out/20.ply differ"]
+        assert shell("fd-decode many.npy -o out/ --skip-existing --force").code == 2
+
+    def test_several_meshes_into_a_pipe_by_name(self, shell, rows, tmp_path):
+        expected = shell("fd-decode three.npy").out
+        assert shell("fd-decode three.npy -o /dev/stdout | cat").out == expected
+        assert shell("mkfifo pipe; cat pipe & fd-decode three.npy -o pipe; wait").out == expected
+
+
+class TestKeepGoing:
+    def test_bad_rows_are_named_skipped_and_listed(self, shell, model, tmp_path):
+        rows = latents(model, ["ann", "../up", "bob", "other", "hole"])
+        rows.models[3] = "0123456789ab"
+        with (tmp_path / "bad.npy").open("wb") as stream:
+            write_latents(stream, rows)
+        array = np.load(tmp_path / "bad.npy")
+        array["identity"][4, 0] = np.nan
+        np.save(tmp_path / "bad.npy", array)
+        assert shell("fd-decode bad.npy -o out/").code == 3
+        result = shell("fd-decode bad.npy -o out/ --keep-going --failures failed.jsonl")
+        assert result.code == 1
+        assert result.err.splitlines()[-1] == "fd-decode: 3 of 5 faces were skipped"
+        assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["ann.ply", "bob.ply"]
+        found = [json.loads(row) for row in (tmp_path / "failed.jsonl").read_text().splitlines()]
+        assert [row["item"] for row in found] == ["../up", "other", "hole"]
+        assert "0123456789ab" in found[1]["error"]
+        assert "not finite" in found[2]["error"]
+        # as mesh after mesh a name need not be one of a file
+        assert shell("fd-decode bad.npy --keep-going").out.count(b"end_header") == 3
 
 
 def test_a_face_comes_back_as_the_model_sees_it(shell, faces, model, tmp_path):

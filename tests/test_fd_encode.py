@@ -1,5 +1,7 @@
 import io
+import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -23,9 +25,14 @@ def check(path, names, expected, atol=1e-5):
     rows = read_latents(str(path))
     assert rows.names == names
     assert set(rows.models) == set(expected.models)
-    at = [NAMES.index(name) for name in names]
+    at = [expected.names.index(name) for name in names]
     np.testing.assert_allclose(rows.identity, expected.identity[at], atol=atol)
     np.testing.assert_allclose(rows.expression, expected.expression[at], atol=atol)
+
+
+def renamed(expected):
+    """As if no face were below a folder."""
+    return replace(expected, names=[name.rpartition("/")[2] for name in expected.names])
 
 
 def ply(vertices, triangles=None, name=""):
@@ -245,7 +252,7 @@ class TestKeepGoing:
         first, second, last = result.err.splitlines()
         assert "bad one.ply" in first
         assert "small" in second
-        assert last == "fd-encode: 2 of 7 faces could not be encoded"
+        assert last == "fd-encode: 2 of 7 faces were skipped"
         check(tmp_path / "out.npy", NAMES, expected)
 
     def test_without_it_the_first_bad_item_ends_the_command(self, shell, faces, tmp_path):
@@ -269,7 +276,7 @@ class TestKeepGoing:
         first, second, last = result.err.splitlines()
         assert "empty has no mesh" in first
         assert "text.safetensors" in second
-        assert last == "fd-encode: 2 of 3 faces could not be encoded"
+        assert last == "fd-encode: 2 of 3 faces were skipped"
         check(tmp_path / "out.npy", ["ann"], expected)
 
     def test_a_face_of_a_set_that_is_not_finite(self, shell, tmp_path):
@@ -322,6 +329,112 @@ class TestOutput:
 
     def test_same_input_same_bytes(self, shell, faces):
         assert shell("fd-encode faces").out == shell("fd-encode faces").out
+
+
+class TestManyInputs:
+    def test_a_list_of_files(self, shell, faces, tmp_path, expected):
+        lines = "find faces -name '*.ply' | sort | fd-encode --files-from - -o out.npy"
+        assert shell(lines).code == 0
+        check(tmp_path / "out.npy", ["ann", "bob", "dan", "eva grün"], renamed(expected))
+        nuls = "find faces -name '*.ply' -print0 | sort -z | fd-encode --files-from -"
+        assert shell(nuls).out == (tmp_path / "out.npy").read_bytes()
+
+    def test_a_list_beside_inputs_by_name(self, shell, faces, tmp_path, expected):
+        (tmp_path / "list").write_text("faces/bob.ply\n")
+        assert shell("fd-encode faces/cy.obj --files-from list -o out.npy").code == 0
+        check(tmp_path / "out.npy", ["cy", "bob"], expected)
+
+    @pytest.mark.parametrize(
+        ("line", "code"),
+        [
+            (": | fd-encode --files-from -", 3),
+            ("fd-encode --files-from nothing.txt", 3),
+            ("fd-encode - --files-from - < list", 2),
+            ("fd-encode --files-from list", 3),
+        ],
+    )
+    def test_lists_that_cannot_be(self, shell, faces, tmp_path, line, code):
+        (tmp_path / "list").write_text("faces/none.ply\n")
+        result = shell(line)
+        assert result.code == code
+        assert result.line
+
+    def test_a_quoted_pattern(self, shell, faces, tmp_path, expected):
+        assert shell("fd-encode 'faces/*n*.ply' -o out.npy").code == 0
+        check(tmp_path / "out.npy", ["ann", "eva grün"], expected)
+
+    def test_arrays_of_vertices(self, shell, faces, tmp_path, expected):
+        np.save(tmp_path / "all.npy", np.stack([face(seed) for seed in range(5)]))
+        assert shell("fd-encode all.npy -o out.npy").code == 0
+        rows = read_latents(str(tmp_path / "out.npy"))
+        assert rows.names == [f"all_{row:04d}" for row in range(5)]
+        np.testing.assert_allclose(rows.identity, expected.identity, atol=1e-5)
+        assert shell("fd-encode - < all.npy > piped.npy").code == 0
+        piped = read_latents(str(tmp_path / "piped.npy"))
+        assert piped.names == [f"row{row:04d}" for row in range(5)]
+        np.testing.assert_array_equal(piped.identity, rows.identity)
+
+    @pytest.mark.parametrize("options", ["", "--stream", "--keep-going"])
+    def test_several_processes_give_the_same_bytes(self, shell, faces, tmp_path, model, options):
+        for seed in range(40):
+            save_mesh(tmp_path / "faces" / f"more/{seed}.ply", face(seed))
+        piped = b"".join(ply(face(seed), name=str(seed)) for seed in range(40))
+        write_face_set(tmp_path / "set.safetensors", face_set())
+        for words in ("faces", "set.safetensors", "-"):
+            one, two, all_cores = (
+                shell(f"fd-encode {words} {options} --jobs {jobs}", stdin=piped)
+                for jobs in (1, 2, 0)
+            )
+            assert one.code == two.code == all_cores.code == 0
+            assert one.out == two.out == all_cores.out
+            assert one.err == two.err == all_cores.err
+
+    def test_the_first_error_of_several_processes_is_that_of_one(self, shell, faces, tmp_path):
+        for seed in range(60):
+            save_mesh(tmp_path / "faces" / f"more/{seed:02d}.ply", face(seed))
+        for name in ("more/17", "more/18", "more/59"):
+            (tmp_path / "faces" / f"{name}.ply").write_text("broken")
+        one, two = (shell(f"fd-encode faces --jobs {jobs}") for jobs in (1, 2))
+        assert one.code == two.code == 3
+        assert one.line == two.line
+        assert "more/17.ply" in one.line
+
+    def test_a_set_of_other_faces_is_refused_before_anything(self, shell, faces, tmp_path, model):
+        write_face_set(tmp_path / "set.safetensors", face_set(size=7))
+        result = shell("fd-encode faces set.safetensors -o out.npy --keep-going")
+        assert result.code == 3
+        assert "set.safetensors" in result.line
+        assert "49 vertices" in result.line
+        assert model.topology in result.line
+        assert "fd-prep --like" in result.line
+        assert not (tmp_path / "out.npy").exists()
+
+
+class TestFailures:
+    def test_are_listed(self, shell, faces, tmp_path):
+        (faces / "bad.ply").write_text("broken")
+        save_mesh(faces / "small.ply", face(0)[:5], np.empty((0, 3), int))
+        line = "fd-encode faces none.ply --keep-going --failures failed.jsonl -o out.npy"
+        result = shell(f"{line} --jobs 2")
+        assert result.code == 1
+        found = [json.loads(row) for row in (tmp_path / "failed.jsonl").read_text().splitlines()]
+        assert [row["item"] for row in found] == ["faces/bad.ply", "faces/small.ply", "none.ply"]
+        assert "bad.ply: begins with 'broken'" in found[0]["error"]
+        assert result.err.splitlines()[-1] == "fd-encode: 3 of 8 faces were skipped"
+        assert read_latents(str(tmp_path / "out.npy")).names == NAMES
+
+    def test_none_is_an_empty_list(self, shell, faces, tmp_path):
+        assert shell("fd-encode faces --keep-going --failures failed.jsonl -o out.npy").code == 0
+        assert (tmp_path / "failed.jsonl").read_bytes() == b""
+
+    def test_the_list_is_an_output_as_any(self, shell, faces, tmp_path):
+        (tmp_path / "failed.jsonl").write_text("precious")
+        for options, code in (("--keep-going", 2), ("", 2)):
+            result = shell(f"fd-encode faces {options} --failures failed.jsonl -o out.npy")
+            assert result.code == code
+            assert result.line
+        assert (tmp_path / "failed.jsonl").read_text() == "precious"
+        assert not (tmp_path / "out.npy").exists()
 
 
 def test_runs_without_torch(shell, faces, without_torch):

@@ -75,7 +75,7 @@ def test_meshes_of_different_topologies_share_a_sheet(shell, tmp_path):
         ("cloud.ply", 3, "cloud has no triangles"),
         ("", 3, "standard input"),
         ("broken.safetensors", 3, "'person0/expression1' of the set is not finite"),
-        ("a.npy", 3, "a.npy: holds latents"),
+        ("a.npy", 3, "a.npy is an array float64 (1, 5), expected float vertices (N, V, 3)"),
     ],
 )
 def test_what_cannot_be_drawn(shell, faces, tmp_path, words, code, message):

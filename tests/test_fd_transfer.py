@@ -73,7 +73,7 @@ def test_scale(shell, encoded, tmp_path):
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
-        ("two.npy all.npy", 2, "2 identities and 5 expressions"),
+        ("two.npy all.npy", 2, "two.npy has 2 rows and all.npy more, which do not pair up"),
         ("- -", 2, "named twice"),
         ("ann.npy", 2, "EXPRESSION"),
         ("ann.npy bob.npy --scale nan", 2, "nan"),

@@ -5,7 +5,12 @@ from pathlib import Path
 import pytest
 
 from facedis_core.errors import InputError, UsageError
-from facedis_core.paths import exists, is_file, is_folder, is_folder_pattern, output_paths
+from facedis_core.paths import OutputPaths, exists, is_file, is_folder, is_folder_pattern
+
+
+def paths(pattern, names):
+    outputs = OutputPaths(pattern)
+    return [outputs.of(name) for name in names]
 
 
 @pytest.mark.parametrize(
@@ -23,11 +28,11 @@ from facedis_core.paths import exists, is_file, is_folder, is_folder_pattern, ou
     ],
 )
 def test_output_paths(pattern, names, expected):
-    assert output_paths(pattern, names) == [Path(path) for path in expected]
+    assert paths(pattern, names) == [Path(path) for path in expected]
 
 
 def test_an_existing_folder_needs_no_slash(tmp_path):
-    assert output_paths(str(tmp_path), ["a"], ".obj") == [tmp_path / "a.obj"]
+    assert paths(str(tmp_path), ["a"]) == [tmp_path / "a.ply"]
     assert is_folder_pattern(str(tmp_path))
     assert is_folder_pattern("x/")
     assert not is_folder_pattern("x.ply")
@@ -40,25 +45,25 @@ def test_an_existing_folder_needs_no_slash(tmp_path):
 @pytest.mark.parametrize("pattern", ["dir/", "dir/{name}.ply"])
 def test_names_that_cannot_be_files(pattern, name):
     with pytest.raises(InputError) as caught:
-        output_paths(pattern, [name])
+        paths(pattern, [name])
     assert str(caught.value).isprintable()
 
 
 @pytest.mark.parametrize(
     ("pattern", "names", "message"),
     [
-        ("out.ply", ["a", "b"], "2 outputs cannot share the file out.ply; give a folder"),
+        ("out.ply", ["a", "b"], "several outputs cannot share the file out.ply; give a folder"),
         ("dir/", ["a", "a"], "'a' and 'a' would both be written to dir/a.ply"),
         ("dir/", ["a/b", "a//b"], "would both be written to dir/a/b.ply"),
         ("dir/", ["a", "a.ply/b"], "where 'a.ply/b' needs a folder"),
         ("d/{name}x/../y.ply", ["a", "b"], "'a' and 'b' would both be written to d/y.ply"),
-        ("d/{nam}.obj", ["a"], "the output d/{nam}.obj has {nam}; expected {name}"),
-        ("d/{name}{}.obj", ["a"], "has {}; expected {name}"),
+        ("d/{nam}.obj", ["a"], "the output d/{nam}.obj has {nam}; expected {name} or {part}"),
+        ("d/{name}{}.obj", ["a"], "has {}; expected {name} or {part}"),
     ],
 )
 def test_outputs_that_clash(pattern, names, message):
     with pytest.raises(UsageError) as caught:
-        output_paths(pattern, names)
+        paths(pattern, names)
     assert message in str(caught.value)
 
 
@@ -68,3 +73,19 @@ def test_what_cannot_be_seen_is_not_there(tmp_path, monkeypatch, path):
     Path("loop").symlink_to("loop")
     Path("a.ply").touch()
     assert not (exists(path) or is_file(path) or is_folder(path))
+
+
+def test_parts_are_put_in():
+    outputs = OutputPaths("d/{part}/{name}.obj")
+    assert outputs.of("{part}", "full") == Path("d/full/{part}.obj")
+    assert outputs.of("{part}", "identity") == Path("d/identity/{part}.obj")
+    with pytest.raises(UsageError, match="both be written"):
+        outputs.of("{part}", "full")
+
+
+def test_a_folder_that_became_a_file_clashes_in_either_order():
+    for first, second in [("a.ply/b", "a"), ("a", "a.ply/b")]:
+        outputs = OutputPaths("dir/")
+        outputs.of(first)
+        with pytest.raises(UsageError, match=r"'a' would be the file dir/a\.ply, where 'a\.ply/b'"):
+            outputs.of(second)

@@ -14,7 +14,7 @@ import pytest
 
 from facedis_core.errors import InputError
 from facedis_core.sources import Block
-from facedis_core.workers import AHEAD, read_blocks
+from facedis_core.workers import AHEAD, in_order
 
 BLOCKS = [range(k, k + 3) for k in range(0, 30, 3)]
 
@@ -107,7 +107,7 @@ def wait_until(condition, seconds: float = 30) -> bool:
 
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_blocks_come_in_order_whoever_is_done_first(jobs):
-    made = list(read_blocks(Telling(slow=jobs > 1), BLOCKS, jobs))
+    made = list(in_order(Telling(slow=jobs > 1).read, BLOCKS, jobs))
     assert rows_of(made) == [list(rows) for rows in BLOCKS]
     readers = readers_of(made)
     if jobs == 1:
@@ -120,19 +120,19 @@ def test_blocks_come_in_order_whoever_is_done_first(jobs):
 
 @pytest.mark.parametrize("jobs", [0, 1, 5])
 def test_one_block_needs_no_process(jobs):
-    made = list(read_blocks(Telling(), BLOCKS[:1], jobs))
+    made = list(in_order(Telling().read, BLOCKS[:1], jobs))
     assert readers_of(made) == {os.getpid()}
 
 
 def test_no_block_at_all():
-    assert list(read_blocks(Telling(), [], 4)) == []
+    assert list(in_order(Telling().read, [], 4)) == []
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_an_exception_arrives_where_its_block_would(jobs):
     made = []
     with pytest.raises(InputError, match=r"^row 12 is impossible$"):
-        for block in read_blocks(Failing(12), BLOCKS, jobs):
+        for block in in_order(Failing(12).read, BLOCKS, jobs):
             made.append(block)
     assert rows_of(made) == [list(rows) for rows in BLOCKS[:4]]
 
@@ -140,7 +140,7 @@ def test_an_exception_arrives_where_its_block_would(jobs):
 def test_a_worker_that_is_killed_is_too_little_memory():
     before, made = children(), []
     with pytest.raises(InputError, match="lack of memory; use fewer --jobs"):
-        for block in read_blocks(Killed(BLOCKS[-1][0]), BLOCKS, 2):
+        for block in in_order(Killed(BLOCKS[-1][0]).read, BLOCKS, 2):
             made.append(block)
     expected = [list(rows) for rows in BLOCKS]
     assert rows_of(made) == expected[: len(made)] and len(made) < len(BLOCKS)
@@ -150,7 +150,7 @@ def test_a_worker_that_is_killed_is_too_little_memory():
 
 def test_only_so_many_blocks_are_read_ahead(tmp_path):
     blocks = [[k] for k in range(60)]
-    reading = read_blocks(Counting(tmp_path), blocks, 2)
+    reading = in_order(Counting(tmp_path).read, blocks, 2)
     for taken in range(1, 4):
         next(reading)
         assert wait_until(lambda seen=taken: len(list(tmp_path.iterdir())) >= seen)
@@ -162,7 +162,7 @@ def test_only_so_many_blocks_are_read_ahead(tmp_path):
 
 def test_workers_end_when_the_rest_is_not_wanted():
     before = children()
-    reading = read_blocks(Telling(), BLOCKS, 2)
+    reading = in_order(Telling().read, BLOCKS, 2)
     readers = readers_of([next(reading)])
     assert readers <= children()
     reading.close()
@@ -176,14 +176,14 @@ def test_workers_end_with_a_parent_that_is_killed(tmp_path):
     (tmp_path / "run.py").write_text(
         "import os, sys, time\n"
         "from facedis_core.sources import Block\n"
-        "from facedis_core.workers import read_blocks\n"
+        "from facedis_core.workers import in_order\n"
         "import numpy as np\n"
         "class Slow:\n"
         "    def read(self, rows):\n"
         "        print(os.getpid(), flush=True)\n"
         "        time.sleep(100)\n"
         "if __name__ == '__main__':\n"
-        "    for block in read_blocks(Slow(), [[0], [1], [2]], 2):\n"
+        "    for block in in_order(Slow().read, [[0], [1], [2]], 2):\n"
         "        pass\n"
     )
     parent = subprocess.Popen([sys.executable, "run.py"], stdout=subprocess.PIPE, cwd=tmp_path)

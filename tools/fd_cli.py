@@ -6,13 +6,17 @@ watches) rich.
 """
 
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sized
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from contextlib import contextmanager
-from typing import Annotated, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 
 import typer
 
+from facedis_core.errors import CheckFailed, UsageError
 from fd_edge import complain, run
+
+if TYPE_CHECKING:
+    from facedis_core.failures import Failure
 
 __all__ = ["run"]
 
@@ -55,6 +59,31 @@ Units = Annotated[
 TrustOrder = Annotated[
     bool, typer.Option("--trust-order", help="Take other triangles if the vertex count is right.")
 ]
+Failures = Annotated[
+    str | None,
+    typer.Option(
+        "--failures",
+        metavar="FILE",
+        show_default=False,
+        help="With --keep-going: list what was skipped, and why, as JSON lines.",
+    ),
+]
+FaceJobs = Annotated[
+    int, typer.Option("--jobs", "-j", min=0, help="Processes at once; 0 = one a core.")
+]
+FilesFrom = Annotated[
+    str | None,
+    typer.Option(
+        "--files-from",
+        metavar="FILE|-",
+        show_default=False,
+        help="Also take the inputs listed here, one a line or as find -print0.",
+    ),
+]
+Stream = Annotated[
+    bool,
+    typer.Option("--stream", help="Write rows as they come, for input that is long or never ends."),
+]
 NoHistory = Annotated[bool, typer.Option("--no-history", help="Leave out how the output was made.")]
 Split = Annotated[
     Literal["all", "train", "test", "validation"],
@@ -70,6 +99,37 @@ def say(message: str) -> None:
 def warn(message: str) -> None:
     """A line about something the user should look at; the command goes on."""
     complain(f"warning: {message}")
+
+
+class Skipping:
+    """What --keep-going leaves out: named at once, listed and counted at the end."""
+
+    def __init__(self, keep_going: bool, manifest: str | None, force: bool) -> None:
+        """`manifest`, if any, is refused at once where it could not be written at the end."""
+        from facedis_core.streams import check_output
+
+        if manifest is not None and not keep_going:
+            raise UsageError("--failures lists what --keep-going skips; give both")
+        if manifest is not None:
+            check_output(manifest, force, binary=False)
+        self.failures: list[Failure] = []
+        self._manifest, self._force = manifest, force
+
+    def add(self, failures: Sequence["Failure"]) -> None:
+        """Note what has just been left out."""
+        self.failures += failures
+        for failure in failures:
+            warn(f"skipped: {failure.error}")
+
+    def finish(self, done: int) -> None:
+        """Write the manifest; raise CheckFailed if anything was left out."""
+        if self._manifest is not None:
+            from facedis_core.failures import write_failures
+
+            write_failures(self._manifest, self.failures, force=self._force)
+        if self.failures:
+            count = len(self.failures)
+            raise CheckFailed(f"{count} of {count + done} faces were skipped")
 
 
 def progress(items: Iterable[Item], description: str, total: int | None = None) -> Iterator[Item]:

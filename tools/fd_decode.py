@@ -1,10 +1,19 @@
 """fd-decode: latents to meshes."""
 
-from typing import Annotated, Literal
+from enum import StrEnum
+from typing import Annotated, Any
 
 import typer
 
 import fd_cli
+
+
+class Part(StrEnum):
+    """What `--part` takes; of a Literal typer makes no list."""
+
+    full = "full"
+    identity = "identity"
+    expression = "expression"
 
 
 def decode(
@@ -17,46 +26,72 @@ def decode(
             "--output",
             "-o",
             metavar="OUT",
-            help="out.ply, a folder dir/, a pattern 'dir/{name}.obj', or - for PLY after PLY.",
+            help="out.ply, a folder dir/, a pattern 'dir/{name}_{part}.obj', or - for PLY after "
+            "PLY.",
         ),
     ] = "-",
     model: fd_cli.ModelOption = None,
     part: Annotated[
-        Literal["full", "identity", "expression"],
-        typer.Option("--part", help="The face, its identity, or its expression on the mean face."),
-    ] = "full",
+        list[Part] | None,
+        typer.Option(
+            "--part",
+            metavar="full|identity|expression",
+            show_default=False,
+            help="The face, its identity, or its expression on the mean face; repeatable where "
+            "OUT has {part}.  [default: full]",
+        ),
+    ] = None,
     offsets: Annotated[
         bool, typer.Option("--offsets", help="Leave the mean face out: differences to it in mm.")
     ] = False,
+    npy: Annotated[
+        bool, typer.Option("--npy", help="Write vertices only, as one float32 array (N, V, 3).")
+    ] = False,
+    stream: Annotated[
+        bool, typer.Option("--stream", help="Decode rows as they come, not after the last one.")
+    ] = False,
+    jobs: fd_cli.FaceJobs = 1,
+    skip_existing: Annotated[
+        bool, typer.Option("--skip-existing", help="Leave the files that are there as they are.")
+    ] = False,
+    keep_going: fd_cli.KeepGoing = False,
+    failures: fd_cli.Failures = None,
     force: fd_cli.Force = False,
 ) -> None:
     """Turn latents into faces, in mm, as the model that encoded them sees them.
 
-    Also takes a plain float array (N, D_id + D_exp).
+    Also takes a plain float array (N, D_id + D_exp). Nothing is written before the last row has
+    come and all are known to be sound, unless --stream asks for it.
     """
-    from facedis_core.encoding import decode_faces
+    from facedis_core.decoding import Decoder, check_destination, decode_to, sound_rows
+    from facedis_core.errors import UsageError
     from facedis_core.inference import load_model
-    from facedis_core.latents import read_latents
-    from facedis_core.mesh import write_mesh
-    from facedis_core.paths import is_folder_pattern, output_paths
-    from facedis_core.streams import check_output, open_output
+    from facedis_core.latents import concatenate, open_latents
 
-    network = load_model(model)
-    rows = read_latents(latents, sizes=(network.config.identity, network.config.expression))
-    rows.check_model(network.id, network.source)
-    meshes = decode_faces(network, rows, part, offsets=offsets)
-    if output == "-":
-        with open_output(output, force=force) as stream:
-            for mesh in meshes:
-                write_mesh(stream, mesh)
-        return
-    paths = output_paths(output, rows.names)
-    parents = is_folder_pattern(output)
-    for path in paths:
-        check_output(str(path), force, parents=parents)
-    for path, mesh in fd_cli.progress(zip(paths, meshes, strict=True), "writing", len(paths)):
-        with open_output(str(path), force=force, parents=parents) as stream:
-            write_mesh(stream, mesh, path.suffix or ".ply")
+    if skip_existing and force:
+        raise UsageError("--skip-existing keeps files, --force replaces them; give one of the two")
+    parts: list[Any] = [chosen.value for chosen in dict.fromkeys(part or [Part.full])]
+    decoder = Decoder(load_model(model), parts, offsets)
+    check_destination(output, decoder.parts, force=force, array=npy, stream=stream)
+    skipping = fd_cli.Skipping(keep_going, failures, force)
+    done = 0
+    with open_latents(latents) as source:
+        rows = sound_rows(source, decoder.model, output, skipping.add if keep_going else None)
+        blocks = rows if stream else [concatenate(list(rows))]
+        total = None if stream else sum(map(len, blocks))
+        with fd_cli.progress_bar("decoding", total) as advance:
+            for count in decode_to(
+                output,
+                decoder,
+                blocks,
+                force=force,
+                array=npy,
+                skip_existing=skip_existing,
+                jobs=jobs,
+            ):
+                done += count
+                advance(count)
+    skipping.finish(done)
 
 
 def main() -> None:

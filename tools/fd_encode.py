@@ -1,10 +1,14 @@
 """fd-encode: meshes to latents."""
 
-from typing import Annotated
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 import fd_cli
+
+if TYPE_CHECKING:
+    from facedis_core.latents import Latents
 
 
 def encode(
@@ -14,6 +18,7 @@ def encode(
             metavar="MESH|DIR|SET|-", show_default=False, help="Faces; - or nothing = PLY on stdin."
         ),
     ] = None,
+    files_from: fd_cli.FilesFrom = None,
     output: fd_cli.Output = "-",
     model: fd_cli.ModelOption = None,
     split: fd_cli.Split = "all",
@@ -23,45 +28,49 @@ def encode(
     force_encode: Annotated[
         bool, typer.Option("--force-encode", help="Also encode what looks like no face.")
     ] = False,
+    stream: fd_cli.Stream = False,
+    jobs: fd_cli.FaceJobs = 1,
     keep_going: fd_cli.KeepGoing = False,
+    failures: fd_cli.Failures = None,
     force: fd_cli.Force = False,
 ) -> None:
     """Turn registered faces into latents of identity and expression (.npy).
 
     Takes meshes as the model knows them or raw ones of its data set, folders of meshes, face
-    sets, and PLY after PLY on standard input, in any mixture.
+    sets, vertex arrays (.npy), quoted patterns, and PLY after PLY on standard input, in any
+    mixture.
     """
-    from facedis_core.encoding import encode_faces, find_faces
-    from facedis_core.errors import CheckFailed, InputError
+    from facedis_core.encoding import TOGETHER, Encoder, check_face_sets, encoded_blocks
+    from facedis_core.faces import find_faces, gathered
     from facedis_core.inference import load_model
-    from facedis_core.latents import write_latents
-    from facedis_core.streams import check_output, open_output
-
-    skipped = 0
-
-    def skip(error: InputError) -> None:
-        nonlocal skipped
-        skipped += 1
-        fd_cli.warn(f"skipped: {error}")
+    from facedis_core.latents import save_latents
+    from facedis_core.streams import check_output
 
     check_output(output, force)
-    faces = find_faces(inputs or ["-"], split, keep_going=keep_going)
-    latents = encode_faces(
+    skipping = fd_cli.Skipping(keep_going, failures, force)
+    faces = find_faces(gathered(inputs or (), files_from), split, keep_going=keep_going)
+    encoder = Encoder(
         load_model(model),
-        fd_cli.progress(faces.items, "encoding", faces.count),
         units=units,
         align=align,
         trust_order=trust_order,
         far_faces=force_encode,
-        warn=fd_cli.warn,
-        skip=skip if keep_going else None,
+        keep_going=keep_going,
     )
-    if latents is not None:
-        with open_output(output, force=force) as stream:
-            write_latents(stream, latents)
-    if skipped:
-        done = 0 if latents is None else len(latents)
-        raise CheckFailed(f"{skipped} of {skipped + done} faces could not be encoded")
+    if not trust_order:
+        check_face_sets(faces, encoder.model)
+
+    def encoded() -> Iterator["Latents"]:
+        together = 1 if stream else TOGETHER
+        with fd_cli.progress_bar("encoding", faces.count) as advance:
+            for block in encoded_blocks(encoder, faces.items, jobs=jobs, together=together):
+                for line in block.warnings:
+                    fd_cli.warn(line)
+                skipping.add(block.failures)
+                yield block.latents
+                advance(len(block.latents) + len(block.failures))
+
+    skipping.finish(save_latents(output, encoded(), force=force, stream=stream))
 
 
 def main() -> None:

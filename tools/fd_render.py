@@ -15,6 +15,7 @@ def render(
             metavar="MESH|DIR|SET|-", show_default=False, help="Faces; - or nothing = PLY on stdin."
         ),
     ] = None,
+    files_from: fd_cli.FilesFrom = None,
     output: fd_cli.Output = "-",
     columns: Annotated[
         int | None,
@@ -42,8 +43,8 @@ def render(
     Any meshes do: registered or not, of one topology or of many, as long as they share an
     orientation (y up, the face towards +z) and a unit.
     """
-    from facedis_core.encoding import find_faces
     from facedis_core.errors import UsageError
+    from facedis_core.faces import find_faces, gathered
     from facedis_core.render import Camera
     from facedis_core.render import render as picture
     from facedis_core.sheet import contact_sheet, sheet_columns, write_png
@@ -52,8 +53,8 @@ def render(
     if Path(output).suffix.lower() not in ("", ".png"):
         raise UsageError(f"{output} would hold a PNG picture; give it a name that ends in .png")
     check_output(output, force)
-    faces = find_faces(inputs or ["-"])
-    meshes = [read() for read in fd_cli.progress(faces.items, "reading", faces.count)]
+    faces = find_faces(gathered(inputs or (), files_from))
+    meshes = [item.load() for item in fd_cli.progress(faces.items, "reading", faces.count)]
     rows = row_labels.split(",") if row_labels else []
     columns = sheet_columns(len(meshes), columns, rows)
     camera = Camera.frontal([mesh.vertices for mesh in meshes], size)

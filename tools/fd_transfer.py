@@ -21,6 +21,7 @@ def transfer(
     scale: Annotated[
         float, typer.Option("--scale", metavar="FACTOR", help="Multiply the expression latents.")
     ] = 1.0,
+    stream: fd_cli.Stream = False,
     force: fd_cli.Force = False,
 ) -> None:
     """Combine the identity of the first latents with the expression of the second.
@@ -28,18 +29,15 @@ def transfer(
     One with one, one with many, many with one, or as many with as many, row by row; one of the
     two may be - for standard input, and one a plain float array (N, D_id + D_exp).
     """
-    from facedis_core.errors import UsageError
-    from facedis_core.latents import read_latents_pair, write_latents
-    from facedis_core.streams import check_output, open_output
-    from facedis_core.transfer import transfer as combine
+    from facedis_core.latents import save_latents
+    from facedis_core.pairing import open_pair, paired
+    from facedis_core.streams import check_output
+    from facedis_core.transfer import transferred
 
-    if identity == expression == "-":
-        raise UsageError("standard input (-) is named twice; give a file for one of the two")
     check_output(output, force)
-    rows = read_latents_pair(identity, expression)
-    combined = combine(*rows, all_pairs=all_pairs, scale=scale)
-    with open_output(output, force=force) as stream:
-        write_latents(stream, combined)
+    with open_pair(identity, expression) as rows:
+        combined = transferred(paired(*rows, all_pairs=all_pairs), scale)
+        save_latents(output, combined, force=force, stream=stream)
 
 
 def main() -> None:

@@ -1,0 +1,235 @@
+"""The faces behind what a user names: meshes, folders, patterns, face sets, arrays, a pipe.
+
+Each is read when its turn comes, so that any number of them takes the memory of a few.
+"""
+
+import io
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
+from glob import glob, has_magic
+from pathlib import Path
+from typing import BinaryIO, Final, NamedTuple
+
+import numpy as np
+
+from facedis_core.errors import InputError, UsageError
+from facedis_core.faceset import SPLITS, FaceSet, load_face_set
+from facedis_core.mesh import Mesh, mesh_files, read_mesh, read_meshes
+from facedis_core.npy import MAGIC, Header, NpyReader
+from facedis_core.paths import exists, is_folder
+from facedis_core.streams import open_input, read_all, shown
+
+_NO_TRIANGLES: Final = np.empty((0, 3), np.int32)
+_MISTAKEN: Final = ((0, b"ply", "a PLY mesh; name it .ply"),)
+
+
+class Item(NamedTuple):
+    """A mesh to be read, and how messages and lists of failures name it.
+
+    It can be sent to another process, which then does the reading.
+    """
+
+    source: str
+    load: Callable[[], Mesh]
+
+
+@dataclass(frozen=True)
+class Faces:
+    """Meshes of one or several inputs.
+
+    Attributes:
+        items: one a mesh; what cannot be read raises when it is loaded.
+        count: how many there are; None = a pipe does not say.
+        sets: the face sets among the inputs, by what the user calls them.
+    """
+
+    items: Iterable[Item]
+    count: int | None
+    sets: tuple[tuple[str, FaceSet], ...] = ()
+
+
+def find_faces(inputs: Sequence[str], split: str = "all", *, keep_going: bool = False) -> Faces:
+    """What lies behind the inputs.
+
+    Nothing is read yet but directories and the headers of face sets.
+
+    Args:
+        inputs: meshes, folders of them, face sets (.safetensors), vertex arrays (.npy), patterns
+            that match any of these, or `-` for PLY after PLY or arrays on standard input.
+        split: `train`, `test` or `validation` takes only these faces of face sets; `all`.
+        keep_going: an input that cannot be used is an item that raises, like a broken mesh.
+
+    Raises:
+        UsageError: standard input twice, or a split where no face set is.
+        InputError: an empty folder, a broken face set, a split without faces.
+    """
+    if list(inputs).count("-") > 1:
+        raise UsageError("standard input (-) is named twice; it can be read once")
+    named = [source for given in inputs for source in _matches(given)]
+    if split != "all" and not any(_suffix(source) == ".safetensors" for source in named):
+        raise UsageError(f"--split {split} needs a face set (.safetensors) among the inputs")
+    parts = [_find(source, split, keep_going) for source in named]
+    counts = [part.count for part in parts if part.count is not None]
+    return Faces(
+        items=(item for part in parts for item in part.items),
+        count=sum(counts) if len(counts) == len(parts) else None,
+        sets=tuple(named for part in parts for named in part.sets),
+    )
+
+
+def gathered(inputs: Sequence[str], files_from: str | None) -> list[str]:
+    """The inputs named one by one and those that a file lists; standard input where none are.
+
+    Raises:
+        UsageError: standard input is to be both a list and faces.
+        InputError: as of `listed`.
+    """
+    if files_from is None:
+        return list(inputs) or ["-"]
+    if files_from == "-" and "-" in inputs:
+        raise UsageError("standard input (-) is a list of files and faces; give a file for one")
+    return [*inputs, *listed(files_from)]
+
+
+def listed(source: str) -> list[str]:
+    """Names that a file, or standard input for `-`, lists: one a line, or each before a NUL.
+
+    Raises:
+        InputError: missing, or no name in it.
+    """
+    content = read_all(source)
+    separator = b"\0" if b"\0" in content else b"\n"
+    lines = content.split(separator)
+    names = [os.fsdecode(line.removesuffix(b"\r")) for line in lines if line.strip()]
+    if not names:
+        raise InputError(f"{shown(source)} lists no files; expected one a line, or as find -print0")
+    return names
+
+
+def _suffix(source: str) -> str:
+    return Path(source).suffix.lower()
+
+
+def _matches(source: str) -> list[str]:
+    """What a pattern that the shell has not replaced stands for; anything else is itself."""
+    if source == "-" or not has_magic(source) or exists(source):
+        return [source]
+    return sorted(glob(source, recursive=True)) or [source]  # noqa: PTH207 - also from the root
+
+
+def _find(source: str, split: str, keep_going: bool) -> Faces:
+    try:
+        if source == "-":
+            return Faces(_piped_items(), None)
+        if is_folder(source):
+            return _folder_items(Path(source))
+        if _suffix(source) == ".safetensors":
+            return _face_set_items(source, split)
+        if _suffix(source) == ".npy":
+            return Faces(_array_items(source), None)
+    except InputError as error:
+        if not keep_going:
+            raise
+        return Faces([_failed(source, error)], 1)
+    return Faces([Item(source, partial(read_mesh, source))], 1)
+
+
+def _failed(source: str, error: InputError) -> Item:
+    return Item(source, partial(_raise, error))
+
+
+def _raise(error: InputError) -> Mesh:
+    raise error
+
+
+def _given(mesh: Mesh) -> Mesh:
+    return mesh
+
+
+def _piped_items() -> Iterator[Item]:
+    """The meshes of standard input; what breaks the stream is the last item."""
+    try:
+        with open_input("-") as stream:
+            beginning = stream.peek(6)[:6] if isinstance(stream, io.BufferedReader) else b""
+            arrays = beginning == MAGIC
+            found = _vertex_arrays(stream, "-") if arrays else read_meshes(stream)
+            for number, mesh in enumerate(found, 1):
+                yield Item(f"standard input, mesh {number}", partial(_given, mesh))
+    except InputError as error:
+        yield _failed("standard input", error)
+
+
+def _folder_items(folder: Path) -> Faces:
+    files = mesh_files(folder)
+    return Faces([Item(str(path), partial(_below, folder, path)) for path in files], len(files))
+
+
+def _below(folder: Path, path: Path) -> Mesh:
+    return replace(read_mesh(path), name=path.relative_to(folder).with_suffix("").as_posix())
+
+
+def _face_set_items(source: str, split: str) -> Faces:
+    faces = _opened(source)
+    rows = faces.rows(None if split == "all" else SPLITS[split])
+    if not len(rows):
+        raise InputError(f"{source} has no faces in its {split} split; choose another --split")
+    names = faces.labels.names
+    items = [
+        Item(f"{source}: {names[row]}", partial(_face_of_set, source, int(row))) for row in rows
+    ]
+    return Faces(items, len(rows), ((source, faces),))
+
+
+@lru_cache(maxsize=8)
+def _opened(source: str) -> FaceSet:
+    return load_face_set(source)
+
+
+def _face_of_set(source: str, row: int) -> Mesh:
+    faces = _opened(source)
+    (vertices,) = faces.read([row])
+    return Mesh(vertices, faces.triangles, faces.labels.names[row], unit_mm=1.0)
+
+
+def _array_items(source: str) -> Iterator[Item]:
+    """The faces of vertex arrays in a file; what breaks it is the last item."""
+    try:
+        with open_input(source) as stream:
+            for number, mesh in enumerate(_vertex_arrays(stream, source)):
+                yield Item(f"{source}: row {number}", partial(_given, mesh))
+    except InputError as error:
+        yield _failed(source, error)
+
+
+def _vertex_arrays(stream: BinaryIO, source: str) -> Iterator[Mesh]:
+    """Faces of float arrays (N, V, 3), named by file and row, or (V, 3), named by file.
+
+    Arrays know neither triangles nor units.
+    """
+    label = shown(source)
+    stem = "row" if source == "-" else f"{Path(source).stem}_"
+    reader = NpyReader(stream, label, "vertices (N, V, 3)", _MISTAKEN)
+    count = 0
+    while (header := reader.header()) is not None:
+        _check_vertices(header, label)
+        for block in reader.blocks(header):
+            single = len(header.shape) == 2
+            for vertices in [block] if single else block:
+                name = Path(source).stem if single and source != "-" else f"{stem}{count:04d}"
+                with np.errstate(over="ignore"):  # too large is inf, which is refused later
+                    yield Mesh(np.ascontiguousarray(vertices, np.float32), _NO_TRIANGLES, name)
+                count += 1
+    if not count:
+        raise InputError(f"{label} holds no faces; expected vertices (N, V, 3)")
+
+
+def _check_vertices(header: Header, label: str) -> None:
+    if header.dtype.names is not None:
+        raise InputError(f"{label}: holds latents, which are encoded already; expected a mesh")
+    dtype, shape, _ = header
+    if dtype.kind != "f" or len(shape) not in (2, 3) or shape[-1] != 3 or not shape[-2]:
+        raise InputError(
+            f"{label} is an array {dtype} {shape}, expected float vertices (N, V, 3) or (V, 3)"
+        )

@@ -1,0 +1,177 @@
+"""Streams that are long or never end: answers as rows come, and memory that does not grow."""
+
+import io
+import os
+import subprocess
+
+import numpy as np
+import pytest
+from conftest import face, save_model
+from synthetic import grid_mesh
+
+from facedis_core.inference import load_model
+from facedis_core.latents import Latents, read_latents, write_latents
+from facedis_core.mesh import Mesh, read_mesh, write_mesh
+
+
+def ply(vertices, name):
+    stream = io.BytesIO()
+    write_mesh(stream, Mesh(vertices, grid_mesh()[1], name, unit_mm=1.0))
+    return stream.getvalue()
+
+
+def rows(model, count, first=0):
+    rng = np.random.default_rng(first)
+    return Latents(
+        [f"row{first + k}" for k in range(count)],
+        [model.id] * count,
+        rng.normal(size=(count, model.config.identity)).astype(np.float32),
+        rng.normal(size=(count, model.config.expression)).astype(np.float32),
+    )
+
+
+def npy(latents):
+    stream = io.BytesIO()
+    write_latents(stream, latents)
+    return stream.getvalue()
+
+
+@pytest.fixture
+def start(commands, model_file, tmp_path):
+    """Start a line in bash whose ends are pipes of ours; ended with the test."""
+    started = []
+
+    def begin(line):
+        process = subprocess.Popen(
+            ["bash", "-c", f"set -o pipefail; {line}"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            cwd=tmp_path,
+            env={
+                **os.environ,
+                "PATH": f"{commands}:{os.environ['PATH']}",
+                "FACEDIS_MODEL": str(model_file),
+            },
+        )
+        started.append(process)
+        return process
+
+    yield begin
+    for process in started:
+        process.kill()
+        process.wait()
+        process.stdin.close()
+        process.stdout.close()
+
+
+def test_a_live_pipe_answers_mesh_by_mesh(start, shell, tmp_path):
+    """Nothing but a face is sent, and its transfer is there, before the next is sent."""
+    (tmp_path / "ann.ply").write_bytes(ply(face(0), "ann"))
+    assert shell("fd-encode ann.ply -o ann.npy").code == 0
+    stages = "fd-encode --stream | fd-transfer ann.npy - --stream | fd-decode --stream"
+    expected = shell("fd-encode | fd-transfer ann.npy - | fd-decode", stdin=ply(face(1), "x")).out
+    live = start(stages)
+    for _ in range(3):
+        live.stdin.write(ply(face(1), "x"))
+        live.stdin.flush()
+        assert live.stdout.read(len(expected)) == expected
+    live.stdin.close()
+    assert live.wait(timeout=60) == 0
+    assert live.stdout.read() == b""
+
+
+def test_streams_and_whole_arrays_hold_the_same_rows(shell, faces, tmp_path):
+    assert shell("fd-encode faces --stream -o stream.npy; fd-encode faces -o whole.npy").code == 0
+    stream, whole = ((tmp_path / name).read_bytes() for name in ("stream.npy", "whole.npy"))
+    first = np.load(io.BytesIO(stream))
+    assert first.shape == (0,)  # an array without rows begins a stream
+    assert stream != whole
+    a, b = (read_latents(str(tmp_path / name)) for name in ("stream.npy", "whole.npy"))
+    assert (a.names, a.models) == (b.names, b.models)
+    np.testing.assert_array_equal(a.identity, b.identity)
+    np.testing.assert_array_equal(a.expression, b.expression)
+    for command in ("fd-decode", "fd-decode --stream", "fd-transfer whole.npy"):
+        assert shell(f"{command} - < stream.npy").out == shell(f"{command} - < whole.npy").out
+
+
+def test_a_stream_that_breaks_off_gives_what_came_before(shell, model, tmp_path):
+    data = npy(rows(model, 0)) + npy(rows(model, 1)) + npy(rows(model, 1, 1))[:-3]
+    result = shell("fd-decode --stream", stdin=data)
+    assert result.code == 3
+    assert "truncated" in result.line
+    assert result.out.count(b"end_header") == 1
+    whole = shell("fd-decode", stdin=data)
+    assert (whole.code, whole.out) == (3, b"")
+
+
+def test_arrays_of_vertices_as_a_stream(shell, model):
+    data = npy(rows(model, 0)) + npy(rows(model, 2)) + npy(rows(model, 1, 2))
+    stream = io.BytesIO(shell("fd-decode --npy --stream", stdin=data).out)
+    shapes = [np.load(stream).shape for _ in range(2)]
+    assert shapes == [(2, 36, 3), (1, 36, 3)]
+    assert not stream.read()
+
+
+def peak_mb(shell, line):
+    """Peak resident memory of a command, MB."""
+    program = (
+        "import resource, subprocess, sys; subprocess.run(sys.argv[1:], check=True); "
+        "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss, file=sys.stderr)"
+    )
+    result = shell(f'python3 -c "{program}" {line}')
+    assert result.code == 0, result.err
+    return int(result.err.split()[-1]) / 1024
+
+
+@pytest.fixture(scope="module")
+def wide_model(tmp_path_factory):
+    """A model whose latents are as wide as those of real ones."""
+    path = save_model(tmp_path_factory.mktemp("model") / "wide.safetensors", 3, latent=64)
+    return load_model(path)
+
+
+@pytest.fixture(scope="module")
+def many_rows(wide_model, tmp_path_factory):
+    """100,000 rows: `whole.npy`, and as a stream `stream.npy`; `one.npy` has one."""
+    folder = tmp_path_factory.mktemp("many")
+    every = rows(wide_model, 100_000)
+    (folder / "whole.npy").write_bytes(npy(every))
+    (folder / "one.npy").write_bytes(npy(every.take(slice(1))))
+    with (folder / "stream.npy").open("wb") as stream:
+        for start in (0, *range(0, 100_000, 100)):
+            stream.write(npy(every.take(slice(start, start + (100 if stream.tell() else 0)))))
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rows", ["whole.npy", "stream.npy"])
+@pytest.mark.parametrize("option", ["", "--stream"])
+def test_100000_rows_take_less_than_300_mb(shell, many_rows, wide_model, rows, option):
+    source = many_rows / rows
+    base = peak_mb(shell, f"fd-transfer {many_rows}/one.npy {many_rows}/one.npy -o /dev/null")
+    transfer = f"fd-transfer {many_rows}/one.npy {source} {option} -o /dev/null"
+    decode = f"fd-decode -m {wide_model.source} {source} {option} -o /dev/null"
+    for line in (transfer, decode):
+        peak = peak_mb(shell, line)
+        assert peak < 300
+        if option:  # constant: a few blocks above a single row
+            assert peak < base + 40
+
+
+@pytest.mark.slow
+def test_meshes_after_meshes_in_constant_memory(shell, wide_model, tmp_path):
+    data = ply(face(0), "x")
+    for name, count in (("few", 50), ("many", 20_000)):
+        (tmp_path / f"{name}.ply").write_bytes(data * count)
+    few, many = (
+        peak_mb(shell, f"sh -c 'fd-encode --stream < {name}.ply > /dev/null'")
+        for name in ("few", "many")
+    )
+    assert many < few + 20
+
+
+def test_a_mesh_stream_and_files_decode_to_the_same(shell, faces, tmp_path):
+    assert shell("fd-encode faces --stream | fd-decode --stream -o streamed/").code == 0
+    assert shell("fd-encode faces | fd-decode -o whole/").code == 0
+    assert shell("diff -r streamed whole").code == 0
+    assert read_mesh(tmp_path / "streamed" / "deep" / "dan.ply").name == "dan"

@@ -1,0 +1,114 @@
+"""What lies behind the names a user gives."""
+
+import numpy as np
+import pytest
+from conftest import face, save_mesh
+
+from facedis_core.errors import InputError, UsageError
+from facedis_core.faces import find_faces, gathered, listed
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def names(inputs, **options):
+    return [item.load().name for item in find_faces(inputs, **options).items]
+
+
+class TestLists:
+    @pytest.mark.parametrize(
+        ("content", "expected"),
+        [
+            (b"a.ply\nb c.ply\n", ["a.ply", "b c.ply"]),
+            (b"a.ply\n\n  \nb.ply", ["a.ply", "b.ply"]),
+            (b"a.ply\r\nb.ply\r\n", ["a.ply", "b.ply"]),
+            (b"a\nb.ply\0c.ply\0", ["a\nb.ply", "c.ply"]),
+            ("grün.ply\n".encode(), ["grün.ply"]),
+            (b"m\xfcller.ply\n", ["m\udcfcller.ply"]),
+            (b" leading.ply\n", [" leading.ply"]),
+        ],
+    )
+    def test_one_a_line_or_before_a_nul(self, here, content, expected):
+        (here / "list").write_bytes(content)
+        assert listed("list") == expected
+
+    @pytest.mark.parametrize("content", [b"", b"\n \n"])
+    def test_no_name_at_all(self, here, content):
+        (here / "list").write_bytes(content)
+        with pytest.raises(InputError, match="lists no files"):
+            listed("list")
+
+    def test_come_after_those_named_one_by_one(self, here):
+        (here / "list").write_text("b\nc\n")
+        assert gathered(["a"], "list") == ["a", "b", "c"]
+        assert gathered([], None) == ["-"]
+        assert gathered([], "list") == ["b", "c"]
+        with pytest.raises(UsageError, match="standard input"):
+            gathered(["-"], "-")
+
+
+class TestPatterns:
+    def test_stand_for_what_they_match_in_order(self, here):
+        for name in ("b.ply", "a.ply", "sub/c.ply", "d.obj"):
+            save_mesh(here / "in" / name, face(0))
+        assert names(["in/*.ply"]) == ["a", "b"]
+        assert names(["in/**/*.ply"]) == ["a", "b", "c"]
+        assert names(["in/[bd].*", "in/a.ply"]) == ["b", "d", "a"]
+
+    def test_a_file_of_that_very_name_is_meant(self, here):
+        save_mesh(here / "a[1].ply", face(0))
+        save_mesh(here / "a1.ply", face(0))
+        assert names(["a[1].ply"]) == ["a[1]"]
+
+    def test_that_match_nothing_are_missing_files(self, here):
+        (item,) = find_faces(["*.ply"]).items
+        with pytest.raises(InputError, match=r"\*\.ply does not exist"):
+            item.load()
+
+
+class TestArrays:
+    def test_rows_of_a_file_and_a_single_face(self, here):
+        faces = np.stack([face(seed) for seed in range(3)])
+        np.save("many.npy", faces.astype(np.float64))
+        np.save("one.npy", faces[0])
+        found = [item.load() for item in find_faces(["many.npy", "one.npy"]).items]
+        assert [mesh.name for mesh in found] == ["many_0000", "many_0001", "many_0002", "one"]
+        np.testing.assert_array_equal(np.stack([m.vertices for m in found[:3]]), faces)
+        assert all(not len(mesh.triangles) for mesh in found)
+
+    def test_array_after_array(self, here):
+        np.save("a.npy", np.stack([face(0), face(1)]))
+        np.save("b.npy", np.stack([face(2)]))
+        (here / "both.npy").write_bytes(
+            (here / "a.npy").read_bytes() + (here / "b.npy").read_bytes()
+        )
+        assert names(["both.npy"]) == ["both_0000", "both_0001", "both_0002"]
+
+    @pytest.mark.parametrize(
+        ("array", "message"),
+        [
+            (np.zeros((2, 5, 3), int), "array int64 (2, 5, 3), expected float vertices"),
+            (np.zeros((2, 5)), "expected float vertices (N, V, 3) or (V, 3)"),
+            (np.zeros((2, 0, 3)), "expected float vertices"),
+            (np.zeros((0, 5, 3)), "holds no faces"),
+            (np.zeros(2, [("name", "U3"), ("identity", "f4", 2)]), "encoded already"),
+        ],
+    )
+    def test_other_arrays(self, here, array, message):
+        np.save("x.npy", array)
+        (item,) = find_faces(["x.npy"]).items
+        with pytest.raises(InputError) as caught:
+            item.load()
+        assert message in str(caught.value)
+
+    def test_a_truncated_one_gives_what_came_before(self, here):
+        np.save("x.npy", np.zeros((400, 1000, 3), np.float32))  # several blocks
+        data = (here / "x.npy").read_bytes()
+        (here / "x.npy").write_bytes(data[: len(data) // 2])
+        *good, bad = find_faces(["x.npy"]).items
+        assert len(good) > 100
+        with pytest.raises(InputError, match="truncated"):
+            bad.load()

@@ -1,0 +1,88 @@
+"""Rows that meet, against the plain loops they stand for, and how little is asked for."""
+
+from itertools import count
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from test_latents import latents
+
+from facedis_core.errors import UsageError
+from facedis_core.latents import Latents, concatenate
+from facedis_core.pairing import Rows, paired
+
+
+def cut(rows: Latents, sizes: list[int]) -> list[Latents]:
+    """The rows in blocks of these sizes, over and over."""
+    blocks, start = [], 0
+    for number in count():
+        if start >= len(rows):
+            return blocks
+        size = sizes[number % len(sizes)]
+        blocks.append(rows.take(slice(start, start + size)))
+        start += size
+    return blocks
+
+
+def twin(n: int, m: int, all_pairs: bool) -> list[tuple[int, int]]:
+    if all_pairs:
+        return [(i, j) for i in range(n) for j in range(m)]
+    return [(0 if n == 1 else k, 0 if m == 1 else k) for k in range(max(n, m))]
+
+
+sizes = st.lists(st.integers(1, 4), min_size=1, max_size=4)
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    n=st.integers(1, 9),
+    m=st.integers(1, 9),
+    ones=sizes,
+    others=sizes,
+    all_pairs=st.booleans(),
+    awaited=st.tuples(st.booleans(), st.booleans()),
+)
+def test_whatever_the_blocks_the_pairs_are_those_of_plain_loops(
+    n, m, ones, others, all_pairs, awaited
+):
+    first = latents([f"a{i}" for i in range(n)])
+    second = latents([f"b{j}" for j in range(m)], seed=1)
+    met = paired(
+        Rows(iter(cut(first, ones)), "first", awaited=awaited[0]),
+        Rows(iter(cut(second, others)), "second", awaited=awaited[1]),
+        all_pairs=all_pairs,
+    )
+    if n != m and 1 not in (n, m) and not all_pairs:
+        with pytest.raises(UsageError, match="do not pair up"):
+            list(met)
+        return
+    found = list(met)
+    left, right = (concatenate(side) for side in zip(*found, strict=True))
+    pairs = twin(n, m, all_pairs)
+    assert list(zip(left.names, right.names, strict=True)) == [(f"a{i}", f"b{j}") for i, j in pairs]
+    np.testing.assert_array_equal(left.identity, first.identity[[i for i, _ in pairs]])
+    np.testing.assert_array_equal(right.expression, second.expression[[j for _, j in pairs]])
+
+
+def endless(asked: list[int]):
+    for number in count():
+        asked.append(number)
+        yield latents([f"row{number}"])
+
+
+@pytest.mark.parametrize("side", [0, 1])
+def test_one_row_meets_each_of_an_endless_stream_as_it_comes(side):
+    asked: list[int] = []
+    rows = [Rows(iter([latents(["one"])]), "file"), Rows(endless(asked), "pipe", awaited=True)]
+    met = paired(*(rows if side else reversed(rows)))
+    for number in range(5):
+        names = [block.names for block in next(met)]
+        assert names[side] == [f"row{number}"]
+        assert len(asked) == number + 1
+
+
+def test_of_two_that_do_not_pair_up_the_shorter_is_named():
+    met = paired(Rows(iter([latents("ab")]), "a.npy"), Rows(iter([latents("xyz")]), "b.npy"))
+    with pytest.raises(UsageError, match=r"a\.npy has 2 rows and b\.npy more"):
+        list(met)
