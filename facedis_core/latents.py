@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any, BinaryIO, Final
+from typing import BinaryIO, Final
 
 import numpy as np
 
@@ -241,26 +241,30 @@ def concatenate(blocks: Sequence[Latents]) -> Latents:
     )
 
 
-def write_latents(stream: BinaryIO, latents: Latents) -> None:
-    """Write the rows as one structured array; same latents, same bytes.
+def write_latents(stream: BinaryIO, *blocks: Latents) -> None:
+    """Write the rows of all blocks as one structured array; same latents, same bytes.
 
     Raises:
         InputError: a value is not finite.
     """
-    latents.check_finite("output")
-    longest = max([1, *map(len, latents.names)])
-    dtype: list[tuple[Any, ...]] = [
-        ("name", f"<U{longest}"),
-        ("model", f"<U{_MODEL_WIDTH}"),
-        ("identity", "<f4", latents.identity.shape[1:]),
-        ("expression", "<f4", latents.expression.shape[1:]),
-    ]
-    array = np.empty(len(latents), dtype)
-    array["name"], array["model"] = latents.names, latents.models
-    array["identity"], array["expression"] = latents.identity, latents.expression
+    longest = max([1, *(len(name) for block in blocks for name in block.names)])
+    dtype = np.dtype(
+        [
+            ("name", f"<U{longest}"),
+            ("model", f"<U{_MODEL_WIDTH}"),
+            ("identity", "<f4", blocks[0].identity.shape[1:]),
+            ("expression", "<f4", blocks[0].expression.shape[1:]),
+        ]
+    )
+    for block in blocks:
+        block.check_finite("output")
     # NumPy's writer goes to real files behind Python's back, and not to pipes
-    stream.write(encoded_header(array.dtype, array.shape))
-    stream.write(array.view(np.uint8).data)
+    stream.write(encoded_header(dtype, (sum(map(len, blocks)),)))
+    for block in blocks:
+        rows = np.empty(len(block), dtype)
+        rows["name"], rows["model"] = block.names, block.models
+        rows["identity"], rows["expression"] = block.identity, block.expression
+        stream.write(rows.view(np.uint8).data)
 
 
 def save_latents(
@@ -281,10 +285,10 @@ def save_latents(
     if first is None:
         return 0
     if not stream:
-        whole = concatenate([first, *rows])
+        whole = [first, *rows]
         with open_output(output, force=force) as target:
-            write_latents(target, whole)
-        return len(whole)
+            write_latents(target, *whole)
+        return sum(map(len, whole))
     count = 0
     with open_output(output, force=force) as target:
         for block in chain([first.take(slice(0)), first], rows):
