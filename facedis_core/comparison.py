@@ -1,8 +1,6 @@
 """Predicted meshes of any method against true ones, matched by name."""
 
-import csv
-import io
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,7 +12,8 @@ from facedis_core.errors import InputError
 from facedis_core.evaluation import Evaluation, Gallery, Prediction, Sample, align_faces, evaluate
 from facedis_core.mesh import Mesh, mesh_files, read_mesh, read_meshes, topology_id
 from facedis_core.paths import is_file, is_folder
-from facedis_core.streams import open_input, read_all, shown
+from facedis_core.streams import open_input, shown
+from facedis_core.tables import brief, read_rows, read_text
 
 _COLUMNS: Final = ("name", "subject", "expression")
 
@@ -45,6 +44,7 @@ def compare(
     *,
     neutral: str | None = None,
     align: bool = False,
+    on_match: Callable[[int], object] = lambda pairs: None,
     progress: Callable[[int], None] | None = None,
 ) -> Comparison:
     """E_rec of predicted meshes; with labels every metric that meshes alone allow.
@@ -60,18 +60,20 @@ def compare(
         labels: CSV with the columns name, subject, expression.
         neutral: the neutral expression, which must occur; None = `neutral`, if it occurs.
         align: move predictions rigidly onto the truth first.
+        on_match: told how many pairs there are before anything is computed; may raise.
         progress: told the number of meshes done.
 
     Raises:
         InputError: unreadable input, names or labels without a partner, meshes that do not fit.
     """
     pairs = _Pairs.matched(find_meshes(truth), find_meshes(predicted), truth, predicted)
+    on_match(len(pairs.names))
     if labels is None:
         everybody = np.zeros(len(pairs.names), int)  # E_rec does not ask whose face it is
         rows = np.arange(len(everybody))
         found = evaluate(pairs.sample, everybody, rows, align=align, progress=progress)
         return Comparison(found, pairs.names, [])
-    known = read_labels(labels)
+    known = read_labels(labels, frozenset(pairs.names))
     missing = [name for name in pairs.names if name not in known]
     if missing:
         raise InputError(
@@ -217,28 +219,32 @@ def _given(mesh: Mesh) -> Mesh:
     return mesh
 
 
-def read_labels(source: str) -> dict[str, Label]:
+def read_labels(source: str, names: Container[str] | None = None) -> dict[str, Label]:
     """Labels by mesh name, of a CSV file with the columns name, subject, expression.
+
+    `names` are those of the meshes, the labels of all others are left out; None = all labels.
 
     Raises:
         InputError: missing columns, empty fields, or two different rows for one name.
     """
-    try:
-        text = read_all(source).decode("utf-8-sig")
-    except UnicodeDecodeError:
-        raise InputError(f"{source} is not text in UTF-8, expected a CSV file") from None
-    rows = csv.DictReader(io.StringIO(text, newline=""), skipinitialspace=True)
-    missing = [column for column in _COLUMNS if column not in (rows.fieldnames or ())]
-    if missing:
-        raise InputError(
-            f"{source} has no column {missing[0]!r}; its first line must be {','.join(_COLUMNS)}"
-        )
+
+    def check_header(header: Sequence[str]) -> None:
+        missing = [column for column in _COLUMNS if column not in header]
+        if missing:
+            raise InputError(
+                f"{source} has no column {missing[0]!r}; its first line must be "
+                f"{','.join(_COLUMNS)}"
+            )
+
     found: dict[str, Label] = {}
-    for row in rows:
+    rows = read_rows(read_text(source), source, check_header, skipinitialspace=True)
+    for number, row in rows:
         name, subject, expression = ((row[column] or "").strip() for column in _COLUMNS)
         if not (name and subject and expression):
-            raise InputError(f"{source}, line {rows.line_num}: an empty field; fill in all columns")
+            raise InputError(f"{source}, line {number}: an empty field; fill in all columns")
+        if names is not None and name not in names:
+            continue
         label = Label(subject, expression)
         if found.setdefault(name, label) != label:
-            raise InputError(f"{source}, line {rows.line_num}: {name!r} has another label above")
+            raise InputError(f"{source}, line {number}: {brief(name)} has another label above")
     return found

@@ -6,10 +6,24 @@ meaning (the spread of one face, the mean of nothing) is an error, never 0 or Na
 Source: Gu, Pears, Sun, "Adversarial 3D Face Disentanglement of Identity and Expression", FG 2023.
 """
 
-from collections.abc import Sequence
-from typing import Final, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Final, Literal, NamedTuple
 
 import numpy as np
+
+# Every number of a report by its JSON key, and which way it is better; None of those that say only
+# how the others are to be read.
+BETTER: Final[Mapping[str, Literal["lower", "higher"] | None]] = {
+    "e_rec": "lower",
+    "e_dis": "lower",
+    "e_dis_jiang": "lower",
+    "e_dis_mean_distance": "lower",
+    "avd_neu": "lower",
+    "between_subject": None,
+    "rank1_cosine_accuracy": "higher",
+    "rank1_vertex_accuracy": "higher",
+    "rank1_probes": None,
+}
 
 # Consecutive vertices summed up by the sketch that rules out most of a gallery.
 SKETCH: Final = 16

@@ -21,15 +21,17 @@ from facedis_core.checkpoint import (
     network_from_model,
     write_discriminator,
 )
-from facedis_core.config import Recipe, load_recipe, recipe_for
+from facedis_core.config import Recipe, load_recipe, recipe_for, recipe_names
 from facedis_core.container import history_entry
 from facedis_core.errors import InputError
 from facedis_core.faceset import TEST, FaceSet, load_face_set
+from facedis_core.history import merged, with_output
 from facedis_core.inference import load_model, write_model
 from facedis_core.networks import AutoEncoder, IdentityDiscriminator
 from facedis_core.pretraining import PreTrainer
 from facedis_core.residence import Residence
 from facedis_core.runs import RunFiles, TrainingRun
+from facedis_core.streams import file_id
 from facedis_core.training import Trainer
 from facedis_core.winners import Precision
 
@@ -78,6 +80,12 @@ class PretrainingPlan:
             "neutrals": self.neutrals,
             "seed": self.seed,
         }
+
+    def own_recipe(self) -> dict[str, str]:
+        """The id of a recipe of the user's own, for the history; its name says little."""
+        if self.recipe is None or self.recipe in recipe_names():
+            return {}
+        return {"recipe": file_id(Path(self.recipe).read_bytes())}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,8 +151,9 @@ def prepare_pretraining(
     identity |= {"set id": faces.id, "neutrals": plan.neutrals, "seed": plan.seed}
     world.check_alike(identity, device)
     network = build_discriminator(recipe, training_frame(faces, recipe), plan.seed)
-    entry = history_entry("fd-pretrain-disc", {"set": faces.id}, plan.options(faces))
-    history = [*faces.history, entry] if plan.with_history else []
+    inputs = {"set": faces.id, **plan.own_recipe()}
+    entry = history_entry("fd-pretrain-disc", inputs, plan.options(faces))
+    history = [*with_output(faces.history, faces.id), entry] if plan.with_history else []
     run = TrainingRun(
         PreTrainer(network, faces, recipe, seed=plan.seed, device=device),
         files,
@@ -166,7 +175,7 @@ def prepare_run(plan: TrainingPlan, files: RunFiles, device: torch.device) -> Pr
     """
     faces = load_face_set(plan.face_set)
     recipe = plan.load_recipe(faces)
-    parts = _Parts(list(faces.history), {"set": faces.id})
+    parts = _Parts(with_output(faces.history, faces.id), {"set": faces.id})
     frame, network = _auto_encoder(plan, recipe, faces, parts)
     discriminator = _discriminator(plan, recipe, frame, faces, parts)
     adversary = NO_DISCRIMINATOR if discriminator is None else UNTRAINED_DISCRIMINATOR
@@ -190,7 +199,7 @@ def prepare_run(plan: TrainingPlan, files: RunFiles, device: torch.device) -> Pr
         parts.notes.append(f"{singles} training subjects have one face, whose real pair is itself")
     if not len(faces.rows(TEST)):
         parts.notes.append("the set has no test faces; the log will show losses only")
-    entry = history_entry("fd-train", inputs, plan.options(faces))
+    entry = history_entry("fd-train", {**inputs, **plan.own_recipe()}, plan.options(faces))
     history = [*parts.history, entry] if plan.with_history else []
 
     def write(stream: BinaryIO, metrics: dict[str, Any]) -> str:
@@ -230,7 +239,7 @@ def _auto_encoder(
             f"{plan.init} is {model.config}, the recipe wants {wanted}; adapt it with --set"
         )
     parts.inputs["init"] = model.id
-    _add_history(parts, model.history)
+    parts.history = merged(parts.history, with_output(model.history, model.id))
     return training_frame(faces, recipe, like=model), network_from_model(model)
 
 
@@ -264,7 +273,7 @@ def _discriminator(
             f"run has {frame.origin.round(2)} and {frame.scale:g}; pre-train it on the same faces"
         )
     parts.inputs["discriminator"] = stored.id
-    _add_history(parts, stored.history)
+    parts.history = merged(parts.history, with_output(stored.history, stored.id))
     return stored.network
 
 
@@ -274,7 +283,3 @@ def _same_topology(label: str, topology: str, faces: FaceSet) -> None:
             f"{label} has topology {topology}, the face set has {faces.topology}; "
             "prepare the set with fd-prep --like, or train anew"
         )
-
-
-def _add_history(parts: _Parts, history: list[dict[str, Any]]) -> None:
-    parts.history += [entry for entry in history if entry not in parts.history]

@@ -1,13 +1,21 @@
 """Which model is meant: a path, a bundled name, the environment, the default."""
 
+import json
 import os
 from pathlib import Path
 
 import pytest
 
 import facedis_core.bundle
-from facedis_core.bundle import DEFAULT_MODEL, resolve_model, weights_folder
-from facedis_core.errors import UsageError
+from facedis_core.bundle import (
+    DEFAULT_MODEL,
+    list_models,
+    model_id,
+    resolve_model,
+    weights_folder,
+)
+from facedis_core.errors import InputError, UsageError
+from facedis_core.inference import load_model
 
 
 @pytest.fixture(autouse=True)
@@ -78,7 +86,105 @@ def test_unknown_names_are_refused_in_one_line(name, hint):
 
 
 def test_what_is_called_like_a_file_is_meant_as_one():
-    assert resolve_model("ict.safetensors") == "ict.safetensors"
+    assert resolve_model("mine.safetensors") == "mine.safetensors"
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("ict.safetensors", "ict"),  # the bundled one, with the suffix that it has on disk
+        ("weights/itc.safetensors", "ict"),
+        ("models/mien.safetensors", "models/mine.safetensors"),
+        ("./models/mine.safetensor", "./models/mine.safetensors"),
+        ("models//mime.safetensors", "models//mine.safetensors"),
+        ("big.safetensor", "big"),
+    ],
+)
+def test_a_file_that_is_not_there_while_one_of_almost_its_name_is(name, meant):
+    Path("models").mkdir()
+    Path("models/mine.safetensors").touch()
+    with pytest.raises((InputError, UsageError), match="did you mean ") as caught:
+        resolve_model(name)
+    assert name in str(caught.value)
+    assert str(caught.value).endswith(f"did you mean {meant!r}?")
+    assert isinstance(caught.value, InputError) == (name != "big.safetensor")
+
+
+def test_a_file_here_is_suggested_before_a_bundled_model():
+    Path("mine.safetensors").touch()
+    with pytest.raises(UsageError, match=r"did you mean 'mine\.safetensors'\?"):
+        resolve_model("mine.safetensor")
+
+
+def write_model(path, found="a1b2c3d4e5f6", kind="facedis.model/1"):
+    metadata = json.dumps({"id": found, "format": kind})
+    header = json.dumps({"__metadata__": {"facedis": metadata}}).encode()
+    path.write_bytes(len(header).to_bytes(8, "little") + header)
+
+
+def test_the_id_of_a_real_model(model_file):
+    assert model_id(model_file) == load_model(model_file).id
+
+
+class TestList:
+    @pytest.fixture(autouse=True)
+    def two(self, bundled):
+        write_model(bundled / "ict.safetensors")
+        write_model(bundled / "big.safetensors", "ffffffffffff")
+
+    def test_the_default_is_marked(self):
+        assert list_models() == [("big", "f" * 12, ""), ("ict", "a1b2c3d4e5f6", "default")]
+
+    def test_the_environment_names_the_default(self, monkeypatch):
+        monkeypatch.setenv("FACEDIS_MODEL", "big")
+        assert [model.default for model in list_models()] == ["default, from $FACEDIS_MODEL", ""]
+        write_model(Path("mine"), "0" * 12)
+        monkeypatch.setenv("FACEDIS_MODEL", "mine")
+        assert list_models()[2] == ("mine", "0" * 12, "default, from $FACEDIS_MODEL")
+        assert [model.default for model in list_models()[:2]] == ["", ""]
+        Path("mine").rename("ict")  # a file before the bundled one
+        monkeypatch.setenv("FACEDIS_MODEL", "ict")
+        assert [model[:2] for model in list_models()[1:]] == [
+            ("ict", "a1b2c3d4e5f6"),
+            ("ict", "0" * 12),
+        ]
+
+    @pytest.mark.parametrize(
+        ("content", "trouble"),
+        [
+            (b"", "not a whole safetensors file"),
+            (b"\xff" * 200, "not a whole safetensors file"),
+            (b"\x08" + bytes(7) + b"{" * 8, "not a file of facedis"),
+            (b"\x02" + bytes(7) + b"{}", "not a file of facedis"),
+            (b"\x04" + bytes(7) + b"null", "not a file of facedis"),
+            (b"\xa0\x86\x01" + bytes(5) + b"[" * 100_000, "not a file of facedis"),
+        ],
+    )
+    def test_a_broken_file_is_no_reason_to_fail(self, bundled, content, trouble):
+        (bundled / "big.safetensors").write_bytes(content)
+        assert list_models()[0] == ("big", trouble, "")
+        assert list_models()[1].id == "a1b2c3d4e5f6"
+
+    def test_other_files_of_ours_and_odd_ids(self, bundled):
+        write_model(bundled / "big.safetensors", kind="facedis.faceset/1")
+        assert list_models()[0].id == "not a model"
+        write_model(bundled / "big.safetensors", found="a\nb")
+        assert list_models()[0].id == "'a\\nb'"
+
+    @pytest.mark.parametrize("name", ["itc", "./x.safetensors", "-", ".", "pipe", "a\nb"])
+    def test_a_default_that_is_none(self, monkeypatch, name):
+        os.mkfifo("pipe")  # reading it would never end
+        monkeypatch.setenv("FACEDIS_MODEL", name)
+        listed = list_models()[2]
+        assert listed.id == "no such file, or no regular one"
+        assert listed.name.isprintable()
+
+
+def test_nothing_is_bundled(bundled):
+    for path in bundled.glob("*.safetensors"):
+        path.unlink()
+    (model,) = list_models()
+    assert (model.name, model.default) == ("ict", "default")
 
 
 def test_an_empty_bundle_says_so(bundled):

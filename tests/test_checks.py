@@ -4,6 +4,7 @@ import pytest
 
 from facedis_core.checks import Check, require
 from facedis_core.errors import CheckFailed, UsageError
+from facedis_core.metrics import BETTER, Summary
 
 REPORT = {
     "model": {
@@ -76,3 +77,44 @@ def test_every_failure_is_named():
 def test_what_is_no_check(text):
     with pytest.raises(UsageError, match="is not a check"):
         Check.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        ("e_recc<=1", "e_rec"),
+        ("erec<=1", "e_rec"),
+        ("e_dis.medain<=1", "e_dis.median"),
+        ("model.e_rce<=1", "model.e_rec"),
+        ("baselines.pca.avd_new<=1", "baselines.pca.avd_neu"),
+        ("rank1_vertex_acuracy>=1", "rank1_vertex_accuracy"),
+    ],
+)
+def test_a_slip_of_the_pen_is_told_before_anything_is_measured(text, meant):
+    with pytest.raises(UsageError, match="is no metric; did you mean ") as caught:
+        Check.parse(text)
+    assert f"did you mean {meant!r}?" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(f"{key}<=1" for key in BETTER),
+        *(f"{key}.{part}<=1" for key in ("e_rec", "between_subject") for part in Summary._fields),
+        "e_no<=1",
+        "provenance.faces>=100",
+        "baselines.ridge_neutral.penalty<1",
+        "baselines.pca.components==6",
+    ],
+)
+def test_a_name_that_is_known_or_like_none_is_a_check(text):
+    assert Check.parse(text).key == text.partition("<")[0].partition(">")[0].partition("==")[0]
+
+
+def test_as_many_digits_as_tell_value_and_limit_apart():
+    report = {"model": {"e_rec": 1.2500000001}}
+    assert Check.parse("e_rec<=1.25").failure(report) == ("e_rec is 1.2500000001, limit <= 1.25")
+
+
+def test_a_check_reads_as_it_was_written():
+    assert str(Check.parse(" e_rec.median <=  1.20 ")) == "e_rec.median<=1.2"

@@ -2,12 +2,18 @@
 
 import os
 import pty
+import re
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+import synthetic
+
+from facedis_core.bundle import DEFAULT_MODEL, weights_folder
+from facedis_core.inference import load_model
 
 COMMANDS = ["fd-encode", "fd-decode", "fd-transfer", "fd-info"]
 
@@ -93,6 +99,28 @@ def test_version(shell, probe):
     result = shell(f"{probe('raise ValueError')} --version")
     assert result.code == 0
     assert result.out.startswith(b"fd-probe 0.")
+    assert not result.err
+
+
+def test_version_lists_the_models_with_their_ids(shell, probe, model, model_file):
+    page = shell(f"{probe('raise ValueError')} --version").out.decode().splitlines()
+    assert len(page) == 3
+    assert page[1].split()[0] == DEFAULT_MODEL
+    assert page[2].split() == [str(model_file), model.id, "(default,", "from", "$FACEDIS_MODEL)"]
+    page = shell(f"FACEDIS_MODEL= {probe('pass')} --version").out.decode().splitlines()
+    assert len(page) == 2
+    known = load_model(weights_folder() / f"{DEFAULT_MODEL}.safetensors")
+    assert page[1].split() == [DEFAULT_MODEL, known.id, "(default)"]
+
+
+def test_version_needs_no_numpy_and_no_model(shell, tmp_path):
+    (tmp_path / "broken.safetensors").write_bytes(b"broken")
+    words = f"{sys.executable} -X importtime -m fd_info --version"
+    result = shell(f"FACEDIS_MODEL=broken.safetensors {words}")
+    assert result.code == 0
+    assert "broken.safetensors  not a whole safetensors file" in result.out.decode()
+    imported = {line.split("|")[-1].strip() for line in result.err.splitlines()}
+    assert not imported & {"numpy", "torch", "rich", "safetensors"}
 
 
 class TestBrokenPipe:
@@ -167,19 +195,70 @@ class TestProgress:
         assert result.out == b"False\n"
         assert result.err == "fd-probe: warning: look\ndone\n"
 
-    def test_shows_on_a_terminal(self, probe):
-        terminal, slave = pty.openpty()
-        done = subprocess.run(
-            probe(self.BODY).split(),
-            stdout=subprocess.PIPE,
-            stderr=slave,
-            env={**os.environ, "TERM": "xterm"},
-            timeout=60,
-        )
-        os.close(slave)
-        assert done.stdout == b"True\n"
-        assert b"counting" in os.read(terminal, 65536)
-        os.close(terminal)
+    SLOW = "for i in fd_cli.progress(range(8), 'counting'): time.sleep(0.15)"
+
+    def test_shows_rate_and_time_left_on_a_terminal_and_leaves_nothing(self, probe):
+        shown = on_a_terminal(probe(self.SLOW), TERM="xterm-256color")
+        for part in (rb"counting", rb"\d/s", rb"\d/8", rb"0:00:0\d"):
+            assert re.search(part, shown), part
+        assert re.search(COLOUR, shown)
+        assert shown.endswith(b"\x1b[?25h\r\x1b[1A\x1b[2K")  # cursor on, line up, line erased
+
+    def test_no_colour_where_none_is_wanted(self, probe):
+        shown = on_a_terminal(probe(self.SLOW), TERM="xterm-256color", NO_COLOR="1")
+        assert b"counting" in shown
+        assert not re.search(COLOUR, shown)
+
+    def test_no_control_characters_where_the_terminal_knows_none(self, probe):
+        shown = on_a_terminal(probe(self.SLOW), TERM="dumb")
+        assert shown == b""
+
+    def test_costs_the_import_of_rich_only_on_a_terminal(self, probe):
+        assert b"True" in on_a_terminal(probe(self.BODY), TERM="xterm")
+
+
+COLOUR = rb"\x1b\[(?:[0-9;]*;)?(?:3[0-9]|4[0-9]|9[0-7]|10[0-7])[;m]"
+
+
+def on_a_terminal(line, **environment):
+    """What a terminal gets to see, of both standard output and standard error."""
+    terminal, slave = pty.openpty()
+    process = subprocess.Popen(
+        ["bash", "-c", line],
+        stdout=slave,
+        stderr=slave,
+        stdin=subprocess.DEVNULL,
+        env={k: v for k, v in os.environ.items() if k != "NO_COLOR"} | environment,
+    )
+    os.close(slave)
+    shown = b""
+    with suppress(OSError):  # as a terminal that nobody has open any longer answers
+        while part := os.read(terminal, 65536):
+            shown += part
+    assert process.wait(timeout=60) == 0, shown
+    os.close(terminal)
+    return shown
+
+
+@pytest.fixture
+def face_set(tmp_path):
+    return synthetic.write_face_set(tmp_path / "set.safetensors", synthetic.face_set())
+
+
+@pytest.mark.parametrize(
+    ("environment", "escapes", "colours"),
+    [
+        ({"TERM": "xterm-256color"}, True, True),
+        ({"TERM": "xterm-256color", "NO_COLOR": "1"}, True, False),
+        ({"TERM": "dumb"}, False, False),
+    ],
+)
+def test_tables_on_a_terminal(commands, model_file, face_set, environment, escapes, colours):
+    words = f"{commands}/fd-metrics {face_set} -m {model_file}"
+    shown = on_a_terminal(words, **environment)
+    assert "│ e_rec ".encode() in shown
+    assert (b"\x1b[" in shown) == escapes
+    assert bool(re.search(COLOUR, shown)) == colours
 
 
 @pytest.mark.parametrize("command", COMMANDS)

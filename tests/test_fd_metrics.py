@@ -3,6 +3,10 @@
 import csv
 import json
 import os
+import re
+import sys
+from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -135,6 +139,147 @@ def test_a_check_is_read_before_anything_else(shell):
     assert "is not a check" in result.line
 
 
+def test_a_misspelt_check_is_found_before_anything_else(shell):
+    result = shell("fd-metrics missing.safetensors --check 'e_dis.medain<=1'")
+    assert result.code == 2
+    assert "did you mean 'e_dis.median'?" in result.line
+
+
+@pytest.fixture
+def old(shell, face_set, tmp_path):
+    """Write the report on the set with some numbers of its model changed."""
+
+    def write(**changes):
+        found = report(shell("fd-metrics set.safetensors --json"))
+        for key, value in changes.items():
+            part = found["model"] if key in found["model"] else found["provenance"]
+            part[key] = value
+        (tmp_path / "old.json").write_text(json.dumps(found))
+
+    return write
+
+
+AGAINST = "fd-metrics set.safetensors --json --against old.json"
+
+
+def test_as_good_as_before(shell, old):
+    old()
+    assert shell(AGAINST).code == 0
+    assert shell(f"cat old.json | {AGAINST.replace('old.json', '-')}").code == 0
+    old(e_rec={"mean": 1e9}, rank1_vertex_accuracy=0.0)
+    assert shell(AGAINST).code == 0  # much better is no failure
+
+
+def test_worse_than_before(shell, old):
+    old(e_rec={"mean": 0.5}, e_dis={"mean": 0.0}, rank1_vertex_accuracy=1.5)
+    result = shell(f"{AGAINST} --tolerance 2% --check 'e_rec<=0.1'")
+    assert result.code == 1
+    assert "4 of 8 checks failed: e_rec is " in result.line
+    assert "limit <= 0.51 (0.5 in old.json, tolerance 2%); e_dis is " in result.line
+    assert "limit >= 1.47 (1.5 in old.json, tolerance 2%)" in result.line
+    assert json.loads(result.out)["model"]["e_rec"]  # the report is there all the same
+    result = shell(f"{AGAINST} --tolerance 1000")
+    assert result.code == 0
+
+
+def test_a_metric_that_is_no_longer_measured(shell, tmp_path, old):
+    old()
+    earlier = json.loads((tmp_path / "old.json").read_text())
+    synthetic.write_face_set(tmp_path / "set.safetensors", synthetic.face_set(neutrals=False))
+    earlier["provenance"]["set"] = load_face_set(tmp_path / "set.safetensors").id
+    (tmp_path / "old.json").write_text(json.dumps(earlier))
+    result = shell(f"{AGAINST} --tolerance 1000%")
+    assert result.code == 1
+    assert "1 of 7 checks failed: avd_neu was not measured" in result.line
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"set": "0" * 12}, "old.json is a report on set 000000000000, this one is on set "),
+        ({"split": "all"}, "old.json is a report on split all, this one is on split test"),
+        ({"faces": 1}, "old.json is a report on 1 faces, this one is on 12 faces"),
+        ({"aligned": True}, "on aligned predictions, this one is on predictions as they are"),
+        ({"e_rec": None}, "old.json has no finite number for e_rec"),
+    ],
+)
+def test_an_earlier_report_that_does_not_compare(shell, old, tmp_path, changes, message):
+    old(**changes)
+    result = shell(f"{AGAINST} -o new.json --per-mesh each.csv --junit junit.xml")
+    assert result.code == 3
+    assert message in result.line
+    assert not list(tmp_path.glob("new.json")) + list(tmp_path.glob("*.xml"))
+
+
+def test_an_earlier_report_is_looked_at_before_anything_is_computed(shell, tmp_path, old):
+    broken = synthetic.face_set()
+    broken.vertices[39] = np.nan  # which measuring would find
+    synthetic.write_face_set(tmp_path / "set.safetensors", broken)
+    old_report = {"model": {"e_rec": {"mean": 1}}, "provenance": {"set": "0" * 12}}
+    (tmp_path / "old.json").write_text(json.dumps(old_report))
+    assert "is a report on set 000000000000" in shell(AGAINST).line
+    (tmp_path / "old.json").write_text("{}")
+    assert "old.json is no report" in shell(AGAINST.replace("set.safe", "missing.safe")).line
+
+
+def test_folders_against_an_earlier_report(shell, shifted, tmp_path):
+    line = "fd-metrics --truth faces --predicted shifted --json"
+    (tmp_path / "old.json").write_bytes(shell(line).out)
+    assert shell(f"{line} --against old.json").code == 0
+    for path in ("faces/ann.ply", "shifted/ann.ply"):
+        (tmp_path / path).unlink()
+    result = shell(f"{line} --against old.json")
+    assert result.code == 3
+    assert "old.json is a report on 5 faces, this one is on 4 faces" in result.line
+    piped = "fd-metrics --truth - --predicted one --json --against old.json"
+    pipe = shell(f"mkdir one; cp shifted/bob.ply one; cat faces/bob.ply | {piped}")
+    assert pipe.code == 3
+    assert "this one is on 1 faces" in pipe.line
+
+
+def test_junit(shell, old, tmp_path):
+    old(e_rec={"mean": 0.5})
+    line = f"{AGAINST} --check 'e_dis<99' --check 'avd_neu<0.1' --junit junit.xml -o new.json"
+    result = shell(f"{line} --per-mesh each.csv")
+    assert result.code == 1
+    suite = ElementTree.parse(tmp_path / "junit.xml").getroot()[0]
+    assert (suite.get("tests"), suite.get("failures")) == ("9", "2")
+    failed = {case.get("name"): case[0].get("message") for case in suite if len(case)}
+    assert list(failed) == ["avd_neu<0.1", "e_rec<=0.5"]
+    for message in failed.values():
+        assert message in result.line
+    assert json.loads((tmp_path / "new.json").read_text())["model"]
+    assert (tmp_path / "each.csv").read_text().count("\n") == 13
+    again = shell(line)
+    assert again.code == 2
+    assert "new.json exists" in again.line
+    passing = shell("fd-metrics set.safetensors --check 'e_dis<99' --junit - -o page.txt")
+    assert passing.code == 0
+    assert ElementTree.fromstring(passing.out)[0].get("failures") == "0"
+
+
+def test_the_workflow_of_the_readme(shell, face_set, model_file, tmp_path):
+    readme = (Path(__file__).parent.parent / "README.md").read_text("utf-8")
+    (workflow,) = re.findall(r"^```yaml\n(.*?)^```$", readme, re.DOTALL | re.MULTILINE)
+    (step,) = re.findall(r"- run: >\n((?: {10}.*\n)+)", workflow)
+    face_set.rename(tmp_path / "faces.safetensors")
+    shell(f"cp {model_file} model.safetensors; fd-metrics faces.safetensors --json > accepted.json")
+    result = shell(" ".join(step.split()))
+    assert result.code == 1
+    assert "1 of 8 checks failed: e_rec is " in result.line  # the model knows nothing
+    for name in re.findall(r"^ {12}(\w+\.\w+)$", workflow, re.MULTILINE):
+        assert (tmp_path / name).stat().st_size > 100
+
+
+def test_imports_what_it_needs_and_no_more(shell, face_set):
+    line = f"{sys.executable} -X importtime -m fd_metrics set.safetensors --json --baselines"
+    result = shell(f"{line} --check 'e_rec<99' --junit junit.xml")
+    assert result.code == 0
+    imported = {row.split("|")[-1].strip() for row in result.err.splitlines()}
+    assert {"numpy", "facedis_core.junit"} <= imported
+    assert not imported & {"torch", "meshio", "scipy", "rich", "matplotlib"}
+
+
 def test_output_file(shell, face_set, tmp_path):
     line = "fd-metrics set.safetensors --json -o out.json"
     assert shell(line).code == 0
@@ -197,6 +342,14 @@ def test_runs_without_torch(shell, face_set, without_torch):
         ("- --baselines-from -", 2, "standard input (-) is named twice"),
         ("set.safetensors --per-mesh x -o x", 2, "give two names"),
         ("set.safetensors --per-mesh x -o ./x", 2, "give two names"),
+        ("set.safetensors --junit x -o x --check 'e_rec<1'", 2, "give two names"),
+        ("set.safetensors --junit - --check 'e_rec<1'", 2, "--output and --junit are both -"),
+        ("set.safetensors --junit x", 2, "give --check or --against"),
+        ("set.safetensors --tolerance 2%", 2, "--tolerance is how much worse than --against"),
+        ("set.safetensors --tolerance two --against x", 2, "'two' is no tolerance"),
+        ("set.safetensors --against missing.json", 3, "missing.json does not exist"),
+        ("- --against -", 2, "standard input (-) is named twice"),
+        ("--truth - --predicted faces --against -", 2, "standard input (-) is named twice"),
         ("set.safetensors --neutral calm", 2, "--neutral names an expression in --labels"),
         (f"--truth {'a' * 300} --predicted faces", 3, "File name too long"),
         ("missing.safetensors", 3, "missing.safetensors"),

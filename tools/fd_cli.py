@@ -5,6 +5,7 @@ options and its docstring is its help page. Nothing here imports NumPy, torch or
 watches) rich.
 """
 
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from contextlib import contextmanager
@@ -145,7 +146,8 @@ def progress(items: Iterable[Item], description: str, total: int | None = None) 
 @contextmanager
 def progress_bar(description: str, total: int | None) -> Iterator[Callable[[int], None]]:
     """A function to call with the number of steps just done; it shows them to a terminal only."""
-    if not sys.stderr.isatty():
+    # a terminal that cannot move its cursor would be left with what has passed
+    if not sys.stderr.isatty() or os.environ.get("TERM") in ("dumb", "unknown"):
         yield lambda steps: None
         return
     from rich import progress as rich

@@ -11,8 +11,9 @@ import re
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any, Final, NoReturn
@@ -44,6 +45,9 @@ _BUG: Final = 70
 # Import name of an optional package -> the extra that installs it.
 _EXTRAS: Final = {"torch": "train", "scipy": "train", "fast_simplification": "prep", "PIL": "view"}
 
+# What a shell asks with, see fd-info --completion; typer's own way has a variable a command.
+COMPLETION: Final = "_FACEDIS_COMPLETE"
+
 _DISK_FULL: Final = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
 
 
@@ -66,8 +70,6 @@ def run(function: Callable[..., Any], *, numpy_threads: bool = True) -> NoReturn
         numpy_threads: keep NumPy to one thread unless the user said otherwise; False for the
             commands that train.
     """
-    global _name
-    _name = command_name(function)
     if sys.stderr is None:
         # print() would take standard output instead, and an opened file the number of stderr.
         sys.stderr = open(os.devnull, "w")  # noqa: PTH123, SIM115 - until the process ends
@@ -78,6 +80,8 @@ def run(function: Callable[..., Any], *, numpy_threads: bool = True) -> NoReturn
         if signal.getsignal(signum) == signal.SIG_DFL:  # nohup ignores SIGHUP; leave it so
             signal.signal(signum, _terminate)
     try:
+        if COMPLETION in os.environ:
+            _complete(function)
         invoke(function, sys.argv[1:])
         if sys.stdout is not None:
             sys.stdout.flush()
@@ -116,31 +120,89 @@ def command_name(function: Callable[..., Any]) -> str:
 
 
 def invoke(function: Callable[..., Any], arguments: Sequence[str]) -> None:
-    """Run a command with these arguments; what goes wrong is raised."""
+    """Run a command with these arguments, and speak in its name; what goes wrong is raised."""
+    global _name
+    _name = command_name(function)
+    command = click_command(function)
+    # not command.main(): it answers interrupts and broken pipes before we could
+    with command.make_context(_name, list(arguments)) as context:
+        command.invoke(context)
+
+
+def click_command(
+    function: Callable[..., Any],
+    suggestions: Mapping[str, Callable[[str], list[str]]] | None = None,
+) -> Any:
+    """The command as the library below typer has it, with all its options.
+
+    `suggestions` complete the values that the help page calls by these names.
+    """
     name = command_name(function)
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
     app.command(
         name, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
-    )(_with_version(function, name))
+    )(_with_version(function, name, suggestions or {}))
     command = typer.main.get_command(app)
-    # not command.main(): it answers interrupts and broken pipes before we could
-    with command.make_context(name, list(arguments)) as context:
-        command.invoke(context)
+    for parameter in command.get_params(typer.Context(command, **command.context_settings)):
+        if hasattr(parameter, "get_runtime_param"):  # not every typer has it
+            checked = parameter.get_runtime_param
+            parameter.get_runtime_param = partial(_Unchecked, checked)
+    return command
 
 
-def _with_version(function: Callable[..., Any], name: str) -> Callable[..., None]:
-    """The same command with the option `--version`."""
+class _Unchecked:
+    """Hands on text and defaults as they are.
 
-    def show(wanted: bool) -> None:
-        if wanted:
-            print(f"{name} {__version__}")
+    typer has every value checked by pydantic, whose import alone takes a command as long as
+    NumPy's; with this only those who give a number or a choice pay for it.
+    """
+
+    def __init__(self, checked: Callable[[], Any]) -> None:
+        self._checked = checked
+
+    def coerce(self, value: Any, param: Any, ctx: Any) -> Any:
+        if value is None:
+            return () if param.multiple or param.nargs == -1 else None
+        source = ctx.get_parameter_source(param.name)
+        if source.name == "DEFAULT" or param.type_descriptor.annotation in (str, list[str]):
+            return list(value) if isinstance(value, tuple) else value
+        return self._checked().coerce(value, param=param, ctx=ctx)
+
+
+def _complete(function: Callable[..., Any]) -> NoReturn:
+    """Answer a shell that asks how its line may go on."""
+    from typer.completion import completion_init, shell_complete
+
+    from facedis_core.completion import SUGGESTIONS
+
+    completion_init()
+    command = click_command(function, SUGGESTIONS)
+    sys.exit(shell_complete(command, {}, _name, COMPLETION, os.environ[COMPLETION]))
+
+
+def _with_version(
+    function: Callable[..., Any],
+    name: str,
+    suggestions: Mapping[str, Callable[[str], list[str]]],
+) -> Callable[..., None]:
+    """The same command with the option `--version`, and with suggestions for values."""
+
+    def show(context: typer.Context, wanted: bool) -> None:
+        if wanted and not context.resilient_parsing:
+            _print_version(name)
             raise typer.Exit
 
     def command(version: bool = False, **options: Any) -> None:
         function(**options)
 
-    option = typer.Option("--version", callback=show, is_eager=True, help="Show the version.")
+    option = typer.Option(
+        "--version", callback=show, is_eager=True, help="Show the version and the models there are."
+    )
     signature = inspect.signature(function, eval_str=True)
+    for parameter in signature.parameters.values():
+        for info in getattr(parameter.annotation, "__metadata__", ()):
+            if info.metavar in suggestions:
+                info.autocompletion = suggestions[info.metavar]
     version = inspect.Parameter(
         "version", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=Annotated[bool, option]
     )
@@ -150,6 +212,18 @@ def _with_version(function: Callable[..., Any], name: str) -> Callable[..., None
     command.__annotations__ = {p.name: p.annotation for p in parameters}
     command.__doc__ = function.__doc__
     return command
+
+
+def _print_version(name: str) -> None:
+    """The version, then a line a model: its name, its id or what is wrong with it."""
+    from facedis_core.bundle import list_models
+
+    print(f"{name} {__version__}")
+    models = list_models()
+    width = max((len(model.name) for model in models), default=0)
+    for model in models:
+        default = f"  ({model.default})" if model.default else ""
+        print(f"  {model.name:<{width}}  {model.id}{default}")
 
 
 def _exit_for(error: BaseException) -> NoReturn:

@@ -1,11 +1,30 @@
 """fd-info: what a file is and whether it is whole."""
 
 import json
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
 import fd_cli
+from facedis_core.errors import UsageError
+from fd_edge import COMPLETION
+
+# Unlike typer's own script it knows --option=value, and folders as what a path goes on from.
+BASH = """\
+_facedis() {
+    local words=("${COMP_WORDS[@]:0:COMP_CWORD+1}") last=$COMP_CWORD IFS=$'\\n'
+    if [[ ${words[last-1]} == = ]]; then
+        words[last-1]=${words[last]}
+        unset "words[last]"
+        last=$((last - 1))
+    fi
+    read -r -d '' -a COMPREPLY < <(
+        COMP_WORDS="${words[*]}" COMP_CWORD=$last %s=complete_bash "$1" 2> /dev/null
+    )
+    COMPREPLY=("${COMPREPLY[@]%%/}")
+}
+complete -o default -o filenames -F _facedis %s
+"""
 
 
 def info(
@@ -24,6 +43,18 @@ def info(
             "--verify", help="Compute ids anew, look at all values, labels, splits; exit 3 if bad."
         ),
     ] = False,
+    history: Annotated[
+        bool,
+        typer.Option("--history", help="Print the commands that made FILE, to be run again."),
+    ] = False,
+    completion: Annotated[
+        Literal["bash", "zsh", "fish"] | None,
+        typer.Option(
+            "--completion",
+            show_default=False,
+            help="Print what makes this shell complete the words of every command.",
+        ),
+    ] = None,
 ) -> None:
     """Say what files are: kind, sizes, ids, and the commands that made them.
 
@@ -32,14 +63,39 @@ def info(
     protocol       of a face set: how its faces were split into train, test and validation
     neutrals_eval  of a face set: subjects with a neutral to measure with, as neutrals are to train
     """  # noqa: D301 - the backslash is what keeps these lines apart
+    if completion is not None:
+        print(_completion(completion))
+        return
+    if history and (as_json or verify):
+        raise UsageError("--history prints a script; leave out --json and --verify")
+    from facedis_core.history import history_script
     from facedis_core.info import describe
     from facedis_core.streams import open_output
 
     with open_output("-", force=False, binary=False) as stream:
         for file in files or ["-"]:
+            if history:
+                stream.write(history_script(file).encode(errors="replace"))
+                continue
             for facts in describe(file, verify=verify, warn=fd_cli.warn):
                 text = json.dumps(facts) if as_json else _page(facts)
                 stream.write(f"{text}\n".encode(errors="replace"))
+
+
+def _completion(shell: str) -> str:
+    """A script for the shell's own start file; it asks the command that is being typed."""
+    from importlib.metadata import distribution
+
+    commands = sorted(entry.name for entry in distribution("facedis").entry_points)
+    if shell == "bash":
+        return BASH % (COMPLETION, " ".join(commands))
+    from typer.completion import get_completion_script
+
+    scripts = (
+        get_completion_script(prog_name=name, complete_var=COMPLETION, shell=shell)
+        for name in commands
+    )
+    return "\n".join(scripts)
 
 
 def _page(facts: dict[str, Any]) -> str:

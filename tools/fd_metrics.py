@@ -1,20 +1,16 @@
 """fd-metrics: how well a model, or any method, splits and reconstructs faces."""
 
-import csv
 import io
 import json
 import os
 import sys
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 import typer
 
 import fd_cli
-from facedis_core.errors import InputError, UsageError
-
-if TYPE_CHECKING:
-    from facedis_core.evaluation import Evaluation
+from facedis_core.errors import UsageError
 
 COMPARED = ("e_rec", "e_dis", "avd_neu")
 
@@ -60,35 +56,62 @@ def metrics(
         list[str] | None,
         typer.Option("--check", metavar="LIMIT", help="Exit 1 unless it holds: 'e_rec<=1.2'."),
     ] = None,
+    against: Annotated[
+        str | None,
+        typer.Option(
+            "--against",
+            metavar="REPORT",
+            help="Exit 1 if a metric is worse than in this earlier --json report.",
+        ),
+    ] = None,
+    tolerance: Annotated[
+        str | None,
+        typer.Option(
+            "--tolerance",
+            metavar="2%|X",
+            help="How much worse --against lets it be, relative or in its unit.  [default: 0]",
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="JSON instead of a table.")] = False,
     output: fd_cli.Output = "-",
     per_mesh: Annotated[
         str | None, typer.Option("--per-mesh", metavar="CSV", help="Write the errors of each mesh.")
+    ] = None,
+    junit: Annotated[
+        str | None,
+        typer.Option("--junit", metavar="FILE", help="Write how the checks went as JUnit XML."),
     ] = None,
     force: fd_cli.Force = False,
 ) -> None:
     """Measure a model on a face set, or predicted meshes against true ones.
 
     Lengths are in mm. A --check names a number of the JSON output: a bare name is the model's
-    mean, others are e_dis.median, baselines.pca.e_rec; several are allowed. With --truth and
-    --predicted meshes are matched by name; the labels make identity faces of the predicted ones.
+    mean, others are e_dis.median, baselines.pca.e_rec; several are allowed. --against compares
+    the model's mean errors and accuracies with those of a report on the same faces. With --truth
+    and --predicted meshes are matched by name; the labels make identity faces of the predicted.
     """
     from facedis_core.checks import Check, require
+    from facedis_core.junit import junit_xml
+    from facedis_core.measurement import Ways, measure_meshes, measure_set
+    from facedis_core.regression import EarlierReport, Tolerance
     from facedis_core.streams import check_output, open_output
 
-    checks = [Check.parse(text) for text in check or ()]
-    for target in (output,) if per_mesh is None else (output, per_mesh):
-        check_output(target, force, binary=False)
-    if per_mesh is not None and os.path.realpath(output) == os.path.realpath(per_mesh):
-        raise UsageError(f"--output and --per-mesh are both {output}; give two names")
+    checks = {"check": [Check.parse(text) for text in check or ()]}
+    if tolerance is not None and against is None:
+        raise UsageError("--tolerance is how much worse than --against REPORT; give both")
+    margin = Tolerance.parse(tolerance) if tolerance is not None else Tolerance()
+    if junit is not None and against is None and not check:
+        raise UsageError("--junit writes how checks went; give --check or --against")
+    targets = {"--output": output, "--per-mesh": per_mesh, "--junit": junit}
+    _all_different(targets)
+    for target in targets.values():
+        if target is not None:
+            check_output(target, force, binary=False)
     if neutral is not None and labels is None:
         raise UsageError("--neutral names an expression in --labels; give both")
     if truth is None and predicted is None and labels is None:
         source = face_set or "-"
-        _read_once(source, model, baselines_from)
-        report, table = _measure_set(
-            source, model, split, align, baselines or baselines_from is not None, baselines_from
-        )
+        _read_once(source, model, baselines_from, against)
     else:
         if truth is None or predicted is None:
             raise UsageError("--truth and --predicted belong together; give both")
@@ -96,8 +119,18 @@ def metrics(
             raise UsageError(
                 "SET, --model, --split and --baselines do not go with --truth; leave them out"
             )
-        _read_once(truth, predicted, labels)
-        report, table = _measure_meshes(truth, predicted, labels, neutral, align)
+        _read_once(truth, predicted, labels, against)
+    earlier = EarlierReport.read(against) if against is not None else None
+    ways = Ways(align, earlier.require_same if earlier else None, fd_cli.progress_bar)
+    if truth is None or predicted is None:
+        linear = baselines or baselines_from is not None
+        report, table = measure_set(
+            source, model, split, ways, baselines=linear, fitted_on=baselines_from
+        )
+    else:
+        report, table = measure_meshes(truth, predicted, labels, neutral, ways)
+    if earlier:
+        checks["against"] = earlier.checks(margin)
     terminal = output == "-" and sys.stdout.isatty()
     text = json.dumps(report, indent=2, allow_nan=False) if as_json else _page(report, terminal)
     with open_output(output, force=force, binary=False) as stream:
@@ -105,7 +138,10 @@ def metrics(
     if per_mesh is not None:
         with open_output(per_mesh, force=force, binary=False) as stream:
             stream.write(table.encode(errors="surrogateescape"))
-    require(checks, report)
+    if junit is not None:
+        with open_output(junit, force=force, binary=False) as stream:
+            stream.write(junit_xml("fd-metrics", checks, report))
+    require([check for group in checks.values() for check in group], report)
 
 
 def _read_once(*sources: str | None) -> None:
@@ -113,85 +149,12 @@ def _read_once(*sources: str | None) -> None:
         raise UsageError("standard input (-) is named twice; give a file for one of them")
 
 
-def _measure_set(
-    source: str, model: str | None, split: str, align: bool, linear: bool, fitted_on: str | None
-) -> tuple[dict[str, Any], str]:
-    """The report on a face set and the table of its meshes."""
-    from facedis_core.evaluation import check_topology, evaluate_face_set, model_predictor
-    from facedis_core.faceset import SPLITS, load_face_set
-    from facedis_core.inference import load_model
-
-    faces, trained = load_face_set(source), load_model(model)
-    check_topology(faces, source, trained.topology, f"model {trained.source or trained.id}")
-    known = faces.labels
-    rows = faces.rows(None if split == "all" else SPLITS[split])
-    if not len(rows):
-        raise InputError(f"{source} has no faces in its {split} split; choose another --split")
-    training = load_face_set(fitted_on) if fitted_on is not None else faces
-    if linear:
-        check_topology(training, fitted_on or source, faces.topology, source)
-    with fd_cli.progress_bar("measuring", len(rows)) as advance:
-        found = evaluate_face_set(
-            model_predictor(trained), faces, rows, align=align, progress=advance
-        )
-    report: dict[str, Any] = {"model": found.metrics}
-    facts = _facts(align, found, len(set(known.subject[rows].tolist())))
-    facts |= {"model": trained.id, "set": faces.id, "source": faces.source, "split": split}
-    if linear:
-        from facedis_core.baselines import evaluate_baselines, fit_baselines
-
-        components = trained.config.identity + trained.config.expression
-        with fd_cli.progress_bar("baselines", None) as advance:
-            fitted = fit_baselines(training, components)
-            report["baselines"] = evaluate_baselines(
-                fitted, faces, rows, align=align, progress=advance
-            )
-        facts["baselines_set"] = training.id
-    report["provenance"] = facts
-    named = [
-        (
-            known.names[row],
-            known.subjects[known.subject[row]],
-            known.expressions[known.expression[row]],
-        )
-        for row in rows
-    ]
-    return report, _csv(named, found)
-
-
-def _measure_meshes(
-    truth: str, predicted: str, labels: str | None, neutral: str | None, align: bool
-) -> tuple[dict[str, Any], str]:
-    """The report on predicted meshes and the table of them."""
-    from facedis_core.comparison import compare
-
-    with fd_cli.progress_bar("measuring", None) as advance:
-        found = compare(truth, predicted, labels, neutral=neutral, align=align, progress=advance)
-    people = len({label.subject for label in found.labels}) or None
-    known = [(label.subject, label.expression) for label in found.labels]
-    pairs = zip(found.names, known or [("", "")] * len(found.names), strict=True)
-    report = {
-        "model": found.evaluation.metrics,
-        "provenance": _facts(align, found.evaluation, people),
-    }
-    return report, _csv([(name, *label) for name, label in pairs], found.evaluation)
-
-
-def _facts(align: bool, found: "Evaluation", subjects: int | None) -> dict[str, Any]:
-    from facedis_core import __version__
-
-    facts = {"version": __version__, "aligned": align, "faces": len(found.rows)}
-    return facts if subjects is None else {**facts, "subjects": subjects}
-
-
-def _csv(named: Sequence[tuple[str, str, str]], found: "Evaluation") -> str:
-    """One line a mesh; a value that a mesh does not have is empty."""
-    text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["name", "subject", "expression", *found.per_mesh])
-    for label, values in zip(named, zip(*found.per_mesh.values(), strict=True), strict=True):
-        writer.writerow([*label, *("" if value != value else f"{value:.6g}" for value in values)])
-    return text.getvalue()
+def _all_different(targets: Mapping[str, str | None]) -> None:
+    owners: dict[str, str] = {}
+    for name, target in targets.items():
+        other = name if target is None else owners.setdefault(os.path.realpath(target), name)
+        if other != name:
+            raise UsageError(f"{other} and {name} are both {target}; give two names")
 
 
 def _page(report: Mapping[str, Any], terminal: bool) -> str:

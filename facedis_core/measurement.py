@@ -1,0 +1,146 @@
+"""A report: every metric of a model or of a method's meshes, and what it was measured on."""
+
+import csv
+import io
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from facedis_core import __version__
+from facedis_core.baselines import evaluate_baselines, fit_baselines
+from facedis_core.comparison import compare
+from facedis_core.errors import InputError
+from facedis_core.evaluation import Evaluation, evaluate_face_set, model_predictor
+from facedis_core.faceset import SPLITS, load_face_set
+from facedis_core.inference import load_model
+from facedis_core.provenance import check_topology, made_by
+
+Advance = Callable[[int], None]
+
+
+def _unwatched(description: str, total: int | None) -> AbstractContextManager[Advance]:
+    return nullcontext(lambda steps: None)
+
+
+@dataclass(frozen=True)
+class Ways:
+    """How to measure.
+
+    Attributes:
+        align: move predictions rigidly onto the truth first.
+        inspect: told the provenance of the report before anything is computed; may raise.
+        progress: a context that shows how a piece of work goes on, of so many steps.
+    """
+
+    align: bool = False
+    inspect: Callable[[Mapping[str, Any]], None] | None = None
+    progress: Callable[[str, int | None], AbstractContextManager[Advance]] = _unwatched
+
+    def facts(self, faces: int, subjects: int | None = None, **more: Any) -> dict[str, Any]:
+        """Provenance of a report on so many faces, inspected."""
+        facts = {"version": __version__, "aligned": self.align, "faces": faces}
+        facts |= {} if subjects is None else {"subjects": subjects}
+        facts |= more
+        if self.inspect is not None:
+            self.inspect(facts)
+        return facts
+
+
+class Measured(NamedTuple):
+    """The report as plain values for JSON, and the errors of each mesh as CSV."""
+
+    report: dict[str, Any]
+    per_mesh: str
+
+
+def measure_set(
+    source: str,
+    model: str | None,
+    split: str,
+    ways: Ways,
+    *,
+    baselines: bool = False,
+    fitted_on: str | None = None,
+) -> Measured:
+    """Measure a model on a split of a face set.
+
+    Args:
+        source: the set, `-` for standard input.
+        model: path or bundled name; None = the default one.
+        split: all, train, test or validation.
+        ways: how.
+        baselines: also linear methods with as many coefficients as the model has.
+        fitted_on: set whose training split they are fitted on; None = the same set.
+
+    Raises:
+        InputError: unreadable input, no such faces, or a set of another topology than the model.
+    """
+    faces, trained = load_face_set(source), load_model(model)
+    label = f"model {trained.source or trained.id} ({made_by(trained.history)})"
+    check_topology(faces, source, trained.topology, label)
+    labels = faces.labels
+    rows = faces.rows(None if split == "all" else SPLITS[split])
+    if not len(rows):
+        raise InputError(f"{source} has no faces in its {split} split; choose another --split")
+    people = len(set(labels.subject[rows].tolist()))
+    origin = {"model": trained.id, "set": faces.id, "source": faces.source, "split": split}
+    facts = ways.facts(len(rows), people, **origin)
+    training = load_face_set(fitted_on) if fitted_on is not None else faces
+    if baselines:
+        check_topology(training, fitted_on or source, faces.topology, source)
+    with ways.progress("measuring", len(rows)) as advance:
+        found = evaluate_face_set(
+            model_predictor(trained), faces, rows, align=ways.align, progress=advance
+        )
+    report: dict[str, Any] = {"model": found.metrics}
+    if baselines:
+        components = trained.config.identity + trained.config.expression
+        with ways.progress("baselines", None) as advance:
+            fitted = fit_baselines(training, components)
+            report["baselines"] = evaluate_baselines(
+                fitted, faces, rows, align=ways.align, progress=advance
+            )
+        facts["baselines_set"] = training.id
+    report["provenance"] = facts
+    named = [
+        (
+            labels.names[row],
+            labels.subjects[labels.subject[row]],
+            labels.expressions[labels.expression[row]],
+        )
+        for row in rows
+    ]
+    return Measured(report, _csv(named, found))
+
+
+def measure_meshes(
+    truth: str, predicted: str, labels: str | None, neutral: str | None, ways: Ways
+) -> Measured:
+    """Measure predicted meshes against true ones; arguments and errors as `compare`."""
+    with ways.progress("measuring", None) as advance:
+        found = compare(
+            truth,
+            predicted,
+            labels,
+            neutral=neutral,
+            align=ways.align,
+            on_match=ways.facts,
+            progress=advance,
+        )
+    known = [(label.subject, label.expression) for label in found.labels]
+    pairs = zip(found.names, known or [("", "")] * len(found.names), strict=True)
+    people = len({label.subject for label in found.labels}) or None
+    facts = ways.facts(len(found.names), people)
+    report = {"model": found.evaluation.metrics, "provenance": facts}
+    return Measured(report, _csv([(name, *label) for name, label in pairs], found.evaluation))
+
+
+def _csv(named: Sequence[tuple[str, str, str]], found: Evaluation) -> str:
+    """One line a mesh; a value that a mesh does not have is empty."""
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["name", "subject", "expression", *found.per_mesh])
+    for label, values in zip(named, zip(*found.per_mesh.values(), strict=True), strict=True):
+        writer.writerow([*label, *("" if value != value else f"{value:.6g}" for value in values)])
+    return text.getvalue()

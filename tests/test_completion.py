@@ -1,0 +1,201 @@
+"""Completion of command lines, by the shells that are here."""
+
+import os
+import pty
+import select
+import shlex
+import shutil
+import sys
+import time
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from facedis_core.completion import SOURCE_NAMES, models, paths, recipes
+from facedis_core.config import recipe_names
+from facedis_core.sources import SOURCES
+from fd_edge import COMPLETION
+
+# What bash sets up before it calls the function, here without a terminal.
+ASK = """
+complete -p {command} > registered
+COMP_WORDS=({words}) COMP_CWORD={last} COMP_LINE=x COMP_POINT=1
+_facedis {command}
+printf '%s\\n' "${{COMPREPLY[@]}}"
+"""
+
+
+@pytest.fixture
+def bash(shell):
+    """The words that bash offers for the last of these, split at = as bash splits."""
+
+    def complete(*words):
+        shell("fd-info --completion bash > completion.sh")
+        quoted = " ".join(map(shlex.quote, words))
+        ask = ASK.format(command=words[0], words=quoted, last=len(words) - 1)
+        result = shell(f"set -u; . ./completion.sh; {ask}")
+        assert (result.code, result.err) == (0, "")
+        return result.out.decode().split("\n")[:-1]
+
+    return complete
+
+
+def test_options(bash):
+    assert bash("fd-decode", "--pa") == ["--part"]
+    assert {"--model", "--output", "--force", "--version", "--help"} <= set(bash("fd-encode", "--"))
+    assert bash("fd-metrics", "--json", "set.safetensors", "--check", "e_rec<=1", "--bas") == [
+        "--baselines",
+        "--baselines-from",
+    ]
+    assert bash("fd-train", "--version", "--help", "--neu") == ["--neutrals"]  # nothing is printed
+
+
+def test_choices(bash):
+    assert bash("fd-decode", "--part", "") == ["full", "identity", "expression"]
+    assert bash("fd-decode", "--part", "id") == ["identity"]
+    assert bash("fd-decode", "--part", "=") == ["full", "identity", "expression"]
+    assert bash("fd-decode", "--part", "=", "ex") == ["expression"]
+    assert bash("fd-decode", "--part", "nonsense", "--off") == ["--offsets"]
+
+
+def test_names_that_come_with_facedis(bash, tmp_path):
+    (tmp_path / "my.toml").touch()
+    (tmp_path / "mine two.safetensors").touch()
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "notes.txt").touch()
+    (tmp_path / "folder" / "deep.safetensors").touch()
+    assert bash("fd-encode", "-m", "") == ["ict", "folder", "mine two.safetensors"]
+    assert bash("fd-encode", "--model", "folder/") == ["folder/deep.safetensors"]
+    assert bash("fd-train", "set.safetensors", "--recipe", "") == [
+        *recipe_names(),
+        "folder",
+        "my.toml",
+    ]
+    assert bash("fd-train", "--init", "ic") == ["ict"]
+    assert bash("fd-train", "--discriminator", "n") == ["none"]
+    assert bash("fd-prep", "face") == ["facescape", "facewarehouse"]
+
+
+@pytest.mark.parametrize("words", [("fd-encode", "x"), ("fd-info", ""), ("fd-encode", "-o", "")])
+def test_elsewhere_bash_offers_files(bash, tmp_path, words):
+    assert bash(*words) == [""]  # nothing of ours, for which bash has a default
+    assert "-o default" in (tmp_path / "registered").read_text()
+
+
+def test_every_command_is_completed(shell, tmp_path):
+    project = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text("utf-8"))
+    for name in ("bash", "zsh", "fish"):
+        script = shell(f"fd-info --completion {name}").out.decode()
+        for command in project["project"]["scripts"]:
+            assert command in script.split() or f"/{command}" in script, (name, command)
+        assert COMPLETION in script
+
+
+def test_an_answer_needs_no_numpy(shell):
+    words = f"{sys.executable} -X importtime -m fd_train"
+    asked = f"{COMPLETION}=complete_bash COMP_WORDS='fd-train --recipe fa' COMP_CWORD=2"
+    result = shell(f"{asked} {words}")
+    assert result.out == b"facescape\n"
+    imported = {line.split("|")[-1].strip() for line in result.err.splitlines()}
+    assert not imported & {"numpy", "torch", "rich", "safetensors"}
+
+
+@pytest.mark.parametrize(
+    ("name", "line", "expected"),
+    [
+        ("zsh", "fd-decode --part id", "_arguments '*: :((\"identity\"))'\n"),
+        ("zsh", "fd-decode x", "_files\n"),
+        ("fish", "fd-decode --part id", "identity\n"),
+        ("fish", "fd-encode --model ic", "ict\n"),
+    ],
+)
+def test_answers_to_other_shells(shell, name, line, expected):
+    asked = f"{COMPLETION}=complete_{name} _TYPER_COMPLETE_ARGS={shlex.quote(line)}"
+    result = shell(f"{asked} _TYPER_COMPLETE_FISH_ACTION=get-args {line.split()[0]}")
+    assert (result.code, result.out.decode(), result.err) == (0, expected, "")
+
+
+@pytest.mark.parametrize("name", ["bash", "zsh", "fish"])
+def test_a_script_is_one_that_its_shell_can_read(shell, name):
+    if shutil.which(name) is None:
+        pytest.skip(f"{name} is not installed")
+    result = shell(f"fd-info --completion {name} > script; {name} -n script")
+    assert (result.code, result.err) == (0, "")
+
+
+def test_at_a_terminal(shell, commands, tmp_path):
+    """The tab key in an interactive bash, folders and all."""
+    shell(
+        "fd-info --completion bash > completion.sh; mkdir -p models/old; : > models/a.safetensors"
+    )
+    child, terminal = pty.fork()
+    if child == 0:
+        os.chdir(tmp_path)
+        path = f"{commands}:{os.environ['PATH']}"
+        environment = {**os.environ, "PATH": path, "TERM": "dumb", "PS1": "> "}
+        os.execvpe("bash", ["bash", "--norc", "--noprofile", "-i"], environment)
+    try:
+        os.write(terminal, b". ./completion.sh\n")
+        for typed, expected in {
+            "fd-decode --par\t": "fd-decode --part ",
+            "cat x | fd-decode --part=exp\t": "cat x | fd-decode --part=expression ",
+            "fd-encode -m mod\ta\t": "fd-encode -m models/a.safetensors ",
+            "fd-encode comp\t": "fd-encode completion.sh ",
+        }.items():
+            os.write(terminal, typed.encode())
+            assert expected in read_until(terminal, expected)
+            os.write(terminal, b"\x15\n")
+    finally:
+        os.close(terminal)
+        os.waitpid(child, 0)
+
+
+def read_until(terminal: int, expected: str, seconds: float = 30) -> str:
+    """What a terminal shows until it shows this, or for so long."""
+    shown = b""
+    end = time.monotonic() + seconds
+    while expected not in shown.decode(errors="replace") and time.monotonic() < end:
+        if select.select([terminal], [], [], 0.2)[0]:
+            shown += os.read(terminal, 65536)
+    return shown.decode(errors="replace")
+
+
+class TestPaths:
+    @pytest.fixture(autouse=True)
+    def here(self, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        for name in ("a.toml", "ab.toml", "a.txt", ".hidden.toml", "sub/c.toml", "sub/.d/e.toml"):
+            Path(name).parent.mkdir(exist_ok=True, parents=True)
+            Path(name).touch()
+
+    @pytest.mark.parametrize(
+        ("typed", "expected"),
+        [
+            ("", ["a.toml", "ab.toml", "sub/"]),
+            ("ab", ["ab.toml"]),
+            (".", [".hidden.toml"]),
+            ("./a", ["./a.toml", "./ab.toml"]),
+            ("sub", ["sub/"]),
+            ("sub/", ["sub/c.toml"]),
+            ("sub/.d", ["sub/.d/"]),
+            ("none/", []),
+            ("a\0b/", []),
+            ("x" * 5000 + "/", []),
+        ],
+    )
+    def test_files_of_a_kind_and_folders(self, typed, expected):
+        assert paths(typed, ".toml") == expected
+
+    def test_home(self, monkeypatch, tmp_path):
+        monkeypatch.setenv("HOME", str(tmp_path / "sub"))
+        assert paths("~/", ".toml") == ["~/c.toml"]
+
+    def test_names_come_first(self):
+        Path("facescape.toml").touch()
+        assert recipes("faces") == ["facescape", "facescape.toml"]
+        assert models("i") == ["ict"]
+
+
+def test_the_names_of_the_data_sets_are_all_there_are():
+    assert set(SOURCE_NAMES) == set(SOURCES)
