@@ -86,13 +86,14 @@ class LatentSource:
         is_file: whether they lie on a disk, so that reading them never waits.
     """
 
-    def __init__(self, stream: BinaryIO, label: str, is_file: bool = True) -> None:
-        """Read as far as the header of the first array.
+    def __init__(self, stream: BinaryIO, source: str) -> None:
+        """Read as far as the header of the first array of a stream that `source` names.
 
         Raises:
             InputError: empty, or not a `.npy` array.
         """
-        self.label, self.is_file = label, is_file
+        self.label = label = shown(source)
+        self.is_file = source != "-" and stream.seekable()
         self._reader = NpyReader(stream, label, "the latents that fd-encode writes", _MISTAKEN)
         header = self._reader.header()
         if header is None:
@@ -142,7 +143,7 @@ def open_latents(source: str) -> Iterator[LatentSource]:
     Raises what `LatentSource` and `open_input` do.
     """
     with open_input(source) as stream:
-        yield LatentSource(stream, shown(source), source != "-" and stream.seekable())
+        yield LatentSource(stream, source)
 
 
 def read_latents(source: str, *, sizes: tuple[int, int] | None = None) -> Latents:

@@ -7,8 +7,8 @@ from itertools import chain
 import numpy as np
 
 from facedis_core.errors import UsageError
-from facedis_core.latents import Latents, concatenate, open_latents
-from facedis_core.streams import shown
+from facedis_core.latents import Latents, LatentSource, concatenate
+from facedis_core.streams import open_input, shown
 
 _TOGETHER = 1024  # rows that a pair of blocks has at most
 
@@ -56,13 +56,12 @@ def open_pair(first: str, second: str) -> Iterator[tuple[Rows, Rows]]:
     if first == second == "-":
         raise UsageError(f"{shown('-')} (-) is named twice; give a file for one of the two")
     with ExitStack() as stack:
+        streams = [stack.enter_context(open_input(source)) for source in (first, second)]
         # a file first: what is wrong with it is known before the pipe has anything
-        by_waiting = sorted({first, second}, key=lambda source: source == "-")
-        if first == second:
-            opened = [stack.enter_context(open_latents(first)) for _ in range(2)]
-        else:
-            found = {source: stack.enter_context(open_latents(source)) for source in by_waiting}
-            opened = [found[first], found[second]]
+        opened = {
+            side: LatentSource(streams[side], (first, second)[side])
+            for side in sorted((0, 1), key=lambda side: (first, second)[side] == "-")
+        }
         sizes = opened[0].sizes or opened[1].sizes
         if sizes is None:
             raise UsageError(
@@ -71,7 +70,7 @@ def open_pair(first: str, second: str) -> Iterator[tuple[Rows, Rows]]:
             )
         one, other = (
             Rows(source.blocks(sizes), source.label, awaited=not source.is_file)
-            for source in opened
+            for source in (opened[0], opened[1])
         )
         yield one, other
 
