@@ -198,3 +198,11 @@ def test_bad_files(shell, faces, set_file, make, message):
 def test_runs_without_torch(shell, faces, set_file, model_file, without_torch):
     words = f"faces/ann.ply set.safetensors {model_file}"
     assert shell(f"fd-info {words}", env=without_torch).code == 0
+
+
+def test_a_list_of_files(shell, faces):
+    result = shell("find faces -type f -print0 | sort -z | fd-info --json --files-from -")
+    assert result.code == 0
+    found = [json.loads(line)["file"] for line in result.out.splitlines()]
+    assert found == sorted(found)
+    assert len(found) == 5

@@ -36,6 +36,7 @@ def info(
             help="Meshes, latents, face sets, models; - or nothing = stdin.",
         ),
     ] = None,
+    files_from: fd_cli.FilesFrom = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
     verify: Annotated[
         bool,
@@ -68,12 +69,13 @@ def info(
         return
     if history and (as_json or verify):
         raise UsageError("--history prints a script; leave out --json and --verify")
+    from facedis_core.faces import gathered
     from facedis_core.history import history_script
     from facedis_core.info import describe
     from facedis_core.streams import open_output
 
     with open_output("-", force=False, binary=False) as stream:
-        for file in files or ["-"]:
+        for file in gathered(files or (), files_from):
             if history:
                 stream.write(history_script(file).encode(errors="replace"))
                 continue
