@@ -12,7 +12,7 @@ BIN := $(VENV)/bin
 # Build tools come from constraints.txt as well, hence no build isolation.
 INSTALL := $(BIN)/python -m pip install --quiet --no-build-isolation -c $(VENV)/constraints.txt
 
-.PHONY: demo test slow check bench readme man clean
+.PHONY: demo test slow fuzz check bench readme man clean
 
 # Example faces through encode, transfer, decode and metrics; look at demo/sheet.png.
 demo: $(VENV)/.demo
@@ -26,6 +26,10 @@ test: $(VENV)/.test
 # What takes minutes: processes that die and are started again.
 slow: $(VENV)/.test
 	$(BIN)/python -m pytest -m slow
+
+# Every reader against damaged files for a minute; FUZZ='--seconds 600 --seed 7 --only ply'.
+fuzz: $(VENV)/.test
+	$(BIN)/python tests/fuzz.py $(FUZZ)
 
 check: $(VENV)/.test
 	$(BIN)/ruff check

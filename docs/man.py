@@ -10,7 +10,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-import fd_edge
+import fd_parse
 from facedis_core import __version__
 
 ROOT = Path(__file__).parent.parent
@@ -115,7 +115,7 @@ def description(help_text: str) -> Iterator[str]:
 
 def page(name: str, function: Callable[..., Any], others: Iterable[str]) -> str:
     """The man page of a command; `others` are those it refers to."""
-    command = fd_edge.click_command(function)
+    command = fd_parse.click_command(function)
     with command.make_context(name, [], resilient_parsing=True) as context:
         pieces = command.collect_usage_pieces(context)
         records = [

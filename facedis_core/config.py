@@ -1,5 +1,6 @@
 """What a network is and how it is trained: frozen dataclasses, and recipes as TOML data."""
 
+import reprlib
 import sys
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -8,8 +9,9 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal
 
-from facedis_core.errors import InputError, UsageError
+from facedis_core.errors import FacedisError, InputError, UsageError
 from facedis_core.paths import is_file
+from facedis_core.recipe_file import read_recipe_file
 
 POINTNET_CHANNELS = (64, 64, 64, 128, 1024)
 
@@ -136,14 +138,14 @@ class Recipe:
 def _strict(cls: Any, values: Mapping[str, Any]) -> Any:
     wrong = "stored configuration does not fit this facedis"
     if not isinstance(values, Mapping):
-        raise InputError(f"{wrong}: it is {values!r}, expected a table")
+        raise InputError(f"{wrong}: it is {reprlib.repr(values)}, expected a table")
     types = {f.name: f.type for f in fields(cls)}
     odd = sorted(types.keys() ^ values.keys())
     if odd:
-        raise InputError(f"{wrong}: {odd[0]!r} is missing or unknown")
+        raise InputError(f"{wrong}: {reprlib.repr(odd[0])} is missing or unknown")
     for key, value in values.items():
         if not _is_stored(value, types[key]):
-            raise InputError(f"{wrong}: {key} is {value!r}")
+            raise InputError(f"{wrong}: {key} is {reprlib.repr(value)}")
     return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
 
 
@@ -196,31 +198,30 @@ def load_recipe(name: str, *, neutrals: bool, changes: Sequence[str] = ()) -> Re
     replace them. `changes` are `key=value` strings (`--set`) applied last.
 
     Raises:
-        UsageError: unknown recipe, key or value.
-        InputError: the file is not TOML.
+        UsageError: unknown recipe, or a change that has no such key or value.
+        InputError: the file is not TOML, or has an unknown key or value.
     """
     path = Path(__file__).parent / "recipes" / f"{name}.toml"
     if name not in recipe_names():
         path = Path(name)
     if path.suffix != ".toml" or not is_file(path):
-        names = ", ".join(recipe_names())
-        raise UsageError(f"there is no recipe {name!r}; choose {names} or give a .toml file")
-    try:
-        table = tomllib.loads(path.read_text("utf-8"))
-    except OSError as error:
-        raise InputError(f"{path} could not be read: {error.strerror}") from None
-    except (ValueError, RecursionError) as error:  # also what is not UTF-8 and absurd numbers
-        raise InputError(f"{path} is not TOML: {error}") from None
+        near = get_close_matches(name, recipe_names(), 1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise UsageError(
+            f"there is no recipe {name!r}; {hint}choose {', '.join(recipe_names())} or give a "
+            ".toml file"
+        )
+    table = read_recipe_file(path)
     parts = {key: table.pop(key, {}) for key in ("with_neutrals", "without_neutrals")}
-    common = _change(Recipe(), table, str(path))
+    common = _change(Recipe(), table, str(path), InputError)
     recipes = {}
     for key, part in parts.items():  # both are checked, whichever is used
         if not isinstance(part, dict):
-            raise UsageError(f"{path}: {key} is {part!r}, expected a table [{key}]")
-        recipes[key] = _change(common, part, f"{path} [{key}]")
+            raise InputError(f"{path}: {key} is {reprlib.repr(part)}, expected a table [{key}]")
+        recipes[key] = _change(common, part, f"{path} [{key}]", InputError)
     recipe = recipes["with_neutrals" if neutrals else "without_neutrals"]
     for change in changes:
-        recipe = _change(recipe, dict([_parse_change(change)]), "--set")
+        recipe = _change(recipe, dict([_parse_change(change)]), "--set", UsageError)
     return recipe
 
 
@@ -241,45 +242,51 @@ def _parse_change(change: str) -> tuple[str, Any]:
     return key, text
 
 
-def _change(recipe: Recipe, values: Mapping[str, Any], origin: str) -> Recipe:
-    """A copy with some values replaced, each checked against the type of its field."""
+def _change(
+    recipe: Recipe, values: Mapping[str, Any], origin: str, fault: type[FacedisError]
+) -> Recipe:
+    """A copy with some values replaced, each checked against the type of its field.
+
+    What is wrong is a `fault`: of the request, or of a file.
+    """
     types = {f.name: f.type for f in fields(recipe)}
-    checked = {}
+    checked: dict[str, Any] = {}
     for key, value in values.items():
         if key not in types:
             near = get_close_matches(key, types, 1)
             hint = (
                 f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(sorted(types))}"
             )
-            raise UsageError(f"{origin}: a recipe has no {key!r}{hint}")
-        checked[key] = _checked(key, value, types[key], origin)
+            raise fault(f"{origin}: a recipe has no {reprlib.repr(key)}{hint}")
+        if problem := _problem(key, value, types[key]):
+            raise fault(f"{origin}: {key} is {reprlib.repr(value)}, expected {problem}")
+        kinds = getattr(types[key], "__args__", ())
+        checked[key] = (
+            float(value) if float in (types[key], *kinds) and value is not None else value
+        )
     return replace(recipe, **checked)
 
 
-def _checked(key: str, value: Any, annotation: Any, origin: str) -> Any:
+def _problem(key: str, value: Any, annotation: Any) -> str:
+    """What was expected of a value that does not fit; empty where it does."""
     if annotation == Literal["zero", "default"]:
-        if value not in ("zero", "default"):
-            raise UsageError(f"{origin}: {key} is {value!r}, expected zero or default")
-        return value
+        return "" if value in ("zero", "default") else "zero or default"
     kinds = getattr(annotation, "__args__", (annotation,))
     if value is None and type(None) in kinds:
-        return None
+        return ""
     if bool in kinds:
-        fits, expected = isinstance(value, bool), "true or false"
-    else:
-        whole = float not in kinds
-        expected = "a whole number" if whole else "a finite number"
-        expected += " above 0" if key in _POSITIVE else " that is not negative"
-        fits = isinstance(value, int if whole else int | float) and not isinstance(value, bool)
-        fits = fits and 0 <= value <= (_LARGEST if whole else sys.float_info.max)
-        fits = fits and (value > 0 or key not in _POSITIVE)
-        if key in _BETWEEN:
-            lowest, highest = _BETWEEN[key]
-            expected = f"a number from {lowest} to {highest}"
-            fits = fits and lowest <= value <= highest
-    if not fits:
-        raise UsageError(f"{origin}: {key} is {value!r}, expected {expected}")
-    return float(value) if float in kinds else value
+        return "" if isinstance(value, bool) else "true or false"
+    whole = float not in kinds
+    expected = "a whole number" if whole else "a finite number"
+    expected += " above 0" if key in _POSITIVE else " that is not negative"
+    fits = isinstance(value, int if whole else int | float) and not isinstance(value, bool)
+    fits = fits and 0 <= value <= (_LARGEST if whole else sys.float_info.max)
+    fits = fits and (value > 0 or key not in _POSITIVE)
+    if key in _BETWEEN:
+        lowest, highest = _BETWEEN[key]
+        expected = f"a number from {lowest} to {highest}"
+        fits = fits and lowest <= value <= highest
+    return "" if fits else expected
 
 
 def recipe_for(source: str) -> str:

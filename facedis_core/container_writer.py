@@ -12,8 +12,8 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from facedis_core.atomic import reserve_space
 from facedis_core.container import DTYPE_NAMES, VERSION
-from facedis_core.streams import reserve_space
 
 
 @dataclass

@@ -15,7 +15,7 @@ from facedis_core.inference import Model, Part
 from facedis_core.latents import Latents, LatentSource
 from facedis_core.mesh import Mesh, write_mesh
 from facedis_core.npy import encoded_header
-from facedis_core.paths import OutputPaths, check_name, exists, is_folder_pattern
+from facedis_core.paths import OutputPaths, check_name, exists, is_file, is_folder_pattern
 from facedis_core.provenance import made_by
 from facedis_core.streams import check_output, open_output, replaced_file
 from facedis_core.workers import in_order
@@ -218,7 +218,13 @@ def write_files(
 
 
 def check_destination(
-    output: str, parts: Sequence[Part], *, force: bool, array: bool, stream: bool
+    output: str,
+    parts: Sequence[Part],
+    *,
+    force: bool,
+    array: bool,
+    stream: bool,
+    skip_existing: bool = False,
 ) -> None:
     """Raise at once what is wrong with an output before anything is known of the rows.
 
@@ -236,11 +242,12 @@ def check_destination(
         raise UsageError(f"--npy writes all faces to one file, but the output is {output}")
     if array and stream and len(parts) > 1:
         raise UsageError("a stream can be one array only; give one --part, or no --stream")
-    if array:
-        for part in parts:
-            check_output(output.replace("{part}", part), force)
-    elif not is_folder_pattern(output):
-        check_output(output, force)
+    if not array and Path(output).suffix.lower() == ".npy":
+        raise UsageError(f"{output} can be an array of vertices: add --npy")
+    files = [output.replace("{part}", part) for part in parts] if array else [output]
+    for file in files if array or not is_folder_pattern(output) else ():
+        if not (skip_existing and is_file(file)):
+            check_output(file, force)
 
 
 def decode_to(
@@ -267,6 +274,8 @@ def decode_to(
     if array:
         for part in decoder.parts:
             place = output.replace("{part}", part)
+            if skip_existing and is_file(place):
+                continue
             with open_output(place, force=force) as stream:
                 yield from write_array(stream, replace(decoder, parts=[part]), blocks, jobs=jobs)
     elif _is_stream(output):

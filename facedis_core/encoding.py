@@ -10,7 +10,7 @@ from facedis_core.errors import InputError
 from facedis_core.faces import Faces, Item
 from facedis_core.failures import Failure
 from facedis_core.inference import Model
-from facedis_core.latents import Latents
+from facedis_core.latents import Latents, concatenate
 from facedis_core.mesh import Mesh
 from facedis_core.preparation import Align, Units
 from facedis_core.provenance import check_topology, made_by
@@ -25,11 +25,13 @@ class EncodedBlock:
     """What became of some items.
 
     Attributes:
+        items: how many there were.
         latents: of those that could be encoded, in order.
         warnings: lines about faces that are doubtful.
         failures: the others.
     """
 
+    items: int
     latents: Latents
     warnings: list[str]
     failures: list[Failure]
@@ -60,35 +62,41 @@ class Encoder:
             InputError: one cannot be read, does not fit the model or is far from any face; unless
                 it is to be left out.
         """
-        faces = np.empty((len(items), *self.model.mean_face.shape), np.float32)
-        names: list[str] = []
+        rows: list[Latents] = []
         warnings: list[str] = []
         failures: list[Failure] = []
         for item in items:
             try:
-                mesh = item.load()
-                faces[len(names)] = self._prepared(mesh, warnings)
+                for mesh in item.load():
+                    vertices = self._prepared(mesh, item.source, warnings)
+                    rows.append(self.model.encode(vertices[None], [mesh.name]))
             except InputError as error:
                 if not self.keep_going:
                     raise
                 failures.append(Failure(item.source, str(error)))
-            else:
-                names.append(mesh.name)
-        return EncodedBlock(self.model.encode(faces[: len(names)], names), warnings, failures)
+        if not rows:
+            rows.append(self.model.encode(np.empty((0, *self.model.mean_face.shape), np.float32)))
+        return EncodedBlock(len(items), concatenate(rows), warnings, failures)
 
-    def _prepared(self, mesh: Mesh, warnings: list[str]) -> np.ndarray:
-        vertices = self.model.preparation.apply(
-            mesh,
-            self.model.mean_face,
-            units=self.units,
-            align=self.align,
-            trust_order=self.trust_order,
-        )
+    def _prepared(self, mesh: Mesh, source: str, warnings: list[str]) -> np.ndarray:
+        try:
+            vertices = self.model.preparation.apply(
+                mesh,
+                self.model.mean_face,
+                units=self.units,
+                align=self.align,
+                trust_order=self.trust_order,
+            )
+        except InputError as error:
+            model = f"model {self.model.source}, {made_by(self.model.history)}"
+            raise InputError(f"{source}: {error} ({model})") from None
         reach = self.model.reach_mm
         distance = float(self.model.distance_to_mean(vertices[None])[0])
         found = beyond_reach(mesh.name or "mesh", distance, reach)
         if found and distance > REFUSED_REACH * reach and not self.far_faces:
-            raise InputError(f"{found}; check --units and --align, or pass --force-encode")
+            raise InputError(
+                f"{source}: {found}; check --units and --align, or pass --force-encode"
+            )
         if found:
             warnings.append(f"{found}; its latents are doubtful")
         return vertices

@@ -3,7 +3,6 @@
 Each is read when its turn comes, so that any number of them takes the memory of a few.
 """
 
-import io
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -18,21 +17,25 @@ from facedis_core.errors import InputError, UsageError
 from facedis_core.faceset import SPLITS, FaceSet, load_face_set
 from facedis_core.mesh import Mesh, mesh_files, read_mesh, read_meshes
 from facedis_core.npy import MAGIC, Header, NpyReader
-from facedis_core.paths import exists, is_folder
-from facedis_core.streams import open_input, read_all, shown
+from facedis_core.paths import exists, is_file, is_folder
+from facedis_core.streams import looked_into, open_input, read_all, shown
 
 _NO_TRIANGLES: Final = np.empty((0, 3), np.int32)
+_LONGEST_LIST: Final = 1 << 28
+_LONGEST_NAME: Final = 4096
+_NO_LIST: Final = (MAGIC, b"ply\n", b"ply\r", b"\x89PNG", b"PK\x03")  # a file in place of a list
 _MISTAKEN: Final = ((0, b"ply", "a PLY mesh; name it .ply"),)
 
 
 class Item(NamedTuple):
-    """A mesh to be read, and how messages and lists of failures name it.
+    """Something to be read, and how messages and lists of failures name it.
 
-    It can be sent to another process, which then does the reading.
+    It holds one mesh, but for a file with PLY after PLY. It can be sent to another process, which
+    then does the reading.
     """
 
     source: str
-    load: Callable[[], Mesh]
+    load: Callable[[], Iterable[Mesh]]
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,7 @@ class Faces:
     """Meshes of one or several inputs.
 
     Attributes:
-        items: one a mesh; what cannot be read raises when it is loaded.
+        items: in the order of the inputs; what cannot be read raises when it is loaded.
         count: how many there are; None = a pipe does not say.
         sets: the face sets among the inputs, by what the user calls them.
     """
@@ -99,10 +102,16 @@ def listed(source: str) -> list[str]:
     Raises:
         InputError: missing, or no name in it.
     """
-    content = read_all(source)
-    separator = b"\0" if b"\0" in content else b"\n"
-    lines = content.split(separator)
-    names = [os.fsdecode(line.removesuffix(b"\r")) for line in lines if line.strip()]
+    content = read_all(source, _LONGEST_LIST)
+    if content.startswith(_NO_LIST):
+        raise InputError(f"{shown(source)} is no list of files; give it as an input by itself")
+    if b"\0" in content:
+        lines = content.split(b"\0")
+    else:
+        lines = [line.removesuffix(b"\r") for line in content.split(b"\n")]
+    names = [os.fsdecode(line) for line in lines if line.strip()]
+    if any(len(name) > _LONGEST_NAME for name in names):
+        raise InputError(f"{shown(source)} has a line of more than {_LONGEST_NAME} bytes, no file")
     if not names:
         raise InputError(f"{shown(source)} lists no files; expected one a line, or as find -print0")
     return names
@@ -121,8 +130,8 @@ def _matches(source: str) -> list[str]:
 
 def _find(source: str, split: str, keep_going: bool) -> Faces:
     try:
-        if source == "-":
-            return Faces(_piped_items(), None)
+        if source == "-" or (exists(source) and not is_file(source) and not is_folder(source)):
+            return Faces(_piped_items(source), None)
         if is_folder(source):
             return _folder_items(Path(source))
         if _suffix(source) == ".safetensors":
@@ -133,32 +142,51 @@ def _find(source: str, split: str, keep_going: bool) -> Faces:
         if not keep_going:
             raise
         return Faces([_failed(source, error)], 1)
-    return Faces([Item(source, partial(read_mesh, source))], 1)
+    return Faces([Item(source, partial(meshes_of_file, source))], 1)
+
+
+def meshes_of_file(source: str) -> Iterator[Mesh]:
+    """The mesh of a file, by the file's name, or PLY after PLY by the names that they carry.
+
+    Raises what `read_mesh` does.
+    """
+    if _suffix(source) not in ("", ".ply"):
+        yield read_mesh(source)
+        return
+    with open_input(source) as stream:
+        meshes = read_meshes(stream, source)
+        first, second = next(meshes), next(meshes, None)
+        if second is None:
+            yield replace(first, name=Path(source).stem)
+            return
+        yield from (first, second)
+        yield from meshes
 
 
 def _failed(source: str, error: InputError) -> Item:
     return Item(source, partial(_raise, error))
 
 
-def _raise(error: InputError) -> Mesh:
+def _raise(error: InputError) -> list[Mesh]:
     raise error
 
 
-def _given(mesh: Mesh) -> Mesh:
-    return mesh
+def _given(mesh: Mesh) -> list[Mesh]:
+    return [mesh]
 
 
-def _piped_items() -> Iterator[Item]:
-    """The meshes of standard input; what breaks the stream is the last item."""
+def _piped_items(source: str) -> Iterator[Item]:
+    """The meshes or vertex arrays in a pipe; what breaks it is the last item."""
+    label = shown(source)
     try:
-        with open_input("-") as stream:
-            beginning = stream.peek(6)[:6] if isinstance(stream, io.BufferedReader) else b""
-            arrays = beginning == MAGIC
-            found = _vertex_arrays(stream, "-") if arrays else read_meshes(stream)
+        with open_input(source) as stream:
+            beginning, stream = looked_into(stream, 16)  # as far as readers look for mistakes
+            arrays = beginning.startswith(MAGIC)
+            found = _vertex_arrays(stream, source) if arrays else read_meshes(stream, label)
             for number, mesh in enumerate(found, 1):
-                yield Item(f"standard input, mesh {number}", partial(_given, mesh))
+                yield Item(f"{label}, mesh {number}", partial(_given, mesh))
     except InputError as error:
-        yield _failed("standard input", error)
+        yield _failed(label, error)
 
 
 def _folder_items(folder: Path) -> Faces:
@@ -166,8 +194,8 @@ def _folder_items(folder: Path) -> Faces:
     return Faces([Item(str(path), partial(_below, folder, path)) for path in files], len(files))
 
 
-def _below(folder: Path, path: Path) -> Mesh:
-    return replace(read_mesh(path), name=path.relative_to(folder).with_suffix("").as_posix())
+def _below(folder: Path, path: Path) -> list[Mesh]:
+    return [replace(read_mesh(path), name=path.relative_to(folder).with_suffix("").as_posix())]
 
 
 def _face_set_items(source: str, split: str) -> Faces:
@@ -182,15 +210,21 @@ def _face_set_items(source: str, split: str) -> Faces:
     return Faces(items, len(rows), ((source, faces),))
 
 
-@lru_cache(maxsize=8)
 def _opened(source: str) -> FaceSet:
+    """A face set, once per process and state of its file: each of its faces asks for it."""
+    state = os.stat(source) if is_file(source) else None  # noqa: PTH116
+    return _loaded(source, state and (state.st_ino, state.st_size, state.st_mtime_ns))
+
+
+@lru_cache(maxsize=8)
+def _loaded(source: str, state: tuple[int, ...] | None) -> FaceSet:
     return load_face_set(source)
 
 
-def _face_of_set(source: str, row: int) -> Mesh:
+def _face_of_set(source: str, row: int) -> list[Mesh]:
     faces = _opened(source)
     (vertices,) = faces.read([row])
-    return Mesh(vertices, faces.triangles, faces.labels.names[row], unit_mm=1.0)
+    return [Mesh(vertices, faces.triangles, faces.labels.names[row], unit_mm=1.0)]
 
 
 def _array_items(source: str) -> Iterator[Item]:
@@ -208,8 +242,8 @@ def _vertex_arrays(stream: BinaryIO, source: str) -> Iterator[Mesh]:
 
     Arrays know neither triangles nor units.
     """
-    label = shown(source)
-    stem = "row" if source == "-" else f"{Path(source).stem}_"
+    label, named = shown(source), is_file(source)
+    stem = f"{Path(source).stem}_" if named else "row"
     reader = NpyReader(stream, label, "vertices (N, V, 3)", _MISTAKEN)
     count = 0
     while (header := reader.header()) is not None:
@@ -217,7 +251,7 @@ def _vertex_arrays(stream: BinaryIO, source: str) -> Iterator[Mesh]:
         for block in reader.blocks(header):
             single = len(header.shape) == 2
             for vertices in [block] if single else block:
-                name = Path(source).stem if single and source != "-" else f"{stem}{count:04d}"
+                name = Path(source).stem if single and named else f"{stem}{count:04d}"
                 with np.errstate(over="ignore"):  # too large is inf, which is refused later
                     yield Mesh(np.ascontiguousarray(vertices, np.float32), _NO_TRIANGLES, name)
                 count += 1

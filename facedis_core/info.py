@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from io import BufferedReader
 from pathlib import Path
 from typing import Any, Final
 
@@ -11,12 +10,14 @@ import numpy as np
 from facedis_core.config import DiscriminatorConfig
 from facedis_core.container import KINDS, Container, read_container, stored
 from facedis_core.errors import InputError
+from facedis_core.faces import meshes_of_file
 from facedis_core.faceset import SPLITS, load_face_set
 from facedis_core.inference import load_model
-from facedis_core.latents import Latents, read_latents
-from facedis_core.mesh import Mesh, read_mesh, read_meshes, topology_id
+from facedis_core.latents import LatentSource, concatenate
+from facedis_core.mesh import Mesh, read_meshes, topology_id
+from facedis_core.npy import MAGIC
 from facedis_core.paths import is_file
-from facedis_core.streams import open_input
+from facedis_core.streams import looked_into, open_input, shown
 from facedis_core.verification import verify_container
 
 Facts = dict[str, Any]
@@ -40,39 +41,34 @@ def describe(
 
 
 def _describe(source: str, verify: bool, warn: Callable[[str], None]) -> Iterator[Facts]:
-    beginning = _beginning(source)
-    suffix = Path(source).suffix.lower()
-    if beginning.startswith(b"\x93NUMPY") or suffix == ".npy":
-        yield _latents(read_latents(source))
-    elif beginning[8:9] == b"{" or suffix == ".safetensors":
-        if source == "-":
-            raise InputError("standard input holds a face set or a model; name it as a file")
-        container = read_container(source)
-        facts = _DESCRIBERS[container.kind](source, container)
-        if verify:
-            try:
-                facts["verified"] = verify_container(source, container, warn)
-            except InputError:
-                yield facts  # what it is, before what is wrong with it
-                raise
-        yield facts
-    elif source == "-":
-        with open_input(source) as stream:
-            yield from map(_mesh, read_meshes(stream))
-    else:
-        yield _mesh(read_mesh(source))
-
-
-def _beginning(source: str) -> bytes:
-    """The first bytes, which stay unread on standard input; of a pipe by name none."""
-    if source != "-" and not is_file(source):
-        return b""
-    with open_input(source) as stream:
-        found = stream.peek(16)[:16] if isinstance(stream, BufferedReader) else stream.read(16)
-    if not found:
-        label = "standard input" if source == "-" else source
-        raise InputError(f"{label} is empty, expected a mesh, latents, a face set or a model")
-    return found
+    with open_input(source) as opened:
+        beginning, stream = looked_into(opened, 16)
+        if not beginning:
+            raise InputError(
+                f"{shown(source)} is empty, expected a mesh, latents, a face set or a model"
+            )
+        suffix = Path(source).suffix.lower()
+        if beginning.startswith(MAGIC) or suffix == ".npy":
+            yield _latents(LatentSource(stream, source))
+            return
+        ours = beginning[8:9] == b"{" or suffix == ".safetensors"
+        if not ours and not is_file(source):
+            yield from map(_mesh, read_meshes(stream, shown(source)))
+            return
+    if not ours:
+        yield from map(_mesh, meshes_of_file(source))
+        return
+    if not is_file(source):
+        raise InputError(f"{shown(source)} holds a face set or a model; name it as a file")
+    container = read_container(source)
+    facts = _DESCRIBERS[container.kind](source, container)
+    if verify:
+        try:
+            facts["verified"] = verify_container(source, container, warn)
+        except InputError:
+            yield facts  # what it is, before what is wrong with it
+            raise
+    yield facts
 
 
 def _mesh(mesh: Mesh) -> Facts:
@@ -88,7 +84,8 @@ def _mesh(mesh: Mesh) -> Facts:
     }
 
 
-def _latents(latents: Latents) -> Facts:
+def _latents(source: LatentSource) -> Facts:
+    latents = concatenate(list(source.blocks()))
     return {
         "kind": "latents",
         "models": sorted(set(latents.models)),

@@ -2,13 +2,35 @@
 
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from types import FrameType
 from typing import Final
 
 _STOPPING: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 Handler = Callable[[int, FrameType | None], None]
+
+_handlers: dict[int, Handler] = {}
+
+
+def end_quietly(handlers: Mapping[int, Handler]) -> None:
+    """Let these signals end the process as they would any other, until `hear_interrupts`.
+
+    While modules are imported an exception out of a handler may be lost or taken for a failure,
+    and there is nothing to clean up. A signal that the process ignores is left so.
+    """
+    for signum, handler in handlers.items():
+        if signal.getsignal(signum) in (signal.SIG_DFL, signal.default_int_handler):
+            signal.signal(signum, signal.SIG_DFL)
+            _handlers[signum] = handler
+
+
+def hear_interrupts() -> None:
+    """From here on there is something to clean up: signals go to the handlers given before."""
+    if threading.current_thread() is threading.main_thread():
+        for signum, handler in _handlers.items():
+            if signal.getsignal(signum) == signal.SIG_DFL:
+                signal.signal(signum, handler)
 
 
 @contextmanager

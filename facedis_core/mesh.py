@@ -6,6 +6,7 @@ vertices, and polygons become triangles in file order.
 
 import hashlib
 import io
+import re
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 from facedis_core import obj, ply, vrml
 from facedis_core.errors import InputError, OutputError, UsageError
 from facedis_core.paths import files_below, is_file
-from facedis_core.polygons import Polygons, triangulate
+from facedis_core.polygons import Surface
 from facedis_core.streams import open_input, shown
 
 
@@ -39,7 +40,7 @@ class Mesh:
 class Codec(NamedTuple):
     """How one format is decoded and encoded."""
 
-    read: Callable[[BinaryIO], Polygons]
+    read: Callable[[BinaryIO], Surface]
     write: Callable[[BinaryIO, NDArray[np.float32], NDArray[np.int32], str, bool], None]
 
 
@@ -54,6 +55,12 @@ _OWN = " ".join(CODECS)
 MESHIO_SUFFIXES = (".off", ".vtk", ".vtu")
 """What a folder of meshes may hold besides; one named by itself may be all that meshio knows."""
 
+# A parser of XML looks at a name that never ends again and again.
+_MARKUP = (".vtu", ".xdmf", ".xmf", ".xml")
+_LONGEST_TAG = 1 << 20
+_MOST_TAGS = 10_000
+_RAW_DATA = re.compile(rb"<AppendedData[^>]{0,99}raw")
+
 _UNORDERED = {".stl": "STL has triangles without an order of vertices"}
 
 # First bytes of what is no mesh, and what to do with it instead.
@@ -66,7 +73,8 @@ _MISTAKEN = (
 
 def topology_id(triangles: NDArray[np.integer]) -> str:
     """First 12 hex digits of the SHA-256 of the triangles (F, 3) as little-endian int32."""
-    return hashlib.sha256(np.ascontiguousarray(triangles, "<i4").tobytes()).hexdigest()[:12]
+    content = np.ascontiguousarray(triangles, "<i4").reshape(-1).view(np.uint8)
+    return hashlib.sha256(content.data).hexdigest()[:12]
 
 
 def read_mesh(source: str | Path) -> Mesh:
@@ -83,9 +91,9 @@ def read_mesh(source: str | Path) -> Mesh:
         if suffix in _UNORDERED:
             raise InputError(f"{_UNORDERED[suffix]}; expected {_OWN}")
         _check_beginning(stream)
-        polygons = codec.read(stream) if codec else _read_by_meshio(path)
-        name = path.stem if is_file(path) else polygons.name or "mesh1"
-        return _mesh(polygons, name)
+        surface = codec.read(stream) if codec else _read_by_meshio(path)
+        name = path.stem if is_file(path) else surface.name or "mesh1"
+        return _mesh(surface, name)
 
 
 def read_meshes(stream: BinaryIO, source: str = "standard input") -> Iterator[Mesh]:
@@ -100,10 +108,10 @@ def read_meshes(stream: BinaryIO, source: str = "standard input") -> Iterator[Me
         _check_beginning(stream)
     while True:
         with _blamed_on(f"{source}, mesh {count + 1}"):
-            polygons = ply.read_next(stream)
-            if polygons is None:
+            surface = ply.read_next(stream)
+            if surface is None:
                 break
-            mesh = _mesh(polygons, polygons.name or f"mesh{count + 1}")
+            mesh = _mesh(surface, surface.name or f"mesh{count + 1}")
         count += 1
         yield mesh
     if count == 0:
@@ -133,9 +141,9 @@ def mesh_files(folder: Path) -> list[Path]:
     Raises InputError where the folder cannot be read or has no mesh.
     """
     known = (*CODECS, *MESHIO_SUFFIXES)
-    found = [
-        Path(folder, name) for name in files_below(folder) if Path(name).suffix.lower() in known
-    ]
+    # a link that leads nowhere is a mesh that is missing, not one that never was
+    names = files_below(folder, broken_links=True)
+    found = [Path(folder, name) for name in names if Path(name).suffix.lower() in known]
     if not found:
         raise InputError(f"{shown(folder)} has no mesh; expected files {' '.join(known)}")
     return sorted(found)
@@ -162,11 +170,16 @@ def _check_beginning(stream: BinaryIO) -> None:
             raise InputError(f"holds {what}")
 
 
-def _mesh(polygons: Polygons, name: str) -> Mesh:
-    return Mesh(polygons.vertices, triangulate(polygons), name, polygons.unit_mm)
+def _mesh(surface: Surface, name: str) -> Mesh:
+    vertices, triangles = surface.finish()
+    return Mesh(vertices, triangles, name, surface.unit_mm)
 
 
-def _read_by_meshio(path: Path) -> Polygons:
+def _read_by_meshio(path: Path) -> Surface:
+    if path.suffix.lower() in _MARKUP:
+        _check_markup(path)
+    if path.suffix.lower() == ".off":
+        _check_off(path)
     import meshio
 
     try:
@@ -179,20 +192,51 @@ def _read_by_meshio(path: Path) -> Polygons:
         ) from error
     if mesh.points.ndim != 2 or mesh.points.shape[1] != 3:
         raise InputError(f"has vertices of shape {mesh.points.shape}; expected x y z each")
-    with np.errstate(over="ignore"):  # too large for float32 is inf, which is refused later
-        polygons = Polygons(mesh.points.astype(np.float32))
-    surfaces = [block for block in mesh.cells if block.type not in ("vertex", "line")]
-    for block in surfaces:
+    surface = Surface()
+    with np.errstate(over="ignore"):  # too large for float32 is inf, which is refused
+        surface.add_vertices(mesh.points.astype(np.float32))
+    for block in mesh.cells:
+        if block.type in ("vertex", "line"):
+            continue
         if block.type not in ("triangle", "quad", "polygon"):
             raise InputError(f"has {block.type} cells; expected a surface of polygons")
-    if not surfaces:
-        return polygons
-    return polygons._replace(
-        corners=np.concatenate([np.asarray(block.data, np.int64).ravel() for block in surfaces]),
-        counts=np.repeat(
-            [block.data.shape[1] for block in surfaces], [len(block.data) for block in surfaces]
-        ),
-    )
+        corners = np.asarray(block.data, np.int64)
+        counts = np.full(len(corners), corners.shape[1])
+        surface.add_polygons(corners.ravel(), counts, corners.nbytes)
+    return surface
+
+
+def _check_off(path: Path) -> None:
+    """Raise InputError where the line is missing that meshio would look for without an end."""
+    with path.open("rb") as stream:
+        first, *lines = map(bytes.strip, stream.read(_LONGEST_TAG).split(b"\n"))
+    if first == b"OFF" and all(line[:1] in (b"", b"#") for line in lines):
+        raise InputError("is truncated: it does not say how many vertices it has")
+
+
+def _check_markup(path: Path) -> None:
+    """Raise InputError unless this begins as XML does and its tags and entities end."""
+    opened = {b"<": -1, b"&": -1}  # where the last one is that has not ended
+    with path.open("rb") as stream:
+        beginning = stream.read(_LONGEST_TAG)
+        if not beginning.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<"):
+            raise InputError("does not begin with '<'; expected XML")
+        start, piece, tags = 0, beginning, 0
+        while piece and not _RAW_DATA.search(piece):  # what follows is no text
+            tags += piece.count(b"<")
+            if tags > _MOST_TAGS:
+                raise InputError(f"has more than {_MOST_TAGS} tags; expected a mesh")
+            for mark, end in ((b"<", b">"), (b"&", b";")):
+                last = piece.rfind(end)
+                if last >= 0:
+                    opened[mark] = -1
+                following = piece.find(mark, last + 1)
+                if following >= 0 and opened[mark] < 0:
+                    opened[mark] = start + following
+                if opened[mark] >= 0 and start + len(piece) - opened[mark] > _LONGEST_TAG:
+                    raise InputError(f"has a tag of more than {_LONGEST_TAG} bytes; expected XML")
+            start += len(piece)
+            piece = stream.read(_LONGEST_TAG)
 
 
 def _encode_by_meshio(mesh: Mesh, suffix: str) -> bytes:

@@ -134,7 +134,15 @@ def _parsed(text: bytes) -> Header:
         dtype = np.lib.format.descr_to_dtype(header["descr"])
         shape = tuple(int(length) for length in header["shape"])
         fortran_order = bool(header["fortran_order"])
-    except (ValueError, SyntaxError, TypeError, KeyError, RecursionError, MemoryError):
+    except (
+        ValueError,
+        ArithmeticError,
+        SyntaxError,
+        TypeError,
+        LookupError,
+        RuntimeError,
+        MemoryError,
+    ):
         raise damaged from None
     if dtype.hasobject:
         raise InputError("holds Python objects, which facedis never opens; make it again")

@@ -15,6 +15,9 @@ from facedis_core.errors import InputError
 
 Indices = NDArray[np.int64]
 
+LONGEST_LINE = 1 << 20
+"""Bytes of a line of text; a longer one is data that should be something else."""
+
 _MAX_DIGITS = 19  # the most that always fit into 64 bits
 _LONGEST_TOKEN = 400
 _AT_ONCE = 1 << 14
@@ -68,9 +71,10 @@ def lines(tokens: Tokens) -> tuple[Indices, Indices]:
     return first, np.diff(first, append=tokens.starts.size)
 
 
-def spans(starts: Indices, lengths: Indices) -> Indices:
-    """`[s, s + 1, ..., s + n - 1]` for every start s and length n, one after the other."""
-    return np.repeat(starts - (np.cumsum(lengths) - lengths), lengths) + np.arange(lengths.sum())
+def spans(starts: Indices, lengths: Indices, step: int = 1) -> Indices:
+    """`[s, s + step, ..., s + (n - 1) step]` for every start s and length n, one after another."""
+    begins = starts - step * (np.cumsum(lengths) - lengths)
+    return np.repeat(begins, lengths) + np.arange(0, step * lengths.sum(), step)
 
 
 def integers(tokens: Tokens, which: Indices, *, until_slash: bool = False) -> Indices:

@@ -89,7 +89,7 @@ def paired(one: Rows, other: Rows, *, all_pairs: bool = False) -> Pairs:
     Raises:
         UsageError: the counts do not pair up.
     """
-    if all_pairs:
+    if all_pairs and (one.awaited or one.only() is None):
         return _every_pair(one, other)
     if one.awaited and not other.awaited:
         return ((a, b) for b, a in _side_by_side(other, one))
@@ -128,7 +128,7 @@ def _in_step(first: Rows, second: Rows) -> Pairs:
         ended, longer = (first, second) if one is None else (second, first)
         raise UsageError(
             f"{ended.label} has {met} rows and {longer.label} more, which do not pair up; give "
-            "one of either, equally many of both, or every pair (fd-transfer --all-pairs)"
+            "one of either, equally many of both, or --all-pairs"
         )
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from facedis_core.errors import InputError, UsageError
 
+_MOST_FOLDERS = 100_000
 _NUMBER = re.compile(r"([0-9]+)")
 _PLACEHOLDER = re.compile(r"\{[^{}/]*\}")
 
@@ -33,16 +34,22 @@ def exists(path: str | Path) -> bool:
     return os.path.exists(path)  # noqa: PTH110
 
 
-def files_below(folder: str | Path, at_most: int = 1_000_000) -> list[str]:
+def files_below(
+    folder: str | Path, at_most: int = 1_000_000, *, broken_links: bool = False
+) -> list[str]:
     """Paths of all files in a folder and below it, relative and with `/`, sorted.
 
-    Hidden files and folders are left out; links to folders are followed, but never in a circle.
-    Raises InputError where a folder cannot be read, and beyond so many files.
+    Hidden files and folders are left out; links to folders are followed, but never in a circle;
+    links that lead nowhere are files if `broken_links` asks for them.
+    Raises InputError where a folder cannot be read, and beyond so many files or 100,000 folders,
+    as few links between folders make many.
     """
     found: list[str] = []
     waiting: list[tuple[str, frozenset[tuple[int, int]]]] = [("", frozenset())]
+    folders = 0
     while waiting:
         prefix, above = waiting.pop()
+        folders += 1
         place = os.path.join(folder, prefix)  # noqa: PTH118
         try:
             here = os.stat(place)  # noqa: PTH116
@@ -53,18 +60,23 @@ def files_below(folder: str | Path, at_most: int = 1_000_000) -> list[str]:
         inside = above | {(here.st_dev, here.st_ino)}
         if len(inside) > len(above):  # else a link has led back to a folder around it
             found += [prefix + entry.name for entry in entries if is_file(entry.path)]
+            if broken_links:
+                lost = (entry for entry in entries if entry.is_symlink())
+                found += [prefix + entry.name for entry in lost if not exists(entry.path)]
             waiting += [(f"{prefix}{e.name}/", inside) for e in entries if is_folder(e.path)]
-        if len(found) > at_most or len(waiting) > at_most:
+        if len(found) > at_most or folders + len(waiting) > _MOST_FOLDERS:
             raise InputError(
-                f"{folder} holds more than {at_most} files; expected a folder of meshes and "
-                "little else, give the one that they are in"
+                f"{folder} holds more than {at_most} files or {_MOST_FOLDERS} folders; expected a "
+                "folder of meshes and little else, give the one that they are in"
             )
     return sorted(found)
 
 
 def natural_key(text: str) -> tuple[str | int, ...]:
     """Sorts `shape_2` before `shape_10`: numbers in a text by their value."""
-    return tuple(int(part) if part.isdecimal() else part for part in _NUMBER.split(text))
+    parts = _NUMBER.split(text)
+    # a number of thousands of digits is none, and Python does not read it
+    return tuple(int(p) if p.isdecimal() and len(p) < 1000 else p for p in parts)
 
 
 class OutputPaths:

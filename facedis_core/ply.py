@@ -5,51 +5,41 @@ next one only when it has seen what came of this one.
 Nothing is allocated on the word of a header: memory follows what the stream really holds.
 """
 
-import struct
+import os
+import stat
 from collections.abc import Iterator
-from itertools import islice
-from typing import BinaryIO, NamedTuple
+from io import BufferedReader
+from typing import BinaryIO
 from urllib.parse import quote
 
 import numpy as np
 from numpy.typing import NDArray
 
 from facedis_core.errors import InputError
-from facedis_core.numerals import Indices, decimals, integers, lines, spans, tokenize
-from facedis_core.ply_header import (
-    COORDINATES,
-    CORNER_LISTS,
-    WHOLE_TYPES,
-    Element,
-    read_header,
-)
-from facedis_core.polygons import Polygons
+from facedis_core.numerals import LONGEST_LINE, decimals, integers, lines, spans, tokenize
+from facedis_core.ply_header import COORDINATES, Element, Header, read_header
+from facedis_core.ply_rows import Columns, Listed, read_rows, smallest_row, truncated
+from facedis_core.polygons import Surface
 
-_READ_AT_ONCE = 1 << 22
-_LINES_AT_ONCE = 1 << 16
+_TEXT_AT_ONCE = 1 << 18
+_MOST_BLANKS = 1 << 16  # around a mesh
+_MOST_BLANK_LINES = 1 << 24  # bytes, among the rows
 
 
-class Column(NamedTuple):
-    """Values of one property, row after row, and how many there are in each row."""
-
-    values: NDArray[np.generic]
-    counts: Indices
-
-
-def read(stream: BinaryIO) -> Polygons:
+def read(stream: BinaryIO) -> Surface:
     """Decode the one PLY that the stream holds.
 
     Raises InputError on anything else.
     """
-    polygons = read_next(stream)
-    if polygons is None:
+    surface = read_next(stream)
+    if surface is None:
         raise InputError("is empty; expected a PLY mesh")
     if _skip_blanks(stream):
         raise InputError("goes on after its mesh; expected one PLY and nothing else")
-    return polygons
+    return surface
 
 
-def read_next(stream: BinaryIO) -> Polygons | None:
+def read_next(stream: BinaryIO) -> Surface | None:
     """Decode the next PLY and leave the stream right behind it; None where only blanks are left.
 
     Raises InputError on anything but a PLY.
@@ -58,20 +48,53 @@ def read_next(stream: BinaryIO) -> Polygons | None:
     if not start:
         return None
     header = read_header(start, stream)
-    columns: dict[str, Column] = {}
+    _check_size(stream, header)
+    surface = Surface(header.name, header.unit_mm)
     for element in header.elements:
-        if element.count and element.properties:
-            columns |= _read_element(stream, element, header.byte_order)
-    vertices = np.empty((len(columns["x"].values), 3), np.float32)
-    with np.errstate(over="ignore"):  # too large for float32 is inf, which is refused later
-        for axis, name in enumerate(COORDINATES):
-            vertices[:, axis] = columns[name].values
-    polygons = Polygons(vertices, name=header.name, unit_mm=header.unit_mm)
-    for name in CORNER_LISTS:
-        if name in columns:
-            values, counts = columns[name]
-            return polygons._replace(corners=values, counts=counts)
-    return polygons
+        if not element.count or not element.properties:
+            continue
+        if header.byte_order:
+            blocks = read_rows(stream, element, header.byte_order)
+        else:
+            blocks = _read_text(stream, element)
+        for columns, size in blocks:
+            _add(surface, columns, size)
+    return surface
+
+
+def _check_size(stream: BinaryIO, header: Header) -> None:
+    """Raise InputError at once where a file on a disk is too small for what its header promises."""
+    try:
+        status = os.fstat(stream.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            return
+        left = status.st_size - stream.tell()
+    except (OSError, ValueError):  # not a file
+        return
+    for element in header.elements:
+        if header.byte_order:
+            left -= element.count * smallest_row(element)
+        else:  # a digit and a blank a value; the last line may lack its end
+            left -= element.count * 2 * sum(1 + element.fewest(p) for p in element.properties)
+            left += bool(element.properties)
+        if left < 0:
+            raise truncated(element)
+
+
+def _add(surface: Surface, columns: Columns, size: int) -> None:
+    """Some rows of the vertices, or of the faces, whose one wanted column are their corners."""
+    if COORDINATES[0] in columns:
+        vertices = np.empty((len(columns[COORDINATES[0]]), 3), np.float32)
+        with np.errstate(over="ignore"):  # too large for float32 is inf, which is refused
+            for axis, name in enumerate(COORDINATES):
+                vertices[:, axis] = columns[name]
+        surface.add_vertices(vertices)
+        return
+    for corners in columns.values():
+        if isinstance(corners, Listed):
+            surface.add_polygons(corners.values, corners.counts, size)
+        else:
+            surface.add_triangles(corners, size)
 
 
 def write(
@@ -103,151 +126,105 @@ def write(
 
 def _skip_blanks(stream: BinaryIO) -> bytes:
     """The next byte that is no blank, or nothing at the end."""
-    while (byte := stream.read(1)).isspace():
-        pass
-    return byte
+    for _ in range(_MOST_BLANKS):
+        if not (byte := stream.read(1)).isspace():
+            return byte
+    raise InputError(f"has {_MOST_BLANKS} blanks where a PLY mesh was expected")
 
 
-def _read_element(stream: BinaryIO, element: Element, order: str) -> dict[str, Column]:
-    """The wanted columns of the table that comes next in the stream."""
-    if not order:
-        return _read_ascii(stream, element)
-    row = _smallest_row(element, order)
-    lists = [(i, p) for i, p in enumerate(element.properties) if p.count_type]
-    if not element.wanted and not lists:
-        for _ in _blocks(stream, element, element.count * row.itemsize):
-            pass
-        return {}
-    data = b"".join(_blocks(stream, element, element.count * row.itemsize))
-    rows = np.frombuffer(data, row)
-    if not all((rows[f"count {i}"] == element.fewest(p)).all() for i, p in lists):
-        return _walk(stream, element, order, bytearray(data))
-    columns = {}
-    for i, p in enumerate(element.properties):
-        if p.name in element.wanted:
-            counts = np.full(len(rows), element.fewest(p) if p.count_type else 1)
-            columns[p.name] = Column(rows[f"value {i}"].ravel(), counts)
-    return columns
-
-
-def _smallest_row(element: Element, order: str) -> np.dtype[np.void]:
-    """A row with the shortest lists: no row is smaller, and in a triangle mesh none is larger."""
-    fields: list[tuple[str, str] | tuple[str, str, tuple[int]]] = []
-    for i, p in enumerate(element.properties):
-        if p.count_type is None:
-            fields.append((f"value {i}", order + p.type))
-        else:
-            fields.append((f"count {i}", order + p.count_type))
-            fields.append((f"value {i}", order + p.type, (element.fewest(p),)))
-    return np.dtype(fields)
-
-
-def _walk(stream: BinaryIO, element: Element, order: str, data: bytearray) -> dict[str, Column]:
-    """Rows with lists of any length, where only its counts tell where a row ends.
-
-    `data` holds as many bytes as that many smallest rows have. Where the row at hand reaches beyond
-    it, what this row and all later ones need at the least is surely there to be asked for.
-    """
-    smallest = _smallest_row(element, order).itemsize
-    places: dict[str, list[int]] = {name: [] for name in element.wanted}
-    counts: dict[str, list[int]] = {name: [] for name in element.wanted}
-    unpackers = [
-        struct.Struct(order + WHOLE_TYPES[p.count_type]) if p.count_type else None
-        for p in element.properties
-    ]
-    sizes = [np.dtype(p.type).itemsize for p in element.properties]
-    names = [p.name for p in element.properties]
-    fewest = [element.fewest(p) if p.count_type else 1 for p in element.properties]
-
-    position = 0
-    for rows_after in reversed(range(element.count)):
-        rest = smallest
-        for name, unpacker, size, least in zip(names, unpackers, sizes, fewest, strict=True):
-            if len(data) < position + rest:
-                needed = position + rest + rows_after * smallest
-                data += b"".join(_blocks(stream, element, needed - len(data)))
-            count = 1
-            if unpacker:
-                (count,) = unpacker.unpack_from(data, position)
-                if count < least:
-                    raise InputError(
-                        f"has a list {name!r} of length {count}; expected at least {least}"
-                    )
-                position += unpacker.size
-                rest -= unpacker.size
-            if name in places:
-                places[name].append(position)
-                counts[name].append(count)
-            position += count * size
-            rest -= least * size
-    data += b"".join(_blocks(stream, element, position - len(data)))
-
-    content = np.frombuffer(data, np.uint8)
-    columns = {}
-    for name, size, p in zip(names, sizes, element.properties, strict=True):
-        if name in places:
-            many = np.array(counts[name], np.int64)
-            which = spans(np.array(places[name], np.int64), many * size)
-            columns[name] = Column(content[which].view(order + p.type), many)
-    return columns
-
-
-def _read_ascii(stream: BinaryIO, element: Element) -> dict[str, Column]:
+def _read_text(stream: BinaryIO, element: Element) -> Iterator[tuple[Columns, int]]:
     """One line a row; values that are not wanted are not even looked at."""
+    done = blank = 0
+    while done < element.count:
+        blank += _skip_empty_lines(stream)
+        text = _some_lines(stream, element.count - done)
+        if not text:
+            raise truncated(element)
+        if text.isspace():
+            blank += len(text)
+        if blank > _MOST_BLANK_LINES:
+            raise InputError(f"has {blank >> 20} MB of empty lines; expected one line a row")
+        if text.isspace():
+            continue
+        tokens = tokenize(text)
+        first, sizes = lines(tokens)
+        if done + len(first) < element.count and not text.endswith(b"\n"):
+            raise truncated(element)
+        end = first + sizes
+        columns: Columns = {}
+        for p in element.properties if element.wanted else ():
+            _check_rows(first < end, stream, element, done)
+            if p.count_type is None:
+                if p.name in element.wanted:
+                    columns[p.name] = decimals(tokens, first)
+                first = first + 1
+            else:
+                many = integers(tokens, first)
+                _check_rows((many >= 0) & (many < end - first), stream, element, done)
+                if p.name in element.wanted:
+                    columns[p.name] = Listed(integers(tokens, spans(first + 1, many)), many)
+                first = first + 1 + many
+        if columns:
+            _check_rows(first == end, stream, element, done)
+            yield columns, len(text)
+        done += len(first)
+
+
+def _skip_empty_lines(stream: BinaryIO) -> int:
+    """Pass over empty lines that are at hand, all at once, and say how many bytes those were."""
+    skipped = 0
+    while isinstance(stream, BufferedReader):
+        ready = stream.peek()
+        empty = ready[: len(ready) - len(ready.lstrip())].rfind(b"\n") + 1
+        if not empty or skipped > _MOST_BLANK_LINES:
+            break
+        skipped += len(stream.read(empty))
+    return skipped
+
+
+def _some_lines(stream: BinaryIO, most: int) -> bytes:
+    """The next whole lines, some at a time or as many as are left; nothing at the end.
+
+    Taking them one by one would cost more than to decode them, so whatever has arrived is taken at
+    once, up to the last line that is ours.
+    """
     text = bytearray()
-    missing = element.count
-    while missing:
-        block = list(islice(stream, min(missing, _LINES_AT_ONCE)))
-        if not block:
-            raise _truncated(element)
-        rows = [line for line in block if not line.isspace()]
-        missing -= len(rows)
-        if element.wanted:
-            text += b"".join(rows)
-    if not element.wanted:
-        return {}
-    tokens = tokenize(bytes(text))
-    position, sizes = lines(tokens)
-    end = position + sizes
-    columns = {}
-    for p in element.properties:
-        _check_rows(position < end, element)
-        if p.count_type is None:
-            if p.name in element.wanted:
-                columns[p.name] = Column(decimals(tokens, position), np.ones_like(position))
-            position = position + 1
-        else:
-            many = integers(tokens, position)
-            _check_rows((many >= 0) & (many < end - position), element)
-            if p.name in element.wanted:
-                columns[p.name] = Column(integers(tokens, spans(position + 1, many)), many)
-            position = position + 1 + many
-    _check_rows(position == end, element)
-    return columns
+    while most and len(text) < _TEXT_AT_ONCE:
+        begun = len(text) - 1 - text.rfind(b"\n")
+        if not (piece := _next_piece(stream, most)):
+            break
+        text += piece
+        most -= piece.count(b"\n")
+        _check_line(begun + (piece.find(b"\n") if b"\n" in piece else len(piece)))
+    if text and not text.endswith(b"\n"):
+        text += stream.readline(LONGEST_LINE)
+        _check_line(len(text) - 1 - text.rfind(b"\n"))
+    return bytes(text)
 
 
-def _check_rows(good: NDArray[np.bool_], element: Element) -> None:
-    if len(good) != element.count or not good.all():
-        row = int(np.argmin(good)) if len(good) == element.count else 0
-        properties = " ".join(p.name for p in element.properties)[:60]
+def _next_piece(stream: BinaryIO, most: int) -> bytes:
+    """What the stream has at hand, up to the end of as many lines, whole or not; else a line."""
+    if not isinstance(stream, BufferedReader):
+        return stream.readline(LONGEST_LINE)
+    ready = stream.peek()
+    if ready.count(b"\n") >= most:
+        behind = ready.split(b"\n", most)[-1]
+        return stream.read(len(ready) - len(behind))
+    return stream.read(len(ready))
+
+
+def _check_line(length: int) -> None:
+    if length >= LONGEST_LINE:
+        raise InputError(f"has a line of more than {LONGEST_LINE} bytes; expected one row a line")
+
+
+def _check_rows(good: NDArray[np.bool_], stream: BinaryIO, element: Element, before: int) -> None:
+    if not good.all():
+        if before + len(good) < element.count and not stream.read(1):
+            raise truncated(element)  # these rows may be those of what was to follow
+        row = before + int(np.argmin(good))
+        properties = " ".join(p.name for p in element.properties[:9])[:60]
         raise InputError(
             f"row {row} of PLY element {element.name[:32]!r} has too few or too many values; "
-            f"expected one line a row with {properties}"
+            f"expected one line a row with {properties!r}"
         )
-
-
-def _blocks(stream: BinaryIO, element: Element, size: int) -> Iterator[bytes]:
-    """Exactly `size` bytes, a bounded block at a time."""
-    while size > 0:
-        block = stream.read(min(size, _READ_AT_ONCE))
-        if not block:
-            raise _truncated(element)
-        size -= len(block)
-        yield block
-
-
-def _truncated(element: Element) -> InputError:
-    return InputError(
-        f"is truncated: its header promises {element.count} rows of {element.name[:32]!r}, "
-        "the data end before that"
-    )

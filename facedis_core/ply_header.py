@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import BinaryIO
 from urllib.parse import unquote
 
@@ -31,6 +32,7 @@ _TYPES = {
 }
 _BYTE_ORDERS = {"ascii": "", "binary_little_endian": "<", "binary_big_endian": ">"}
 _LONGEST_HEADER = 1 << 20
+_MOST_PROPERTIES = 256
 
 
 @dataclass(frozen=True)
@@ -50,11 +52,13 @@ class Element:
     count: int
     properties: list[Property] = field(default_factory=list)
 
-    @property
+    @cached_property
     def wanted(self) -> tuple[str, ...]:
         """The properties that make a mesh, as far as they are here; all others are passed over."""
         names = {"vertex": COORDINATES, "face": CORNER_LISTS}.get(self.name, ())
-        return tuple(p.name for p in self.properties if p.name in names)
+        lists = self.name == "face"
+        found = (p for p in self.properties if p.name in names)
+        return tuple(p.name for p in found if (p.count_type is not None) == lists)
 
     def fewest(self, prop: Property) -> int:
         """The shortest list that we accept: polygons have three corners, others may be empty."""
@@ -131,7 +135,7 @@ def _header_lines(stream: BinaryIO) -> Iterator[list[str]]:
 
 def _count(element: str, word: str) -> int:
     if not (word.isascii() and word.isdigit() and len(word) <= 18):
-        raise InputError(f"promises {_shown(word)} rows of '{element[:32]}'; expected a count")
+        raise InputError(f"promises {_shown(word)} rows of {element[:32]!r}; expected a count")
     return int(word)
 
 
@@ -158,6 +162,11 @@ def _check(header: Header) -> None:
         if element.name == "vertex" and element.count == 0:
             raise InputError("has no vertices; expected a mesh")
         properties = [p.name for p in element.properties]
+        if len(properties) > _MOST_PROPERTIES:
+            raise InputError(
+                f"has {len(properties)} properties in PLY element {element.name[:32]!r}; "
+                f"expected {_MOST_PROPERTIES} at most"
+            )
         if len(set(properties)) < len(properties):
             raise InputError(f"has two properties of one name in PLY element {element.name[:32]!r}")
         if element.name == "vertex":

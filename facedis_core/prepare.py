@@ -17,7 +17,7 @@ from facedis_core.container import history_entry
 from facedis_core.errors import InputError, Stopped, UsageError
 from facedis_core.faceset import TRAIN, face_set_writer
 from facedis_core.follow import Like
-from facedis_core.interrupts import delayed_interrupts
+from facedis_core.interrupts import delayed_interrupts, hear_interrupts
 from facedis_core.inventory import Report
 from facedis_core.preparation import Preparation
 from facedis_core.scratch import Scratch, Sizes, file_state, open_scratch, stamp
@@ -98,6 +98,7 @@ def prepare_face_set(
     # Before anything is read: a file that changes meanwhile does not count as read.
     state = cache(file_state)  # blocks may share files
     stamps = [stamp(source.paths(rows), state) for rows in blocks]
+    hear_interrupts()
     with (
         ExitStack() as at_the_end,
         open_scratch(output, plan, sizes, resume=request.resume, warn=request.announce) as (

@@ -8,14 +8,15 @@ from facedis_core.faceset import FaceSet
 
 
 def made_by(history: Sequence[Mapping[str, Any]]) -> str:
-    """The last command of a history in a few words: `made by fd-train from set ba662f826333`."""
+    """The last command of a history in a few words: `made by fd-train with set ba662f826333`."""
     if not history:
         return "which does not say how it was made"
     last = history[-1]
-    inputs = " and ".join(f"{name} {value}" for name, value in last.get("inputs", {}).items())
-    source = last.get("options", {}).get("source")
-    origin = inputs or (f"source {source}" if source else "")
-    return f"made by {last.get('command')}" + (f" from {origin}" if origin else "")
+    used = dict(last.get("inputs", {}))
+    if "source" in last.get("options", {}):
+        used["source"] = last["options"]["source"]
+    words = " and ".join(f"{name} {value}" for name, value in used.items())
+    return f"made by {last.get('command')}" + (f" with {words}" if words else "")
 
 
 def check_topology(faces: FaceSet, label: str, topologies: str | Sequence[str], other: str) -> None:

@@ -18,6 +18,9 @@ _SAME: Final = ("set", "split", "faces", "aligned")
 _TOLERANCE: Final = re.compile(r"\s*(\d+\.?\d*|\.\d+)(e[+-]?\d+)?\s*(%?)\s*", re.IGNORECASE)
 
 
+_LARGEST: Final = 1 << 24  # bytes of a report
+
+
 @dataclass(frozen=True)
 class Tolerance:
     """How much worse a number may be: `amount` of it where `relative`, else in its own unit."""
@@ -68,7 +71,7 @@ class EarlierReport:
         """
         label = shown(source)
         try:
-            found = json.loads(read_all(source))
+            found = json.loads(read_all(source, _LARGEST))
         except (ValueError, RecursionError):
             found = None
         model, facts = (

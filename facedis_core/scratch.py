@@ -22,11 +22,12 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from facedis_core.atomic import reserve_space
 from facedis_core.errors import OutputError, Stopped, UsageError
 from facedis_core.journal import Journal, write_all
 from facedis_core.paths import exists, is_folder
 from facedis_core.sources import Block
-from facedis_core.streams import replaced_file, reserve_space
+from facedis_core.streams import replaced_file
 
 _PLAN, _FACES, _DONE = "plan.json", "faces.bin", "done.jsonl"
 # A set of fewer faces is as soon made anew; an error in it leaves nothing behind.

@@ -10,7 +10,10 @@ from numpy.typing import NDArray
 from facedis_core.errors import InputError
 from facedis_core.mesh import CODECS, MESHIO_SUFFIXES
 from facedis_core.sources import Missing, Source
-from facedis_core.streams import file_id, read_all
+from facedis_core.streams import file_id
+from facedis_core.tables import brief, read_lines, read_text
+
+_MOST_NAMES = 200_000
 
 
 class Exclusion(NamedTuple):
@@ -34,13 +37,20 @@ class Choice(NamedTuple):
 
 def read_exclusion(path: Path) -> Exclusion:
     """Names in a text file, one a line; empty lines and lines that begin with # do not count."""
-    content = read_all(str(path))
+    content = read_text(str(path))
+    names: set[str] = set()
     try:
-        lines = [line.strip() for line in content.decode("utf-8-sig").splitlines()]
+        for line in read_lines(content, str(path)):
+            name = line.strip()
+            if name and not name.startswith("#"):
+                names.add(name)
+            if len(names) > _MOST_NAMES:
+                raise InputError(
+                    f"{path} has more than {_MOST_NAMES} names; expected those to leave out"
+                )
     except UnicodeDecodeError:
         raise InputError(f"{path} is not text in UTF-8; expected one name a line") from None
-    names = frozenset(line for line in lines if line and not line.startswith("#"))
-    return Exclusion(names, file_id(content))
+    return Exclusion(frozenset(names), file_id(content))
 
 
 def choose(source: Source, exclusion: Exclusion | None = None) -> Choice:
@@ -66,7 +76,7 @@ def choose(source: Source, exclusion: Exclusion | None = None) -> Choice:
         if name not in known and not any(f"/{name}/" in f"/{out}/" for out in findings.excluded)
     )
     if len(strangers) == len(exclusion.names):
-        found = repr(strangers[0]) if strangers else "nothing"
+        found = brief(strangers[0]) if strangers else "nothing"
         raise InputError(
             f"{found} is to be excluded, but no face or subject has that name; "
             "see --dry-run for the subjects"

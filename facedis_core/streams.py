@@ -6,13 +6,17 @@ Standard library only, so that an output can be refused before anything heavy is
 
 import errno
 import hashlib
+import io
 import os
+import stat
 import sys
+from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
+from facedis_core.atomic import created_folders, replacing
 from facedis_core.errors import InputError, OutputError, ReaderLeft, UsageError
 from facedis_core.paths import exists, is_file, is_folder
 
@@ -27,8 +31,8 @@ def shown(source: str | Path) -> str:
 
 
 def on_one_line(text: str) -> str:
-    """The text, quoted where it has characters that a line cannot show."""
-    return text if text.isprintable() else repr(text)
+    """The text, quoted where it is empty or has characters that a line cannot show."""
+    return text if text and text.isprintable() else repr(text)
 
 
 @contextmanager
@@ -56,21 +60,79 @@ def open_input(source: str) -> Iterator[BinaryIO]:
     except (OSError, ValueError) as error:  # ValueError: a NUL character in the name
         reason = getattr(error, "strerror", None) or error
         raise InputError(f"{shown(source)} could not be opened: {reason}") from error
-    with stream:
+    with stream, _being_read(stream):
+        if stream.isatty():
+            raise UsageError(f"{shown(source)} is a terminal; expected data from a file or a pipe")
         yield stream
 
 
-def read_all(source: str) -> bytes:
+class _Replayed(io.RawIOBase):
+    """Bytes that have been read already, and then the rest of their stream."""
+
+    def __init__(self, beginning: bytes, stream: BinaryIO) -> None:
+        self._beginning, self._stream = beginning, stream
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        part = self._beginning[: len(buffer)] or self._stream.read1(len(buffer))  # type: ignore[attr-defined]
+        self._beginning = self._beginning[len(part) :]
+        buffer[: len(part)] = part
+        return len(part)
+
+
+def looked_into(stream: BinaryIO, size: int) -> tuple[bytes, BinaryIO]:
+    """The first bytes of a buffered stream, and a stream that still has them.
+
+    A `peek` would return what has come so far, which of a slow pipe may be a single byte.
+    """
+    beginning = stream.read(size)
+    return beginning, io.BufferedReader(_Replayed(beginning, stream))
+
+
+_inputs: Counter[tuple[int, int]] = Counter()  # regular files that are open for reading
+
+
+def _file_key(stream: BinaryIO) -> tuple[int, int] | None:
+    found = os.fstat(stream.fileno())
+    return (found.st_dev, found.st_ino) if stat.S_ISREG(found.st_mode) else None
+
+
+@contextmanager
+def _being_read(stream: BinaryIO) -> Iterator[None]:
+    key = _file_key(stream)
+    _inputs.update([key] if key else ())
+    try:
+        yield
+    finally:
+        _inputs.subtract([key] if key else ())
+
+
+def _refuse_own_input(stream: BinaryIO, target: str) -> None:
+    """What is appended to a file while it is read has no end."""
+    try:
+        key = _file_key(stream)
+    except (OSError, ValueError):  # no file of the system behind it
+        return
+    if key and _inputs[key] > 0:
+        raise UsageError(f"{shown(target)} is also an input; write to another file")
+
+
+def read_all(source: str, at_most: int | None = None) -> bytes:
     """Every byte of a file, or of standard input for `-`.
 
-    Raises what `open_input` does, and InputError where reading fails on the way.
+    Raises what `open_input` does, and InputError where reading fails on the way or there is more.
     """
     with open_input(source) as stream:
         try:
-            return stream.read()
+            content = stream.read() if at_most is None else stream.read(at_most + 1)
         except (OSError, MemoryError) as error:
             reason = getattr(error, "strerror", None) or "it does not fit into memory"
             raise InputError(f"{shown(source)} could not be read: {reason}") from error
+    if at_most is not None and len(content) > at_most:
+        raise InputError(f"{shown(source)} has more than {at_most} bytes; is it the right file?")
+    return content
 
 
 def file_id(content: bytes) -> str:
@@ -93,6 +155,8 @@ def check_output(target: str, force: bool, *, binary: bool = True, parents: bool
     with _as_output_error(target):
         path = _resolved(target)
         if _in_place(path):
+            if binary and _is_terminal(path):
+                raise _terminal_refused(target)
             return
         if is_folder(path) or target.endswith("/"):
             raise UsageError(f"{shown(target)} is a folder; expected the name of a file")
@@ -151,17 +215,19 @@ def open_output(
 @contextmanager
 def _opened(target: str, force: bool, binary: bool, workspace: Path | None) -> Iterator[BinaryIO]:
     if target == "-":
+        _refuse_own_input(sys.stdout.buffer, "-")
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
     elif _in_place(path := _resolved(target)):
         with _open_in_place(path) as stream:
             if binary and stream.isatty():
                 raise _terminal_refused(target)
+            _refuse_own_input(stream, target)
             yield stream
     else:
         # A symbolic link stays one: the file that it points to is replaced.
         real = Path(os.path.realpath(path))
-        with _folders(real.parent), _replacing(real, force, workspace) as stream:
+        with created_folders(real.parent), replacing(real, force, workspace) as stream:
             yield stream
 
 
@@ -211,76 +277,21 @@ def _in_place(path: Path) -> bool:
     return exists(path) and not is_file(path) and not is_folder(path)
 
 
+def _is_terminal(path: Path) -> bool:
+    number = _descriptor(path)
+    if number is not None:
+        return os.isatty(number)
+    if not path.is_char_device():  # opening a FIFO would wait for its reader
+        return False
+    descriptor = os.open(path, os.O_WRONLY | os.O_NOCTTY)
+    try:
+        return os.isatty(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def _open_in_place(path: Path) -> BinaryIO:
     number = _descriptor(path)
     # Opening our own open file anew would start at its beginning again.
     descriptor = os.open(path, os.O_WRONLY) if number is None else os.dup(number)
     return os.fdopen(descriptor, "wb")
-
-
-@contextmanager
-def _folders(folder: Path) -> Iterator[None]:
-    """Create a folder and those above it; on failure remove what was created and is still empty."""
-    missing = [f for f in (folder, *folder.parents) if not exists(f)]
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        yield
-    except BaseException:
-        for created in missing:
-            with suppress(OSError):
-                created.rmdir()
-        raise
-
-
-@contextmanager
-def _replacing(path: Path, force: bool, workspace: Path | None) -> Iterator[BinaryIO]:
-    temporary = (workspace or path.parent) / f".facedis-{os.urandom(8).hex()}.tmp"
-    # Not tempfile: its files are for their owner alone, ours have the mode that the umask gives.
-    descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
-    try:
-        with os.fdopen(descriptor, "w+b") as stream:
-            yield stream
-            stream.flush()
-            os.fsync(stream.fileno())
-        if force:
-            temporary.replace(path)
-        else:
-            _rename_to_new(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    _sync_folder(path.parent)
-
-
-def _rename_to_new(temporary: Path, path: Path) -> None:
-    """Rename, but never over a file that has appeared since the output was checked."""
-    try:
-        os.link(temporary, path)
-    except FileExistsError as error:
-        raise UsageError(
-            f"{path} has appeared meanwhile; replace it with --force, or choose another name"
-        ) from error
-    except OSError:  # a file system without hard links
-        temporary.replace(path)
-    else:
-        temporary.unlink()
-
-
-def _sync_folder(folder: Path) -> None:
-    # Makes the new name itself last; not every file system can, and the file is whole without it.
-    with suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-
-
-def reserve_space(descriptor: int, size: int) -> None:
-    """Let a full disk be an error now; on a page of a memory map it would end the process."""
-    if hasattr(os, "posix_fallocate"):
-        try:
-            os.posix_fallocate(descriptor, 0, max(size, 1))
-        except OSError as error:  # some file systems cannot reserve; they find out later
-            if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-                raise

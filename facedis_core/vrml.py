@@ -5,63 +5,80 @@ applied: vertices are what the file lists.
 """
 
 import re
-from dataclasses import dataclass, field
-from typing import BinaryIO
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from facedis_core.errors import InputError
-from facedis_core.numerals import Indices, Tokens, decimals, integers, tokenize
-from facedis_core.polygons import Polygons
+from facedis_core.numerals import LONGEST_LINE, Tokens, decimals, integers, tokenize
+from facedis_core.polygons import LONGEST_POLYGON, Surface
 
 _MAGIC = b"#VRML V2.0"
-_TEXT_OR_COMMENT = re.compile(rb'("(?:[^"\\]|\\.)*+"?)|#[^\r\n]*', re.DOTALL)
-_SYMBOL = re.compile(rb"[{}\[\]]|[A-Za-z_][^\s,{}\[\]]*")
+_INTERESTING = re.compile(rb"""[]{}["#A-Za-z_]""")  # a single set of bytes is found fastest
+_TEXT = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
+_COMMENT = re.compile(rb"#[^\r\n]*")
+_SYMBOLS = {b'"': _TEXT, b"#": _COMMENT}
+_WORD = re.compile(rb"""[A-Za-z_][^]{}["#\s,]{0,255}""")
+# A scene of a face has dozens.
+_MOST_SYMBOLS = 1 << 18
+_MOST_OPEN = 256
+_WIDEST_GAP = 1 << 26  # between two of them: other lists of numbers
+_READ_AT_ONCE = 1 << 22
+_BLOCK = 1 << 18
 _ROWS_AT_ONCE = 8192
+
+
+class _List(NamedTuple):
+    """Where the numbers between two brackets lie: parts of the text, and the position behind."""
+
+    parts: list[slice]
+    end: int
 
 
 @dataclass
 class _Shape:
-    """An IndexedFaceSet: which of all Coordinates it uses, and its polygons."""
+    """An IndexedFaceSet: which of all Coordinates it uses, and where its polygons are listed."""
 
     coordinate: int | None = None
-    values: Indices = field(default_factory=lambda: np.zeros(0, np.int64))  # -1 ends a polygon
+    polygons: _List | None = None
 
 
-@dataclass
 class _Scene:
-    points: list[NDArray[np.float32]] = field(default_factory=list)  # of every Coordinate
-    shapes: list[_Shape] = field(default_factory=list)
+    def __init__(self) -> None:
+        self.points: list[_List | None] = []  # of every Coordinate
+        self.shapes: list[_Shape] = []
 
 
-def read(stream: BinaryIO) -> Polygons:
+def read(stream: BinaryIO) -> Surface:
     """Decode a VRML 2.0 scene.
 
     Raises InputError on text that is none, or where a shape uses no Coordinate.
     """
-    data = stream.read()
-    if not data.startswith(_MAGIC):
-        shown = data[:10].decode("ascii", "backslashreplace")
+    beginning = stream.read(len(_MAGIC))
+    if beginning != _MAGIC:
+        shown = beginning.decode("ascii", "backslashreplace")
         raise InputError(f"begins with {shown!r}; expected '{_MAGIC.decode()}'")
-    # Neither a bracket in a comment nor one in a text is structure.
-    scene = _parse(_TEXT_OR_COMMENT.sub(lambda m: b" " if m[1] is None else b'""', data))
-    offsets = np.cumsum([0] + [len(points) for points in scene.points])
-    corners, counts = [], []
+    text = bytearray(b"#")  # the rest of that line is a comment
+    while piece := stream.read(_READ_AT_ONCE):
+        text += piece
+    scene = _parse(text)
+    surface = Surface()
+    first = []  # vertex of every Coordinate
+    for points in scene.points:
+        first.append(surface.vertex_count)
+        if points:
+            _add_points(surface, text, points)
+    first.append(surface.vertex_count)
     for shape in scene.shapes:
-        values = np.append(shape.values, -1)  # the last polygon may lack its end
-        ends = np.flatnonzero(values == -1)
-        sizes = np.diff(ends, prepend=-1) - 1
-        counts.append(sizes[sizes > 0])
-        if counts[-1].size and shape.coordinate is None:
+        if not shape.polygons:
+            continue
+        if shape.coordinate is None:
             raise InputError("has an IndexedFaceSet without a Coordinate")
-        corners.append(values[values != -1] + offsets[shape.coordinate or 0])
-    empty = np.zeros(0, np.int64)
-    return Polygons(
-        np.concatenate([np.zeros((0, 3), np.float32), *scene.points]),
-        np.concatenate([empty, *corners]),
-        np.concatenate([empty, *counts]),
-    )
+        _add_polygons(surface, text, shape.polygons, *first[shape.coordinate :][:2])
+    return surface
 
 
 def write(
@@ -79,58 +96,145 @@ def write(
     stream.write(b"] } }\n")
 
 
-def _parse(text: bytes) -> _Scene:
+def _parse(text: bytearray) -> _Scene:
     """Follow the braces; a list counts only in its own node: no texCoord passes for a coord."""
     scene = _Scene()
     named: dict[bytes, int] = {}
-    nodes: list[tuple[bytes, _Shape | None]] = []  # open ones: type, and the shape they belong to
+    nodes: list[tuple[bytes, _Shape | None, int]] = []  # open ones: type, their shape, Coordinate
     words = [b"", b"", b""]
     position = 0
-    while match := _SYMBOL.search(text, position):
-        position = match.end()
-        symbol = match[0]
-        node, shape = nodes[-1] if nodes else (b"", None)
+    for _ in range(_MOST_SYMBOLS):
+        symbol, position = _next_symbol(text, position)
+        if not symbol:
+            break
+        node, shape, coordinate = nodes[-1] if nodes else (b"", None, 0)
         if symbol == b"{":
+            if len(nodes) == _MOST_OPEN:
+                raise InputError(f"has {_MOST_OPEN} nodes in one another; expected a face")
             if words[-1] == b"IndexedFaceSet":
                 shape = _Shape()
                 scene.shapes.append(shape)
             elif words[-1] == b"Coordinate":
+                coordinate = len(scene.points)
                 if words[0] == b"DEF":
-                    named[words[1]] = len(scene.points)
+                    named[words[1]] = coordinate
                 if shape:
-                    shape.coordinate = len(scene.points)
-                scene.points.append(np.zeros((0, 3), np.float32))
-            nodes.append((words[-1], shape))
+                    shape.coordinate = coordinate
+                scene.points.append(None)
+            nodes.append((words[-1], shape, coordinate))
         elif symbol == b"}":
             if not nodes:
                 raise InputError("closes a brace that it never opened; expected VRML nodes")
             nodes.pop()
         elif symbol == b"[" and (node, words[-1]) == (b"Coordinate", b"point"):
-            content, position = _list(text, position)
-            numbers = decimals(content, np.arange(len(content.starts)))
-            if numbers.size % 3:
-                raise InputError(f"has {numbers.size} numbers in a point list; expected x y z each")
-            scene.points[-1] = numbers.reshape(-1, 3)
+            scene.points[coordinate] = points = _list(text, position)
+            position = points.end
         elif symbol == b"[" and (node, words[-1]) == (b"IndexedFaceSet", b"coordIndex"):
             assert shape is not None
-            content, position = _list(text, position)
-            shape.values = integers(content, np.arange(len(content.starts)))
+            shape.polygons = _list(text, position)
+            position = shape.polygons.end
         elif words[-2:] == [b"coord", b"USE"] and shape:
             if symbol not in named:
                 raise InputError("uses a Coordinate that no DEF before it has named")
             shape.coordinate = named[symbol]
         words = [*words[1:], symbol]
+    else:
+        raise InputError(f"has more than {_MOST_SYMBOLS} words and braces; expected a face")
     if nodes:
         raise InputError("is truncated: a brace is never closed")
     return scene
 
 
-def _list(text: bytes, start: int) -> tuple[Tokens, int]:
-    """Words up to the closing bracket, commas being blanks in VRML, and the position after it."""
+def _next_symbol(text: bytearray, position: int) -> tuple[bytes, int]:
+    """The next brace, bracket or word, and where it ends; a text in quotes and a comment are `"`.
+
+    Neither a bracket in a comment nor one in a text is structure.  Empty at the end.
+    """
+    if not (match := _INTERESTING.search(text, position, position + _WIDEST_GAP)):
+        if position + _WIDEST_GAP < len(text):
+            raise InputError(f"has no node in {_WIDEST_GAP >> 20} MB of text; expected a face")
+        return b"", len(text)
+    kind, start = match[0], match.start()
+    if kind in b"{}[]":
+        return kind, start + 1
+    symbol = _SYMBOLS.get(kind, _WORD).match(text, start)
+    assert symbol is not None  # each takes its first byte, whatever follows
+    return kind if kind in _SYMBOLS else symbol[0], symbol.end()
+
+
+def _list(text: bytearray, start: int) -> _List:
+    """What stands before the closing bracket, but for comments."""
+    parts: list[slice] = []
     end = text.find(b"]", start)
-    if end < 0:
-        raise InputError("is truncated: a list is never closed")
-    return tokenize(text[start:end].replace(b",", b" ")), end + 1
+    for _ in range(_MOST_SYMBOLS):
+        if end < 0:
+            raise InputError("is truncated: a list is never closed")
+        comment = text.find(b"#", start, end)
+        if comment < 0:
+            return _List([*parts, slice(start, end)], end + 1)
+        parts.append(slice(start, comment))
+        _, start = _next_symbol(text, comment)
+        if start > end:  # that bracket was a part of the comment
+            end = text.find(b"]", start)
+    raise InputError(f"has more than {_MOST_SYMBOLS} comments in a list; expected numbers")
+
+
+def _blocks(text: bytearray, content: _List) -> Iterator[tuple[Tokens, int]]:
+    """The words of a list, commas being blanks in VRML, some at a time, and their bytes."""
+    block = bytearray()
+    for part in content.parts:
+        for begin in range(part.start, part.stop, _BLOCK):
+            block += text[begin : min(begin + _BLOCK, part.stop)].replace(b",", b" ")
+            if len(block) >= _BLOCK:
+                end = max(block.rfind(blank) for blank in b" \n") + 1
+                if len(block) - end > LONGEST_LINE:
+                    raise InputError(f"has a word of more than {LONGEST_LINE} bytes in a list")
+                yield tokenize(bytes(block[:end])), end
+                del block[:end]
+        block += b" "  # a comment divides words
+    yield tokenize(bytes(block)), len(block)
+
+
+def _add_points(surface: Surface, text: bytearray, content: _List) -> None:
+    rest = np.zeros(0, np.float32)
+    total = 0
+    for tokens, _ in _blocks(text, content):
+        numbers = decimals(tokens, np.arange(len(tokens.starts)))
+        total += numbers.size
+        numbers = np.concatenate((rest, numbers))
+        whole = numbers.size - numbers.size % 3
+        surface.add_vertices(numbers[:whole].reshape(-1, 3))
+        rest = numbers[whole:]
+    if rest.size:
+        raise InputError(f"has {total} numbers in a point list; expected x y z each")
+
+
+def _add_polygons(surface: Surface, text: bytearray, content: _List, first: int, end: int) -> None:
+    """Polygons, each ended by -1, of the vertices from `first` to before `end`."""
+    rest = np.zeros(0, np.int64)
+    for tokens, size in _blocks(text, content):
+        values = integers(tokens, np.arange(len(tokens.starts)))
+        wrong = (values < -1) | (values >= end - first)
+        if wrong.any():
+            raise InputError(
+                f"a polygon refers to vertex {values[np.argmax(wrong)]} (counted from 0) of a "
+                f"Coordinate with {end - first}"
+            )
+        values = np.concatenate((rest, values))
+        ends = np.flatnonzero(values == -1)
+        rest = values[ends[-1] + 1 if ends.size else 0 :]
+        if rest.size > LONGEST_POLYGON:
+            raise InputError(f"has a polygon of more than {LONGEST_POLYGON} corners")
+        _add_ended(surface, values[: values.size - rest.size], ends, first, size)
+    values = np.append(rest, -1)  # the last polygon may lack its end
+    _add_ended(surface, values, np.array([rest.size]), first, 0)
+
+
+def _add_ended(
+    surface: Surface, values: NDArray[np.int64], ends: NDArray[np.int64], first: int, size: int
+) -> None:
+    counts = np.diff(ends, prepend=-1) - 1
+    surface.add_polygons(values[values != -1] + first, counts[counts > 0], size)
 
 
 def _write_rows(stream: BinaryIO, line: str, rows: NDArray[np.generic]) -> None:

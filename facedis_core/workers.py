@@ -9,9 +9,11 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import chain, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import IO, TYPE_CHECKING, Any, Final, TypeVar
 
 from facedis_core.errors import InputError
+from facedis_core.interrupts import hear_interrupts
+from facedis_core.paths import exists
 
 # Processes are imported where they are started: that takes longer than encoding a face.
 if TYPE_CHECKING:
@@ -42,17 +44,17 @@ def in_order(work: Callable[[Block], Done], blocks: Iterable[Block], jobs: int) 
         yield from map(work, chain(first, blocks))
         return
     import pickle
-    import tempfile
     from concurrent.futures import ProcessPoolExecutor
     from concurrent.futures.process import BrokenProcessPool
     from multiprocessing import get_context
 
     # The work goes by a file: a pipe to a worker that is killed as it begins is full for ever.
-    with tempfile.NamedTemporaryFile() as stored:
+    hear_interrupts()
+    with _without_name() as (stored, name):
         pickle.dump(work, stored)
         stored.flush()
         # Not fork: it copies locks that another thread, a progress bar's say, may hold.
-        pool = ProcessPoolExecutor(workers, get_context("spawn"), _start_worker, (stored.name,))
+        pool = ProcessPoolExecutor(workers, get_context("spawn"), _start_worker, (name,))
         try:
             yield from _in_order(pool, chain(first, blocks), workers * AHEAD)
         except BrokenProcessPool:
@@ -62,6 +64,23 @@ def in_order(work: Callable[[Block], Done], blocks: Iterable[Block], jobs: int) 
             ) from None
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def _without_name() -> Iterator[tuple[IO[bytes], str]]:
+    """A temporary file and where other processes find it; nothing is left of it if we are killed.
+
+    Where the system shows no open files of a process it has a name all the same.
+    """
+    import tempfile
+
+    with tempfile.TemporaryFile() as file:
+        path = f"/proc/{os.getpid()}/fd/{file.fileno()}"
+        if exists(path):
+            yield file, path
+            return
+    with tempfile.NamedTemporaryFile() as named:
+        yield named, named.name
 
 
 def _end_all_workers() -> None:

@@ -16,12 +16,13 @@ TOOLS = ROOT / "tools"
 
 # A module imports from its own line and the lines above it.
 LINES = (
-    "errors paths config interrupts",
-    "numerals polygons ply ply_header obj vrml mesh streams geometry procrustes simplification "
-    "unfolding",
-    "bundle container container_writer preparation faceset latents transfer inference encoding "
-    "info verification metrics linear baselines evaluation comparison checks",
-    "sources selection workers journal scratch follow inventory assemble prepare",
+    "errors paths config recipe_file interrupts",
+    "numerals polygons ply ply_header ply_rows obj vrml mesh atomic streams tables geometry "
+    "procrustes simplification unfolding",
+    "bundle completion container container_writer preparation faceset npy latents pairing "
+    "transfer inference provenance failures workers faces encoding decoding info verification "
+    "metrics linear baselines evaluation comparison checks measurement regression junit history",
+    "sources selection journal scratch follow inventory assemble prepare",
     "render sheet",
     "world threads moments fusedmax winners maxlinear networks losses pairs residence batches "
     "build checkpoint synthesis profiling epochs scalars training pretraining runs plans",
@@ -30,8 +31,14 @@ LINE_OF = {module: number for number, line in enumerate(LINES) for module in lin
 TORCH_LINE = LINE_OF["networks"]
 
 # What the commands share, and what they may import before they know more than their options.
-SHARED = {"fd_edge", "fd_cli", "fd_training_cli"}
-LIGHT = {"typer", "facedis_core", "facedis_core.errors", "facedis_core.config"} | SHARED
+SHARED = {"fd_edge", "fd_parse", "fd_cli", "fd_training_cli"}
+LIGHT = {
+    "typer",
+    "facedis_core",
+    "facedis_core.errors",
+    "facedis_core.config",
+    "facedis_core.interrupts",
+} | SHARED
 
 MODULES = sorted(CORE.rglob("*.py"))
 TOOL_FILES = sorted(TOOLS.glob("*.py"))

@@ -15,7 +15,7 @@ import pytest
 from facedis_core.completion import SOURCE_NAMES, models, paths, recipes
 from facedis_core.config import recipe_names
 from facedis_core.sources import SOURCES
-from fd_edge import COMPLETION
+from fd_parse import COMPLETION
 
 # What bash sets up before it calls the function, here without a terminal.
 ASK = """

@@ -5,6 +5,8 @@ import tomllib
 from dataclasses import asdict
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from facedis_core.config import (
     POINTNET_CHANNELS,
@@ -189,6 +191,25 @@ class TestSet:
         assert "\n" not in str(caught.value)
 
 
+PIECES = [
+    *("batch", "epochs", "points", "scale", "decoder_init", "with_neutrals", "a", ".", "=", " = "),
+    *("[", "]", "[[", "]]", "{", "}", ",", "\n", "\n", "#", '"', "'", '"zero"', "8", "-1", "1e999"),
+    *(
+        "nan",
+        "inf",
+        "true",
+        "1979-05-27",
+        "9" * 30,
+        "0x",
+        "1_0",
+        "\\u",
+        "[" * 500,
+        "a." * 400,
+        "\0",
+    ),
+]
+
+
 class TestFiles:
     @pytest.fixture
     def load(self, tmp_path):
@@ -224,12 +245,19 @@ class TestFiles:
             (b"batch = 8 # \xff", InputError, "not TOML"),
             ("batch = " + 5000 * "1", InputError, "not TOML"),
             ("batch = " + 5000 * "[", InputError, "not TOML"),
-            ("bacth = 8", UsageError, "mine.toml.* did you mean 'batch'"),
-            ("batch = 'x'", UsageError, "batch is 'x'"),
-            ("[other]\nbatch = 8", UsageError, "no 'other'"),
-            ("with_neutrals = 5", UsageError, r"expected a table \[with_neutrals\]"),
-            ("[[without_neutrals]]\nbatch = 8", UsageError, "expected a table"),
-            ("[without_neutrals]\nbatch = -1", UsageError, "without_neutrals.*batch is -1"),
+            ("bacth = 8", InputError, "mine.toml.* did you mean 'batch'"),
+            ("batch = 'x'", InputError, "batch is 'x'"),
+            ("[other]\nbatch = 8", InputError, "no 'other'"),
+            ("with_neutrals = 5", InputError, r"expected a table \[with_neutrals\]"),
+            ("[[without_neutrals]]\nbatch = 8", InputError, "expected a table"),
+            ("[without_neutrals]\nbatch = -1", InputError, "without_neutrals.*batch is -1"),
+            ("#\n" * 40_000, InputError, "more than 64 kB"),
+            ("a." * 600 + "a = 1", InputError, "not TOML: it has a line of more than 1000"),
+            ("epochs = [" + "[" * 900, InputError, "not TOML"),
+            ("epochs" + ".a" * 490 + " = 1", InputError, "epochs is {'a': {'a'.*a whole number"),
+            ("x" * 990 + " = 1", InputError, "a recipe has no 'xxx"),
+            ("epochs = [" + "\n1," * 9000 + "]", InputError, "epochs is .1, 1, 1"),
+            ("batch = 8\0", InputError, "not TOML"),
         ],
         ids=str,
     )
@@ -237,6 +265,19 @@ class TestFiles:
         with pytest.raises(error, match=message) as caught:
             load(text)
         assert "\n" not in str(caught.value)
+        assert len(str(caught.value)) < 1200
+
+    @settings(
+        max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    )
+    @given(st.lists(st.sampled_from(PIECES) | st.text(max_size=3), max_size=12).map("".join))
+    def test_any_text_is_read_or_refused(self, load, text):
+        try:
+            recipe = load(text.encode("utf-8", "surrogatepass"))
+        except InputError as error:
+            assert len(str(error).splitlines()) == 1 and len(str(error)) < 1200
+        else:
+            assert 0 < recipe.batch < 2**31
 
     @pytest.mark.parametrize("name", ["comma", "no.toml", ".", "", "coma.txt", "x" * 300 + ".toml"])
     def test_an_unknown_recipe_names_the_known_ones(self, name):

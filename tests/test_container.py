@@ -1,5 +1,6 @@
 """Our safetensors files against the library itself, and against everything that is none."""
 
+import contextlib
 import io
 import json
 import math
@@ -7,6 +8,7 @@ import os
 import pickle
 import subprocess
 import sys
+import threading
 
 import numpy as np
 import pytest
@@ -222,6 +224,21 @@ BAD = {
         file_of({"__metadata__": OURS, "a": ENTRY | {"dtype": "BF16", "shape": [2]}}, bytes(4)),
         "BF16, which facedis never writes",
     ),
+    "a header that is all": (file_of(b'{"a":' + b"[]," * 2_000_000), "MB are its header"),
+    "a header of many parts": (file_of(b'{"a":' + b"[]," * 1_000_000), "words and numbers beside"),
+    "deep metadata": (with_text("[" * 500 + "]" * 500), "not a JSON object"),
+    "deep in metadata": (
+        with_text('{"format": "facedis.model/1", "a": ' + "[" * 500 + "]" * 500 + "}"),
+        "longer or deeper parts",
+    ),
+    "a long word": (
+        with_text('{"format": "facedis.model/1", "a": "' + "a" * 2000 + '"}'),
+        "longer or deeper parts",
+    ),
+    "a wild shape": (
+        file_of({"__metadata__": OURS, "a": ENTRY | {"shape": [0, 2**62], "data_offsets": [0, 0]}}),
+        "of a shape|not a whole",
+    ),
     "metadata no JSON": (with_text("{]"), "not a JSON object"),
     "metadata empty": (with_text(""), "not a JSON object"),
     "metadata a list": (with_text("[]"), "not a JSON object"),
@@ -236,6 +253,29 @@ BAD = {
     "no version": (with_text('{"format": "facedis.model"}'), "version"),
     "version of lines": (with_text('{"format": "facedis.model/1\\n2"}'), "version"),
 }
+
+
+def test_commas_that_are_hidden_in_the_header_are_counted(read):
+    text = json.dumps({"__metadata__": {"facedis": "[" + "," * 420_000}})
+    with pytest.raises(InputError, match="words and numbers beside"):
+        read(file_of(text.replace(",", r"\u002c").encode()))
+
+
+@pytest.mark.parametrize("beginning", [b"", encoded(), b"\x20" + bytes(7), bytes(8), b"\xff" * 8])
+def test_an_endless_pipe_is_left(tmp_path, beginning):
+    """After what its header promises, and a byte more."""
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+
+    def feed():
+        with path.open("wb", buffering=0) as pipe, contextlib.suppress(BrokenPipeError):
+            pipe.write(beginning)
+            while True:
+                pipe.write(b"7" * 2**16)
+
+    threading.Thread(target=feed, daemon=True).start()
+    with pytest.raises(InputError, match="not a whole safetensors"):
+        read_container(path)
 
 
 class TestBadFiles:

@@ -15,7 +15,7 @@ def here(tmp_path, monkeypatch):
 
 
 def names(inputs, **options):
-    return [item.load().name for item in find_faces(inputs, **options).items]
+    return [mesh.name for item in find_faces(inputs, **options).items for mesh in item.load()]
 
 
 class TestLists:
@@ -66,7 +66,7 @@ class TestPatterns:
     def test_that_match_nothing_are_missing_files(self, here):
         (item,) = find_faces(["*.ply"]).items
         with pytest.raises(InputError, match=r"\*\.ply does not exist"):
-            item.load()
+            list(item.load())
 
 
 class TestArrays:
@@ -74,7 +74,8 @@ class TestArrays:
         faces = np.stack([face(seed) for seed in range(3)])
         np.save("many.npy", faces.astype(np.float64))
         np.save("one.npy", faces[0])
-        found = [item.load() for item in find_faces(["many.npy", "one.npy"]).items]
+        items = find_faces(["many.npy", "one.npy"]).items
+        found = [mesh for item in items for mesh in item.load()]
         assert [mesh.name for mesh in found] == ["many_0000", "many_0001", "many_0002", "one"]
         np.testing.assert_array_equal(np.stack([m.vertices for m in found[:3]]), faces)
         assert all(not len(mesh.triangles) for mesh in found)
@@ -101,7 +102,7 @@ class TestArrays:
         np.save("x.npy", array)
         (item,) = find_faces(["x.npy"]).items
         with pytest.raises(InputError) as caught:
-            item.load()
+            list(item.load())
         assert message in str(caught.value)
 
     def test_a_truncated_one_gives_what_came_before(self, here):
@@ -111,4 +112,4 @@ class TestArrays:
         *good, bad = find_faces(["x.npy"]).items
         assert len(good) > 100
         with pytest.raises(InputError, match="truncated"):
-            bad.load()
+            list(bad.load())

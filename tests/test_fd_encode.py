@@ -374,7 +374,7 @@ class TestManyInputs:
         assert piped.names == [f"row{row:04d}" for row in range(5)]
         np.testing.assert_array_equal(piped.identity, rows.identity)
 
-    @pytest.mark.parametrize("options", ["", "--stream", "--keep-going"])
+    @pytest.mark.parametrize("options", ["", "--keep-going"])
     def test_several_processes_give_the_same_bytes(self, shell, faces, tmp_path, model, options):
         for seed in range(40):
             save_mesh(tmp_path / "faces" / f"more/{seed}.ply", face(seed))

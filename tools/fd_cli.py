@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 import typer
 
 from facedis_core.errors import CheckFailed, UsageError
+from facedis_core.interrupts import hear_interrupts
 from fd_edge import complain, run
 
 if TYPE_CHECKING:
@@ -102,10 +103,16 @@ def warn(message: str) -> None:
     complain(f"warning: {message}")
 
 
+def check_stream(stream: bool, jobs: int) -> None:
+    """Several processes work on rows ahead of those that are asked for; a stream has none."""
+    if stream and jobs != 1:
+        raise UsageError("--stream answers row by row, in one process; leave out --jobs")
+
+
 class Skipping:
     """What --keep-going leaves out: named at once, listed and counted at the end."""
 
-    def __init__(self, keep_going: bool, manifest: str | None, force: bool) -> None:
+    def __init__(self, keep_going: bool, manifest: str | None, output: str, force: bool) -> None:
         """`manifest`, if any, is refused at once where it could not be written at the end."""
         from facedis_core.streams import check_output
 
@@ -113,6 +120,8 @@ class Skipping:
             raise UsageError("--failures lists what --keep-going skips; give both")
         if manifest is not None:
             check_output(manifest, force, binary=False)
+            if os.path.realpath(manifest) == os.path.realpath(output):
+                raise UsageError(f"--output and --failures are both {output}; give two names")
         self.failures: list[Failure] = []
         self._manifest, self._force = manifest, force
 
@@ -150,6 +159,7 @@ def progress_bar(description: str, total: int | None) -> Iterator[Callable[[int]
     if not sys.stderr.isatty() or os.environ.get("TERM") in ("dumb", "unknown"):
         yield lambda steps: None
         return
+    hear_interrupts()  # the cursor is hidden until the end
     from rich import progress as rich
     from rich.console import Console
 

@@ -70,10 +70,13 @@ def decode(
 
     if skip_existing and force:
         raise UsageError("--skip-existing keeps files, --force replaces them; give one of the two")
+    fd_cli.check_stream(stream, jobs)
     parts: list[Any] = [chosen.value for chosen in dict.fromkeys(part or [Part.full])]
     decoder = Decoder(load_model(model), parts, offsets)
-    check_destination(output, decoder.parts, force=force, array=npy, stream=stream)
-    skipping = fd_cli.Skipping(keep_going, failures, force)
+    check_destination(
+        output, parts, force=force, array=npy, stream=stream, skip_existing=skip_existing
+    )
+    skipping = fd_cli.Skipping(keep_going, failures, output, force)
     done = 0
     with open_latents(latents) as source:
         rows = sound_rows(source, decoder.model, output, skipping.add if keep_going else None)

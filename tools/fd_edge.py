@@ -3,24 +3,21 @@
 Nothing here imports NumPy, torch or rich.
 """
 
+import atexit
 import errno
-import inspect
 import io
 import os
 import re
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from functools import partial
-from pathlib import Path
 from types import FrameType
-from typing import Annotated, Any, Final, NoReturn
+from typing import Any, Final, NoReturn
 
 import typer
 
-from facedis_core import __version__
 from facedis_core.errors import (
     CheckFailed,
     InputError,
@@ -30,6 +27,8 @@ from facedis_core.errors import (
     Stopped,
     UsageError,
 )
+from facedis_core.interrupts import end_quietly, hear_interrupts
+from fd_parse import COMPLETION, click_command, command_name, complete
 
 # Looked up from the most derived class of an error upwards.
 _EXIT_CODES: Final[dict[type[BaseException], int]] = {
@@ -44,9 +43,6 @@ _BUG: Final = 70
 
 # Import name of an optional package -> the extra that installs it.
 _EXTRAS: Final = {"torch": "train", "scipy": "train", "fast_simplification": "prep", "PIL": "view"}
-
-# What a shell asks with, see fd-info --completion; typer's own way has a variable a command.
-COMPLETION: Final = "_FACEDIS_COMPLETE"
 
 _DISK_FULL: Final = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
 
@@ -76,18 +72,28 @@ def run(function: Callable[..., Any], *, numpy_threads: bool = True) -> NoReturn
     if numpy_threads:
         _limit_threads()
     _buffer_output()
-    for signum in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(signum) == signal.SIG_DFL:  # nohup ignores SIGHUP; leave it so
-            signal.signal(signum, _terminate)
+    end_quietly(
+        {
+            signal.SIGINT: signal.default_int_handler,
+            signal.SIGTERM: _terminate,
+            signal.SIGHUP: _terminate,
+        }
+    )
+    if not numpy_threads:  # a training has what is worth keeping from the beginning
+        hear_interrupts()
+    code = 0
     try:
         if COMPLETION in os.environ:
-            _complete(function)
-        invoke(function, sys.argv[1:])
+            complete(function)
+        try:
+            invoke(function, sys.argv[1:])
+        except typer.Exit as ended:  # --help, --version
+            code = ended.exit_code
         if sys.stdout is not None:
             sys.stdout.flush()
     except BaseException as error:
         _exit_for(error)
-    sys.exit(0)
+    sys.exit(code)
 
 
 def _limit_threads() -> None:
@@ -114,11 +120,6 @@ def _terminate(signum: int, frame: FrameType | None) -> NoReturn:
     raise _Terminated(signum)
 
 
-def command_name(function: Callable[..., Any]) -> str:
-    """`fd-encode` of the function that does its work."""
-    return Path(inspect.getfile(function)).stem.replace("_", "-")
-
-
 def invoke(function: Callable[..., Any], arguments: Sequence[str]) -> None:
     """Run a command with these arguments, and speak in its name; what goes wrong is raised."""
     global _name
@@ -129,107 +130,8 @@ def invoke(function: Callable[..., Any], arguments: Sequence[str]) -> None:
         command.invoke(context)
 
 
-def click_command(
-    function: Callable[..., Any],
-    suggestions: Mapping[str, Callable[[str], list[str]]] | None = None,
-) -> Any:
-    """The command as the library below typer has it, with all its options.
-
-    `suggestions` complete the values that the help page calls by these names.
-    """
-    name = command_name(function)
-    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
-    app.command(
-        name, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
-    )(_with_version(function, name, suggestions or {}))
-    command = typer.main.get_command(app)
-    for parameter in command.get_params(typer.Context(command, **command.context_settings)):
-        if hasattr(parameter, "get_runtime_param"):  # not every typer has it
-            checked = parameter.get_runtime_param
-            parameter.get_runtime_param = partial(_Unchecked, checked)
-    return command
-
-
-class _Unchecked:
-    """Hands on text and defaults as they are.
-
-    typer has every value checked by pydantic, whose import alone takes a command as long as
-    NumPy's; with this only those who give a number or a choice pay for it.
-    """
-
-    def __init__(self, checked: Callable[[], Any]) -> None:
-        self._checked = checked
-
-    def coerce(self, value: Any, param: Any, ctx: Any) -> Any:
-        if value is None:
-            return () if param.multiple or param.nargs == -1 else None
-        source = ctx.get_parameter_source(param.name)
-        if source.name == "DEFAULT" or param.type_descriptor.annotation in (str, list[str]):
-            return list(value) if isinstance(value, tuple) else value
-        return self._checked().coerce(value, param=param, ctx=ctx)
-
-
-def _complete(function: Callable[..., Any]) -> NoReturn:
-    """Answer a shell that asks how its line may go on."""
-    from typer.completion import completion_init, shell_complete
-
-    from facedis_core.completion import SUGGESTIONS
-
-    completion_init()
-    command = click_command(function, SUGGESTIONS)
-    sys.exit(shell_complete(command, {}, _name, COMPLETION, os.environ[COMPLETION]))
-
-
-def _with_version(
-    function: Callable[..., Any],
-    name: str,
-    suggestions: Mapping[str, Callable[[str], list[str]]],
-) -> Callable[..., None]:
-    """The same command with the option `--version`, and with suggestions for values."""
-
-    def show(context: typer.Context, wanted: bool) -> None:
-        if wanted and not context.resilient_parsing:
-            _print_version(name)
-            raise typer.Exit
-
-    def command(version: bool = False, **options: Any) -> None:
-        function(**options)
-
-    option = typer.Option(
-        "--version", callback=show, is_eager=True, help="Show the version and the models there are."
-    )
-    signature = inspect.signature(function, eval_str=True)
-    for parameter in signature.parameters.values():
-        for info in getattr(parameter.annotation, "__metadata__", ()):
-            if info.metavar in suggestions:
-                info.autocompletion = suggestions[info.metavar]
-    version = inspect.Parameter(
-        "version", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=Annotated[bool, option]
-    )
-    parameters = [p.replace(kind=version.kind) for p in signature.parameters.values()]
-    parameters.append(version)
-    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    command.__annotations__ = {p.name: p.annotation for p in parameters}
-    command.__doc__ = function.__doc__
-    return command
-
-
-def _print_version(name: str) -> None:
-    """The version, then a line a model: its name, its id or what is wrong with it."""
-    from facedis_core.bundle import list_models
-
-    print(f"{name} {__version__}")
-    models = list_models()
-    width = max((len(model.name) for model in models), default=0)
-    for model in models:
-        default = f"  ({model.default})" if model.default else ""
-        print(f"  {model.name:<{width}}  {model.id}{default}")
-
-
 def _exit_for(error: BaseException) -> NoReturn:
     """Say what went wrong in one line and end with the exit code of its kind."""
-    if isinstance(error, typer.Exit):
-        sys.exit(error.exit_code)
     if isinstance(error, SystemExit):
         raise error
     if isinstance(error, _Terminated | KeyboardInterrupt):
@@ -282,6 +184,8 @@ def _leave(code: int) -> NoReturn:
 
 def _die_of(signum: int) -> NoReturn:
     """End as the signal would have ended us, so that a shell sees the real reason."""
+    if "multiprocessing" in sys.modules:
+        atexit._run_exitfuncs()  # a signal skips them, and semaphores of workers would be left
     signal.signal(signum, signal.SIG_DFL)
     os.kill(os.getpid(), signum)
     os._exit(128 + signum)  # only where the signal is blocked

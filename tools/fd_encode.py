@@ -46,8 +46,9 @@ def encode(
     from facedis_core.latents import save_latents
     from facedis_core.streams import check_output
 
+    fd_cli.check_stream(stream, jobs)
     check_output(output, force)
-    skipping = fd_cli.Skipping(keep_going, failures, force)
+    skipping = fd_cli.Skipping(keep_going, failures, output, force)
     faces = find_faces(gathered(inputs or (), files_from), split, keep_going=keep_going)
     encoder = Encoder(
         load_model(model),
@@ -68,7 +69,7 @@ def encode(
                     fd_cli.warn(line)
                 skipping.add(block.failures)
                 yield block.latents
-                advance(len(block.latents) + len(block.failures))
+                advance(block.items)
 
     skipping.finish(save_latents(output, encoded(), force=force, stream=stream))
 

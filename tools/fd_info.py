@@ -7,7 +7,7 @@ import typer
 
 import fd_cli
 from facedis_core.errors import UsageError
-from fd_edge import COMPLETION
+from fd_parse import COMPLETION
 
 # Unlike typer's own script it knows --option=value, and folders as what a path goes on from.
 BASH = """\

@@ -54,7 +54,8 @@ def render(
         raise UsageError(f"{output} would hold a PNG picture; give it a name that ends in .png")
     check_output(output, force)
     faces = find_faces(gathered(inputs or (), files_from))
-    meshes = [item.load() for item in fd_cli.progress(faces.items, "reading", faces.count)]
+    items = fd_cli.progress(faces.items, "reading", faces.count)
+    meshes = [mesh for item in items for mesh in item.load()]
     rows = row_labels.split(",") if row_labels else []
     columns = sheet_columns(len(meshes), columns, rows)
     camera = Camera.frontal([mesh.vertices for mesh in meshes], size)

@@ -28,6 +28,7 @@ COMMANDS: Final = {
     "render": "render",
 }
 
+_LONGEST_FILE: Final = 1 << 24
 _OF_THE_SHELL: Final = {"|", "||", "&", "&&", ";", ">", ">>", "<", "2>"}
 
 
@@ -59,8 +60,9 @@ def run(
 
     Words are quoted as in a shell; there are no variables, redirections and patterns but those
     of the commands themselves. The commands run one after another, so that a pipe without end
-    needs a shell. In a file each line is a pipe, goes on where a line ends or begins with !, and
-    is a comment after #. What fails ends everything with its own message and exit code.
+    needs a shell. In a file each line is a pipe, which goes on where a line ends with ! or a
+    backslash, or the next begins with !; a line that begins with # is a comment. What fails ends
+    everything with its own message and exit code.
     """  # noqa: D301 - the backslash is what keeps the example on its line
     lines = list(pipes or ())
     if file is not None:
@@ -81,7 +83,7 @@ def _lines(file: str) -> list[str]:
     from facedis_core.streams import read_all, shown
 
     try:
-        text = read_all(file).decode()
+        text = read_all(file, _LONGEST_FILE).decode()
     except UnicodeDecodeError as error:
         raise InputError(f"{shown(file)} is no text ({error.reason}); expected pipes") from None
     lines: list[str] = []
@@ -89,11 +91,12 @@ def _lines(file: str) -> list[str]:
     for line in map(str.strip, text.splitlines()):
         if not line or line.startswith("#"):
             continue
+        joined = line.removesuffix("\\")
         if lines and (goes_on or line.startswith("!")):
-            lines[-1] += f" {line}"
+            lines[-1] += f" {joined}"
         else:
-            lines.append(line)
-        goes_on = line.endswith("!")
+            lines.append(joined)
+        goes_on = line.endswith(("!", "\\"))
     if not lines:
         raise InputError(
             f"{shown(file)} holds no pipe; expected lines such as encode a.ply ! decode"
@@ -143,6 +146,8 @@ def _run_pipe(stages: Sequence[Stage]) -> bool:
             with _standard(0, previous), _standard(1, following):
                 try:
                     fd_edge.invoke(_function(stage.command), stage.arguments)
+                except typer.Exit as ended:  # --help and --version
+                    failed |= ended.exit_code != 0
                 except CheckFailed as error:  # in a shell, too, those behind it go on
                     fd_edge.complain(str(error))
                     failed = True

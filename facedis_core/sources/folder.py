@@ -1,7 +1,8 @@
 """A folder of registered meshes, labelled by their names or by a CSV file: anybody's own data."""
 
 import re
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Final, NamedTuple, Unpack
@@ -14,10 +15,11 @@ from facedis_core.paths import check_name, files_below, is_file, is_folder
 from facedis_core.sources import Findings, MeshOptions, Missing
 from facedis_core.sources.labelled import Entry, open_labelled
 from facedis_core.sources.registered import MeshFileSource
-from facedis_core.sources.tables import read_table
-from facedis_core.streams import file_id, read_all
+from facedis_core.streams import file_id
+from facedis_core.tables import brief, brief_list, read_table, read_text
 
 COLUMNS: Final = ("file", "subject", "expression", "level", "split")
+_MOST_MISSING = 20_000  # for every file there
 # What a placeholder of a pattern stands for; the shortest match wins, so that in
 # `{subject}_{expression}.ply` an expression may contain underscores and a subject may not.
 PLACEHOLDERS: Final[Mapping[str, str]] = {
@@ -70,7 +72,7 @@ def open_folder(
     unknown: list[str] = []
     missing: list[Missing] = []
     if labels is not None:
-        content = read_all(str(labels))
+        content = read_text(str(labels))
         inputs["labels"] = file_id(content)
         rows, missing = _there(root, read_labels_csv(content, str(labels)), str(labels))
     else:
@@ -170,7 +172,7 @@ def compile_pattern(pattern: str) -> re.Pattern[str]:
     return re.compile("".join(parts))
 
 
-def read_labels_csv(content: bytes, label: str) -> list[Row]:
+def read_labels_csv(content: bytes, label: str) -> Iterator[Row]:
     """The rows of a CSV file with a header; raises InputError that names the line."""
 
     def check_header(header: Sequence[str]) -> None:
@@ -178,14 +180,12 @@ def read_labels_csv(content: bytes, label: str) -> list[Row]:
         unknown = [name for name in header if name not in COLUMNS]
         if missing or unknown:
             raise InputError(
-                f"{label} has the columns {', '.join(map(str, header)) or 'of an empty file'}; "
+                f"{label} has the columns {brief_list(header) or 'of an empty file'}; "
                 f"expected {', '.join(COLUMNS[:3])} and, if wanted, level and split"
             )
 
-    rows = [_csv_row(values, where) for where, values in read_table(content, label, check_header)]
-    if not rows:
-        raise InputError(f"{label} has a header and no rows; expected one row a mesh")
-    return rows
+    for where, values in read_table(content, label, check_header):
+        yield _csv_row(values, where)
 
 
 def _csv_row(values: Mapping[str, str], where: str) -> Row:
@@ -194,7 +194,7 @@ def _csv_row(values: Mapping[str, str], where: str) -> Row:
             raise InputError(f"{where} says nothing under {name!r}; every mesh needs it")
     split = values.get("split")
     if split is not None and split not in SPLITS:
-        raise InputError(f"{where} has split {split!r}, expected one of {', '.join(SPLITS)}")
+        raise InputError(f"{where} has split {brief(split)}, expected one of {', '.join(SPLITS)}")
     level = values.get("level")
     file = Path(values["file"]).as_posix()
     try:
@@ -203,8 +203,8 @@ def _csv_row(values: Mapping[str, str], where: str) -> Row:
         raise InputError(f"{where}: {error}") from None
     return Row(
         file,
-        values["subject"],
-        values["expression"],
+        sys.intern(values["subject"]),
+        sys.intern(values["expression"]),
         _level(level, where) if level else None,
         split,
     )
@@ -216,21 +216,37 @@ def _level(text: str, where: str) -> float:
     except ValueError:
         level = -1.0
     if not 0 <= level <= 1:
-        raise InputError(f"{where} has level {text!r}, expected a number from 0 neutral to 1 apex")
+        raise InputError(
+            f"{where} has level {brief(text)}, expected a number from 0 neutral to 1 apex"
+        )
     return level
 
 
-def _there(root: Path, rows: Sequence[Row], label: str) -> tuple[list[Row], list[Missing]]:
+def _there(root: Path, rows: Iterable[Row], label: str) -> tuple[list[Row], list[Missing]]:
     """The rows whose files exist, and the others."""
     seen: set[str] = set()
+    there: list[Row] = []
+    missing: list[Missing] = []
     for row in rows:
         if row.file in seen:
             raise InputError(f"{label} lists {row.file} twice; a face may have one row only")
         seen.add(row.file)
-    there = [row for row in rows if is_file(root / row.file)]
+        if is_file(root / row.file):
+            there.append(row)
+        else:
+            missing.append(Missing(row.file, row.subject))
+        if len(missing) > _MOST_MISSING * (1 + len(there)):
+            break
+    if not seen:
+        raise InputError(f"{label} has a header and no rows; expected one row a mesh")
     if not there:
-        raise InputError(f"{label} lists {rows[0].file} and others, none of which is in {root}")
-    return there, [Missing(r.file, r.subject) for r in rows if not is_file(root / r.file)]
+        raise InputError(f"{label} lists {missing[0].file} and others, none of which is in {root}")
+    if len(missing) > _MOST_MISSING * (1 + len(there)):
+        raise InputError(
+            f"{label} lists {len(there)} files that are in {root} and {len(missing)}, such as "
+            f"{missing[0].file}, that are not; expected the labels of this folder"
+        )
+    return there, missing
 
 
 def _usual_level(row: Row, neutral: str) -> float:

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from facedis_core.errors import InputError, UsageError
 from facedis_core.faceset import SPLITS, TEST, TRAIN
 from facedis_core.sources.splits import draw_subjects, split_subjects
-from facedis_core.sources.tables import read_table
-from facedis_core.streams import file_id, read_all
+from facedis_core.streams import file_id
+from facedis_core.tables import brief, brief_list, read_table, read_text
 
 PAPER: Final = "paper"
 USUAL_PART: Final = 0.3
@@ -155,18 +155,14 @@ def _fold(text: str, subjects: int) -> tuple[frozenset[int], str]:
 
 
 def _from_file(path: str, people: People, validation: float | None) -> Split:
-    content = read_all(path)
-    column, listed = _read_csv(content, path)
-    if column == "subject":
-        own = [people.subjects[s] for s in people.subject]
-    else:
-        own = list(people.names)
-    strangers = sorted(listed.keys() - set(own))
-    if strangers:
-        raise InputError(f"{path} lists the {column} {strangers[0]!r}, which is not in the data")
+    content = read_text(path)
+    column, listed = _read_csv(content, path, people)
+    own = _names(people, column)
     left = [name for name in own if name not in listed]
     if left:
-        raise InputError(f"{path} does not list the {column} {left[0]!r}; every one needs a split")
+        raise InputError(
+            f"{path} does not list the {column} {brief(left[0])}; every one needs a split"
+        )
     split = np.array([SPLITS[listed[name]] for name in own], np.uint8)
     pairs = np.unique(np.stack([people.subject, split], axis=1), axis=0)
     divided = len(pairs) > len(np.unique(people.subject))
@@ -175,7 +171,14 @@ def _from_file(path: str, people: People, validation: float | None) -> Split:
     return _by_faces(split, text, people, validation, inputs)
 
 
-def _read_csv(content: bytes, label: str) -> tuple[str, dict[str, str]]:
+def _names(people: People, column: str) -> Sequence[str]:
+    """By what a file names the N faces."""
+    if column == "name":
+        return people.names
+    return [people.subjects[s] for s in people.subject]
+
+
+def _read_csv(content: bytes, label: str, people: People) -> tuple[str, dict[str, str]]:
     """The column that names, and name -> split."""
     column = "name"
 
@@ -183,16 +186,22 @@ def _read_csv(content: bytes, label: str) -> tuple[str, dict[str, str]]:
         nonlocal column
         if sorted(header) not in (["split", "subject"], ["name", "split"]):
             raise InputError(
-                f"{label} has the columns {', '.join(header) or 'of an empty file'}; "
+                f"{label} has the columns {brief_list(header) or 'of an empty file'}; "
                 "expected subject and split, or name and split"
             )
         column = "subject" if "subject" in header else "name"
 
+    known: frozenset[str] = frozenset()
     listed: dict[str, str] = {}
     for where, values in read_table(content, label, check_header):
+        known = known or frozenset(_names(people, column))
         name, split = values[column], values["split"]
         if split not in SPLITS:
-            raise InputError(f"{where} has split {split!r}, expected one of {', '.join(SPLITS)}")
+            raise InputError(
+                f"{where} has split {brief(split)}, expected one of {', '.join(SPLITS)}"
+            )
+        if name not in known:
+            raise InputError(f"{label} lists the {column} {brief(name)}, which is not in the data")
         if listed.setdefault(name, split) != split:
-            raise InputError(f"{where} gives {name!r} a second split; expected one each")
+            raise InputError(f"{where} gives {brief(name)} a second split; expected one each")
     return column, listed

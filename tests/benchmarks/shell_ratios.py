@@ -36,13 +36,12 @@ BATCH_BUDGET = 1.5
 def fastest(lines: dict[str, str], rounds: int, folder: str) -> dict[str, float]:
     """Seconds of each line in bash, the least of so many rounds."""
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    environment = {**os.environ, "PATH": path, "FACEDIS_MODEL": ""}
     least = dict.fromkeys(lines, float("inf"))
     for _ in range(rounds):
         for name, line in lines.items():
             start = time.perf_counter()
-            subprocess.run(
-                ["bash", "-c", line], check=True, cwd=folder, env={**os.environ, "PATH": path}
-            )
+            subprocess.run(["bash", "-c", line], check=True, cwd=folder, env=environment)
             least[name] = min(least[name], time.perf_counter() - start)
     return least
 

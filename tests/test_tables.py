@@ -1,0 +1,168 @@
+"""Text that users write, and text that nobody would: refused in one line, or read."""
+
+import csv
+import io
+import tracemalloc
+
+import pytest
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+
+from facedis_core.comparison import read_labels
+from facedis_core.errors import InputError
+from facedis_core.selection import read_exclusion
+from facedis_core.sources.folder import open_folder
+from facedis_core.sources.protocols import People, make_split
+from facedis_core.tables import read_lines, read_table, read_text
+
+MB = 1 << 20
+
+quickly = settings(
+    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("root")
+    for name in ("a.ply", "b.ply"):
+        (folder / name).touch()
+    return folder
+
+
+def as_labels(path, root):
+    return read_labels(str(path))
+
+
+def as_table(path, root):
+    return open_folder(root, labels=path)
+
+
+def as_protocol(path, root):
+    return make_split(f"file:{path}", People(["a", "b"], ["ann", "bob"], [0, 1]))
+
+
+def as_exclusion(path, root):
+    return read_exclusion(path)
+
+
+READERS = [as_labels, as_table, as_protocol, as_exclusion]
+
+FIELD = st.sampled_from(
+    [
+        *("a", "b", "a.ply", "b.ply", "ann", "bob", "neutral", "smile", "train", "test", "0.5", ""),
+        *("name", "file", "subject", "expression", "split", "level", '"a,b"', '"', "#", "../a.ply"),
+        *("\0", "\ufeff", "9" * 5000, "a" * 2000, " a ", "\r", '"\n"', "/a.ply", "\x1b[0m", "é"),
+    ]
+)
+TABLE = st.lists(st.lists(FIELD, max_size=5).map(",".join), max_size=6).map("\n".join)
+
+
+@pytest.mark.parametrize("read", READERS)
+@quickly
+@given(content=TABLE.map(str.encode) | st.binary(max_size=100))
+def test_any_text_is_read_or_refused(read, root, tmp_path, content):
+    path = tmp_path / "text.csv"
+    path.write_bytes(content)
+    try:
+        read(path, root)
+    except InputError as error:
+        assert str(error).isprintable()
+        assert len(str(error)) < 3000
+
+
+HUGE = {
+    "blanks": b" " * 65 * MB,
+    "a line": b"name,subject,expression\n" + b"a" * MB,
+    "a quoted field": b'name,subject,expression\n"' + b"a\n" * MB,
+    "empty lines": b"subject,split\n" + b"\n" * 2 * MB,
+    "commas": b"file,subject,expression\n" + b"," * MB,
+}
+
+
+@pytest.mark.parametrize("read", READERS)
+@pytest.mark.parametrize("case", HUGE)
+def test_what_is_no_table_is_refused_in_little_memory(read, root, tmp_path, case):
+    path = tmp_path / "text.csv"
+    path.write_bytes(HUGE[case])
+    tracemalloc.start()
+    try:
+        with pytest.raises(InputError) as caught:
+            read(path, root)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert str(caught.value).isprintable() and len(str(caught.value)) < 1000
+    assert peak < 3 * len(HUGE[case]) + 3 * MB
+
+
+def test_labels_of_others_take_no_memory(tmp_path):
+    path = tmp_path / "labels.csv"
+    rows = "".join(f"n{k},s{k},smile\n" for k in range(60_000))
+    path.write_text("name,subject,expression\n" + rows)
+    tracemalloc.start()
+    try:
+        found = read_labels(str(path), {"n7"})
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert found.keys() == {"n7"}
+    assert peak < 3 * path.stat().st_size + MB
+    assert len(read_labels(str(path))) == 60_000
+
+
+def test_labels_of_another_folder_are_noticed_before_all_are_looked_for(root, tmp_path):
+    path = tmp_path / "labels.csv"
+    rows = "".join(f"n{k},s{k},smile\n" for k in range(30_000))
+    path.write_text("file,subject,expression\n" + rows)
+    with pytest.raises(InputError, match="lists n0 and others, none of which is in"):
+        open_folder(root, labels=path)
+    path.write_text("file,subject,expression\na.ply,ann,smile\n" + rows + rows.replace("n", "m"))
+    with pytest.raises(InputError, match=r"lists 1 files that are in .* and 40001, such as n0"):
+        open_folder(root, labels=path)
+
+
+def test_very_many_names_to_exclude(tmp_path):
+    path = tmp_path / "names.txt"
+    path.write_text("".join(f"{k}\n" for k in range(200_001)))
+    with pytest.raises(InputError, match="more than 200000 names"):
+        read_exclusion(path)
+    path.write_text("a\n" * 200_001 + "b\n")
+    assert read_exclusion(path).names == {"a", "b"}
+    path.write_bytes(b"\xef\xbb\xbf# all\r\n\r\n a b \r\nc\rd")
+    assert read_exclusion(path).names == {"a b", "c", "d"}
+
+
+@given(
+    st.lists(
+        st.lists(
+            st.text(st.characters(exclude_categories=("Cs",)), max_size=9), min_size=2, max_size=2
+        ),
+        max_size=5,
+    )
+)
+def test_what_csv_writes_is_read(rows):
+    text = io.StringIO(newline="")
+    csv.writer(text).writerows([["one", "two"], *rows])
+    found = read_table(text.getvalue().encode(), "x.csv", lambda header: None)
+    plain = [[value.strip() for value in row] for row in rows if any(row) or len(row) > 1]
+    assert [list(line.values.values()) for line in found] == plain
+
+
+@given(st.binary(max_size=60), st.sampled_from([b"", b"\xef\xbb\xbf"]))
+def test_lines_are_those_of_python(content, mark):
+    # Python takes a part of the mark, and nothing else, for an empty text
+    assume(mark + content not in (b"\xef", b"\xef\xbb"))
+    try:
+        expected = io.StringIO((mark + content).decode("utf-8-sig"), newline="").readlines()
+    except UnicodeDecodeError:
+        with pytest.raises(UnicodeDecodeError):
+            list(read_lines(mark + content, "x"))
+    else:
+        assert list(read_lines(mark + content, "x")) == expected
+
+
+def test_text_that_is_no_file(tmp_path):
+    for name in (tmp_path / "none", tmp_path):
+        with pytest.raises(InputError):
+            read_text(str(name))
