@@ -31,7 +31,7 @@ LINE_OF = {module: number for number, line in enumerate(LINES) for module in lin
 TORCH_LINE = LINE_OF["networks"]
 
 # What the commands share, and what they may import before they know more than their options.
-SHARED = {"fd_edge", "fd_parse", "fd_cli", "fd_training_cli"}
+SHARED = {"fd_start", "fd_edge", "fd_parse", "fd_cli", "fd_training_cli"}
 LIGHT = {
     "typer",
     "facedis_core",

@@ -5,6 +5,8 @@ options and its docstring is its help page. Nothing here imports NumPy, torch or
 watches) rich.
 """
 
+import fd_start  # noqa: F401 - before anything else
+
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence, Sized

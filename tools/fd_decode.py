@@ -1,11 +1,11 @@
 """fd-decode: latents to meshes."""
 
+import fd_cli
+
 from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
-
-import fd_cli
 
 
 class Part(StrEnum):

@@ -1,11 +1,11 @@
 """fd-encode: meshes to latents."""
 
+import fd_cli
+
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-
-import fd_cli
 
 if TYPE_CHECKING:
     from facedis_core.latents import Latents

@@ -1,11 +1,12 @@
 """fd-info: what a file is and whether it is whole."""
 
+import fd_cli
+
 import json
 from typing import Annotated, Any, Literal
 
 import typer
 
-import fd_cli
 from facedis_core.errors import UsageError
 from fd_parse import COMPLETION
 

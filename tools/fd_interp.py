@@ -1,10 +1,10 @@
 """fd-interp: faces on the way from one to another."""
 
+import fd_cli
+
 from typing import Annotated, Literal
 
 import typer
-
-import fd_cli
 
 
 def interpolate(

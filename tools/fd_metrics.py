@@ -1,5 +1,7 @@
 """fd-metrics: how well a model, or any method, splits and reconstructs faces."""
 
+import fd_cli
+
 import io
 import json
 import os
@@ -9,7 +11,6 @@ from typing import Annotated, Any
 
 import typer
 
-import fd_cli
 from facedis_core.errors import UsageError
 
 COMPARED = ("e_rec", "e_dis", "avd_neu")

@@ -1,13 +1,13 @@
 """fd-prep: a data set on disk to a face set."""
 
+import fd_cli
+
 import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
-
-import fd_cli
 
 if TYPE_CHECKING:
     from facedis_core.inventory import Count, Report

@@ -1,8 +1,9 @@
 """fd-pretrain-disc: teach the identity discriminator on pairs of real faces."""
 
+import fd_cli
+
 from functools import partial
 
-import fd_cli
 import fd_training_cli as shared
 
 

@@ -1,11 +1,11 @@
 """fd-render: faces to a contact sheet."""
 
+import fd_cli
+
 from pathlib import Path
 from typing import Annotated
 
 import typer
-
-import fd_cli
 
 
 def render(

@@ -1,5 +1,7 @@
 """fd-run: a pipe of commands in one process."""
 
+import fd_cli
+
 import os
 import shlex
 import sys
@@ -11,7 +13,6 @@ from typing import IO, Annotated, Any, Final, NamedTuple
 
 import typer
 
-import fd_cli
 import fd_edge
 from facedis_core.errors import CheckFailed, UsageError
 

@@ -1,11 +1,12 @@
 """fd-train: train the auto-encoder, with or without neutrals, with or without discriminator."""
 
+import fd_cli
+
 from functools import partial
 from typing import Annotated, Literal
 
 import typer
 
-import fd_cli
 import fd_training_cli as shared
 
 

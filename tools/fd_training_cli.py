@@ -1,5 +1,7 @@
 """What the two commands that train share: their options, Ctrl-C and the live table."""
 
+import fd_cli
+
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -9,8 +11,6 @@ from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import typer
-
-import fd_cli
 
 # Before torch is imported: a thread that waits for others does not keep their core busy, which on
 # a machine with other work made a training several times slower.

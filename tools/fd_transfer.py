@@ -1,10 +1,10 @@
 """fd-transfer: the identity of one face with the expression of another."""
 
+import fd_cli
+
 from typing import Annotated
 
 import typer
-
-import fd_cli
 
 
 def transfer(
