@@ -44,6 +44,7 @@ _BYTES_EACH_TABLE = 240
 _ALWAYS_TAKEN = 1 << 25
 _DEEPEST = 24  # lists and tables in one another
 _LONGEST_WORD = 1024
+_LONGEST_LINE = 1 << 14  # of the log that the state of a training has
 
 _ENDS = re.compile(rb'"data_offsets"\s*:\s*\[\s*[0-9]{1,18}\s*,\s*([0-9]{1,18})\s*\]')
 
@@ -184,19 +185,20 @@ def _our_metadata(header: dict[str, Any], size: int, label: str) -> dict[str, An
         metadata = None
     if not isinstance(metadata, dict):
         raise InputError(f"{label} has facedis metadata that is not a JSON object")
-    if not _is_usual(metadata, _DEEPEST):
+    training = str(metadata.get("format")).startswith("facedis.training/")
+    if not _is_usual(metadata, _DEEPEST, _LONGEST_LINE if training else _LONGEST_WORD):
         raise InputError(f"{label} has facedis metadata with longer or deeper parts than we write")
     return metadata
 
 
-def _is_usual(value: Any, depth: int) -> bool:
+def _is_usual(value: Any, depth: int, longest: int) -> bool:
     """Whether words are short enough for a message, and nothing lies very deep."""
     if isinstance(value, str):
-        return len(value) <= _LONGEST_WORD
+        return len(value) <= longest
     if not isinstance(value, dict | list):
         return True
     parts = [*value, *value.values()] if isinstance(value, dict) else value
-    return depth > 0 and all(_is_usual(part, depth - 1) for part in parts)
+    return depth > 0 and all(_is_usual(part, depth - 1, longest) for part in parts)
 
 
 def _check_format(found: Any, kind: str | None, label: str) -> str:

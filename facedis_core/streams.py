@@ -27,12 +27,13 @@ _MOST_LINKS = 40
 
 def shown(source: str | Path) -> str:
     """A source as a message names it: on one line whatever characters its name has."""
-    return "standard input" if str(source) == "-" else on_one_line(str(source))
+    name = str(source)
+    return "standard input" if name == "-" else on_one_line(name) or "''"
 
 
 def on_one_line(text: str) -> str:
-    """The text, quoted where it is empty or has characters that a line cannot show."""
-    return text if text and text.isprintable() else repr(text)
+    """The text, quoted where it has characters that a line cannot show."""
+    return text if text.isprintable() else repr(text)
 
 
 @contextmanager

@@ -106,5 +106,7 @@ def test_what_a_smaller_copy_is_told():
 def test_a_whole_disk_is_not_walked(tmp_path):
     trees.touch(tmp_path, [f"{k // 10}/{k}.ply" for k in range(50)])
     assert len(files_below(tmp_path, 50)) == 50
-    with pytest.raises(InputError, match="holds more than 40 files; expected a folder of meshes"):
+    with pytest.raises(
+        InputError, match="holds more than 40 files or 100000 folders; expected a folder of meshes"
+    ):
         files_below(tmp_path, 40)
