@@ -18,7 +18,8 @@ from facedis_core.faceset import SPLITS, FaceSet, load_face_set
 from facedis_core.mesh import Mesh, mesh_files, read_mesh, read_meshes
 from facedis_core.npy import MAGIC, Header, NpyReader
 from facedis_core.paths import exists, is_file, is_folder
-from facedis_core.streams import looked_into, open_input, read_all, shown
+from facedis_core.replay import looked_into
+from facedis_core.streams import open_input, read_all, shown
 
 _NO_TRIANGLES: Final = np.empty((0, 3), np.int32)
 _LONGEST_LIST: Final = 1 << 28

@@ -17,7 +17,8 @@ from facedis_core.latents import LatentSource, concatenate
 from facedis_core.mesh import Mesh, read_meshes, topology_id
 from facedis_core.npy import MAGIC
 from facedis_core.paths import is_file
-from facedis_core.streams import looked_into, open_input, shown
+from facedis_core.replay import looked_into
+from facedis_core.streams import open_input, shown
 from facedis_core.verification import verify_container
 
 Facts = dict[str, Any]

@@ -6,7 +6,6 @@ Standard library only, so that an output can be refused before anything heavy is
 
 import errno
 import hashlib
-import io
 import os
 import stat
 import sys
@@ -14,7 +13,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from facedis_core.atomic import created_folders, replacing
 from facedis_core.errors import InputError, OutputError, ReaderLeft, UsageError
@@ -67,31 +66,6 @@ def open_input(source: str) -> Iterator[BinaryIO]:
         yield stream
 
 
-class _Replayed(io.RawIOBase):
-    """Bytes that have been read already, and then the rest of their stream."""
-
-    def __init__(self, beginning: bytes, stream: BinaryIO) -> None:
-        self._beginning, self._stream = beginning, stream
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        part = self._beginning[: len(buffer)] or self._stream.read1(len(buffer))  # type: ignore[attr-defined]
-        self._beginning = self._beginning[len(part) :]
-        buffer[: len(part)] = part
-        return len(part)
-
-
-def looked_into(stream: BinaryIO, size: int) -> tuple[bytes, BinaryIO]:
-    """The first bytes of a buffered stream, and a stream that still has them.
-
-    A `peek` would return what has come so far, which of a slow pipe may be a single byte.
-    """
-    beginning = stream.read(size)
-    return beginning, io.BufferedReader(_Replayed(beginning, stream))
-
-
 _inputs: Counter[tuple[int, int]] = Counter()  # regular files that are open for reading
 
 
@@ -127,13 +101,21 @@ def read_all(source: str, at_most: int | None = None) -> bytes:
     """
     with open_input(source) as stream:
         try:
-            content = stream.read() if at_most is None else stream.read(at_most + 1)
+            content = stream.read() if at_most is None else _read_some(stream, at_most + 1)
         except (OSError, MemoryError) as error:
             reason = getattr(error, "strerror", None) or "it does not fit into memory"
             raise InputError(f"{shown(source)} could not be read: {reason}") from error
     if at_most is not None and len(content) > at_most:
         raise InputError(f"{shown(source)} has more than {at_most} bytes; is it the right file?")
     return content
+
+
+def _read_some(stream: BinaryIO, most: int) -> bytes:
+    """At most so many bytes; asked for at once they would be set aside before any has come."""
+    content = bytearray()
+    while len(content) < most and (part := stream.read(min(most - len(content), 1 << 22))):
+        content += part
+    return bytes(content)
 
 
 def file_id(content: bytes) -> str:
