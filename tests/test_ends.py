@@ -1,10 +1,12 @@
 """Every way a command can end, in real shells: the target is the old file or the new one."""
 
 import os
+import re
 import signal
 import subprocess
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -153,6 +155,50 @@ def test_the_output_may_be_the_input(shell, inputs):
     result = shell("cp faces.npy w.npy; fd-transfer one.npy w.npy > w.npy")
     assert result.code == 3
     assert "empty" in result.line
+
+
+def test_what_is_appended_to_its_own_input_is_refused(shell, inputs):
+    before = (inputs / "faces.npy").read_bytes()
+    for line in ("fd-transfer one.npy faces.npy --stream", "fd-decode faces.npy --stream"):
+        result = shell(f"{line} >> faces.npy")
+        assert result.code == 2
+        assert "is also an input" in result.line
+    assert (inputs / "faces.npy").read_bytes() == before
+
+
+def test_a_terminal_by_name_is_neither_read_nor_written(commands, inputs, model_file):
+    leader, follower = os.openpty()
+    name = os.ttyname(follower)
+    for words in (["fd-encode", name], ["fd-decode", "one.npy", "-o", name]):
+        running = start(commands, inputs, model_file, *words, stdout=subprocess.DEVNULL)
+        _, said = running.communicate(timeout=60)
+        assert running.returncode == 2
+        assert b"is a terminal" in said
+    os.close(leader)
+    os.close(follower)
+
+
+def catches_interrupts(pid):
+    status = Path(f"/proc/{pid}/status").read_text()
+    caught = int(re.search(r"^SigCgt:\s*(\w+)$", status, re.MULTILINE)[1], 16)
+    return bool(caught >> (signal.SIGINT - 1) & 1)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's /proc")
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_at_any_moment_ends_it_without_a_traceback(commands, inputs, model_file, signum):
+    """From our first import on; before that it is Python that answers."""
+    words = ["fd-encode", "faces", "--jobs", "2", "-o", "new.npy", "--force"]
+    for delay in np.linspace(0, 0.3, 20):
+        running = start(commands, inputs, model_file, *words)
+        wait_for(lambda: catches_interrupts(running.pid))  # noqa: B023
+        wait_for(lambda: not catches_interrupts(running.pid))  # noqa: B023
+        time.sleep(delay)
+        running.send_signal(signum)
+        _, said = running.communicate(timeout=60)
+        assert running.returncode in (-signum, 0)
+        assert said in (b"", b"fd-encode: interrupted\n")
 
 
 def start(commands, inputs, model_file, *words, **options):

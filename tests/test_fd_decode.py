@@ -260,6 +260,19 @@ class TestManyOutputs:
         assert differing == ["Files expected/20.ply and out/20.ply differ"]
         assert shell("fd-decode many.npy -o out/ --skip-existing --force").code == 2
 
+    @pytest.mark.parametrize("words", ["one.npy -o out.ply", "three.npy --npy -o out.npy"])
+    def test_a_single_file_that_is_there_can_stay(self, shell, rows, tmp_path, words):
+        assert shell(f"fd-decode {words} --skip-existing").code == 0
+        path = tmp_path / words.split()[-1]
+        path.write_text("mine")
+        assert shell(f"fd-decode {words} --skip-existing").code == 0
+        assert path.read_text() == "mine"
+
+    def test_an_array_must_be_asked_for(self, shell, rows, tmp_path):
+        result = shell("fd-decode three.npy -o out.npy")
+        assert result.code == 2
+        assert "add --npy" in result.line
+
     def test_several_meshes_into_a_pipe_by_name(self, shell, rows, tmp_path):
         expected = shell("fd-decode three.npy").out
         assert shell("fd-decode three.npy -o /dev/stdout | cat").out == expected

@@ -410,6 +410,59 @@ class TestManyInputs:
         assert not (tmp_path / "out.npy").exists()
 
 
+class TestFilesOfSeveral:
+    def test_ply_after_ply_in_a_file(self, shell, faces, tmp_path, expected):
+        together = b"".join(ply(face(seed), name=NAMES[seed]) for seed in range(5))
+        (tmp_path / "all.ply").write_bytes(together)
+        assert shell("fd-encode all.ply -o out.npy").code == 0
+        check(tmp_path / "out.npy", NAMES, expected)
+        for source in ("<(cat all.ply)", "/dev/stdin < all.ply", "- < all.ply"):
+            assert shell(f"fd-encode {source}").out == (tmp_path / "out.npy").read_bytes()
+        assert shell("mkfifo pipe; cat all.ply > pipe & fd-encode pipe").code == 0
+
+    def test_what_follows_a_mesh_must_be_one(self, shell, faces, tmp_path):
+        (tmp_path / "bad.ply").write_bytes(ply(face(0)) + b"rubbish")
+        result = shell("fd-encode bad.ply")
+        assert result.code == 3
+        assert "bad.ply, mesh 2: begins with 'rubbish'" in result.line
+
+    @pytest.mark.parametrize("cut", [1, 3, 7])
+    def test_a_pipe_that_begins_slowly(self, shell, tmp_path, expected, cut):
+        np.save(tmp_path / "all.npy", np.stack([face(seed) for seed in range(5)]))
+        slowly = f"(head -c {cut} all.npy; sleep 0.3; tail -c +{cut + 1} all.npy)"
+        for line in (f"{slowly} | fd-encode", f"fd-encode <({slowly})"):
+            result = shell(f"{line} > out.npy")
+            assert result.code == 0, result.err
+            assert len(read_latents(str(tmp_path / "out.npy"))) == 5
+        result = shell(
+            f"fd-encode all.npy > l.npy; (head -c {cut} l.npy; sleep 0.3; "
+            f"tail -c +{cut + 1} l.npy) | fd-info"
+        )
+        assert result.code == 0
+        assert b"latents" in result.out
+
+    def test_a_link_that_leads_nowhere_is_a_missing_face(self, shell, faces, tmp_path):
+        (faces / "zoe.ply").symlink_to("/nowhere/zoe.ply")
+        result = shell("fd-encode faces")
+        assert result.code == 3
+        assert "zoe.ply does not exist" in result.line
+        assert shell("fd-encode faces --keep-going -o out.npy").code == 1
+
+    def test_another_mesh_is_named_with_its_file_and_the_model(self, shell, faces, model):
+        save_mesh(faces / "small.ply", face(0)[:5], np.empty((0, 3), int))
+        result = shell("fd-encode faces")
+        assert result.code == 3
+        assert "faces/small.ply: small has 5 vertices, expected 36" in result.line
+        assert model.source in result.line
+
+
+def test_a_stream_has_one_process(shell, faces):
+    for command in ("fd-encode faces", "fd-decode x.npy"):
+        result = shell(f"{command} --stream --jobs 2")
+        assert result.code == 2
+        assert "--jobs" in result.line
+
+
 class TestFailures:
     def test_are_listed(self, shell, faces, tmp_path):
         (faces / "bad.ply").write_text("broken")
@@ -426,6 +479,12 @@ class TestFailures:
     def test_none_is_an_empty_list(self, shell, faces, tmp_path):
         assert shell("fd-encode faces --keep-going --failures failed.jsonl -o out.npy").code == 0
         assert (tmp_path / "failed.jsonl").read_bytes() == b""
+
+    @pytest.mark.parametrize("words", ["-o same --failures same", "--failures -"])
+    def test_the_list_is_another_output(self, shell, faces, words):
+        result = shell(f"fd-encode faces --keep-going {words}")
+        assert result.code == 2
+        assert "are both" in result.line
 
     def test_the_list_is_an_output_as_any(self, shell, faces, tmp_path):
         (tmp_path / "failed.jsonl").write_text("precious")

@@ -74,6 +74,17 @@ class TestFiles:
         assert (tmp_path / "one.ply").read_bytes() == shell(line).out
         assert (tmp_path / "with space.ply").exists()
 
+    def test_a_backslash_goes_on(self, shell, ann, tmp_path):
+        (tmp_path / "recipe.txt").write_text("encode faces/bob.ply \\\n  ! decode \\\n -o b.ply\n")
+        assert shell("fd-run -f recipe.txt").code == 0
+        assert (tmp_path / "b.ply").exists()
+
+    def test_help_and_version_do_not_end_those_behind(self, shell, ann, tmp_path):
+        result = shell("fd-run 'encode --version' 'decode ann.npy -o a.ply'")
+        assert result.code == 0
+        assert result.out.startswith(b"fd-encode ")
+        assert (tmp_path / "a.ply").exists()
+
     def test_on_standard_input_after_pipes_by_name(self, shell, ann, tmp_path):
         line = "fd-run 'encode faces/bob.ply -o bob.npy' -f - <<< 'decode bob.npy -o bob.ply'"
         assert shell(line).code == 0
