@@ -46,6 +46,7 @@ _DEEPEST = 24  # lists and tables in one another
 _LONGEST_WORD = 1024
 _LONGEST_LINE = 1 << 14  # of the log that the state of a training has
 
+_MISTAKEN = {b"\x93NUMPY": "latents or another .npy array", b"ply\n": "a PLY mesh"}
 _ENDS = re.compile(rb'"data_offsets"\s*:\s*\[\s*[0-9]{1,18}\s*,\s*([0-9]{1,18})\s*\]')
 
 _DTYPES = {"F32": "<f4", "F16": "<f2", "I32": "<i4", "U8": "|u1", "I64": "<i8", "F64": "<f8"}
@@ -134,6 +135,9 @@ def _read_promised(stream: BinaryIO, label: str) -> bytearray:
 def _parse_header(data: np.ndarray, label: str) -> tuple[dict[str, Any], int]:
     from safetensors import SafetensorError, safe_open
 
+    for magic, what in _MISTAKEN.items():
+        if data[: len(magic)].tobytes() == magic:
+            raise InputError(f"{label} holds {what}, expected a facedis model or face set")
     wrong = f"{label} is not a whole safetensors file; expected a facedis model or face set"
     size = int.from_bytes(data[:8].tobytes(), "little") if len(data) >= 8 else 0
     if not 2 <= size <= min(len(data) - 8, _LARGEST_HEADER):

@@ -197,7 +197,7 @@ BAD = {
     "empty": (b"", "is empty"),
     "text": (b"solid cube\n facet normal 0 0 1\n", "not a whole safetensors"),
     "pickle": (pickle.dumps({"weights": [1.0, 2.0]}), "not a whole safetensors"),
-    "numpy": (b"\x93NUMPY\x01\x00v\x00{'descr'", "not a whole safetensors"),
+    "numpy": (b"\x93NUMPY\x01\x00v\x00{'descr'", "holds latents or another .npy array"),
     "foreign": (safetensors.numpy.save({"a": np.ones(3)}), "not one that facedis wrote"),
     "foreign metadata": (
         safetensors.numpy.save({"a": np.ones(3)}, {"format": "pt"}),
