@@ -25,7 +25,7 @@ test: $(VENV)/.test
 
 # What takes minutes: processes that die and are started again.
 slow: $(VENV)/.test
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m slow -n auto --dist loadfile
 
 # Every reader against damaged files for a minute; FUZZ='--seconds 600 --seed 7 --only ply'.
 fuzz: $(VENV)/.test

@@ -37,6 +37,7 @@ def compare(ours: dict, theirs: dict, tolerance: float) -> None:
             assert value == pytest.approx(theirs[key], rel=tolerance, abs=tolerance), key
 
 
+@pytest.mark.slow
 def test_every_term_of_every_step_in_double_precision(shell: Shell) -> None:
     """Moments, batch norm, dropout, noise, pairs, neutrals of few: all of the whole batch."""
     one = shell(f"{sys.executable} {TESTS}/shared_steps.py")

@@ -93,6 +93,7 @@ def test_ctrl_c_saves_and_resume_reaches_the_bytes_of_an_unbroken_run(
     assert not (tmp_path / "broken.state.safetensors").exists()
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_to_the_bytes_of_an_unbroken_one(
     shell, face_set: Path, commands: Path, tmp_path: Path
 ) -> None:
@@ -135,6 +136,7 @@ def resume_and_compare(shell, folder: Path, options: str) -> None:
         assert (folder / f"broken.{suffix}").read_bytes() == whole
 
 
+@pytest.mark.slow
 def test_pretrained_discriminator_and_init(shell, face_set: Path, tmp_path: Path) -> None:
     done = shell(
         f"fd-pretrain-disc set.safetensors -o d.safetensors {SMALL} --epochs 1 && "
@@ -151,6 +153,7 @@ def test_pretrained_discriminator_and_init(shell, face_set: Path, tmp_path: Path
     assert np.array_equal(first.mean_face, second.mean_face)
 
 
+@pytest.mark.slow
 def test_profile_and_scalars(shell, face_set: Path, tmp_path: Path) -> None:
     done = shell(
         f"fd-train set.safetensors -o m.safetensors {SMALL} --epochs 2 --profile --tensorboard tb"
@@ -202,6 +205,7 @@ def test_without_the_extra_tensorboard_is_refused(shell, face_set: Path, tmp_pat
     assert not (tmp_path / "m.safetensors").exists()
 
 
+@pytest.mark.slow
 def test_points_is_a_key_of_the_recipe(shell, face_set: Path, tmp_path: Path) -> None:
     train = f"fd-train set.safetensors {SMALL} --epochs 1 --discriminator none --no-history"
     done = shell(
@@ -274,6 +278,7 @@ def test_a_discriminator_of_other_coordinates_is_refused(shell, face_set: Path) 
     assert "573 mm a unit" in done.line
 
 
+@pytest.mark.slow
 def test_resume_is_of_the_same_run(shell, face_set: Path, tmp_path: Path) -> None:
     """Another recipe, or no discriminator any more, is another run."""
     train = f"fd-train set.safetensors -o m.safetensors {SMALL} --epochs 300"
