@@ -15,7 +15,7 @@ from facedis_core.inference import Model, Part
 from facedis_core.latents import Latents, LatentSource
 from facedis_core.mesh import Mesh, write_mesh
 from facedis_core.npy import encoded_header
-from facedis_core.paths import OutputPaths, check_name, exists, is_file, is_folder_pattern
+from facedis_core.paths import OutputPaths, check_name, is_file, is_folder_pattern
 from facedis_core.provenance import made_by
 from facedis_core.streams import check_output, open_output, replaced_file
 from facedis_core.workers import in_order
@@ -205,7 +205,7 @@ def write_files(
                 for part in decoder.parts
             ]
             if skip_existing:
-                targets = [target for target in targets if not exists(target.path)]
+                targets = [target for target in targets if not is_file(target.path)]
             for target in targets:
                 check_output(str(target.path), force, parents=paths.many)
             turns: dict[int, list[Target]] = defaultdict(list)

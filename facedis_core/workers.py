@@ -96,7 +96,7 @@ def _end_all_workers() -> None:
 def _in_order(pool: "ProcessPoolExecutor", blocks: Iterable[Any], ahead: int) -> Iterator[Any]:
     waiting: deque[Future[Any]] = deque()
     for block in blocks:
-        with _deaf_to_interrupts():  # the first ones start the workers, who inherit it
+        with _deaf_to_signals():  # the first ones start the workers, who inherit it
             waiting.append(pool.submit(_work_on, block))
         if len(waiting) >= ahead:
             yield waiting.popleft().result()
@@ -104,9 +104,13 @@ def _in_order(pool: "ProcessPoolExecutor", blocks: Iterable[Any], ahead: int) ->
         yield waiting.popleft().result()
 
 
+_STOPPING: Final = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
+
+
 @contextmanager
-def _deaf_to_interrupts() -> Iterator[None]:
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+def _deaf_to_signals() -> Iterator[None]:
+    """A worker that is half started when we leave would say so in a page of traceback."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _STOPPING)
     try:
         yield
     finally:
@@ -125,6 +129,7 @@ def _start_worker(stored: str) -> None:
         _work = pickle.load(stream)  # our own, written a moment ago
     # Ctrl-C reaches the whole group of processes; the one that started us will end us.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPPING)
     threading.Thread(target=_follow_parent, daemon=True).start()
 
 
