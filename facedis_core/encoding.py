@@ -87,6 +87,8 @@ class Encoder:
                 align=self.align,
                 trust_order=self.trust_order,
             )
+            if not np.isfinite(vertices).all():
+                raise InputError(f"{mesh.name} has vertices that are not finite; repair it first")
         except InputError as error:
             model = f"model {self.model.source}, {made_by(self.model.history)}"
             raise InputError(f"{source}: {error} ({model})") from None

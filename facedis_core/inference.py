@@ -9,7 +9,7 @@ import numpy as np
 
 from facedis_core.bundle import resolve_model
 from facedis_core.config import ModelConfig, weight_shapes
-from facedis_core.container import content_id, read_container, stored
+from facedis_core.container import all_finite, content_id, read_container, stored
 from facedis_core.container_writer import write_container
 from facedis_core.errors import InputError, UsageError
 from facedis_core.latents import Latents
@@ -283,7 +283,7 @@ def _check_tensors(config: ModelConfig, tensors: Mapping[str, np.ndarray], label
                 f"{label}: tensor {name!r} has shape {array.shape} of {array.dtype}, "
                 f"expected {shape} of {dtype}"
             )
-        if array.dtype.kind == "f" and not np.isfinite(array).all():
+        if array.dtype.kind == "f" and not all_finite(array):
             raise InputError(f"{label}: tensor {name!r} is not finite; train or fetch it again")
         if name.endswith("running_var") and (array < 0).any():
             raise InputError(f"{label}: variances {name!r} are negative; train or fetch it again")

@@ -16,7 +16,7 @@ import safetensors.numpy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from facedis_core.container import content_id, history_entry, read_container, stored
+from facedis_core.container import all_finite, content_id, history_entry, read_container, stored
 from facedis_core.container_writer import container_writer, write_container
 from facedis_core.errors import InputError
 
@@ -380,3 +380,13 @@ def test_history_leaves_out_options_that_are_not_set():
     assert entry["options"] == {"seed": 0}
     assert entry["inputs"] == {"set": "0" * 12}
     assert entry["command"] == "fd-x"
+
+
+@pytest.mark.parametrize("dtype", ["<f2", "<f4"])
+def test_what_is_not_finite_is_found_in_any_precision(dtype):
+    largest = np.finfo(dtype).max
+    values = np.array([0, -0.0, 1, -largest, largest, np.finfo(dtype).tiny], dtype)
+    assert all_finite(values)
+    assert all_finite(values[:0])
+    for bad in (np.nan, -np.nan, np.inf, -np.inf):
+        assert not all_finite(np.array([*values, bad], dtype))

@@ -425,6 +425,16 @@ class TestFilesOfSeveral:
         assert result.code == 3
         assert "bad.ply, mesh 2: begins with 'rubbish'" in result.line
 
+    def test_an_array_with_holes_is_named(self, shell, tmp_path):
+        faces = np.stack([face(0), face(1)])
+        faces[1, 3, 0] = np.nan
+        np.save(tmp_path / "two.npy", faces)
+        result = shell("fd-encode two.npy")
+        assert result.code == 3
+        assert "two.npy: row 1: two_0001 has vertices that are not finite" in result.line
+        assert shell("fd-encode two.npy --keep-going -o out.npy").code == 1
+        assert len(read_latents(str(tmp_path / "out.npy"))) == 1
+
     @pytest.mark.parametrize("cut", [1, 3, 7])
     def test_a_pipe_that_begins_slowly(self, shell, tmp_path, expected, cut):
         np.save(tmp_path / "all.npy", np.stack([face(seed) for seed in range(5)]))
