@@ -1,5 +1,6 @@
 """Worker processes that share the work on many faces, and end when their parent ends."""
 
+import gc
 import os
 import signal
 import threading
@@ -127,6 +128,7 @@ def _start_worker(stored: str) -> None:
     global _work
     with Path(stored).open("rb") as stream:
         _work = pickle.load(stream)  # our own, written a moment ago
+    gc.freeze()  # what is here stays; to look through it again and again takes time
     # Ctrl-C reaches the whole group of processes; the one that started us will end us.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPPING)

@@ -54,6 +54,7 @@ def compare_logs(folder: Path, one: str, two: str) -> None:
         compare(ours, theirs, 1e-5)
 
 
+@pytest.mark.slow
 def test_two_processes_have_the_losses_of_one(shell: Shell, face_set: Path, tmp_path: Path) -> None:
     options = f"set.safetensors --epochs 2 {SMALL}"
     done = shell(f"fd-train {options} -o one.safetensors")

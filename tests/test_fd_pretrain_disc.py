@@ -41,6 +41,7 @@ def test_near_chance_is_a_warning(shell, face_set: Path) -> None:
     assert "near chance" in done.err
 
 
+@pytest.mark.slow
 def test_same_seed_same_bytes(shell, face_set: Path, tmp_path: Path) -> None:
     for name in "ab":
         line = f"fd-pretrain-disc set.safetensors -o {name}.safetensors {QUICK} --epochs 1"

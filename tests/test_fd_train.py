@@ -65,6 +65,7 @@ def test_a_pipe_gets_the_same_bytes_as_a_file(shell, face_set: Path, tmp_path: P
     assert piped.out == (tmp_path / "m.safetensors").read_bytes()
 
 
+@pytest.mark.slow
 def test_ctrl_c_saves_and_resume_reaches_the_bytes_of_an_unbroken_run(
     shell, face_set: Path, commands: Path, tmp_path: Path
 ) -> None:
@@ -270,6 +271,7 @@ def test_a_discriminator_built_otherwise_is_refused(shell, face_set: Path) -> No
     assert "batch_norm=True" in done.line and "batch_norm=False" in done.line
 
 
+@pytest.mark.slow
 def test_a_discriminator_of_other_coordinates_is_refused(shell, face_set: Path) -> None:
     made = shell("fd-pretrain-disc set.safetensors -o d.safetensors --epochs 1 --set scale=573")
     assert made.code == 0, made.err

@@ -155,6 +155,7 @@ def test_same_seed_same_weights_another_seed_others(faces: FaceSet) -> None:
     assert not torch.equal(weights(0), weights(1))
 
 
+@pytest.mark.slow
 def test_a_handful_of_faces_is_learnt_by_heart(faces: FaceSet) -> None:
     """Eight faces to below 1 mm; if not, the method is wrong somewhere."""
     recipe = load_recipe(
