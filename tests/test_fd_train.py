@@ -69,7 +69,7 @@ def test_a_pipe_gets_the_same_bytes_as_a_file(shell, face_set: Path, tmp_path: P
 def test_ctrl_c_saves_and_resume_reaches_the_bytes_of_an_unbroken_run(
     shell, face_set: Path, commands: Path, tmp_path: Path
 ) -> None:
-    options = f"{SMALL} --epochs 4"
+    options = f"{SMALL} --epochs 12"
     assert shell(f"fd-train set.safetensors -o whole.safetensors {options}").code == 0
     broken = subprocess.Popen(
         [
