@@ -103,7 +103,7 @@ def listed(source: str) -> list[str]:
     Raises:
         InputError: missing, or no name in it.
     """
-    content = read_all(source, _LONGEST_LIST)
+    content = read_all(source, _LONGEST_LIST, "a list of files")
     if content.startswith(_NO_LIST):
         raise InputError(f"{shown(source)} is no list of files; give it as an input by itself")
     if b"\0" in content:
@@ -213,7 +213,7 @@ def _face_set_items(source: str, split: str) -> Faces:
 
 def _opened(source: str) -> FaceSet:
     """A face set, once per process and state of its file: each of its faces asks for it."""
-    state = os.stat(source) if is_file(source) else None  # noqa: PTH116
+    state = Path(source).stat() if is_file(source) else None
     return _loaded(source, state and (state.st_ino, state.st_size, state.st_mtime_ns))
 
 

@@ -15,10 +15,10 @@ from typing import BinaryIO, Final, NamedTuple
 import numpy as np
 
 from facedis_core.errors import InputError
+from facedis_core.streams import read_up_to
 
 MAGIC: Final = b"\x93NUMPY"
 _LONGEST_HEADER: Final = 65536
-_READ_AT_ONCE: Final = 1 << 22
 _BLOCK: Final = 1 << 20  # bytes of rows that are handed out together
 
 
@@ -103,15 +103,7 @@ class NpyReader:
     def _exactly(self, size: int) -> bytes:
         """So many bytes, fewer at the end of the stream."""
         try:
-            if size <= _READ_AT_ONCE:
-                return self._stream.read(size)
-            data = bytearray()
-            while len(data) < size:
-                part = self._stream.read(min(size - len(data), _READ_AT_ONCE))
-                if not part:
-                    break
-                data += part
-            return bytes(data)
+            return read_up_to(self._stream, size)
         except (OSError, MemoryError) as error:
             reason = getattr(error, "strerror", None) or "it does not fit into memory"
             raise InputError(f"{self._label} could not be read: {reason}") from error

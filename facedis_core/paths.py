@@ -138,7 +138,7 @@ class OutputPaths:
             if folder in self._owners:
                 raise _folder_needed(self._owners[folder], folder, name)
             self._folders[folder] = name
-            above = os.path.dirname(folder)  # noqa: PTH120
+            above = os.path.dirname(folder)  # noqa: PTH120 - likewise
             folder = above if above != folder else ""
 
 

@@ -15,10 +15,8 @@ from facedis_core.streams import read_all, shown
 
 # What two reports must share for their numbers to compare.
 _SAME: Final = ("set", "split", "faces", "aligned")
-_TOLERANCE: Final = re.compile(r"\s*(\d+\.?\d*|\.\d+)(e[+-]?\d+)?\s*(%?)\s*", re.IGNORECASE)
-
-
 _LARGEST: Final = 1 << 24  # bytes of a report
+_TOLERANCE: Final = re.compile(r"\s*(\d+\.?\d*|\.\d+)(e[+-]?\d+)?\s*(%?)\s*", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -71,7 +69,7 @@ class EarlierReport:
         """
         label = shown(source)
         try:
-            found = json.loads(read_all(source, _LARGEST))
+            found = json.loads(read_all(source, _LARGEST, "a report"))
         except (ValueError, RecursionError):
             found = None
         model, facts = (

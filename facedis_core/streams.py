@@ -22,6 +22,7 @@ from facedis_core.paths import exists, is_file, is_folder
 _STANDARD_DEVICES = {"/dev/stdin": 0, "/dev/stdout": 1, "/dev/stderr": 2}
 _OWN_DESCRIPTORS = ("/dev/fd", "/proc/self/fd")
 _MOST_LINKS = 40
+_READ_AT_ONCE = 1 << 20
 
 
 def shown(source: str | Path) -> str:
@@ -94,28 +95,30 @@ def _refuse_own_input(stream: BinaryIO, target: str) -> None:
         raise UsageError(f"{shown(target)} is also an input; write to another file")
 
 
-def read_all(source: str, at_most: int | None = None) -> bytes:
+def read_all(source: str, at_most: int | None = None, expected: str = "less") -> bytes:
     """Every byte of a file, or of standard input for `-`.
 
-    Raises what `open_input` does, and InputError where reading fails on the way or there is more.
+    Raises what `open_input` does, and InputError where reading fails on the way, or where there
+    are more bytes than `at_most`: `expected` then says what was.
     """
     with open_input(source) as stream:
         try:
-            content = stream.read() if at_most is None else _read_some(stream, at_most + 1)
+            content = stream.read() if at_most is None else read_up_to(stream, at_most + 1)
         except (OSError, MemoryError) as error:
             reason = getattr(error, "strerror", None) or "it does not fit into memory"
             raise InputError(f"{shown(source)} could not be read: {reason}") from error
     if at_most is not None and len(content) > at_most:
-        raise InputError(f"{shown(source)} has more than {at_most} bytes; is it the right file?")
+        raise InputError(f"{shown(source)} has more than {at_most >> 20} MB; expected {expected}")
     return content
 
 
-def _read_some(stream: BinaryIO, most: int) -> bytes:
-    """At most so many bytes; asked for at once they would be set aside before any has come."""
-    content = bytearray()
-    while len(content) < most and (part := stream.read(min(most - len(content), 1 << 22))):
-        content += part
-    return bytes(content)
+def read_up_to(stream: BinaryIO, size: int) -> bytes:
+    """So many bytes, fewer at the end; asked for at once they would be set aside beforehand."""
+    pieces: list[bytes] = []
+    while size > 0 and (piece := stream.read(min(size, _READ_AT_ONCE))):
+        pieces.append(piece)
+        size -= len(piece)
+    return b"".join(pieces)
 
 
 def file_id(content: bytes) -> str:

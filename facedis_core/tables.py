@@ -11,10 +11,9 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from facedis_core.errors import InputError
-from facedis_core.streams import open_input, shown
+from facedis_core.streams import read_all
 
 _MOST_BYTES = 1 << 26
-_READ_AT_ONCE = 1 << 20
 _MOST_LINES = 1_000_000
 _LONGEST_LINE = 1 << 16
 _LONGEST_FIELD = 1024
@@ -32,20 +31,7 @@ def read_text(source: str) -> bytes:
 
     Raises what `open_input` does, and InputError on more than any table has.
     """
-    pieces: list[bytes] = []
-    left = _MOST_BYTES + 1
-    with open_input(source) as stream:
-        try:
-            while left > 0 and (piece := stream.read(min(left, _READ_AT_ONCE))):
-                pieces.append(piece)
-                left -= len(piece)
-        except OSError as error:
-            raise InputError(f"{shown(source)} could not be read: {error.strerror}") from error
-    if not left:
-        raise InputError(
-            f"{shown(source)} has more than {_MOST_BYTES >> 20} MB; expected text, one line a face"
-        )
-    return b"".join(pieces)
+    return read_all(source, _MOST_BYTES, "text, one line a face")
 
 
 def read_lines(content: bytes, label: str) -> Iterator[str]:

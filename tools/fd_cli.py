@@ -9,7 +9,7 @@ import fd_start  # noqa: F401 - before anything else
 
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 
@@ -105,6 +105,15 @@ def warn(message: str) -> None:
     complain(f"warning: {message}")
 
 
+def check_different(targets: Mapping[str, str | None]) -> None:
+    """Raise UsageError where two outputs, by the names of their options, are one file."""
+    owners: dict[str, str] = {}
+    for name, target in targets.items():
+        other = name if target is None else owners.setdefault(os.path.realpath(target), name)
+        if other != name:
+            raise UsageError(f"{other} and {name} are both {target}; give two names")
+
+
 def check_stream(stream: bool, jobs: int) -> None:
     """Several processes work on rows ahead of those that are asked for; a stream has none."""
     if stream and jobs != 1:
@@ -122,8 +131,7 @@ class Skipping:
             raise UsageError("--failures lists what --keep-going skips; give both")
         if manifest is not None:
             check_output(manifest, force, binary=False)
-            if os.path.realpath(manifest) == os.path.realpath(output):
-                raise UsageError(f"--output and --failures are both {output}; give two names")
+            check_different({"--output": output, "--failures": manifest})
         self.failures: list[Failure] = []
         self._manifest, self._force = manifest, force
 

@@ -4,7 +4,6 @@ import fd_cli
 
 import io
 import json
-import os
 import sys
 from collections.abc import Mapping
 from typing import Annotated, Any
@@ -104,7 +103,7 @@ def metrics(
     if junit is not None and against is None and not check:
         raise UsageError("--junit writes how checks went; give --check or --against")
     targets = {"--output": output, "--per-mesh": per_mesh, "--junit": junit}
-    _all_different(targets)
+    fd_cli.check_different(targets)
     for target in targets.values():
         if target is not None:
             check_output(target, force, binary=False)
@@ -148,14 +147,6 @@ def metrics(
 def _read_once(*sources: str | None) -> None:
     if sources.count("-") > 1:
         raise UsageError("standard input (-) is named twice; give a file for one of them")
-
-
-def _all_different(targets: Mapping[str, str | None]) -> None:
-    owners: dict[str, str] = {}
-    for name, target in targets.items():
-        other = name if target is None else owners.setdefault(os.path.realpath(target), name)
-        if other != name:
-            raise UsageError(f"{other} and {name} are both {target}; give two names")
 
 
 def _page(report: Mapping[str, Any], terminal: bool) -> str:

@@ -84,7 +84,7 @@ def _lines(file: str) -> list[str]:
     from facedis_core.streams import read_all, shown
 
     try:
-        text = read_all(file, _LONGEST_FILE).decode()
+        text = read_all(file, _LONGEST_FILE, "pipes").decode()
     except UnicodeDecodeError as error:
         raise InputError(f"{shown(file)} is no text ({error.reason}); expected pipes") from None
     lines: list[str] = []
