@@ -10,7 +10,7 @@ import sys
 import tomllib
 from pathlib import Path
 
-from facedis_core.config import Recipe, load_recipe
+from facedis_core.recipe import Recipe, load_recipe
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"

@@ -9,10 +9,10 @@ from torch import Tensor
 
 from facedis_core import world
 from facedis_core.build import ORDER
-from facedis_core.config import Recipe
 from facedis_core.errors import InputError
 from facedis_core.faceset import TRAIN, FaceSet
 from facedis_core.pairs import FacePairs
+from facedis_core.recipe import Recipe
 from facedis_core.residence import Residence, place_faces
 
 
@@ -37,12 +37,14 @@ class Batch(NamedTuple):
     Attributes:
         faces: (B, V, 3).
         partners: (B, V, 3) other faces of the same people; None in a step without pairs.
+        judged: whether the discriminator takes a step of its own.
         neutrals: None where no process has any.
     """
 
     faces: Tensor
     partners: Tensor | None = None
     neutrals: Neutrals | None = None
+    judged: bool = False
 
 
 class TrainingBatches:
@@ -50,9 +52,10 @@ class TrainingBatches:
 
     Args:
         face_set: its training split is used.
-        recipe: batch size, and in which steps there are pairs.
+        recipe: batch size, and in which steps there are pairs: where the discriminator takes a
+            step, and where identities are exchanged in all.
         centre: (V, 3) mm, what float16 offsets are to.
-        pairs: whether any step needs partners.
+        judged: whether there is a discriminator.
         neutrals: whether steps need neutrals.
         seed: fixes order and pairs.
         device: where batches go.
@@ -69,14 +72,14 @@ class TrainingBatches:
         recipe: Recipe,
         *,
         centre: np.ndarray,
-        pairs: bool,
+        judged: bool,
         neutrals: bool,
         seed: int,
         device: torch.device,
         residence: Residence,
     ) -> None:
         self.recipe, self.seed, self.device = recipe, seed, device
-        self.judged_every = recipe.discriminator_every if pairs else None
+        self.judged_every = recipe.discriminator_every if judged else None
         self.rows = face_set.rows(TRAIN)
         world.check_batch("batch", recipe.batch, len(self.rows))
         self.subject = np.asarray(face_set.labels.subject)[self.rows]
@@ -107,9 +110,11 @@ class TrainingBatches:
             both = [world.part(order[part]), world.part(partners[part])]
             wanted.append(np.concatenate(both[: 1 + self._has_pairs(step)]))
         # a face and its partner are read together, the next step's while this one computes
-        for part, read in zip(steps, self.faces.each(wanted), strict=True):
+        steps_read = zip(steps, self.faces.each(wanted), strict=True)
+        for step, (part, read) in enumerate(steps_read, start=first):
             faces, *others = read.split(len(world.part(order[part])))
-            yield Batch(faces, others[0] if others else None, self._neutrals(order[part]))
+            neutrals = self._neutrals(order[part])
+            yield Batch(faces, others[0] if others else None, neutrals, self._judged(step))
 
     def _draw(self, number: int) -> tuple[np.ndarray, np.ndarray]:
         """Positions of the faces of an epoch in their order, and of their partners."""
@@ -118,6 +123,9 @@ class TrainingBatches:
         return order, self.pairs.same(order, rng)
 
     def _has_pairs(self, step: int) -> bool:
+        return self.recipe.swap > 0 or self._judged(step)
+
+    def _judged(self, step: int) -> bool:
         return self.judged_every is not None and step % self.judged_every == 0
 
     def _neutrals(self, positions: np.ndarray) -> Neutrals | None:

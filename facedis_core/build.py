@@ -9,12 +9,15 @@ import torch
 from torch import Tensor
 
 from facedis_core import world
-from facedis_core.config import Recipe
+from facedis_core.config import PointNetConfig, RegisteredConfig
 from facedis_core.errors import InputError, UsageError
 from facedis_core.faceset import TRAIN, FaceSet
 from facedis_core.geometry import farthest_points
 from facedis_core.inference import Model
-from facedis_core.networks import AutoEncoder, IdentityDiscriminator
+from facedis_core.linear import fit_pca
+from facedis_core.networks import AutoEncoder, IdentityDiscriminator, PointNetAutoEncoder
+from facedis_core.principal import registered_auto_encoder
+from facedis_core.recipe import Recipe
 
 # Streams of random numbers, each with seeds of its own.
 ORDER: Final = 1
@@ -78,22 +81,26 @@ def training_frame(
         origin, scale, points = like.origin, like.scale, like.weights.get("encoder.points")
     else:
         scale = recipe.scale or farthest
-        count = recipe.model_config(len(mean_face)).points
+        count = recipe.seen_points(len(mean_face))
         points = farthest_points(mean_face, count) if count else None
     index = None if points is None else torch.tensor(points, dtype=torch.int64)
     return Frame(mean_face, origin, scale, reach, index)
 
 
-def build_auto_encoder(recipe: Recipe, frame: Frame, seed: int) -> AutoEncoder:
-    """A fresh auto-encoder with the initial weights of the recipe and seed."""
+def build_auto_encoder(recipe: Recipe, frame: Frame, face_set: FaceSet, seed: int) -> AutoEncoder:
+    """A fresh auto-encoder with the initial weights of the recipe and seed.
+
+    A registered network has the principal components of the training faces of `face_set`.
+    """
+    config = recipe.model_config(len(frame.mean_face))
+    place = (torch.tensor(frame.mean_face), torch.tensor(frame.origin), frame.scale)
+    if isinstance(config, RegisteredConfig):
+        pca = fit_pca(face_set.vertices, face_set.rows(TRAIN), config.components)
+        torch.manual_seed(step_seed(seed, INITIAL, 0))
+        return registered_auto_encoder(config, *place, pca)
     torch.manual_seed(step_seed(seed, INITIAL, 0))
-    network = AutoEncoder(
-        recipe.model_config(len(frame.mean_face)),
-        torch.tensor(frame.mean_face),
-        torch.tensor(frame.origin),
-        frame.scale,
-        frame.points,
-    )
+    assert isinstance(config, PointNetConfig)
+    network = PointNetAutoEncoder(config, *place, frame.points)
     if recipe.decoder_init == "zero":
         network.initialise_decoders_to_zero()
     return network

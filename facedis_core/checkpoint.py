@@ -10,13 +10,14 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from facedis_core.config import DiscriminatorConfig
+from facedis_core.config import DiscriminatorConfig, PointNetConfig, RegisteredConfig
 from facedis_core.container import content_id, parse_container, read_container, stored
 from facedis_core.container_writer import write_container
 from facedis_core.errors import InputError
-from facedis_core.inference import Model, weight_shapes
-from facedis_core.networks import AutoEncoder, IdentityDiscriminator
+from facedis_core.inference import Model
+from facedis_core.networks import AutoEncoder, IdentityDiscriminator, PointNetAutoEncoder
 from facedis_core.preparation import Preparation
+from facedis_core.principal import RegisteredAutoEncoder
 
 _MODEL_BUFFERS = ("mean_face", "origin", "scale")
 
@@ -51,7 +52,7 @@ def export_model(
     state = network.state_dict()
     return Model(
         config=network.config,
-        weights={name: to_array(state[name]) for name in weight_shapes(network.config)},
+        weights={name: to_array(state[name]) for name in network.config.weight_shapes()},
         mean_face=to_array(network.mean_face),
         origin=to_array(network.origin),
         scale=float(network.scale),
@@ -65,15 +66,19 @@ def export_model(
 
 def network_from_model(model: Model) -> AutoEncoder:
     """The torch network of a model file, to train on (`--init`) or to run on a GPU."""
-    points = model.weights.get("encoder.points")
-    network = AutoEncoder(
-        model.config,
-        torch.tensor(model.mean_face),
-        torch.tensor(model.origin),
-        model.scale,
-        None if points is None else torch.tensor(points, dtype=torch.int64),
-    )
     weights = {name: torch.tensor(array) for name, array in model.weights.items()}
+    config, frame = model.config, (torch.tensor(model.mean_face), torch.tensor(model.origin))
+    network: AutoEncoder
+    if isinstance(config, RegisteredConfig):
+        network = RegisteredAutoEncoder(
+            config, *frame, model.scale, weights["basis"], weights["deviation"]
+        )
+    else:
+        assert isinstance(config, PointNetConfig)
+        points = weights.get("encoder.points")
+        network = PointNetAutoEncoder(
+            config, *frame, model.scale, None if points is None else points.long()
+        )
     load_state(network, weights, model.source or "the model")
     return network
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from facedis_core.bundle import SUFFIX, bundled_models
-from facedis_core.config import recipe_names
+from facedis_core.recipe import recipe_names
 
 # As in facedis_core.sources, which needs NumPy.
 SOURCE_NAMES: Final = ("coma", "bu3dfe", "facescape", "facewarehouse", "ict", "folder")

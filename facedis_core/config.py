@@ -1,59 +1,120 @@
-"""What a network is and how it is trained: frozen dataclasses, and recipes as TOML data."""
+"""What a network is: enough to rebuild it, and to know its tensors in a file."""
 
 import reprlib
-import sys
-import tomllib
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
-from difflib import get_close_matches
-from pathlib import Path
-from typing import Any, Literal
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
 
-from facedis_core.errors import FacedisError, InputError, UsageError
-from facedis_core.paths import is_file
-from facedis_core.recipe_file import read_recipe_file
+from facedis_core.errors import InputError
 
 POINTNET_CHANNELS = (64, 64, 64, 128, 1024)
 
+LARGEST = 2**31 - 1  # of any whole number; more is a mistake
+
 _HEADS = ("identity_mean", "identity_log_variance", "expression_mean", "expression_log_variance")
 
-_LARGEST = 2**31 - 1  # of any whole number; more is a mistake
-
-# Of these, zero leaves nothing to train or is divided by.
-_POSITIVE = (
-    *("identity", "expression", "points", "scale", "batch", "pretrain_batch"),
-    *("learning_rate_epochs", "kl_decay_epochs", "discriminator_every", "log_variance_limit"),
-    *("epochs", "pretrain_epochs"),
-)
-# Shares of a whole, and batches over which a norm takes the mean of single rows.
-_BETWEEN = {"label_smoothing": (0, 1), "pretrain_batch": (2, _LARGEST)}
+Shapes = dict[str, tuple[int, ...]]
 
 
 @dataclass(frozen=True)
-class ModelConfig:
-    """Enough to rebuild the auto-encoder (section III of the paper).
+class ModelConfig(ABC):
+    """What every auto-encoder is (section III of the paper).
 
     Attributes:
         vertices: V.
         identity, expression: latent sizes.
+    """
+
+    vertices: int
+    identity: int
+    expression: int
+
+    @abstractmethod
+    def weight_shapes(self) -> Shapes:
+        """Name and shape of every tensor that the network has learnt."""
+
+    @abstractmethod
+    def stored_type(self, name: str) -> str:
+        """How a file holds the tensor of that name."""
+
+    @staticmethod
+    def from_dict(values: Mapping[str, Any]) -> "ModelConfig":
+        """Read a stored config back; keys or values that do not fit raise InputError."""
+        registered = isinstance(values, Mapping) and "components" in values
+        return _strict(RegisteredConfig if registered else PointNetConfig, values)
+
+
+@dataclass(frozen=True)
+class PointNetConfig(ModelConfig):
+    """The paper's network: a PointNet encoder, decoders with one hidden layer.
+
+    Attributes:
         channels: widths of the encoder's shared per-vertex layers.
         decoder_hidden: width of the hidden layer of each decoder.
         points: the encoder looks at this many well-spread vertices; None = all.
         half_decoders: the decoders' last layers are stored in float16, which halves the file.
     """
 
-    vertices: int
-    identity: int
-    expression: int
     channels: tuple[int, ...] = POINTNET_CHANNELS
     decoder_hidden: int = 256
     points: int | None = None
     half_decoders: bool = False
 
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> "ModelConfig":
-        """Read a stored config back; keys or values that do not fit raise InputError."""
-        return _strict(cls, values)
+    def weight_shapes(self) -> Shapes:
+        """Name and shape of every tensor that the network has learnt."""
+        shapes: Shapes = {}
+        width = 3
+        for index, channels in enumerate(self.channels):
+            _linear(shapes, f"encoder.layers.{index}.linear", width, channels)
+            for key in ("weight", "bias", "running_mean", "running_var"):
+                shapes[f"encoder.layers.{index}.norm.{key}"] = (channels,)
+            width = channels
+        for head in _HEADS:
+            _linear(shapes, f"encoder.{head}", width, getattr(self, head.split("_")[0]))
+        for name in ("identity", "expression"):
+            _linear(shapes, f"{name}_decoder.hidden", getattr(self, name), self.decoder_hidden)
+            _linear(shapes, f"{name}_decoder.output", self.decoder_hidden, 3 * self.vertices)
+        if self.points is not None:
+            shapes["encoder.points"] = (self.points,)
+        return shapes
+
+    def stored_type(self, name: str) -> str:
+        """How a file holds the tensor of that name."""
+        if name == "encoder.points":
+            return "int32"
+        halved = self.half_decoders and name.endswith("_decoder.output.weight")
+        return "float16" if halved else "float32"
+
+
+@dataclass(frozen=True)
+class RegisteredConfig(ModelConfig):
+    """A network that knows which vertex is which: linear maps of principal components.
+
+    Attributes:
+        components: K, of the training faces; `basis` (K, 3V) has them as orthonormal rows.
+        half_basis: they are stored in float16, which halves the file.
+    """
+
+    components: int
+    half_basis: bool = False
+
+    def weight_shapes(self) -> Shapes:
+        """Name and shape of every tensor that the network has learnt."""
+        shapes: Shapes = {
+            "basis": (self.components, 3 * self.vertices),
+            "deviation": (self.components,),
+        }
+        for name in ("identity", "expression"):
+            size = getattr(self, name)
+            _linear(shapes, f"encoder.{name}_mean", self.components, size)
+            shapes[f"encoder.{name}_log_variance"] = (size,)
+            _linear(shapes, f"{name}_decoder", size, self.components)
+        return shapes
+
+    def stored_type(self, name: str) -> str:
+        """How a file holds the tensor of that name."""
+        return "float16" if self.half_basis and name == "basis" else "float32"
 
 
 @dataclass(frozen=True)
@@ -70,69 +131,9 @@ class DiscriminatorConfig:
         return _strict(cls, values)
 
 
-@dataclass(frozen=True)
-class Recipe:
-    """How to train: sizes, schedule and the weights of the losses (eq. 7 and 8).
-
-    Weights multiply losses reduced as in `facedis_core.losses`, on normalised coordinates.
-    """
-
-    identity: int = 64
-    expression: int = 64
-    points: int | None = None
-    half_decoders: bool = False
-    decoder_init: Literal["zero", "default"] = "zero"
-    scale: float | None = (
-        None  # mm a unit; None = the largest distance from the mean face's centroid
-    )
-
-    epochs: int = 280
-    batch: int = 32
-    learning_rate: float = 1e-4
-    learning_rate_factor: float = 0.7
-    learning_rate_epochs: int = 50
-    weight_decay: float = 1e-4
-    gradient_clip: float = 1.0
-    log_variance_limit: float = 10.0
-
-    reconstruction: float = 5000.0
-    kl_identity: float = 3e-5
-    kl_expression: float = 3e-5
-    kl_decay_epochs: int | None = None  # KL times (this - epoch) / this
-    neutral: float = 0.0  # times `reconstruction`
-    neutral_expression: float = 0.0  # times `reconstruction`
-    neutral_latent: float = 1e-2
-    discriminator: float = 5e-4
-    laplacian: float = 0.0
-
-    discriminator_batch_norm: bool = False
-    discriminator_learning_rate: float = 1e-4
-    discriminator_every: int = 1
-    label_smoothing: float = 0.0
-    instance_noise: float = 0.0  # standard deviation, normalised coordinates
-
-    pretrain_epochs: int = 100
-    pretrain_batch: int = 32
-    pretrain_learning_rate: float = 1e-4
-
-    def model_config(self, vertices: int) -> ModelConfig:
-        """The network this recipe trains on faces of V vertices."""
-        return ModelConfig(
-            vertices=vertices,
-            identity=self.identity,
-            expression=self.expression,
-            points=self.points if self.points and self.points < vertices else None,
-            half_decoders=self.half_decoders,
-        )
-
-    def discriminator_config(self, vertices: int) -> DiscriminatorConfig:
-        """The discriminator of both phases; the same one in pre-training and joint training."""
-        points = self.model_config(vertices).points
-        return DiscriminatorConfig(vertices, self.discriminator_batch_norm, points)
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain values, for metadata and logs."""
-        return asdict(self)
+def _linear(shapes: Shapes, name: str, inputs: int, outputs: int) -> None:
+    shapes[f"{name}.weight"] = (outputs, inputs)
+    shapes[f"{name}.bias"] = (outputs,)
 
 
 def _strict(cls: Any, values: Mapping[str, Any]) -> Any:
@@ -159,139 +160,4 @@ def _is_stored(value: Any, annotation: Any) -> bool:
         )
     if annotation is bool or isinstance(value, bool):
         return annotation is bool and isinstance(value, bool)
-    return isinstance(value, annotation) and (value is None or 0 < value <= _LARGEST)
-
-
-def weight_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
-    """Name and shape of every learned tensor of the network that `config` describes."""
-    shapes: dict[str, tuple[int, ...]] = {}
-
-    def linear(name: str, inputs: int, outputs: int) -> None:
-        shapes[f"{name}.weight"] = (outputs, inputs)
-        shapes[f"{name}.bias"] = (outputs,)
-
-    width = 3
-    for index, channels in enumerate(config.channels):
-        linear(f"encoder.layers.{index}.linear", width, channels)
-        for key in ("weight", "bias", "running_mean", "running_var"):
-            shapes[f"encoder.layers.{index}.norm.{key}"] = (channels,)
-        width = channels
-    for head in _HEADS:
-        linear(f"encoder.{head}", width, getattr(config, head.split("_")[0]))
-    for name in ("identity", "expression"):
-        linear(f"{name}_decoder.hidden", getattr(config, name), config.decoder_hidden)
-        linear(f"{name}_decoder.output", config.decoder_hidden, 3 * config.vertices)
-    if config.points is not None:
-        shapes["encoder.points"] = (config.points,)
-    return shapes
-
-
-def recipe_names() -> list[str]:
-    """The recipes that come with facedis."""
-    return sorted(path.stem for path in (Path(__file__).parent / "recipes").glob("*.toml"))
-
-
-def load_recipe(name: str, *, neutrals: bool, changes: Sequence[str] = ()) -> Recipe:
-    """A recipe by name or from a TOML file, for training with or without neutrals.
-
-    A file holds keys of `Recipe`, and tables `[with_neutrals]` and `[without_neutrals]` whose keys
-    replace them. `changes` are `key=value` strings (`--set`) applied last.
-
-    Raises:
-        UsageError: unknown recipe, or a change that has no such key or value.
-        InputError: the file is not TOML, or has an unknown key or value.
-    """
-    path = Path(__file__).parent / "recipes" / f"{name}.toml"
-    if name not in recipe_names():
-        path = Path(name)
-    if path.suffix != ".toml" or not is_file(path):
-        near = get_close_matches(name, recipe_names(), 1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        raise UsageError(
-            f"there is no recipe {name!r}; {hint}choose {', '.join(recipe_names())} or give a "
-            ".toml file"
-        )
-    table = read_recipe_file(path)
-    parts = {key: table.pop(key, {}) for key in ("with_neutrals", "without_neutrals")}
-    common = _change(Recipe(), table, str(path), InputError)
-    recipes = {}
-    for key, part in parts.items():  # both are checked, whichever is used
-        if not isinstance(part, dict):
-            raise InputError(f"{path}: {key} is {reprlib.repr(part)}, expected a table [{key}]")
-        recipes[key] = _change(common, part, f"{path} [{key}]", InputError)
-    recipe = recipes["with_neutrals" if neutrals else "without_neutrals"]
-    for change in changes:
-        recipe = _change(recipe, dict([_parse_change(change)]), "--set", UsageError)
-    return recipe
-
-
-def _parse_change(change: str) -> tuple[str, Any]:
-    key, equals, text = change.partition("=")
-    if not equals:
-        raise UsageError(f"--set {change!r} is not key=value")
-    key, text = key.strip(), text.strip()
-    words = {"none": None, "null": None, "true": True, "false": False}
-    if text.lower() in words:
-        return key, words[text.lower()]
-    # TOML first, for whole numbers and quotes; it has no `.5`
-    for parse in (lambda t: tomllib.loads(f"value = {t}")["value"], float):
-        try:
-            return key, parse(text)
-        except (ValueError, RecursionError):
-            continue
-    return key, text
-
-
-def _change(
-    recipe: Recipe, values: Mapping[str, Any], origin: str, fault: type[FacedisError]
-) -> Recipe:
-    """A copy with some values replaced, each checked against the type of its field.
-
-    What is wrong is a `fault`: of the request, or of a file.
-    """
-    types = {f.name: f.type for f in fields(recipe)}
-    checked: dict[str, Any] = {}
-    for key, value in values.items():
-        if key not in types:
-            near = get_close_matches(key, types, 1)
-            hint = (
-                f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(sorted(types))}"
-            )
-            raise fault(f"{origin}: a recipe has no {reprlib.repr(key)}{hint}")
-        if problem := _problem(key, value, types[key]):
-            raise fault(f"{origin}: {key} is {reprlib.repr(value)}, expected {problem}")
-        kinds = getattr(types[key], "__args__", ())
-        checked[key] = (
-            float(value) if float in (types[key], *kinds) and value is not None else value
-        )
-    return replace(recipe, **checked)
-
-
-def _problem(key: str, value: Any, annotation: Any) -> str:
-    """What was expected of a value that does not fit; empty where it does."""
-    if annotation == Literal["zero", "default"]:
-        return "" if value in ("zero", "default") else "zero or default"
-    kinds = getattr(annotation, "__args__", (annotation,))
-    if value is None and type(None) in kinds:
-        return ""
-    if bool in kinds:
-        return "" if isinstance(value, bool) else "true or false"
-    whole = float not in kinds
-    expected = "a whole number" if whole else "a finite number"
-    expected += " above 0" if key in _POSITIVE else " that is not negative"
-    fits = isinstance(value, int if whole else int | float) and not isinstance(value, bool)
-    fits = fits and 0 <= value <= (_LARGEST if whole else sys.float_info.max)
-    fits = fits and (value > 0 or key not in _POSITIVE)
-    if key in _BETWEEN:
-        lowest, highest = _BETWEEN[key]
-        expected = f"a number from {lowest} to {highest}"
-        fits = fits and lowest <= value <= highest
-    return "" if fits else expected
-
-
-def recipe_for(source: str) -> str:
-    """The recipe to use for a face set of this source when none is named.
-
-    Sets without a recipe of their own take the one whose frame fits any size of face.
-    """
-    return source if source in recipe_names() else "ict"
+    return isinstance(value, annotation) and (value is None or 0 < value <= LARGEST)

@@ -2,26 +2,24 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, get_args
 
 import numpy as np
 
 from facedis_core.bundle import resolve_model
-from facedis_core.config import ModelConfig, weight_shapes
+from facedis_core.config import ModelConfig
 from facedis_core.container import all_finite, content_id, read_container, stored
 from facedis_core.container_writer import write_container
 from facedis_core.errors import InputError, UsageError
+from facedis_core.forward import Forward, forward_pass
 from facedis_core.latents import Latents
 from facedis_core.metrics import vertex_distance
 from facedis_core.preparation import Preparation
 from facedis_core.streams import shown
 
 Part = Literal["full", "identity", "expression"]
-
-_NORM_EPSILON = 1e-5  # torch's default, part of the trained function
-_HALVED = "_decoder.output.weight"  # what `half_decoders` stores in float16
-_VERTEX_BLOCK = 512  # all activations of a block stay in the processor's cache
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,20 +74,17 @@ class Model:
         # Face by face, here and in `decode`: products of more rows at once round otherwise, and
         # what a face is must not depend on those beside it.
         for row, face in enumerate(vertices):
-            features = self._pool(face)
-            identity[row] = self._linear("encoder.identity_mean", features)
-            expression[row] = self._linear("encoder.expression_mean", features)
+            identity[row], expression[row] = self._forward.encode(self._normalised(face))
         names = list(names) if names is not None else [str(row) for row in range(len(vertices))]
         return Latents(names, [self.id] * len(names), identity, expression)
 
-    def _linear(self, name: str, values: np.ndarray) -> np.ndarray:
-        """One linear layer: (C_in,) -> (C_out,)."""
-        weight = self.weights[f"{name}.weight"]
-        if weight.dtype != np.float32:  # stored in half precision
-            if name not in self._widened:
-                self._widened[name] = weight.astype(np.float32)
-            weight = self._widened[name]
-        return weight @ values + self.weights[f"{name}.bias"]
+    @cached_property
+    def _forward(self) -> Forward:
+        return forward_pass(self.config, self.weights, self._normalised(self.mean_face))
+
+    def _normalised(self, vertices: np.ndarray) -> np.ndarray:
+        """Mm -> network coordinates."""
+        return (vertices - self.origin) / np.float32(self.scale)
 
     def _checked(self, vertices: np.ndarray) -> np.ndarray:
         expected = (self.config.vertices, 3)
@@ -101,48 +96,6 @@ class Model:
         if not np.isfinite(vertices).all():
             raise InputError("a face has vertices that are not finite; repair the mesh first")
         return vertices
-
-    def _pool(self, face: np.ndarray) -> np.ndarray:
-        """PointNet features of one face: the maximum over vertices of the last layer, (C,)."""
-        points = face if self.config.points is None else face[self.weights["encoder.points"]]
-        *shared, (wide, wide_bias) = self._folded_layers()
-        highest = np.full(len(wide_bias), -np.inf, np.float32)
-        for start in range(0, len(points), _VERTEX_BLOCK):
-            hidden = (points[start : start + _VERTEX_BLOCK] - self.origin) / np.float32(self.scale)
-            for weight, bias in shared:
-                hidden = hidden @ weight
-                hidden += bias
-                np.maximum(hidden, 0.0, out=hidden)
-            np.maximum(highest, (hidden @ wide).max(axis=0), out=highest)
-        # the bias is the same at every vertex and ReLU is monotone, so both follow the maximum
-        return np.maximum(highest + wide_bias, 0.0)
-
-    def _folded_layers(self) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Each linear layer with its batch norm folded in: (C_in, C_out), (C_out,)."""
-        if not self._folded:
-            for index in range(len(self.config.channels)):
-                part = {
-                    key: self.weights[f"encoder.layers.{index}.{key}"].astype(np.float64)
-                    for key in (
-                        "linear.weight",
-                        "linear.bias",
-                        "norm.weight",
-                        "norm.bias",
-                        "norm.running_mean",
-                        "norm.running_var",
-                    )
-                }
-                gain = part["norm.weight"] / np.sqrt(part["norm.running_var"] + _NORM_EPSILON)
-                bias = (part["linear.bias"] - part["norm.running_mean"]) * gain + part["norm.bias"]
-                weight = np.ascontiguousarray((part["linear.weight"] * gain[:, None]).T, np.float32)
-                self._folded.append((weight, bias.astype(np.float32)))
-        return self._folded
-
-    # no arguments: a copy made by `replace` with other weights makes them anew
-    _folded: list[tuple[np.ndarray, np.ndarray]] = field(
-        default_factory=list, init=False, repr=False
-    )
-    _widened: dict[str, np.ndarray] = field(default_factory=dict, init=False, repr=False)
 
     def decode(
         self,
@@ -182,20 +135,15 @@ class Model:
                 f"{len(identity)} identities and {len(expression)} expressions; "
                 "expected as many of both, pair them with fd-transfer"
             )
-        faces = np.zeros((len(identity), self.mean_face.size), np.float32)
+        faces = np.empty((len(identity), self.mean_face.size), np.float32)
         for row, face in enumerate(faces):
-            if part in ("full", "identity"):
-                face += self._decoder("identity_decoder", identity[row])
-            if part in ("full", "expression"):
-                face += self._decoder("expression_decoder", expression[row])
+            face[:] = self._forward.offsets(
+                None if part == "expression" else identity[row].astype(np.float32),
+                None if part == "identity" else expression[row].astype(np.float32),
+            )
         faces *= np.float32(self.scale)
         offset = faces.reshape(-1, *self.mean_face.shape)
         return offset if offsets else offset + self.mean_face
-
-    def _decoder(self, name: str, z: np.ndarray) -> np.ndarray:
-        """Normalised offsets (3 V,) of one decoder."""
-        hidden = self._linear(f"{name}.hidden", z.astype(np.float32))
-        return self._linear(f"{name}.output", np.maximum(hidden, 0.0))
 
     def distance_to_mean(self, vertices: np.ndarray) -> np.ndarray:
         """Mean vertex distance of each face to the mean face: (B, V, 3) mm -> (B,) mm."""
@@ -204,9 +152,8 @@ class Model:
 
 def write_model(stream: BinaryIO, model: Model) -> str:
     """Write a model whole; returns its id, which is computed here and stored."""
-    half = model.config.half_decoders
     tensors = {
-        name: array.astype(np.float16) if half and name.endswith(_HALVED) else array
+        name: array.astype(model.config.stored_type(name), copy=False)
         for name, array in model.weights.items()
     }
     tensors |= model.preparation.tensors()
@@ -247,7 +194,7 @@ def load_model(source: str | Path | None = None) -> Model:
     reach = stored(metadata, "reach_mm", float, label)
     return Model(
         config=config,
-        weights={name: tensors[name] for name in weight_shapes(config)},
+        weights={name: tensors[name] for name in config.weight_shapes()},
         mean_face=tensors["mean_face"],
         origin=tensors["origin"],
         scale=float(tensors["scale"][0]),
@@ -263,7 +210,7 @@ def load_model(source: str | Path | None = None) -> Model:
 
 def _check_tensors(config: ModelConfig, tensors: Mapping[str, np.ndarray], label: str) -> None:
     """Every tensor and no other, with its shape and type; numbers that can be computed with."""
-    expected = weight_shapes(config) | {
+    expected = config.weight_shapes() | {
         "mean_face": (config.vertices, 3),
         "vertex_index": (config.vertices,),
         "origin": (3,),
@@ -275,9 +222,7 @@ def _check_tensors(config: ModelConfig, tensors: Mapping[str, np.ndarray], label
         raise InputError(f"{label} {odd} the tensor {name!r}, against its config; fetch it again")
     for name, shape in expected.items():
         array = tensors[name]
-        dtype = "float16" if config.half_decoders and name.endswith(_HALVED) else "float32"
-        if name in ("encoder.points", "vertex_index", "triangles"):
-            dtype = "int32"
+        dtype = "int32" if name in ("vertex_index", "triangles") else config.stored_type(name)
         if array.shape != shape or array.dtype != dtype:
             raise InputError(
                 f"{label}: tensor {name!r} has shape {array.shape} of {array.dtype}, "
@@ -287,6 +232,8 @@ def _check_tensors(config: ModelConfig, tensors: Mapping[str, np.ndarray], label
             raise InputError(f"{label}: tensor {name!r} is not finite; train or fetch it again")
         if name.endswith("running_var") and (array < 0).any():
             raise InputError(f"{label}: variances {name!r} are negative; train or fetch it again")
+        if name == "deviation" and not (array > 0).all():
+            raise InputError(f"{label}: {name!r} is not positive; train or fetch it again")
     if not tensors["scale"][0] > 0:
         raise InputError(f"{label} has scale {tensors['scale'][0]}, expected a length in mm")
     points = tensors.get("encoder.points")

@@ -8,12 +8,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from facedis_core.config import Recipe
 from facedis_core.geometry import uniform_laplacian
 from facedis_core.networks import Gaussian
+from facedis_core.recipe import Recipe
 
 SAME_PERSON = 1
 ANOTHER_PERSON = 0
+
+# Normalised; norms below it, far below a millimetre, count as squares do and have a gradient.
+NORM_SMOOTHING = 1e-4
 
 
 class DiscriminatorLoss(NamedTuple):
@@ -38,6 +41,17 @@ def kl_loss(posterior: Gaussian) -> Tensor:
 def neutral_latent_loss(identity: Tensor, identity_again: Tensor) -> Tensor:
     """L1 between sampled z_id of X and of the re-encoded X_id, mean over batch and dimensions."""
     return functional.l1_loss(identity_again, identity)
+
+
+def expression_norm_loss(expression: Tensor, power: float) -> Tensor:
+    """The norm of each vertex's expression offset to some power, mean over B and V; (B, V, 3).
+
+    Unlike the squared norm, powers of 1 and below prefer that few vertices move far to that all
+    move a little. As X_id holds what X_exp does not, it then takes of each vertex the place where
+    most expressions leave it, near the neutral, not the mean of all places.
+    """
+    squares = expression.square().sum(dim=-1) + NORM_SMOOTHING**2
+    return squares.pow(power / 2).mean()
 
 
 def laplacian_matrix(triangles: np.ndarray, vertices: int) -> Tensor:
@@ -107,6 +121,8 @@ def loss_weights(recipe: Recipe, epoch: int) -> dict[str, float]:
         "neutral_latent": recipe.neutral_latent,
         "discriminator": recipe.discriminator,
         "laplacian": recipe.laplacian,
+        "swap": recipe.reconstruction * recipe.swap,
+        "expression_norm": recipe.expression_norm,
     }
 
 

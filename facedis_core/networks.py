@@ -1,5 +1,6 @@
 """The networks of the paper: PointNet encoder, two decoders, identity discriminator."""
 
+from abc import ABC, abstractmethod
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -8,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from facedis_core import world
-from facedis_core.config import DiscriminatorConfig, ModelConfig
+from facedis_core.config import DiscriminatorConfig, ModelConfig, PointNetConfig
 from facedis_core.maxlinear import MaxLinear, pool
 from facedis_core.moments import BatchNorm
 
@@ -55,7 +56,7 @@ def pointnet(channels: tuple[int, ...], *, batch_norm: bool) -> nn.ModuleList:
 class Encoder(nn.Module):
     """PointNet with four linear heads (section III-A of the paper)."""
 
-    def __init__(self, config: ModelConfig, points: Tensor | None) -> None:
+    def __init__(self, config: PointNetConfig, points: Tensor | None) -> None:
         super().__init__()
         self.layers = pointnet((3, *config.channels), batch_norm=True)
         width = config.channels[-1]
@@ -90,8 +91,8 @@ class Decoder(nn.Module):
         return self.output(functional.relu(self.hidden(z))).view(len(z), -1, 3)
 
 
-class AutoEncoder(nn.Module):
-    """The variational auto-encoder with an identity and an expression decoder (eq. 1).
+class AutoEncoder(nn.Module, ABC):
+    """A variational auto-encoder with an identity and an expression decoder (eq. 1).
 
     Works in normalised coordinates (X - origin) / scale; `normalise` takes mm there.
 
@@ -99,28 +100,63 @@ class AutoEncoder(nn.Module):
         mean_face: (V, 3) mm.
         origin: (3,) mm.
         scale: mm a unit.
-        points: int64 (K,) vertices the encoder looks at; None = all.
     """
 
     def __init__(
-        self,
-        config: ModelConfig,
-        mean_face: Tensor,
-        origin: Tensor,
-        scale: float,
-        points: Tensor | None = None,
+        self, config: ModelConfig, mean_face: Tensor, origin: Tensor, scale: float
     ) -> None:
         super().__init__()
         self.config = config
-        self.encoder = Encoder(config, points)
-        self.identity_decoder = Decoder(config.identity, config.decoder_hidden, config.vertices)
-        self.expression_decoder = Decoder(config.expression, config.decoder_hidden, config.vertices)
         self.register_buffer("mean_face", mean_face.float())
         self.register_buffer("origin", origin.float())
         self.register_buffer("scale", torch.tensor([scale], dtype=torch.float32))
         self.mean_face: Tensor
         self.origin: Tensor
         self.scale: Tensor
+
+    @abstractmethod
+    def encode(self, faces: Tensor) -> Posterior:
+        """Faces (B, V, 3) -> distributions of both latents."""
+
+    @abstractmethod
+    def identity_offsets(self, z: Tensor) -> Tensor:
+        """Identity latents (B, D) -> X_id less the mean face, (B, V, 3)."""
+
+    @abstractmethod
+    def expression_offsets(self, z: Tensor) -> Tensor:
+        """Expression latents (B, D) -> X_exp, (B, V, 3)."""
+
+    def normalise(self, vertices: Tensor) -> Tensor:
+        """Mm -> network coordinates."""
+        return (vertices - self.origin) / self.scale
+
+    @property
+    def normalised_mean_face(self) -> Tensor:
+        """(V, 3) in network coordinates."""
+        return self.normalise(self.mean_face)
+
+
+class PointNetAutoEncoder(AutoEncoder):
+    """The paper's: PointNet encoder, decoders with a hidden layer.
+
+    Args:
+        points: int64 (K,) vertices the encoder looks at; None = all.
+    """
+
+    config: PointNetConfig
+
+    def __init__(
+        self,
+        config: PointNetConfig,
+        mean_face: Tensor,
+        origin: Tensor,
+        scale: float,
+        points: Tensor | None = None,
+    ) -> None:
+        super().__init__(config, mean_face, origin, scale)
+        self.encoder = Encoder(config, points)
+        self.identity_decoder = Decoder(config.identity, config.decoder_hidden, config.vertices)
+        self.expression_decoder = Decoder(config.expression, config.decoder_hidden, config.vertices)
 
     def initialise_decoders_to_zero(self) -> None:
         """Start both decoders' last layers at zero.
@@ -132,14 +168,17 @@ class AutoEncoder(nn.Module):
             nn.init.zeros_(decoder.output.weight)
             nn.init.zeros_(decoder.output.bias)
 
-    def normalise(self, vertices: Tensor) -> Tensor:
-        """Mm -> network coordinates."""
-        return (vertices - self.origin) / self.scale
+    def encode(self, faces: Tensor) -> Posterior:
+        """Faces (B, V, 3) -> distributions of both latents."""
+        return self.encoder(faces)
 
-    @property
-    def normalised_mean_face(self) -> Tensor:
-        """(V, 3) in network coordinates."""
-        return self.normalise(self.mean_face)
+    def identity_offsets(self, z: Tensor) -> Tensor:
+        """Identity latents (B, D) -> X_id less the mean face, (B, V, 3)."""
+        return self.identity_decoder(z)
+
+    def expression_offsets(self, z: Tensor) -> Tensor:
+        """Expression latents (B, D) -> X_exp, (B, V, 3)."""
+        return self.expression_decoder(z)
 
 
 class TransformNet(nn.Module):

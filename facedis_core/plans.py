@@ -1,7 +1,7 @@
 """From what a user asks for to a run that can start: files read, checked, fitted together."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -21,7 +21,7 @@ from facedis_core.checkpoint import (
     network_from_model,
     write_discriminator,
 )
-from facedis_core.config import Recipe, load_recipe, recipe_for, recipe_names
+from facedis_core.config import RegisteredConfig
 from facedis_core.container import history_entry
 from facedis_core.errors import InputError
 from facedis_core.faceset import TEST, FaceSet, load_face_set
@@ -29,6 +29,7 @@ from facedis_core.history import merged, with_output
 from facedis_core.inference import load_model, write_model
 from facedis_core.networks import AutoEncoder, IdentityDiscriminator
 from facedis_core.pretraining import PreTrainer
+from facedis_core.recipe import Recipe, load_recipe, recipe_for, recipe_names
 from facedis_core.residence import Residence
 from facedis_core.runs import RunFiles, TrainingRun
 from facedis_core.streams import file_id
@@ -230,10 +231,13 @@ def _auto_encoder(
     """A fresh network, or that of `--init` in the frame it was trained in."""
     if plan.init is None:
         frame = training_frame(faces, recipe)
-        return frame, build_auto_encoder(recipe, frame, plan.seed)
+        return frame, build_auto_encoder(recipe, frame, faces, plan.seed)
     model = load_model(plan.init)
     _same_topology(plan.init, model.topology, faces)
     wanted = recipe.model_config(model.config.vertices)
+    if isinstance(model.config, RegisteredConfig) and isinstance(wanted, RegisteredConfig):
+        # its basis stays, however many components the faces span that it was trained on
+        wanted = replace(wanted, components=model.config.components)
     if model.config != wanted:
         raise InputError(
             f"{plan.init} is {model.config}, the recipe wants {wanted}; adapt it with --set"

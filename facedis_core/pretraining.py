@@ -10,12 +10,12 @@ from torch.nn import functional
 
 from facedis_core import world
 from facedis_core.build import PRETRAIN, UNSEEN
-from facedis_core.config import Recipe
 from facedis_core.epochs import Learner
 from facedis_core.errors import InputError
 from facedis_core.faceset import TEST, TRAIN, FaceSet
 from facedis_core.networks import IdentityDiscriminator
 from facedis_core.pairs import FacePairs
+from facedis_core.recipe import Recipe
 from facedis_core.residence import StreamedFaces, place_faces
 
 # Accuracy on unseen people below which the discriminator has not learned to tell them apart.

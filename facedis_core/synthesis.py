@@ -10,8 +10,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from facedis_core.config import Recipe
 from facedis_core.networks import AutoEncoder, Gaussian, Posterior
+from facedis_core.recipe import Recipe
 
 
 class Synthesis(NamedTuple):
@@ -24,6 +24,8 @@ class Synthesis(NamedTuple):
         expression: X_exp, (B, V, 3).
         identity_again: a sample from what the encoder says of `identity_faces`, (B, D); None where
             the recipe has no use for it.
+        partner_identity_faces: identity faces of the partners, (B, V, 3); None without partners,
+            or where the recipe has no use for them.
         clamped: share of the log-variances that had to be moved.
     """
 
@@ -32,6 +34,7 @@ class Synthesis(NamedTuple):
     identity_faces: Tensor
     expression: Tensor
     identity_again: Tensor | None
+    partner_identity_faces: Tensor | None
     clamped: Tensor
 
 
@@ -42,18 +45,31 @@ class Synthesiser(nn.Module):
         super().__init__()
         self.network, self.recipe = network, recipe
 
-    def forward(self, faces: Tensor) -> Synthesis:
-        """Encode, sample, decode, and encode the identity faces again."""
-        network = self.network
-        posterior, clamped = self._clamp(network.encoder(faces))
+    def forward(self, faces: Tensor, partners: Tensor | None = None) -> Synthesis:
+        """Encode, sample, decode, and encode the identity faces again.
+
+        Args:
+            faces: (B, V, 3).
+            partners: (B, V, 3), other faces of the same people.
+        """
+        network, recipe = self.network, self.recipe
+        posterior, clamped = self._clamp(network.encode(faces))
         identity_latent = posterior.identity.sample()
-        identity_faces = network.normalised_mean_face + network.identity_decoder(identity_latent)
-        expression = network.expression_decoder(posterior.expression.sample())
-        again = None
-        if self.recipe.neutral_latent:
-            with frozen_statistics(network.encoder):
-                again = self._clamp(network.encoder(identity_faces))[0].identity.sample()
-        return Synthesis(posterior, identity_latent, identity_faces, expression, again, clamped)
+        identity_faces = self._identity_faces(identity_latent)
+        expression = network.expression_offsets(posterior.expression.sample())
+        again = partners_own = None
+        if recipe.neutral_latent:
+            with frozen_statistics(network):
+                again = self._clamp(network.encode(identity_faces))[0].identity.sample()
+        if recipe.swap and partners is not None:
+            theirs, _ = self._clamp(network.encode(partners))
+            partners_own = self._identity_faces(theirs.identity.sample())
+        return Synthesis(
+            posterior, identity_latent, identity_faces, expression, again, partners_own, clamped
+        )
+
+    def _identity_faces(self, z: Tensor) -> Tensor:
+        return self.network.normalised_mean_face + self.network.identity_offsets(z)
 
     def _clamp(self, posterior: Posterior) -> tuple[Posterior, Tensor]:
         """Keep log-variances within the recipe's limit; also the share that had to be moved."""

@@ -10,13 +10,13 @@ from torch import Tensor, nn
 from facedis_core import losses, world
 from facedis_core.batches import Batch, Neutrals, TrainingBatches
 from facedis_core.build import NOISE
-from facedis_core.config import Recipe
 from facedis_core.epochs import Learner
 from facedis_core.errors import InputError
 from facedis_core.evaluation import Prediction, evaluate_face_set
 from facedis_core.faceset import TEST, VALIDATION, FaceSet
 from facedis_core.maxlinear import choose_in
 from facedis_core.networks import AutoEncoder, IdentityDiscriminator
+from facedis_core.recipe import Recipe
 from facedis_core.residence import Residence
 from facedis_core.synthesis import Synthesis, Synthesiser
 from facedis_core.winners import Precision
@@ -56,7 +56,7 @@ class Trainer(Learner):
             face_set,
             recipe,
             centre=network.mean_face.numpy(force=True),
-            pairs=discriminator is not None,
+            judged=discriminator is not None,
             neutrals=neutrals,
             seed=seed,
             device=device,
@@ -105,12 +105,13 @@ class Trainer(Learner):
         """One step of the discriminator, then one of the auto-encoder."""
         recipe, normalise, part = self.recipe, self.network.normalise, self.profile.part
         faces = normalise(batch.faces)
+        partners = None if batch.partners is None else normalise(batch.partners)
         with part("encode, decode, encode X_id again"):
-            made: Synthesis = self.synthesise(faces)
+            made: Synthesis = self.synthesise(faces, partners)
         judged: dict[str, Tensor] = {}
-        if batch.partners is not None:
+        if batch.judged:
+            assert partners is not None
             with part("the discriminator's own step"):
-                partners = normalise(batch.partners)
                 judged = self._discriminator_step(faces, partners, made.identity_faces.detach())
         with part("losses, the discriminator's too"):
             terms = self._terms(faces, made, batch.neutrals)
@@ -145,6 +146,13 @@ class Trainer(Learner):
         if made.identity_again is not None:
             terms["neutral_latent"] = losses.neutral_latent_loss(
                 made.identity_latent, made.identity_again
+            )
+        if made.partner_identity_faces is not None:
+            swapped = made.partner_identity_faces + made.expression
+            terms["swap"] = losses.reconstruction_loss(swapped, faces)
+        if self.recipe.expression_norm:
+            terms["expression_norm"] = losses.expression_norm_loss(
+                made.expression, self.recipe.expression_power
             )
         if self.laplacian is not None:
             terms["laplacian"] = losses.laplacian_loss(identity_faces, self.laplacian)
@@ -229,9 +237,9 @@ class Trainer(Learner):
         """Reconstructions, identity faces and identity latents by the means, (B, V, 3) mm."""
         network = self.network.eval()
         faces = torch.tensor(vertices, dtype=torch.float32, device=self.device)
-        posterior = network.encoder(network.normalise(faces))
-        identity = network.identity_decoder(posterior.identity.mean) * network.scale
-        expression = network.expression_decoder(posterior.expression.mean) * network.scale
+        posterior = network.encode(network.normalise(faces))
+        identity = network.identity_offsets(posterior.identity.mean) * network.scale
+        expression = network.expression_offsets(posterior.expression.mean) * network.scale
         identity_faces = network.mean_face + identity
         return Prediction(
             (identity_faces + expression).cpu().numpy(),

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from synthetic import grid_mesh
 
-from facedis_core.config import ModelConfig
-from facedis_core.inference import Model, load_model, weight_shapes, write_model
+from facedis_core.config import PointNetConfig
+from facedis_core.inference import Model, load_model, write_model
 from facedis_core.mesh import Mesh, topology_id, write_mesh
 from facedis_core.preparation import Preparation
 
@@ -126,10 +126,10 @@ def save_model(path: Path, seed: int, latent: int | None = None) -> Path:
     mean_face, triangles = grid_mesh()
     raw = raw_mesh(mean_face)
     sizes = {"identity": latent or 3, "expression": latent or 2}
-    config = ModelConfig(len(mean_face), **sizes, channels=(8, 16))
+    config = PointNetConfig(len(mean_face), **sizes, channels=(8, 16))
     weights = {
         name: rng.normal(0, 0.3, shape).astype(np.float32)
-        for name, shape in weight_shapes(config).items()
+        for name, shape in config.weight_shapes().items()
     }
     for name in weights:
         if name.endswith("running_var"):

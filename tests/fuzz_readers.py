@@ -11,12 +11,12 @@ from conftest import face, save_mesh, save_model
 from synthetic import face_set, grid_mesh, write_face_set
 
 from facedis_core.comparison import read_labels
-from facedis_core.config import load_recipe
 from facedis_core.faces import find_faces, listed
 from facedis_core.inference import load_model
 from facedis_core.info import describe
 from facedis_core.latents import Latents, read_latents, write_latents
 from facedis_core.mesh import Mesh, read_mesh, read_meshes, write_mesh
+from facedis_core.recipe import load_recipe
 from facedis_core.selection import choose, read_exclusion
 from facedis_core.sources import open_source
 

@@ -14,7 +14,7 @@ import torch
 
 from facedis_core import world
 from facedis_core.build import build_auto_encoder, build_discriminator, step_seed, training_frame
-from facedis_core.config import Recipe
+from facedis_core.recipe import Recipe
 from facedis_core.training import Trainer
 
 RECIPE = Recipe(
@@ -34,6 +34,8 @@ RECIPE = Recipe(
     discriminator_every=2,
     discriminator_learning_rate=1e-3,
     laplacian=0.8,
+    swap=0.9,
+    expression_norm=0.35,
     instance_noise=0.01,
 )
 
@@ -44,7 +46,7 @@ def main() -> None:
     with world.joined(torch.device("cpu")):
         frame = training_frame(faces, RECIPE)
         subject = Trainer(
-            build_auto_encoder(RECIPE, frame, 0).double(),
+            build_auto_encoder(RECIPE, frame, faces, 0).double(),
             build_discriminator(RECIPE, frame, 0).double(),
             faces,
             RECIPE,

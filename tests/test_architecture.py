@@ -16,16 +16,17 @@ TOOLS = ROOT / "tools"
 
 # A module imports from its own line and the lines above it.
 LINES = (
-    "errors paths config recipe_file interrupts",
+    "errors paths config recipe_file recipe interrupts",
     "numerals polygons ply ply_header ply_rows obj vrml mesh atomic streams replay tables geometry "
     "procrustes simplification unfolding",
     "bundle completion container container_writer preparation faceset npy latents pairing "
-    "transfer inference provenance failures workers faces encoding decoding info verification "
-    "metrics linear baselines evaluation comparison checks measurement regression junit history",
+    "transfer forward inference provenance failures workers faces encoding decoding info "
+    "verification metrics linear baselines evaluation comparison checks measurement regression "
+    "junit history",
     "sources selection journal scratch follow inventory assemble prepare",
     "render sheet",
-    "world threads moments fusedmax winners maxlinear networks losses pairs residence batches "
-    "build checkpoint synthesis profiling epochs scalars training pretraining runs plans",
+    "world threads moments fusedmax winners maxlinear networks principal losses pairs residence "
+    "batches build checkpoint synthesis profiling epochs scalars training pretraining runs plans",
 )
 LINE_OF = {module: number for number, line in enumerate(LINES) for module in line.split()}
 TORCH_LINE = LINE_OF["networks"]
@@ -36,7 +37,6 @@ LIGHT = {
     "typer",
     "facedis_core",
     "facedis_core.errors",
-    "facedis_core.config",
     "facedis_core.interrupts",
 } | SHARED
 

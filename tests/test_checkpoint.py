@@ -1,6 +1,7 @@
 """Torch networks through our files and back."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,10 +17,10 @@ from facedis_core.checkpoint import (
     write_discriminator,
     write_training_state,
 )
-from facedis_core.config import Recipe
 from facedis_core.errors import InputError
 from facedis_core.faceset import FaceSet
 from facedis_core.inference import Model, load_model, write_model
+from facedis_core.recipe import Recipe
 from facedis_core.training import Trainer
 
 RECIPE = Recipe(identity=6, expression=5, batch=7, discriminator_batch_norm=True)
@@ -48,12 +49,12 @@ def exported(trainer: Trainer) -> Model:
     )
 
 
-@pytest.mark.parametrize("points", [None, 20])
+@pytest.mark.parametrize("kind", [{}, {"points": 20}, {"network": "registered", "swap": 1.0}])
 @pytest.mark.parametrize("half", [False, True])
 def test_a_written_model_computes_in_numpy_what_torch_computes(
-    faces: FaceSet, tmp_path, points: int | None, half: bool
+    faces: FaceSet, tmp_path, kind: dict[str, Any], half: bool
 ) -> None:
-    run = trained(faces, replace(RECIPE, points=points, half_decoders=half))
+    run = trained(faces, replace(RECIPE, half_decoders=half, **kind))
     path = tmp_path / "m.safetensors"
     with path.open("w+b") as stream:
         write_model(stream, exported(run))

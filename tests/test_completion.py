@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from facedis_core.completion import SOURCE_NAMES, models, paths, recipes
-from facedis_core.config import recipe_names
+from facedis_core.recipe import recipe_names
 from facedis_core.sources import SOURCES
 from fd_parse import COMPLETION
 

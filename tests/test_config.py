@@ -1,291 +1,19 @@
-"""Recipes against the method's table, and what a user may change of them."""
+"""What is stored of a network is read back, or refused; its tensors are those of the paper."""
 
 import math
-import tomllib
 from dataclasses import asdict
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from facedis_core.config import (
-    POINTNET_CHANNELS,
     DiscriminatorConfig,
     ModelConfig,
-    Recipe,
-    load_recipe,
-    recipe_for,
-    recipe_names,
-    weight_shapes,
+    PointNetConfig,
+    RegisteredConfig,
 )
-from facedis_core.errors import InputError, UsageError
+from facedis_core.errors import InputError
 
-# The paper's values: (value with neutrals, value without), or one value for both.
-PAPER = {
-    "coma": {
-        "identity": 4,
-        "expression": 4,
-        "scale": 260.0,
-        "pretrain_epochs": 50,
-        "pretrain_batch": 32,
-        "epochs": 300,
-        "batch": 32,
-        "reconstruction": 5000.0,
-        "kl_identity": (3e-3, 5e-7),
-        "kl_expression": (3e-3, 5e-7),
-        "kl_decay_epochs": 350,
-        "discriminator": 5e-4,
-        "neutral": (5.0, 0.0),
-        "neutral_expression": 0.0,
-        "neutral_latent": (7e-3, 5e-3),
-        "laplacian": (0.0, 1e-2),
-        "discriminator_batch_norm": (True, False),
-    },
-    "bu3dfe": {
-        "identity": 40,
-        "expression": 40,
-        "scale": 156.0,
-        "pretrain_epochs": 100,
-        "pretrain_batch": 32,
-        "epochs": 280,
-        "batch": 8,
-        "reconstruction": 250.0,
-        "kl_identity": 3e-5,
-        "kl_expression": 3e-5,
-        "kl_decay_epochs": None,
-        "discriminator": 1e-3,
-        "neutral": (0.5, 0.0),
-        "neutral_expression": (0.5, 0.0),
-        "neutral_latent": 5e-2,
-        "laplacian": 10.0,
-        "discriminator_batch_norm": False,
-    },
-    "facescape": {
-        "identity": 64,
-        "expression": 64,
-        "scale": 573.0,
-        "pretrain_epochs": 100,
-        "pretrain_batch": 32,
-        "epochs": 280,
-        "batch": 32,
-        "reconstruction": 5000.0,
-        "kl_identity": 3e-5,
-        "kl_expression": 3e-5,
-        "kl_decay_epochs": None,
-        "discriminator": 5e-4,
-        "neutral": (1.0, 0.0),
-        "neutral_expression": 0.0,
-        "neutral_latent": 1e-2,
-        "laplacian": (0.0, 1e-2),
-        "discriminator_batch_norm": False,
-    },
-}
-EVERYWHERE = {
-    "learning_rate": 1e-4,
-    "learning_rate_factor": 0.7,
-    "learning_rate_epochs": 50,
-    "weight_decay": 1e-4,
-    "pretrain_learning_rate": 1e-4,
-    "decoder_init": "zero",
-}
-
-
-@pytest.mark.parametrize("neutrals", [True, False], ids=["neutrals", "no neutrals"])
-@pytest.mark.parametrize("name", PAPER)
-def test_recipes_are_the_papers(name, neutrals):
-    recipe = load_recipe(name, neutrals=neutrals).as_dict()
-    for key, value in (PAPER[name] | EVERYWHERE).items():
-        expected = value[0 if neutrals else 1] if isinstance(value, tuple) else value
-        assert recipe[key] == expected, key
-
-
-@pytest.mark.parametrize("name", recipe_names())
-def test_neutrals_are_used_only_where_they_are_asked_for(name):
-    assert load_recipe(name, neutrals=True).neutral > 0
-    without = load_recipe(name, neutrals=False)
-    assert without.neutral == without.neutral_expression == 0
-    assert without.laplacian > 0
-
-
-def test_every_source_has_a_recipe():
-    assert recipe_names() == ["bu3dfe", "coma", "facescape", "ict"]
-    assert [recipe_for(source) for source in ("coma", "ict", "folder")] == ["coma", "ict", "ict"]
-
-
-def test_the_network_of_a_recipe():
-    recipe = load_recipe("coma", neutrals=True, changes=["points=100"])
-    assert recipe.model_config(5023) == ModelConfig(5023, 4, 4, POINTNET_CHANNELS, points=100)
-    assert recipe.discriminator_config(5023) == DiscriminatorConfig(5023, True, 100)
-    assert recipe.model_config(100).points is None
-
-
-class TestSet:
-    def changed(self, *changes):
-        return load_recipe("ict", neutrals=True, changes=changes)
-
-    @pytest.mark.parametrize(
-        ("change", "value"),
-        [
-            ("batch=8", 8),
-            ("points=1_000", 1000),
-            ("learning_rate=1e-3", 1e-3),
-            ("reconstruction=250", 250.0),
-            ("neutral=.5", 0.5),
-            ("neutral=5.", 5.0),
-            (" neutral = 0 ", 0.0),
-            ("scale=none", None),
-            ("points=Null", None),
-            ("discriminator_batch_norm=true", True),
-            ("half_decoders=False", False),
-            ("decoder_init=default", "default"),
-            ("decoder_init='default'", "default"),
-        ],
-    )
-    def test_values_have_the_type_of_their_field(self, change, value):
-        found = getattr(self.changed(change), change.partition("=")[0].strip())
-        assert found == value
-        assert type(found) is type(value)
-
-    def test_the_last_one_counts_and_the_others_stay(self):
-        recipe = self.changed("batch=8", "batch=4")
-        assert recipe.batch == 4
-        assert recipe == self.changed("batch=4")
-        assert asdict(recipe) | {"batch": 16} == self.changed().as_dict()
-
-    @pytest.mark.parametrize(
-        ("change", "message"),
-        [
-            ("batch", "not key=value"),
-            ("bach=8", "no 'bach'; did you mean 'batch'"),
-            ("xyzzy=8", "no 'xyzzy'; known: batch, "),
-            ("=8", "no ''"),
-            ("batch=1.5", "batch is 1.5, expected a whole number above 0"),
-            ("batch=true", "batch is True"),
-            ("batch=0", "above 0"),
-            ("pretrain_batch=1", "pretrain_batch is 1, expected a number from 2 to"),
-            ("label_smoothing=2", "label_smoothing is 2, expected a number from 0 to 1"),
-            ("batch=none", "batch is None"),
-            ("batch=", "batch is ''"),
-            ("batch=eight", "batch is 'eight'"),
-            ("batch=[8]", r"batch is \[8\]"),
-            ("batch=99999999999999999999", "whole number"),
-            ("scale=0", "finite number above 0"),
-            ("points=0", "above 0"),
-            ("learning_rate=-1e-3", "not negative"),
-            ("learning_rate=nan", "learning_rate is nan, expected a finite number"),
-            ("learning_rate=inf", "inf, expected a finite number"),
-            ("learning_rate=infinity", "finite"),
-            ("learning_rate=none", "None"),
-            ("neutral=false", "neutral is False"),
-            ("neutral=1" + 400 * "0", "finite"),
-            ("neutral=1" + 5000 * "0", "finite"),
-            ("half_decoders=1", "half_decoders is 1, expected true or false"),
-            ("half_decoders=yes", "expected true or false"),
-            ("decoder_init=one", "decoder_init is 'one', expected zero or default"),
-            ("neutral=" + 5000 * "[", "neutral is"),
-        ],
-    )
-    def test_wrong_ones_are_refused_in_one_line(self, change, message):
-        with pytest.raises(UsageError, match=message) as caught:
-            self.changed(change)
-        assert "\n" not in str(caught.value)
-
-
-PIECES = [
-    *("batch", "epochs", "points", "scale", "decoder_init", "with_neutrals", "a", ".", "=", " = "),
-    *("[", "]", "[[", "]]", "{", "}", ",", "\n", "\n", "#", '"', "'", '"zero"', "8", "-1", "1e999"),
-    *(
-        "nan",
-        "inf",
-        "true",
-        "1979-05-27",
-        "9" * 30,
-        "0x",
-        "1_0",
-        "\\u",
-        "[" * 500,
-        "a." * 400,
-        "\0",
-    ),
-]
-
-
-class TestFiles:
-    @pytest.fixture
-    def load(self, tmp_path):
-        def load_text(text, *, neutrals=True, **options):
-            path = tmp_path / "mine.toml"
-            path.write_bytes(text if isinstance(text, bytes) else text.encode())
-            return load_recipe(str(path), neutrals=neutrals, **options)
-
-        return load_text
-
-    def test_an_empty_file_is_the_default(self, load):
-        assert load("") == Recipe()
-
-    @pytest.mark.parametrize(("neutrals", "weight"), [(True, 2.0), (False, 3.0)])
-    def test_tables_replace_what_is_above_them(self, load, neutrals, weight):
-        text = "laplacian = 1\n[with_neutrals]\nlaplacian = 2\n[without_neutrals]\nlaplacian = 3"
-        assert load(text, neutrals=neutrals).laplacian == weight
-        assert load(text, neutrals=neutrals, changes=["laplacian=4"]).laplacian == 4
-
-    def test_every_value_can_be_written_and_read(self, load):
-        recipe = load_recipe("coma", neutrals=True)
-        lines = (
-            f"{key} = {str(value).lower() if isinstance(value, bool) else repr(value)}"
-            for key, value in recipe.as_dict().items()
-            if value is not None
-        )
-        assert load("\n".join(lines)) == recipe
-
-    @pytest.mark.parametrize(
-        ("text", "error", "message"),
-        [
-            ("batch = ", InputError, "mine.toml is not TOML"),
-            (b"batch = 8 # \xff", InputError, "not TOML"),
-            ("batch = " + 5000 * "1", InputError, "not TOML"),
-            ("batch = " + 5000 * "[", InputError, "not TOML"),
-            ("bacth = 8", InputError, "mine.toml.* did you mean 'batch'"),
-            ("batch = 'x'", InputError, "batch is 'x'"),
-            ("[other]\nbatch = 8", InputError, "no 'other'"),
-            ("with_neutrals = 5", InputError, r"expected a table \[with_neutrals\]"),
-            ("[[without_neutrals]]\nbatch = 8", InputError, "expected a table"),
-            ("[without_neutrals]\nbatch = -1", InputError, "without_neutrals.*batch is -1"),
-            ("#\n" * 40_000, InputError, "more than 64 kB"),
-            ("a." * 600 + "a = 1", InputError, "not TOML: it has a line of more than 1000"),
-            ("epochs = [" + "[" * 900, InputError, "not TOML"),
-            ("epochs" + ".a" * 490 + " = 1", InputError, "epochs is {'a': {'a'.*a whole number"),
-            ("x" * 990 + " = 1", InputError, "a recipe has no 'xxx"),
-            ("epochs = [" + "\n1," * 9000 + "]", InputError, "epochs is .1, 1, 1"),
-            ("batch = 8\0", InputError, "not TOML"),
-        ],
-        ids=str,
-    )
-    def test_broken_files_are_refused_in_one_line(self, load, text, error, message):
-        with pytest.raises(error, match=message) as caught:
-            load(text)
-        assert "\n" not in str(caught.value)
-        assert len(str(caught.value)) < 1200
-
-    @settings(
-        max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-    )
-    @given(st.lists(st.sampled_from(PIECES) | st.text(max_size=3), max_size=12).map("".join))
-    def test_any_text_is_read_or_refused(self, load, text):
-        try:
-            recipe = load(text.encode("utf-8", "surrogatepass"))
-        except InputError as error:
-            assert len(str(error).splitlines()) == 1 and len(str(error)) < 1200
-        else:
-            assert 0 < recipe.batch < 2**31
-
-    @pytest.mark.parametrize("name", ["comma", "no.toml", ".", "", "coma.txt", "x" * 300 + ".toml"])
-    def test_an_unknown_recipe_names_the_known_ones(self, name):
-        with pytest.raises(UsageError, match="choose bu3dfe, coma, facescape, ict or give"):
-            load_recipe(name, neutrals=False)
-
-
-STORED = {
+POINTNET = {
     "vertices": 36,
     "identity": 3,
     "expression": 2,
@@ -294,70 +22,103 @@ STORED = {
     "points": None,
     "half_decoders": False,
 }
+REGISTERED = {
+    "vertices": 36,
+    "identity": 3,
+    "expression": 2,
+    "components": 20,
+    "half_basis": True,
+}
 
 
-class TestStoredConfigs:
-    def test_what_is_stored_is_read(self):
-        config = ModelConfig.from_dict(STORED)
-        assert config == ModelConfig(36, 3, 2, (8, 16))
-        assert ModelConfig.from_dict(asdict(config)) == config
+@pytest.mark.parametrize(
+    ("stored", "config"),
+    [
+        (POINTNET, PointNetConfig(36, 3, 2, (8, 16))),
+        (REGISTERED, RegisteredConfig(36, 3, 2, 20, True)),
+    ],
+)
+def test_what_is_stored_is_read(stored, config):
+    assert ModelConfig.from_dict(stored) == config
+    assert ModelConfig.from_dict(asdict(config)) == config
 
-    @pytest.mark.parametrize("key", STORED)
-    def test_every_key_must_be_there(self, key):
-        with pytest.raises(InputError, match=f"'{key}' is missing"):
-            ModelConfig.from_dict({k: v for k, v in STORED.items() if k != key})
 
-    @pytest.mark.parametrize(
-        "change",
-        [
-            {"depth": 3},
-            {"vertices": "36"},
-            {"vertices": 36.0},
-            {"vertices": True},
-            {"vertices": -36},
-            {"vertices": 10**30},
-            {"identity": 0},
-            {"identity": None},
-            {"channels": []},
-            {"channels": 8},
-            {"channels": "8"},
-            {"channels": [8, "16"]},
-            {"channels": [8, 0]},
-            {"channels": [[8]]},
-            {"points": 0},
-            {"points": 1.5},
-            {"half_decoders": 0},
-            {"half_decoders": None},
-        ],
-        ids=str,
-    )
-    def test_other_keys_and_values_are_refused(self, change):
-        with pytest.raises(InputError, match=f"does not fit.*{next(iter(change))}") as caught:
-            ModelConfig.from_dict(STORED | change)
-        assert "\n" not in str(caught.value)
+@pytest.mark.parametrize(
+    ("stored", "key"),
+    [(POINTNET, key) for key in POINTNET] + [(REGISTERED, key) for key in REGISTERED],
+)
+def test_every_key_must_be_there(stored, key):
+    # without components it is taken for the other kind, which has more keys
+    named = "channels" if key == "components" else key
+    with pytest.raises(InputError, match=f"'{named}' is missing"):
+        ModelConfig.from_dict({k: v for k, v in stored.items() if k != key})
 
-    @pytest.mark.parametrize("config", [None, [], 5, "config"])
-    def test_other_things_are_refused(self, config):
-        for kind in (ModelConfig, DiscriminatorConfig):
-            with pytest.raises(InputError, match="does not fit"):
-                kind.from_dict(config)
 
-    def test_discriminators_likewise(self):
-        stored = {"vertices": 36, "batch_norm": True, "points": 9}
-        assert DiscriminatorConfig.from_dict(stored) == DiscriminatorConfig(36, True, 9)
-        for change in ({"batch_norm": 1}, {"vertices": None}, {"layers": 2}):
-            with pytest.raises(InputError, match="does not fit"):
-                DiscriminatorConfig.from_dict(stored | change)
+@pytest.mark.parametrize(
+    ("stored", "change"),
+    [
+        (POINTNET, {"depth": 3}),
+        (POINTNET, {"vertices": "36"}),
+        (POINTNET, {"vertices": 36.0}),
+        (POINTNET, {"vertices": True}),
+        (POINTNET, {"vertices": -36}),
+        (POINTNET, {"vertices": 10**30}),
+        (POINTNET, {"identity": 0}),
+        (POINTNET, {"identity": None}),
+        (POINTNET, {"channels": []}),
+        (POINTNET, {"channels": 8}),
+        (POINTNET, {"channels": "8"}),
+        (POINTNET, {"channels": [8, "16"]}),
+        (POINTNET, {"channels": [8, 0]}),
+        (POINTNET, {"channels": [[8]]}),
+        (POINTNET, {"points": 0}),
+        (POINTNET, {"points": 1.5}),
+        (POINTNET, {"half_decoders": 0}),
+        (POINTNET, {"half_decoders": None}),
+        (REGISTERED, {"channels": [8]}),
+        (REGISTERED, {"components": 0}),
+        (REGISTERED, {"components": None}),
+        (REGISTERED, {"components": "20"}),
+        (REGISTERED, {"half_basis": 1}),
+    ],
+    ids=str,
+)
+def test_other_keys_and_values_are_refused(stored, change):
+    with pytest.raises(InputError, match=f"does not fit.*{next(iter(change))}") as caught:
+        ModelConfig.from_dict(stored | change)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("config", [None, [], 5, "config"])
+def test_other_things_are_refused(config):
+    for kind in (ModelConfig, DiscriminatorConfig):
+        with pytest.raises(InputError, match="does not fit"):
+            kind.from_dict(config)
+
+
+def test_discriminators_likewise():
+    stored = {"vertices": 36, "batch_norm": True, "points": 9}
+    assert DiscriminatorConfig.from_dict(stored) == DiscriminatorConfig(36, True, 9)
+    for change in ({"batch_norm": 1}, {"vertices": None}, {"layers": 2}):
+        with pytest.raises(InputError, match="does not fit"):
+            DiscriminatorConfig.from_dict(stored | change)
 
 
 def test_weights_count_to_the_authors_network():
-    shapes = weight_shapes(ModelConfig(4547, 64, 64))
+    shapes = PointNetConfig(4547, 64, 64).weight_shapes()
     learned = (s for name, s in shapes.items() if ".running_" not in name)
     assert sum(math.prod(shape) for shape in learned) == 7_458_834
 
 
-def test_recipes_are_valid_toml_without_surprises():
-    for name in recipe_names():
-        assert load_recipe(name, neutrals=False) != Recipe(), name
-    with pytest.raises(tomllib.TOMLDecodeError):
-        tomllib.loads("value = .5")  # why numbers are also tried as Python reads them
+def test_only_what_is_large_is_stored_in_half_precision():
+    for config, halved in (
+        (
+            PointNetConfig(36, 3, 2, half_decoders=True),
+            {"identity_decoder.output.weight", "expression_decoder.output.weight"},
+        ),
+        (RegisteredConfig(36, 3, 2, 20, half_basis=True), {"basis"}),
+        (PointNetConfig(36, 3, 2), set()),
+        (RegisteredConfig(36, 3, 2, 20), set()),
+    ):
+        shapes = config.weight_shapes()
+        assert {name for name in shapes if config.stored_type(name) == "float16"} == halved

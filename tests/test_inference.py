@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from synthetic import grid_mesh, one_byte_changed
 
-from facedis_core.config import ModelConfig
+from facedis_core.config import PointNetConfig, RegisteredConfig
 from facedis_core.container import content_id, read_container
 from facedis_core.container_writer import write_container
 from facedis_core.errors import InputError, UsageError
-from facedis_core.inference import Model, load_model, weight_shapes, write_model
+from facedis_core.inference import Model, load_model, write_model
 from facedis_core.mesh import topology_id
 from facedis_core.preparation import Preparation
 
@@ -26,15 +26,18 @@ def make_model(size=6, scale=165.0, seed=0, **sizes):
     rng = np.random.default_rng(seed)
     mean_face, triangles = grid_mesh(size)
     options = {"identity": 64, "expression": 64} | sizes
-    config = ModelConfig(len(mean_face), **options)
+    kind = RegisteredConfig if "components" in options else PointNetConfig
+    config = kind(len(mean_face), **options)
     weights = {}
-    for name, shape in weight_shapes(config).items():
+    for name, shape in config.weight_shapes().items():
         fan_in = shape[-1] if len(shape) == 2 else 16
         weights[name] = rng.normal(0, 1 / np.sqrt(fan_in), shape).astype(np.float32)
         if name.endswith("running_var"):
             weights[name] = rng.uniform(0.05, 2, shape).astype(np.float32)
         elif name.endswith("norm.weight"):  # a gain may be negative
             weights[name] += np.float32(1)
+        elif name == "deviation":
+            weights[name] = rng.uniform(0.01, 0.1, shape).astype(np.float32)
         elif "decoder.output" in name:
             weights[name] *= np.float32(0.02)
         elif name == "encoder.points":
@@ -79,6 +82,8 @@ def load(tmp_path):
 
 
 def slow_features(model, vertices):
+    if isinstance(model.config, RegisteredConfig):
+        return slow_components(model, vertices)
     w = {name: np.asarray(array, np.float64) for name, array in model.weights.items()}
     if model.config.points is not None:
         vertices = [vertices[point] for point in model.weights["encoder.points"]]
@@ -96,6 +101,14 @@ def slow_features(model, vertices):
     return best
 
 
+def slow_components(model, vertices):
+    """How far the face goes along each principal component, in its standard deviations."""
+    offset = (np.asarray(vertices, np.float64) - model.mean_face) / model.scale
+    w = model.weights
+    rows = zip(w["basis"].astype(np.float64), w["deviation"], strict=True)
+    return np.array([row @ offset.ravel() / deviation for row, deviation in rows])
+
+
 def slow_head(model, features, name):
     weight = model.weights[f"encoder.{name}.weight"].astype(np.float64)
     return weight @ features + model.weights[f"encoder.{name}.bias"]
@@ -104,6 +117,10 @@ def slow_head(model, features, name):
 def slow_offsets(model, name, z):
     """X_id or X_exp of one latent, in mm: (V, 3)."""
     w = {key: np.asarray(array, np.float64) for key, array in model.weights.items()}
+    if isinstance(model.config, RegisteredConfig):
+        steps = w[f"{name}.weight"] @ z + w[f"{name}.bias"]
+        face = sum(s * d * row for s, d, row in zip(steps, w["deviation"], w["basis"], strict=True))
+        return model.scale * face.reshape(-1, 3)
     hidden = np.maximum(w[f"{name}.hidden.weight"] @ z + w[f"{name}.hidden.bias"], 0)
     output = w[f"{name}.output.weight"] @ hidden + w[f"{name}.output.bias"]
     return model.scale * np.array([output[3 * v : 3 * v + 3] for v in range(model.config.vertices)])
@@ -114,6 +131,8 @@ MODELS = {
     "points": make_model(identity=5, expression=4, channels=(8, 16), points=11),
     "one layer": make_model(identity=1, expression=1, channels=(8,)),
     "the paper's channels": make_model(identity=64, expression=64),
+    "registered": make_model(identity=5, expression=4, components=30),
+    "one component": make_model(identity=2, expression=1, components=1),
 }
 
 
@@ -262,9 +281,13 @@ def test_distance_to_mean_is_the_mean_over_vertices(model):
 
 
 class TestFiles:
-    @pytest.mark.parametrize("points", [None, 11])
-    def test_what_is_written_is_read(self, load, points):
-        model = make_model(identity=5, expression=4, channels=(8, 16), points=points)
+    @pytest.mark.parametrize(
+        "sizes",
+        [{"channels": (8, 16)}, {"channels": (8, 16), "points": 11}, {"components": 20}],
+        ids=str,
+    )
+    def test_what_is_written_is_read(self, load, sizes):
+        model = make_model(identity=5, expression=4, **sizes)
         found = load(bytes_of(model))
         assert found.config == model.config
         assert found.weights.keys() == model.weights.keys()
@@ -309,6 +332,18 @@ class TestFiles:
         np.testing.assert_allclose(faces, whole.decode(*z), rtol=0, atol=0.02)
         assert bytes_of(found) == data
 
+    def test_a_half_basis_halves_the_file_and_hardly_changes_the_face(self, load):
+        whole = make_model(size=15, components=100)
+        whole.weights["basis"] /= 10  # rows of length 1 to 2, as orthonormal ones are
+        half = replace(whole, config=replace(whole.config, half_basis=True))
+        data = bytes_of(half)
+        assert len(bytes_of(whole)) - len(data) == pytest.approx(2 * 100 * 3 * 225, rel=1e-2)
+        found = load(data)
+        assert found.weights["basis"].dtype == np.float16
+        z = np.random.default_rng(0).normal(size=(2, 1, 64)).astype(np.float32)
+        np.testing.assert_allclose(found.decode(*z), whole.decode(*z), rtol=0, atol=0.02)
+        assert bytes_of(found) == data
+
     def test_a_face_set_is_none(self, tmp_path):
         with (tmp_path / "set.safetensors").open("w+b") as stream:
             write_container(stream, "faceset", {}, {})
@@ -334,7 +369,7 @@ def garbled(path, tensors=None, metadata=None, drop=()):
     return stream.getvalue()
 
 
-CONFIG = asdict(ModelConfig(36, 3, 2, (8, 16)))
+CONFIG = asdict(PointNetConfig(36, 3, 2, (8, 16)))
 BIAS = "encoder.identity_mean.bias"
 VARIANCE = "encoder.layers.0.norm.running_var"
 HALF = "expression_decoder.output.weight"
@@ -411,6 +446,12 @@ class TestStrictLoad:
             load(garbled(model_file, metadata=metadata))
         assert str(caught.value).isprintable()
 
+    def test_deviations_are_divided_by(self, load):
+        model = make_model(identity=2, expression=2, components=3)
+        still = model.weights | {"deviation": np.array([1, 0, 1], np.float32)}
+        with pytest.raises(InputError, match="'deviation' is not positive"):
+            load(bytes_of(replace(model, weights=still)))
+
     def test_points_lie_on_the_face(self, load):
         model = make_model(identity=2, expression=2, channels=(8,), points=3)
         outside = model.weights | {"encoder.points": np.array([0, 1, 36], np.int32)}
@@ -432,22 +473,31 @@ class TestStrictLoad:
             assert found.config.vertices == len(found.mean_face)
 
 
-@pytest.mark.parametrize("points", [None, 200], ids=["all vertices", "points"])
-@pytest.mark.parametrize("half", [False, True], ids=["float32", "half decoders"])
-def test_numpy_and_torch_agree_on_every_vertex(load, points, half):
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        {},
+        {"points": 200},
+        {"half_decoders": True},
+        {"components": 150},
+        {"components": 150, "half_basis": True},
+    ],
+    ids=str,
+)
+def test_numpy_and_torch_agree_on_every_vertex(load, sizes):
     torch = pytest.importorskip("torch")
     from facedis_core.checkpoint import network_from_model
 
-    made = make_model(size=23, points=points, half_decoders=half)  # 529 vertices, scale 165 mm
+    made = make_model(size=23, **sizes)  # 529 vertices, scale 165 mm
     model = load(bytes_of(made))
     network = network_from_model(model).eval()
     rng = np.random.default_rng(1)
     faces = (model.mean_face + rng.normal(0, 3, (4, 529, 3))).astype(np.float32)
     latents = model.encode(faces)
     with torch.no_grad():
-        z = network.encoder(network.normalise(torch.tensor(faces)))
-        identity = network.identity_decoder(z.identity.mean) * network.scale + network.mean_face
-        offset = network.expression_decoder(z.expression.mean) * network.scale
+        z = network.encode(network.normalise(torch.tensor(faces)))
+        identity = network.identity_offsets(z.identity.mean) * network.scale + network.mean_face
+        offset = network.expression_offsets(z.expression.mean) * network.scale
     for part, expected in {"full": identity + offset, "identity": identity}.items():
         found = model.decode(latents.identity, latents.expression, part)
         assert np.linalg.norm(found - expected.numpy(), axis=-1).max() < 1e-3

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from facedis_core import losses
-from facedis_core.config import Recipe
 from facedis_core.geometry import uniform_laplacian
 from facedis_core.networks import Gaussian
+from facedis_core.recipe import Recipe
 
 B, V, D = 3, 4, 5
 
@@ -50,6 +50,31 @@ def test_neutral_latent_is_the_mean_absolute_difference() -> None:
     a, b = torch.randn(2, B, D)
     expected = sum(abs((a[i, d] - b[i, d]).item()) for i in range(B) for d in range(D)) / (B * D)
     assert losses.neutral_latent_loss(a, b).item() == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("power", [2.0, 1.0, 0.5])
+def test_expression_norm_is_a_power_of_each_vertex_distance(power: float) -> None:
+    offsets = torch.randn(B, V, 3)
+    total = sum(math.dist(offset, (0, 0, 0)) ** power for face in offsets for offset in face)
+    ours = losses.expression_norm_loss(offsets, power)
+    assert ours.item() == pytest.approx(total / (B * V), rel=1e-5)
+
+
+def test_expression_norm_has_a_gradient_where_nothing_moves() -> None:
+    offsets = torch.zeros(B, V, 3, requires_grad=True)
+    losses.expression_norm_loss(offsets, 0.5).backward()
+    assert offsets.grad is not None
+    assert not offsets.grad.any()
+
+
+def test_expression_norm_prefers_the_place_where_most_faces_are() -> None:
+    places = torch.tensor([0.0, 0.0, 0.0, 3.0, 5.0])  # one coordinate of a vertex in five faces
+    grid = torch.linspace(-1, 5, 601)
+    for power, centre in ((2.0, 1.6), (1.0, 0.0), (0.5, 0.0)):
+        offsets = torch.zeros(601, 5, 3)
+        offsets[..., 0] = places - grid[:, None]
+        costs = torch.stack([losses.expression_norm_loss(o[None], power) for o in offsets])
+        assert grid[costs.argmin()].item() == pytest.approx(centre, abs=0.011)
 
 
 def test_laplacian_against_a_dense_matrix_and_a_loop() -> None:

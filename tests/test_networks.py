@@ -2,13 +2,13 @@
 
 import torch
 
-from facedis_core.config import DiscriminatorConfig, ModelConfig
-from facedis_core.networks import AutoEncoder, Encoder, IdentityDiscriminator
+from facedis_core.config import DiscriminatorConfig, PointNetConfig
+from facedis_core.networks import Encoder, IdentityDiscriminator, PointNetAutoEncoder
 
 
-def auto_encoder(vertices: int = 20, **sizes) -> AutoEncoder:
-    config = ModelConfig(vertices, sizes.pop("identity", 4), sizes.pop("expression", 3), **sizes)
-    return AutoEncoder(config, torch.zeros(vertices, 3), torch.zeros(3), 1.0)
+def auto_encoder(vertices: int = 20, **sizes) -> PointNetAutoEncoder:
+    config = PointNetConfig(vertices, sizes.pop("identity", 4), sizes.pop("expression", 3), **sizes)
+    return PointNetAutoEncoder(config, torch.zeros(vertices, 3), torch.zeros(3), 1.0)
 
 
 def discriminator(*, batch_norm: bool) -> IdentityDiscriminator:
@@ -47,7 +47,7 @@ def test_encoder_does_not_care_about_the_order_of_vertices() -> None:
 
 
 def test_points_are_all_the_encoder_looks_at() -> None:
-    config = ModelConfig(20, 4, 3, points=6)
+    config = PointNetConfig(20, 4, 3, points=6)
     encoder = Encoder(config, torch.arange(0, 18, 3)).eval()
     x = torch.randn(1, 20, 3)
     before = encoder(x).identity.mean

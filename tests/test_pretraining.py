@@ -8,11 +8,11 @@ import synthetic
 import torch
 
 from facedis_core.build import build_discriminator, training_frame
-from facedis_core.config import Recipe
 from facedis_core.errors import InputError
 from facedis_core.faceset import FaceSet
 from facedis_core.pairs import FacePairs
 from facedis_core.pretraining import PreTrainer, draw_pairs
+from facedis_core.recipe import Recipe
 
 RECIPE = Recipe(
     discriminator_batch_norm=True,

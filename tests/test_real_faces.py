@@ -33,9 +33,9 @@ def test_torch_and_numpy_agree_on_every_vertex(bundled: Model, examples: np.ndar
     torch = pytest.importorskip("torch")
     network = network_from_model(bundled).eval()
     with torch.no_grad():
-        posterior = network.encoder(network.normalise(torch.tensor(examples)))
-        offsets = network.identity_decoder(posterior.identity.mean)
-        offsets += network.expression_decoder(posterior.expression.mean)
+        posterior = network.encode(network.normalise(torch.tensor(examples)))
+        offsets = network.identity_offsets(posterior.identity.mean)
+        offsets += network.expression_offsets(posterior.expression.mean)
         theirs = (network.mean_face + offsets * network.scale).numpy()
     latents = bundled.encode(examples)
     ours = bundled.decode(latents.identity, latents.expression)

@@ -8,10 +8,10 @@ from trainers import trainer
 
 from facedis_core.batches import Batch
 from facedis_core.build import build_auto_encoder, build_discriminator, training_frame
-from facedis_core.config import Recipe, load_recipe
 from facedis_core.errors import InputError
 from facedis_core.evaluation import evaluate_face_set
 from facedis_core.faceset import FaceSet
+from facedis_core.recipe import Recipe, load_recipe
 from facedis_core.synthesis import Synthesis, frozen_statistics
 from facedis_core.training import Trainer
 
@@ -182,7 +182,7 @@ def test_a_gpu_learns_as_well(faces: FaceSet, precision: str) -> None:
     errors = []
     for device, kind in (("cpu", "fp32"), ("cuda", precision)):
         subject = Trainer(
-            build_auto_encoder(recipe, frame, 0),
+            build_auto_encoder(recipe, frame, faces, 0),
             build_discriminator(recipe, frame, 0),
             faces,
             recipe,

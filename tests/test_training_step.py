@@ -13,7 +13,7 @@ from trainers import trainer
 from facedis_core.batches import Batch
 from facedis_core.build import NOISE, build_auto_encoder, step_seed
 from facedis_core.build import training_frame as frame_of
-from facedis_core.config import Recipe
+from facedis_core.recipe import Recipe
 from facedis_core.training import Trainer
 
 FACES = synthetic.face_set()
@@ -42,6 +42,7 @@ FULL = Recipe(
     label_smoothing=0.1,
     instance_noise=0.01,
 )
+EXCHANGED = replace(FULL, swap=0.9, expression_norm=0.35, expression_power=0.5)
 # Faces of the subjects 0, 1 (no neutral) and 2, and other faces of the same people.
 POSITIONS = np.array([0, 1, 2, 4, 5, 8, 9, 10])
 PARTNERS = np.array([1, 2, 3, 5, 6, 9, 10, 11])
@@ -93,6 +94,13 @@ def step_by_hand(subject: Trainer) -> dict[str, Tensor]:
     statistics = {k: v.clone() for k, v in net.encoder.state_dict().items() if "running" in k}
     (mu_again, lv_again), _ = net.encoder(x_id)
     z_again = sample(mu_again, lv_again.clamp(-limit, limit))
+    net.encoder.load_state_dict(statistics, strict=False)  # of the real faces alone
+    if recipe.swap:
+        (mu_other, lv_other), _ = net.encoder(other)
+        other_id = mean_face + net.identity_decoder(sample(mu_other, lv_other.clamp(-limit, limit)))
+        terms["swap"] = ((other_id + x_exp - x) ** 2).mean()
+        lengths = torch.sqrt((x_exp**2).sum(dim=2) + 1e-8)
+        terms["expression_norm"] = torch.sqrt(lengths).mean()
     if disc is not None:
         disc.train()
         first = noisy(x.repeat_interleave(2, dim=0))
@@ -124,11 +132,12 @@ def step_by_hand(subject: Trainer) -> dict[str, Tensor]:
         "neutral_latent": 0.4,
         "discriminator": 0.6,
         "laplacian": 0.8,
+        "swap": 2.7,
+        "expression_norm": 0.35,
     }
     terms["total"] = sum(weights[k] * v for k, v in terms.items() if k in weights)
     net.zero_grad()
     terms["total"].backward()
-    net.encoder.load_state_dict(statistics, strict=False)  # of the real faces alone
     norm = torch.sqrt(sum((p.grad**2).sum() for p in net.parameters() if p.grad is not None))
     terms["gradient_norm"] = norm
     for parameter in net.parameters():
@@ -143,17 +152,19 @@ def step_by_hand(subject: Trainer) -> dict[str, Tensor]:
 @pytest.mark.parametrize("batch_norm", [False, True])
 @pytest.mark.parametrize("adversary", [False, True])
 @pytest.mark.parametrize("neutrals", [False, True])
+@pytest.mark.parametrize("full", [FULL, EXCHANGED], ids=["paper", "exchanged"])
 def test_terms_weights_and_statistics_are_those_of_the_step_by_hand(
-    neutrals: bool, adversary: bool, batch_norm: bool
+    full: Recipe, neutrals: bool, adversary: bool, batch_norm: bool
 ) -> None:
-    recipe = replace(FULL, discriminator_batch_norm=batch_norm)
+    recipe = replace(full, discriminator_batch_norm=batch_norm)
     ours, hand = (trainer(FACES, recipe, neutrals=neutrals, adversary=adversary) for _ in range(2))
     seed = step_seed(0, NOISE, 0, 0)
     torch.manual_seed(seed)
     ours.network.train()
     faces, partners = (ours.batches.faces.take(p) for p in (POSITIONS, PARTNERS))
     known = ours.batches._neutrals(POSITIONS) if neutrals else None
-    record = ours._step(Batch(faces, partners if adversary else None, known))
+    paired = adversary or recipe.swap
+    record = ours._step(Batch(faces, partners if paired else None, known, judged=adversary))
     torch.manual_seed(seed)
     terms = step_by_hand(hand)
     for name, value in terms.items():
@@ -194,6 +205,16 @@ def test_the_discriminator_steps_as_often_as_the_recipe_says() -> None:
     assert record["discriminator_own"] > 0.3  # the mean of two steps, not of four
 
 
+@pytest.mark.parametrize(("swap", "paired"), [(0.0, [0, 3]), (0.5, [0, 1, 2, 3])])
+def test_there_are_partners_where_somebody_needs_them(swap: float, paired: list[int]) -> None:
+    recipe = replace(FULL, batch=7, discriminator_every=3, swap=swap)
+    for adversary, judged in ((True, [0, 3]), (False, [])):
+        batches = list(trainer(FACES, recipe, adversary=adversary).batches.epoch(0))
+        assert [k for k, batch in enumerate(batches) if batch.judged] == judged
+        with_partners = [k for k, batch in enumerate(batches) if batch.partners is not None]
+        assert with_partners == (paired if adversary or swap else [])
+
+
 def test_faces_are_shuffled_and_paired_anew_each_epoch() -> None:
     subject = trainer(FACES, FULL)
     batches = subject.batches
@@ -222,7 +243,7 @@ def test_faces_are_shuffled_and_paired_anew_each_epoch() -> None:
 def test_initial_decoders_by_recipe() -> None:
     for init, zero in (("zero", True), ("default", False)):
         network = build_auto_encoder(
-            replace(FULL, decoder_init=init), frame_of(FACES, FULL), seed=0
+            replace(FULL, decoder_init=init), frame_of(FACES, FULL), FACES, seed=0
         )
         for decoder in (network.identity_decoder, network.expression_decoder):
             assert (not decoder.output.weight.any()) == zero

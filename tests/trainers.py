@@ -3,8 +3,8 @@
 import torch
 
 from facedis_core.build import build_auto_encoder, build_discriminator, training_frame
-from facedis_core.config import Recipe
 from facedis_core.faceset import FaceSet
+from facedis_core.recipe import Recipe
 from facedis_core.training import Trainer
 
 
@@ -19,7 +19,7 @@ def trainer(
     """Fresh networks on the training faces, on the CPU; `adversary` = with a discriminator."""
     frame = training_frame(faces, recipe)
     return Trainer(
-        build_auto_encoder(recipe, frame, seed),
+        build_auto_encoder(recipe, frame, faces, seed),
         build_discriminator(recipe, frame, seed) if adversary else None,
         faces,
         recipe,

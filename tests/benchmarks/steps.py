@@ -6,10 +6,10 @@ import numpy as np
 import torch
 
 from facedis_core.build import build_auto_encoder, build_discriminator, training_frame
-from facedis_core.config import Recipe
 from facedis_core.faceset import FaceSet, Labels
 from facedis_core.mesh import topology_id
 from facedis_core.preparation import Preparation
+from facedis_core.recipe import Recipe
 from facedis_core.training import Trainer
 
 Step = Callable[[], dict[str, float]]
@@ -68,7 +68,7 @@ def made_up_trainer(
     )
     face_set = made_up_faces(vertices, people=batch)
     frame = training_frame(face_set, recipe)
-    network = build_auto_encoder(recipe, frame, seed=0)
+    network = build_auto_encoder(recipe, frame, face_set, seed=0)
     with torch.no_grad():  # X_id starts within millimetres of a face, as it is after an epoch
         for decoder in (network.identity_decoder, network.expression_decoder):
             decoder.output.weight.mul_(0.1)

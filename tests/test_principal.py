@@ -1,0 +1,163 @@
+"""The registered network: its start, its step, and what it learns without a neutral."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import synthetic
+import torch
+from trainers import trainer
+
+from facedis_core.baselines import evaluate_baselines, fit_baselines
+from facedis_core.batches import Batch
+from facedis_core.build import build_auto_encoder, training_frame
+from facedis_core.config import RegisteredConfig
+from facedis_core.evaluation import evaluate_face_set
+from facedis_core.faceset import TEST, TRAIN, FaceSet
+from facedis_core.principal import RegisteredAutoEncoder
+from facedis_core.recipe import Recipe, load_recipe
+
+RECIPE = Recipe(
+    network="registered", identity=5, expression=4, components=12, batch=7, swap=1.0, scale=50.0
+)
+
+
+@pytest.fixture(scope="module")
+def faces() -> FaceSet:
+    return synthetic.face_set()
+
+
+def build(faces: FaceSet, recipe: Recipe, seed: int = 0) -> RegisteredAutoEncoder:
+    network = build_auto_encoder(recipe, training_frame(faces, recipe), faces, seed)
+    assert isinstance(network, RegisteredAutoEncoder)
+    return network
+
+
+def test_it_starts_on_the_principal_components_of_the_training_faces(faces: FaceSet) -> None:
+    network = build(faces, RECIPE)
+    flat = faces.vertices[faces.rows(TRAIN)].reshape(28, -1).astype(np.float64)
+    _, singular, directions = np.linalg.svd(flat - flat.mean(axis=0), full_matrices=False)
+    same = np.abs(network.basis.numpy() @ directions[:12].T)
+    np.testing.assert_allclose(same, np.eye(12), atol=1e-3)
+    deviation = singular[:12] / np.sqrt(28) / 50.0
+    np.testing.assert_allclose(network.deviation.numpy(), deviation, rtol=1e-4)
+    components = np.random.default_rng(0).normal(size=(3, 12))
+    x = network.normalised_mean_face.flatten() + torch.tensor(
+        (components * deviation) @ network.basis.double().numpy()
+    )
+    posterior = network.encode(x.float().view(3, -1, 3))
+    for part, z in (("identity", posterior.identity), ("expression", posterior.expression)):
+        head = getattr(network.encoder, f"{part}_mean")
+        expected = torch.tensor(components).float() @ head.weight.T + head.bias
+        torch.testing.assert_close(z.mean, expected, rtol=1e-3, atol=1e-3)
+        assert (z.log_variance == getattr(network.encoder, f"{part}_log_variance")).all()
+
+
+def test_it_rebuilds_what_its_first_latents_can_hold_from_the_start(faces: FaceSet) -> None:
+    network = build(faces, replace(RECIPE, identity=8, expression=8))
+    x = network.normalise(torch.tensor(faces.vertices[faces.rows(TRAIN)]))
+    z = network.encode(x)
+    rebuilt = network.normalised_mean_face + network.identity_offsets(z.identity.mean)
+    rebuilt = rebuilt + network.expression_offsets(z.expression.mean)
+    assert (rebuilt - x).square().mean() < 0.05 * (x - x.mean(dim=0)).square().mean()
+
+
+def test_no_more_components_than_the_faces_span(faces: FaceSet) -> None:
+    network = build(faces, replace(RECIPE, components=1000))
+    assert len(network.basis) == network.config.components == 27  # 28 faces about their mean
+    assert network.config == RegisteredConfig(36, 5, 4, 27)
+
+
+def test_a_half_basis_is_that_of_its_file_from_the_start(faces: FaceSet) -> None:
+    network = build(faces, replace(RECIPE, half_decoders=True))
+    assert torch.equal(network.basis, network.basis.half().float())
+    assert not torch.equal(network.basis, build(faces, RECIPE).basis)
+
+
+def test_seeds_differ_in_the_first_weights_alone(faces: FaceSet) -> None:
+    one, again, other = (build(faces, RECIPE, seed).state_dict() for seed in (0, 0, 1))
+    assert all(torch.equal(one[name], again[name]) for name in one)
+    assert {name for name in one if not torch.equal(one[name], other[name])} == {
+        "encoder.identity_mean.weight",
+        "encoder.expression_mean.weight",
+    }
+
+
+def test_a_step_by_hand(faces: FaceSet) -> None:
+    """Terms of a step, formed vertex by vertex where the code works in components."""
+    recipe = replace(
+        RECIPE, neutral_latent=0.0, discriminator=0.0, expression_norm=0.3, expression_power=0.5
+    )
+    subject = trainer(faces, recipe, adversary=False)
+    places, partners = np.arange(7), np.array([1, 2, 3, 0, 5, 6, 7])
+    x, other = (subject.batches.faces.take(p) for p in (places, partners))
+    w = {name: value.double().numpy() for name, value in subject.network.state_dict().items()}
+
+    def heads(face: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
+        offset = (face.double().numpy() - w["mean_face"]).ravel() / 50.0
+        u = np.array([row @ offset for row in w["basis"]]) / w["deviation"]
+        return tuple(
+            w[f"encoder.{part}_mean.weight"] @ u + w[f"encoder.{part}_mean.bias"]
+            for part in ("identity", "expression")
+        )
+
+    def decode(part: str, z: np.ndarray) -> np.ndarray:
+        u = w[f"{part}_decoder.weight"] @ z + w[f"{part}_decoder.bias"]
+        return sum(u * d * row for u, d, row in zip(u, w["deviation"], w["basis"], strict=True))
+
+    torch.manual_seed(3)
+    noise = [torch.randn(7, size).double().numpy() * np.exp(-3) for size in (5, 4, 5)]
+    sums = {"reconstruction": 0.0, "swap": 0.0, "expression_norm": 0.0}
+    for i in range(7):
+        (own, shown), (theirs, _) = heads(x[i]), heads(other[i])
+        truth = (x[i].double().numpy() - w["mean_face"]).ravel() / 50.0
+        expression = decode("expression", shown + noise[1][i])
+        for key, z in (("reconstruction", own + noise[0][i]), ("swap", theirs + noise[2][i])):
+            sums[key] += ((decode("identity", z) + expression - truth) ** 2).mean() / 7
+        lengths = np.linalg.norm(expression.reshape(-1, 3), axis=1)
+        sums["expression_norm"] += np.sqrt(lengths).mean() / 7
+    torch.manual_seed(3)
+    record = subject._step(Batch(x, other))
+    for key, value in sums.items():
+        assert record[key] == pytest.approx(value, rel=1e-3), key
+    total = 5000 * (sums["reconstruction"] + sums["swap"]) + 0.3 * sums["expression_norm"]
+    total += 3e-5 * (record["kl_identity"] + record["kl_expression"])
+    assert record["total"] == pytest.approx(total, rel=1e-3)
+
+
+def test_a_discriminator_may_take_part(faces: FaceSet) -> None:
+    recipe = replace(load_recipe("registered", neutrals=False), batch=7, discriminator=0.1)
+    record = trainer(faces, recipe, adversary=True).run_epoch()
+    assert record is not None
+    assert {"swap", "expression_norm", "discriminator", "fake_accuracy"} <= set(record)
+
+
+def people(*, moving: float) -> FaceSet:
+    """60 people whose expressions move a few vertices each, by an amount of the person's own."""
+    faces = synthetic.face_set(subjects=60, expressions=6, test=20, neutrals=True)
+    rng = np.random.default_rng(5)
+    neutral = faces.neutrals[faces.labels.subject]
+    offsets = np.zeros((6, 36, 3))
+    for offset in offsets[1:]:
+        offset[rng.permutation(36)[:8]] = rng.normal(0, moving, (8, 3))
+    gain = rng.uniform(0.5, 1.5, (60, 6))[faces.labels.subject, faces.labels.expression]
+    vertices = neutral + gain[:, None, None] * offsets[faces.labels.expression]
+    return replace(faces, vertices=vertices.astype(np.float32))
+
+
+@pytest.mark.parametrize("neutrals", [False, True])
+def test_identity_faces_of_unseen_people_are_near_their_neutrals(neutrals: bool) -> None:
+    faces = people(moving=4.0)
+    changes = ["identity=6", "expression=6", "batch=20", "epochs=60", "learning_rate_epochs=6"]
+    recipe = load_recipe("registered", neutrals=neutrals, changes=changes)
+    subject = trainer(faces, recipe, neutrals=neutrals, adversary=False)
+    while subject.epoch.number < recipe.epochs:
+        subject.run_epoch()
+    rows = faces.rows(TEST)
+    ours = evaluate_face_set(subject.predict, faces, rows).metrics
+    linear = evaluate_baselines(fit_baselines(faces, 12), faces, rows)
+    assert ours["e_rec"]["mean"] < 1.25 * linear["pca"]["e_rec"]["mean"] + 0.05
+    ridge = linear["ridge_neutral" if neutrals else "ridge_identity_mean"]
+    assert ours["avd_neu"]["mean"] < max(ridge["avd_neu"]["mean"], 0.1)
+    assert ours["e_dis"]["mean"] < 0.3
+    assert ours["rank1_cosine_accuracy"] == 1.0
