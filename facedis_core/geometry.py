@@ -214,6 +214,13 @@ def rotation_between(a: Points, b: Points) -> Points:
     return rotation.astype(kind)
 
 
+def rotation_about(axis: Points, angle: float) -> Points:
+    """The rotation (3, 3) by `angle` radians about a unit vector (3,), by Rodrigues' formula."""
+    cross = np.cross(np.eye(3), axis)  # cross @ v is the cross product of the axis and v
+    rotation: Points = np.eye(3) + np.sin(angle) * cross + (1 - np.cos(angle)) * cross @ cross
+    return rotation
+
+
 def _half_turns(axis: Points) -> Points:
     """Rotations (..., 3, 3) by 180 degrees about unit vectors (..., 3)."""
     return 2 * axis[..., :, None] * axis[..., None, :] - np.eye(3)

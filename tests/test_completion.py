@@ -15,6 +15,7 @@ import pytest
 from facedis_core.completion import SOURCE_NAMES, models, paths, recipes
 from facedis_core.recipe import recipe_names
 from facedis_core.sources import SOURCES
+from facedis_core.sources.ict_variations import VARIATIONS
 from fd_parse import COMPLETION
 
 # What bash sets up before it calls the function, here without a terminal.
@@ -56,6 +57,7 @@ def test_choices(bash):
     assert bash("fd-decode", "--part", "id") == ["identity"]
     assert bash("fd-decode", "--part", "=") == ["full", "identity", "expression"]
     assert bash("fd-decode", "--part", "=", "ex") == ["expression"]
+    assert bash("fd-prep", "--variation", "") == list(VARIATIONS)
     assert bash("fd-decode", "--part", "nonsense", "--off") == ["--offsets"]
 
 

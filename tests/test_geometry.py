@@ -11,6 +11,7 @@ from facedis_core.geometry import (
     mean_edge_lengths,
     rigid_alignment,
     rigid_alignments,
+    rotation_about,
     rotation_between,
     uniform_laplacian,
     unit_vectors,
@@ -41,6 +42,14 @@ def turn(angle, axis):
         term = term @ generator / k
         total = total + term
     return total
+
+
+@pytest.mark.parametrize("angle", [0.0, 1e-4, -0.7, 2.5, 3.14, 7.0])
+def test_rotation_about_an_axis(angle):
+    for axis in unit_vectors(RNG.normal(size=(20, 3))):
+        found = rotation_about(axis, angle)
+        np.testing.assert_allclose(found, turn(angle, axis), atol=1e-12)
+        np.testing.assert_allclose(found @ axis, axis, atol=1e-12)
 
 
 @pytest.mark.parametrize("scale", [False, True])

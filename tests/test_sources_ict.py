@@ -105,7 +105,9 @@ def test_activations():
     table = expression_table()
     subject = Subject(np.zeros(IDENTITY_MODES), np.linspace(0.5, 1.5, len(table.shapes)))
     smile = FACESCAPE.index("smile")
-    drawn = np.array([draw_activations(subject, smile, random_stream(0, k)) for k in range(600)])
+    drawn = np.array(
+        [draw_activations(subject, table.apex(smile), random_stream(0, k)) for k in range(600)]
+    )
     used = table.apex(smile) > 0
     gaze = np.array([name.startswith("eyeLook") for name in table.shapes])
     assert gaze.sum() == 8 and not drawn[:, gaze].any()
@@ -116,7 +118,7 @@ def test_activations():
     np.testing.assert_allclose(gain, np.exp(0.1**2 / 2), rtol=0.02)
     strength = (drawn[:, used] / (table.apex(smile) * subject.gains)[used]).mean(1)
     assert np.log(strength).std() == pytest.approx(0.1, rel=0.15)
-    assert not draw_activations(subject, 0, random_stream(0, 1)).any()
+    assert not draw_activations(subject, table.apex(0), random_stream(0, 1)).any()
 
 
 def naive_normal(vertices, triangles, vertex):
@@ -150,7 +152,7 @@ def test_a_face_against_a_slow_twin(folder):
     subject = draw_subject(seed, number)
     identity = neutral + sum(w * m for w, m in zip(subject.identity, whole.modes, strict=True))
     random = random_stream(seed, MESH_STREAM, number, expression)
-    weights = draw_activations(subject, expression, random)
+    weights = draw_activations(subject, expression_table().apex(expression), random)
     noise = 0.05 * random.standard_normal((len(neutral), 3), dtype=np.float32)
     expected = []
     for v in chosen:

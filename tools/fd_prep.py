@@ -81,6 +81,14 @@ def prep(
     subjects: Annotated[
         int | None, typer.Option("--subjects", help="ict: how many people.  [default: 200]")
     ] = None,
+    variation: Annotated[
+        Literal["strong", "combined", "moved", "noisy"] | None,
+        typer.Option(
+            "--variation",
+            help="ict: the same people, but expressions 1.5 times as strong, two expressions at "
+            "once, heads moved (2 degrees, 1 mm), or 0.5 mm of noise.",
+        ),
+    ] = None,
     pattern: Annotated[
         str | None,
         typer.Option(
@@ -144,6 +152,7 @@ def prep(
         "validation": validation,
         "seed": seed,
         "subjects": subjects,
+        "variation": variation,
         "pattern": pattern,
         "labels": labels,
         "neutral": neutral,

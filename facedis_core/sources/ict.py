@@ -17,6 +17,7 @@ from facedis_core.preparation import Preparation
 from facedis_core.simplification import VertexMap, vertex_map
 from facedis_core.sources import Block, Findings, Settled, Warn
 from facedis_core.sources.ict_faces import IDENTITY_MODES, IctFaces, expression_table
+from facedis_core.sources.ict_variations import PLAIN, Variation, find_variation
 from facedis_core.sources.protocols import People, make_split
 
 GENERIC: Final = "generic_neutral_mesh.obj"
@@ -36,6 +37,7 @@ class IctReader:
 
     generator: IctFaces
     seed: int
+    variation: Variation = PLAIN
 
     def read(self, rows: Sequence[int]) -> Block:
         """Faces and true neutral of the one subject whose rows these are."""
@@ -45,7 +47,7 @@ class IctReader:
             raise ValueError(f"a block is of one subject, these rows are of {len(subjects)}")
         subject = subjects.pop()
         return Block(
-            self.generator.faces(self.seed, subject, [row % count for row in rows]),
+            self.generator.faces(self.seed, subject, [row % count for row in rows], self.variation),
             self.generator.neutral_face(self.seed, subject),
         )
 
@@ -61,6 +63,7 @@ class IctSource:
     protocol: str
     inputs: Mapping[str, str] = field(default_factory=dict)
     notes: Sequence[str] = ()
+    variation: Variation = PLAIN
     findings: Findings = Findings()  # noqa: RUF009 - frozen
     measures: ClassVar[int] = 0
 
@@ -100,7 +103,9 @@ class IctSource:
                 f"{GENERIC} has {raw}; leave out --like or give a set or model of this data"
             )
         return IctReader(
-            load_ict_faces(self.root, self.generic, preparation.vertex_index), self.seed
+            load_ict_faces(self.root, self.generic, preparation.vertex_index),
+            self.seed,
+            self.variation,
         )
 
     def blocks(self) -> Sequence[Sequence[int]]:
@@ -124,10 +129,15 @@ def open_ict(
     protocol: str | None = None,
     validation: float | None = None,
     seed: int = 0,
+    variation: str | None = None,
 ) -> IctSource:
     """The open benchmark: `subjects` synthetic people, each with the 20 expressions of FaceScape.
 
-    Raises InputError where `root` is not the folder FaceXModel of ICT-FaceKit.
+    With a `variation` of `ict_variations` the same people are shown in another way.
+
+    Raises:
+        UsageError: no people, no such variation, or as of `make_split`.
+        InputError: `root` is not the folder FaceXModel of ICT-FaceKit.
     """
     if subjects < 1:
         raise UsageError(f"--subjects is {subjects}, expected at least 1")
@@ -150,7 +160,15 @@ def open_ict(
         level=np.where(at_rest, 0.0, 1.0).astype(np.float32)[expression],
         split=split.split,
     )
-    return IctSource(root, read_generic(root), seed, labels, split.text, split.inputs)
+    return IctSource(
+        root,
+        read_generic(root),
+        seed,
+        labels,
+        split.text,
+        split.inputs,
+        variation=find_variation(variation),
+    )
 
 
 def read_generic(root: Path) -> Mesh:

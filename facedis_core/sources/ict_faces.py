@@ -8,7 +8,7 @@ subject, expression) and on nothing else that is made beside it.
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from importlib import resources
 from typing import Any, Final, NamedTuple
 
@@ -16,7 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facedis_core.geometry import mean_edge_lengths, rotation_between, vertex_normals
-from facedis_core.sources.splits import MESH_STREAM, SUBJECT_STREAM, random_stream
+from facedis_core.sources.ict_variations import PLAIN, Variation
+from facedis_core.sources.splits import (
+    MESH_STREAM,
+    MOTION_STREAM,
+    SECOND_STREAM,
+    SUBJECT_STREAM,
+    random_stream,
+)
 
 Array = NDArray[np.float32]
 
@@ -26,7 +33,6 @@ SHAPE_GAIN_STD: Final = 0.25
 IMBALANCE_STD: Final = 0.1
 MESH_GAIN_STD: Final = 0.1
 BACKGROUND_STD: Final = 0.03
-NOISE_STD_MM: Final = 0.05
 STRETCH_LIMITS: Final = (0.5, 2.0)
 
 
@@ -44,8 +50,15 @@ class ExpressionTable:
 
     def apex(self, expression: int) -> NDArray[np.float64]:
         """Weights (E,) of the expression with that index."""
-        used = list(self.expressions.values())[expression]
-        return np.array([used.get(name, 0.0) for name in self.shapes])
+        return self.apexes[expression]
+
+    @cached_property
+    def apexes(self) -> NDArray[np.float64]:
+        """Weights (K, E) of all expressions."""
+        every = self.expressions.values()
+        weights = np.array([[used.get(name, 0.0) for name in self.shapes] for used in every])
+        weights.flags.writeable = False  # shared by all who ask
+        return weights
 
 
 @cache
@@ -93,19 +106,17 @@ def draw_subject(seed: int, number: int) -> Subject:
 
 
 def draw_activations(
-    subject: Subject, expression: int, random: np.random.Generator
+    subject: Subject, apex: NDArray[np.float64], random: np.random.Generator
 ) -> NDArray[np.float64]:
-    """Weights (E,) of the shapes in one mesh: apex times gains, plus a little of everything.
+    """Weights (E,) of the shapes in one mesh: `apex` (E,) times gains, plus a little of everything.
 
     The eyes' gaze has no background, and the neutral is exactly neutral.
     """
-    table = expression_table()
-    apex = table.apex(expression)
     if not apex.any():
         return apex
     gain = np.exp(random.normal(0, MESH_GAIN_STD))
     background = np.abs(random.normal(0, BACKGROUND_STD, len(apex)))
-    background[[name.startswith("eyeLook") for name in table.shapes]] = 0
+    background[[name.startswith("eyeLook") for name in expression_table().shapes]] = 0
     return apex * subject.gains * gain + background
 
 
@@ -137,20 +148,27 @@ class IctFaces:
         """The subject's true neutral (V, 3) mm, without noise."""
         return self._identity(draw_subject(seed, number))[self.in_frame]
 
-    def faces(self, seed: int, number: int, expressions: Sequence[int]) -> Array:
+    def faces(
+        self, seed: int, number: int, expressions: Sequence[int], variation: Variation = PLAIN
+    ) -> Array:
         """Meshes (n, V, 3) mm of one subject showing `expressions`, indices into the table."""
         subject = draw_subject(seed, number)
         identity = self._identity(subject)
         carry = self._carry(identity)
         faces = np.empty((len(expressions), len(self.chosen), 3), np.float32)
         for face, expression in zip(faces, expressions, strict=True):
-            random = random_stream(seed, MESH_STREAM, number, expression)
-            weights = draw_activations(subject, expression, random).astype(np.float32)
+            random, second, motion = (
+                random_stream(seed, purpose, number, expression)
+                for purpose in (MESH_STREAM, SECOND_STREAM, MOTION_STREAM)
+            )
+            apex = variation.apex(expression_table().apexes, expression, second)
+            weights = draw_activations(subject, apex, random).astype(np.float32)
             offsets = np.tensordot(weights, self.shapes, 1)
             # Drawn for the whole raw mesh, so that it agrees with a mesh of fewer vertices.
             noise = random.standard_normal((self.raw_vertices, 3), dtype=np.float32)[self.chosen]
-            face[...] = identity[self.in_frame] + np.float32(NOISE_STD_MM) * noise
+            face[...] = identity[self.in_frame] + np.float32(variation.noise_mm) * noise
             face += np.einsum("vij,vj->vi", carry, offsets)
+            face[...] = variation.place(face, motion)
         return faces
 
     def _identity(self, subject: Subject) -> Array:

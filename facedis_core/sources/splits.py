@@ -9,7 +9,7 @@ from facedis_core.errors import InputError, UsageError
 from facedis_core.faceset import TEST, TRAIN, VALIDATION
 
 # What a stream of random numbers is for: the first number of its key, so that no two coincide.
-SPLIT_STREAM, SUBJECT_STREAM, MESH_STREAM = range(3)
+SPLIT_STREAM, SUBJECT_STREAM, MESH_STREAM, SECOND_STREAM, MOTION_STREAM = range(5)
 
 
 def random_stream(seed: int, *key: int) -> np.random.Generator:
