@@ -23,7 +23,7 @@ from facedis_core.checkpoint import (
 )
 from facedis_core.config import RegisteredConfig
 from facedis_core.container import history_entry
-from facedis_core.errors import InputError
+from facedis_core.errors import InputError, UsageError
 from facedis_core.faceset import TEST, FaceSet, load_face_set
 from facedis_core.history import merged, with_output
 from facedis_core.inference import load_model, write_model
@@ -198,6 +198,8 @@ def prepare_run(plan: TrainingPlan, files: RunFiles, device: torch.device) -> Pr
     singles = trainer.batches.pairs.singles
     if discriminator is not None and singles:
         parts.notes.append(f"{singles} training subjects have one face, whose real pair is itself")
+    if recipe.network == "registered" and recipe.points and discriminator is None:
+        parts.notes.append("the registered network looks at all vertices, whatever points says")
     if not len(faces.rows(TEST)):
         parts.notes.append("the set has no test faces; the log will show losses only")
     entry = history_entry("fd-train", {**inputs, **plan.own_recipe()}, plan.options(faces))
@@ -251,7 +253,14 @@ def _discriminator(
     plan: TrainingPlan, recipe: Recipe, frame: Frame, faces: FaceSet, parts: _Parts
 ) -> IdentityDiscriminator | None:
     """The pre-trained one, a fresh one, or none; it must be built as the recipe says."""
-    if plan.discriminator == NO_DISCRIMINATOR or not recipe.discriminator:
+    if plan.discriminator == NO_DISCRIMINATOR:
+        return None
+    if not recipe.discriminator:
+        if plan.discriminator is not None:
+            raise UsageError(
+                f"the recipe has no use for {plan.discriminator}, its weight `discriminator` is 0; "
+                "leave out --discriminator, or give it a weight with --set discriminator=W"
+            )
         return None
     if plan.discriminator is None:
         parts.notes.append(

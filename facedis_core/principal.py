@@ -22,6 +22,9 @@ _SHARE = 0.5**0.5
 _SPREAD = 0.02  # of what it takes of others, so that the two do not stay alike
 _FIRST_LOG_VARIANCE = -6.0
 
+# Of the largest; what varies less is rounding, and in units of its deviation as large as a face.
+_LEAST_VARIANCE = 1e-8
+
 
 class LinearEncoder(nn.Module):
     """Linear heads on components in units of their deviation; the log-variances are constant."""
@@ -96,14 +99,15 @@ def registered_auto_encoder(
 
     The basis is rounded to what a file of it will hold, so that what is trained is what is stored.
     """
-    basis = torch.from_numpy(pca.basis)
+    used = pca.variance > _LEAST_VARIANCE * pca.variance[0]
+    basis = torch.from_numpy(pca.basis[used])
     return RegisteredAutoEncoder(
         replace(config, components=len(basis)),
         mean_face,
         origin,
         scale,
         basis.half() if config.half_basis else basis,
-        torch.tensor(np.sqrt(pca.variance) / scale),
+        torch.tensor(np.sqrt(pca.variance[used]) / scale),
     )
 
 

@@ -11,6 +11,8 @@ import pytest
 import synthetic
 
 from facedis_core.checkpoint import load_discriminator
+from facedis_core.config import RegisteredConfig
+from facedis_core.faceset import load_face_set
 from facedis_core.inference import load_model
 
 # Every PointNet layer has its real width; the faces are few and small.
@@ -206,6 +208,52 @@ def test_without_the_extra_tensorboard_is_refused(shell, face_set: Path, tmp_pat
     assert not (tmp_path / "m.safetensors").exists()
 
 
+REGISTERED = "--recipe registered --set identity=6 --set expression=5 --set batch=7"
+
+
+def test_a_registered_network_trains_goes_on_and_encodes(
+    shell, face_set: Path, tmp_path: Path
+) -> None:
+    done = shell(
+        f"train='fd-train set.safetensors {REGISTERED} --epochs 4' && "
+        "$train -o a.safetensors && $train -o b.safetensors && cmp a.safetensors b.safetensors && "
+        "$train -o c.safetensors --init a.safetensors && "
+        "fd-info --verify a.safetensors c.safetensors && "
+        "fd-encode set.safetensors -m c.safetensors | fd-decode -m c.safetensors --npy -o v.npy"
+    )
+    assert done.code == 0, done.err
+    assert "discriminator" not in done.err
+    first, second = (load_model(tmp_path / f"{name}.safetensors") for name in "ac")
+    assert first.config == second.config
+    assert isinstance(first.config, RegisteredConfig)
+    assert first.config.components < 28  # of 400; the training faces do not span more
+    assert first.weights["basis"].dtype == np.float16
+    assert np.array_equal(first.weights["basis"], second.weights["basis"])
+    errors = [line["test"]["e_rec"]["mean"] for line in log_of(tmp_path / "c.jsonl")]
+    assert errors[-1] < log_of(tmp_path / "a.jsonl")[0]["test"]["e_rec"]["mean"]
+    faces = load_face_set(face_set).vertices
+    assert np.linalg.norm(np.load(tmp_path / "v.npy") - faces, axis=-1).mean() < 2  # mm of 7
+    assert {"swap", "expression_norm"} <= set(log_of(tmp_path / "a.jsonl")[0])
+
+
+def test_a_registered_network_and_pointnets_know_each_other_apart(
+    shell, face_set: Path, tmp_path: Path
+) -> None:
+    done = shell(f"fd-train set.safetensors {REGISTERED} --points 9 --epochs 1 -o a.safetensors")
+    assert done.code == 0, done.err
+    assert "looks at all vertices" in done.err
+    sizes = "--set identity=6 --set expression=5"
+    refused = shell(f"fd-train set.safetensors {sizes} --init a.safetensors -o b.safetensors")
+    assert refused.code == 3
+    assert "is RegisteredConfig(" in refused.line
+    both = shell(
+        f"fd-train set.safetensors {REGISTERED} --set discriminator=0.1 --epochs 1 -o c.safetensors"
+    )
+    assert both.code == 0, both.err
+    assert "untrained" in both.err
+    assert "fake_accuracy" in log_of(tmp_path / "c.jsonl")[0]
+
+
 @pytest.mark.slow
 def test_points_is_a_key_of_the_recipe(shell, face_set: Path, tmp_path: Path) -> None:
     train = f"fd-train set.safetensors {SMALL} --epochs 1 --discriminator none --no-history"
@@ -247,6 +295,9 @@ def test_where_the_faces_are_does_not_matter_but_how_exact_they_are(
         ("--discriminator nosuch.safetensors", 3, "nosuch.safetensors"),
         ("--discriminator set.safetensors", 3, "is a face set, expected a discriminator"),
         ("--init set.safetensors", 3, "is a face set, expected a model"),
+        ("--discriminator d.safetensors --set discriminator=0", 2, "no use for d.safetensors"),
+        ("--recipe registered --discriminator d.safetensors", 2, "--set discriminator=W"),
+        ("--recipe registered --set network=resnet", 2, "expected pointnet or registered"),
         ("--resume", 2, "leave out --resume"),
         ("--device cuda", 2, "--device cpu"),
     ],

@@ -64,8 +64,11 @@ def test_it_rebuilds_what_its_first_latents_can_hold_from_the_start(faces: FaceS
 
 def test_no_more_components_than_the_faces_span(faces: FaceSet) -> None:
     network = build(faces, replace(RECIPE, components=1000))
-    assert len(network.basis) == network.config.components == 27  # 28 faces about their mean
-    assert network.config == RegisteredConfig(36, 5, 4, 27)
+    flat = faces.vertices[faces.rows(TRAIN)].reshape(28, -1)
+    rank = np.linalg.matrix_rank(flat - flat.mean(axis=0), rtol=1e-4)
+    assert rank < 28
+    assert network.config == RegisteredConfig(36, 5, 4, rank)
+    assert len(network.basis) == len(network.deviation) == rank
 
 
 def test_a_half_basis_is_that_of_its_file_from_the_start(faces: FaceSet) -> None:
@@ -148,7 +151,7 @@ def people(*, moving: float) -> FaceSet:
 @pytest.mark.parametrize("neutrals", [False, True])
 def test_identity_faces_of_unseen_people_are_near_their_neutrals(neutrals: bool) -> None:
     faces = people(moving=4.0)
-    changes = ["identity=6", "expression=6", "batch=20", "epochs=60", "learning_rate_epochs=6"]
+    changes = ["identity=6", "expression=6", "batch=20", "learning_rate=1e-2"]
     recipe = load_recipe("registered", neutrals=neutrals, changes=changes)
     subject = trainer(faces, recipe, neutrals=neutrals, adversary=False)
     while subject.epoch.number < recipe.epochs:
@@ -156,8 +159,9 @@ def test_identity_faces_of_unseen_people_are_near_their_neutrals(neutrals: bool)
     rows = faces.rows(TEST)
     ours = evaluate_face_set(subject.predict, faces, rows).metrics
     linear = evaluate_baselines(fit_baselines(faces, 12), faces, rows)
-    assert ours["e_rec"]["mean"] < 1.25 * linear["pca"]["e_rec"]["mean"] + 0.05
-    ridge = linear["ridge_neutral" if neutrals else "ridge_identity_mean"]
-    assert ours["avd_neu"]["mean"] < max(ridge["avd_neu"]["mean"], 0.1)
-    assert ours["e_dis"]["mean"] < 0.3
-    assert ours["rank1_cosine_accuracy"] == 1.0
+    assert linear["mean_face"]["avd_neu"]["mean"] > 6
+    ridge = linear["ridge_identity_mean"]
+    assert ours["avd_neu"]["mean"] < (0.1 if neutrals else ridge["avd_neu"]["mean"])
+    assert ours["e_dis"]["mean"] < 0.05
+    assert ours["e_rec"]["mean"] < 0.15  # of 7 mm that people and expressions vary
+    assert ours["rank1_cosine_accuracy"] > 0.95
