@@ -17,8 +17,8 @@ TOOLS = ROOT / "tools"
 # A module imports from its own line and the lines above it.
 LINES = (
     "errors paths config recipe_file interrupts",
-    "numerals polygons ply ply_header ply_rows obj vrml mesh atomic streams replay tables geometry "
-    "procrustes simplification unfolding",
+    "numerals polygons ply ply_header ply_rows obj vrml mesh atomic streams replay tables patterns "
+    "geometry procrustes simplification unfolding",
     "bundle completion container container_writer preparation faceset npy latents pairing "
     "transfer inference provenance failures workers faces encoding decoding info verification "
     "metrics linear baselines evaluation comparison checks measurement regression junit history",
