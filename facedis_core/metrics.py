@@ -23,6 +23,10 @@ BETTER: Final[Mapping[str, Literal["lower", "higher"] | None]] = {
     "rank1_cosine_accuracy": "higher",
     "rank1_vertex_accuracy": "higher",
     "rank1_probes": None,
+    "expression_from_identity_accuracy": "lower",
+    "expression_from_expression_accuracy": "higher",
+    "expression_chance": None,
+    "expression_faces": None,
 }
 
 # Consecutive vertices summed up by the sketch that rules out most of a gallery.

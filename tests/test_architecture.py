@@ -21,7 +21,8 @@ LINES = (
     "geometry procrustes simplification unfolding",
     "bundle completion container container_writer preparation faceset npy latents pairing "
     "transfer inference provenance failures workers faces encoding decoding info verification "
-    "metrics linear baselines evaluation comparison checks measurement regression junit history",
+    "metrics readout neutrals linear baselines evaluation comparison checks measurement regression "
+    "junit history",
     "sources selection journal scratch follow inventory assemble prepare",
     "render sheet",
     "world threads moments fusedmax winners maxlinear networks losses pairs residence batches "
