@@ -22,7 +22,7 @@ LINES = (
     "bundle completion container container_writer preparation faceset npy latents pairing "
     "transfer inference provenance failures workers faces encoding decoding info verification "
     "metrics readout neutrals linear baselines evaluation comparison checks measurement regression "
-    "junit history",
+    "junit recognition lookup identification history",
     "sources selection journal scratch follow inventory assemble prepare",
     "render sheet",
     "world threads moments fusedmax winners maxlinear networks losses pairs residence batches "
