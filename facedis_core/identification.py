@@ -90,7 +90,8 @@ def _reader(latents: Latents, model: Model, distance: str) -> Callable[[np.ndarr
     """Rows -> identity latents, or identity faces for a distance of vertices."""
 
     def faces(rows: np.ndarray) -> np.ndarray:
-        found = model.decode(latents.identity[rows], latents.expression[rows], "identity")
+        with np.errstate(over="ignore", invalid="ignore"):  # told of below, by name
+            found = model.decode(latents.identity[rows], latents.expression[rows], "identity")
         finite = np.isfinite(found).all(axis=(1, 2))
         if not finite.all():
             name = latents.names[rows[int(np.argmin(finite))]]

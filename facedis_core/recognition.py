@@ -2,8 +2,8 @@
 
 Identification finds the rank of the right person among all in the gallery, verification looks at
 every pair of a gallery face and a probe. Both are exact, in float64, and a tie is never in favour
-of who is right. Faces are compared block by block: the memory grows with the number of probes and
-of pairs of one person, not with that of all pairs.
+of who is right. Faces are compared block by block: the memory grows with the number of probes, of
+faces that the gallery has of one person, and of pairs of one person, not with that of all pairs.
 """
 
 from collections.abc import Callable, Iterable, Iterator

@@ -178,6 +178,16 @@ def test_latents_of_another_model(shell, latents, model, other_model_file):
     assert f"were made by fd-encode with model {model.id}, but" in result.line
 
 
+def test_a_face_that_cannot_be_computed_is_named(shell, latents, tmp_path):
+    rows = latents.take([0, 1, 4, 5])
+    rows.identity[1] = 3e38
+    with (tmp_path / "huge.npy").open("wb") as stream:
+        write_latents(stream, rows)
+    result = shell(f"fd-recognize huge.npy {PATTERN}")
+    assert result.code == 3
+    assert "the identity face of 'person0/expression1' is not finite" in result.line
+
+
 def test_a_model_of_other_faces(shell, tmp_path):
     synthetic.write_face_set(tmp_path / "set.safetensors", synthetic.face_set(size=7))
     result = shell("fd-recognize set.safetensors -o out.txt")
