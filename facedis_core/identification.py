@@ -45,7 +45,7 @@ def report(
         [*lookup.gallery_subjects, *lookup.probe_subjects], return_inverse=True
     )
     known, asked = np.split(subject, [len(lookup.gallery_subjects)])
-    enrolled = np.isin(asked, known)
+    enrolled, known_people = np.isin(asked, known), len(np.unique(known))
     _check_something_to_tell(lookup, known, asked)
     pairs = len(known) * len(asked)
     genuine = int(np.bincount(known, minlength=len(people))[asked].sum())
@@ -59,13 +59,13 @@ def report(
                 progress=advance,
             )
             for k in ranks:
-                if k < len(np.unique(known)) and enrolled.any():
+                if k < known_people:
                     found[f"rank{k}_{name}_accuracy"] = float((rank[enrolled] <= k).mean())
             if verified is not None:
                 found |= {f"auc_{name}": verified.auc, f"eer_{name}": verified.eer}
     counts = (
         len(known),
-        len(np.unique(known)),
+        known_people,
         len(asked),
         lookup.left_out,
         int((~enrolled).sum()),

@@ -104,7 +104,7 @@ def recognize(
     genuine = [np.empty(0)]
     for place, person in enumerate(people):
         own = order[edges[place] : edges[place + 1]]
-        for rows, _, scores in _met(gallery, probes, own, probes.subject == person, likeness):
+        for rows, scores in _met(gallery, probes, own, probes.subject == person, likeness):
             best[rows] = np.maximum(best[rows], scores.max(axis=1))
             rank[rows] = 1
             genuine.append(_levels(scores, likeness.margin).ravel())
@@ -115,8 +115,8 @@ def recognize(
         size = gallery.read(order[:1])[0].size
         for first, last in _person_blocks(edges, max(1, _HELD // size)):
             columns = order[edges[first] : edges[last]]
-            for rows, some, scores in _met(gallery, probes, columns, everybody, likeness):
-                same = probes.subject[rows][:, None] == gallery.subject[some]
+            for rows, scores in _met(gallery, probes, columns, everybody, likeness):
+                same = probes.subject[rows][:, None] == gallery.subject[columns]
                 yield _levels(scores[~same], likeness.margin)
                 scores[same] = -np.inf
                 nearest = np.maximum.reduceat(scores, edges[first:last] - edges[first], axis=1)
@@ -130,8 +130,8 @@ def recognize(
 
 def _met(
     gallery: Party, probes: Party, columns: np.ndarray, wanted: np.ndarray, likeness: Likeness
-) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Rows of probes, columns of the gallery and their scores, for the probes that are wanted."""
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Rows of the probes that are wanted, some at a time, and their scores (B, columns)."""
     rows = np.flatnonzero(wanted)
     if not len(rows):
         return
@@ -139,7 +139,7 @@ def _met(
     together = max(1, min(_MET // theirs[0].size, _SCORES // len(columns)))
     for start in range(0, len(rows), together):
         some = rows[start : start + together]
-        yield some, columns, likeness.score(probes.read(some), theirs)
+        yield some, likeness.score(probes.read(some), theirs)
 
 
 def _person_blocks(edges: np.ndarray, together: int) -> Iterator[tuple[int, int]]:
