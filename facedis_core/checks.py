@@ -42,8 +42,8 @@ class Check:
         return f"{self.key}{self.relation}{self.limit:.6g}"
 
     @classmethod
-    def parse(cls, text: str) -> "Check":
-        """Read `KEY RELATION NUMBER`.
+    def parse(cls, text: str, names: Sequence[str] = _NAMES) -> "Check":
+        """Read `KEY RELATION NUMBER`; `names` are all numbers that the report may have.
 
         Raises:
             UsageError: it is anything else, or nearly but not quite a metric's name. A name that is
@@ -59,7 +59,7 @@ class Check:
                 f"--check {text!r} is not a check; expected a metric, one of <= < >= > == "
                 "and a number, such as 'e_rec<=1.2' or 'e_dis.median<=0.2'"
             )
-        _refuse_slip(match[1])
+        _refuse_slip(match[1], names)
         return cls(match[1], match[2], limit)
 
     def failure(self, report: Mapping[str, Any]) -> str | None:
@@ -88,12 +88,12 @@ class Check:
         return found if isinstance(found, int | float) else None
 
 
-def _refuse_slip(key: str) -> None:
+def _refuse_slip(key: str, names: Sequence[str]) -> None:
     prefix = match[0] if (match := _PREFIX.match(key)) else ""
     name = key.removeprefix(prefix)
-    if name in _NAMES or _FACTS.fullmatch(key):
+    if name in names or _FACTS.fullmatch(key):
         return
-    near = get_close_matches(name, _NAMES, 1, _NEAR)
+    near = get_close_matches(name, names, 1, _NEAR)
     if near:
         raise UsageError(
             f"--check {key!r} is no metric; did you mean {prefix + near[0]!r}? "

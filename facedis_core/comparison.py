@@ -219,28 +219,30 @@ def _given(mesh: Mesh) -> Mesh:
     return mesh
 
 
-def read_labels(source: str, names: Container[str] | None = None) -> dict[str, Label]:
+def read_labels(
+    source: str, names: Container[str] | None = None, needed: Sequence[str] = _COLUMNS
+) -> dict[str, Label]:
     """Labels by mesh name, of a CSV file with the columns name, subject, expression.
 
-    `names` are those of the meshes, the labels of all others are left out; None = all labels.
+    `names` are those of the meshes, the labels of all others are left out; None = all labels. Of
+    the columns only those must be there that are `needed`; what others do not say is empty.
 
     Raises:
         InputError: missing columns, empty fields, or two different rows for one name.
     """
 
     def check_header(header: Sequence[str]) -> None:
-        missing = [column for column in _COLUMNS if column not in header]
+        missing = [column for column in needed if column not in header]
         if missing:
             raise InputError(
-                f"{source} has no column {missing[0]!r}; its first line must be "
-                f"{','.join(_COLUMNS)}"
+                f"{source} has no column {missing[0]!r}; its first line must be {','.join(needed)}"
             )
 
     found: dict[str, Label] = {}
     rows = read_rows(read_text(source), source, check_header, skipinitialspace=True)
     for number, row in rows:
-        name, subject, expression = ((row[column] or "").strip() for column in _COLUMNS)
-        if not (name and subject and expression):
+        name, subject, expression = ((row.get(column) or "").strip() for column in _COLUMNS)
+        if not (name and subject and (expression or "expression" not in needed)):
             raise InputError(f"{source}, line {number}: an empty field; fill in all columns")
         if names is not None and name not in names:
             continue

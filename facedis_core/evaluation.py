@@ -15,6 +15,8 @@ from facedis_core.errors import InputError
 from facedis_core.faceset import FaceSet
 from facedis_core.geometry import rigid_alignments
 from facedis_core.inference import Model
+from facedis_core.neutrals import neutral_faces
+from facedis_core.readout import expression_readout
 
 # How often one face is picked for each subject to measure how far people are apart.
 DRAWS: Final = 10
@@ -34,12 +36,14 @@ SUMMARIES: Final = ("e_rec", *PER_SUBJECT, "avd_neu", "between_subject")
 class Prediction(NamedTuple):
     """What a method makes of B faces; what it does not predict is None.
 
-    `reconstruction` and `identity` are (B, V, 3) mm; `latent` is (B, D), the identity part.
+    `reconstruction` and `identity` are (B, V, 3) mm; `latent` is (B, D_id), the identity part, and
+    `expression_latent` (B, D_exp).
     """
 
     reconstruction: np.ndarray | None = None
     identity: np.ndarray | None = None
     latent: np.ndarray | None = None
+    expression_latent: np.ndarray | None = None
 
 
 Predictor = Callable[[np.ndarray], Prediction]  # (B, V, 3) mm -> what is predicted for them
@@ -91,6 +95,7 @@ def model_predictor(model: Model) -> Predictor:
             model.decode(identity, expression),
             model.decode(identity, expression, "identity"),
             identity,
+            expression,
         )
 
     return predict
@@ -105,14 +110,22 @@ def evaluate_face_set(
     batch: int = 32,
     progress: Callable[[int], None] | None = None,
 ) -> Evaluation:
-    """Every metric of a method over `rows` of a face set; arguments and errors as `evaluate`."""
+    """Every metric of a method over `rows` of a face set; arguments and errors as `evaluate`.
+
+    Where it has latents, these are held for all faces, to be asked for their expressions.
+    """
+    subject = np.asarray(face_set.labels.subject)
+    shown = np.asarray(face_set.labels.expression)
+    latents: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
 
     def sample(rows: np.ndarray) -> Sample:
         truth = face_set.read(rows)
-        return Sample(truth, predict(truth))
+        prediction = predict(truth)
+        if prediction.latent is not None and prediction.expression_latent is not None:
+            latents.append((rows, prediction.latent, prediction.expression_latent))
+        return Sample(truth, prediction)
 
-    subject = np.asarray(face_set.labels.subject)
-    return evaluate(
+    found = evaluate(
         sample,
         subject,
         rows,
@@ -122,27 +135,27 @@ def evaluate_face_set(
         batch=batch,
         progress=progress,
     )
+    if latents:
+        read, identity, expression = map(np.concatenate, zip(*latents, strict=True))
+        told = expression_readout(identity, expression, shown[read], subject[read])
+        found.metrics.update(told)
+    return found
 
 
 def neutral_gallery(
     predict: Predictor, face_set: FaceSet, people: np.ndarray, *, align: bool = False
 ) -> Gallery:
-    """The neutrals of `people`, encoded: a subject's first face of level 0, else its neutral mesh.
+    """The neutrals of `people` that have one, encoded.
 
-    People without either are not in it. `align` moves identity faces onto the true neutrals.
+    `align` moves identity faces onto the true neutrals.
     """
-    labels = face_set.labels
     subject, row, predictions = [], [], []
-    for person in people:
-        faces = np.flatnonzero((labels.subject == person) & (labels.level == 0))
-        neutral = face_set.neutrals_eval[person]
-        if not len(faces) and not np.isfinite(neutral).all():
-            continue
-        mesh = face_set.read(faces[:1])[0] if len(faces) else neutral
-        sample = Sample(mesh[None], predict(np.asarray(mesh)[None]))
+    for person, face, vertices in neutral_faces(face_set, people):
+        sample = Sample(vertices[None], predict(vertices[None]))
         subject.append(person)
-        row.append(faces[0] if len(faces) else -1)
-        prediction = _moved(sample, neutral) if align else sample.prediction
+        row.append(face)
+        true = face_set.neutrals_eval[person]
+        prediction = _moved(sample, true) if align else sample.prediction
         predictions.append(prediction._replace(reconstruction=None))
     return Gallery(np.array(subject, int), np.array(row, int), _joined(predictions))
 

@@ -7,19 +7,23 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from facedis_core import __version__
 from facedis_core.baselines import evaluate_baselines, fit_baselines
 from facedis_core.comparison import compare
 from facedis_core.errors import InputError
 from facedis_core.evaluation import Evaluation, evaluate_face_set, model_predictor
-from facedis_core.faceset import SPLITS, load_face_set
-from facedis_core.inference import load_model
+from facedis_core.faceset import SPLITS, FaceSet, load_face_set
+from facedis_core.inference import Model, load_model
 from facedis_core.provenance import check_topology, made_by
 
 Advance = Callable[[int], None]
+Progress = Callable[[str, int | None], AbstractContextManager[Advance]]
 
 
-def _unwatched(description: str, total: int | None) -> AbstractContextManager[Advance]:
+def unwatched(description: str, total: int | None) -> AbstractContextManager[Advance]:
+    """Shows nobody how a piece of work goes on."""
     return nullcontext(lambda steps: None)
 
 
@@ -35,7 +39,7 @@ class Ways:
 
     align: bool = False
     inspect: Callable[[Mapping[str, Any]], None] | None = None
-    progress: Callable[[str, int | None], AbstractContextManager[Advance]] = _unwatched
+    progress: Progress = unwatched
 
     def facts(self, faces: int, subjects: int | None = None, **more: Any) -> dict[str, Any]:
         """Provenance of a report on so many faces, inspected."""
@@ -52,6 +56,21 @@ class Measured(NamedTuple):
 
     report: dict[str, Any]
     per_mesh: str
+
+
+def open_split(source: str, model: Model, split: str) -> tuple[FaceSet, np.ndarray]:
+    """A face set that a model knows how to encode, and the rows of one split of it, or of `all`.
+
+    Raises:
+        InputError: unreadable, of another topology than the model, or no such faces.
+    """
+    faces = load_face_set(source)
+    label = f"model {model.source or model.id} ({made_by(model.history)})"
+    check_topology(faces, source, model.topology, label)
+    rows = faces.rows(None if split == "all" else SPLITS[split])
+    if not len(rows):
+        raise InputError(f"{source} has no faces in its {split} split; choose another --split")
+    return faces, rows
 
 
 def measure_set(
@@ -76,13 +95,9 @@ def measure_set(
     Raises:
         InputError: unreadable input, no such faces, or a set of another topology than the model.
     """
-    faces, trained = load_face_set(source), load_model(model)
-    label = f"model {trained.source or trained.id} ({made_by(trained.history)})"
-    check_topology(faces, source, trained.topology, label)
+    trained = load_model(model)
+    faces, rows = open_split(source, trained, split)
     labels = faces.labels
-    rows = faces.rows(None if split == "all" else SPLITS[split])
-    if not len(rows):
-        raise InputError(f"{source} has no faces in its {split} split; choose another --split")
     people = len(set(labels.subject[rows].tolist()))
     origin = {"model": trained.id, "set": faces.id, "source": faces.source, "split": split}
     facts = ways.facts(len(rows), people, **origin)

@@ -23,6 +23,10 @@ BETTER: Final[Mapping[str, Literal["lower", "higher"] | None]] = {
     "rank1_cosine_accuracy": "higher",
     "rank1_vertex_accuracy": "higher",
     "rank1_probes": None,
+    "expression_from_identity_accuracy": "lower",
+    "expression_from_expression_accuracy": "higher",
+    "expression_chance": None,
+    "expression_faces": None,
 }
 
 # Consecutive vertices summed up by the sketch that rules out most of a gallery.
@@ -113,6 +117,17 @@ def between_subject_spread(faces: np.ndarray) -> float:
     return disentanglement_error(faces)
 
 
+def cosine_similarity(latents: np.ndarray, gallery: np.ndarray) -> np.ndarray:
+    """Cosine of each latent (P, D) with each of a gallery (S, D): (P, S); that of zeros is 0."""
+
+    def unit(z: np.ndarray) -> np.ndarray:
+        z = np.asarray(z, np.float64)
+        length = np.linalg.norm(z, axis=-1, keepdims=True)
+        return z / np.where(length > 0, length, 1)
+
+    return unit(latents) @ unit(gallery).T
+
+
 def recognized_by_cosine(
     latents: np.ndarray, own: int, gallery: np.ndarray, margin: float = 1e-12
 ) -> np.ndarray:
@@ -121,13 +136,7 @@ def recognized_by_cosine(
     All probes are of the person in row `own` of the gallery. A tie is a miss, so that a model which
     gives everybody one latent recognizes nobody; `margin` keeps rounding from breaking ties.
     """
-
-    def unit(z: np.ndarray) -> np.ndarray:
-        z = np.asarray(z, np.float64)
-        length = np.linalg.norm(z, axis=-1, keepdims=True)
-        return z / np.where(length > 0, length, 1)
-
-    cosine = unit(latents) @ unit(gallery).T
+    cosine = cosine_similarity(latents, gallery)
     others = np.delete(cosine, own, axis=1)
     return cosine[:, own] > others.max(axis=1, initial=-np.inf) + margin
 

@@ -234,7 +234,7 @@ class Trainer(Learner):
 
     @torch.no_grad()
     def predict(self, vertices: np.ndarray) -> Prediction:
-        """Reconstructions, identity faces and identity latents by the means, (B, V, 3) mm."""
+        """Reconstructions, identity faces (B, V, 3) mm and latents, by the means."""
         network = self.network.eval()
         faces = torch.tensor(vertices, dtype=torch.float32, device=self.device)
         posterior = network.encode(network.normalise(faces))
@@ -245,4 +245,5 @@ class Trainer(Learner):
             (identity_faces + expression).cpu().numpy(),
             identity_faces.cpu().numpy(),
             posterior.identity.mean.cpu().numpy(),
+            posterior.expression.mean.cpu().numpy(),
         )

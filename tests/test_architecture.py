@@ -17,12 +17,12 @@ TOOLS = ROOT / "tools"
 # A module imports from its own line and the lines above it.
 LINES = (
     "errors paths config recipe_file recipe interrupts",
-    "numerals polygons ply ply_header ply_rows obj vrml mesh atomic streams replay tables geometry "
-    "procrustes simplification unfolding",
+    "numerals polygons ply ply_header ply_rows obj vrml mesh atomic streams replay tables patterns "
+    "geometry procrustes simplification unfolding",
     "bundle completion container container_writer preparation faceset npy latents pairing "
     "transfer forward inference provenance failures workers faces encoding decoding info "
-    "verification metrics linear baselines evaluation comparison checks measurement regression "
-    "junit history",
+    "verification metrics readout neutrals linear baselines evaluation comparison checks "
+    "measurement regression junit recognition lookup identification history",
     "sources selection journal scratch follow inventory assemble prepare",
     "render sheet",
     "world threads moments fusedmax winners maxlinear networks principal losses pairs residence "

@@ -25,6 +25,7 @@ WRITERS = {
     "decode-npy": "fd-decode faces.npy --npy {out} {force}",
     "encode-stream": "fd-encode faces --stream {out} {force}",
     "metrics": "fd-metrics set.safetensors --split all --json {out} {force}",
+    "recognize": "fd-recognize set.safetensors --split all --json {out} {force}",
     "render": "fd-render faces --size 32 {out} {force}",
     "run": "fd-run 'encode faces ! transfer one.npy - {out} {force}'",
 }

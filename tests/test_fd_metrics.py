@@ -58,6 +58,42 @@ def test_json_has_what_the_library_measures(shell, face_set, model):
     assert "baselines" not in found
 
 
+READ_OFF = [
+    "expression_from_identity_accuracy",
+    "expression_from_expression_accuracy",
+    "expression_chance",
+    "expression_faces",
+]
+
+
+def test_what_latents_tell_of_expressions_if_enough_people_show_them(shell, face_set, tmp_path):
+    line = "fd-metrics set.safetensors --split all"
+    found = report(shell(f"{line} --json"))["model"]
+    assert list(found) == [*KEYS, *READ_OFF]
+    assert (found["expression_chance"], found["expression_faces"]) == (0.25, 40)
+    text = shell(line).out.decode()
+    for key in READ_OFF[:3]:
+        assert f"{key} " in text
+    (tmp_path / "old.json").write_bytes(shell(f"{line} --json").out)
+    worse = json.loads((tmp_path / "old.json").read_text())
+    worse["model"]["expression_from_identity_accuracy"] -= 0.125
+    worse["model"]["expression_from_expression_accuracy"] += 0.125
+    worse["model"] |= {"expression_chance": 0.5, "expression_faces": 7}
+    (tmp_path / "worse.json").write_text(json.dumps(worse))
+    assert shell(f"{line} --against old.json").code == 0
+    result = shell(f"{line} --against worse.json")
+    assert result.code == 1
+    assert "2 of 9 checks failed: expression_from_identity_accuracy is " in result.line
+
+
+def test_an_earlier_report_without_them_still_compares(shell, face_set, tmp_path):
+    line = "fd-metrics set.safetensors --split all --json"
+    found = report(shell(line))
+    found["model"] = {key: found["model"][key] for key in KEYS}
+    (tmp_path / "old.json").write_text(json.dumps(found))
+    assert shell(f"{line} --against old.json").code == 0
+
+
 def test_same_input_same_bytes(shell, face_set):
     line = "fd-metrics set.safetensors --json --baselines"
     assert shell(line).out == shell(line).out

@@ -36,12 +36,12 @@ def earlier(tmp_path):
 
 def test_the_table_names_every_number_of_a_report():
     accuracies = {f"{key}_accuracy" for key in RECOGNITION}
-    assert set(BETTER) == {*SUMMARIES, *accuracies, "rank1_probes"}
-    assert {key for key, better in BETTER.items() if better == "higher"} == accuracies
-    assert {key for key, better in BETTER.items() if not better} == {
-        "between_subject",
-        "rank1_probes",
-    }
+    told = {f"expression_from_{part}_accuracy" for part in ("identity", "expression")}
+    counts = {"rank1_probes", "expression_chance", "expression_faces"}
+    assert set(BETTER) == {*SUMMARIES, *accuracies, *told, *counts}
+    higher = {key for key, better in BETTER.items() if better == "higher"}
+    assert higher == accuracies | {"expression_from_expression_accuracy"}
+    assert {key for key, better in BETTER.items() if not better} == counts | {"between_subject"}
 
 
 @pytest.mark.parametrize(

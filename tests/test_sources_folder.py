@@ -5,18 +5,15 @@ import csv
 import numpy as np
 import pytest
 from conftest import save_mesh
-from hypothesis import given
-from hypothesis import strategies as st
 from synthetic import grid_mesh
 
 from facedis_core.errors import InputError, UsageError
 from facedis_core.mesh import Mesh, topology_id, write_mesh
 from facedis_core.sources import open_source
-from facedis_core.sources.folder import compile_pattern, match_files, open_folder
+from facedis_core.sources.folder import match_files, open_folder
 
 EXPRESSIONS = ("neutral", "smile", "mouth_stretch")
 PATTERN = "{subject}_{expression}.ply"
-PLAIN = st.text("abc-.()[]+ ü", min_size=1, max_size=8)
 
 
 def face(subject, expression):
@@ -40,53 +37,6 @@ def write_csv(path, rows, columns=("file", "subject", "expression")):
     with path.open("w", newline="") as file:
         csv.writer(file).writerows([columns, *rows])
     return path
-
-
-@pytest.mark.parametrize(
-    ("pattern", "path", "found"),
-    [
-        (PATTERN, "p1_mouth_stretch.ply", {"subject": "p1", "expression": "mouth_stretch"}),
-        (PATTERN, "deep/p1_smile.ply", None),
-        (PATTERN, "p1_smile.obj", None),
-        ("{subject}/{expression}.obj", "p1/smile.obj", {"subject": "p1", "expression": "smile"}),
-        ("{subject}/*_{expression}.obj", "7/12_grin.obj", {"subject": "7", "expression": "grin"}),
-        ("*/{subject}/{expression}.obj", "7/grin.obj", None),
-        ("{subject}/{subject}.{expression}.obj", "a/a.b.obj", {"subject": "a", "expression": "b"}),
-        ("{subject}/{subject}.{expression}.obj", "a/c.b.obj", None),
-        (
-            "{subject}_{expression}_{level}.wrl",
-            "F1_HA_0.5.wrl",
-            {"subject": "F1", "expression": "HA", "level": "0.5"},
-        ),
-        ("{subject}_{expression}_{level}.wrl", "F1_HA_low.wrl", None),
-        ("{subject}+({expression}).ply", "a+(b).ply", {"subject": "a", "expression": "b"}),
-    ],
-)
-def test_patterns(pattern, path, found):
-    match = compile_pattern(pattern).fullmatch(path)
-    assert (match and match.groupdict()) == found
-
-
-@given(PLAIN, PLAIN, PLAIN)
-def test_a_pattern_takes_everything_else_literally(before, between, after):
-    match = compile_pattern(f"{before}{{subject}}{between}{{expression}}{after}")
-    assert match.fullmatch(f"{before}S{between}E{after}").groupdict() == {
-        "subject": "S",
-        "expression": "E",
-    }
-
-
-@pytest.mark.parametrize(
-    ("pattern", "message"),
-    [
-        ("{subject}_{mood}.ply", r"has \{mood\}, expected \{subject\}, \{expression\}, \{level\}"),
-        ("{subject}.ply", r"where the expression is; put \{expression\} there"),
-        ("faces.ply", r"where the subject is"),
-    ],
-)
-def test_bad_patterns(pattern, message):
-    with pytest.raises(UsageError, match=message):
-        compile_pattern(pattern)
 
 
 def test_labels_by_pattern(root):

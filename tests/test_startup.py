@@ -12,6 +12,7 @@ LINES = {
     "fd_interp": "ann.npy ann.npy -o out.npy",
     "fd_decode": "ann.npy -o out.ply",
     "fd_metrics": "set.safetensors --json -o out.json",
+    "fd_recognize": "set.safetensors --json -o out.json",
     "fd_run": "'encode faces/ann.ply ! decode -o out.ply'",
     "fd_info": "ann.npy",
 }

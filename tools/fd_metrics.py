@@ -164,8 +164,9 @@ def _page(report: Mapping[str, Any], terminal: bool) -> str:
             table.add_row(
                 key, *(f"{value[part]:.4f}" for part in ("mean", "std", "median")), str(value["n"])
             )
-        elif key.endswith("_accuracy"):
-            table.add_row(key, f"{value:.4f}", "", "", str(report["model"]["rank1_probes"]))
+        elif isinstance(value, float):
+            count = "rank1_probes" if key.startswith("rank1") else "expression_faces"
+            table.add_row(key, f"{value:.4f}", "", "", str(report["model"][count]))
     console.print(table)
     if "baselines" in report:
         table = Table("mean, mm", *COMPARED)

@@ -25,6 +25,7 @@ COMMANDS: Final = {
     "transfer": "transfer",
     "interp": "interpolate",
     "decode": "decode",
+    "recognize": "recognize",
     "metrics": "metrics",
     "render": "render",
 }

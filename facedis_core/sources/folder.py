@@ -1,6 +1,5 @@
 """A folder of registered meshes, labelled by their names or by a CSV file: anybody's own data."""
 
-import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -12,6 +11,7 @@ import numpy as np
 from facedis_core.errors import InputError, UsageError
 from facedis_core.faceset import SPLITS
 from facedis_core.paths import check_name, files_below, is_file, is_folder
+from facedis_core.patterns import compile_pattern
 from facedis_core.sources import Findings, MeshOptions, Missing
 from facedis_core.sources.labelled import Entry, open_labelled
 from facedis_core.sources.registered import MeshFileSource
@@ -20,13 +20,6 @@ from facedis_core.tables import brief, brief_list, read_table, read_text
 
 COLUMNS: Final = ("file", "subject", "expression", "level", "split")
 _MOST_MISSING = 20_000  # for every file there
-# What a placeholder of a pattern stands for; the shortest match wins, so that in
-# `{subject}_{expression}.ply` an expression may contain underscores and a subject may not.
-PLACEHOLDERS: Final[Mapping[str, str]] = {
-    "subject": "[^/]+?",
-    "expression": "[^/]+?",
-    "level": r"\d+(?:\.\d+)?",
-}
 
 
 class Row(NamedTuple):
@@ -141,35 +134,6 @@ def match_files(root: Path, pattern: str) -> tuple[list[Row], list[str]]:
         level = None if found.get("level") is None else _level(found["level"], file)
         rows.append(Row(file, found["subject"], found["expression"], level))
     return rows, others
-
-
-def compile_pattern(pattern: str) -> re.Pattern[str]:
-    """`{subject}/{expression}.obj` as a regular expression for paths with `/`.
-
-    A placeholder that occurs twice stands for the same text in both places.
-    Raises UsageError for unknown or missing placeholders.
-    """
-    parts, seen = [], set()
-    for piece in re.split(r"(\{[^{}]*\}|\*)", pattern):
-        name = piece[1:-1] if piece.startswith("{") and piece.endswith("}") else None
-        if piece == "*":
-            parts.append("[^/]*")
-        elif name is None:
-            parts.append(re.escape(piece))
-        elif name in seen:
-            parts.append(f"(?P={name})")
-        elif name in PLACEHOLDERS:
-            parts.append(f"(?P<{name}>{PLACEHOLDERS[name]})")
-            seen.add(name)
-        else:
-            known = ", ".join(f"{{{known}}}" for known in PLACEHOLDERS)
-            raise UsageError(f"pattern {pattern!r} has {piece}, expected {known} or *")
-    for name in ("subject", "expression"):
-        if name not in seen:
-            raise UsageError(
-                f"pattern {pattern!r} does not say where the {name} is; put {{{name}}} there"
-            )
-    return re.compile("".join(parts))
 
 
 def read_labels_csv(content: bytes, label: str) -> Iterator[Row]:

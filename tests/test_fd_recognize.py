@@ -1,0 +1,247 @@
+"""fd-recognize as a user runs it, on small real files."""
+
+import json
+
+import numpy as np
+import pytest
+import synthetic
+from conftest import face
+
+from facedis_core import evaluation
+from facedis_core.faceset import load_face_set
+from facedis_core.latents import write_latents
+
+KEYS = [
+    "rank1_cosine_accuracy",
+    "auc_cosine",
+    "eer_cosine",
+    "rank1_vertex_accuracy",
+    "auc_vertex",
+    "eer_vertex",
+    "gallery",
+    "gallery_subjects",
+    "probes",
+    "probes_in_gallery",
+    "probes_not_enrolled",
+    "genuine_pairs",
+    "impostor_pairs",
+]
+PATTERN = "--pattern '{subject}/{expression}'"
+
+
+@pytest.fixture
+def face_set(tmp_path):
+    """`set.safetensors`: 10 people x 4 expressions, the last 3 people are test."""
+    return synthetic.write_face_set(tmp_path / "set.safetensors", synthetic.face_set())
+
+
+@pytest.fixture
+def latents(face_set, model, tmp_path):
+    """All 40 faces in `all.npy`, the neutrals in `neutrals.npy`, the others in `others.npy`."""
+    faces = load_face_set(face_set)
+    rows = model.encode(np.asarray(faces.vertices), list(faces.labels.names))
+    at_rest = np.arange(40) % 4 == 0
+    for name, chosen in (("all", at_rest >= 0), ("neutrals", at_rest), ("others", ~at_rest)):
+        with (tmp_path / f"{name}.npy").open("wb") as stream:
+            write_latents(stream, rows.take(np.flatnonzero(chosen)))
+    return rows
+
+
+def report(result):
+    assert result.code == 0, result.err
+    assert not result.err
+    return json.loads(result.out)
+
+
+@pytest.mark.parametrize("split", ["test", "all"])
+def test_a_set_as_the_metrics_have_it(shell, face_set, model, split):
+    found = report(shell(f"fd-recognize set.safetensors --split {split} --json"))
+    faces = load_face_set(face_set)
+    rows = faces.rows(1 if split == "test" else None)
+    predict = evaluation.model_predictor(model)
+    expected = evaluation.evaluate_face_set(predict, faces, rows).metrics
+    for key in ("rank1_cosine_accuracy", "rank1_vertex_accuracy"):
+        assert found["model"][key] == expected[key]
+    assert found["model"]["probes"] == expected["rank1_probes"]
+    people = 3 if split == "test" else 10
+    assert found["model"]["genuine_pairs"] == 3 * people
+    assert found["model"]["impostor_pairs"] == 3 * people * (people - 1)
+    facts = found["provenance"]
+    assert (facts["model"], facts["set"], facts["split"]) == (model.id, faces.id, split)
+    assert (facts["faces"], facts["subjects"]) == (4 * people, people)
+
+
+def test_json(shell, face_set):
+    found = report(shell("fd-recognize set.safetensors --json"))["model"]
+    assert list(found) == KEYS  # of three people everybody is among the nearest five
+    more = report(shell("fd-recognize set.safetensors --json --split all --ranks 9,2,1,10"))[
+        "model"
+    ]
+    ranks = [more[f"rank{k}_vertex_accuracy"] for k in (1, 2, 9)]
+    assert ranks == sorted(ranks)
+    assert "rank10_vertex_accuracy" not in more
+
+
+def test_latents_say_what_their_set_says(shell, latents):
+    of_set = report(shell("fd-recognize set.safetensors --split all --json"))["model"]
+    two = report(shell(f"fd-recognize neutrals.npy others.npy {PATTERN} --json"))
+    assert two["model"] == of_set
+    assert set(two["provenance"]) == {"version", "model"}
+    one = report(shell(f"fd-recognize all.npy {PATTERN} --json"))
+    assert one == two
+    both = report(shell(f"fd-recognize neutrals.npy all.npy {PATTERN} --json"))
+    assert both["model"] == of_set | {"probes_in_gallery": 10}
+    assert (
+        report(shell("cat set.safetensors | fd-recognize - --split all --json"))["model"] == of_set
+    )
+
+
+@pytest.mark.parametrize("words", ["- others.npy < neutrals.npy", "neutrals.npy - < others.npy"])
+def test_either_may_be_standard_input(shell, latents, words):
+    by_name = shell(f"fd-recognize neutrals.npy others.npy {PATTERN} --json")
+    assert by_name.code == 0
+    assert shell(f"fd-recognize {PATTERN} --json {words}").out == by_name.out
+
+
+def test_labels_of_a_file(shell, latents, tmp_path):
+    lines = [f"{name},{name.split('/')[0]}" for name in latents.names]
+    (tmp_path / "who.csv").write_text("\n".join(["name,subject", *lines]))
+    line = "fd-recognize neutrals.npy others.npy --json"
+    assert shell(f"{line} --labels who.csv").out == shell(f"{line} {PATTERN}").out
+    assert shell(f"cat who.csv | {line} --labels -").out == shell(f"{line} {PATTERN}").out
+    alone = shell("fd-recognize all.npy --labels who.csv")
+    assert (alone.code, "has no column 'expression'" in alone.line) == (3, True)
+
+
+def test_people_whom_nobody_knows(shell, latents, model, tmp_path):
+    strangers = model.encode(np.stack([face(1), face(2)]), ["eve/neutral", "mallory/grin"])
+    with (tmp_path / "strangers.npy").open("wb") as stream:
+        write_latents(stream, strangers)
+    line = f"fd-recognize neutrals.npy - {PATTERN} --json"
+    known = report(shell(f"{line} < others.npy"))["model"]
+    found = report(shell(f"cat others.npy strangers.npy | {line}"))["model"]
+    assert (found["probes"], found["probes_not_enrolled"]) == (32, 2)
+    assert found["rank1_cosine_accuracy"] == known["rank1_cosine_accuracy"]
+    assert found["impostor_pairs"] == known["impostor_pairs"] + 20
+    assert found["genuine_pairs"] == known["genuine_pairs"]
+    assert found["auc_cosine"] != known["auc_cosine"]
+    alone = shell(f"{line} < strangers.npy")
+    assert alone.code == 3
+    assert "none of the 2 probes is of anybody in the gallery (a probe is of 'eve'" in alone.line
+
+
+def test_several_faces_of_a_person(shell, latents):
+    found = report(shell(f"fd-recognize others.npy neutrals.npy {PATTERN} --json"))["model"]
+    assert (found["gallery"], found["gallery_subjects"], found["probes"]) == (30, 10, 10)
+    assert (found["genuine_pairs"], found["impostor_pairs"]) == (30, 270)
+
+
+def test_table(shell, latents):
+    result = shell("fd-recognize set.safetensors --split all")
+    found = report(shell("fd-recognize set.safetensors --split all --json"))["model"]
+    text = result.out.decode()
+    assert (result.code, result.err) == (0, "")
+    for row, key in (("rank 1", "rank1_{}_accuracy"), ("rank 5", "rank5_{}_accuracy")):
+        values = [f"{found[key.format(name)]:.4f}" for name in ("cosine", "vertex")]
+        (line,) = [line for line in text.splitlines() if f" {row} " in line]
+        assert [word for word in line.split() if word[0].isdigit() and "." in word] == values
+    assert "impostor pairs 270\n" in text
+    assert "\x1b" not in text
+
+
+def test_checks(shell, face_set):
+    line = "fd-recognize set.safetensors --json"
+    assert shell(f"{line} --check 'auc_cosine>=0' --check 'probes==9'").code == 0
+    result = shell(f"{line} --check 'auc_vertex>1' --check 'rank5_cosine_accuracy>=0'")
+    assert result.code == 1
+    assert "2 of 2 checks failed: auc_vertex is " in result.line
+    assert "rank5_cosine_accuracy was not measured" in result.line  # only 3 people
+    assert json.loads(result.out)["model"]["probes"] == 9
+    slip = shell("fd-recognize missing.safetensors --check 'auc_cosin>=1'")
+    assert (slip.code, "did you mean 'auc_cosine'?" in slip.line) == (2, True)
+    other = shell("fd-recognize missing.safetensors --check 'rank2_cosine_accuracy>=1'")
+    assert (other.code, "is no metric" in other.line) == (2, True)
+
+
+def test_output_file(shell, face_set, tmp_path):
+    line = "fd-recognize set.safetensors --json -o out.json"
+    assert shell(line).code == 0
+    assert json.loads((tmp_path / "out.json").read_text())["model"]["probes"] == 9
+    again = shell(line)
+    assert (again.code, "--force" in again.line) == (2, True)
+    assert shell(f"{line} --force").code == 0
+
+
+def test_latents_of_another_model(shell, latents, model, other_model_file):
+    result = shell(f"fd-recognize all.npy {PATTERN} -m {other_model_file}")
+    assert result.code == 3
+    assert f"were made by fd-encode with model {model.id}, but" in result.line
+
+
+def test_a_face_that_cannot_be_computed_is_named(shell, latents, tmp_path):
+    rows = latents.take([0, 1, 4, 5])
+    rows.identity[1] = 3e38
+    with (tmp_path / "huge.npy").open("wb") as stream:
+        write_latents(stream, rows)
+    result = shell(f"fd-recognize huge.npy {PATTERN}")
+    assert result.code == 3
+    assert "the identity face of 'person0/expression1' is not finite" in result.line
+
+
+def test_a_model_of_other_faces(shell, tmp_path):
+    synthetic.write_face_set(tmp_path / "set.safetensors", synthetic.face_set(size=7))
+    result = shell("fd-recognize set.safetensors -o out.txt")
+    assert (result.code, "fd-prep --like" in result.line) == (3, True)
+
+
+def test_in_one_process(shell, latents):
+    line = f"recognize neutrals.npy - {PATTERN} --json"
+    by_shell = shell(f"fd-encode set.safetensors | fd-{line}")
+    by_run = shell(f'fd-run "encode set.safetensors ! {line}"')
+    assert by_run.code == by_shell.code == 0
+    assert by_run.out == by_shell.out
+
+
+def test_runs_without_torch(shell, face_set, without_torch):
+    assert shell("fd-recognize set.safetensors --json", env=without_torch).code == 0
+
+
+@pytest.mark.parametrize(
+    ("line", "code", "words"),
+    [
+        ("", 2, "GALLERY"),
+        ("all.npy", 2, "who is who? give --labels CSV"),
+        ("neutrals.npy others.npy", 2, "who is who? give --labels CSV"),
+        (f"- - {PATTERN}", 2, "standard input (-) is named twice"),
+        (f"all.npy {PATTERN} --labels x.csv", 2, "give one of the two"),
+        (f"all.npy all.npy {PATTERN} --neutral calm", 2, "--neutral chooses the gallery"),
+        (f"all.npy {PATTERN} --split all", 2, "--split is of a face set"),
+        ("set.safetensors --neutral calm", 2, "--neutral is of latents"),
+        ("set.safetensors --ranks 0", 2, "'0' is no list of ranks"),
+        ("set.safetensors --ranks 1,two", 2, "is no list of ranks"),
+        ("set.safetensors --ranks ''", 2, "is no list of ranks"),
+        (f"set.safetensors {PATTERN}", 3, "a face set or a model, expected latents"),
+        (f"all.npy all.npy {PATTERN}", 3, "all 40 faces are in the gallery themselves"),
+        (f"neutrals.npy {PATTERN}", 3, "are in the gallery themselves; expected others"),
+        ("all.npy --pattern '{subject}/{expression}' --neutral calm", 3, "'calm'"),
+        ("all.npy --pattern '{subject}'", 2, "where the expression is"),
+        ("neutrals.npy others.npy --pattern '{subject}'", 3, "does not fit the pattern"),
+        ("neutrals.npy others.npy --pattern '*/{subject}'", 3, "none of the 30 probes is"),
+        ("set.safetensors --split validation", 3, "no faces in its validation split"),
+        (f"missing.npy {PATTERN}", 3, "missing.npy does not exist"),
+        ("set.safetensors -o missing/out", 4, "missing"),
+    ],
+)
+def test_what_is_refused(shell, latents, line, code, words):
+    result = shell(f"fd-recognize {line}")
+    assert (result.code, words in result.line) == (code, True), result.err
+    assert not result.out
+
+
+def test_one_person_cannot_be_mistaken(shell, latents, tmp_path):
+    (tmp_path / "who.csv").write_text(
+        "\n".join(["name,subject", *(f"{name},ann" for name in latents.names)])
+    )
+    result = shell("fd-recognize neutrals.npy others.npy --labels who.csv")
+    assert result.code == 3
+    assert "gallery and probes are all of 'ann'; expected several people" in result.line

@@ -1,0 +1,181 @@
+"""What latents tell of expressions: against loops, chance, and latents that tell everything."""
+
+import math
+
+import numpy as np
+import pytest
+
+from facedis_core import readout
+
+PEOPLE, KINDS = 30, 4
+SHOWN = np.tile(np.arange(KINDS), PEOPLE)
+SUBJECT = np.repeat(np.arange(PEOPLE), KINDS)
+
+
+def noise(*shape, seed=0):
+    return np.random.default_rng(seed).normal(size=shape)
+
+
+def slow_solve(matrix, vector):
+    """Gauss and Jordan with pivots, in lists."""
+    rows = [[*map(float, row), float(value)] for row, value in zip(matrix, vector, strict=True)]
+    for i in range(len(rows)):
+        pivot = max(range(i, len(rows)), key=lambda k: abs(rows[k][i]))
+        rows[i], rows[pivot] = rows[pivot], rows[i]
+        rows[i] = [value / rows[i][i] for value in rows[i]]
+        for k in range(len(rows)):
+            if k != i:
+                rows[k] = [a - rows[k][i] * b for a, b in zip(rows[k], rows[i], strict=True)]
+    return [row[-1] for row in rows]
+
+
+def slow_fit(faces, labels, classes):
+    """The scores of the classes of one more face, by the formulas, one number at a time."""
+    n, size = len(faces), len(faces[0])
+    members = {
+        c: [z for z, label in zip(faces, labels, strict=True) if label == c] for c in classes
+    }
+    mean = {c: [sum(z[i] for z in m) / len(m) for i in range(size)] for c, m in members.items()}
+    rest = [[z[i] - mean[c][i] for i in range(size)] for z, c in zip(faces, labels, strict=True)]
+    d = [math.sqrt(sum(r[i] ** 2 for r in rest) / n) for i in range(size)]
+    unit = [[r[i] / d[i] for i in range(size)] for r in rest]
+    correlation, variances, squares = {}, 0.0, 0.0
+    for i in range(size):
+        for j in range(size):
+            products = [u[i] * u[j] for u in unit]
+            correlation[i, j] = sum(products) / n
+            if i != j:
+                variances += sum((p - correlation[i, j]) ** 2 for p in products) / n / (n - 1)
+                squares += correlation[i, j] ** 2
+    share = min(max(variances / squares, readout.LEAST_SHRINKAGE), 1)
+    matrix = [
+        [d[i] * d[j] * (correlation[i, j] * (1 - share) + share * (i == j)) for j in range(size)]
+        for i in range(size)
+    ]
+
+    def score(z, c):
+        weight = slow_solve(matrix, mean[c])
+        prior = math.log(len(members[c]) / n)
+        return prior + sum(w * (a - m / 2) for w, a, m in zip(weight, z, mean[c], strict=True))
+
+    return score
+
+
+def slow_accuracy(latents, shown, subject):
+    people = sorted(set(subject.tolist()))
+    right = 0
+    for part in range(min(10, len(people))):
+        left_out = set(people[part::10])
+        seen = [k for k in range(len(latents)) if subject[k] not in left_out]
+        classes = sorted(set(shown[seen].tolist()))
+        score = slow_fit(latents[seen].tolist(), shown[seen].tolist(), classes)
+        for k in set(range(len(latents))) - set(seen):
+            z = latents[k].tolist()
+            right += max(classes, key=lambda c: score(z, c)) == shown[k]
+    return right / len(latents)
+
+
+@pytest.mark.parametrize("signal", [0.0, 0.7, 3.0])
+@pytest.mark.parametrize("people", [5, 13])
+def test_like_loops_over_the_formulas(signal, people):
+    rows = people > SUBJECT
+    latents = noise(len(SHOWN), 5) @ noise(5, 5, seed=1)
+    latents[:, :KINDS] += signal * np.eye(KINDS)[SHOWN]
+    got = readout.readout_accuracy(latents[rows], SHOWN[rows], SUBJECT[rows])
+    assert got == slow_accuracy(latents[rows], SHOWN[rows], SUBJECT[rows])
+
+
+def test_scores_like_loops_over_the_formulas():
+    latents = noise(40, 4) @ noise(4, 4, seed=1) + 3
+    found = readout.fit_discriminant(latents, SHOWN[:40], KINDS)
+    score = slow_fit(latents.tolist(), SHOWN[:40].tolist(), range(KINDS))
+    scores = latents @ found.weight + found.bias
+    slow = [[score(z, c) for c in range(KINDS)] for z in latents.tolist()]
+    np.testing.assert_allclose(scores, slow, rtol=1e-9, atol=1e-9)
+
+
+def test_random_labels_are_told_by_chance():
+    latents = noise(len(SHOWN), 8)
+    found = [
+        readout.readout_accuracy(latents, np.random.default_rng(k).permutation(SHOWN), SUBJECT)
+        for k in range(20)
+    ]
+    # 20 times 120 faces: three standard deviations
+    assert abs(np.mean(found) - 1 / KINDS) < 3 * math.sqrt(0.25 * 0.75 / (20 * len(SHOWN)))
+
+
+def test_a_frequent_expression_raises_the_chance_level_and_no_more():
+    shown = np.where(SHOWN == 1, 0, SHOWN)  # half of all faces
+    found = readout.expression_readout(noise(120, 3), noise(120, 3, seed=1), shown, SUBJECT)
+    assert found["expression_chance"] == 0.5
+    assert found["expression_from_identity_accuracy"] == pytest.approx(0.5, abs=0.12)
+
+
+@pytest.mark.parametrize("size", [1e-4, 1.0, 1e6])
+def test_a_leak_is_found_however_small_its_scale(size):
+    identity = noise(PEOPLE, 6)[SUBJECT] + 0.001 * noise(len(SHOWN), 6, seed=1)
+    clean = readout.expression_readout(identity, identity, SHOWN, SUBJECT)
+    assert clean["expression_from_identity_accuracy"] < 0.4
+    leaky = np.concatenate([identity, size * np.eye(KINDS)[SHOWN]], axis=1)
+    found = readout.expression_readout(leaky, identity, SHOWN, SUBJECT)
+    assert found["expression_from_identity_accuracy"] == 1
+    assert found["expression_from_expression_accuracy"] < 0.4
+
+
+def test_a_leak_along_a_direction_that_is_none_of_the_axes():
+    mixed = np.concatenate([noise(PEOPLE, 6)[SUBJECT], noise(120, 6, seed=3)], axis=1)
+    mixed[:, 6:10] *= 0.05
+    mixed[:, 6:10] += 0.3 * np.eye(KINDS)[SHOWN]
+    turned = mixed @ np.linalg.qr(noise(12, 12, seed=2))[0]
+    assert readout.readout_accuracy(turned, SHOWN, SUBJECT) > 0.9
+
+
+def test_who_somebody_is_must_not_help():
+    # each person's label is a fact about the person: known people would be told, strangers cannot
+    label = np.random.default_rng(5).integers(0, 2, PEOPLE)[SUBJECT]
+    latents = np.eye(PEOPLE)[SUBJECT] + 1e-3 * noise(len(SHOWN), PEOPLE)
+    assert readout.readout_accuracy(latents, label, SUBJECT) < 0.75
+
+
+@pytest.mark.parametrize("value", [0.0, 0.1, -3e5])
+def test_latents_that_are_the_same_for_everybody_tell_nothing(value):
+    latents = np.full((len(SHOWN), 4), value, np.float32)
+    found = readout.expression_readout(latents, latents, SHOWN, SUBJECT)
+    assert found["expression_from_identity_accuracy"] == found["expression_chance"] == 0.25
+
+
+def test_twins_among_the_latents_and_more_latents_than_faces():
+    latents = np.tile(noise(24, 3), 20)  # (24, 60), of rank 3
+    with np.errstate(all="raise"):
+        found = readout.readout_accuracy(latents, SHOWN[:24], SUBJECT[:24])
+    assert 0 <= found <= 1
+
+
+def test_expressions_that_few_show_do_not_count():
+    few = SHOWN.copy()
+    few[SHOWN == 3] = np.where(SUBJECT[SHOWN == 3] < 4, 3, 2)
+    latents = np.eye(KINDS)[few] + 0.01 * noise(len(few), KINDS)
+    found = readout.expression_readout(latents, latents, few, SUBJECT)
+    assert found["expression_faces"] == len(few) - 4
+    assert found["expression_chance"] == pytest.approx(56 / 116)
+    rows = SUBJECT < 4
+    assert not readout.expression_readout(latents[rows], latents[rows], few[rows], SUBJECT[rows])
+    rows = SHOWN == 1
+    assert not readout.expression_readout(latents[rows], latents[rows], few[rows], SUBJECT[rows])
+
+
+def test_one_person_many_times_is_one_person():
+    latents = noise(len(SHOWN), 3)
+    assert not readout.expression_readout(latents, latents, SHOWN, SUBJECT % 4)
+    assert readout.expression_readout(latents, latents, SHOWN, SUBJECT % 5)
+
+
+def test_shrinkage_of_what_is_related_and_what_is_not():
+    apart = noise(1000, 5)
+    apart = (apart - apart.mean(0)) / apart.std(0)
+    together = apart @ np.full((5, 5), 1.0) + 1e-4 * apart
+    together = (together - together.mean(0)) / together.std(0)
+    assert readout.shrinkage(apart) > 0.5
+    assert readout.shrinkage(together) < 0.01
+    assert readout.shrinkage(apart[:, :1]) == 1
+    assert readout.shrinkage(np.repeat(apart[:, :1], 3, axis=1)) >= readout.LEAST_SHRINKAGE
