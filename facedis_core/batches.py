@@ -123,7 +123,7 @@ class TrainingBatches:
         return order, self.pairs.same(order, rng)
 
     def _has_pairs(self, step: int) -> bool:
-        return self.recipe.swap > 0 or self._judged(step)
+        return self.recipe.has_partners or self._judged(step)
 
     def _judged(self, step: int) -> bool:
         return self.judged_every is not None and step % self.judged_every == 0

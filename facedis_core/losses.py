@@ -43,6 +43,17 @@ def neutral_latent_loss(identity: Tensor, identity_again: Tensor) -> Tensor:
     return functional.l1_loss(identity_again, identity)
 
 
+def partner_latent_loss(identity: Tensor, partners: Tensor) -> Tensor:
+    """Squared distance of z_id of two faces of a person, relative to their squared norms.
+
+    Mean over the batch of |a - b|^2 / (|a|^2 + |b|^2), both (B, D), of latent means; relative,
+    because the scale of a latent is free. It keeps the expression out of those directions of z_id
+    that hardly move X_id, where no distance between faces would find it.
+    """
+    apart = (identity - partners).square().sum(dim=1)
+    return (apart / (identity.square() + partners.square()).sum(dim=1).clamp_min(1e-12)).mean()
+
+
 def expression_norm_loss(expression: Tensor, power: float) -> Tensor:
     """The norm of each vertex's expression offset to some power, mean over B and V; (B, V, 3).
 
@@ -122,6 +133,7 @@ def loss_weights(recipe: Recipe, epoch: int) -> dict[str, float]:
         "discriminator": recipe.discriminator,
         "laplacian": recipe.laplacian,
         "swap": recipe.reconstruction * recipe.swap,
+        "partner_latent": recipe.partner_latent,
         "expression_norm": recipe.expression_norm,
     }
 

@@ -67,6 +67,7 @@ class Recipe:
     discriminator: float = 5e-4
     laplacian: float = 0.0
     swap: float = 0.0  # times `reconstruction`
+    partner_latent: float = 0.0
     expression_norm: float = 0.0
     expression_power: float = 1.0  # of the norm of each vertex
 
@@ -101,6 +102,11 @@ class Recipe:
         """The discriminator of both phases; the same one in pre-training and joint training."""
         points = self.seen_points(vertices)
         return DiscriminatorConfig(vertices, self.discriminator_batch_norm, points)
+
+    @property
+    def has_partners(self) -> bool:
+        """Whether every step looks at another face of each person, discriminator or not."""
+        return self.swap > 0 or self.partner_latent > 0
 
     def seen_points(self, vertices: int) -> int | None:
         """How many of V vertices PointNets look at; None = all."""

@@ -24,8 +24,8 @@ class Synthesis(NamedTuple):
         expression: X_exp, (B, V, 3).
         identity_again: a sample from what the encoder says of `identity_faces`, (B, D); None where
             the recipe has no use for it.
-        partner_identity_faces: identity faces of the partners, (B, V, 3); None without partners,
-            or where the recipe has no use for them.
+        partners: what becomes of the other faces of the same people; None where the recipe has
+            no use for them.
         clamped: share of the log-variances that had to be moved.
     """
 
@@ -34,8 +34,20 @@ class Synthesis(NamedTuple):
     identity_faces: Tensor
     expression: Tensor
     identity_again: Tensor | None
-    partner_identity_faces: Tensor | None
+    partners: "Partners | None"
     clamped: Tensor
+
+
+class Partners(NamedTuple):
+    """The identity part of other faces of the same people.
+
+    Attributes:
+        identity_latent: its mean, (B, D).
+        identity_faces: mean face plus X_id of a sample, (B, V, 3).
+    """
+
+    identity_latent: Tensor
+    identity_faces: Tensor
 
 
 class Synthesiser(nn.Module):
@@ -57,15 +69,15 @@ class Synthesiser(nn.Module):
         identity_latent = posterior.identity.sample()
         identity_faces = self._identity_faces(identity_latent)
         expression = network.expression_offsets(posterior.expression.sample())
-        again = partners_own = None
+        again = theirs = None
         if recipe.neutral_latent:
             with frozen_statistics(network):
                 again = self._clamp(network.encode(identity_faces))[0].identity.sample()
-        if recipe.swap and partners is not None:
-            theirs, _ = self._clamp(network.encode(partners))
-            partners_own = self._identity_faces(theirs.identity.sample())
+        if recipe.has_partners and partners is not None:
+            own = self._clamp(network.encode(partners))[0].identity
+            theirs = Partners(own.mean, self._identity_faces(own.sample()))
         return Synthesis(
-            posterior, identity_latent, identity_faces, expression, again, partners_own, clamped
+            posterior, identity_latent, identity_faces, expression, again, theirs, clamped
         )
 
     def _identity_faces(self, z: Tensor) -> Tensor:

@@ -147,9 +147,12 @@ class Trainer(Learner):
             terms["neutral_latent"] = losses.neutral_latent_loss(
                 made.identity_latent, made.identity_again
             )
-        if made.partner_identity_faces is not None:
-            swapped = made.partner_identity_faces + made.expression
+        if made.partners is not None:
+            swapped = made.partners.identity_faces + made.expression
             terms["swap"] = losses.reconstruction_loss(swapped, faces)
+            terms["partner_latent"] = losses.partner_latent_loss(
+                made.posterior.identity.mean, made.partners.identity_latent
+            )
         if self.recipe.expression_norm:
             terms["expression_norm"] = losses.expression_norm_loss(
                 made.expression, self.recipe.expression_power

@@ -35,6 +35,7 @@ RECIPE = Recipe(
     discriminator_learning_rate=1e-3,
     laplacian=0.8,
     swap=0.9,
+    partner_latent=0.8,
     expression_norm=0.35,
     instance_noise=0.01,
 )

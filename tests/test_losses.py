@@ -52,6 +52,21 @@ def test_neutral_latent_is_the_mean_absolute_difference() -> None:
     assert losses.neutral_latent_loss(a, b).item() == pytest.approx(expected, rel=1e-5)
 
 
+def test_partner_latents_are_compared_relative_to_their_norms() -> None:
+    a, b = torch.randn(2, B, D)
+    total = 0.0
+    for i in range(B):
+        apart = sum((a[i, d] - b[i, d]).item() ** 2 for d in range(D))
+        total += apart / sum(a[i, d].item() ** 2 + b[i, d].item() ** 2 for d in range(D))
+    ours = losses.partner_latent_loss(a, b)
+    assert ours.item() == pytest.approx(total / B, rel=1e-5)
+    torch.testing.assert_close(losses.partner_latent_loss(1e-3 * a, 1e-3 * b), ours)
+    nothing = torch.zeros(B, D, requires_grad=True)
+    losses.partner_latent_loss(nothing, nothing.detach()).backward()
+    assert nothing.grad is not None
+    assert not nothing.grad.any()
+
+
 @pytest.mark.parametrize("power", [2.0, 1.0, 0.5])
 def test_expression_norm_is_a_power_of_each_vertex_distance(power: float) -> None:
     offsets = torch.randn(B, V, 3)

@@ -89,7 +89,12 @@ def test_seeds_differ_in_the_first_weights_alone(faces: FaceSet) -> None:
 def test_a_step_by_hand(faces: FaceSet) -> None:
     """Terms of a step, formed vertex by vertex where the code works in components."""
     recipe = replace(
-        RECIPE, neutral_latent=0.0, discriminator=0.0, expression_norm=0.3, expression_power=0.5
+        RECIPE,
+        neutral_latent=0.0,
+        discriminator=0.0,
+        partner_latent=0.7,
+        expression_norm=0.3,
+        expression_power=0.5,
     )
     subject = trainer(faces, recipe, adversary=False)
     places, partners = np.arange(7), np.array([1, 2, 3, 0, 5, 6, 7])
@@ -110,13 +115,16 @@ def test_a_step_by_hand(faces: FaceSet) -> None:
 
     torch.manual_seed(3)
     noise = [torch.randn(7, size).double().numpy() * np.exp(-3) for size in (5, 4, 5)]
-    sums = {"reconstruction": 0.0, "swap": 0.0, "expression_norm": 0.0}
+    keys = ("reconstruction", "swap", "partner_latent", "expression_norm")
+    sums = dict.fromkeys(keys, 0.0)
     for i in range(7):
         (own, shown), (theirs, _) = heads(x[i]), heads(other[i])
         truth = (x[i].double().numpy() - w["mean_face"]).ravel() / 50.0
         expression = decode("expression", shown + noise[1][i])
         for key, z in (("reconstruction", own + noise[0][i]), ("swap", theirs + noise[2][i])):
             sums[key] += ((decode("identity", z) + expression - truth) ** 2).mean() / 7
+        norms = (own**2).sum() + (theirs**2).sum()
+        sums["partner_latent"] += ((own - theirs) ** 2).sum() / norms / 7
         lengths = np.linalg.norm(expression.reshape(-1, 3), axis=1)
         sums["expression_norm"] += np.sqrt(lengths).mean() / 7
     torch.manual_seed(3)
@@ -124,6 +132,7 @@ def test_a_step_by_hand(faces: FaceSet) -> None:
     for key, value in sums.items():
         assert record[key] == pytest.approx(value, rel=1e-3), key
     total = 5000 * (sums["reconstruction"] + sums["swap"]) + 0.3 * sums["expression_norm"]
+    total += 0.7 * sums["partner_latent"]
     total += 3e-5 * (record["kl_identity"] + record["kl_expression"])
     assert record["total"] == pytest.approx(total, rel=1e-3)
 
@@ -132,7 +141,9 @@ def test_a_discriminator_may_take_part(faces: FaceSet) -> None:
     recipe = replace(load_recipe("registered", neutrals=False), batch=7, discriminator=0.1)
     record = trainer(faces, recipe, adversary=True).run_epoch()
     assert record is not None
-    assert {"swap", "expression_norm", "discriminator", "fake_accuracy"} <= set(record)
+    assert {"swap", "partner_latent", "expression_norm", "discriminator", "fake_accuracy"} <= set(
+        record
+    )
 
 
 def people(*, moving: float) -> FaceSet:

@@ -42,7 +42,7 @@ FULL = Recipe(
     label_smoothing=0.1,
     instance_noise=0.01,
 )
-EXCHANGED = replace(FULL, swap=0.9, expression_norm=0.35, expression_power=0.5)
+EXCHANGED = replace(FULL, swap=0.9, partner_latent=0.8, expression_norm=0.35, expression_power=0.5)
 # Faces of the subjects 0, 1 (no neutral) and 2, and other faces of the same people.
 POSITIONS = np.array([0, 1, 2, 4, 5, 8, 9, 10])
 PARTNERS = np.array([1, 2, 3, 5, 6, 9, 10, 11])
@@ -99,6 +99,8 @@ def step_by_hand(subject: Trainer) -> dict[str, Tensor]:
         (mu_other, lv_other), _ = net.encoder(other)
         other_id = mean_face + net.identity_decoder(sample(mu_other, lv_other.clamp(-limit, limit)))
         terms["swap"] = ((other_id + x_exp - x) ** 2).mean()
+        norms = (mu_id**2).sum(dim=1) + (mu_other**2).sum(dim=1)
+        terms["partner_latent"] = (((mu_id - mu_other) ** 2).sum(dim=1) / norms).mean()
         lengths = torch.sqrt((x_exp**2).sum(dim=2) + 1e-8)
         terms["expression_norm"] = torch.sqrt(lengths).mean()
     if disc is not None:
@@ -133,6 +135,7 @@ def step_by_hand(subject: Trainer) -> dict[str, Tensor]:
         "discriminator": 0.6,
         "laplacian": 0.8,
         "swap": 2.7,
+        "partner_latent": 0.8,
         "expression_norm": 0.35,
     }
     terms["total"] = sum(weights[k] * v for k, v in terms.items() if k in weights)
@@ -205,14 +208,19 @@ def test_the_discriminator_steps_as_often_as_the_recipe_says() -> None:
     assert record["discriminator_own"] > 0.3  # the mean of two steps, not of four
 
 
-@pytest.mark.parametrize(("swap", "paired"), [(0.0, [0, 3]), (0.5, [0, 1, 2, 3])])
-def test_there_are_partners_where_somebody_needs_them(swap: float, paired: list[int]) -> None:
-    recipe = replace(FULL, batch=7, discriminator_every=3, swap=swap)
+@pytest.mark.parametrize(
+    ("use", "paired"),
+    [({}, [0, 3]), ({"swap": 0.5}, [0, 1, 2, 3]), ({"partner_latent": 0.5}, [0, 1, 2, 3])],
+)
+def test_there_are_partners_where_somebody_needs_them(
+    use: dict[str, float], paired: list[int]
+) -> None:
+    recipe = replace(FULL, batch=7, discriminator_every=3, **use)
     for adversary, judged in ((True, [0, 3]), (False, [])):
         batches = list(trainer(FACES, recipe, adversary=adversary).batches.epoch(0))
         assert [k for k, batch in enumerate(batches) if batch.judged] == judged
         with_partners = [k for k, batch in enumerate(batches) if batch.partners is not None]
-        assert with_partners == (paired if adversary or swap else [])
+        assert with_partners == (paired if adversary or use else [])
 
 
 def test_faces_are_shuffled_and_paired_anew_each_epoch() -> None:
