@@ -12,7 +12,7 @@ BIN := $(VENV)/bin
 # Build tools come from constraints.txt as well, hence no build isolation.
 INSTALL := $(BIN)/python -m pip install --quiet --no-build-isolation -c $(VENV)/constraints.txt
 
-.PHONY: demo test slow fuzz check bench readme man clean
+.PHONY: demo test slow fuzz check bench study readme man clean
 
 # Example faces through encode, transfer, decode and metrics; look at demo/sheet.png.
 demo: $(VENV)/.demo
@@ -42,6 +42,12 @@ bench: $(VENV)/.test
 	$(BIN)/python -m pytest tests/benchmarks --benchmark-only \
 	  --benchmark-group-by=group --benchmark-columns=min,median,rounds
 	$(BIN)/python tests/benchmarks/step_ratios.py
+
+# The tables of docs/benchmark.md from the folder of ICT-FaceKit, in study/. It goes on where it
+# was stopped. STUDY=--quick takes minutes on a CPU, to see it work.
+study: $(VENV)/.test
+	@test -n '$(ICT)' || { echo 'which data? make study ICT=path/of/FaceXModel' >&2; exit 2; }
+	$(BIN)/python docs/study.py '$(ICT)' $(STUDY)
 
 # Rewrite the help texts in README.md.
 readme: $(VENV)/.test

@@ -14,9 +14,11 @@ from facedis_core.recipe import Recipe, load_recipe
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
-RECIPES = ("coma", "bu3dfe", "facescape", "ict")
+RECIPES = ("coma", "bu3dfe", "facescape", "ict", "registered")
 # What differs between the recipes and a reader wants to compare; the rest is in config.py.
 KEYS = (
+    "network",
+    "components",
     "identity",
     "expression",
     "scale",
@@ -33,6 +35,10 @@ KEYS = (
     "neutral_expression",
     "neutral_latent",
     "laplacian",
+    "swap",
+    "partner_latent",
+    "expression_norm",
+    "expression_power",
     "discriminator_batch_norm",
     "discriminator_every",
     "points",

@@ -90,15 +90,31 @@ BASELINES = {
     "ridge_neutral": "ridge to the neutral (neutrals)",
     "ridge_neutral_2x": "the same, twice the coefficients",
 }
+SHORT = {"E_rec": ("e_rec", "mean"), "E_dis": ("e_dis", "mean"), "AVD_neu": ("avd_neu", "mean")}
 COLUMNS = {
-    "E_rec": ("e_rec", "mean"),
-    "E_dis": ("e_dis", "mean"),
-    "AVD_neu": ("avd_neu", "mean"),
+    **SHORT,
+    "E_dis (Jiang)": ("e_dis_jiang", "mean"),
     "between people": ("between_subject", "mean"),
-    "rank-1": ("rank1_cosine_accuracy",),
-    "rank-1, vertices": ("rank1_vertex_accuracy",),
+    "rank-1 (vertices)": ("rank1_vertex_accuracy",),
 }
-SHORT = ("E_rec", "E_dis", "AVD_neu")
+RECOGNITION = {
+    "rank-1": ("model", "rank1_cosine_accuracy"),
+    "rank-5": ("model", "rank5_cosine_accuracy"),
+    "AUC": ("model", "auc_cosine"),
+    "EER": ("model", "eer_cosine"),
+}
+LATENTS = {
+    "expression from z_id": ("expression_from_identity_accuracy",),
+    "from z_exp": ("expression_from_expression_accuracy",),
+    "chance": ("expression_chance",),
+}
+OTHERWISE = {
+    "quarter": "Trained on a quarter of the people",
+    "strong": "Expressions 1.5 times as strong",
+    "combined": "Two expressions at once",
+    "moved": "Faces moved by 1 mm and 2 degrees",
+    "noisy": "0.5 mm of noise",
+}
 
 
 @dataclass(frozen=True)
@@ -208,25 +224,29 @@ class Study:
             recognise += ["--model", str(self.path(f"{model}.safetensors"))]
             self.make(f"{model}_recognized.json", *recognise)
 
-    def report(self, path: str) -> dict[str, Any]:
+    def report(self, name: str) -> dict[str, Any]:
         """A report that has been written."""
-        return json.loads(self.path(path).read_text())
+        return json.loads(self.path(name).read_text())
 
-    def reports(self, cell: Cell, name: str) -> list[dict[str, Any]]:
-        """Metrics of a cell on a set, one a seed that is there."""
-        paths = [self.path(f"{cell.key}-{seed}_on_{name}.json") for seed in self.seeds]
-        return [self.report(path.name)["model"] for path in paths if path.exists()]
+    def reports(self, cell: Cell, suffix: str) -> list[dict[str, Any]]:
+        """Reports of a cell, one a seed that is there, of this run or an earlier one."""
+        paths = sorted(self.out.glob(f"{cell.key}-[0-9]*_{suffix}.json"))
+        return [self.report(path.name) for path in paths]
+
+    def metrics(self, cell: Cell, name: str) -> list[dict[str, Any]]:
+        """Metrics of a cell on a set, one a seed."""
+        return [report["model"] for report in self.reports(cell, f"on_{name}")]
 
     def minutes(self, cell: Cell) -> str:
-        """How long a training took, with its discriminator's."""
-        found = [self.path(f"{cell.key}-{seed}.safetensors.seconds") for seed in self.seeds]
-        texts = [path.read_text().split() for path in found if path.exists()]
+        """How long a training took, without its discriminator's."""
+        found = self.out.glob(f"{cell.key}-[0-9]*.safetensors.seconds")
+        texts = [path.read_text().split() for path in found]
         more = "+" if any(len(text) > 1 for text in texts) else ""
         return f"{fmean(float(text[0]) for text in texts) / 60:.1f}{more}" if texts else ""
 
     def last_change(self, cell: Cell) -> str:
         """By how much the last tenth of its training changed E_rec, of the first seed."""
-        log = self.path(f"{cell.key}-{self.seeds[0]}.jsonl")
+        log = min(self.out.glob(f"{cell.key}-[0-9]*.jsonl"))
         records = [json.loads(line) for line in log.read_text().splitlines()]
         curve = {r["epoch"]: r["test"]["e_rec"]["mean"] for r in records if "test" in r}
         end = max(curve)
@@ -246,13 +266,16 @@ def value(report: Mapping[str, Any], path: Sequence[str]) -> float | None:
     return found
 
 
-def cell_text(reports: Sequence[Mapping[str, Any]], path: Sequence[str]) -> str:
-    """The mean of some seeds, and their standard deviation."""
-    values = [number for report in reports if (number := value(report, path)) is not None]
-    if not values:
-        return ""
-    spread = f" ± {pstdev(values):.3f}" if len(values) > 1 else ""
-    return f"{fmean(values):.3f}{spread}"
+def numbers(
+    reports: Sequence[Mapping[str, Any]], columns: Mapping[str, Sequence[str]]
+) -> list[str]:
+    """A cell a column: the mean of some seeds, and their standard deviation."""
+    cells = []
+    for path in columns.values():
+        values = [found for report in reports if (found := value(report, path)) is not None]
+        spread = f" ± {pstdev(values):.3f}" if len(values) > 1 else ""
+        cells.append(f"{fmean(values):.3f}{spread}" if values else "")
+    return cells
 
 
 def markdown(heading: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
@@ -261,35 +284,42 @@ def markdown(heading: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[
         yield f"| {' | '.join(row)} |"
 
 
-def tables(study: Study, cells: Sequence[Cell]) -> Iterator[str]:
-    """All tables, as Markdown."""
-    whole = [cell for cell in cells if not cell.quarter and study.reports(cell, "whole")]
+def tables(study: Study) -> Iterator[str]:
+    """All tables, as Markdown, of everything that has been measured."""
+    cells = [cell for kind in KINDS.values() for cell in kind]
+    whole = [cell for cell in cells if study.metrics(cell, "whole")]
+    yield "## The test people\n"
     linear = study.report("baselines_on_whole.json")["baselines"]
-    yield f"Test people of the benchmark, mm; {len(study.seeds)} seed(s), ± their deviation.\n"
     rows = [
-        [title, *(cell_text([linear[key]], path) for path in COLUMNS.values()), "", ""]
-        for key, title in BASELINES.items()
+        [title, *numbers([linear[key]], COLUMNS), "", "", ""] for key, title in BASELINES.items()
     ]
     for cell in whole:
-        found = study.reports(cell, "whole")
-        numbers = [cell_text(found, path) for path in COLUMNS.values()]
-        rows.append([cell.title, *numbers, study.minutes(cell), study.last_change(cell)])
-    yield from markdown(["", *COLUMNS, "minutes", "E_rec in the last tenth"], rows)
-    for name in ("quarter", *VARIATIONS):
-        shown = [c for c in cells if c.quarter] if name == "quarter" else whole
+        found = study.metrics(cell, "whole")
+        training = [str(len(found)), study.minutes(cell), study.last_change(cell)]
+        rows.append([cell.title, *numbers(found, COLUMNS), *training])
+    yield from markdown(["mm", *COLUMNS, "seeds", "minutes", "E_rec, last tenth"], rows)
+    yield "\n## Who it is, and what the latents tell\n"
+    rows = [
+        [
+            cell.title,
+            *numbers(study.reports(cell, "recognized"), RECOGNITION),
+            *numbers(study.metrics(cell, "whole"), LATENTS),
+        ]
+        for cell in whole
+    ]
+    yield from markdown(["", *RECOGNITION, *LATENTS], rows)
+    for name, heading in OTHERWISE.items():
         if not study.path(f"baselines_on_{name}.json").exists():
             continue
+        yield f"\n## {heading}\n"
         linear = study.report(f"baselines_on_{name}.json")["baselines"]
-        yield f"\n{name}\n"
-        rows = [
-            [title, *(cell_text([linear[key]], COLUMNS[c]) for c in SHORT)]
-            for key, title in BASELINES.items()
-        ]
+        rows = [[title, *numbers([linear[key]], SHORT)] for key, title in BASELINES.items()]
         rows += [
-            [cell.title, *(cell_text(study.reports(cell, name), COLUMNS[c]) for c in SHORT)]
-            for cell in shown
+            [cell.title, *numbers(found, SHORT)]
+            for cell in cells
+            if (found := study.metrics(cell, name))
         ]
-        yield from markdown(["", *SHORT], rows)
+        yield from markdown(["mm", *SHORT], rows)
 
 
 def main() -> None:
@@ -324,7 +354,7 @@ def main() -> None:
     study.prepare()
     study.train(cells)
     study.measure(cells)
-    text = "\n".join(tables(study, cells)) + "\n"
+    text = "\n".join(tables(study)) + "\n"
     study.path("tables.md").write_text(text)
     print(text)
 

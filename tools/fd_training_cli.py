@@ -31,7 +31,8 @@ Recipe = Annotated[
         "--recipe",
         metavar="NAME|FILE",
         show_default=False,
-        help="coma, bu3dfe, facescape, ict or a .toml file.  [default: the set's, else ict]",
+        help="coma, bu3dfe, facescape, ict, registered or a .toml file.  "
+        "[default: the set's, else ict]",
     ),
 ]
 Set = Annotated[

@@ -1,0 +1,103 @@
+"""docs/study.py: the tables it makes of reports, and all of it on a handful of people."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SCRIPT = Path(__file__).parent.parent / "docs" / "study.py"
+sys.path.insert(0, str(SCRIPT.parent))
+
+import study  # noqa: E402
+
+
+def summary(mean: float) -> dict[str, float]:
+    return {"mean": mean, "std": 0.1, "median": mean, "n": 3}
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> study.Study:
+    """A study of two seeds of one cell, whose numbers are known."""
+    baselines = {key: {"e_rec": summary(9.0)} for key in study.BASELINES}
+    files = {
+        "baselines_on_whole.json": {"model": {}, "baselines": baselines},
+        "registered-none-0_on_whole.json": {
+            "model": {"e_rec": summary(1.0), "expression_chance": 0.05}
+        },
+        "registered-none-1_on_whole.json": {"model": {"e_rec": summary(2.0)}},
+        "registered-none-quarter-0_on_quarter.json": {"model": {"e_rec": summary(7.0)}},
+        "registered-none-0_recognized.json": {"model": {"auc_cosine": 0.75}},
+    }
+    for name, content in files.items():
+        (tmp_path / name).write_text(json.dumps(content))
+    for seed, seconds in ((0, "60"), (1, "120 and more")):
+        (tmp_path / f"registered-none-{seed}.safetensors.seconds").write_text(f"{seconds}\n")
+        log = [{"epoch": e, "test": {"e_rec": {"mean": 2 - e / 20}}} for e in range(1, 21)]
+        text = "".join(f"{json.dumps(line)}\n" for line in log)
+        (tmp_path / f"registered-none-{seed}.jsonl").write_text(text)
+    return study.Study(Path("FaceXModel"), tmp_path, 200, range(1), None, None, None, "cpu")
+
+
+def test_a_row_has_the_mean_of_all_seeds_and_what_is_not_there_is_empty(made: study.Study) -> None:
+    lines = list(study.tables(made))
+    (row,) = (line for line in lines if line.startswith("| registered | 1.5"))
+    cells = [cell.strip() for cell in row.strip("|").split("|")]
+    assert cells[:3] == ["registered", "1.500 ± 0.500", ""]
+    assert cells[-3:] == ["2", "1.5+", "-9.1%, not converged"]
+    assert any("0.750" in line and "0.050" in line for line in lines)
+    assert sum("9.000" in line for line in lines) == len(study.BASELINES)
+    assert not any("7.000" in line for line in lines)  # no baselines were measured beside it
+    widths = {line.count("|") for line in lines if line.startswith("| registered")}
+    assert len(widths) == 2  # of the two tables it is in
+
+
+@pytest.mark.parametrize(
+    ("curve", "told"),
+    [
+        ({18: 1.0, 20: 0.995}, "-0.5%"),
+        ({10: 1.0, 20: 0.96}, "-0.8%"),  # a fifth of what changed in half of it
+        ({20: 1.0}, "?"),
+        ({2: 1.0, 4: 1.1, 20: 1.32}, "+2.5%, not converged"),
+    ],
+)
+def test_convergence_is_told_from_the_log(
+    made: study.Study, curve: dict[int, float], told: str
+) -> None:
+    log = [{"epoch": e, "test": {"e_rec": {"mean": v}}} for e, v in curve.items()]
+    text = "".join(f"{json.dumps(line)}\n" for line in [{"epoch": 1}, *log])
+    made.path("registered-none-0.jsonl").write_text(text)
+    assert made.last_change(study.KINDS["registered"][0]) == told
+
+
+def test_fewer_passes_lower_the_learning_rate_as_often(made: study.Study) -> None:
+    cells = study.KINDS["pointnet"][0], study.KINDS["registered"][0]
+    short = study.Study(Path(), Path(), 200, range(1), 1024, 16, 6, "cpu")
+    words = [" ".join(short._length(cell)) for cell in cells]
+    assert "--epochs 16 --set learning_rate_epochs=3" in words[0]
+    assert "--epochs 6 --set learning_rate_epochs=1" in words[1]
+    assert made._length(cells[0]) == ["--evaluate-every", "10"]
+
+
+@pytest.mark.slow
+def test_all_of_it_on_a_handful_of_people_goes_on_where_it_was(tmp_path: Path) -> None:
+    root = os.environ.get("FACEDIS_ICT")
+    if not root:
+        pytest.skip("FACEDIS_ICT does not name the folder FaceXModel")
+    command = [sys.executable, str(SCRIPT), root, "-o", str(tmp_path / "out"), "--subjects", "8"]
+    command += ["--seeds", "1", "--points", "32", "--passes", "1", "--registered-passes", "2"]
+    first = subprocess.run(command, capture_output=True, text=True)
+    assert first.returncode == 0, first.stderr
+    tables = (tmp_path / "out" / "tables.md").read_text()
+    for kind in study.KINDS.values():
+        assert all(f"| {cell.title} | " in tables for cell in kind)
+    for heading in study.OTHERWISE.values():
+        assert f"## {heading}" in tables
+    assert (tmp_path / "out" / "registered-none-0_recognized.json").exists()
+    (tmp_path / "out" / "tables.md").unlink()
+    again = subprocess.run(command, capture_output=True, text=True)
+    assert again.returncode == 0, again.stderr
+    assert "$ fd-" not in again.stdout  # nothing was left to do
+    assert (tmp_path / "out" / "tables.md").read_text() == tables
