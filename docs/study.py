@@ -69,6 +69,13 @@ WHOLE_POINTNET = (
 WHOLE_REGISTERED = (
     Cell("registered-none", "registered", "registered"),
     Cell("registered-neutrals", "registered, neutrals", "registered", neutrals=True),
+    Cell(
+        "registered-neutrals-96",
+        "registered, neutrals, 96 + 32 latents",
+        "registered",
+        neutrals=True,
+        changes=("identity=96", "expression=32"),
+    ),
 )
 
 

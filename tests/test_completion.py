@@ -67,14 +67,15 @@ def test_names_that_come_with_facedis(bash, tmp_path):
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "notes.txt").touch()
     (tmp_path / "folder" / "deep.safetensors").touch()
-    assert bash("fd-encode", "-m", "") == ["ict", "folder", "mine two.safetensors"]
+    bundled = ["ict", "ict-pointnet"]
+    assert bash("fd-encode", "-m", "") == [*bundled, "folder", "mine two.safetensors"]
     assert bash("fd-encode", "--model", "folder/") == ["folder/deep.safetensors"]
     assert bash("fd-train", "set.safetensors", "--recipe", "") == [
         *recipe_names(),
         "folder",
         "my.toml",
     ]
-    assert bash("fd-train", "--init", "ic") == ["ict"]
+    assert bash("fd-train", "--init", "ic") == bundled
     assert bash("fd-train", "--discriminator", "n") == ["none"]
     assert bash("fd-prep", "face") == ["facescape", "facewarehouse"]
 
@@ -109,7 +110,7 @@ def test_an_answer_needs_no_numpy(shell):
         ("zsh", "fd-decode --part id", "_arguments '*: :((\"identity\"))'\n"),
         ("zsh", "fd-decode x", "_files\n"),
         ("fish", "fd-decode --part id", "identity\n"),
-        ("fish", "fd-encode --model ic", "ict\n"),
+        ("fish", "fd-encode --model ict-", "ict-pointnet\n"),
     ],
 )
 def test_answers_to_other_shells(shell, name, line, expected):
@@ -196,7 +197,7 @@ class TestPaths:
     def test_names_come_first(self):
         Path("facescape.toml").touch()
         assert recipes("faces") == ["facescape", "facescape.toml"]
-        assert models("i") == ["ict"]
+        assert models("i") == ["ict", "ict-pointnet"]
 
 
 def test_the_names_of_the_data_sets_are_all_there_are():

@@ -1,6 +1,9 @@
-"""The bundled model on faces that no training saw: the examples, and raw ICT-FaceKit meshes."""
+"""The bundled models on faces that no training saw: the examples, and raw ICT-FaceKit meshes."""
 
+import json
 import os
+import re
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -116,3 +119,38 @@ def test_the_generic_mesh_with_quads_and_texture_is_a_face(shell) -> None:
     done = shell('fd-encode "$FACEDIS_ICT/generic_neutral_mesh.obj" | fd-decode', env=BUNDLED)
     assert done.code == 0, done.err
     assert done.out.startswith(b"ply\n")
+
+
+@pytest.fixture(scope="module")
+def benchmark_people(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The test people of the open benchmark, and one other, without whom it is no set."""
+    if not os.environ.get("FACEDIS_ICT"):
+        pytest.skip("FACEDIS_ICT does not name the folder FaceXModel")
+    folder = tmp_path_factory.mktemp("benchmark")
+    script = (
+        'fd-prep ict "$FACEDIS_ICT" --dry-run > count.txt && '
+        "awk '/^subject/ && $4 {if (n++) print $2}' count.txt > others.txt && "
+        'fd-prep ict "$FACEDIS_ICT" --exclude others.txt -o test.safetensors'
+    )
+    subprocess.run(["sh", "-c", script], cwd=folder, check=True, capture_output=True)
+    return folder / "test.safetensors"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["ict", "ict-pointnet"])
+def test_a_bundled_model_has_the_numbers_of_its_card(
+    shell, benchmark_people: Path, tmp_path: Path, name: str
+) -> None:
+    done = shell(f"fd-metrics {benchmark_people} -m {name} --json -o found.json")
+    assert done.code == 0, done.err
+    found = json.loads((tmp_path / "found.json").read_text())["model"]
+    card = (weights_folder() / f"{name}.md").read_text("utf-8")
+    (row,) = re.findall(r"^\| this model \|(.*)\|$", card, re.MULTILINE)
+    told = [float(cell) for cell in row.split("|")]
+    measured = [found[key]["mean"] for key in ("e_rec", "e_dis", "avd_neu")]
+    measured.append(found["rank1_cosine_accuracy"])
+    assert told == pytest.approx(measured, abs=1e-3)
+    stored = load_model(name).metrics["test"]
+    for key in ("e_rec", "e_dis", "avd_neu"):
+        assert stored[key]["mean"] == pytest.approx(found[key]["mean"], rel=1e-3)
+    assert load_model(name).id in card
