@@ -13,10 +13,10 @@ FEWEST_SUBJECTS: Final = 5
 FOLDS: Final = 10
 LEAST_SHRINKAGE: Final = 1e-4
 
-# Of a latent's values: what varies less between faces than float32 can tell apart is constant, and
-# what varies less within an expression, of all its variance, is as good as constant within it.
+# Of a latent's values: what varies less between faces than float32 can tell apart is constant.
 _CONSTANT: Final = 1e-7
-_LEAST_WITHIN: Final = 1e-6
+# Of the largest variance along any direction of standardised latents: less is no direction.
+_LEAST_VARIANCE: Final = 1e-10
 
 
 class Discriminant(NamedTuple):
@@ -31,52 +31,62 @@ class Discriminant(NamedTuple):
 
 
 def fit_discriminant(latents: np.ndarray, label: np.ndarray, classes: int) -> Discriminant:
-    """Linear discriminant analysis with shrunken correlations.
+    """Linear discriminant analysis (Fisher 1936) with a shrunken covariance within classes.
 
-    log p_c - m_c' S^-1 m_c / 2 + m_c' S^-1 z, where p_c is the share of class c, m_c its mean and
-    S = d R d the covariance within classes (Fisher 1936). The correlations R are shrunken to
-    (1 - s) R + s I (Guo, Hastie, Tibshirani, "Regularized linear discriminant analysis and its
-    application in microarrays", Biostatistics 2007), so that the scale on which a model happens to
-    keep a latent does not matter, and s follows from the data, see `shrinkage`.
+    log p_c - m_c' S^-1 m_c / 2 + m_c' S^-1 z, where p_c is the share of class c and m_c its mean.
+    All is done where the latents of all classes together have unit covariance, and S is shrunken
+    towards a multiple of that, see `shrinkage`: so no invertible linear map of the latents, of
+    which a model is free to choose any, changes what is told.
 
     Args:
         latents: (N, D) float64.
         label: (N,) the class of each row, below `classes`.
         classes: how many there are; one without rows is never predicted.
     """
+    centre, whiten = _whitening(latents)
+    white = (latents - centre) @ whiten
     counts = np.bincount(label, minlength=classes)
     members = (label[:, None] == np.arange(classes)).astype(np.float64)
-    means = members.T @ latents / np.maximum(counts, 1)[:, None]
-    within = latents - means[label]
-    covariance = within.T @ within / len(latents)
-    variance = latents.var(axis=0)
-    varies = np.sqrt(variance) > _CONSTANT * np.abs(latents).max(axis=0)
-    deviation = np.sqrt(np.maximum(covariance.diagonal(), _LEAST_WITHIN * variance))
-    deviation = np.where(varies, deviation, np.inf)  # which takes a constant out of it
-    share = shrinkage(within / deviation)
-    shrunken = (1 - share) * covariance / deviation / deviation[:, None]
-    shrunken += share * np.eye(len(shrunken))
-    weight = np.linalg.solve(shrunken, (means / deviation).T) / deviation[:, None]
+    means = members.T @ white / np.maximum(counts, 1)[:, None]
+    within = white - means[label]
+    covariance = within.T @ within / len(within)
+    share, size = shrinkage(within), len(covariance)
+    target = np.trace(covariance) / max(size, 1) or 1.0
+    shrunken = (1 - share) * covariance + share * target * np.eye(size)
+    weight = np.linalg.solve(shrunken, means.T)
     with np.errstate(divide="ignore"):
         bias = np.log(counts / len(label)) - (means * weight.T).sum(axis=1) / 2
-    return Discriminant(weight, bias)
+    weight = whiten @ weight
+    return Discriminant(weight, bias - centre @ weight)
+
+
+def _whitening(latents: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Centre (D,) and the map (D, R) to R <= D values of unit covariance; constants are left out.
+
+    The latents are standardised first, so that the scale of one does not hide another.
+    """
+    centre, deviation = latents.mean(axis=0), latents.std(axis=0)
+    varies = deviation > _CONSTANT * np.abs(latents).max(axis=0)
+    scale = np.where(varies, 1 / np.where(varies, deviation, 1.0), 0.0)
+    standard = (latents - centre) * scale
+    variance, axes = np.linalg.eigh(standard.T @ standard / len(standard))
+    used = variance > _LEAST_VARIANCE * max(variance[-1], 1.0)
+    return centre, scale[:, None] * axes[:, used] / np.sqrt(variance[used])
 
 
 def shrinkage(values: np.ndarray) -> float:
-    """How far the correlations of (N, D) values of mean 0 and variance 1 are to go towards 0.
+    """How far the covariance of (N, D) values of mean 0 is to go towards a multiple of I.
 
-    The sum of the variances of all estimated correlations over the sum of their squares, from
-    LEAST_SHRINKAGE, which keeps the condition at D / LEAST_SHRINKAGE, to 1: least expected squared
-    error (Schäfer and Strimmer, "A shrinkage approach to large-scale covariance matrix estimation",
-    Stat. Appl. Genet. Mol. Biol. 2005, target D).
+    The variance of the estimate over its distance to the target, from LEAST_SHRINKAGE, which keeps
+    it solvable, to 1: least expected squared error (Ledoit and Wolf, "A well-conditioned estimator
+    for large-dimensional covariance matrices", J. Multivar. Anal. 2004).
     """
-    count = len(values)
-    correlation = values.T @ values / count
-    squares = values**2
-    spread = squares.T @ squares / count - correlation**2  # of each product of two values
-    others = ~np.eye(len(correlation), dtype=bool)
-    wanted, found = spread[others].sum() / max(count - 1, 1), (correlation[others] ** 2).sum()
-    return float(np.clip(wanted / found if found > 0 else 1.0, LEAST_SHRINKAGE, 1.0))
+    count, size = values.shape
+    covariance = values.T @ values / count
+    squares = float((covariance**2).sum())
+    apart = squares - float(np.trace(covariance)) ** 2 / max(size, 1)
+    spread = float(((values**2).sum(axis=1) ** 2).sum()) / count**2 - squares / count
+    return float(np.clip(spread / apart if apart > 0 else 1.0, LEAST_SHRINKAGE, 1.0))
 
 
 def readout_accuracy(latents: np.ndarray, label: np.ndarray, subject: np.ndarray) -> float:

@@ -30,33 +30,42 @@ def slow_solve(matrix, vector):
 
 
 def slow_fit(faces, labels, classes):
-    """The scores of the classes of one more face, by the formulas, one number at a time."""
+    """The scores of the classes of one more face, by the formulas, one number at a time.
+
+    In the latents as they are: whitening by T is a product with T^-1, and the target t T.
+    """
     n, size = len(faces), len(faces[0])
     members = {
         c: [z for z, label in zip(faces, labels, strict=True) if label == c] for c in classes
     }
     mean = {c: [sum(z[i] for z in m) / len(m) for i in range(size)] for c, m in members.items()}
+    centre = [sum(z[i] for z in faces) / n for i in range(size)]
     rest = [[z[i] - mean[c][i] for i in range(size)] for z, c in zip(faces, labels, strict=True)]
-    d = [math.sqrt(sum(r[i] ** 2 for r in rest) / n) for i in range(size)]
-    unit = [[r[i] / d[i] for i in range(size)] for r in rest]
-    correlation, variances, squares = {}, 0.0, 0.0
-    for i in range(size):
-        for j in range(size):
-            products = [u[i] * u[j] for u in unit]
-            correlation[i, j] = sum(products) / n
-            if i != j:
-                variances += sum((p - correlation[i, j]) ** 2 for p in products) / n / (n - 1)
-                squares += correlation[i, j] ** 2
-    share = min(max(variances / squares, readout.LEAST_SHRINKAGE), 1)
+    every = [[z[i] - centre[i] for i in range(size)] for z in faces]
+
+    def covariance(rows):
+        return [[sum(r[i] * r[j] for r in rows) / n for j in range(size)] for i in range(size)]
+
+    total, within = covariance(every), covariance(rest)
+    # the columns of T^-1 W
+    ratio = [slow_solve(total, [within[i][j] for i in range(size)]) for j in range(size)]
+    trace = sum(ratio[j][j] for j in range(size))
+    squares = sum(ratio[i][j] * ratio[j][i] for i in range(size) for j in range(size))
+    lengths = [sum(a * b for a, b in zip(r, slow_solve(total, r), strict=True)) for r in rest]
+    spread = sum(length**2 for length in lengths) / n**2 - squares / n
+    apart = squares - trace**2 / size
+    share = min(max(spread / apart, readout.LEAST_SHRINKAGE), 1)
     matrix = [
-        [d[i] * d[j] * (correlation[i, j] * (1 - share) + share * (i == j)) for j in range(size)]
+        [(1 - share) * within[i][j] + share * trace / size * total[i][j] for j in range(size)]
         for i in range(size)
     ]
 
     def score(z, c):
-        weight = slow_solve(matrix, mean[c])
+        offset = [m - a for m, a in zip(mean[c], centre, strict=True)]
+        weight = slow_solve(matrix, offset)
+        moved = [a - b - m / 2 for a, b, m in zip(z, centre, offset, strict=True)]
         prior = math.log(len(members[c]) / n)
-        return prior + sum(w * (a - m / 2) for w, a, m in zip(weight, z, mean[c], strict=True))
+        return prior + sum(w * a for w, a in zip(weight, moved, strict=True))
 
     return score
 
@@ -170,12 +179,26 @@ def test_one_person_many_times_is_one_person():
     assert readout.expression_readout(latents, latents, SHOWN, SUBJECT % 5)
 
 
-def test_shrinkage_of_what_is_related_and_what_is_not():
-    apart = noise(1000, 5)
-    apart = (apart - apart.mean(0)) / apart.std(0)
-    together = apart @ np.full((5, 5), 1.0) + 1e-4 * apart
-    together = (together - together.mean(0)) / together.std(0)
-    assert readout.shrinkage(apart) > 0.5
-    assert readout.shrinkage(together) < 0.01
-    assert readout.shrinkage(apart[:, :1]) == 1
-    assert readout.shrinkage(np.repeat(apart[:, :1], 3, axis=1)) >= readout.LEAST_SHRINKAGE
+@pytest.mark.parametrize("dimensions", [6, 40])
+def test_no_map_of_the_latents_changes_what_is_told(dimensions):
+    rng = np.random.default_rng(3)
+    latents = noise(PEOPLE, dimensions)[SUBJECT] + 0.2 * noise(len(SHOWN), dimensions, seed=1)
+    latents[:, :KINDS] += 0.15 * np.eye(KINDS)[SHOWN]
+    told = readout.readout_accuracy(latents, SHOWN, SUBJECT)
+    for turn in (
+        np.linalg.qr(noise(dimensions, dimensions, seed=2))[0],
+        noise(dimensions, dimensions, seed=4),
+        np.diag(10.0 ** rng.uniform(-3, 3, dimensions)),
+    ):
+        moved = latents @ turn + rng.normal(size=dimensions)
+        assert readout.readout_accuracy(moved, SHOWN, SUBJECT) == pytest.approx(told, abs=0.01)
+
+
+def test_shrinkage_of_what_is_round_and_what_is_not():
+    round_ = noise(1000, 5)
+    long = round_ * [1, 1, 1, 1, 100]
+    assert readout.shrinkage(round_) > 0.5
+    assert readout.shrinkage(long) < 0.01
+    assert readout.shrinkage(round_[:, :1]) == 1
+    assert readout.shrinkage(np.zeros((10, 0))) == 1
+    assert readout.shrinkage(np.repeat(round_[:, :1], 3, axis=1)) >= readout.LEAST_SHRINKAGE
