@@ -15,7 +15,7 @@ from facedis_core.recipe import Recipe, load_recipe
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
 RECIPES = ("coma", "bu3dfe", "facescape", "ict", "registered")
-# What differs between the recipes and a reader wants to compare; the rest is in config.py.
+# What differs between the recipes and a reader wants to compare; the rest is in recipe.py.
 KEYS = (
     "network",
     "components",

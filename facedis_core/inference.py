@@ -232,7 +232,7 @@ def _check_tensors(config: ModelConfig, tensors: Mapping[str, np.ndarray], label
             raise InputError(f"{label}: tensor {name!r} is not finite; train or fetch it again")
         if name.endswith("running_var") and (array < 0).any():
             raise InputError(f"{label}: variances {name!r} are negative; train or fetch it again")
-        if name == "deviation" and not (array > 0).all():
+        if name == "deviation" and not (array > np.finfo(np.float32).tiny).all():
             raise InputError(f"{label}: {name!r} is not positive; train or fetch it again")
     if not tensors["scale"][0] > 0:
         raise InputError(f"{label} has scale {tensors['scale'][0]}, expected a length in mm")

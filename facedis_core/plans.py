@@ -1,11 +1,10 @@
 """From what a user asks for to a run that can start: files read, checked, fitted together."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
-import numpy as np
 import torch
 
 from facedis_core import world
@@ -21,10 +20,10 @@ from facedis_core.checkpoint import (
     network_from_model,
     write_discriminator,
 )
-from facedis_core.config import RegisteredConfig
 from facedis_core.container import history_entry
-from facedis_core.errors import InputError, UsageError
+from facedis_core.errors import UsageError
 from facedis_core.faceset import TEST, FaceSet, load_face_set
+from facedis_core.fitting import check_discriminator, check_network, check_same_topology
 from facedis_core.history import merged, with_output
 from facedis_core.inference import load_model, write_model
 from facedis_core.networks import AutoEncoder, IdentityDiscriminator
@@ -38,9 +37,6 @@ from facedis_core.winners import Precision
 
 NO_DISCRIMINATOR = "none"
 UNTRAINED_DISCRIMINATOR = "untrained"
-
-# Of the scale: a discriminator judges faces in the coordinates it was pre-trained in.
-_FRAME_TOLERANCE = 1e-3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -196,9 +192,11 @@ def prepare_run(plan: TrainingPlan, files: RunFiles, device: torch.device) -> Pr
         residence=plan.residence,
     )
     singles = trainer.batches.pairs.singles
-    if discriminator is not None and singles:
-        parts.notes.append(f"{singles} training subjects have one face, whose real pair is itself")
-    if recipe.network == "registered" and recipe.points and discriminator is None:
+    if singles and (discriminator is not None or recipe.has_partners):
+        parts.notes.append(f"{singles} training subjects have one face, which is its own partner")
+    if recipe.has_partners and singles == trainer.batches.pairs.subjects:
+        parts.notes.append("nobody has two faces, so nothing tells identity from expression")
+    if recipe.network == "registered" and recipe.points:
         parts.notes.append("the registered network looks at all vertices, whatever points says")
     if not len(faces.rows(TEST)):
         parts.notes.append("the set has no test faces; the log will show losses only")
@@ -235,15 +233,8 @@ def _auto_encoder(
         frame = training_frame(faces, recipe)
         return frame, build_auto_encoder(recipe, frame, faces, plan.seed)
     model = load_model(plan.init)
-    _same_topology(plan.init, model.topology, faces)
-    wanted = recipe.model_config(model.config.vertices)
-    if isinstance(model.config, RegisteredConfig) and isinstance(wanted, RegisteredConfig):
-        # its basis stays, however many components the faces span that it was trained on
-        wanted = replace(wanted, components=model.config.components)
-    if model.config != wanted:
-        raise InputError(
-            f"{plan.init} is {model.config}, the recipe wants {wanted}; adapt it with --set"
-        )
+    check_same_topology(plan.init, model.topology, faces)
+    check_network(plan.init, model.config, recipe)
     parts.inputs["init"] = model.id
     parts.history = merged(parts.history, with_output(model.history, model.id))
     return training_frame(faces, recipe, like=model), network_from_model(model)
@@ -268,31 +259,8 @@ def _discriminator(
         )
         return build_discriminator(recipe, frame, plan.seed)
     stored = load_discriminator(plan.discriminator)
-    _same_topology(plan.discriminator, stored.topology, faces)
-    wanted = recipe.discriminator_config(faces.vertices.shape[1])
-    if stored.network.config != wanted:
-        found, asked = (
-            ", ".join(f"{key}={value}" for key, value in asdict(config).items())
-            for config in (stored.network.config, wanted)
-        )
-        raise InputError(
-            f"{plan.discriminator} was built with {found}, the recipe wants {asked}; "
-            "pre-train it with the same recipe, --set and --neutrals"
-        )
-    origin, scale = stored.network.origin.numpy(), float(stored.network.scale)
-    if np.abs([*(origin - frame.origin), scale - frame.scale]).max() > _FRAME_TOLERANCE * scale:
-        raise InputError(
-            f"{plan.discriminator} sees faces from {origin.round(2)} at {scale:g} mm a unit, this "
-            f"run has {frame.origin.round(2)} and {frame.scale:g}; pre-train it on the same faces"
-        )
+    check_same_topology(plan.discriminator, stored.topology, faces)
+    check_discriminator(plan.discriminator, stored.network, recipe, frame)
     parts.inputs["discriminator"] = stored.id
     parts.history = merged(parts.history, with_output(stored.history, stored.id))
     return stored.network
-
-
-def _same_topology(label: str, topology: str, faces: FaceSet) -> None:
-    if topology != faces.topology:
-        raise InputError(
-            f"{label} has topology {topology}, the face set has {faces.topology}; "
-            "prepare the set with fd-prep --like, or train anew"
-        )

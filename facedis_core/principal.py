@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from facedis_core.config import RegisteredConfig
+from facedis_core.errors import InputError
 from facedis_core.linear import Pca
 from facedis_core.networks import AutoEncoder, Gaussian, Posterior
 
@@ -98,7 +99,12 @@ def registered_auto_encoder(
     """A fresh network on principal components in mm, with as many of them as there are.
 
     The basis is rounded to what a file of it will hold, so that what is trained is what is stored.
+
+    Raises:
+        InputError: there are none.
     """
+    if not len(pca.variance):
+        raise InputError("the training faces are all alike; expected faces that differ")
     used = pca.variance > _LEAST_VARIANCE * pca.variance[0]
     basis = torch.from_numpy(pca.basis[used])
     return RegisteredAutoEncoder(

@@ -216,7 +216,7 @@ def _problem(key: str, value: Any, annotation: Any) -> str:
     fits = fits and (value > 0 or key not in _POSITIVE)
     if key in _BETWEEN:
         lowest, highest = _BETWEEN[key]
-        expected = f"a number from {lowest} to {highest}"
+        expected = f"a number from {lowest} to {highest}" + (", not 0" if key in _POSITIVE else "")
         fits = fits and lowest <= value <= highest
     return "" if fits else expected
 

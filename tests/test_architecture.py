@@ -26,7 +26,8 @@ LINES = (
     "sources selection journal scratch follow inventory assemble prepare",
     "render sheet",
     "world threads moments fusedmax winners maxlinear networks principal losses pairs residence "
-    "batches build checkpoint synthesis profiling epochs scalars training pretraining runs plans",
+    "batches build fitting checkpoint synthesis profiling epochs scalars training pretraining "
+    "runs plans",
 )
 LINE_OF = {module: number for number, line in enumerate(LINES) for module in line.split()}
 TORCH_LINE = LINE_OF["networks"]

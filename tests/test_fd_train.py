@@ -245,7 +245,13 @@ def test_a_registered_network_and_pointnets_know_each_other_apart(
     sizes = "--set identity=6 --set expression=5"
     refused = shell(f"fd-train set.safetensors {sizes} --init a.safetensors -o b.safetensors")
     assert refused.code == 3
-    assert "is RegisteredConfig(" in refused.line
+    assert "is a registered network, the recipe trains a pointnet one" in refused.line
+    fewer = shell(
+        f"fd-train set.safetensors {REGISTERED} --set components=3 --set expression=4 "
+        "--init a.safetensors -o b.safetensors"
+    )
+    assert fewer.code == 3
+    assert "expression 5 against 4, components" in fewer.line
     both = shell(
         f"fd-train set.safetensors {REGISTERED} --set discriminator=0.1 --epochs 1 -o c.safetensors"
     )

@@ -12,6 +12,7 @@ from facedis_core.baselines import evaluate_baselines, fit_baselines
 from facedis_core.batches import Batch
 from facedis_core.build import build_auto_encoder, training_frame
 from facedis_core.config import RegisteredConfig
+from facedis_core.errors import InputError
 from facedis_core.evaluation import evaluate_face_set
 from facedis_core.faceset import TEST, TRAIN, FaceSet
 from facedis_core.principal import RegisteredAutoEncoder
@@ -69,6 +70,12 @@ def test_no_more_components_than_the_faces_span(faces: FaceSet) -> None:
     assert rank < 28
     assert network.config == RegisteredConfig(36, 5, 4, rank)
     assert len(network.basis) == len(network.deviation) == rank
+
+
+def test_faces_that_are_all_alike_have_no_components(faces: FaceSet) -> None:
+    alike = replace(faces, vertices=np.repeat(faces.vertices[:1], len(faces.vertices), axis=0))
+    with pytest.raises(InputError, match="all alike"):
+        build(alike, RECIPE)
 
 
 def test_a_half_basis_is_that_of_its_file_from_the_start(faces: FaceSet) -> None:
