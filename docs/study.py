@@ -10,15 +10,14 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from statistics import fmean, pstdev
 from typing import Any
 
+from facedis_core.recipe import load_recipe
+
 VARIATIONS = ("strong", "combined", "moved", "noisy")
-PAPERS_EPOCHS, PAPERS_STEP = 280, 50  # epochs of the ict recipe, and between two learning rates
-CONVERGED = 0.01  # change of E_rec over the last tenth of a training
 
 
 @dataclass(frozen=True)
@@ -89,39 +88,6 @@ def with_quarters(cells: Sequence[Cell]) -> tuple[Cell, ...]:
 
 
 KINDS = {"registered": with_quarters(WHOLE_REGISTERED), "pointnet": with_quarters(WHOLE_POINTNET)}
-BASELINES = {
-    "mean_face": "mean face",
-    "pca": "PCA",
-    "ridge_identity_mean": "ridge to the person's mean face",
-    "ridge_identity_mean_2x": "the same, twice the coefficients",
-    "ridge_neutral": "ridge to the neutral (neutrals)",
-    "ridge_neutral_2x": "the same, twice the coefficients",
-}
-SHORT = {"E_rec": ("e_rec", "mean"), "E_dis": ("e_dis", "mean"), "AVD_neu": ("avd_neu", "mean")}
-COLUMNS = {
-    **SHORT,
-    "E_dis (Jiang)": ("e_dis_jiang", "mean"),
-    "between people": ("between_subject", "mean"),
-    "rank-1 (vertices)": ("rank1_vertex_accuracy",),
-}
-RECOGNITION = {
-    "rank-1": ("model", "rank1_cosine_accuracy"),
-    "rank-5": ("model", "rank5_cosine_accuracy"),
-    "AUC": ("model", "auc_cosine"),
-    "EER": ("model", "eer_cosine"),
-}
-LATENTS = {
-    "expression from z_id": ("expression_from_identity_accuracy",),
-    "from z_exp": ("expression_from_expression_accuracy",),
-    "chance": ("expression_chance",),
-}
-OTHERWISE = {
-    "quarter": "Trained on a quarter of the people",
-    "strong": "Expressions 1.5 times as strong",
-    "combined": "Two expressions at once",
-    "moved": "Faces moved by 1 mm and 2 degrees",
-    "noisy": "0.5 mm of noise",
-}
 
 
 @dataclass(frozen=True)
@@ -142,20 +108,29 @@ class Study:
         return self.out / name
 
     def make(self, output: str, *command: str, resume: bool = False) -> None:
-        """Run a command that writes `output`, unless it has done so before; note the seconds."""
-        target, done = self.path(output), self.path(f"{output}.seconds")
+        """Run a command that writes `output`, unless it has done so before.
+
+        Beside it stays how it was made and in how many seconds. What was made by another command
+        is not mixed with this study's.
+        """
+        target, done = self.path(output), self.path(f"{output}.made")
+        words = [*command, "-o", str(target)]
+        asked = " ".join(words)
         if done.exists():
+            _, made_by = done.read_text().splitlines()
+            if made_by != asked:
+                sys.exit(f"{target} was made by\n  {made_by}\nnot by\n  {asked}\nchoose another -o")
             return
         going_on = resume and target.with_suffix(".state.safetensors").exists()
-        words = [*command, "-o", str(target), *(["--resume"] if going_on else ["--force"])]
-        print("$", " ".join(words), flush=True)
+        print("$", asked, flush=True)
         start = time.monotonic()
-        module = command[0].replace("-", "_")
-        status = subprocess.run([sys.executable, "-m", module, *words[1:]]).returncode
+        run = [sys.executable, "-m", command[0].replace("-", "_"), *words[1:]]
+        status = subprocess.run([*run, "--resume" if going_on else "--force"]).returncode
         if status:
             sys.exit(status)
         # of a training that went on, what it took since: it says so
-        done.write_text(f"{time.monotonic() - start:.0f}{' and more' if going_on else ''}\n")
+        seconds = f"{time.monotonic() - start:.0f}{' and more' if going_on else ''}"
+        done.write_text(f"{seconds}\n{asked}\n")
 
     def prepare(self) -> None:
         """The benchmark, a quarter of its training people, and the test people's variations."""
@@ -206,10 +181,11 @@ class Study:
         passes = self.passes if cell.recipe == "ict" else self.registered_passes
         if passes is None:
             return ["--evaluate-every", "10"]
-        epochs, step = (PAPERS_EPOCHS, PAPERS_STEP) if cell.recipe == "ict" else (60, 10)
+        recipe = load_recipe(cell.recipe, neutrals=cell.neutrals)
+        step = round(recipe.learning_rate_epochs * passes / recipe.epochs)
         return [
             *("--epochs", str(passes)),
-            *("--set", f"learning_rate_epochs={max(1, round(step * passes / epochs))}"),
+            *("--set", f"learning_rate_epochs={max(1, step)}"),
             *("--evaluate-every", str(max(1, passes // 10))),
         ]
 
@@ -244,96 +220,12 @@ class Study:
         """Metrics of a cell on a set, one a seed."""
         return [report["model"] for report in self.reports(cell, f"on_{name}")]
 
-    def minutes(self, cell: Cell) -> str:
-        """How long a training took, without its discriminator's."""
-        found = self.out.glob(f"{cell.key}-[0-9]*.safetensors.seconds")
-        texts = [path.read_text().split() for path in found]
-        more = "+" if any(len(text) > 1 for text in texts) else ""
-        return f"{fmean(float(text[0]) for text in texts) / 60:.1f}{more}" if texts else ""
-
-    def last_change(self, cell: Cell) -> str:
-        """By how much the last tenth of its training changed E_rec, of the first seed."""
-        log = min(self.out.glob(f"{cell.key}-[0-9]*.jsonl"))
-        records = [json.loads(line) for line in log.read_text().splitlines()]
-        curve = {r["epoch"]: r["test"]["e_rec"]["mean"] for r in records if "test" in r}
-        end = max(curve)
-        before = max((epoch for epoch in curve if epoch <= 0.9 * end), default=end)
-        if before == end:
-            return "?"
-        # evaluated less often than every tenth: the part of the change that a tenth has
-        change = (curve[end] / curve[before] - 1) * min(1.0, 0.1 * end / (end - before))
-        return f"{change:+.1%}" + ("" if abs(change) < CONVERGED else ", not converged")
-
-
-def value(report: Mapping[str, Any], path: Sequence[str]) -> float | None:
-    """A number of a report; None where it does not have it."""
-    found: Any = report
-    for key in path:
-        found = found.get(key) if isinstance(found, Mapping) else None
-    return found
-
-
-def numbers(
-    reports: Sequence[Mapping[str, Any]], columns: Mapping[str, Sequence[str]]
-) -> list[str]:
-    """A cell a column: the mean of some seeds, and their standard deviation."""
-    cells = []
-    for path in columns.values():
-        values = [found for report in reports if (found := value(report, path)) is not None]
-        spread = f" ± {pstdev(values):.3f}" if len(values) > 1 else ""
-        cells.append(f"{fmean(values):.3f}{spread}" if values else "")
-    return cells
-
-
-def markdown(heading: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
-    """Lines of a table."""
-    for row in (heading, ["---"] * len(heading), *rows):
-        yield f"| {' | '.join(row)} |"
-
-
-def tables(study: Study) -> Iterator[str]:
-    """All tables, as Markdown, of everything that has been measured."""
-    cells = [cell for kind in KINDS.values() for cell in kind]
-    whole = [cell for cell in cells if study.metrics(cell, "whole")]
-    yield "## The test people\n"
-    linear = study.report("baselines_on_whole.json")["baselines"]
-    rows = [
-        [title, *numbers([linear[key]], COLUMNS), "", "", ""] for key, title in BASELINES.items()
-    ]
-    for cell in whole:
-        found = study.metrics(cell, "whole")
-        training = [str(len(found)), study.minutes(cell), study.last_change(cell)]
-        rows.append([cell.title, *numbers(found, COLUMNS), *training])
-    yield from markdown(["mm", *COLUMNS, "seeds", "minutes", "E_rec, last tenth"], rows)
-    yield "\n## Who it is, and what the latents tell\n"
-    rows = [
-        [
-            cell.title,
-            *numbers(study.reports(cell, "recognized"), RECOGNITION),
-            *numbers(study.metrics(cell, "whole"), LATENTS),
-        ]
-        for cell in whole
-    ]
-    yield from markdown(["", *RECOGNITION, *LATENTS], rows)
-    for name, heading in OTHERWISE.items():
-        if not study.path(f"baselines_on_{name}.json").exists():
-            continue
-        yield f"\n## {heading}\n"
-        linear = study.report(f"baselines_on_{name}.json")["baselines"]
-        rows = [[title, *numbers([linear[key]], SHORT)] for key, title in BASELINES.items()]
-        rows += [
-            [cell.title, *numbers(found, SHORT)]
-            for cell in cells
-            if (found := study.metrics(cell, name))
-        ]
-        yield from markdown(["mm", *SHORT], rows)
-
 
 def main() -> None:
     """Parse, run what is missing, write the tables."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("source", type=Path, help="the folder FaceXModel of ICT-FaceKit")
-    parser.add_argument("-o", "--out", type=Path, default=Path("study"))
+    parser.add_argument("-o", "--out", type=Path, help="study, or study-quick")
     parser.add_argument("--only", choices=list(KINDS), help="one kind of network")
     parser.add_argument("--subjects", type=int, default=200)
     parser.add_argument("--seeds", type=int, default=3, help="how many")
@@ -346,10 +238,11 @@ def main() -> None:
     if asked.quick:
         asked.subjects, asked.seeds, asked.points, asked.passes = 20, 1, 128, 2
         asked.registered_passes = 10
+    folder = asked.out or Path("study-quick" if asked.quick else "study")
     cells = [cell for kind in KINDS if asked.only in (None, kind) for cell in KINDS[kind]]
     study = Study(
         asked.source,
-        asked.out,
+        folder,
         asked.subjects,
         range(asked.seeds),
         asked.points,
@@ -361,6 +254,8 @@ def main() -> None:
     study.prepare()
     study.train(cells)
     study.measure(cells)
+    from study_tables import tables  # which knows this module
+
     text = "\n".join(tables(study)) + "\n"
     study.path("tables.md").write_text(text)
     print(text)

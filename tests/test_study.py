@@ -12,6 +12,7 @@ SCRIPT = Path(__file__).parent.parent / "docs" / "study.py"
 sys.path.insert(0, str(SCRIPT.parent))
 
 import study  # noqa: E402
+import study_tables  # noqa: E402
 
 
 def summary(mean: float) -> dict[str, float]:
@@ -21,7 +22,7 @@ def summary(mean: float) -> dict[str, float]:
 @pytest.fixture
 def made(tmp_path: Path) -> study.Study:
     """A study of two seeds of one cell, whose numbers are known."""
-    baselines = {key: {"e_rec": summary(9.0)} for key in study.BASELINES}
+    baselines = {key: {"e_rec": summary(9.0)} for key in study_tables.BASELINES}
     files = {
         "baselines_on_whole.json": {"model": {}, "baselines": baselines},
         "registered-none-0_on_whole.json": {
@@ -34,7 +35,7 @@ def made(tmp_path: Path) -> study.Study:
     for name, content in files.items():
         (tmp_path / name).write_text(json.dumps(content))
     for seed, seconds in ((0, "60"), (1, "120 and more")):
-        (tmp_path / f"registered-none-{seed}.safetensors.seconds").write_text(f"{seconds}\n")
+        (tmp_path / f"registered-none-{seed}.safetensors.made").write_text(f"{seconds}\nfd-train\n")
         log = [{"epoch": e, "test": {"e_rec": {"mean": 2 - e / 20}}} for e in range(1, 21)]
         text = "".join(f"{json.dumps(line)}\n" for line in log)
         (tmp_path / f"registered-none-{seed}.jsonl").write_text(text)
@@ -42,13 +43,13 @@ def made(tmp_path: Path) -> study.Study:
 
 
 def test_a_row_has_the_mean_of_all_seeds_and_what_is_not_there_is_empty(made: study.Study) -> None:
-    lines = list(study.tables(made))
+    lines = list(study_tables.tables(made))
     (row,) = (line for line in lines if line.startswith("| registered | 1.5"))
     cells = [cell.strip() for cell in row.strip("|").split("|")]
-    assert cells[:3] == ["registered", "1.500 ± 0.500", ""]
+    assert cells[:3] == ["registered", "1.500 ± 0.707", ""]
     assert cells[-3:] == ["2", "1.5+", "-9.1%, not converged"]
     assert any("0.750" in line and "0.050" in line for line in lines)
-    assert sum("9.000" in line for line in lines) == len(study.BASELINES)
+    assert sum("9.000" in line for line in lines) == len(study_tables.BASELINES)
     assert not any("7.000" in line for line in lines)  # no baselines were measured beside it
     widths = {line.count("|") for line in lines if line.startswith("| registered")}
     assert len(widths) == 2  # of the two tables it is in
@@ -69,7 +70,7 @@ def test_convergence_is_told_from_the_log(
     log = [{"epoch": e, "test": {"e_rec": {"mean": v}}} for e, v in curve.items()]
     text = "".join(f"{json.dumps(line)}\n" for line in [{"epoch": 1}, *log])
     made.path("registered-none-0.jsonl").write_text(text)
-    assert made.last_change(study.KINDS["registered"][0]) == told
+    assert study_tables.last_change(made, study.KINDS["registered"][0]) == told
 
 
 def test_fewer_passes_lower_the_learning_rate_as_often(made: study.Study) -> None:
@@ -79,6 +80,20 @@ def test_fewer_passes_lower_the_learning_rate_as_often(made: study.Study) -> Non
     assert "--epochs 16 --set learning_rate_epochs=3" in words[0]
     assert "--epochs 6 --set learning_rate_epochs=1" in words[1]
     assert made._length(cells[0]) == ["--evaluate-every", "10"]
+
+
+def test_what_was_made_otherwise_is_not_mixed_with_what_is_asked_for(made: study.Study) -> None:
+    examples = SCRIPT.parent.parent / "weights" / "examples"
+    alice, bob = (
+        ("fd-encode", str(examples / f"{name}_neutral.ply"), "-m", "ict-pointnet")
+        for name in ("alice", "bob")
+    )
+    made.make("face.npy", *alice)
+    written = made.path("face.npy").stat()
+    made.make("face.npy", *alice)
+    assert made.path("face.npy").stat().st_mtime_ns == written.st_mtime_ns
+    with pytest.raises(SystemExit, match=r"was made by\n.*alice.*\nnot by\n.*bob"):
+        made.make("face.npy", *bob)
 
 
 @pytest.mark.slow
@@ -93,7 +108,7 @@ def test_all_of_it_on_a_handful_of_people_goes_on_where_it_was(tmp_path: Path) -
     tables = (tmp_path / "out" / "tables.md").read_text()
     for kind in study.KINDS.values():
         assert all(f"| {cell.title} | " in tables for cell in kind)
-    for heading in study.OTHERWISE.values():
+    for heading in study_tables.OTHERWISE.values():
         assert f"## {heading}" in tables
     assert (tmp_path / "out" / "registered-none-0_recognized.json").exists()
     (tmp_path / "out" / "tables.md").unlink()
