@@ -117,7 +117,8 @@ class Model:
             float32 (B, V, 3) mm.
 
         Raises:
-            InputError: latents of another size or not finite, or not one identity an expression.
+            InputError: latents of another size or not finite, too large, or not one identity an
+                expression.
             UsageError: another part.
         """
         if part not in get_args(Part):
@@ -136,12 +137,15 @@ class Model:
                 "expected as many of both, pair them with fd-transfer"
             )
         faces = np.empty((len(identity), self.mean_face.size), np.float32)
-        for row, face in enumerate(faces):
-            face[:] = self._forward.offsets(
-                None if part == "expression" else identity[row].astype(np.float32),
-                None if part == "identity" else expression[row].astype(np.float32),
-            )
-        faces *= np.float32(self.scale)
+        with np.errstate(over="ignore", invalid="ignore"):  # looked for below
+            for row, face in enumerate(faces):
+                face[:] = self._forward.offsets(
+                    None if part == "expression" else identity[row].astype(np.float32),
+                    None if part == "identity" else expression[row].astype(np.float32),
+                )
+            faces *= np.float32(self.scale)
+        if not np.isfinite(faces).all():
+            raise InputError("latents too large for a face of them to be finite; encode it again")
         offset = faces.reshape(-1, *self.mean_face.shape)
         return offset if offsets else offset + self.mean_face
 

@@ -1,6 +1,7 @@
 """The model on NumPy: against a loop over vertices, against torch, and against broken files."""
 
 import io
+import warnings
 from dataclasses import asdict, replace
 
 import numpy as np
@@ -245,6 +246,14 @@ class TestDecode:
     def test_other_latents_are_refused(self, model, identity, expression, message):
         with pytest.raises(InputError, match=message):
             model.decode(identity, expression)
+
+    @pytest.mark.parametrize("kind", ["registered", "all vertices"])
+    def test_latents_beyond_any_face_are_refused_without_a_warning(self, kind):
+        model = MODELS[kind]
+        z = np.full((1, 5), 3e38, np.float32), np.full((1, 4), -3e38, np.float32)
+        with warnings.catch_warnings(), pytest.raises(InputError, match="too large for a face"):
+            warnings.simplefilter("error")
+            model.decode(*z)
 
     def test_other_parts_are_refused(self, model):
         with pytest.raises(UsageError, match="expected one of full, identity, expression"):
