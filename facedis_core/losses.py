@@ -113,8 +113,8 @@ def discriminator_loss(
     right = logits.detach().argmax(dim=1) == labels
     return DiscriminatorLoss(
         functional.cross_entropy(logits, labels, label_smoothing=label_smoothing),
-        right[: len(real)].float().mean(),
-        right[len(real) :].float().mean(),
+        right[: len(real)].to(logits.dtype).mean(),
+        right[len(real) :].to(logits.dtype).mean(),
     )
 
 

@@ -122,7 +122,7 @@ def test_the_generic_mesh_with_quads_and_texture_is_a_face(shell) -> None:
 
 
 @pytest.fixture(scope="module")
-def benchmark_people(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def benchmark_people(commands: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The test people of the open benchmark, and one other, without whom it is no set."""
     if not os.environ.get("FACEDIS_ICT"):
         pytest.skip("FACEDIS_ICT does not name the folder FaceXModel")
@@ -132,7 +132,8 @@ def benchmark_people(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "awk '/^subject/ && $4 {if (n++) print $2}' count.txt > others.txt && "
         'fd-prep ict "$FACEDIS_ICT" --exclude others.txt -o test.safetensors'
     )
-    subprocess.run(["sh", "-c", script], cwd=folder, check=True, capture_output=True)
+    environment = {**os.environ, "PATH": f"{commands}:{os.environ['PATH']}"}
+    subprocess.run(["sh", "-c", script], cwd=folder, check=True, capture_output=True, env=environment)
     return folder / "test.safetensors"
 
 
