@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import synthetic
 
-from facedis_core.bundle import DEFAULT_MODEL, weights_folder
+from facedis_core.bundle import DEFAULT_MODEL, bundled_models, weights_folder
 from facedis_core.inference import load_model
 
 COMMANDS = ["fd-encode", "fd-decode", "fd-transfer", "fd-info"]
@@ -104,11 +104,10 @@ def test_version(shell, probe):
 
 def test_version_lists_the_models_with_their_ids(shell, probe, model, model_file):
     page = shell(f"{probe('raise ValueError')} --version").out.decode().splitlines()
-    assert len(page) == 3
-    assert page[1].split()[0] == DEFAULT_MODEL
-    assert page[2].split() == [str(model_file), model.id, "(default,", "from", "$FACEDIS_MODEL)"]
+    assert [line.split()[0] for line in page[1:-1]] == sorted(bundled_models())
+    assert page[-1].split() == [str(model_file), model.id, "(default,", "from", "$FACEDIS_MODEL)"]
     page = shell(f"FACEDIS_MODEL= {probe('pass')} --version").out.decode().splitlines()
-    assert len(page) == 2
+    assert len(page) == 1 + len(bundled_models())
     known = load_model(weights_folder() / f"{DEFAULT_MODEL}.safetensors")
     assert page[1].split() == [DEFAULT_MODEL, known.id, "(default)"]
 

@@ -9,7 +9,7 @@ import pytest
 from conftest import face, save_mesh
 from synthetic import face_set, write_face_set
 
-from facedis_core.bundle import DEFAULT_MODEL, weights_folder
+from facedis_core.bundle import DEFAULT_MODEL, bundled_models, weights_folder
 from facedis_core.container import history_entry, read_container
 from facedis_core.container_writer import write_container
 from facedis_core.errors import InputError
@@ -299,8 +299,9 @@ def test_a_history_is_asked_for_alone(shell, tmp_path):
     assert shell("fd-info --history faces.npy").code == 3
 
 
-def test_the_bundled_model(shell):
-    path = weights_folder() / f"{DEFAULT_MODEL}.safetensors"
+@pytest.mark.parametrize("name", bundled_models())
+def test_a_bundled_model(shell, name):
+    path = weights_folder() / f"{name}.safetensors"
     printed = shell(f"fd-info --history {path}")
     assert (printed.code, printed.err) == (0, "")
     lines = [line for line in printed.out.decode().splitlines() if not line.startswith("#")]
@@ -311,7 +312,7 @@ def test_the_bundled_model(shell):
     assert lines[-1].endswith(f"-o {container.metadata['id']}.safetensors")
     outputs = [line.rpartition(" -o ")[2] for line in lines]
     for number, step in enumerate(container.metadata["history"]):
-        for value in step["inputs"].values():
+        for value in set(step["inputs"].values()) - {"none"}:
             assert f"{value}.safetensors" in outputs[:number]
     for line in lines:
         command, *words = shlex.split(line)

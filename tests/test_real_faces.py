@@ -133,7 +133,9 @@ def benchmark_people(commands: Path, tmp_path_factory: pytest.TempPathFactory) -
         'fd-prep ict "$FACEDIS_ICT" --exclude others.txt -o test.safetensors'
     )
     environment = {**os.environ, "PATH": f"{commands}:{os.environ['PATH']}"}
-    subprocess.run(["sh", "-c", script], cwd=folder, check=True, capture_output=True, env=environment)
+    subprocess.run(
+        ["sh", "-c", script], cwd=folder, check=True, capture_output=True, env=environment
+    )
     return folder / "test.safetensors"
 
 

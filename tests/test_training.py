@@ -82,7 +82,7 @@ def test_the_discriminator_reaches_the_identity_decoder_alone(faces: FaceSet) ->
     recipe = Recipe(**{**SMALL.as_dict(), **nothing, "reconstruction": 0.0, "gradient_clip": 0.0})
     subject = trainer(faces, recipe)
     faces = subject.batches.faces.take(np.arange(7))
-    subject._step(Batch(faces, faces))
+    subject._step(Batch(faces, faces, judged=True))
     gradients = dict(subject.network.named_parameters())
     assert gradients["identity_decoder.output.weight"].grad.any()
     assert not gradients["expression_decoder.output.weight"].grad.any()
@@ -111,7 +111,7 @@ def test_faces_without_a_neutral_are_left_out_of_its_loss(faces: FaceSet) -> Non
     positions = np.arange(8)  # two subjects of four faces, one with a neutral
     x = normalised(subject, positions)
     identity = subject.network.normalised_mean_face.expand_as(x)
-    made = Synthesis(None, None, identity, torch.zeros_like(x), None, None)
+    made = Synthesis(None, None, identity, torch.zeros_like(x), None, None, None)
     terms = subject._neutral_terms(x, made, subject.batches._neutrals(positions))
     truth = subject.network.normalise(torch.tensor(partial.neutrals[0]))
     expected = (subject.network.normalised_mean_face - truth).square().mean()

@@ -489,7 +489,7 @@ def _controls() -> _Controls:
     weights = np.exp(-0.5 * (distance / NEAR_MM) ** 2)
     weights /= weights.sum(axis=1, keepdims=True)
     rows = (3 * chosen[:, None] + np.arange(3)).ravel()
-    model = load_model("ict")
+    model = load_model("ict-pointnet")
     learned = {
         name: tensor[rows].astype(np.float32) if "decoder.output" in name else tensor
         for name, tensor in model.weights.items()
@@ -505,7 +505,7 @@ def _base() -> np.ndarray:
 
     Vertices near those go to the middle of their neighbours until there are none.
     """
-    model = load_model("ict")
+    model = load_model("ict-pointnet")
     points, triangles = model.mean_face.astype(np.float64), model.triangles
     edges = _edges(points, triangles).ends
     ends = np.concatenate((edges, edges[:, ::-1]))

@@ -26,7 +26,7 @@ def test_both_sides_take_the_same_step(batch_norm: bool) -> None:
     dense = DenseStep(trainer)
     batch = next(trainer.batches.epoch(0))
     normalise = trainer.network.normalise
-    batch = Batch(batch.faces.double(), batch.partners.double())
+    batch = Batch(batch.faces.double(), batch.partners.double(), judged=True)
     for seed in range(3):
         torch.manual_seed(seed)
         ours = trainer._step(batch)
