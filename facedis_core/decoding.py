@@ -18,6 +18,7 @@ from facedis_core.npy import encoded_header
 from facedis_core.paths import OutputPaths, check_name, is_file, is_folder_pattern
 from facedis_core.provenance import made_by
 from facedis_core.streams import check_output, open_output, replaced_file
+from facedis_core.tables import brief
 from facedis_core.workers import in_order
 
 TOGETHER = 16  # rows that are decoded before the next ones
@@ -38,11 +39,13 @@ class Decoder:
     offsets: bool = False
 
     def face(self, rows: Latents, row: int, part: Part) -> np.ndarray:
-        """One part of one row, (V, 3) mm."""
+        """One part of one row, (V, 3) mm; InputError names a row of which there is no face."""
         chosen = slice(row, row + 1)
-        (vertices,) = self.model.decode(
-            rows.identity[chosen], rows.expression[chosen], part, offsets=self.offsets
-        )
+        z = rows.identity[chosen], rows.expression[chosen]
+        try:
+            (vertices,) = self.model.decode(*z, part, offsets=self.offsets)
+        except InputError as error:
+            raise InputError(f"{brief(rows.names[row])}: {error}") from None
         return vertices
 
     def mesh(self, rows: Latents, row: int, part: Part) -> Mesh:

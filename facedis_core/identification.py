@@ -6,6 +6,7 @@ from typing import Any, Final
 import numpy as np
 
 from facedis_core import __version__
+from facedis_core.decoding import Decoder
 from facedis_core.errors import InputError
 from facedis_core.inference import Model
 from facedis_core.latents import Latents
@@ -88,15 +89,10 @@ def metric_names(ranks: Sequence[int]) -> list[str]:
 
 def _reader(latents: Latents, model: Model, distance: str) -> Callable[[np.ndarray], np.ndarray]:
     """Rows -> identity latents, or identity faces for a distance of vertices."""
+    decoder = Decoder(model)
 
     def faces(rows: np.ndarray) -> np.ndarray:
-        with np.errstate(over="ignore", invalid="ignore"):  # told of below, by name
-            found = model.decode(latents.identity[rows], latents.expression[rows], "identity")
-        finite = np.isfinite(found).all(axis=(1, 2))
-        if not finite.all():
-            name = latents.names[rows[int(np.argmin(finite))]]
-            raise InputError(f"the identity face of {brief(name)} is not finite; encode it again")
-        return found
+        return np.stack([decoder.face(latents, int(row), "identity") for row in rows])
 
     return faces if distance == "vertex" else lambda rows: latents.identity[rows]
 

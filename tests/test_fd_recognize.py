@@ -185,7 +185,10 @@ def test_a_face_that_cannot_be_computed_is_named(shell, latents, tmp_path):
         write_latents(stream, rows)
     result = shell(f"fd-recognize huge.npy {PATTERN}")
     assert result.code == 3
-    assert "the identity face of 'person0/expression1' is not finite" in result.line
+    assert "'person0/expression1': latents too large for a face" in result.line
+    decoded = shell("fd-decode huge.npy --npy -o out.npy")
+    assert (decoded.code, decoded.line.partition(": ")[2]) == (3, result.line.partition(": ")[2])
+    assert not (tmp_path / "out.npy").exists()
 
 
 def test_a_model_of_other_faces(shell, tmp_path):
