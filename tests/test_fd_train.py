@@ -50,6 +50,7 @@ def test_train_writes_a_model_that_encodes_and_a_log(shell, face_set: Path, tmp_
     assert found["e_rec"]["mean"] == pytest.approx(model.metrics["test"]["e_rec"]["mean"], abs=1e-4)
 
 
+@pytest.mark.slow
 def test_same_seed_same_bytes_another_seed_others(shell, face_set: Path, tmp_path: Path) -> None:
     for name, seed in (("a", 3), ("b", 3), ("c", 4)):
         line = f"fd-train set.safetensors -o {name}.safetensors {SMALL} --epochs 1 --seed {seed}"
@@ -59,6 +60,7 @@ def test_same_seed_same_bytes_another_seed_others(shell, face_set: Path, tmp_pat
     assert a != c
 
 
+@pytest.mark.slow
 def test_a_pipe_gets_the_same_bytes_as_a_file(shell, face_set: Path, tmp_path: Path) -> None:
     line = f"fd-train set.safetensors {SMALL} --epochs 1 --discriminator none -o"
     piped = shell(f"{line} -")
@@ -236,6 +238,7 @@ def test_a_registered_network_trains_goes_on_and_encodes(
     assert {"swap", "expression_norm"} <= set(log_of(tmp_path / "a.jsonl")[0])
 
 
+@pytest.mark.slow
 def test_a_registered_network_and_pointnets_know_each_other_apart(
     shell, face_set: Path, tmp_path: Path
 ) -> None:
