@@ -16,8 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from facedis_core.recipe import load_recipe
-
-VARIATIONS = ("strong", "combined", "moved", "noisy")
+from facedis_core.sources.ict_variations import VARIATIONS
 
 
 @dataclass(frozen=True)

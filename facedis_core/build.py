@@ -94,11 +94,10 @@ def build_auto_encoder(recipe: Recipe, frame: Frame, face_set: FaceSet, seed: in
     """
     config = recipe.model_config(len(frame.mean_face))
     place = (torch.tensor(frame.mean_face), torch.tensor(frame.origin), frame.scale)
+    torch.manual_seed(step_seed(seed, INITIAL, 0))
     if isinstance(config, RegisteredConfig):
         pca = fit_pca(face_set.vertices, face_set.rows(TRAIN), config.components)
-        torch.manual_seed(step_seed(seed, INITIAL, 0))
         return registered_auto_encoder(config, *place, pca)
-    torch.manual_seed(step_seed(seed, INITIAL, 0))
     assert isinstance(config, PointNetConfig)
     network = PointNetAutoEncoder(config, *place, frame.points)
     if recipe.decoder_init == "zero":

@@ -3,8 +3,10 @@
 import numpy as np
 from synthetic import grid_mesh
 
+from facedis_core.faceset import face_set_writer
 from facedis_core.mesh import Mesh, topology_id, write_mesh
 from facedis_core.preparation import Preparation
+from facedis_core.sources.ict import open_ict
 from facedis_core.sources.ict_faces import expression_table
 
 SIZE = 6
@@ -48,3 +50,17 @@ def preparation(chosen=None):
         raw_topology=topology_id(triangles),
         raw_unit_mm=10.0,
     )
+
+
+def write_like(folder):
+    """Write FaceXModel into `folder`, and beside it a set whose map others can follow: its path."""
+    write_folder(folder / "FaceXModel")
+    source = open_ict(folder / "FaceXModel", subjects=2)
+    path = folder / "like.safetensors"
+    known = preparation()
+    with (
+        path.open("w+b") as stream,
+        face_set_writer(stream, source.labels, known, source="ict", protocol="") as out,
+    ):
+        out.vertices[...] = grid_mesh()[0][known.vertex_index]
+    return path

@@ -12,11 +12,10 @@ import synthetic
 from conftest import save_mesh
 from synthetic import grid_mesh
 
-from facedis_core.faceset import TEST, TRAIN, face_set_writer, load_face_set
+from facedis_core.faceset import TEST, TRAIN, load_face_set
 from facedis_core.geometry import rigid_alignment, rotation_between
 from facedis_core.prepare import prepare_face_set
 from facedis_core.sources import open_source
-from facedis_core.sources.ict import open_ict
 
 EXPRESSIONS = ("neutral", "smile", "frown")
 FOLDER = "fd-prep folder scans --pattern '{subject}_{expression}.ply' -o set.safetensors"
@@ -42,16 +41,7 @@ def scans(tmp_path):
 @pytest.fixture
 def like(tmp_path):
     """A set of the made-up ICT-FaceKit whose map others can follow, and the folder beside it."""
-    ict_twin.write_folder(tmp_path / "FaceXModel")
-    source = open_ict(tmp_path / "FaceXModel", subjects=2)
-    path = tmp_path / "like.safetensors"
-    preparation = ict_twin.preparation()
-    with (
-        path.open("w+b") as stream,
-        face_set_writer(stream, source.labels, preparation, source="ict", protocol="") as out,
-    ):
-        out.vertices[...] = grid_mesh()[0][preparation.vertex_index]
-    return path
+    return ict_twin.write_like(tmp_path)
 
 
 def test_folder_to_face_set(shell, scans, tmp_path):

@@ -5,15 +5,14 @@ import pickle
 import ict_twin
 import numpy as np
 import pytest
-from synthetic import grid_mesh
 from test_sources_ict import naive_edge, naive_normal, naive_turn
 
 from facedis_core.errors import UsageError
-from facedis_core.faceset import TEST, face_set_writer, load_face_set
+from facedis_core.faceset import TEST, load_face_set
 from facedis_core.geometry import rigid_alignments
 from facedis_core.prepare import Request, prepare_face_set
 from facedis_core.sources import SOURCES, open_source
-from facedis_core.sources.ict import load_ict_faces, open_ict, read_generic
+from facedis_core.sources.ict import load_ict_faces, read_generic
 from facedis_core.sources.ict_faces import draw_subject, expression_table
 from facedis_core.sources.ict_variations import PLAIN, VARIATIONS, Variation
 from facedis_core.sources.splits import (
@@ -45,16 +44,7 @@ def generator(folder):
 @pytest.fixture
 def like(tmp_path):
     """The folder FaceXModel, and a set of it whose map others can follow."""
-    ict_twin.write_folder(tmp_path / "FaceXModel")
-    source = open_ict(tmp_path / "FaceXModel", subjects=2)
-    path = tmp_path / "like.safetensors"
-    preparation = ict_twin.preparation()
-    with (
-        path.open("w+b") as stream,
-        face_set_writer(stream, source.labels, preparation, source="ict", protocol="") as out,
-    ):
-        out.vertices[...] = grid_mesh()[0][preparation.vertex_index]
-    return path
+    return ict_twin.write_like(tmp_path)
 
 
 def drawn(number, expression):

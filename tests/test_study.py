@@ -11,8 +11,8 @@ import pytest
 SCRIPT = Path(__file__).parent.parent / "docs" / "study.py"
 sys.path.insert(0, str(SCRIPT.parent))
 
-import study  # noqa: E402
-import study_tables  # noqa: E402
+import study  # noqa: E402 - its folder had to be on the path
+import study_tables  # noqa: E402 - likewise
 
 
 def summary(mean: float) -> dict[str, float]:

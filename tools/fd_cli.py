@@ -114,6 +114,12 @@ def check_different(targets: Mapping[str, str | None]) -> None:
             raise UsageError(f"{other} and {name} are both {target}; give two names")
 
 
+def check_read_once(*sources: str | None) -> None:
+    """Raise UsageError where more than one input is standard input."""
+    if sources.count("-") > 1:
+        raise UsageError("standard input (-) is named twice; give a file for one of them")
+
+
 def check_stream(stream: bool, jobs: int) -> None:
     """Several processes work on rows ahead of those that are asked for; a stream has none."""
     if stream and jobs != 1:

@@ -111,7 +111,7 @@ def metrics(
         raise UsageError("--neutral names an expression in --labels; give both")
     if truth is None and predicted is None and labels is None:
         source = face_set or "-"
-        _read_once(source, model, baselines_from, against)
+        fd_cli.check_read_once(source, model, baselines_from, against)
     else:
         if truth is None or predicted is None:
             raise UsageError("--truth and --predicted belong together; give both")
@@ -119,7 +119,7 @@ def metrics(
             raise UsageError(
                 "SET, --model, --split and --baselines do not go with --truth; leave them out"
             )
-        _read_once(truth, predicted, labels, against)
+        fd_cli.check_read_once(truth, predicted, labels, against)
     earlier = EarlierReport.read(against) if against is not None else None
     ways = Ways(align, earlier.require_same if earlier else None, fd_cli.progress_bar)
     if truth is None or predicted is None:
@@ -142,11 +142,6 @@ def metrics(
         with open_output(junit, force=force, binary=False) as stream:
             stream.write(junit_xml("fd-metrics", checks, report))
     require([check for group in checks.values() for check in group], report)
-
-
-def _read_once(*sources: str | None) -> None:
-    if sources.count("-") > 1:
-        raise UsageError("standard input (-) is named twice; give a file for one of them")
 
 
 def _page(report: Mapping[str, Any], terminal: bool) -> str:

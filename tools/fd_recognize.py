@@ -87,8 +87,7 @@ def recognize(
         )
     if not said and neutral is not None:
         raise UsageError("--neutral is of latents, a face set has its neutrals; leave it out")
-    if [gallery, probes, labels].count("-") > 1:
-        raise UsageError("standard input (-) is named twice; give a file for one of them")
+    fd_cli.check_read_once(gallery, probes, labels)
     known = load_model(model)
     if said:
         who = Labels(labels, pattern)
