@@ -39,6 +39,8 @@ KEYS = (
     "partner_latent",
     "expression_norm",
     "expression_power",
+    "pose_degrees",
+    "pose_mm",
     "discriminator_batch_norm",
     "discriminator_every",
     "points",

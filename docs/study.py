@@ -44,6 +44,8 @@ class Cell:
 
 
 RANDOM = ("decoder_init=default",)
+ROUGH = (*RANDOM, "laplacian=0")
+AT_REST = ("pose_degrees=0", "pose_mm=0")
 WHOLE_POINTNET = (
     Cell("pointnet-none-nodisc-zero", "PointNet", "ict"),
     Cell("pointnet-none-disc-zero", "PointNet, discriminator", "ict", discriminator=True),
@@ -54,6 +56,16 @@ WHOLE_POINTNET = (
         "ict",
         discriminator=True,
         changes=RANDOM,
+    ),
+    Cell(
+        "pointnet-none-nodisc-rough", "PointNet, random start, no Laplacian", "ict", changes=ROUGH
+    ),
+    Cell(
+        "pointnet-none-disc-rough",
+        "PointNet, random start, no Laplacian, discriminator",
+        "ict",
+        discriminator=True,
+        changes=ROUGH,
     ),
     Cell("pointnet-neutrals-nodisc-zero", "PointNet, neutrals", "ict", neutrals=True),
     Cell(
@@ -67,12 +79,20 @@ WHOLE_POINTNET = (
 WHOLE_REGISTERED = (
     Cell("registered-none", "registered", "registered"),
     Cell("registered-neutrals", "registered, neutrals", "registered", neutrals=True),
+    Cell("registered-none-rest", "registered, heads at rest", "registered", changes=AT_REST),
     Cell(
-        "registered-neutrals-96",
-        "registered, neutrals, 96 + 32 latents",
+        "registered-neutrals-rest",
+        "registered, heads at rest, neutrals",
         "registered",
         neutrals=True,
-        changes=("identity=96", "expression=32"),
+        changes=AT_REST,
+    ),
+    Cell(
+        "registered-neutrals-rest-wide",
+        "registered, heads at rest, neutrals, 96 + 32 latents",
+        "registered",
+        neutrals=True,
+        changes=(*AT_REST, "identity=96", "expression=32"),
     ),
 )
 

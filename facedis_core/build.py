@@ -16,6 +16,7 @@ from facedis_core.geometry import farthest_points
 from facedis_core.inference import Model
 from facedis_core.linear import fit_pca
 from facedis_core.networks import AutoEncoder, IdentityDiscriminator, PointNetAutoEncoder
+from facedis_core.pose import with_poses
 from facedis_core.principal import registered_auto_encoder
 from facedis_core.recipe import Recipe
 
@@ -97,6 +98,8 @@ def build_auto_encoder(recipe: Recipe, frame: Frame, face_set: FaceSet, seed: in
     torch.manual_seed(step_seed(seed, INITIAL, 0))
     if isinstance(config, RegisteredConfig):
         pca = fit_pca(face_set.vertices, face_set.rows(TRAIN), config.components)
+        if recipe.has_poses:
+            pca = with_poses(pca, recipe.pose_degrees, recipe.pose_mm, config.components)
         return registered_auto_encoder(config, *place, pca)
     assert isinstance(config, PointNetConfig)
     network = PointNetAutoEncoder(config, *place, frame.points)

@@ -70,6 +70,8 @@ class Recipe:
     partner_latent: float = 0.0
     expression_norm: float = 0.0
     expression_power: float = 1.0  # of the norm of each vertex
+    pose_degrees: float = 0.0  # standard deviation of the angle that each face is turned by
+    pose_mm: float = 0.0  # and of each coordinate of the way it is then moved
 
     discriminator_batch_norm: bool = False
     discriminator_learning_rate: float = 1e-4
@@ -107,6 +109,11 @@ class Recipe:
     def has_partners(self) -> bool:
         """Whether every step looks at another face of each person, discriminator or not."""
         return self.swap > 0 or self.partner_latent > 0
+
+    @property
+    def has_poses(self) -> bool:
+        """Whether faces are turned and moved."""
+        return self.pose_degrees > 0 or self.pose_mm > 0
 
     def seen_points(self, vertices: int) -> int | None:
         """How many of V vertices PointNets look at; None = all."""

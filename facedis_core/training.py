@@ -16,6 +16,7 @@ from facedis_core.evaluation import Prediction, evaluate_face_set
 from facedis_core.faceset import TEST, VALIDATION, FaceSet
 from facedis_core.maxlinear import choose_in
 from facedis_core.networks import AutoEncoder, IdentityDiscriminator
+from facedis_core.pose import posed
 from facedis_core.recipe import Recipe
 from facedis_core.residence import Residence
 from facedis_core.synthesis import Synthesis, Synthesiser
@@ -104,8 +105,9 @@ class Trainer(Learner):
     def _step(self, batch: Batch) -> dict[str, float]:
         """One step of the discriminator, then one of the auto-encoder."""
         recipe, normalise, part = self.recipe, self.network.normalise, self.profile.part
-        faces = normalise(batch.faces)
-        partners = None if batch.partners is None else normalise(batch.partners)
+        resting = normalise(batch.faces)
+        faces = self._posed(resting)
+        partners = None if batch.partners is None else self._posed(normalise(batch.partners))
         with part("encode, decode, encode X_id again"):
             made: Synthesis = self.synthesise(faces, partners)
         judged: dict[str, Tensor] = {}
@@ -114,7 +116,7 @@ class Trainer(Learner):
             with part("the discriminator's own step"):
                 judged = self._discriminator_step(faces, partners, made.identity_faces.detach())
         with part("losses, the discriminator's too"):
-            terms = self._terms(faces, made, batch.neutrals)
+            terms = self._terms(resting, faces, made, batch.neutrals)
             total = losses.sum_terms(terms, losses.loss_weights(recipe, self.epoch.number))
         with part("backward"):
             self.optimizer.zero_grad()
@@ -131,10 +133,16 @@ class Trainer(Learner):
             self.optimizer.step()
         return values | {"gradient_clipped": float(values["gradient_norm"] > limit)}
 
+    def _posed(self, faces: Tensor) -> Tensor:
+        recipe = self.recipe
+        if not recipe.has_poses:
+            return faces
+        return posed(faces, recipe.pose_degrees, recipe.pose_mm / float(self.network.scale))
+
     def _terms(
-        self, faces: Tensor, made: Synthesis, neutrals: Neutrals | None
+        self, resting: Tensor, faces: Tensor, made: Synthesis, neutrals: Neutrals | None
     ) -> dict[str, Tensor]:
-        """The terms of eq. 8 that this training has."""
+        """The terms of eq. 8 that this training has, of faces before and after they are posed."""
         identity_faces = made.identity_faces
         terms = {
             "reconstruction": losses.reconstruction_loss(identity_faces + made.expression, faces),
@@ -154,8 +162,10 @@ class Trainer(Learner):
                 made.posterior.identity.mean, made.partners.identity_latent
             )
         if self.recipe.expression_norm:
+            # a turned head is no expression: that moves every vertex
+            unposed = made.expression - (faces - resting)
             terms["expression_norm"] = losses.expression_norm_loss(
-                made.expression, self.recipe.expression_power
+                unposed, self.recipe.expression_power
             )
         if self.laplacian is not None:
             terms["laplacian"] = losses.laplacian_loss(identity_faces, self.laplacian)

@@ -25,9 +25,9 @@ LINES = (
     "measurement regression junit recognition lookup identification history",
     "sources selection journal scratch follow inventory assemble prepare",
     "render sheet",
-    "world threads moments fusedmax winners maxlinear networks principal losses pairs residence "
-    "batches build fitting checkpoint synthesis profiling epochs scalars training pretraining "
-    "runs plans",
+    "world threads moments fusedmax winners maxlinear networks pose principal losses pairs "
+    "residence batches build fitting checkpoint synthesis profiling epochs scalars training "
+    "pretraining runs plans",
 )
 LINE_OF = {module: number for number, line in enumerate(LINES) for module in line.split()}
 TORCH_LINE = LINE_OF["networks"]
