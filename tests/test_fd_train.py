@@ -228,7 +228,8 @@ def test_a_registered_network_trains_goes_on_and_encodes(
     first, second = (load_model(tmp_path / f"{name}.safetensors") for name in "ac")
     assert first.config == second.config
     assert isinstance(first.config, RegisteredConfig)
-    assert first.config.components < 28  # of 400; the training faces do not span more
+    # of 400; the training faces span less than 28, and heads move in six ways
+    assert first.config.components < 28 + 6
     assert first.weights["basis"].dtype == np.float16
     assert np.array_equal(first.weights["basis"], second.weights["basis"])
     errors = [line["test"]["e_rec"]["mean"] for line in log_of(tmp_path / "c.jsonl")]

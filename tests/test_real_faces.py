@@ -11,6 +11,7 @@ import pytest
 
 from facedis_core.bundle import weights_folder
 from facedis_core.checkpoint import network_from_model
+from facedis_core.geometry import rotation_about
 from facedis_core.inference import Model, load_model
 from facedis_core.latents import read_latents
 from facedis_core.mesh import Mesh, mesh_files, read_mesh, write_mesh
@@ -59,6 +60,39 @@ def test_latents_know_who_it_is(bundled: Model, examples: np.ndarray) -> None:
     z = z / np.linalg.norm(z, axis=1, keepdims=True)
     likeness = z @ z.T - 2 * np.eye(len(z))
     assert (likeness.argmax(axis=1) // 3 == np.arange(9) // 3).mean() >= 7 / 9
+
+
+@pytest.mark.parametrize(
+    ("degrees", "way", "options", "limit"),
+    [(2.0, 1.0, "", 0.15), (20.0, 30.0, "--align rigid", 0.5)],
+    ids=["a little", "aligned"],
+)
+def test_a_head_in_another_pose_is_the_same_person(
+    shell,
+    examples: np.ndarray,
+    bundled: Model,
+    tmp_path: Path,
+    degrees: float,
+    way: float,
+    options: str,
+    limit: float,
+) -> None:
+    """Identity faces in mm, where the expressions of these people move them by several."""
+    (tmp_path / "turned").mkdir()
+    turn = rotation_about(np.array([0.6, -0.64, 0.48]), np.radians(degrees))
+    names = [path.stem for path in mesh_files(weights_folder() / "examples")]
+    for name, face in zip(names, examples, strict=True):
+        mesh = Mesh((face @ turn.T + way).astype(np.float32), bundled.triangles, name)
+        with (tmp_path / "turned" / f"{name}.ply").open("wb") as stream:
+            write_mesh(stream, mesh)
+    done = shell(
+        f"fd-encode turned {options} | fd-decode --part identity --npy -o o.npy", env=BUNDLED
+    )
+    assert done.code == 0, done.err
+    latents = bundled.encode(examples)
+    resting = bundled.decode(latents.identity, latents.expression, "identity")
+    moved = vertex_distance(np.load(tmp_path / "o.npy"), resting)
+    assert moved.max() < limit
 
 
 @pytest.fixture
