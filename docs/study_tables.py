@@ -84,6 +84,9 @@ def tables(study: Study) -> Iterator[str]:
         training = [str(len(found)), minutes(study, cell), last_change(study, cell)]
         rows.append([cell.title, *numbers(found, COLUMNS), *training])
     yield from markdown(["mm", *COLUMNS, "seeds", "minutes", "E_rec, last tenth"], rows)
+    yield "\n## Curves\n"
+    rows = [[cell.title, curve(study, cell)] for cell in whole]
+    yield from markdown(["", "E_rec in mm after so many passes"], rows)
     yield "\n## Who it is, and what the latents tell\n"
     rows = [
         [
@@ -116,15 +119,25 @@ def minutes(study: Study, cell: Cell) -> str:
     return f"{fmean(float(text[0]) for text in texts) / 60:.1f}{more}" if texts else ""
 
 
-def last_change(study: Study, cell: Cell) -> str:
-    """By how much the last tenth of its training changed E_rec, of the first seed."""
+def measured_passes(study: Study, cell: Cell) -> dict[int, float]:
+    """E_rec after so many passes, of the first seed."""
     log = min(study.out.glob(f"{cell.key}-[0-9]*.jsonl"))
     records = [json.loads(line) for line in log.read_text().splitlines()]
-    curve = {r["epoch"]: r["test"]["e_rec"]["mean"] for r in records if "test" in r}
-    end = max(curve)
-    before = max((epoch for epoch in curve if epoch <= 0.9 * end), default=end)
+    return {r["epoch"]: r["test"]["e_rec"]["mean"] for r in records if "test" in r}
+
+
+def curve(study: Study, cell: Cell) -> str:
+    """How E_rec fell in a training."""
+    return ", ".join(f"{e_rec:.3f} ({n})" for n, e_rec in measured_passes(study, cell).items())
+
+
+def last_change(study: Study, cell: Cell) -> str:
+    """By how much the last tenth of its training changed E_rec, of the first seed."""
+    e_rec = measured_passes(study, cell)
+    end = max(e_rec)
+    before = max((epoch for epoch in e_rec if epoch <= 0.9 * end), default=end)
     if before == end:
         return "?"
     # evaluated less often than every tenth: the part of the change that a tenth has
-    change = (curve[end] / curve[before] - 1) * min(1.0, 0.1 * end / (end - before))
+    change = (e_rec[end] / e_rec[before] - 1) * min(1.0, 0.1 * end / (end - before))
     return f"{change:+.1%}" + ("" if abs(change) < CONVERGED else ", not converged")

@@ -41,7 +41,7 @@ class ModelConfig(ABC):
     @staticmethod
     def from_dict(values: Mapping[str, Any]) -> "ModelConfig":
         """Read a stored config back; keys or values that do not fit raise InputError."""
-        registered = isinstance(values, Mapping) and "components" in values
+        registered = isinstance(values, Mapping) and {"components", "half_basis"} & values.keys()
         return _strict(RegisteredConfig if registered else PointNetConfig, values)
 
 

@@ -48,9 +48,7 @@ def test_what_is_stored_is_read(stored, config):
     [(POINTNET, key) for key in POINTNET] + [(REGISTERED, key) for key in REGISTERED],
 )
 def test_every_key_must_be_there(stored, key):
-    # without components it is taken for the other kind, which has more keys
-    named = "channels" if key == "components" else key
-    with pytest.raises(InputError, match=f"'{named}' is missing"):
+    with pytest.raises(InputError, match=f"'{key}' is missing"):
         ModelConfig.from_dict({k: v for k, v in stored.items() if k != key})
 
 

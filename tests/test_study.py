@@ -50,9 +50,11 @@ def test_a_row_has_the_mean_of_all_seeds_and_what_is_not_there_is_empty(made: st
     assert cells[-3:] == ["2", "1.5+", "-9.1%, not converged"]
     assert any("0.750" in line and "0.050" in line for line in lines)
     assert sum("9.000" in line for line in lines) == len(study_tables.BASELINES)
+    (curve,) = (line for line in lines if "1.950 (1), 1.900 (2)" in line)
+    assert curve.startswith("| registered | ")
     assert not any("7.000" in line for line in lines)  # no baselines were measured beside it
     widths = {line.count("|") for line in lines if line.startswith("| registered")}
-    assert len(widths) == 2  # of the two tables it is in
+    assert len(widths) == 3  # of the three tables it is in
 
 
 @pytest.mark.parametrize(
