@@ -235,6 +235,11 @@ def _auto_encoder(
     model = load_model(plan.init)
     check_same_topology(plan.init, model.topology, faces)
     check_network(plan.init, model.config, recipe)
+    if recipe.network == "registered" and recipe.has_poses and not model.recipe.get("pose_degrees"):
+        parts.notes.append(
+            f"{plan.init} has only seen heads that lie alike, and its components, which stay, hold "
+            "no others; train anew to keep poses out of the identity"
+        )
     parts.inputs["init"] = model.id
     parts.history = merged(parts.history, with_output(model.history, model.id))
     return training_frame(faces, recipe, like=model), network_from_model(model)

@@ -1,8 +1,8 @@
 """Heads turned and moved in training, so that a model takes the pose of a head for expression.
 
-A linear method takes a turned head for another person: where it lies is the same for all vertices
-as what tells people apart. Shown every face in another pose each time, and a person's two faces in
-two, the model keeps the pose out of X_id.
+What has seen heads that all lie alike takes a turned one for another person. Shown every face in
+another pose each time, and a person's two faces in two, a model puts the pose into X_exp, and keeps
+it out of X_id.
 """
 
 from typing import Final
@@ -14,8 +14,17 @@ from torch.nn import functional
 
 from facedis_core import world
 from facedis_core.linear import Pca
+from facedis_core.recipe import Recipe
 
 _AXES: Final = 3  # of any direction: each has a third of the variance of the angle
+_ROUNDING: Final = 1e-9
+
+
+def posed_for(recipe: Recipe, faces: Tensor, scale: float = 1.0) -> Tensor:
+    """Faces (B, V, 3) as the recipe shows them in training; they have `scale` mm a unit."""
+    if not recipe.has_poses:
+        return faces
+    return posed(faces, recipe.pose_degrees, recipe.pose_mm / scale)
 
 
 def posed(faces: Tensor, degrees: float, distance: float) -> Tensor:
@@ -53,6 +62,8 @@ def with_poses(pca: Pca, degrees: float, distance: float, components: int) -> Pc
     motions = np.concatenate([turned, moved]).reshape(2 * _AXES, -1)
     inside = motions @ pca.basis.T
     _, size, outside = np.linalg.svd(motions - inside @ pca.basis, full_matrices=False)
+    new = size > _ROUNDING * np.linalg.norm(motions)  # others are inside, but for rounding
+    size, outside = size[new], outside[new]
     basis = np.concatenate([pca.basis, outside])
     variance = np.concatenate([pca.variance + (inside**2).sum(axis=0), size**2])
     most = np.argsort(-variance, kind="stable")[:components]

@@ -15,6 +15,7 @@ from facedis_core.errors import InputError
 from facedis_core.faceset import TEST, TRAIN, FaceSet
 from facedis_core.networks import IdentityDiscriminator
 from facedis_core.pairs import FacePairs
+from facedis_core.pose import posed_for
 from facedis_core.recipe import Recipe
 from facedis_core.residence import StreamedFaces, place_faces
 
@@ -103,7 +104,9 @@ class PreTrainer(Learner):
     def _step(self, batch: Pairs) -> dict[str, float]:
         smoothing, part = self.recipe.label_smoothing, self.profile.part
         with part("judge"):
-            logits, labels = self._judge(self.judge, batch)
+            halves = [posed_for(self.recipe, half) for half in batch.faces.chunk(2)]
+            shown = Pairs(torch.cat(halves), batch.same)
+            logits, labels = self._judge(self.judge, shown)
             loss = functional.cross_entropy(logits, labels, label_smoothing=smoothing)
         with part("backward"):
             self.optimizer.zero_grad()

@@ -27,7 +27,13 @@ _POSITIVE = (
     *("epochs", "pretrain_epochs", "expression_power"),
 )
 # Shares of a whole, and batches over which a norm takes the mean of single rows.
-_BETWEEN = {"label_smoothing": (0, 1), "pretrain_batch": (2, LARGEST), "expression_power": (0, 2)}
+_BETWEEN = {
+    "label_smoothing": (0, 1),
+    "pretrain_batch": (2, LARGEST),
+    "expression_power": (0, 2),
+    "pose_degrees": (0, 90),
+    "pose_mm": (0, 1000),
+}
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from facedis_core.evaluation import Prediction, evaluate_face_set
 from facedis_core.faceset import TEST, VALIDATION, FaceSet
 from facedis_core.maxlinear import choose_in
 from facedis_core.networks import AutoEncoder, IdentityDiscriminator
-from facedis_core.pose import posed
+from facedis_core.pose import posed_for
 from facedis_core.recipe import Recipe
 from facedis_core.residence import Residence
 from facedis_core.synthesis import Synthesis, Synthesiser
@@ -114,7 +114,9 @@ class Trainer(Learner):
         if batch.judged:
             assert partners is not None
             with part("the discriminator's own step"):
-                judged = self._discriminator_step(faces, partners, made.identity_faces.detach())
+                # or their pose would give fakes away
+                fakes = self._posed(made.identity_faces.detach())
+                judged = self._discriminator_step(faces, partners, fakes)
         with part("losses, the discriminator's too"):
             terms = self._terms(resting, faces, made, batch.neutrals)
             total = losses.sum_terms(terms, losses.loss_weights(recipe, self.epoch.number))
@@ -134,10 +136,7 @@ class Trainer(Learner):
         return values | {"gradient_clipped": float(values["gradient_norm"] > limit)}
 
     def _posed(self, faces: Tensor) -> Tensor:
-        recipe = self.recipe
-        if not recipe.has_poses:
-            return faces
-        return posed(faces, recipe.pose_degrees, recipe.pose_mm / float(self.network.scale))
+        return posed_for(self.recipe, faces, float(self.network.scale))
 
     def _terms(
         self, resting: Tensor, faces: Tensor, made: Synthesis, neutrals: Neutrals | None
@@ -170,7 +169,7 @@ class Trainer(Learner):
         if self.laplacian is not None:
             terms["laplacian"] = losses.laplacian_loss(identity_faces, self.laplacian)
         if self.discriminator is not None:
-            terms["discriminator"] = self._generator_loss(faces, identity_faces)
+            terms["discriminator"] = self._generator_loss(faces, self._posed(identity_faces))
         return terms
 
     def _noisy(self, faces: Tensor) -> Tensor:

@@ -66,8 +66,12 @@ def test_components_of_posed_faces_are_those_of_many_posed_copies() -> None:
 
 
 def test_the_basis_stays_orthonormal_and_sorted() -> None:
-    for degrees, distance in ((2.0, 1.0), (0.0, 1.0), (2.0, 0.0)):
-        found = with_poses(pca(9), degrees, distance, 9)
-        assert found.basis.shape == (9, 3 * FACES.vertices.shape[1])
-        np.testing.assert_allclose(found.basis @ found.basis.T, np.eye(9), atol=1e-9)
-        assert (np.diff(found.variance) <= 0).all()
+    for degrees, distance, motions in ((2.0, 1.0, 6), (0.0, 1.0, 3), (2.0, 0.0, 3)):
+        for limit, count in ((9, 9), (400, 9 + motions)):
+            found = with_poses(pca(9), degrees, distance, limit)
+            assert found.basis.shape == (count, 3 * FACES.vertices.shape[1])
+            np.testing.assert_allclose(found.basis @ found.basis.T, np.eye(count), atol=1e-9)
+            assert (np.diff(found.variance) <= 0).all()
+            again = with_poses(found, degrees, distance, 400)
+            if limit == 400:  # they hold these motions already
+                assert len(again.basis) == count

@@ -59,6 +59,29 @@ def test_an_epoch_stopped_after_any_step_goes_on_as_if_it_had_not_been() -> None
     assert all(torch.equal(ours[key], theirs[key]) for key in ours)
 
 
+def test_poses_of_the_recipe_are_those_of_its_discriminator(monkeypatch) -> None:
+    """In training alone, and each face of a pair in one of its own."""
+    faces = synthetic.face_set()
+    shown: dict[bool, list[torch.Tensor]] = {True: [], False: []}
+    subject = pre_trainer(faces, replace(RECIPE, pose_mm=5.0))
+    forward = type(subject.discriminator).forward
+
+    def watch(network, first, second):
+        shown[network.training].append(torch.stack([first, second]) * network.scale)
+        return forward(network, first, second)
+
+    monkeypatch.setattr(type(subject.discriminator), "forward", watch)
+    record = subject.run_epoch()
+    assert record is not None
+    subject.evaluate(record)
+    resting = faces.vertices.mean(axis=1) - subject.discriminator.origin.numpy()
+    for training, batches in shown.items():
+        centres = torch.cat([pair.flatten(0, 1) for pair in batches]).mean(dim=1).numpy()
+        apart = np.linalg.norm(centres[:, None] - resting, axis=2).min(axis=1)
+        assert (np.median(apart) > 0.5) == training
+        assert len(np.unique(centres.round(3), axis=0)) == len(centres) or not training
+
+
 def test_what_the_discriminator_is_shown_and_how_it_learns(monkeypatch) -> None:
     """Normalised faces, the recipe's learning rate, and eval mode on unseen people."""
     faces = synthetic.face_set()

@@ -123,8 +123,11 @@ def step_by_hand(subject: Trainer) -> dict[str, Tensor]:
         terms["expression_norm"] = torch.sqrt(lengths).mean()
     if disc is not None:
         disc.train()
+        fake = x_id.detach()
+        if recipe.pose_degrees:
+            fake = turned_and_moved(fake, recipe.pose_degrees, distance)
         first = noisy(x.repeat_interleave(2, dim=0))
-        second = noisy(torch.stack([other, x_id.detach()], dim=1).flatten(0, 1))
+        second = noisy(torch.stack([other, fake], dim=1).flatten(0, 1))
         logits = disc(first, second)
         own = functional.cross_entropy(logits, torch.tensor([1, 0] * 8), label_smoothing=smooth)
         own.backward()
@@ -141,7 +144,10 @@ def step_by_hand(subject: Trainer) -> dict[str, Tensor]:
     terms["laplacian"] = ((dense_laplacian() @ x_id) ** 2).sum(dim=(1, 2)).mean() / x.shape[1]
     if disc is not None:
         disc.eval()
-        logits = disc(noisy(x), noisy(x_id))
+        fake = x_id
+        if recipe.pose_degrees:
+            fake = turned_and_moved(fake, recipe.pose_degrees, distance)
+        logits = disc(noisy(x), noisy(fake))
         terms["discriminator"] = -torch.log_softmax(logits, dim=1)[:, 1].mean()
     weights = {
         "reconstruction": 3.0,
