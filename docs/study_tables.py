@@ -103,6 +103,14 @@ def tables(study: Study) -> Iterator[str]:
         yield f"\n## {heading}\n"
         linear = study.report(f"baselines_on_{name}.json")["baselines"]
         rows = [[title, *numbers([linear[key]], SHORT)] for key, title in BASELINES.items()]
+        saw = f"baselines_that_saw_{name}.json"
+        if study.path(saw).exists():
+            linear = study.report(saw)["baselines"]
+            rows += [
+                [f"{title}; fitted to such faces", *numbers([linear[key]], SHORT)]
+                for key, title in BASELINES.items()
+                if key != "mean_face"
+            ]
         rows += [
             [cell.title, *numbers(found, SHORT)]
             for cell in cells
