@@ -20,14 +20,14 @@ _AXES: Final = 3  # of any direction: each has a third of the variance of the an
 _ROUNDING: Final = 1e-9
 
 
-def posed_for(recipe: Recipe, faces: Tensor, scale: float = 1.0) -> Tensor:
-    """Faces (B, V, 3) as the recipe shows them in training; they have `scale` mm a unit."""
+def posed_for(recipe: Recipe, faces: Tensor, scale: Tensor) -> Tensor:
+    """Faces (B, V, 3) as the recipe shows them in training; they have `scale` (1,) mm a unit."""
     if not recipe.has_poses:
         return faces
     return posed(faces, recipe.pose_degrees, recipe.pose_mm / scale)
 
 
-def posed(faces: Tensor, degrees: float, distance: float) -> Tensor:
+def posed(faces: Tensor, degrees: float, distance: float | Tensor) -> Tensor:
     """Each face turned about its centroid and moved, at random and rigidly; (B, V, 3).
 
     Args:

@@ -104,9 +104,7 @@ class PreTrainer(Learner):
     def _step(self, batch: Pairs) -> dict[str, float]:
         smoothing, part = self.recipe.label_smoothing, self.profile.part
         with part("judge"):
-            halves = [posed_for(self.recipe, half) for half in batch.faces.chunk(2)]
-            shown = Pairs(torch.cat(halves), batch.same)
-            logits, labels = self._judge(self.judge, shown)
+            logits, labels = self._judge(self.judge, batch, posed=True)
             loss = functional.cross_entropy(logits, labels, label_smoothing=smoothing)
         with part("backward"):
             self.optimizer.zero_grad()
@@ -122,9 +120,13 @@ class PreTrainer(Learner):
             self.optimizer.step()
         return values
 
-    def _judge(self, judge: nn.Module, pairs: Pairs) -> tuple[Tensor, Tensor]:
-        discriminator = self.discriminator
-        first, second = ((pairs.faces - discriminator.origin) / discriminator.scale).chunk(2)
+    def _judge(
+        self, judge: nn.Module, pairs: Pairs, *, posed: bool = False
+    ) -> tuple[Tensor, Tensor]:
+        origin, scale = self.discriminator.origin, self.discriminator.scale
+        first, second = ((pairs.faces - origin) / scale).chunk(2)
+        if posed:
+            first, second = (posed_for(self.recipe, half, scale) for half in (first, second))
         return judge(first, second), torch.from_numpy(pairs.same).to(self.device)
 
     def evaluate(self, record: Mapping[str, Any]) -> dict[str, Any]:

@@ -136,7 +136,7 @@ class Trainer(Learner):
         return values | {"gradient_clipped": float(values["gradient_norm"] > limit)}
 
     def _posed(self, faces: Tensor) -> Tensor:
-        return posed_for(self.recipe, faces, float(self.network.scale))
+        return posed_for(self.recipe, faces, self.network.scale)
 
     def _terms(
         self, resting: Tensor, faces: Tensor, made: Synthesis, neutrals: Neutrals | None
