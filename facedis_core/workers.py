@@ -56,6 +56,9 @@ def in_order(work: Callable[[Block], Done], blocks: Iterable[Block], jobs: int) 
         stored.flush()
         # Not fork: it copies locks that another thread, a progress bar's say, may hold.
         pool = ProcessPoolExecutor(workers, get_context("spawn"), _start_worker, (name,))
+        # All workers at once, before the pool's thread that watches them begins. While they came
+        # one by one, a killed one made Python 3.11 close what the next one was about to be given.
+        pool._safe_to_dynamically_spawn_children = False  # type: ignore[attr-defined]
         try:
             yield from _in_order(pool, chain(first, blocks), workers * AHEAD)
         except BrokenProcessPool:
@@ -97,7 +100,7 @@ def _end_all_workers() -> None:
 def _in_order(pool: "ProcessPoolExecutor", blocks: Iterable[Any], ahead: int) -> Iterator[Any]:
     waiting: deque[Future[Any]] = deque()
     for block in blocks:
-        with _deaf_to_signals():  # the first ones start the workers, who inherit it
+        with _deaf_to_signals():  # the first one starts the workers, who inherit it
             waiting.append(pool.submit(_work_on, block))
         if len(waiting) >= ahead:
             yield waiting.popleft().result()

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from multiprocessing import active_children
 from pathlib import Path
 
 import numpy as np
@@ -194,3 +195,17 @@ def test_workers_end_with_a_parent_that_is_killed(tmp_path):
     parent.wait()
     assert wait_until(lambda: not any(map(is_alive, workers)))
     parent.stdout.close()
+
+
+def test_all_workers_begin_before_any_can_be_missed():
+    """One that is killed while another is being started made a bug or a hang of the pool's own."""
+    children: list[int] = []
+
+    def counting():
+        for block in BLOCKS:
+            yield block
+            children.append(len(active_children()))
+
+    assert len(list(in_order(Telling().read, counting(), 3))) == len(BLOCKS)
+    # Two blocks are taken before there is a pool; the third is asked for after the first was given.
+    assert children[:2] == [0, 3]
