@@ -26,6 +26,11 @@ _LONGEST_LIST: Final = 1 << 28
 _LONGEST_NAME: Final = 4096
 _NO_LIST: Final = (MAGIC, b"ply\n", b"ply\r", b"\x89PNG", b"PK\x03")  # a file in place of a list
 _MISTAKEN: Final = ((0, b"ply", "a PLY mesh; name it .ply"),)
+_HEADER: Final = 128  # bytes that every array has before its numbers
+_FIELDS: Final = b"'descr': ["  # of a structured array, which latents are
+
+# Makes meshes of the latents in a stream of that name.
+Decode = Callable[[BinaryIO, str], Iterator[Mesh]]
 
 
 class Item(NamedTuple):
@@ -54,7 +59,13 @@ class Faces:
     sets: tuple[tuple[str, FaceSet], ...] = ()
 
 
-def find_faces(inputs: Sequence[str], split: str = "all", *, keep_going: bool = False) -> Faces:
+def find_faces(
+    inputs: Sequence[str],
+    split: str = "all",
+    *,
+    keep_going: bool = False,
+    decode: Decode | None = None,
+) -> Faces:
     """What lies behind the inputs.
 
     Nothing is read yet but directories and the headers of face sets.
@@ -64,6 +75,7 @@ def find_faces(inputs: Sequence[str], split: str = "all", *, keep_going: bool = 
             that match any of these, or `-` for PLY after PLY or arrays on standard input.
         split: `train`, `test` or `validation` takes only these faces of face sets; `all`.
         keep_going: an input that cannot be used is an item that raises, like a broken mesh.
+        decode: what makes faces of latents; None = latents are refused.
 
     Raises:
         UsageError: standard input twice, or a split where no face set is.
@@ -74,7 +86,7 @@ def find_faces(inputs: Sequence[str], split: str = "all", *, keep_going: bool = 
     named = [source for given in inputs for source in _matches(given)]
     if split != "all" and not any(_suffix(source) == ".safetensors" for source in named):
         raise UsageError(f"--split {split} needs a face set (.safetensors) among the inputs")
-    parts = [_find(source, split, keep_going) for source in named]
+    parts = [_find(source, split, keep_going, decode) for source in named]
     counts = [part.count for part in parts if part.count is not None]
     return Faces(
         items=(item for part in parts for item in part.items),
@@ -129,16 +141,16 @@ def _matches(source: str) -> list[str]:
     return sorted(glob(source, recursive=True)) or [source]  # noqa: PTH207 - also from the root
 
 
-def _find(source: str, split: str, keep_going: bool) -> Faces:
+def _find(source: str, split: str, keep_going: bool, decode: Decode | None) -> Faces:
     try:
         if source == "-" or (exists(source) and not is_file(source) and not is_folder(source)):
-            return Faces(_piped_items(source), None)
+            return Faces(_piped_items(source, decode), None)
         if is_folder(source):
             return _folder_items(Path(source))
         if _suffix(source) == ".safetensors":
             return _face_set_items(source, split)
         if _suffix(source) == ".npy":
-            return Faces(_array_items(source), None)
+            return Faces(_array_items(source, decode), None)
     except InputError as error:
         if not keep_going:
             raise
@@ -176,14 +188,16 @@ def _given(mesh: Mesh) -> list[Mesh]:
     return [mesh]
 
 
-def _piped_items(source: str) -> Iterator[Item]:
-    """The meshes or vertex arrays in a pipe; what breaks it is the last item."""
+def _piped_items(source: str, decode: Decode | None) -> Iterator[Item]:
+    """The meshes or arrays in a pipe; what breaks it is the last item."""
     label = shown(source)
     try:
         with open_input(source) as stream:
             beginning, stream = looked_into(stream, 16)  # as far as readers look for mistakes
-            arrays = beginning.startswith(MAGIC)
-            found = _vertex_arrays(stream, source) if arrays else read_meshes(stream, label)
+            if beginning.startswith(MAGIC):
+                found = _faces_of_arrays(stream, source, decode)
+            else:
+                found = read_meshes(stream, label)
             for number, mesh in enumerate(found, 1):
                 yield Item(f"{label}, mesh {number}", partial(_given, mesh))
     except InputError as error:
@@ -228,11 +242,18 @@ def _face_of_set(source: str, row: int) -> list[Mesh]:
     return [Mesh(vertices, faces.triangles, faces.labels.names[row], unit_mm=1.0)]
 
 
-def _array_items(source: str) -> Iterator[Item]:
-    """The faces of vertex arrays in a file; what breaks it is the last item."""
+def _faces_of_arrays(stream: BinaryIO, source: str, decode: Decode | None) -> Iterator[Mesh]:
+    beginning, stream = looked_into(stream, _HEADER)
+    if decode is not None and _FIELDS in beginning:
+        return decode(stream, source)
+    return _vertex_arrays(stream, source)
+
+
+def _array_items(source: str, decode: Decode | None) -> Iterator[Item]:
+    """The faces of arrays in a file; what breaks it is the last item."""
     try:
         with open_input(source) as stream:
-            for number, mesh in enumerate(_vertex_arrays(stream, source)):
+            for number, mesh in enumerate(_faces_of_arrays(stream, source, decode)):
                 yield Item(f"{source}: row {number}", partial(_given, mesh))
     except InputError as error:
         yield _failed(source, error)

@@ -24,7 +24,7 @@ LINES = (
     "verification metrics readout neutrals linear baselines evaluation comparison checks "
     "measurement regression junit recognition lookup identification history",
     "sources selection journal scratch follow inventory assemble prepare",
-    "render sheet",
+    "camera raster render colours heat paper lettering legend sheet portraits scene film",
     "world threads moments fusedmax winners maxlinear networks pose principal losses pairs "
     "residence batches build fitting checkpoint synthesis profiling epochs scalars training "
     "pretraining runs plans",

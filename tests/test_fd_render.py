@@ -67,7 +67,7 @@ def test_meshes_of_different_topologies_share_a_sheet(shell, tmp_path):
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
-        ("faces -o sheet.jpg", 2, "sheet.jpg would hold a PNG picture"),
+        ("faces -o sheet.jpg", 2, "sheet.jpg would hold no picture"),
         ("faces -o old.png", 2, "old.png exists"),
         ("faces --row-labels a,b,c,d", 2, "5 pictures, 2 in a row, make 3 rows, but there are 4"),
         ("faces --columns 0", 2, "--columns"),

@@ -3,10 +3,13 @@
 import numpy as np
 import pytest
 
+from facedis_core import raster
 from facedis_core import render as renderer
+from facedis_core.camera import Camera
 from facedis_core.errors import InputError
 from facedis_core.mesh import Mesh
-from facedis_core.render import Camera, render, shade, to_srgb, visible_surface
+from facedis_core.raster import visible_surface
+from facedis_core.render import render, shade, to_srgb
 
 BACKGROUND = to_srgb(np.array(renderer.BACKGROUND))
 SIZE = 48
@@ -72,7 +75,7 @@ def test_blocks_do_not_show(
     soup: tuple[np.ndarray, np.ndarray], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = fast_owner(*soup, 20, 16)
-    monkeypatch.setattr(renderer, "BLOCK", 7)
+    monkeypatch.setattr(raster, "BLOCK", 7)
     assert np.array_equal(fast_owner(*soup, 20, 16), whole)
 
 
@@ -94,7 +97,7 @@ def test_neighbours_leave_no_gap() -> None:
 
 def test_y_is_up_x_is_right_and_the_viewer_is_on_positive_z() -> None:
     face = dome((40, 60))
-    camera = Camera.frontal([face.vertices], SIZE)
+    camera = Camera.seeing([face.vertices], SIZE)
     column, row, _ = camera.project(np.array([[40, 60, 0]]))[0]
     assert column > camera.width / 2
     assert row < camera.height / 2
@@ -109,14 +112,14 @@ def test_y_is_up_x_is_right_and_the_viewer_is_on_positive_z() -> None:
 
 
 def test_light_comes_from_the_upper_left() -> None:
-    picture = render(dome((0, 0)), Camera.frontal([dome((0, 0)).vertices], 2 * SIZE)).mean(-1)
+    picture = render(dome((0, 0)), Camera.seeing([dome((0, 0)).vertices], 2 * SIZE)).mean(-1)
     centre, off = SIZE, SIZE // 4
     assert picture[centre - off, centre - off] > picture[centre + off, centre + off] + 30
 
 
 def test_every_face_of_a_sheet_is_whole() -> None:
     faces = [dome((0, 0)), mesh(dome((0, 0)).vertices * [0.5, 1.4, 1] + [30, 10, 0])]
-    camera = Camera.frontal([face.vertices for face in faces], SIZE)
+    camera = Camera.seeing([face.vertices for face in faces], SIZE)
     for face in faces:
         column, row, _ = camera.project(face.vertices).T
         assert column.min() > 1
@@ -128,7 +131,7 @@ def test_every_face_of_a_sheet_is_whole() -> None:
 @pytest.mark.parametrize("stretch", [(1, 50), (50, 1), (0, 1), (1, 0), (0, 0)])
 def test_no_shape_makes_an_absurd_picture(stretch: tuple[float, float]) -> None:
     face = dome((0, 0)).vertices * [*stretch, 1]
-    camera = Camera.frontal([face], SIZE)
+    camera = Camera.seeing([face], SIZE)
     assert camera.height == SIZE
     assert SIZE // 2 <= camera.width <= 2 * SIZE
     column, row, _ = camera.project(face).T
@@ -141,20 +144,20 @@ def test_no_shape_makes_an_absurd_picture(stretch: tuple[float, float]) -> None:
 def test_both_sides_of_a_triangle_look_the_same() -> None:
     face = dome((20, 30))
     turned = mesh(face.vertices, face.triangles[:, ::-1])
-    camera = Camera.frontal([face.vertices], SIZE)
+    camera = Camera.seeing([face.vertices], SIZE)
     assert np.array_equal(render(face, camera), render(turned, camera))
 
 
 def test_edges_are_smooth() -> None:
     face = mesh([[0, 0, 0], [100, 10, 0], [40, 100, 0]])
-    picture = render(face, Camera.frontal([face.vertices], SIZE))
+    picture = render(face, Camera.seeing([face.vertices], SIZE))
     # The two colours, and mixtures of one, two or three quarters along the edges.
     assert len(np.unique(picture.reshape(-1, 3), axis=0)) == 5
 
 
 def test_a_picture_is_not_empty_and_not_full() -> None:
     face = dome((0, 0))
-    picture = render(face, Camera.frontal([face.vertices], SIZE))
+    picture = render(face, Camera.seeing([face.vertices], SIZE))
     assert picture.dtype == np.uint8
     assert picture.shape == (SIZE, SIZE, 3)
     assert 0.6 < covered(picture).mean() < 0.95
@@ -163,7 +166,7 @@ def test_a_picture_is_not_empty_and_not_full() -> None:
 
 def test_triangles_without_area_and_loose_vertices_are_left_out() -> None:
     face = dome((0, 0))
-    camera = Camera.frontal([face.vertices], SIZE)
+    camera = Camera.seeing([face.vertices], SIZE)
     vertices = np.concatenate([face.vertices, [[0, 0, 500]]]).astype(np.float32)
     line = [[0, 0, 1], [5, 5, 5], [0, 1, 2]]
     more = Mesh(vertices, np.concatenate([face.triangles, line]).astype(np.int32))
@@ -173,7 +176,7 @@ def test_triangles_without_area_and_loose_vertices_are_left_out() -> None:
 def test_points_alone_make_no_picture() -> None:
     points = Mesh(dome((0, 0)).vertices, np.empty((0, 3), np.int32), name="cloud")
     with pytest.raises(InputError, match="cloud has no triangles"):
-        render(points, Camera.frontal([points.vertices], SIZE))
+        render(points, Camera.seeing([points.vertices], SIZE))
 
 
 def test_shade_is_brightest_towards_the_key_light() -> None:

@@ -7,8 +7,9 @@ import pytest
 from PIL import Image
 
 from facedis_core.errors import UsageError
+from facedis_core.film import write_png
 from facedis_core.render import BACKGROUND, to_srgb
-from facedis_core.sheet import contact_sheet, sheet_columns, write_png
+from facedis_core.sheet import contact_sheet, sheet_columns
 
 HEIGHT, WIDTH = 40, 30
 PAPER = to_srgb(np.array(BACKGROUND))
@@ -78,7 +79,7 @@ def test_png_is_read_back_and_the_same_each_time() -> None:
     sheet = contact_sheet(pictures(3), 2, captions=["one", "two", "three"], row_labels=["p", "q"])
     streams = io.BytesIO(), io.BytesIO()
     for stream in streams:
-        write_png(stream, sheet)
+        write_png(stream, iter([sheet]), 0)
     assert streams[0].getvalue() == streams[1].getvalue()
     assert np.array_equal(np.asarray(Image.open(streams[0])), sheet)
 

@@ -42,7 +42,13 @@ _EXIT_CODES: Final[dict[type[BaseException], int]] = {
 _BUG: Final = 70
 
 # Import name of an optional package -> the extra that installs it.
-_EXTRAS: Final = {"torch": "train", "scipy": "train", "fast_simplification": "prep", "PIL": "view"}
+_EXTRAS: Final = {
+    "torch": "train",
+    "scipy": "train",
+    "fast_simplification": "prep",
+    "PIL": "view",
+    "av": "video",
+}
 
 _DISK_FULL: Final = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
 

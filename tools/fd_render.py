@@ -1,34 +1,76 @@
-"""fd-render: faces to a contact sheet."""
+"""fd-render: faces to a contact sheet or an animation."""
 
 import fd_cli
 
-from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
+
+if TYPE_CHECKING:
+    from facedis_core.mesh import Mesh
 
 
 def render(
     inputs: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="MESH|DIR|SET|-", show_default=False, help="Faces; - or nothing = PLY on stdin."
+            metavar="FACE|DIR|SET|LATENTS|-",
+            show_default=False,
+            help="Faces; - or nothing = PLY or latents on stdin.",
         ),
     ] = None,
     files_from: fd_cli.FilesFrom = None,
-    output: fd_cli.Output = "-",
+    output: Annotated[
+        str,
+        typer.Option(
+            "--output", "-o", metavar="OUT", help=".png; .gif, .webp or .mp4 move; - = PNG."
+        ),
+    ] = "-",
+    model: fd_cli.ModelOption = None,
+    part: Annotated[
+        Literal["full", "identity", "expression"],
+        typer.Option("--part", help="Of latents: the face, its identity or its expression."),
+    ] = "full",
+    view: Annotated[
+        str,
+        typer.Option(
+            metavar="A,B,...",
+            help="left, half-left, front, half-right, right, or degrees; each face from all.",
+        ),
+    ] = "front",
+    against: Annotated[
+        str | None,
+        typer.Option(
+            "--against",
+            metavar="TRUTH",
+            show_default=False,
+            help="Colour by distance in mm to these: one for all, or one a name.",
+        ),
+    ] = None,
+    value_range: Annotated[
+        str | None,
+        typer.Option(
+            "--range",
+            metavar="LOW,HIGH",
+            show_default=False,
+            help="Distances in mm that the colours span.  [default: what 99 % need]",
+        ),
+    ] = None,
     columns: Annotated[
         int | None,
         typer.Option(
             min=1,
             metavar="N",
             show_default=False,
-            help="Pictures in a row.  [default: what --row-labels ask for, else up to 6]",
+            help="Faces in a row.  [default: what --row-labels ask for, else up to 6 pictures]",
         ),
     ] = None,
     size: Annotated[
         int, typer.Option(min=16, max=4096, metavar="PX", help="Height of one picture.")
     ] = 256,
+    background: Annotated[
+        str, typer.Option(metavar="COLOUR", help="transparent, a name, or #rrggbb.")
+    ] = "#f7f7f7",
     labels: Annotated[bool, typer.Option(help="Write the names below the pictures.")] = True,
     row_labels: Annotated[
         str,
@@ -36,37 +78,76 @@ def render(
             metavar="A,B,...", show_default=False, help="What to write at the left of each row."
         ),
     ] = "",
+    turn: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            max=180,
+            metavar="DEGREES",
+            show_default=False,
+            help="Animate the sheet: faces turn so far to each side.  [default of one face: 50]",
+        ),
+    ] = None,
+    seconds: Annotated[
+        float, typer.Option(min=0.1, max=60, help="How long one turn to both sides takes.")
+    ] = 4.0,
+    fps: Annotated[float, typer.Option(min=1, max=50, help="Frames a second.")] = 25.0,
+    bounce: Annotated[
+        bool, typer.Option("--bounce", help="Animate faces one by one to the last and back again.")
+    ] = False,
+    jobs: fd_cli.FaceJobs = 1,
     force: fd_cli.Force = False,
 ) -> None:
-    """Draw faces in rows and columns, from the front, all at one scale (.png).
+    """Draw faces in rows and columns, all with one camera, or one after another as an animation.
 
     Any meshes do: registered or not, of one topology or of many, as long as they share an
-    orientation (y up, the face towards +z) and a unit.
+    orientation (y up, the face towards +z) and a unit. Latents are decoded first. An animation
+    (.gif, .webp, .mp4) of one face turns it, one of several has a frame a face, such as fd-interp
+    makes, and with --turn it is their contact sheet that turns.
     """
+    from facedis_core.camera import parse_views
+    from facedis_core.colours import Scale
     from facedis_core.errors import UsageError
     from facedis_core.faces import find_faces, gathered
-    from facedis_core.render import Camera
-    from facedis_core.render import render as picture
-    from facedis_core.sheet import contact_sheet, sheet_columns, write_png
+    from facedis_core.film import Motion, frames, writer_of
+    from facedis_core.paper import Paper
+    from facedis_core.portraits import meshes_of_latents
+    from facedis_core.scene import Style
     from facedis_core.streams import check_output, open_output
 
-    if Path(output).suffix.lower() not in ("", ".png"):
-        raise UsageError(f"{output} would hold a PNG picture; give it a name that ends in .png")
+    style = Style(
+        views=parse_views(view),
+        size=size,
+        columns=columns,
+        labels=labels,
+        row_labels=row_labels.split(",") if row_labels else (),
+        paper=Paper.parse(background),
+        scale=Scale.parse(value_range) if value_range is not None else None,
+    )
+    write, moves = writer_of(output, transparent=style.paper.colour is None)
+    if (turn is not None or bounce) and not moves:
+        raise UsageError("--turn and --bounce are of animations; give -o a .gif, .webp or .mp4")
+    if value_range is not None and against is None:
+        raise UsageError("--range spans the distances of --against TRUTH; give both")
+    sources = gathered(inputs or (), files_from)
+    fd_cli.check_read_once(*sources, against)
     check_output(output, force)
-    faces = find_faces(gathered(inputs or (), files_from))
-    items = fd_cli.progress(faces.items, "reading", faces.count)
-    meshes = [mesh for item in items for mesh in item.load()]
-    rows = row_labels.split(",") if row_labels else []
-    columns = sheet_columns(len(meshes), columns, rows)
-    camera = Camera.frontal([mesh.vertices for mesh in meshes], size)
-    sheet = contact_sheet(
-        [picture(mesh, camera) for mesh in fd_cli.progress(meshes, "drawing")],
-        columns,
-        captions=[mesh.name for mesh in meshes] if labels else [],
-        row_labels=rows,
+
+    def read(given: list[str]) -> list["Mesh"]:
+        faces = find_faces(given, decode=meshes_of_latents(model, part))
+        items = fd_cli.progress(faces.items, "reading", faces.count)
+        return [mesh for item in items for mesh in item.load()]
+
+    pictures = frames(
+        read(sources),
+        style,
+        Motion(turn, seconds, fps, bounce) if moves else None,
+        truths=read([against]) if against is not None else None,
+        jobs=jobs,
+        shown=lambda pictures, total: fd_cli.progress(pictures, "drawing", total),
     )
     with open_output(output, force=force) as stream:
-        write_png(stream, sheet)
+        write(stream, pictures, fps)
 
 
 def main() -> None:

@@ -1,0 +1,102 @@
+"""Where faces are seen from: one orthographic camera for every picture of a sheet.
+
+x is to the right, y up, and the viewer is on +z. Faces are turned about a vertical axis through the
+middle of all of them, so that whatever a camera was made for stays in its window from every side.
+"""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from facedis_core.errors import UsageError
+
+MARGIN: Final = 0.06  # of the larger side of what is looked at
+
+# Degrees by which a face is turned: its nose points to the left of the picture below zero.
+VIEWS: Final = {"left": -90.0, "half-left": -45.0, "front": 0.0, "half-right": 45.0, "right": 90.0}
+FRONT: Final = VIEWS["front"]
+MOST_VIEWS: Final = 24
+
+
+def parse_views(text: str) -> list[float]:
+    """Degrees of `left,front,30`; UsageError where a view is neither a name nor degrees."""
+    views = []
+    for word in text.split(","):
+        try:
+            view = VIEWS[word.strip()] if word.strip() in VIEWS else float(word)
+        except ValueError:
+            view = math.nan
+        if not abs(view) <= 360:
+            raise UsageError(
+                f"view {word!r}, expected {', '.join(VIEWS)}, or degrees from -360 to 360 (below 0 "
+                "the nose points to the left), several parted by commas"
+            )
+        views.append(view)
+    if len(views) > MOST_VIEWS:
+        raise UsageError(f"{len(views)} views, expected at most {MOST_VIEWS}")
+    return views
+
+
+@dataclass(frozen=True)
+class Camera:
+    """A window of `width` x `height` pixels on the x-y plane; lengths in units of the mesh.
+
+    Attributes:
+        left, top: the window's upper left corner.
+        pixel: the side of a pixel.
+        axis: x and z of the vertical axis that faces are turned about.
+    """
+
+    left: float
+    top: float
+    pixel: float
+    width: int
+    height: int
+    axis: tuple[float, float] = (0.0, 0.0)
+
+    @classmethod
+    def seeing(
+        cls, faces: Iterable[NDArray[Any]], height: int, views: Sequence[float] = (FRONT,)
+    ) -> "Camera":
+        """See every one of `faces`, each (V, 3), whole from every view, at one scale."""
+        faces = list(faces)
+        low, high = _box(faces)
+        axis = (float(low[0] + high[0]) / 2, float(low[2] + high[2]) / 2)
+        low, high = _box([turned(face, view, axis) for face in faces for view in views])
+        low, high = low[:2], high[:2]
+        margin = MARGIN * max(float((high - low).max()), 1e-9)
+        size = high - low + 2 * margin
+        pixel = float(size[1] / height)
+        # A picture far wider or taller than a face is still a picture of at most 2:1.
+        pixel = max(pixel, float(size[0] / (2 * height)))
+        width = max(int(np.ceil(size[0] / pixel)), height // 2)
+        centre = (low + high) / 2
+        left, top = centre[0] - width * pixel / 2, centre[1] + height * pixel / 2
+        return cls(float(left), float(top), pixel, width, height, axis)
+
+    def project(self, vertices: NDArray[Any], samples: int = 1) -> NDArray[np.float64]:
+        """Columns, rows and heights towards the viewer (V, 3), in samples of a pixel."""
+        x, y, z = np.asarray(vertices, np.float64).T
+        scale = samples / self.pixel
+        return np.stack([(x - self.left) * scale, (self.top - y) * scale, z * scale], axis=1)
+
+
+def turned(vertices: NDArray[Any], view: float, axis: tuple[float, float]) -> NDArray[np.float64]:
+    """Vertices (V, 3) turned by `view` degrees about the vertical through x and z of `axis`."""
+    moved = np.array(vertices, np.float64)
+    if view:
+        cosine, sine = math.cos(math.radians(view)), math.sin(math.radians(view))
+        x, z = moved[:, 0] - axis[0], moved[:, 2] - axis[1]
+        moved[:, 0] = axis[0] + cosine * x + sine * z
+        moved[:, 2] = axis[1] + cosine * z - sine * x
+    return moved
+
+
+def _box(faces: Sequence[NDArray[Any]]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The lowest and the highest corner (3,) of all."""
+    corners = np.array([(face.min(0), face.max(0)) for face in faces], np.float64)
+    return corners[:, 0].min(0), corners[:, 1].max(0)

@@ -1,0 +1,80 @@
+"""What pictures stand on: a colour or nothing, and the ink that can be read there.
+
+Importing this module raises MissingExtra where Pillow is not installed.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from facedis_core.errors import MissingExtra, UsageError
+from facedis_core.render import BACKGROUND, Linear, Picture, to_srgb
+
+try:
+    from PIL import ImageColor
+except ModuleNotFoundError:
+    raise MissingExtra("drawing pictures", "view") from None
+
+Ink = tuple[int, int, int]
+
+_DARK_PAPER = 0.25  # of the light that white paper gives back
+_ON_LIGHT: tuple[Ink, Ink] = ((40, 40, 44), (96, 96, 100))
+_ON_DARK: tuple[Ink, Ink] = ((236, 236, 238), (184, 184, 188))
+_ON_ANY: tuple[Ink, Ink] = ((112, 112, 116), (128, 128, 132))
+
+
+@dataclass(frozen=True)
+class Paper:
+    """A colour in sRGB, from 0 to 255; None = transparent."""
+
+    colour: Ink | None
+
+    @classmethod
+    def parse(cls, text: str) -> "Paper":
+        """`transparent`, a name such as `white`, `#f7f7f7`, or `rgb(247, 247, 247)`.
+
+        Raises:
+            UsageError: anything else.
+        """
+        if text == "transparent":
+            return cls(None)
+        try:
+            red, green, blue = ImageColor.getrgb(text)[:3]
+            opaque = len(ImageColor.getrgb(text)) == 3
+        except ValueError:
+            opaque = False
+        if not opaque:
+            raise UsageError(
+                f"background {text!r}, expected transparent, a name such as white, or #rrggbb"
+            )
+        return cls((red, green, blue))
+
+    @property
+    def linear(self) -> Linear | None:
+        """The colour as light."""
+        if self.colour is None:
+            return None
+        value = np.array(self.colour) / 255
+        light = np.where(value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055) ** 2.4)
+        return (float(light[0]), float(light[1]), float(light[2]))
+
+    @property
+    def inks(self) -> tuple[Ink, Ink]:
+        """For what labels, and for what stands back."""
+        if self.linear is None:
+            return _ON_ANY
+        return _ON_DARK if np.mean(self.linear) < _DARK_PAPER else _ON_LIGHT
+
+    def blank(self, height: int, width: int) -> Picture:
+        """An empty piece (height, width, 3), or 4 where it is transparent."""
+        # Letters are mixed with what lies below, seen or not: of their own colour it leaves no rim.
+        pixel = (*_ON_ANY[1], 0) if self.colour is None else self.colour
+        return np.tile(np.array(pixel, np.uint8), (height, width, 1))
+
+
+def _plain() -> Paper:
+    red, green, blue = to_srgb(np.array(BACKGROUND)).tolist()
+    return Paper((red, green, blue))
+
+
+PLAIN = _plain()
