@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 
 from facedis_core.errors import InputError
-from facedis_core.evaluation import Prediction, Predictor, evaluate_face_set
+from facedis_core.evaluation import evaluate_face_set
 from facedis_core.faceset import TRAIN, FaceSet
 from facedis_core.linear import BLOCK, Pca, Ridge, blocks, fit_pca, fit_ridges
+from facedis_core.prediction import Prediction, Predictor
 from facedis_core.provenance import check_topology
 
 

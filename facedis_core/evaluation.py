@@ -6,16 +6,14 @@ or left uncounted; `n` says how many values a number stands on.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import numpy as np
 
 from facedis_core import metrics
-from facedis_core.errors import InputError
 from facedis_core.faceset import FaceSet
-from facedis_core.geometry import rigid_alignments
-from facedis_core.inference import Model
 from facedis_core.neutrals import neutral_faces
+from facedis_core.prediction import Prediction, Predictor, Sample, aligned, check_finite, joined
 from facedis_core.readout import expression_readout
 
 # How often one face is picked for each subject to measure how far people are apart.
@@ -32,28 +30,9 @@ RECOGNITION: Final[Mapping[str, Callable[[np.ndarray, int, np.ndarray], np.ndarr
 }
 SUMMARIES: Final = ("e_rec", *PER_SUBJECT, "avd_neu", "between_subject")
 
-
-class Prediction(NamedTuple):
-    """What a method makes of B faces; what it does not predict is None.
-
-    `reconstruction` and `identity` are (B, V, 3) mm; `latent` is (B, D_id), the identity part, and
-    `expression_latent` (B, D_exp).
-    """
-
-    reconstruction: np.ndarray | None = None
-    identity: np.ndarray | None = None
-    latent: np.ndarray | None = None
-    expression_latent: np.ndarray | None = None
-
-
-Predictor = Callable[[np.ndarray], Prediction]  # (B, V, 3) mm -> what is predicted for them
-
-
-class Sample(NamedTuple):
-    """Some faces (B, V, 3) mm of a set and what is predicted for them."""
-
-    truth: np.ndarray
-    prediction: Prediction
+# Told the rows (B,) of faces, these and what is predicted for them, aligned if that was asked for,
+# and the true neutral (V, 3) mm of the one person that all of them are of, if it is known.
+Observer = Callable[[np.ndarray, Sample, np.ndarray | None], None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,27 +57,13 @@ class Evaluation:
     Attributes:
         metrics: key -> {mean, std, median, n}, or a number; without what could not be computed.
         per_mesh: key -> (len(rows),), NaN where a mesh has no such value.
+        per_subject: key -> a value for each subject that has one.
     """
 
     metrics: dict[str, Any]
     rows: np.ndarray
     per_mesh: dict[str, np.ndarray]
-
-
-def model_predictor(model: Model) -> Predictor:
-    """A trained model as something to measure: encoded by its means, no sampling."""
-
-    def predict(vertices: np.ndarray) -> Prediction:
-        latents = model.encode(vertices)
-        identity, expression = latents.identity, latents.expression
-        return Prediction(
-            model.decode(identity, expression),
-            model.decode(identity, expression, "identity"),
-            identity,
-            expression,
-        )
-
-    return predict
+    per_subject: dict[str, np.ndarray]
 
 
 def evaluate_face_set(
@@ -109,6 +74,7 @@ def evaluate_face_set(
     align: bool = False,
     batch: int = 32,
     progress: Callable[[int], None] | None = None,
+    observe: Observer | None = None,
 ) -> Evaluation:
     """Every metric of a method over `rows` of a face set; arguments and errors as `evaluate`.
 
@@ -134,6 +100,7 @@ def evaluate_face_set(
         align=align,
         batch=batch,
         progress=progress,
+        observe=observe,
     )
     if latents:
         read, identity, expression = map(np.concatenate, zip(*latents, strict=True))
@@ -155,9 +122,9 @@ def neutral_gallery(
         subject.append(person)
         row.append(face)
         true = face_set.neutrals_eval[person]
-        prediction = _moved(sample, true) if align else sample.prediction
+        prediction = aligned(sample, true) if align else sample.prediction
         predictions.append(prediction._replace(reconstruction=None))
-    return Gallery(np.array(subject, int), np.array(row, int), _joined(predictions))
+    return Gallery(np.array(subject, int), np.array(row, int), joined(predictions))
 
 
 def evaluate(
@@ -170,6 +137,7 @@ def evaluate(
     align: bool = False,
     batch: int = 32,
     progress: Callable[[int], None] | None = None,
+    observe: Observer | None = None,
 ) -> Evaluation:
     """Every metric over `rows`, in the memory of one subject's faces and DRAWS + 1 faces a subject.
 
@@ -182,6 +150,7 @@ def evaluate(
         align: move predictions rigidly onto the truth first, identity faces onto the true neutral.
         batch: how many faces to predict at once.
         progress: told the number of faces done, after each batch.
+        observe: told what is predicted, batch by batch.
 
     Raises:
         InputError: a face or what is predicted for it is not finite.
@@ -196,15 +165,18 @@ def evaluate(
         for start in range(0, len(where), batch):
             part = where[start : start + batch]
             truth, prediction = sample(rows[part])
-            _check_finite(truth, prediction, rows[part])
+            check_finite(truth, prediction, rows[part])
             if align:
-                prediction = _moved(Sample(truth, prediction), neutral)
+                prediction = aligned(Sample(truth, prediction), neutral)
             tally.add_meshes(part, truth, prediction, neutral)
+            if observe is not None:
+                observe(rows[part], Sample(truth, prediction), neutral)
             parts.append(prediction._replace(reconstruction=None))
             if progress is not None:
                 progress(len(part))
-        tally.add_person(where, person, _joined(parts), gallery)
-    return Evaluation(tally.metrics(), rows, tally.per_mesh)
+        tally.add_person(where, person, joined(parts), gallery)
+    spreads = {key: np.array(values) for key, values in tally.per_subject.items()}
+    return Evaluation(tally.metrics(), rows, tally.per_mesh, spreads)
 
 
 @dataclass
@@ -265,35 +237,3 @@ class _Tally:
                 found[f"{key}_accuracy"] = float(known[key].mean())
                 found["rank1_probes"] = len(known[key])
         return found
-
-
-def align_faces(faces: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """Each face (B, V, 3) moved rigidly onto its target, (V, 3) or (B, V, 3): BU3DFE's protocol."""
-    return rigid_alignments(faces, targets).apply(faces)
-
-
-def _moved(sample: Sample, neutral: np.ndarray | None) -> Prediction:
-    """The prediction aligned: reconstructions to the faces, identity faces to a known neutral."""
-    prediction = sample.prediction
-    if prediction.reconstruction is not None:
-        moved = align_faces(prediction.reconstruction, sample.truth)
-        prediction = prediction._replace(reconstruction=moved)
-    if prediction.identity is not None and neutral is not None and np.isfinite(neutral).all():
-        prediction = prediction._replace(identity=align_faces(prediction.identity, neutral))
-    return prediction
-
-
-def _joined(predictions: list[Prediction]) -> Prediction:
-    columns = zip(*predictions, strict=True)
-    return Prediction(*(None if c[0] is None else np.concatenate(c) for c in columns))
-
-
-def _check_finite(truth: np.ndarray, prediction: Prediction, rows: np.ndarray) -> None:
-    for array in (truth, *prediction):
-        if array is None or np.isfinite(array).all():
-            continue
-        bad = rows[~np.isfinite(array).reshape(len(rows), -1).all(axis=1)][0]
-        raise InputError(
-            f"face {bad} of the set (the first is 0) or its prediction is not finite; "
-            "check set and model with fd-info --verify"
-        )

@@ -13,9 +13,10 @@ from facedis_core import __version__
 from facedis_core.baselines import evaluate_baselines, fit_baselines
 from facedis_core.comparison import compare
 from facedis_core.errors import InputError
-from facedis_core.evaluation import Evaluation, evaluate_face_set, model_predictor
+from facedis_core.evaluation import Evaluation, evaluate_face_set
 from facedis_core.faceset import SPLITS, FaceSet, load_face_set
 from facedis_core.inference import Model, load_model
+from facedis_core.prediction import model_predictor
 from facedis_core.provenance import check_topology, made_by
 
 Advance = Callable[[int], None]

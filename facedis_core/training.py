@@ -12,11 +12,12 @@ from facedis_core.batches import Batch, Neutrals, TrainingBatches
 from facedis_core.build import NOISE
 from facedis_core.epochs import Learner
 from facedis_core.errors import InputError
-from facedis_core.evaluation import Prediction, evaluate_face_set
+from facedis_core.evaluation import evaluate_face_set
 from facedis_core.faceset import TEST, VALIDATION, FaceSet
 from facedis_core.maxlinear import choose_in
 from facedis_core.networks import AutoEncoder, IdentityDiscriminator
 from facedis_core.pose import posed_for
+from facedis_core.prediction import Prediction
 from facedis_core.recipe import Recipe
 from facedis_core.residence import Residence
 from facedis_core.synthesis import Synthesis, Synthesiser

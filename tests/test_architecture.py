@@ -21,8 +21,8 @@ LINES = (
     "geometry procrustes simplification unfolding",
     "bundle completion container container_writer preparation faceset npy latents pairing "
     "transfer forward inference provenance failures workers faces encoding decoding info "
-    "verification metrics readout neutrals linear baselines evaluation comparison checks "
-    "measurement regression junit recognition lookup identification history",
+    "verification metrics readout neutrals prediction linear baselines evaluation comparison "
+    "checks measurement regression junit recognition lookup identification history",
     "sources selection journal scratch follow inventory assemble prepare",
     "camera raster render colours heat paper lettering legend sheet portraits scene film",
     "world threads moments fusedmax winners maxlinear networks pose principal losses pairs "

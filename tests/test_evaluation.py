@@ -8,8 +8,9 @@ import synthetic
 
 from facedis_core import metrics
 from facedis_core.errors import InputError
-from facedis_core.evaluation import Prediction, align_faces, evaluate_face_set
+from facedis_core.evaluation import evaluate_face_set
 from facedis_core.geometry import RigidTransform
+from facedis_core.prediction import Prediction, align_faces
 
 
 def tilted(faces):

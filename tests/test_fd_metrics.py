@@ -15,6 +15,7 @@ from conftest import save_mesh
 
 from facedis_core import evaluation
 from facedis_core.faceset import load_face_set
+from facedis_core.prediction import model_predictor
 
 KEYS = [
     "e_rec",
@@ -46,7 +47,7 @@ def report(result):
 def test_json_has_what_the_library_measures(shell, face_set, model):
     found = report(shell("fd-metrics set.safetensors --json"))
     faces = load_face_set(face_set)
-    predict = evaluation.model_predictor(model)
+    predict = model_predictor(model)
     expected = evaluation.evaluate_face_set(predict, faces, faces.rows(1))
     assert list(found["model"]) == KEYS
     for key, value in expected.metrics.items():

@@ -10,6 +10,7 @@ from conftest import face
 from facedis_core import evaluation
 from facedis_core.faceset import load_face_set
 from facedis_core.latents import write_latents
+from facedis_core.prediction import model_predictor
 
 KEYS = [
     "rank1_cosine_accuracy",
@@ -58,7 +59,7 @@ def test_a_set_as_the_metrics_have_it(shell, face_set, model, split):
     found = report(shell(f"fd-recognize set.safetensors --split {split} --json"))
     faces = load_face_set(face_set)
     rows = faces.rows(1 if split == "test" else None)
-    predict = evaluation.model_predictor(model)
+    predict = model_predictor(model)
     expected = evaluation.evaluate_face_set(predict, faces, rows).metrics
     for key in ("rank1_cosine_accuracy", "rank1_vertex_accuracy"):
         assert found["model"][key] == expected[key]
