@@ -86,8 +86,8 @@ def staged(
         columns,
         captions if style.labels else (),
         style.row_labels,
-        style.paper,
-        (scale, TITLE) if scale is not None else None,
-        beyond,
+        paper=style.paper,
+        bar=(scale, TITLE) if scale is not None else None,
+        beyond=beyond,
     )
     return Scene(Painter(camera, style.paper.linear, scale), portraits, sheet)

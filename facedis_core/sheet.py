@@ -43,13 +43,15 @@ def contact_sheet(
     columns: int,
     *,
     captions: Sequence[str] = (),
+    headings: Sequence[str] = (),
     row_labels: Sequence[str] = (),
     paper: Paper = PLAIN,
 ) -> Picture:
     """Pictures, each (H, W, C), row by row on one sheet, uint8 sRGB as they are.
 
-    Captions, one a picture, stand below; a row that would repeat the captions of the row above has
-    none. Row labels, one a row from the top, stand to the left.
+    Captions, one a picture, stand below; a row that would repeat the captions of the row above, or
+    has only empty ones, has none. Headings, one a column, stand above the first row, and row
+    labels, one a row from the top, to the left.
     """
     height, width = pictures[0].shape[:2]
     size = letter_size(height)
@@ -59,6 +61,10 @@ def contact_sheet(
     texts: list[Text] = []
     above: Sequence[str] | None = None
     top = 0
+    if headings:
+        texts, top = _captions(headings, width, size, paper)
+        texts = [text.moved(gutter, 0)._replace(ink=paper.inks[0]) for text in texts]
+        strips.append(paper.blank(top, gutter + width * columns))
     for row, start in enumerate(range(0, len(pictures), columns)):
         strip = paper.blank(height, gutter + width * columns)
         for column, picture in enumerate(pictures[start : start + columns]):
@@ -69,7 +75,7 @@ def contact_sheet(
             texts.append(Text(row_labels[row], centre, gutter, size + 2, paper.inks[0]))
         top += height
         names = captions[start : start + columns]
-        if names and names != above:
+        if any(names) and names != above:
             below, depth = _captions(names, width, size, paper)
             texts += [text.moved(gutter, top) for text in below]
             strips.append(paper.blank(depth, strip.shape[1]))
@@ -104,6 +110,7 @@ class Sheet:
 
     Attributes:
         captions: one a picture, or none.
+        headings: one a column, or none.
         bar: the scale of the pictures' colours, which then stands below, and what it says.
         beyond: some values are above that scale.
     """
@@ -111,6 +118,7 @@ class Sheet:
     columns: int
     captions: Sequence[str] = ()
     row_labels: Sequence[str] = ()
+    headings: Sequence[str] = ()
     paper: Paper = PLAIN
     bar: tuple[Scale, str] | None = None
     beyond: bool = False
@@ -121,6 +129,7 @@ class Sheet:
             pictures,
             self.columns,
             captions=self.captions,
+            headings=self.headings,
             row_labels=self.row_labels,
             paper=self.paper,
         )

@@ -105,3 +105,19 @@ def test_columns(count: int, asked: int | None, labels: str, columns: int) -> No
 def test_row_labels_must_fit_the_rows(count: int, asked: int | None, labels: str) -> None:
     with pytest.raises(UsageError, match=f"make . rows, but there are {len(labels)} row labels"):
         sheet_columns(count, asked, labels)
+
+
+def test_headings_stand_above_their_columns() -> None:
+    bare = contact_sheet(pictures(4), 2)
+    sheet = contact_sheet(pictures(4), 2, headings=["a", ""])
+    strip = len(sheet) - len(bare)
+    assert strip > 10
+    assert np.array_equal(sheet[strip:], bare)
+    assert written(sheet[:strip, :WIDTH])
+    assert not written(sheet[:strip, WIDTH:])
+
+
+def test_captions_that_say_nothing_take_no_room() -> None:
+    sheet = contact_sheet(pictures(4), 2, captions=["", "", "c", ""])
+    assert written(sheet[2 * HEIGHT :, :WIDTH])
+    assert len(sheet) < 2 * HEIGHT + 40
