@@ -25,6 +25,8 @@ LINES = (
     "checks measurement regression junit recognition lookup identification history",
     "sources selection journal scratch follow inventory assemble prepare",
     "camera raster render colours heat paper lettering legend sheet portraits scene film",
+    "parts choice judged casting tableau figures mixtures quantised exhibits markup charts "
+    "scoreboard embedded parttable regions sections report",
     "world threads moments fusedmax winners maxlinear networks pose principal losses pairs "
     "residence batches build fitting checkpoint synthesis profiling epochs scalars training "
     "pretraining runs plans",

@@ -28,6 +28,7 @@ COMMANDS: Final = {
     "recognize": "recognize",
     "metrics": "metrics",
     "render": "render",
+    "report": "report",
 }
 
 _LONGEST_FILE: Final = 1 << 24

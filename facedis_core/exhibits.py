@@ -1,0 +1,133 @@
+"""What the 3D viewer of a report holds: faces and ways between faces, few and in few bytes."""
+
+from typing import Any, Final
+
+import numpy as np
+
+from facedis_core.casting import cast
+from facedis_core.colours import Scale, ramp
+from facedis_core.figures import errors_of
+from facedis_core.inference import Model, Part
+from facedis_core.judged import Judged, Verdict, chosen
+from facedis_core.latents import Latents
+from facedis_core.metrics import vertex_distances
+from facedis_core.mixtures import encoded, interpolation_ends, latent_ways
+from facedis_core.quantised import Quantised, base64
+from facedis_core.render import to_srgb
+from facedis_core.tableau import Look
+from facedis_core.transfer import Varied
+
+# Pieces of a way between two faces. Within one the page blends vertices, which is the decoder's own
+# way where it is linear; elsewhere more pieces come nearer to it.
+PIECES: Final = (1, 2, 4, 8)
+ENOUGH_MM: Final = 0.05  # that no vertex may be wrong by, if so many pieces can do that
+
+
+def exhibits(verdict: Verdict, look: Look) -> dict[str, Any]:
+    """Best, average and worst faces of each model by reconstruction, and an interpolation, as JSON.
+
+    Vertices are packed as of `Quantised`; each face has its truth once, and of each model the full
+    face and the identity. Where the truth of identities is unknown, `neutral` is None.
+    """
+    rows: dict[int, int] = {}
+    groups, errors = [], []
+    for judged in verdict.models:
+        picks = chosen(judged, "full", look.faces)
+        told = judged.errors.per_mesh["full"]
+        items = [
+            {
+                "face": rows.setdefault(row, len(rows)),
+                "label": f"{word}: {verdict.faces.labels.names[row]}",
+                "error": float(told[np.searchsorted(judged.errors.rows, row)]),
+            }
+            for word, row in picks
+        ]
+        groups.append({"label": judged.label, "items": items})
+    faces = []
+    for row in rows:
+        shown = [verdict.show(judged.model, row) for judged in verdict.models]
+        errors += [errors_of(face, part) for face in shown for part in _both(face.parts)]
+        neutral = verdict.neutral(row)
+        faces.append(
+            {
+                "truth": _packed(shown[0].sample.truth[0]),
+                "neutral": None if neutral is None else _packed(neutral),
+                "made": [
+                    {
+                        "full": _packed(face.sample.prediction.reconstruction),
+                        "identity": _packed(face.sample.prediction.identity),
+                    }
+                    for face in shown
+                ],
+            }
+        )
+    scale = look.scale or Scale.around(errors)
+    triangles = _indices(verdict.faces.triangles, verdict.faces.vertices.shape[1])
+    return {
+        "models": [judged.label for judged in verdict.models],
+        "triangles": base64(triangles),
+        "wide": triangles.itemsize > 2,
+        "ramp": base64(to_srgb(ramp())),
+        "range": [scale.low, scale.high],
+        "groups": groups,
+        "faces": faces,
+        "way": _way(verdict),
+    }
+
+
+def _both(known: dict[Part, Any]) -> list[Part]:
+    return [part for part in ("full", "identity") if part in known]
+
+
+def _packed(vertices: np.ndarray | None) -> dict[str, Any]:
+    assert vertices is not None
+    return Quantised.of(vertices.reshape(-1, 3)).packed()
+
+
+def _indices(triangles: np.ndarray, count: int) -> np.ndarray:
+    """In 16 bits where these can name every vertex."""
+    return triangles.astype("<u2" if count <= 1 << 16 else "<u4")
+
+
+def _way(verdict: Verdict) -> dict[str, Any] | None:
+    """Identity faces and expression offsets of each model between two faces of the set."""
+    found = cast(verdict.faces, verdict.rows)
+    if found is None:
+        return None
+    ends = interpolation_ends(verdict, found)
+    labels = verdict.faces.labels
+    return {
+        "ends": [labels.names[row] for row in ends],
+        "models": [_blends(judged, encoded(verdict, judged, ends)) for judged in verdict.models],
+    }
+
+
+def _blends(judged: Judged, ends: Latents) -> dict[str, list[dict[str, Any]]]:
+    found: dict[str, list[dict[str, Any]]] = {}
+    for varied in ("identity", "expression"):
+        found[varied] = [_packed(shape) for shape in steps_of(judged.model, ends, varied)]
+    return found
+
+
+def steps_of(model: Model, ends: Latents, varied: Varied) -> np.ndarray:
+    """Shapes on the way between two rows that pieces of straight lines may join, (k, V, 3) mm.
+
+    Identity faces where the identity changes, expression offsets where the expression does: as
+    X = X_id + X_exp (eq. 1), their sums are all faces of both ways. There are as few as come within
+    ENOUGH_MM of the decoder half way between each two, and PIECES[-1] + 1 at most.
+    """
+    steps = _decoded(model, ends, varied, PIECES[0])
+    for pieces in PIECES:
+        finer = _decoded(model, ends, varied, 2 * pieces)
+        straight = (finer[:-2:2] + finer[2::2]) / 2
+        steps = finer[::2]
+        if vertex_distances(straight, finer[1::2]).max() <= ENOUGH_MM:
+            break
+    return steps
+
+
+def _decoded(model: Model, ends: Latents, varied: Varied, pieces: int) -> np.ndarray:
+    rows = latent_ways(ends, pieces + 1)[varied]
+    if varied == "identity":
+        return model.decode(rows.identity, rows.expression, "identity")
+    return model.decode(rows.identity, rows.expression, "expression", offsets=True)

@@ -1,0 +1,63 @@
+"""Regions of a face that any topology has, told by its geometry and by how faces move.
+
+y is up and the face looks towards +z, as everywhere here.
+"""
+
+from typing import Final
+
+import numpy as np
+
+RIM_RINGS: Final = 2  # edges from an open one
+MIDLINE: Final = 1 / 6  # of the width of the face, to each side of its middle
+MOVING: Final = 0.1  # of the vertices
+
+
+def regions(
+    mean_face: np.ndarray, triangles: np.ndarray, motion: np.ndarray | None
+) -> dict[str, np.ndarray]:
+    """Vertices (V,) bool of each region by its name; one without vertices is left out.
+
+    Args:
+        mean_face: (V, 3) mm.
+        triangles: (F, 3).
+        motion: (V,) how far vertices move with expressions; None = unknown.
+    """
+    x, y = mean_face[:, 0], mean_face[:, 1]
+    third = (y - y.min()) / max(float(np.ptp(y)), 1e-9) * 3
+    from_middle = np.abs(x - (x.min() + x.max()) / 2) / max(float(np.ptp(x)), 1e-9)
+    rim = near_rim(len(mean_face), triangles)
+    found = {
+        "upper third": third >= 2,
+        "middle third": (third >= 1) & (third < 2),
+        "lower third": third < 1,
+        "midline": from_middle <= MIDLINE,
+        "sides": from_middle > MIDLINE,
+        "rim": rim,
+        "inside": ~rim,
+    }
+    if motion is not None and np.ptp(motion) > 0:
+        count = max(round(MOVING * len(motion)), 1)
+        order = np.argsort(motion, kind="stable")
+        for name, chosen in (("moves most", order[-count:]), ("moves least", order[:count])):
+            found[name] = np.isin(np.arange(len(motion)), chosen)
+    return {name: inside for name, inside in found.items() if inside.any()}
+
+
+def near_rim(count: int, triangles: np.ndarray) -> np.ndarray:
+    """Which of `count` vertices are at most RIM_RINGS edges from an edge of a single triangle."""
+    sides = np.concatenate([triangles[:, [0, 1]], triangles[:, [1, 2]], triangles[:, [2, 0]]])
+    edges, uses = np.unique(np.sort(sides, axis=1), axis=0, return_counts=True)
+    near = np.zeros(count, bool)
+    near[edges[uses == 1].ravel()] = True
+    for _ in range(RIM_RINGS):
+        near[edges[near[edges].any(axis=1)].ravel()] = True
+    return near
+
+
+# What the names mean, for people.
+MEANING: Final = (
+    "Regions are told by the mean face, so that any topology has them: thirds of its height; the "
+    "midline, a third of its width, and what lies to its sides; the rim, within two edges of an "
+    "open one, and what lies inside; and the tenth of the vertices that true expressions move "
+    "most, and the tenth that they move least."
+)

@@ -1,0 +1,116 @@
+"""A report on models as one page that needs nothing else: no network, no second file."""
+
+import json
+import re
+from base64 import b64encode
+from collections.abc import Sequence
+from hashlib import sha256
+from importlib.resources import files
+from pathlib import Path
+from string import Template
+from typing import Any, Final, NamedTuple
+
+from facedis_core import __version__, sections
+from facedis_core.errors import UsageError
+from facedis_core.exhibits import exhibits
+from facedis_core.figures import error_figures, mean_errors
+from facedis_core.film import write_png
+from facedis_core.markup import Markup, element, joined
+from facedis_core.mixtures import mixture_figures
+from facedis_core.paths import is_file, is_folder
+from facedis_core.sections import Section
+from facedis_core.streams import open_output, shown
+from facedis_core.tableau import Figure, Studio
+
+_FILES: Final = "[0-9][0-9]-*.png"
+
+
+class Page(NamedTuple):
+    """A page, and its figures in their order."""
+
+    html: str
+    figures: list[Figure]
+
+
+def page(studio: Studio, title: str | None = None) -> Page:
+    """The page on a verdict; the same verdict gives the same characters.
+
+    `title` is what the models' names say where it is None.
+    """
+    verdict = studio.verdict
+    if title is None:
+        title = f"Faces by {', '.join(judged.label for judged in verdict.models)}"
+    errors = list(error_figures(studio))
+    where = mean_errors(studio)
+    mixed = list(mixture_figures(studio))
+    content = [
+        sections.metrics(verdict),
+        sections.distributions(verdict),
+        sections.expressions(verdict),
+        sections.places(verdict, where),
+        Section("viewer-3d", "Faces in 3D", Markup(_web("viewer.html"))),
+        sections.extremes(errors),
+    ]
+    content += [sections.mixtures(mixed)] if mixed else []
+    html = _page(title, sections.summary(verdict), content, exhibits(verdict, studio.look))
+    return Page(html, [where, *errors, *mixed])
+
+
+def check_folder(folder: str, force: bool) -> None:
+    """Raise UsageError at once where `write_figures` would replace files without `force`."""
+    if is_file(folder):
+        raise UsageError(f"{shown(folder)} is a file; expected a folder for --figures")
+    there = sorted(path.name for path in Path(folder).glob(_FILES)) if is_folder(folder) else []
+    if there and not force:
+        raise UsageError(
+            f"{shown(folder)} has figures such as {there[0]}; replace them with --force, or "
+            "choose another folder"
+        )
+
+
+def write_figures(folder: str, figures: Sequence[Figure], force: bool) -> None:
+    """Write each picture as a numbered PNG file into a folder, which is made if it is missing."""
+    for number, figure in enumerate(figures, 1):
+        name = re.sub(r"[^A-Za-z0-9.]+", "-", figure.key)
+        target = str(Path(folder) / f"{number:02}-{name}.png")
+        with open_output(target, force=force, parents=True) as stream:
+            write_png(stream, iter([figure.picture]), 0)
+
+
+def _page(title: str, summary: Markup, content: Sequence[Section], shown: dict[str, Any]) -> str:
+    style, script = _web("report.css"), _web("viewer.js") + _web("report.js")
+    rules = (
+        "default-src 'none'",
+        "img-src data:",
+        f"style-src {_hash(style)}",
+        f"script-src {_hash(script)}",
+        "base-uri 'none'",
+        "form-action 'none'",
+    )
+    links = [element("a", part.title, href=f"#{part.key}") for part in content]
+    return Template(_web("report.html")).substitute(
+        policy="; ".join(rules),
+        generator=f"facedis {__version__}",
+        title=joined([title]),
+        style=style,
+        script=script,
+        summary=summary,
+        links=joined(links),
+        sections=joined(part.html() for part in content),
+        exhibits=_json(shown),
+    )
+
+
+def _web(name: str) -> str:
+    return files("facedis_core").joinpath("web", name).read_text("utf-8")
+
+
+def _hash(text: str) -> str:
+    """By which a policy allows this text and no other to be run, or to be a style."""
+    return f"'sha256-{b64encode(sha256(text.encode()).digest()).decode()}'"
+
+
+def _json(value: Any) -> str:
+    """JSON that cannot end the element that it stands in."""
+    text = json.dumps(value, allow_nan=False, separators=(",", ":"))
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")

@@ -1,0 +1,159 @@
+"""The table of all metrics, methods side by side, and what its words mean."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+from facedis_core.markup import Markup, element
+from facedis_core.metrics import BETTER
+
+# Predicts one face for everybody: its spread is 0 by construction, which is no merit.
+TRIVIAL: Final = "mean_face"
+
+
+class Term(NamedTuple):
+    """A metric in words."""
+
+    title: str
+    meaning: str
+
+
+TERMS: Final[Mapping[str, Term]] = {
+    "e_rec": Term(
+        "Reconstruction error E_rec, mm",
+        "mean distance of the vertices of a reconstruction to those of its face (eq. 9), by mesh",
+    ),
+    "e_dis": Term(
+        "Disentanglement error E_dis, mm",
+        "standard deviation of the distances of all identity faces of a person to their mean "
+        "(eq. 10), by person",
+    ),
+    "e_dis_jiang": Term(
+        "E_dis after Jiang et al., mm",
+        "root mean square distance to that mean at a vertex, averaged over vertices, by person",
+    ),
+    "e_dis_mean_distance": Term(
+        "Distance to the person's mean, mm",
+        "mean distance of the vertices of identity faces to the person's mean one, by person",
+    ),
+    "avd_neu": Term(
+        "Distance to the neutral AVD_neu, mm",
+        "mean distance of the vertices of an identity face to the person's true neutral, by mesh",
+    ),
+    "between_subject": Term(
+        "Spread between people, mm",
+        "the formula of E_dis over one identity face each of all people: how much identity there "
+        "is, to be read beside E_dis",
+    ),
+    "rank1_cosine_accuracy": Term(
+        "Rank-1 recognition by latents",
+        "share of faces whose identity latents are nearest to their own person's neutral, by angle",
+    ),
+    "rank1_vertex_accuracy": Term(
+        "Rank-1 recognition by vertices",
+        "the same of identity faces, by the distance of vertices",
+    ),
+    "expression_from_identity_accuracy": Term(
+        "Expression told by identity latents",
+        "accuracy of a linear classifier on people it never saw; at best the chance level",
+    ),
+    "expression_from_expression_accuracy": Term(
+        "Expression told by expression latents",
+        "the same from expression latents; at best 1",
+    ),
+    "expression_chance": Term(
+        "Chance level", "share of the most frequent expression among the faces"
+    ),
+}
+
+_COUNTS: Final = {"rank1": "rank1_probes", "expression": "expression_faces"}
+
+
+class Column(NamedTuple):
+    """A method: its name, its metrics, and whether it is a model or a baseline."""
+
+    label: str
+    metrics: Mapping[str, Any]
+    baseline: bool = False
+
+
+def best(key: str, columns: Sequence[Column]) -> set[str]:
+    """The labels of the methods that are best, as far as the table's digits tell."""
+    way = BETTER[key]
+    means = {
+        column.label: round(value, 4)
+        for column in columns
+        if (value := _mean(column.metrics.get(key))) is not None
+        and not (column.baseline and column.label == TRIVIAL)
+    }
+    if way is None or len(means) < 2:
+        return set()
+    most = min(means.values()) if way == "lower" else max(means.values())
+    return {label for label, value in means.items() if value == most}
+
+
+def scoreboard(columns: Sequence[Column]) -> Markup:
+    """A row a metric that any method has, a column a method."""
+    keys = [key for key in TERMS if any(key in column.metrics for column in columns)]
+    head = [element("th", "metric", scope="col"), element("th", "n", scope="col")]
+    head += [
+        element("th", column.label, scope="col", class_="baseline" if column.baseline else None)
+        for column in columns
+    ]
+    rows = [_row(key, columns) for key in keys]
+    return element(
+        "table",
+        element("caption", "Mean, and below it ± standard deviation and median"),
+        element("thead", element("tr", head)),
+        element("tbody", rows),
+        class_="scores",
+    )
+
+
+def meanings(columns: Sequence[Column]) -> Markup:
+    """What the rows of that table say."""
+    found = []
+    for key, term in TERMS.items():
+        if any(key in column.metrics for column in columns):
+            found += [
+                element("dt", term.title, " ", element("code", key)),
+                element("dd", term.meaning),
+            ]
+    return element("dl", found, class_="terms")
+
+
+def _row(key: str, columns: Sequence[Column]) -> Markup:
+    winners = best(key, columns)
+    better = {"lower": "↓ lower is better", "higher": "↑ higher is better", None: ""}[BETTER[key]]
+    arrow = element("abbr", better[:1], title=better[2:]) if better else None
+    cells = [
+        element("th", TERMS[key].title, " ", arrow, scope="row"),
+        element("td", _count(key, columns), class_="count"),
+    ]
+    return element("tr", cells, [_cell(c, key, c.label in winners) for c in columns])
+
+
+def _cell(column: Column, key: str, wins: bool) -> Markup:
+    found = column.metrics.get(key)
+    mean = _mean(found)
+    words: list[Any] = ["–" if mean is None else f"{mean:.4f}"]
+    if wins:
+        words = [element("strong", words), element("span", " best", class_="unseen")]
+    if isinstance(found, Mapping):
+        words += [element("small", f"± {found['std']:.3f} · {found['median']:.3f}")]
+    kind = " ".join(["baseline"] * column.baseline + ["best"] * wins)
+    return element("td", words, class_=kind or None)
+
+
+def _mean(found: Any) -> float | None:
+    if found is None:
+        return None
+    return float(found["mean"] if isinstance(found, Mapping) else found)
+
+
+def _count(key: str, columns: Sequence[Column]) -> str:
+    """How many values the numbers of a row stand on: those of the first method that has any."""
+    found = next(column.metrics for column in columns if key in column.metrics)
+    value = found[key]
+    if isinstance(value, Mapping):
+        return f"{value['n']:,}"
+    return f"{found[_COUNTS[key.partition('_')[0]]]:,}"

@@ -1,0 +1,251 @@
+"""The sections of a report page, each made of a verdict or of figures."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+
+from facedis_core.charts import Series, bars, histogram, legend
+from facedis_core.embedded import embedded
+from facedis_core.inference import Part
+from facedis_core.judged import Judged, Verdict
+from facedis_core.markup import Markup, element
+from facedis_core.parttable import known_parts, part_table
+from facedis_core.provenance import made_by
+from facedis_core.regions import MEANING, regions
+from facedis_core.scoreboard import TRIVIAL, Column, meanings, scoreboard
+from facedis_core.tableau import Figure
+
+PART_ERRORS: Final = {
+    "full": "Reconstruction error E_rec",
+    "identity": "Distance to the neutral AVD_neu",
+    "expression": "Expression error",
+}
+_SPREAD: Final = ("e_dis", "Disentanglement error E_dis, by person")
+
+
+class Section(NamedTuple):
+    """A part of the page that can be gone to.
+
+    Attributes:
+        key: by which links find it.
+        content: as of `element`.
+    """
+
+    key: str
+    title: str
+    content: Any
+
+    def html(self) -> Markup:
+        """The section with its heading."""
+        heading = element("h2", self.title, id=f"{self.key}-title")
+        labelled = f"{self.key}-title"
+        return element("section", heading, self.content, id=self.key, aria_labelledby=labelled)
+
+
+def summary(verdict: Verdict) -> Markup:
+    """What was measured on what, as a list of facts."""
+    faces, facts = verdict.faces, verdict.facts
+    pairs = {
+        "set": f"{faces.id} ({faces.source}, {faces.protocol})",
+        "made": made_by(faces.history),
+        "split": facts["split"],
+        "faces": f"{facts['faces']:,}",
+        "people": f"{facts['subjects']:,}",
+        "aligned": "rigidly to the truth" if facts["aligned"] else "no",
+        "topology": f"{faces.topology}, {faces.vertices.shape[1]:,} vertices",
+        "facedis": facts["version"],
+    }
+    return element("dl", [_fact(*pair) for pair in pairs.items()], class_="facts")
+
+
+def metrics(verdict: Verdict) -> Section:
+    """The table of all metrics, and which models these are."""
+    columns = [Column(judged.label, judged.evaluation.metrics) for judged in verdict.models]
+    columns += [Column(key, found, True) for key, found in verdict.baselines.items()]
+    notes: list[Any] = ["The best of a row is bold."]
+    if verdict.baselines:
+        config = verdict.models[0].model.config
+        notes += [
+            " Beside the models stand linear methods, fitted to the training faces of the same "
+            f"set, with {config.identity + config.expression} components, as many as "
+            f"{verdict.models[0].label} has latent dimensions (_2x: twice as many). ",
+            element("code", TRIVIAL),
+            " is one face for everybody; that it has no spread is no merit, so it is never best.",
+        ]
+    return Section(
+        "metrics",
+        "Metrics",
+        [
+            element("p", notes),
+            _scrolled(scoreboard(columns), "All metrics"),
+            element("details", element("summary", "What the rows mean"), meanings(columns)),
+            element("h3", "Models"),
+            _scrolled(_models(verdict.models), "Models"),
+            [_recipe(judged) for judged in verdict.models],
+        ],
+    )
+
+
+def distributions(verdict: Verdict) -> Section:
+    """Histograms of the errors of single meshes and people."""
+    drawn = []
+    for part in known_parts(verdict):
+        series = [Series(judged.label, judged.errors.per_mesh[part]) for judged in verdict.models]
+        drawn.append(_chart(histogram(series, PART_ERRORS[part]), f"{PART_ERRORS[part]}, by mesh"))
+    key, title = _SPREAD
+    spreads = [
+        Series(judged.label, judged.evaluation.per_subject[key])
+        for judged in verdict.models
+        if key in judged.evaluation.per_subject
+    ]
+    if spreads:
+        drawn.append(_chart(histogram(spreads, title), title))
+    return Section(
+        "distributions",
+        "Distributions",
+        [
+            element(
+                "p",
+                "How errors are spread; heights are shares of all meshes or people, dashed lines "
+                "are means. The expression error is the distance between the predicted expression "
+                "and the face minus the person's neutral, on any face.",
+            ),
+            _legend(verdict),
+            element("div", drawn, class_="charts"),
+        ],
+    )
+
+
+def expressions(verdict: Verdict) -> Section:
+    """Mean errors of each expression."""
+    labels = verdict.faces.labels
+    shown = np.asarray(labels.expression)[verdict.rows]
+    kinds = np.unique(shown)
+    means = {
+        (part, judged.label): np.array(
+            [_mean(judged.errors.per_mesh[part][shown == kind]) for kind in kinds]
+        )
+        for part in known_parts(verdict)
+        for judged in verdict.models
+    }
+    drawn = []
+    for part in known_parts(verdict):
+        of_part = [means[part, judged.label] for judged in verdict.models]
+        order = np.argsort(-of_part[0], kind="stable")
+        names = [labels.expressions[kinds[place]] for place in order]
+        series = [
+            Series(judged.label, values[order])
+            for judged, values in zip(verdict.models, of_part, strict=True)
+        ]
+        drawn.append(_chart(bars(names, series, PART_ERRORS[part]), PART_ERRORS[part]))
+    heads = [(labels.expressions[kind], int((shown == kind).sum())) for kind in kinds]
+    table = part_table(verdict, "expression", "faces", heads, lambda *which: means[which])
+    return Section(
+        "expressions",
+        "By expression",
+        [
+            element("p", f"Mean errors, the largest of {verdict.models[0].label} first."),
+            _legend(verdict),
+            element("div", drawn, class_="charts"),
+            element(
+                "details", element("summary", "All numbers"), _scrolled(table, "By expression")
+            ),
+        ],
+    )
+
+
+def places(verdict: Verdict, figure: Figure) -> Section:
+    """Where on the face errors are: a picture, and regions."""
+    first = verdict.models[0]
+    found = regions(first.model.mean_face, verdict.faces.triangles, first.errors.motion())
+
+    def values(part: Part, label: str) -> np.ndarray:
+        judged = next(judged for judged in verdict.models if judged.label == label)
+        errors = judged.errors.per_vertex(part)
+        return np.array([errors[inside].mean() for inside in found.values()])
+
+    heads = [(name, int(inside.sum())) for name, inside in found.items()]
+    table = part_table(verdict, "region", "vertices", heads, values)
+    return Section(
+        "regions",
+        "Where on the face",
+        [
+            embedded(figure),
+            _scrolled(table, "By region"),
+            element("p", MEANING, class_="note"),
+        ],
+    )
+
+
+def extremes(figures: Iterable[Figure]) -> Section:
+    """Best, average and worst faces."""
+    words = (
+        "By the error of each part and model. All pictures of a figure have one camera, and the "
+        "error maps of a part one scale, whatever the model."
+    )
+    held = element("div", map(embedded, figures), class_="narrow")
+    return Section("faces", "Best, average and worst faces", [element("p", words), held])
+
+
+def mixtures(figures: Iterable[Figure]) -> Section:
+    """Transfer, interpolation, and identities side by side."""
+    words = (
+        "People and expressions are chosen by rules that see no picture: people equally far apart "
+        "in the order of the set, and expressions as different as can be."
+    )
+    held = element("div", map(embedded, figures), class_="wide")
+    return Section("mixtures", "Transfer and interpolation", [element("p", words), held])
+
+
+def _mean(values: np.ndarray) -> float:
+    known = values[np.isfinite(values)]
+    return float(known.mean()) if len(known) else float("nan")
+
+
+def _fact(name: str, words: str) -> Markup:
+    return element("div", element("dt", name), element("dd", words))
+
+
+def _chart(drawn: Markup, caption: str) -> Markup:
+    return element("figure", element("figcaption", caption), drawn, class_="plot")
+
+
+def _legend(verdict: Verdict) -> Markup:
+    return legend([judged.label for judged in verdict.models])
+
+
+def _scrolled(table: Markup, label: str) -> Markup:
+    """A table that scrolls by itself where the page is narrow, by keys too."""
+    return element("div", table, class_="scrolled", role="region", aria_label=label, tabindex=0)
+
+
+def _models(models: Sequence[Judged]) -> Markup:
+    rows = []
+    for judged in models:
+        model = judged.model
+        rows.append(
+            element(
+                "tr",
+                element("th", judged.label, scope="row"),
+                element("td", element("code", model.id)),
+                element("td", f"{model.config.identity} + {model.config.expression}"),
+                element("td", f"{sum(array.size for array in model.weights.values()):,}"),
+                element("td", made_by(model.history), class_="words"),
+            )
+        )
+    heads = ("model", "id", "latents, identity + expression", "parameters", "history")
+    head = element("tr", [element("th", word, scope="col") for word in heads])
+    return element("table", element("thead", head), element("tbody", rows))
+
+
+def _recipe(judged: Judged) -> Markup:
+    recipe = judged.model.recipe
+    if not recipe:
+        return Markup()
+    facts = [_fact(name, "–" if value is None else str(value)) for name, value in recipe.items()]
+    return element(
+        "details",
+        element("summary", f"Recipe of {judged.label}"),
+        element("dl", facts, class_="facts small"),
+    )

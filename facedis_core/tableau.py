@@ -1,0 +1,99 @@
+"""Faces on a sheet under one camera: how the figures of a report are drawn."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from facedis_core.camera import FRONT, Camera
+from facedis_core.colours import Scale
+from facedis_core.heat import TITLE
+from facedis_core.judged import Verdict
+from facedis_core.mesh import Mesh
+from facedis_core.portraits import Painter, Portrait, drawn
+from facedis_core.render import BACKGROUND, Picture
+from facedis_core.sheet import Sheet
+
+
+class Figure(NamedTuple):
+    """A picture with a name for its file, what it is in a line, and what it shows."""
+
+    key: str
+    title: str
+    caption: str
+    picture: Picture
+
+
+@dataclass(frozen=True)
+class Look:
+    """How figures are drawn.
+
+    Attributes:
+        size: height of a face in pixels.
+        faces: how many best, average and worst ones.
+        scale: of error maps; None = what the faces of a part need.
+        jobs: processes that draw.
+    """
+
+    size: int = 240
+    faces: int = 1
+    scale: Scale | None = None
+    jobs: int = 1
+
+
+class Cell(NamedTuple):
+    """A face (V, 3) mm of a sheet, and errors (V,) mm that are shown in place of its skin."""
+
+    vertices: NDArray[Any]
+    errors: NDArray[Any] | None = None
+
+
+Shower = Callable[[Iterable[Picture], int], Iterable[Picture]]
+
+
+@dataclass(frozen=True, eq=False)
+class Studio:
+    """Where figures of a verdict are drawn.
+
+    Attributes:
+        shown: given the pictures of single faces of a figure as they are drawn, and how many.
+    """
+
+    verdict: Verdict
+    look: Look
+    shown: Shower = lambda pictures, total: pictures
+
+    def truths(self, rows: Sequence[int]) -> NDArray[Any]:
+        """True faces (n, V, 3) mm."""
+        return self.verdict.faces.read(np.array(rows))
+
+    def sheet(
+        self,
+        cells: Sequence[Cell],
+        *,
+        headings: Sequence[str],
+        row_labels: Sequence[str],
+        captions: Sequence[str] = (),
+        scale: Scale | None = None,
+        views: Sequence[float] = (FRONT,),
+    ) -> Picture:
+        """A column a heading; other words as of `contact_sheet`, and a bar of the scale, if any."""
+        triangles = self.verdict.faces.triangles
+        camera = Camera.seeing([cell.vertices for cell in cells], self.look.size, views)
+        portraits = [
+            Portrait(Mesh(np.asarray(cell.vertices, np.float32), triangles, ""), views, cell.errors)
+            for cell in cells
+        ]
+        painter = Painter(camera, BACKGROUND, scale)
+        pictures = self.shown(drawn(painter, portraits, self.look.jobs), len(cells))
+        errors = [cell.errors for cell in cells if cell.errors is not None]
+        return Sheet(
+            len(headings),
+            captions,
+            row_labels,
+            headings,
+            bar=(scale, TITLE) if scale is not None else None,
+            beyond=scale is not None and any(bool(e.max() > scale.high) for e in errors),
+        ).of(list(pictures))

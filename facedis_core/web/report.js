@@ -1,0 +1,121 @@
+// The 3D viewer of a report: faces beside their truths, and ways between two faces.
+"use strict";
+
+(() => {
+  const data = JSON.parse(document.getElementById("exhibits").textContent);
+  const byId = (id) => document.getElementById(id);
+  if (!byId("viewer")) return;
+
+  const bytes = (text) => Uint8Array.from(atob(text), (sign) => sign.charCodeAt(0));
+  const known = new Map();
+
+  /** Vertices (Float32Array 3V, mm) of what `Quantised.packed` wrote; unpacked when first needed. */
+  function unpacked(packed) {
+    let vertices = known.get(packed);
+    if (!vertices) {
+      const levels = new Uint16Array(bytes(packed.levels).buffer);
+      vertices = new Float32Array(levels.length);
+      for (let i = 0; i < levels.length; i++) {
+        vertices[i] = packed.low[i % 3] + packed.step[i % 3] * levels[i];
+      }
+      known.set(packed, vertices);
+    }
+    return vertices;
+  }
+
+  /** (1 - share) * one + share * other. */
+  function blend(one, other, share) {
+    return one.map((value, i) => value + share * (other[i] - value));
+  }
+
+  /** A shape at `share` of a way whose pieces are straight. */
+  function along(steps, share) {
+    const place = share * (steps.length - 1);
+    const below = Math.min(Math.floor(place), steps.length - 2);
+    return blend(unpacked(steps[below]), unpacked(steps[below + 1]), place - below);
+  }
+
+  /** How far each vertex is from the true one, mm. */
+  function distances(made, truth) {
+    const found = new Float32Array(made.length / 3);
+    for (let v = 0, i = 0; v < found.length; v++, i += 3) {
+      found[v] = Math.hypot(made[i] - truth[i], made[i + 1] - truth[i + 1], made[i + 2] - truth[i + 2]);
+    }
+    return found;
+  }
+
+  const indices = bytes(data.triangles);
+  const wide = data.wide ? Uint32Array : Uint16Array;
+  const triangles = new wide(indices.buffer);
+  const ramp = bytes(data.ramp);
+  const views = ["truth", "made"].map((id) => new FaceViewer(byId(id), triangles, { ramp }));
+  const [truthView, madeView] = views;
+  views.forEach((view, i) => view.canvas.addEventListener("turn", () => views[1 - i].view(...view.pose)));
+
+  function option(words, value) {
+    const found = document.createElement("option");
+    found.textContent = words;
+    found.value = value;
+    return found;
+  }
+  data.models.forEach((label, i) => byId("model").append(option(label, i)));
+  for (const group of data.groups) {
+    const held = document.createElement("optgroup");
+    held.label = `by reconstruction, ${group.label}`;
+    for (const item of group.items) {
+      held.append(option(`${item.label} (${item.error.toFixed(2)} mm)`, item.face));
+    }
+    byId("face").append(held);
+  }
+  const [low, high] = data.range;
+  byId("low").textContent = `${low}`;
+  byId("high").textContent = `${high} mm and more`;
+  const bar = byId("bar").getContext("2d"), row = bar.createImageData(256, 1);
+  for (let i = 0; i < 256; i++) row.data.set([...ramp.subarray(3 * i, 3 * i + 3), 255], 4 * i);
+  bar.putImageData(row, 0, 0);
+  byId("way-choice").hidden = !data.way;
+  if (data.way) [byId("end-a").textContent, byId("end-b").textContent] = data.way.ends;
+
+  function showFace(model) {
+    const face = data.faces[Number(byId("face").value)], made = face.made[model];
+    const share = Number(byId("part").value), heat = byId("heat").checked;
+    const shown = blend(unpacked(made.identity), unpacked(made.full), share);
+    // without a neutral nobody knows what is true between identity and full face
+    const truth = face.neutral
+      ? blend(unpacked(face.neutral), unpacked(face.truth), share)
+      : share === 1 ? unpacked(face.truth) : null;
+    madeView.setVertices(shown);
+    truthView.setVertices(truth || unpacked(face.truth));
+    const errors = truth && distances(shown, truth);
+    madeView.setValues(heat && errors ? errors : null, low, high);
+    byId("scale").hidden = !heat;
+    byId("numbers").textContent = errors
+      ? `error: mean ${(errors.reduce((a, b) => a + b) / errors.length).toFixed(2)} mm, ` +
+        `max ${errors.reduce((a, b) => Math.max(a, b)).toFixed(2)} mm`
+      : "no true neutral to compare with";
+  }
+
+  function showWay(model) {
+    const way = data.way.models[model];
+    const identity = along(way.identity, Number(byId("way-identity").value));
+    const offset = along(way.expression, Number(byId("way-expression").value));
+    madeView.setVertices(identity.map((value, i) => value + offset[i]));
+    madeView.setValues(null);
+  }
+
+  function show() {
+    const model = Number(byId("model").value);
+    const faces = document.querySelector("input[name=show]:checked").value === "faces";
+    byId("faces-controls").hidden = !faces;
+    byId("way-controls").hidden = faces;
+    byId("truth-view").hidden = !faces;
+    byId("made-words").textContent = faces ? "synthesis" : "interpolation";
+    (faces ? showFace : showWay)(model);
+  }
+
+  const first = unpacked(data.faces[0].truth);
+  views.forEach((view) => view.frame(first));
+  byId("viewer").addEventListener("input", show);
+  byId("front").addEventListener("click", () => views.forEach((view) => view.reset()));
+  show();
+})();
