@@ -43,25 +43,21 @@ def ticks(high: float, most: int = 5) -> list[float]:
 
 
 def shares(series: Sequence[Series]) -> tuple[np.ndarray, list[np.ndarray]]:
-    """Edges (BINS + 1,) common to all series, and the share of each in each bin, (BINS,)."""
-    values = np.concatenate([one.known() for one in series])
-    low, high = float(values.min()), float(values.max())
-    if not high > low:
-        low, high = low - 0.5, high + 0.5
-    edges = np.linspace(low, high, BINS + 1)
+    """Edges (BINS + 1,) from 0 common to all series, and the share of each in each bin, (BINS,)."""
+    highest = max(float(one.known().max()) for one in series)
+    edges = np.linspace(0, highest if highest > 0 else 1.0, BINS + 1)
     counts = [np.histogram(one.known(), edges)[0] for one in series]
     return edges, [count / max(count.sum(), 1) for count in counts]
 
 
 def histogram(series: Sequence[Series], title: str, unit: str = "mm") -> Markup:
-    """How the values of each series are spread, overlaid; dashed lines are their means."""
+    """How the values from 0 of each series are spread, overlaid; dashed lines are their means."""
     edges, parts = shares(series)
     highest = max(float(part.max()) for part in parts)
     wide, deep = WIDTH - _LEFT - _RIGHT, _HEIGHT - _TOP - _BOTTOM
-    span = edges[-1] - edges[0]
 
     def x(value: float) -> float:
-        return _LEFT + (value - edges[0]) / span * wide
+        return _LEFT + value / edges[-1] * wide
 
     def y(share: float) -> float:
         return _TOP + deep * (1 - share / highest)
@@ -71,7 +67,6 @@ def histogram(series: Sequence[Series], title: str, unit: str = "mm") -> Markup:
     drawn += [
         element("text", f"{tick:.4g}", x=x(tick), y=floor + 16, text_anchor="middle")
         for tick in ticks(float(edges[-1]))
-        if tick >= edges[0]
     ]
     for number, part in enumerate(parts):
         steps = "".join(

@@ -18,6 +18,7 @@ except ModuleNotFoundError:
 
 # WebP at this quality takes a seventh of a PNG; neither gradients nor letters show it.
 _QUALITY: Final = 90
+_WIDE: Final = 900  # pixels
 
 
 def embedded(figure: Figure) -> Markup:
@@ -29,4 +30,7 @@ def embedded(figure: Figure) -> Markup:
     words = f"{figure.title}. {figure.caption}"
     image = element("img", src=address, width=width, height=height, alt=words, decoding="async")
     caption = element("figcaption", element("b", figure.title), ". ", figure.caption)
-    return element("figure", image, caption, class_="picture", id=figure.key)
+    # a sheet of many faces scrolls by itself where the page is narrow
+    kind = {"class_": "frame many", "tabindex": 0} if width > _WIDE else {"class_": "frame"}
+    frame = element("div", image, **kind)
+    return element("figure", frame, caption, class_="picture")

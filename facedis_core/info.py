@@ -124,7 +124,7 @@ def _model(source: str, container: Container) -> Facts:
         "id": model.id,
         "identity": model.config.identity,
         "expression": model.config.expression,
-        "parameters": _parameters(model.weights),
+        "parameters": parameters(model.weights),
         "scale_mm": model.scale,
         "reach_mm": model.reach_mm,
         **_registration(container),
@@ -143,7 +143,7 @@ def _discriminator(source: str, container: Container) -> Facts:
         "id": stored(metadata, "id", str, source),
         "vertices": config.vertices,
         "topology": stored(metadata, "topology", str, source),
-        "parameters": _parameters(container.tensors),
+        "parameters": parameters(container.tensors),
         "config": metadata["config"],
         "metrics": stored(metadata, "metrics", dict, source),
         "history": stored(metadata, "history", list, source),
@@ -161,7 +161,7 @@ def _training(source: str, container: Container) -> Facts:
     }
 
 
-def _parameters(tensors: Mapping[str, np.ndarray]) -> int:
+def parameters(tensors: Mapping[str, np.ndarray]) -> int:
     """How many numbers were learnt; statistics and the frame are none of them."""
     learnt = (a.size for name, a in tensors.items() if name.endswith((".weight", ".bias")))
     return sum(learnt)

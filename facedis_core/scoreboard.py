@@ -1,5 +1,6 @@
 """The table of all metrics, methods side by side, and what its words mean."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
@@ -96,7 +97,12 @@ def scoreboard(columns: Sequence[Column]) -> Markup:
     keys = [key for key in TERMS if any(key in column.metrics for column in columns)]
     head = [element("th", "metric", scope="col"), element("th", "n", scope="col")]
     head += [
-        element("th", column.label, scope="col", class_="baseline" if column.baseline else None)
+        element(
+            "th",
+            _breakable(column.label),
+            scope="col",
+            class_="baseline" if column.baseline else None,
+        )
         for column in columns
     ]
     rows = [_row(key, columns) for key in keys]
@@ -126,7 +132,7 @@ def _row(key: str, columns: Sequence[Column]) -> Markup:
     better = {"lower": "↓ lower is better", "higher": "↑ higher is better", None: ""}[BETTER[key]]
     arrow = element("abbr", better[:1], title=better[2:]) if better else None
     cells = [
-        element("th", TERMS[key].title, " ", arrow, scope="row"),
+        element("th", TERMS[key].title, "\u00a0" if arrow else None, arrow, scope="row"),
         element("td", _count(key, columns), class_="count"),
     ]
     return element("tr", cells, [_cell(c, key, c.label in winners) for c in columns])
@@ -142,6 +148,12 @@ def _cell(column: Column, key: str, wins: bool) -> Markup:
         words += [element("small", f"± {found['std']:.3f} · {found['median']:.3f}")]
     kind = " ".join(["baseline"] * column.baseline + ["best"] * wins)
     return element("td", words, class_=kind or None)
+
+
+def _breakable(label: str) -> list[Any]:
+    """A name that may go on in the next line after each of its joints."""
+    pieces = re.split(r"(?<=[_/-])", label)
+    return [part for piece in pieces for part in (piece, Markup("<wbr>"))][:-1]
 
 
 def _mean(found: Any) -> float | None:

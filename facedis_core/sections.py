@@ -8,6 +8,7 @@ import numpy as np
 from facedis_core.charts import Series, bars, histogram, legend
 from facedis_core.embedded import embedded
 from facedis_core.inference import Part
+from facedis_core.info import parameters
 from facedis_core.judged import Judged, Verdict
 from facedis_core.markup import Markup, element
 from facedis_core.parttable import known_parts, part_table
@@ -21,7 +22,11 @@ PART_ERRORS: Final = {
     "identity": "Distance to the neutral AVD_neu",
     "expression": "Expression error",
 }
-_SPREAD: Final = ("e_dis", "Disentanglement error E_dis, by person")
+SPREADS: Final = {
+    "e_dis": "Disentanglement error E_dis",
+    "e_dis_jiang": "E_dis after Jiang et al.",
+    "e_dis_mean_distance": "Distance to the person's mean",
+}
 
 
 class Section(NamedTuple):
@@ -48,7 +53,7 @@ def summary(verdict: Verdict) -> Markup:
     faces, facts = verdict.faces, verdict.facts
     pairs = {
         "set": f"{faces.id} ({faces.source}, {faces.protocol})",
-        "made": made_by(faces.history),
+        "history": made_by(faces.history),
         "split": facts["split"],
         "faces": f"{facts['faces']:,}",
         "people": f"{facts['subjects']:,}",
@@ -93,14 +98,11 @@ def distributions(verdict: Verdict) -> Section:
     for part in known_parts(verdict):
         series = [Series(judged.label, judged.errors.per_mesh[part]) for judged in verdict.models]
         drawn.append(_chart(histogram(series, PART_ERRORS[part]), f"{PART_ERRORS[part]}, by mesh"))
-    key, title = _SPREAD
-    spreads = [
-        Series(judged.label, judged.evaluation.per_subject[key])
-        for judged in verdict.models
-        if key in judged.evaluation.per_subject
-    ]
-    if spreads:
-        drawn.append(_chart(histogram(spreads, title), title))
+    for key, title in SPREADS.items():
+        known = [(j.label, j.evaluation.per_subject.get(key)) for j in verdict.models]
+        if all(values is not None for _, values in known):
+            spreads = [Series(label, values) for label, values in known if values is not None]
+            drawn.append(_chart(histogram(spreads, title), f"{title}, by person"))
     return Section(
         "distributions",
         "Distributions",
@@ -221,22 +223,27 @@ def _scrolled(table: Markup, label: str) -> Markup:
 
 
 def _models(models: Sequence[Judged]) -> Markup:
+    heads = {
+        "model": None,
+        "id": "word",
+        "latents, identity + expression": None,
+        "parameters": None,
+        "history": "words",
+    }
     rows = []
     for judged in models:
         model = judged.model
-        rows.append(
-            element(
-                "tr",
-                element("th", judged.label, scope="row"),
-                element("td", element("code", model.id)),
-                element("td", f"{model.config.identity} + {model.config.expression}"),
-                element("td", f"{sum(array.size for array in model.weights.values()):,}"),
-                element("td", made_by(model.history), class_="words"),
-            )
+        values = (
+            element("code", model.id),
+            f"{model.config.identity} + {model.config.expression}",
+            f"{parameters(model.weights):,}",
+            made_by(model.history),
         )
-    heads = ("model", "id", "latents, identity + expression", "parameters", "history")
-    head = element("tr", [element("th", word, scope="col") for word in heads])
-    return element("table", element("thead", head), element("tbody", rows))
+        kinds = list(heads.values())[1:]
+        cells = [element("td", v, class_=kind) for v, kind in zip(values, kinds, strict=True)]
+        rows.append(element("tr", element("th", judged.label, scope="row"), cells))
+    head = [element("th", word, scope="col", class_=kind) for word, kind in heads.items()]
+    return element("table", element("thead", element("tr", head)), element("tbody", rows))
 
 
 def _recipe(judged: Judged) -> Markup:

@@ -46,15 +46,16 @@ def contact_sheet(
     headings: Sequence[str] = (),
     row_labels: Sequence[str] = (),
     paper: Paper = PLAIN,
+    letters: int | None = None,
 ) -> Picture:
     """Pictures, each (H, W, C), row by row on one sheet, uint8 sRGB as they are.
 
     Captions, one a picture, stand below; a row that would repeat the captions of the row above, or
     has only empty ones, has none. Headings, one a column, stand above the first row, and row
-    labels, one a row from the top, to the left.
+    labels, one a row from the top, to the left. `letters` is the size of captions in pixels.
     """
     height, width = pictures[0].shape[:2]
-    size = letter_size(height)
+    size = letters or letter_size(height)
     gutter = max((width_of(label, size + 2) for label in row_labels), default=0)
     gutter += 2 * size if gutter else 0
     strips: list[Picture] = []
@@ -113,6 +114,7 @@ class Sheet:
         headings: one a column, or none.
         bar: the scale of the pictures' colours, which then stands below, and what it says.
         beyond: some values are above that scale.
+        letters: size of captions in pixels; None = what suits the pictures.
     """
 
     columns: int
@@ -122,6 +124,7 @@ class Sheet:
     paper: Paper = PLAIN
     bar: tuple[Scale, str] | None = None
     beyond: bool = False
+    letters: int | None = None
 
     def of(self, pictures: Sequence[Picture]) -> Picture:
         """The sheet of these pictures, uint8 sRGB."""
@@ -132,10 +135,11 @@ class Sheet:
             headings=self.headings,
             row_labels=self.row_labels,
             paper=self.paper,
+            letters=self.letters,
         )
         if self.bar is None:
             return sheet
-        (scale, title), size = self.bar, letter_size(len(pictures[0]))
+        (scale, title), size = self.bar, self.letters or letter_size(len(pictures[0]))
         width = sheet.shape[1]
         strip, texts = colour_bar(scale, title, width, size, self.paper, beyond=self.beyond)
         return np.concatenate([sheet, written(strip, texts)])

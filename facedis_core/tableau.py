@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,10 +11,14 @@ from facedis_core.camera import FRONT, Camera
 from facedis_core.colours import Scale
 from facedis_core.heat import TITLE
 from facedis_core.judged import Verdict
+from facedis_core.lettering import letter_size
 from facedis_core.mesh import Mesh
 from facedis_core.portraits import Painter, Portrait, drawn
 from facedis_core.render import BACKGROUND, Picture
 from facedis_core.sheet import Sheet
+
+_LETTERS_ACROSS: Final = 58  # widths of a sheet in heights of a letter
+_LETTERS_IN_A_PICTURE: Final = 9
 
 
 class Figure(NamedTuple):
@@ -95,5 +99,12 @@ class Studio:
             row_labels,
             headings,
             bar=(scale, TITLE) if scale is not None else None,
+            letters=_letters(camera, len(headings) * len(views)),
             beyond=scale is not None and any(bool(e.max() > scale.high) for e in errors),
         ).of(list(pictures))
+
+
+def _letters(camera: Camera, pictures: int) -> int:
+    """The size of letters that can be read where a sheet of so many columns fills half a page."""
+    wide = min(camera.width * pictures // _LETTERS_ACROSS, camera.width // _LETTERS_IN_A_PICTURE)
+    return max(letter_size(camera.height), wide)

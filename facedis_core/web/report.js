@@ -4,7 +4,6 @@
 (() => {
   const data = JSON.parse(document.getElementById("exhibits").textContent);
   const byId = (id) => document.getElementById(id);
-  if (!byId("viewer")) return;
 
   const bytes = (text) => Uint8Array.from(atob(text), (sign) => sign.charCodeAt(0));
   const known = new Map();
@@ -113,8 +112,17 @@
     (faces ? showFace : showWay)(model);
   }
 
-  const first = unpacked(data.faces[0].truth);
-  views.forEach((view) => view.frame(first));
+  // one window for whatever may be shown, so that sizes compare
+  const shapes = data.faces.flatMap((face) => [face.truth, face.neutral || face.truth]).map(unpacked);
+  for (const way of data.way ? data.way.models : []) {
+    for (const end of [0, 1]) {
+      const offset = along(way.expression, end);
+      shapes.push(along(way.identity, end).map((value, i) => value + offset[i]));
+    }
+  }
+  const all = new Float32Array(shapes.length * shapes[0].length);
+  shapes.forEach((shape, i) => all.set(shape, i * shape.length));
+  views.forEach((view) => view.frame(all));
   byId("viewer").addEventListener("input", show);
   byId("front").addEventListener("click", () => views.forEach((view) => view.reset()));
   show();

@@ -1,0 +1,46 @@
+"""Regions that any topology has."""
+
+import numpy as np
+from synthetic import grid_mesh
+
+from facedis_core.regions import RIM_RINGS, near_rim, regions
+
+SIZE = 9
+
+
+def test_thirds_and_sides_share_the_face_out() -> None:
+    vertices, triangles = grid_mesh(SIZE)
+    found = regions(vertices, triangles, None)
+    thirds = [found[f"{name} third"] for name in ("upper", "middle", "lower")]
+    assert (np.sum(thirds, axis=0) == 1).all()
+    assert vertices[thirds[0], 1].min() > vertices[thirds[1], 1].max()
+    assert vertices[thirds[1], 1].min() > vertices[thirds[2], 1].max()
+    assert (found["midline"] ^ found["sides"]).all()
+    assert np.abs(vertices[found["midline"], 0]).max() <= 100 / 6
+    assert (found["rim"] ^ found["inside"]).all()
+    assert "moves most" not in found
+
+
+def test_the_rim_of_a_sheet_is_so_many_rings_wide() -> None:
+    _, triangles = grid_mesh(SIZE)
+    rows, columns = np.divmod(np.arange(SIZE * SIZE), SIZE)
+    ring = np.minimum.reduce([rows, columns, SIZE - 1 - rows, SIZE - 1 - columns])
+    assert np.array_equal(near_rim(SIZE * SIZE, triangles), ring <= RIM_RINGS)
+
+
+def test_a_closed_surface_has_no_rim() -> None:
+    tetrahedron = np.array([[0, 1, 2], [0, 3, 1], [0, 2, 3], [1, 3, 2]])
+    assert not near_rim(4, tetrahedron).any()
+    corners = np.array([[0, 0, 0], [9, 0, 0], [0, 9, 0], [0, 0, 9]], float)
+    assert "rim" not in regions(corners, tetrahedron, None)
+
+
+def test_what_moves_most_and_least_are_tenths() -> None:
+    vertices, triangles = grid_mesh(SIZE)
+    motion = np.random.default_rng(0).permutation(len(vertices)).astype(float)
+    found = regions(vertices, triangles, motion)
+    most, least = found["moves most"], found["moves least"]
+    assert most.sum() == least.sum() == 8
+    assert motion[most].min() == len(vertices) - 8
+    assert motion[least].max() == 7
+    assert "moves most" not in regions(vertices, triangles, np.zeros(len(vertices)))
