@@ -12,7 +12,7 @@ from facedis_core.quantised import Quantised
 @pytest.mark.parametrize("width_mm", [1e-3, 30.0, 250.0, 1300.0])
 def test_no_coordinate_is_wrong_by_a_hundredth_of_a_millimetre(width_mm: float) -> None:
     rng = np.random.default_rng(3)
-    vertices = rng.uniform(-width_mm / 2, width_mm / 2, (5000, 3)) + [900.0, -400.0, 0.0]
+    vertices = rng.uniform(-width_mm / 2, width_mm / 2, (5000, 3)) + np.array([900, -400, 0])
     wrong = np.abs(Quantised.of(vertices).vertices() - vertices)
     assert wrong.max() < 0.01
     assert wrong.max() <= width_mm / (2 * 65535) * (1 + 1e-6) + 1e-12

@@ -1,0 +1,315 @@
+"""fd-report as a user runs it, and its page in a real browser."""
+
+import base64
+import io
+import json
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+import synthetic
+from conftest import save_model
+from PIL import Image
+
+from facedis_core.faceset import load_face_set
+
+PART_FIGURES = ["full", "identity", "expression"]
+MIXED = ["transfer", "interpolation"]
+HOSTILE = "</script><script>alert('1')</script>&\"<b>"
+
+
+class Page(HTMLParser):
+    """Every element of a page with its attributes, and its words."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.elements, self.words, self.scripts = [], [], []
+        self._inside = []
+        self.feed(text)
+        self.close()
+        assert not self._inside
+
+    def handle_starttag(self, tag, attributes):
+        self.elements.append((tag, dict(attributes)))
+        if tag not in ("meta", "link", "img", "input", "br", "wbr"):
+            self._inside.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self._inside.pop() == tag
+
+    def handle_data(self, data):
+        inside = self._inside[-1] if self._inside else ""
+        (self.scripts if inside == "script" else self.words).append(data)
+
+    def all(self, tag):
+        return [attributes for name, attributes in self.elements if name == tag]
+
+    @property
+    def text(self):
+        return " ".join(" ".join(self.words).split())
+
+
+@pytest.fixture
+def face_set(tmp_path):
+    """`set.safetensors`: 10 people x 4 expressions, the last 3 people are test."""
+    return synthetic.write_face_set(tmp_path / "set.safetensors", synthetic.face_set())
+
+
+@pytest.fixture
+def other(tmp_path):
+    """`other.safetensors`, a second model."""
+    return save_model(tmp_path / "other.safetensors", seed=2)
+
+
+LINE = "fd-report set.safetensors --size 32"
+BOTH = f"{LINE} -m $FACEDIS_MODEL -m other.safetensors"
+
+
+def page(result):
+    assert result.code == 0, result.err
+    assert not result.err
+    return Page(result.out.decode())
+
+
+def test_a_page_that_needs_nothing_else(shell, face_set, other):
+    result = shell(BOTH)
+    found = page(result)
+    text = result.out.decode()
+    assert text.startswith("<!doctype html>")
+    assert "http:" not in text.replace("http://www.w3.org", "")
+    assert "https:" not in text
+    for attributes in (attributes for _, attributes in found.elements):
+        for name in ("src", "href", "srcset", "action", "data", "poster"):
+            assert attributes.get(name, "#").startswith(("#", "data:")), attributes
+    assert "url(" not in text
+    (policy,) = (a["content"] for a in found.all("meta") if "http-equiv" in a)
+    assert "default-src 'none'" in policy
+    assert "unsafe" not in policy
+    assert all("style" not in attributes for _, attributes in found.elements)
+
+
+def test_the_table_has_the_numbers_of_fd_metrics(shell, face_set, other):
+    text = page(shell(f"{BOTH} --baselines")).text
+    for model in ("$FACEDIS_MODEL", "other.safetensors"):
+        line = f"fd-metrics set.safetensors -m {model} --baselines --json"
+        found = json.loads(shell(line).out)
+        for part in (found["model"], *found["baselines"].values()):
+            for value in part.values():
+                if isinstance(value, dict):
+                    numbers = (f"{value['mean']:.4f}", f"± {value['std']:.3f} ")
+                    assert all(number in text for number in numbers)
+        assert found["provenance"]["model"] in text
+        assert all(key.replace("_", "_ ") in text for key in ("mean_face", "ridge_neutral_2x"))
+    assert load_face_set(face_set).id in text
+
+
+def test_baselines_are_left_out_where_there_is_nothing_to_fit_them_to(shell, face_set, tmp_path):
+    assert "ridge_" in page(shell(LINE)).text
+    assert "ridge_" not in page(shell(f"{LINE} --no-baselines")).text
+    faces = synthetic.face_set(subjects=3, test=3)
+    synthetic.write_face_set(tmp_path / "set.safetensors", faces)
+    assert "ridge_" not in page(shell(LINE)).text
+    result = shell(f"{LINE} --baselines")
+    assert result.code == 3
+    assert "0 training faces" in result.line
+
+
+def test_same_input_same_bytes(shell, face_set):
+    first = shell(f"{LINE} -o a.html --figures a")
+    second = shell(f"cat set.safetensors | {LINE.replace('set.safetensors', '')} --figures b -j 2")
+    assert (first.code, first.out, first.err) == (0, b"", "")
+    assert second.out == (face_set.parent / "a.html").read_bytes()
+    for path in (face_set.parent / "a").iterdir():
+        assert path.read_bytes() == (face_set.parent / "b" / path.name).read_bytes()
+
+
+def test_figures_are_files_and_in_the_page(shell, face_set, other, tmp_path):
+    found = page(shell(f"{BOTH} --no-baselines --figures out/figures --faces 2"))
+    names = sorted(path.name for path in (tmp_path / "out" / "figures").iterdir())
+    model = "small"
+    expected = ["mean-errors"]
+    expected += [f"errors-{part}-{m}" for part in PART_FIGURES for m in (model, "other")]
+    expected += [f"{kind}-{m}" for kind in MIXED for m in (model, "other")] + ["identities"]
+    assert names == [f"{number:02}-{name}.png" for number, name in enumerate(expected, 1)]
+    images = found.all("img")
+    assert len(images) == len(names)
+    pictures = {}
+    for image in images:
+        assert len(image["alt"]) > 20
+        kind, _, data = image["src"].partition(",")
+        assert kind == "data:image/webp;base64"
+        picture = Image.open(io.BytesIO(base64.b64decode(data)))
+        assert picture.size == (int(image["width"]), int(image["height"]))
+        pictures.setdefault(picture.size, []).append(np.asarray(picture, float))
+    for name in names:
+        file = Image.open(tmp_path / "out" / "figures" / name)
+        exact = np.asarray(file, float)
+        assert min(np.abs(exact - near).mean() for near in pictures[file.size]) < 4
+
+
+def test_what_exists_is_replaced_only_if_asked_to(shell, face_set, tmp_path):
+    (tmp_path / "figures").mkdir()
+    (tmp_path / "figures" / "01-mean-errors.png").write_bytes(b"old")
+    (tmp_path / "page.html").write_bytes(b"old")
+    line = f"{LINE} --no-baselines"
+    result = shell(f"{line} -o page.html")
+    assert result.code == 2
+    assert "page.html exists" in result.line
+    result = shell(f"{line} -o new.html --figures figures")
+    assert result.code == 2
+    assert "01-mean-errors.png" in result.line
+    assert not (tmp_path / "new.html").exists()
+    assert shell(f"{line} -o page.html --figures figures --force").code == 0
+    assert (tmp_path / "figures" / "01-mean-errors.png").read_bytes().startswith(b"\x89PNG")
+    assert shell(f"{line} -o other.html --figures page.html").code == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "says"),
+    [
+        ("--split validation", 3, "no faces in its validation split"),
+        ("-m small -m small", 2, "there is no model"),
+        ("-m $FACEDIS_MODEL -m $FACEDIS_MODEL", 2, "twice"),
+        ("-m ict", 3, "topology"),
+        ("--range 3,1", 2, "two rising numbers"),
+        ("--faces 0", 2, "--faces"),
+        ("-o missing/page.html", 4, "there is no folder"),
+    ],
+)
+def test_what_cannot_be_done_is_said_in_a_line(shell, face_set, words, code, says):
+    result = shell(f"{LINE} {words}")
+    assert result.code == code
+    assert says in result.line
+    assert not result.out
+
+
+def test_without_pillow_the_package_is_named(shell, face_set, without_torch):
+    result = shell(LINE, env=without_torch)
+    assert result.code == 2
+    assert "pip install" in result.line
+
+
+def test_names_are_words_whatever_they_are(shell, tmp_path):
+    faces = synthetic.face_set()
+    labels = faces.labels
+    object.__setattr__(labels, "names", [f"{HOSTILE}{name}" for name in labels.names])
+    object.__setattr__(labels, "subjects", [f"{HOSTILE}{name}" for name in labels.subjects])
+    object.__setattr__(labels, "expressions", [f"{HOSTILE}{n}\0" for n in labels.expressions])
+    object.__setattr__(faces, "source", f"{HOSTILE}source")
+    synthetic.write_face_set(tmp_path / "set.safetensors", faces)
+    found = page(shell(f"{LINE} --title '$1 {HOSTILE.replace(chr(39), '')}'"))
+    assert len(found.all("script")) == 2
+    assert len(found.all("b")) == len(found.all("img"))  # those of captions
+    exhibits = json.loads(found.scripts[0])
+    assert HOSTILE in exhibits["groups"][0]["items"][0]["label"]
+    assert f"{HOSTILE}source" in found.text
+    assert "$1 </script>" in found.text
+
+
+def test_a_set_without_neutrals_and_one_of_a_single_face(shell, tmp_path):
+    path = tmp_path / "set.safetensors"
+    synthetic.write_face_set(path, synthetic.face_set(neutrals=False))
+    found = page(shell(LINE))
+    assert "AVD_neu" not in found.text
+    synthetic.write_face_set(path, synthetic.face_set(subjects=1, expressions=1, test=1))
+    found = page(shell(LINE))
+    assert "Transfer and interpolation" not in found.text
+    assert len(found.all("img")) == 4  # the parts of the face, and where they err
+
+
+def test_words_and_aligned_numbers(shell, face_set):
+    found = page(shell(f"{LINE} --align --title 'Ours & theirs' --no-baselines"))
+    assert "Ours & theirs" in found.text
+    assert "rigidly to the truth" in found.text
+    aligned = json.loads(shell("fd-metrics set.safetensors --align --json").out)["model"]
+    assert f"{aligned['e_rec']['mean']:.4f}" in found.text
+
+
+def test_tables_and_figures_can_be_read_aloud(shell, face_set, other):
+    found = page(shell(BOTH))
+    heads = found.all("th")
+    assert heads
+    assert all(head.get("scope") in ("col", "row", "colgroup") for head in heads)
+    charts = [svg for svg in found.all("svg") if svg.get("role") == "img"]
+    assert charts
+    assert all(len(svg["aria-label"]) > 10 for svg in charts)
+    assert found.all("html")[0]["lang"] == "en"
+    ids = [attributes["id"] for _, attributes in found.elements if "id" in attributes]
+    assert len(set(ids)) == len(ids)
+    targets = {link["href"][1:] for link in found.all("a")}
+    assert targets <= set(ids)
+    for attributes in (attributes for _, attributes in found.elements):
+        if "aria-labelledby" in attributes:
+            assert attributes["aria-labelledby"] in ids
+
+
+def test_in_fd_run(shell, face_set):
+    alone = shell(f"{LINE} --no-baselines")
+    inside = shell("fd-run 'report set.safetensors --size 32 --no-baselines'")
+    assert inside.out == alone.out
+
+
+def shown(browser):
+    """What the right canvas shows, and which of its pixels are a face."""
+    picture = browser.pixels("#made").astype(int)
+    return picture, picture[..., 3] > 0
+
+
+def differs(browser, before):
+    return float((shown(browser)[0] != before).any(-1).mean()) > 0.005
+
+
+def test_the_page_in_a_browser(browser, shell, face_set, other, tmp_path):
+    assert shell(f"{BOTH} --no-baselines -o page.html").code == 0
+    browser.open((tmp_path / "page.html").as_uri())
+    assert browser.find("h1").text
+    start, face = shown(browser)
+    assert 0.1 < face.mean() < 0.9
+    truth = browser.pixels("#truth")
+    assert (truth[..., 3] > 0).mean() > 0.1
+
+    assert "mean" in browser.find("#numbers").text
+    browser.find("#heat").click()
+    assert differs(browser, start)
+    assert browser.find("#scale").is_displayed()
+    heat = shown(browser)[0]
+    browser.set("#part", 0)
+    assert differs(browser, heat)
+    identity = shown(browser)[0]
+    browser.find("#heat").click()
+    assert not browser.find("#scale").is_displayed()
+    assert differs(browser, identity)
+
+    plain, numbers = shown(browser)[0], browser.find("#numbers").text
+    browser.run("document.querySelector('#model').selectedIndex = 1")
+    browser.run("document.querySelector('#model').dispatchEvent(new Event('input', {bubbles: 1}))")
+    assert differs(browser, plain)
+    assert browser.find("#numbers").text != numbers
+
+    browser.find("#made").send_keys("\ue012")  # the left arrow
+    turned = browser.pixels("#truth")
+    assert (turned != truth).any()
+    browser.find("#front").click()
+
+    browser.find("input[value=way]").click()
+    assert not browser.find("#truth-view").is_displayed()
+    for slider in ("#way-identity", "#way-expression"):
+        before = shown(browser)[0]
+        browser.set(slider, 1)
+        assert differs(browser, before)
+    assert browser.complaints() == []
+
+
+def test_errors_told_by_the_page_are_those_of_the_figures(browser, shell, face_set, tmp_path):
+    assert shell(f"{LINE} --no-baselines -o page.html").code == 0
+    browser.open((tmp_path / "page.html").as_uri())
+    options = "[...document.querySelectorAll('#face option')].map((o) => o.textContent)"
+    for number, words in enumerate(browser.run(f"return {options}")):
+        browser.run(
+            "const face = document.querySelector('#face'); face.selectedIndex = arguments[0];"
+            "face.dispatchEvent(new Event('input', {bubbles: true}))",
+            number,
+        )
+        error = re.search(r"\(([\d.]+) mm\)", words)[1]
+        assert f"mean {error} mm" in browser.find("#numbers").text

@@ -1,0 +1,243 @@
+"""What the figures of a report show, by what is drawn in them."""
+
+import base64
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pytest
+import synthetic
+
+from facedis_core.colours import Scale
+from facedis_core.errors import InputError, UsageError
+from facedis_core.exhibits import ENOUGH_MM, exhibits, steps_of
+from facedis_core.figures import error_figures, mean_errors
+from facedis_core.inference import load_model
+from facedis_core.judged import Verdict, chosen, judge
+from facedis_core.latents import concatenate
+from facedis_core.measurement import Ways
+from facedis_core.mesh import read_mesh
+from facedis_core.metrics import vertex_distances
+from facedis_core.mixtures import mixture_figures
+from facedis_core.parts import PARTS
+from facedis_core.quantised import Quantised
+from facedis_core.tableau import Cell, Figure, Look, Studio
+from facedis_core.transfer import interpolated, transfer
+
+ROOT = Path(__file__).parent.parent
+
+
+@dataclass(frozen=True, eq=False)
+class Watched(Studio):
+    """Draws nothing and keeps what each sheet was asked for."""
+
+    sheets: list[dict] = field(default_factory=list)
+
+    def sheet(self, cells: list[Cell], **words: object) -> np.ndarray:
+        self.sheets.append({"cells": cells, **words})
+        return np.zeros((4, 4, 3), np.uint8)
+
+
+@pytest.fixture
+def set_file(tmp_path: Path) -> Path:
+    """5 test people x 4 expressions."""
+    return synthetic.write_face_set(tmp_path / "set.safetensors", synthetic.face_set(test=5))
+
+
+@pytest.fixture
+def verdict(set_file: Path, model_file: Path, other_model_file: Path) -> Verdict:
+    return judge(
+        str(set_file), [str(model_file), str(other_model_file)], "test", Ways(), baselines=False
+    )
+
+
+def watched(verdict: Verdict, figures, **look) -> tuple[list[Figure], list[dict]]:
+    studio = Watched(verdict, Look(**look))
+    found = figures(studio)
+    return (list(found) if not isinstance(found, Figure) else [found]), studio.sheets
+
+
+def test_labels_are_the_names_of_the_files(verdict: Verdict) -> None:
+    assert [judged.label for judged in verdict.models] == ["small", "other"]
+    assert not verdict.baselines
+
+
+def test_two_files_of_one_name_are_told_apart_by_their_ids(
+    set_file: Path, model_file: Path, other_model_file: Path, tmp_path: Path
+) -> None:
+    twin = tmp_path / "small.safetensors"
+    twin.write_bytes(other_model_file.read_bytes())
+    found = judge(str(set_file), [str(model_file), str(twin)], "test", Ways(), baselines=False)
+    assert [judged.label for judged in found.models] == [
+        f"small {judged.model.id}" for judged in found.models
+    ]
+    with pytest.raises(UsageError, match="twice"):
+        judge(str(set_file), [str(twin), str(other_model_file)], "test", Ways(), baselines=False)
+
+
+def test_a_model_of_other_faces_is_refused(set_file: Path, model_file: Path) -> None:
+    with pytest.raises(InputError, match="topology"):
+        judge(str(set_file), [str(model_file), "ict"], "test", Ways(), baselines=False)
+
+
+def test_error_figures_show_truth_synthesis_and_error(verdict: Verdict) -> None:
+    figures, sheets = watched(verdict, error_figures, faces=2)
+    assert len(figures) == len(sheets) == len(PARTS) * 2
+    expected = [(part, judged) for part in PARTS for judged in verdict.models]
+    for (part, judged), figure, sheet in zip(expected, figures, sheets, strict=True):
+        assert figure.key == f"errors-{part}-{judged.label}"
+        rows = [row for _, row in chosen(judged, part, 2)]
+        errors = judged.errors.per_mesh[part]
+        by_error = verdict.rows[np.argsort(errors, kind="stable")].tolist()
+        assert rows[:2] == by_error[:2]
+        assert rows[4:] == by_error[-1:-3:-1]
+        cells = sheet["cells"]
+        assert len(cells) == 3 * len(rows) == 18
+        for column, row in enumerate(rows):
+            truth, made, heat = cells[column::6]
+            face = verdict.faces.vertices[row]
+            neutral = verdict.faces.neutrals_eval[verdict.faces.labels.subject[row]]
+            latents = judged.model.encode(face[None])
+            decoded = judged.model.decode(latents.identity, latents.expression, part)[0]
+            mean = judged.model.mean_face
+            true = {"full": face, "identity": neutral, "expression": mean + face - neutral}[part]
+            assert truth.errors is None
+            assert truth.vertices == pytest.approx(true, abs=1e-4)
+            assert made.vertices == pytest.approx(decoded, abs=1e-4)
+            assert heat.errors == pytest.approx(vertex_distances(decoded, true), abs=1e-4)
+            place = int(np.searchsorted(verdict.rows, row))
+            assert heat.errors.mean() == pytest.approx(errors[place], abs=1e-6)
+            assert f"mean {errors[place]:.2f} mm" in sheet["captions"][12 + column]
+            assert verdict.faces.labels.names[row] in sheet["headings"][column]
+
+
+def test_error_maps_of_a_part_have_one_scale(verdict: Verdict) -> None:
+    _, sheets = watched(verdict, error_figures)
+    for first, second in zip(sheets[::2], sheets[1::2], strict=True):
+        assert first["scale"] == second["scale"]
+        values = [c.errors for s in (first, second) for c in s["cells"] if c.errors is not None]
+        assert first["scale"] == Scale.around(values)
+    _, sheets = watched(verdict, error_figures, scale=Scale(0.0, 7.0))
+    assert {sheet["scale"] for sheet in sheets} == {Scale(0.0, 7.0)}
+
+
+def test_mean_errors_stand_on_the_mean_face(verdict: Verdict) -> None:
+    _, (sheet,) = watched(verdict, mean_errors)
+    assert len(sheet["cells"]) == 6
+    for cell, (judged, part) in zip(
+        sheet["cells"], [(j, p) for j in verdict.models for p in PARTS], strict=True
+    ):
+        assert np.array_equal(cell.vertices, judged.model.mean_face)
+        mean = np.nanmean(judged.errors.per_mesh[part])
+        assert cell.errors.mean() == pytest.approx(mean)
+
+
+def test_mixtures_are_those_of_transfer_and_interp(verdict: Verdict) -> None:
+    figures, sheets = watched(verdict, mixture_figures)
+    assert [figure.key for figure in figures] == [
+        "transfer-small",
+        "transfer-other",
+        "interpolation-small",
+        "interpolation-other",
+        "identities",
+    ]
+    faces, model = verdict.faces, verdict.models[0].model
+    by_vertices = {face.tobytes(): row for row, face in enumerate(faces.vertices)}
+
+    def row_of(cell: Cell) -> int:
+        return by_vertices[cell.vertices.tobytes()]
+
+    cells, width = sheets[0]["cells"], len(sheets[0]["headings"])
+    assert np.array_equal(cells[0].vertices, model.mean_face)
+    shown = [row_of(cell) for cell in cells[1:width]]
+    people = [row_of(cell) for cell in cells[width::width]]
+    identity = model.encode(faces.vertices[people])
+    expression = model.encode(faces.vertices[shown])
+    made = transfer(identity, expression, all_pairs=True)
+    decoded = model.decode(made.identity, made.expression)
+    grid = np.array([c.vertices for c in cells]).reshape(-1, width, *model.mean_face.shape)
+    assert np.array_equal(grid[1:, 1:].reshape(decoded.shape), decoded)
+
+    cells = sheets[2]["cells"]
+    names = figures[2].caption
+    ends = [row for row, name in enumerate(faces.labels.names) if name in names]
+    assert len(ends) == 2
+    latents = model.encode(faces.vertices[ends])
+    middle = (latents.identity[:1] + latents.identity[1:]) / 2
+    expected = model.decode(middle, latents.expression[1:])
+    assert cells[2 * 5 + 4].vertices == pytest.approx(expected[0], abs=1e-4)
+    both = interpolated(iter([(latents.take([0]), latents.take([1]))]), 5)
+    diagonal = concatenate(list(both))
+    assert np.array([cells[6 * k].vertices for k in range(5)]) == pytest.approx(
+        model.decode(diagonal.identity, diagonal.expression), abs=1e-4
+    )
+
+
+def test_identities_stand_below_one_another(verdict: Verdict) -> None:
+    figures, sheets = watched(verdict, mixture_figures)
+    sheet = sheets[-1]
+    assert sheet["row_labels"] == ["face", "neutral", "small", "error", "other", "error"]
+    width = len(sheet["headings"])
+    cells = np.array([cell.vertices for cell in sheet["cells"]]).reshape(6, width, -1, 3)
+    for judged, place in zip(verdict.models, (2, 4), strict=True):
+        latents = judged.model.encode(cells[0])
+        made = judged.model.decode(latents.identity, latents.expression, "identity")
+        assert np.array_equal(cells[place], made)
+    assert figures[-1].title
+
+
+def test_without_neutrals_only_full_faces_are_judged(tmp_path: Path, model_file: Path) -> None:
+    faces = synthetic.face_set(neutrals=False)
+    path = synthetic.write_face_set(tmp_path / "bare.safetensors", faces)
+    verdict = judge(str(path), [str(model_file)], "test", Ways(), baselines=False)
+    figures, _ = watched(verdict, error_figures)
+    assert [figure.key for figure in figures] == ["errors-full-small"]
+    shown = exhibits(verdict, Look())
+    assert shown["faces"][0]["neutral"] is None
+    assert shown["way"] is not None
+
+
+def unpacked(packed: dict) -> np.ndarray:
+    levels = np.frombuffer(base64.b64decode(packed["levels"]), "<u2").reshape(-1, 3)
+    return np.array(packed["low"]) + np.array(packed["step"]) * levels
+
+
+def test_the_viewer_holds_the_faces_to_a_hundredth_of_a_millimetre(verdict: Verdict) -> None:
+    found = exhibits(verdict, Look(faces=2))
+    names = {item["face"]: item["label"] for group in found["groups"] for item in group["items"]}
+    assert set(names) == set(range(len(found["faces"])))
+    for number, face in enumerate(found["faces"]):
+        name = names[number].partition(": ")[2]
+        row = list(verdict.faces.labels.names).index(name)
+        truth = verdict.faces.vertices[row]
+        assert np.abs(unpacked(face["truth"]) - truth).max() < 0.01
+        for judged, made in zip(verdict.models, face["made"], strict=True):
+            latents = judged.model.encode(truth[None])
+            for part in ("full", "identity"):
+                decoded = judged.model.decode(latents.identity, latents.expression, part)[0]
+                assert np.abs(unpacked(made[part]) - decoded).max() < 0.01
+    triangles = np.frombuffer(base64.b64decode(found["triangles"]), "<u2")
+    assert np.array_equal(triangles.reshape(-1, 3), verdict.faces.triangles)
+
+
+@pytest.mark.parametrize(("name", "most"), [("ict", 2), ("ict-pointnet", 9)])
+@pytest.mark.parametrize("varied", ["identity", "expression"])
+def test_straight_pieces_come_near_the_decoders_way(name: str, most: int, varied: str) -> None:
+    model = load_model(name)
+    examples = ROOT / "weights" / "examples"
+    meshes = [read_mesh(examples / file) for file in ("alice_neutral.ply", "bob_smile.ply")]
+    ends = model.encode(np.stack([mesh.vertices for mesh in meshes]))
+    steps = [Quantised.of(step).vertices() for step in steps_of(model, ends, varied)]
+    assert 2 <= len(steps) <= most
+    for share in (0.0, 0.21, 0.5, 0.83, 1.0):
+        place = share * (len(steps) - 1)
+        below = min(int(place), len(steps) - 2)
+        shape = (1 - place + below) * steps[below] + (place - below) * steps[below + 1]
+        identity = (1 - share) * ends.identity[:1] + share * ends.identity[1:]
+        expression = (1 - share) * ends.expression[:1] + share * ends.expression[1:]
+        offsets = varied == "expression"
+        exact = model.decode(
+            identity.astype(np.float32), expression.astype(np.float32), varied, offsets=offsets
+        )[0]
+        wrong = vertex_distances(shape, exact).max()
+        assert wrong < (0.01 if most == 2 else 4 * ENOUGH_MM)
