@@ -5,7 +5,9 @@ Importing this module raises MissingExtra where Pillow is not installed.
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import NamedTuple
+from unicodedata import combining, normalize
 
 import numpy as np
 
@@ -83,7 +85,26 @@ def _shortened(text: str, font: Font, room: int) -> str:
 
 
 def _printable(text: str) -> str:
-    return "".join(sign if sign.isprintable() else "\N{REPLACEMENT CHARACTER}" for sign in text)
+    return "".join(map(_drawable, text))
+
+
+@lru_cache(maxsize=4096)
+def _drawable(sign: str) -> str:
+    """The sign, or the letter without its accents where the font has only that."""
+    if not sign.isprintable():
+        return "\N{REPLACEMENT CHARACTER}"
+    bare = "".join(part for part in normalize("NFKD", sign) if not combining(part))
+    return bare if bare and _lacks(sign) and not any(map(_lacks, bare)) else sign
+
+
+def _lacks(sign: str) -> bool:
+    """Whether the font draws the sign as it draws what is no character."""
+    return _drawn(sign) == _drawn("\uffff")
+
+
+def _drawn(sign: str) -> tuple[tuple[int, int], bytes]:
+    mask = _font(20).getmask(sign)
+    return mask.size, bytes(mask)
 
 
 def _font(size: int) -> Font:

@@ -121,3 +121,12 @@ def test_captions_that_say_nothing_take_no_room() -> None:
     sheet = contact_sheet(pictures(4), 2, captions=["", "", "c", ""])
     assert written(sheet[2 * HEIGHT :, :WIDTH])
     assert len(sheet) < 2 * HEIGHT + 40
+
+
+def test_letters_that_the_font_lacks_lose_their_accents() -> None:
+    def caption(words: str) -> np.ndarray:
+        return contact_sheet(pictures(1), 1, captions=[words])
+
+    assert np.array_equal(caption("\u00e9\u01d0"), caption("ei"))
+    assert not np.array_equal(caption("e"), caption("i"))
+    assert written(caption("\u5c71")[HEIGHT:])  # a box says that something is there
