@@ -1,6 +1,6 @@
 """What the 3D viewer of a report holds: faces and ways between faces, few and in few bytes."""
 
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 
@@ -8,7 +8,7 @@ from facedis_core.casting import cast
 from facedis_core.colours import Scale, ramp
 from facedis_core.figures import errors_of
 from facedis_core.inference import Model, Part
-from facedis_core.judged import Judged, Verdict, chosen
+from facedis_core.judged import Verdict, chosen
 from facedis_core.latents import Latents
 from facedis_core.metrics import vertex_distances
 from facedis_core.mixtures import encoded, interpolation_ends, latent_ways
@@ -98,30 +98,42 @@ def _way(verdict: Verdict) -> dict[str, Any] | None:
     labels = verdict.faces.labels
     return {
         "ends": [labels.names[row] for row in ends],
-        "models": [_blends(judged, encoded(verdict, judged, ends)) for judged in verdict.models],
+        "models": [
+            _blends(judged.model, encoded(verdict, judged, ends)) for judged in verdict.models
+        ],
     }
 
 
-def _blends(judged: Judged, ends: Latents) -> dict[str, list[dict[str, Any]]]:
-    found: dict[str, list[dict[str, Any]]] = {}
-    for varied in ("identity", "expression"):
-        found[varied] = [_packed(shape) for shape in steps_of(judged.model, ends, varied)]
-    return found
+def _blends(model: Model, ends: Latents) -> dict[str, Any]:
+    identity, expression = steps_of(model, ends, "identity"), steps_of(model, ends, "expression")
+    return {
+        "identity": [_packed(shape) for shape in identity.shapes],
+        "expression": [_packed(shape) for shape in expression.shapes],
+        "apart": identity.apart + expression.apart,
+    }
 
 
-def steps_of(model: Model, ends: Latents, varied: Varied) -> np.ndarray:
-    """Shapes on the way between two rows that pieces of straight lines may join, (k, V, 3) mm.
+class Steps(NamedTuple):
+    """Shapes (k, V, 3) mm on a way, to be joined by straight pieces.
+
+    `apart` is how far in mm a vertex is from its true place half way between two, at most.
+    """
+
+    shapes: np.ndarray
+    apart: float
+
+
+def steps_of(model: Model, ends: Latents, varied: Varied) -> Steps:
+    """The way between two rows: the fewest shapes that come within ENOUGH_MM of it, or the most.
 
     Identity faces where the identity changes, expression offsets where the expression does: as
-    X = X_id + X_exp (eq. 1), their sums are all faces of both ways. There are as few as come within
-    ENOUGH_MM of the decoder half way between each two, and PIECES[-1] + 1 at most.
+    X = X_id + X_exp (eq. 1), their sums are all faces of both ways.
     """
-    steps = _decoded(model, ends, varied, PIECES[0])
     for pieces in PIECES:
         finer = _decoded(model, ends, varied, 2 * pieces)
         straight = (finer[:-2:2] + finer[2::2]) / 2
-        steps = finer[::2]
-        if vertex_distances(straight, finer[1::2]).max() <= ENOUGH_MM:
+        steps = Steps(finer[::2], float(vertex_distances(straight, finer[1::2]).max()))
+        if steps.apart <= ENOUGH_MM:
             break
     return steps
 

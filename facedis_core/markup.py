@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from html import escape
 from typing import Any, Final
+from unicodedata import category
 
 Child = Any  # Markup as it is, other words escaped, and iterables of both; None is nothing
 
@@ -39,7 +40,13 @@ def joined(children: Iterable[Child]) -> Markup:
 
 def printable(text: str) -> str:
     """The text with signs in place of characters that nobody can see, or that UTF-8 lacks."""
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+    return "".join(map(_visible, text))
+
+
+def _visible(sign: str) -> str:
+    # spaces of any width are seen, but Python calls only one of them printable
+    kept = sign.isprintable() or category(sign) == "Zs"
+    return sign if kept else "\N{REPLACEMENT CHARACTER}"
 
 
 def _written(child: Child) -> str:

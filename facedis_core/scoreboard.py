@@ -132,7 +132,7 @@ def _row(key: str, columns: Sequence[Column]) -> Markup:
     better = {"lower": "↓ lower is better", "higher": "↑ higher is better", None: ""}[BETTER[key]]
     arrow = element("abbr", better[:1], title=better[2:]) if better else None
     cells = [
-        element("th", TERMS[key].title, "\u00a0" if arrow else None, arrow, scope="row"),
+        element("th", TERMS[key].title, Markup("&nbsp;") if arrow else None, arrow, scope="row"),
         element("td", _count(key, columns), class_="count"),
     ]
     return element("tr", cells, [_cell(c, key, c.label in winners) for c in columns])

@@ -7,6 +7,7 @@ import numpy as np
 
 from facedis_core.charts import Series, bars, histogram, legend
 from facedis_core.embedded import embedded
+from facedis_core.faceset import TRAIN
 from facedis_core.inference import Part
 from facedis_core.info import parameters
 from facedis_core.judged import Judged, Verdict
@@ -69,6 +70,11 @@ def metrics(verdict: Verdict) -> Section:
     columns = [Column(judged.label, judged.evaluation.metrics) for judged in verdict.models]
     columns += [Column(key, found, True) for key, found in verdict.baselines.items()]
     notes: list[Any] = ["The best of a row is bold."]
+    if (np.asarray(verdict.faces.labels.split)[verdict.rows] == TRAIN).any():
+        notes.append(
+            " Some of these faces are of the training split: what was fitted to them looks better "
+            "than it is."
+        )
     if verdict.baselines:
         config = verdict.models[0].model.config
         notes += [

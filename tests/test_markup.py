@@ -35,3 +35,8 @@ def test_nothing_is_nothing() -> None:
 def test_what_nobody_can_see_is_shown_as_a_sign(sign: str) -> None:
     assert printable(f"a{sign}b") == "a\N{REPLACEMENT CHARACTER}b"
     element("p", sign).encode()
+
+
+@pytest.mark.parametrize("name", ["Ann\u00a0B", "山\u3000川", "grün", "a b"])
+def test_spaces_of_any_width_stay(name: str) -> None:
+    assert printable(name) == name

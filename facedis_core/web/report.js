@@ -100,6 +100,9 @@
     const offset = along(way.expression, Number(byId("way-expression").value));
     madeView.setVertices(identity.map((value, i) => value + offset[i]));
     madeView.setValues(null);
+    byId("apart").textContent =
+      `By ${data.models[model]}; blended between ${way.identity.length} × ${way.expression.length} ` +
+      `decoded shapes, at most ${way.apart.toFixed(2)} mm from the decoder.`;
   }
 
   function show() {
