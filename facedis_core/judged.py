@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -139,7 +140,7 @@ def _labels(models: Sequence[Model]) -> list[str]:
     twin = next((id_ for id_ in ids if ids.count(id_) > 1), None)
     if twin is not None:
         raise UsageError(f"--model names model {twin} twice; name each model once")
-    stems = [model.source.rpartition("/")[2].rpartition(".")[0] or model.id for model in models]
+    stems = [Path(model.source).stem for model in models]
     return [
         stem if stems.count(stem) == 1 else f"{stem} {id_}"
         for stem, id_ in zip(stems, ids, strict=True)

@@ -38,13 +38,11 @@ class Look:
         size: height of a face in pixels.
         faces: how many best, average and worst ones.
         scale: of error maps; None = what the faces of a part need.
-        jobs: processes that draw.
     """
 
     size: int = 240
     faces: int = 1
     scale: Scale | None = None
-    jobs: int = 1
 
 
 class Cell(NamedTuple):
@@ -91,7 +89,7 @@ class Studio:
             for cell in cells
         ]
         painter = Painter(camera, BACKGROUND, scale)
-        pictures = self.shown(drawn(painter, portraits, self.look.jobs), len(cells))
+        pictures = self.shown(drawn(painter, portraits), len(cells))
         errors = [cell.errors for cell in cells if cell.errors is not None]
         return Sheet(
             len(headings),

@@ -27,6 +27,7 @@ WRITERS = {
     "metrics": "fd-metrics set.safetensors --split all --json {out} {force}",
     "recognize": "fd-recognize set.safetensors --split all --json {out} {force}",
     "render": "fd-render faces --size 32 {out} {force}",
+    "report": "fd-report set.safetensors --split all --size 32 --no-baselines {out} {force}",
     "run": "fd-run 'encode faces ! transfer one.npy - {out} {force}'",
 }
 

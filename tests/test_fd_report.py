@@ -117,7 +117,7 @@ def test_baselines_are_left_out_where_there_is_nothing_to_fit_them_to(shell, fac
 
 def test_same_input_same_bytes(shell, face_set):
     first = shell(f"{LINE} -o a.html --figures a")
-    second = shell(f"cat set.safetensors | {LINE.replace('set.safetensors', '')} --figures b -j 2")
+    second = shell(f"cat set.safetensors | {LINE.replace('set.safetensors', '')} --figures b")
     assert (first.code, first.out, first.err) == (0, b"", "")
     assert second.out == (face_set.parent / "a.html").read_bytes()
     for path in (face_set.parent / "a").iterdir():

@@ -65,7 +65,6 @@ def report(
             help="Also write the pictures as PNG files into this folder.",
         ),
     ] = None,
-    jobs: fd_cli.FaceJobs = 1,
     force: fd_cli.Force = False,
 ) -> None:
     """Make a page of models on a face set: metrics, charts, the paper's figures, a 3D viewer.
@@ -94,7 +93,7 @@ def report(
         Ways(align, progress=fd_cli.progress_bar),
         baselines=baselines,
     )
-    look = Look(size, count, scale, jobs)
+    look = Look(size, count, scale)
     studio = Studio(verdict, look, lambda drawn, total: fd_cli.progress(drawn, "drawing", total))
     made = page(studio, title)
     if figures is not None:
