@@ -19,6 +19,7 @@ except ModuleNotFoundError:
 # WebP at this quality takes a seventh of a PNG; neither gradients nor letters show it.
 _QUALITY: Final = 90
 _WIDE: Final = 900  # pixels
+_WHOLE: Final = 1.5  # times its height
 
 
 def embedded(figure: Figure) -> Markup:
@@ -33,4 +34,5 @@ def embedded(figure: Figure) -> Markup:
     # a sheet of many faces scrolls by itself where the page is narrow
     kind = {"class_": "frame many", "tabindex": 0} if width > _WIDE else {"class_": "frame"}
     frame = element("div", image, **kind)
-    return element("figure", frame, caption, class_="picture")
+    whole = width > _WHOLE * height  # takes all of a row
+    return element("figure", frame, caption, class_="picture whole" if whole else "picture")

@@ -38,16 +38,13 @@ class Verdict:
     """Models on some rows of a face set.
 
     Attributes:
-        split: the name of the rows.
         baselines: key -> metrics of linear methods, as of `evaluate_baselines`; empty = not asked
             for, or no face to fit them to.
         facts: provenance, as of fd-metrics.
     """
 
-    source: str
     faces: FaceSet
     rows: np.ndarray
-    split: str
     models: Sequence[Judged]
     baselines: dict[str, dict[str, Any]]
     facts: dict[str, Any]
@@ -117,7 +114,7 @@ def judge(
             config = models[0].config
             fitted = fit_baselines(faces, config.identity + config.expression)
             linear = evaluate_baselines(fitted, faces, rows, align=ways.align, progress=advance)
-    return Verdict(source, faces, rows, split, judged, linear, facts, ways.align)
+    return Verdict(faces, rows, judged, linear, facts, ways.align)
 
 
 def _judge(model: Model, label: str, faces: FaceSet, rows: np.ndarray, ways: Ways) -> Judged:
