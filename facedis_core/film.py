@@ -19,7 +19,7 @@ from facedis_core.mesh import Mesh
 from facedis_core.portraits import drawn
 from facedis_core.render import Picture
 from facedis_core.scene import Scene, Style, staged
-from facedis_core.sheet import as_deep
+from facedis_core.sheet import lines_of
 
 try:
     from PIL import Image
@@ -109,8 +109,9 @@ def _one_by_one(scene: Scene, bounce: bool, jobs: int, shown: Shown) -> Iterator
     """A sheet a face, with its own caption."""
     camera, faces = scene.painter.camera, len(scene.portraits)
     panel = camera.width * len(scene.portraits[0].views)
-    captions = as_deep(scene.sheet.captions, camera.height, panel)
-    sheets = [replace(scene.sheet, captions=[caption]) for caption in captions]
+    captions = scene.sheet.captions
+    depth = lines_of(captions, camera.height, panel)
+    sheets = [replace(scene.sheet, captions=[caption], depth=depth) for caption in captions]
     pictures = shown(drawn(scene.painter, scene.portraits, jobs), faces)
     done = []
     for picture, sheet in zip(pictures, sheets or [scene.sheet] * faces, strict=True):
@@ -129,11 +130,15 @@ def write_gif(stream: BinaryIO, frames: Iterator[Picture], fps: float) -> None:
     """One palette for all frames, so that what rests does not flicker."""
     pictures = list(frames)
     sample = pictures[:: max(len(pictures) // _SAMPLE, 1)]
-    palette = Image.fromarray(np.concatenate(sample)).quantize(256, Image.Quantize.MEDIANCUT)
-    images = [
-        Image.fromarray(picture).quantize(palette=palette, dither=Image.Dither.NONE)
-        for picture in pictures
-    ]
+    palette = Image.fromarray(np.concatenate(sample)).quantize(255, Image.Quantize.MEDIANCUT)
+    # The paper, which a corner shows, keeps its very colour: a page around it has the same.
+    paper = pictures[0][0, 0]
+    palette.putpalette((palette.getpalette() or [])[: 255 * 3] + paper.tolist())
+    images = []
+    for picture in pictures:
+        image = Image.fromarray(picture).quantize(palette=palette, dither=Image.Dither.NONE)
+        image.paste(255, mask=Image.fromarray((picture == paper).all(-1)))
+        images.append(image)
     ticks = max(round(_CENTISECONDS / fps), 2)  # viewers show faster ones at a tenth of a second
     images[0].save(
         stream,

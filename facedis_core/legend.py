@@ -43,7 +43,7 @@ def colour_bar(
     for mark in marks:
         place = left + round((mark - scale.low) / (scale.high - scale.low) * (length - 1))
         strip[top + thick : top + thick + 3, max(place - 1, left) : place + 1] = tick
-        sign = "≥ " if beyond and mark == marks[-1] else ""
+        sign = ">" if beyond and mark == marks[-1] else ""
         words = f"{sign}{mark:.4g}"
         texts.append(Text(words, (place, top + thick + size), 6 * size, size, faint))
     return strip, texts

@@ -45,11 +45,13 @@ def contact_sheet(
     captions: Sequence[str] = (),
     row_labels: Sequence[str] = (),
     paper: Paper = PLAIN,
+    depth: int = 1,
 ) -> Picture:
     """Pictures, each (H, W, C), row by row on one sheet, uint8 sRGB as they are.
 
-    Captions, one a picture, stand below; a row that would repeat the captions of the row above has
-    none. Row labels, one a row from the top, stand to the left.
+    Captions, one a picture, stand below, with room for at least `depth` lines; a row that would
+    repeat the captions of the row above has none. Row labels, one a row from the top, stand to the
+    left.
     """
     height, width = pictures[0].shape[:2]
     size = letter_size(height)
@@ -70,15 +72,17 @@ def contact_sheet(
         top += height
         names = captions[start : start + columns]
         if names and names != above:
-            below, depth = _captions(names, width, size, paper)
+            below, high = _captions(names, width, size, paper, depth)
             texts += [text.moved(gutter, top) for text in below]
-            strips.append(paper.blank(depth, strip.shape[1]))
-            top += depth
+            strips.append(paper.blank(high, strip.shape[1]))
+            top += high
         above = names
     return written(np.concatenate(strips), texts)
 
 
-def _captions(names: Sequence[str], width: int, size: int, paper: Paper) -> tuple[list[Text], int]:
+def _captions(
+    names: Sequence[str], width: int, size: int, paper: Paper, depth: int
+) -> tuple[list[Text], int]:
     """A strip of names below pictures of that width, from its upper left corner, and its height."""
     room, rise = width - size, size * 5 // 4
     parted = [lines(name, size, room) for name in names]
@@ -87,15 +91,13 @@ def _captions(names: Sequence[str], width: int, size: int, paper: Paper) -> tupl
         for column, parts in enumerate(parted)
         for number, part in enumerate(parts)
     ]
-    return texts, size + rise * max(map(len, parted))
+    return texts, size + rise * max(depth, *map(len, parted))
 
 
-def as_deep(captions: Sequence[str], height: int, width: int) -> list[str]:
-    """Captions of pictures of that size, with equally many lines: films have frames of one size."""
+def lines_of(captions: Sequence[str], height: int, width: int) -> int:
+    """How many lines the longest of captions takes below a picture of that size."""
     size = letter_size(height)
-    parted = [lines(caption, size, width - size) for caption in captions]
-    most = max(map(len, parted), default=0)
-    return ["\n".join(parts + [""] * (most - len(parts))) for parts in parted]
+    return max((len(lines(caption, size, width - size)) for caption in captions), default=0)
 
 
 @dataclass(frozen=True)
@@ -104,6 +106,7 @@ class Sheet:
 
     Attributes:
         captions: one a picture, or none.
+        depth: lines that captions have room for at least.
         bar: the scale of the pictures' colours, which then stands below, and what it says.
         beyond: some values are above that scale.
     """
@@ -114,6 +117,7 @@ class Sheet:
     paper: Paper = PLAIN
     bar: tuple[Scale, str] | None = None
     beyond: bool = False
+    depth: int = 1
 
     def of(self, pictures: Sequence[Picture]) -> Picture:
         """The sheet of these pictures, uint8 sRGB."""
@@ -123,6 +127,7 @@ class Sheet:
             captions=self.captions,
             row_labels=self.row_labels,
             paper=self.paper,
+            depth=self.depth,
         )
         if self.bar is None:
             return sheet
