@@ -31,6 +31,7 @@ Shown = Callable[[Iterable[Picture], int], Iterable[Picture]]
 TURN: Final = 50.0  # degrees to each side: a face has no back
 
 _SAMPLE: Final = 16  # frames that the common palette of a GIF is made from
+_BITS: Final = 2  # last ones in which colours may differ and count as one
 _CENTISECONDS: Final = 100  # the unit of a GIF's clock
 _WEBP_QUALITY: Final = 80
 _MP4_QUALITY: Final = "20"  # x264's constant rate factor: hardly told from the original
@@ -129,8 +130,7 @@ def write_png(stream: BinaryIO, frames: Iterator[Picture], fps: float) -> None:
 def write_gif(stream: BinaryIO, frames: Iterator[Picture], fps: float) -> None:
     """One palette for all frames, so that what rests does not flicker."""
     pictures = list(frames)
-    sample = pictures[:: max(len(pictures) // _SAMPLE, 1)]
-    palette = Image.fromarray(np.concatenate(sample)).quantize(255, Image.Quantize.MEDIANCUT)
+    palette = _colours(pictures).quantize(255, Image.Quantize.MEDIANCUT)
     # The paper, which a corner shows, keeps its very colour: a page around it has the same.
     paper = pictures[0][0, 0]
     palette.putpalette((palette.getpalette() or [])[: 255 * 3] + paper.tolist())
@@ -149,6 +149,18 @@ def write_gif(stream: BinaryIO, frames: Iterator[Picture], fps: float) -> None:
         loop=0,
         disposal=1,
     )
+
+
+def _colours(pictures: Sequence[Picture]) -> Image.Image:
+    """The colours of some of the pictures, each by the root of how often it is seen.
+
+    By that itself a palette would have nothing for what is rare, such as the end of a bar.
+    """
+    some = np.concatenate(pictures[:: max(len(pictures) // _SAMPLE, 1)]).reshape(-1, 3)
+    red, green, blue = (some >> _BITS).astype(np.uint32).T
+    codes = red << 16 | green << 8 | blue
+    _, first, count = np.unique(codes, return_index=True, return_counts=True)
+    return Image.fromarray(np.repeat(some[first], np.sqrt(count).astype(int), axis=0)[None])
 
 
 def write_webp(stream: BinaryIO, frames: Iterator[Picture], fps: float) -> None:
