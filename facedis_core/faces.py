@@ -3,19 +3,20 @@
 Each is read when its turn comes, so that any number of them takes the memory of a few.
 """
 
+import io
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from glob import glob, has_magic
 from pathlib import Path
-from typing import BinaryIO, Final, NamedTuple
+from typing import Any, BinaryIO, Final, NamedTuple
 
 import numpy as np
 
 from facedis_core.errors import InputError, UsageError
 from facedis_core.faceset import SPLITS, FaceSet, load_face_set
-from facedis_core.mesh import Mesh, mesh_files, read_mesh, read_meshes
+from facedis_core.mesh import Mesh, decode_mesh, mesh_files, read_mesh, read_meshes
 from facedis_core.npy import MAGIC, Header, NpyReader
 from facedis_core.paths import exists, is_file, is_folder
 from facedis_core.replay import looked_into
@@ -155,13 +156,30 @@ def meshes_of_file(source: str) -> Iterator[Mesh]:
         yield read_mesh(source)
         return
     with open_input(source) as stream:
-        meshes = read_meshes(stream, source)
-        first, second = next(meshes), next(meshes, None)
-        if second is None:
-            yield replace(first, name=Path(source).stem)
-            return
-        yield from (first, second)
-        yield from meshes
+        yield from _plys(stream, source)
+
+
+def meshes_of_bytes(content: bytes, source: str) -> Iterator[Mesh]:
+    """The same of what a file holds that is not here, and the name that it has.
+
+    Raises what `decode_mesh` does.
+    """
+    stream: Any = io.BytesIO(content)
+    stream = io.BufferedReader(stream)  # readers peek
+    if _suffix(source) in ("", ".ply"):
+        yield from _plys(stream, source)
+    else:
+        yield decode_mesh(stream, source)
+
+
+def _plys(stream: BinaryIO, source: str) -> Iterator[Mesh]:
+    meshes = read_meshes(stream, source)
+    first, second = next(meshes), next(meshes, None)
+    if second is None:
+        yield replace(first, name=Path(source).stem)
+        return
+    yield from (first, second)
+    yield from meshes
 
 
 def _failed(source: str, error: InputError) -> Item:

@@ -25,6 +25,7 @@ LINES = (
     "measurement regression junit recognition lookup identification history",
     "sources selection journal scratch follow inventory assemble prepare",
     "render sheet",
+    "directions gallery live serving",
     "world threads moments fusedmax winners maxlinear networks pose principal losses pairs "
     "residence batches build fitting checkpoint synthesis profiling epochs scalars training "
     "pretraining runs plans",
