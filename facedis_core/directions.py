@@ -34,43 +34,42 @@ def leading_directions(
 
     For latents z = L n with n ~ N(0, 1) and covariance L L^T, the decoded offsets are about J L n,
     J the decoder's slope at the origin. With J L = U S V^T the rows of (L V)^T are directions of
-    independent, unit variance, whose offsets are orthogonal and of lengths S.
+    independent, unit variance, whose offsets are orthogonal and of lengths S. J is taken across
+    a unit to both sides, so that it is what latents of usual size do where a decoder bends.
 
     Args:
         model: what decodes.
         part: whose latents.
         latents: (N, D) of real faces, where there are some; they tell how latents vary.
     """
-    slope = _slope(model, part)
+    size = getattr(model.config, part)
+    slope = _moved(model, part, np.eye(size))
     root = np.linalg.cholesky(_covariance(model, part, latents))
     # J has 3V rows; its products with itself have only D
-    squared, vectors = np.linalg.eigh(root.T @ (slope @ slope.T) @ root)
+    _, vectors = np.linalg.eigh(root.T @ (slope @ slope.T) @ root)
     steps = (root @ vectors[:, ::-1]).T
-    # the sign is free: let the vertex coordinate that moves most grow
-    moved = steps @ slope
-    largest = moved[np.arange(len(moved)), np.abs(moved).argmax(axis=1)]
+    # a decoder that bends moves the face otherwise than its slope says
+    moved = _moved(model, part, steps)
+    mm = np.linalg.norm(moved, axis=1) / np.sqrt(model.config.vertices)
+    order = np.argsort(-mm, kind="stable")
+    # the sign is free: let the coordinate that moves most grow
+    largest = moved[np.arange(size), np.abs(moved).argmax(axis=1)]
     steps[largest < 0] *= -1
-    mm = np.sqrt(np.maximum(squared[::-1], 0) / model.config.vertices)
-    return Directions(steps.astype(np.float32), mm)
+    return Directions(steps[order].astype(np.float32), mm[order])
 
 
-def _slope(model: Model, part: Varied) -> NDArray[np.float64]:
-    """How each latent moves the face: (D, 3V) mm a unit.
-
-    Taken across two units about the origin, so that it is what latents of usual size do where a
-    decoder bends, and exact where it is linear.
-    """
-    size = getattr(model.config, part)
+def _moved(model: Model, part: Varied, steps: NDArray[np.float64]) -> NDArray[np.float64]:
+    """How steps (K, D) of latents move the face: (K, 3V) mm, half of what both ways make."""
     other = model.config.expression if part == "identity" else model.config.identity
-    rest = np.zeros((size, other), np.float32)
+    rest = np.zeros((len(steps), other), np.float32)
 
-    def offsets(z: NDArray[np.float32]) -> NDArray[np.float64]:
+    def offsets(z: NDArray[np.float64]) -> NDArray[np.float64]:
+        z = z.astype(np.float32)
         identity, expression = (z, rest) if part == "identity" else (rest, z)
         faces = model.decode(identity, expression, part, offsets=True)
-        return faces.reshape(size, -1).astype(np.float64)
+        return faces.reshape(len(z), -1).astype(np.float64)
 
-    unit = np.eye(size, dtype=np.float32)
-    return (offsets(unit) - offsets(-unit)) / 2
+    return (offsets(steps) - offsets(-steps)) / 2
 
 
 def _covariance(

@@ -174,6 +174,7 @@ class LiveModel:
         parts = [_array(said[p], getattr(self.model.config, p)) for p in _VARIED]
         if not isinstance(name, str) or len(name) > 4096:
             raise TypeError
+        name.encode("utf-8", "surrogateescape")  # or it is no text, and raises
         return Latents([name], [self.model.id], parts[0], parts[1])
 
 

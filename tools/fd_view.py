@@ -34,7 +34,7 @@ def view(
 
     Prints the address of a page and serves it until Ctrl-C, to the browser on this machine only.
     Meshes can be dropped on the page; they are encoded as fd-encode would, and nothing is written
-    to disk. Of more than 200 faces as many are taken, evenly spread.
+    to disk. Of more than 200 faces, 200 that are evenly spread are taken.
     """
     from facedis_core.encoding import Encoder
     from facedis_core.gallery import chosen_faces, example_faces, mean_face
