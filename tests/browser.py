@@ -103,7 +103,7 @@ def browser() -> Iterator[Browser]:
     with tempfile.TemporaryDirectory() as folder:
         options = webdriver.ChromeOptions()
         options.binary_location = program
-        for flag in (*_FLAGS.split(), "--window-size=1280,800"):
+        for flag in (*_FLAGS.split(), "--window-size=1000,640"):
             options.add_argument(flag)
         options.add_experimental_option(
             "prefs",

@@ -202,6 +202,8 @@ class TestMixture:
             {"strength": "1"},
             {"strength": True},
             {"strength": 1e300},
+            {"strength": 10**4000},
+            {"strength": float("-inf")},
             {"share": {"identity": 0}},
             {"share": {"identity": 0, "expression": float("nan")}},
             {"moves": {"identity": [0] * 4, "expression": []}},

@@ -12,6 +12,7 @@ const viewers = [];
 const faces = [];  // what can be chosen: { name, load }
 const sides = {};  // first and second: what is A and B
 let model, result;
+let lost = false;  // whether the last request had no answer
 let updates = 0;  // faces of the result that have been shown
 
 /** Say something in the header; an error until the next word. */
@@ -26,7 +27,10 @@ async function ask(path, options) {
   let answer;
   try {
     answer = await fetch(path, options);
+    if (lost) tell("");
+    lost = false;
   } catch {
+    lost = true;
     throw new Error("fd-view does not answer; is it still running?");
   }
   if (!answer.ok) throw new Error(await answer.text());
