@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -25,7 +26,7 @@ ADDRESS = re.compile(r"http://127\.0\.0\.1:[0-9]+/[\w-]{20,}/\n")
 
 
 @contextmanager
-def viewing(commands, *arguments, model="", cwd=None):
+def viewing(commands, *arguments, model="", cwd=None, **environment):
     """The address that fd-view prints, and its process."""
     process = subprocess.Popen(
         [commands / "fd-view", *arguments],
@@ -33,7 +34,7 @@ def viewing(commands, *arguments, model="", cwd=None):
         stderr=subprocess.PIPE,
         text=True,
         cwd=cwd,
-        env={**os.environ, "FACEDIS_MODEL": str(model)},
+        env={**os.environ, "FACEDIS_MODEL": str(model), **environment},
     )
     try:
         line = process.stderr.readline()
@@ -76,6 +77,20 @@ def test_ctrl_c_ends_it_while_a_client_is_connected(commands, model_file):
         process.send_signal(signal.SIGINT)
         assert process.wait(timeout=10) == -signal.SIGINT
         connection.close()
+
+
+def test_the_browser_is_opened_where_that_is_asked_for(commands, model_file, tmp_path):
+    browser = tmp_path / "browser"
+    opened = tmp_path / "opened"
+    browser.write_text(f'#!/bin/sh\necho "$1" > {opened}.new\nmv {opened}.new {opened}\n')
+    browser.chmod(0o755)
+    with viewing(commands, "--open", model=model_file, BROWSER=str(browser)) as (url, _):
+        end = time.monotonic() + 10
+        while not opened.exists():
+            assert time.monotonic() < end
+            time.sleep(0.02)
+        assert opened.read_text() == f"{url}\n"
+        assert ask(url)[0] == 200
 
 
 def test_faces_of_every_kind_can_be_chosen_from(commands, shell, faces, model_file, tmp_path):
