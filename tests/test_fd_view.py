@@ -105,6 +105,15 @@ def test_faces_of_every_kind_can_be_chosen_from(commands, shell, faces, model_fi
         assert name in said
 
 
+def test_a_doubtful_face_is_warned_of_as_by_fd_encode(shell, tmp_path):
+    save_mesh(tmp_path / "odd.ply", face(0) + 5)
+    warned = shell("fd-encode odd.ply -o odd.npy").line
+    line = "timeout --signal INT 3 fd-view odd.ply"
+    first, address = shell(f"{line}; true").err.splitlines(keepends=True)
+    assert first.replace("fd-view", "fd-encode") == f"{warned}\n"
+    assert ADDRESS.fullmatch(address)
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [

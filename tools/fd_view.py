@@ -53,6 +53,9 @@ def view(
         chosen, count = chosen_faces(encoder, faces)
         if len(chosen) < count:
             fd_cli.warn(f"{len(chosen)} of {count} faces are taken, evenly spread")
+        for face in chosen:
+            if face.warning:
+                fd_cli.warn(face.warning)
     else:
         chosen = example_faces(encoder)
     live = LiveModel(encoder, [*chosen, mean_face(encoder)])

@@ -225,7 +225,9 @@ class Side {
     this.choice.value = number;
     return attempt(async () => {
       const face = await faces[number].load();
-      if (turn === this.turn) this.take(face);
+      if (turn !== this.turn) return;
+      tell(face.warning ? `warning: ${face.warning}` : "", face.warning);
+      this.take(face);
     });
   }
 
