@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from browser import browser  # noqa: F401 - a fixture
 from synthetic import grid_mesh
 
 from facedis_core.config import PointNetConfig
