@@ -14,10 +14,12 @@ INSTALL := $(BIN)/python -m pip install --quiet --no-build-isolation -c $(VENV)/
 
 .PHONY: demo test slow fuzz check bench study readme man clean
 
-# Example faces through encode, transfer, decode and metrics; look at demo/sheet.png.
+# Example faces through encode, transfer, decode and metrics; look at demo/sheet.png. The second
+# script draws what README.md begins with (docs/picture.png is a copy).
 demo: $(VENV)/.demo
 	PATH="$(abspath $(BIN)):$$PATH" sh -eux docs/demo.sh
-	@echo 'The picture is demo/sheet.png, the numbers are in demo/metrics.json.'
+	PATH="$(abspath $(BIN)):$$PATH" sh -eu docs/picture.sh
+	@echo 'The pictures are demo/sheet.png and demo/picture.png, the numbers are in demo/metrics.json.'
 
 # A process a core; a file's tests stay together because they share what they set up.
 test: $(VENV)/.test

@@ -68,7 +68,8 @@ class Encoder:
         for item in items:
             try:
                 for mesh in item.load():
-                    vertices = self._prepared(mesh, item.source, warnings)
+                    vertices, doubt = self.prepared(mesh, item.source)
+                    warnings += [doubt] if doubt else []
                     rows.append(self.model.encode(vertices[None], [mesh.name]))
             except InputError as error:
                 if not self.keep_going:
@@ -78,7 +79,12 @@ class Encoder:
             rows.append(self.model.encode(np.empty((0, *self.model.mean_face.shape), np.float32)))
         return EncodedBlock(len(items), concatenate(rows), warnings, failures)
 
-    def _prepared(self, mesh: Mesh, source: str, warnings: list[str]) -> np.ndarray:
+    def prepared(self, mesh: Mesh, source: str) -> tuple[np.ndarray, str]:
+        """A mesh as the model takes it, float32 (V, 3) mm, and what is doubtful about it if any.
+
+        Raises:
+            InputError: it does not fit the model or is far from any face; named by `source`.
+        """
         try:
             vertices = self.model.preparation.apply(
                 mesh,
@@ -99,9 +105,7 @@ class Encoder:
             raise InputError(
                 f"{source}: {found}; check --units and --align, or pass --force-encode"
             )
-        if found:
-            warnings.append(f"{found}; its latents are doubtful")
-        return vertices
+        return vertices, f"{found}; its latents are doubtful" if found else ""
 
 
 def encoded_blocks(

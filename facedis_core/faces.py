@@ -3,34 +3,27 @@
 Each is read when its turn comes, so that any number of them takes the memory of a few.
 """
 
+import io
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from glob import glob, has_magic
 from pathlib import Path
-from typing import BinaryIO, Final, NamedTuple
+from typing import Any, BinaryIO, Final, NamedTuple
 
-import numpy as np
-
+from facedis_core.arrays import Decode, faces_of_arrays
 from facedis_core.errors import InputError, UsageError
 from facedis_core.faceset import SPLITS, FaceSet, load_face_set
-from facedis_core.mesh import Mesh, mesh_files, read_mesh, read_meshes
-from facedis_core.npy import MAGIC, Header, NpyReader
+from facedis_core.mesh import Mesh, decode_mesh, mesh_files, read_mesh, read_meshes
+from facedis_core.npy import MAGIC
 from facedis_core.paths import exists, is_file, is_folder
 from facedis_core.replay import looked_into
 from facedis_core.streams import open_input, read_all, shown
 
-_NO_TRIANGLES: Final = np.empty((0, 3), np.int32)
 _LONGEST_LIST: Final = 1 << 28
 _LONGEST_NAME: Final = 4096
 _NO_LIST: Final = (MAGIC, b"ply\n", b"ply\r", b"\x89PNG", b"PK\x03")  # a file in place of a list
-_MISTAKEN: Final = ((0, b"ply", "a PLY mesh; name it .ply"),)
-_HEADER: Final = 128  # bytes that every array has before its numbers
-_FIELDS: Final = b"'descr': ["  # of a structured array, which latents are
-
-# Makes meshes of the latents in a stream of that name.
-Decode = Callable[[BinaryIO, str], Iterator[Mesh]]
 
 
 class Item(NamedTuple):
@@ -167,13 +160,30 @@ def meshes_of_file(source: str) -> Iterator[Mesh]:
         yield read_mesh(source)
         return
     with open_input(source) as stream:
-        meshes = read_meshes(stream, source)
-        first, second = next(meshes), next(meshes, None)
-        if second is None:
-            yield replace(first, name=Path(source).stem)
-            return
-        yield from (first, second)
-        yield from meshes
+        yield from _plys(stream, source)
+
+
+def meshes_of_bytes(content: bytes, source: str) -> Iterator[Mesh]:
+    """The same of what a file holds that is not here, and the name that it has.
+
+    Raises what `decode_mesh` does.
+    """
+    stream: Any = io.BytesIO(content)
+    stream = io.BufferedReader(stream)  # readers peek
+    if _suffix(source) in ("", ".ply"):
+        yield from _plys(stream, source)
+    else:
+        yield decode_mesh(stream, source)
+
+
+def _plys(stream: BinaryIO, source: str) -> Iterator[Mesh]:
+    meshes = read_meshes(stream, source)
+    first, second = next(meshes), next(meshes, None)
+    if second is None:
+        yield replace(first, name=Path(source).stem)
+        return
+    yield from (first, second)
+    yield from meshes
 
 
 def _failed(source: str, error: InputError) -> Item:
@@ -195,7 +205,7 @@ def _piped_items(source: str, decode: Decode | None) -> Iterator[Item]:
         with open_input(source) as stream:
             beginning, stream = looked_into(stream, 16)  # as far as readers look for mistakes
             if beginning.startswith(MAGIC):
-                found = _faces_of_arrays(stream, source, decode)
+                found = faces_of_arrays(stream, source, decode)
             else:
                 found = read_meshes(stream, label)
             for number, mesh in enumerate(found, 1):
@@ -242,50 +252,11 @@ def _face_of_set(source: str, row: int) -> list[Mesh]:
     return [Mesh(vertices, faces.triangles, faces.labels.names[row], unit_mm=1.0)]
 
 
-def _faces_of_arrays(stream: BinaryIO, source: str, decode: Decode | None) -> Iterator[Mesh]:
-    beginning, stream = looked_into(stream, _HEADER)
-    if decode is not None and _FIELDS in beginning:
-        return decode(stream, source)
-    return _vertex_arrays(stream, source)
-
-
 def _array_items(source: str, decode: Decode | None) -> Iterator[Item]:
     """The faces of arrays in a file; what breaks it is the last item."""
     try:
         with open_input(source) as stream:
-            for number, mesh in enumerate(_faces_of_arrays(stream, source, decode)):
+            for number, mesh in enumerate(faces_of_arrays(stream, source, decode)):
                 yield Item(f"{source}: row {number}", partial(_given, mesh))
     except InputError as error:
         yield _failed(source, error)
-
-
-def _vertex_arrays(stream: BinaryIO, source: str) -> Iterator[Mesh]:
-    """Faces of float arrays (N, V, 3), named by file and row, or (V, 3), named by file.
-
-    Arrays know neither triangles nor units.
-    """
-    label, named = shown(source), is_file(source)
-    stem = f"{Path(source).stem}_" if named else "row"
-    reader = NpyReader(stream, label, "vertices (N, V, 3)", _MISTAKEN)
-    count = 0
-    while (header := reader.header()) is not None:
-        _check_vertices(header, label)
-        for block in reader.blocks(header):
-            single = len(header.shape) == 2
-            for vertices in [block] if single else block:
-                name = Path(source).stem if single and named else f"{stem}{count:04d}"
-                with np.errstate(over="ignore"):  # too large is inf, which is refused later
-                    yield Mesh(np.ascontiguousarray(vertices, np.float32), _NO_TRIANGLES, name)
-                count += 1
-    if not count:
-        raise InputError(f"{label} holds no faces; expected vertices (N, V, 3)")
-
-
-def _check_vertices(header: Header, label: str) -> None:
-    if header.dtype.names is not None:
-        raise InputError(f"{label}: holds latents, which are encoded already; expected a mesh")
-    dtype, shape, _ = header
-    if dtype.kind != "f" or len(shape) not in (2, 3) or shape[-1] != 3 or not shape[-2]:
-        raise InputError(
-            f"{label} is an array {dtype} {shape}, expected float vertices (N, V, 3) or (V, 3)"
-        )

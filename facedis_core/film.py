@@ -19,7 +19,7 @@ from facedis_core.mesh import Mesh
 from facedis_core.portraits import drawn
 from facedis_core.render import Picture
 from facedis_core.scene import Scene, Style, staged
-from facedis_core.sheet import as_deep
+from facedis_core.sheet import lines_of
 
 try:
     from PIL import Image
@@ -31,6 +31,7 @@ Shown = Callable[[Iterable[Picture], int], Iterable[Picture]]
 TURN: Final = 50.0  # degrees to each side: a face has no back
 
 _SAMPLE: Final = 16  # frames that the common palette of a GIF is made from
+_BITS: Final = 2  # last ones in which colours may differ and count as one
 _CENTISECONDS: Final = 100  # the unit of a GIF's clock
 _WEBP_QUALITY: Final = 80
 _MP4_QUALITY: Final = "20"  # x264's constant rate factor: hardly told from the original
@@ -109,8 +110,9 @@ def _one_by_one(scene: Scene, bounce: bool, jobs: int, shown: Shown) -> Iterator
     """A sheet a face, with its own caption."""
     camera, faces = scene.painter.camera, len(scene.portraits)
     panel = camera.width * len(scene.portraits[0].views)
-    captions = as_deep(scene.sheet.captions, camera.height, panel)
-    sheets = [replace(scene.sheet, captions=[caption]) for caption in captions]
+    captions = scene.sheet.captions
+    depth = lines_of(captions, camera.height, panel)
+    sheets = [replace(scene.sheet, captions=[caption], depth=depth) for caption in captions]
     pictures = shown(drawn(scene.painter, scene.portraits, jobs), faces)
     done = []
     for picture, sheet in zip(pictures, sheets or [scene.sheet] * faces, strict=True):
@@ -128,12 +130,15 @@ def write_png(stream: BinaryIO, frames: Iterator[Picture], fps: float) -> None:
 def write_gif(stream: BinaryIO, frames: Iterator[Picture], fps: float) -> None:
     """One palette for all frames, so that what rests does not flicker."""
     pictures = list(frames)
-    sample = pictures[:: max(len(pictures) // _SAMPLE, 1)]
-    palette = Image.fromarray(np.concatenate(sample)).quantize(256, Image.Quantize.MEDIANCUT)
-    images = [
-        Image.fromarray(picture).quantize(palette=palette, dither=Image.Dither.NONE)
-        for picture in pictures
-    ]
+    palette = _colours(pictures).quantize(255, Image.Quantize.MEDIANCUT)
+    # The paper, which a corner shows, keeps its very colour: a page around it has the same.
+    paper = pictures[0][0, 0]
+    palette.putpalette((palette.getpalette() or [])[: 255 * 3] + paper.tolist())
+    images = []
+    for picture in pictures:
+        image = Image.fromarray(picture).quantize(palette=palette, dither=Image.Dither.NONE)
+        image.paste(255, mask=Image.fromarray((picture == paper).all(-1)))
+        images.append(image)
     ticks = max(round(_CENTISECONDS / fps), 2)  # viewers show faster ones at a tenth of a second
     images[0].save(
         stream,
@@ -144,6 +149,18 @@ def write_gif(stream: BinaryIO, frames: Iterator[Picture], fps: float) -> None:
         loop=0,
         disposal=1,
     )
+
+
+def _colours(pictures: Sequence[Picture]) -> Image.Image:
+    """The colours of some of the pictures, each by the root of how often it is seen.
+
+    By that itself a palette would have nothing for what is rare, such as the end of a bar.
+    """
+    some = np.concatenate(pictures[:: max(len(pictures) // _SAMPLE, 1)]).reshape(-1, 3)
+    red, green, blue = (some >> _BITS).astype(np.uint32).T
+    codes = red << 16 | green << 8 | blue
+    _, first, count = np.unique(codes, return_index=True, return_counts=True)
+    return Image.fromarray(np.repeat(some[first], np.sqrt(count).astype(int), axis=0)[None])
 
 
 def write_webp(stream: BinaryIO, frames: Iterator[Picture], fps: float) -> None:

@@ -54,4 +54,4 @@ def _distance(mesh: Mesh, truth: Mesh) -> NDArray[np.float64]:
 
 def summary(distance: NDArray[np.float64]) -> str:
     """Mean and maximum of distances in mm (V,), as captions say it."""
-    return f"mean {distance.mean():.2f} mm, max {distance.max():.2f} mm"
+    return f"mean {distance.mean():.2f}, max {distance.max():.2f} mm"

@@ -43,8 +43,8 @@ def colour_bar(
     for mark in marks:
         place = left + round((mark - scale.low) / (scale.high - scale.low) * (length - 1))
         strip[top + thick : top + thick + 3, max(place - 1, left) : place + 1] = tick
-        # the font has no sign for "at least"
-        words = f"{mark:.4g}{'+' if beyond and mark == marks[-1] else ''}"
+        sign = ">" if beyond and mark == marks[-1] else ""
+        words = f"{sign}{mark:.4g}"
         texts.append(Text(words, (place, top + thick + size), 6 * size, size, faint))
     return strip, texts
 

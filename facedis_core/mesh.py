@@ -96,6 +96,21 @@ def read_mesh(source: str | Path) -> Mesh:
         return _mesh(surface, name)
 
 
+def decode_mesh(stream: BinaryIO, source: str) -> Mesh:
+    """Read one mesh from the bytes of a file that is not here, by the suffix it is called by.
+
+    Raises what `read_mesh` does, also for formats that need a file: all but our own.
+    """
+    path = Path(source)
+    codec = CODECS.get(path.suffix.lower())
+    with _blamed_on(source):
+        if codec is None:
+            reason = _UNORDERED.get(path.suffix.lower(), "only a file by itself can be of its kind")
+            raise InputError(f"{reason}; expected {_OWN}")
+        _check_beginning(stream)
+        return _mesh(codec.read(stream), path.stem)
+
+
 def read_meshes(stream: BinaryIO, source: str = "standard input") -> Iterator[Mesh]:
     """Read PLY after PLY, binary and ASCII, up to the end, one mesh in memory at a time.
 

@@ -17,10 +17,16 @@ except ModuleNotFoundError:
 
 Ink = tuple[int, int, int]
 
-_DARK_PAPER = 0.25  # of the light that white paper gives back
-_ON_LIGHT: tuple[Ink, Ink] = ((40, 40, 44), (96, 96, 100))
-_ON_DARK: tuple[Ink, Ink] = ((236, 236, 238), (184, 184, 188))
+# For labels, and for what stands back where it can be read well enough.
+_INKS: tuple[tuple[Ink, Ink], ...] = (
+    ((40, 40, 44), (96, 96, 100)),
+    ((240, 240, 242), (184, 184, 188)),
+    ((0, 0, 0), (0, 0, 0)),
+    ((255, 255, 255), (255, 255, 255)),
+)
 _ON_ANY: tuple[Ink, Ink] = ((112, 112, 116), (128, 128, 132))
+_LUMA = (0.2126, 0.7152, 0.0722)
+_LEGIBLE = 4.0  # contrast after WCAG 2
 
 
 @dataclass(frozen=True)
@@ -61,9 +67,15 @@ class Paper:
     @property
     def inks(self) -> tuple[Ink, Ink]:
         """For what labels, and for what stands back."""
-        if self.linear is None:
+        if self.colour is None:
             return _ON_ANY
-        return _ON_DARK if np.mean(self.linear) < _DARK_PAPER else _ON_LIGHT
+        first = next((pair for pair in _INKS if self._contrast(pair[1]) >= _LEGIBLE), None)
+        return first or max(_INKS, key=lambda pair: self._contrast(pair[1]))
+
+    def _contrast(self, ink: Ink) -> float:
+        """Of WCAG 2: from 1 to 21."""
+        light, other = (float(np.dot(_LUMA, paper.linear or 0)) for paper in (self, Paper(ink)))
+        return (max(light, other) + 0.05) / (min(light, other) + 0.05)
 
     def blank(self, height: int, width: int) -> Picture:
         """An empty piece (height, width, 3), or 4 where it is transparent."""

@@ -46,13 +46,15 @@ def contact_sheet(
     headings: Sequence[str] = (),
     row_labels: Sequence[str] = (),
     paper: Paper = PLAIN,
+    depth: int = 0,
     letters: int | None = None,
 ) -> Picture:
     """Pictures, each (H, W, C), row by row on one sheet, uint8 sRGB as they are.
 
-    Captions, one a picture, stand below; a row that would repeat the captions of the row above, or
-    has only empty ones, has none. Headings, one a column, stand above the first row, and row
-    labels, one a row from the top, to the left. `letters` is the size of captions in pixels.
+    Captions, one a picture, stand below, with room for at least `depth` lines. A row that would
+    repeat the captions of the row above has none, nor has one of empty captions without a `depth`.
+    Headings, one a column, stand above the first row, and row labels, one a row from the top, to
+    the left. `letters` is the size of captions in pixels.
     """
     height, width = pictures[0].shape[:2]
     size = letters or letter_size(height)
@@ -63,7 +65,7 @@ def contact_sheet(
     above: Sequence[str] | None = None
     top = 0
     if headings:
-        texts, top = _captions(headings, width, size, paper)
+        texts, top = _captions(headings, width, size, paper, 1)
         texts = [text.moved(gutter, 0)._replace(ink=paper.inks[0]) for text in texts]
         strips.append(paper.blank(top, gutter + width * columns))
     for row, start in enumerate(range(0, len(pictures), columns)):
@@ -76,16 +78,18 @@ def contact_sheet(
             texts.append(Text(row_labels[row], centre, gutter, size + 2, paper.inks[0]))
         top += height
         names = captions[start : start + columns]
-        if any(names) and names != above:
-            below, depth = _captions(names, width, size, paper)
+        if names and (depth or any(names)) and names != above:
+            below, high = _captions(names, width, size, paper, depth)
             texts += [text.moved(gutter, top) for text in below]
-            strips.append(paper.blank(depth, strip.shape[1]))
-            top += depth
+            strips.append(paper.blank(high, strip.shape[1]))
+            top += high
         above = names
     return written(np.concatenate(strips), texts)
 
 
-def _captions(names: Sequence[str], width: int, size: int, paper: Paper) -> tuple[list[Text], int]:
+def _captions(
+    names: Sequence[str], width: int, size: int, paper: Paper, depth: int
+) -> tuple[list[Text], int]:
     """A strip of names below pictures of that width, from its upper left corner, and its height."""
     room, rise = width - size, size * 5 // 4
     parted = [lines(name, size, room) for name in names]
@@ -94,15 +98,13 @@ def _captions(names: Sequence[str], width: int, size: int, paper: Paper) -> tupl
         for column, parts in enumerate(parted)
         for number, part in enumerate(parts)
     ]
-    return texts, size + rise * max(map(len, parted))
+    return texts, size + rise * max(depth, *map(len, parted))
 
 
-def as_deep(captions: Sequence[str], height: int, width: int) -> list[str]:
-    """Captions of pictures of that size, with equally many lines: films have frames of one size."""
+def lines_of(captions: Sequence[str], height: int, width: int) -> int:
+    """How many lines the longest of captions takes below a picture of that size."""
     size = letter_size(height)
-    parted = [lines(caption, size, width - size) for caption in captions]
-    most = max(map(len, parted), default=0)
-    return ["\n".join(parts + [""] * (most - len(parts))) for parts in parted]
+    return max((len(lines(caption, size, width - size)) for caption in captions), default=0)
 
 
 @dataclass(frozen=True)
@@ -112,6 +114,7 @@ class Sheet:
     Attributes:
         captions: one a picture, or none.
         headings: one a column, or none.
+        depth: lines that captions have room for at least.
         bar: the scale of the pictures' colours, which then stands below, and what it says.
         beyond: some values are above that scale.
         letters: size of captions in pixels; None = what suits the pictures.
@@ -125,6 +128,7 @@ class Sheet:
     bar: tuple[Scale, str] | None = None
     beyond: bool = False
     letters: int | None = None
+    depth: int = 0
 
     def of(self, pictures: Sequence[Picture]) -> Picture:
         """The sheet of these pictures, uint8 sRGB."""
@@ -136,6 +140,7 @@ class Sheet:
             row_labels=self.row_labels,
             paper=self.paper,
             letters=self.letters,
+            depth=self.depth,
         )
         if self.bar is None:
             return sheet

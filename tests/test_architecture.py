@@ -20,13 +20,14 @@ LINES = (
     "numerals polygons ply ply_header ply_rows obj vrml mesh atomic streams replay tables patterns "
     "geometry procrustes simplification unfolding",
     "bundle completion container container_writer preparation faceset npy latents pairing "
-    "transfer forward inference provenance failures workers faces encoding decoding info "
+    "transfer forward inference provenance failures workers arrays faces encoding decoding info "
     "verification metrics readout neutrals prediction linear baselines evaluation comparison "
     "checks measurement regression junit recognition lookup identification history",
     "sources selection journal scratch follow inventory assemble prepare",
     "camera raster render colours heat paper lettering legend sheet portraits scene film",
     "parts choice judged casting tableau figures mixtures quantised exhibits markup charts "
     "scoreboard embedded parttable regions sections report",
+    "directions gallery live serving",
     "world threads moments fusedmax winners maxlinear networks pose principal losses pairs "
     "residence batches build fitting checkpoint synthesis profiling epochs scalars training "
     "pretraining runs plans",

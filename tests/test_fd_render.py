@@ -64,9 +64,107 @@ def test_meshes_of_different_topologies_share_a_sheet(shell, tmp_path):
     assert shell("fd-render face.ply part.ply --size 64").code == 0
 
 
+def test_each_face_is_seen_from_every_view_by_one_camera(shell, faces):
+    single = drawn(shell("fd-render faces/ann.ply --size 64 --no-labels").out)
+    three = drawn(
+        shell("fd-render faces/ann.ply --view left,front,right --size 64 --no-labels").out
+    )
+    views = np.split(three, 3, axis=1)
+    assert three.shape[0] == single.shape[0]
+    assert (views[0] != views[1]).any()
+    # A sheet of several puts the views of a face side by side.
+    sheet = drawn(shell("fd-render faces --view -30,30 --size 64 --no-labels").out)
+    pair = drawn(shell("fd-render faces/ann.ply --view -30,30 --size 64 --no-labels").out)
+    assert sheet.shape[0] == 2 * 64
+    assert sheet.shape[1] > 2 * pair.shape[1]
+
+
+def test_latents_are_decoded_from_files_and_pipes(shell, faces):
+    decoded = shell("fd-encode faces -o f.npy && fd-decode f.npy -o out/ && fd-render out/")
+    assert decoded.code == 0
+    assert decoded.out == shell("fd-render f.npy").out
+    assert decoded.out == shell("fd-encode faces | fd-render").out
+    identity = shell("fd-decode f.npy --part identity -o id/ && fd-render id/")
+    assert identity.out == shell("fd-render --part identity f.npy").out
+    assert identity.out != decoded.out
+
+
+def test_distances_have_colours_a_bar_and_words(shell, faces, tmp_path):
+    plain, far = (tmp_path / name for name in ("plain.ply", "far.ply"))
+    save_mesh(plain, face(0))
+    save_mesh(far, face(0) + np.float32([0, 0, 3]))
+    options = "--size 64 --no-labels --range 0,3"
+    same = drawn(shell(f"fd-render plain.ply --against plain.ply {options}").out)
+    moved = drawn(shell(f"fd-render far.ply --against plain.ply {options}").out)
+    assert same.shape == moved.shape
+    assert same.shape[0] > 64  # the bar
+
+    def face_colour(sheet):
+        seen = (sheet[:64] != PAPER).any(-1)
+        return np.median(sheet[:64][seen], axis=0).astype(int)
+
+    red, green, blue = face_colour(same)
+    assert min(red, green, blue) > 180  # pale: no distance
+    assert face_colour(moved).max() < 90  # dark: all of the scale
+    labelled = drawn(shell("fd-render far.ply --against plain.ply --size 64").out)
+    assert labelled.shape[0] > moved.shape[0]
+
+
+def test_truths_are_matched_by_name(shell, faces, tmp_path):
+    shell("cp -r faces copies")
+    save_mesh(tmp_path / "copies" / "ann.ply", face(0) + np.float32([0, 0, 2]))
+    result = shell("fd-render faces --against copies --size 64 --range 0,2 --no-labels")
+    sheet = drawn(result.out)[:64]
+    medians = [
+        np.median(part[(part != PAPER).any(-1)], axis=0).mean()
+        for part in np.split(sheet, 5, axis=1)
+    ]
+    assert medians[0] < 90 < 180 < min(medians[1:])
+
+
+def test_a_picture_without_background(shell, faces):
+    sheet = drawn(shell("fd-render faces --size 64 --background transparent").out)
+    assert sheet.shape[2] == 4
+    assert sheet[0, 0, 3] == 0
+    assert (sheet[..., 3] == 255).mean() > 0.2
+    dark = drawn(shell("fd-render faces --size 64 --background '#102030'").out)
+    assert dark[0, 0].tolist() == [16, 32, 48]
+
+
+@pytest.mark.parametrize("kind", ["gif", "webp", "mp4"])
+def test_animations(shell, faces, tmp_path, kind):
+    if kind == "mp4":
+        pytest.importorskip("av")
+    turn = f"fd-render faces/ann.ply --size 48 --seconds 0.4 --fps 10 -o turn.{kind}"
+    assert shell(turn).code == 0
+    way = "fd-encode faces/ann.ply -o a.npy && fd-encode faces/bob.ply -o b.npy"
+    way += f" && fd-interp a.npy b.npy --steps 7 | fd-render --size 48 -o way.{kind}"
+    assert shell(way).code == 0
+    for name, count in (("turn", 4), ("way", 7)):
+        path = tmp_path / f"{name}.{kind}"
+        if kind == "mp4":
+            import av
+
+            with av.open(str(path)) as container:
+                assert len(list(container.decode(video=0))) == count
+        else:
+            assert Image.open(path).n_frames == count
+
+
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
+        ("faces -o turn.gif --background transparent", 2, "turn.gif cannot be transparent"),
+        ("faces --turn 30", 2, "--turn and --bounce are of animations"),
+        ("faces --bounce -o a.png", 2, "--turn and --bounce are of animations"),
+        ("faces --range 0,3", 2, "give both"),
+        ("faces --against faces --range 3,0", 2, "range '3,0', expected two rising numbers"),
+        ("faces --view above", 2, "view 'above', expected left, half-left, front"),
+        ("faces --background whitish", 2, "background 'whitish', expected transparent"),
+        ("- --against -", 2, "standard input"),
+        ("faces --against two", 3, "no true mesh is named"),
+        ("faces/ann.ply --against part.ply", 3, "other triangles"),
+        ("other.npy", 3, "0123456789ab"),
         ("faces -o sheet.jpg", 2, "sheet.jpg would hold no picture"),
         ("faces -o old.png", 2, "old.png exists"),
         ("faces --row-labels a,b,c,d", 2, "5 pictures, 2 in a row, make 3 rows, but there are 4"),
@@ -82,6 +180,13 @@ def test_what_cannot_be_drawn(shell, faces, tmp_path, words, code, message):
     (tmp_path / "old.png").write_text("old")
     save_mesh(tmp_path / "cloud.ply", face(0), np.empty((0, 3), np.int32))
     np.save(tmp_path / "a.npy", np.zeros((1, 5)))
+    for name in ("ann", "zoe"):
+        save_mesh(tmp_path / "two" / f"{name}.ply", face(0))
+    save_mesh(tmp_path / "part.ply", face(0), np.array([[0, 1, 7]], np.int32))
+    other = np.dtype(
+        [("name", "U1"), ("model", "U12"), ("identity", "f4", 4), ("expression", "f4", 4)]
+    )
+    np.save(tmp_path / "other.npy", np.array([("a", "0123456789ab", 0, 0)], other))
     broken = face_set()
     broken.vertices[1] = np.inf
     write_face_set(tmp_path / "broken.safetensors", broken)

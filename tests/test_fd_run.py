@@ -173,7 +173,7 @@ class TestEnds:
 def test_knows_every_command_that_can_be_in_a_pipe():
     tools = {path.stem.removeprefix("fd_").replace("_", "-") for path in TOOLS.glob("fd_*.py")}
     shared = {"start", "edge", "parse", "cli", "training-cli"}
-    assert tools - shared - {"train", "pretrain-disc", "run"} == set(fd_run.COMMANDS)
+    assert tools - shared - {"train", "pretrain-disc", "view", "run"} == set(fd_run.COMMANDS)
 
 
 def test_runs_without_torch(shell, ann, without_torch):

@@ -8,7 +8,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 from test_architecture import SHARED
 
 ROOT = Path(__file__).parent.parent
@@ -44,6 +46,19 @@ def test_the_demo_leaves_meshes_numbers_and_a_picture(pasted):
     metrics = json.loads((pasted / "demo" / "metrics.json").read_text())
     assert metrics["model"]["e_rec"]["n"] == len(examples)
     assert (pasted / "demo" / "sheet.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_picture_at_the_top_is_what_the_demo_draws(pasted, commands):
+    environment = {**os.environ, "PATH": f"{commands}:{os.environ['PATH']}", "FACEDIS_MODEL": ""}
+    line = ["sh", "-eu", str(ROOT / "docs" / "picture.sh")]
+    subprocess.run(line, cwd=pasted, env=environment, check=True)
+    assert "(docs/picture.png)" in README.partition("\n## ")[0]
+    shown, made = (
+        np.asarray(Image.open(path).convert("RGB")).astype(int)
+        for path in (ROOT / "docs" / "picture.png", pasted / "demo" / "picture.png")
+    )
+    assert shown.shape == made.shape
+    assert np.abs(shown - made).mean() < 0.5  # another BLAS rounds otherwise
 
 
 def test_the_python_example_does_what_the_pipe_does(pasted):

@@ -63,6 +63,9 @@ Units = Annotated[
 TrustOrder = Annotated[
     bool, typer.Option("--trust-order", help="Take other triangles if the vertex count is right.")
 ]
+ForceEncode = Annotated[
+    bool, typer.Option("--force-encode", help="Also encode what looks like no face.")
+]
 Failures = Annotated[
     str | None,
     typer.Option(

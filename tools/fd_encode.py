@@ -25,9 +25,7 @@ def encode(
     align: fd_cli.Align = "auto",
     units: fd_cli.Units = "auto",
     trust_order: fd_cli.TrustOrder = False,
-    force_encode: Annotated[
-        bool, typer.Option("--force-encode", help="Also encode what looks like no face.")
-    ] = False,
+    force_encode: fd_cli.ForceEncode = False,
     stream: fd_cli.Stream = False,
     jobs: fd_cli.FaceJobs = 1,
     keep_going: fd_cli.KeepGoing = False,

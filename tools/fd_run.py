@@ -17,7 +17,7 @@ import fd_edge
 from facedis_core.errors import CheckFailed, UsageError
 
 # What may stand in a pipe: the function of tools/fd_<name>.py that does the work. A training has
-# other threads and signals, and a process of its own.
+# other threads and signals, and a process of its own; fd-view never ends.
 COMMANDS: Final = {
     "prep": "prep",
     "info": "info",

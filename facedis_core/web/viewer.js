@@ -1,6 +1,6 @@
 // A face on a canvas, to be turned and looked at: WebGL 2, no other code needed.
 //
-//   const viewer = new FaceViewer(canvas, triangles);   // Uint16Array or Uint32Array (3F)
+//   const viewer = new FaceViewer(canvas, triangles, { ramp });   // Uint16Array or Uint32Array (3F)
 //   viewer.frame(positions);                            // Float32Array (3V) in mm: camera once
 //   viewer.setVertices(positions);                      // as often as a face changes
 //   viewer.setValues(values, 0, 2);                     // heat map of Float32Array (V); null = skin
@@ -48,9 +48,9 @@ void main() {
   add(n, vec3(-0.60, 0.70, 0.65), KEY, light, gloss);
   add(n, vec3(0.90, -0.05, 0.45), FILL, light, gloss);
   vec3 linear = SKIN * light + gloss;
-  if (heat) {  // flatter and without gloss, so that colours compare with the colour bar
+  if (heat) {  // what faces us has the very colour of the bar, what turns away is darker
     float place = (clamp(amount, 0.0, 1.0) * 255.0 + 0.5) / 256.0;
-    linear = texture(ramp, vec2(place, 0.5)).rgb * mix(vec3(1.0), light, 0.6);
+    linear = texture(ramp, vec2(place, 0.5)).rgb * mix(0.55, 1.0, max(n.z, 0.0));
   }
   linear = clamp(linear, 0.0, 1.0);
   vec3 curved = 1.055 * pow(linear, vec3(1.0 / 2.4)) - 0.055;
@@ -63,7 +63,7 @@ const DEGREES_PER_PIXEL = 0.5, DEGREES_PER_KEY = 7.5, ZOOM_PER_KEY = 1.15;
 const KEYS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 
 class FaceViewer {
-  constructor(canvas, triangles, { ramp = FaceViewer.ramp() } = {}) {
+  constructor(canvas, triangles, { ramp }) {
     this.canvas = canvas;
     this.triangles = triangles;
     this.rampColours = ramp;
@@ -85,20 +85,6 @@ class FaceViewer {
     }
     this.#build();
     this.#listen();
-  }
-
-  /** The colours (Uint8Array 256 x 3, sRGB) of a heat map that is given none: pale to dark. */
-  static ramp() {
-    const stops = [[243, 238, 226], [250, 204, 104], [239, 128, 58], [196, 44, 76], [92, 16, 96]];
-    const colours = new Uint8Array(768);
-    for (let i = 0; i < 256; i++) {
-      const place = (i / 255) * (stops.length - 1), below = Math.min(Math.floor(place), 3);
-      for (let c = 0; c < 3; c++) {
-        const [from, to] = [stops[below][c], stops[below + 1][c]];
-        colours[3 * i + c] = Math.round(from + (to - from) * (place - below));
-      }
-    }
-    return colours;
   }
 
   /** Show a face: Float32Array (3V) in mm, which is copied. */

@@ -1,0 +1,16 @@
+# The picture at the top of README.md: two faces taken apart, and each with what the other does.
+set --
+for pair in bob_smile:alice_mouth_stretch alice_mouth_stretch:bob_smile; do
+    name=${pair%:*} other=${pair#*:} folder=demo/picture/$name
+    mkdir -p "$folder"
+    cp "weights/examples/$name.ply" "$folder/a face.ply"
+    fd-encode "$folder/a face.ply" -o "$folder/face.npy"
+    fd-decode "$folder/face.npy" --part identity -o "$folder/= identity.ply"
+    fd-decode "$folder/face.npy" --part expression -o "$folder/+ expression.ply"
+    fd-encode "weights/examples/$other.ply" | fd-transfer "$folder/face.npy" - \
+        | fd-decode -o "$folder/identity + the other's expression.ply"
+    for part in 'a face' '= identity' '+ expression' "identity + the other's expression"; do
+        set -- "$@" "$folder/$part.ply"
+    done
+done
+fd-render "$@" --row-labels Bob,Alice --size 300 -o demo/picture.png

@@ -1,0 +1,66 @@
+"""Faces in NumPy arrays: vertices of many in one, or latents that become faces."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import BinaryIO, Final
+
+import numpy as np
+
+from facedis_core.errors import InputError
+from facedis_core.mesh import Mesh
+from facedis_core.npy import Header, NpyReader
+from facedis_core.paths import is_file
+from facedis_core.replay import looked_into
+from facedis_core.streams import shown
+
+# Makes meshes of the latents in a stream of that name.
+Decode = Callable[[BinaryIO, str], Iterator[Mesh]]
+
+_NO_TRIANGLES: Final = np.empty((0, 3), np.int32)
+_MISTAKEN: Final = ((0, b"ply", "a PLY mesh; name it .ply"),)
+_HEADER: Final = 128  # bytes that every array has before its numbers
+_FIELDS: Final = b"'descr': ["  # of a structured array, which latents are
+
+
+def faces_of_arrays(stream: BinaryIO, source: str, decode: Decode | None) -> Iterator[Mesh]:
+    """Faces of vertex arrays, or of latents where there is something to decode them.
+
+    Raises:
+        InputError: neither, or latents without `decode`.
+    """
+    beginning, stream = looked_into(stream, _HEADER)
+    if decode is not None and _FIELDS in beginning:
+        return decode(stream, source)
+    return _vertex_arrays(stream, source)
+
+
+def _vertex_arrays(stream: BinaryIO, source: str) -> Iterator[Mesh]:
+    """Faces of float arrays (N, V, 3), named by file and row, or (V, 3), named by file.
+
+    Arrays know neither triangles nor units.
+    """
+    label, named = shown(source), is_file(source)
+    stem = f"{Path(source).stem}_" if named else "row"
+    reader = NpyReader(stream, label, "vertices (N, V, 3)", _MISTAKEN)
+    count = 0
+    while (header := reader.header()) is not None:
+        _check_vertices(header, label)
+        for block in reader.blocks(header):
+            single = len(header.shape) == 2
+            for vertices in [block] if single else block:
+                name = Path(source).stem if single and named else f"{stem}{count:04d}"
+                with np.errstate(over="ignore"):  # too large is inf, which is refused later
+                    yield Mesh(np.ascontiguousarray(vertices, np.float32), _NO_TRIANGLES, name)
+                count += 1
+    if not count:
+        raise InputError(f"{label} holds no faces; expected vertices (N, V, 3)")
+
+
+def _check_vertices(header: Header, label: str) -> None:
+    if header.dtype.names is not None:
+        raise InputError(f"{label}: holds latents, which are encoded already; expected a mesh")
+    dtype, shape, _ = header
+    if dtype.kind != "f" or len(shape) not in (2, 3) or shape[-1] != 3 or not shape[-2]:
+        raise InputError(
+            f"{label} is an array {dtype} {shape}, expected float vertices (N, V, 3) or (V, 3)"
+        )

@@ -1,0 +1,93 @@
+"""The directions of latent space that move the face most, in steps of what faces vary."""
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from facedis_core.config import RegisteredConfig
+from facedis_core.inference import Model
+
+Varied = Literal["identity", "expression"]
+
+_FLOOR: Final = 1e-6  # of the largest variance: what never varied still has a direction
+
+
+@dataclass(frozen=True, eq=False)
+class Directions:
+    """Latent directions, the one that moves the face most first.
+
+    Attributes:
+        steps: float32 (D, D), a row a direction: what one standard deviation adds to the latents.
+        mm: float64 (D,), the root mean square over vertices of what that moves, in mm.
+    """
+
+    steps: NDArray[np.float32]
+    mm: NDArray[np.float64]
+
+
+def leading_directions(
+    model: Model, part: Varied, latents: NDArray[np.floating] | None = None
+) -> Directions:
+    """The principal components of the faces that varying latents decode to.
+
+    For latents z = L n with n ~ N(0, 1) and covariance L L^T, the decoded offsets are about J L n,
+    J the decoder's slope at the origin. With J L = U S V^T the rows of (L V)^T are directions of
+    independent, unit variance, whose offsets are orthogonal and of lengths S. J is taken across
+    a unit to both sides, so that it is what latents of usual size do where a decoder bends.
+
+    Args:
+        model: what decodes.
+        part: whose latents.
+        latents: (N, D) of real faces, where there are some; they tell how latents vary.
+    """
+    size = getattr(model.config, part)
+    slope = _moved(model, part, np.eye(size))
+    root = np.linalg.cholesky(_covariance(model, part, latents))
+    # J has 3V rows; its products with itself have only D
+    _, vectors = np.linalg.eigh(root.T @ (slope @ slope.T) @ root)
+    steps = (root @ vectors[:, ::-1]).T
+    # a decoder that bends moves the face otherwise than its slope says
+    moved = _moved(model, part, steps)
+    mm = np.linalg.norm(moved, axis=1) / np.sqrt(model.config.vertices)
+    order = np.argsort(-mm, kind="stable")
+    # the sign is free: let the coordinate that moves most grow
+    largest = moved[np.arange(size), np.abs(moved).argmax(axis=1)]
+    steps[largest < 0] *= -1
+    return Directions(steps[order].astype(np.float32), mm[order])
+
+
+def _moved(model: Model, part: Varied, steps: NDArray[np.float64]) -> NDArray[np.float64]:
+    """How steps (K, D) of latents move the face: (K, 3V) mm, half of what both ways make."""
+    other = model.config.expression if part == "identity" else model.config.identity
+    rest = np.zeros((len(steps), other), np.float32)
+
+    def offsets(z: NDArray[np.float64]) -> NDArray[np.float64]:
+        z = z.astype(np.float32)
+        identity, expression = (z, rest) if part == "identity" else (rest, z)
+        faces = model.decode(identity, expression, part, offsets=True)
+        return faces.reshape(len(z), -1).astype(np.float64)
+
+    return (offsets(steps) - offsets(-steps)) / 2
+
+
+def _covariance(
+    model: Model, part: Varied, latents: NDArray[np.floating] | None
+) -> NDArray[np.float64]:
+    """How the latents of faces vary, (D, D), positive definite.
+
+    A model of principal components knows: over its training faces these are uncorrelated and of
+    unit variance, so that latents W c + b have the covariance W W^T. Of another model the prior
+    N(0, 1) of its training is all that is known; it counts as D faces beside those given.
+    """
+    size = getattr(model.config, part)
+    if isinstance(model.config, RegisteredConfig):
+        weights = model.weights[f"encoder.{part}_mean.weight"].astype(np.float64)
+        covariance = weights @ weights.T
+    else:
+        covariance = np.eye(size)
+        if latents is not None and len(latents) > 1:
+            seen = np.atleast_2d(np.cov(latents.astype(np.float64), rowvar=False))
+            covariance = (len(latents) * seen + size * covariance) / (len(latents) + size)
+    return covariance + _FLOOR * max(float(np.trace(covariance)) / size, 1e-12) * np.eye(size)

@@ -1,0 +1,372 @@
+// The page of fd-view: what its controls say goes to the model, and the face that comes back is
+// shown. One request is under way at a time, and the newest wish is the next: nothing queues up.
+"use strict";
+
+const SHOWN_AT_FIRST = 8, SHOWN_MORE = 8, WIDEST = 3;  // directions; standard deviations
+const ROOM = 1.12;  // around the mean face: mouths open, and people are of different sizes
+
+const find = (selector, within = document) => within.querySelector(selector);
+const bytes = (text) => Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
+const floats = (text) => new Float32Array(bytes(text).buffer);
+
+const viewers = [];
+const faces = [];  // what can be chosen: { name, load }
+const sides = {};  // first and second: what is A and B
+let model, result;
+let lost = false;  // whether the last request had no answer
+let updates = 0;  // faces of the result that have been shown
+
+/** Say something in the header; an error until the next word. */
+function tell(line, bad = false) {
+  const notice = find("#notice");
+  notice.textContent = line;
+  notice.classList.toggle("bad", bad);
+}
+
+/** What the server answers; an Error with its one line where it refuses. */
+async function ask(path, options) {
+  let answer;
+  try {
+    answer = await fetch(path, options);
+    if (lost) tell("");
+    lost = false;
+  } catch {
+    lost = true;
+    throw new Error("fd-view does not answer; is it still running?");
+  }
+  if (!answer.ok) throw new Error(await answer.text());
+  return answer;
+}
+
+const post = (path, body) => ask(path, { method: "POST", body });
+
+/** Run something that a person asked for, and tell what goes wrong. */
+async function attempt(work) {
+  try {
+    await work();
+  } catch (error) {
+    tell(error.message, true);
+  }
+}
+
+// Sliders
+
+class Slider {
+  /** A labelled range in `parent`; `show` writes its value. */
+  constructor(parent, label, detail, { low, high, step, start, show }) {
+    this.start = start;
+    const row = document.createElement("div"), name = document.createElement("label");
+    this.input = document.createElement("input");
+    this.output = document.createElement("output");
+    row.className = "slider";
+    name.textContent = `${label} `;
+    name.htmlFor = this.input.id = `${parent.closest("[id]").id}-${label}`.replace(/\W+/g, "-");
+    if (detail) {
+      const small = document.createElement("small");
+      small.textContent = detail;
+      name.append(small);
+    }
+    Object.assign(this.input, { type: "range", min: low, max: high, step, value: start });
+    this.output.htmlFor = this.input.id;
+    row.append(name, this.input, this.output);
+    parent.append(row);
+    this.row = row;
+    this.show = show;
+    this.input.addEventListener("input", () => {
+      this.write();
+      update();
+    });
+    this.input.addEventListener("dblclick", () => {
+      this.value = start;
+      update();
+    });
+    this.write();
+  }
+
+  get value() {
+    return this.input.valueAsNumber;
+  }
+
+  set value(value) {
+    this.input.value = value;
+    this.write();
+  }
+
+  write() {
+    this.output.textContent = this.show(this.value);
+    this.input.setAttribute("aria-valuetext", this.output.textContent);
+  }
+}
+
+const percent = (value) => `${Math.round(100 * value)} %`;
+const signed = (value) => (value > 0 ? "+" : value < 0 ? "−" : "") + Math.abs(value).toFixed(1);
+const between = (value) => (value === 0 ? "A" : value === 1 ? "B" : percent(value));
+const mixing = {};
+const moves = { identity: [], expression: [] };
+
+function makeMixture() {
+  const parent = find("#mixture .sliders"), way = { low: 0, high: 1, step: 0.01, show: between };
+  mixing.identity = new Slider(parent, "Identity", "A to B", { ...way, start: 0 });
+  mixing.expression = new Slider(parent, "Expression", "A to B", { ...way, start: 1 });
+  mixing.strength = new Slider(parent, "Strength", "", {
+    low: 0, high: 1.5, step: 0.01, start: 1, show: percent,
+  });
+  mixing.strength.input.setAttribute("aria-label", "Strength of the expression");
+  find("#mixture .reset").addEventListener("click", () => reset(Object.values(mixing)));
+}
+
+function reset(sliders) {
+  for (const slider of sliders) slider.value = slider.start;
+  update();
+}
+
+/** The sliders of one part's leading directions. */
+function makeDirections(part) {
+  const section = find(`#${part}`), parent = find(".sliders", section), more = find(".more", section);
+  const all = moves[part];
+  const add = (count) => {
+    const end = Math.min(all.length + count, model.directions[part].length);
+    while (all.length < end) {
+      const mm = model.directions[part][all.length];
+      all.push(new Slider(parent, `${all.length + 1}`, `${mm.toPrecision(2)} mm`, {
+        low: -WIDEST, high: WIDEST, step: 0.1, start: 0, show: signed,
+      }));
+      all.at(-1).input.setAttribute("aria-label", `${part} direction ${all.length}`);
+    }
+    more.hidden = end === model.directions[part].length;
+  };
+  add(SHOWN_AT_FIRST);
+  more.addEventListener("click", () => add(SHOWN_MORE));
+  find(".reset", section).addEventListener("click", () => reset(all));
+  find(".random", section).addEventListener("click", () => {
+    for (const slider of all) slider.value = Math.max(-WIDEST, Math.min(WIDEST, normal()));
+    update();
+  });
+}
+
+/** A draw from N(0, 1), by Box and Muller. */
+function normal() {
+  return Math.sqrt(-2 * Math.log(1 - Math.random())) * Math.cos(2 * Math.PI * Math.random());
+}
+
+// The result
+
+function mixture() {
+  const end = ({ name, identity, expression }) => ({ name, identity, expression });
+  return JSON.stringify({
+    first: end(sides.first.face),
+    second: end(sides.second.face),
+    share: { identity: mixing.identity.value, expression: mixing.expression.value },
+    strength: mixing.strength.value,
+    moves: {
+      identity: moves.identity.map((slider) => slider.value),
+      expression: moves.expression.map((slider) => slider.value),
+    },
+    part: find("[name=part]:checked").value,
+  });
+}
+
+let wanted = false, busy = false;
+
+/** Show the face of what the controls say by now. */
+async function update() {
+  wanted = true;
+  if (busy || !sides.first?.face || !sides.second?.face) return;
+  busy = true;
+  await attempt(async () => {
+    while (wanted) {
+      wanted = false;
+      const answer = await post("vertices", mixture());
+      result.setVertices(new Float32Array(await answer.arrayBuffer()));
+      find("#name").textContent = nameOfResult();
+      updates++;
+    }
+  });
+  busy = false;
+  if (wanted) update();
+}
+
+function nameOfResult() {
+  const [one, other] = [sides.first.face.name, sides.second.face.name];
+  return one === other ? one : `${one}__${other}`;
+}
+
+async function download(suffix) {
+  const answer = await post(`file?suffix=${suffix}`, mixture());
+  const part = find("[name=part]:checked").value;
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(await answer.blob());
+  const name = nameOfResult() + (part === "full" || suffix === ".npy" ? "" : `_${part}`);
+  link.download = name.replace(/[\\/:*?"<>|]+/g, "_") + suffix;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 10000);  // not while it is being saved
+  tell(`${link.download} is downloaded`);
+}
+
+// Faces A and B
+
+class Side {
+  constructor(id) {
+    this.element = find(`#${id}`);
+    this.viewer = makeViewer(find("canvas", this.element));
+    this.choice = find(".choice", this.element);
+    this.check = find(".error", this.element);
+    this.turn = 0;  // the number of the latest choice: an earlier one that comes late is let go
+    this.choice.addEventListener("change", () => this.choose(Number(this.choice.value)));
+    this.check.addEventListener("change", showErrors);
+    find(".file", this.element).addEventListener("change", (event) => {
+      if (event.target.files.length) this.open(event.target.files[0]);
+      event.target.value = "";  // so that the same file can be chosen again
+    });
+    find(".bar", this.element).style.background = gradient(model.ramp);
+  }
+
+  choose(number) {
+    const turn = ++this.turn;
+    this.choice.value = number;
+    return attempt(async () => {
+      const face = await faces[number].load();
+      if (turn !== this.turn) return;
+      tell(face.warning ? `warning: ${face.warning}` : "", face.warning);
+      this.take(face);
+    });
+  }
+
+  /** Encode a file and let it be this face. */
+  open(file) {
+    const turn = ++this.turn;
+    tell(`encoding ${file.name}…`);
+    return attempt(async () => {
+      const answer = await post(`encode?name=${encodeURIComponent(file.name)}`, file);
+      const face = decoded(await answer.json());
+      const number = offer(face.name, () => face);
+      if (turn !== this.turn) return;
+      tell(face.warning ? `warning: ${face.warning}` : `${file.name} is encoded`, face.warning);
+      this.choice.value = number;
+      this.take(face);
+    });
+  }
+
+  take(face) {
+    this.face = face;
+    this.viewer.setVertices(face.vertices);
+    showErrors();
+    update();
+  }
+
+  /** Colour the face by what the model lacks of it, if that is asked for. */
+  showError(high) {
+    const { error } = this.face, words = find(".numbers", this.element);
+    this.check.disabled = !error;
+    const shown = Boolean(error) && this.check.checked;
+    this.viewer.setValues(shown ? error : null, 0, high);
+    find(".scale", this.element).hidden = !shown;
+    find(".high", this.element).textContent = `${high} mm or more`;
+    words.textContent = error ? `mean ${mm(mean(error))}, max ${mm(Math.max(...error))} mm` : "latents";
+  }
+}
+
+const mean = (values) => values.reduce((sum, value) => sum + value, 0) / values.length;
+const mm = (value) => value.toPrecision(value < 0.1 ? 1 : 2);
+
+/** One scale for both faces: up to what nineteen of twenty vertices stay below. */
+function showErrors() {
+  const shown = Object.values(sides).filter((side) => side.face);
+  const errors = shown.map((side) => side.face.error).filter(Boolean);
+  const highs = errors.map((error) => error.slice().sort()[Math.floor(0.95 * error.length)]);
+  const high = roundUp(Math.max(0.01, ...highs));
+  for (const side of shown) side.showError(high);
+}
+
+/** 1, 2, 3 or 5 times a power of ten, not below the value. */
+function roundUp(value) {
+  const power = 10 ** Math.floor(Math.log10(value));
+  const leading = [1, 2, 3, 5, 10].find((factor) => factor * power >= value * 0.999);
+  return Number((leading * power).toPrecision(1));
+}
+
+function gradient(ramp) {
+  const stops = [];
+  for (let i = 0; i < 256; i += 15) stops.push(`rgb(${ramp.slice(3 * i, 3 * i + 3).join(" ")})`);
+  return `linear-gradient(to right, ${stops.join(", ")})`;
+}
+
+const decoded = (said) => ({
+  ...said, vertices: floats(said.vertices), error: said.error && floats(said.error),
+});
+
+/** Add a face to those that can be chosen; returns its number. */
+function offer(name, load) {
+  const number = faces.push({ name, load }) - 1;
+  for (const side of Object.values(sides)) side.choice.add(new Option(name, number));
+  return number;
+}
+
+// The page
+
+/** A viewer that turns with all the others. */
+function makeViewer(canvas) {
+  const viewer = new FaceViewer(canvas, model.triangles, { ramp: model.ramp });
+  viewer.frame(model.frame);
+  viewers.push(viewer);
+  canvas.addEventListener("turn", () => {
+    for (const other of viewers) if (other !== viewer) other.view(...viewer.pose);
+  });
+  return viewer;
+}
+
+function listenForFiles() {
+  const isFile = (event) => event.dataTransfer?.types.includes("Files");
+  const target = (event) => (event.target.closest?.("#second") ? sides.second : sides.first);
+  const mark = (side) => {
+    for (const each of Object.values(sides)) each.element.classList.toggle("target", each === side);
+  };
+  addEventListener("dragover", (event) => {
+    if (!isFile(event)) return;
+    event.preventDefault();
+    mark(target(event));
+  });
+  addEventListener("dragleave", (event) => event.relatedTarget || mark(null));
+  addEventListener("drop", (event) => {
+    if (!isFile(event)) return;
+    event.preventDefault();
+    mark(null);
+    target(event).open(event.dataTransfer.files[0]);
+  });
+}
+
+function swap() {
+  const { first, second } = sides, [one, other] = [first.choice.value, second.choice.value];
+  first.choose(Number(other));
+  second.choose(Number(one));
+}
+
+async function start() {
+  model = await (await ask("model")).json();
+  model.triangles = new Uint32Array(bytes(model.triangles).buffer);
+  model.ramp = bytes(model.ramp);
+  const positions = floats(model.mean_face), sums = [0, 0, 0];
+  positions.forEach((value, i) => (sums[i % 3] += (3 * value) / positions.length));
+  model.frame = positions.map((value, i) => sums[i % 3] + ROOM * (value - sums[i % 3]));
+  find("#model").textContent = `model ${model.model} · ${model.vertices} vertices`;
+  makeMixture();
+  for (const part of ["identity", "expression"]) makeDirections(part);
+  result = makeViewer(find("#mixed"));
+  for (const id of ["first", "second"]) sides[id] = new Side(id);
+  for (const file of document.querySelectorAll(".file")) file.accept = model.suffixes.join(",");
+  model.faces.forEach((name, n) => {
+    offer(name, async () => decoded(await (await ask(`face?n=${n}`)).json()));
+  });
+  for (const radio of document.querySelectorAll("[name=part]")) radio.addEventListener("change", update);
+  for (const button of document.querySelectorAll("[data-suffix]")) {
+    button.addEventListener("click", () => attempt(() => download(button.dataset.suffix)));
+  }
+  find("#swap").addEventListener("click", swap);
+  listenForFiles();
+  // somebody at rest, and the last before the mean face: more to see than two of one person
+  const neutral = Math.max(0, model.faces.findIndex((name) => /neutral/i.test(name)));
+  const last = Math.max(0, faces.length - 2);
+  await Promise.all([sides.first.choose(neutral), sides.second.choose(last)]);
+}
+
+attempt(start);

@@ -1,0 +1,26 @@
+"""Pictures of a face of some 4,600 vertices, beside the time that reading it takes."""
+
+from pathlib import Path
+
+import pytest
+
+from facedis_core.camera import Camera
+from facedis_core.mesh import read_mesh
+from facedis_core.render import render
+
+PATH = Path(__file__).parents[2] / "weights" / "examples" / "bob_smile.ply"
+FACE = read_mesh(PATH)
+
+
+@pytest.mark.parametrize("size", [256, 512, 1024])
+@pytest.mark.benchmark(group="picture")
+def test_a_picture_of_a_face(benchmark, size):
+    camera = Camera.seeing([FACE.vertices], size)
+    picture = benchmark(render, FACE, camera)
+    assert picture.shape[0] == size
+
+
+@pytest.mark.benchmark(group="picture")
+def test_reading_it(benchmark):
+    mesh = benchmark(read_mesh, PATH)
+    assert len(mesh.vertices) == 4601

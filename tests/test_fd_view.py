@@ -1,0 +1,410 @@
+"""fd-view: the command, and its page in a real browser."""
+
+import base64
+import http.client
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import numpy as np
+import pytest
+from conftest import face, save_mesh
+
+from facedis_core.inference import load_model
+from facedis_core.latents import read_latents
+from facedis_core.mesh import read_mesh
+
+ROOT = Path(__file__).parent.parent
+EXAMPLES = ROOT / "weights" / "examples"
+ADDRESS = re.compile(r"http://127\.0\.0\.1:[0-9]+/[\w-]{20,}/\n")
+
+
+@contextmanager
+def viewing(commands, *arguments, model="", cwd=None, **environment):
+    """The address that fd-view prints, and its process."""
+    process = subprocess.Popen(
+        [commands / "fd-view", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=cwd,
+        env={**os.environ, "FACEDIS_MODEL": str(model), **environment},
+    )
+    try:
+        line = process.stderr.readline()
+        assert ADDRESS.fullmatch(line), line + process.stderr.read()
+        yield line.strip(), process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def ask(url, method="GET", body=None):
+    """Status and body of a request below the address."""
+    place = urlsplit(url)
+    connection = http.client.HTTPConnection(place.netloc, timeout=20)
+    try:
+        connection.request(method, place.path + ("?" + place.query if place.query else ""), body)
+        answer = connection.getresponse()
+        return answer.status, answer.read()
+    finally:
+        connection.close()
+
+
+def test_it_says_one_line_serves_and_ends_quietly_by_ctrl_c(commands, model_file):
+    with viewing(commands, model=model_file) as (url, process):
+        status, page = ask(url)
+        assert status == 200
+        assert b"<title>fd-view</title>" in page
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=10)
+    assert process.returncode == -signal.SIGINT  # 130 to a shell
+    assert (out, err) == ("", "")
+
+
+def test_ctrl_c_ends_it_while_a_client_is_connected(commands, model_file):
+    with viewing(commands, model=model_file) as (url, process):
+        place = urlsplit(url)
+        connection = http.client.HTTPConnection(place.netloc)
+        connection.request("GET", place.path)
+        connection.getresponse().read()
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=10) == -signal.SIGINT
+        connection.close()
+
+
+def test_the_browser_is_opened_where_that_is_asked_for(commands, model_file, tmp_path):
+    browser = tmp_path / "browser"
+    opened = tmp_path / "opened"
+    browser.write_text(f'#!/bin/sh\necho "$1" > {opened}.new\nmv {opened}.new {opened}\n')
+    browser.chmod(0o755)
+    with viewing(commands, "--open", model=model_file, BROWSER=str(browser)) as (url, _):
+        end = time.monotonic() + 10
+        while not opened.exists():
+            assert time.monotonic() < end
+            time.sleep(0.02)
+        assert opened.read_text() == f"{url}\n"
+        assert ask(url)[0] == 200
+
+
+def test_faces_of_every_kind_can_be_chosen_from(commands, shell, faces, model_file, tmp_path):
+    assert shell("fd-encode faces/bob.ply -o bob.npy").code == 0
+    vertices = np.stack([face(7), face(8)])
+    np.save(tmp_path / "two.npy", vertices)
+    given = ("faces", "bob.npy", "two.npy")
+    with viewing(commands, *given, model=model_file, cwd=tmp_path) as (url, _):
+        status, said = ask(url + "model")
+    assert status == 200
+    for name in (b'"deep/dan"', b'"eva gr\\u00fcn"', b'"bob"', b'"two_0001"', b'"mean face"'):
+        assert name in said
+
+
+def test_a_doubtful_face_is_warned_of_as_by_fd_encode(shell, tmp_path):
+    save_mesh(tmp_path / "odd.ply", face(0) + 5)
+    warned = shell("fd-encode odd.ply -o odd.npy").line
+    line = "timeout --signal INT 3 fd-view odd.ply"
+    first, address = shell(f"{line}; true").err.splitlines(keepends=True)
+    assert first.replace("fd-view", "fd-encode") == f"{warned}\n"
+    assert ADDRESS.fullmatch(address)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        ("missing.ply", 3, "missing.ply does not exist"),
+        ("--port 70000", 2, "65535"),
+        ("--model nothing", 2, "there is no model 'nothing'"),
+        ("-m {model} far.ply", 3, "mm from the mean face"),
+    ],
+)
+def test_what_cannot_be_shown_is_told_before_anything_is_served(
+    shell, model_file, tmp_path, arguments, code, words
+):
+    save_mesh(tmp_path / "far.ply", face(0) + 500)
+    result = shell(f"timeout 20 fd-view {arguments.format(model=model_file)}")
+    assert result.code == code
+    assert words in result.line
+    assert not result.out
+
+
+def test_a_port_that_is_taken_is_a_mistake_in_the_call(commands, shell, model_file):
+    with viewing(commands, model=model_file) as (url, _):
+        result = shell(f"timeout 20 fd-view --port {urlsplit(url).port}")
+    assert result.code == 2
+    assert "give another --port" in result.line
+
+
+# Tells of everything that Python opens to write, or makes, in its own process.
+WATCHED = """
+import os, sys
+def watch(event, arguments):
+    wanted = os.O_WRONLY | os.O_RDWR | os.O_CREAT
+    made = event in ("os.mkdir", "os.rename", "tempfile.mkstemp", "tempfile.mkdtemp")
+    if made or (event == "open" and isinstance(arguments[2], int) and arguments[2] & wanted):
+        os.write(2, f"WROTE {event} {arguments}\\n".encode())
+sys.addaudithook(watch)
+import fd_view
+sys.argv = ["fd-view"]
+fd_view.main()
+"""
+
+
+def test_nothing_is_written_to_disk(model_file, tmp_path):
+    good = save_mesh(tmp_path / "good.obj", face(3)).read_bytes()
+    process = subprocess.Popen(
+        [sys.executable, "-B", "-c", WATCHED],
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "FACEDIS_MODEL": str(model_file), "PYTHONPATH": str(ROOT / "tools")},
+    )
+    try:
+        url = process.stderr.readline().strip()
+        assert ask(url + "encode?name=good.obj", "POST", good)[0] == 200
+        for name in ("bad.vtk", "bad.off", "bad.stl", "bad.ply", "bad.npy", "../bad", "/bad"):
+            assert ask(url + f"encode?name={name}", "POST", b"OFF\n3 1 0\n0 0 0\n")[0] == 422
+        process.terminate()
+        _, err = process.communicate(timeout=10)
+    finally:
+        process.kill()
+    assert err == ""
+
+
+@pytest.fixture(scope="module")
+def address(commands):
+    with viewing(commands) as (url, process):
+        yield url
+        process.terminate()
+        assert process.communicate()[1] == ""  # no traceback in all of these tests
+
+
+@pytest.fixture
+def page(browser, address):
+    """The page with A and B on it, which ends without errors in the console."""
+    browser.open(address)
+    browser.until("updates > 0 && document.readyState === 'complete'")
+    yield browser
+    assert not browser.complaints()
+
+
+class TestPage:
+    """What a person does on the page, with the model and the faces that are bundled."""
+
+    @staticmethod
+    def moved(page, action):
+        """What an action changes: the result before and after it, drawn."""
+        before, count = page.pixels("#mixed"), page.run("return updates")
+        action()
+        page.until(f"updates > {count} && !busy")
+        return before, page.pixels("#mixed")
+
+    def test_three_faces_are_drawn(self, page):
+        for canvas in ("#first canvas", "#second canvas", "#mixed"):
+            pixels = page.pixels(canvas)
+            face_share = (pixels[..., 3] == 255).mean()
+            assert 0.1 < face_share < 0.8
+            assert pixels[0, 0, 3] == 0  # beside the face the page shows through
+            assert pixels[..., :3][pixels[..., 3] == 255].std() > 10  # lit, not flat
+
+    def test_every_control_has_a_name(self, page):
+        nameless = page.run(
+            "return [...document.querySelectorAll('input, select, button, canvas')].filter("
+            "(e) => !(e.labels?.length || e.ariaLabel || e.textContent.trim())).length"
+        )
+        assert nameless == 0
+        assert page.run("return document.querySelectorAll('input[type=range]').length") == 19
+
+    def test_sliders_parts_and_buttons_change_the_face(self, page):
+        for action in (
+            lambda: page.set("#identity-1", 2.5),
+            lambda: page.set("#expression-1", -2),
+            lambda: page.set("#mixture-Strength", 0),
+            lambda: page.find("#mixture .reset").click(),
+            lambda: page.find("#identity .random").click(),
+            lambda: page.find("[value=identity]").click(),
+        ):
+            before, after = self.moved(page, action)
+            assert (before != after).any()
+
+    def test_reset_brings_the_face_back(self, page):
+        before, after = self.moved(page, lambda: page.set("#identity-1", 3))
+        assert (before != after).any()
+        _, again = self.moved(page, lambda: page.find("#identity .reset").click())
+        assert np.array_equal(before, again)
+
+    def test_the_newest_wish_wins(self, page):
+        page.run(
+            "for (let i = 0; i <= 60; i++) { const input = document.querySelector('#identity-1');"
+            "input.value = i / 20; input.dispatchEvent(new Event('input')); }"
+        )
+        page.until("!busy && !wanted")
+        assert page.run("return updates") < 20  # requests do not queue up
+        quickly = page.pixels("#mixed")
+        _, slowly = self.moved(page, lambda: page.set("#identity-1", 3))
+        assert np.array_equal(quickly, slowly)
+
+    def test_keys_and_the_mouse_turn_all_faces(self, page):
+        before = {name: page.pixels(name) for name in ("#first canvas", "#mixed")}
+        page.find("#mixed").send_keys("\ue014\ue014+")  # right, right, plus
+        assert page.run("return viewers.map((viewer) => viewer.yaw)") == [15, 15, 15]
+        assert all((before[name] != page.pixels(name)).any() for name in before)
+        page.find("#mixed").send_keys("0")
+        assert all(np.array_equal(before[name], page.pixels(name)) for name in before)
+
+        grip = page.find("#second canvas")
+        page.drag(grip, 40, -20)
+        yaw, pitch, _ = page.run("return result.pose")
+        assert (yaw, pitch) == pytest.approx((20, -10))
+        page.run(
+            "arguments[0].dispatchEvent(new WheelEvent('wheel', {deltaY: -100, cancelable: true}))",
+            grip,
+        )
+        assert page.run("return result.zoom") > 1.1
+        page.driver.execute_script(
+            "arguments[0].dispatchEvent(new MouseEvent('dblclick', {bubbles: true}))", grip
+        )
+        assert page.run("return result.pose") == [0, 0, 1]
+
+    def test_a_lost_context_comes_back(self, page):
+        before = page.pixels("#mixed")
+        page.run(
+            "window.losing = result.gl.getExtension('WEBGL_lose_context'); losing.loseContext()"
+        )
+        page.until("result.gl.isContextLost()")
+        page.run("losing.restoreContext()")
+        page.until("!result.gl.isContextLost()")
+        assert np.array_equal(before, page.pixels("#mixed"))
+
+    def choose(self, page, side, name):
+        count = page.run("return updates")
+        page.run(
+            "const choice = sides[arguments[0]].choice;"
+            "choice.value = [...choice.options].find((o) => o.text === arguments[1]).value;"
+            "choice.dispatchEvent(new Event('change'));",
+            side,
+            name,
+        )
+        page.until(f"updates > {count} && !busy")
+
+    def test_a_transfer_is_what_the_commands_make(self, page, shell, tmp_path):
+        self.choose(page, "first", "alice_neutral")
+        self.choose(page, "second", "bob_smile")
+        found = {}
+        for suffix in (".ply", ".obj", ".npy"):
+            page.find(f"[data-suffix='{suffix}']").click()
+            found[suffix] = page.downloaded(f"alice_neutral__bob_smile{suffix}")
+        line = (
+            f"fd-encode {EXAMPLES}/alice_neutral.ply -o a.npy && fd-encode {EXAMPLES}/bob_smile.ply"
+            " | fd-transfer a.npy - | tee ab.npy | fd-decode -o ab.ply"
+        )
+        assert shell(line, env={"FACEDIS_MODEL": ""}).code == 0
+        assert found[".npy"].read_bytes() == (tmp_path / "ab.npy").read_bytes()
+        assert found[".ply"].read_bytes() == (tmp_path / "ab.ply").read_bytes()
+        assert np.array_equal(
+            read_mesh(found[".obj"]).vertices, read_mesh(tmp_path / "ab.ply").vertices
+        )
+        back = shell(
+            f"fd-decode {found['.npy']} | fd-encode -o again.npy", env={"FACEDIS_MODEL": ""}
+        )
+        assert back.code == 0
+        assert read_latents(str(tmp_path / "again.npy")).names == ["alice_neutral__bob_smile"]
+
+    def test_a_mesh_that_is_opened_becomes_a(self, page, tmp_path):
+        mesh = read_mesh(EXAMPLES / "carol_smile.ply")
+        dropped = save_mesh(tmp_path / "mine.obj", mesh.vertices * 1.01, mesh.triangles)
+        page.find("#first .file").send_keys(str(dropped))
+        page.until("sides.first.face.name === 'mine' && !busy")
+        assert page.run("return sides.first.choice.selectedOptions[0].text") == "mine"
+        assert (
+            page.run("return document.querySelector('#notice').textContent")
+            == "mine.obj is encoded"
+        )
+        assert page.run("return document.querySelector('#name').textContent").startswith("mine__")
+
+    def test_a_mesh_that_is_dropped_on_b_becomes_b(self, page):
+        content = base64.b64encode((EXAMPLES / "bob_smile.ply").read_bytes()).decode()
+        page.run(
+            "const bytes = Uint8Array.from(atob(arguments[0]), (c) => c.charCodeAt(0));"
+            "const files = new DataTransfer(); files.items.add(new File([bytes], 'b.ply'));"
+            "document.querySelector('#second canvas').dispatchEvent("
+            "new DragEvent('drop', {dataTransfer: files, bubbles: true, cancelable: true}));",
+            content,
+        )
+        page.until("sides.second.face.name === 'b' && !busy")
+        assert page.run("return sides.first.face.name") != "b"
+
+    def test_a_bad_file_is_told_as_the_command_line_tells_it(self, page, shell, tmp_path):
+        whole = (EXAMPLES / "bob_smile.ply").read_bytes()
+        (tmp_path / "cut.ply").write_bytes(whole[: len(whole) // 2])
+        name = page.run("return sides.first.face.name")
+        page.find("#first .file").send_keys(str(tmp_path / "cut.ply"))
+        said = page.until("document.querySelector('#notice.bad')?.textContent")
+        line = shell("fd-encode cut.ply | cat", env={"FACEDIS_MODEL": ""}).line
+        assert line == f"fd-encode: {said}"
+        assert page.run("return sides.first.face.name") == name
+        # the browser itself writes the refusal down; it is the only complaint
+        (complaint,) = page.complaints()
+        assert "422" in complaint
+        before, after = self.moved(page, lambda: page.set("#identity-1", 2))
+        assert (before != after).any()
+
+    def test_what_the_model_lacks_is_shown_in_colours(self, page):
+        self.choose(page, "first", "alice_smile")
+        skin = page.pixels("#first canvas")
+        page.find("#first .error").click()
+        heat = page.pixels("#first canvas")
+        assert np.array_equal(skin[..., 3], heat[..., 3])
+        on_face = heat[..., 3] == 255
+        assert (skin != heat).any(-1)[on_face].mean() > 0.9
+        model = load_model("ict")
+        vertices = read_mesh(EXAMPLES / "alice_smile.ply").vertices[None]
+        latents = model.encode(vertices)
+        error = np.linalg.norm(
+            model.decode(latents.identity, latents.expression) - vertices, axis=2
+        )
+        words = page.find("#first .numbers").text
+        told = [float(number) for number in re.findall(r"[\d.]+", words)]
+        assert told == pytest.approx([error.mean(), error.max()], rel=0.05)
+        page.find("#first .error").click()
+        assert np.array_equal(skin, page.pixels("#first canvas"))
+
+    def test_thirty_updates_a_second_are_in_reach(self, page):
+        """What the server and the page need for one, without what drawing it takes here."""
+        seconds = page.run(
+            "return (async () => { const start = performance.now();"
+            "for (let i = 0; i < 30; i++) {"
+            "  const answer = await post('vertices', mixture());"
+            "  result.setVertices(new Float32Array(await answer.arrayBuffer()));"
+            "} return (performance.now() - start) / 1000; })()"
+        )
+        assert seconds < 1.0
+
+    def test_without_webgl_a_sentence_says_so(self, browser, address):
+        script = browser.driver.execute_cdp_cmd(
+            "Page.addScriptToEvaluateOnNewDocument",
+            {"source": "HTMLCanvasElement.prototype.getContext = () => null;"},
+        )
+        try:
+            browser.open(address)
+            browser.until("updates > 0")
+            assert browser.run("return document.querySelectorAll('canvas').length") == 0
+            assert browser.find("main").text.count("WebGL 2 is missing or turned off.") == 3
+            assert not browser.complaints()
+        finally:
+            browser.driver.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", script)
+
+    def test_a_server_that_has_gone_is_told(self, browser, commands):
+        with viewing(commands) as (url, process):
+            browser.open(url)
+            browser.until("updates > 0")
+            process.terminate()
+            process.wait()
+            browser.set("#identity-1", 1)
+            browser.until("document.querySelector('#notice.bad')")
+        assert "is it still running?" in browser.find("#notice").text
+        browser.complaints()

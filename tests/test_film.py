@@ -1,0 +1,123 @@
+"""Animations: what is in which frame, read back from their files."""
+
+import io
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from conftest import face, grid_mesh
+from PIL import Image
+
+from facedis_core.film import FILMS, Motion, frames, writer_of
+from facedis_core.mesh import Mesh
+from facedis_core.paper import Paper
+from facedis_core.scene import Style
+
+SMALL = Style(size=48)
+_, TRIANGLES = grid_mesh()
+
+
+def meshes(count: int) -> list[Mesh]:
+    return [Mesh(face(k), TRIANGLES, f"face{k}") for k in range(count)]
+
+
+def read_back(data: bytes) -> list[np.ndarray]:
+    image = Image.open(io.BytesIO(data))
+    found = []
+    for number in range(image.n_frames):
+        image.seek(number)
+        found.append(np.asarray(image.convert("RGB")).astype(int))
+    return found
+
+
+def test_a_turn_ends_as_it_begins_and_goes_to_both_sides() -> None:
+    angles = Motion(turn=40, seconds=1, fps=20).angles(3)
+    assert len(angles) == 20
+    assert min(angles) == pytest.approx(-40)
+    assert max(angles) == pytest.approx(40)
+    assert abs(angles[0]) < 1e-9
+    assert angles[-1] == pytest.approx(-angles[1])
+
+
+def test_one_face_turns_and_several_follow_one_another() -> None:
+    motion = Motion(seconds=0.5, fps=10)
+    turning = list(frames(meshes(1), SMALL, motion))
+    assert len(turning) == 5
+    assert (turning[1] != turning[0]).any()
+    still = [next(frames([mesh], Style(size=48), None)) for mesh in meshes(1)]
+    assert still[0].shape[0] == turning[0].shape[0]
+    one_by_one = list(frames(meshes(3), SMALL, motion))
+    assert len(one_by_one) == 3
+    assert len({frame.shape for frame in one_by_one}) == 1
+
+
+def test_a_sheet_turns_as_a_whole() -> None:
+    found = list(frames(meshes(3), SMALL, Motion(turn=30, seconds=0.4, fps=10)))
+    assert len(found) == 4
+    single = list(frames(meshes(1), SMALL, Motion(turn=30, seconds=0.4, fps=10)))
+    assert found[0].shape[1] > 2 * single[0].shape[1]
+
+
+def test_there_and_back() -> None:
+    found = list(frames(meshes(4), SMALL, Motion(bounce=True)))
+    assert len(found) == 6
+    assert np.array_equal(found[4], found[2])
+    assert np.array_equal(found[5], found[1])
+
+
+def test_frames_are_of_one_size_though_names_are_not() -> None:
+    long = Mesh(face(1), TRIANGLES, "somebody_whose_name_needs_two_lines")
+    found = list(frames([*meshes(1), long], SMALL, Motion()))
+    assert found[0].shape == found[1].shape
+
+
+def test_processes_do_not_change_a_frame() -> None:
+    motion = Motion(turn=30, seconds=0.4, fps=10)
+    alone, together = (list(frames(meshes(2), SMALL, motion, jobs=jobs)) for jobs in (1, 2))
+    assert np.array_equal(alone, together)
+
+
+@pytest.mark.parametrize("suffix", [".gif", ".webp"])
+def test_gif_and_webp_hold_the_frames(suffix: str) -> None:
+    pictures = list(frames(meshes(1), SMALL, Motion(seconds=0.4, fps=10)))
+    files = io.BytesIO(), io.BytesIO()
+    for stream in files:
+        FILMS[suffix](stream, iter(pictures), 10)
+    assert files[0].getvalue() == files[1].getvalue()
+    found = read_back(files[0].getvalue())
+    assert len(found) == len(pictures)
+    for picture, frame in zip(pictures, found, strict=True):
+        assert np.abs(frame - picture).mean() < 4
+        if suffix == ".gif":
+            assert np.array_equal(frame[0, 0], picture[0, 0])
+
+
+def test_mp4_holds_the_frames() -> None:
+    av = pytest.importorskip("av")
+    pictures = list(frames(meshes(1), SMALL, Motion(seconds=0.4, fps=10)))
+    stream = io.BytesIO()
+    FILMS[".mp4"](stream, iter(pictures), 10)
+    with av.open(io.BytesIO(stream.getvalue())) as container:
+        assert container.streams.video[0].average_rate == Fraction(10)
+        found = [f.to_ndarray(format="rgb24").astype(int) for f in container.decode(video=0)]
+    assert len(found) == len(pictures)
+    for picture, frame in zip(pictures, found, strict=True):
+        height, width = frame.shape[:2]
+        assert np.abs(frame - picture[:height, :width]).mean() < 5
+
+
+def test_a_transparent_webp() -> None:
+    pictures = list(
+        frames(meshes(1), Style(size=48, paper=Paper(None)), Motion(seconds=0.4, fps=5))
+    )
+    stream = io.BytesIO()
+    FILMS[".webp"](stream, iter(pictures), 5)
+    image = np.asarray(Image.open(stream).convert("RGBA"))
+    assert image[0, 0, 3] == 0
+    assert image[20, image.shape[1] // 2, 3] == 255
+
+
+def test_the_name_says_the_kind() -> None:
+    assert writer_of("-", transparent=True)[1] is False
+    assert writer_of("a.PNG", transparent=True)[1] is False
+    assert writer_of("a.webp", transparent=True)[1] is True
