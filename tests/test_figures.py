@@ -107,7 +107,7 @@ def test_error_figures_show_truth_synthesis_and_error(verdict: Verdict) -> None:
             assert heat.errors == pytest.approx(vertex_distances(decoded, true), abs=1e-4)
             place = int(np.searchsorted(verdict.rows, row))
             assert heat.errors.mean() == pytest.approx(errors[place], abs=1e-6)
-            assert f"mean {errors[place]:.2f} mm" in sheet["captions"][12 + column]
+            assert f"mean {errors[place]:.2f}" in sheet["captions"][12 + column]
             assert verdict.faces.labels.names[row] in sheet["headings"][column]
 
 
