@@ -102,7 +102,7 @@
     madeView.setValues(null);
     byId("apart").textContent =
       `By ${data.models[model]}; blended between ${way.identity.length} × ${way.expression.length} ` +
-      `decoded shapes, at most ${way.apart.toFixed(2)} mm from the decoder.`;
+      `decoded shapes; half way no vertex is more than ${way.apart.toFixed(2)} mm from the decoder's.`;
   }
 
   function show() {
