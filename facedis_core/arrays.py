@@ -1,5 +1,6 @@
 """Faces in NumPy arrays: vertices of many in one, or latents that become faces."""
 
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -18,8 +19,9 @@ Decode = Callable[[BinaryIO, str], Iterator[Mesh]]
 
 _NO_TRIANGLES: Final = np.empty((0, 3), np.int32)
 _MISTAKEN: Final = ((0, b"ply", "a PLY mesh; name it .ply"),)
-_HEADER: Final = 128  # bytes that every array has before its numbers
-_FIELDS: Final = b"'descr': ["  # of a structured array, which latents are
+# In the header of latents: the fields of a structured array, or rows of anything but x, y, z.
+_LATENTS: Final = re.compile(rb"'descr': \[|'shape': \(\d+, (?!3\))\d+\)")
+HEADER: Final = 128  # bytes that every array has before its numbers, enough to tell
 
 
 def faces_of_arrays(stream: BinaryIO, source: str, decode: Decode | None) -> Iterator[Mesh]:
@@ -28,10 +30,15 @@ def faces_of_arrays(stream: BinaryIO, source: str, decode: Decode | None) -> Ite
     Raises:
         InputError: neither, or latents without `decode`.
     """
-    beginning, stream = looked_into(stream, _HEADER)
-    if decode is not None and _FIELDS in beginning:
+    beginning, stream = looked_into(stream, HEADER)
+    if decode is not None and are_latents(beginning):
         return decode(stream, source)
     return _vertex_arrays(stream, source)
+
+
+def are_latents(beginning: bytes) -> bool:
+    """Whether an array that begins so, with HEADER bytes of it, holds latents, not vertices."""
+    return _LATENTS.search(beginning[:HEADER]) is not None
 
 
 def _vertex_arrays(stream: BinaryIO, source: str) -> Iterator[Mesh]:

@@ -5,8 +5,8 @@ middle of all of them, so that whatever a camera was made for stays in its windo
 """
 
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -62,11 +62,14 @@ class Camera:
     def seeing(
         cls, faces: Iterable[NDArray[Any]], height: int, views: Sequence[float] = (FRONT,)
     ) -> "Camera":
-        """See every one of `faces`, each (V, 3), whole from every view, at one scale."""
+        """See every one of `faces`, each (V, 3), whole from every view, at one scale.
+
+        `height` is in pixels; there is at least one face.
+        """
         faces = list(faces)
         low, high = _box(faces)
         axis = (float(low[0] + high[0]) / 2, float(low[2] + high[2]) / 2)
-        low, high = _box([turned(face, view, axis) for face in faces for view in views])
+        low, high = _box(turned(face, view, axis) for face in faces for view in views)
         low, high = low[:2], high[:2]
         margin = MARGIN * max(float((high - low).max()), 1e-9)
         size = high - low + 2 * margin
@@ -77,6 +80,12 @@ class Camera:
         centre = (low + high) / 2
         left, top = centre[0] - width * pixel / 2, centre[1] + height * pixel / 2
         return cls(float(left), float(top), pixel, width, height, axis)
+
+    def bands(self, height: int) -> Iterator["Camera"]:
+        """Cameras of what this one sees, from top to bottom, at most `height` pixels high each."""
+        for above in range(0, self.height, height):
+            high = min(height, self.height - above)
+            yield replace(self, top=self.top - above * self.pixel, height=high)
 
     def project(self, vertices: NDArray[Any], samples: int = 1) -> NDArray[np.float64]:
         """Columns, rows and heights towards the viewer (V, 3), in samples of a pixel."""
@@ -96,7 +105,7 @@ def turned(vertices: NDArray[Any], view: float, axis: tuple[float, float]) -> ND
     return moved
 
 
-def _box(faces: Sequence[NDArray[Any]]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _box(faces: Iterable[NDArray[Any]]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """The lowest and the highest corner (3,) of all."""
     corners = np.array([(face.min(0), face.max(0)) for face in faces], np.float64)
     return corners[:, 0].min(0), corners[:, 1].max(0)

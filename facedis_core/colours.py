@@ -81,18 +81,22 @@ class Scale:
             low, high = (float(word) for word in text.split(","))
         except ValueError:
             low = high = float("nan")
-        if not (np.isfinite([low, high]).all() and low < high):
+        if not (low < high and np.isfinite(high - low)):
             raise UsageError(f"range {text!r}, expected two rising numbers of mm such as 0,3")
         return cls(low, high)
 
     @classmethod
     def around(cls, values: Sequence[NDArray[Any]]) -> "Scale":
-        """From zero to the first of 1, 2, 3, 5, 10, ... that 99 % of all values do not pass."""
+        """From zero to the first of 1, 2, 3, 5, 10, ... that 99 % of all values (V,) do not pass.
+
+        From 0 to 1 where there is nothing above zero.
+        """
         most = float(np.percentile(np.concatenate(values), 99))
         if not most > 0:
             return cls(0.0, 1.0)
         power = 10.0 ** np.floor(np.log10(most))
-        return cls(0.0, float(next(k * power for k in (1, 2, 3, 5, 10) if most <= k * power)))
+        high = next(k * power for k in (1, 2, 3, 5, 10) if most <= k * power)
+        return cls(0.0, float(f"{high:.0e}"))  # 0.3, not 0.30000000000000004
 
     def colours(self, values: NDArray[Any]) -> NDArray[np.float64]:
         """Linear RGB (P, 3) of values (P,)."""

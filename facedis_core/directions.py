@@ -20,7 +20,8 @@ class Directions:
 
     Attributes:
         steps: float32 (D, D), a row a direction: what one standard deviation adds to the latents.
-        mm: float64 (D,), the root mean square over vertices of what that moves, in mm.
+        mm: float64 (D,), the root mean square over vertices of what that moves, in mm, on average
+            of a step to each side: where a decoder bends these are not alike.
     """
 
     steps: NDArray[np.float32]
@@ -43,33 +44,41 @@ def leading_directions(
         latents: (N, D) of real faces, where there are some; they tell how latents vary.
     """
     size = getattr(model.config, part)
-    slope = _moved(model, part, np.eye(size))
+    ahead, back = _moved(model, part, np.eye(size))
+    slope = (ahead - back) / 2
     root = np.linalg.cholesky(_covariance(model, part, latents))
     # J has 3V rows; its products with itself have only D
     _, vectors = np.linalg.eigh(root.T @ (slope @ slope.T) @ root)
     steps = (root @ vectors[:, ::-1]).T
     # a decoder that bends moves the face otherwise than its slope says
-    moved = _moved(model, part, steps)
-    mm = np.linalg.norm(moved, axis=1) / np.sqrt(model.config.vertices)
+    ahead, back = _moved(model, part, steps)
+    lengths = [np.linalg.norm(moved, axis=1) for moved in (ahead, back)]
+    mm = sum(lengths) / 2 / np.sqrt(model.config.vertices)
     order = np.argsort(-mm, kind="stable")
     # the sign is free: let the coordinate that moves most grow
-    largest = moved[np.arange(size), np.abs(moved).argmax(axis=1)]
+    across = ahead - back
+    largest = across[np.arange(size), np.abs(across).argmax(axis=1)]
     steps[largest < 0] *= -1
     return Directions(steps[order].astype(np.float32), mm[order])
 
 
-def _moved(model: Model, part: Varied, steps: NDArray[np.float64]) -> NDArray[np.float64]:
-    """How steps (K, D) of latents move the face: (K, 3V) mm, half of what both ways make."""
+def _moved(
+    model: Model, part: Varied, steps: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """How steps (K, D) of latents from the origin move the face, and how their opposites do.
+
+    Each (K, 3V) mm.
+    """
     other = model.config.expression if part == "identity" else model.config.identity
-    rest = np.zeros((len(steps), other), np.float32)
 
     def offsets(z: NDArray[np.float64]) -> NDArray[np.float64]:
-        z = z.astype(np.float32)
-        identity, expression = (z, rest) if part == "identity" else (rest, z)
+        z, zeros = z.astype(np.float32), np.zeros((len(z), other), np.float32)
+        identity, expression = (z, zeros) if part == "identity" else (zeros, z)
         faces = model.decode(identity, expression, part, offsets=True)
         return faces.reshape(len(z), -1).astype(np.float64)
 
-    return (offsets(steps) - offsets(-steps)) / 2
+    rest = offsets(np.zeros((1, steps.shape[1])))
+    return offsets(steps) - rest, offsets(-steps) - rest
 
 
 def _covariance(

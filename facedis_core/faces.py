@@ -76,7 +76,7 @@ def find_faces(
     """
     if list(inputs).count("-") > 1:
         raise UsageError("standard input (-) is named twice; it can be read once")
-    named = [source for given in inputs for source in _matches(given)]
+    named = [source for given in inputs for source in matches(given)]
     if split != "all" and not any(_suffix(source) == ".safetensors" for source in named):
         raise UsageError(f"--split {split} needs a face set (.safetensors) among the inputs")
     parts = [_find(source, split, keep_going, decode) for source in named]
@@ -127,7 +127,7 @@ def _suffix(source: str) -> str:
     return Path(source).suffix.lower()
 
 
-def _matches(source: str) -> list[str]:
+def matches(source: str) -> list[str]:
     """What a pattern that the shell has not replaced stands for; anything else is itself."""
     if source == "-" or not has_magic(source) or exists(source):
         return [source]

@@ -2,23 +2,26 @@
 
 import base64
 import io
-from collections.abc import Iterator, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from facedis_core.arrays import HEADER, are_latents, faces_of_arrays
 from facedis_core.bundle import weights_folder
-from facedis_core.decoding import Decoder
+from facedis_core.decoding import Decoder, sound_rows
 from facedis_core.encoding import Encoder, check_face_sets
 from facedis_core.errors import InputError
-from facedis_core.faces import find_faces, meshes_of_bytes
+from facedis_core.faces import Item, find_faces, matches, meshes_of_bytes, meshes_of_file
 from facedis_core.latents import Latents, LatentSource, open_latents
 from facedis_core.mesh import Mesh, mesh_files
+from facedis_core.metrics import vertex_distances
 from facedis_core.paths import is_file
+from facedis_core.streams import open_input
 
 MOST_FACES: Final = 200  # to choose from; of more, as many evenly spread
 
@@ -56,17 +59,35 @@ def base64_floats(values: NDArray[Any]) -> str:
     return base64.b64encode(values.astype("<f4").tobytes()).decode()
 
 
-def faces_of_bytes(encoder: Encoder, content: bytes, name: str) -> Iterator[Face]:
-    """The faces in a file that is not here, by the name it has: meshes, or latents (.npy).
+def face_of_bytes(encoder: Encoder, content: bytes, name: str) -> Face:
+    """The first face in a file that is not here, by the name it has: a mesh, an array, latents.
 
     Raises:
         InputError: what fd-encode, or fd-decode for latents, would raise for the file.
     """
-    if Path(name).suffix.lower() == ".npy":
-        yield from _decoded(encoder, LatentSource(io.BytesIO(content), name))
-        return
-    for mesh in meshes_of_bytes(content, name):
-        yield _encoded(encoder, mesh, name)
+    if Path(name).suffix.lower() == ".npy" and are_latents(content[:HEADER]):
+        blocks = sound_rows(LatentSource(io.BytesIO(content), name), encoder.model, "-")
+        rows = next(blocks)
+        face, more = _decoded(encoder, rows.take([0])), len(rows) > 1 or _any(blocks)
+    else:
+        meshes = _meshes(content, name)
+        face, more = _encoded(encoder, next(meshes), name), _any(meshes)
+    if not more:
+        return face
+    several = f"{name} holds several faces, of which this is the first"
+    return replace(face, warning="; ".join(filter(None, [several, face.warning])))
+
+
+def _any(more: Iterator[object]) -> bool:
+    return next(more, None) is not None
+
+
+def _meshes(content: bytes, name: str) -> Iterator[Mesh]:
+    if Path(name).suffix.lower() != ".npy":
+        return meshes_of_bytes(content, name)
+    stream: Any = io.BytesIO(content)
+    arrays = faces_of_arrays(io.BufferedReader(stream), name, None)
+    return (replace(mesh, name=Path(name).stem) for mesh in arrays)
 
 
 def mean_face(encoder: Encoder) -> Face:
@@ -77,11 +98,12 @@ def mean_face(encoder: Encoder) -> Face:
 
 def example_faces(encoder: Encoder) -> list[Face]:
     """The faces that are installed with the commands; none where they do not fit the model."""
-    faces: list[Face] = []
-    with suppress(InputError):
-        for path in mesh_files(weights_folder() / "examples"):
-            faces += faces_of_bytes(encoder, path.read_bytes(), path.name)
-    return faces
+    files = [str(path) for path in mesh_files(weights_folder() / "examples")]
+    meshes = [(path, mesh) for path in files for mesh in meshes_of_file(path)]
+    try:
+        return [_encoded(encoder, mesh, path) for path, mesh in meshes]
+    except InputError:
+        return []
 
 
 def chosen_faces(encoder: Encoder, inputs: Sequence[str]) -> tuple[list[Face], int]:
@@ -94,29 +116,28 @@ def chosen_faces(encoder: Encoder, inputs: Sequence[str]) -> tuple[list[Face], i
     Raises:
         InputError: one cannot be read or does not fit the model; what `find_faces` raises.
     """
-    found: list[Face] = []
+    found: list[Callable[[], Iterable[Face]]] = []
     meshes: list[str] = []
-    for name in inputs:
-        if _holds_latents(name):
-            with open_latents(name) as source:
-                found += _decoded(encoder, source)
-        else:
+    for name in (source for given in inputs for source in matches(given)):
+        if not _holds_latents(name):
             meshes.append(name)
+            continue
+        with open_latents(name) as source:
+            for rows in sound_rows(source, encoder.model, "-"):
+                found += [partial(_rows_of, encoder, rows.take([row])) for row in range(len(rows))]
     faces = find_faces(meshes)
     if not encoder.trust_order:
         check_face_sets(faces, encoder.model)
-    items = list(faces.items)
-    count = len(found) + len(items)
-    for item in _spread(items):
-        found += [_encoded(encoder, mesh, item.source) for mesh in item.load()]
-    return _spread(found), max(count, len(found))
+    found += [partial(_faces_of, encoder, item) for item in faces.items]
+    loaded = [face for load in _spread(found) for face in load()]
+    return _spread(loaded), max(len(found), len(loaded))
 
 
 def _holds_latents(name: str) -> bool:
     if not (name.lower().endswith(".npy") and is_file(name)):
         return False
-    with open_latents(name) as source:
-        return source.sizes is not None
+    with open_input(name) as stream:
+        return are_latents(stream.read(HEADER))
 
 
 def _spread(items: list[Any]) -> list[Any]:
@@ -126,19 +147,21 @@ def _spread(items: list[Any]) -> list[Any]:
     return [items[i * len(items) // MOST_FACES] for i in range(MOST_FACES)]
 
 
+def _faces_of(encoder: Encoder, item: Item) -> Iterator[Face]:
+    return (_encoded(encoder, mesh, item.source) for mesh in item.load())
+
+
+def _rows_of(encoder: Encoder, latents: Latents) -> list[Face]:
+    return [_decoded(encoder, latents)]
+
+
 def _encoded(encoder: Encoder, mesh: Mesh, source: str) -> Face:
     vertices, warning = encoder.prepared(mesh, source)
     latents = encoder.model.encode(vertices[None], [mesh.name])
     (made,) = encoder.model.decode(latents.identity, latents.expression)
-    error = np.linalg.norm(vertices.astype(np.float64) - made, axis=1)
+    error = vertex_distances(vertices, made)
     return Face(latents, vertices, error.astype(np.float32), warning)
 
 
-def _decoded(encoder: Encoder, source: LatentSource) -> Iterator[Face]:
-    """Rows of latents as faces; InputError where they are not the model's."""
-    model = encoder.model
-    for block in source.blocks((model.config.identity, model.config.expression)):
-        block.check_model(model.id, model.source)
-        for row in range(len(block)):
-            latents = block.take([row])
-            yield Face(latents, Decoder(model).face(latents, 0, "full"), None)
+def _decoded(encoder: Encoder, latents: Latents) -> Face:
+    return Face(latents, Decoder(encoder.model).face(latents, 0, "full"), None)

@@ -4,6 +4,7 @@ Importing this module raises MissingExtra where Pillow is not installed.
 """
 
 import re
+from bisect import bisect_right
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple
@@ -76,12 +77,16 @@ def _parted(line: str, size: int, room: int) -> list[str]:
 def _shortened(text: str, font: Font, room: int) -> str:
     """The text without its middle where it is too long: both ends of a name tell faces apart."""
     text = _printable(text)
-    kept = text
-    for length in range(len(text) - 1, 0, -1):
-        if font.getlength(kept) <= room:
-            break
-        kept = text[: (length + 1) // 2] + "…" + text[len(text) - length // 2 :]
-    return kept
+    if len(text) < 2 or font.getlength(text) <= room:
+        return text
+
+    def kept(length: int) -> str:
+        return text[: (length + 1) // 2] + "…" + text[len(text) - length // 2 :]
+
+    def width(length: int) -> int:
+        return int(np.ceil(font.getlength(kept(length))))
+
+    return kept(max(bisect_right(range(1, len(text)), room, key=width), 1))
 
 
 def _printable(text: str) -> str:

@@ -5,7 +5,7 @@ import binascii
 import io
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, get_args
 
@@ -17,13 +17,14 @@ from facedis_core.decoding import Decoder
 from facedis_core.directions import Directions, Varied, leading_directions
 from facedis_core.encoding import Encoder
 from facedis_core.errors import InputError
-from facedis_core.gallery import Face, base64_floats, faces_of_bytes
+from facedis_core.gallery import Face, base64_floats, face_of_bytes
 from facedis_core.inference import Model, Part
 from facedis_core.latents import Latents, write_latents
 from facedis_core.mesh import CODECS, write_mesh
 from facedis_core.render import to_srgb
 
 MESH_SUFFIXES: Final = tuple(CODECS)
+_LONGEST_NAME: Final = 4096
 _VARIED: Final = get_args(Varied)
 
 
@@ -67,7 +68,6 @@ class LiveModel:
         """What a page needs to know before it asks for anything else."""
         return {
             "model": Path(self.model.source).stem,
-            "id": self.model.id,
             "vertices": self.model.config.vertices,
             "mean_face": base64_floats(self.model.mean_face),
             "ramp": base64.b64encode(to_srgb(ramp()).tobytes()).decode(),
@@ -95,12 +95,14 @@ class LiveModel:
         Raises:
             InputError: what fd-encode, or fd-decode for latents, would raise for the file.
         """
-        faces = faces_of_bytes(self.encoder, content, name)
-        first = next(faces)
-        if next(faces, None) is None:
-            return first
-        more = f"{name} holds several faces, of which this is the first"
-        return replace(first, warning="; ".join(filter(None, [more, first.warning])))
+        face = face_of_bytes(self.encoder, content, name)
+        length = len(face.latents.names[0])
+        if length > _LONGEST_NAME:
+            raise InputError(
+                f"the face in {name} has a name of {length} characters, expected "
+                f"{_LONGEST_NAME} at most; rename it"
+            )
+        return face
 
     def mixed(self, mixture: Mixture) -> Latents:
         """The latents of a mixture, one row, named as fd-transfer names it.
@@ -159,22 +161,24 @@ class LiveModel:
             strength, part = _number(said["strength"]), said["part"]
         except (ValueError, LookupError, TypeError, RecursionError) as error:
             raise InputError(
-                f"the page asked for a mixture in other words ({type(error).__name__})"
+                f"this is no mixture ({type(error).__name__}); expected what the page of this "
+                "version sends, load it again"
             ) from None
         if part not in get_args(Part):
             raise InputError(
                 f"part {str(part)[:20]!r}, expected one of {', '.join(get_args(Part))}"
             )
         for kind, steps in moves.items():
-            if len(steps) > len(self.directions[kind].mm):
-                raise InputError(f"{len(steps)} moves of {kind}, more than there are directions")
+            most = len(self.directions[kind].mm)
+            if len(steps) > most:
+                raise InputError(f"{len(steps)} moves of {kind}, expected at most {most}")
         return Mixture(ends[0], ends[1], share, strength, moves, part)
 
     def _row(self, said: Mapping[str, Any]) -> Latents:
         """A face's latents as a page gives them back."""
         name = said["name"]
         parts = [_array(said[p], getattr(self.model.config, p)) for p in _VARIED]
-        if not isinstance(name, str) or len(name) > 4096:
+        if not isinstance(name, str) or len(name) > _LONGEST_NAME:
             raise TypeError
         name.encode("utf-8", "surrogateescape")  # or it is no text, and raises
         return Latents([name], [self.model.id], parts[0], parts[1])

@@ -3,6 +3,7 @@
 Importing this module raises MissingExtra where Pillow is not installed.
 """
 
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -44,15 +45,15 @@ class Paper:
         """
         if text == "transparent":
             return cls(None)
-        try:
-            red, green, blue = ImageColor.getrgb(text)[:3]
-            opaque = len(ImageColor.getrgb(text)) == 3
-        except ValueError:
-            opaque = False
-        if not opaque:
+        colour: tuple[int, ...] = ()
+        with suppress(ValueError):
+            colour = ImageColor.getrgb(text)
+        # Pillow takes parts above 255, and a fourth one for what shines through
+        if len(colour) != 3 or not all(0 <= part <= 255 for part in colour):
             raise UsageError(
                 f"background {text!r}, expected transparent, a name such as white, or #rrggbb"
             )
+        red, green, blue = colour
         return cls((red, green, blue))
 
     @property

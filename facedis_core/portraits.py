@@ -35,6 +35,10 @@ def meshes_of_latents(
     return meshes
 
 
+# Passes on the pictures of single faces as they are drawn; it is told how many there will be.
+Watch = Callable[[Iterable[Picture], int], Iterable[Picture]]
+
+
 @dataclass(frozen=True, eq=False)
 class Portrait:
     """A face, the views it is shown from, and values (V,) that are shown in place of its skin."""
@@ -56,7 +60,7 @@ class Painter:
         """The views side by side, (height, views * width, 3), or 4 on a transparent background."""
         paint = None
         if portrait.values is not None and self.scale is not None:
-            paint = Paint(portrait.values, self.scale.colours)
+            paint = Paint(portrait.values, self.scale)
         views = [
             render(portrait.mesh, self.camera, view, paint=paint, background=self.background)
             for view in portrait.views

@@ -6,7 +6,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-BLOCK: Final = 1 << 19  # candidate pixels tested at once, which bounds the memory of any mesh
+BLOCK: Final = 1 << 19  # candidate pixels tested at once, so that no mesh needs more memory
 
 
 class Surface(NamedTuple):
@@ -19,7 +19,7 @@ class Surface(NamedTuple):
     def interpolate(
         self, values: NDArray[Any], triangles: NDArray[np.integer[Any]]
     ) -> NDArray[Any]:
-        """Values of vertices (V, C) at the points seen (P, C)."""
+        """Values of vertices (V, C) at the points seen (P, C); triangles (F, 3) as were drawn."""
         corners = triangles[self.triangle]
         return sum(self.weights[k, :, None] * values[corners[:, k]] for k in range(3))
 
@@ -27,8 +27,9 @@ class Surface(NamedTuple):
 def visible_surface(
     points: NDArray[np.float64], triangles: NDArray[np.integer[Any]], width: int, height: int
 ) -> Surface:
-    """The nearest triangle at each pixel's centre; `points` (V, 3) as `Camera.project` gives them.
+    """The nearest of the triangles (F, 3) at each pixel's centre.
 
+    `points` (V, 3) are columns, rows and heights in pixels, as `Camera.project` gives them.
     Every pixel of every triangle's bounding box is a candidate; those inside compete by depth.
     """
     planes, drawable = _barycentric_planes(points[triangles])
@@ -52,7 +53,7 @@ def visible_surface(
 def _candidates(
     corners: NDArray[np.float64], drawable: NDArray[np.bool_], width: int, height: int
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]]:
-    """Triangles, columns and rows of what lies in the bounding boxes of `corners` (F, 3, 3)."""
+    """Triangles, columns and rows, each (at most BLOCK,), in the boxes of `corners` (F, 3, 3)."""
     # Pixel i has its centre at i + 0.5.
     first = np.maximum(np.ceil(corners[..., :2].min(1) - 0.5), 0).astype(np.int64)
     last = np.floor(corners[..., :2].max(1) - 0.5)

@@ -1,12 +1,12 @@
 """Pictures of faces: what each pixel sees, in a studio's light or in the colours of a scale."""
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from facedis_core.camera import FRONT, Camera, turned
+from facedis_core.colours import Scale
 from facedis_core.errors import InputError
 from facedis_core.geometry import triangle_normals, unit_vectors, vertex_normals
 from facedis_core.mesh import Mesh
@@ -16,6 +16,7 @@ Picture = NDArray[np.uint8]
 Linear = tuple[float, float, float]  # linear RGB, from 0 to 1
 
 SUPERSAMPLING = 2
+MOST_SAMPLES = 1 << 21  # drawn at once: what a sample holds is some 200 bytes
 
 
 class Light(NamedTuple):
@@ -66,10 +67,10 @@ def matt(normals: NDArray[Any], albedo: NDArray[Any]) -> NDArray[Any]:
 
 
 class Paint(NamedTuple):
-    """What a surface shows in place of skin: values (V,) and the linear RGB (P, 3) of some (P,)."""
+    """What a surface shows in place of skin: values (V,) in the colours of a scale."""
 
     values: NDArray[Any]
-    colours: Callable[[NDArray[Any]], NDArray[Any]]
+    scale: Scale
 
 
 def render(
@@ -98,18 +99,25 @@ def render(
     if not len(triangles):
         raise InputError(f"{mesh.name or 'mesh'} has no triangles; a picture needs a surface")
     vertices = turned(mesh.vertices, view, camera.axis)
-    width, height = camera.width * SUPERSAMPLING, camera.height * SUPERSAMPLING
-    surface = visible_surface(camera.project(vertices, SUPERSAMPLING), triangles, width, height)
-    normals = surface.interpolate(vertex_normals(vertices, triangles), triangles)
-    away = triangle_normals(vertices, triangles)[surface.triangle, 2] < 0
-    np.negative(normals, out=normals, where=away[:, None])
-    normals = unit_vectors(normals)
-    if paint is None:
-        colours = shade(normals, np.array(SKIN))
-    else:
-        values = surface.interpolate(paint.values[:, None], triangles)[:, 0]
-        colours = matt(normals, paint.colours(values))
-    return _picture(surface.pixel, colours, camera, background)
+    normals = vertex_normals(vertices, triangles)
+    away = triangle_normals(vertices, triangles)[:, 2] < 0
+
+    def piece(camera: Camera) -> Picture:
+        width, height = camera.width * SUPERSAMPLING, camera.height * SUPERSAMPLING
+        points = camera.project(vertices, SUPERSAMPLING)
+        surface = visible_surface(points, triangles, width, height)
+        seen = surface.interpolate(normals, triangles)
+        np.negative(seen, out=seen, where=away[surface.triangle, None])
+        seen = unit_vectors(seen)
+        if paint is None:
+            colours = shade(seen, np.array(SKIN))
+        else:
+            values = surface.interpolate(paint.values[:, None], triangles)[:, 0]
+            colours = matt(seen, paint.scale.colours(values))
+        return _picture(surface.pixel, colours, camera, background)
+
+    band = max(MOST_SAMPLES // (camera.width * SUPERSAMPLING**2), 1)
+    return np.concatenate([piece(part) for part in camera.bands(band)])
 
 
 def _picture(

@@ -14,7 +14,7 @@ from facedis_core import __version__, sections
 from facedis_core.errors import UsageError
 from facedis_core.exhibits import exhibits
 from facedis_core.figures import error_figures, mean_errors
-from facedis_core.film import write_png
+from facedis_core.imagefiles import write_png
 from facedis_core.markup import Markup, element, joined
 from facedis_core.mixtures import mixture_figures
 from facedis_core.paths import is_file, is_folder
@@ -74,7 +74,7 @@ def write_figures(folder: str, figures: Sequence[Figure], force: bool) -> None:
         name = re.sub(r"[^A-Za-z0-9.]+", "-", figure.key)
         target = str(Path(folder) / f"{number:02}-{name}.png")
         with open_output(target, force=force, parents=True) as stream:
-            write_png(stream, iter([figure.picture]), 0)
+            write_png(stream, figure.picture)
 
 
 def _page(title: str, summary: Markup, content: Sequence[Section], shown: dict[str, Any]) -> str:

@@ -1,6 +1,6 @@
 """Faces on a sheet under one camera: how the figures of a report are drawn."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
@@ -13,7 +13,7 @@ from facedis_core.heat import TITLE
 from facedis_core.judged import Verdict
 from facedis_core.lettering import letter_size
 from facedis_core.mesh import Mesh
-from facedis_core.portraits import Painter, Portrait, drawn
+from facedis_core.portraits import Painter, Portrait, Watch, drawn
 from facedis_core.render import BACKGROUND, Picture
 from facedis_core.sheet import Sheet
 
@@ -52,20 +52,17 @@ class Cell(NamedTuple):
     errors: NDArray[Any] | None = None
 
 
-Shower = Callable[[Iterable[Picture], int], Iterable[Picture]]
-
-
 @dataclass(frozen=True, eq=False)
 class Studio:
     """Where figures of a verdict are drawn.
 
     Attributes:
-        shown: given the pictures of single faces of a figure as they are drawn, and how many.
+        watch: sees the pictures of a figure's single faces as they are drawn.
     """
 
     verdict: Verdict
     look: Look
-    shown: Shower = lambda pictures, total: pictures
+    watch: Watch = lambda pictures, total: pictures
 
     def truths(self, rows: Sequence[int]) -> NDArray[Any]:
         """True faces (n, V, 3) mm."""
@@ -89,7 +86,7 @@ class Studio:
             for cell in cells
         ]
         painter = Painter(camera, BACKGROUND, scale)
-        pictures = self.shown(drawn(painter, portraits), len(cells))
+        pictures = self.watch(drawn(painter, portraits), len(cells))
         errors = [cell.errors for cell in cells if cell.errors is not None]
         return Sheet(
             len(headings),

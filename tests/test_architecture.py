@@ -24,7 +24,8 @@ LINES = (
     "verification metrics readout neutrals prediction linear baselines evaluation comparison "
     "checks measurement regression junit recognition lookup identification history",
     "sources selection journal scratch follow inventory assemble prepare",
-    "camera raster render colours heat paper lettering legend sheet portraits scene film",
+    "camera raster render colours heat paper lettering legend sheet portraits scene film "
+    "imagefiles",
     "parts choice judged casting tableau figures mixtures quantised exhibits markup charts "
     "scoreboard embedded parttable regions sections report",
     "directions gallery live serving",

@@ -32,8 +32,10 @@ def test_the_nose_points_where_the_view_says() -> None:
 
 def test_a_turn_is_rigid_and_its_axis_stays() -> None:
     face = np.random.default_rng(0).normal(size=(20, 3)) * 80
-    moved = turned(face, 33, (5, -7))
-    assert moved.base is not face
+    given = face.copy()
+    moved = turned(given, 33, (5, -7))
+    assert np.array_equal(given, face)
+    assert np.abs(moved - face).max() > 10
     distances = [np.linalg.norm(x[:, None] - x[None], axis=-1) for x in (face, moved)]
     np.testing.assert_allclose(*distances, atol=1e-9)
     np.testing.assert_allclose(turned(np.array([[5.0, 9, -7]]), 33, (5, -7)), [[5, 9, -7]])

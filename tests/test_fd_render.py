@@ -173,13 +173,19 @@ def test_animations(shell, faces, tmp_path, kind):
         ("cloud.ply", 3, "cloud has no triangles"),
         ("", 3, "standard input"),
         ("broken.safetensors", 3, "'person0/expression1' of the set is not finite"),
-        ("a.npy", 3, "a.npy is an array float64 (1, 5), expected float vertices (N, V, 3)"),
+        ("a.npy", 3, "a.npy has 6 columns, expected 3 of identity and 2 of expression"),
+        ("b.npy", 3, "b.npy is an array float64 (1,), expected float vertices (N, V, 3)"),
+        ("faces --background 'rgb(300,0,0)'", 2, "background 'rgb(300,0,0)', expected"),
+        ("faces --against faces --range -1.7e308,1.7e308", 2, "two rising numbers"),
+        ("faces --bounce -o a.gif --turn 9", 2, "leave out --bounce"),
+        ("faces --row-labels a -o a.gif", 2, "come one by one"),
     ],
 )
 def test_what_cannot_be_drawn(shell, faces, tmp_path, words, code, message):
     (tmp_path / "old.png").write_text("old")
     save_mesh(tmp_path / "cloud.ply", face(0), np.empty((0, 3), np.int32))
-    np.save(tmp_path / "a.npy", np.zeros((1, 5)))
+    np.save(tmp_path / "a.npy", np.zeros((1, 6)))
+    np.save(tmp_path / "b.npy", np.zeros(1))
     for name in ("ann", "zoe"):
         save_mesh(tmp_path / "two" / f"{name}.ply", face(0))
     save_mesh(tmp_path / "part.ply", face(0), np.array([[0, 1, 7]], np.int32))

@@ -8,11 +8,14 @@ import pytest
 from conftest import face, grid_mesh
 from PIL import Image
 
-from facedis_core.film import FILMS, Motion, frames, writer_of
+from facedis_core.errors import UsageError
+from facedis_core.film import Motion, frames
+from facedis_core.imagefiles import FORMATS, format_of
 from facedis_core.mesh import Mesh
 from facedis_core.paper import Paper
 from facedis_core.scene import Style
 
+NOISE = np.random.default_rng(0).integers(0, 255, (3, 4, 4, 3), np.uint8)
 SMALL = Style(size=48)
 _, TRIANGLES = grid_mesh()
 
@@ -82,7 +85,7 @@ def test_gif_and_webp_hold_the_frames(suffix: str) -> None:
     pictures = list(frames(meshes(1), SMALL, Motion(seconds=0.4, fps=10)))
     files = io.BytesIO(), io.BytesIO()
     for stream in files:
-        FILMS[suffix](stream, iter(pictures), 10)
+        FORMATS[suffix].write(stream, iter(pictures), 10)
     assert files[0].getvalue() == files[1].getvalue()
     found = read_back(files[0].getvalue())
     assert len(found) == len(pictures)
@@ -96,7 +99,7 @@ def test_mp4_holds_the_frames() -> None:
     av = pytest.importorskip("av")
     pictures = list(frames(meshes(1), SMALL, Motion(seconds=0.4, fps=10)))
     stream = io.BytesIO()
-    FILMS[".mp4"](stream, iter(pictures), 10)
+    FORMATS[".mp4"].write(stream, iter(pictures), 10)
     with av.open(io.BytesIO(stream.getvalue())) as container:
         assert container.streams.video[0].average_rate == Fraction(10)
         found = [f.to_ndarray(format="rgb24").astype(int) for f in container.decode(video=0)]
@@ -111,13 +114,57 @@ def test_a_transparent_webp() -> None:
         frames(meshes(1), Style(size=48, paper=Paper(None)), Motion(seconds=0.4, fps=5))
     )
     stream = io.BytesIO()
-    FILMS[".webp"](stream, iter(pictures), 5)
+    FORMATS[".webp"].write(stream, iter(pictures), 5)
     image = np.asarray(Image.open(stream).convert("RGBA"))
     assert image[0, 0, 3] == 0
     assert image[20, image.shape[1] // 2, 3] == 255
 
 
 def test_the_name_says_the_kind() -> None:
-    assert writer_of("-", transparent=True)[1] is False
-    assert writer_of("a.PNG", transparent=True)[1] is False
-    assert writer_of("a.webp", transparent=True)[1] is True
+    assert not format_of("-", transparent=True).moves
+    assert not format_of("a.PNG", transparent=True).moves
+    assert format_of("a.webp", transparent=True).moves
+
+
+@pytest.mark.parametrize("fps", [1, 7, 25, 30, 40, 50])
+@pytest.mark.parametrize("suffix", [".gif", ".webp"])
+def test_a_turn_takes_its_seconds_whatever_the_clock_of_the_file(suffix: str, fps: float) -> None:
+    kind = FORMATS[suffix]
+    rate = kind.fps(fps)
+    count = len(Motion(turn=30, seconds=4, fps=rate).angles(1))
+    stream = io.BytesIO()
+    kind.write(stream, iter(NOISE), rate)
+    image = Image.open(stream)
+    image.load()
+    assert count * image.info["duration"] / 1000 == pytest.approx(4, abs=0.6 / rate)
+
+
+def test_a_gif_of_few_colours_keeps_them() -> None:
+    pictures = np.full((2, 4, 4, 3), 247, np.uint8)
+    pictures[:, 1, 1], pictures[1, 2, 2] = (200, 30, 40), (10, 120, 30)
+    stream = io.BytesIO()
+    FORMATS[".gif"].write(stream, iter(pictures), 10)
+    assert np.array_equal(read_back(stream.getvalue()), pictures)
+
+
+@pytest.mark.parametrize("seconds", [0.1, 0.3])
+def test_a_short_turn_shows_both_sides(seconds: float) -> None:
+    angles = Motion(turn=30, seconds=seconds, fps=10).angles(1)
+    assert min(angles) < -20
+    assert max(angles) > 20
+
+
+@pytest.mark.parametrize(
+    ("style", "motion", "count", "words"),
+    [
+        (Style(row_labels=["a", "b"]), Motion(), 2, "--row-labels are of faces side by side"),
+        (Style(columns=1), Motion(turn=0), 2, "--columns and"),
+        (SMALL, Motion(turn=30, bounce=True), 2, "leave out --bounce"),
+        (SMALL, Motion(bounce=True), 1, "leave out --bounce"),
+    ],
+)
+def test_what_would_be_ignored_is_refused(
+    style: Style, motion: Motion, count: int, words: str
+) -> None:
+    with pytest.raises(UsageError, match=words):
+        frames(meshes(count), style, motion)

@@ -4,19 +4,21 @@ import base64
 import io
 import json
 from dataclasses import replace
+from tempfile import NamedTemporaryFile
 
 import numpy as np
 import pytest
 from conftest import face, raw_mesh, save_mesh
 from synthetic import face_set, grid_mesh, write_face_set
 
+from facedis_core.decoding import Decoder
 from facedis_core.encoding import Encoder
 from facedis_core.errors import InputError
 from facedis_core.gallery import (
     MOST_FACES,
     chosen_faces,
     example_faces,
-    faces_of_bytes,
+    face_of_bytes,
     mean_face,
 )
 from facedis_core.inference import load_model
@@ -52,7 +54,7 @@ def two_faces(live, **said):
 
 class TestGallery:
     def test_a_face_has_what_the_model_lacks_of_it(self, encoder, model):
-        (found,) = faces_of_bytes(encoder, ply(face(1), "ann"), "ann.ply")
+        found = face_of_bytes(encoder, ply(face(1), "ann"), "ann.ply")
         made = model.decode(found.latents.identity, found.latents.expression)[0]
         assert found.latents.names == ["ann"]
         assert np.array_equal(found.vertices, face(1))
@@ -61,17 +63,50 @@ class TestGallery:
     def test_raw_meshes_are_prepared_as_fd_encode_prepares_them(self, encoder):
         stream = io.BytesIO()
         write_mesh(stream, raw_mesh(face(1)), ".obj")
-        (found,) = faces_of_bytes(encoder, stream.getvalue(), "scan.obj")
+        found = face_of_bytes(encoder, stream.getvalue(), "scan.obj")
         np.testing.assert_allclose(found.vertices, face(1), atol=1e-4)
 
-    def test_latents_are_faces_without_an_error(self, encoder, model):
+    def test_latents_are_faces_without_an_error(self, encoder, model, tmp_path):
         stream = io.BytesIO()
         rows = model.encode(np.stack([face(1), face(2)]), ["one", "two"])
         write_latents(stream, rows)
-        found = list(faces_of_bytes(encoder, stream.getvalue(), "rows.npy"))
+        (tmp_path / "rows.npy").write_bytes(stream.getvalue())
+        found, _ = chosen_faces(encoder, [str(tmp_path / "r*.npy")])
         assert [one.latents.names for one in found] == [["one"], ["two"]]
         assert found[0].error is None
         assert np.array_equal(found[1].vertices, model.decode(rows.identity, rows.expression)[1])
+        dropped = face_of_bytes(encoder, stream.getvalue(), "rows.npy")
+        assert np.array_equal(dropped.vertices, found[0].vertices)
+        assert "several" in dropped.warning
+
+    def test_plain_rows_and_vertices_are_told_apart_by_every_door(self, encoder, model, tmp_path):
+        rows = model.encode(face(1)[None], ["one"])
+        both = np.concatenate([rows.identity, rows.expression], axis=1)
+        for array, known in ((both, False), (face(1)[None], True), (face(1), True)):
+            np.save(tmp_path / "a.npy", array)
+            (given,), _ = chosen_faces(encoder, [str(tmp_path / "a.npy")])
+            dropped = face_of_bytes(encoder, (tmp_path / "a.npy").read_bytes(), "a.npy")
+            for one in (given, dropped):
+                assert (one.error is not None) == known
+                np.testing.assert_allclose(one.latents.identity, rows.identity, atol=1e-4)
+            assert dropped.latents.names == (["a"] if known else ["row0000"])
+
+    def test_many_latents_are_spread_before_they_are_decoded(self, encoder, model, monkeypatch):
+        """A hundred thousand rows would be gigabytes of vertices."""
+        rows = model.encode(face(1)[None].repeat(3 * MOST_FACES, 0))
+        stream = io.BytesIO()
+        write_latents(stream, rows)
+        decoded = []
+        monkeypatch.setattr(
+            Decoder, "face", lambda self, rows, row, part: decoded.append(rows.names[row]) or row
+        )
+        with NamedTemporaryFile(suffix=".npy") as file:
+            file.write(stream.getvalue())
+            file.flush()
+            found, count = chosen_faces(encoder, [file.name])
+        assert len(decoded) == len(found) == MOST_FACES
+        assert count == 3 * MOST_FACES
+        assert decoded[:2] == [rows.names[0], rows.names[3]]
 
     def test_many_faces_are_taken_evenly(self, encoder, tmp_path):
         faces = face_set()
@@ -136,7 +171,7 @@ class TestBadFiles:
             ("a.stl", "STL has triangles without an order of vertices; expected .ply .obj .wrl"),
             ("a.vtk", "expected .ply .obj .wrl"),
             ("a.safetensors", "expected .ply .obj .wrl"),
-            ("/etc/passwd", "does not|is not|expected|PLY"),
+            ("/etc/passwd", "passwd, mesh 1: begins with"),
             ("a.npy", "a.npy"),
             ("", "PLY"),
         ],
@@ -145,10 +180,16 @@ class TestBadFiles:
         with pytest.raises(InputError, match=words):
             live.encoded(b"solid\n", name)
 
-    def test_of_several_meshes_the_first_is_taken(self, live):
-        found = live.encoded(ply(face(1), "one") + ply(face(2), "two"), "both.ply")
+    @pytest.mark.parametrize("second", [face(2), face(2) + 300], ids=["face", "far"])
+    def test_of_several_meshes_the_first_is_taken(self, live, second):
+        found = live.encoded(ply(face(1), "one") + ply(second, "two"), "both.ply")
         assert found.latents.names == ["one"]
         assert "several faces" in found.warning
+
+    def test_a_name_that_no_request_could_carry_is_refused_at_once(self, live):
+        files = ply(face(1), "x" * 5000) + ply(face(1), "y")
+        with pytest.raises(InputError, match="5000 characters, expected 4096 at most; rename"):
+            live.encoded(files, "both.ply")
 
 
 class TestMixture:
@@ -221,7 +262,7 @@ class TestMixture:
 
     @pytest.mark.parametrize("said", [b"", b"[]", b"{}", b"\xff", b"[" * 100_000, b'"a"'])
     def test_what_is_no_mixture_is_refused(self, live, said):
-        with pytest.raises(InputError, match="other words"):
+        with pytest.raises(InputError, match="this is no mixture"):
             live.mixture(said)
 
     def test_latents_that_are_not_finite_are_refused(self, live):
@@ -259,6 +300,6 @@ class TestDescription:
 def test_saved_meshes_are_read_by_bytes_as_from_disk(tmp_path, encoder):
     for suffix in (".ply", ".obj", ".wrl"):
         path = save_mesh(tmp_path / f"face{suffix}", face(5))
-        (found,) = faces_of_bytes(encoder, path.read_bytes(), path.name)
+        found = face_of_bytes(encoder, path.read_bytes(), path.name)
         assert np.array_equal(found.vertices, read_mesh(path).vertices)
         assert found.latents.names == ["face"]

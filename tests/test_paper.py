@@ -72,5 +72,6 @@ def test_a_bar_runs_from_its_lowest_to_its_highest_colour(width: int, paper: Pap
     assert all(0 <= text.centre[0] <= width for text in texts)
     if width == 900:
         assert words == ["distance, mm", "0", "1", "2", ">3"]
-        edges = [(t.centre[0] - width_of(t.text, 14) / 2, t.centre[0]) for t in texts[1:]]
-        assert all(left > before for (left, _), (_, before) in zip(edges[1:], edges, strict=False))
+        halves = [width_of(text.text, 14) / 2 for text in texts[1:]]
+        ends = [(t.centre[0] - h, t.centre[0] + h) for t, h in zip(texts[1:], halves, strict=True)]
+        assert all(left > right for (left, _), (_, right) in zip(ends[1:], ends, strict=False))

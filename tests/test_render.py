@@ -192,3 +192,15 @@ def test_shade_is_brightest_towards_the_key_light() -> None:
 def test_srgb_keeps_black_and_white_and_cuts_the_rest() -> None:
     linear = np.array([-1, 0, 0.0031308, 0.2159, 1, 7])
     assert to_srgb(linear).tolist() == [0, 0, 10, 128, 255, 255]
+
+
+def test_a_large_picture_is_drawn_in_bands_that_fit(monkeypatch) -> None:
+    """By default one has some thousand rows of a face; nothing may be seen where they meet."""
+    face = dome((20, -10))
+    camera = Camera.seeing([face.vertices], 61)
+    whole = render(face, camera, 20)
+    monkeypatch.setattr(renderer, "MOST_SAMPLES", 4 * camera.width * 7)
+    assert [band.height for band in camera.bands(7)] == [7] * 8 + [5]
+    parts = render(face, camera, 20)
+    assert whole.shape == parts.shape
+    assert (whole != parts).any(-1).mean() < 1e-3  # a sample's centre on an edge may round away

@@ -4,10 +4,12 @@ import io
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageFont
 
 from facedis_core.errors import UsageError
-from facedis_core.film import write_png
+from facedis_core.imagefiles import write_png
+from facedis_core.lettering import Text
+from facedis_core.lettering import written as lettered
 from facedis_core.render import BACKGROUND, to_srgb
 from facedis_core.sheet import contact_sheet, sheet_columns
 
@@ -58,10 +60,28 @@ def test_row_labels_stand_to_the_left_in_full() -> None:
 
 
 def test_a_long_name_keeps_both_ends_and_its_place() -> None:
-    sheet = contact_sheet(pictures(2), 2, captions=["i" + "m" * 80 + "i", ""])
-    below = sheet[HEIGHT:]
-    assert written(below[:, :WIDTH])
-    assert not written(below[:, WIDTH:])
+    def below(name: str) -> np.ndarray:
+        return contact_sheet(pictures(2), 2, captions=[name, ""])[HEIGHT:]
+
+    found = below("i" + "m" * 80 + "i")
+    assert written(found[:, :WIDTH])
+    assert not written(found[:, WIDTH:])
+    assert np.array_equal(found, below("i" + "m" * 40 + "x" + "m" * 39 + "i"))
+    assert (found != below("m" * 81 + "i")).any()
+    assert (found != below("i" + "m" * 81)).any()
+
+
+@pytest.mark.parametrize("letters", [1, 2, 3, 5, 12, 60])
+def test_as_much_of_a_name_is_kept_as_there_is_room_for(letters: int) -> None:
+    name, font = "abcdefghijkl" * 5, ImageFont.load_default(12)
+    room = int(font.getlength(name[:letters] + "…")) + 1
+    shorter = [name[: (n + 1) // 2] + "…" + name[len(name) - n // 2 :] for n in range(59, 0, -1)]
+    kept = next((text for text in (name, *shorter) if font.getlength(text) <= room), "a…")
+    paper = np.full((20, 500, 3), 255, np.uint8)
+    text = Text(name, (250, 10), room, 12, (0, 0, 0))
+    assert np.array_equal(
+        lettered(paper, [text]), lettered(paper, [text._replace(text=kept, room=500)])
+    )
 
 
 def test_a_name_with_joints_is_parted_at_the_middle_one() -> None:
@@ -79,7 +99,7 @@ def test_png_is_read_back_and_the_same_each_time() -> None:
     sheet = contact_sheet(pictures(3), 2, captions=["one", "two", "three"], row_labels=["p", "q"])
     streams = io.BytesIO(), io.BytesIO()
     for stream in streams:
-        write_png(stream, iter([sheet]), 0)
+        write_png(stream, sheet)
     assert streams[0].getvalue() == streams[1].getvalue()
     assert np.array_equal(np.asarray(Image.open(streams[0])), sheet)
 

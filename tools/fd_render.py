@@ -109,7 +109,8 @@ def render(
     from facedis_core.colours import Scale
     from facedis_core.errors import UsageError
     from facedis_core.faces import find_faces, gathered
-    from facedis_core.film import Motion, frames, writer_of
+    from facedis_core.film import Motion, frames
+    from facedis_core.imagefiles import format_of
     from facedis_core.paper import Paper
     from facedis_core.portraits import meshes_of_latents
     from facedis_core.scene import Style
@@ -124,8 +125,9 @@ def render(
         paper=Paper.parse(background),
         scale=Scale.parse(value_range) if value_range is not None else None,
     )
-    write, moves = writer_of(output, transparent=style.paper.colour is None)
-    if (turn is not None or bounce) and not moves:
+    kind = format_of(output, transparent=style.paper.colour is None)
+    fps = kind.fps(fps)
+    if (turn is not None or bounce) and not kind.moves:
         raise UsageError("--turn and --bounce are of animations; give -o a .gif, .webp or .mp4")
     if value_range is not None and against is None:
         raise UsageError("--range spans the distances of --against TRUTH; give both")
@@ -141,13 +143,13 @@ def render(
     pictures = frames(
         read(sources),
         style,
-        Motion(turn, seconds, fps, bounce) if moves else None,
+        Motion(turn, seconds, fps, bounce) if kind.moves else None,
         truths=read([against]) if against is not None else None,
         jobs=jobs,
-        shown=lambda pictures, total: fd_cli.progress(pictures, "drawing", total),
+        watch=lambda pictures, total: fd_cli.progress(pictures, "drawing", total),
     )
     with open_output(output, force=force) as stream:
-        write(stream, pictures, fps)
+        kind.write(stream, pictures, fps)
 
 
 def main() -> None:

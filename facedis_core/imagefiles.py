@@ -1,0 +1,159 @@
+"""Files of pictures and of animations: PNG, GIF and WebP by Pillow, MP4 by PyAV.
+
+Importing this module raises MissingExtra where Pillow is not installed.
+"""
+
+import io
+from collections.abc import Callable, Iterator, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import BinaryIO, Final, NamedTuple
+
+import numpy as np
+
+from facedis_core.errors import MissingExtra, UsageError
+from facedis_core.render import Picture
+
+try:
+    from PIL import Image
+except ModuleNotFoundError:
+    raise MissingExtra("drawing pictures", "view") from None
+
+_SAMPLE: Final = 16  # frames that the common palette of a GIF is made from
+_BITS: Final = 2  # last ones in which colours may differ and count as one
+_WEBP_QUALITY: Final = 80
+_MP4_QUALITY: Final = "20"  # x264's constant rate factor: hardly told from the original
+
+
+class Format(NamedTuple):
+    """A kind of file.
+
+    Attributes:
+        write: frames, so many a second, into a stream; the same frames give the same bytes.
+        moves: whether it takes more than one.
+        ticks: of its clock in a second; None = it keeps any time.
+    """
+
+    write: Callable[[BinaryIO, Iterator[Picture], float], None]
+    moves: bool = True
+    ticks: int | None = None
+
+    def fps(self, wished: float) -> float:
+        """The frames a second that its clock can keep, the nearest to those wished for."""
+        return wished if self.ticks is None else self.ticks / max(round(self.ticks / wished), 1)
+
+
+def write_png(stream: BinaryIO, picture: Picture) -> None:
+    """A picture; the same one gives the same bytes."""
+    Image.fromarray(picture).save(stream, "PNG")
+
+
+def _write_still(stream: BinaryIO, frames: Iterator[Picture], fps: float) -> None:
+    (picture,) = frames
+    write_png(stream, picture)
+
+
+def _write_gif(stream: BinaryIO, frames: Iterator[Picture], fps: float) -> None:
+    """One palette for all frames, so that what rests does not flicker."""
+    pictures = list(frames)
+    palette = _colours(pictures).quantize(255, Image.Quantize.MEDIANCUT)
+    # The paper, which a corner shows, keeps its very colour: a page around it has the same.
+    paper = pictures[0][0, 0]
+    colours = palette.getpalette() or []  # fewer than 255 where there are no more
+    palette.putpalette(colours + paper.tolist())
+    images = []
+    for picture in pictures:
+        image = Image.fromarray(picture).quantize(palette=palette, dither=Image.Dither.NONE)
+        image.paste(len(colours) // 3, mask=Image.fromarray((picture == paper).all(-1)))
+        images.append(image)
+    images[0].save(
+        stream,
+        "GIF",
+        save_all=True,
+        append_images=images[1:],
+        duration=round(1000 / fps),
+        loop=0,
+        disposal=1,
+    )
+
+
+def _colours(pictures: Sequence[Picture]) -> Image.Image:
+    """The colours of some of the pictures, each by the root of how often it is seen.
+
+    By that itself a palette would have nothing for what is rare, such as the end of a bar.
+    """
+    some = np.concatenate(pictures[:: max(len(pictures) // _SAMPLE, 1)]).reshape(-1, 3)
+    red, green, blue = (some >> _BITS).astype(np.uint32).T
+    codes = red << 16 | green << 8 | blue
+    _, first, count = np.unique(codes, return_index=True, return_counts=True)
+    return Image.fromarray(np.repeat(some[first], np.sqrt(count).astype(int), axis=0)[None])
+
+
+def _write_webp(stream: BinaryIO, frames: Iterator[Picture], fps: float) -> None:
+    """Frames may be transparent."""
+    first, *others = (Image.fromarray(picture) for picture in frames)
+    first.save(
+        stream,
+        "WEBP",
+        save_all=True,
+        append_images=others,
+        duration=round(1000 / fps),
+        loop=0,
+        quality=_WEBP_QUALITY,
+        method=4,
+    )
+
+
+def _write_mp4(stream: BinaryIO, frames: Iterator[Picture], fps: float) -> None:
+    """H.264 that browsers and slides play; an odd row or column is left out."""
+    from fractions import Fraction
+
+    import av
+
+    held = io.BytesIO()  # what the file begins with is written last, and a pipe cannot go back
+    with av.open(held, "w", format="mp4") as container:
+        video = None
+        for picture in frames:
+            even = picture[: len(picture) // 2 * 2, : picture.shape[1] // 2 * 2]
+            if video is None:
+                video = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1000))
+                video.height, video.width = even.shape[:2]
+                video.pix_fmt = "yuv420p"
+                video.options = {"crf": _MP4_QUALITY}
+                video.codec_context.thread_count = 1  # the same frames, the same bytes
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(even), format="rgb24")
+            container.mux(video.encode(frame))
+        if video is not None:
+            container.mux(video.encode())
+    stream.write(held.getvalue())
+
+
+_STILL: Final = Format(_write_still, moves=False)
+FORMATS: Final = {
+    "": _STILL,
+    ".png": _STILL,
+    ".gif": Format(_write_gif, ticks=100),
+    ".webp": Format(_write_webp, ticks=1000),
+    ".mp4": Format(_write_mp4),
+}
+
+
+def format_of(output: str, *, transparent: bool) -> Format:
+    """What writes to an output of that name.
+
+    Raises:
+        UsageError: a name of another kind, or one of a kind that cannot be transparent.
+        MissingExtra: it needs PyAV, which is not installed.
+    """
+    suffix = Path(output).suffix.lower()
+    if suffix not in FORMATS:
+        moving = ", ".join(suffix for suffix, kind in FORMATS.items() if kind.moves)
+        raise UsageError(
+            f"{output} would hold no picture; expected a name that ends in .png, or in {moving} "
+            "for an animation"
+        )
+    if transparent and suffix in (".gif", ".mp4"):
+        raise UsageError(f"{output} cannot be transparent; use .webp or .png, or a --background")
+    if suffix == ".mp4" and find_spec("av") is None:
+        raise MissingExtra("writing .mp4", "video")
+    return FORMATS[suffix]
