@@ -189,7 +189,7 @@ class _Handler(BaseHTTPRequestHandler):
     do_GET = do_POST = do_HEAD = do_PUT = do_DELETE = do_PATCH = do_OPTIONS = _serve  # noqa: N815
 
     def _answer(self) -> Answer:
-        """Raises Refused, and closes the connection where a body stays unread."""
+        """Raises Refused or FacedisError, and closes the connection where a body stays unread."""
         ends = self.close_connection  # the client's wish
         length = self._length()
         if length or "Transfer-Encoding" in self.headers:
@@ -200,11 +200,11 @@ class _Handler(BaseHTTPRequestHandler):
         known = secrets.compare_digest(path[: len(prefix)].encode(), prefix.encode())
         route = self.server.routes.get(path[len(prefix) :]) if known else None
         if route is None:
-            raise Refused(404, "there is nothing here")
+            raise Refused(404, "there is nothing here; open the address that fd-view prints")
         if self.command != route.method:
             raise Refused(405, f"expected {route.method}")
-        if length is None and route.method == "POST":
-            raise Refused(411, "a Content-Length is needed")
+        if "Transfer-Encoding" in self.headers or (length is None and route.method == "POST"):
+            raise Refused(411, "a body needs a Content-Length, and no Transfer-Encoding")
         if length is not None and length > route.largest:
             size = f"{route.largest >> 20} MB" if route.largest else "nothing"
             raise Refused(413, f"{length} bytes are too many; expected {size} at most")
@@ -223,14 +223,18 @@ class _Handler(BaseHTTPRequestHandler):
             return None
         if len(said) > 1 or not re.fullmatch(r"[0-9]{1,15}", said[0]):
             self.close_connection = True
-            raise Refused(400, "the Content-Length is no number")
+            raise Refused(400, f"Content-Length {said[0][:30]!r}, expected one number of bytes")
         return int(said[0])
 
     def _check_sender(self) -> None:
         """Refuse what a page of another site has sent, or has been led to send."""
         host = self.headers.get_all("Host", [])
         if len(host) != 1 or host[0].lower() not in self.server.hosts:
-            raise Refused(403, "this is not the host that is asked")
+            raise Refused(
+                403,
+                f"Host {', '.join(host)[:100]!r}, expected {' or '.join(sorted(self.server.hosts))}"
+                "; open the address that fd-view prints, and forward a port to the same number",
+            )
         origins = {f"http://{name}" for name in self.server.hosts}
         for origin in self.headers.get_all("Origin", []):
             if origin.lower() not in origins:
@@ -267,6 +271,10 @@ class _Handler(BaseHTTPRequestHandler):
 
     def handle_expect_100(self) -> bool:
         """The client waits for this before it sends its body."""
+        try:
+            self._check_sender()
+        except Refused:
+            return True  # which is answered to the request itself
         proceed = super().handle_expect_100()
         self.wfile.flush()
         return proceed

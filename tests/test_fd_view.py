@@ -373,17 +373,6 @@ class TestPage:
         page.find("#first .error").click()
         assert np.array_equal(skin, page.pixels("#first canvas"))
 
-    def test_thirty_updates_a_second_are_in_reach(self, page):
-        """What the server and the page need for one, without what drawing it takes here."""
-        seconds = page.run(
-            "return (async () => { const start = performance.now();"
-            "for (let i = 0; i < 30; i++) {"
-            "  const answer = await post('vertices', mixture());"
-            "  result.setVertices(new Float32Array(await answer.arrayBuffer()));"
-            "} return (performance.now() - start) / 1000; })()"
-        )
-        assert seconds < 1.0
-
     def test_without_webgl_a_sentence_says_so(self, browser, address):
         script = browser.driver.execute_cdp_cmd(
             "Page.addScriptToEvaluateOnNewDocument",

@@ -152,6 +152,15 @@ class TestWhoIsAnswered:
     def test_names_that_were_bound_to_this_machine_are_refused(self, server, host):
         assert ask(server, headers={"Host": host})[0] == 403
 
+    def test_who_forwards_a_port_is_told_how(self, server):
+        _, _, line = ask(server, headers={"Host": "localhost:9"})
+        assert b"Host 'localhost:9', expected 127.0.0.1:%d or" % server.server_port in line
+        assert b"forward a port to the same number" in line
+
+    def test_a_foreign_body_is_not_waited_for(self, server):
+        head = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n"
+        assert raw(server, head).startswith(b"HTTP/1.1 403 ")
+
     def test_localhost_is_a_name_of_this_machine(self, server):
         assert ask(server, headers={"Host": f"localhost:{server.server_port}"})[0] == 200
 
@@ -192,6 +201,7 @@ class TestWhatIsRefused:
             ("vertices", "POST", None, {"Content-Length": "99999999"}, 413),
             ("encode?name=a.ply", "POST", None, {"Content-Length": str(257 << 20)}, 413),
             ("", "GET", b"x", {}, 413),
+            ("", "GET", None, {"Transfer-Encoding": "chunked"}, 411),
             ("vertices", "POST", None, {"Content-Length": "-1"}, 400),
             ("vertices", "POST", None, {"Content-Length": "1e3"}, 400),
             ("vertices", "POST", None, {"Content-Length": "9" * 20}, 400),

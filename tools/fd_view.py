@@ -27,7 +27,11 @@ def view(
         int, typer.Option(min=0, max=65535, help="Where to listen on 127.0.0.1; 0 = a free port.")
     ] = 0,
     open_browser: Annotated[
-        bool, typer.Option("--open/--no-open", help="Show the page in the browser at once.")
+        bool,
+        typer.Option(
+            "--open/--no-open",
+            help="Show the page in the browser at once; ps then shows its address.",
+        ),
     ] = False,
 ) -> None:
     """Look at faces in the browser: mix two, move along latent directions, see what is lost.

@@ -192,11 +192,11 @@ function nameOfResult() {
 }
 
 async function download(suffix) {
-  const answer = await post(`file?suffix=${suffix}`, mixture());
   const part = find("[name=part]:checked").value;
+  const name = nameOfResult() + (part === "full" || suffix === ".npy" ? "" : `_${part}`);
+  const answer = await post(`file?suffix=${suffix}`, mixture());
   const link = document.createElement("a");
   link.href = URL.createObjectURL(await answer.blob());
-  const name = nameOfResult() + (part === "full" || suffix === ".npy" ? "" : `_${part}`);
   link.download = name.replace(/[\\/:*?"<>|]+/g, "_") + suffix;
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 10000);  // not while it is being saved
@@ -225,10 +225,14 @@ class Side {
     const turn = ++this.turn;
     this.choice.value = number;
     return attempt(async () => {
-      const face = await faces[number].load();
-      if (turn !== this.turn) return;
-      tell(face.warning ? `warning: ${face.warning}` : "", face.warning);
-      this.take(face);
+      try {
+        const face = await faces[number].load();
+        if (turn !== this.turn) return;
+        this.take(face, number);
+        tellWarnings();
+      } finally {
+        if (turn === this.turn) this.choice.value = this.number;  // as before where it cannot be had
+      }
     });
   }
 
@@ -241,14 +245,15 @@ class Side {
       const face = decoded(await answer.json());
       const number = offer(face.name, () => face);
       if (turn !== this.turn) return;
-      tell(face.warning ? `warning: ${face.warning}` : `${file.name} is encoded`, face.warning);
       this.choice.value = number;
-      this.take(face);
+      this.take(face, number);
+      tellWarnings(`${file.name} is encoded`);
     });
   }
 
-  take(face) {
+  take(face, number) {
     this.face = face;
+    this.number = number;
     this.viewer.setVertices(face.vertices);
     showErrors();
     update();
@@ -262,10 +267,18 @@ class Side {
     this.viewer.setValues(shown ? error : null, 0, high);
     find(".scale", this.element).hidden = !shown;
     find(".high", this.element).textContent = `${high} mm or more`;
-    words.textContent = error ? `mean ${mm(mean(error))}, max ${mm(Math.max(...error))} mm` : "latents";
+    words.textContent = error ? `mean ${mm(mean(error))}, max ${mm(highest(error))} mm` : "latents";
   }
 }
 
+/** What is doubtful about the faces that are shown, or else that all is well. */
+function tellWarnings(otherwise = "") {
+  const warnings = Object.values(sides).map((side) => side.face?.warning).filter(Boolean);
+  if (warnings.length) tell(`warning: ${[...new Set(warnings)].join("; ")}`, true);
+  else tell(otherwise);
+}
+
+const highest = (values) => values.reduce((high, value) => Math.max(high, value), 0);
 const mean = (values) => values.reduce((sum, value) => sum + value, 0) / values.length;
 const mm = (value) => value.toPrecision(value < 0.1 ? 1 : 2);
 

@@ -75,6 +75,7 @@ class FaceViewer {
     this.zoom = 1;
     this.pointers = new Map();
     this.drawing = 0;
+    // preserved: a browser's "Save image as" takes what was drawn, not what is being drawn
     this.gl = canvas.getContext("webgl2", { antialias: true, preserveDrawingBuffer: true });
     if (!this.gl) {
       const words = document.createElement("p");
