@@ -1,15 +1,18 @@
 """The renderer against a slow truth, and which way is up."""
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from facedis_core import raster
 from facedis_core import render as renderer
-from facedis_core.camera import Camera
+from facedis_core.camera import MARGIN, Camera
 from facedis_core.errors import InputError
 from facedis_core.mesh import Mesh
 from facedis_core.raster import visible_surface
-from facedis_core.render import render, shade, to_srgb
+from facedis_core.render import Light, render, shade, to_srgb
 
 BACKGROUND = to_srgb(np.array(renderer.BACKGROUND))
 SIZE = 48
@@ -204,3 +207,22 @@ def test_a_large_picture_is_drawn_in_bands_that_fit(monkeypatch) -> None:
     parts = render(face, camera, 20)
     assert whole.shape == parts.shape
     assert (whole != parts).any(-1).mean() < 1e-3  # a sample's centre on an edge may round away
+
+
+def test_pages_have_the_light_of_pictures() -> None:
+    """The shader's numbers are written there once more: a page has no other way to them."""
+    shader = (Path(renderer.__file__).parent / "web" / "viewer.js").read_text()
+    named = {
+        name: tuple(map(float, numbers.split(",")))
+        for name, numbers in re.findall(r"(\w+) = vec3\(([^)]+)\)", shader)
+    }
+    lights = re.findall(r"add\(n, vec3\(([^)]+)\), (\w+)", shader)
+    assert [Light(tuple(map(float, way.split(","))), named[name]) for way, name in lights] == [
+        renderer.KEY,
+        renderer.FILL,
+    ]
+    for name in ("SKY", "GROUND", "SKIN"):
+        assert named[name] == getattr(renderer, name)
+    assert f"{renderer.GLOSS} * pow(max(dot(n, halfway), 0.0), 20.0)" in shader
+    assert f"mix({renderer.SHADOW}, 1.0, max(n.z, 0.0))" in shader
+    assert f"const MARGIN = {MARGIN};" in shader
