@@ -56,7 +56,7 @@ def _transfer(studio: Studio, judged: Judged, found: Cast) -> Figure:
         f"Expression transfer, {judged.label}",
         f"The identity of the true face at the left with the expression of the true face of "
         f"{giver} at the top; the first face is the mean face.",
-        studio.sheet(cells, headings=["mean face", *shown], row_labels=[giver, *people]),
+        studio.sheet(cells, headings=["identity", *shown], row_labels=[giver, *people]),
     )
 
 
@@ -133,9 +133,10 @@ def encoded(verdict: Verdict, judged: Judged, rows: Sequence[int]) -> Latents:
 
 
 def interpolation_ends(verdict: Verdict, found: Cast) -> tuple[int, int]:
-    """Two rows, other people with other expressions where there are."""
+    """Rows of two people, with two expressions where there are."""
     faces, rows = verdict.faces, verdict.rows
-    first, last = found.identities[0], found.identities[-1]
+    first, *others = found.identities
+    last = others[-1] if others else found.expressions[0]  # of who shows the expressions
     return (
         like(faces, rows, first, found.expressions[0]),
         like(faces, rows, last, found.expressions[min(1, len(found.expressions) - 1)]),

@@ -21,10 +21,18 @@ def part_table(
     verdict: Verdict,
     what: str,
     counted: str,
-    heads: Sequence[tuple[str, int]],
+    heads: Sequence[tuple[str, str]],
     values: Callable[[Part, str], np.ndarray],
 ) -> Markup:
-    """A row a head, a group of columns a part, a column a model; the least of a group is bold."""
+    """A row a head, a group of columns a part, a column a model; the least of a group is bold.
+
+    Args:
+        verdict: says which parts and models.
+        what: heads are.
+        counted: what their counts are of.
+        heads: the name of a row, and how many.
+        values: mean errors in mm of a part and a model, one a head.
+    """
     known, models = known_parts(verdict), [judged.label for judged in verdict.models]
     cells = np.array([[values(part, label) for label in models] for part in known])
     first = [
@@ -43,7 +51,7 @@ def part_table(
                 if len(models) > 1 and round(float(value), 3) == least:
                     words = element("strong", words)
                 numbers.append(element("td", words))
-        cells_of_row = [element("th", name, scope="row"), element("td", f"{count:,}")]
+        cells_of_row = [element("th", name, scope="row"), element("td", count)]
         rows.append(element("tr", cells_of_row, numbers))
     return element(
         "table",

@@ -19,10 +19,12 @@ from facedis_core.markup import Markup, element, joined
 from facedis_core.mixtures import mixture_figures
 from facedis_core.paths import is_file, is_folder
 from facedis_core.sections import Section
-from facedis_core.streams import open_output, shown
+from facedis_core.streams import check_output, open_output, shown
 from facedis_core.tableau import Figure, Studio
 
-_FILES: Final = "[0-9][0-9]-*.png"
+# What `write_figures` names its files, so that nobody else's are counted among them.
+_KEYS: Final = "mean-errors|errors-.+|transfer-.+|interpolation-.+|identities"
+_FILE: Final = re.compile(rf"[0-9]{{2,}}-({_KEYS})\.png")
 
 
 class Page(NamedTuple):
@@ -57,27 +59,46 @@ def page(studio: Studio, title: str | None = None) -> Page:
 
 
 def check_folder(folder: str, force: bool) -> None:
-    """Raise UsageError at once where `write_figures` would replace files without `force`."""
+    """Raise at once what `write_figures` would raise only after the computation.
+
+    UsageError for a file in its place, and for figures in it without `force`; OutputError where
+    nothing can be written.
+    """
     if is_file(folder):
         raise UsageError(f"{shown(folder)} is a file; expected a folder for --figures")
-    there = sorted(path.name for path in Path(folder).glob(_FILES)) if is_folder(folder) else []
+    there = sorted(path.name for path in _figures_in(folder))
     if there and not force:
         raise UsageError(
             f"{shown(folder)} has figures such as {there[0]}; replace them with --force, or "
             "choose another folder"
         )
+    check_output(str(Path(folder) / "01-mean-errors.png"), force, parents=True)
+
+
+def _figures_in(folder: str) -> list[Path]:
+    if not is_folder(folder):
+        return []
+    return [path for path in Path(folder).iterdir() if _FILE.fullmatch(path.name)]
 
 
 def write_figures(folder: str, figures: Sequence[Figure], force: bool) -> None:
-    """Write each picture as a numbered PNG file into a folder, which is made if it is missing."""
+    """Write each picture as a numbered PNG file into a folder, which is made if it is missing.
+
+    With `force` figures of an earlier report that have no successor are removed: numbers that mean
+    two things would lie.
+    """
+    earlier = set(_figures_in(folder))
     for number, figure in enumerate(figures, 1):
         name = re.sub(r"[^A-Za-z0-9.]+", "-", figure.key)
         target = str(Path(folder) / f"{number:02}-{name}.png")
         with open_output(target, force=force, parents=True) as stream:
             write_png(stream, figure.picture)
+        earlier.discard(Path(target))
+    for path in earlier:
+        path.unlink(missing_ok=True)
 
 
-def _page(title: str, summary: Markup, content: Sequence[Section], shown: dict[str, Any]) -> str:
+def _page(title: str, summary: Markup, content: Sequence[Section], faces: dict[str, Any]) -> str:
     style, script = _web("report.css"), _web("viewer.js") + _web("report.js")
     rules = (
         "default-src 'none'",
@@ -97,7 +118,7 @@ def _page(title: str, summary: Markup, content: Sequence[Section], shown: dict[s
         summary=summary,
         links=joined(links),
         sections=joined(part.html() for part in content),
-        exhibits=_json(shown),
+        exhibits=_json(faces),
     )
 
 

@@ -1,7 +1,7 @@
 """The table of all metrics, methods side by side, and what its words mean."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from facedis_core.markup import Markup, element
@@ -77,19 +77,19 @@ class Column(NamedTuple):
     baseline: bool = False
 
 
-def best(key: str, columns: Sequence[Column]) -> set[str]:
-    """The labels of the methods that are best, as far as the table's digits tell."""
+def best(key: str, columns: Sequence[Column]) -> set[int]:
+    """The places of the columns that are best, as far as the table's digits tell."""
     way = BETTER[key]
     means = {
-        column.label: round(value, 4)
-        for column in columns
+        place: round(value, 4)
+        for place, column in enumerate(columns)
         if (value := _mean(column.metrics.get(key))) is not None
         and not (column.baseline and column.label == TRIVIAL)
     }
     if way is None or len(means) < 2:
         return set()
     most = min(means.values()) if way == "lower" else max(means.values())
-    return {label for label, value in means.items() if value == most}
+    return {place for place, value in means.items() if value == most}
 
 
 def scoreboard(columns: Sequence[Column]) -> Markup:
@@ -135,7 +135,7 @@ def _row(key: str, columns: Sequence[Column]) -> Markup:
         element("th", TERMS[key].title, Markup("&nbsp;") if arrow else None, arrow, scope="row"),
         element("td", _count(key, columns), class_="count"),
     ]
-    return element("tr", cells, [_cell(c, key, c.label in winners) for c in columns])
+    return element("tr", cells, [_cell(c, key, n in winners) for n, c in enumerate(columns)])
 
 
 def _cell(column: Column, key: str, wins: bool) -> Markup:
@@ -163,9 +163,14 @@ def _mean(found: Any) -> float | None:
 
 
 def _count(key: str, columns: Sequence[Column]) -> str:
-    """How many values the numbers of a row stand on: those of the first method that has any."""
-    found = next(column.metrics for column in columns if key in column.metrics)
-    value = found[key]
-    if isinstance(value, Mapping):
-        return f"{value['n']:,}"
-    return f"{found[_COUNTS[key.partition('_')[0]]]:,}"
+    """How many values the numbers of a row stand on."""
+    known = [column.metrics for column in columns if key in column.metrics]
+    if isinstance(known[0][key], Mapping):
+        return span([found[key]["n"] for found in known])
+    return span([found[_COUNTS[key.partition("_")[0]]] for found in known])
+
+
+def span(counts: Iterable[int]) -> str:
+    """`300`, or `120–300` where counts differ."""
+    low, high = min(counts := list(counts)), max(counts)
+    return f"{low:,}" if low == high else f"{low:,}–{high:,}"

@@ -15,7 +15,7 @@ from facedis_core.markup import Markup, element
 from facedis_core.parttable import known_parts, part_table
 from facedis_core.provenance import made_by
 from facedis_core.regions import MEANING, regions
-from facedis_core.scoreboard import TRIVIAL, Column, meanings, scoreboard
+from facedis_core.scoreboard import TRIVIAL, Column, meanings, scoreboard, span
 from facedis_core.tableau import Figure
 
 PART_ERRORS: Final = {
@@ -147,7 +147,12 @@ def expressions(verdict: Verdict) -> Section:
             for judged, values in zip(verdict.models, of_part, strict=True)
         ]
         drawn.append(_chart(bars(names, series, PART_ERRORS[part]), PART_ERRORS[part]))
-    heads = [(labels.expressions[kind], int((shown == kind).sum())) for kind in kinds]
+    errors = verdict.models[0].errors.per_mesh
+    heads = []
+    for kind in kinds:
+        of_kind = [values[shown == kind] for values in errors.values()]
+        counts = [int(np.isfinite(values).sum()) for values in of_kind]
+        heads.append((labels.expressions[kind], span(counts)))
     table = part_table(verdict, "expression", "faces", heads, lambda *which: means[which])
     return Section(
         "expressions",
@@ -173,7 +178,7 @@ def places(verdict: Verdict, figure: Figure) -> Section:
         errors = judged.errors.per_vertex(part)
         return np.array([errors[inside].mean() for inside in found.values()])
 
-    heads = [(name, int(inside.sum())) for name, inside in found.items()]
+    heads = [(name, f"{inside.sum():,}") for name, inside in found.items()]
     table = part_table(verdict, "region", "vertices", heads, values)
     return Section(
         "regions",

@@ -5,6 +5,7 @@ import io
 import json
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from PIL import Image
 
 from facedis_core.faceset import load_face_set
 
+EXAMPLES = Path(__file__).parent.parent / "weights" / "examples"
 PART_FIGURES = ["full", "identity", "expression"]
 MIXED = ["transfer", "interpolation"]
 HOSTILE = "</script><script>alert('1')</script>&\"<b>"
@@ -133,19 +135,14 @@ def test_figures_are_files_and_in_the_page(shell, face_set, other, tmp_path):
     expected += [f"{kind}-{m}" for kind in MIXED for m in (model, "other")] + ["identities"]
     assert names == [f"{number:02}-{name}.png" for number, name in enumerate(expected, 1)]
     images = found.all("img")
-    assert len(images) == len(names)
-    pictures = {}
-    for image in images:
+    for image, name in zip(images, names, strict=True):
         assert len(image["alt"]) > 20
         kind, _, data = image["src"].partition(",")
         assert kind == "data:image/webp;base64"
         picture = Image.open(io.BytesIO(base64.b64decode(data)))
         assert picture.size == (int(image["width"]), int(image["height"]))
-        pictures.setdefault(picture.size, []).append(np.asarray(picture, float))
-    for name in names:
-        file = Image.open(tmp_path / "out" / "figures" / name)
-        exact = np.asarray(file, float)
-        assert min(np.abs(exact - near).mean() for near in pictures[file.size]) < 4
+        exact = np.asarray(Image.open(tmp_path / "out" / "figures" / name), float)
+        assert np.abs(exact - np.asarray(picture, float)).mean() < 4
 
 
 def test_what_exists_is_replaced_only_if_asked_to(shell, face_set, tmp_path):
@@ -160,9 +157,17 @@ def test_what_exists_is_replaced_only_if_asked_to(shell, face_set, tmp_path):
     assert result.code == 2
     assert "01-mean-errors.png" in result.line
     assert not (tmp_path / "new.html").exists()
+    earlier = tmp_path / "figures" / "09-identities.png"
+    mine = tmp_path / "figures" / "02-mine.png"
+    for path in (earlier, mine):
+        path.write_bytes(b"old")
     assert shell(f"{line} -o page.html --figures figures --force").code == 0
     assert (tmp_path / "figures" / "01-mean-errors.png").read_bytes().startswith(b"\x89PNG")
+    assert not earlier.exists()
+    assert mine.read_bytes() == b"old"
     assert shell(f"{line} -o other.html --figures page.html").code == 2
+    assert shell(f"{line} -o there --figures there").code == 2
+    assert shell(f"{line} -o page.html --force --figures page.html/figures").code == 4
 
 
 @pytest.mark.parametrize(
@@ -216,6 +221,28 @@ def test_a_set_without_neutrals_and_one_of_a_single_face(shell, tmp_path):
     found = page(shell(LINE))
     assert "Transfer and interpolation" not in found.text
     assert len(found.all("img")) == 4  # the parts of the face, and where they err
+
+
+def test_each_expression_says_how_many_faces_its_means_stand_on(shell, tmp_path):
+    """Identity and expression are judged where the person's neutral is known, here of one of 3."""
+    faces = synthetic.face_set()
+    faces.neutrals_eval[-2:] = np.nan
+    synthetic.write_face_set(tmp_path / "set.safetensors", faces)
+    text = page(shell(f"{LINE} --no-baselines")).text
+    table = text[text.index("All numbers") :]
+    assert table[: table.index("Where on the face")].count("1–3") == len(faces.labels.expressions)
+
+
+def test_a_default_report_is_below_five_megabytes(shell, tmp_path):
+    """Of both bundled models, on faces of as many vertices as theirs."""
+    line = (
+        f"fd-prep folder {EXAMPLES} --pattern '{{subject}}_{{expression}}.ply' --like ict"
+        " -o set.safetensors && fd-report set.safetensors --split all -m ict -m ict-pointnet"
+    )
+    done = shell(line, env={"FACEDIS_MODEL": ""})
+    assert done.code == 0
+    assert len(done.out) < 5_000_000
+    assert len(Page(done.out.decode()).all("img")) == 12
 
 
 def test_words_and_aligned_numbers(shell, face_set):

@@ -173,6 +173,21 @@ def test_mixtures_are_those_of_transfer_and_interp(verdict: Verdict) -> None:
     )
 
 
+@pytest.mark.parametrize("expressions", [2, 3])
+def test_of_two_people_one_becomes_the_other(
+    expressions: int, tmp_path: Path, model_file: Path
+) -> None:
+    faces = synthetic.face_set(test=2, expressions=expressions)
+    path = synthetic.write_face_set(tmp_path / "two.safetensors", faces)
+    verdict = judge(str(path), [str(model_file)], "test", Ways(), baselines=False)
+    figures, sheets = watched(verdict, mixture_figures)
+    names = faces.labels.names
+    first, last = (row for row, name in enumerate(names) if name in figures[1].caption)
+    assert faces.labels.subject[first] != faces.labels.subject[last]
+    corners = [sheets[1]["cells"][place].vertices for place in (0, 20)]
+    assert (corners[0] != corners[1]).any()
+
+
 def test_identities_stand_below_one_another(verdict: Verdict) -> None:
     figures, sheets = watched(verdict, mixture_figures)
     sheet = sheets[-1]

@@ -18,8 +18,8 @@ def test_best_is_lower_or_higher_and_may_be_shared() -> None:
     one = Column("one", {"e_rec": summary(0.5), "rank1_cosine_accuracy": 0.5})
     two = Column("two", {"e_rec": summary(0.50001), "rank1_cosine_accuracy": 0.75})
     three = Column("three", {"e_rec": summary(0.6)}, baseline=True)
-    assert best("e_rec", [one, two, three]) == {"one", "two"}
-    assert best("rank1_cosine_accuracy", [one, two, three]) == {"two"}
+    assert best("e_rec", [one, two, three]) == {0, 1}
+    assert best("rank1_cosine_accuracy", [one, two, three]) == {1}
     assert best("e_rec", [one]) == set()
 
 
@@ -27,8 +27,23 @@ def test_the_mean_face_is_never_best_but_a_model_of_that_name_may_be() -> None:
     trivial = Column("mean_face", {"e_dis": summary(0.0)}, baseline=True)
     model = Column("model", {"e_dis": summary(0.1)})
     other = Column("other", {"e_dis": summary(0.2)}, baseline=True)
-    assert best("e_dis", [model, trivial, other]) == {"model"}
-    assert best("e_dis", [trivial._replace(baseline=False), model]) == {"mean_face"}
+    assert best("e_dis", [model, trivial, other]) == {0}
+    assert best("e_dis", [trivial._replace(baseline=False), model]) == {0}
+
+
+def test_a_model_named_as_a_baseline_does_not_share_its_place() -> None:
+    columns = [
+        Column("pca", {"e_rec": summary(2.0)}),
+        Column("other", {"e_rec": summary(1.0)}),
+        Column("pca", {"e_rec": summary(0.5)}, baseline=True),
+    ]
+    assert best("e_rec", columns) == {2}
+    assert str(scoreboard(columns)).count("<strong>") == 1
+
+
+def test_counts_that_differ_are_told_from_lowest_to_highest() -> None:
+    few = Column("few", {"e_rec": summary(1.0) | {"n": 120}})
+    assert ">120–1,234</td>" in scoreboard([Column("many", {"e_rec": summary(1.0)}), few])
 
 
 def test_what_has_no_better_direction_has_no_best() -> None:

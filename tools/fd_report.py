@@ -85,6 +85,7 @@ def report(
     fd_cli.check_read_once(source, *(models or ()))
     check_output(output, force)  # as if binary: nobody reads megabytes of it on a terminal
     if figures is not None:
+        fd_cli.check_different({"--output": output, "--figures": figures})
         check_folder(figures, force)
     verdict = judge(
         source,
@@ -96,10 +97,10 @@ def report(
     look = Look(size, count, scale)
     studio = Studio(verdict, look, lambda drawn, total: fd_cli.progress(drawn, "drawing", total))
     made = page(studio, title)
-    if figures is not None:
-        write_figures(figures, made.figures, force)
     with open_output(output, force=force) as stream:
         stream.write(made.html.encode())
+    if figures is not None:
+        write_figures(figures, made.figures, force)
 
 
 def main() -> None:
