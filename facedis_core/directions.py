@@ -1,15 +1,13 @@
 """The directions of latent space that move the face most, in steps of what faces vary."""
 
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from facedis_core.config import RegisteredConfig
-from facedis_core.inference import Model
-
-Varied = Literal["identity", "expression"]
+from facedis_core.inference import LatentPart, Model
 
 _FLOOR: Final = 1e-6  # of the largest variance: what never varied still has a direction
 
@@ -29,7 +27,7 @@ class Directions:
 
 
 def leading_directions(
-    model: Model, part: Varied, latents: NDArray[np.floating] | None = None
+    model: Model, part: LatentPart, latents: NDArray[np.floating] | None = None
 ) -> Directions:
     """The principal components of the faces that varying latents decode to.
 
@@ -63,7 +61,7 @@ def leading_directions(
 
 
 def _moved(
-    model: Model, part: Varied, steps: NDArray[np.float64]
+    model: Model, part: LatentPart, steps: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """How steps (K, D) of latents from the origin move the face, and how their opposites do.
 
@@ -82,7 +80,7 @@ def _moved(
 
 
 def _covariance(
-    model: Model, part: Varied, latents: NDArray[np.floating] | None
+    model: Model, part: LatentPart, latents: NDArray[np.floating] | None
 ) -> NDArray[np.float64]:
     """How the latents of faces vary, (D, D), positive definite.
 

@@ -9,7 +9,7 @@ from typing import Final
 
 from facedis_core.errors import MissingExtra
 from facedis_core.markup import Markup, element
-from facedis_core.tableau import Figure
+from facedis_core.studio import Figure
 
 try:
     from PIL import Image

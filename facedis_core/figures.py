@@ -10,9 +10,7 @@ from facedis_core.colours import Scale
 from facedis_core.heat import summary
 from facedis_core.inference import Part
 from facedis_core.judged import Judged, Shown, chosen
-from facedis_core.metrics import vertex_distances
-from facedis_core.parts import PARTS
-from facedis_core.tableau import Cell, Figure, Studio
+from facedis_core.studio import Cell, Figure, Studio
 
 SIDES: Final = (FRONT, VIEWS["half-right"])  # from which mean errors are seen
 
@@ -31,22 +29,22 @@ def error_figures(studio: Studio) -> Iterator[Figure]:
 
     Error maps of a part have one scale, whatever the model.
     """
-    for part in filter(studio.verdict.known, PARTS):
+    for part in studio.verdict.parts:
         rows = [chosen(judged, part, studio.look.faces) for judged in studio.verdict.models]
         faces = [
             [studio.verdict.show(judged.model, row) for _, row in picks]
             for judged, picks in zip(studio.verdict.models, rows, strict=True)
         ]
-        maps = [[errors_of(face, part) for face in of_model] for of_model in faces]
+        maps = [[face.errors(part) for face in of_model] for of_model in faces]
         scale = studio.look.scale or Scale.around([m for of_model in maps for m in of_model])
         for judged, picks, shown, values in zip(
             studio.verdict.models, rows, faces, maps, strict=True
         ):
             words = [word for word, _ in picks]
-            yield _errors_of(studio, judged, part, words, shown, values, scale)
+            yield _error_figure(studio, judged, part, words, shown, values, scale)
 
 
-def _errors_of(
+def _error_figure(
     studio: Studio,
     judged: Judged,
     part: Part,
@@ -77,7 +75,7 @@ def _errors_of(
 def mean_errors(studio: Studio) -> Figure:
     """Where on the face each model errs, on average over all faces."""
     models = studio.verdict.models
-    known = list(filter(studio.verdict.known, PARTS))
+    known = studio.verdict.parts
     values = [judged.errors.per_vertex(part) for judged in models for part in known]
     mean = models[0].model.mean_face
     picture = studio.sheet(
@@ -94,9 +92,3 @@ def mean_errors(studio: Studio) -> Figure:
         "The mean error of each vertex over all measured faces, on the mean face.",
         picture,
     )
-
-
-def errors_of(face: Shown, part: Part) -> NDArray[Any]:
-    """How far each vertex of a part is from its truth, (V,) mm."""
-    truth, made = face.parts[part]
-    return vertex_distances(made, truth)

@@ -1,6 +1,5 @@
 """The faces that a live page mixes: what each is to the model, and where they come from."""
 
-import base64
 import io
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -20,6 +19,7 @@ from facedis_core.faces import Item, find_faces, matches, meshes_of_bytes, meshe
 from facedis_core.latents import Latents, LatentSource, open_latents
 from facedis_core.mesh import Mesh, mesh_files
 from facedis_core.metrics import vertex_distances
+from facedis_core.packing import base64_of
 from facedis_core.paths import is_file
 from facedis_core.streams import open_input
 
@@ -46,17 +46,17 @@ class Face:
         """Arrays as base64 of little-endian float32."""
         return {
             "name": self.latents.names[0],
-            "identity": base64_floats(self.latents.identity),
-            "expression": base64_floats(self.latents.expression),
-            "vertices": base64_floats(self.vertices),
-            "error": None if self.error is None else base64_floats(self.error),
+            "identity": _floats(self.latents.identity),
+            "expression": _floats(self.latents.expression),
+            "vertices": _floats(self.vertices),
+            "error": None if self.error is None else _floats(self.error),
             "warning": self.warning,
         }
 
 
-def base64_floats(values: NDArray[Any]) -> str:
+def _floats(values: NDArray[Any]) -> str:
     """Numbers as base64 of little-endian float32."""
-    return base64.b64encode(values.astype("<f4").tobytes()).decode()
+    return base64_of(values.astype("<f4"))
 
 
 def face_of_bytes(encoder: Encoder, content: bytes, name: str) -> Face:

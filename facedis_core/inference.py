@@ -20,6 +20,7 @@ from facedis_core.preparation import Preparation
 from facedis_core.streams import shown
 
 Part = Literal["full", "identity", "expression"]
+LatentPart = Literal["identity", "expression"]
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,7 +14,8 @@ from facedis_core.evaluation import Evaluation, evaluate_face_set
 from facedis_core.faceset import TRAIN, FaceSet
 from facedis_core.inference import Model, Part, load_model
 from facedis_core.measurement import Ways, open_split
-from facedis_core.parts import Compared, PartErrors, parts
+from facedis_core.metrics import vertex_distances
+from facedis_core.parts import PARTS, Compared, PartErrors, parts
 from facedis_core.prediction import Sample, aligned, model_predictor
 from facedis_core.provenance import check_topology
 
@@ -50,9 +51,10 @@ class Verdict:
     facts: dict[str, Any]
     align: bool
 
-    def known(self, part: Part) -> bool:
-        """Whether any face has a truth of that part."""
-        return part in self.models[0].errors.per_mesh
+    @property
+    def parts(self) -> list[Part]:
+        """The parts of which any face has a truth."""
+        return [part for part in PARTS if part in self.models[0].errors.per_mesh]
 
     def show(self, model: Model, row: int) -> "Shown":
         """A face of the set and what a model makes of it."""
@@ -79,6 +81,11 @@ class Shown(NamedTuple):
     name: str
     sample: Sample
     parts: dict[Part, Compared]
+
+    def errors(self, part: Part) -> np.ndarray:
+        """How far each vertex of a part is from its truth, (V,) mm."""
+        truth, made = self.parts[part]
+        return vertex_distances(made, truth)
 
 
 def judge(

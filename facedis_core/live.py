@@ -14,18 +14,19 @@ from numpy.typing import NDArray
 
 from facedis_core.colours import ramp
 from facedis_core.decoding import Decoder
-from facedis_core.directions import Directions, Varied, leading_directions
+from facedis_core.directions import Directions, leading_directions
 from facedis_core.encoding import Encoder
 from facedis_core.errors import InputError
-from facedis_core.gallery import Face, base64_floats, face_of_bytes
-from facedis_core.inference import Model, Part
+from facedis_core.gallery import Face, face_of_bytes
+from facedis_core.inference import LatentPart, Model, Part
 from facedis_core.latents import Latents, write_latents
 from facedis_core.mesh import CODECS, write_mesh
+from facedis_core.packing import base64_of
 from facedis_core.render import to_srgb
 
 MESH_SUFFIXES: Final = tuple(CODECS)
 _LONGEST_NAME: Final = 4096
-_VARIED: Final = get_args(Varied)
+_VARIED: Final = get_args(LatentPart)
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,9 +70,9 @@ class LiveModel:
         return {
             "model": Path(self.model.source).stem,
             "vertices": self.model.config.vertices,
-            "mean_face": base64_floats(self.model.mean_face),
-            "ramp": base64.b64encode(to_srgb(ramp()).tobytes()).decode(),
-            "triangles": base64.b64encode(self.model.triangles.astype("<u4").tobytes()).decode(),
+            "mean_face": base64_of(self.model.mean_face.astype("<f4")),
+            "ramp": base64_of(to_srgb(ramp())),
+            "triangles": base64_of(self.model.triangles.astype("<u4")),
             "directions": {p: [round(x, 4) for x in d.mm] for p, d in self.directions.items()},
             "faces": [face.latents.names[0] for face in self.faces],
             "suffixes": [*MESH_SUFFIXES, ".npy"],

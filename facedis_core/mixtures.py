@@ -3,20 +3,19 @@ identity parts of one face by several models (figure 11).
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from facedis_core.casting import Cast, cast, like
+from facedis_core.choice import Cast, cast, like
 from facedis_core.colours import Scale
-from facedis_core.figures import errors_of
 from facedis_core.heat import summary
+from facedis_core.inference import LatentPart
 from facedis_core.judged import Judged, Shown, Verdict
 from facedis_core.latents import Latents
-from facedis_core.pairing import Rows, paired
-from facedis_core.tableau import Cell, Figure, Studio
-from facedis_core.transfer import Varied, interpolated, transfer
+from facedis_core.studio import Cell, Figure, Studio
+from facedis_core.transfer import interpolated, transfer
 
 STEPS: Final = 5  # of an interpolation, both ends among them
 
@@ -62,8 +61,9 @@ def _transfer(studio: Studio, judged: Judged, found: Cast) -> Figure:
 
 def _interpolation(studio: Studio, judged: Judged, found: Cast) -> Figure:
     first, second = interpolation_ends(studio.verdict, found)
-    ways = latent_ways(encoded(studio.verdict, judged, [first, second]), STEPS)
-    made = transfer(ways["identity"], ways["expression"], all_pairs=True)
+    ends = encoded(studio.verdict, judged, [first, second])
+    identity, expression = (latent_way(ends, STEPS, part) for part in get_args(LatentPart))
+    made = transfer(identity, expression, all_pairs=True)
     faces = judged.model.decode(made.identity, made.expression)
     shares = [f"{share:.0%}" for share in np.linspace(0, 1, STEPS)]
     names = studio.verdict.faces.labels.names
@@ -101,7 +101,7 @@ def _identities(studio: Studio, found: Cast) -> Figure:
         row_labels.append(judged.label)
         captions += [""] * len(rows)
         if compared:
-            errors = [errors_of(face, "identity") for face in faces]
+            errors = [face.errors("identity") for face in faces]
             maps += errors
             cells += [Cell(*pair) for pair in zip(made, errors, strict=True)]
             row_labels.append("error")
@@ -143,13 +143,10 @@ def interpolation_ends(verdict: Verdict, found: Cast) -> tuple[int, int]:
     )
 
 
-def latent_ways(ends: Latents, steps: int) -> dict[Varied, Latents]:
-    """From the first of two rows to the second: where the identity changes, the expression."""
-    ways: dict[Varied, Latents] = {}
-    for varied in ("identity", "expression"):
-        pair = Rows(iter([ends.take([0])]), "first"), Rows(iter([ends.take([1])]), "second")
-        (ways[varied],) = interpolated(paired(*pair), steps, varied)
-    return ways
+def latent_way(ends: Latents, steps: int, varied: LatentPart) -> Latents:
+    """From the first of two rows to the second in one part, which both ends belong to."""
+    (way,) = interpolated(iter([(ends.take([0]), ends.take([1]))]), steps, varied)
+    return way
 
 
 def identity_rows(verdict: Verdict, found: Cast) -> list[int]:

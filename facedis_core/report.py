@@ -12,7 +12,6 @@ from typing import Any, Final, NamedTuple
 
 from facedis_core import __version__, sections
 from facedis_core.errors import UsageError
-from facedis_core.exhibits import exhibits
 from facedis_core.figures import error_figures, mean_errors
 from facedis_core.imagefiles import write_png
 from facedis_core.markup import Markup, element, joined
@@ -20,7 +19,8 @@ from facedis_core.mixtures import mixture_figures
 from facedis_core.paths import is_file, is_folder
 from facedis_core.sections import Section
 from facedis_core.streams import check_output, open_output, shown
-from facedis_core.tableau import Figure, Studio
+from facedis_core.studio import Figure, Studio
+from facedis_core.viewer_data import viewer_data
 
 # What `write_figures` names its files, so that nobody else's are counted among them.
 _KEYS: Final = "mean-errors|errors-.+|transfer-.+|interpolation-.+|identities"
@@ -54,7 +54,7 @@ def page(studio: Studio, title: str | None = None) -> Page:
         sections.extremes(errors),
     ]
     content += [sections.mixtures(mixed)] if mixed else []
-    html = _page(title, sections.summary(verdict), content, exhibits(verdict, studio.look))
+    html = _page(title, sections.summary(verdict), content, viewer_data(verdict, studio.look))
     return Page(html, [where, *errors, *mixed])
 
 
@@ -118,7 +118,7 @@ def _page(title: str, summary: Markup, content: Sequence[Section], faces: dict[s
         summary=summary,
         links=joined(links),
         sections=joined(part.html() for part in content),
-        exhibits=_json(faces),
+        viewer_data=_json(faces),
     )
 
 

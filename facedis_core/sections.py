@@ -12,11 +12,10 @@ from facedis_core.inference import Part
 from facedis_core.info import parameters
 from facedis_core.judged import Judged, Verdict
 from facedis_core.markup import Markup, element
-from facedis_core.parttable import known_parts, part_table
 from facedis_core.provenance import made_by
 from facedis_core.regions import MEANING, regions
-from facedis_core.scoreboard import TRIVIAL, Column, meanings, scoreboard, span
-from facedis_core.tableau import Figure
+from facedis_core.scoreboard import TRIVIAL, Column, meanings, part_table, scoreboard, span
+from facedis_core.studio import Figure
 
 PART_ERRORS: Final = {
     "full": "Reconstruction error E_rec",
@@ -101,7 +100,7 @@ def metrics(verdict: Verdict) -> Section:
 def distributions(verdict: Verdict) -> Section:
     """Histograms of the errors of single meshes and people."""
     drawn = []
-    for part in known_parts(verdict):
+    for part in verdict.parts:
         series = [Series(judged.label, judged.errors.per_mesh[part]) for judged in verdict.models]
         drawn.append(_chart(histogram(series, PART_ERRORS[part]), f"{PART_ERRORS[part]}, by mesh"))
     for key, title in SPREADS.items():
@@ -134,11 +133,11 @@ def expressions(verdict: Verdict) -> Section:
         (part, judged.label): np.array(
             [_mean(judged.errors.per_mesh[part][shown == kind]) for kind in kinds]
         )
-        for part in known_parts(verdict)
+        for part in verdict.parts
         for judged in verdict.models
     }
     drawn = []
-    for part in known_parts(verdict):
+    for part in verdict.parts:
         of_part = [means[part, judged.label] for judged in verdict.models]
         order = np.argsort(-of_part[0], kind="stable")
         names = [labels.expressions[kinds[place]] for place in order]

@@ -26,8 +26,8 @@ LINES = (
     "sources selection journal scratch follow inventory assemble prepare",
     "camera raster render colours heat paper lettering legend sheet portraits scene film "
     "imagefiles",
-    "parts choice judged casting tableau figures mixtures quantised exhibits markup charts "
-    "scoreboard embedded parttable regions sections report",
+    "parts choice judged studio figures mixtures packing viewer_data markup charts scoreboard "
+    "embedded regions sections report",
     "directions gallery live serving",
     "world threads moments fusedmax winners maxlinear networks pose principal losses pairs "
     "residence batches build fitting checkpoint synthesis profiling epochs scalars training "

@@ -3,7 +3,7 @@
 import numpy as np
 from synthetic import face_set
 
-from facedis_core.casting import cast, like, resting
+from facedis_core.choice import cast, like, resting
 
 
 def test_a_cast_has_several_people_and_somebody_elses_expressions() -> None:

@@ -206,8 +206,8 @@ def test_names_are_words_whatever_they_are(shell, tmp_path):
     found = page(shell(f"{LINE} --title '$1 {HOSTILE.replace(chr(39), '')}'"))
     assert len(found.all("script")) == 2
     assert len(found.all("b")) == len(found.all("img"))  # those of captions
-    exhibits = json.loads(found.scripts[0])
-    assert HOSTILE in exhibits["groups"][0]["items"][0]["label"]
+    data = json.loads(found.scripts[0])
+    assert HOSTILE in data["groups"][0]["items"][0]["label"]
     assert f"{HOSTILE}source" in found.text
     assert "$1 </script>" in found.text
 

@@ -10,7 +10,6 @@ import synthetic
 
 from facedis_core.colours import Scale
 from facedis_core.errors import InputError, UsageError
-from facedis_core.exhibits import ENOUGH_MM, exhibits, steps_of
 from facedis_core.figures import error_figures, mean_errors
 from facedis_core.inference import load_model
 from facedis_core.judged import Verdict, chosen, judge
@@ -19,10 +18,11 @@ from facedis_core.measurement import Ways
 from facedis_core.mesh import read_mesh
 from facedis_core.metrics import vertex_distances
 from facedis_core.mixtures import mixture_figures
+from facedis_core.packing import Quantised
 from facedis_core.parts import PARTS
-from facedis_core.quantised import Quantised
-from facedis_core.tableau import Cell, Figure, Look, Studio
+from facedis_core.studio import Cell, Figure, Look, Studio
 from facedis_core.transfer import interpolated, transfer
+from facedis_core.viewer_data import ENOUGH_MM, steps_of, viewer_data
 
 ROOT = Path(__file__).parent.parent
 
@@ -207,7 +207,7 @@ def test_without_neutrals_only_full_faces_are_judged(tmp_path: Path, model_file:
     verdict = judge(str(path), [str(model_file)], "test", Ways(), baselines=False)
     figures, _ = watched(verdict, error_figures)
     assert [figure.key for figure in figures] == ["errors-full-small"]
-    shown = exhibits(verdict, Look())
+    shown = viewer_data(verdict, Look())
     assert shown["faces"][0]["neutral"] is None
     assert shown["way"] is not None
 
@@ -218,7 +218,7 @@ def unpacked(packed: dict) -> np.ndarray:
 
 
 def test_the_viewer_holds_the_faces_to_a_hundredth_of_a_millimetre(verdict: Verdict) -> None:
-    found = exhibits(verdict, Look(faces=2))
+    found = viewer_data(verdict, Look(faces=2))
     names = {item["face"]: item["label"] for group in found["groups"] for item in group["items"]}
     assert set(names) == set(range(len(found["faces"])))
     for number, face in enumerate(found["faces"]):

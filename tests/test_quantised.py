@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from conftest import face
 
-from facedis_core.quantised import Quantised
+from facedis_core.packing import Quantised
 
 
 @pytest.mark.parametrize("width_mm", [1e-3, 30.0, 250.0, 1300.0])

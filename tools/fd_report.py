@@ -78,7 +78,7 @@ def report(
     from facedis_core.measurement import Ways
     from facedis_core.report import check_folder, page, write_figures
     from facedis_core.streams import check_output, open_output
-    from facedis_core.tableau import Look, Studio
+    from facedis_core.studio import Look, Studio
 
     scale = Scale.parse(value_range) if value_range is not None else None
     source = face_set or "-"

@@ -2,7 +2,7 @@
 "use strict";
 
 (() => {
-  const data = JSON.parse(document.getElementById("exhibits").textContent);
+  const data = JSON.parse(document.getElementById("viewer-data").textContent);
   const byId = (id) => document.getElementById(id);
 
   const bytes = (text) => Uint8Array.from(atob(text), (sign) => sign.charCodeAt(0));

@@ -1,4 +1,4 @@
-"""Vertices in 16 bits a coordinate, for a page that holds many faces."""
+"""Arrays as text for pages; vertices in 16 bits a coordinate where there are many."""
 
 from base64 import b64encode
 from typing import Any, Final, NamedTuple
@@ -38,9 +38,9 @@ class Quantised(NamedTuple):
     def packed(self) -> dict[str, Any]:
         """For JSON."""
         low, step = self.low.tolist(), self.step.tolist()
-        return {"low": low, "step": step, "levels": base64(self.levels.astype("<u2"))}
+        return {"low": low, "step": step, "levels": base64_of(self.levels.astype("<u2"))}
 
 
-def base64(array: np.ndarray) -> str:
+def base64_of(array: np.ndarray) -> str:
     """The bytes of an array, row after row."""
     return b64encode(np.ascontiguousarray(array).tobytes()).decode()

@@ -4,18 +4,16 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
-from facedis_core.casting import cast
+from facedis_core.choice import cast
 from facedis_core.colours import Scale, ramp
-from facedis_core.figures import errors_of
-from facedis_core.inference import Model, Part
+from facedis_core.inference import LatentPart, Model, Part
 from facedis_core.judged import Verdict, chosen
 from facedis_core.latents import Latents
 from facedis_core.metrics import vertex_distances
-from facedis_core.mixtures import encoded, interpolation_ends, latent_ways
-from facedis_core.quantised import Quantised, base64
+from facedis_core.mixtures import encoded, interpolation_ends, latent_way
+from facedis_core.packing import Quantised, base64_of
 from facedis_core.render import to_srgb
-from facedis_core.tableau import Look
-from facedis_core.transfer import Varied
+from facedis_core.studio import Look
 
 # Pieces of a way between two faces. Within one the page blends vertices, which is the decoder's own
 # way where it is linear; elsewhere more pieces come nearer to it.
@@ -23,7 +21,7 @@ PIECES: Final = (1, 2, 4, 8)
 ENOUGH_MM: Final = 0.05  # that no vertex may be wrong by, if so many pieces can do that
 
 
-def exhibits(verdict: Verdict, look: Look) -> dict[str, Any]:
+def viewer_data(verdict: Verdict, look: Look) -> dict[str, Any]:
     """Best, average and worst faces of each model by reconstruction, and an interpolation, as JSON.
 
     Vertices are packed as of `Quantised`; each face has its truth once, and of each model the full
@@ -46,7 +44,7 @@ def exhibits(verdict: Verdict, look: Look) -> dict[str, Any]:
     faces = []
     for row in rows:
         shown = [verdict.show(judged.model, row) for judged in verdict.models]
-        errors += [errors_of(face, part) for face in shown for part in _both(face.parts)]
+        errors += [face.errors(part) for face in shown for part in _both(face.parts)]
         neutral = verdict.neutral(row)
         faces.append(
             {
@@ -65,9 +63,9 @@ def exhibits(verdict: Verdict, look: Look) -> dict[str, Any]:
     triangles = _indices(verdict.faces.triangles, verdict.faces.vertices.shape[1])
     return {
         "models": [judged.label for judged in verdict.models],
-        "triangles": base64(triangles),
+        "triangles": base64_of(triangles),
         "wide": triangles.itemsize > 2,
-        "ramp": base64(to_srgb(ramp())),
+        "ramp": base64_of(to_srgb(ramp())),
         "range": [scale.low, scale.high],
         "groups": groups,
         "faces": faces,
@@ -123,7 +121,7 @@ class Steps(NamedTuple):
     apart: float
 
 
-def steps_of(model: Model, ends: Latents, varied: Varied) -> Steps:
+def steps_of(model: Model, ends: Latents, varied: LatentPart) -> Steps:
     """The way between two rows: the fewest shapes that come within ENOUGH_MM of it, or the most.
 
     Identity faces where the identity changes, expression offsets where the expression does: as
@@ -138,8 +136,8 @@ def steps_of(model: Model, ends: Latents, varied: Varied) -> Steps:
     return steps
 
 
-def _decoded(model: Model, ends: Latents, varied: Varied, pieces: int) -> np.ndarray:
-    rows = latent_ways(ends, pieces + 1)[varied]
+def _decoded(model: Model, ends: Latents, varied: LatentPart, pieces: int) -> np.ndarray:
+    rows = latent_way(ends, pieces + 1, varied)
     if varied == "identity":
         return model.decode(rows.identity, rows.expression, "identity")
     return model.decode(rows.identity, rows.expression, "expression", offsets=True)
