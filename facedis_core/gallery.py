@@ -17,12 +17,14 @@ from facedis_core.encoding import Encoder, check_face_sets
 from facedis_core.errors import InputError
 from facedis_core.faces import Item, find_faces, matches, meshes_of_bytes, meshes_of_file
 from facedis_core.latents import Latents, LatentSource, open_latents
-from facedis_core.mesh import Mesh, mesh_files
+from facedis_core.mesh import CODECS, Mesh, mesh_files, read_meshes
 from facedis_core.metrics import vertex_distances
+from facedis_core.npy import MAGIC
 from facedis_core.packing import base64_of
 from facedis_core.paths import is_file
-from facedis_core.streams import open_input
+from facedis_core.streams import open_input, read_all, shown
 
+LARGEST_PIPE: Final = 1 << 30
 MOST_FACES: Final = 200  # to choose from; of more, as many evenly spread
 
 
@@ -83,7 +85,13 @@ def _any(more: Iterator[object]) -> bool:
 
 
 def _meshes(content: bytes, name: str) -> Iterator[Mesh]:
-    if Path(name).suffix.lower() != ".npy":
+    suffix = Path(name).suffix.lower()
+    if suffix not in ("", ".npy", ".stl", *CODECS):  # of .stl there is more to say
+        raise InputError(
+            f"{name} is no face that a page takes; expected {' '.join(CODECS)} .npy, such as the "
+            "latents that fd-encode makes of it"
+        )
+    if suffix != ".npy":
         return meshes_of_bytes(content, name)
     stream: Any = io.BytesIO(content)
     arrays = faces_of_arrays(io.BufferedReader(stream), name, None)
@@ -119,18 +127,39 @@ def chosen_faces(encoder: Encoder, inputs: Sequence[str]) -> tuple[list[Face], i
     found: list[Callable[[], Iterable[Face]]] = []
     meshes: list[str] = []
     for name in (source for given in inputs for source in matches(given)):
-        if not _holds_latents(name):
+        if name == "-":
+            found += _piped(encoder)
+        elif _holds_latents(name):
+            with open_latents(name) as source:
+                found += _rows(encoder, source)
+        else:
             meshes.append(name)
-            continue
-        with open_latents(name) as source:
-            for rows in sound_rows(source, encoder.model, "-"):
-                found += [partial(_rows_of, encoder, rows.take([row])) for row in range(len(rows))]
     faces = find_faces(meshes)
     if not encoder.trust_order:
         check_face_sets(faces, encoder.model)
     found += [partial(_faces_of, encoder, item) for item in faces.items]
     loaded = [face for load in _spread(found) for face in load()]
     return _spread(loaded), max(len(found), len(loaded))
+
+
+def _piped(encoder: Encoder) -> list[Callable[[], Iterable[Face]]]:
+    """Meshes, arrays or latents on standard input, all of it: a page shows them again and again."""
+    content = read_all("-", LARGEST_PIPE, "faces for a page")
+    if content.startswith(MAGIC) and are_latents(content):
+        return _rows(encoder, LatentSource(io.BytesIO(content), "-"))
+    stream: Any = io.BytesIO(content)
+    stream, label = io.BufferedReader(stream), shown("-")
+    arrays = content.startswith(MAGIC)
+    meshes = faces_of_arrays(stream, "-", None) if arrays else read_meshes(stream, label)
+    return [partial(_face_of, encoder, mesh, label) for mesh in meshes]
+
+
+def _rows(encoder: Encoder, source: LatentSource) -> list[Callable[[], Iterable[Face]]]:
+    return [
+        partial(_row_of, encoder, rows.take([row]))
+        for rows in sound_rows(source, encoder.model, "-")
+        for row in range(len(rows))
+    ]
 
 
 def _holds_latents(name: str) -> bool:
@@ -151,7 +180,11 @@ def _faces_of(encoder: Encoder, item: Item) -> Iterator[Face]:
     return (_encoded(encoder, mesh, item.source) for mesh in item.load())
 
 
-def _rows_of(encoder: Encoder, latents: Latents) -> list[Face]:
+def _face_of(encoder: Encoder, mesh: Mesh, source: str) -> list[Face]:
+    return [_encoded(encoder, mesh, source)]
+
+
+def _row_of(encoder: Encoder, latents: Latents) -> list[Face]:
     return [_decoded(encoder, latents)]
 
 

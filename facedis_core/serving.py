@@ -5,38 +5,23 @@ of other sites are kept out although they run in the same browser: their request
 `Origin` or `Sec-Fetch-Site`, or, where a name was bound to 127.0.0.1, a foreign `Host`.
 """
 
-import json
 import re
 import secrets
 import socketserver
 import sys
 from collections.abc import Callable
-from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
-from typing import Any, Final, NamedTuple
+from threading import BoundedSemaphore
+from typing import Any, Final
 from urllib.parse import parse_qs
 
 from facedis_core.errors import FacedisError, UsageError
 from facedis_core.live import LiveModel
+from facedis_core.routes import TEXT, Answer, Refused, routes
 from facedis_core.streams import read_up_to
 
-LARGEST_FILE: Final = 256 << 20
-LARGEST_WORDS: Final = 1 << 20
 PATIENCE: Final = 20.0  # seconds without a byte after which a client is given up
-
-_WEB: Final = Path(__file__).parent / "web"
-_PAGE: Final = {"": "view.html", "page.css": "page.css"} | {
-    name: name for name in ("viewer.js", "view.js")
-}
-_KINDS: Final = {
-    ".html": "text/html; charset=utf-8",
-    ".css": "text/css; charset=utf-8",
-    ".js": "text/javascript; charset=utf-8",
-}
-_JSON: Final = "application/json"
-_BYTES: Final = "application/octet-stream"
-_TEXT: Final = "text/plain; charset=utf-8"
+MOST_CLIENTS: Final = 64  # connections at once, a thread each; a browser has six
 
 _HEADERS: Final = {
     "Content-Security-Policy": (
@@ -49,64 +34,6 @@ _HEADERS: Final = {
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
 }
-
-
-class Answer(NamedTuple):
-    """What a client gets."""
-
-    body: bytes
-    kind: str
-    status: int = 200
-
-
-class Route(NamedTuple):
-    """How one path is answered: from the query and the body, of which so many bytes are taken."""
-
-    method: str
-    answer: Callable[[dict[str, str], bytes], Answer]
-    largest: int = 0
-
-
-class Refused(Exception):
-    """A request that is not answered, in one line."""
-
-    def __init__(self, status: int, line: str) -> None:
-        super().__init__(line)
-        self.status = status
-
-
-def routes(live: LiveModel) -> dict[str, Route]:
-    """What there is below the token, by path."""
-
-    def as_json(value: Any) -> Answer:
-        return Answer(json.dumps(value).encode(), _JSON)
-
-    def vertices(query: dict[str, str], body: bytes) -> Answer:
-        return Answer(live.vertices(live.mixture(body)).astype("<f4").tobytes(), _BYTES)
-
-    def file(query: dict[str, str], body: bytes) -> Answer:
-        return Answer(live.file(live.mixture(body), query.get("suffix", "")), _BYTES)
-
-    def encode(query: dict[str, str], body: bytes) -> Answer:
-        return as_json(live.encoded(body, query.get("name", "")).as_json())
-
-    description = as_json(live.description())
-    return {
-        "model": Route("GET", lambda query, body: description),
-        "face": Route("GET", lambda query, _: as_json(live.face(query.get("n", "")).as_json())),
-        "vertices": Route("POST", vertices, LARGEST_WORDS),
-        "file": Route("POST", file, LARGEST_WORDS),
-        "encode": Route("POST", encode, LARGEST_FILE),
-        **{path: Route("GET", partial(_same, _asset(name))) for path, name in _PAGE.items()},
-    }
-
-
-def _asset(name: str) -> Answer:
-    return Answer((_WEB / name).read_bytes(), _KINDS[Path(name).suffix])
-
-
-def _same(answer: Answer, query: dict[str, str], body: bytes) -> Answer:
-    return answer
 
 
 class LiveServer(ThreadingHTTPServer):
@@ -131,6 +58,7 @@ class LiveServer(ThreadingHTTPServer):
         self.token = secrets.token_urlsafe(18)
         self.routes = routes(live)
         self.on_bug = on_bug or (lambda error: None)
+        self._room = BoundedSemaphore(MOST_CLIENTS)
         try:
             super().__init__(("127.0.0.1", port), _Handler)
         except OSError as error:
@@ -140,6 +68,24 @@ class LiveServer(ThreadingHTTPServer):
         names = [f"{name}:{self.server_port}" for name in ("127.0.0.1", "localhost")]
         # browsers leave out the port of the protocol
         self.hosts = {*names, *(["127.0.0.1", "localhost"] if self.server_port == 80 else [])}
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Serve a connection by a thread of its own; what is too many is closed at once."""
+        if not self._room.acquire(blocking=False):
+            self.shutdown_request(request)
+            return
+        try:
+            super().process_request(request, client_address)
+        except RuntimeError:  # the system has no thread left
+            self._room.release()
+            self.shutdown_request(request)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        """What such a thread does."""
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._room.release()
 
     def server_bind(self) -> None:
         """Bind without the look-up of our own name that the library does, which may take long."""
@@ -172,18 +118,18 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             answer = self._answer()
         except Refused as error:
-            answer = Answer(str(error).encode(), _TEXT, error.status)
+            answer = Answer(str(error).encode(), TEXT, error.status)
         except FacedisError as error:
             line = re.sub(r"\s+", " ", str(error)).strip()
-            answer = Answer(line.encode("utf-8", "backslashreplace"), _TEXT, 422)
+            answer = Answer(line.encode("utf-8", "backslashreplace"), TEXT, 422)
         except MemoryError:
-            answer = Answer(b"out of memory; give it less at a time", _TEXT, 422)
+            answer = Answer(b"out of memory; give it less at a time", TEXT, 422)
         except ConnectionError:
             raise
         except Exception as error:  # whatever it is, the other clients go on
             self.server.on_bug(error)
             line = "this is a bug in facedis; the terminal that runs fd-view has its traceback"
-            answer = Answer(line.encode(), _TEXT, 500)
+            answer = Answer(line.encode(), TEXT, 500)
         self._send(answer)
 
     do_GET = do_POST = do_HEAD = do_PUT = do_DELETE = do_PATCH = do_OPTIONS = _serve  # noqa: N815
@@ -267,7 +213,7 @@ class _Handler(BaseHTTPRequestHandler):
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
         """What the library itself refuses: in one line, with our headers."""
         self.close_connection = True
-        self._send(Answer(f"{message or 'the request is refused'}".encode(), _TEXT, int(code)))
+        self._send(Answer(f"{message or 'the request is refused'}".encode(), TEXT, int(code)))
 
     def handle_expect_100(self) -> bool:
         """The client waits for this before it sends its body."""

@@ -155,6 +155,14 @@ fd_view.main()
 """
 
 
+@pytest.mark.parametrize("before", ["cat a.npy", "fd-decode a.npy", "fd-decode a.npy --npy"])
+def test_faces_of_every_kind_come_through_a_pipe(shell, tmp_path, before):
+    ict = {"FACEDIS_MODEL": ""}
+    assert shell(f"fd-encode {EXAMPLES} -o a.npy && {before} > faces", env=ict).code == 0
+    serve = "cat faces | fd-view - 2> said & until grep . said; do sleep 0.1; done; kill $!"
+    assert shell(serve, env=ict).out.startswith(b"http://127.0.0.1:")
+
+
 def test_nothing_is_written_to_disk(model_file, tmp_path):
     good = save_mesh(tmp_path / "good.obj", face(3)).read_bytes()
     process = subprocess.Popen(
@@ -337,6 +345,25 @@ class TestPage:
         )
         page.until("sides.second.face.name === 'b' && !busy")
         assert page.run("return sides.first.face.name") != "b"
+
+    def test_of_several_files_each_can_be_chosen(self, page, tmp_path):
+        paths = [tmp_path / name for name in ("one.ply", "notes.txt", "two.ply")]
+        for path in paths:
+            path.write_bytes((EXAMPLES / "bob_smile.ply").read_bytes())
+        page.find("#first .file").send_keys("\n".join(map(str, paths)))
+        said = page.until("document.querySelector('#notice.bad')?.textContent")
+        assert "notes.txt is no face that a page takes" in said
+        assert page.run("return sides.first.face.name") == "one"
+        assert page.run("return faces.map((face) => face.name).slice(-2)") == ["one", "two"]
+        assert len(page.complaints()) == 1  # the browser's own word on the refusal
+
+    def test_a_file_says_how_it_was_mixed(self, page):
+        page.set("#mixture-Identity", 0.5)
+        page.set("#expression-1", 2)
+        _, _ = self.moved(page, lambda: page.set("#mixture-Strength", 1.5))
+        name = page.run("return nameOfResult()")
+        page.find("[data-suffix='.npy']").click()
+        assert page.downloaded(f"{name}_id50_x1.5_moved.npy").stat().st_size
 
     def test_a_bad_file_is_told_as_the_command_line_tells_it(self, page, shell, tmp_path):
         whole = (EXAMPLES / "bob_smile.ply").read_bytes()

@@ -5,7 +5,7 @@ import json
 import socket
 import threading
 import time
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 
 import numpy as np
@@ -17,7 +17,7 @@ from facedis_core.encoding import Encoder
 from facedis_core.errors import UsageError
 from facedis_core.gallery import mean_face
 from facedis_core.live import LiveModel
-from facedis_core.serving import LiveServer
+from facedis_core.serving import MOST_CLIENTS, LiveServer
 
 
 @contextmanager
@@ -274,6 +274,41 @@ class TestManyClients:
         assert slow[0].recv(100).startswith(b"HTTP/1.1 408 ")  # and is given up
         for connection in slow:
             connection.close()
+
+    def test_those_beyond_what_there_is_room_for_are_let_go(self, live):
+        with running(live) as (server, bugs):
+            idle = [
+                socket.create_connection(("127.0.0.1", server.server_port), timeout=20)
+                for _ in range(MOST_CLIENTS + 5)
+            ]
+            for connection in idle[MOST_CLIENTS:]:
+                with suppress(ConnectionResetError):
+                    assert connection.recv(1) == b""
+            for connection in idle:
+                connection.close()
+            end = time.monotonic() + 20
+            while True:
+                with suppress(ConnectionError, http.client.HTTPException):
+                    assert ask(server)[0] == 200
+                    break
+                assert time.monotonic() < end
+            assert not bugs
+
+    def test_a_thread_that_the_system_refuses_closes_one_connection(self, live, monkeypatch):
+        with running(live) as (server, bugs):
+            start = threading.Thread.start
+            refused = iter([True])
+
+            def limited(thread):
+                if next(refused, False):
+                    raise RuntimeError("can't start new thread")
+                start(thread)
+
+            monkeypatch.setattr(threading.Thread, "start", limited)
+            with suppress(ConnectionResetError):
+                assert raw(server, b"GET / HTTP/1.1\r\n\r\n") == b""
+            assert ask(server)[0] == 200
+            assert not bugs
 
     def test_everybody_gets_an_own_answer(self, server, live):
         mixture = json.loads(a_mixture(server))

@@ -13,9 +13,9 @@ def view(
     faces: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="MESH|DIR|SET|LATENTS",
+            metavar="MESH|DIR|SET|LATENTS|-",
             show_default=False,
-            help="Faces to choose from.  [default: the bundled examples]",
+            help="Faces to choose from; - = on stdin.  [default: the bundled examples]",
         ),
     ] = None,
     model: fd_cli.ModelOption = None,
@@ -53,6 +53,7 @@ def view(
         trust_order=trust_order,
         far_faces=force_encode,
     )
+    fd_cli.check_read_once(*(faces or ()))
     if faces:
         chosen, count = chosen_faces(encoder, faces)
         if len(chosen) < count:
@@ -75,7 +76,11 @@ def _open(url: str) -> None:
     import threading
     import webbrowser
 
-    threading.Thread(target=webbrowser.open, args=(url,), daemon=True).start()
+    def show() -> None:
+        if not webbrowser.open(url):
+            fd_cli.warn("no browser could be started; open the address yourself")
+
+    threading.Thread(target=show, daemon=True).start()
 
 
 def _show(error: BaseException) -> None:

@@ -16,11 +16,13 @@ let model, result;
 let lost = false;  // whether the last request had no answer
 let updates = 0;  // faces of the result that have been shown
 
-/** Say something in the header; an error until the next word. */
+/** Say something in the header for a while; an error until the next word. */
 function tell(line, bad = false) {
   const notice = find("#notice");
   notice.textContent = line;
-  notice.classList.toggle("bad", bad);
+  notice.classList.toggle("bad", Boolean(bad));
+  clearTimeout(tell.end);
+  if (line && !bad) tell.end = setTimeout(() => tell(""), 8000);
 }
 
 /** What the server answers; an Error with its one line where it refuses. */
@@ -191,9 +193,20 @@ function nameOfResult() {
   return one === other ? one : `${one}__${other}`;
 }
 
+/** What the controls say that is not as at first, for names of files. */
+function settings() {
+  const { identity, expression, strength } = mixing, found = [];
+  if (identity.value !== identity.start) found.push(`id${Math.round(100 * identity.value)}`);
+  if (expression.value !== expression.start) found.push(`exp${Math.round(100 * expression.value)}`);
+  if (strength.value !== strength.start) found.push(`x${strength.value}`);
+  if (Object.values(moves).flat().some((slider) => slider.value)) found.push("moved");
+  return found;
+}
+
 async function download(suffix) {
   const part = find("[name=part]:checked").value;
-  const name = nameOfResult() + (part === "full" || suffix === ".npy" ? "" : `_${part}`);
+  const name = [nameOfResult(), ...settings()].join("_")
+    + (part === "full" || suffix === ".npy" ? "" : `_${part}`);
   const answer = await post(`file?suffix=${suffix}`, mixture());
   const link = document.createElement("a");
   link.href = URL.createObjectURL(await answer.blob());
@@ -215,7 +228,7 @@ class Side {
     this.choice.addEventListener("change", () => this.choose(Number(this.choice.value)));
     this.check.addEventListener("change", showErrors);
     find(".file", this.element).addEventListener("change", (event) => {
-      if (event.target.files.length) this.open(event.target.files[0]);
+      if (event.target.files.length) this.open([...event.target.files]);
       event.target.value = "";  // so that the same file can be chosen again
     });
     find(".bar", this.element).style.background = gradient(model.ramp);
@@ -236,18 +249,28 @@ class Side {
     });
   }
 
-  /** Encode a file and let it be this face. */
-  open(file) {
-    const turn = ++this.turn;
-    tell(`encoding ${file.name}…`);
+  /** Encode files; the first that can be is this face, all can be chosen from then on. */
+  open(files) {
+    const turn = ++this.turn, refused = [];
+    let taken = false;
     return attempt(async () => {
-      const answer = await post(`encode?name=${encodeURIComponent(file.name)}`, file);
-      const face = decoded(await answer.json());
-      const number = offer(face.name, () => face);
-      if (turn !== this.turn) return;
-      this.choice.value = number;
-      this.take(face, number);
-      tellWarnings(`${file.name} is encoded`);
+      for (const file of files) {
+        tell(`encoding ${file.name}…`);
+        try {
+          const answer = await post(`encode?name=${encodeURIComponent(file.name)}`, file);
+          const face = decoded(await answer.json());
+          const number = offer(face.name, () => face);
+          if (taken || turn !== this.turn) continue;
+          taken = true;
+          this.choice.value = number;
+          this.take(face, number);
+        } catch (error) {
+          refused.push(error.message);
+        }
+      }
+      if (refused.length) throw new Error(refused.join("; "));
+      const names = files.map((file) => file.name).join(", ");
+      tellWarnings(`${names} ${files.length > 1 ? "are" : "is"} encoded`);
     });
   }
 
@@ -267,7 +290,7 @@ class Side {
     this.viewer.setValues(shown ? error : null, 0, high);
     find(".scale", this.element).hidden = !shown;
     find(".high", this.element).textContent = `${high} mm or more`;
-    words.textContent = error ? `mean ${mm(mean(error))}, max ${mm(highest(error))} mm` : "latents";
+    words.textContent = error ? `mean ${mm(mean(error))}, max ${mm(highest(error))} mm` : "latents: no mesh to compare with";
   }
 }
 
@@ -291,11 +314,11 @@ function showErrors() {
   for (const side of shown) side.showError(high);
 }
 
-/** 1, 2, 3 or 5 times a power of ten, not below the value. */
+/** The next round number, as scales of fd-render end with. */
 function roundUp(value) {
   const power = 10 ** Math.floor(Math.log10(value));
-  const leading = [1, 2, 3, 5, 10].find((factor) => factor * power >= value * 0.999);
-  return Number((leading * power).toPrecision(1));
+  const leading = [1, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10].find((factor) => factor * power >= value * 0.999);
+  return Number((leading * power).toPrecision(2));
 }
 
 function gradient(ramp) {
@@ -344,7 +367,7 @@ function listenForFiles() {
     if (!isFile(event)) return;
     event.preventDefault();
     mark(null);
-    target(event).open(event.dataTransfer.files[0]);
+    target(event).open([...event.dataTransfer.files]);
   });
 }
 

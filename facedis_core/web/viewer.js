@@ -254,10 +254,10 @@ class FaceViewer {
   #listen() {
     const canvas = this.canvas;
     canvas.tabIndex = Math.max(canvas.tabIndex, 0);
-    canvas.style.touchAction = "none";  // a finger turns the face, it does not scroll the page
+    canvas.style.touchAction = "pan-y";  // a finger turns the face sideways, and scrolls the page
     canvas.setAttribute("role", "img");
     if (!canvas.hasAttribute("aria-label")) canvas.setAttribute("aria-label", "A face in 3D");
-    canvas.title ||= "Drag or arrow keys turn, wheel or + and − zoom, double click or 0 resets";
+    canvas.title ||= "Drag or arrow keys turn, wheel (after a click) or + and − zoom, double click or 0 resets";
     canvas.addEventListener("pointerdown", (event) => {
       canvas.setPointerCapture(event.pointerId);
       this.pointers.set(event.pointerId, [event.clientX, event.clientY]);
@@ -267,6 +267,8 @@ class FaceViewer {
       canvas.addEventListener(ending, (event) => this.pointers.delete(event.pointerId));
     }
     canvas.addEventListener("wheel", (event) => {
+      const scrolls = document.scrollingElement.scrollHeight > innerHeight + 1;
+      if (scrolls && !event.ctrlKey && document.activeElement !== canvas) return;  // it goes on
       event.preventDefault();
       const pixels = event.deltaY * (event.deltaMode ? 30 : 1);
       this.#move(0, 0, Math.exp(-pixels * (event.ctrlKey ? 0.01 : 0.0015)));  // Ctrl: a pinch
