@@ -76,7 +76,7 @@ def fit_baselines(train_set: FaceSet, components: int) -> Baselines:
     if len(rows) < 2:
         raise InputError(
             f"the face set has {len(rows)} training faces, baselines need 2 or more; "
-            "fit them on another set with --baselines-from"
+            "do without them, or fit them on another set (fd-metrics --baselines-from)"
         )
     for start in range(0, len(rows), BLOCK):
         train_set.read(rows[start : start + BLOCK])  # names a face that is not finite

@@ -37,10 +37,10 @@ class Page(NamedTuple):
 def page(studio: Studio, title: str | None = None) -> Page:
     """The page on a verdict; the same verdict gives the same characters.
 
-    `title` is what the models' names say where it is None.
+    `title` is what the models' names say where there is none.
     """
     verdict = studio.verdict
-    if title is None:
+    if not title:
         title = f"Faces by {', '.join(judged.label for judged in verdict.models)}"
     errors = list(error_figures(studio))
     where = mean_errors(studio)

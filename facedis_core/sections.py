@@ -67,7 +67,7 @@ def summary(verdict: Verdict) -> Markup:
 def metrics(verdict: Verdict) -> Section:
     """The table of all metrics, and which models these are."""
     columns = [Column(judged.label, judged.evaluation.metrics) for judged in verdict.models]
-    columns += [Column(key, found, True) for key, found in verdict.baselines.items()]
+    columns += [Column(key, found, True) for key, found in _baselines(verdict)]
     notes: list[Any] = ["The best of a row is bold."]
     if (np.asarray(verdict.faces.labels.split)[verdict.rows] == TRAIN).any():
         notes.append(
@@ -76,10 +76,13 @@ def metrics(verdict: Verdict) -> Section:
         )
     if verdict.baselines:
         config = verdict.models[0].model.config
+        latents, used = config.identity + config.expression, verdict.baselines["pca"]["components"]
+        reason = f"as many as {verdict.models[0].label} has latent dimensions"
+        if used < latents:
+            reason = f"all that these faces have; {verdict.models[0].label} has {latents} latents"
         notes += [
             " Beside the models stand linear methods, fitted to the training faces of the same "
-            f"set, with {config.identity + config.expression} components, as many as "
-            f"{verdict.models[0].label} has latent dimensions (_2x: twice as many). ",
+            f"set, with {used} components, {reason} (_2x: twice as many where there are). ",
             element("code", TRIVIAL),
             " is one face for everybody; that it has no spread is no merit, so it is never best.",
         ]
@@ -95,6 +98,17 @@ def metrics(verdict: Verdict) -> Section:
             [_recipe(judged) for judged in verdict.models],
         ],
     )
+
+
+def _baselines(verdict: Verdict) -> list[tuple[str, dict[str, Any]]]:
+    """Those that differ: with twice as many components only where there are more."""
+    found = verdict.baselines
+
+    def more(key: str) -> bool:
+        half = found.get(key.removesuffix("_2x"), {})
+        return not key.endswith("_2x") or found[key]["components"] > half["components"]
+
+    return [(key, metrics) for key, metrics in found.items() if more(key)]
 
 
 def distributions(verdict: Verdict) -> Section:
@@ -137,9 +151,9 @@ def expressions(verdict: Verdict) -> Section:
         for judged in verdict.models
     }
     drawn = []
+    order = np.argsort(-means[verdict.parts[0], verdict.models[0].label], kind="stable")
     for part in verdict.parts:
         of_part = [means[part, judged.label] for judged in verdict.models]
-        order = np.argsort(-of_part[0], kind="stable")
         names = [labels.expressions[kinds[place]] for place in order]
         series = [
             Series(judged.label, values[order])
@@ -157,7 +171,10 @@ def expressions(verdict: Verdict) -> Section:
         "expressions",
         "By expression",
         [
-            element("p", f"Mean errors, the largest of {verdict.models[0].label} first."),
+            element(
+                "p",
+                f"Mean errors, in the order of {verdict.models[0].label} on full faces.",
+            ),
             _legend(verdict),
             element("div", drawn, class_="charts"),
             element(

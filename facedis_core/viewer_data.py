@@ -36,7 +36,7 @@ def viewer_data(verdict: Verdict, look: Look) -> dict[str, Any]:
             {
                 "face": rows.setdefault(row, len(rows)),
                 "label": f"{word}: {verdict.faces.labels.names[row]}",
-                "error": float(told[np.searchsorted(judged.errors.rows, row)]),
+                "error": round(float(told[np.searchsorted(judged.errors.rows, row)]), 4),
             }
             for word, row in picks
         ]

@@ -25,6 +25,9 @@ Done = TypeVar("Done")
 
 # Blocks that may wait for a worker or for us, per worker: enough that none is idle.
 AHEAD: Final = 3
+# Processes of which each loads all that the first one has: a slip of the finger may not ask for
+# a hundred thousand.
+MOST: Final = max(16, 2 * (os.cpu_count() or 1))
 
 
 def in_order(work: Callable[[Block], Done], blocks: Iterable[Block], jobs: int) -> Iterator[Done]:
@@ -33,13 +36,13 @@ def in_order(work: Callable[[Block], Done], blocks: Iterable[Block], jobs: int) 
     Args:
         work: can be pickled, as can blocks and results; sent to each process once.
         blocks: asked for one by one, a few ahead of what has been handed out.
-        jobs: 1 = none beside this process, 0 = one a core.
+        jobs: 1 = none beside this process, 0 = one a core; more than `MOST` are that many.
 
     Raises:
         InputError: a worker was killed, which nearly always is for lack of memory.
     """
     blocks = iter(blocks)
-    workers = jobs or os.cpu_count() or 1
+    workers = min(jobs or os.cpu_count() or 1, MOST)
     first = list(islice(blocks, min(workers, 2)))  # a single block needs no process
     if len(first) <= 1:
         yield from map(work, chain(first, blocks))

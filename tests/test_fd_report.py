@@ -115,6 +115,18 @@ def test_baselines_are_left_out_where_there_is_nothing_to_fit_them_to(shell, fac
     result = shell(f"{LINE} --baselines")
     assert result.code == 3
     assert "0 training faces" in result.line
+    assert shell("fd-report ''").line.startswith("fd-report: '' does not exist")
+
+
+def test_baselines_of_a_small_set_say_how_small_they_are(shell, face_set, tmp_path):
+    text = page(shell(f"{LINE} --baselines")).text
+    assert "with 5 components, as many as small has latent dimensions" in text
+    assert "ridge_ neutral_ 2x" in text
+    faces = synthetic.face_set(subjects=4, expressions=2, test=2)  # four training faces
+    synthetic.write_face_set(tmp_path / "set.safetensors", faces)
+    text = page(shell(f"{LINE} --baselines")).text
+    assert "with 3 components, all that these faces have; small has 5 latents" in text
+    assert "2x" not in text.replace("(_2x", "")
 
 
 def test_same_input_same_bytes(shell, face_set):
@@ -180,9 +192,12 @@ def test_what_exists_is_replaced_only_if_asked_to(shell, face_set, tmp_path):
         ("--range 3,1", 2, "two rising numbers"),
         ("--faces 0", 2, "--faces"),
         ("-o missing/page.html", 4, "there is no folder"),
+        ("-o page.pdf", 2, "page.pdf would hold HTML"),
+        ("-o set.safetensors --force", 2, "SET and --output are both set.safetensors"),
+        ("-m other.safetensors -o other.safetensors --force", 2, "are both other.safetensors"),
     ],
 )
-def test_what_cannot_be_done_is_said_in_a_line(shell, face_set, words, code, says):
+def test_what_cannot_be_done_is_said_in_a_line(shell, face_set, other, words, code, says):
     result = shell(f"{LINE} {words}")
     assert result.code == code
     assert says in result.line
@@ -233,6 +248,7 @@ def test_each_expression_says_how_many_faces_its_means_stand_on(shell, tmp_path)
     assert table[: table.index("Where on the face")].count("1–3") == len(faces.labels.expressions)
 
 
+@pytest.mark.slow
 def test_a_default_report_is_below_five_megabytes(shell, tmp_path):
     """Of both bundled models, on faces of as many vertices as theirs."""
     line = (
@@ -313,6 +329,14 @@ def test_the_page_in_a_browser(browser, shell, face_set, other, tmp_path):
     browser.run("document.querySelector('#model').dispatchEvent(new Event('input', {bubbles: 1}))")
     assert differs(browser, plain)
     assert browser.find("#numbers").text != numbers
+
+    wheel = "arguments[0].dispatchEvent(new WheelEvent('wheel', {deltaY: -100, cancelable: true}))"
+    before = browser.pixels("#made")
+    assert browser.run(f"return {wheel}", browser.find("#made")), "a page under the wheel scrolls"
+    assert np.array_equal(browser.pixels("#made"), before)
+    browser.find("#made").click()
+    assert not browser.run(f"return {wheel}", browser.find("#made"))
+    assert (browser.pixels("#made") != before).any()
 
     browser.find("#made").send_keys("\ue012")  # the left arrow
     turned = browser.pixels("#truth")

@@ -110,7 +110,7 @@ def metrics(
     if neutral is not None and labels is None:
         raise UsageError("--neutral names an expression in --labels; give both")
     if truth is None and predicted is None and labels is None:
-        source = face_set or "-"
+        source = "-" if face_set is None else face_set
         fd_cli.check_read_once(source, model, baselines_from, against)
     else:
         if truth is None or predicted is None:

@@ -2,6 +2,7 @@
 
 import fd_cli
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -74,6 +75,7 @@ def report(
     them. Which faces are shown is decided by their errors and by rules, not by their looks.
     """
     from facedis_core.colours import Scale
+    from facedis_core.errors import UsageError
     from facedis_core.judged import judge
     from facedis_core.measurement import Ways
     from facedis_core.report import check_folder, page, write_figures
@@ -81,11 +83,15 @@ def report(
     from facedis_core.studio import Look, Studio
 
     scale = Scale.parse(value_range) if value_range is not None else None
-    source = face_set or "-"
+    source = "-" if face_set is None else face_set
     fd_cli.check_read_once(source, *(models or ()))
     check_output(output, force)  # as if binary: nobody reads megabytes of it on a terminal
+    inputs = {f"--model {name}": name for name in models or () if Path(name).is_file()}
+    if output != "-":
+        fd_cli.check_different({"SET": source, **inputs, "--output": output, "--figures": figures})
+    if Path(output).suffix.lower() not in ("", ".html", ".htm"):
+        raise UsageError(f"{output} would hold HTML; expected a name that ends in .html")
     if figures is not None:
-        fd_cli.check_different({"--output": output, "--figures": figures})
         check_folder(figures, force)
     verdict = judge(
         source,
