@@ -28,6 +28,9 @@ _STATIONS: Final = (
     (0.22, 0.09, 305.0),
 )
 
+_NARROWEST: Final = 1e-9  # range in mm: below that numbers are no distances
+_ROUND: Final = (1, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10)  # what a scale may end with, and their tenfold
+
 # Ottosson's matrices, OKLab -> cube roots of cone responses, and these cubed -> linear sRGB.
 _TO_CONES: Final = (
     (1.0, 0.3963377774, 0.2158037573),
@@ -81,13 +84,13 @@ class Scale:
             low, high = (float(word) for word in text.split(","))
         except ValueError:
             low = high = float("nan")
-        if not (low < high and np.isfinite(high - low)):
+        if not (high - low > _NARROWEST and np.isfinite(high - low)):
             raise UsageError(f"range {text!r}, expected two rising numbers of mm such as 0,3")
         return cls(low, high)
 
     @classmethod
     def around(cls, values: Sequence[NDArray[Any]]) -> "Scale":
-        """From zero to the first of 1, 2, 3, 5, 10, ... that 99 % of all values (V,) do not pass.
+        """From zero to the next round number that 99 % of all values (V,) do not pass.
 
         From 0 to 1 where there is nothing above zero.
         """
@@ -95,8 +98,8 @@ class Scale:
         if not most > 0:
             return cls(0.0, 1.0)
         power = 10.0 ** np.floor(np.log10(most))
-        high = next(k * power for k in (1, 2, 3, 5, 10) if most <= k * power)
-        return cls(0.0, float(f"{high:.0e}"))  # 0.3, not 0.30000000000000004
+        high = next(k * power for k in _ROUND if most <= k * power)
+        return cls(0.0, float(f"{high:.1e}"))  # 0.3, not 0.30000000000000004
 
     def colours(self, values: NDArray[Any]) -> NDArray[np.float64]:
         """Linear RGB (P, 3) of values (P,)."""

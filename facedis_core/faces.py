@@ -79,7 +79,8 @@ def find_faces(
     named = [source for given in inputs for source in matches(given)]
     if split != "all" and not any(_suffix(source) == ".safetensors" for source in named):
         raise UsageError(f"--split {split} needs a face set (.safetensors) among the inputs")
-    parts = [_find(source, split, keep_going, decode) for source in named]
+    names = _told_apart(named)
+    parts = [_find(source, names.get(source), split, keep_going, decode) for source in named]
     counts = [part.count for part in parts if part.count is not None]
     return Faces(
         items=(item for part in parts for item in part.items),
@@ -134,7 +135,27 @@ def matches(source: str) -> list[str]:
     return sorted(glob(source, recursive=True)) or [source]  # noqa: PTH207 - also from the root
 
 
-def _find(source: str, split: str, keep_going: bool, decode: Decode | None) -> Faces:
+def _told_apart(sources: Sequence[str]) -> dict[str, str]:
+    """Names for files whose own names are alike: with as many folders before it as it takes."""
+    alike: dict[str, set[str]] = {}
+    for source in sources:
+        if source != "-":
+            alike.setdefault(Path(source).stem, set()).add(source)
+    names: dict[str, str] = {}
+    for same in alike.values():
+        # a link keeps the name that somebody gave it
+        paths = {source: Path(os.path.abspath(source)).with_suffix("") for source in same}  # noqa: PTH100
+        depth = 1
+        while len({path.parts[-depth:] for path in paths.values()}) < len(set(paths.values())):
+            depth += 1
+        if depth > 1:
+            names |= {source: "/".join(path.parts[-depth:]) for source, path in paths.items()}
+    return names
+
+
+def _find(
+    source: str, name: str | None, split: str, keep_going: bool, decode: Decode | None
+) -> Faces:
     try:
         if source == "-" or (exists(source) and not is_file(source) and not is_folder(source)):
             return Faces(_piped_items(source, decode), None)
@@ -148,19 +169,20 @@ def _find(source: str, split: str, keep_going: bool, decode: Decode | None) -> F
         if not keep_going:
             raise
         return Faces([_failed(source, error)], 1)
-    return Faces([Item(source, partial(meshes_of_file, source))], 1)
+    return Faces([Item(source, partial(meshes_of_file, source, name))], 1)
 
 
-def meshes_of_file(source: str) -> Iterator[Mesh]:
-    """The mesh of a file, by the file's name, or PLY after PLY by the names that they carry.
+def meshes_of_file(source: str, name: str | None = None) -> Iterator[Mesh]:
+    """The mesh of a file, or PLY after PLY by the names that they carry.
 
-    Raises what `read_mesh` does.
+    A single one is called `name`, or as the file is. Raises what `read_mesh` does.
     """
+    name = name or Path(source).stem
     if _suffix(source) not in ("", ".ply"):
-        yield read_mesh(source)
+        yield replace(read_mesh(source), name=name)
         return
     with open_input(source) as stream:
-        yield from _plys(stream, source)
+        yield from _plys(stream, source, name)
 
 
 def meshes_of_bytes(content: bytes, source: str) -> Iterator[Mesh]:
@@ -171,16 +193,16 @@ def meshes_of_bytes(content: bytes, source: str) -> Iterator[Mesh]:
     stream: Any = io.BytesIO(content)
     stream = io.BufferedReader(stream)  # readers peek
     if _suffix(source) in ("", ".ply"):
-        yield from _plys(stream, source)
+        yield from _plys(stream, source, Path(source).stem)
     else:
         yield decode_mesh(stream, source)
 
 
-def _plys(stream: BinaryIO, source: str) -> Iterator[Mesh]:
+def _plys(stream: BinaryIO, source: str, name: str) -> Iterator[Mesh]:
     meshes = read_meshes(stream, source)
     first, second = next(meshes), next(meshes, None)
     if second is None:
-        yield replace(first, name=Path(source).stem)
+        yield replace(first, name=name)
         return
     yield from (first, second)
     yield from meshes

@@ -14,6 +14,9 @@ from facedis_core.scene import Scene, Style, staged
 from facedis_core.sheet import lines_of
 
 TURN: Final = 50.0  # degrees to each side: a face has no back
+FPS: Final = 25.0
+FASTEST: Final = 50.0  # frames a second: viewers show a GIF of more at a tenth of a second each
+_TURN_SECONDS: Final = 4.0
 _FEWEST: Final = 4  # frames of a turn: fewer show no side, or only one
 
 
@@ -24,21 +27,43 @@ class Motion:
     Attributes:
         turn: degrees by which faces turn to each side; 0 = one face after another instead, None =
             a single face turns, several come one after another.
-        seconds: that a turn to both sides takes.
+        seconds: that a turn to both sides takes, or faces one after another; None = 4 of a turn,
+            and of others as the frames a second say.
+        fps: frames a second; None = 25, or as many as make faces last the seconds.
         bounce: after the last face go back the same way, so that nothing jumps.
     """
 
     turn: float | None = None
-    seconds: float = 4.0
-    fps: float = 25.0
+    seconds: float | None = None
+    fps: float | None = None
     bounce: bool = False
+
+    def rate(self, faces: int) -> float:
+        """The frames a second of so many faces: as asked, or what makes them last so long.
+
+        Raises:
+            UsageError: both are given of faces one after another, or these would be too fast.
+        """
+        if self.seconds is None or self.angles(faces):
+            return self.fps or FPS
+        if self.fps is not None:
+            raise UsageError(
+                f"--seconds and --fps both say how long {faces} faces one by one take; give one"
+            )
+        count = 2 * faces - 2 if self.bounce and faces > 2 else faces
+        if count > FASTEST * self.seconds:
+            raise UsageError(
+                f"{count} frames in {self.seconds:g} s, expected {FASTEST:g} a second at most; "
+                "give more --seconds"
+            )
+        return count / self.seconds
 
     def angles(self, faces: int) -> list[float]:
         """Of a turn to one side, to the other and back, which ends as it begins; or none."""
         turn = self.turn
         if turn is None:
             turn = TURN if faces == 1 else 0
-        frames = max(round(self.seconds * self.fps), _FEWEST)
+        frames = max(round((self.seconds or _TURN_SECONDS) * (self.fps or FPS)), _FEWEST)
         rounds = [2 * math.pi * frame / frames for frame in range(frames)]
         return [-turn * math.sin(angle) for angle in rounds] if turn else []
 
@@ -76,10 +101,10 @@ def frames(
             )
         scene = staged(meshes, style, truths=truths, angles=angles)
         return _turning(scene, angles, jobs, watch)
-    if style.columns or style.row_labels:
+    if style.columns or style.row_labels or style.column_labels:
         raise UsageError(
-            "--columns and --row-labels are of faces side by side, and these come one by one; "
-            "leave them out, or let their sheet --turn"
+            "--columns, --row-labels and --column-labels are of faces side by side, and these come "
+            "one by one; leave them out, or let their sheet --turn"
         )
     scene = staged(meshes, style, truths=truths, in_turn=True)
     return _one_by_one(scene, motion.bounce, jobs, watch)

@@ -9,8 +9,6 @@ from facedis_core.errors import InputError
 from facedis_core.mesh import Mesh
 from facedis_core.metrics import vertex_distances
 
-TITLE = "distance to the true vertex, mm"
-
 
 def distances(meshes: Sequence[Mesh], truths: Iterable[Mesh]) -> list[NDArray[np.float64]]:
     """Distances (V,) of every mesh's vertices to those of the truth of its name.
@@ -54,4 +52,8 @@ def _distance(mesh: Mesh, truth: Mesh) -> NDArray[np.float64]:
 
 def summary(distance: NDArray[np.float64]) -> str:
     """Mean and maximum of distances in mm (V,), as captions say it."""
-    return f"mean {distance.mean():.2f}, max {distance.max():.2f} mm"
+    return f"mean {_digits(distance.mean())}, max {_digits(distance.max())} mm"
+
+
+def _digits(value: float) -> str:
+    return f"{value:.2f}" if value >= 1 or not value else f"{value:.3f}"

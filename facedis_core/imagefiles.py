@@ -29,14 +29,29 @@ class Format(NamedTuple):
     """A kind of file.
 
     Attributes:
-        write: frames, so many a second, into a stream; the same frames give the same bytes.
+        encode: frames, so many a second, into a stream; the same frames give the same bytes.
         moves: whether it takes more than one.
         ticks: of its clock in a second; None = it keeps any time.
+        widest: pixels that a side may have; None = any number.
     """
 
-    write: Callable[[BinaryIO, Iterator[Picture], float], None]
+    encode: Callable[[BinaryIO, Iterator[Picture], float], None]
     moves: bool = True
     ticks: int | None = None
+    widest: int | None = None
+
+    def write(self, stream: BinaryIO, frames: Iterator[Picture], fps: float) -> None:
+        """Write the frames, so many a second; UsageError where they are larger than it takes."""
+        self.encode(stream, map(self._checked, frames), fps)
+
+    def _checked(self, frame: Picture) -> Picture:
+        height, width = frame.shape[:2]
+        if self.widest is not None and max(height, width) > self.widest:
+            raise UsageError(
+                f"frames of {width} x {height} pixels, expected {self.widest} at most a side; "
+                "use other --columns, a smaller --size or fewer faces, or write a .png"
+            )
+        return frame
 
     def fps(self, wished: float) -> float:
         """The frames a second that its clock can keep, the nearest to those wished for."""
@@ -132,9 +147,9 @@ _STILL: Final = Format(_write_still, moves=False)
 FORMATS: Final = {
     "": _STILL,
     ".png": _STILL,
-    ".gif": Format(_write_gif, ticks=100),
-    ".webp": Format(_write_webp, ticks=1000),
-    ".mp4": Format(_write_mp4),
+    ".gif": Format(_write_gif, ticks=100, widest=(1 << 16) - 1),
+    ".webp": Format(_write_webp, ticks=1000, widest=(1 << 14) - 1),
+    ".mp4": Format(_write_mp4, widest=1 << 14),
 }
 
 
@@ -145,7 +160,7 @@ def format_of(output: str, *, transparent: bool) -> Format:
         UsageError: a name of another kind, or one of a kind that cannot be transparent.
         MissingExtra: it needs PyAV, which is not installed.
     """
-    suffix = Path(output).suffix.lower()
+    suffix = Path(f"_{Path(output).name}").suffix.lower()  # `.gif` is a suffix, too
     if suffix not in FORMATS:
         moving = ", ".join(suffix for suffix, kind in FORMATS.items() if kind.moves)
         raise UsageError(

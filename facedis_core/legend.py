@@ -1,59 +1,93 @@
 """The bar that says which colour of a scale means how many millimetres."""
 
-from typing import Final
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from facedis_core.colours import Scale
 from facedis_core.lettering import Text, width_of
 from facedis_core.paper import Paper
 from facedis_core.render import Picture, to_srgb
 
+# What the colours say; the first that there is room for.
+TITLES: Final = ("distance to the true vertex, mm", "distance to truth, mm", "distance, mm", "mm")
 WIDEST: Final = 30  # times the size of its letters
 _PARTS: Final = (4, 3, 5, 2)  # into which a bar may be divided; the roundest numbers win
 
 
-def colour_bar(
-    scale: Scale, title: str, width: int, size: int, paper: Paper, *, beyond: bool = False
-) -> tuple[Picture, list[Text]]:
+@dataclass(frozen=True)
+class Bar:
+    """What a bar says.
+
+    Attributes:
+        scale: the values from end to end.
+        below, beyond: some values are outside of it, which the numbers at its ends then say.
+    """
+
+    scale: Scale
+    below: bool = False
+    beyond: bool = False
+
+    @classmethod
+    def of(cls, scale: Scale, values: Iterable[NDArray[Any]]) -> "Bar":
+        """The bar of a scale for these values, each (V,)."""
+        ends = [(float(of_face.min()), float(of_face.max())) for of_face in values]
+        below = any(low < scale.low for low, _ in ends)
+        return cls(scale, below, any(high > scale.high for _, high in ends))
+
+
+def colour_bar(bar: Bar, width: int, size: int, paper: Paper) -> tuple[Picture, list[Text]]:
     """A strip of that width with the bar in its middle, and what is written on it.
 
     Args:
-        scale: the values from end to end.
+        bar: what it says.
         width: of the strip in pixels; the bar is shorter.
-        paper: what lies below.
-        title: what the colours say, with the unit.
         size: of the letters, in pixels.
-        beyond: some values are above the scale, which the last number then says.
+        paper: what lies below.
     """
+    scale = bar.scale
     length = max(min(width - 4 * size, WIDEST * size), 4)
     left, thick = (width - length) // 2, max(size * 3 // 4, 6)
     strip = paper.blank(size * 5, width)
     top = size * 7 // 4
+    label, faint = paper.inks
+    line = faint if paper.colour is not None else (*faint, 255)
+    strip[top - 1 : top + thick + 1, left - 1 : left + length + 1] = line  # a pale end has an edge
     values = scale.low + (np.arange(length) + 0.5) / length * (scale.high - scale.low)
     strip[top : top + thick, left : left + length, :3] = to_srgb(scale.colours(values))
-    if paper.colour is None:
-        strip[top : top + thick, left : left + length, 3] = 255
-    label, faint = paper.inks
-    tick = faint if paper.colour is not None else (*faint, 255)
-    texts = [Text(title, (width // 2, size * 3 // 4), width - size, size, label)]
-    marks = _marks(scale)
-    if len(marks) * width_of("0.000", size) > length:
-        marks = [marks[0], marks[-1]]
-    for mark in marks:
-        place = left + round((mark - scale.low) / (scale.high - scale.low) * (length - 1))
-        strip[top + thick : top + thick + 3, max(place - 1, left) : place + 1] = tick
-        sign = ">" if beyond and mark == marks[-1] else ""
-        words = f"{sign}{mark:.4g}"
+    room = width - size
+    title = next((words for words in TITLES if width_of(words, size) <= room), TITLES[-1])
+    texts = [Text(title, (width // 2, size * 3 // 4), room, size, label)]
+    for value, words in _marks(bar, length, size):
+        place = left + round((value - scale.low) / (scale.high - scale.low) * (length - 1))
+        strip[top + thick : top + thick + 4, max(place - 1, left) : place + 1] = line
         texts.append(Text(words, (place, top + thick + size), 6 * size, size, faint))
     return strip, texts
 
 
-def _marks(scale: Scale) -> list[float]:
-    """Equally spaced values from the lowest to the highest, as short as can be when written."""
+def _marks(bar: Bar, length: int, size: int) -> list[tuple[float, str]]:
+    """Equally spaced values and how they are written: as short, and as many, as there is room for.
 
-    def signs(parts: int) -> int:
-        return sum(len(f"{mark:.4g}") for mark in np.linspace(scale.low, scale.high, parts + 1)[1:])
+    Those of both ends always, though they may touch.
+    """
+    low, high = bar.scale.low, bar.scale.high
+    marks = {
+        parts: [(float(mark), f"{mark:.4g}") for mark in np.linspace(low, high, parts + 1)]
+        for parts in (*_PARTS, 1)
+    }
 
-    parts = min(_PARTS, key=lambda parts: signs(parts) / parts)
-    return [float(mark) for mark in np.linspace(scale.low, scale.high, parts + 1)]
+    def fits(parts: int) -> bool:
+        widest = max(width_of(words, size) for _, words in marks[parts])
+        return (widest + size) * parts <= length
+
+    def signs(parts: int) -> float:
+        return sum(len(words) for _, words in marks[parts][1:]) / parts
+
+    found = marks[min(filter(fits, _PARTS), key=signs, default=1)]
+    (_, first), (_, last) = found[0], found[-1]
+    found[0] = (low, f"<{first}" if bar.below else first)
+    found[-1] = (high, f">{last}" if bar.beyond else last)
+    return found

@@ -6,6 +6,7 @@ Importing this module raises MissingExtra where Pillow is not installed.
 import re
 from bisect import bisect_right
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import lru_cache
 from typing import NamedTuple
 from unicodedata import combining, normalize
@@ -20,6 +21,12 @@ try:
     from PIL import Image, ImageDraw, ImageFont
 except ModuleNotFoundError:
     raise MissingExtra("drawing pictures", "view") from None
+
+# Fonts of systems for letters that Pillow's own lacks, most of them first.
+_KNOWN = (
+    *("DejaVuSans.ttf", "NotoSans-Regular.ttf", "Arial Unicode.ttf", "LiberationSans-Regular.ttf"),
+    *("NotoSansCJK-Regular.ttc", "wqy-microhei.ttc", "PingFang.ttc", "msyh.ttc", "arial.ttf"),
+)
 
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
@@ -50,8 +57,8 @@ def written(canvas: Picture, texts: Sequence[Text]) -> Picture:
     image = Image.fromarray(canvas)
     draw = ImageDraw.Draw(image)
     for text in texts:
-        font = _font(text.size)
-        line = _shortened(text.text, font, text.room)
+        words, font = _set(text.text, text.size)
+        line = _shortened(words, font, text.room)
         draw.text(text.centre, line, fill=text.ink, font=font, anchor="mm")
     return np.asarray(image)
 
@@ -63,7 +70,8 @@ def lines(caption: str, size: int, room: int) -> list[str]:
 
 def width_of(text: str, size: int) -> int:
     """Pixels that a line takes."""
-    return int(np.ceil(_font(size).getlength(_printable(text))))
+    words, font = _set(text, size)
+    return int(np.ceil(font.getlength(words)))
 
 
 def _parted(line: str, size: int, room: int) -> list[str]:
@@ -76,7 +84,6 @@ def _parted(line: str, size: int, room: int) -> list[str]:
 
 def _shortened(text: str, font: Font, room: int) -> str:
     """The text without its middle where it is too long: both ends of a name tell faces apart."""
-    text = _printable(text)
     if len(text) < 2 or font.getlength(text) <= room:
         return text
 
@@ -89,28 +96,47 @@ def _shortened(text: str, font: Font, room: int) -> str:
     return kept(max(bisect_right(range(1, len(text)), room, key=width), 1))
 
 
-def _printable(text: str) -> str:
-    return "".join(map(_drawable, text))
+@lru_cache(maxsize=4096)
+def _set(text: str, size: int) -> tuple[str, Font]:
+    """The text as it can be drawn, and the font that draws most of it.
+
+    Letters that no font has lose their accents, or are a replacement character.
+    """
+    text = normalize("NFC", text)
+    text = "".join(sign if sign.isprintable() else "\N{REPLACEMENT CHARACTER}" for sign in text)
+    name = next((name for name in ("", *_fonts()) if not any(_lacks(s, name) for s in text)), "")
+    return "".join(_drawable(sign, name) for sign in text), _font(name, size)
+
+
+def _drawable(sign: str, font: str) -> str:
+    bare = "".join(part for part in normalize("NFKD", sign) if not combining(part))
+    lacking = _lacks(sign, font) and bare and not any(_lacks(part, font) for part in bare)
+    return bare if lacking else sign
 
 
 @lru_cache(maxsize=4096)
-def _drawable(sign: str) -> str:
-    """The sign, or the letter without its accents where the font has only that."""
-    if not sign.isprintable():
-        return "\N{REPLACEMENT CHARACTER}"
-    bare = "".join(part for part in normalize("NFKD", sign) if not combining(part))
-    return bare if bare and _lacks(sign) and not any(map(_lacks, bare)) else sign
+def _lacks(sign: str, font: str) -> bool:
+    """Whether a font draws the sign as it draws what is no character."""
+    return _drawn(sign, font) == _drawn("\uffff", font)
 
 
-def _lacks(sign: str) -> bool:
-    """Whether the font draws the sign as it draws what is no character."""
-    return _drawn(sign) == _drawn("\uffff")
-
-
-def _drawn(sign: str) -> tuple[tuple[int, int], bytes]:
-    mask = _font(20).getmask(sign)
+def _drawn(sign: str, font: str) -> tuple[tuple[int, int], bytes]:
+    mask = _font(font, 20).getmask(sign)
     return mask.size, bytes(mask)
 
 
-def _font(size: int) -> Font:
-    return ImageFont.load_default(size)
+@lru_cache(maxsize=1)
+def _fonts() -> tuple[str, ...]:
+    """Those of the known fonts that this machine has; asked for where a text needs one."""
+    found = []
+    for name in _KNOWN:
+        with suppress(OSError):
+            ImageFont.truetype(name)
+            found.append(name)
+    return tuple(found)
+
+
+@lru_cache(maxsize=64)
+def _font(name: str, size: int) -> Font:
+    """Pillow's own font, which is alike everywhere, where there is no name."""
+    return ImageFont.truetype(name, size) if name else ImageFont.load_default(size)

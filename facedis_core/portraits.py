@@ -1,7 +1,8 @@
 """Faces as pictures side by side: what there is to draw, and a panel of all its views of each."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import BinaryIO
 
 import numpy as np
@@ -10,29 +11,54 @@ from numpy.typing import NDArray
 from facedis_core.camera import Camera
 from facedis_core.colours import Scale
 from facedis_core.decoding import Decoder, sound_rows
-from facedis_core.inference import Part, load_model
+from facedis_core.errors import InputError
+from facedis_core.inference import Model, Part, load_model
 from facedis_core.latents import LatentSource
 from facedis_core.mesh import Mesh
 from facedis_core.render import Linear, Paint, Picture, render
+from facedis_core.tables import brief
 from facedis_core.workers import in_order
 
 
-def meshes_of_latents(
-    model: str | None, part: Part = "full"
-) -> Callable[[BinaryIO, str], Iterator[Mesh]]:
-    """What makes faces of the latents in a stream; the model is loaded when there are any.
+class Surfaces:
+    """Makes faces of what has no surface: of latents, and of vertices without triangles.
 
-    Args:
-        model: as of `load_model`.
-        part: what of each face.
+    Attributes:
+        used: whether there was any, and so a model was needed.
     """
 
-    def meshes(stream: BinaryIO, source: str) -> Iterator[Mesh]:
-        decoder = Decoder(load_model(model))
-        for rows in sound_rows(LatentSource(stream, source), decoder.model, "-"):
-            yield from (decoder.mesh(rows, row, part) for row in range(len(rows)))
+    def __init__(self, model: str | None, part: Part = "full") -> None:
+        """`model` as of `load_model`, which is asked when it is needed; `part` of latents."""
+        self._name, self._part = model, part
+        self.used = False
 
-    return meshes
+    @cached_property
+    def _model(self) -> Model:
+        self.used = True
+        return load_model(self._name)
+
+    def decode(self, stream: BinaryIO, source: str) -> Iterator[Mesh]:
+        """The faces of the latents in a stream; raises what `sound_rows` does."""
+        decoder = Decoder(self._model)
+        for rows in sound_rows(LatentSource(stream, source), decoder.model, "-"):
+            yield from (decoder.mesh(rows, row, self._part) for row in range(len(rows)))
+
+    def covered(self, mesh: Mesh) -> Mesh:
+        """The mesh with the model's triangles, if it has none and as many vertices as the model.
+
+        Raises:
+            InputError: it has none, and not so many.
+        """
+        if len(mesh.triangles):
+            return mesh
+        if len(mesh.vertices) != self._model.config.vertices:
+            raise InputError(
+                f"{brief(mesh.name) if mesh.name else 'mesh'} has {len(mesh.vertices)} vertices "
+                f"and no triangles, and model {self._model.source} has "
+                f"{self._model.config.vertices}; give a mesh with triangles, or the --model that "
+                "its vertices are of"
+            )
+        return replace(mesh, triangles=self._model.triangles)
 
 
 # Passes on the pictures of single faces as they are drawn; it is told how many there will be.

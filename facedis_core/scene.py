@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 from facedis_core.camera import FRONT, Camera
 from facedis_core.colours import Scale
-from facedis_core.heat import TITLE, distances, summary
+from facedis_core.heat import distances, summary
+from facedis_core.legend import Bar
 from facedis_core.mesh import Mesh
 from facedis_core.paper import PLAIN, Paper
 from facedis_core.portraits import Painter, Portrait
@@ -21,9 +22,10 @@ class Style:
     Attributes:
         views: degrees; every face is seen from all of them.
         size: height of one picture in pixels.
-        columns: faces in a row; None = what the row labels ask for, else some six pictures.
+        columns: faces in a row; None = what the labels ask for, else some six pictures.
         labels: whether names, and distances where there are any, stand below.
         row_labels: from the top.
+        column_labels: above the first row, from the left.
         scale: of distances; None = what they need.
     """
 
@@ -32,6 +34,7 @@ class Style:
     columns: int | None = None
     labels: bool = True
     row_labels: Sequence[str] = ()
+    column_labels: Sequence[str] = ()
     paper: Paper = PLAIN
     scale: Scale | None = None
 
@@ -69,15 +72,17 @@ def staged(
     columns = 1
     if not in_turn:
         most = max(COLUMNS // len(style.views), 1)
-        columns = sheet_columns(len(meshes), style.columns, style.row_labels, most)
-    captions = [mesh.name for mesh in meshes]
-    scale, beyond = None, False
+        columns = sheet_columns(
+            len(meshes), style.columns, style.row_labels, style.column_labels, most
+        )
+    captions = [mesh.name.replace("\n", " ") for mesh in meshes]  # one line each
+    bar = None
     portraits = [Portrait(mesh, style.views) for mesh in meshes]
     if truths is not None:
         values = distances(meshes, truths)
-        scale = style.scale or Scale.around(values)
-        beyond = any(bool(of_face.max() > scale.high) for of_face in values)
-        captions = [f"{m.name}\n{summary(d)}" for m, d in zip(meshes, values, strict=True)]
+        bar = Bar.of(style.scale or Scale.around(values), values)
+        pairs = zip(captions, values, strict=True)
+        captions = [f"{caption}\n{summary(distance)}" for caption, distance in pairs]
         portraits = [Portrait(m, style.views, d) for m, d in zip(meshes, values, strict=True)]
     some = angles[:: max(len(angles) // _SEEN, 1)]
     seen = [view + angle for view in style.views for angle in some]
@@ -86,8 +91,8 @@ def staged(
         columns,
         captions if style.labels else (),
         style.row_labels,
+        style.column_labels,
         paper=style.paper,
-        bar=(scale, TITLE) if scale is not None else None,
-        beyond=beyond,
+        bar=bar,
     )
-    return Scene(Painter(camera, style.paper.linear, scale), portraits, sheet)
+    return Scene(Painter(camera, style.paper.linear, bar.scale if bar else None), portraits, sheet)

@@ -9,9 +9,8 @@ from math import ceil
 
 import numpy as np
 
-from facedis_core.colours import Scale
 from facedis_core.errors import UsageError
-from facedis_core.legend import colour_bar
+from facedis_core.legend import Bar, colour_bar
 from facedis_core.lettering import Text, letter_size, lines, width_of, written
 from facedis_core.paper import PLAIN, Paper
 from facedis_core.render import Picture
@@ -20,20 +19,32 @@ COLUMNS = 6
 
 
 def sheet_columns(
-    count: int, columns: int | None, row_labels: Sequence[str], most: int = COLUMNS
+    count: int,
+    columns: int | None,
+    row_labels: Sequence[str],
+    column_labels: Sequence[str] = (),
+    most: int = COLUMNS,
 ) -> int:
-    """How many pictures stand in a row: as asked, else as the row labels need, else up to `most`.
+    """How many pictures stand in a row: as asked, else as the labels need, else up to `most`.
 
     Raises:
-        UsageError: there are not as many row labels as rows.
+        UsageError: there are not as many labels as rows or columns.
     """
+    if columns is None and column_labels:
+        columns = len(column_labels)
     if columns is None:
-        columns = ceil(count / len(row_labels)) if row_labels else min(count, most)
+        columns = ceil(count / len(row_labels)) if row_labels else most
+    columns = min(columns, count)
     rows = ceil(count / columns)
     if row_labels and len(row_labels) != rows:
         raise UsageError(
             f"{count} pictures, {columns} in a row, make {rows} rows, but there are "
             f"{len(row_labels)} row labels; change --columns or --row-labels"
+        )
+    if column_labels and len(column_labels) != columns:
+        raise UsageError(
+            f"{count} pictures stand in {columns} columns, but there are {len(column_labels)} "
+            "column labels; change --columns or --column-labels"
         )
     return columns
 
@@ -59,6 +70,7 @@ def contact_sheet(
     height, width = pictures[0].shape[:2]
     size = letters or letter_size(height)
     gutter = max((width_of(label, size + 2) for label in row_labels), default=0)
+    gutter = min(gutter, 2 * max(width, height))  # what is longer is shortened
     gutter += 2 * size if gutter else 0
     strips: list[Picture] = []
     texts: list[Text] = []
@@ -115,8 +127,7 @@ class Sheet:
         captions: one a picture, or none.
         headings: one a column, or none.
         depth: lines that captions have room for at least.
-        bar: the scale of the pictures' colours, which then stands below, and what it says.
-        beyond: some values are above that scale.
+        bar: what the pictures' colours say, which then stands below.
         letters: size of captions in pixels; None = what suits the pictures.
     """
 
@@ -125,8 +136,7 @@ class Sheet:
     row_labels: Sequence[str] = ()
     headings: Sequence[str] = ()
     paper: Paper = PLAIN
-    bar: tuple[Scale, str] | None = None
-    beyond: bool = False
+    bar: Bar | None = None
     letters: int | None = None
     depth: int = 0
 
@@ -144,7 +154,6 @@ class Sheet:
         )
         if self.bar is None:
             return sheet
-        (scale, title), size = self.bar, self.letters or letter_size(len(pictures[0]))
-        width = sheet.shape[1]
-        strip, texts = colour_bar(scale, title, width, size, self.paper, beyond=self.beyond)
+        size = self.letters or letter_size(len(pictures[0]))
+        strip, texts = colour_bar(self.bar, sheet.shape[1], size, self.paper)
         return np.concatenate([sheet, written(strip, texts)])

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from facedis_core.camera import FRONT, Camera
 from facedis_core.colours import Scale
-from facedis_core.heat import TITLE
 from facedis_core.judged import Verdict
+from facedis_core.legend import Bar
 from facedis_core.lettering import letter_size
 from facedis_core.mesh import Mesh
 from facedis_core.portraits import Painter, Portrait, Watch, drawn
@@ -93,9 +93,8 @@ class Studio:
             captions,
             row_labels,
             headings,
-            bar=(scale, TITLE) if scale is not None else None,
+            bar=Bar.of(scale, errors) if scale is not None else None,
             letters=_letters(camera, len(headings) * len(views)),
-            beyond=scale is not None and any(bool(e.max() > scale.high) for e in errors),
         ).of(list(pictures))
 
 

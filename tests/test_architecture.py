@@ -28,7 +28,7 @@ LINES = (
     "imagefiles",
     "parts choice judged studio figures mixtures packing viewer_data markup charts scoreboard "
     "embedded regions sections report",
-    "directions gallery live serving",
+    "directions gallery live routes serving",
     "world threads moments fusedmax winners maxlinear networks pose principal losses pairs "
     "residence batches build fitting checkpoint synthesis profiling epochs scalars training "
     "pretraining runs plans",

@@ -44,6 +44,15 @@ def test_rows_follow_the_row_labels(shell, faces):
     assert (sheet[:, : -bare.shape[1]] != PAPER).any()
 
 
+def test_columns_have_labels_above_them(shell, faces):
+    plain = drawn(shell("fd-render faces --columns 1 --no-labels").out)
+    labelled = drawn(shell("fd-render faces --column-labels everybody --no-labels").out)
+    above = len(labelled) - len(plain)
+    assert 10 < above < 100
+    assert np.array_equal(labelled[above:], plain)
+    assert (labelled[:above] != labelled[0, 0]).any()
+
+
 def test_a_folder_and_a_pipe_give_the_same_bytes(shell, faces):
     by_folder = shell("fd-encode faces | fd-decode -o out/ && fd-render out/")
     assert by_folder.code == 0
@@ -155,8 +164,8 @@ def test_animations(shell, faces, tmp_path, kind):
     ("words", "code", "message"),
     [
         ("faces -o turn.gif --background transparent", 2, "turn.gif cannot be transparent"),
-        ("faces --turn 30", 2, "--turn and --bounce are of animations"),
-        ("faces --bounce -o a.png", 2, "--turn and --bounce are of animations"),
+        ("faces --turn 30", 2, "--turn, --seconds, --fps and --bounce are of animations"),
+        ("faces --bounce -o a.png", 2, "--turn, --seconds, --fps and --bounce are of animations"),
         ("faces --range 0,3", 2, "give both"),
         ("faces --against faces --range 3,0", 2, "range '3,0', expected two rising numbers"),
         ("faces --view above", 2, "view 'above', expected left, half-left, front"),
@@ -169,8 +178,15 @@ def test_animations(shell, faces, tmp_path, kind):
         ("faces -o old.png", 2, "old.png exists"),
         ("faces --row-labels a,b,c,d", 2, "5 pictures, 2 in a row, make 3 rows, but there are 4"),
         ("faces --columns 0", 2, "--columns"),
+        ("faces --columns 2 --column-labels a,b,c", 2, "2 columns, but there are 3 column labels"),
+        ("faces --column-labels a -o a.gif", 2, "come one by one"),
         ("nowhere.ply", 3, "nowhere.ply does not exist"),
-        ("cloud.ply", 3, "cloud has no triangles"),
+        ("cloud.ply", 3, "'cloud' has 9 vertices and no triangles, and model"),
+        ("faces --fps 10", 2, "--fps and --bounce are of animations"),
+        ("faces -o a.gif --fps 10 --seconds 2", 2, "--seconds and --fps both say"),
+        ("faces faces faces faces -o a.gif --seconds 0.1", 2, "give more --seconds"),
+        ("faces --part identity", 2, "--part and --model are of latents"),
+        ("faces -m $FACEDIS_MODEL", 2, "--part and --model are of latents"),
         ("", 3, "standard input"),
         ("broken.safetensors", 3, "'person0/expression1' of the set is not finite"),
         ("a.npy", 3, "a.npy has 6 columns, expected 3 of identity and 2 of expression"),
@@ -183,7 +199,7 @@ def test_animations(shell, faces, tmp_path, kind):
 )
 def test_what_cannot_be_drawn(shell, faces, tmp_path, words, code, message):
     (tmp_path / "old.png").write_text("old")
-    save_mesh(tmp_path / "cloud.ply", face(0), np.empty((0, 3), np.int32))
+    save_mesh(tmp_path / "cloud.ply", face(0)[:9], np.empty((0, 3), np.int32))
     np.save(tmp_path / "a.npy", np.zeros((1, 6)))
     np.save(tmp_path / "b.npy", np.zeros(1))
     for name in ("ann", "zoe"):
@@ -201,6 +217,34 @@ def test_what_cannot_be_drawn(shell, faces, tmp_path, words, code, message):
     assert message in result.line
     assert (tmp_path / "old.png").read_text() == "old"
     assert not (tmp_path / "sheet.jpg").exists()
+
+
+def test_vertices_without_triangles_have_those_of_the_model(shell, faces):
+    shell("fd-encode faces -o a.npy")
+    meshes = shell("fd-render a.npy --no-labels").out
+    assert drawn(shell("fd-decode a.npy --npy -o v.npy && fd-render v.npy --no-labels").out).size
+    assert shell("fd-render v.npy --no-labels").out == meshes
+
+
+def test_files_of_one_name_are_told_apart_by_their_folders(shell, faces, tmp_path):
+    for person in ("ann", "bob"):
+        save_mesh(tmp_path / "scans" / person / "neutral.ply", face(len(person)))
+    by_file = shell("fd-render scans/*/neutral.ply")
+    assert by_file.out == shell("fd-render scans").out
+    rows = "fd-encode scans/*/neutral.ply -o a.npy && fd-decode a.npy -o back/ && ls back/*/*"
+    assert shell(rows).out == b"back/ann/neutral.ply\nback/bob/neutral.ply\n"
+
+
+@pytest.mark.parametrize(("words", "seconds"), [("", 2.5), ("--bounce", 2.4)])
+def test_a_sequence_takes_as_long_as_asked(shell, faces, tmp_path, words, seconds):
+    result = shell(f"fd-render faces faces --size 16 --seconds 2.5 {words} -o a.gif")
+    assert result.code == 0
+    image = Image.open(tmp_path / "a.gif")
+    total = 0
+    for frame in range(image.n_frames):
+        image.seek(frame)
+        total += image.info["duration"]
+    assert total / 1000 == pytest.approx(2.5, rel=0.05)
 
 
 def test_without_pillow_it_says_how_to_get_it(shell, faces, tmp_path, without_torch):

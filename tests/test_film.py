@@ -157,8 +157,8 @@ def test_a_short_turn_shows_both_sides(seconds: float) -> None:
 @pytest.mark.parametrize(
     ("style", "motion", "count", "words"),
     [
-        (Style(row_labels=["a", "b"]), Motion(), 2, "--row-labels are of faces side by side"),
-        (Style(columns=1), Motion(turn=0), 2, "--columns and"),
+        (Style(row_labels=["a", "b"]), Motion(), 2, "are of faces side by side"),
+        (Style(columns=1), Motion(turn=0), 2, "come one by one"),
         (SMALL, Motion(turn=30, bounce=True), 2, "leave out --bounce"),
         (SMALL, Motion(bounce=True), 1, "leave out --bounce"),
     ],

@@ -5,7 +5,7 @@ import pytest
 
 from facedis_core.colours import Scale
 from facedis_core.errors import UsageError
-from facedis_core.legend import colour_bar
+from facedis_core.legend import Bar, colour_bar
 from facedis_core.lettering import Text, lines, width_of, written
 from facedis_core.paper import PLAIN, Paper
 
@@ -60,18 +60,18 @@ def test_a_long_caption_is_parted_and_a_note_has_its_own_line() -> None:
 @pytest.mark.parametrize("paper", [PLAIN, Paper(None)])
 def test_a_bar_runs_from_its_lowest_to_its_highest_colour(width: int, paper: Paper) -> None:
     scale = Scale(0, 3)
-    strip, texts = colour_bar(scale, "distance, mm", width, 14, paper, beyond=True)
+    strip, texts = colour_bar(Bar(scale, beyond=True), width, 14, paper)
     assert strip.shape[:2] == (70, width)
     coloured = (strip != paper.blank(*strip.shape[:2])).any(-1)
-    row = np.flatnonzero(coloured.sum(1) > 3)[0]
-    bar = strip[row, coloured[row], :3].astype(int)
+    row = np.flatnonzero(coloured.sum(1) > 3)[3]
+    bar = strip[row, coloured[row], :3].astype(int)[1:-1]  # without its outline
     assert bar[0].sum() > bar[-1].sum() + 300
     words = [text.text for text in texts]
     assert words[1] == "0"
     assert words[-1] == ">3"
     assert all(0 <= text.centre[0] <= width for text in texts)
     if width == 900:
-        assert words == ["distance, mm", "0", "1", "2", ">3"]
+        assert words == ["distance to the true vertex, mm", "0", "1", "2", ">3"]
         halves = [width_of(text.text, 14) / 2 for text in texts[1:]]
         ends = [(t.centre[0] - h, t.centre[0] + h) for t, h in zip(texts[1:], halves, strict=True)]
         assert all(left > right for (left, _), (_, right) in zip(ends[1:], ends, strict=False))

@@ -1,11 +1,13 @@
 """Contact sheets: where pictures and words stand."""
 
 import io
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
 from PIL import Image, ImageFont
 
+from facedis_core import lettering
 from facedis_core.errors import UsageError
 from facedis_core.imagefiles import write_png
 from facedis_core.lettering import Text
@@ -111,7 +113,7 @@ def test_png_is_read_back_and_the_same_each_time() -> None:
         (4, None, "", 4),
         (20, None, "", 6),
         (20, 9, "", 9),
-        (2, 9, "", 9),
+        (2, 9, "", 2),
         (20, None, "abcd", 5),
         (19, None, "abcd", 5),
         (20, 10, "ab", 10),
@@ -143,10 +145,28 @@ def test_captions_that_say_nothing_take_no_room() -> None:
     assert len(sheet) < 2 * HEIGHT + 40
 
 
-def test_letters_that_the_font_lacks_lose_their_accents() -> None:
-    def caption(words: str) -> np.ndarray:
-        return contact_sheet(pictures(1), 1, captions=[words])
+def caption(words: str) -> np.ndarray:
+    return contact_sheet(pictures(1), 1, captions=[words])
 
+
+@pytest.fixture
+def without_fonts(monkeypatch) -> Iterator[None]:
+    """As on a machine that has none of the fonts that are asked for."""
+    lettering._set.cache_clear()
+    monkeypatch.setattr(lettering, "_fonts", tuple)
+    yield
+    lettering._set.cache_clear()
+
+
+def test_letters_that_no_font_has_lose_their_accents(without_fonts) -> None:
     assert np.array_equal(caption("\u00e9\u01d0"), caption("ei"))
     assert not np.array_equal(caption("e"), caption("i"))
     assert written(caption("\u5c71")[HEIGHT:])  # a box says that something is there
+
+
+@pytest.mark.skipif(not lettering._fonts(), reason="no font of the system is known")
+def test_letters_of_other_scripts_are_drawn_by_a_font_that_has_them() -> None:
+    drawn = [caption(letter) for letter in ("Λ", "Ж", "ö", "o", "\U0010ffff")]
+    for number, one in enumerate(drawn):
+        assert all((one != other).any() for other in drawn[number + 1 :])
+    assert np.array_equal(caption("\u00f6"), caption("o\u0308"))  # composed or not

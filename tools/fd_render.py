@@ -2,6 +2,7 @@
 
 import fd_cli
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -62,7 +63,7 @@ def render(
             min=1,
             metavar="N",
             show_default=False,
-            help="Faces in a row.  [default: what --row-labels ask for, else up to 6 pictures]",
+            help="Faces in a row.  [default: what labels ask for, else up to 6 pictures]",
         ),
     ] = None,
     size: Annotated[
@@ -78,6 +79,12 @@ def render(
             metavar="A,B,...", show_default=False, help="What to write at the left of each row."
         ),
     ] = "",
+    column_labels: Annotated[
+        str,
+        typer.Option(
+            metavar="A,B,...", show_default=False, help="What to write above each column."
+        ),
+    ] = "",
     turn: Annotated[
         float | None,
         typer.Option(
@@ -89,9 +96,18 @@ def render(
         ),
     ] = None,
     seconds: Annotated[
-        float, typer.Option(min=0.1, max=60, help="How long one turn to both sides takes.")
-    ] = 4.0,
-    fps: Annotated[float, typer.Option(min=1, max=50, help="Frames a second.")] = 25.0,
+        float | None,
+        typer.Option(
+            min=0.1,
+            max=60,
+            show_default=False,
+            help="How long a turn to both sides takes, or all faces do.  [default of a turn: 4]",
+        ),
+    ] = None,
+    fps: Annotated[
+        float | None,
+        typer.Option(min=1, max=50, show_default=False, help="Frames a second.  [default: 25]"),
+    ] = None,
     bounce: Annotated[
         bool, typer.Option("--bounce", help="Animate faces one by one to the last and back again.")
     ] = False,
@@ -112,7 +128,7 @@ def render(
     from facedis_core.film import Motion, frames
     from facedis_core.imagefiles import format_of
     from facedis_core.paper import Paper
-    from facedis_core.portraits import meshes_of_latents
+    from facedis_core.portraits import Surfaces
     from facedis_core.scene import Style
     from facedis_core.streams import check_output, open_output
 
@@ -122,34 +138,43 @@ def render(
         columns=columns,
         labels=labels,
         row_labels=row_labels.split(",") if row_labels else (),
+        column_labels=column_labels.split(",") if column_labels else (),
         paper=Paper.parse(background),
         scale=Scale.parse(value_range) if value_range is not None else None,
     )
     kind = format_of(output, transparent=style.paper.colour is None)
-    fps = kind.fps(fps)
-    if (turn is not None or bounce) and not kind.moves:
-        raise UsageError("--turn and --bounce are of animations; give -o a .gif, .webp or .mp4")
+    if not kind.moves and (bounce or {turn, seconds, fps} != {None}):
+        raise UsageError(
+            "--turn, --seconds, --fps and --bounce are of animations; give -o a .gif, .webp or .mp4"
+        )
     if value_range is not None and against is None:
         raise UsageError("--range spans the distances of --against TRUTH; give both")
     sources = gathered(inputs or (), files_from)
     fd_cli.check_read_once(*sources, against)
     check_output(output, force)
+    surfaces = Surfaces(model, part)
 
     def read(given: list[str]) -> list["Mesh"]:
-        faces = find_faces(given, decode=meshes_of_latents(model, part))
+        faces = find_faces(given, decode=surfaces.decode)
         items = fd_cli.progress(faces.items, "reading", faces.count)
-        return [mesh for item in items for mesh in item.load()]
+        return [surfaces.covered(mesh) for item in items for mesh in item.load()]
 
+    meshes = read(sources)
+    truths = read([against]) if against is not None else None
+    if not surfaces.used and (part != "full" or model is not None):
+        raise UsageError("--part and --model are of latents, and all of these are meshes already")
+    motion = Motion(turn, seconds, fps, bounce)
+    rate = kind.fps(motion.rate(len(meshes)))
     pictures = frames(
-        read(sources),
+        meshes,
         style,
-        Motion(turn, seconds, fps, bounce) if kind.moves else None,
-        truths=read([against]) if against is not None else None,
+        replace(motion, fps=rate) if kind.moves else None,
+        truths=truths,
         jobs=jobs,
         watch=lambda pictures, total: fd_cli.progress(pictures, "drawing", total),
     )
     with open_output(output, force=force) as stream:
-        kind.write(stream, pictures, fps)
+        kind.write(stream, pictures, rate)
 
 
 def main() -> None:
