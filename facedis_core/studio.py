@@ -17,7 +17,7 @@ from facedis_core.portraits import Painter, Portrait, Watch, drawn
 from facedis_core.render import BACKGROUND, Picture
 from facedis_core.sheet import Sheet
 
-_LETTERS_ACROSS: Final = 58  # widths of a sheet in heights of a letter
+_LETTERS_ACROSS: Final = 46  # widths of a sheet in heights of a letter
 _LETTERS_IN_A_PICTURE: Final = 9
 
 
