@@ -142,14 +142,15 @@ def _told_apart(sources: Sequence[str]) -> dict[str, str]:
         if source != "-":
             alike.setdefault(Path(source).stem, set()).add(source)
     names: dict[str, str] = {}
-    for same in alike.values():
-        # a link keeps the name that somebody gave it
-        paths = {source: Path(os.path.abspath(source)).with_suffix("") for source in same}  # noqa: PTH100
+    for same in (same for same in alike.values() if len(same) > 1):
+        # not resolved: a link keeps the name that somebody gave it
+        whole = {source: Path(os.path.abspath(source)) for source in same}  # noqa: PTH100
+        paths = {source: (path.parent / path.stem).parts for source, path in whole.items()}
         depth = 1
-        while len({path.parts[-depth:] for path in paths.values()}) < len(set(paths.values())):
+        while len({parts[-depth:] for parts in paths.values()}) < len(set(paths.values())):
             depth += 1
         if depth > 1:
-            names |= {source: "/".join(path.parts[-depth:]) for source, path in paths.items()}
+            names |= {source: "/".join(parts[-depth:]) for source, parts in paths.items()}
     return names
 
 

@@ -1,11 +1,13 @@
 """A real browser without a window, for tests of the pages that the commands serve or write."""
 
 import base64
+import os
 import shutil
 import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -98,12 +100,14 @@ class Browser:
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
-    """Chromium, started once; skips the test where there is none."""
-    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
+    """Chromium, started once; skips the test where there is none, unless one is required."""
     program = next(filter(None, map(shutil.which, _BROWSERS)), None)
     driver_program = shutil.which("chromedriver")
-    if program is None or driver_program is None:
-        pytest.skip("Chromium and chromedriver are not installed")
+    if program is None or driver_program is None or find_spec("selenium") is None:
+        missing = "Chromium, chromedriver and selenium are not all installed"
+        (pytest.fail if os.environ.get("FACEDIS_BROWSER") == "required" else pytest.skip)(missing)
+    from selenium import webdriver
+
     with tempfile.TemporaryDirectory() as folder:
         options = webdriver.ChromeOptions()
         options.binary_location = program

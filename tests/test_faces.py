@@ -113,3 +113,25 @@ class TestArrays:
         assert len(good) > 100
         with pytest.raises(InputError, match="truncated"):
             list(bad.load())
+
+
+class TestFilesOfOneName:
+    @pytest.mark.parametrize(
+        ("files", "expected"),
+        [
+            (["x/a.ply", "y/a.ply", "b.ply"], ["x/a", "y/a", "b"]),
+            (["1/x/a.ply", "2/x/a.ply", "y/a.ply"], ["1/x/a", "2/x/a", "here/y/a"]),
+            (["x/a.ply", "x/a.ply"], ["a", "a"]),
+            (["x/a.ply", "x/a.obj"], ["a", "a"]),
+            (["x/a.ply", "x/../y/a.ply"], ["x/a", "y/a"]),
+            (["?/a.ply"], ["x/a", "y/a"]),
+        ],
+    )
+    def test_are_told_apart_by_as_many_folders_as_it_takes(
+        self, tmp_path, monkeypatch, files, expected
+    ):
+        (tmp_path / "here").mkdir()
+        monkeypatch.chdir(tmp_path / "here")
+        for file in files if "?" not in files[0] else ["x/a.ply", "y/a.ply"]:
+            save_mesh(tmp_path / "here" / file, face(1))
+        assert names(files) == expected
