@@ -23,7 +23,7 @@ demo: $(VENV)/.demo
 
 # A process a core; a file's tests stay together because they share what they set up.
 test: $(VENV)/.test
-	$(BIN)/python -m pytest -n auto --dist loadfile
+	$(BIN)/python -m pytest -n auto --dist loadgroup
 
 # What takes minutes: processes that die and are started again.
 slow: $(VENV)/.test

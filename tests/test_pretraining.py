@@ -36,6 +36,7 @@ def test_pairs_are_of_one_subject_and_of_two_with_equal_chance() -> None:
     assert batch.same.mean() == pytest.approx(0.5, abs=0.08)
 
 
+@pytest.mark.slow
 def test_people_are_told_apart() -> None:
     subject = pre_trainer(synthetic.face_set(subjects=40, expressions=6, test=10))
     records = [subject.run_epoch() for _ in range(subject.epochs)]

@@ -197,6 +197,7 @@ def test_identity_faces_of_unseen_people_are_near_their_neutrals(neutrals: bool)
     assert ours["rank1_cosine_accuracy"] > 0.95
 
 
+@pytest.mark.slow
 def test_a_turned_head_is_the_same_person_to_a_model_that_has_seen_some() -> None:
     faces = people(moving=4.0)
     torch.manual_seed(7)

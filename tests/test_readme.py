@@ -14,6 +14,7 @@ from PIL import Image
 from test_architecture import SHARED
 
 ROOT = Path(__file__).parent.parent
+pytestmark = pytest.mark.xdist_group("readme")  # what is pasted takes half a minute, once
 README = (ROOT / "README.md").read_text("utf-8")
 
 

@@ -201,6 +201,7 @@ def test_a_gpu_learns_as_well(faces: FaceSet, precision: str) -> None:
     assert errors[1] == pytest.approx(errors[0], rel=0.2)
 
 
+@pytest.mark.slow
 def test_unseen_people_are_closer_than_the_mean_face() -> None:
     many = synthetic.face_set(subjects=40, expressions=4, test=10)
     recipe = Recipe(**{**SMALL.as_dict(), "batch": 20})
