@@ -141,6 +141,7 @@ def test_without_momentum_the_batch_counts_but_leaves_no_trace(vertices: int) ->
     assert_same(*found)
 
 
+@pytest.mark.slow  # the layer written plainly is the truth that every run compares with
 @pytest.mark.parametrize("batch_norm", [True, False])
 def test_gradient_against_finite_differences(batch_norm: bool, vertices: int) -> None:
     torch.manual_seed(3)
