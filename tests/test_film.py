@@ -168,3 +168,12 @@ def test_what_would_be_ignored_is_refused(
 ) -> None:
     with pytest.raises(UsageError, match=words):
         frames(meshes(count), style, motion)
+
+
+@pytest.mark.parametrize("suffix", [".gif", ".webp", ".mp4"])
+def test_frames_that_a_format_cannot_hold_are_refused_in_a_line(suffix: str) -> None:
+    kind = format_of(f"a{suffix}", transparent=False)
+    assert kind.widest is not None
+    wide = np.zeros((2, kind.widest + 1, 3), np.uint8)
+    with pytest.raises(UsageError, match=f"{kind.widest + 1} x 2 pixels, expected {kind.widest}"):
+        kind.write(io.BytesIO(), iter([wide]), 10)

@@ -1,5 +1,7 @@
 """Paper and ink."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
@@ -75,3 +77,20 @@ def test_a_bar_runs_from_its_lowest_to_its_highest_colour(width: int, paper: Pap
         halves = [width_of(text.text, 14) / 2 for text in texts[1:]]
         ends = [(t.centre[0] - h, t.centre[0] + h) for t, h in zip(texts[1:], halves, strict=True)]
         assert all(left > right for (left, _), (_, right) in zip(ends[1:], ends, strict=False))
+
+
+@pytest.mark.parametrize(
+    ("values", "first", "last"), [([1, 4], "1", "4"), ([0.5, 4], "<1", "4"), ([1, 9], "1", ">4")]
+)
+def test_a_bar_says_at_which_end_values_are_beyond_it(values: list, first: str, last: str) -> None:
+    bar = Bar.of(Scale(1, 4), [np.array(values)])
+    words = [text.text for text in colour_bar(bar, 900, 14, PLAIN)[1]]
+    assert (words[1], words[-1]) == (first, last)
+
+
+@pytest.mark.parametrize("width", [120, 160, 205, 300, 500])
+def test_words_of_a_bar_fit_however_narrow_it_is(width: int) -> None:
+    title, *marks = colour_bar(Bar(Scale(0, 20), beyond=True), width, 14, PLAIN)[1]
+    assert width_of(title.text, 14) <= title.room
+    ends = [(m.centre[0] - width_of(m.text, 14) / 2, width_of(m.text, 14)) for m in marks]
+    assert all(a + wide < b for (a, wide), (b, _) in pairwise(ends))
