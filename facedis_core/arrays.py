@@ -9,7 +9,7 @@ import numpy as np
 
 from facedis_core.errors import InputError
 from facedis_core.mesh import Mesh
-from facedis_core.npy import Header, NpyReader
+from facedis_core.npy import MAGIC, Header, NpyReader
 from facedis_core.paths import is_file
 from facedis_core.replay import looked_into
 from facedis_core.streams import shown
@@ -38,7 +38,7 @@ def faces_of_arrays(stream: BinaryIO, source: str, decode: Decode | None) -> Ite
 
 def are_latents(beginning: bytes) -> bool:
     """Whether an array that begins so, with HEADER bytes of it, holds latents, not vertices."""
-    return _LATENTS.search(beginning[:HEADER]) is not None
+    return beginning.startswith(MAGIC) and _LATENTS.search(beginning[:HEADER]) is not None
 
 
 def _vertex_arrays(stream: BinaryIO, source: str) -> Iterator[Mesh]:

@@ -29,7 +29,7 @@ _STATIONS: Final = (
 )
 
 _NARROWEST: Final = 1e-9  # range in mm: below that numbers are no distances
-_ROUND: Final = (1, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10)  # what a scale may end with, and their tenfold
+ROUND: Final = (1, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10)  # what a scale may end with, and their tenfold
 
 # Ottosson's matrices, OKLab -> cube roots of cone responses, and these cubed -> linear sRGB.
 _TO_CONES: Final = (
@@ -98,7 +98,7 @@ class Scale:
         if not most > 0:
             return cls(0.0, 1.0)
         power = 10.0 ** np.floor(np.log10(most))
-        high = next(k * power for k in _ROUND if most <= k * power)
+        high = next(k * power for k in ROUND if most <= k * power)
         return cls(0.0, float(f"{high:.1e}"))  # 0.3, not 0.30000000000000004
 
     def colours(self, values: NDArray[Any]) -> NDArray[np.float64]:

@@ -223,18 +223,23 @@ def _given(mesh: Mesh) -> list[Mesh]:
 
 def _piped_items(source: str, decode: Decode | None) -> Iterator[Item]:
     """The meshes or arrays in a pipe; what breaks it is the last item."""
-    label = shown(source)
     try:
         with open_input(source) as stream:
-            beginning, stream = looked_into(stream, 16)  # as far as readers look for mistakes
-            if beginning.startswith(MAGIC):
-                found = faces_of_arrays(stream, source, decode)
-            else:
-                found = read_meshes(stream, label)
-            for number, mesh in enumerate(found, 1):
-                yield Item(f"{label}, mesh {number}", partial(_given, mesh))
+            yield from items_of_stream(stream, source, decode)
     except InputError as error:
-        yield _failed(label, error)
+        yield _failed(shown(source), error)
+
+
+def items_of_stream(stream: BinaryIO, source: str, decode: Decode | None = None) -> Iterator[Item]:
+    """The meshes or arrays in a stream that `source` names; raises what their readers do."""
+    label = shown(source)
+    beginning, stream = looked_into(stream, 16)  # as far as readers look for mistakes
+    if beginning.startswith(MAGIC):
+        found = faces_of_arrays(stream, source, decode)
+    else:
+        found = read_meshes(stream, label)
+    for number, mesh in enumerate(found, 1):
+        yield Item(f"{label}, mesh {number}", partial(_given, mesh))
 
 
 def _folder_items(folder: Path) -> Faces:

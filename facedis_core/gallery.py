@@ -1,9 +1,8 @@
 """The faces that a live page mixes: what each is to the model, and where they come from."""
 
 import io
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,14 +14,21 @@ from facedis_core.bundle import weights_folder
 from facedis_core.decoding import Decoder, sound_rows
 from facedis_core.encoding import Encoder, check_face_sets
 from facedis_core.errors import InputError
-from facedis_core.faces import Item, find_faces, matches, meshes_of_bytes, meshes_of_file
+from facedis_core.faces import (
+    Item,
+    find_faces,
+    items_of_stream,
+    matches,
+    meshes_of_bytes,
+    meshes_of_file,
+)
+from facedis_core.inference import Model
 from facedis_core.latents import Latents, LatentSource, open_latents
-from facedis_core.mesh import CODECS, Mesh, mesh_files, read_meshes
+from facedis_core.mesh import CODECS, Mesh, mesh_files
 from facedis_core.metrics import vertex_distances
-from facedis_core.npy import MAGIC
 from facedis_core.packing import base64_of
 from facedis_core.paths import is_file
-from facedis_core.streams import open_input, read_all, shown
+from facedis_core.streams import open_input, read_all
 
 LARGEST_PIPE: Final = 1 << 30
 MOST_FACES: Final = 200  # to choose from; of more, as many evenly spread
@@ -93,8 +99,7 @@ def _meshes(content: bytes, name: str) -> Iterator[Mesh]:
         )
     if suffix != ".npy":
         return meshes_of_bytes(content, name)
-    stream: Any = io.BytesIO(content)
-    arrays = faces_of_arrays(io.BufferedReader(stream), name, None)
+    arrays = faces_of_arrays(io.BytesIO(content), name, None)
     return (replace(mesh, name=Path(name).stem) for mesh in arrays)
 
 
@@ -124,42 +129,35 @@ def chosen_faces(encoder: Encoder, inputs: Sequence[str]) -> tuple[list[Face], i
     Raises:
         InputError: one cannot be read or does not fit the model; what `find_faces` raises.
     """
-    found: list[Callable[[], Iterable[Face]]] = []
+    found: list[Item | Latents] = []
     meshes: list[str] = []
     for name in (source for given in inputs for source in matches(given)):
         if name == "-":
-            found += _piped(encoder)
+            found += _piped(encoder.model)
         elif _holds_latents(name):
             with open_latents(name) as source:
-                found += _rows(encoder, source)
+                found += _rows(source, encoder.model)
         else:
             meshes.append(name)
     faces = find_faces(meshes)
     if not encoder.trust_order:
         check_face_sets(faces, encoder.model)
-    found += [partial(_faces_of, encoder, item) for item in faces.items]
-    loaded = [face for load in _spread(found) for face in load()]
+    found += faces.items
+    loaded = [face for one in _spread(found) for face in _faces_of(encoder, one)]
     return _spread(loaded), max(len(found), len(loaded))
 
 
-def _piped(encoder: Encoder) -> list[Callable[[], Iterable[Face]]]:
+def _piped(model: Model) -> list[Item] | list[Latents]:
     """Meshes, arrays or latents on standard input, all of it: a page shows them again and again."""
     content = read_all("-", LARGEST_PIPE, "faces for a page")
-    if content.startswith(MAGIC) and are_latents(content):
-        return _rows(encoder, LatentSource(io.BytesIO(content), "-"))
-    stream: Any = io.BytesIO(content)
-    stream, label = io.BufferedReader(stream), shown("-")
-    arrays = content.startswith(MAGIC)
-    meshes = faces_of_arrays(stream, "-", None) if arrays else read_meshes(stream, label)
-    return [partial(_face_of, encoder, mesh, label) for mesh in meshes]
+    if are_latents(content):
+        return _rows(LatentSource(io.BytesIO(content), "-"), model)
+    return list(items_of_stream(io.BytesIO(content), "-"))
 
 
-def _rows(encoder: Encoder, source: LatentSource) -> list[Callable[[], Iterable[Face]]]:
-    return [
-        partial(_row_of, encoder, rows.take([row]))
-        for rows in sound_rows(source, encoder.model, "-")
-        for row in range(len(rows))
-    ]
+def _rows(source: LatentSource, model: Model) -> list[Latents]:
+    """Row by row: small, where the faces that they decode to are not."""
+    return [rows.take([row]) for rows in sound_rows(source, model, "-") for row in range(len(rows))]
 
 
 def _holds_latents(name: str) -> bool:
@@ -176,16 +174,10 @@ def _spread(items: list[Any]) -> list[Any]:
     return [items[i * len(items) // MOST_FACES] for i in range(MOST_FACES)]
 
 
-def _faces_of(encoder: Encoder, item: Item) -> Iterator[Face]:
-    return (_encoded(encoder, mesh, item.source) for mesh in item.load())
-
-
-def _face_of(encoder: Encoder, mesh: Mesh, source: str) -> list[Face]:
-    return [_encoded(encoder, mesh, source)]
-
-
-def _row_of(encoder: Encoder, latents: Latents) -> list[Face]:
-    return [_decoded(encoder, latents)]
+def _faces_of(encoder: Encoder, one: Item | Latents) -> list[Face]:
+    if isinstance(one, Latents):
+        return [_decoded(encoder, one)]
+    return [_encoded(encoder, mesh, one.source) for mesh in one.load()]
 
 
 def _encoded(encoder: Encoder, mesh: Mesh, source: str) -> Face:

@@ -33,12 +33,14 @@ class Format(NamedTuple):
         moves: whether it takes more than one.
         ticks: of its clock in a second; None = it keeps any time.
         widest: pixels that a side may have; None = any number.
+        opaque: whether every pixel has a colour.
     """
 
     encode: Callable[[BinaryIO, Iterator[Picture], float], None]
     moves: bool = True
     ticks: int | None = None
     widest: int | None = None
+    opaque: bool = False
 
     def write(self, stream: BinaryIO, frames: Iterator[Picture], fps: float) -> None:
         """Write the frames, so many a second; UsageError where they are larger than it takes."""
@@ -147,9 +149,9 @@ _STILL: Final = Format(_write_still, moves=False)
 FORMATS: Final = {
     "": _STILL,
     ".png": _STILL,
-    ".gif": Format(_write_gif, ticks=100, widest=(1 << 16) - 1),
+    ".gif": Format(_write_gif, ticks=100, widest=(1 << 16) - 1, opaque=True),
     ".webp": Format(_write_webp, ticks=1000, widest=(1 << 14) - 1),
-    ".mp4": Format(_write_mp4, widest=1 << 14),
+    ".mp4": Format(_write_mp4, widest=1 << 14, opaque=True),
 }
 
 
@@ -161,14 +163,15 @@ def format_of(output: str, *, transparent: bool) -> Format:
         MissingExtra: it needs PyAV, which is not installed.
     """
     suffix = Path(f"_{Path(output).name}").suffix.lower()  # `.gif` is a suffix, too
-    if suffix not in FORMATS:
+    kind = FORMATS.get(suffix)
+    if kind is None:
         moving = ", ".join(suffix for suffix, kind in FORMATS.items() if kind.moves)
         raise UsageError(
             f"{output} would hold no picture; expected a name that ends in .png, or in {moving} "
             "for an animation"
         )
-    if transparent and suffix in (".gif", ".mp4"):
+    if transparent and kind.opaque:
         raise UsageError(f"{output} cannot be transparent; use .webp or .png, or a --background")
     if suffix == ".mp4" and find_spec("av") is None:
         raise MissingExtra("writing .mp4", "video")
-    return FORMATS[suffix]
+    return kind

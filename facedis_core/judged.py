@@ -2,18 +2,18 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from facedis_core.baselines import evaluate_baselines, fit_baselines
-from facedis_core.choice import extremes
+from facedis_core.choice import Cast, cast, extremes
 from facedis_core.errors import UsageError
 from facedis_core.evaluation import Evaluation, evaluate_face_set
 from facedis_core.faceset import TRAIN, FaceSet
 from facedis_core.inference import Model, Part, load_model
-from facedis_core.measurement import Ways, open_split
+from facedis_core.measurement import Ways, measure_baselines, open_split
 from facedis_core.metrics import vertex_distances
 from facedis_core.parts import PARTS, Compared, PartErrors, parts
 from facedis_core.prediction import Sample, aligned, model_predictor
@@ -55,6 +55,11 @@ class Verdict:
     def parts(self) -> list[Part]:
         """The parts of which any face has a truth."""
         return [part for part in PARTS if part in self.models[0].errors.per_mesh]
+
+    @cached_property
+    def cast(self) -> Cast | None:
+        """Who stands for these faces in transfer and interpolation; None as of `cast`."""
+        return cast(self.faces, self.rows)
 
     def show(self, model: Model, row: int) -> "Shown":
         """A face of the set and what a model makes of it."""
@@ -117,10 +122,7 @@ def judge(
     ]
     linear: dict[str, dict[str, Any]] = {}
     if baselines or (baselines is None and len(faces.rows(TRAIN)) > 1):
-        with ways.progress("baselines", None) as advance:
-            config = models[0].config
-            fitted = fit_baselines(faces, config.identity + config.expression)
-            linear = evaluate_baselines(fitted, faces, rows, align=ways.align, progress=advance)
+        linear = measure_baselines(faces, models[0], faces, rows, ways)
     return Verdict(faces, rows, judged, linear, facts, ways.align)
 
 

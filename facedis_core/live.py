@@ -12,7 +12,7 @@ from typing import Any, Final, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from facedis_core.colours import ramp
+from facedis_core.colours import ROUND, ramp
 from facedis_core.decoding import Decoder
 from facedis_core.directions import Directions, leading_directions
 from facedis_core.encoding import Encoder
@@ -23,6 +23,7 @@ from facedis_core.latents import Latents, write_latents
 from facedis_core.mesh import CODECS, write_mesh
 from facedis_core.packing import base64_of
 from facedis_core.render import to_srgb
+from facedis_core.transfer import between, joined_names
 
 MESH_SUFFIXES: Final = tuple(CODECS)
 _LONGEST_NAME: Final = 4096
@@ -72,6 +73,7 @@ class LiveModel:
             "vertices": self.model.config.vertices,
             "mean_face": base64_of(self.model.mean_face.astype("<f4")),
             "ramp": base64_of(to_srgb(ramp())),
+            "round": ROUND,
             "triangles": base64_of(self.model.triangles.astype("<u4")),
             "directions": {p: [round(x, 4) for x in d.mm] for p, d in self.directions.items()},
             "faces": [face.latents.names[0] for face in self.faces],
@@ -114,16 +116,14 @@ class LiveModel:
         first, second = mixture.first, mixture.second
         made = {}
         for part in _VARIED:
-            share = mixture.share[part]
-            ends = [getattr(rows, part).astype(np.float64) for rows in (first, second)]
-            z = (1 - share) * ends[0] + share * ends[1]
+            share = np.array([[mixture.share[part]]])
+            z = between(getattr(first, part), getattr(second, part), share)
             z *= mixture.strength if part == "expression" else 1.0
             moves = mixture.moves.get(part, np.empty(0))
             with np.errstate(all="ignore"):  # looked for below
                 made[part] = (z + moves @ self.directions[part].steps[: len(moves)]).astype("<f4")
-        one, other = first.names[0], second.names[0]
-        name = one if one == other else f"{one}__{other}"
-        rows = Latents([name], [self.model.id], made["identity"], made["expression"])
+        names = first.names if first.names == second.names else joined_names(first, second)
+        rows = Latents(names, [self.model.id], made["identity"], made["expression"])
         rows.check_finite("the mixture")
         return rows
 

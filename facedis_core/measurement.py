@@ -74,6 +74,19 @@ def open_split(source: str, model: Model, split: str) -> tuple[FaceSet, np.ndarr
     return faces, rows
 
 
+def measure_baselines(
+    training: FaceSet, model: Model, faces: FaceSet, rows: np.ndarray, ways: Ways
+) -> dict[str, dict[str, Any]]:
+    """Metrics of linear methods with as many coefficients as a model has latent dimensions.
+
+    They are fitted on the training split of `training` and measured on `rows` of `faces`; keys and
+    errors are those of `fit_baselines` and `evaluate_baselines`.
+    """
+    with ways.progress("baselines", None) as advance:
+        fitted = fit_baselines(training, model.config.identity + model.config.expression)
+        return evaluate_baselines(fitted, faces, rows, align=ways.align, progress=advance)
+
+
 def measure_set(
     source: str,
     model: str | None,
@@ -111,12 +124,7 @@ def measure_set(
         )
     report: dict[str, Any] = {"model": found.metrics}
     if baselines:
-        components = trained.config.identity + trained.config.expression
-        with ways.progress("baselines", None) as advance:
-            fitted = fit_baselines(training, components)
-            report["baselines"] = evaluate_baselines(
-                fitted, faces, rows, align=ways.align, progress=advance
-            )
+        report["baselines"] = measure_baselines(training, trained, faces, rows, ways)
         facts["baselines_set"] = training.id
     report["provenance"] = facts
     named = [

@@ -8,7 +8,7 @@ from typing import Any, Final, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from facedis_core.choice import Cast, cast, like
+from facedis_core.choice import Cast, like
 from facedis_core.colours import Scale
 from facedis_core.heat import summary
 from facedis_core.inference import LatentPart
@@ -25,7 +25,7 @@ def mixture_figures(studio: Studio) -> Iterator[Figure]:
 
     Nothing where the faces show fewer than two people or no expression.
     """
-    found = cast(studio.verdict.faces, studio.verdict.rows)
+    found = studio.verdict.cast
     if found is None:
         return
     for judged in studio.verdict.models:

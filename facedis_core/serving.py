@@ -90,7 +90,7 @@ class LiveServer(ThreadingHTTPServer):
     def server_bind(self) -> None:
         """Bind without the look-up of our own name that the library does, which may take long."""
         socketserver.TCPServer.server_bind(self)
-        self.server_name, self.server_port = self.server_address[:2]  # type: ignore[assignment]
+        self.server_name, self.server_port = "127.0.0.1", int(self.server_address[1])
 
     @property
     def url(self) -> str:
@@ -132,6 +132,7 @@ class _Handler(BaseHTTPRequestHandler):
             answer = Answer(line.encode(), TEXT, 500)
         self._send(answer)
 
+    # by these names the library asks for what answers a method
     do_GET = do_POST = do_HEAD = do_PUT = do_DELETE = do_PATCH = do_OPTIONS = _serve  # noqa: N815
 
     def _answer(self) -> Answer:
@@ -191,6 +192,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _body(self, length: int) -> bytes:
         try:
+            # the library's types do not call its buffered stream a BinaryIO, which it is
             body = read_up_to(self.rfile, length)  # type: ignore[arg-type]
         except TimeoutError:
             raise Refused(408, "the rest of the request did not come") from None

@@ -49,7 +49,7 @@ def transferred(pairs: Pairs, scale: float = 1.0) -> Iterator[Latents]:
             raise UsageError(
                 f"the scale {scale:g} makes latents that are not finite; give a smaller one"
             )
-        yield Latents(_joined_names(identity, expression), models, identity.identity, scaled)
+        yield Latents(joined_names(identity, expression), models, identity.identity, scaled)
 
 
 def interpolated(pairs: Pairs, steps: int, part: Varied = "both") -> Iterator[Latents]:
@@ -72,6 +72,7 @@ def interpolated(pairs: Pairs, steps: int, part: Varied = "both") -> Iterator[La
     if part not in get_args(Varied):
         raise UsageError(f"part {part!r}, expected one of {', '.join(get_args(Varied))}")
     shares = np.linspace(0, 1, steps)[:, None]
+    moving = {z: shares * (part in ("both", z)) for z in ("identity", "expression")}
     digits = len(str(steps - 1))
     together = max(1, _ROWS_TOGETHER // steps)
     for firsts, seconds in pairs:
@@ -79,23 +80,23 @@ def interpolated(pairs: Pairs, steps: int, part: Varied = "both") -> Iterator[La
             rows = slice(start, start + together)
             first, second = firsts.take(rows), seconds.take(rows)
             models = _common_models(first, second)
-            names = _joined_names(first, second)
+            names = joined_names(first, second)
             yield Latents(
                 [f"{name}/{step:0{digits}}" for name in names for step in range(steps)],
                 [model for model in models for _ in range(steps)],
-                _between(first.identity, second.identity, shares, part != "expression"),
-                _between(first.expression, second.expression, shares, part != "identity"),
+                as_float32(between(first.identity, second.identity, moving["identity"])),
+                as_float32(between(first.expression, second.expression, moving["expression"])),
             )
 
 
-def _between(first: np.ndarray, second: np.ndarray, shares: np.ndarray, varied: bool) -> np.ndarray:
-    """(N, D), (N, D), (S, 1) -> (N S, D); both ends are exactly the rows given."""
+def between(first: np.ndarray, second: np.ndarray, shares: np.ndarray) -> np.ndarray:
+    """(N, D), (N, D), (S, 1) -> float64 (N S, D), linear; at 0 and 1 exactly the rows given."""
     start, end = first[:, None].astype(np.float64), second[:, None].astype(np.float64)
-    shares = shares if varied else np.zeros_like(shares)
-    return as_float32(((1 - shares) * start + shares * end).reshape(-1, first.shape[1]))
+    return ((1 - shares) * start + shares * end).reshape(-1, first.shape[1])
 
 
-def _joined_names(first: Latents, second: Latents) -> list[str]:
+def joined_names(first: Latents, second: Latents) -> list[str]:
+    """What is made of each two rows is called `<first>__<second>`."""
     return [f"{one}__{other}" for one, other in zip(first.names, second.names, strict=True)]
 
 

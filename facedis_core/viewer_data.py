@@ -4,7 +4,6 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
-from facedis_core.choice import cast
 from facedis_core.colours import Scale, ramp
 from facedis_core.inference import LatentPart, Model, Part
 from facedis_core.judged import Verdict, chosen
@@ -89,7 +88,7 @@ def _indices(triangles: np.ndarray, count: int) -> np.ndarray:
 
 def _way(verdict: Verdict) -> dict[str, Any] | None:
     """Identity faces and expression offsets of each model between two faces of the set."""
-    found = cast(verdict.faces, verdict.rows)
+    found = verdict.cast
     if found is None:
         return None
     ends = interpolation_ends(verdict, found)

@@ -219,15 +219,22 @@ async function download(suffix) {
 // Faces A and B
 
 class Side {
-  constructor(id) {
-    this.element = find(`#${id}`);
-    this.viewer = makeViewer(find("canvas", this.element));
+  constructor(id, letter) {
+    this.element = find("#side").content.cloneNode(true).firstElementChild;
+    this.element.id = id;
+    find(".badge", this.element).textContent = letter;
+    find(".inputs").append(this.element);
+    const canvas = find("canvas", this.element), file = find(".file", this.element);
     this.choice = find(".choice", this.element);
+    for (const named of [canvas, this.choice]) named.setAttribute("aria-label", `Face ${letter}`);
+    file.setAttribute("aria-label", `Open files, the first as face ${letter}`);
+    file.accept = model.suffixes.join(",");
+    this.viewer = makeViewer(canvas);
     this.check = find(".error", this.element);
     this.turn = 0;  // the number of the latest choice: an earlier one that comes late is let go
     this.choice.addEventListener("change", () => this.choose(Number(this.choice.value)));
     this.check.addEventListener("change", showErrors);
-    find(".file", this.element).addEventListener("change", (event) => {
+    file.addEventListener("change", (event) => {
       if (event.target.files.length) this.open([...event.target.files]);
       event.target.value = "";  // so that the same file can be chosen again
     });
@@ -317,7 +324,7 @@ function showErrors() {
 /** The next round number, as scales of fd-render end with. */
 function roundUp(value) {
   const power = 10 ** Math.floor(Math.log10(value));
-  const leading = [1, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10].find((factor) => factor * power >= value * 0.999);
+  const leading = model.round.find((factor) => factor * power >= value * 0.999);
   return Number((leading * power).toPrecision(2));
 }
 
@@ -388,8 +395,8 @@ async function start() {
   makeMixture();
   for (const part of ["identity", "expression"]) makeDirections(part);
   result = makeViewer(find("#mixed"));
-  for (const id of ["first", "second"]) sides[id] = new Side(id);
-  for (const file of document.querySelectorAll(".file")) file.accept = model.suffixes.join(",");
+  sides.first = new Side("first", "A");
+  sides.second = new Side("second", "B");
   model.faces.forEach((name, n) => {
     offer(name, async () => decoded(await (await ask(`face?n=${n}`)).json()));
   });
