@@ -2,17 +2,15 @@
 # pip's own variables (PIP_INDEX_URL, PIP_FIND_LINKS, ...) are honoured, as are
 #   make test TORCH=torch==2.8.0     another torch, or the path of a wheel
 #   make test VENV=path              an environment that exists already
-#   make man MANDIR=path             pages elsewhere than where `man` looks in the environment
 PYTHON ?= python3
 VENV ?= .venv
-MANDIR ?= $(VENV)/share/man/man1
 TORCH ?= $(shell grep '^torch==' constraints.txt)
 
 BIN := $(VENV)/bin
 # Build tools come from constraints.txt as well, hence no build isolation.
 INSTALL := $(BIN)/python -m pip install --quiet --no-build-isolation -c $(VENV)/constraints.txt
 
-.PHONY: demo test slow fuzz check bench study readme man clean
+.PHONY: demo test slow fuzz check bench study readme clean
 
 # Example faces through encode, transfer, decode and metrics; look at demo/sheet.png. The second
 # script draws what README.md begins with (docs/picture.png is a copy).
@@ -54,10 +52,6 @@ study: $(VENV)/.test
 # Rewrite the help texts in README.md.
 readme: $(VENV)/.test
 	$(BIN)/python docs/readme.py
-
-# A page a command; with the environment activated, `man fd-encode` finds it.
-man: $(VENV)/.demo
-	$(BIN)/python docs/man.py $(MANDIR)
 
 clean:
 	rm -rf .venv demo build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .benchmarks

@@ -28,7 +28,6 @@ WRITERS = {
     "recognize": "fd-recognize set.safetensors --split all --json {out} {force}",
     "render": "fd-render faces --size 32 {out} {force}",
     "report": "fd-report set.safetensors --split all --size 32 --no-baselines {out} {force}",
-    "run": "fd-run 'encode faces ! transfer one.npy - {out} {force}'",
 }
 
 
@@ -71,26 +70,23 @@ class TestTargets:
         assert (by_name.code, by_name.out) == (0, b"")
         written = (inputs / "out").read_bytes()
         assert written
-        if name != "run":  # whose -o stands within
-            assert shell(f"{line(name)} > redirected").code == 0
-            assert (inputs / "redirected").read_bytes() == written
-            assert shell(f"{line(name, '-')} | cat").out == written
+        assert shell(f"{line(name)} > redirected").code == 0
+        assert (inputs / "redirected").read_bytes() == written
+        assert shell(f"{line(name, '-')} | cat").out == written
         assert shell(f"{line(name, '/dev/stdout')} | cat").out == written
         assert shell(f"mkfifo fifo; cat fifo & {line(name, 'fifo')}; wait").out == written
-        if name != "run":
-            assert shell(f"{line(name, '>(cat > substituted; touch done)')}").code == 0
-            wait_for((inputs / "done").exists)
-            assert (inputs / "substituted").read_bytes() == written
+        assert shell(f"{line(name, '>(cat > substituted; touch done)')}").code == 0
+        wait_for((inputs / "done").exists)
+        assert (inputs / "substituted").read_bytes() == written
 
     def test_a_full_device(self, shell, inputs, name):
         before = files(inputs)
         result = shell(line(name, "/dev/full"))
         assert result.code == 4
         assert "No space left" in result.line
-        if name != "run":
-            result = shell(f"{line(name)} > /dev/full")
-            assert result.code == 4
-            assert "No space left" in result.line
+        result = shell(f"{line(name)} > /dev/full")
+        assert result.code == 4
+        assert "No space left" in result.line
         assert files(inputs) == before
 
     def test_a_full_disk(self, shell, inputs, name):

@@ -198,14 +198,6 @@ def test_a_model_of_other_faces(shell, tmp_path):
     assert (result.code, "fd-prep --like" in result.line) == (3, True)
 
 
-def test_in_one_process(shell, latents):
-    line = f"recognize neutrals.npy - {PATTERN} --json"
-    by_shell = shell(f"fd-encode set.safetensors | fd-{line}")
-    by_run = shell(f'fd-run "encode set.safetensors ! {line}"')
-    assert by_run.code == by_shell.code == 0
-    assert by_run.out == by_shell.out
-
-
 def test_runs_without_torch(shell, face_set, without_torch):
     assert shell("fd-recognize set.safetensors --json", env=without_torch).code == 0
 

@@ -287,12 +287,6 @@ def test_tables_and_figures_can_be_read_aloud(shell, face_set, other):
             assert attributes["aria-labelledby"] in ids
 
 
-def test_in_fd_run(shell, face_set):
-    alone = shell(f"{LINE} --no-baselines")
-    inside = shell("fd-run 'report set.safetensors --size 32 --no-baselines'")
-    assert inside.out == alone.out
-
-
 def shown(browser):
     """What the right canvas shows, and which of its pixels are a face."""
     picture = browser.pixels("#made").astype(int)

@@ -13,7 +13,6 @@ LINES = {
     "fd_decode": "ann.npy -o out.ply",
     "fd_metrics": "set.safetensors --json -o out.json",
     "fd_recognize": "set.safetensors --json -o out.json",
-    "fd_run": "'encode faces/ann.ply ! decode -o out.ply'",
     "fd_info": "ann.npy",
 }
 HEAVY = {"torch", "scipy", "meshio", "matplotlib", "PIL", "rich", "multiprocessing", "pydantic"}
