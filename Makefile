@@ -15,8 +15,8 @@ INSTALL := $(BIN)/python -m pip install --quiet --no-build-isolation -c $(VENV)/
 # Example faces through encode, transfer, decode and metrics; look at demo/sheet.png. The second
 # script draws what README.md begins with (docs/picture.png is a copy).
 demo: $(VENV)/.demo
-	PATH="$(abspath $(BIN)):$$PATH" sh -eux docs/demo.sh
-	PATH="$(abspath $(BIN)):$$PATH" sh -eu docs/picture.sh
+	PATH="$(abspath $(BIN)):$$PATH" sh -eux docs/scripts/demo.sh
+	PATH="$(abspath $(BIN)):$$PATH" sh -eu docs/scripts/picture.sh
 	@echo 'The pictures are demo/sheet.png and demo/picture.png, the numbers are in demo/metrics.json.'
 
 # A process a core; a file's tests stay together because they share what they set up.
@@ -35,7 +35,7 @@ check: $(VENV)/.test
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
-	$(BIN)/python docs/readme.py --check
+	$(BIN)/python docs/scripts/commands.py --check
 
 bench: $(VENV)/.test
 	$(BIN)/python -m pytest -q tests/benchmarks  # what is compared does the same
@@ -47,11 +47,11 @@ bench: $(VENV)/.test
 # was stopped. STUDY=--quick takes minutes on a CPU, to see it work.
 study: $(VENV)/.test
 	@test -n '$(ICT)' || { echo 'which data? make study ICT=path/of/FaceXModel' >&2; exit 2; }
-	$(BIN)/python docs/study.py '$(ICT)' $(STUDY)
+	$(BIN)/python docs/scripts/study.py '$(ICT)' $(STUDY)
 
 # Rewrite the help texts in README.md.
 readme: $(VENV)/.test
-	$(BIN)/python docs/readme.py
+	$(BIN)/python docs/scripts/commands.py
 
 clean:
 	rm -rf .venv demo build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .benchmarks

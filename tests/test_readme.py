@@ -51,7 +51,7 @@ def test_the_demo_leaves_meshes_numbers_and_a_picture(pasted):
 
 def test_the_picture_at_the_top_is_what_the_demo_draws(pasted, commands):
     environment = {**os.environ, "PATH": f"{commands}:{os.environ['PATH']}", "FACEDIS_MODEL": ""}
-    line = ["sh", "-eu", str(ROOT / "docs" / "picture.sh")]
+    line = ["sh", "-eu", str(ROOT / "docs" / "scripts" / "picture.sh")]
     subprocess.run(line, cwd=pasted, env=environment, check=True)
     assert "(docs/picture.png)" in README.partition("\n## ")[0]
     shown, made = (

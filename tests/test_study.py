@@ -1,4 +1,4 @@
-"""docs/study.py: the tables it makes of reports, and all of it on a handful of people."""
+"""docs/scripts/study.py: the tables it makes of reports, and all of it on a handful of people."""
 
 import json
 import os
@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-SCRIPT = Path(__file__).parent.parent / "docs" / "study.py"
+ROOT = Path(__file__).parent.parent
+SCRIPT = ROOT / "docs" / "scripts" / "study.py"
 sys.path.insert(0, str(SCRIPT.parent))
 
 import study  # noqa: E402 - its folder had to be on the path
@@ -85,7 +86,7 @@ def test_fewer_passes_lower_the_learning_rate_as_often(made: study.Study) -> Non
 
 
 def test_what_was_made_otherwise_is_not_mixed_with_what_is_asked_for(made: study.Study) -> None:
-    examples = SCRIPT.parent.parent / "weights" / "examples"
+    examples = ROOT / "weights" / "examples"
     alice, bob = (
         ("fd-encode", str(examples / f"{name}_neutral.ply"), "-m", "ict-pointnet")
         for name in ("alice", "bob")

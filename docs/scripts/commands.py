@@ -1,6 +1,6 @@
 """Bring the generated parts of README.md up to date; with --check only compare.
 
-These are the pipeline (docs/demo.sh), the --help of every command and the table of recipes.
+These are the pipeline (docs/scripts/demo.sh), the --help of every command and the table of recipes.
 """
 
 import os
@@ -12,7 +12,7 @@ from pathlib import Path
 
 from facedis_core.recipe import Recipe, load_recipe
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
 RECIPES = ("coma", "bu3dfe", "facescape", "ict", "registered")
 # What differs between the recipes and a reader wants to compare; the rest is in recipe.py.
@@ -86,7 +86,7 @@ def main() -> None:
     """Rewrite README.md, or say that it should be."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     before = README.read_text("utf-8")
-    demo = (ROOT / "docs" / "demo.sh").read_text("utf-8")
+    demo = (ROOT / "docs" / "scripts" / "demo.sh").read_text("utf-8")
     after = replaced(before, r"(^## The pipeline$.*?^```sh\n).*?(^```$)", demo)
     after = replaced(after, r"(^## Recipes$\n\n[^|]*\n\n).*?(\n## )", recipe_table())
     for command in project["scripts"]:

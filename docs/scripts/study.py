@@ -1,4 +1,4 @@
-"""The tables of docs/benchmark.md, made by the commands: python docs/study.py FaceXModel/.
+"""The tables of docs/benchmark.md, made by the commands: python docs/scripts/study.py FaceXModel/.
 
 FaceXModel is the folder of ICT-FaceKit. What is finished is kept, so the same command goes on where
 it was stopped, and a training within an epoch. Everything is in OUT: sets, models with their logs,
