@@ -1,8 +1,8 @@
-"""What all commands share: common options, words to stderr, progress.
+"""What all commands share: common options, messages on stderr, progress bars.
 
 A command is `def main() -> None: fd_cli.run(function)`; the parameters of `function` are its
-options and its docstring is its help page. Nothing here imports NumPy, torch or (unless a terminal
-watches) rich.
+options and its docstring is its help page. Nothing here imports NumPy or torch, and rich only where
+standard error is a terminal.
 """
 
 import fd_start  # noqa: F401 - before anything else
@@ -27,9 +27,9 @@ __all__ = ["run"]
 Item = TypeVar("Item")
 
 Output = Annotated[
-    str, typer.Option("--output", "-o", metavar="OUT", help="Where to write; - is standard output.")
+    str, typer.Option("--output", "-o", metavar="OUT", help="Output file; - is standard output.")
 ]
-Force = Annotated[bool, typer.Option("--force", help="Replace an output that exists.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace existing output files.")]
 ModelOption = Annotated[
     str | None,
     typer.Option(
@@ -40,31 +40,47 @@ ModelOption = Annotated[
         help="Model file or bundled name.  [default: $FACEDIS_MODEL, else ict]",
     ),
 ]
-Seed = Annotated[int, typer.Option("--seed", min=0, help="Fixes everything that is random.")]
+Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of all random numbers.")]
 Jobs = Annotated[
     int,
     typer.Option(
-        "--jobs", "-j", min=0, show_default=False, help="Processes at once.  [default: one a core]"
+        "--jobs",
+        "-j",
+        min=0,
+        show_default=False,
+        help="Number of worker processes.  [default: one per core]",
     ),
 ]
 KeepGoing = Annotated[
-    bool, typer.Option("--keep-going", help="Name and skip bad items; exit 1 if there were any.")
+    bool,
+    typer.Option("--keep-going", help="Skip and name unusable inputs; exit 1 if there were any."),
 ]
 Align = Annotated[
     Literal["auto", "none", "rigid", "similarity"],
-    typer.Option("--align", help="Align to the mean face; auto = as the model's data was."),
+    typer.Option(
+        "--align",
+        help="Alignment to the model's mean face; auto = as the training data was aligned.",
+    ),
 ]
 Units = Annotated[
     Literal["auto", "raw", "mm"],
     typer.Option(
-        "--units", help="What meshes are in that do not say; raw = the data set's own unit."
+        "--units",
+        help="Unit of meshes that do not declare one; raw = the unit of the model's data set.",
     ),
 ]
 TrustOrder = Annotated[
-    bool, typer.Option("--trust-order", help="Take other triangles if the vertex count is right.")
+    bool,
+    typer.Option(
+        "--trust-order", help="Accept a different triangulation; the vertex order must match."
+    ),
 ]
 ForceEncode = Annotated[
-    bool, typer.Option("--force-encode", help="Also encode what looks like no face.")
+    bool,
+    typer.Option(
+        "--force-encode",
+        help="Encode meshes more than 3x farther from the mean face than any training face.",
+    ),
 ]
 Failures = Annotated[
     str | None,
@@ -72,11 +88,11 @@ Failures = Annotated[
         "--failures",
         metavar="FILE",
         show_default=False,
-        help="With --keep-going: list what was skipped, and why, as JSON lines.",
+        help="With --keep-going: write a JSON line with the reason for each skipped input.",
     ),
 ]
 FaceJobs = Annotated[
-    int, typer.Option("--jobs", "-j", min=0, help="Processes at once; 0 = one a core.")
+    int, typer.Option("--jobs", "-j", min=0, help="Number of worker processes; 0 = one per core.")
 ]
 FilesFrom = Annotated[
     str | None,
@@ -84,56 +100,60 @@ FilesFrom = Annotated[
         "--files-from",
         metavar="FILE|-",
         show_default=False,
-        help="Also take the inputs listed here, one a line or as find -print0.",
+        help="Read more input paths from a file, one per line or NUL-separated (find -print0).",
     ),
 ]
 Stream = Annotated[
     bool,
-    typer.Option("--stream", help="Write rows as they come, for input that is long or never ends."),
+    typer.Option(
+        "--stream", help="Write each row at once, in constant memory; for long or endless input."
+    ),
 ]
-NoHistory = Annotated[bool, typer.Option("--no-history", help="Leave out how the output was made.")]
+NoHistory = Annotated[
+    bool, typer.Option("--no-history", help="Do not store the commands that made the output.")
+]
 Split = Annotated[
     Literal["all", "train", "test", "validation"],
-    typer.Option("--split", help="Which faces of a face set."),
+    typer.Option("--split", help="Split of a face set."),
 ]
 
 
 def say(message: str) -> None:
-    """A line to the person at the terminal; standard output is for data."""
+    """Print a line to standard error; standard output is for data."""
     print(message, file=sys.stderr, flush=True)
 
 
 def warn(message: str) -> None:
-    """A line about something the user should look at; the command goes on."""
+    """Print a warning to standard error."""
     complain(f"warning: {message}")
 
 
 def check_different(targets: Mapping[str, str | None]) -> None:
-    """Raise UsageError where two outputs, by the names of their options, are one file."""
+    """Raise UsageError where two output options name the same file."""
     owners: dict[str, str] = {}
     for name, target in targets.items():
         other = name if target is None else owners.setdefault(os.path.realpath(target), name)
         if other != name:
-            raise UsageError(f"{other} and {name} are both {target}; give two names")
+            raise UsageError(f"{other} and {name} are both {target}; give two different files")
 
 
 def check_read_once(*sources: str | None) -> None:
-    """Raise UsageError where more than one input is standard input."""
+    """Raise UsageError where standard input is named more than once."""
     if sources.count("-") > 1:
         raise UsageError("standard input (-) is named twice; give a file for one of them")
 
 
 def check_stream(stream: bool, jobs: int) -> None:
-    """Several processes work on rows ahead of those that are asked for; a stream has none."""
+    """Raise UsageError for --stream with --jobs: worker processes read ahead of the output."""
     if stream and jobs != 1:
-        raise UsageError("--stream answers row by row, in one process; leave out --jobs")
+        raise UsageError("--stream writes row by row in one process; leave out --jobs")
 
 
 class Skipping:
-    """What --keep-going leaves out: named at once, listed and counted at the end."""
+    """Inputs skipped by --keep-going: warned of at once, listed and counted at the end."""
 
     def __init__(self, keep_going: bool, manifest: str | None, output: str, force: bool) -> None:
-        """`manifest`, if any, is refused at once where it could not be written at the end."""
+        """Checks at once that `manifest` can be written at the end."""
         from facedis_core.streams import check_output
 
         if manifest is not None and not keep_going:
@@ -145,13 +165,13 @@ class Skipping:
         self._manifest, self._force = manifest, force
 
     def add(self, failures: Sequence["Failure"]) -> None:
-        """Note what has just been left out."""
+        """Warn of inputs that were just skipped."""
         self.failures += failures
         for failure in failures:
             warn(f"skipped: {failure.error}")
 
     def finish(self, done: int) -> None:
-        """Write the manifest; raise CheckFailed if anything was left out."""
+        """Write the manifest; raise CheckFailed if any input was skipped."""
         if self._manifest is not None:
             from facedis_core.failures import write_failures
 
@@ -162,7 +182,7 @@ class Skipping:
 
 
 def progress(items: Iterable[Item], description: str, total: int | None = None) -> Iterator[Item]:
-    """Hand the items through and show how many have passed, if a terminal is watching."""
+    """Yield the items and show a progress bar where standard error is a terminal."""
     if total is None and isinstance(items, Sized):
         total = len(items)
     with progress_bar(description, total) as advance:
@@ -173,7 +193,7 @@ def progress(items: Iterable[Item], description: str, total: int | None = None) 
 
 @contextmanager
 def progress_bar(description: str, total: int | None) -> Iterator[Callable[[int], None]]:
-    """A function to call with the number of steps just done; it shows them to a terminal only."""
+    """Yield a function that advances a progress bar; without a terminal it does nothing."""
     # a terminal that cannot move its cursor would be left with what has passed
     if not sys.stderr.isatty() or os.environ.get("TERM") in ("dumb", "unknown"):
         yield lambda steps: None

@@ -1,4 +1,4 @@
-"""fd-decode: latents to meshes."""
+"""fd-decode: decode latents to meshes."""
 
 import fd_cli
 
@@ -9,7 +9,7 @@ import typer
 
 
 class Part(StrEnum):
-    """What `--part` takes; of a Literal typer makes no list."""
+    """Choices of `--part`; an enum because typer takes no list of a Literal."""
 
     full = "full"
     identity = "identity"
@@ -18,7 +18,8 @@ class Part(StrEnum):
 
 def decode(
     latents: Annotated[
-        str, typer.Argument(metavar="LATENTS", help="What fd-encode or fd-transfer wrote.")
+        str,
+        typer.Argument(metavar="LATENTS", help="Latents from fd-encode, fd-transfer or fd-interp."),
     ] = "-",
     output: Annotated[
         str,
@@ -26,8 +27,8 @@ def decode(
             "--output",
             "-o",
             metavar="OUT",
-            help="out.ply, a folder dir/, a pattern 'dir/{name}_{part}.obj', or - for PLY after "
-            "PLY.",
+            help="A file out.ply, a folder dir/, a pattern 'dir/{name}_{part}.obj', or - for "
+            "concatenated PLY.",
         ),
     ] = "-",
     model: fd_cli.ModelOption = None,
@@ -37,31 +38,40 @@ def decode(
             "--part",
             metavar="full|identity|expression",
             show_default=False,
-            help="The face, its identity, or its expression on the mean face; repeatable where "
-            "OUT has {part}.  [default: full]",
+            help="The whole face, the identity face, or the expression on the mean face; "
+            "repeatable where OUT contains {part}.  [default: full]",
         ),
     ] = None,
     offsets: Annotated[
-        bool, typer.Option("--offsets", help="Leave the mean face out: differences to it in mm.")
+        bool,
+        typer.Option("--offsets", help="Write offsets to the mean face, in mm, instead of faces."),
     ] = False,
     npy: Annotated[
-        bool, typer.Option("--npy", help="Write vertices only, as one float32 array (N, V, 3).")
+        bool, typer.Option("--npy", help="Write the vertices as one float32 array (N, V, 3).")
     ] = False,
     stream: Annotated[
-        bool, typer.Option("--stream", help="Decode rows as they come, not after the last one.")
+        bool,
+        typer.Option("--stream", help="Write each face at once instead of after the last row."),
     ] = False,
     jobs: fd_cli.FaceJobs = 1,
     skip_existing: Annotated[
-        bool, typer.Option("--skip-existing", help="Leave the files that are there as they are.")
+        bool,
+        typer.Option("--skip-existing", help="Keep existing output files and decode the others."),
     ] = False,
     keep_going: fd_cli.KeepGoing = False,
     failures: fd_cli.Failures = None,
     force: fd_cli.Force = False,
 ) -> None:
-    """Turn latents into faces, in mm, as the model that encoded them sees them.
+    """Decode latents to faces in mm, in the model's topology (fd-info MODEL shows it).
 
-    Also takes a plain float array (N, D_id + D_exp). Nothing is written before the last row has
-    come and all are known to be sound, unless --stream asks for it.
+    A face has the vertices of the model's data set, prepared and aligned: not those that
+    preparation removed, and not the pose, unit or texture of the mesh that was encoded. A plain
+    float array (N, D_id + D_exp) is also accepted. Without --stream nothing is written until all
+    rows have been read and checked.
+
+    Examples:
+      fd-decode faces.npy -o decoded/
+      fd-decode faces.npy --part full --part identity -o 'parts/{name}_{part}.obj'
     """
     from facedis_core.decoding import Decoder, check_destination, decode_to, sound_rows
     from facedis_core.errors import UsageError
@@ -69,7 +79,9 @@ def decode(
     from facedis_core.latents import concatenate, open_latents
 
     if skip_existing and force:
-        raise UsageError("--skip-existing keeps files, --force replaces them; give one of the two")
+        raise UsageError(
+            "--skip-existing keeps existing files, --force replaces them; give one of the two"
+        )
     fd_cli.check_stream(stream, jobs)
     parts: list[Any] = [chosen.value for chosen in dict.fromkeys(part or [Part.full])]
     decoder = Decoder(load_model(model), parts, offsets)

@@ -1,4 +1,4 @@
-"""fd-encode: meshes to latents."""
+"""fd-encode: encode meshes as latents."""
 
 import fd_cli
 
@@ -15,7 +15,7 @@ def encode(
     inputs: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="MESH|DIR|SET|-", show_default=False, help="Faces; - or nothing = PLY on stdin."
+            metavar="MESH|DIR|SET|-", show_default=False, help="Faces; default: PLY on stdin."
         ),
     ] = None,
     files_from: fd_cli.FilesFrom = None,
@@ -32,11 +32,17 @@ def encode(
     failures: fd_cli.Failures = None,
     force: fd_cli.Force = False,
 ) -> None:
-    """Turn registered faces into latents of identity and expression (.npy).
+    """Encode registered faces as identity and expression latents (.npy).
 
-    Takes meshes as the model knows them or raw ones of its data set, folders of meshes, face
-    sets, vertex arrays (.npy), quoted patterns, and PLY after PLY on standard input, in any
-    mixture.
+    Inputs, in any mixture: meshes in the model's topology, raw meshes of its data set (they are
+    prepared as the training data was), folders of meshes, face sets, vertex arrays (.npy), quoted
+    glob patterns, and concatenated PLY on standard input. Only the vertices that the model knows
+    are encoded: what a raw mesh has beside them does not come back from fd-decode.
+
+    Examples:
+      fd-encode smile.ply -o smile.npy
+      fd-encode scans/ --jobs 2 --keep-going --failures failed.jsonl -o faces.npy
+      fd-encode smile.ply | fd-transfer alice.npy - | fd-decode > alice_smiles.ply
     """
     from facedis_core.encoding import TOGETHER, Encoder, check_face_sets, encoded_blocks
     from facedis_core.faces import find_faces, gathered

@@ -1,4 +1,4 @@
-"""fd-info: what a file is and whether it is whole."""
+"""fd-info: show what files hold, and verify them."""
 
 import fd_cli
 
@@ -34,15 +34,18 @@ def info(
         typer.Argument(
             metavar="FILE",
             show_default=False,
-            help="Meshes, latents, face sets, models; - or nothing = stdin.",
+            help="Meshes, latents, face sets, models; default: stdin.",
         ),
     ] = None,
     files_from: fd_cli.FilesFrom = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object per line.")
+    ] = False,
     verify: Annotated[
         bool,
         typer.Option(
-            "--verify", help="Compute ids anew, look at all values, labels, splits; exit 3 if bad."
+            "--verify",
+            help="Check ids, values, labels and splits of the whole file; exit 3 if bad.",
         ),
     ] = False,
     history: Annotated[
@@ -54,16 +57,21 @@ def info(
         typer.Option(
             "--completion",
             show_default=False,
-            help="Print what makes this shell complete the words of every command.",
+            help="Print the completion script of all commands for this shell.",
         ),
     ] = None,
 ) -> None:
-    """Say what files are: kind, sizes, ids, and the commands that made them.
+    """Show the kind, sizes and ids of files, and the commands that made them.
 
     \b
-    reach_mm       of a model: how far its training faces lie from its mean face, at most
+    reach_mm       of a model: largest distance of a training face to its mean face
     protocol       of a face set: how its faces were split into train, test and validation
-    neutrals_eval  of a face set: subjects with a neutral to measure with, as neutrals are to train
+    neutrals       of a face set: subjects with a neutral for training
+    neutrals_eval  of a face set: subjects with a neutral for evaluation
+
+    Examples:
+      fd-info model.safetensors faces.npy smile.ply
+      fd-info set.safetensors --verify --json
     """  # noqa: D301 - the backslash is what keeps these lines apart
     if completion is not None:
         print(_completion(completion))

@@ -1,4 +1,4 @@
-"""fd-interp: faces on the way from one to another."""
+"""fd-interp: interpolate between faces in latent space."""
 
 import fd_cli
 
@@ -8,27 +8,32 @@ import typer
 
 
 def interpolate(
-    first: Annotated[str, typer.Argument(metavar="A", help="Latents where the ways begin.")],
-    second: Annotated[str, typer.Argument(metavar="B", help="Latents where they end.")],
+    first: Annotated[str, typer.Argument(metavar="A", help="Start latents.")],
+    second: Annotated[str, typer.Argument(metavar="B", help="End latents.")],
     steps: Annotated[
-        int, typer.Option("--steps", min=2, metavar="N", help="Rows a pair, A and B among them.")
+        int, typer.Option("--steps", min=2, metavar="N", help="Rows per pair, including A and B.")
     ] = 5,
     part: Annotated[
         Literal["both", "identity", "expression"],
-        typer.Option("--part", help="What changes; the other part stays that of A."),
+        typer.Option("--part", help="Latents to interpolate; the others stay those of A."),
     ] = "both",
     output: fd_cli.Output = "-",
     all_pairs: Annotated[
-        bool, typer.Option("--all-pairs", help="Every row of A with every row of B.")
+        bool,
+        typer.Option("--all-pairs", help="Interpolate between every row of A and every row of B."),
     ] = False,
     stream: fd_cli.Stream = False,
     force: fd_cli.Force = False,
 ) -> None:
-    """Interpolate latents: rows on the straight way from A to B.
+    """Interpolate linearly between latents A and B.
 
-    One with one, one with many, many with one, or as many with as many, row by row; one of the
-    two may be - for standard input, and one a plain float array (N, D_id + D_exp). The rows are
-    named A__B/0, A__B/1, ..., so that fd-decode -o dir/ makes a folder a pair.
+    One row with one, one with many, many with one, or equal numbers row by row; --all-pairs
+    combines every row of one with every row of the other. One of the two inputs may be - for
+    standard input, and one may be a plain float array (N, D_id + D_exp).
+    The rows are named A__B/0, A__B/1, ..., so that fd-decode -o dir/ makes one folder per pair.
+
+    Examples:
+      fd-interp alice.npy bob.npy --steps 7 | fd-decode -o between/
     """
     from facedis_core.latents import save_latents
     from facedis_core.pairing import open_pair, paired

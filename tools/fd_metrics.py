@@ -1,4 +1,4 @@
-"""fd-metrics: how well a model, or any method, splits and reconstructs faces."""
+"""fd-metrics: measure how well a model or any method reconstructs and disentangles faces."""
 
 import fd_cli
 
@@ -19,49 +19,64 @@ def metrics(
     face_set: Annotated[
         str | None,
         typer.Argument(
-            metavar="SET", show_default=False, help="Face set; - or nothing = standard input."
+            metavar="SET", show_default=False, help="Face set; default: standard input."
         ),
     ] = None,
     model: fd_cli.ModelOption = None,
     split: fd_cli.Split = "test",
     truth: Annotated[
         str | None,
-        typer.Option("--truth", metavar="DIR|-", help="True meshes in mm, in place of a face set."),
+        typer.Option("--truth", metavar="DIR|-", help="True meshes in mm, instead of a face set."),
     ] = None,
     predicted: Annotated[
         str | None,
-        typer.Option("--predicted", metavar="DIR|-", help="Predicted meshes of the same names."),
+        typer.Option(
+            "--predicted", metavar="DIR|-", help="Predicted meshes in mm, with the same names."
+        ),
     ] = None,
     labels: Annotated[
         str | None,
         typer.Option(
-            "--labels", metavar="CSV", help="name,subject,expression of these meshes: all metrics."
+            "--labels",
+            metavar="CSV",
+            help="Labels of these meshes (name,subject,expression), for more than E_rec.",
         ),
     ] = None,
     neutral: Annotated[
         str | None,
-        typer.Option("--neutral", help="The neutral expression in --labels.  [default: neutral]"),
+        typer.Option(
+            "--neutral", help="Name of the neutral expression in --labels.  [default: neutral]"
+        ),
     ] = None,
     baselines: Annotated[
-        bool, typer.Option("--baselines", help="Also linear methods fitted on the training split.")
+        bool,
+        typer.Option(
+            "--baselines", help="Also measure linear methods fitted on the training split."
+        ),
     ] = False,
     baselines_from: Annotated[
         str | None,
-        typer.Option("--baselines-from", metavar="SET", help="Fit them on this set instead."),
+        typer.Option(
+            "--baselines-from", metavar="SET", help="Fit the baselines on this face set instead."
+        ),
     ] = None,
     align: Annotated[
-        bool, typer.Option("--align", help="Move predictions rigidly onto the truth (BU3DFE).")
+        bool, typer.Option("--align", help="Align predictions rigidly to the truth first (BU3DFE).")
     ] = False,
     check: Annotated[
         list[str] | None,
-        typer.Option("--check", metavar="LIMIT", help="Exit 1 unless it holds: 'e_rec<=1.2'."),
+        typer.Option(
+            "--check",
+            metavar="LIMIT",
+            help="Exit 1 unless this limit holds: 'e_rec<=1.2'; repeatable.",
+        ),
     ] = None,
     against: Annotated[
         str | None,
         typer.Option(
             "--against",
             metavar="REPORT",
-            help="Exit 1 if a metric is worse than in this earlier --json report.",
+            help="Exit 1 if a metric is worse than in this --json report on the same faces.",
         ),
     ] = None,
     tolerance: Annotated[
@@ -69,27 +84,48 @@ def metrics(
         typer.Option(
             "--tolerance",
             metavar="2%|X",
-            help="How much worse --against lets it be, relative or in its unit.  [default: 0]",
+            help="Change for the worse that --against accepts, relative or in the metric's unit.  "
+            "[default: 0]",
         ),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="JSON instead of a table.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
     output: fd_cli.Output = "-",
     per_mesh: Annotated[
-        str | None, typer.Option("--per-mesh", metavar="CSV", help="Write the errors of each mesh.")
+        str | None,
+        typer.Option("--per-mesh", metavar="CSV", help="Also write the errors per mesh."),
     ] = None,
     junit: Annotated[
         str | None,
-        typer.Option("--junit", metavar="FILE", help="Write how the checks went as JUnit XML."),
+        typer.Option("--junit", metavar="FILE", help="Also write the checks as JUnit XML."),
     ] = None,
     force: fd_cli.Force = False,
 ) -> None:
     """Measure a model on a face set, or predicted meshes against true ones.
 
-    Lengths are in mm. A --check names a number of the JSON output: a bare name is the model's
-    mean, others are e_dis.median, baselines.pca.e_rec; several are allowed. --against compares
-    the model's mean errors and accuracies with those of a report on the same faces. With --truth
-    and --predicted meshes are matched by name; the labels make identity faces of the predicted.
-    """
+    All lengths are in mm:
+
+    \b
+    e_rec           distance of the reconstruction to the input (eq. 9)
+    e_dis           spread of one person's identity faces (eq. 10); e_dis_jiang and
+                    e_dis_mean_distance are other definitions of the same
+    avd_neu         distance of the identity face to the person's true neutral
+    between_subject spread of the identity faces of different people
+    rank1_*_accuracy
+                    recognition among the neutrals, by cosine of identity latents or by
+                    vertex distance of identity faces
+    expression_from_*_accuracy
+                    expression read off identity latents (chance is best) and off expression
+                    latents, with expression_chance
+
+    A --check names a number of the JSON output: e_rec is the model's mean, e_dis.median and
+    baselines.pca.e_rec are others. --truth and --predicted match meshes by name; with --labels
+    the predicted meshes also count as identity faces.
+
+    Examples:
+      fd-metrics set.safetensors -m model.safetensors --baselines
+      fd-metrics set.safetensors --json --check 'e_rec<=1.2' --check 'e_dis.median<=0.2'
+      fd-metrics --truth scans/ --predicted mine/ --labels labels.csv
+    """  # noqa: D301 - click keeps the lines after \b as they are
     from facedis_core.checks import Check, require
     from facedis_core.junit import junit_xml
     from facedis_core.measurement import Ways, measure_meshes, measure_set
@@ -98,10 +134,10 @@ def metrics(
 
     checks = {"check": [Check.parse(text) for text in check or ()]}
     if tolerance is not None and against is None:
-        raise UsageError("--tolerance is how much worse than --against REPORT; give both")
+        raise UsageError("--tolerance belongs to --against REPORT; give both")
     margin = Tolerance.parse(tolerance) if tolerance is not None else Tolerance()
     if junit is not None and against is None and not check:
-        raise UsageError("--junit writes how checks went; give --check or --against")
+        raise UsageError("--junit writes the results of checks; give --check or --against")
     targets = {"--output": output, "--per-mesh": per_mesh, "--junit": junit}
     fd_cli.check_different(targets)
     for target in targets.values():
@@ -145,7 +181,7 @@ def metrics(
 
 
 def _page(report: Mapping[str, Any], terminal: bool) -> str:
-    """The report for people: every metric of the model, then the main ones of the baselines."""
+    """The report as tables: all metrics of the model, then the main metrics of the baselines."""
     from rich.console import Console
     from rich.table import Table
 

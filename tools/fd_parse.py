@@ -30,12 +30,18 @@ def click_command(
 ) -> Any:
     """The command as the library below typer has it, with all its options.
 
-    `suggestions` complete the values that the help page calls by these names.
+    The docstring of the function is the help text; what follows its line `Examples:` is printed
+    below the options. `suggestions` complete the values that the help page calls by these names.
     """
     name = command_name(function)
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+    text, _, examples = (inspect.getdoc(function) or "").partition("\nExamples:\n")
     app.command(
-        name, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+        name,
+        help=text,
+        # \b: click keeps these lines as they are
+        epilog=f"\b\nExamples:\n{examples}" if examples else None,
+        context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     )(_with_version(function, name, suggestions or {}))
     command = typer.main.get_command(app)
     for parameter in command.get_params(typer.Context(command, **command.context_settings)):
@@ -93,7 +99,7 @@ def _with_version(
         function(**options)
 
     option = typer.Option(
-        "--version", callback=show, is_eager=True, help="Show the version and the models there are."
+        "--version", callback=show, is_eager=True, help="Show the version and the bundled models."
     )
     signature = inspect.signature(function, eval_str=True)
     for parameter in signature.parameters.values():

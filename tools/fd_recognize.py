@@ -1,4 +1,4 @@
-"""fd-recognize: people looked up in a gallery by their identity part."""
+"""fd-recognize: identify and verify people by their identity latents."""
 
 import fd_cli
 
@@ -19,51 +19,58 @@ def recognize(
     gallery: Annotated[
         str,
         typer.Argument(
-            metavar="GALLERY", help="Latents of known people; or, alone, a face set or latents."
+            metavar="GALLERY",
+            help="Latents of known people; without PROBES a face set or latents of all faces.",
         ),
     ],
     probes: Annotated[
         str | None,
-        typer.Argument(metavar="PROBES", show_default=False, help="Latents to look up."),
+        typer.Argument(metavar="PROBES", show_default=False, help="Latents to identify."),
     ] = None,
     model: fd_cli.ModelOption = None,
     labels: Annotated[
         str | None,
         typer.Option(
-            "--labels", metavar="CSV", help="name,subject[,expression] of latents: who is who."
+            "--labels", metavar="CSV", help="Labels of the latents: name,subject[,expression]."
         ),
     ] = None,
     pattern: Annotated[
         str | None,
-        typer.Option("--pattern", help="Or tell it by their names: '{subject}_{expression}'."),
+        typer.Option("--pattern", help="Labels from the names: '{subject}_{expression}'."),
     ] = None,
     neutral: Annotated[
         str | None,
         typer.Option(
             "--neutral",
-            help="The expression of GALLERY that is looked up in, if alone.  [default: neutral]",
+            help="Without PROBES: the expression that forms the gallery.  [default: neutral]",
         ),
     ] = None,
     split: fd_cli.Split = "test",
     ranks: Annotated[
-        str, typer.Option("--ranks", metavar="K,...", help="Among how many nearest people.")
+        str, typer.Option("--ranks", metavar="K,...", help="Ranks k of the rank-k accuracies.")
     ] = "1,5",
     check: Annotated[
         list[str] | None,
         typer.Option(
-            "--check", metavar="LIMIT", help="Exit 1 unless it holds: 'rank1_cosine_accuracy>=0.9'."
+            "--check",
+            metavar="LIMIT",
+            help="Exit 1 unless this limit holds: 'rank1_cosine_accuracy>=0.9'; repeatable.",
         ),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="JSON instead of a table.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
     output: fd_cli.Output = "-",
     force: fd_cli.Force = False,
 ) -> None:
-    """Look people up by their identity part, and tell pairs of one person from pairs of two.
+    """Identify people in a gallery and verify pairs of faces, by their identity part.
 
-    By the cosine of identity latents, and by the distance of the vertices of identity faces. Rows
-    of latents need --labels or --pattern, a face set has labels. Without PROBES the gallery is
-    the neutral of each person, and the probes are all other faces. One of the two may be - for
-    standard input.
+    Faces are compared by the cosine of identity latents and by the vertex distance of identity
+    faces; the report has rank-k accuracies, AUC and EER for both. Latents need --labels or
+    --pattern, a face set has labels. Without PROBES the gallery is the neutral of each person
+    and all other faces are probes. One of the two inputs may be - for standard input.
+
+    Examples:
+      fd-recognize set.safetensors --split test
+      fd-recognize known.npy unknown.npy --pattern '{subject}_{expression}' --json
     """
     from facedis_core.checks import Check, require
     from facedis_core.identification import metric_names, report
@@ -116,7 +123,7 @@ def _ranks(text: str) -> list[int]:
 
 
 def _page(report: Mapping[str, Any], terminal: bool) -> str:
-    """The report for people: a row a rank, AUC and EER, and how many faces and pairs there were."""
+    """The report as a table: rank-k accuracies, AUC, EER, and the numbers of faces and pairs."""
     from rich.console import Console
     from rich.table import Table
 

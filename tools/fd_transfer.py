@@ -1,4 +1,4 @@
-"""fd-transfer: the identity of one face with the expression of another."""
+"""fd-transfer: combine the identity of one face with the expression of another."""
 
 import fd_cli
 
@@ -9,25 +9,30 @@ import typer
 
 def transfer(
     identity: Annotated[
-        str, typer.Argument(metavar="IDENTITY", help="Latents whose identity is taken.")
+        str, typer.Argument(metavar="IDENTITY", help="Latents that give the identity.")
     ],
     expression: Annotated[
-        str, typer.Argument(metavar="EXPRESSION", help="Latents whose expression is taken.")
+        str, typer.Argument(metavar="EXPRESSION", help="Latents that give the expression.")
     ],
     output: fd_cli.Output = "-",
     all_pairs: Annotated[
-        bool, typer.Option("--all-pairs", help="Every identity with every expression.")
+        bool, typer.Option("--all-pairs", help="Combine every identity with every expression.")
     ] = False,
     scale: Annotated[
-        float, typer.Option("--scale", metavar="FACTOR", help="Multiply the expression latents.")
+        float, typer.Option("--scale", metavar="FACTOR", help="Factor on the expression latents.")
     ] = 1.0,
     stream: fd_cli.Stream = False,
     force: fd_cli.Force = False,
 ) -> None:
     """Combine the identity of the first latents with the expression of the second.
 
-    One with one, one with many, many with one, or as many with as many, row by row; one of the
-    two may be - for standard input, and one a plain float array (N, D_id + D_exp).
+    One row with one, one with many, many with one, or equal numbers row by row; --all-pairs
+    combines every row of one with every row of the other. One of the two inputs may be - for
+    standard input, and one may be a plain float array (N, D_id + D_exp).
+
+    Examples:
+      fd-transfer alice.npy bob_smile.npy | fd-decode > alice_smiles.ply
+      fd-transfer alice.npy faces.npy --scale 1.5 | fd-decode -o exaggerated/
     """
     from facedis_core.latents import save_latents
     from facedis_core.pairing import open_pair, paired
