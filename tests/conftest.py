@@ -1,18 +1,19 @@
-"""What many tests share: a real shell with the commands on its PATH, and a small real model."""
+"""What many tests share: two ways to run commands, and a small real model."""
 
 import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before NumPy: small products, many processes
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # before torch: as the commands that train
+import signal
 import subprocess
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 from browser import browser  # noqa: F401 - a fixture
+from runner import Result, run_command
 from synthetic import grid_mesh
 
 from facedis_core.config import PointNetConfig
@@ -25,23 +26,20 @@ REACH_MM = 6.0
 RAW_EXTRA = 14  # vertices of a raw mesh that the prepared one leaves out
 
 
-@dataclass(frozen=True)
-class Result:
-    """How a shell command ended and what it said."""
-
-    code: int
-    out: bytes
-    err: str
-
-    @property
-    def line(self) -> str:
-        """The only line on stderr."""
-        lines = self.err.splitlines()
-        assert len(lines) == 1, self.err
-        return lines[0]
+Run = Callable[..., Result]
 
 
-Shell = Callable[..., Result]
+@pytest.fixture(scope="session", autouse=True)
+def default_signals() -> None:
+    """Let what the tests start begin with the default action for SIGINT and SIGHUP.
+
+    They come here ignored where the tests run in the background or under nohup, and processes
+    inherit that. A signal with a handler is at its default in a program started from here, and
+    with one that does nothing the tests themselves still ignore it.
+    """
+    for signum in (signal.SIGINT, signal.SIGHUP):
+        if signal.getsignal(signum) is signal.SIG_IGN:
+            signal.signal(signum, lambda signum, frame: None)
 
 
 @pytest.fixture(scope="session")
@@ -56,10 +54,27 @@ def commands(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def shell(commands: Path, model_file: Path, tmp_path: Path) -> Shell:
+def call(model_file: Path, tmp_path: Path) -> Run:
+    """Run a command in this process, in an empty folder, with the small model as default.
+
+    For options, input errors and the content of outputs; much faster than `shell`.
+    """
+
+    def run(
+        line: str | Sequence[str], *, stdin: bytes = b"", env: dict[str, str] | None = None
+    ) -> Result:
+        variables = {"FACEDIS_MODEL": str(model_file), **(env or {})}
+        return run_command(line, stdin=stdin, folder=tmp_path, env=variables)
+
+    return run
+
+
+@pytest.fixture
+def shell(commands: Path, model_file: Path, tmp_path: Path) -> Run:
     """Run a line in bash as a user would, in an empty folder, with the small model as default.
 
-    A pipe fails where any part of it fails.
+    For pipes, signals, terminals and devices, for what a command imports and for processes beside
+    it. A pipe fails where any part of it fails.
     """
 
     def run(line: str, *, stdin: bytes = b"", env: dict[str, str] | None = None) -> Result:

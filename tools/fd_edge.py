@@ -13,6 +13,7 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from types import FrameType
 from typing import Any, Final, NoReturn
 
@@ -64,6 +65,23 @@ class _Terminated(BaseException):
 _name = "facedis"  # of the command that is running
 
 
+@dataclass(frozen=True)
+class Ending:
+    """How a command ends.
+
+    Attributes:
+        code: exit code.
+        error: what went wrong, as one of our errors where it is one of a library or of the system.
+        message: line about it on stderr; "" = none.
+        signum: signal that the process ends by, for which a shell shows `code`; 0 = none.
+    """
+
+    code: int
+    error: BaseException | None = None
+    message: str = ""
+    signum: int = 0
+
+
 def run(function: Callable[..., Any], *, numpy_threads: bool = True) -> NoReturn:
     """Run a command with the arguments of the process, and exit.
 
@@ -87,19 +105,10 @@ def run(function: Callable[..., Any], *, numpy_threads: bool = True) -> NoReturn
     )
     if not numpy_threads:  # a training has what is worth keeping from the beginning
         hear_interrupts()
-    code = 0
-    try:
-        if COMPLETION in os.environ:
-            complete(function)
-        try:
-            invoke(function, sys.argv[1:])
-        except typer.Exit as ended:  # --help, --version
-            code = ended.exit_code
-        if sys.stdout is not None:
-            sys.stdout.flush()
-    except BaseException as error:
-        _exit_for(error)
-    sys.exit(code)
+    ending = perform(function, sys.argv[1:])
+    if ending.signum:
+        _die_of(ending.signum)
+    _leave(ending.code)
 
 
 def _limit_threads() -> None:
@@ -126,6 +135,32 @@ def _terminate(signum: int, frame: FrameType | None) -> NoReturn:
     raise _Terminated(signum)
 
 
+def perform(function: Callable[..., Any], arguments: Sequence[str]) -> Ending:
+    """Run a command with these arguments; an error becomes a line on stderr, nothing is raised.
+
+    Where a shell asks for the completion of a line, it gets that instead.
+    """
+    code = 0
+    try:
+        try:
+            if COMPLETION in os.environ:
+                code = complete(function)
+            else:
+                invoke(function, arguments)
+        except typer.Exit as ended:  # --help, --version
+            code = ended.exit_code
+        if sys.stdout is not None:
+            sys.stdout.flush()
+        return Ending(code)
+    except BaseException as error:
+        ending = ending_of(error)
+    if ending.code == _BUG:
+        traceback.print_exception(ending.error)
+    if ending.message:
+        complain(ending.message)
+    return ending
+
+
 def invoke(function: Callable[..., Any], arguments: Sequence[str]) -> None:
     """Run a command with these arguments, and speak in its name; what goes wrong is raised."""
     global _name
@@ -136,27 +171,22 @@ def invoke(function: Callable[..., Any], arguments: Sequence[str]) -> None:
         command.invoke(context)
 
 
-def _exit_for(error: BaseException) -> NoReturn:
-    """Say what went wrong in one line and end with the exit code of its kind."""
-    if isinstance(error, SystemExit):
-        raise error
+def ending_of(error: BaseException) -> Ending:
+    """Exit code and line for an error, by its kind."""
     if isinstance(error, _Terminated | KeyboardInterrupt):
         traceback.clear_frames(error.__traceback__)  # lets go of what workers shared with us
     if isinstance(error, _Terminated):
-        _die_of(error.signum)
+        return Ending(128 + error.signum, error, signum=error.signum)
     if isinstance(error, KeyboardInterrupt):
-        complain("interrupted")
-        _die_of(signal.SIGINT)
+        return Ending(128 + signal.SIGINT, error, "interrupted", signal.SIGINT)
     if isinstance(error, ReaderLeft | BrokenPipeError):
-        _die_of(signal.SIGPIPE)
+        return Ending(128 + signal.SIGPIPE, error, signum=signal.SIGPIPE)
     error = _translated(error)
     for kind in type(error).__mro__:
         if kind in _EXIT_CODES:
-            complain(str(error) or "stopped")
-            _leave(_EXIT_CODES[kind])
-    traceback.print_exception(error)
-    complain("this is a bug in facedis; please report it with the lines above")
-    _leave(_BUG)
+            return Ending(_EXIT_CODES[kind], error, str(error) or "stopped")
+    message = "this is a bug in facedis; please report it with the lines above"
+    return Ending(_BUG, error, message)
 
 
 def _translated(error: BaseException) -> BaseException:

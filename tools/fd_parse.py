@@ -5,11 +5,10 @@ Nothing here imports NumPy, torch or rich.
 
 import inspect
 import os
-import sys
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Final, NoReturn
+from typing import Annotated, Any, Final
 
 import typer
 
@@ -70,17 +69,15 @@ class _Unchecked:
         return self._checked().coerce(value, param=param, ctx=ctx)
 
 
-def complete(function: Callable[..., Any]) -> NoReturn:
-    """Answer a shell that asks how its line may go on."""
+def complete(function: Callable[..., Any]) -> int:
+    """Answer a shell that asks how its line may go on; returns the exit code."""
     from typer.completion import completion_init, shell_complete
 
     from facedis_core.completion import SUGGESTIONS
 
     completion_init()
     command = click_command(function, SUGGESTIONS)
-    sys.exit(
-        shell_complete(command, {}, command_name(function), COMPLETION, os.environ[COMPLETION])
-    )
+    return shell_complete(command, {}, command_name(function), COMPLETION, os.environ[COMPLETION])
 
 
 def _with_version(

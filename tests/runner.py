@@ -1,0 +1,181 @@
+"""Running commands in tests: `Result`, and a runner that works within the process of the tests."""
+
+import fd_cli
+
+import os
+import re
+import shlex
+import signal
+import sys
+import threading
+import traceback
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+from fd_edge import perform
+
+QUOTED = re.compile(r"'[^']*'|\"[^\"$`]*\"|\\.")
+OPERATORS = re.compile(r"[|&;<>()$`*?~\n]|\{[^}]*,")
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a command ended and what it wrote.
+
+    `error` is the error behind an exit code other than 0 as the command reports it, without its
+    traceback; None for commands that a shell has run.
+    """
+
+    code: int
+    out: bytes
+    err: str
+    error: BaseException | None = None
+
+    @property
+    def line(self) -> str:
+        """The only line on stderr."""
+        lines = self.err.splitlines()
+        assert len(lines) == 1, self.err
+        return lines[0]
+
+
+def run_command(
+    line: str | Sequence[str], *, stdin: bytes, folder: Path, env: Mapping[str, str]
+) -> Result:
+    """Run a command in this process.
+
+    Standard input and output are pipes, as in a shell; the descriptors 0 to 2 are left alone, so
+    that /dev/stdin and the like are not the command's. What the command changes in the process
+    (environment, folder, signal handlers) is put back.
+
+    Args:
+        line: words, or a line as for a shell, with its quotes and without its operators.
+        stdin: content of standard input.
+        folder: where the command runs.
+        env: variables beside those of this process.
+    """
+    if isinstance(line, str):
+        assert not OPERATORS.search(QUOTED.sub("", line)), f"this needs a shell: {line}"
+        line = shlex.split(line)
+    command, *arguments = line
+    streams = Streams(stdin)
+    with process_state(folder, [command, *arguments], env), streams:
+        ending = perform(command_function(command), arguments)
+    if isinstance(ending.error, KeyboardInterrupt):
+        raise ending.error  # of the person who waits for the tests
+    if ending.error is not None:
+        release_frames(ending.error)
+    return Result(ending.code, streams.out, streams.err.decode(), ending.error)
+
+
+@cache
+def command_function(command: str) -> Callable[..., Any]:
+    """The function that `fd-encode` runs."""
+    given = []
+    with mock.patch.object(fd_cli, "run", lambda function, **options: given.append(function)):
+        import_module(command.replace("-", "_")).main()
+    return given[0]
+
+
+class Streams:
+    """Pipes in place of sys.stdin, sys.stdout and sys.stderr, within a `with` block.
+
+    Attributes:
+        out, err: what was written, complete after the block.
+    """
+
+    out: bytes
+    err: bytes
+
+    def __init__(self, stdin: bytes) -> None:
+        self._stdin = stdin
+
+    def __enter__(self) -> None:
+        self._before = sys.stdin, sys.stdout, sys.stderr
+        (read_in, write_in), (read_out, write_out), (read_err, write_err) = (
+            os.pipe() for _ in range(3)
+        )
+        self._threads = [
+            threading.Thread(target=self._feed, args=(write_in,)),
+            threading.Thread(target=self._collect, args=(read_out, "out")),
+            threading.Thread(target=self._collect, args=(read_err, "err")),
+        ]
+        for thread in self._threads:
+            thread.start()
+        sys.stdin = os.fdopen(read_in, encoding="utf-8")
+        sys.stdout = os.fdopen(write_out, "w", encoding="utf-8")
+        sys.stderr = os.fdopen(write_err, "w", encoding="utf-8", errors="backslashreplace")
+
+    def __exit__(self, *error: object) -> None:
+        used = sys.stdin, sys.stdout, sys.stderr
+        sys.stdin, sys.stdout, sys.stderr = self._before
+        for stream in used:
+            stream.close()
+        for thread in self._threads:
+            thread.join()
+
+    def _feed(self, descriptor: int) -> None:
+        try:
+            with os.fdopen(descriptor, "wb") as pipe:
+                pipe.write(self._stdin)
+        except BrokenPipeError:
+            pass  # the command has read enough
+
+    def _collect(self, descriptor: int, name: str) -> None:
+        with os.fdopen(descriptor, "rb") as pipe:
+            setattr(self, name, pipe.read())
+
+
+@contextmanager
+def process_state(folder: Path, words: Sequence[str], env: Mapping[str, str]) -> Iterator[None]:
+    """The state of the process that a command starts in; afterwards all is as it was."""
+    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE)
+    handlers = {signum: signal.getsignal(signum) for signum in signals}
+    before = Path.cwd()
+    with (
+        mock.patch.dict(os.environ, env),
+        mock.patch.object(sys, "argv", list(words)),
+        warnings_on_stderr(),
+    ):
+        os.chdir(folder)
+        try:
+            yield
+        finally:
+            os.chdir(before)
+            for signum, handler in handlers.items():
+                signal.signal(signum, handler)
+
+
+@contextmanager
+def warnings_on_stderr() -> Iterator[None]:
+    """Python's warnings as a process shows them, where pytest would collect them."""
+
+    def show(message, category, filename, lineno, file=None, line=None):
+        sys.stderr.write(warnings.formatwarning(message, category, filename, lineno, line))
+
+    with warnings.catch_warnings():
+        warnings.resetwarnings()
+        for category in (
+            DeprecationWarning,
+            PendingDeprecationWarning,
+            ImportWarning,
+            ResourceWarning,
+        ):
+            warnings.simplefilter("ignore", category)
+        warnings.showwarning = show
+        yield
+
+
+def release_frames(error: BaseException) -> None:
+    """Let go of files and generators in the frames of an error, as the end of a process does."""
+    chain: BaseException | None = error
+    while chain is not None:
+        traceback.clear_frames(chain.__traceback__)
+        chain.__traceback__, chain = None, chain.__cause__ or chain.__context__
