@@ -1,21 +1,23 @@
-"""A report of what came of looking people up, by every distance."""
+"""Identification and verification of people: the report of fd-recognize."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 
 from facedis_core import __version__
 from facedis_core.decoding import Decoder
-from facedis_core.errors import InputError
-from facedis_core.inference import Model
+from facedis_core.errors import InputError, UsageError
+from facedis_core.inference import Model, load_model
 from facedis_core.latents import Latents
-from facedis_core.lookup import Lookup
+from facedis_core.lookup import Labels, Lookup, lookup_in_latents, lookup_in_set
 from facedis_core.measurement import Progress, unwatched
 from facedis_core.recognition import COSINE, VERTEX, Likeness, Party, recognize
 from facedis_core.tables import brief
 
 DISTANCES: Final[Mapping[str, Likeness]] = {"cosine": COSINE, "vertex": VERTEX}
+MOST_RANKS: Final = 20
 COUNTS: Final = (
     "gallery",
     "gallery_subjects",
@@ -27,13 +29,97 @@ COUNTS: Final = (
 )
 
 
+@dataclass(frozen=True)
+class IdentificationOptions:
+    """Who is identified among whom.
+
+    Attributes:
+        gallery: latents of known people; without `probes` a face set or latents of all faces.
+        probes: latents to identify.
+        model: path or bundled name; None = the default model.
+        labels, pattern: labels of latents, from a CSV file or from their names.
+        neutral: expression that forms the gallery of latents without `probes`.
+        split: of a face set.
+        ranks: `1,5`: the k of the rank-k accuracies.
+
+    Raises:
+        UsageError: options that do not go together.
+    """
+
+    gallery: str
+    probes: str | None = None
+    model: str | None = None
+    labels: str | None = None
+    pattern: str | None = None
+    neutral: str | None = None
+    split: str = "test"
+    ranks: str = "1,5"
+
+    def __post_init__(self) -> None:
+        if self.labels is not None and self.pattern is not None:
+            raise UsageError("--labels and --pattern both give the labels; give one of the two")
+        if self.probes is not None and self.neutral is not None:
+            raise UsageError(
+                "--neutral chooses the gallery where PROBES are not given; leave it out"
+            )
+        if self.has_labels and self.split != "test":
+            raise UsageError("--split is of a face set, whose labels are its own; leave it out")
+        of_latents = self.probes is not None or self.gallery.lower().endswith(".npy")
+        if of_latents and not self.has_labels:
+            raise UsageError(
+                "latents need labels; give --labels CSV, or --pattern such as "
+                "'{subject}_{expression}'"
+            )
+        if self.neutral is not None and not self.has_labels:
+            raise UsageError("--neutral is of latents, a face set has its neutrals; leave it out")
+        _ = self.rank_numbers
+
+    @property
+    def has_labels(self) -> bool:
+        """Whether latents are given, with labels of their own."""
+        return self.labels is not None or self.pattern is not None
+
+    @property
+    def rank_numbers(self) -> list[int]:
+        """`1,5` as numbers, ascending."""
+        words = [word.strip() for word in self.ranks.split(",")]
+        good = all(word.isascii() and word.isdigit() and len(word) < 7 for word in words)
+        found = sorted({int(word) for word in words}) if good else []
+        if not found or found[0] < 1 or len(found) > MOST_RANKS:
+            raise UsageError(
+                f"--ranks {self.ranks!r} is no list of ranks; expected up to {MOST_RANKS} numbers "
+                "from 1 such as 1,5"
+            )
+        return found
+
+
+def identify(options: IdentificationOptions, progress: Progress = unwatched) -> dict[str, Any]:
+    """Identify the probes in the gallery; plain values for JSON, as of `report`.
+
+    Raises:
+        InputError: unreadable input, another model, missing labels, or nobody to tell apart.
+    """
+    model = load_model(options.model)
+    if options.has_labels:
+        lookup = lookup_in_latents(
+            options.gallery,
+            options.probes,
+            model,
+            Labels(options.labels, options.pattern),
+            options.neutral or "neutral",
+        )
+    else:
+        lookup = lookup_in_set(options.gallery, model, options.split, progress)
+    return report(lookup, model, options.rank_numbers, progress)
+
+
 def report(
     lookup: Lookup,
     model: Model,
     ranks: Sequence[int] = (1, 5),
     progress: Progress = unwatched,
 ) -> dict[str, Any]:
-    """What came of a lookup by every distance, as plain values for JSON.
+    """Identification and verification by every distance, as plain values for JSON.
 
     Rank-k accuracies are over the probes whose subject is in the gallery, and are left out where k
     people are the whole gallery; AUC and EER are over all pairs, and left out where all pairs are
@@ -78,7 +164,7 @@ def report(
 
 
 def metric_names(ranks: Sequence[int]) -> list[str]:
-    """Every number that a report may have."""
+    """Keys of all numbers that a report may have."""
     accuracies = [f"rank{k}_{name}_accuracy" for name in DISTANCES for k in ranks]
     return [
         *accuracies,

@@ -1,4 +1,4 @@
-"""A report: every metric of a model or of a method's meshes, and what it was measured on."""
+"""Metrics reports: every metric of a model or of predicted meshes, and what was measured."""
 
 import csv
 import io
@@ -11,20 +11,22 @@ import numpy as np
 
 from facedis_core import __version__
 from facedis_core.baselines import evaluate_baselines, fit_baselines
+from facedis_core.checks import Check
 from facedis_core.comparison import compare
-from facedis_core.errors import InputError
+from facedis_core.errors import InputError, UsageError
 from facedis_core.evaluation import Evaluation, evaluate_face_set
 from facedis_core.faceset import SPLITS, FaceSet, load_face_set
 from facedis_core.inference import Model, load_model
 from facedis_core.prediction import model_predictor
 from facedis_core.provenance import check_topology, made_by
+from facedis_core.regression import EarlierReport, Tolerance
 
 Advance = Callable[[int], None]
 Progress = Callable[[str, int | None], AbstractContextManager[Advance]]
 
 
 def unwatched(description: str, total: int | None) -> AbstractContextManager[Advance]:
-    """Shows nobody how a piece of work goes on."""
+    """A progress context that shows nothing."""
     return nullcontext(lambda steps: None)
 
 
@@ -33,9 +35,10 @@ class Ways:
     """How to measure.
 
     Attributes:
-        align: move predictions rigidly onto the truth first.
-        inspect: told the provenance of the report before anything is computed; may raise.
-        progress: a context that shows how a piece of work goes on, of so many steps.
+        align: align predictions rigidly to the truth first.
+        inspect: called with the provenance of the report before anything is computed; may raise.
+        progress: context manager of a description and a number of steps; yields a function to
+            call with the steps just done.
     """
 
     align: bool = False
@@ -43,7 +46,7 @@ class Ways:
     progress: Progress = unwatched
 
     def facts(self, faces: int, subjects: int | None = None, **more: Any) -> dict[str, Any]:
-        """Provenance of a report on so many faces, inspected."""
+        """The provenance of a report, after `inspect` has seen it."""
         facts = {"version": __version__, "aligned": self.align, "faces": faces}
         facts |= {} if subjects is None else {"subjects": subjects}
         facts |= more
@@ -52,11 +55,100 @@ class Ways:
         return facts
 
 
+@dataclass(frozen=True)
+class MetricsOptions:
+    """What fd-metrics measures, on which faces, against which limits.
+
+    Attributes:
+        face_set: a face set (`-` = standard input) on which `model` is measured.
+        model: path or bundled name; None = the default model.
+        split: of the face set: all, train, test or validation.
+        truth, predicted: instead of a face set, meshes that are matched by name.
+        labels: CSV with name, subject, expression of these meshes.
+        neutral: name of the neutral expression in the labels; None = `neutral`.
+        baselines: also measure linear methods, fitted on the training split of the set.
+        baselines_from: fit them on the training split of this set instead.
+        align: align predictions rigidly to the truth first.
+        checks: limits that the numbers must keep.
+        against: an earlier report that they must not be worse than, by more than `tolerance`.
+
+    Raises:
+        UsageError: options that do not go together.
+    """
+
+    face_set: str | None = None
+    model: str | None = None
+    split: str = "test"
+    truth: str | None = None
+    predicted: str | None = None
+    labels: str | None = None
+    neutral: str | None = None
+    baselines: bool = False
+    baselines_from: str | None = None
+    align: bool = False
+    checks: Sequence[Check] = ()
+    against: str | None = None
+    tolerance: Tolerance | None = None
+
+    def __post_init__(self) -> None:
+        if self.tolerance is not None and self.against is None:
+            raise UsageError("--tolerance belongs to --against REPORT; give both")
+        if self.neutral is not None and self.labels is None:
+            raise UsageError("--neutral names an expression in --labels; give both")
+        if self.of_meshes:
+            if self.truth is None or self.predicted is None:
+                raise UsageError("--truth and --predicted belong together; give both")
+            of_set = self.face_set, self.model, self.baselines, self.baselines_from
+            if any(of_set) or self.split != "test":
+                raise UsageError(
+                    "SET, --model, --split and --baselines do not go with --truth; leave them out"
+                )
+
+    @property
+    def of_meshes(self) -> bool:
+        """Whether meshes are compared, not a model measured on a face set."""
+        return not (self.truth is None and self.predicted is None and self.labels is None)
+
+    @property
+    def sources(self) -> list[str | None]:
+        """Everything that is read; at most one may be standard input."""
+        if self.of_meshes:
+            return [self.truth, self.predicted, self.labels, self.against]
+        return [self.face_set or "-", self.model, self.baselines_from, self.against]
+
+
 class Measured(NamedTuple):
-    """The report as plain values for JSON, and the errors of each mesh as CSV."""
+    """What fd-metrics found.
+
+    Attributes:
+        report: plain values for JSON.
+        per_mesh: the errors of each mesh as CSV.
+        checks: the limits that the report must keep, by where they come from.
+    """
 
     report: dict[str, Any]
     per_mesh: str
+    checks: Mapping[str, Sequence[Check]]
+
+
+def measure(options: MetricsOptions, progress: Progress = unwatched) -> Measured:
+    """Measure what the options say.
+
+    Raises:
+        InputError: unreadable input, no such faces, or topologies that do not fit.
+    """
+    earlier = EarlierReport.read(options.against) if options.against is not None else None
+    ways = Ways(options.align, earlier.require_same if earlier else None, progress)
+    if options.truth is not None and options.predicted is not None:
+        report, table = _measure_meshes(
+            options.truth, options.predicted, options.labels, options.neutral, ways
+        )
+    else:
+        report, table = _measure_model(options, ways)
+    checks = {"check": options.checks}
+    if earlier is not None:
+        checks["against"] = earlier.checks(options.tolerance or Tolerance())
+    return Measured(report, table, checks)
 
 
 def open_split(source: str, model: Model, split: str) -> tuple[FaceSet, np.ndarray]:
@@ -87,33 +179,15 @@ def measure_baselines(
         return evaluate_baselines(fitted, faces, rows, align=ways.align, progress=advance)
 
 
-def measure_set(
-    source: str,
-    model: str | None,
-    split: str,
-    ways: Ways,
-    *,
-    baselines: bool = False,
-    fitted_on: str | None = None,
-) -> Measured:
-    """Measure a model on a split of a face set.
-
-    Args:
-        source: the set, `-` for standard input.
-        model: path or bundled name; None = the default one.
-        split: all, train, test or validation.
-        ways: how.
-        baselines: also linear methods with as many coefficients as the model has.
-        fitted_on: set whose training split they are fitted on; None = the same set.
-
-    Raises:
-        InputError: unreadable input, no such faces, or a set of another topology than the model.
-    """
-    trained = load_model(model)
-    faces, rows = open_split(source, trained, split)
+def _measure_model(options: MetricsOptions, ways: Ways) -> tuple[dict[str, Any], str]:
+    """The report on a model and a face set, and the errors of each face as CSV."""
+    source, fitted_on = options.face_set or "-", options.baselines_from
+    baselines = options.baselines or fitted_on is not None
+    trained = load_model(options.model)
+    faces, rows = open_split(source, trained, options.split)
     labels = faces.labels
     people = len(set(labels.subject[rows].tolist()))
-    origin = {"model": trained.id, "set": faces.id, "source": faces.source, "split": split}
+    origin = {"model": trained.id, "set": faces.id, "source": faces.source, "split": options.split}
     facts = ways.facts(len(rows), people, **origin)
     training = load_face_set(fitted_on) if fitted_on is not None else faces
     if baselines:
@@ -135,13 +209,13 @@ def measure_set(
         )
         for row in rows
     ]
-    return Measured(report, _csv(named, found))
+    return report, _csv(named, found)
 
 
-def measure_meshes(
+def _measure_meshes(
     truth: str, predicted: str, labels: str | None, neutral: str | None, ways: Ways
-) -> Measured:
-    """Measure predicted meshes against true ones; arguments and errors as `compare`."""
+) -> tuple[dict[str, Any], str]:
+    """The report on predicted meshes, and the errors of each mesh as CSV."""
     with ways.progress("measuring", None) as advance:
         found = compare(
             truth,
@@ -157,11 +231,11 @@ def measure_meshes(
     people = len({label.subject for label in found.labels}) or None
     facts = ways.facts(len(found.names), people)
     report = {"model": found.evaluation.metrics, "provenance": facts}
-    return Measured(report, _csv([(name, *label) for name, label in pairs], found.evaluation))
+    return report, _csv([(name, *label) for name, label in pairs], found.evaluation)
 
 
 def _csv(named: Sequence[tuple[str, str, str]], found: Evaluation) -> str:
-    """One line a mesh; a value that a mesh does not have is empty."""
+    """One line per mesh; a value that a mesh does not have is empty."""
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["name", "subject", "expression", *found.per_mesh])

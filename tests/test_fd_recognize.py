@@ -206,8 +206,8 @@ def test_runs_without_torch(shell, face_set, without_torch):
     ("line", "code", "words"),
     [
         ("", 2, "GALLERY"),
-        ("all.npy", 2, "who is who? give --labels CSV"),
-        ("neutrals.npy others.npy", 2, "who is who? give --labels CSV"),
+        ("all.npy", 2, "latents need labels; give --labels CSV"),
+        ("neutrals.npy others.npy", 2, "latents need labels; give --labels CSV"),
         (f"- - {PATTERN}", 2, "standard input (-) is named twice"),
         (f"all.npy {PATTERN} --labels x.csv", 2, "give one of the two"),
         (f"all.npy all.npy {PATTERN} --neutral calm", 2, "--neutral chooses the gallery"),

@@ -128,55 +128,46 @@ def metrics(
     """  # noqa: D301 - click keeps the lines after \b as they are
     from facedis_core.checks import Check, require
     from facedis_core.junit import junit_xml
-    from facedis_core.measurement import Ways, measure_meshes, measure_set
-    from facedis_core.regression import EarlierReport, Tolerance
+    from facedis_core.measurement import MetricsOptions, measure
+    from facedis_core.regression import Tolerance
     from facedis_core.streams import check_output, open_output
 
-    checks = {"check": [Check.parse(text) for text in check or ()]}
-    if tolerance is not None and against is None:
-        raise UsageError("--tolerance belongs to --against REPORT; give both")
-    margin = Tolerance.parse(tolerance) if tolerance is not None else Tolerance()
+    options = MetricsOptions(
+        face_set=face_set,
+        model=model,
+        split=split,
+        truth=truth,
+        predicted=predicted,
+        labels=labels,
+        neutral=neutral,
+        baselines=baselines,
+        baselines_from=baselines_from,
+        align=align,
+        checks=[Check.parse(text) for text in check or ()],
+        against=against,
+        tolerance=None if tolerance is None else Tolerance.parse(tolerance),
+    )
     if junit is not None and against is None and not check:
         raise UsageError("--junit writes the results of checks; give --check or --against")
+    fd_cli.check_read_once(*options.sources)
     targets = {"--output": output, "--per-mesh": per_mesh, "--junit": junit}
     fd_cli.check_different(targets)
     for target in targets.values():
         if target is not None:
             check_output(target, force, binary=False)
-    if neutral is not None and labels is None:
-        raise UsageError("--neutral names an expression in --labels; give both")
-    if truth is None and predicted is None and labels is None:
-        source = "-" if face_set is None else face_set
-        fd_cli.check_read_once(source, model, baselines_from, against)
-    else:
-        if truth is None or predicted is None:
-            raise UsageError("--truth and --predicted belong together; give both")
-        if face_set or model or baselines or baselines_from or split != "test":
-            raise UsageError(
-                "SET, --model, --split and --baselines do not go with --truth; leave them out"
-            )
-        fd_cli.check_read_once(truth, predicted, labels, against)
-    earlier = EarlierReport.read(against) if against is not None else None
-    ways = Ways(align, earlier.require_same if earlier else None, fd_cli.progress_bar)
-    if truth is None or predicted is None:
-        linear = baselines or baselines_from is not None
-        report, table = measure_set(
-            source, model, split, ways, baselines=linear, fitted_on=baselines_from
-        )
-    else:
-        report, table = measure_meshes(truth, predicted, labels, neutral, ways)
-    if earlier:
-        checks["against"] = earlier.checks(margin)
+
+    report, table, checks = measure(options, fd_cli.progress_bar)
+
+    def write(target: str | None, content: bytes) -> None:
+        if target is not None:
+            with open_output(target, force=force, binary=False) as stream:
+                stream.write(content)
+
     terminal = output == "-" and sys.stdout.isatty()
     text = json.dumps(report, indent=2, allow_nan=False) if as_json else _page(report, terminal)
-    with open_output(output, force=force, binary=False) as stream:
-        stream.write(f"{text.rstrip()}\n".encode())
-    if per_mesh is not None:
-        with open_output(per_mesh, force=force, binary=False) as stream:
-            stream.write(table.encode(errors="surrogateescape"))
-    if junit is not None:
-        with open_output(junit, force=force, binary=False) as stream:
-            stream.write(junit_xml("fd-metrics", checks, report))
+    write(output, f"{text.rstrip()}\n".encode())
+    write(per_mesh, table.encode(errors="surrogateescape"))
+    write(junit, junit_xml("fd-metrics", checks, report) if junit else b"")
     require([check for group in checks.values() for check in group], report)
 
 

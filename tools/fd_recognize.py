@@ -10,10 +10,6 @@ from typing import Annotated, Any
 
 import typer
 
-from facedis_core.errors import UsageError
-
-MOST_RANKS = 20
-
 
 def recognize(
     gallery: Annotated[
@@ -73,53 +69,30 @@ def recognize(
       fd-recognize known.npy unknown.npy --pattern '{subject}_{expression}' --json
     """
     from facedis_core.checks import Check, require
-    from facedis_core.identification import metric_names, report
-    from facedis_core.inference import load_model
-    from facedis_core.lookup import Labels, lookup_in_latents, lookup_in_set
+    from facedis_core.identification import IdentificationOptions, identify, metric_names
     from facedis_core.streams import check_output, open_output
 
-    numbers = _ranks(ranks)
-    checks = [Check.parse(text, metric_names(numbers)) for text in check or ()]
-    check_output(output, force, binary=False)
-    if labels is not None and pattern is not None:
-        raise UsageError("--labels and --pattern both say who is who; give one of the two")
-    said = labels is not None or pattern is not None
-    if probes is not None and neutral is not None:
-        raise UsageError("--neutral chooses the gallery where PROBES are not given; leave it out")
-    if said and split != "test":
-        raise UsageError("--split is of a face set, whose labels are its own; leave it out")
-    if not said and (probes is not None or gallery.lower().endswith(".npy")):
-        raise UsageError(
-            "who is who? give --labels CSV, or --pattern such as '{subject}_{expression}'"
-        )
-    if not said and neutral is not None:
-        raise UsageError("--neutral is of latents, a face set has its neutrals; leave it out")
+    options = IdentificationOptions(
+        gallery=gallery,
+        probes=probes,
+        model=model,
+        labels=labels,
+        pattern=pattern,
+        neutral=neutral,
+        split=split,
+        ranks=ranks,
+    )
+    checks = [Check.parse(text, metric_names(options.rank_numbers)) for text in check or ()]
     fd_cli.check_read_once(gallery, probes, labels)
-    known = load_model(model)
-    if said:
-        who = Labels(labels, pattern)
-        lookup = lookup_in_latents(gallery, probes, known, who, neutral or "neutral")
-    else:
-        lookup = lookup_in_set(gallery, known, split, fd_cli.progress_bar)
-    found = report(lookup, known, numbers, fd_cli.progress_bar)
+    check_output(output, force, binary=False)
+
+    found = identify(options, fd_cli.progress_bar)
+
     terminal = output == "-" and sys.stdout.isatty()
     text = json.dumps(found, indent=2, allow_nan=False) if as_json else _page(found, terminal)
     with open_output(output, force=force, binary=False) as stream:
         stream.write(f"{text.rstrip()}\n".encode())
     require(checks, found)
-
-
-def _ranks(text: str) -> list[int]:
-    """`1,5` as numbers, ascending; UsageError where it is anything else."""
-    words = [word.strip() for word in text.split(",")]
-    good = all(word.isascii() and word.isdigit() and len(word) < 7 for word in words)
-    found = sorted({int(word) for word in words}) if good else []
-    if not found or found[0] < 1 or len(found) > MOST_RANKS:
-        raise UsageError(
-            f"--ranks {text!r} is no list of ranks; expected up to {MOST_RANKS} numbers from 1 "
-            "such as 1,5"
-        )
-    return found
 
 
 def _page(report: Mapping[str, Any], terminal: bool) -> str:
