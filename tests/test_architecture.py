@@ -19,7 +19,7 @@ LINES = (
     "errors paths config recipe_file recipe interrupts",
     "numerals polygons ply ply_header ply_rows obj vrml mesh atomic streams replay tables patterns "
     "geometry procrustes simplification unfolding",
-    "bundle completion container container_writer preparation faceset npy latents pairing "
+    "bundle container container_writer preparation faceset npy latents pairing "
     "transfer forward inference provenance failures workers arrays faces encoding decoding info "
     "verification metrics readout neutrals prediction linear baselines evaluation comparison "
     "checks measurement regression junit recognition lookup identification history",
@@ -37,12 +37,15 @@ LINE_OF = {module: number for number, line in enumerate(LINES) for module in lin
 TORCH_LINE = LINE_OF["networks"]
 
 # What the commands share, and what they may import before they know more than their options.
-SHARED = {"fd_start", "fd_edge", "fd_parse", "fd_cli", "fd_training_cli"}
+SHARED = {"fd_start", "fd_edge", "fd_parse", "fd_completion", "fd_cli", "fd_training_cli"}
 LIGHT = {
     "typer",
+    "typer.completion",
     "facedis_core",
     "facedis_core.errors",
     "facedis_core.interrupts",
+    "facedis_core.bundle",
+    "facedis_core.recipe",
 } | SHARED
 
 MODULES = sorted(CORE.rglob("*.py"))

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from facedis_core.completion import SOURCE_NAMES, models, paths, recipes
 from facedis_core.recipe import recipe_names
 from facedis_core.sources import SOURCES
 from facedis_core.sources.ict_variations import VARIATIONS
+from fd_completion import SOURCE_NAMES, models, paths, recipes
 from fd_parse import COMPLETION
 
 # What bash sets up before it calls the function, here without a terminal.

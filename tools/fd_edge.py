@@ -29,7 +29,7 @@ from facedis_core.errors import (
     UsageError,
 )
 from facedis_core.interrupts import end_quietly, hear_interrupts
-from fd_parse import COMPLETION, click_command, command_name, complete
+from fd_parse import COMPLETION, click_command, command_name
 
 # Looked up from the most derived class of an error upwards.
 _EXIT_CODES: Final[dict[type[BaseException], int]] = {
@@ -144,6 +144,8 @@ def perform(function: Callable[..., Any], arguments: Sequence[str]) -> Ending:
     try:
         try:
             if COMPLETION in os.environ:
+                from fd_completion import complete
+
                 code = complete(function)
             else:
                 invoke(function, arguments)

@@ -8,24 +8,6 @@ from typing import Annotated, Any, Literal
 import typer
 
 from facedis_core.errors import UsageError
-from fd_parse import COMPLETION
-
-# Unlike typer's own script it knows --option=value, and folders as what a path goes on from.
-BASH = """\
-_facedis() {
-    local words=("${COMP_WORDS[@]:0:COMP_CWORD+1}") last=$COMP_CWORD IFS=$'\\n'
-    if [[ ${words[last-1]} == = ]]; then
-        words[last-1]=${words[last]}
-        unset "words[last]"
-        last=$((last - 1))
-    fi
-    read -r -d '' -a COMPREPLY < <(
-        COMP_WORDS="${words[*]}" COMP_CWORD=$last %s=complete_bash "$1" 2> /dev/null
-    )
-    COMPREPLY=("${COMPREPLY[@]%%/}")
-}
-complete -o default -o filenames -F _facedis %s
-"""
 
 
 def info(
@@ -74,7 +56,9 @@ def info(
       fd-info set.safetensors --verify --json
     """  # noqa: D301 - the backslash is what keeps these lines apart
     if completion is not None:
-        print(_completion(completion))
+        from fd_completion import completion_script
+
+        print(completion_script(completion))
         return
     if history and (as_json or verify):
         raise UsageError("--history prints a script; leave out --json and --verify")
@@ -91,22 +75,6 @@ def info(
             for facts in describe(file, verify=verify, warn=fd_cli.warn):
                 text = json.dumps(facts) if as_json else _page(facts)
                 stream.write(f"{text}\n".encode(errors="replace"))
-
-
-def _completion(shell: str) -> str:
-    """A script for the shell's own start file; it asks the command that is being typed."""
-    from importlib.metadata import distribution
-
-    commands = sorted(entry.name for entry in distribution("facedis").entry_points)
-    if shell == "bash":
-        return BASH % (COMPLETION, " ".join(commands))
-    from typer.completion import get_completion_script
-
-    scripts = (
-        get_completion_script(prog_name=name, complete_var=COMPLETION, shell=shell)
-        for name in commands
-    )
-    return "\n".join(scripts)
 
 
 def _page(facts: dict[str, Any]) -> str:

@@ -1,10 +1,9 @@
-"""From the function of a command to its options, help page, version and completion.
+"""From the function of a command to its options, help page and version.
 
 Nothing here imports NumPy, torch or rich.
 """
 
 import inspect
-import os
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -14,7 +13,7 @@ import typer
 
 from facedis_core import __version__
 
-# What a shell asks with, see fd-info --completion; typer's own way has a variable a command.
+# Environment variable of shell completion (fd-info --completion), one for all commands.
 COMPLETION: Final = "_FACEDIS_COMPLETE"
 
 
@@ -67,17 +66,6 @@ class _Unchecked:
         if source.name == "DEFAULT" or param.type_descriptor.annotation in (str, list[str]):
             return list(value) if isinstance(value, tuple) else value
         return self._checked().coerce(value, param=param, ctx=ctx)
-
-
-def complete(function: Callable[..., Any]) -> int:
-    """Answer a shell that asks how its line may go on; returns the exit code."""
-    from typer.completion import completion_init, shell_complete
-
-    from facedis_core.completion import SUGGESTIONS
-
-    completion_init()
-    command = click_command(function, SUGGESTIONS)
-    return shell_complete(command, {}, command_name(function), COMPLETION, os.environ[COMPLETION])
 
 
 def _with_version(
