@@ -19,7 +19,7 @@ MARGIN: Final = 0.06  # of the larger side of what is looked at
 # Degrees by which a face is turned: its nose points to the left of the picture below zero.
 VIEWS: Final = {"left": -90.0, "half-left": -45.0, "front": 0.0, "half-right": 45.0, "right": 90.0}
 FRONT: Final = VIEWS["front"]
-MOST_VIEWS: Final = 24
+MAX_VIEWS: Final = 24
 
 
 def parse_views(text: str) -> list[float]:
@@ -36,8 +36,8 @@ def parse_views(text: str) -> list[float]:
                 "the nose points to the left), several parted by commas"
             )
         views.append(view)
-    if len(views) > MOST_VIEWS:
-        raise UsageError(f"{len(views)} views, expected at most {MOST_VIEWS}")
+    if len(views) > MAX_VIEWS:
+        raise UsageError(f"{len(views)} views, expected at most {MAX_VIEWS}")
     return views
 
 
@@ -59,7 +59,7 @@ class Camera:
     axis: tuple[float, float] = (0.0, 0.0)
 
     @classmethod
-    def seeing(
+    def framing(
         cls, faces: Iterable[NDArray[Any]], height: int, views: Sequence[float] = (FRONT,)
     ) -> "Camera":
         """See every one of `faces`, each (V, 3), whole from every view, at one scale.

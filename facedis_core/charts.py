@@ -1,4 +1,4 @@
-"""Charts as SVG, drawn from numbers; their colours are the page's, by the class of a series."""
+"""Charts as SVG, drawn from numbers; their colors are the page's, by the class of a series."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from facedis_core.markup import Markup, element, joined
 
 WIDTH: Final = 400  # units of a drawing; a page shows it in any size
 BINS: Final = 40
-COLOURS: Final = 8  # series that look different
+COLORS: Final = 8  # series that options different
 _LONGEST: Final = 20  # signs of a label beside bars
 
 _LEFT, _RIGHT, _TOP, _BOTTOM, _HEIGHT = 42, 14, 8, 40, 210
@@ -28,9 +28,9 @@ class Series:
         return np.asarray(self.values, np.float64)[np.isfinite(self.values)]
 
 
-def colour_class(number: int) -> str:
+def color_class(number: int) -> str:
     """The class of the series of that number."""
-    return f"s{number % COLOURS}"
+    return f"s{number % COLORS}"
 
 
 def ticks(high: float, most: int = 5) -> list[float]:
@@ -73,11 +73,11 @@ def histogram(series: Sequence[Series], title: str, unit: str = "mm") -> Markup:
             f"V{y(share):.1f}H{x(edge):.1f}" for share, edge in zip(part, edges[1:], strict=True)
         )
         outline = f"M{_LEFT},{floor}{steps}V{floor}"
-        drawn.append(element("path", d=outline, class_=f"area {colour_class(number)}"))
+        drawn.append(element("path", d=outline, class_=f"area {color_class(number)}"))
     for number, one in enumerate(series):
         at = x(float(one.known().mean()))
         marker = {"x1": at, "x2": at, "y1": _TOP, "y2": floor}
-        drawn.append(element("line", **marker, class_=f"mean {colour_class(number)}"))
+        drawn.append(element("line", **marker, class_=f"mean {color_class(number)}"))
     drawn.append(_caption(unit, _HEIGHT - 6))
     told = "; ".join(
         f"{one.label}: mean {one.known().mean():.3g}, {one.known().min():.3g} to "
@@ -106,7 +106,7 @@ def bars(labels: Sequence[str], series: Sequence[Series], title: str, unit: str 
                 continue
             y, length = top + thick * number, value / highest * wide
             box = {"x": left, "y": y, "width": max(length, 0.5), "height": thick - 1.5}
-            drawn.append(element("rect", **box, class_=f"bar {colour_class(number)}"))
+            drawn.append(element("rect", **box, class_=f"bar {color_class(number)}"))
             at = {"x": left + length + 4, "y": y + 7.5}
             drawn.append(element("text", f"{value:.2f}", **at, class_="small"))
     height = len(labels) * group + 20
@@ -115,7 +115,7 @@ def bars(labels: Sequence[str], series: Sequence[Series], title: str, unit: str 
 
 
 def legend(labels: Sequence[str]) -> Markup:
-    """Which colour is whose, as a list."""
+    """Which color is whose, as a list."""
     return element(
         "ul",
         [element("li", _swatch(number), " ", label) for number, label in enumerate(labels)],
@@ -124,7 +124,7 @@ def legend(labels: Sequence[str]) -> Markup:
 
 
 def _swatch(number: int) -> Markup:
-    box = element("rect", width=12, height=12, rx=2, class_=f"bar {colour_class(number)}")
+    box = element("rect", width=12, height=12, rx=2, class_=f"bar {color_class(number)}")
     return element("svg", box, width=12, height=12, aria_hidden="true")
 
 

@@ -8,8 +8,8 @@ from base64 import b64encode
 from typing import Final
 
 from facedis_core.errors import MissingExtra
+from facedis_core.figures import Figure
 from facedis_core.markup import Markup, element
-from facedis_core.studio import Figure
 
 try:
     from PIL import Image

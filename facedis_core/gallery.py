@@ -26,12 +26,12 @@ from facedis_core.inference import Model
 from facedis_core.latents import Latents, LatentSource, open_latents
 from facedis_core.mesh import CODECS, Mesh, mesh_files
 from facedis_core.metrics import vertex_distances
-from facedis_core.packing import base64_of
 from facedis_core.paths import is_file
 from facedis_core.streams import open_input, read_all
+from facedis_core.viewer_payload import to_base64
 
-LARGEST_PIPE: Final = 1 << 30
-MOST_FACES: Final = 200  # to choose from; of more, as many evenly spread
+MAX_PIPE_BYTES: Final = 1 << 30
+MAX_FACES: Final = 200  # to choose from; of more, as many evenly_spaced spread
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,7 +64,7 @@ class Face:
 
 def _floats(values: NDArray[Any]) -> str:
     """Numbers as base64 of little-endian float32."""
-    return base64_of(values.astype("<f4"))
+    return to_base64(values.astype("<f4"))
 
 
 def face_of_bytes(encoder: Encoder, content: bytes, name: str) -> Face:
@@ -120,7 +120,7 @@ def example_faces(encoder: Encoder) -> list[Face]:
 
 
 def chosen_faces(encoder: Encoder, inputs: Sequence[str]) -> tuple[list[Face], int]:
-    """The faces behind what a user names, MOST_FACES at most, and how many there are.
+    """The faces behind what a user names, MAX_FACES at most, and how many there are.
 
     Args:
         encoder: says what they are to its model.
@@ -149,7 +149,7 @@ def chosen_faces(encoder: Encoder, inputs: Sequence[str]) -> tuple[list[Face], i
 
 def _piped(model: Model) -> list[Item] | list[Latents]:
     """Meshes, arrays or latents on standard input, all of it: a page shows them again and again."""
-    content = read_all("-", LARGEST_PIPE, "faces for a page")
+    content = read_all("-", MAX_PIPE_BYTES, "faces for a page")
     if are_latents(content):
         return _rows(LatentSource(io.BytesIO(content), "-"), model)
     return list(items_of_stream(io.BytesIO(content), "-"))
@@ -169,9 +169,9 @@ def _holds_latents(name: str) -> bool:
 
 def _spread(items: list[Any]) -> list[Any]:
     """All, or as many as there may be at even distances: those of a set come person by person."""
-    if len(items) <= MOST_FACES:
+    if len(items) <= MAX_FACES:
         return items
-    return [items[i * len(items) // MOST_FACES] for i in range(MOST_FACES)]
+    return [items[i * len(items) // MAX_FACES] for i in range(MAX_FACES)]
 
 
 def _faces_of(encoder: Encoder, one: Item | Latents) -> list[Face]:

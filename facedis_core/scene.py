@@ -3,20 +3,20 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from facedis_core.background import LIGHT_GRAY, Background
 from facedis_core.camera import FRONT, Camera
-from facedis_core.colours import Scale
-from facedis_core.heat import distances, summary
-from facedis_core.legend import Bar
+from facedis_core.color_bar import ColorBar
+from facedis_core.color_scale import ColorScale
+from facedis_core.contact_sheet import COLUMNS, ContactSheet, sheet_columns
+from facedis_core.draw_faces import FaceRenderer, FaceToDraw
+from facedis_core.error_map import error_summary, vertex_errors
 from facedis_core.mesh import Mesh
-from facedis_core.paper import PLAIN, Paper
-from facedis_core.portraits import Painter, Portrait
-from facedis_core.sheet import COLUMNS, Sheet, sheet_columns
 
-_SEEN = 16  # angles of a turn that the camera is made for
+_MAX_ANGLES = 16  # angles of a turn that the camera is made for
 
 
 @dataclass(frozen=True)
-class Style:
+class SceneOptions:
     """How faces are to be shown.
 
     Attributes:
@@ -35,64 +35,66 @@ class Style:
     labels: bool = True
     row_labels: Sequence[str] = ()
     column_labels: Sequence[str] = ()
-    paper: Paper = PLAIN
-    scale: Scale | None = None
+    background: Background = LIGHT_GRAY
+    scale: ColorScale | None = None
 
 
 @dataclass(frozen=True)
 class Scene:
     """Faces ready to be drawn."""
 
-    painter: Painter
-    portraits: Sequence[Portrait]
-    sheet: Sheet
+    renderer: FaceRenderer
+    faces: Sequence[FaceToDraw]
+    sheet: ContactSheet
 
 
-def staged(
+def build_scene(
     meshes: Sequence[Mesh],
-    style: Style,
+    options: SceneOptions,
     *,
     truths: Iterable[Mesh] | None = None,
     angles: Sequence[float] = (0.0,),
-    in_turn: bool = False,
+    one_by_one: bool = False,
 ) -> Scene:
     """The scene of these faces.
 
     Args:
         meshes: in the order of the sheet.
-        style: how they are shown.
-        truths: what they are compared with; their colours are the distances to it in mm.
+        options: how they are shown.
+        truths: what they are compared with; their colors are the distances to it in mm.
         angles: by which all faces will be turned, so that they stay whole in their pictures.
-        in_turn: one face after another, not side by side.
+        one_by_one: one face after another, not side by side.
 
     Raises:
         UsageError: as of `sheet_columns`.
-        InputError: as of `distances`.
+        InputError: as of `vertex_errors`.
     """
     columns = 1
-    if not in_turn:
-        most = max(COLUMNS // len(style.views), 1)
+    if not one_by_one:
+        most = max(COLUMNS // len(options.views), 1)
         columns = sheet_columns(
-            len(meshes), style.columns, style.row_labels, style.column_labels, most
+            len(meshes), options.columns, options.row_labels, options.column_labels, most
         )
     captions = [mesh.name.replace("\n", " ") for mesh in meshes]  # one line each
     bar = None
-    portraits = [Portrait(mesh, style.views) for mesh in meshes]
+    faces = [FaceToDraw(mesh, options.views) for mesh in meshes]
     if truths is not None:
-        values = distances(meshes, truths)
-        bar = Bar.of(style.scale or Scale.around(values), values)
+        values = vertex_errors(meshes, truths)
+        bar = ColorBar.of(options.scale or ColorScale.covering(values), values)
         pairs = zip(captions, values, strict=True)
-        captions = [f"{caption}\n{summary(distance)}" for caption, distance in pairs]
-        portraits = [Portrait(m, style.views, d) for m, d in zip(meshes, values, strict=True)]
-    some = angles[:: max(len(angles) // _SEEN, 1)]
-    seen = [view + angle for view in style.views for angle in some]
-    camera = Camera.seeing([mesh.vertices for mesh in meshes], style.size, seen)
-    sheet = Sheet(
+        captions = [f"{caption}\n{error_summary(distance)}" for caption, distance in pairs]
+        faces = [FaceToDraw(m, options.views, d) for m, d in zip(meshes, values, strict=True)]
+    some = angles[:: max(len(angles) // _MAX_ANGLES, 1)]
+    seen = [view + angle for view in options.views for angle in some]
+    camera = Camera.framing([mesh.vertices for mesh in meshes], options.size, seen)
+    sheet = ContactSheet(
         columns,
-        captions if style.labels else (),
-        style.row_labels,
-        style.column_labels,
-        paper=style.paper,
+        captions if options.labels else (),
+        options.row_labels,
+        options.column_labels,
+        background=options.background,
         bar=bar,
     )
-    return Scene(Painter(camera, style.paper.linear, bar.scale if bar else None), portraits, sheet)
+    return Scene(
+        FaceRenderer(camera, options.background.linear, bar.scale if bar else None), faces, sheet
+    )

@@ -1,4 +1,4 @@
-"""The sections of a report page, each made of a verdict or of figures."""
+"""The sections of a report page, each made of a comparison or of figures."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any, Final, NamedTuple
@@ -8,14 +8,14 @@ import numpy as np
 from facedis_core.charts import Series, bars, histogram, legend
 from facedis_core.embedded import embedded
 from facedis_core.faceset import TRAIN
+from facedis_core.figures import Figure
 from facedis_core.inference import Part
 from facedis_core.info import parameters
-from facedis_core.judged import Judged, Verdict
 from facedis_core.markup import Markup, element
+from facedis_core.model_comparison import ModelComparison, ModelResult
 from facedis_core.provenance import made_by
 from facedis_core.regions import MEANING, regions
-from facedis_core.scoreboard import TRIVIAL, Column, meanings, part_table, scoreboard, span
-from facedis_core.studio import Figure
+from facedis_core.report_tables import TRIVIAL, Column, meanings, part_table, scoreboard, span
 
 PART_ERRORS: Final = {
     "full": "Reconstruction error E_rec",
@@ -48,9 +48,9 @@ class Section(NamedTuple):
         return element("section", heading, self.content, id=self.key, aria_labelledby=labelled)
 
 
-def summary(verdict: Verdict) -> Markup:
+def summary(comparison: ModelComparison) -> Markup:
     """What was measured on what, as a list of facts."""
-    faces, facts = verdict.faces, verdict.facts
+    faces, facts = comparison.faces, comparison.facts
     pairs = {
         "set": f"{faces.id} ({faces.source}, {faces.protocol})",
         "history": made_by(faces.history),
@@ -64,22 +64,27 @@ def summary(verdict: Verdict) -> Markup:
     return element("dl", [_fact(*pair) for pair in pairs.items()], class_="facts")
 
 
-def metrics(verdict: Verdict) -> Section:
+def metrics(comparison: ModelComparison) -> Section:
     """The table of all metrics, and which models these are."""
-    columns = [Column(judged.label, judged.evaluation.metrics) for judged in verdict.models]
-    columns += [Column(key, found, True) for key, found in _baselines(verdict)]
+    columns = [Column(result.label, result.evaluation.metrics) for result in comparison.models]
+    columns += [Column(key, found, True) for key, found in _baselines(comparison)]
     notes: list[Any] = ["The best of a row is bold."]
-    if (np.asarray(verdict.faces.labels.split)[verdict.rows] == TRAIN).any():
+    if (np.asarray(comparison.faces.labels.split)[comparison.rows] == TRAIN).any():
         notes.append(
             " Some of these faces are of the training split: what was fitted to them looks better "
             "than it is."
         )
-    if verdict.baselines:
-        config = verdict.models[0].model.config
-        latents, used = config.identity + config.expression, verdict.baselines["pca"]["components"]
-        reason = f"as many as {verdict.models[0].label} has latent dimensions"
+    if comparison.baselines:
+        config = comparison.models[0].model.config
+        latents, used = (
+            config.identity + config.expression,
+            comparison.baselines["pca"]["components"],
+        )
+        reason = f"as many as {comparison.models[0].label} has latent dimensions"
         if used < latents:
-            reason = f"all that these faces have; {verdict.models[0].label} has {latents} latents"
+            reason = (
+                f"all that these faces have; {comparison.models[0].label} has {latents} latents"
+            )
         notes += [
             " Beside the models stand linear methods, fitted to the training faces of the same "
             f"set, with {used} components, {reason} (_2x: twice as many where there are). ",
@@ -94,15 +99,15 @@ def metrics(verdict: Verdict) -> Section:
             _scrolled(scoreboard(columns), "All metrics"),
             element("details", element("summary", "What the rows mean"), meanings(columns)),
             element("h3", "Models"),
-            _scrolled(_models(verdict.models), "Models"),
-            [_recipe(judged) for judged in verdict.models],
+            _scrolled(_models(comparison.models), "Models"),
+            [_recipe(result) for result in comparison.models],
         ],
     )
 
 
-def _baselines(verdict: Verdict) -> list[tuple[str, dict[str, Any]]]:
+def _baselines(comparison: ModelComparison) -> list[tuple[str, dict[str, Any]]]:
     """Those that differ: with twice as many components only where there are more."""
-    found = verdict.baselines
+    found = comparison.baselines
 
     def more(key: str) -> bool:
         half = found.get(key.removesuffix("_2x"), {})
@@ -111,14 +116,16 @@ def _baselines(verdict: Verdict) -> list[tuple[str, dict[str, Any]]]:
     return [(key, metrics) for key, metrics in found.items() if more(key)]
 
 
-def distributions(verdict: Verdict) -> Section:
+def distributions(comparison: ModelComparison) -> Section:
     """Histograms of the errors of single meshes and people."""
     drawn = []
-    for part in verdict.parts:
-        series = [Series(judged.label, judged.errors.per_mesh[part]) for judged in verdict.models]
+    for part in comparison.parts:
+        series = [
+            Series(result.label, result.errors.per_mesh[part]) for result in comparison.models
+        ]
         drawn.append(_chart(histogram(series, PART_ERRORS[part]), f"{PART_ERRORS[part]}, by mesh"))
     for key, title in SPREADS.items():
-        known = [(j.label, j.evaluation.per_subject.get(key)) for j in verdict.models]
+        known = [(j.label, j.evaluation.per_subject.get(key)) for j in comparison.models]
         if all(values is not None for _, values in known):
             spreads = [Series(label, values) for label, values in known if values is not None]
             drawn.append(_chart(histogram(spreads, title), f"{title}, by person"))
@@ -132,50 +139,50 @@ def distributions(verdict: Verdict) -> Section:
                 "are means. The expression error is the distance between the predicted expression "
                 "and the face minus the person's neutral, on any face.",
             ),
-            _legend(verdict),
+            _legend(comparison),
             element("div", drawn, class_="charts"),
         ],
     )
 
 
-def expressions(verdict: Verdict) -> Section:
+def expressions(comparison: ModelComparison) -> Section:
     """Mean errors of each expression."""
-    labels = verdict.faces.labels
-    shown = np.asarray(labels.expression)[verdict.rows]
+    labels = comparison.faces.labels
+    shown = np.asarray(labels.expression)[comparison.rows]
     kinds = np.unique(shown)
     means = {
-        (part, judged.label): np.array(
-            [_mean(judged.errors.per_mesh[part][shown == kind]) for kind in kinds]
+        (part, result.label): np.array(
+            [_mean(result.errors.per_mesh[part][shown == kind]) for kind in kinds]
         )
-        for part in verdict.parts
-        for judged in verdict.models
+        for part in comparison.parts
+        for result in comparison.models
     }
     drawn = []
-    order = np.argsort(-means[verdict.parts[0], verdict.models[0].label], kind="stable")
-    for part in verdict.parts:
-        of_part = [means[part, judged.label] for judged in verdict.models]
+    order = np.argsort(-means[comparison.parts[0], comparison.models[0].label], kind="stable")
+    for part in comparison.parts:
+        of_part = [means[part, result.label] for result in comparison.models]
         names = [labels.expressions[kinds[place]] for place in order]
         series = [
-            Series(judged.label, values[order])
-            for judged, values in zip(verdict.models, of_part, strict=True)
+            Series(result.label, values[order])
+            for result, values in zip(comparison.models, of_part, strict=True)
         ]
         drawn.append(_chart(bars(names, series, PART_ERRORS[part]), PART_ERRORS[part]))
-    errors = verdict.models[0].errors.per_mesh
+    errors = comparison.models[0].errors.per_mesh
     heads = []
     for kind in kinds:
         of_kind = [values[shown == kind] for values in errors.values()]
         counts = [int(np.isfinite(values).sum()) for values in of_kind]
         heads.append((labels.expressions[kind], span(counts)))
-    table = part_table(verdict, "expression", "faces", heads, lambda *which: means[which])
+    table = part_table(comparison, "expression", "faces", heads, lambda *which: means[which])
     return Section(
         "expressions",
         "By expression",
         [
             element(
                 "p",
-                f"Mean errors, in the order of {verdict.models[0].label} on full faces.",
+                f"Mean errors, in the order of {comparison.models[0].label} on full faces.",
             ),
-            _legend(verdict),
+            _legend(comparison),
             element("div", drawn, class_="charts"),
             element(
                 "details", element("summary", "All numbers"), _scrolled(table, "By expression")
@@ -184,18 +191,18 @@ def expressions(verdict: Verdict) -> Section:
     )
 
 
-def places(verdict: Verdict, figure: Figure) -> Section:
+def places(comparison: ModelComparison, figure: Figure) -> Section:
     """Where on the face errors are: a picture, and regions."""
-    first = verdict.models[0]
-    found = regions(first.model.mean_face, verdict.faces.triangles, first.errors.motion())
+    first = comparison.models[0]
+    found = regions(first.model.mean_face, comparison.faces.triangles, first.errors.motion())
 
     def values(part: Part, label: str) -> np.ndarray:
-        judged = next(judged for judged in verdict.models if judged.label == label)
-        errors = judged.errors.per_vertex(part)
+        result = next(result for result in comparison.models if result.label == label)
+        errors = result.errors.per_vertex(part)
         return np.array([errors[inside].mean() for inside in found.values()])
 
     heads = [(name, f"{inside.sum():,}") for name, inside in found.items()]
-    table = part_table(verdict, "region", "vertices", heads, values)
+    table = part_table(comparison, "region", "vertices", heads, values)
     return Section(
         "regions",
         "Where on the face",
@@ -240,8 +247,8 @@ def _chart(drawn: Markup, caption: str) -> Markup:
     return element("figure", element("figcaption", caption), drawn, class_="plot")
 
 
-def _legend(verdict: Verdict) -> Markup:
-    return legend([judged.label for judged in verdict.models])
+def _legend(comparison: ModelComparison) -> Markup:
+    return legend([result.label for result in comparison.models])
 
 
 def _scrolled(table: Markup, label: str) -> Markup:
@@ -249,7 +256,7 @@ def _scrolled(table: Markup, label: str) -> Markup:
     return element("div", table, class_="scrolled", role="region", aria_label=label, tabindex=0)
 
 
-def _models(models: Sequence[Judged]) -> Markup:
+def _models(models: Sequence[ModelResult]) -> Markup:
     heads = {
         "model": None,
         "id": "word",
@@ -258,8 +265,8 @@ def _models(models: Sequence[Judged]) -> Markup:
         "history": "words",
     }
     rows = []
-    for judged in models:
-        model = judged.model
+    for result in models:
+        model = result.model
         values = (
             element("code", model.id),
             f"{model.config.identity} + {model.config.expression}",
@@ -268,18 +275,18 @@ def _models(models: Sequence[Judged]) -> Markup:
         )
         kinds = list(heads.values())[1:]
         cells = [element("td", v, class_=kind) for v, kind in zip(values, kinds, strict=True)]
-        rows.append(element("tr", element("th", judged.label, scope="row"), cells))
+        rows.append(element("tr", element("th", result.label, scope="row"), cells))
     head = [element("th", word, scope="col", class_=kind) for word, kind in heads.items()]
     return element("table", element("thead", element("tr", head)), element("tbody", rows))
 
 
-def _recipe(judged: Judged) -> Markup:
-    recipe = judged.model.recipe
+def _recipe(result: ModelResult) -> Markup:
+    recipe = result.model.recipe
     if not recipe:
         return Markup()
     facts = [_fact(name, "–" if value is None else str(value)) for name, value in recipe.items()]
     return element(
         "details",
-        element("summary", f"Recipe of {judged.label}"),
+        element("summary", f"Recipe of {result.label}"),
         element("dl", facts, class_="facts small"),
     )

@@ -44,7 +44,7 @@ def test_a_turn_is_rigid_and_its_axis_stays() -> None:
 def test_no_view_of_any_face_leaves_the_window() -> None:
     faces = [np.random.default_rng(k).normal(size=(50, 3)) * 60 + 30 * k for k in range(3)]
     views = [-90, -20, 0, 77]
-    camera = Camera.seeing(faces, 100, views)
+    camera = Camera.framing(faces, 100, views)
     for face in faces:
         for view in views:
             column, row, _ = camera.project(turned(face, view, camera.axis)).T

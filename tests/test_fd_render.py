@@ -8,7 +8,7 @@ from conftest import face, save_mesh
 from PIL import Image
 from synthetic import face_set, write_face_set
 
-from facedis_core.render import BACKGROUND, to_srgb
+from facedis_core.shading import BACKGROUND, to_srgb
 
 PAPER = to_srgb(np.array(BACKGROUND))
 
@@ -98,7 +98,7 @@ def test_latents_are_decoded_from_files_and_pipes(shell, faces):
     assert identity.out != decoded.out
 
 
-def test_distances_have_colours_a_bar_and_words(shell, faces, tmp_path):
+def test_distances_have_colors_a_bar_and_words(shell, faces, tmp_path):
     plain, far = (tmp_path / name for name in ("plain.ply", "far.ply"))
     save_mesh(plain, face(0))
     save_mesh(far, face(0) + np.float32([0, 0, 3]))
@@ -108,13 +108,13 @@ def test_distances_have_colours_a_bar_and_words(shell, faces, tmp_path):
     assert same.shape == moved.shape
     assert same.shape[0] > 64  # the bar
 
-    def face_colour(sheet):
+    def face_color(sheet):
         seen = (sheet[:64] != PAPER).any(-1)
         return np.median(sheet[:64][seen], axis=0).astype(int)
 
-    red, green, blue = face_colour(same)
+    red, green, blue = face_color(same)
     assert min(red, green, blue) > 180  # pale: no distance
-    assert face_colour(moved).max() < 90  # dark: all of the scale
+    assert face_color(moved).max() < 90  # dark: all of the scale
     labelled = drawn(shell("fd-render far.ply --against plain.ply --size 64").out)
     assert labelled.shape[0] > moved.shape[0]
 

@@ -239,7 +239,7 @@ def test_a_set_without_neutrals_and_one_of_a_single_face(shell, tmp_path):
 
 
 def test_each_expression_says_how_many_faces_its_means_stand_on(shell, tmp_path):
-    """Identity and expression are judged where the person's neutral is known, here of one of 3."""
+    """Identity and expression are result where the person's neutral is known, here of one of 3."""
     faces = synthetic.face_set()
     faces.neutrals_eval[-2:] = np.nan
     synthetic.write_face_set(tmp_path / "set.safetensors", faces)

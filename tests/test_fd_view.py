@@ -380,7 +380,7 @@ class TestPage:
         before, after = self.moved(page, lambda: page.set("#identity-1", 2))
         assert (before != after).any()
 
-    def test_what_the_model_lacks_is_shown_in_colours(self, page):
+    def test_what_the_model_lacks_is_shown_in_colors(self, page):
         self.choose(page, "first", "alice_smile")
         skin = page.pixels("#first canvas")
         page.find("#first .error").click()

@@ -8,32 +8,41 @@ import numpy as np
 import pytest
 import synthetic
 
-from facedis_core.colours import Scale
+from facedis_core.color_scale import ColorScale
 from facedis_core.errors import InputError, UsageError
-from facedis_core.figures import error_figures, mean_errors
+from facedis_core.figures import (
+    Figure,
+    FigureCell,
+    FigureMaker,
+    FigureOptions,
+    error_figures,
+    generated_figures,
+    mean_error_figure,
+)
 from facedis_core.inference import load_model
-from facedis_core.judged import Verdict, chosen, judge
 from facedis_core.latents import concatenate
 from facedis_core.measurement import Ways
 from facedis_core.mesh import read_mesh
 from facedis_core.metrics import vertex_distances
-from facedis_core.mixtures import mixture_figures
-from facedis_core.packing import Quantised
-from facedis_core.parts import PARTS
-from facedis_core.studio import Cell, Figure, Look, Studio
+from facedis_core.model_comparison import PARTS, ModelComparison, compare_models, example_rows
 from facedis_core.transfer import interpolated, transfer
-from facedis_core.viewer_data import ENOUGH_MM, steps_of, viewer_data
+from facedis_core.viewer_payload import (
+    TOLERANCE_MM,
+    QuantizedVertices,
+    interpolation_shapes,
+    viewer_payload,
+)
 
 ROOT = Path(__file__).parent.parent
 
 
 @dataclass(frozen=True, eq=False)
-class Watched(Studio):
+class Watched(FigureMaker):
     """Draws nothing and keeps what each sheet was asked for."""
 
     sheets: list[dict] = field(default_factory=list)
 
-    def sheet(self, cells: list[Cell], **words: object) -> np.ndarray:
+    def sheet(self, cells: list[FigureCell], **words: object) -> np.ndarray:
         self.sheets.append({"cells": cells, **words})
         return np.zeros((4, 4, 3), np.uint8)
 
@@ -45,21 +54,21 @@ def set_file(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def verdict(set_file: Path, model_file: Path, other_model_file: Path) -> Verdict:
-    return judge(
+def comparison(set_file: Path, model_file: Path, other_model_file: Path) -> ModelComparison:
+    return compare_models(
         str(set_file), [str(model_file), str(other_model_file)], "test", Ways(), baselines=False
     )
 
 
-def watched(verdict: Verdict, figures, **look) -> tuple[list[Figure], list[dict]]:
-    studio = Watched(verdict, Look(**look))
-    found = figures(studio)
-    return (list(found) if not isinstance(found, Figure) else [found]), studio.sheets
+def watched(comparison: ModelComparison, figures, **options) -> tuple[list[Figure], list[dict]]:
+    maker = Watched(comparison, FigureOptions(**options))
+    found = figures(maker)
+    return (list(found) if not isinstance(found, Figure) else [found]), maker.sheets
 
 
-def test_labels_are_the_names_of_the_files(verdict: Verdict) -> None:
-    assert [judged.label for judged in verdict.models] == ["small", "other"]
-    assert not verdict.baselines
+def test_labels_are_the_names_of_the_files(comparison: ModelComparison) -> None:
+    assert [result.label for result in comparison.models] == ["small", "other"]
+    assert not comparison.baselines
 
 
 def test_two_files_of_one_name_are_told_apart_by_their_ids(
@@ -67,73 +76,77 @@ def test_two_files_of_one_name_are_told_apart_by_their_ids(
 ) -> None:
     twin = tmp_path / "small.safetensors"
     twin.write_bytes(other_model_file.read_bytes())
-    found = judge(str(set_file), [str(model_file), str(twin)], "test", Ways(), baselines=False)
-    assert [judged.label for judged in found.models] == [
-        f"small {judged.model.id}" for judged in found.models
+    found = compare_models(
+        str(set_file), [str(model_file), str(twin)], "test", Ways(), baselines=False
+    )
+    assert [result.label for result in found.models] == [
+        f"small {result.model.id}" for result in found.models
     ]
     with pytest.raises(UsageError, match="twice"):
-        judge(str(set_file), [str(twin), str(other_model_file)], "test", Ways(), baselines=False)
+        compare_models(
+            str(set_file), [str(twin), str(other_model_file)], "test", Ways(), baselines=False
+        )
 
 
 def test_a_model_of_other_faces_is_refused(set_file: Path, model_file: Path) -> None:
     with pytest.raises(InputError, match="topology"):
-        judge(str(set_file), [str(model_file), "ict"], "test", Ways(), baselines=False)
+        compare_models(str(set_file), [str(model_file), "ict"], "test", Ways(), baselines=False)
 
 
-def test_error_figures_show_truth_synthesis_and_error(verdict: Verdict) -> None:
-    figures, sheets = watched(verdict, error_figures, faces=2)
+def test_error_figures_show_truth_synthesis_and_error(comparison: ModelComparison) -> None:
+    figures, sheets = watched(comparison, error_figures, faces=2)
     assert len(figures) == len(sheets) == len(PARTS) * 2
-    expected = [(part, judged) for part in PARTS for judged in verdict.models]
-    for (part, judged), figure, sheet in zip(expected, figures, sheets, strict=True):
-        assert figure.key == f"errors-{part}-{judged.label}"
-        rows = [row for _, row in chosen(judged, part, 2)]
-        errors = judged.errors.per_mesh[part]
-        by_error = verdict.rows[np.argsort(errors, kind="stable")].tolist()
+    expected = [(part, result) for part in PARTS for result in comparison.models]
+    for (part, result), figure, sheet in zip(expected, figures, sheets, strict=True):
+        assert figure.key == f"errors-{part}-{result.label}"
+        rows = [row for _, row in example_rows(result, part, 2)]
+        errors = result.errors.per_mesh[part]
+        by_error = comparison.rows[np.argsort(errors, kind="stable")].tolist()
         assert rows[:2] == by_error[:2]
         assert rows[4:] == by_error[-1:-3:-1]
         cells = sheet["cells"]
         assert len(cells) == 3 * len(rows) == 18
         for column, row in enumerate(rows):
-            truth, made, heat = cells[column::6]
-            face = verdict.faces.vertices[row]
-            neutral = verdict.faces.neutrals_eval[verdict.faces.labels.subject[row]]
-            latents = judged.model.encode(face[None])
-            decoded = judged.model.decode(latents.identity, latents.expression, part)[0]
-            mean = judged.model.mean_face
+            truth, predicted, heat = cells[column::6]
+            face = comparison.faces.vertices[row]
+            neutral = comparison.faces.neutrals_eval[comparison.faces.labels.subject[row]]
+            latents = result.model.encode(face[None])
+            decoded = result.model.decode(latents.identity, latents.expression, part)[0]
+            mean = result.model.mean_face
             true = {"full": face, "identity": neutral, "expression": mean + face - neutral}[part]
             assert truth.errors is None
             assert truth.vertices == pytest.approx(true, abs=1e-4)
-            assert made.vertices == pytest.approx(decoded, abs=1e-4)
+            assert predicted.vertices == pytest.approx(decoded, abs=1e-4)
             assert heat.errors == pytest.approx(vertex_distances(decoded, true), abs=1e-4)
-            place = int(np.searchsorted(verdict.rows, row))
+            place = int(np.searchsorted(comparison.rows, row))
             assert heat.errors.mean() == pytest.approx(errors[place], abs=1e-6)
             assert f"mean {errors[place]:.2f}" in sheet["captions"][12 + column]
-            assert verdict.faces.labels.names[row] in sheet["headings"][column]
+            assert comparison.faces.labels.names[row] in sheet["column_labels"][column]
 
 
-def test_error_maps_of_a_part_have_one_scale(verdict: Verdict) -> None:
-    _, sheets = watched(verdict, error_figures)
+def test_error_maps_of_a_part_have_one_scale(comparison: ModelComparison) -> None:
+    _, sheets = watched(comparison, error_figures)
     for first, second in zip(sheets[::2], sheets[1::2], strict=True):
         assert first["scale"] == second["scale"]
         values = [c.errors for s in (first, second) for c in s["cells"] if c.errors is not None]
-        assert first["scale"] == Scale.around(values)
-    _, sheets = watched(verdict, error_figures, scale=Scale(0.0, 7.0))
-    assert {sheet["scale"] for sheet in sheets} == {Scale(0.0, 7.0)}
+        assert first["scale"] == ColorScale.covering(values)
+    _, sheets = watched(comparison, error_figures, scale=ColorScale(0.0, 7.0))
+    assert {sheet["scale"] for sheet in sheets} == {ColorScale(0.0, 7.0)}
 
 
-def test_mean_errors_stand_on_the_mean_face(verdict: Verdict) -> None:
-    _, (sheet,) = watched(verdict, mean_errors)
+def test_mean_errors_stand_on_the_mean_face(comparison: ModelComparison) -> None:
+    _, (sheet,) = watched(comparison, mean_error_figure)
     assert len(sheet["cells"]) == 6
-    for cell, (judged, part) in zip(
-        sheet["cells"], [(j, p) for j in verdict.models for p in PARTS], strict=True
+    for cell, (result, part) in zip(
+        sheet["cells"], [(j, p) for j in comparison.models for p in PARTS], strict=True
     ):
-        assert np.array_equal(cell.vertices, judged.model.mean_face)
-        mean = np.nanmean(judged.errors.per_mesh[part])
+        assert np.array_equal(cell.vertices, result.model.mean_face)
+        mean = np.nanmean(result.errors.per_mesh[part])
         assert cell.errors.mean() == pytest.approx(mean)
 
 
-def test_mixtures_are_those_of_transfer_and_interp(verdict: Verdict) -> None:
-    figures, sheets = watched(verdict, mixture_figures)
+def test_mixtures_are_those_of_transfer_and_interp(comparison: ModelComparison) -> None:
+    figures, sheets = watched(comparison, generated_figures)
     assert [figure.key for figure in figures] == [
         "transfer-small",
         "transfer-other",
@@ -141,20 +154,20 @@ def test_mixtures_are_those_of_transfer_and_interp(verdict: Verdict) -> None:
         "interpolation-other",
         "identities",
     ]
-    faces, model = verdict.faces, verdict.models[0].model
+    faces, model = comparison.faces, comparison.models[0].model
     by_vertices = {face.tobytes(): row for row, face in enumerate(faces.vertices)}
 
-    def row_of(cell: Cell) -> int:
+    def row_of(cell: FigureCell) -> int:
         return by_vertices[cell.vertices.tobytes()]
 
-    cells, width = sheets[0]["cells"], len(sheets[0]["headings"])
+    cells, width = sheets[0]["cells"], len(sheets[0]["column_labels"])
     assert np.array_equal(cells[0].vertices, model.mean_face)
     shown = [row_of(cell) for cell in cells[1:width]]
     people = [row_of(cell) for cell in cells[width::width]]
     identity = model.encode(faces.vertices[people])
     expression = model.encode(faces.vertices[shown])
-    made = transfer(identity, expression, all_pairs=True)
-    decoded = model.decode(made.identity, made.expression)
+    predicted = transfer(identity, expression, all_pairs=True)
+    decoded = model.decode(predicted.identity, predicted.expression)
     grid = np.array([c.vertices for c in cells]).reshape(-1, width, *model.mean_face.shape)
     assert np.array_equal(grid[1:, 1:].reshape(decoded.shape), decoded)
 
@@ -179,8 +192,8 @@ def test_of_two_people_one_becomes_the_other(
 ) -> None:
     faces = synthetic.face_set(test=2, expressions=expressions)
     path = synthetic.write_face_set(tmp_path / "two.safetensors", faces)
-    verdict = judge(str(path), [str(model_file)], "test", Ways(), baselines=False)
-    figures, sheets = watched(verdict, mixture_figures)
+    comparison = compare_models(str(path), [str(model_file)], "test", Ways(), baselines=False)
+    figures, sheets = watched(comparison, generated_figures)
     names = faces.labels.names
     first, last = (row for row, name in enumerate(names) if name in figures[1].caption)
     assert faces.labels.subject[first] != faces.labels.subject[last]
@@ -188,28 +201,28 @@ def test_of_two_people_one_becomes_the_other(
     assert (corners[0] != corners[1]).any()
 
 
-def test_identities_stand_below_one_another(verdict: Verdict) -> None:
-    figures, sheets = watched(verdict, mixture_figures)
+def test_identities_stand_below_one_another(comparison: ModelComparison) -> None:
+    figures, sheets = watched(comparison, generated_figures)
     sheet = sheets[-1]
     assert sheet["row_labels"] == ["face", "neutral", "small", "error", "other", "error"]
-    width = len(sheet["headings"])
+    width = len(sheet["column_labels"])
     cells = np.array([cell.vertices for cell in sheet["cells"]]).reshape(6, width, -1, 3)
-    for judged, place in zip(verdict.models, (2, 4), strict=True):
-        latents = judged.model.encode(cells[0])
-        made = judged.model.decode(latents.identity, latents.expression, "identity")
-        assert np.array_equal(cells[place], made)
+    for result, place in zip(comparison.models, (2, 4), strict=True):
+        latents = result.model.encode(cells[0])
+        predicted = result.model.decode(latents.identity, latents.expression, "identity")
+        assert np.array_equal(cells[place], predicted)
     assert figures[-1].title
 
 
 def test_without_neutrals_only_full_faces_are_judged(tmp_path: Path, model_file: Path) -> None:
     faces = synthetic.face_set(neutrals=False)
     path = synthetic.write_face_set(tmp_path / "bare.safetensors", faces)
-    verdict = judge(str(path), [str(model_file)], "test", Ways(), baselines=False)
-    figures, _ = watched(verdict, error_figures)
+    comparison = compare_models(str(path), [str(model_file)], "test", Ways(), baselines=False)
+    figures, _ = watched(comparison, error_figures)
     assert [figure.key for figure in figures] == ["errors-full-small"]
-    shown = viewer_data(verdict, Look())
+    shown = viewer_payload(comparison, FigureOptions())
     assert shown["faces"][0]["neutral"] is None
-    assert shown["way"] is not None
+    assert shown["interpolation"] is not None
 
 
 def unpacked(packed: dict) -> np.ndarray:
@@ -217,22 +230,24 @@ def unpacked(packed: dict) -> np.ndarray:
     return np.array(packed["low"]) + np.array(packed["step"]) * levels
 
 
-def test_the_viewer_holds_the_faces_to_a_hundredth_of_a_millimetre(verdict: Verdict) -> None:
-    found = viewer_data(verdict, Look(faces=2))
+def test_the_viewer_holds_the_faces_to_a_hundredth_of_a_millimetre(
+    comparison: ModelComparison,
+) -> None:
+    found = viewer_payload(comparison, FigureOptions(faces=2))
     names = {item["face"]: item["label"] for group in found["groups"] for item in group["items"]}
     assert set(names) == set(range(len(found["faces"])))
     for number, face in enumerate(found["faces"]):
         name = names[number].partition(": ")[2]
-        row = list(verdict.faces.labels.names).index(name)
-        truth = verdict.faces.vertices[row]
+        row = list(comparison.faces.labels.names).index(name)
+        truth = comparison.faces.vertices[row]
         assert np.abs(unpacked(face["truth"]) - truth).max() < 0.01
-        for judged, made in zip(verdict.models, face["made"], strict=True):
-            latents = judged.model.encode(truth[None])
+        for result, predicted in zip(comparison.models, face["predicted"], strict=True):
+            latents = result.model.encode(truth[None])
             for part in ("full", "identity"):
-                decoded = judged.model.decode(latents.identity, latents.expression, part)[0]
-                assert np.abs(unpacked(made[part]) - decoded).max() < 0.01
+                decoded = result.model.decode(latents.identity, latents.expression, part)[0]
+                assert np.abs(unpacked(predicted[part]) - decoded).max() < 0.01
     triangles = np.frombuffer(base64.b64decode(found["triangles"]), "<u2")
-    assert np.array_equal(triangles.reshape(-1, 3), verdict.faces.triangles)
+    assert np.array_equal(triangles.reshape(-1, 3), comparison.faces.triangles)
 
 
 @pytest.mark.parametrize(("name", "most"), [("ict", 2), ("ict-pointnet", 9)])
@@ -242,8 +257,8 @@ def test_straight_pieces_come_near_the_decoders_way(name: str, most: int, varied
     examples = ROOT / "weights" / "examples"
     meshes = [read_mesh(examples / file) for file in ("alice_neutral.ply", "bob_smile.ply")]
     ends = model.encode(np.stack([mesh.vertices for mesh in meshes]))
-    way = steps_of(model, ends, varied)
-    steps = [Quantised.of(step).vertices() for step in way.shapes]
+    path = interpolation_shapes(model, ends, varied)
+    steps = [QuantizedVertices.of(step).vertices() for step in path.shapes]
     assert 2 <= len(steps) <= most
     for share in (0.0, 0.21, 0.5, 0.83, 1.0):
         place = share * (len(steps) - 1)
@@ -256,5 +271,5 @@ def test_straight_pieces_come_near_the_decoders_way(name: str, most: int, varied
             identity.astype(np.float32), expression.astype(np.float32), varied, offsets=offsets
         )[0]
         wrong = vertex_distances(shape, exact).max()
-        assert wrong < (0.01 if most == 2 else 2 * ENOUGH_MM)
-        assert wrong < way.apart + 0.01
+        assert wrong < (0.01 if most == 2 else 2 * TOLERANCE_MM)
+        assert wrong < path.max_error + 0.01

@@ -45,7 +45,7 @@ def render(
             "--against",
             metavar="TRUTH",
             show_default=False,
-            help="Colour by distance in mm to these: one for all, or one a name.",
+            help="Color by distance in mm to these: one for all, or one a name.",
         ),
     ] = None,
     value_range: Annotated[
@@ -54,7 +54,7 @@ def render(
             "--range",
             metavar="LOW,HIGH",
             show_default=False,
-            help="Distances in mm that the colours span.  [default: what 99 % need]",
+            help="Distances in mm that the colors span.  [default: what 99 % need]",
         ),
     ] = None,
     columns: Annotated[
@@ -70,7 +70,7 @@ def render(
         int, typer.Option(min=16, max=4096, metavar="PX", help="Height of one picture.")
     ] = 256,
     background: Annotated[
-        str, typer.Option(metavar="COLOUR", help="transparent, a name, or #rrggbb.")
+        str, typer.Option(metavar="COLOR", help="transparent, a name, or #rrggbb.")
     ] = "#f7f7f7",
     labels: Annotated[bool, typer.Option(help="Write the names below the pictures.")] = True,
     row_labels: Annotated[
@@ -121,28 +121,28 @@ def render(
     (.gif, .webp, .mp4) of one face turns it, one of several has a frame a face, such as fd-interp
     makes, and with --turn it is their contact sheet that turns.
     """
+    from facedis_core.animation import Motion, render_frames
+    from facedis_core.background import Background
     from facedis_core.camera import parse_views
-    from facedis_core.colours import Scale
+    from facedis_core.color_scale import ColorScale
+    from facedis_core.draw_faces import ModelMeshes
     from facedis_core.errors import UsageError
     from facedis_core.faces import find_faces, gathered
-    from facedis_core.film import Motion, frames
-    from facedis_core.imagefiles import format_of
-    from facedis_core.paper import Paper
-    from facedis_core.portraits import Surfaces
-    from facedis_core.scene import Style
+    from facedis_core.image_files import image_format
+    from facedis_core.scene import SceneOptions
     from facedis_core.streams import check_output, open_output
 
-    style = Style(
+    options = SceneOptions(
         views=parse_views(view),
         size=size,
         columns=columns,
         labels=labels,
         row_labels=row_labels.split(",") if row_labels else (),
         column_labels=column_labels.split(",") if column_labels else (),
-        paper=Paper.parse(background),
-        scale=Scale.parse(value_range) if value_range is not None else None,
+        background=Background.parse(background),
+        scale=ColorScale.parse(value_range) if value_range is not None else None,
     )
-    kind = format_of(output, transparent=style.paper.colour is None)
+    kind = image_format(output, transparent=options.background.color is None)
     if not kind.moves and (bounce or {turn, seconds, fps} != {None}):
         raise UsageError(
             "--turn, --seconds, --fps and --bounce are of animations; give -o a .gif, .webp or .mp4"
@@ -152,26 +152,26 @@ def render(
     sources = gathered(inputs or (), files_from)
     fd_cli.check_read_once(*sources, against)
     check_output(output, force)
-    surfaces = Surfaces(model, part)
+    model_meshes = ModelMeshes(model, part)
 
     def read(given: list[str]) -> list["Mesh"]:
-        faces = find_faces(given, decode=surfaces.decode)
+        faces = find_faces(given, decode=model_meshes.decode)
         items = fd_cli.progress(faces.items, "reading", faces.count)
-        return [surfaces.covered(mesh) for item in items for mesh in item.load()]
+        return [model_meshes.with_triangles(mesh) for item in items for mesh in item.load()]
 
     meshes = read(sources)
     truths = read([against]) if against is not None else None
-    if not surfaces.used and (part != "full" or model is not None):
+    if not model_meshes.model_used and (part != "full" or model is not None):
         raise UsageError("--part and --model are of latents, and all of these are meshes already")
     motion = Motion(turn, seconds, fps, bounce)
-    rate = kind.fps(motion.rate(len(meshes)))
-    pictures = frames(
+    rate = kind.fps(motion.frame_rate(len(meshes)))
+    pictures = render_frames(
         meshes,
-        style,
+        options,
         replace(motion, fps=rate) if kind.moves else None,
         truths=truths,
         jobs=jobs,
-        watch=lambda pictures, total: fd_cli.progress(pictures, "drawing", total),
+        progress=lambda pictures, total: fd_cli.progress(pictures, "drawing", total),
     )
     with open_output(output, force=force) as stream:
         kind.write(stream, pictures, rate)

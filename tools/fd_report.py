@@ -30,7 +30,7 @@ def report(
         bool | None,
         typer.Option(
             show_default=False,
-            help="Linear methods beside the models.  [default: if the set has training faces]",
+            help="LinearRGB methods beside the models.  [default: if the set has training faces]",
         ),
     ] = None,
     align: Annotated[
@@ -53,7 +53,7 @@ def report(
             "--range",
             metavar="LOW,HIGH",
             show_default=False,
-            help="Errors in mm that colours span.  [default: what 99 % need]",
+            help="Errors in mm that colors span.  [default: what 99 % need]",
         ),
     ] = None,
     output: fd_cli.Output = "-",
@@ -74,15 +74,15 @@ def report(
     by side, measured on the same faces; linear methods fitted on the training split stand beside
     them. Which faces are shown is decided by their errors and by rules, not by their looks.
     """
-    from facedis_core.colours import Scale
+    from facedis_core.color_scale import ColorScale
     from facedis_core.errors import UsageError
-    from facedis_core.judged import judge
+    from facedis_core.figures import FigureMaker, FigureOptions
     from facedis_core.measurement import Ways
-    from facedis_core.report import check_folder, page, write_figures
+    from facedis_core.model_comparison import compare_models
+    from facedis_core.report_page import check_folder, page, write_figures
     from facedis_core.streams import check_output, open_output
-    from facedis_core.studio import Look, Studio
 
-    scale = Scale.parse(value_range) if value_range is not None else None
+    scale = ColorScale.parse(value_range) if value_range is not None else None
     source = "-" if face_set is None else face_set
     fd_cli.check_read_once(source, *(models or ()))
     check_output(output, force)  # as if binary: nobody reads megabytes of it on a terminal
@@ -93,16 +93,18 @@ def report(
         raise UsageError(f"{output} would hold HTML; expected a name that ends in .html")
     if figures is not None:
         check_folder(figures, force)
-    verdict = judge(
+    comparison = compare_models(
         source,
         models or [None],
         split,
         Ways(align, progress=fd_cli.progress_bar),
         baselines=baselines,
     )
-    look = Look(size, count, scale)
-    studio = Studio(verdict, look, lambda drawn, total: fd_cli.progress(drawn, "drawing", total))
-    made = page(studio, title)
+    options = FigureOptions(size, count, scale)
+    maker = FigureMaker(
+        comparison, options, lambda drawn, total: fd_cli.progress(drawn, "drawing", total)
+    )
+    made = page(maker, title)
     with open_output(output, force=force) as stream:
         stream.write(made.html.encode())
     if figures is not None:

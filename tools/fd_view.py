@@ -38,13 +38,13 @@ def view(
 
     Prints the address of a page and serves it until Ctrl-C, to the browser on this machine only.
     Meshes can be dropped on the page; they are encoded as fd-encode would, and nothing is written
-    to disk. Of more than 200 faces, 200 that are evenly spread are taken.
+    to disk. Of more than 200 faces, 200 that are evenly_spaced spread are taken.
     """
     from facedis_core.encoding import Encoder
     from facedis_core.gallery import chosen_faces, example_faces, mean_face
     from facedis_core.inference import load_model
-    from facedis_core.live import LiveModel
-    from facedis_core.serving import LiveServer
+    from facedis_core.live_model import LiveModel
+    from facedis_core.viewer_server import LiveServer
 
     encoder = Encoder(
         load_model(model),
@@ -57,7 +57,7 @@ def view(
     if faces:
         chosen, count = chosen_faces(encoder, faces)
         if len(chosen) < count:
-            fd_cli.warn(f"{len(chosen)} of {count} faces are taken, evenly spread")
+            fd_cli.warn(f"{len(chosen)} of {count} faces are taken, evenly_spaced spread")
         for face in chosen:
             if face.warning:
                 fd_cli.warn(face.warning)

@@ -8,7 +8,7 @@
   const bytes = (text) => Uint8Array.from(atob(text), (sign) => sign.charCodeAt(0));
   const known = new Map();
 
-  /** Vertices (Float32Array 3V, mm) of what `Quantised.packed` wrote; unpacked when first needed. */
+  /** Vertices (Float32Array 3V, mm) of what `QuantizedVertices.as_json` wrote; unpacked when first needed. */
   function unpacked(packed) {
     let vertices = known.get(packed);
     if (!vertices) {
@@ -44,10 +44,10 @@
   }
 
   const indices = bytes(data.triangles);
-  const wide = data.wide ? Uint32Array : Uint16Array;
-  const triangles = new wide(indices.buffer);
-  const ramp = bytes(data.ramp);
-  const views = ["truth", "made"].map((id) => new FaceViewer(byId(id), triangles, { ramp }));
+  const IndexArray = data.index_bytes === 4 ? Uint32Array : Uint16Array;
+  const triangles = new IndexArray(indices.buffer);
+  const colormap = bytes(data.colormap);
+  const views = ["truth", "made"].map((id) => new FaceViewer(byId(id), triangles, { colormap }));
   const [truthView, madeView] = views;
   views.forEach((view, i) => view.canvas.addEventListener("turn", () => views[1 - i].view(...view.pose)));
 
@@ -70,13 +70,13 @@
   byId("low").textContent = `${low}`;
   byId("high").textContent = `${high} mm and more`;
   const bar = byId("bar").getContext("2d"), row = bar.createImageData(256, 1);
-  for (let i = 0; i < 256; i++) row.data.set([...ramp.subarray(3 * i, 3 * i + 3), 255], 4 * i);
+  for (let i = 0; i < 256; i++) row.data.set([...colormap.subarray(3 * i, 3 * i + 3), 255], 4 * i);
   bar.putImageData(row, 0, 0);
-  byId("way-choice").hidden = !data.way;
-  if (data.way) [byId("end-a").textContent, byId("end-b").textContent] = data.way.ends;
+  byId("way-choice").hidden = !data.interpolation;
+  if (data.interpolation) [byId("end-a").textContent, byId("end-b").textContent] = data.interpolation.ends;
 
   function showFace(model) {
-    const face = data.faces[Number(byId("face").value)], made = face.made[model];
+    const face = data.faces[Number(byId("face").value)], made = face.predicted[model];
     const share = Number(byId("part").value), heat = byId("heat").checked;
     const shown = blend(unpacked(made.identity), unpacked(made.full), share);
     // without a neutral nobody knows what is true between identity and full face
@@ -95,14 +95,14 @@
   }
 
   function showWay(model) {
-    const way = data.way.models[model];
+    const way = data.interpolation.models[model];
     const identity = along(way.identity, Number(byId("way-identity").value));
     const offset = along(way.expression, Number(byId("way-expression").value));
     madeView.setVertices(identity.map((value, i) => value + offset[i]));
     madeView.setValues(null);
     byId("apart").textContent =
       `By ${data.models[model]}; blended between ${way.identity.length} × ${way.expression.length} ` +
-      `decoded shapes; half way no vertex is more than ${way.apart.toFixed(2)} mm from the decoder's.`;
+      `decoded shapes; half way no vertex is more than ${way.max_error.toFixed(2)} mm from the decoder's.`;
   }
 
   function show() {
@@ -117,7 +117,7 @@
 
   // one window for whatever may be shown, so that sizes compare
   const shapes = data.faces.flatMap((face) => [face.truth, face.neutral || face.truth]).map(unpacked);
-  for (const way of data.way ? data.way.models : []) {
+  for (const way of data.interpolation ? data.interpolation.models : []) {
     for (const end of [0, 1]) {
       const offset = along(way.expression, end);
       shapes.push(along(way.identity, end).map((value, i) => value + offset[i]));

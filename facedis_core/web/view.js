@@ -238,7 +238,7 @@ class Side {
       if (event.target.files.length) this.open([...event.target.files]);
       event.target.value = "";  // so that the same file can be chosen again
     });
-    find(".bar", this.element).style.background = gradient(model.ramp);
+    find(".bar", this.element).style.background = gradient(model.colormap);
   }
 
   choose(number) {
@@ -289,7 +289,7 @@ class Side {
     update();
   }
 
-  /** Colour the face by what the model lacks of it, if that is asked for. */
+  /** Color the face by what the model lacks of it, if that is asked for. */
   showError(high) {
     const { error } = this.face, words = find(".numbers", this.element);
     this.check.disabled = !error;
@@ -324,13 +324,13 @@ function showErrors() {
 /** The next round number, as scales of fd-render end with. */
 function roundUp(value) {
   const power = 10 ** Math.floor(Math.log10(value));
-  const leading = model.round.find((factor) => factor * power >= value * 0.999);
+  const leading = model.round_ends.find((factor) => factor * power >= value * 0.999);
   return Number((leading * power).toPrecision(2));
 }
 
-function gradient(ramp) {
+function gradient(colormap) {
   const stops = [];
-  for (let i = 0; i < 256; i += 15) stops.push(`rgb(${ramp.slice(3 * i, 3 * i + 3).join(" ")})`);
+  for (let i = 0; i < 256; i += 15) stops.push(`rgb(${colormap.slice(3 * i, 3 * i + 3).join(" ")})`);
   return `linear-gradient(to right, ${stops.join(", ")})`;
 }
 
@@ -349,7 +349,7 @@ function offer(name, load) {
 
 /** A viewer that turns with all the others. */
 function makeViewer(canvas) {
-  const viewer = new FaceViewer(canvas, model.triangles, { ramp: model.ramp });
+  const viewer = new FaceViewer(canvas, model.triangles, { colormap: model.colormap });
   viewer.frame(model.frame);
   viewers.push(viewer);
   canvas.addEventListener("turn", () => {
@@ -387,7 +387,7 @@ function swap() {
 async function start() {
   model = await (await ask("model")).json();
   model.triangles = new Uint32Array(bytes(model.triangles).buffer);
-  model.ramp = bytes(model.ramp);
+  model.colormap = bytes(model.colormap);
   const positions = floats(model.mean_face), sums = [0, 0, 0];
   positions.forEach((value, i) => (sums[i % 3] += (3 * value) / positions.length));
   model.frame = positions.map((value, i) => sums[i % 3] + ROOM * (value - sums[i % 3]));

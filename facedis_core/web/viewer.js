@@ -1,6 +1,6 @@
 // A face on a canvas, to be turned and looked at: WebGL 2, no other code needed.
 //
-//   const viewer = new FaceViewer(canvas, triangles, { ramp });   // Uint16Array or Uint32Array (3F)
+//   const viewer = new FaceViewer(canvas, triangles, { colormap });   // Uint16Array or Uint32Array (3F)
 //   viewer.frame(positions);                            // Float32Array (3V) in mm: camera once
 //   viewer.setVertices(positions);                      // as often as a face changes
 //   viewer.setValues(values, 0, 2);                     // heat map of Float32Array (V); null = skin
@@ -25,22 +25,22 @@ void main() {
   gl_Position = vec4(turn * (position - centre) * scale, 1.0);
 }`;
 
-// The numbers are those of facedis_core/render.py: key, fill, sky, ground, skin and gloss, added
+// The numbers are those of facedis_core/shading.py: key, fill, sky, ground, skin and gloss, added
 // as linear light. A triangle seen from behind is lit as if it faced us, so rims leave no holes.
 const FRAGMENT_SHADER = `#version 300 es
 precision highp float;
 in vec3 direction;
 in float amount;
-uniform sampler2D ramp;
+uniform sampler2D colormap;
 uniform bool heat;
 out vec4 pixel;
 const vec3 KEY = vec3(1.05, 1.00, 0.94), FILL = vec3(0.21, 0.22, 0.26);
 const vec3 SKY = vec3(0.17, 0.18, 0.20), GROUND = vec3(0.07, 0.06, 0.06);
 const vec3 SKIN = vec3(0.66, 0.60, 0.55);
-void add(vec3 n, vec3 towards, vec3 colour, inout vec3 light, inout vec3 gloss) {
+void add(vec3 n, vec3 towards, vec3 color, inout vec3 light, inout vec3 gloss) {
   vec3 source = normalize(towards), halfway = normalize(source + vec3(0.0, 0.0, 1.0));
-  light += max(dot(n, source), 0.0) * colour;
-  gloss += 0.07 * pow(max(dot(n, halfway), 0.0), 20.0) * colour;
+  light += max(dot(n, source), 0.0) * color;
+  gloss += 0.07 * pow(max(dot(n, halfway), 0.0), 20.0) * color;
 }
 void main() {
   vec3 n = normalize(direction) * (gl_FrontFacing ? 1.0 : -1.0);
@@ -48,9 +48,9 @@ void main() {
   add(n, vec3(-0.60, 0.70, 0.65), KEY, light, gloss);
   add(n, vec3(0.90, -0.05, 0.45), FILL, light, gloss);
   vec3 linear = SKIN * light + gloss;
-  if (heat) {  // what faces us has the very colour of the bar, what turns away is darker
+  if (heat) {  // what faces us has the very color of the bar, what turns away is darker
     float place = (clamp(amount, 0.0, 1.0) * 255.0 + 0.5) / 256.0;
-    linear = texture(ramp, vec2(place, 0.5)).rgb * mix(0.55, 1.0, max(n.z, 0.0));
+    linear = texture(colormap, vec2(place, 0.5)).rgb * mix(0.55, 1.0, max(n.z, 0.0));
   }
   linear = clamp(linear, 0.0, 1.0);
   vec3 curved = 1.055 * pow(linear, vec3(1.0 / 2.4)) - 0.055;
@@ -63,10 +63,10 @@ const DEGREES_PER_PIXEL = 0.5, DEGREES_PER_KEY = 7.5, ZOOM_PER_KEY = 1.15;
 const KEYS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 
 class FaceViewer {
-  constructor(canvas, triangles, { ramp }) {
+  constructor(canvas, triangles, { colormap }) {
     this.canvas = canvas;
     this.triangles = triangles;
-    this.rampColours = ramp;
+    this.colormapColors = colormap;
     this.data = {};  // what the buffers hold, by name: a lost context is filled again
     this.heat = false;
     this.centre = [0, 0, 0];
@@ -97,7 +97,7 @@ class FaceViewer {
     this.redraw();
   }
 
-  /** Colour vertices by values (Float32Array V), `low` and `high` at the ends of the ramp. */
+  /** Color vertices by values (Float32Array V), `low` and `high` at the ends of the colormap. */
   setValues(values, low = 0, high = 1) {
     this.heat = Boolean(values);
     if (values) {
@@ -180,7 +180,7 @@ class FaceViewer {
     gl.bufferData(gl.ELEMENT_ARRAY_BUFFER, this.triangles, gl.STATIC_DRAW);
     gl.bindTexture(gl.TEXTURE_2D, gl.createTexture());
     gl.texImage2D(
-      gl.TEXTURE_2D, 0, gl.SRGB8, 256, 1, 0, gl.RGB, gl.UNSIGNED_BYTE, this.rampColours);
+      gl.TEXTURE_2D, 0, gl.SRGB8, 256, 1, 0, gl.RGB, gl.UNSIGNED_BYTE, this.colormapColors);
     for (const side of [gl.TEXTURE_WRAP_S, gl.TEXTURE_WRAP_T]) {
       gl.texParameteri(gl.TEXTURE_2D, side, gl.CLAMP_TO_EDGE);
     }

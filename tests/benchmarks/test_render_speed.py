@@ -6,7 +6,7 @@ import pytest
 
 from facedis_core.camera import Camera
 from facedis_core.mesh import read_mesh
-from facedis_core.render import render
+from facedis_core.shading import render_mesh
 
 PATH = Path(__file__).parents[2] / "weights" / "examples" / "bob_smile.ply"
 FACE = read_mesh(PATH)
@@ -15,8 +15,8 @@ FACE = read_mesh(PATH)
 @pytest.mark.parametrize("size", [256, 512, 1024])
 @pytest.mark.benchmark(group="picture")
 def test_a_picture_of_a_face(benchmark, size):
-    camera = Camera.seeing([FACE.vertices], size)
-    picture = benchmark(render, FACE, camera)
+    camera = Camera.framing([FACE.vertices], size)
+    picture = benchmark(render_mesh, FACE, camera)
     assert picture.shape[0] == size
 
 

@@ -13,8 +13,8 @@ import pytest
 from facedis_core.encoding import Encoder
 from facedis_core.gallery import example_faces
 from facedis_core.inference import load_model
-from facedis_core.live import LiveModel
-from facedis_core.serving import LiveServer
+from facedis_core.live_model import LiveModel
+from facedis_core.viewer_server import LiveServer
 
 
 @pytest.fixture(scope="module", params=["ict", "ict-pointnet"])

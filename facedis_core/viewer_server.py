@@ -1,0 +1,309 @@
+"""A live page over HTTP, for the person at this machine and nobody else.
+
+The server listens on the loopback interface and answers below a path that cannot be guessed. Pages
+of other sites are kept out although they run in the same browser: their requests carry a foreign
+`Origin` or `Sec-Fetch-Site`, or, where a name was bound to 127.0.0.1, a foreign `Host`.
+"""
+
+import json
+import re
+import secrets
+import socketserver
+import sys
+from collections.abc import Callable
+from functools import partial
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import BoundedSemaphore
+from typing import Any, Final, NamedTuple
+from urllib.parse import parse_qs
+
+from facedis_core.errors import FacedisError, UsageError
+from facedis_core.live_model import LiveModel
+from facedis_core.streams import read_up_to
+
+SOCKET_TIMEOUT: Final = 20.0  # seconds without a byte before a connection is closed
+MAX_CONNECTIONS: Final = 64  # at once, with a thread each; a browser opens six
+MAX_FILE_BYTES: Final = 256 << 20
+MAX_JSON_BYTES: Final = 1 << 20
+
+_WEB: Final = Path(__file__).parent / "web"
+_FILES: Final = {"": "view.html", "page.css": "page.css"} | {
+    name: name for name in ("viewer.js", "view.js")
+}
+_CONTENT_TYPES: Final = {
+    ".html": "text/html; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+}
+_JSON: Final = "application/json"
+_BYTES: Final = "application/octet-stream"
+TEXT: Final = "text/plain; charset=utf-8"
+
+
+_HEADERS: Final = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
+        "img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
+    "Cache-Control": "no-store",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+
+
+class Response(NamedTuple):
+    """What a client gets."""
+
+    body: bytes
+    content_type: str
+    status: int = 200
+
+
+class Route(NamedTuple):
+    """How one path is answered: from the query and the body, of which so many bytes are taken."""
+
+    method: str
+    answer: Callable[[dict[str, str], bytes], Response]
+    max_bytes: int = 0
+
+
+class RequestRefused(Exception):
+    """A request that is not answered, in one line."""
+
+    def __init__(self, status: int, line: str) -> None:
+        super().__init__(line)
+        self.status = status
+
+
+def build_routes(live: LiveModel) -> dict[str, Route]:
+    """What there is below the token, by path."""
+
+    def as_json(value: Any) -> Response:
+        return Response(json.dumps(value).encode(), _JSON)
+
+    def vertices(query: dict[str, str], body: bytes) -> Response:
+        return Response(live.vertices(live.mixture(body)).astype("<f4").tobytes(), _BYTES)
+
+    def file(query: dict[str, str], body: bytes) -> Response:
+        return Response(live.file(live.mixture(body), query.get("suffix", "")), _BYTES)
+
+    def encode(query: dict[str, str], body: bytes) -> Response:
+        return as_json(live.encoded(body, query.get("name", "")).as_json())
+
+    description = as_json(live.description())
+    return {
+        "model": Route("GET", lambda query, body: description),
+        "face": Route("GET", lambda query, _: as_json(live.face(query.get("n", "")).as_json())),
+        "vertices": Route("POST", vertices, MAX_JSON_BYTES),
+        "file": Route("POST", file, MAX_JSON_BYTES),
+        "encode": Route("POST", encode, MAX_FILE_BYTES),
+        **{path: Route("GET", partial(_static, _asset(name))) for path, name in _FILES.items()},
+    }
+
+
+def _asset(name: str) -> Response:
+    return Response((_WEB / name).read_bytes(), _CONTENT_TYPES[Path(name).suffix])
+
+
+def _static(answer: Response, query: dict[str, str], body: bytes) -> Response:
+    return answer
+
+
+class LiveServer(ThreadingHTTPServer):
+    """Serves one model; a thread a connection, so that no client waits for another.
+
+    Attributes:
+        token: what a path must begin with.
+        on_bug: told of every error that is ours; the client gets a line.
+    """
+
+    daemon_threads = True
+    request_queue_size = 64
+
+    def __init__(
+        self, live: LiveModel, port: int = 0, on_bug: Callable[[BaseException], None] | None = None
+    ) -> None:
+        """Listen on a port of 127.0.0.1, 0 = one that is free.
+
+        Raises:
+            UsageError: the port is taken, or not ours to take.
+        """
+        self.token = secrets.token_urlsafe(18)
+        self.routes = build_routes(live)
+        self.on_bug = on_bug or (lambda error: None)
+        self._room = BoundedSemaphore(MAX_CONNECTIONS)
+        try:
+            super().__init__(("127.0.0.1", port), _Handler)
+        except OSError as error:
+            raise UsageError(
+                f"port {port} cannot be used ({error.strerror}); give another --port, or none"
+            ) from None
+        names = [f"{name}:{self.server_port}" for name in ("127.0.0.1", "localhost")]
+        # browsers leave out the port of the protocol
+        self.hosts = {*names, *(["127.0.0.1", "localhost"] if self.server_port == 80 else [])}
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Serve a connection by a thread of its own; what is too many is closed at once."""
+        if not self._room.acquire(blocking=False):
+            self.shutdown_request(request)
+            return
+        try:
+            super().process_request(request, client_address)
+        except RuntimeError:  # the system has no thread left
+            self._room.release()
+            self.shutdown_request(request)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        """What such a thread does."""
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._room.release()
+
+    def server_bind(self) -> None:
+        """Bind without looking up the host's name, which the library does and which may be slow."""
+        socketserver.TCPServer.server_bind(self)
+        self.server_name, self.server_port = "127.0.0.1", int(self.server_address[1])
+
+    @property
+    def url(self) -> str:
+        """Where the page is."""
+        return f"http://127.0.0.1:{self.server_port}/{self.token}/"
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that has gone is no error; whatever else ends a connection is ours."""
+        error = sys.exception()
+        if error is not None and not isinstance(error, ConnectionError | TimeoutError):
+            self.on_bug(error)
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: LiveServer
+    protocol_version = "HTTP/1.1"
+    server_version = "facedis"
+    sys_version = ""
+    timeout = SOCKET_TIMEOUT
+    # headers and body leave in one piece; in two the second would wait for the client's word
+    wbufsize = -1
+    disable_nagle_algorithm = True
+
+    def _serve(self) -> None:
+        try:
+            answer = self._answer()
+        except RequestRefused as error:
+            answer = Response(str(error).encode(), TEXT, error.status)
+        except FacedisError as error:
+            line = re.sub(r"\s+", " ", str(error)).strip()
+            answer = Response(line.encode("utf-8", "backslashreplace"), TEXT, 422)
+        except MemoryError:
+            answer = Response(b"out of memory; give it less at a time", TEXT, 422)
+        except ConnectionError:
+            raise
+        except Exception as error:  # whatever it is, the other clients go on
+            self.server.on_bug(error)
+            line = "this is a bug in facedis; the terminal that runs fd-view has its traceback"
+            answer = Response(line.encode(), TEXT, 500)
+        self._send(answer)
+
+    # by these names the library asks for what answers a method
+    do_GET = do_POST = do_HEAD = do_PUT = do_DELETE = do_PATCH = do_OPTIONS = _serve  # noqa: N815
+
+    def _answer(self) -> Response:
+        """The response; raises RequestRefused or FacedisError. Unread bodies end the connection."""
+        ends = self.close_connection  # the client's wish
+        length = self._length()
+        if length or "Transfer-Encoding" in self.headers:
+            self.close_connection = True
+        self._check_sender()
+        path, _, query = self.path.partition("?")
+        prefix = f"/{self.server.token}/"
+        known = secrets.compare_digest(path[: len(prefix)].encode(), prefix.encode())
+        route = self.server.routes.get(path[len(prefix) :]) if known else None
+        if route is None:
+            raise RequestRefused(404, "there is nothing here; open the address that fd-view prints")
+        if self.command != route.method:
+            raise RequestRefused(405, f"expected {route.method}")
+        if "Transfer-Encoding" in self.headers or (length is None and route.method == "POST"):
+            raise RequestRefused(411, "a body needs a Content-Length, and no Transfer-Encoding")
+        if length is not None and length > route.max_bytes:
+            size = f"{route.max_bytes >> 20} MB" if route.max_bytes else "nothing"
+            raise RequestRefused(413, f"{length} bytes are too many; expected {size} at most")
+        try:
+            values = parse_qs(query, keep_blank_values=True, max_num_fields=8)
+        except ValueError:
+            raise RequestRefused(400, "the query has too many fields") from None
+        body = self._body(length or 0)
+        self.close_connection = ends
+        return route.answer({key: found[0] for key, found in values.items()}, body)
+
+    def _length(self) -> int | None:
+        """What the client says its body has; None where it does not say."""
+        said = self.headers.get_all("Content-Length", [])
+        if not said or "Transfer-Encoding" in self.headers:
+            return None
+        if len(said) > 1 or not re.fullmatch(r"[0-9]{1,15}", said[0]):
+            self.close_connection = True
+            raise RequestRefused(
+                400, f"Content-Length {said[0][:30]!r}, expected one number of bytes"
+            )
+        return int(said[0])
+
+    def _check_sender(self) -> None:
+        """Refuse what a page of another site has sent, or has been led to send."""
+        host = self.headers.get_all("Host", [])
+        if len(host) != 1 or host[0].lower() not in self.server.hosts:
+            raise RequestRefused(
+                403,
+                f"Host {', '.join(host)[:100]!r}, expected {' or '.join(sorted(self.server.hosts))}"
+                "; open the address that fd-view prints, and forward a port to the same number",
+            )
+        origins = {f"http://{name}" for name in self.server.hosts}
+        for origin in self.headers.get_all("Origin", []):
+            if origin.lower() not in origins:
+                raise RequestRefused(403, "requests of other pages are not answered")
+        for site in self.headers.get_all("Sec-Fetch-Site", []):
+            if site not in ("same-origin", "none"):
+                raise RequestRefused(403, "requests of other pages are not answered")
+
+    def _body(self, length: int) -> bytes:
+        try:
+            # the library's types do not call its buffered stream a BinaryIO, which it is
+            body = read_up_to(self.rfile, length)  # type: ignore[arg-type]
+        except TimeoutError:
+            raise RequestRefused(408, "the rest of the request did not come") from None
+        if len(body) < length:
+            raise ConnectionAbortedError
+        return body
+
+    def _send(self, answer: Response) -> None:
+        self.send_response(answer.status)
+        for name, value in _HEADERS.items():
+            self.send_header(name, value)
+        self.send_header("Content-Type", answer.content_type)
+        self.send_header("Content-Length", str(len(answer.body)))
+        if self.close_connection:
+            self.send_header("Connection", "close")
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(answer.body)
+
+    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
+        """What the library itself refuses: in one line, with our headers."""
+        self.close_connection = True
+        self._send(Response(f"{message or 'the request is refused'}".encode(), TEXT, int(code)))
+
+    def handle_expect_100(self) -> bool:
+        """The client waits for this before it sends its body."""
+        try:
+            self._check_sender()
+        except RequestRefused:
+            return True  # which is answered to the request itself
+        proceed = super().handle_expect_100()
+        self.wfile.flush()
+        return proceed
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Say nothing: standard error is for the person at the terminal."""

@@ -1,0 +1,227 @@
+"""The shading against a slow truth, and which way is up."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from facedis_core import rasterizer, shading
+from facedis_core.camera import MARGIN, Camera
+from facedis_core.errors import InputError
+from facedis_core.mesh import Mesh
+from facedis_core.rasterizer import rasterize
+from facedis_core.shading import Light, render_mesh, shade_skin, to_srgb
+
+BACKGROUND = to_srgb(np.array(shading.BACKGROUND))
+SIZE = 48
+
+
+def mesh(vertices: object, triangles: object = ((0, 1, 2),)) -> Mesh:
+    return Mesh(np.array(vertices, np.float32), np.array(triangles, np.int32))
+
+
+def covered(picture: np.ndarray) -> np.ndarray:
+    """Which pixels (H, W) show anything but background."""
+    return (picture != BACKGROUND).any(-1)
+
+
+def grid(side: int) -> np.ndarray:
+    """Triangles over side x side vertices, numbered row by row."""
+    corner = (np.arange(side - 1)[:, None] * side + np.arange(side - 1)).reshape(-1, 1)
+    halves = np.array([[0, 1, side + 1], [0, side + 1, side]])
+    return np.concatenate([corner + half for half in halves])
+
+
+def dome(bump: tuple[float, float]) -> Mesh:
+    """A curved sheet 200 mm wide and high with its nose at `bump`."""
+    x, y = np.meshgrid(np.linspace(-100, 100, 41), np.linspace(-100, 100, 41))
+    z = 60 * np.exp(-((x - bump[0]) ** 2 + (y - bump[1]) ** 2) / 900) - (x**2 + y**2) / 200
+    return mesh(np.stack([x, y, z], -1).reshape(-1, 3), grid(41))
+
+
+def slow_owner(points: np.ndarray, triangles: np.ndarray, width: int, height: int) -> np.ndarray:
+    """The nearest triangle at each pixel centre (height, width), -1 where there is none."""
+    owner = np.full((height, width), -1)
+    for row in range(height):
+        for column in range(width):
+            nearest = -np.inf
+            for number, corners in enumerate(points[triangles]):
+                system = np.vstack([corners[:, :2].T, np.ones(3)])
+                weights = np.linalg.solve(system, [column + 0.5, row + 0.5, 1])
+                depth = weights @ corners[:, 2]
+                if weights.min() >= 0 and depth > nearest:
+                    nearest, owner[row, column] = depth, number
+    return owner
+
+
+def fast_owner(points: np.ndarray, triangles: np.ndarray, width: int, height: int) -> np.ndarray:
+    surface = rasterize(points, triangles, width, height)
+    owner = np.full(width * height, -1)
+    owner[surface.pixel] = surface.triangle
+    return owner.reshape(height, width)
+
+
+@pytest.fixture
+def soup() -> tuple[np.ndarray, np.ndarray]:
+    """Fourteen triangles through one another, some of them partly outside the picture."""
+    points = np.random.default_rng(5).uniform(-6, 26, (42, 3))
+    return points, np.arange(42).reshape(14, 3)
+
+
+def test_each_pixel_sees_the_nearest_triangle(soup: tuple[np.ndarray, np.ndarray]) -> None:
+    assert np.array_equal(fast_owner(*soup, 20, 16), slow_owner(*soup, 20, 16))
+
+
+def test_blocks_do_not_show(
+    soup: tuple[np.ndarray, np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = fast_owner(*soup, 20, 16)
+    monkeypatch.setattr(rasterizer, "BLOCK", 7)
+    assert np.array_equal(fast_owner(*soup, 20, 16), whole)
+
+
+def test_values_of_vertices_arrive_at_the_points_seen() -> None:
+    points = np.array([[-3, -4, 0], [40, 2, 5], [5, 50, 9]], float)
+    triangles = np.array([[0, 1, 2]])
+    surface = rasterize(points, triangles, 30, 20)
+    place = surface.interpolate(points[:, :2], triangles)
+    row, column = np.divmod(surface.pixel, 30)
+    np.testing.assert_allclose(place, np.stack([column, row], 1) + 0.5)
+
+
+def test_neighbours_leave_no_gap() -> None:
+    knots = np.stack([*np.meshgrid(np.arange(9), np.arange(9)), np.zeros((9, 9))], -1)
+    knots = knots + np.random.default_rng(1).uniform(0, 0.8, knots.shape)
+    points = knots.reshape(-1, 3) * [10, 10, 1]
+    assert (fast_owner(points, grid(9), 90, 90)[20:70, 20:70] >= 0).all()
+
+
+def test_y_is_up_x_is_right_and_the_viewer_is_on_positive_z() -> None:
+    face = dome((40, 60))
+    camera = Camera.framing([face.vertices], SIZE)
+    column, row, _ = camera.project(np.array([[40, 60, 0]]))[0]
+    assert column > camera.width / 2
+    assert row < camera.height / 2
+    owners = []
+    for height in (9, -9):
+        points = [[-200, -200, 0], [200, -200, 0], [0, 300, 0]]
+        points += [[-5, -5, height], [5, -5, height], [0, 5, height]]
+        spot = camera.project(np.array(points))
+        owners.append(fast_owner(spot, np.arange(6).reshape(2, 3), camera.width, camera.height))
+    assert 1 in owners[0]
+    assert 1 not in owners[1]
+
+
+def test_light_comes_from_the_upper_left() -> None:
+    picture = render_mesh(dome((0, 0)), Camera.framing([dome((0, 0)).vertices], 2 * SIZE)).mean(-1)
+    centre, off = SIZE, SIZE // 4
+    assert picture[centre - off, centre - off] > picture[centre + off, centre + off] + 30
+
+
+def test_every_face_of_a_sheet_is_whole() -> None:
+    faces = [dome((0, 0)), mesh(dome((0, 0)).vertices * [0.5, 1.4, 1] + [30, 10, 0])]
+    camera = Camera.framing([face.vertices for face in faces], SIZE)
+    for face in faces:
+        column, row, _ = camera.project(face.vertices).T
+        assert column.min() > 1
+        assert column.max() < camera.width - 1
+        assert row.min() > 1
+        assert row.max() < camera.height - 1
+
+
+@pytest.mark.parametrize("stretch", [(1, 50), (50, 1), (0, 1), (1, 0), (0, 0)])
+def test_no_shape_makes_an_absurd_picture(stretch: tuple[float, float]) -> None:
+    face = dome((0, 0)).vertices * [*stretch, 1]
+    camera = Camera.framing([face], SIZE)
+    assert camera.height == SIZE
+    assert SIZE // 2 <= camera.width <= 2 * SIZE
+    column, row, _ = camera.project(face).T
+    assert column.min() >= 0
+    assert column.max() <= camera.width
+    assert row.min() >= 0
+    assert row.max() <= SIZE
+
+
+def test_both_sides_of_a_triangle_look_the_same() -> None:
+    face = dome((20, 30))
+    turned = mesh(face.vertices, face.triangles[:, ::-1])
+    camera = Camera.framing([face.vertices], SIZE)
+    assert np.array_equal(render_mesh(face, camera), render_mesh(turned, camera))
+
+
+def test_edges_are_smooth() -> None:
+    face = mesh([[0, 0, 0], [100, 10, 0], [40, 100, 0]])
+    picture = render_mesh(face, Camera.framing([face.vertices], SIZE))
+    # The two colors, and mixtures of one, two or three quarters along the edges.
+    assert len(np.unique(picture.reshape(-1, 3), axis=0)) == 5
+
+
+def test_a_picture_is_not_empty_and_not_full() -> None:
+    face = dome((0, 0))
+    picture = render_mesh(face, Camera.framing([face.vertices], SIZE))
+    assert picture.dtype == np.uint8
+    assert picture.shape == (SIZE, SIZE, 3)
+    assert 0.6 < covered(picture).mean() < 0.95
+    assert not covered(picture)[[0, -1]].any()
+
+
+def test_triangles_without_area_and_loose_vertices_are_left_out() -> None:
+    face = dome((0, 0))
+    camera = Camera.framing([face.vertices], SIZE)
+    vertices = np.concatenate([face.vertices, [[0, 0, 500]]]).astype(np.float32)
+    line = [[0, 0, 1], [5, 5, 5], [0, 1, 2]]
+    more = Mesh(vertices, np.concatenate([face.triangles, line]).astype(np.int32))
+    assert np.array_equal(covered(render_mesh(more, camera)), covered(render_mesh(face, camera)))
+
+
+def test_points_alone_make_no_picture() -> None:
+    points = Mesh(dome((0, 0)).vertices, np.empty((0, 3), np.int32), name="cloud")
+    with pytest.raises(InputError, match="cloud has no triangles"):
+        render_mesh(points, Camera.framing([points.vertices], SIZE))
+
+
+def test_shade_is_brightest_towards_the_key_light() -> None:
+    directions = np.random.default_rng(2).normal(size=(500, 3))
+    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+    colors = shade_skin(directions, np.array(shading.SKIN))
+    brightest = directions[colors.sum(1).argmax()]
+    key = np.array(shading.KEY.direction) / np.linalg.norm(shading.KEY.direction)
+    assert brightest @ key > 0.8
+    assert (colors > 0).all()
+
+
+def test_srgb_keeps_black_and_white_and_cuts_the_rest() -> None:
+    linear = np.array([-1, 0, 0.0031308, 0.2159, 1, 7])
+    assert to_srgb(linear).tolist() == [0, 0, 10, 128, 255, 255]
+
+
+def test_a_large_picture_is_drawn_in_bands_that_fit(monkeypatch) -> None:
+    """By default one has some thousand rows of a face; nothing may be seen where they meet."""
+    face = dome((20, -10))
+    camera = Camera.framing([face.vertices], 61)
+    whole = render_mesh(face, camera, 20)
+    monkeypatch.setattr(shading, "MAX_SAMPLES", 4 * camera.width * 7)
+    assert [band.height for band in camera.bands(7)] == [7] * 8 + [5]
+    parts = render_mesh(face, camera, 20)
+    assert whole.shape == parts.shape
+    assert (whole != parts).any(-1).mean() < 1e-3  # a sample's centre on an edge may round away
+
+
+def test_pages_have_the_light_of_pictures() -> None:
+    """The shader's numbers are written there once more: a page has no other way to them."""
+    shader = (Path(shading.__file__).parent / "web" / "viewer.js").read_text()
+    named = {
+        name: tuple(map(float, numbers.split(",")))
+        for name, numbers in re.findall(r"(\w+) = vec3\(([^)]+)\)", shader)
+    }
+    lights = re.findall(r"add\(n, vec3\(([^)]+)\), (\w+)", shader)
+    assert [Light(tuple(map(float, way.split(","))), named[name]) for way, name in lights] == [
+        shading.KEY,
+        shading.FILL,
+    ]
+    for name in ("SKY", "GROUND", "SKIN"):
+        assert named[name] == getattr(shading, name)
+    assert f"{shading.GLOSS} * pow(max(dot(n, halfway), 0.0), 20.0)" in shader
+    assert f"mix({shading.SHADOW}, 1.0, max(n.z, 0.0))" in shader
+    assert f"const MARGIN = {MARGIN};" in shader

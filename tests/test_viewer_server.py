@@ -1,0 +1,362 @@
+"""The server of fd-view over real sockets: who gets an answer, and what becomes of the others."""
+
+import http.client
+import json
+import socket
+import threading
+import time
+from contextlib import closing, contextmanager, suppress
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from conftest import face, save_mesh
+
+import facedis_core.viewer_server
+from facedis_core.encoding import Encoder
+from facedis_core.errors import UsageError
+from facedis_core.gallery import mean_face
+from facedis_core.live_model import LiveModel
+from facedis_core.viewer_server import MAX_CONNECTIONS, LiveServer
+
+
+@contextmanager
+def running(live):
+    """A server in a thread of its own, and the bugs that it was told of."""
+    bugs = []
+    with LiveServer(live, on_bug=bugs.append) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        try:
+            yield server, bugs
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@pytest.fixture(scope="module")
+def live(model):
+    encoder = Encoder(model)
+    return LiveModel(encoder, [mean_face(encoder)])
+
+
+@pytest.fixture(scope="module")
+def server(live):
+    with running(live) as (server, bugs):
+        yield server
+        assert not bugs
+
+
+def ask(server, path="", method="GET", body=None, headers=None, token=None):
+    """Status, headers and body of a request; a header of None is not sent."""
+    with closing(http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=20)) as one:
+        token = server.token if token is None else token
+        given = {"Host": f"127.0.0.1:{server.server_port}"} | (headers or {})
+        one.putrequest(method, f"/{token}/{path}", skip_host=True, skip_accept_encoding=True)
+        if body is not None and "Content-Length" not in given:
+            given["Content-Length"] = str(len(body))
+        for name, value in given.items():
+            if value is not None:
+                one.putheader(name, value)
+        one.endheaders(body)
+        answer = one.getresponse()
+        return answer.status, answer.headers, answer.read()
+
+
+def raw(server, data, *, wait=20.0):
+    """All that comes back for these bytes until the server closes the connection."""
+    with socket.create_connection(("127.0.0.1", server.server_port), timeout=wait) as connection:
+        connection.sendall(data)
+        found = b""
+        while piece := connection.recv(65536):
+            found += piece
+        return found
+
+
+def a_mixture(server):
+    row = json.loads(ask(server, "face?n=0")[2])
+    still = {"identity": [], "expression": []}
+    share = {"identity": 0.5, "expression": 0.5}
+    said = dict(first=row, second=row, share=share, strength=1, moves=still, part="full")
+    return json.dumps(said).encode()
+
+
+class TestWhatThereIs:
+    def test_the_page_and_its_parts(self, server):
+        for path, kind in (
+            ("", "text/html"),
+            ("page.css", "text/css"),
+            ("view.js", "text/javascript"),
+            ("viewer.js", "text/javascript"),
+            ("model", "application/json"),
+        ):
+            status, headers, body = ask(server, path)
+            assert (status, headers.get_content_type()) == (200, kind)
+            assert len(body) == int(headers["Content-Length"]) > 100
+
+    def test_vertices_and_files_of_a_mixture(self, server, model):
+        mixture = a_mixture(server)
+        status, _, body = ask(server, "vertices", "POST", mixture)
+        assert (status, len(body)) == (200, 4 * model.mean_face.size)
+        assert ask(server, "file?suffix=.ply", "POST", mixture)[2].startswith(b"ply\n")
+        assert ask(server, "file?suffix=.npy", "POST", mixture)[2].startswith(b"\x93NUMPY")
+
+    def test_a_mesh_is_encoded(self, server, tmp_path):
+        mesh = save_mesh(tmp_path / "a.ply", face(1)).read_bytes()
+        status, _, body = ask(server, "encode?name=gr%C3%BCn%20%231.ply", "POST", mesh)
+        assert status == 200
+        assert json.loads(body)["name"] == "grün #1"
+
+    def test_a_connection_serves_many_requests(self, server):
+        with closing(http.client.HTTPConnection("127.0.0.1", server.server_port)) as connection:
+            mixture = a_mixture(server)
+            bodies = set()
+            for _ in range(5):
+                connection.request("POST", f"/{server.token}/vertices", mixture)
+                bodies.add(connection.getresponse().read())
+                held = connection.sock
+                assert held is not None  # the server has not closed it
+            assert len(bodies) == 1
+
+    def test_nothing_may_be_kept_framed_or_run_from_elsewhere(self, server):
+        for path in ("", "model", "nothing"):
+            _, headers, _ = ask(server, path)
+            policy = headers["Content-Security-Policy"]
+            assert policy.startswith("default-src 'none'; script-src 'self'; ")
+            assert "unsafe" not in policy
+            assert "frame-ancestors 'none'" in policy
+            assert headers["Referrer-Policy"] == "no-referrer"
+            assert headers["X-Content-Type-Options"] == "nosniff"
+            assert headers["Cache-Control"] == "no-store"
+            assert "Access-Control-Allow-Origin" not in headers
+            assert "Python" not in str(headers)
+
+
+class TestWhoIsAnswered:
+    @pytest.mark.parametrize("token", ["", "x", "../etc", "x" * 24, "%C3%A9", "%2e%2e"])
+    def test_nothing_is_there_without_the_token(self, server, token):
+        for path in ("", "model", "view.js"):
+            assert ask(server, path, token=token)[0] == 404
+        assert raw(server, b"GET / HTTP/1.0\r\nHost: localhost:%d\r\n\r\n" % server.server_port)
+
+    def test_tokens_are_long_and_never_the_same(self, live):
+        with LiveServer(live) as one, LiveServer(live) as other:
+            assert one.token != other.token
+            assert len(one.token) >= 22
+
+    @pytest.mark.parametrize("path", ["../view.html", "..%2fview.html", "/etc/passwd", "live.py"])
+    def test_only_what_is_listed_is_there(self, server, path):
+        assert ask(server, path)[0] == 404
+
+    @pytest.mark.parametrize("host", ["evil.example", "127.0.0.1", "localhost:1", "", None])
+    def test_names_that_were_bound_to_this_machine_are_refused(self, server, host):
+        assert ask(server, headers={"Host": host})[0] == 403
+
+    def test_who_forwards_a_port_is_told_how(self, server):
+        _, _, line = ask(server, headers={"Host": "localhost:9"})
+        assert b"Host 'localhost:9', expected 127.0.0.1:%d or" % server.server_port in line
+        assert b"forward a port to the same number" in line
+
+    def test_a_foreign_body_is_not_waited_for(self, server):
+        head = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n"
+        assert raw(server, head).startswith(b"HTTP/1.1 403 ")
+
+    def test_localhost_is_a_name_of_this_machine(self, server):
+        assert ask(server, headers={"Host": f"localhost:{server.server_port}"})[0] == 200
+
+    @pytest.mark.parametrize(
+        "headers",
+        [
+            {"Origin": "http://evil.example"},
+            {"Origin": "null"},
+            {"Origin": "http://127.0.0.1:1"},
+            {"Origin": "https://127.0.0.1:{port}"},
+            {"Sec-Fetch-Site": "cross-site"},
+            {"Sec-Fetch-Site": "same-site"},
+        ],
+    )
+    @pytest.mark.parametrize(("method", "path"), [("GET", ""), ("POST", "vertices"), ("PUT", "x")])
+    def test_other_pages_are_refused(self, server, headers, method, path):
+        headers = {k: v.format(port=server.server_port) for k, v in headers.items()}
+        assert ask(server, path, method, b"", headers)[0] == 403
+
+    def test_its_own_page_is_answered(self, server):
+        own = {"Origin": f"http://127.0.0.1:{server.server_port}", "Sec-Fetch-Site": "same-origin"}
+        assert ask(server, headers=own)[0] == 200
+
+    def test_only_this_machine_can_connect(self, server):
+        assert server.socket.getsockname()[0] == "127.0.0.1"
+
+
+class TestWhatIsRefused:
+    @pytest.mark.parametrize(
+        ("path", "method", "body", "headers", "status"),
+        [
+            ("vertices", "GET", None, {}, 405),
+            ("", "POST", b"", {}, 405),
+            ("", "DELETE", None, {}, 405),
+            ("model", "HEAD", None, {}, 405),
+            ("vertices", "POST", None, {}, 411),
+            ("vertices", "POST", None, {"Transfer-Encoding": "chunked"}, 411),
+            ("vertices", "POST", None, {"Content-Length": "99999999"}, 413),
+            ("encode?name=a.ply", "POST", None, {"Content-Length": str(257 << 20)}, 413),
+            ("", "GET", b"x", {}, 413),
+            ("", "GET", None, {"Transfer-Encoding": "chunked"}, 411),
+            ("vertices", "POST", None, {"Content-Length": "-1"}, 400),
+            ("vertices", "POST", None, {"Content-Length": "1e3"}, 400),
+            ("vertices", "POST", None, {"Content-Length": "9" * 20}, 400),
+            ("model?" + "a&" * 20, "GET", None, {}, 400),
+            ("vertices", "POST", b"{}", {}, 422),
+            ("file?suffix=.exe", "POST", b"{}", {}, 422),
+            ("face?n=7", "GET", None, {}, 422),
+            ("encode?name=a.ply", "POST", b"solid", {}, 422),
+            ("encode?name=a.vtk", "POST", b"solid", {}, 422),
+            ("encode", "POST", b"", {}, 422),
+            ("encode?name=%00%0a%ff", "POST", b"solid", {}, 422),
+        ],
+    )
+    def test_in_one_line_and_the_next_is_answered(
+        self, server, path, method, body, headers, status
+    ):
+        found, _, line = ask(server, path, method, body, headers)
+        assert found == status
+        assert line.count(b"\n") == 0
+        assert line or method == "HEAD"
+        assert ask(server)[0] == 200
+
+    @pytest.mark.parametrize(
+        "data",
+        [
+            b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\n",  # a browser that wants https
+            b"BREW /pot HTTP/1.1\r\n\r\n",
+            b"GET / HTTP/9.9\r\n\r\n",
+            b"GET /" + b"a" * 70000 + b" HTTP/1.1\r\n\r\n",
+            b"GET / HTTP/1.1\r\n" + b"a: b\r\n" * 200 + b"\r\n",
+            b"GET / HTTP/1.1\r\nHost: x\r\nHost: y\r\n\r\n",
+            b"GET /\xc3\xa9\xff\x00/ HTTP/1.1\r\nHost: \xff\r\n\r\n",
+            b"\r\n",
+        ],
+    )
+    def test_what_is_hardly_http_ends_its_own_connection(self, server, data):
+        with socket.create_connection(("127.0.0.1", server.server_port), timeout=20) as connection:
+            connection.sendall(data)
+            connection.shutdown(socket.SHUT_WR)
+            while piece := connection.recv(65536):
+                assert b"Traceback" not in piece
+        assert ask(server)[0] == 200
+
+    def test_a_body_that_is_cut_off_ends_its_own_connection(self, server):
+        head = (
+            f"POST /{server.token}/vertices HTTP/1.1\r\nHost: localhost:{server.server_port}\r\n"
+            "Content-Length: 50\r\n\r\n{}"
+        )
+        with socket.create_connection(("127.0.0.1", server.server_port)) as connection:
+            connection.sendall(head.encode())
+        assert ask(server)[0] == 200
+
+
+class TestManyClients:
+    def test_one_that_sends_nothing_more_holds_up_nobody(self, server, monkeypatch):
+        monkeypatch.setattr(facedis_core.viewer_server._Handler, "timeout", 1.0)
+        head = (
+            f"POST /{server.token}/encode?name=a.ply HTTP/1.1\r\n"
+            f"Host: localhost:{server.server_port}\r\nContent-Length: 1000000\r\n\r\nply\n"
+        )
+        slow = [
+            socket.create_connection(("127.0.0.1", server.server_port), timeout=20)
+            for _ in range(20)
+        ]
+        for number, connection in enumerate(slow):
+            connection.sendall(head[: len(head) - 30 * number].encode())
+        start = time.monotonic()
+        assert ask(server)[0] == 200
+        assert time.monotonic() - start < 0.9
+        assert slow[0].recv(100).startswith(b"HTTP/1.1 408 ")  # and is given up
+        for connection in slow:
+            connection.close()
+
+    def test_those_beyond_what_there_is_room_for_are_let_go(self, live):
+        with running(live) as (server, bugs):
+            idle = [
+                socket.create_connection(("127.0.0.1", server.server_port), timeout=20)
+                for _ in range(MAX_CONNECTIONS + 5)
+            ]
+            for connection in idle[MAX_CONNECTIONS:]:
+                with suppress(ConnectionResetError):
+                    assert connection.recv(1) == b""
+            for connection in idle:
+                connection.close()
+            end = time.monotonic() + 20
+            while True:
+                with suppress(ConnectionError, http.client.HTTPException):
+                    assert ask(server)[0] == 200
+                    break
+                assert time.monotonic() < end
+            assert not bugs
+
+    def test_a_thread_that_the_system_refuses_closes_one_connection(self, live, monkeypatch):
+        with running(live) as (server, bugs):
+            start = threading.Thread.start
+            refused = iter([True])
+
+            def limited(thread):
+                if next(refused, False):
+                    raise RuntimeError("can't start new thread")
+                start(thread)
+
+            monkeypatch.setattr(threading.Thread, "start", limited)
+            with suppress(ConnectionResetError):
+                assert raw(server, b"GET / HTTP/1.1\r\n\r\n") == b""
+            assert ask(server)[0] == 200
+            assert not bugs
+
+    def test_everybody_gets_an_own_answer(self, server, live):
+        mixture = json.loads(a_mixture(server))
+        expected, found = {}, {}
+        for n in range(8):
+            mixture["moves"] = {"identity": [n / 4], "expression": []}
+            said = json.dumps(mixture).encode()
+            expected[n] = said, live.vertices(live.mixture(said)).tobytes()
+
+        def client(n):
+            said, _ = expected[n]
+            found[n] = {ask(server, "vertices", "POST", said)[2] for _ in range(10)}
+
+        threads = [threading.Thread(target=client, args=(n,)) for n in expected]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert found == {n: {answer} for n, (_, answer) in expected.items()}
+
+    def test_one_that_leaves_before_its_answer_is_no_bug(self, live):
+        with running(live) as (server, bugs):
+            for _ in range(20):
+                connection = socket.create_connection(("127.0.0.1", server.server_port))
+                host = f"localhost:{server.server_port}"
+                request = f"GET /{server.token}/view.js HTTP/1.1\r\nHost: {host}\r\n\r\n"
+                connection.sendall(request.encode() * 50)
+                # closes with a reset, so that what is written breaks
+                linger = np.array([1, 0], np.int32).tobytes()
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+                connection.close()
+            assert ask(server)[0] == 200
+            time.sleep(0.1)
+            assert not bugs
+
+
+def test_a_bug_is_told_to_the_terminal_and_the_next_request_is_answered(live):
+    broken = LiveModel(live.encoder, live.faces)
+    with running(broken) as (server, bugs):
+        broken.faces[0] = replace(broken.faces[0], latents=None)
+        status, _, line = ask(server, "face?n=0")
+        assert status == 500
+        assert b"bug" in line
+        assert b"NoneType" not in line
+        assert [type(bug) for bug in bugs] == [AttributeError]
+        assert ask(server)[0] == 200
+
+
+def test_a_port_that_is_taken_is_a_mistake_in_the_call(live, server):
+    with pytest.raises(UsageError, match="give another --port"):
+        LiveServer(live, server.server_port)
