@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TextIO
 
 import numpy as np
 import pytest
@@ -61,7 +62,10 @@ def call(model_file: Path, tmp_path: Path) -> Run:
     """
 
     def run(
-        line: str | Sequence[str], *, stdin: bytes = b"", env: dict[str, str] | None = None
+        line: str | Sequence[str],
+        *,
+        stdin: bytes | TextIO = b"",
+        env: dict[str, str] | None = None,
     ) -> Result:
         variables = {"FACEDIS_MODEL": str(model_file), **(env or {})}
         return run_command(line, stdin=stdin, folder=tmp_path, env=variables)
@@ -201,6 +205,12 @@ def save_mesh(path: Path, vertices: np.ndarray, triangles: np.ndarray | None = N
     with path.open("wb") as stream:
         write_mesh(stream, Mesh(vertices, triangles, path.stem, unit_mm=1.0), path.suffix)
     return path
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Path below the folder -> content, of all files."""
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 
 @pytest.fixture

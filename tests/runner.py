@@ -11,12 +11,11 @@ import threading
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import cache
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 from unittest import mock
 
 from fd_edge import perform
@@ -47,7 +46,7 @@ class Result:
 
 
 def run_command(
-    line: str | Sequence[str], *, stdin: bytes, folder: Path, env: Mapping[str, str]
+    line: str | Sequence[str], *, stdin: bytes | TextIO, folder: Path, env: Mapping[str, str]
 ) -> Result:
     """Run a command in this process.
 
@@ -57,7 +56,7 @@ def run_command(
 
     Args:
         line: words, or a line as for a shell, with its quotes and without its operators.
-        stdin: content of standard input.
+        stdin: content of standard input, or the file that it is.
         folder: where the command runs.
         env: variables beside those of this process.
     """
@@ -75,7 +74,6 @@ def run_command(
     return Result(ending.code, streams.out, streams.err.decode(), ending.error)
 
 
-@cache
 def command_function(command: str) -> Callable[..., Any]:
     """The function that `fd-encode` runs."""
     given = []
@@ -94,24 +92,20 @@ class Streams:
     out: bytes
     err: bytes
 
-    def __init__(self, stdin: bytes) -> None:
+    def __init__(self, stdin: bytes | TextIO) -> None:
         self._stdin = stdin
 
     def __enter__(self) -> None:
         self._before = sys.stdin, sys.stdout, sys.stderr
-        (read_in, write_in), (read_out, write_out), (read_err, write_err) = (
-            os.pipe() for _ in range(3)
-        )
-        self._threads = [
-            threading.Thread(target=self._feed, args=(write_in,)),
-            threading.Thread(target=self._collect, args=(read_out, "out")),
-            threading.Thread(target=self._collect, args=(read_err, "err")),
-        ]
-        for thread in self._threads:
-            thread.start()
-        sys.stdin = os.fdopen(read_in, encoding="utf-8")
-        sys.stdout = os.fdopen(write_out, "w", encoding="utf-8")
-        sys.stderr = os.fdopen(write_err, "w", encoding="utf-8", errors="backslashreplace")
+        self._threads: list[threading.Thread] = []
+        if isinstance(self._stdin, bytes):
+            read_end, write_end = os.pipe()
+            self._start(self._feed, write_end, self._stdin)
+            sys.stdin = os.fdopen(read_end, encoding="utf-8")
+        else:
+            sys.stdin = self._stdin
+        sys.stdout = self._collected("out", "strict")
+        sys.stderr = self._collected("err", "backslashreplace")
 
     def __exit__(self, *error: object) -> None:
         used = sys.stdin, sys.stdout, sys.stderr
@@ -121,12 +115,20 @@ class Streams:
         for thread in self._threads:
             thread.join()
 
-    def _feed(self, descriptor: int) -> None:
-        try:
-            with os.fdopen(descriptor, "wb") as pipe:
-                pipe.write(self._stdin)
-        except BrokenPipeError:
-            pass  # the command has read enough
+    def _start(self, function: Callable[..., None], *arguments: Any) -> None:
+        self._threads.append(threading.Thread(target=function, args=arguments))
+        self._threads[-1].start()
+
+    def _feed(self, descriptor: int, content: bytes) -> None:
+        # the command may read less than all
+        with suppress(BrokenPipeError), os.fdopen(descriptor, "wb") as pipe:
+            pipe.write(content)
+
+    def _collected(self, name: str, errors: str) -> TextIO:
+        """The write end of a pipe, of which all will be in the attribute of this name."""
+        read_end, write_end = os.pipe()
+        self._start(self._collect, read_end, name)
+        return os.fdopen(write_end, "w", encoding="utf-8", errors=errors)
 
     def _collect(self, descriptor: int, name: str) -> None:
         with os.fdopen(descriptor, "rb") as pipe:

@@ -50,12 +50,13 @@ def set_file(tmp_path_factory):
 
 
 @pytest.fixture
-def inputs(shell, model, set_file, tmp_path):
+def inputs(call, model, set_file, tmp_path):
     """A folder of faces, their latents, one row of them, and a face set."""
     for seed in range(40):
         save_mesh(tmp_path / "faces" / f"{seed}.ply", face(seed))
     (tmp_path / "set.safetensors").symlink_to(set_file)
-    assert shell("fd-encode faces -o faces.npy; fd-encode faces/0.ply -o one.npy").code == 0
+    assert call("fd-encode faces -o faces.npy").code == 0
+    assert call("fd-encode faces/0.ply -o one.npy").code == 0
     return tmp_path
 
 
@@ -65,23 +66,23 @@ def files(folder):
 
 @pytest.mark.parametrize("name", SOME)
 class TestTargets:
-    def test_a_file_standard_output_a_substitution_and_a_pipe(self, shell, inputs, name):
-        by_name = shell(line(name, "out"))
+    def test_a_file_standard_output_a_substitution_and_a_pipe(self, call, shell, inputs, name):
+        by_name = call(line(name, "out"))
         assert (by_name.code, by_name.out) == (0, b"")
         written = (inputs / "out").read_bytes()
         assert written
         assert shell(f"{line(name)} > redirected").code == 0
         assert (inputs / "redirected").read_bytes() == written
-        assert shell(f"{line(name, '-')} | cat").out == written
+        assert call(line(name, "-")).out == written
         assert shell(f"{line(name, '/dev/stdout')} | cat").out == written
         assert shell(f"mkfifo fifo; cat fifo & {line(name, 'fifo')}; wait").out == written
         assert shell(f"{line(name, '>(cat > substituted; touch done)')}").code == 0
         wait_for((inputs / "done").exists)
         assert (inputs / "substituted").read_bytes() == written
 
-    def test_a_full_device(self, shell, inputs, name):
+    def test_a_full_device(self, call, shell, inputs, name):
         before = files(inputs)
-        result = shell(line(name, "/dev/full"))
+        result = call(line(name, "/dev/full"))
         assert result.code == 4
         assert "No space left" in result.line
         result = shell(f"{line(name)} > /dev/full")
@@ -89,9 +90,9 @@ class TestTargets:
         assert "No space left" in result.line
         assert files(inputs) == before
 
-    def test_a_full_disk(self, shell, inputs, name):
+    def test_a_full_disk(self, call, shell, inputs, name):
         """A limit of one byte less than the file has ends as a full disk does."""
-        assert shell(line(name, "out")).code == 0
+        assert call(line(name, "out")).code == 0
         old = (inputs / "out").read_bytes()
         program = (
             "import resource, subprocess, sys; "
@@ -107,25 +108,25 @@ class TestTargets:
         assert files(inputs) == before
         assert (inputs / "out").read_bytes() == old
 
-    def test_an_existing_file_a_link_and_a_folder(self, shell, inputs, name):
+    def test_an_existing_file_a_link_and_a_folder(self, call, inputs, name):
         (inputs / "there").mkdir()
         (inputs / "there" / "file").write_bytes(b"old")
         (inputs / "link").symlink_to("there/file")
         for target in ("there/file", "link"):
-            result = shell(line(name, target))
+            result = call(line(name, target))
             assert result.code == 2
             assert "--force" in result.line
             assert (inputs / "there" / "file").read_bytes() == b"old"
-        assert shell(line(name, "link", "--force")).code == 0
+        assert call(line(name, "link", "--force")).code == 0
         assert (inputs / "link").is_symlink()
         assert (inputs / "there" / "file").read_bytes() != b"old"
-        assert shell(line(name, "nowhere/out")).code == 4
+        assert call(line(name, "nowhere/out")).code == 4
         assert files(inputs / "there") == {"file"}
 
     @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-    def test_a_folder_that_is_not_writable(self, shell, inputs, name):
+    def test_a_folder_that_is_not_writable(self, call, inputs, name):
         (inputs / "locked").mkdir(mode=0o555)
-        result = shell(line(name, "locked/out"))
+        result = call(line(name, "locked/out"))
         assert result.code == 4
         assert result.line
 
@@ -141,13 +142,15 @@ def test_the_reader_of_each_command_leaves(shell, inputs):
         assert not result.err, name
 
 
-def test_the_output_may_be_the_input(shell, inputs):
-    assert shell("fd-transfer one.npy faces.npy -o expected.npy").code == 0
-    assert shell("cp faces.npy x.npy; fd-transfer one.npy x.npy -o x.npy --force").code == 0
+def test_the_output_may_be_the_input(call, shell, inputs):
+    rows = (inputs / "faces.npy").read_bytes()
+    assert call("fd-transfer one.npy faces.npy -o expected.npy").code == 0
+    (inputs / "x.npy").write_bytes(rows)
+    assert call("fd-transfer one.npy x.npy -o x.npy --force").code == 0
     assert (inputs / "x.npy").read_bytes() == (inputs / "expected.npy").read_bytes()
-    streamed = "cp faces.npy y.npy; fd-transfer one.npy y.npy -o y.npy --force --stream"
-    assert shell(streamed).code == 0
-    assert shell("fd-decode y.npy").out == shell("fd-decode expected.npy").out
+    (inputs / "y.npy").write_bytes(rows)
+    assert call("fd-transfer one.npy y.npy -o y.npy --force --stream").code == 0
+    assert call("fd-decode y.npy").out == call("fd-decode expected.npy").out
     assert shell("cp faces/0.ply z.ply; fd-encode z.ply | fd-decode -o z.ply --force").code == 0
     assert (inputs / "z.ply").read_bytes() != (inputs / "faces" / "0.ply").read_bytes()
     # what the shell has emptied before anything runs is said to be empty
@@ -158,21 +161,19 @@ def test_the_output_may_be_the_input(shell, inputs):
 
 def test_what_is_appended_to_its_own_input_is_refused(shell, inputs):
     before = (inputs / "faces.npy").read_bytes()
-    for line in ("fd-transfer one.npy faces.npy --stream", "fd-decode faces.npy --stream"):
-        result = shell(f"{line} >> faces.npy")
-        assert result.code == 2
-        assert "is also an input" in result.line
+    result = shell("fd-decode faces.npy --stream >> faces.npy")
+    assert result.code == 2
+    assert "is also an input" in result.line
     assert (inputs / "faces.npy").read_bytes() == before
 
 
-def test_a_terminal_by_name_is_neither_read_nor_written(commands, inputs, model_file):
+def test_a_terminal_by_name_is_neither_read_nor_written(call, inputs):
     leader, follower = os.openpty()
     name = os.ttyname(follower)
-    for words in (["fd-encode", name], ["fd-decode", "one.npy", "-o", name]):
-        running = start(commands, inputs, model_file, *words, stdout=subprocess.DEVNULL)
-        _, said = running.communicate(timeout=60)
-        assert running.returncode == 2
-        assert b"is a terminal" in said
+    for line in (f"fd-encode {name}", f"fd-decode one.npy -o {name}"):
+        result = call(line)
+        assert result.code == 2
+        assert "is a terminal" in result.line
     os.close(leader)
     os.close(follower)
 
@@ -266,7 +267,7 @@ class TestSignals:
             assert not left
 
     def test_between_the_files_of_a_batch(
-        self, commands, shell, inputs, model_file, stream_of_rows, signum
+        self, commands, call, inputs, model_file, stream_of_rows, signum
     ):
         running = halfway(commands, inputs, model_file, stream_of_rows, "-o", "out/")
         wait_for(lambda: (inputs / "out" / "face20.ply").exists())
@@ -274,7 +275,7 @@ class TestSignals:
         running.communicate(timeout=60)
         assert running.returncode == -signum
         assert files(inputs / "out") == {f"face{k}.ply" for k in range(1, 21)}
-        assert shell("fd-info out/*").code == 0
+        assert call(["fd-info", *map(str, (inputs / "out").iterdir())]).code == 0
 
 
 @pytest.mark.slow
@@ -300,18 +301,18 @@ def test_killed_while_it_writes_a_batch_leaves_whole_files_only(
         shell("rm -rf out")
 
 
-def test_two_runs_that_write_one_file(commands, inputs, model_file, shell):
+def test_two_runs_that_write_one_file(commands, inputs, model_file, call):
     """Without --force one of them wins and the other says so; the file is whole."""
-    expected = shell("fd-encode faces").out
+    expected = call("fd-encode faces").out
     for force in ([], ["--force"]):
         running = [
             start(commands, inputs, model_file, "fd-encode", "faces", "-o", "new.npy", *force)
-            for _ in range(3)
+            for _ in range(2)
         ]
         for process in running:
             process.communicate(timeout=120)
         codes = sorted(process.returncode for process in running)
-        assert codes == ([0, 0, 0] if force else [0, 2, 2])
+        assert codes == ([0, 0] if force else [0, 2])
         assert (inputs / "new.npy").read_bytes() == expected
         assert not [name for name in files(inputs) if name.startswith(".")]
 

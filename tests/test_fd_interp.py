@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from conftest import face
+from conftest import contents, face
 
 from facedis_core.latents import read_latents, write_latents
 
@@ -20,9 +20,9 @@ def encoded(model, tmp_path):
 
 @pytest.mark.parametrize("part", ["both", "identity", "expression"])
 @pytest.mark.parametrize("steps", [2, 5, 11])
-def test_equal_steps_on_a_straight_line(shell, encoded, tmp_path, part, steps):
+def test_equal_steps_on_a_straight_line(call, encoded, tmp_path, part, steps):
     line = f"fd-interp ann.npy bob.npy --part {part} --steps {steps} -o out.npy"
-    assert shell(line).code == 0
+    assert call(line).code == 0
     out = read_latents(str(tmp_path / "out.npy"))
     assert out.names == [f"ann__bob/{step:0{len(str(steps - 1))}}" for step in range(steps)]
     assert set(out.models) == set(encoded["ann"].models)
@@ -45,21 +45,24 @@ def test_equal_steps_on_a_straight_line(shell, encoded, tmp_path, part, steps):
         ("--all-pairs two.npy two.npy", ["ann__ann", "ann__bob", "bob__ann", "bob__bob"]),
     ],
 )
-def test_several_pairs_come_one_after_another(shell, encoded, tmp_path, words, pairs):
-    assert shell(f"fd-interp {words} --steps 3 -o out.npy").code == 0
+def test_several_pairs_come_one_after_another(call, encoded, tmp_path, words, pairs):
+    assert call(f"fd-interp {words} --steps 3 -o out.npy").code == 0
     names = read_latents(str(tmp_path / "out.npy")).names
     assert names == [f"{pair}/{step}" for pair in pairs for step in range(3)]
 
 
-def test_decoded_it_is_a_folder_a_pair(shell, encoded, tmp_path):
-    assert shell("fd-interp ann.npy two.npy --steps 3 | fd-decode -o out/").code == 0
-    found = sorted(str(path.relative_to(tmp_path / "out")) for path in tmp_path.rglob("*.ply"))
-    assert found == [f"ann__{who}/{step}.ply" for who in ("ann", "bob") for step in range(3)]
+def test_decoded_it_is_a_folder_a_pair(call, encoded, tmp_path):
+    rows = call("fd-interp ann.npy two.npy --steps 3").out
+    assert call("fd-decode -o out/", stdin=rows).code == 0
+    assert sorted(contents(tmp_path / "out")) == [
+        f"ann__{who}/{step}.ply" for who in ("ann", "bob") for step in range(3)
+    ]
 
 
-def test_standard_input_and_streams_give_the_same_rows(shell, encoded, tmp_path):
-    assert shell("fd-interp ann.npy - --stream < two.npy > out.npy").code == 0
-    assert shell("fd-interp ann.npy two.npy -o whole.npy").code == 0
+def test_standard_input_and_streams_give_the_same_rows(call, encoded, tmp_path):
+    piped = (tmp_path / "two.npy").read_bytes()
+    assert call("fd-interp ann.npy - --stream -o out.npy", stdin=piped).code == 0
+    assert call("fd-interp ann.npy two.npy -o whole.npy").code == 0
     streamed, whole = (read_latents(str(tmp_path / name)) for name in ("out.npy", "whole.npy"))
     assert streamed.names == whole.names
     np.testing.assert_array_equal(streamed.identity, whole.identity)
@@ -75,21 +78,15 @@ def test_standard_input_and_streams_give_the_same_rows(shell, encoded, tmp_path)
         ("ann.npy nothing.npy", 3, "nothing.npy does not exist"),
     ],
 )
-def test_what_cannot_be(shell, encoded, tmp_path, words, code, message):
-    result = shell(f"fd-interp {words} -o out.npy")
+def test_what_cannot_be(call, encoded, tmp_path, words, code, message):
+    result = call(f"fd-interp {words} -o out.npy")
     assert result.code == code
     assert message in result.line
     assert not (tmp_path / "out.npy").exists()
 
 
-def test_two_models_do_not_mix(shell, encoded, faces, other_model_file, tmp_path):
-    assert shell(f"fd-encode -m {other_model_file} faces/bob.ply -o other.npy").code == 0
-    result = shell("fd-interp ann.npy other.npy -o out.npy")
+def test_two_models_do_not_mix(call, encoded, faces, other_model_file, tmp_path):
+    assert call(f"fd-encode -m {other_model_file} faces/bob.ply -o other.npy").code == 0
+    result = call("fd-interp ann.npy other.npy -o out.npy")
     assert result.code == 3
     assert read_latents(str(tmp_path / "other.npy")).models[0] in result.line
-
-
-def test_runs_without_torch(shell, encoded, without_torch):
-    result = shell("fd-interp ann.npy bob.npy", env=without_torch)
-    assert result.code == 0
-    assert result.out == shell("fd-interp ann.npy bob.npy").out

@@ -55,8 +55,8 @@ def report(result):
 
 
 @pytest.mark.parametrize("split", ["test", "all"])
-def test_a_set_as_the_metrics_have_it(shell, face_set, model, split):
-    found = report(shell(f"fd-recognize set.safetensors --split {split} --json"))
+def test_a_set_as_the_metrics_have_it(call, face_set, model, split):
+    found = report(call(f"fd-recognize set.safetensors --split {split} --json"))
     faces = load_face_set(face_set)
     rows = faces.rows(1 if split == "test" else None)
     predict = model_predictor(model)
@@ -72,74 +72,75 @@ def test_a_set_as_the_metrics_have_it(shell, face_set, model, split):
     assert (facts["faces"], facts["subjects"]) == (4 * people, people)
 
 
-def test_json(shell, face_set):
-    found = report(shell("fd-recognize set.safetensors --json"))["model"]
+def test_json(call, face_set):
+    found = report(call("fd-recognize set.safetensors --json"))["model"]
     assert list(found) == KEYS  # of three people everybody is among the nearest five
-    more = report(shell("fd-recognize set.safetensors --json --split all --ranks 9,2,1,10"))[
-        "model"
-    ]
+    more = report(call("fd-recognize set.safetensors --json --split all --ranks 9,2,1,10"))["model"]
     ranks = [more[f"rank{k}_vertex_accuracy"] for k in (1, 2, 9)]
     assert ranks == sorted(ranks)
     assert "rank10_vertex_accuracy" not in more
 
 
-def test_latents_say_what_their_set_says(shell, latents):
-    of_set = report(shell("fd-recognize set.safetensors --split all --json"))["model"]
-    two = report(shell(f"fd-recognize neutrals.npy others.npy {PATTERN} --json"))
+def test_latents_say_what_their_set_says(call, latents, face_set):
+    of_set = report(call("fd-recognize set.safetensors --split all --json"))["model"]
+    two = report(call(f"fd-recognize neutrals.npy others.npy {PATTERN} --json"))
     assert two["model"] == of_set
     assert set(two["provenance"]) == {"version", "model"}
-    one = report(shell(f"fd-recognize all.npy {PATTERN} --json"))
+    one = report(call(f"fd-recognize all.npy {PATTERN} --json"))
     assert one == two
-    both = report(shell(f"fd-recognize neutrals.npy all.npy {PATTERN} --json"))
+    both = report(call(f"fd-recognize neutrals.npy all.npy {PATTERN} --json"))
     assert both["model"] == of_set | {"probes_in_gallery": 10}
-    assert (
-        report(shell("cat set.safetensors | fd-recognize - --split all --json"))["model"] == of_set
-    )
+    piped = call("fd-recognize - --split all --json", stdin=face_set.read_bytes())
+    assert report(piped)["model"] == of_set
 
 
-@pytest.mark.parametrize("words", ["- others.npy < neutrals.npy", "neutrals.npy - < others.npy"])
-def test_either_may_be_standard_input(shell, latents, words):
-    by_name = shell(f"fd-recognize neutrals.npy others.npy {PATTERN} --json")
+@pytest.mark.parametrize("piped", ["neutrals.npy", "others.npy"])
+def test_either_may_be_standard_input(call, latents, tmp_path, piped):
+    line = f"fd-recognize neutrals.npy others.npy {PATTERN} --json"
+    by_name = call(line)
     assert by_name.code == 0
-    assert shell(f"fd-recognize {PATTERN} --json {words}").out == by_name.out
+    by_pipe = call(line.replace(piped, "-"), stdin=(tmp_path / piped).read_bytes())
+    assert by_pipe.out == by_name.out
 
 
-def test_labels_of_a_file(shell, latents, tmp_path):
+def test_labels_of_a_file(call, latents, tmp_path):
     lines = [f"{name},{name.split('/')[0]}" for name in latents.names]
     (tmp_path / "who.csv").write_text("\n".join(["name,subject", *lines]))
     line = "fd-recognize neutrals.npy others.npy --json"
-    assert shell(f"{line} --labels who.csv").out == shell(f"{line} {PATTERN}").out
-    assert shell(f"cat who.csv | {line} --labels -").out == shell(f"{line} {PATTERN}").out
-    alone = shell("fd-recognize all.npy --labels who.csv")
+    assert call(f"{line} --labels who.csv").out == call(f"{line} {PATTERN}").out
+    piped = (tmp_path / "who.csv").read_bytes()
+    assert call(f"{line} --labels -", stdin=piped).out == call(f"{line} {PATTERN}").out
+    alone = call("fd-recognize all.npy --labels who.csv")
     assert (alone.code, "has no column 'expression'" in alone.line) == (3, True)
 
 
-def test_people_whom_nobody_knows(shell, latents, model, tmp_path):
+def test_people_whom_nobody_knows(call, latents, model, tmp_path):
     strangers = model.encode(np.stack([face(1), face(2)]), ["eve/neutral", "mallory/grin"])
     with (tmp_path / "strangers.npy").open("wb") as stream:
         write_latents(stream, strangers)
+    others, unknown = ((tmp_path / f"{name}.npy").read_bytes() for name in ("others", "strangers"))
     line = f"fd-recognize neutrals.npy - {PATTERN} --json"
-    known = report(shell(f"{line} < others.npy"))["model"]
-    found = report(shell(f"cat others.npy strangers.npy | {line}"))["model"]
+    known = report(call(line, stdin=others))["model"]
+    found = report(call(line, stdin=others + unknown))["model"]
     assert (found["probes"], found["probes_not_enrolled"]) == (32, 2)
     assert found["rank1_cosine_accuracy"] == known["rank1_cosine_accuracy"]
     assert found["impostor_pairs"] == known["impostor_pairs"] + 20
     assert found["genuine_pairs"] == known["genuine_pairs"]
     assert found["auc_cosine"] != known["auc_cosine"]
-    alone = shell(f"{line} < strangers.npy")
+    alone = call(line, stdin=unknown)
     assert alone.code == 3
     assert "none of the 2 probes is of anybody in the gallery (a probe is of 'eve'" in alone.line
 
 
-def test_several_faces_of_a_person(shell, latents):
-    found = report(shell(f"fd-recognize others.npy neutrals.npy {PATTERN} --json"))["model"]
+def test_several_faces_of_a_person(call, latents):
+    found = report(call(f"fd-recognize others.npy neutrals.npy {PATTERN} --json"))["model"]
     assert (found["gallery"], found["gallery_subjects"], found["probes"]) == (30, 10, 10)
     assert (found["genuine_pairs"], found["impostor_pairs"]) == (30, 270)
 
 
-def test_table(shell, latents):
-    result = shell("fd-recognize set.safetensors --split all")
-    found = report(shell("fd-recognize set.safetensors --split all --json"))["model"]
+def test_table(call, latents):
+    result = call("fd-recognize set.safetensors --split all")
+    found = report(call("fd-recognize set.safetensors --split all --json"))["model"]
     text = result.out.decode()
     assert (result.code, result.err) == (0, "")
     for row, key in (("rank 1", "rank1_{}_accuracy"), ("rank 5", "rank5_{}_accuracy")):
@@ -150,56 +151,52 @@ def test_table(shell, latents):
     assert "\x1b" not in text
 
 
-def test_checks(shell, face_set):
+def test_checks(call, face_set):
     line = "fd-recognize set.safetensors --json"
-    assert shell(f"{line} --check 'auc_cosine>=0' --check 'probes==9'").code == 0
-    result = shell(f"{line} --check 'auc_vertex>1' --check 'rank5_cosine_accuracy>=0'")
+    assert call(f"{line} --check 'auc_cosine>=0' --check 'probes==9'").code == 0
+    result = call(f"{line} --check 'auc_vertex>1' --check 'rank5_cosine_accuracy>=0'")
     assert result.code == 1
     assert "2 of 2 checks failed: auc_vertex is " in result.line
     assert "rank5_cosine_accuracy was not measured" in result.line  # only 3 people
     assert json.loads(result.out)["model"]["probes"] == 9
-    slip = shell("fd-recognize missing.safetensors --check 'auc_cosin>=1'")
+    slip = call("fd-recognize missing.safetensors --check 'auc_cosin>=1'")
     assert (slip.code, "did you mean 'auc_cosine'?" in slip.line) == (2, True)
-    other = shell("fd-recognize missing.safetensors --check 'rank2_cosine_accuracy>=1'")
+    other = call("fd-recognize missing.safetensors --check 'rank2_cosine_accuracy>=1'")
     assert (other.code, "is no metric" in other.line) == (2, True)
 
 
-def test_output_file(shell, face_set, tmp_path):
+def test_output_file(call, face_set, tmp_path):
     line = "fd-recognize set.safetensors --json -o out.json"
-    assert shell(line).code == 0
+    assert call(line).code == 0
     assert json.loads((tmp_path / "out.json").read_text())["model"]["probes"] == 9
-    again = shell(line)
+    again = call(line)
     assert (again.code, "--force" in again.line) == (2, True)
-    assert shell(f"{line} --force").code == 0
+    assert call(f"{line} --force").code == 0
 
 
-def test_latents_of_another_model(shell, latents, model, other_model_file):
-    result = shell(f"fd-recognize all.npy {PATTERN} -m {other_model_file}")
+def test_latents_of_another_model(call, latents, model, other_model_file):
+    result = call(f"fd-recognize all.npy {PATTERN} -m {other_model_file}")
     assert result.code == 3
     assert f"were made by fd-encode with model {model.id}, but" in result.line
 
 
-def test_a_face_that_cannot_be_computed_is_named(shell, latents, tmp_path):
+def test_a_face_that_cannot_be_computed_is_named(call, latents, tmp_path):
     rows = latents.take([0, 1, 4, 5])
     rows.identity[1] = 3e38
     with (tmp_path / "huge.npy").open("wb") as stream:
         write_latents(stream, rows)
-    result = shell(f"fd-recognize huge.npy {PATTERN}")
+    result = call(f"fd-recognize huge.npy {PATTERN}")
     assert result.code == 3
     assert "'person0/expression1': latents too large for a face" in result.line
-    decoded = shell("fd-decode huge.npy --npy -o out.npy")
+    decoded = call("fd-decode huge.npy --npy -o out.npy")
     assert (decoded.code, decoded.line.partition(": ")[2]) == (3, result.line.partition(": ")[2])
     assert not (tmp_path / "out.npy").exists()
 
 
-def test_a_model_of_other_faces(shell, tmp_path):
+def test_a_model_of_other_faces(call, tmp_path):
     synthetic.write_face_set(tmp_path / "set.safetensors", synthetic.face_set(size=7))
-    result = shell("fd-recognize set.safetensors -o out.txt")
+    result = call("fd-recognize set.safetensors -o out.txt")
     assert (result.code, "fd-prep --like" in result.line) == (3, True)
-
-
-def test_runs_without_torch(shell, face_set, without_torch):
-    assert shell("fd-recognize set.safetensors --json", env=without_torch).code == 0
 
 
 @pytest.mark.parametrize(
@@ -228,16 +225,16 @@ def test_runs_without_torch(shell, face_set, without_torch):
         ("set.safetensors -o missing/out", 4, "missing"),
     ],
 )
-def test_what_is_refused(shell, latents, line, code, words):
-    result = shell(f"fd-recognize {line}")
+def test_what_is_refused(call, latents, line, code, words):
+    result = call(f"fd-recognize {line}")
     assert (result.code, words in result.line) == (code, True), result.err
     assert not result.out
 
 
-def test_one_person_cannot_be_mistaken(shell, latents, tmp_path):
+def test_one_person_cannot_be_mistaken(call, latents, tmp_path):
     (tmp_path / "who.csv").write_text(
         "\n".join(["name,subject", *(f"{name},ann" for name in latents.names)])
     )
-    result = shell("fd-recognize neutrals.npy others.npy --labels who.csv")
+    result = call("fd-recognize neutrals.npy others.npy --labels who.csv")
     assert result.code == 3
     assert "gallery and probes are all of 'ann'; expected several people" in result.line
