@@ -39,7 +39,7 @@ def replacing(path: Path, force: bool, workspace: Path | None) -> Iterator[Binar
     hear_interrupts()
     temporary = (workspace or path.parent) / f".facedis-{os.urandom(8).hex()}.tmp"
     try:  # before the file exists: an interrupt may come as soon as it does
-        # Not tempfile: its files are for their owner alone, ours have the mode that the umask gives.
+        # Not tempfile: its files are for their owner alone, ours have the mode of the umask.
         descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
         with os.fdopen(descriptor, "w+b") as stream:
             yield stream
