@@ -1,4 +1,4 @@
-"""Regions of a face that any topology has, told by its geometry and by how faces move.
+"""Regions of a face in any topology, by its geometry and by how far expressions move it.
 
 y is up and the face looks towards +z, as everywhere here.
 """
@@ -12,7 +12,7 @@ MIDLINE: Final = 1 / 6  # of the width of the face, to each side of its middle
 MOVING: Final = 0.1  # of the vertices
 
 
-def regions(
+def find_regions(
     mean_face: np.ndarray, triangles: np.ndarray, motion: np.ndarray | None
 ) -> dict[str, np.ndarray]:
     """Vertices (V,) bool of each region by its name; one without vertices is left out.
@@ -52,12 +52,3 @@ def near_rim(count: int, triangles: np.ndarray) -> np.ndarray:
     for _ in range(RIM_RINGS):
         near[edges[near[edges].any(axis=1)].ravel()] = True
     return near
-
-
-# What the names mean, for people.
-MEANING: Final = (
-    "Regions are told by the mean face, so that any topology has them: thirds of its height; the "
-    "midline, a third of its width, and what lies to its sides; the rim, within two edges of an "
-    "open one, and what lies inside; and the tenth of the vertices that true expressions move "
-    "most, and the tenth that they move least."
-)

@@ -1,16 +1,11 @@
-"""A report on models as one page that needs nothing else: no network, no second file."""
+"""Report on models as one HTML page with everything in it, and its figures as PNG files."""
 
-import json
 import re
-from base64 import b64encode
 from collections.abc import Sequence
-from hashlib import sha256
-from importlib.resources import files
 from pathlib import Path
-from string import Template
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
-from facedis_core import __version__, sections
+from facedis_core import sections
 from facedis_core.errors import UsageError
 from facedis_core.figures import (
     Figure,
@@ -20,9 +15,8 @@ from facedis_core.figures import (
     mean_error_figure,
 )
 from facedis_core.image_files import write_png
-from facedis_core.markup import Markup, element, joined
 from facedis_core.paths import is_file, is_folder
-from facedis_core.sections import Section
+from facedis_core.report_html import embed, render_page
 from facedis_core.streams import check_output, open_output, shown
 from facedis_core.viewer_payload import viewer_payload
 
@@ -32,36 +26,37 @@ _FILE: Final = re.compile(rf"[0-9]{{2,}}-({_KEYS})\.png")
 
 
 class Page(NamedTuple):
-    """A page, and its figures in their order."""
+    """HTML of a report, and its figures in order."""
 
     html: str
     figures: list[Figure]
 
 
-def page(maker: FigureMaker, title: str | None = None) -> Page:
-    """The page on a comparison; the same comparison gives the same characters.
+def build_page(maker: FigureMaker, title: str | None = None) -> Page:
+    """The report page of a model comparison; the same comparison gives the same bytes.
 
-    `title` is what the models' names say where there is none.
+    `title` defaults to the models' names.
     """
     comparison = maker.comparison
-    if not title:
-        title = f"Faces by {', '.join(result.label for result in comparison.models)}"
     errors = list(error_figures(maker))
-    where = mean_error_figure(maker)
-    mixed = list(generated_figures(maker))
-    content = [
-        sections.metrics(comparison),
-        sections.distributions(comparison),
-        sections.expressions(comparison),
-        sections.places(comparison, where),
-        Section("viewer-3d", "Faces in 3D", Markup(_web("viewer.html"))),
-        sections.extremes(errors),
-    ]
-    content += [sections.mixtures(mixed)] if mixed else []
-    html = _page(
-        title, sections.summary(comparison), content, viewer_payload(comparison, maker.options)
+    mean_errors = mean_error_figure(maker)
+    generated = list(generated_figures(maker))
+    charts, expression_table = sections.errors_by_expression(comparison)
+    html = render_page(
+        viewer_payload(comparison, maker.options),
+        title=title or f"Faces by {', '.join(result.label for result in comparison.models)}",
+        facts=sections.comparison_facts(comparison),
+        metrics=sections.metrics_section(comparison),
+        legend=sections.legend(comparison),
+        histograms=sections.error_histograms(comparison),
+        expression_charts=charts,
+        expression_table=expression_table,
+        region_table=sections.errors_by_region(comparison),
+        mean_errors=embed(mean_errors),
+        error_figures=list(map(embed, errors)),
+        generated=list(map(embed, generated)),
     )
-    return Page(html, [where, *errors, *mixed])
+    return Page(html, [mean_errors, *errors, *generated])
 
 
 def check_folder(folder: str, force: bool) -> None:
@@ -102,42 +97,3 @@ def write_figures(folder: str, figures: Sequence[Figure], force: bool) -> None:
         earlier.discard(Path(target))
     for path in earlier:
         path.unlink(missing_ok=True)
-
-
-def _page(title: str, summary: Markup, content: Sequence[Section], faces: dict[str, Any]) -> str:
-    style, script = _web("report.css"), _web("viewer.js") + _web("report.js")
-    rules = (
-        "default-src 'none'",
-        "img-src data:",
-        f"style-src {_hash(style)}",
-        f"script-src {_hash(script)}",
-        "base-uri 'none'",
-        "form-action 'none'",
-    )
-    links = [element("a", part.title, href=f"#{part.key}") for part in content]
-    return Template(_web("report.html")).substitute(
-        policy="; ".join(rules),
-        generator=f"facedis {__version__}",
-        title=joined([title]),
-        style=style,
-        script=script,
-        summary=summary,
-        links=joined(links),
-        sections=joined(part.html() for part in content),
-        viewer_data=_json(faces),
-    )
-
-
-def _web(name: str) -> str:
-    return files("facedis_core").joinpath("web", name).read_text("utf-8")
-
-
-def _hash(text: str) -> str:
-    """By which a policy allows this text and no other to be run, or to be a style."""
-    return f"'sha256-{b64encode(sha256(text.encode()).digest()).decode()}'"
-
-
-def _json(value: Any) -> str:
-    """JSON that cannot end the element that it stands in."""
-    text = json.dumps(value, allow_nan=False, separators=(",", ":"))
-    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")

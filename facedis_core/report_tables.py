@@ -1,4 +1,4 @@
-"""Tables of a report: all metrics, methods side by side, and errors of the parts of a face."""
+"""Tables of a report: metrics of models and baselines, and errors of the parts of a face."""
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -8,16 +8,16 @@ import numpy as np
 
 from facedis_core.figures import PART_TITLES
 from facedis_core.inference import Part
-from facedis_core.markup import Markup, element
 from facedis_core.metrics import BETTER
 from facedis_core.model_comparison import ModelComparison
 
-# Predicts one face for everybody: its spread is 0 by construction, which is no merit.
-TRIVIAL: Final = "mean_face"
+# The baseline that predicts the mean face for everybody. Its E_dis is 0 by construction, so it is
+# never marked as best.
+MEAN_FACE_BASELINE: Final = "mean_face"
 
 
 class Term(NamedTuple):
-    """A metric in words."""
+    """Title and definition of a metric."""
 
     title: str
     meaning: str
@@ -47,7 +47,7 @@ TERMS: Final[Mapping[str, Term]] = {
     ),
     "between_subject": Term(
         "Spread between people, mm",
-        "the formula of E_dis over one identity face each of all people: how much identity there "
+        "the formula of E_dis over one identity face of each person: how much identity there "
         "is, to be read beside E_dis",
     ),
     "rank1_cosine_accuracy": Term(
@@ -56,15 +56,15 @@ TERMS: Final[Mapping[str, Term]] = {
     ),
     "rank1_vertex_accuracy": Term(
         "Rank-1 recognition by vertices",
-        "the same of identity faces, by the distance of vertices",
+        "share of identity faces nearest to their own person's neutral, by vertex distance",
     ),
     "expression_from_identity_accuracy": Term(
-        "Expression told by identity latents",
-        "accuracy of a linear classifier on people it never saw; at best the chance level",
+        "Expression classified from identity latents",
+        "accuracy of a linear classifier on people it was not trained on; ideal: the chance level",
     ),
     "expression_from_expression_accuracy": Term(
-        "Expression told by expression latents",
-        "the same from expression latents; at best 1",
+        "Expression classified from expression latents",
+        "accuracy of such a classifier on expression latents; ideal: 1",
     ),
     "expression_chance": Term(
         "Chance level", "share of the most frequent expression among the faces"
@@ -74,152 +74,149 @@ TERMS: Final[Mapping[str, Term]] = {
 _COUNTS: Final = {"rank1": "rank1_probes", "expression": "expression_faces"}
 
 
-class Column(NamedTuple):
-    """A method: its name, its metrics, and whether it is a model or a baseline."""
+class Method(NamedTuple):
+    """A model or a baseline: its name and its metrics."""
 
     label: str
     metrics: Mapping[str, Any]
     baseline: bool = False
 
+    @property
+    def label_pieces(self) -> list[str]:
+        """The label, split where a line may break."""
+        return re.split(r"(?<=[_/-])", self.label)
 
-def best(key: str, columns: Sequence[Column]) -> set[int]:
-    """The places of the columns that are best, as far as the table's digits tell."""
-    way = BETTER[key]
+
+class MetricCell(NamedTuple):
+    """Value of a metric by one method, as text; `spread` is empty where there is a mean only."""
+
+    mean: str
+    spread: str
+    best: bool
+    baseline: bool
+
+
+class MetricRow(NamedTuple):
+    """A metric of all methods.
+
+    Attributes:
+        key: its name in the JSON output of fd-metrics.
+        better: lower, higher or None.
+        counted: number of values behind each mean, as text.
+    """
+
+    key: str
+    term: Term
+    better: str | None
+    counted: str
+    cells: list[MetricCell]
+
+
+def metric_rows(methods: Sequence[Method]) -> list[MetricRow]:
+    """A row per metric that any method has, with a cell per method."""
+    return [
+        MetricRow(key, term, BETTER[key], _count(key, methods), _cells(key, methods))
+        for key, term in TERMS.items()
+        if any(key in method.metrics for method in methods)
+    ]
+
+
+def best_methods(key: str, methods: Sequence[Method]) -> set[int]:
+    """Indices of the methods with the best value of a metric, to the four digits of the table."""
     means = {
-        place: round(value, 4)
-        for place, column in enumerate(columns)
-        if (value := _mean(column.metrics.get(key))) is not None
-        and not (column.baseline and column.label == TRIVIAL)
+        number: round(mean, 4)
+        for number, method in enumerate(methods)
+        if (mean := _mean(method.metrics.get(key))) is not None
+        and not (method.baseline and method.label == MEAN_FACE_BASELINE)
     }
-    if way is None or len(means) < 2:
+    if BETTER[key] is None or len(means) < 2:
         return set()
-    most = min(means.values()) if way == "lower" else max(means.values())
-    return {place for place, value in means.items() if value == most}
+    best = min(means.values()) if BETTER[key] == "lower" else max(means.values())
+    return {number for number, mean in means.items() if mean == best}
 
 
-def scoreboard(columns: Sequence[Column]) -> Markup:
-    """A row a metric that any method has, a column a method."""
-    keys = [key for key in TERMS if any(key in column.metrics for column in columns)]
-    head = [element("th", "metric", scope="col"), element("th", "n", scope="col")]
-    head += [
-        element(
-            "th",
-            _breakable(column.label),
-            scope="col",
-            class_="baseline" if column.baseline else None,
-        )
-        for column in columns
-    ]
-    rows = [_row(key, columns) for key in keys]
-    return element(
-        "table",
-        element("caption", "Mean, and below it ± standard deviation and median"),
-        element("thead", element("tr", head)),
-        element("tbody", rows),
-        class_="scores",
-    )
+def _cells(key: str, methods: Sequence[Method]) -> list[MetricCell]:
+    best = best_methods(key, methods)
+    cells = []
+    for number, method in enumerate(methods):
+        value = method.metrics.get(key)
+        mean, spread = _mean(value), ""
+        if isinstance(value, Mapping):
+            spread = f"± {value['std']:.3f} · {value['median']:.3f}"
+        text = "–" if mean is None else f"{mean:.4f}"
+        cells.append(MetricCell(text, spread, number in best, method.baseline))
+    return cells
 
 
-def meanings(columns: Sequence[Column]) -> Markup:
-    """What the rows of that table say."""
-    found = []
-    for key, term in TERMS.items():
-        if any(key in column.metrics for column in columns):
-            found += [
-                element("dt", term.title, " ", element("code", key)),
-                element("dd", term.meaning),
-            ]
-    return element("dl", found, class_="terms")
-
-
-def _row(key: str, columns: Sequence[Column]) -> Markup:
-    winners = best(key, columns)
-    better = {"lower": "↓ lower is better", "higher": "↑ higher is better", None: ""}[BETTER[key]]
-    arrow = element("abbr", better[:1], title=better[2:]) if better else None
-    cells = [
-        element("th", TERMS[key].title, Markup("&nbsp;") if arrow else None, arrow, scope="row"),
-        element("td", _count(key, columns), class_="count"),
-    ]
-    return element("tr", cells, [_cell(c, key, n in winners) for n, c in enumerate(columns)])
-
-
-def _cell(column: Column, key: str, wins: bool) -> Markup:
-    found = column.metrics.get(key)
-    mean = _mean(found)
-    words: list[Any] = ["–" if mean is None else f"{mean:.4f}"]
-    if wins:
-        words = [element("strong", words), element("span", " best", class_="unseen")]
-    if isinstance(found, Mapping):
-        words += [element("small", f"± {found['std']:.3f} · {found['median']:.3f}")]
-    kind = " ".join(["baseline"] * column.baseline + ["best"] * wins)
-    return element("td", words, class_=kind or None)
-
-
-def _breakable(label: str) -> list[Any]:
-    """A name that may go on in the next line after each of its joints."""
-    pieces = re.split(r"(?<=[_/-])", label)
-    return [part for piece in pieces for part in (piece, Markup("<wbr>"))][:-1]
-
-
-def _mean(found: Any) -> float | None:
-    if found is None:
+def _mean(value: Any) -> float | None:
+    if value is None:
         return None
-    return float(found["mean"] if isinstance(found, Mapping) else found)
+    return float(value["mean"] if isinstance(value, Mapping) else value)
 
 
-def _count(key: str, columns: Sequence[Column]) -> str:
-    """How many values the numbers of a row stand on."""
-    known = [column.metrics for column in columns if key in column.metrics]
+def _count(key: str, methods: Sequence[Method]) -> str:
+    known = [method.metrics for method in methods if key in method.metrics]
     if isinstance(known[0][key], Mapping):
-        return span([found[key]["n"] for found in known])
-    return span([found[_COUNTS[key.partition("_")[0]]] for found in known])
+        return count_range([metrics[key]["n"] for metrics in known])
+    return count_range([metrics[_COUNTS[key.partition("_")[0]]] for metrics in known])
 
 
-def span(counts: Iterable[int]) -> str:
+def count_range(counts: Iterable[int]) -> str:
     """`300`, or `120–300` where counts differ."""
     low, high = min(counts := list(counts)), max(counts)
     return f"{low:,}" if low == high else f"{low:,}–{high:,}"
 
 
+class PartRow(NamedTuple):
+    """A row of mean errors, e.g. of one expression: its name, its size, and (text, best) cells."""
+
+    name: str
+    size: str
+    cells: list[tuple[str, bool]]
+
+
+class PartTable(NamedTuple):
+    """Mean errors in mm, with a group of columns per part and a column per model in it.
+
+    Attributes:
+        name_title, size_title: heads of the first two columns.
+        parts: titles of the groups.
+        models: labels of the columns of each group.
+    """
+
+    name_title: str
+    size_title: str
+    parts: list[str]
+    models: list[str]
+    rows: list[PartRow]
+
+
 def part_table(
     comparison: ModelComparison,
-    what: str,
-    counted: str,
-    heads: Sequence[tuple[str, str]],
-    values: Callable[[Part, str], np.ndarray],
-) -> Markup:
-    """A row a head, a group of columns a part, a column a model; the least of a group is bold.
+    name_title: str,
+    size_title: str,
+    names: Sequence[tuple[str, str]],
+    errors: Callable[[Part, str], np.ndarray],
+) -> PartTable:
+    """Table of mean errors; the lowest of several models is best.
 
     Args:
-        comparison: says which parts and models.
-        what: heads are.
-        counted: what their counts are of.
-        heads: the name of a row, and how many.
-        values: mean errors in mm of a part and a model, one a head.
+        comparison: the parts and models.
+        name_title: head of the column of names.
+        size_title: head of the column of counts.
+        names: name and size of each row.
+        errors: mean errors in mm by part and model label, (rows,).
     """
-    known, models = comparison.parts, [result.label for result in comparison.models]
-    cells = np.array([[values(part, label) for label in models] for part in known])
-    first = [
-        element("th", what, scope="col", rowspan=2),
-        element("th", counted, scope="col", rowspan=2),
-    ]
-    first += [element("th", PART_TITLES[p], scope="colgroup", colspan=len(models)) for p in known]
-    second = [element("th", label, scope="col") for _ in known for label in models]
+    models = [result.label for result in comparison.models]
+    table = np.array([[errors(part, label) for label in models] for part in comparison.parts])
     rows = []
-    for row, (name, count) in enumerate(heads):
-        numbers = []
-        for group in cells[:, :, row]:
-            least = round(float(np.nanmin(group)), 3) if np.isfinite(group).any() else None
-            for value in group:
-                words: Any = f"{value:.3f}" if np.isfinite(value) else "–"
-                if len(models) > 1 and round(float(value), 3) == least:
-                    words = element("strong", words)
-                numbers.append(element("td", words))
-        cells_of_row = [element("th", name, scope="row"), element("td", count)]
-        rows.append(element("tr", cells_of_row, numbers))
-    return element(
-        "table",
-        element("caption", "Mean error, mm"),
-        element("thead", element("tr", first), element("tr", second)),
-        element("tbody", rows),
-    )
+    for number, (name, size) in enumerate(names):
+        cells = []
+        for group in table[:, :, number].tolist():
+            texts = [f"{error:.3f}" if np.isfinite(error) else "–" for error in group]
+            known = [text for text in texts if text != "–"]
+            least = min(known, key=float) if known and len(models) > 1 else None
+            cells += [(text, text == least) for text in texts]
+        rows.append(PartRow(name, size, cells))
+    titles = [PART_TITLES[part] for part in comparison.parts]
+    return PartTable(name_title, size_title, titles, models, rows)

@@ -1,21 +1,24 @@
-"""The sections of a report page, each made of a comparison or of figures."""
+"""Contents of the sections of a report page: facts, metrics, charts and tables of a comparison."""
 
-from collections.abc import Iterable, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 
-from facedis_core.charts import Series, bars, histogram, legend
-from facedis_core.embedded import embedded
+from facedis_core.charts import Series, bars, color_class, histogram
 from facedis_core.faceset import TRAIN
-from facedis_core.figures import Figure
 from facedis_core.inference import Part
 from facedis_core.info import parameters
-from facedis_core.markup import Markup, element
 from facedis_core.model_comparison import ModelComparison, ModelResult
 from facedis_core.provenance import made_by
-from facedis_core.regions import MEANING, regions
-from facedis_core.report_tables import TRIVIAL, Column, meanings, part_table, scoreboard, span
+from facedis_core.regions import find_regions
+from facedis_core.report_tables import (
+    Method,
+    MetricRow,
+    PartTable,
+    count_range,
+    metric_rows,
+    part_table,
+)
 
 PART_ERRORS: Final = {
     "full": "Reconstruction error E_rec",
@@ -29,29 +32,28 @@ SPREADS: Final = {
 }
 
 
-class Section(NamedTuple):
-    """A part of the page that can be gone to.
+class ModelRow(NamedTuple):
+    """Facts about a model, as text."""
 
-    Attributes:
-        key: by which links find it.
-        content: as of `element`.
-    """
-
-    key: str
-    title: str
-    content: Any
-
-    def html(self) -> Markup:
-        """The section with its heading."""
-        heading = element("h2", self.title, id=f"{self.key}-title")
-        labelled = f"{self.key}-title"
-        return element("section", heading, self.content, id=self.key, aria_labelledby=labelled)
+    label: str
+    id: str
+    latents: str
+    parameters: str
+    history: str
+    recipe: dict[str, str]
 
 
-def summary(comparison: ModelComparison) -> Markup:
-    """What was measured on what, as a list of facts."""
+class Chart(NamedTuple):
+    """An SVG element and its caption."""
+
+    caption: str
+    svg: str
+
+
+def comparison_facts(comparison: ModelComparison) -> dict[str, str]:
+    """The face set, split and settings of the measurement."""
     faces, facts = comparison.faces, comparison.facts
-    pairs = {
+    return {
         "set": f"{faces.id} ({faces.source}, {faces.protocol})",
         "history": made_by(faces.history),
         "split": facts["split"],
@@ -61,92 +63,80 @@ def summary(comparison: ModelComparison) -> Markup:
         "topology": f"{faces.topology}, {faces.vertices.shape[1]:,} vertices",
         "facedis": facts["version"],
     }
-    return element("dl", [_fact(*pair) for pair in pairs.items()], class_="facts")
 
 
-def metrics(comparison: ModelComparison) -> Section:
-    """The table of all metrics, and which models these are."""
-    columns = [Column(result.label, result.evaluation.metrics) for result in comparison.models]
-    columns += [Column(key, found, True) for key, found in _baselines(comparison)]
-    notes: list[Any] = ["The best of a row is bold."]
-    if (np.asarray(comparison.faces.labels.split)[comparison.rows] == TRAIN).any():
-        notes.append(
-            " Some of these faces are of the training split: what was fitted to them looks better "
-            "than it is."
-        )
-    if comparison.baselines:
-        config = comparison.models[0].model.config
-        latents, used = (
-            config.identity + config.expression,
-            comparison.baselines["pca"]["components"],
-        )
-        reason = f"as many as {comparison.models[0].label} has latent dimensions"
-        if used < latents:
-            reason = (
-                f"all that these faces have; {comparison.models[0].label} has {latents} latents"
-            )
-        notes += [
-            " Beside the models stand linear methods, fitted to the training faces of the same "
-            f"set, with {used} components, {reason} (_2x: twice as many where there are). ",
-            element("code", TRIVIAL),
-            " is one face for everybody; that it has no spread is no merit, so it is never best.",
-        ]
-    return Section(
-        "metrics",
-        "Metrics",
-        [
-            element("p", notes),
-            _scrolled(scoreboard(columns), "All metrics"),
-            element("details", element("summary", "What the rows mean"), meanings(columns)),
-            element("h3", "Models"),
-            _scrolled(_models(comparison.models), "Models"),
-            [_recipe(result) for result in comparison.models],
-        ],
+class Metrics(NamedTuple):
+    """Metrics of models and baselines.
+
+    Attributes:
+        components: number of components of the linear baselines; None = there are none.
+        latents: number of latents of the first model.
+        on_training_faces: some measured faces are of the training split.
+    """
+
+    methods: list[Method]
+    rows: list[MetricRow]
+    models: list[ModelRow]
+    components: int | None
+    latents: int
+    on_training_faces: bool
+
+
+def metrics_section(comparison: ModelComparison) -> Metrics:
+    """Metrics of the models, and of those baselines that differ from one another."""
+    baselines = comparison.baselines
+    methods = [Method(result.label, result.evaluation.metrics) for result in comparison.models]
+    for key, metrics in baselines.items():
+        # twice the components: left out where the training faces have no more of them
+        half = baselines.get(key.removesuffix("_2x"), {})
+        if not key.endswith("_2x") or metrics["components"] > half["components"]:
+            methods.append(Method(key, metrics, baseline=True))
+    config = comparison.models[0].model.config
+    return Metrics(
+        methods,
+        metric_rows(methods),
+        list(map(_model_row, comparison.models)),
+        baselines["pca"]["components"] if baselines else None,
+        config.identity + config.expression,
+        bool((np.asarray(comparison.faces.labels.split)[comparison.rows] == TRAIN).any()),
     )
 
 
-def _baselines(comparison: ModelComparison) -> list[tuple[str, dict[str, Any]]]:
-    """Those that differ: with twice as many components only where there are more."""
-    found = comparison.baselines
+def _model_row(result: ModelResult) -> ModelRow:
+    model = result.model
+    recipe = {k: "–" if v is None else str(v) for k, v in (model.recipe or {}).items()}
+    return ModelRow(
+        result.label,
+        model.id,
+        f"{model.config.identity} + {model.config.expression}",
+        f"{parameters(model.weights):,}",
+        made_by(model.history),
+        recipe,
+    )
 
-    def more(key: str) -> bool:
-        half = found.get(key.removesuffix("_2x"), {})
-        return not key.endswith("_2x") or found[key]["components"] > half["components"]
 
-    return [(key, metrics) for key, metrics in found.items() if more(key)]
+def legend(comparison: ModelComparison) -> list[tuple[str, str]]:
+    """CSS class and label of each model's series."""
+    return [(color_class(n), result.label) for n, result in enumerate(comparison.models)]
 
 
-def distributions(comparison: ModelComparison) -> Section:
-    """Histograms of the errors of single meshes and people."""
-    drawn = []
+def error_histograms(comparison: ModelComparison) -> list[Chart]:
+    """Histograms of the errors of single meshes, and of the spreads of single people."""
+    charts = []
     for part in comparison.parts:
-        series = [
-            Series(result.label, result.errors.per_mesh[part]) for result in comparison.models
-        ]
-        drawn.append(_chart(histogram(series, PART_ERRORS[part]), f"{PART_ERRORS[part]}, by mesh"))
+        series = [Series(r.label, r.errors.per_mesh[part]) for r in comparison.models]
+        title = PART_ERRORS[part]
+        charts.append(Chart(f"{title}, by mesh", histogram(series, title)))
     for key, title in SPREADS.items():
-        known = [(j.label, j.evaluation.per_subject.get(key)) for j in comparison.models]
+        known = [(r.label, r.evaluation.per_subject.get(key)) for r in comparison.models]
         if all(values is not None for _, values in known):
-            spreads = [Series(label, values) for label, values in known if values is not None]
-            drawn.append(_chart(histogram(spreads, title), f"{title}, by person"))
-    return Section(
-        "distributions",
-        "Distributions",
-        [
-            element(
-                "p",
-                "How errors are spread; heights are shares of all meshes or people, dashed lines "
-                "are means. The expression error is the distance between the predicted expression "
-                "and the face minus the person's neutral, on any face.",
-            ),
-            _legend(comparison),
-            element("div", drawn, class_="charts"),
-        ],
-    )
+            series = [Series(label, values) for label, values in known if values is not None]
+            charts.append(Chart(f"{title}, by person", histogram(series, title)))
+    return charts
 
 
-def expressions(comparison: ModelComparison) -> Section:
-    """Mean errors of each expression."""
+def errors_by_expression(comparison: ModelComparison) -> tuple[list[Chart], PartTable]:
+    """Mean errors of each expression: bar charts, the highest error first, and a table."""
     labels = comparison.faces.labels
     shown = np.asarray(labels.expression)[comparison.rows]
     kinds = np.unique(shown)
@@ -157,136 +147,35 @@ def expressions(comparison: ModelComparison) -> Section:
         for part in comparison.parts
         for result in comparison.models
     }
-    drawn = []
     order = np.argsort(-means[comparison.parts[0], comparison.models[0].label], kind="stable")
+    names = [labels.expressions[kinds[place]] for place in order]
+    charts = []
     for part in comparison.parts:
-        of_part = [means[part, result.label] for result in comparison.models]
-        names = [labels.expressions[kinds[place]] for place in order]
-        series = [
-            Series(result.label, values[order])
-            for result, values in zip(comparison.models, of_part, strict=True)
-        ]
-        drawn.append(_chart(bars(names, series, PART_ERRORS[part]), PART_ERRORS[part]))
-    errors = comparison.models[0].errors.per_mesh
-    heads = []
+        series = [Series(r.label, means[part, r.label][order]) for r in comparison.models]
+        charts.append(Chart(PART_ERRORS[part], bars(names, series, PART_ERRORS[part])))
+    rows = []
     for kind in kinds:
-        of_kind = [values[shown == kind] for values in errors.values()]
+        of_kind = [e[shown == kind] for e in comparison.models[0].errors.per_mesh.values()]
         counts = [int(np.isfinite(values).sum()) for values in of_kind]
-        heads.append((labels.expressions[kind], span(counts)))
-    table = part_table(comparison, "expression", "faces", heads, lambda *which: means[which])
-    return Section(
-        "expressions",
-        "By expression",
-        [
-            element(
-                "p",
-                f"Mean errors, in the order of {comparison.models[0].label} on full faces.",
-            ),
-            _legend(comparison),
-            element("div", drawn, class_="charts"),
-            element(
-                "details", element("summary", "All numbers"), _scrolled(table, "By expression")
-            ),
-        ],
-    )
+        rows.append((labels.expressions[kind], count_range(counts)))
+    table = part_table(comparison, "expression", "faces", rows, lambda *key: means[key])
+    return charts, table
 
 
-def places(comparison: ModelComparison, figure: Figure) -> Section:
-    """Where on the face errors are: a picture, and regions."""
+def errors_by_region(comparison: ModelComparison) -> PartTable:
+    """Mean errors of the vertices of each region."""
     first = comparison.models[0]
-    found = regions(first.model.mean_face, comparison.faces.triangles, first.errors.motion())
+    regions = find_regions(first.model.mean_face, comparison.faces.triangles, first.errors.motion())
+    results = {result.label: result for result in comparison.models}
 
-    def values(part: Part, label: str) -> np.ndarray:
-        result = next(result for result in comparison.models if result.label == label)
-        errors = result.errors.per_vertex(part)
-        return np.array([errors[inside].mean() for inside in found.values()])
+    def errors(part: Part, label: str) -> np.ndarray:
+        per_vertex = results[label].errors.per_vertex(part)
+        return np.array([per_vertex[inside].mean() for inside in regions.values()])
 
-    heads = [(name, f"{inside.sum():,}") for name, inside in found.items()]
-    table = part_table(comparison, "region", "vertices", heads, values)
-    return Section(
-        "regions",
-        "Where on the face",
-        [
-            embedded(figure),
-            _scrolled(table, "By region"),
-            element("p", MEANING, class_="note"),
-        ],
-    )
-
-
-def extremes(figures: Iterable[Figure]) -> Section:
-    """Best, average and worst faces."""
-    words = (
-        "By the error of each part and model. All pictures of a figure have one camera, and the "
-        "error maps of a part one scale, whatever the model."
-    )
-    held = element("div", map(embedded, figures), class_="narrow")
-    return Section("faces", "Best, average and worst faces", [element("p", words), held])
-
-
-def mixtures(figures: Iterable[Figure]) -> Section:
-    """Transfer, interpolation, and identities side by side."""
-    words = (
-        "People and expressions are chosen by rules that see no picture: people equally far apart "
-        "in the order of the set, and expressions as different as can be."
-    )
-    held = element("div", map(embedded, figures), class_="wide")
-    return Section("mixtures", "Transfer and interpolation", [element("p", words), held])
+    rows = [(name, f"{inside.sum():,}") for name, inside in regions.items()]
+    return part_table(comparison, "region", "vertices", rows, errors)
 
 
 def _mean(values: np.ndarray) -> float:
     known = values[np.isfinite(values)]
     return float(known.mean()) if len(known) else float("nan")
-
-
-def _fact(name: str, words: str) -> Markup:
-    return element("div", element("dt", name), element("dd", words))
-
-
-def _chart(drawn: Markup, caption: str) -> Markup:
-    return element("figure", element("figcaption", caption), drawn, class_="plot")
-
-
-def _legend(comparison: ModelComparison) -> Markup:
-    return legend([result.label for result in comparison.models])
-
-
-def _scrolled(table: Markup, label: str) -> Markup:
-    """A table that scrolls by itself where the page is narrow, by keys too."""
-    return element("div", table, class_="scrolled", role="region", aria_label=label, tabindex=0)
-
-
-def _models(models: Sequence[ModelResult]) -> Markup:
-    heads = {
-        "model": None,
-        "id": "word",
-        "latents, identity + expression": None,
-        "parameters": None,
-        "history": "words",
-    }
-    rows = []
-    for result in models:
-        model = result.model
-        values = (
-            element("code", model.id),
-            f"{model.config.identity} + {model.config.expression}",
-            f"{parameters(model.weights):,}",
-            made_by(model.history),
-        )
-        kinds = list(heads.values())[1:]
-        cells = [element("td", v, class_=kind) for v, kind in zip(values, kinds, strict=True)]
-        rows.append(element("tr", element("th", result.label, scope="row"), cells))
-    head = [element("th", word, scope="col", class_=kind) for word, kind in heads.items()]
-    return element("table", element("thead", element("tr", head)), element("tbody", rows))
-
-
-def _recipe(result: ModelResult) -> Markup:
-    recipe = result.model.recipe
-    if not recipe:
-        return Markup()
-    facts = [_fact(name, "–" if value is None else str(value)) for name, value in recipe.items()]
-    return element(
-        "details",
-        element("summary", f"Recipe of {result.label}"),
-        element("dl", facts, class_="facts small"),
-    )

@@ -26,7 +26,7 @@ LINES = (
     "sources selection journal scratch follow inventory assemble prepare",
     "camera rasterizer color_scale shading error_map background text_drawing color_bar "
     "contact_sheet draw_faces scene animation image_files",
-    "example_faces model_comparison figures viewer_payload markup charts report_tables embedded "
+    "example_faces model_comparison figures viewer_payload report_html charts report_tables "
     "regions sections report_page",
     "latent_directions gallery live_model viewer_server",
     "world threads moments fusedmax winners maxlinear networks pose principal losses pairs "

@@ -3,14 +3,14 @@
 import numpy as np
 from synthetic import grid_mesh
 
-from facedis_core.regions import RIM_RINGS, near_rim, regions
+from facedis_core.regions import RIM_RINGS, find_regions, near_rim
 
 SIZE = 9
 
 
 def test_thirds_and_sides_share_the_face_out() -> None:
     vertices, triangles = grid_mesh(SIZE)
-    found = regions(vertices, triangles, None)
+    found = find_regions(vertices, triangles, None)
     thirds = [found[f"{name} third"] for name in ("upper", "middle", "lower")]
     assert (np.sum(thirds, axis=0) == 1).all()
     assert vertices[thirds[0], 1].min() > vertices[thirds[1], 1].max()
@@ -32,15 +32,15 @@ def test_a_closed_surface_has_no_rim() -> None:
     tetrahedron = np.array([[0, 1, 2], [0, 3, 1], [0, 2, 3], [1, 3, 2]])
     assert not near_rim(4, tetrahedron).any()
     corners = np.array([[0, 0, 0], [9, 0, 0], [0, 9, 0], [0, 0, 9]], float)
-    assert "rim" not in regions(corners, tetrahedron, None)
+    assert "rim" not in find_regions(corners, tetrahedron, None)
 
 
 def test_what_moves_most_and_least_are_tenths() -> None:
     vertices, triangles = grid_mesh(SIZE)
     motion = np.random.default_rng(0).permutation(len(vertices)).astype(float)
-    found = regions(vertices, triangles, motion)
+    found = find_regions(vertices, triangles, motion)
     most, least = found["moves most"], found["moves least"]
     assert most.sum() == least.sum() == 8
     assert motion[most].min() == len(vertices) - 8
     assert motion[least].max() == 7
-    assert "moves most" not in regions(vertices, triangles, np.zeros(len(vertices)))
+    assert "moves most" not in find_regions(vertices, triangles, np.zeros(len(vertices)))

@@ -79,7 +79,7 @@ def report(
     from facedis_core.figures import FigureMaker, FigureOptions
     from facedis_core.measurement import Ways
     from facedis_core.model_comparison import compare_models
-    from facedis_core.report_page import check_folder, page, write_figures
+    from facedis_core.report_page import build_page, check_folder, write_figures
     from facedis_core.streams import check_output, open_output
 
     scale = ColorScale.parse(value_range) if value_range is not None else None
@@ -104,11 +104,11 @@ def report(
     maker = FigureMaker(
         comparison, options, lambda drawn, total: fd_cli.progress(drawn, "drawing", total)
     )
-    made = page(maker, title)
+    page = build_page(maker, title)
     with open_output(output, force=force) as stream:
-        stream.write(made.html.encode())
+        stream.write(page.html.encode())
     if figures is not None:
-        write_figures(figures, made.figures, force)
+        write_figures(figures, page.figures, force)
 
 
 def main() -> None:
