@@ -9,10 +9,9 @@ import numpy as np
 
 from facedis_core.errors import InputError
 from facedis_core.mesh import Mesh
-from facedis_core.npy import MAGIC, Header, NpyReader
+from facedis_core.npy import MAGIC, ArrayHeader, NpyReader
 from facedis_core.paths import is_file
-from facedis_core.replay import looked_into
-from facedis_core.streams import shown
+from facedis_core.streams import naming, read_ahead
 
 # Makes meshes of the latents in a stream of that name.
 Decode = Callable[[BinaryIO, str], Iterator[Mesh]]
@@ -30,7 +29,7 @@ def faces_of_arrays(stream: BinaryIO, source: str, decode: Decode | None) -> Ite
     Raises:
         InputError: neither, or latents without `decode`.
     """
-    beginning, stream = looked_into(stream, HEADER)
+    beginning, stream = read_ahead(stream, HEADER)
     if decode is not None and are_latents(beginning):
         return decode(stream, source)
     return _vertex_arrays(stream, source)
@@ -46,28 +45,29 @@ def _vertex_arrays(stream: BinaryIO, source: str) -> Iterator[Mesh]:
 
     Arrays know neither triangles nor units.
     """
-    label, named = shown(source), is_file(source)
+    named = is_file(source)
     stem = f"{Path(source).stem}_" if named else "row"
-    reader = NpyReader(stream, label, "vertices (N, V, 3)", _MISTAKEN)
+    reader = NpyReader(stream, "vertices (N, V, 3)", _MISTAKEN)
     count = 0
-    while (header := reader.header()) is not None:
-        _check_vertices(header, label)
-        for block in reader.blocks(header):
-            single = len(header.shape) == 2
-            for vertices in [block] if single else block:
-                name = Path(source).stem if single and named else f"{stem}{count:04d}"
-                with np.errstate(over="ignore"):  # too large is inf, which is refused later
-                    yield Mesh(np.ascontiguousarray(vertices, np.float32), _NO_TRIANGLES, name)
-                count += 1
-    if not count:
-        raise InputError(f"{label} holds no faces; expected vertices (N, V, 3)")
+    with naming(source):
+        while (header := reader.header()) is not None:
+            _check_vertices(header)
+            for block in reader.blocks(header):
+                single = len(header.shape) == 2
+                for vertices in [block] if single else block:
+                    name = Path(source).stem if single and named else f"{stem}{count:04d}"
+                    with np.errstate(over="ignore"):  # too large is inf, which is refused later
+                        yield Mesh(np.ascontiguousarray(vertices, np.float32), _NO_TRIANGLES, name)
+                    count += 1
+        if not count:
+            raise InputError("holds no faces; expected vertices (N, V, 3)")
 
 
-def _check_vertices(header: Header, label: str) -> None:
+def _check_vertices(header: ArrayHeader) -> None:
     if header.dtype.names is not None:
-        raise InputError(f"{label}: holds latents, which are encoded already; expected a mesh")
+        raise InputError("holds latents, which are encoded already; expected a mesh")
     dtype, shape, _ = header
     if dtype.kind != "f" or len(shape) not in (2, 3) or shape[-1] != 3 or not shape[-2]:
         raise InputError(
-            f"{label} is an array {dtype} {shape}, expected float vertices (N, V, 3) or (V, 3)"
+            f"is an array {dtype} {shape}, expected float vertices (N, V, 3) or (V, 3)"
         )

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from facedis_core.errors import UsageError
-from facedis_core.interrupts import hear_interrupts
 from facedis_core.paths import exists
+from facedis_core.signals import install_signal_handlers
 
 
 @contextmanager
@@ -36,7 +36,7 @@ def replacing(path: Path, force: bool, workspace: Path | None) -> Iterator[Binar
     It lies beside it or in `workspace`. Raises UsageError where a file of that name has appeared
     and `force` is not set.
     """
-    hear_interrupts()
+    install_signal_handlers()
     temporary = (workspace or path.parent) / f".facedis-{os.urandom(8).hex()}.tmp"
     try:  # before the file exists: an interrupt may come as soon as it does
         # Not tempfile: its files are for their owner alone, ours have the mode of the umask.

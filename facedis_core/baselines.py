@@ -12,10 +12,9 @@ import numpy as np
 
 from facedis_core.errors import InputError
 from facedis_core.evaluation import evaluate_face_set
-from facedis_core.faceset import TRAIN, FaceSet
+from facedis_core.faceset import TRAIN, FaceSet, check_topology
 from facedis_core.linear import BLOCK, Pca, Ridge, blocks, fit_pca, fit_ridges
 from facedis_core.prediction import Prediction, Predictor
-from facedis_core.provenance import check_topology
 
 
 @dataclass(frozen=True, eq=False)

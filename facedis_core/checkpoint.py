@@ -10,14 +10,26 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from facedis_core.config import DiscriminatorConfig, PointNetConfig, RegisteredConfig
-from facedis_core.container import content_id, parse_container, read_container, stored
-from facedis_core.container_writer import write_container
+from facedis_core.config import (
+    DiscriminatorConfig,
+    DiscriminatorMetadata,
+    PointNetConfig,
+    RegisteredConfig,
+)
 from facedis_core.errors import InputError
+from facedis_core.history import HistoryStep
 from facedis_core.inference import Model
 from facedis_core.networks import AutoEncoder, IdentityDiscriminator, PointNetAutoEncoder
 from facedis_core.preparation import Preparation
 from facedis_core.principal import RegisteredAutoEncoder
+from facedis_core.safetensors_file import (
+    content_id,
+    parse_safetensors,
+    read_safetensors,
+    record,
+    write_safetensors,
+)
+from facedis_core.streams import naming
 
 _MODEL_BUFFERS = ("mean_face", "origin", "scale")
 
@@ -29,7 +41,7 @@ class StoredDiscriminator:
     network: IdentityDiscriminator
     topology: str
     metrics: dict[str, Any]
-    history: list[dict[str, Any]]
+    history: list[HistoryStep]
     id: str
 
 
@@ -46,7 +58,7 @@ def export_model(
     reach_mm: float,
     recipe: Mapping[str, Any],
     metrics: Mapping[str, Any],
-    history: list[dict[str, Any]],
+    history: list[HistoryStep],
 ) -> Model:
     """The trained network as a model that needs NumPy only; `write_model` gives it its id."""
     state = network.state_dict()
@@ -105,7 +117,7 @@ def write_discriminator(
     network: IdentityDiscriminator,
     topology: str,
     metrics: Mapping[str, Any],
-    history: list[dict[str, Any]],
+    history: list[HistoryStep],
 ) -> str:
     """Write a pre-trained discriminator whole; returns its id."""
     tensors = _state_arrays(network)
@@ -115,10 +127,10 @@ def write_discriminator(
         "config": config,
         "topology": topology,
         "metrics": dict(metrics),
-        "history": history,
+        "history": [step.as_json() for step in history],
         "id": identity,
     }
-    write_container(stream, "discriminator", tensors, metadata)
+    write_safetensors(stream, "discriminator", tensors, metadata)
     return identity
 
 
@@ -128,21 +140,18 @@ def load_discriminator(source: str | Path) -> StoredDiscriminator:
     Raises:
         InputError: not a whole discriminator.
     """
-    container = read_container(source, "discriminator")
-    tensors, metadata, label = container.tensors, container.metadata, str(source)
-    config = DiscriminatorConfig.from_dict(stored(metadata, "config", dict, label))
-    for name, array in tensors.items():
-        if not np.isfinite(array).all():
-            raise InputError(f"{label}: tensor {name!r} is not finite; train it again")
+    file = read_safetensors(source, "discriminator")
+    with naming(source):
+        metadata = record(DiscriminatorMetadata, file.metadata)
+        config = DiscriminatorConfig.from_dict(metadata.config)
+        for name, array in file.tensors.items():
+            if not np.isfinite(array).all():
+                raise InputError(f"tensor {name!r} is not finite; train it again")
     points = torch.zeros(config.points, dtype=torch.int64) if config.points else None
     network = IdentityDiscriminator(config, torch.zeros(3), 1.0, points)
-    load_state(network, {name: torch.tensor(a) for name, a in tensors.items()}, label)
+    load_state(network, {name: torch.tensor(a) for name, a in file.tensors.items()}, str(source))
     return StoredDiscriminator(
-        network,
-        topology=stored(metadata, "topology", str, label),
-        metrics=stored(metadata, "metrics", dict, label),
-        history=stored(metadata, "history", list, label),
-        id=stored(metadata, "id", str, label),
+        network, metadata.topology, metadata.metrics, metadata.history, metadata.id
     )
 
 
@@ -151,11 +160,28 @@ def _state_arrays(network: nn.Module) -> dict[str, np.ndarray]:
     return {k: to_array(v) for k, v in state.items() if not k.endswith("num_batches_tracked")}
 
 
+@dataclass(frozen=True)
+class TrainingProgress:
+    """How far a training has come; the metadata of its state.
+
+    Attributes:
+        identity: what makes this run the same one after an interruption.
+        epoch: the values of the `Epoch` it is in.
+        metrics: of the last evaluation.
+        log: a JSON line an epoch.
+    """
+
+    identity: dict[str, Any]
+    epoch: dict[str, Any]
+    metrics: dict[str, Any]
+    log: list[str]
+
+
 def write_training_state(
     stream: BinaryIO,
     networks: Mapping[str, nn.Module],
     optimizers: Mapping[str, Optimizer],
-    metadata: Mapping[str, Any],
+    progress: TrainingProgress,
 ) -> None:
     """Everything a training needs to go on exactly where it stopped.
 
@@ -168,7 +194,7 @@ def write_training_state(
     for name, optimizer in optimizers.items():
         for index, slots in optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{name}.{index}.{k}": to_array(v) for k, v in slots.items()}
-    write_container(stream, "training", tensors, metadata)
+    write_safetensors(stream, "training", tensors, asdict(progress))
 
 
 @dataclass(frozen=True, eq=False)
@@ -176,7 +202,7 @@ class TrainingState:
     """A saved state that has been read but not yet put anywhere."""
 
     tensors: dict[str, Tensor]
-    metadata: dict[str, Any]
+    progress: TrainingProgress
     source: str
 
     def restore(
@@ -214,9 +240,11 @@ def read_training_state(content: bytes, label: str) -> TrainingState:
     Raises:
         InputError: not a whole training state.
     """
-    container = parse_container(np.frombuffer(content, np.uint8), "training", label)
-    tensors = {name: torch.tensor(array) for name, array in container.tensors.items()}
-    return TrainingState(tensors, container.metadata, label)
+    with naming(label):
+        file = parse_safetensors(np.frombuffer(content, np.uint8), "training")
+        progress = record(TrainingProgress, file.metadata)
+    tensors = {name: torch.tensor(array) for name, array in file.tensors.items()}
+    return TrainingState(tensors, progress, label)
 
 
 def _below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -8,13 +8,13 @@ from typing import Final
 
 import numpy as np
 
+from facedis_core.csv_text import brief, read_rows, read_text
 from facedis_core.errors import InputError
 from facedis_core.evaluation import Evaluation, Gallery, evaluate
 from facedis_core.mesh import Mesh, mesh_files, read_mesh, read_meshes, topology_id
 from facedis_core.paths import is_file, is_folder
 from facedis_core.prediction import Prediction, Sample, align_faces
 from facedis_core.streams import open_input, shown
-from facedis_core.tables import brief, read_rows, read_text
 
 _COLUMNS: Final = ("name", "subject", "expression")
 

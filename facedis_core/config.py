@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from facedis_core.errors import InputError
+from facedis_core.history import HistoryStep
 
 POINTNET_CHANNELS = (64, 64, 64, 128, 1024)
 
@@ -129,6 +130,17 @@ class DiscriminatorConfig:
     def from_dict(cls, values: Mapping[str, Any]) -> "DiscriminatorConfig":
         """Read a stored config back; keys or values that do not fit raise InputError."""
         return _strict(cls, values)
+
+
+@dataclass(frozen=True)
+class DiscriminatorMetadata:
+    """The metadata of a discriminator's file; `config` as JSON."""
+
+    config: dict[str, Any]
+    topology: str
+    metrics: dict[str, Any]
+    history: list[HistoryStep]
+    id: str
 
 
 def _linear(shapes: Shapes, name: str, inputs: int, outputs: int) -> None:

@@ -9,16 +9,16 @@ from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
+from facedis_core.csv_text import brief
 from facedis_core.errors import InputError, UsageError
 from facedis_core.failures import Failure
+from facedis_core.history import made_by
 from facedis_core.inference import Model, Part
 from facedis_core.latents import Latents, LatentSource
 from facedis_core.mesh import Mesh, write_mesh
 from facedis_core.npy import encoded_header
 from facedis_core.paths import OutputPaths, check_name, is_file, is_folder_pattern
-from facedis_core.provenance import made_by
-from facedis_core.streams import check_output, open_output, replaced_file
-from facedis_core.tables import brief
+from facedis_core.streams import check_output, naming, open_output, replaced_file
 from facedis_core.workers import in_order
 
 TOGETHER = 16  # rows that are decoded before the next ones
@@ -76,7 +76,8 @@ def sound_rows(
 
     def check(rows: Latents) -> None:
         rows.check_model(model.id, known)
-        rows.check_finite(source.label)
+        with naming(source.label):
+            rows.check_finite()
         for name in rows.names if as_files else ():
             check_name(name)
 

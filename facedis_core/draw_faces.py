@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 
 from facedis_core.camera import Camera
 from facedis_core.color_scale import ColorScale
+from facedis_core.csv_text import brief
 from facedis_core.decoding import Decoder, sound_rows
 from facedis_core.errors import InputError
 from facedis_core.inference import Model, Part, load_model
 from facedis_core.latents import LatentSource
 from facedis_core.mesh import Mesh
 from facedis_core.shading import LinearRGB, Picture, VertexColoring, render_mesh
-from facedis_core.tables import brief
 from facedis_core.workers import in_order
 
 

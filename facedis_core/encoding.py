@@ -8,12 +8,13 @@ import numpy as np
 
 from facedis_core.errors import InputError
 from facedis_core.faces import Faces, Item
+from facedis_core.faceset import check_topology
 from facedis_core.failures import Failure
+from facedis_core.history import made_by
 from facedis_core.inference import Model
 from facedis_core.latents import Latents, concatenate
 from facedis_core.mesh import Mesh
 from facedis_core.preparation import Align, Units
-from facedis_core.provenance import check_topology, made_by
 from facedis_core.workers import in_order
 
 REFUSED_REACH = 3.0  # times the reach of the training faces

@@ -18,8 +18,7 @@ from facedis_core.faceset import SPLITS, FaceSet, load_face_set
 from facedis_core.mesh import Mesh, decode_mesh, mesh_files, read_mesh, read_meshes
 from facedis_core.npy import MAGIC
 from facedis_core.paths import exists, is_file, is_folder
-from facedis_core.replay import looked_into
-from facedis_core.streams import open_input, read_all, shown
+from facedis_core.streams import open_input, read_ahead, read_all, shown
 
 _LONGEST_LIST: Final = 1 << 28
 _LONGEST_NAME: Final = 4096
@@ -233,7 +232,7 @@ def _piped_items(source: str, decode: Decode | None) -> Iterator[Item]:
 def items_of_stream(stream: BinaryIO, source: str, decode: Decode | None = None) -> Iterator[Item]:
     """The meshes or arrays in a stream that `source` names; raises what their readers do."""
     label = shown(source)
-    beginning, stream = looked_into(stream, 16)  # as far as readers look for mistakes
+    beginning, stream = read_ahead(stream, 16)  # as far as readers look for mistakes
     if beginning.startswith(MAGIC):
         found = faces_of_arrays(stream, source, decode)
     else:

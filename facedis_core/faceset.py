@@ -8,11 +8,17 @@ from typing import Any, BinaryIO, Final
 
 import numpy as np
 
-from facedis_core.container import content_id, read_container, stored
-from facedis_core.container_writer import container_writer
 from facedis_core.errors import InputError
+from facedis_core.history import HistoryStep, made_by
 from facedis_core.preparation import Preparation
-from facedis_core.streams import shown
+from facedis_core.safetensors_file import (
+    SafetensorsFile,
+    content_id,
+    read_safetensors,
+    record,
+    safetensors_writer,
+)
+from facedis_core.streams import naming
 
 TRAIN: Final = 0
 TEST: Final = 1
@@ -83,7 +89,7 @@ class FaceSet:
     source: str
     protocol: str
     id: str
-    history: list[dict[str, Any]] = field(default_factory=list)
+    history: list[HistoryStep] = field(default_factory=list)
 
     @property
     def triangles(self) -> np.ndarray:
@@ -136,73 +142,94 @@ _TENSORS: Final[Mapping[str, tuple[str, tuple[str | int, ...]]]] = {
 }
 
 
+@dataclass(frozen=True)
+class _Metadata:
+    """The metadata of a face set, but for its preparation."""
+
+    source: str
+    protocol: str
+    names: list[str]
+    subjects: list[str]
+    expressions: list[str]
+    history: list[HistoryStep]
+    id: str
+
+
 def load_face_set(source: str | Path) -> FaceSet:
     """Open a face set; the vertices stay on disk until they are used.
 
     Raises:
         InputError: not a whole face set, or its parts contradict each other.
     """
-    label = shown(source)
-    container = read_container(source, "faceset")
-    tensors, metadata = container.tensors, container.metadata
-    sizes = _check_tensors(tensors, label)
+    file = read_safetensors(source, "faceset")
+    with naming(source):
+        return parse_face_set(file)
+
+
+def parse_face_set(file: SafetensorsFile) -> FaceSet:
+    """The face set in a file that has been read; errors do not name it."""
+    tensors = file.tensors
+    sizes = _check_tensors(tensors)
+    metadata = record(_Metadata, file.metadata)
     labels = Labels(
-        names=_words(metadata, "names", label),
-        subjects=_words(metadata, "subjects", label),
-        expressions=_words(metadata, "expressions", label),
+        names=metadata.names,
+        subjects=metadata.subjects,
+        expressions=metadata.expressions,
         **{key: tensors[key] for key in ("subject", "expression", "level", "split")},
     )
-    _check_labels(labels, sizes, label)
+    _check_labels(labels, sizes)
     return FaceSet(
         vertices=tensors["vertices"],
         labels=labels,
         neutrals=tensors["neutrals"],
         neutrals_eval=tensors["neutrals_eval"],
-        preparation=Preparation.from_container(container, label),
-        source=stored(metadata, "source", str, label),
-        protocol=stored(metadata, "protocol", str, label),
-        id=stored(metadata, "id", str, label),
-        history=stored(metadata, "history", list, label),
+        preparation=Preparation.from_file(file),
+        source=metadata.source,
+        protocol=metadata.protocol,
+        id=metadata.id,
+        history=metadata.history,
     )
 
 
-def _check_tensors(tensors: Mapping[str, np.ndarray], label: str) -> dict[str, int]:
+def check_topology(faces: FaceSet, label: str, topologies: str | Sequence[str], other: str) -> None:
+    """Raise InputError unless the face set is of one of these topologies, those of `other`."""
+    expected = [topologies] if isinstance(topologies, str) else topologies
+    if faces.topology not in expected:
+        raise InputError(
+            f"{label} ({made_by(faces.history)}) has topology {faces.topology} "
+            f"({faces.vertices.shape[1]} vertices), {other} expects {' or '.join(expected)}; "
+            "prepare the set with fd-prep --like"
+        )
+
+
+def _check_tensors(tensors: Mapping[str, np.ndarray]) -> dict[str, int]:
     """Every tensor with its type and a shape that fits the others; returns the sizes."""
     sizes: dict[str, int] = {}
     for name, (dtype, shape) in _TENSORS.items():
         if name not in tensors:
-            raise InputError(
-                f"{label} has no tensor {name!r}; a face set needs it, prepare it again"
-            )
+            raise InputError(f"has no tensor {name!r}; a face set needs it, prepare it again")
         array = tensors[name]
         fits = array.ndim == len(shape) and array.dtype == np.dtype(dtype)
         for want, got in zip(shape, array.shape, strict=False):
             fits &= got == (sizes.setdefault(want, got) if isinstance(want, str) else want)
         if not fits:
             raise InputError(
-                f"{label}: tensor {name!r} is {array.dtype} {array.shape}, "
+                f"tensor {name!r} is {array.dtype} {array.shape}, "
                 f"expected {np.dtype(dtype)} {shape} with {sizes}; prepare it again"
             )
     return sizes
 
 
-def _words(metadata: Mapping[str, Any], key: str, label: str) -> list[str]:
-    words = stored(metadata, key, list, label)
-    if not all(isinstance(word, str) for word in words):
-        raise InputError(f"{label}: {key} are not all text; prepare it again")
-    return words
-
-
-def _check_labels(labels: Labels, sizes: Mapping[str, int], label: str) -> None:
+def _check_labels(labels: Labels, sizes: Mapping[str, int]) -> None:
     for words, found, count in (
         ("names", labels.names, sizes["N"]),
         ("subjects", labels.subjects, sizes["S"]),
     ):
         if len(found) != count:
-            raise InputError(f"{label} has {len(found)} {words} for {count}; prepare it again")
+            raise InputError(f"has {len(found)} {words} for {count}; prepare it again")
     twin = _twin(labels.names)
     if twin is not None:
-        raise InputError(f"{label} has two faces named {twin!r}; prepare it again")
+        raise InputError(f"has two faces named {twin[:200]!r}; prepare it again")
     for name, classes, limit in (
         ("subject", "subjects", len(labels.subjects)),
         ("expression", "expressions", len(labels.expressions)),
@@ -210,9 +237,9 @@ def _check_labels(labels: Labels, sizes: Mapping[str, int], label: str) -> None:
     ):
         array = getattr(labels, name)
         if array.size and not (array.min() >= 0 and array.max() < limit):
-            raise InputError(f"{label}: {name} labels lie outside the {limit} {classes}")
+            raise InputError(f"{name} labels lie outside the {limit} {classes}")
     if not ((labels.level >= 0) & (labels.level <= 1)).all():  # NaN is neither
-        raise InputError(f"{label}: a level lies outside of 0 neutral to 1 apex; prepare it again")
+        raise InputError("a level lies outside of 0 neutral to 1 apex; prepare it again")
 
 
 def _twin(names: Sequence[str]) -> str | None:
@@ -246,7 +273,7 @@ def face_set_writer(
     *,
     source: str,
     protocol: str,
-    history: Sequence[Mapping[str, Any]] = (),
+    history: Sequence[HistoryStep] = (),
 ) -> Iterator[FaceSetWriter]:
     """Lay out a face set and fill it through a memory map; labels and id are written for you.
 
@@ -273,10 +300,10 @@ def face_set_writer(
         "names": list(labels.names),
         "subjects": list(labels.subjects),
         "expressions": list(labels.expressions),
-        "history": list(history),
+        "history": [step.as_json() for step in history],
         "id": "0" * 12,  # replaced by one of the same length when the content is known
     }
-    with container_writer(stream, "faceset", layout, metadata) as writer:
+    with safetensors_writer(stream, "faceset", layout, metadata) as writer:
         for name, array in preparation.tensors().items():
             writer.tensors[name][...] = array
         for name in ("subject", "expression", "level", "split"):

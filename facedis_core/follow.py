@@ -8,13 +8,13 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from facedis_core.container import KINDS, read_container
 from facedis_core.encoding import REFUSED_REACH, beyond_reach
 from facedis_core.errors import InputError
 from facedis_core.faceset import TRAIN, FaceSet, load_face_set
 from facedis_core.inference import load_model, resolve_model
 from facedis_core.metrics import vertex_distance
 from facedis_core.preparation import Preparation
+from facedis_core.safetensors_file import KINDS, read_safetensors
 
 
 class Like(NamedTuple):
@@ -62,7 +62,7 @@ def load_like(source: str | Path) -> Like:
     Raises UsageError where there is no such file or model, InputError for another kind of file.
     """
     path = resolve_model(source)
-    kind = read_container(path).kind
+    kind = read_safetensors(path).kind
     if kind == "faceset":
         face_set = load_face_set(path)
         return Like(face_set.preparation, _aligned_to(face_set), face_set.id)

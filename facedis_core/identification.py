@@ -7,6 +7,7 @@ from typing import Any, Final
 import numpy as np
 
 from facedis_core import __version__
+from facedis_core.csv_text import brief
 from facedis_core.decoding import Decoder
 from facedis_core.errors import InputError, UsageError
 from facedis_core.inference import Model, load_model
@@ -14,7 +15,6 @@ from facedis_core.latents import Latents
 from facedis_core.lookup import Labels, Lookup, lookup_in_latents, lookup_in_set
 from facedis_core.measurement import Progress, unwatched
 from facedis_core.recognition import COSINE, VERTEX, Likeness, Party, recognize
-from facedis_core.tables import brief
 
 DISTANCES: Final[Mapping[str, Likeness]] = {"cosine": COSINE, "vertex": VERTEX}
 MOST_RANKS: Final = 20

@@ -9,15 +9,22 @@ from typing import Any, BinaryIO, Literal, get_args
 import numpy as np
 
 from facedis_core.bundle import resolve_model
-from facedis_core.config import ModelConfig
-from facedis_core.container import all_finite, content_id, read_container, stored
-from facedis_core.container_writer import write_container
+from facedis_core.config import ModelConfig, Shapes
 from facedis_core.errors import InputError, UsageError
 from facedis_core.forward import Forward, forward_pass
+from facedis_core.history import HistoryStep
 from facedis_core.latents import Latents
 from facedis_core.metrics import vertex_distance
 from facedis_core.preparation import Preparation
-from facedis_core.streams import shown
+from facedis_core.safetensors_file import (
+    SafetensorsFile,
+    all_finite,
+    content_id,
+    read_safetensors,
+    record,
+    write_safetensors,
+)
+from facedis_core.streams import naming, shown
 
 Part = Literal["full", "identity", "expression"]
 LatentPart = Literal["identity", "expression"]
@@ -45,7 +52,7 @@ class Model:
     reach_mm: float
     recipe: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, Any] = field(default_factory=dict)
-    history: list[dict[str, Any]] = field(default_factory=list)
+    history: list[HistoryStep] = field(default_factory=list)
     id: str = ""
     source: str = ""
 
@@ -174,10 +181,22 @@ def write_model(stream: BinaryIO, model: Model) -> str:
         "reach_mm": model.reach_mm,
         "recipe": model.recipe,
         "metrics": model.metrics,
-        "history": model.history,
+        "history": [step.as_json() for step in model.history],
     }
-    write_container(stream, "model", tensors, metadata)
+    write_safetensors(stream, "model", tensors, metadata)
     return model_id
+
+
+@dataclass(frozen=True)
+class _Metadata:
+    """The metadata of a model, but for its preparation."""
+
+    config: dict[str, Any]
+    reach_mm: float
+    recipe: dict[str, Any]
+    metrics: dict[str, Any]
+    history: list[HistoryStep]
+    id: str
 
 
 def load_model(source: str | Path | None = None) -> Model:
@@ -188,34 +207,38 @@ def load_model(source: str | Path | None = None) -> Model:
         InputError: not a whole model; every tensor must be there, with its shape, and no other.
     """
     path = resolve_model(source)
-    container = read_container(path, "model")
-    tensors, metadata, label = container.tensors, container.metadata, shown(path)
-    preparation = Preparation.from_container(container, label)
-    try:
-        config = ModelConfig.from_dict(metadata.get("config", {}))
-    except InputError as error:
-        raise InputError(f"{label}: {error}") from None
-    _check_tensors(config, tensors, label)
-    reach = stored(metadata, "reach_mm", float, label)
+    file = read_safetensors(path, "model")
+    with naming(path):
+        return parse_model(file, shown(path))
+
+
+def parse_model(file: SafetensorsFile, source: str) -> Model:
+    """The model in a file that has been read; errors do not name it."""
+    tensors = file.tensors
+    preparation = Preparation.from_file(file)
+    metadata = record(_Metadata, file.metadata)
+    config = ModelConfig.from_dict(metadata.config)
+    shapes = config.weight_shapes()
+    _check_tensors(config, shapes, tensors)
     return Model(
         config=config,
-        weights={name: tensors[name] for name in config.weight_shapes()},
+        weights={name: tensors[name] for name in shapes},
         mean_face=tensors["mean_face"],
         origin=tensors["origin"],
         scale=float(tensors["scale"][0]),
         preparation=preparation,
-        reach_mm=reach,
-        recipe=stored(metadata, "recipe", dict, label),
-        metrics=stored(metadata, "metrics", dict, label),
-        history=stored(metadata, "history", list, label),
-        id=stored(metadata, "id", str, label),
-        source=label,
+        reach_mm=metadata.reach_mm,
+        recipe=metadata.recipe,
+        metrics=metadata.metrics,
+        history=metadata.history,
+        id=metadata.id,
+        source=source,
     )
 
 
-def _check_tensors(config: ModelConfig, tensors: Mapping[str, np.ndarray], label: str) -> None:
+def _check_tensors(config: ModelConfig, shapes: Shapes, tensors: Mapping[str, np.ndarray]) -> None:
     """Every tensor and no other, with its shape and type; numbers that can be computed with."""
-    expected = config.weight_shapes() | {
+    expected = shapes | {
         "mean_face": (config.vertices, 3),
         "vertex_index": (config.vertices,),
         "origin": (3,),
@@ -224,23 +247,23 @@ def _check_tensors(config: ModelConfig, tensors: Mapping[str, np.ndarray], label
     }
     for name in sorted(expected.keys() ^ tensors.keys()):
         odd = "lacks" if name in expected else "holds"
-        raise InputError(f"{label} {odd} the tensor {name!r}, against its config; fetch it again")
+        raise InputError(f"{odd} the tensor {name[:200]!r}, against its config; fetch it again")
     for name, shape in expected.items():
         array = tensors[name]
         dtype = "int32" if name in ("vertex_index", "triangles") else config.stored_type(name)
         if array.shape != shape or array.dtype != dtype:
             raise InputError(
-                f"{label}: tensor {name!r} has shape {array.shape} of {array.dtype}, "
+                f"tensor {name!r} has shape {array.shape} of {array.dtype}, "
                 f"expected {shape} of {dtype}"
             )
         if array.dtype.kind == "f" and not all_finite(array):
-            raise InputError(f"{label}: tensor {name!r} is not finite; train or fetch it again")
+            raise InputError(f"tensor {name!r} is not finite; train or fetch it again")
         if name.endswith("running_var") and (array < 0).any():
-            raise InputError(f"{label}: variances {name!r} are negative; train or fetch it again")
+            raise InputError(f"variances {name!r} are negative; train or fetch it again")
         if name == "deviation" and not (array > np.finfo(np.float32).tiny).all():
-            raise InputError(f"{label}: {name!r} is not positive; train or fetch it again")
+            raise InputError(f"{name!r} is not positive; train or fetch it again")
     if not tensors["scale"][0] > 0:
-        raise InputError(f"{label} has scale {tensors['scale'][0]}, expected a length in mm")
+        raise InputError(f"has scale {tensors['scale'][0]}, expected a length in mm")
     points = tensors.get("encoder.points")
     if points is not None and not 0 <= points.min() <= points.max() < config.vertices:
-        raise InputError(f"{label}: 'encoder.points' lie outside of {config.vertices} vertices")
+        raise InputError(f"'encoder.points' lie outside of {config.vertices} vertices")

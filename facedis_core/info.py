@@ -1,25 +1,26 @@
 """What a file is and whether it is whole: plain values for people and for JSON."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
-from facedis_core.config import DiscriminatorConfig
-from facedis_core.container import KINDS, Container, read_container, stored
+from facedis_core.config import DiscriminatorConfig, DiscriminatorMetadata
 from facedis_core.errors import InputError
 from facedis_core.faces import meshes_of_file
-from facedis_core.faceset import SPLITS, load_face_set
-from facedis_core.inference import load_model
+from facedis_core.faceset import SPLITS, parse_face_set
+from facedis_core.history import HistoryStep, with_output
+from facedis_core.inference import parse_model
 from facedis_core.latents import LatentSource, concatenate
 from facedis_core.mesh import Mesh, read_meshes, topology_id
 from facedis_core.npy import MAGIC
 from facedis_core.paths import is_file
-from facedis_core.replay import looked_into
-from facedis_core.streams import open_input, shown
-from facedis_core.verification import verify_container
+from facedis_core.safetensors_file import KINDS, SafetensorsFile, read_safetensors, record
+from facedis_core.streams import naming, open_input, read_ahead, shown
+from facedis_core.verification import verify_file
 
 Facts = dict[str, Any]
 
@@ -43,7 +44,7 @@ def describe(
 
 def _describe(source: str, verify: bool, warn: Callable[[str], None]) -> Iterator[Facts]:
     with open_input(source) as opened:
-        beginning, stream = looked_into(opened, 16)
+        beginning, stream = read_ahead(opened, 16)
         if not beginning:
             raise InputError(
                 f"{shown(source)} is empty, expected a mesh, latents, a face set or a model"
@@ -61,15 +62,42 @@ def _describe(source: str, verify: bool, warn: Callable[[str], None]) -> Iterato
         return
     if not is_file(source):
         raise InputError(f"{shown(source)} holds a face set or a model; name it as a file")
-    container = read_container(source)
-    facts = _DESCRIBERS[container.kind](source, container)
+    file = read_safetensors(source)
+    with naming(source):
+        facts = _DESCRIBERS[file.kind](file)
     if verify:
         try:
-            facts["verified"] = verify_container(source, container, warn)
+            facts["verified"] = verify_file(source, file, warn)
         except InputError:
             yield facts  # what it is, before what is wrong with it
             raise
     yield facts
+
+
+@dataclass(frozen=True)
+class _Made:
+    """The metadata of any file but a training state that tell how it was made."""
+
+    history: list[HistoryStep]
+    id: str
+
+
+def made_with(source: str) -> list[HistoryStep]:
+    """The commands that made a face set, a model or a discriminator, oldest first.
+
+    The last one has the id of the file as its output.
+
+    Raises:
+        InputError: another file, or one that does not say how it was made.
+    """
+    file = read_safetensors(source)
+    with naming(source):
+        if file.kind == "training":
+            raise InputError(f"is a {KINDS[file.kind]}, which has no history; give the model")
+        made = record(_Made, file.metadata)
+        if not made.history:
+            raise InputError("does not say how it was made: it was written with --no-history")
+        return with_output(made.history, made.id)
 
 
 def _mesh(mesh: Mesh) -> Facts:
@@ -97,12 +125,12 @@ def _latents(source: LatentSource) -> Facts:
     }
 
 
-def _face_set(source: str, container: Container) -> Facts:
-    faces = load_face_set(source)
+def _face_set(file: SafetensorsFile) -> Facts:
+    faces = parse_face_set(file)
     labels = faces.labels
     splits = Counter(np.asarray(labels.split).tolist())
     return {
-        "kind": KINDS[container.kind],
+        "kind": KINDS[file.kind],
         "id": faces.id,
         "source": faces.source,
         "protocol": faces.protocol,
@@ -112,53 +140,66 @@ def _face_set(source: str, container: Container) -> Facts:
         "neutrals": int(np.isfinite(faces.neutrals[:, 0, 0]).sum()),
         "neutrals_eval": int(np.isfinite(faces.neutrals_eval[:, 0, 0]).sum()),
         "expressions": list(labels.expressions),
-        **_registration(container),
-        "history": faces.history,
+        **_registration(file),
+        "history": _as_json(faces.history),
     }
 
 
-def _model(source: str, container: Container) -> Facts:
-    model = load_model(Path(source))
+def _model(file: SafetensorsFile) -> Facts:
+    model = parse_model(file, "")
     return {
-        "kind": KINDS[container.kind],
+        "kind": KINDS[file.kind],
         "id": model.id,
         "identity": model.config.identity,
         "expression": model.config.expression,
         "parameters": parameters(model.weights),
         "scale_mm": model.scale,
         "reach_mm": model.reach_mm,
-        **_registration(container),
-        "config": container.metadata["config"],
+        **_registration(file),
+        "config": file.metadata["config"],
         "recipe": model.recipe,
         "metrics": model.metrics,
-        "history": model.history,
+        "history": _as_json(model.history),
     }
 
 
-def _discriminator(source: str, container: Container) -> Facts:
-    metadata = container.metadata
-    config = DiscriminatorConfig.from_dict(stored(metadata, "config", dict, source))
+def _discriminator(file: SafetensorsFile) -> Facts:
+    metadata = record(DiscriminatorMetadata, file.metadata)
+    config = DiscriminatorConfig.from_dict(metadata.config)
     return {
-        "kind": KINDS[container.kind],
-        "id": stored(metadata, "id", str, source),
+        "kind": KINDS[file.kind],
+        "id": metadata.id,
         "vertices": config.vertices,
-        "topology": stored(metadata, "topology", str, source),
-        "parameters": parameters(container.tensors),
-        "config": metadata["config"],
-        "metrics": stored(metadata, "metrics", dict, source),
-        "history": stored(metadata, "history", list, source),
+        "topology": metadata.topology,
+        "parameters": parameters(file.tensors),
+        "config": metadata.config,
+        "metrics": metadata.metrics,
+        "history": _as_json(metadata.history),
     }
 
 
-def _training(source: str, container: Container) -> Facts:
-    """What `fd-train --resume` goes on from."""
-    metadata = container.metadata
+@dataclass(frozen=True)
+class _TrainingMetadata:
+    """The metadata of a training state that people want to know."""
+
+    epoch: dict[str, Any]
+    identity: dict[str, Any]
+    metrics: dict[str, Any]
+
+
+def _training(file: SafetensorsFile) -> Facts:
+    """What `fd-train --resume` starts from."""
+    metadata = record(_TrainingMetadata, file.metadata)
     return {
-        "kind": KINDS[container.kind],
-        "epochs_done": stored(metadata, "epoch", dict, source).get("number"),
-        "run": stored(metadata, "identity", dict, source),
-        "metrics": stored(metadata, "metrics", dict, source),
+        "kind": KINDS[file.kind],
+        "epochs_done": metadata.epoch.get("number"),
+        "run": metadata.identity,
+        "metrics": metadata.metrics,
     }
+
+
+def _as_json(history: Sequence[HistoryStep]) -> list[dict[str, Any]]:
+    return [step.as_json() for step in history]
 
 
 def parameters(tensors: Mapping[str, np.ndarray]) -> int:
@@ -167,17 +208,17 @@ def parameters(tensors: Mapping[str, np.ndarray]) -> int:
     return sum(learnt)
 
 
-def _registration(container: Container) -> Facts:
+def _registration(file: SafetensorsFile) -> Facts:
     """Of face sets and models: the mesh they are made for, and the raw one it comes from."""
     keys = ("topology", "alignment", "raw_vertices", "raw_topology", "raw_unit_mm")
     return {
-        "vertices": len(container.tensors["vertex_index"]),
-        "triangles": len(container.tensors["triangles"]),
-        **{key: container.metadata[key] for key in keys},
+        "vertices": len(file.tensors["vertex_index"]),
+        "triangles": len(file.tensors["triangles"]),
+        **{key: file.metadata[key] for key in keys},
     }
 
 
-_DESCRIBERS: Final[dict[str, Callable[[str, Container], Facts]]] = {
+_DESCRIBERS: Final[dict[str, Callable[[SafetensorsFile], Facts]]] = {
     "faceset": _face_set,
     "model": _model,
     "discriminator": _discriminator,

@@ -15,8 +15,8 @@ from typing import BinaryIO, Final
 import numpy as np
 
 from facedis_core.errors import InputError
-from facedis_core.npy import Header, NpyReader, encoded_header
-from facedis_core.streams import open_input, open_output, shown
+from facedis_core.npy import ArrayHeader, NpyReader, encoded_header
+from facedis_core.streams import naming, open_input, open_output, shown
 
 _MODEL_WIDTH: Final = 12
 
@@ -67,14 +67,12 @@ class Latents:
                     f"{label} is model {model_id}; give the other model with -m or encode again"
                 )
 
-    def check_finite(self, label: str) -> None:
+    def check_finite(self) -> None:
         """Raise InputError naming the first row with a value that is not finite."""
         finite = np.isfinite(self.identity).all(axis=1) & np.isfinite(self.expression).all(axis=1)
         if not finite.all():
             name = self.names[int(np.argmin(finite))]
-            raise InputError(
-                f"{label}: the latents of {name!r} are not finite; encode the face again"
-            )
+            raise InputError(f"the latents of {name!r} are not finite; encode the face again")
 
 
 class LatentSource:
@@ -92,14 +90,16 @@ class LatentSource:
         Raises:
             InputError: empty, or not a `.npy` array.
         """
-        self.label = label = shown(source)
+        self.label = shown(source)
         self.is_file = source != "-" and stream.seekable()
-        self._reader = NpyReader(stream, label, "the latents that fd-encode writes", _MISTAKEN)
-        header = self._reader.header()
-        if header is None:
-            raise InputError(f"{label} is empty, expected latents; did the command before it fail?")
-        self._first = header
-        self.sizes = _sizes(header, label)
+        self._source = source
+        self._reader = NpyReader(stream, "the latents that fd-encode writes", _MISTAKEN)
+        with naming(source):
+            header = self._reader.header()
+            if header is None:
+                raise InputError("is empty, expected latents; did the command before it fail?")
+            self._first = header
+            self.sizes = _sizes(header)
 
     def blocks(
         self, sizes: tuple[int, int] | None = None, *, finite: bool = True
@@ -115,25 +115,22 @@ class LatentSource:
             InputError: truncated, of several sizes, not finite, not latents, no rows at all.
         """
         count = 0
-        header: Header | None = self._first
+        header: ArrayHeader | None = self._first
         sizes = self.sizes or sizes
-        while header is not None:
-            found = _sizes(header, self.label) or _divided(header, sizes, self.label)
-            if found != (sizes := sizes or found):
-                raise InputError(
-                    f"{self.label} holds latents of different sizes: {sorted({sizes, found})}"
-                )
-            for array in self._reader.blocks(header):
-                rows = _as_latents(array, sizes, self.label, count)
-                if finite:
-                    rows.check_finite(self.label)
-                count += len(rows)
-                yield rows
-            header = self._reader.header()
-        if not count:
-            raise InputError(
-                f"{self.label} holds no rows, expected the latents of one face at least"
-            )
+        with naming(self._source):
+            while header is not None:
+                found = _sizes(header) or _divided(header, sizes)
+                if found != (sizes := sizes or found):
+                    raise InputError(f"holds latents of different sizes: {sorted({sizes, found})}")
+                for array in self._reader.blocks(header):
+                    rows = _as_latents(array, sizes, count)
+                    if finite:
+                        rows.check_finite()
+                    count += len(rows)
+                    yield rows
+                header = self._reader.header()
+            if not count:
+                raise InputError("holds no rows, expected the latents of one face at least")
 
 
 @contextmanager
@@ -160,7 +157,7 @@ def read_latents(source: str, *, sizes: tuple[int, int] | None = None) -> Latent
         return concatenate(list(opened.blocks(sizes)))
 
 
-def _sizes(header: Header, label: str) -> tuple[int, int] | None:
+def _sizes(header: ArrayHeader) -> tuple[int, int] | None:
     """(D_id, D_exp) of an array of latents; None of a plain one."""
     if header.dtype.names is None:
         return None
@@ -171,40 +168,39 @@ def _sizes(header: Header, label: str) -> tuple[int, int] | None:
         dimensions = 1 if kind == "f" else 0
         if found is None or found.base.kind != kind or len(found.shape) != dimensions:
             raise InputError(
-                f"{label}: the field {name!r} of its latents is {found or 'missing'}, expected "
+                f"the field {name!r} of its latents is {found or 'missing'}, expected "
                 f"{'a row of float32' if dimensions else 'text'}; encode the faces again"
             )
     if len(header.shape) != 1:
-        raise InputError(f"{label} has latents of shape {header.shape}, expected one row a face")
+        raise InputError(f"has latents of shape {header.shape}, expected one row a face")
     return fields["identity"][0].shape[0], fields["expression"][0].shape[0]
 
 
-def _divided(header: Header, sizes: tuple[int, int] | None, label: str) -> tuple[int, int]:
+def _divided(header: ArrayHeader, sizes: tuple[int, int] | None) -> tuple[int, int]:
     """The sizes, if a plain array can be divided so."""
     dtype, shape, _ = header
     if dtype.kind != "f" or len(shape) != 2:
         raise InputError(
-            f"{label} is an array {dtype} {shape}, expected latents as fd-encode "
+            f"is an array {dtype} {shape}, expected latents as fd-encode "
             "writes them or float rows (N, D_id + D_exp)"
         )
     if sizes is None:
         raise InputError(
-            f"{label} is a plain array, which does not say where identity ends and expression "
+            "is a plain array, which does not say where identity ends and expression "
             "begins; encode the faces with fd-encode"
         )
     if shape[1] != sum(sizes):
         raise InputError(
-            f"{label} has {shape[1]} columns, expected {sizes[0]} of identity and "
-            f"{sizes[1]} of expression"
+            f"has {shape[1]} columns, expected {sizes[0]} of identity and {sizes[1]} of expression"
         )
     return sizes
 
 
-def _as_latents(array: np.ndarray, sizes: tuple[int, int], label: str, first_row: int) -> Latents:
+def _as_latents(array: np.ndarray, sizes: tuple[int, int], first_row: int) -> Latents:
     if array.dtype.names is not None:
         return Latents(
-            names=_texts(array["name"], label),
-            models=_texts(array["model"], label),
+            names=_texts(array["name"]),
+            models=_texts(array["model"]),
             identity=as_float32(array["identity"]),
             expression=as_float32(array["expression"]),
         )
@@ -217,12 +213,12 @@ def _as_latents(array: np.ndarray, sizes: tuple[int, int], label: str, first_row
     )
 
 
-def _texts(values: np.ndarray, label: str) -> list[str]:
+def _texts(values: np.ndarray) -> list[str]:
     """Strings of a U array; NumPy's own conversion trusts every character to be one."""
     if values.dtype.itemsize:
         code = np.dtype("u4").newbyteorder(values.dtype.byteorder)
         if np.ascontiguousarray(values).view(code).max(initial=0) > sys.maxunicode:
-            raise InputError(f"{label} has names that are no text; it is damaged, encode again")
+            raise InputError("has names that are no text; it is damaged, encode again")
     return values.tolist()
 
 
@@ -258,7 +254,7 @@ def write_latents(stream: BinaryIO, *blocks: Latents) -> None:
         ]
     )
     for block in blocks:
-        block.check_finite("output")
+        block.check_finite()
     # NumPy's writer goes to real files behind Python's back, and not to pipes
     stream.write(encoded_header(dtype, (sum(map(len, blocks)),)))
     for block in blocks:

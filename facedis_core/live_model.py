@@ -22,6 +22,7 @@ from facedis_core.latent_directions import LatentDirections, leading_directions
 from facedis_core.latents import Latents, write_latents
 from facedis_core.mesh import CODECS, write_mesh
 from facedis_core.shading import to_srgb
+from facedis_core.streams import naming
 from facedis_core.transfer import between, joined_names
 from facedis_core.viewer_payload import to_base64
 
@@ -124,7 +125,8 @@ class LiveModel:
                 made[part] = (z + moves @ self.directions[part].steps[: len(moves)]).astype("<f4")
         names = first.names if first.names == second.names else joined_names(first, second)
         rows = Latents(names, [self.model.id], made["identity"], made["expression"])
-        rows.check_finite("the mixture")
+        with naming("the mixture"):
+            rows.check_finite()
         return rows
 
     def vertices(self, mixture: Mixture) -> NDArray[np.float32]:

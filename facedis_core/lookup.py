@@ -7,6 +7,7 @@ from typing import Any, Final
 import numpy as np
 
 from facedis_core.comparison import Label, read_labels
+from facedis_core.csv_text import brief
 from facedis_core.decoding import sound_rows
 from facedis_core.errors import InputError
 from facedis_core.inference import Model
@@ -15,7 +16,6 @@ from facedis_core.measurement import Progress, open_split, unwatched
 from facedis_core.neutrals import neutral_faces
 from facedis_core.patterns import compile_pattern
 from facedis_core.streams import shown
-from facedis_core.tables import brief
 
 _TOGETHER: Final = 32  # faces that are encoded before the next ones are read
 

@@ -15,10 +15,10 @@ from facedis_core.checks import Check
 from facedis_core.comparison import compare
 from facedis_core.errors import InputError, UsageError
 from facedis_core.evaluation import Evaluation, evaluate_face_set
-from facedis_core.faceset import SPLITS, FaceSet, load_face_set
+from facedis_core.faceset import SPLITS, FaceSet, check_topology, load_face_set
+from facedis_core.history import made_by
 from facedis_core.inference import Model, load_model
 from facedis_core.prediction import model_predictor
-from facedis_core.provenance import check_topology, made_by
 from facedis_core.regression import EarlierReport, Tolerance
 
 Advance = Callable[[int], None]

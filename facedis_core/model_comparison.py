@@ -16,12 +16,11 @@ import numpy as np
 from facedis_core.errors import UsageError
 from facedis_core.evaluation import Evaluation, evaluate_face_set
 from facedis_core.example_faces import TransferExamples, choose_transfer_examples, find_extremes
-from facedis_core.faceset import TRAIN, FaceSet
+from facedis_core.faceset import TRAIN, FaceSet, check_topology
 from facedis_core.inference import Model, Part, load_model
 from facedis_core.measurement import Ways, measure_baselines, open_split
 from facedis_core.metrics import vertex_distances
 from facedis_core.prediction import Sample, aligned, model_predictor
-from facedis_core.provenance import check_topology
 
 PARTS: Final[tuple[Part, ...]] = ("full", "identity", "expression")
 

@@ -25,7 +25,7 @@ _BLOCK: Final = 1 << 20  # bytes of rows that are handed out together
 Mistaken = Sequence[tuple[int, bytes, str]]
 
 
-class Header(NamedTuple):
+class ArrayHeader(NamedTuple):
     """What an array is, before any of its data."""
 
     dtype: np.dtype
@@ -36,43 +36,38 @@ class Header(NamedTuple):
 class NpyReader:
     """The arrays of a stream, each to be read to its end before the next."""
 
-    def __init__(self, stream: BinaryIO, label: str, wanted: str, mistaken: Mistaken = ()) -> None:
-        """Read from a stream.
+    def __init__(self, stream: BinaryIO, wanted: str, mistaken: Mistaken = ()) -> None:
+        """Read from a stream; errors do not name it.
 
         Args:
             stream: at the beginning of an array, or at its end.
-            label: what messages call it.
             wanted: what messages say was expected.
-            mistaken: what people hand us instead: an offset, the bytes there, what to say.
+            mistaken: other files that people give: an offset, the bytes there, what to say.
         """
-        self._stream, self._label, self._wanted = stream, label, wanted
-        self._mistaken = mistaken
+        self._stream, self._wanted, self._mistaken = stream, wanted, mistaken
         self._arrays = 0
 
-    def header(self) -> Header | None:
+    def header(self) -> ArrayHeader | None:
         """Begin the next array; None at the end.
 
         Raises:
             InputError: no array, a damaged one, or one of Python objects.
         """
-        magic = self._exactly(len(MAGIC))
+        magic = read_up_to(self._stream, len(MAGIC))
         if not magic:
             return None
         if magic != MAGIC:
-            raise InputError(f"{self._label} is {self._guess(magic + self._exactly(10))}")
+            raise InputError(f"is {self._guess(magic + read_up_to(self._stream, 10))}")
         self._arrays += 1
-        version = self._exactly(2)
-        size = self._exactly(2 if version[:1] == b"\x01" else 4)
+        version = read_up_to(self._stream, 2)
+        size = read_up_to(self._stream, 2 if version[:1] == b"\x01" else 4)
         length = int.from_bytes(size, "little")
-        text = self._exactly(length) if length <= _LONGEST_HEADER else b""
+        text = read_up_to(self._stream, length) if length <= _LONGEST_HEADER else b""
         if len(size) < 2 or len(text) < length:
-            raise InputError(f"{self._label} is truncated in its header, expected {self._wanted}")
-        try:
-            return _parsed(text)
-        except InputError as error:
-            raise InputError(f"{self._label} {error}") from None
+            raise InputError(f"is truncated in its header, expected {self._wanted}")
+        return _parsed(text)
 
-    def blocks(self, header: Header) -> Iterator[np.ndarray]:
+    def blocks(self, header: ArrayHeader) -> Iterator[np.ndarray]:
         """The rows of the array that `header` began, about a megabyte at a time.
 
         Raises:
@@ -85,12 +80,12 @@ class NpyReader:
         at_once = promised if fortran_order or not shape else max(1, _BLOCK // max(row, 1)) * row
         while done < promised:
             wanted = min(at_once, promised - done)
-            data = self._exactly(wanted)
+            data = read_up_to(self._stream, wanted)
             done += len(data)
             if len(data) < wanted:
                 raise InputError(
-                    f"{self._label} is truncated: its header promises {promised} bytes of an "
-                    f"array, {done} are there"
+                    f"is truncated: its header promises {promised} bytes of an array, "
+                    f"{done} are there"
                 )
             rows = np.frombuffer(data, dtype)
             if not shape:
@@ -99,14 +94,6 @@ class NpyReader:
                 yield rows.reshape(shape, order="F")
             else:
                 yield rows.reshape(-1, *shape[1:])
-
-    def _exactly(self, size: int) -> bytes:
-        """So many bytes, fewer at the end of the stream."""
-        try:
-            return read_up_to(self._stream, size)
-        except (OSError, MemoryError) as error:
-            reason = getattr(error, "strerror", None) or "it does not fit into memory"
-            raise InputError(f"{self._label} could not be read: {reason}") from error
 
     def _guess(self, beginning: bytes) -> str:
         if self._arrays:
@@ -118,7 +105,7 @@ class NpyReader:
 
 
 @lru_cache(maxsize=64)  # in a stream of many arrays all have the same
-def _parsed(text: bytes) -> Header:
+def _parsed(text: bytes) -> ArrayHeader:
     damaged = InputError("has a damaged .npy header; make it again")
     try:
         with warnings.catch_warnings(action="ignore"):  # of Python, about the text it parses
@@ -140,7 +127,7 @@ def _parsed(text: bytes) -> Header:
         raise InputError("holds Python objects, which facedis never opens; make it again")
     if not dtype.itemsize or dtype.subdtype is not None or any(length < 0 for length in shape):
         raise damaged
-    return Header(dtype, shape, fortran_order)
+    return ArrayHeader(dtype, shape, fortran_order)
 
 
 def encoded_header(dtype: np.dtype, shape: tuple[int, ...]) -> bytes:

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facedis_core.errors import InputError
-from facedis_core.numerals import (
+from facedis_core.surface_builder import SurfaceBuilder
+from facedis_core.text_numbers import (
     LONGEST_LINE,
     Indices,
     Tokens,
@@ -22,7 +23,6 @@ from facedis_core.numerals import (
     spans,
     tokenize,
 )
-from facedis_core.polygons import Surface
 
 _VERTEX_SIZES = (3, 4, 6, 7)  # x y z, x y z w, x y z r g b, x y z r g b a
 _OF_FACES = (b"vt", b"vn", b"g", b"usemtl")
@@ -32,12 +32,12 @@ _MOST_IDLE = 1 << 24  # of text without v, vt, vn or f, which no OBJ has
 _ROWS_AT_ONCE = 8192  # keeps the formatted text, many times larger than its numbers, small
 
 
-def read(stream: BinaryIO) -> Surface:
+def read(stream: BinaryIO) -> SurfaceBuilder:
     """Decode an OBJ: any of `v vt vn f`, n-gons, negative indices, continued lines.
 
     Raises InputError on text that is no OBJ.
     """
-    surface = Surface()
+    surface = SurfaceBuilder()
     promise = b""
     faces = idle = 0
     for block in _blocks(stream):

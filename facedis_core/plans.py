@@ -20,11 +20,10 @@ from facedis_core.checkpoint import (
     network_from_model,
     write_discriminator,
 )
-from facedis_core.container import history_entry
 from facedis_core.errors import UsageError
 from facedis_core.faceset import TEST, FaceSet, load_face_set
 from facedis_core.fitting import check_discriminator, check_network, check_same_topology
-from facedis_core.history import merged, with_output
+from facedis_core.history import HistoryStep, history_step, merged, with_output
 from facedis_core.inference import load_model, write_model
 from facedis_core.networks import AutoEncoder, IdentityDiscriminator
 from facedis_core.pretraining import PreTrainer
@@ -121,7 +120,7 @@ class TrainingPlan(PretrainingPlan):
 class _Parts:
     """What has been read so far: provenance, ids of inputs, and things the user should know."""
 
-    history: list[dict[str, Any]]
+    history: list[HistoryStep]
     inputs: dict[str, str]
     notes: list[str] = field(default_factory=list)
 
@@ -149,7 +148,7 @@ def prepare_pretraining(
     world.check_alike(identity, device)
     network = build_discriminator(recipe, training_frame(faces, recipe), plan.seed)
     inputs = {"set": faces.id, **plan.own_recipe()}
-    entry = history_entry("fd-pretrain-disc", inputs, plan.options(faces))
+    entry = history_step("fd-pretrain-disc", inputs, plan.options(faces))
     history = [*with_output(faces.history, faces.id), entry] if plan.with_history else []
     run = TrainingRun(
         PreTrainer(network, faces, recipe, seed=plan.seed, device=device),
@@ -200,7 +199,7 @@ def prepare_run(plan: TrainingPlan, files: RunFiles, device: torch.device) -> Pr
         parts.notes.append("the registered network looks at all vertices, whatever points says")
     if not len(faces.rows(TEST)):
         parts.notes.append("the set has no test faces; the log will show losses only")
-    entry = history_entry("fd-train", {**inputs, **plan.own_recipe()}, plan.options(faces))
+    entry = history_step("fd-train", {**inputs, **plan.own_recipe()}, plan.options(faces))
     history = [*parts.history, entry] if plan.with_history else []
 
     def write(stream: BinaryIO, metrics: dict[str, Any]) -> str:

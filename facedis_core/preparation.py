@@ -4,16 +4,17 @@ Face sets and models carry this record, so that a raw mesh can be encoded straig
 set, and `fd-prep --like` can prepare new data the same way.
 """
 
+import reprlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 import numpy as np
 
-from facedis_core.container import Container, stored
 from facedis_core.errors import InputError
 from facedis_core.geometry import rigid_alignment
 from facedis_core.mesh import Mesh, topology_id
+from facedis_core.safetensors_file import SafetensorsFile, record
 
 Units = Literal["auto", "raw", "mm"]
 Align = Literal["auto", "none", "rigid", "similarity"]
@@ -45,7 +46,7 @@ class Preparation:
     raw_topology: str
     raw_unit_mm: float
     alignment: str = "none"
-    stable_vertices: tuple[int, ...] = field(default=())
+    stable_vertices: tuple[int, ...] = ()
 
     @property
     def topology(self) -> str:
@@ -165,65 +166,79 @@ class Preparation:
         }
 
     @classmethod
-    def from_container(cls, container: Container, label: str) -> "Preparation":
+    def from_file(cls, file: SafetensorsFile) -> "Preparation":
         """Read the record back out of a face set or a model.
 
         Raises:
             InputError: parts are missing or the stored topology id does not fit the triangles.
         """
-        metadata, tensors = container.metadata, container.tensors
-        raw_vertices = stored(metadata, "raw_vertices", int, label)
-        vertex_index = _indices(tensors, "vertex_index", 1, raw_vertices, label)
-        alignment = stored(metadata, "alignment", dict, label)
+        stored = record(_Metadata, file.metadata)
+        vertex_index = _indices(file.tensors, "vertex_index", 1, stored.raw_vertices)
         preparation = cls(
-            triangles=_indices(tensors, "triangles", 2, len(vertex_index), label),
+            triangles=_indices(file.tensors, "triangles", 2, len(vertex_index)),
             vertex_index=vertex_index,
-            raw_vertices=raw_vertices,
-            raw_topology=stored(metadata, "raw_topology", str, label),
-            raw_unit_mm=stored(metadata, "raw_unit_mm", float, label),
-            alignment=stored(alignment, "kind", str, label),
-            stable_vertices=tuple(stored(alignment, "stable_vertices", list, label)),
+            raw_vertices=stored.raw_vertices,
+            raw_topology=stored.raw_topology,
+            raw_unit_mm=stored.raw_unit_mm,
+            alignment=stored.alignment.kind,
+            stable_vertices=tuple(stored.alignment.stable_vertices),
         )
-        _check_plausible(preparation, label)
-        topology = stored(metadata, "topology", str, label)
-        if preparation.topology != topology:
+        _check_plausible(preparation)
+        if preparation.topology != stored.topology:
             raise InputError(
-                f"{label} has triangles of topology {preparation.topology} but says {topology!r}; "
-                "the file is damaged"
+                f"has triangles of topology {preparation.topology} but says "
+                f"{reprlib.repr(stored.topology)}; the file is damaged"
             )
         return preparation
 
 
-def _indices(
-    tensors: Mapping[str, np.ndarray], name: str, ndim: int, limit: int, label: str
-) -> np.ndarray:
+@dataclass(frozen=True)
+class _Alignment:
+    """How the metadata of a file has the alignment."""
+
+    kind: str
+    stable_vertices: list[Any]
+
+
+@dataclass(frozen=True)
+class _Metadata:
+    """How the metadata of a file has a preparation."""
+
+    topology: str
+    raw_vertices: int
+    raw_topology: str
+    raw_unit_mm: float
+    alignment: _Alignment
+
+
+def _indices(tensors: Mapping[str, np.ndarray], name: str, ndim: int, limit: int) -> np.ndarray:
     """A tensor of int32 vertex numbers: (N,), or (N, 3) where `ndim` is 2."""
     array = tensors.get(name)
     if array is None:
-        raise InputError(f"{label} lacks {name!r}; make it again with facedis")
+        raise InputError(f"lacks {name!r}; make it again with facedis")
     if array.dtype != np.int32 or array.ndim != ndim or array.shape[1:] not in ((), (3,)):
         raise InputError(
-            f"{label}: tensor {name!r} is {array.dtype} {array.shape}, expected int32 vertex "
+            f"tensor {name!r} is {array.dtype} {array.shape}, expected int32 vertex "
             "numbers; make it again with facedis"
         )
     if array.size and not 0 <= array.min() <= array.max() < limit:
-        raise InputError(f"{label}: {name!r} names vertices outside of the {limit} there are")
+        raise InputError(f"{name!r} names vertices outside of the {limit} there are")
     return array
 
 
-def _check_plausible(preparation: Preparation, label: str) -> None:
+def _check_plausible(preparation: Preparation) -> None:
     if not len(preparation.vertex_index):
-        raise InputError(f"{label} is for meshes without vertices; make it again with facedis")
+        raise InputError("is for meshes without vertices; make it again with facedis")
     if not preparation.raw_unit_mm > 0:
-        raise InputError(f"{label} says a raw unit is {preparation.raw_unit_mm} mm; it is damaged")
+        raise InputError(f"says a raw unit is {preparation.raw_unit_mm} mm; it is damaged")
     if preparation.alignment not in ALIGNMENTS:
         raise InputError(
-            f"{label} has alignment {preparation.alignment!r}, expected one of "
+            f"has alignment {reprlib.repr(preparation.alignment)}, expected one of "
             f"{', '.join(ALIGNMENTS)}; update facedis"
         )
     for vertex in preparation.stable_vertices:
         if type(vertex) is not int or not 0 <= vertex < len(preparation.vertex_index):
             raise InputError(
-                f"{label} aligns by vertex {vertex!r}, of {len(preparation.vertex_index)}; "
+                f"aligns by vertex {reprlib.repr(vertex)}, of {len(preparation.vertex_index)}; "
                 "it is damaged"
             )

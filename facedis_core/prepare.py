@@ -13,15 +13,15 @@ from numpy.typing import NDArray
 
 from facedis_core import __version__
 from facedis_core.assemble import assemble
-from facedis_core.container import history_entry
 from facedis_core.errors import InputError, Stopped, UsageError
 from facedis_core.faceset import TRAIN, face_set_writer
 from facedis_core.follow import Like
-from facedis_core.interrupts import delayed_interrupts, hear_interrupts
+from facedis_core.history import HistoryStep, history_step
 from facedis_core.inventory import Report
 from facedis_core.preparation import Preparation
 from facedis_core.scratch import Scratch, Sizes, file_state, open_scratch, stamp
 from facedis_core.selection import Choice, choose
+from facedis_core.signals import delay_stop_signals, install_signal_handlers
 from facedis_core.sources import Block, Missing, OpenedSource, Settled
 from facedis_core.sources.protocols import FILE
 from facedis_core.sources.reference import WAYS_OUT
@@ -98,7 +98,7 @@ def prepare_face_set(
     # Before anything is read: a file that changes meanwhile does not count as read.
     state = cache(file_state)  # blocks may share files
     stamps = [stamp(source.paths(rows), state) for rows in blocks]
-    hear_interrupts()
+    install_signal_handlers()
     with (
         ExitStack() as at_the_end,
         open_scratch(output, plan, sizes, resume=request.resume, warn=request.announce) as (
@@ -117,7 +117,7 @@ def prepare_face_set(
                 _write(stream, opened, request, preparation, scratch, settled)
                 request.on_report(report)
                 # Not between the set's appearing and the scratch's going: neither could go on.
-                at_the_end.enter_context(delayed_interrupts())
+                at_the_end.enter_context(delay_stop_signals())
         except KeyboardInterrupt:
             raise _stopped(scratch, len(kept)) from None
     return report
@@ -235,7 +235,7 @@ def _write(
         assemble(out, scratch, settled, source.labels, preparation, request.like, request.warn)
 
 
-def _history(opened: OpenedSource, request: Request, scratch: Scratch) -> dict[str, Any]:
+def _history(opened: OpenedSource, request: Request, scratch: Scratch) -> HistoryStep:
     inputs = dict(opened.source.inputs)
     if request.like:
         inputs["like"] = request.like.id
@@ -247,4 +247,4 @@ def _history(opened: OpenedSource, request: Request, scratch: Scratch) -> dict[s
     missing = request.chosen is not None and request.chosen.missing
     if scratch.failures or (missing and not opened.source.findings.incomplete):
         options["keep_going"] = True  # without it the same command would have ended there
-    return history_entry("fd-prep", inputs, {"source": opened.name, **options})
+    return history_step("fd-prep", inputs, {"source": opened.name, **options})

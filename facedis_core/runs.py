@@ -12,8 +12,11 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 from facedis_core import world
-from facedis_core.checkpoint import read_training_state, write_training_state
-from facedis_core.container import stored
+from facedis_core.checkpoint import (
+    TrainingProgress,
+    read_training_state,
+    write_training_state,
+)
 from facedis_core.epochs import Epoch, Learner
 from facedis_core.errors import InputError, Stopped, UsageError
 from facedis_core.streams import check_output, open_output
@@ -134,7 +137,8 @@ class TrainingRun:
                 "from a finished model with --init MODEL and another name for the output"
             )
         found = read_training_state(content, label)
-        saved = stored(found.metadata, "identity", dict, label)
+        progress = found.progress
+        saved = progress.identity
         for key in sorted(set(saved) | set(self.identity)):
             if saved.get(key) != self.identity.get(key) and key not in _EXTENDABLE:
                 raise InputError(
@@ -142,9 +146,9 @@ class TrainingRun:
                     f"{self.identity.get(key)!r}; use the same options or leave out --resume"
                 )
         found.restore(learner.networks, learner.optimizers)
-        learner.epoch = Epoch(**stored(found.metadata, "epoch", dict, label))
-        self.metrics = stored(found.metadata, "metrics", dict, label)
-        self.log.lines = stored(found.metadata, "log", list, label)
+        learner.epoch = Epoch(**progress.epoch)
+        self.metrics = progress.metrics
+        self.log.lines = progress.log
         self.log.write()
         return True
 
@@ -216,15 +220,12 @@ class TrainingRun:
         if self.files.state is None or not world.leads():
             return
         learner = self.learner
-        metadata = {
-            "identity": self.identity,
-            "epoch": asdict(learner.epoch),
-            "metrics": self.metrics,
-            "log": self.log.lines,
-        }
+        progress = TrainingProgress(
+            self.identity, asdict(learner.epoch), self.metrics, self.log.lines
+        )
         try:
             with open_output(str(self.files.state), force=True) as stream:
-                write_training_state(stream, learner.networks, learner.optimizers, metadata)
+                write_training_state(stream, learner.networks, learner.optimizers, progress)
         finally:  # on a full disk the result, several times smaller, may still fit
             self._write_result()
 

@@ -6,10 +6,10 @@ import numpy as np
 
 from facedis_core.charts import Series, bars, color_class, histogram
 from facedis_core.faceset import TRAIN
+from facedis_core.history import made_by
 from facedis_core.inference import Part
 from facedis_core.info import parameters
 from facedis_core.model_comparison import ModelComparison, ModelResult
-from facedis_core.provenance import made_by
 from facedis_core.regions import find_regions
 from facedis_core.report_tables import (
     Method,

@@ -7,11 +7,12 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from facedis_core.csv_text import brief, read_lines, read_text
 from facedis_core.errors import InputError
-from facedis_core.mesh import CODECS, MESHIO_SUFFIXES
+from facedis_core.mesh import CODECS
+from facedis_core.meshio_formats import MESHIO_SUFFIXES
 from facedis_core.sources import Missing, Source
 from facedis_core.streams import file_id
-from facedis_core.tables import brief, read_lines, read_text
 
 _MOST_NAMES = 200_000
 

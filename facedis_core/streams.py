@@ -6,6 +6,7 @@ Standard library only, so that an output can be refused before anything heavy is
 
 import errno
 import hashlib
+import io
 import os
 import stat
 import sys
@@ -13,7 +14,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from facedis_core.atomic import created_folders, replacing
 from facedis_core.errors import InputError, OutputError, ReaderLeft, UsageError
@@ -34,6 +35,22 @@ def shown(source: str | Path) -> str:
 def on_one_line(text: str) -> str:
     """The text, quoted where it has characters that a line cannot show."""
     return text if text.isprintable() else repr(text)
+
+
+@contextmanager
+def naming(source: str | Path) -> Iterator[None]:
+    """Put the name of a source before what is wrong with it: `scan.ply: has no vertices`.
+
+    Readers raise InputError without a name; what the system refuses becomes one as well.
+    """
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{shown(source)}: {error}") from error
+    except OSError as error:
+        raise InputError(f"{shown(source)}: could not be read ({error.strerror})") from error
+    except MemoryError as error:
+        raise InputError(f"{shown(source)}: does not fit into memory") from error
 
 
 @contextmanager
@@ -119,6 +136,31 @@ def read_up_to(stream: BinaryIO, size: int) -> bytes:
         pieces.append(piece)
         size -= len(piece)
     return b"".join(pieces)
+
+
+class _Prefixed(io.RawIOBase):
+    """Bytes that have been read already, and then the rest of their stream."""
+
+    def __init__(self, beginning: bytes, stream: BinaryIO) -> None:
+        self._beginning, self._stream = beginning, stream
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        part = self._beginning[: len(buffer)] or self._stream.read1(len(buffer))  # type: ignore[attr-defined]
+        self._beginning = self._beginning[len(part) :]
+        buffer[: len(part)] = part
+        return len(part)
+
+
+def read_ahead(stream: BinaryIO, size: int) -> tuple[bytes, BinaryIO]:
+    """The first bytes of a buffered stream, and a stream that still has them.
+
+    A `peek` would return what has come so far, which of a slow pipe may be a single byte.
+    """
+    beginning = stream.read(size)
+    return beginning, io.BufferedReader(_Prefixed(beginning, stream))
 
 
 def file_id(content: bytes) -> str:

@@ -7,10 +7,11 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from facedis_core.container import Container, content_id
 from facedis_core.errors import InputError
-from facedis_core.faceset import SPLITS, TRAIN, FaceSet, Labels, divides_people, load_face_set
+from facedis_core.faceset import SPLITS, TRAIN, FaceSet, Labels, divides_people, parse_face_set
 from facedis_core.metrics import vertex_distance
+from facedis_core.safetensors_file import SafetensorsFile, content_id
+from facedis_core.streams import naming, shown
 
 # Between a baby's narrow face and a head with its neck, with room on both sides: what lies outside
 # is in metres, in centimetres or in micrometres. Largest extent of the mean face, mm.
@@ -22,14 +23,14 @@ DOUBTED_DISTANCE: Final = 0.25  # of the mean face's largest extent
 _BLOCK_BYTES: Final = 4 << 20  # of values looked at together; some four times as much is in use
 
 
-def verify_container(
-    source: str, container: Container, warn: Callable[[str], None] = lambda line: None
+def verify_file(
+    source: str, file: SafetensorsFile, warn: Callable[[str], None] = lambda line: None
 ) -> dict[str, Any]:
     """Look at everything in a file of ours; a face set's findings come with its id.
 
     Args:
-        source: where it was read, for messages, and for a face set to be read again.
-        container: its content.
+        source: what messages call it.
+        file: its content.
         warn: called with a line about what is doubtful but no error.
 
     Raises:
@@ -38,88 +39,87 @@ def verify_container(
             for training.
     """
     facts: dict[str, Any] = {}
-    if container.kind == "faceset":
-        facts = _verify_face_set(source, load_face_set(source), warn)
-    else:
-        _check_values(source, container)
-    return {"id": _verify_id(source, container), **facts}
+    with naming(source):
+        if file.kind == "faceset":
+            facts = _verify_face_set(
+                parse_face_set(file), lambda line: warn(f"{shown(source)}: {line}")
+            )
+        else:
+            _check_values(file)
+        return {"id": _verify_id(file), **facts}
 
 
-def _check_values(source: str, container: Container) -> None:
-    for name, array in container.tensors.items():
+def _check_values(file: SafetensorsFile) -> None:
+    for name, array in file.tensors.items():
         if array.dtype.kind == "f":
             values = array.reshape(-1)
             for rows in _blocks(values):
                 if not np.isfinite(values[rows]).all():
-                    raise InputError(f"{source}: tensor {name!r} is not finite; make it again")
+                    raise InputError(f"tensor {name!r} is not finite; make it again")
 
 
-def _verify_id(source: str, container: Container) -> str | None:
+def _verify_id(file: SafetensorsFile) -> str | None:
     """The id, which must be that of the content; None of a training state, which has none."""
-    if container.kind == "training":
+    if file.kind == "training":
         return None
-    if container.kind == "faceset":
-        named = {k: v for k, v in container.metadata.items() if k not in ("id", "history")}
+    if file.kind == "faceset":
+        named = {k: v for k, v in file.metadata.items() if k not in ("id", "history")}
     else:
-        named = container.metadata["config"]
-    found, stored = content_id(container.tensors, named), container.metadata.get("id")
+        named = file.metadata["config"]
+    found, stored = content_id(file.tensors, named), file.metadata.get("id")
     if found != stored:
-        raise InputError(f"{source} has the id {stored} but its content {found}; it was changed")
+        raise InputError(f"has the id {stored} but its content {found}; it was changed")
     return found
 
 
-def _verify_face_set(source: str, faces: FaceSet, warn: Callable[[str], None]) -> dict[str, Any]:
+def _verify_face_set(faces: FaceSet, warn: Callable[[str], None]) -> dict[str, Any]:
     """Labels first, which costs nothing; then neutrals; then every face, twice."""
     labels = faces.labels
-    _check_vertex_map(source, faces.preparation.vertex_index)
-    _check_classes(source, labels)
+    _check_vertex_map(faces.preparation.vertex_index)
+    _check_classes(labels)
     if not (labels.split == TRAIN).any():
         raise InputError(
-            f"{source} has none of its {len(labels.names)} faces in train, expected some to train "
+            f"has none of its {len(labels.names)} faces in train, expected some to train "
             "on; prepare it with another --protocol"
         )
     if not divides_people(faces.protocol):
-        _check_people(source, labels, faces.protocol)
+        _check_people(labels, faces.protocol)
     lacking = {
-        key: _without_neutral(source, neutrals, labels.subjects)
-        for key, neutrals in (
-            ("without_neutral", faces.neutrals),
-            ("without_neutral_eval", faces.neutrals_eval),
-        )
+        "without_neutral": _without_neutral(faces.neutrals, labels.subjects),
+        "without_neutral_eval": _without_neutral(faces.neutrals_eval, labels.subjects),
     }
-    return {**lacking, **_shape(source, faces, warn)}
+    return {**lacking, **_shape(faces, warn)}
 
 
-def _check_vertex_map(source: str, vertex_index: NDArray[np.int32]) -> None:
+def _check_vertex_map(vertex_index: NDArray[np.int32]) -> None:
     """No raw vertex is two prepared ones."""
     vertices, counts = np.unique(vertex_index, return_counts=True)
     if (counts > 1).any():
         raise InputError(
-            f"{source}: vertex_index names the raw vertex {vertices[int(counts.argmax())]} "
+            f"vertex_index names the raw vertex {vertices[int(counts.argmax())]} "
             f"{counts.max()} times, expected each at most once; prepare it again"
         )
 
 
-def _check_classes(source: str, labels: Labels) -> None:
+def _check_classes(labels: Labels) -> None:
     """Names of subjects and of expressions are unique, and each has a face."""
     if not len(labels.names):
-        raise InputError(f"{source} holds no faces; prepare it again")
+        raise InputError("holds no faces; prepare it again")
     for kind, names, found in (
         ("subject", labels.subjects, labels.subject),
         ("expression", labels.expressions, labels.expression),
     ):
         twins = [name for name, count in Counter(names).items() if count > 1]
         if twins:
-            raise InputError(f"{source} has two {kind}s named {twins[0]!r}; prepare it again")
+            raise InputError(f"has two {kind}s named {twins[0]!r}; prepare it again")
         counts = np.bincount(found, minlength=len(names))
         if not counts.all():
             raise InputError(
-                f"{source} has no face of the {kind} {names[int(counts.argmin())]!r}; "
-                "prepare it again"
+                f"has no face of the {kind} {names[int(counts.argmin())]!r}; prepare it again"
             )
 
 
-def _check_people(source: str, labels: Labels, protocol: str) -> None:
+def _check_people(labels: Labels, protocol: str) -> None:
     """Nobody is both trained on and tested or validated on."""
     people = {code: set(labels.subject[labels.split == code]) for code in SPLITS.values()}
     for name, code in SPLITS.items():
@@ -127,15 +127,13 @@ def _check_people(source: str, labels: Labels, protocol: str) -> None:
         if code != TRAIN and shared:
             others = f" ({len(shared)} subjects in all)" if len(shared) > 1 else ""
             raise InputError(
-                f"{source} has faces of {labels.subjects[shared[0]]!r} both in train and in "
+                f"has faces of {labels.subjects[shared[0]]!r} both in train and in "
                 f"{name}{others}, but its protocol {protocol!r} does not divide people; prepare "
                 "it with each subject in one split"
             )
 
 
-def _without_neutral(
-    source: str, neutrals: NDArray[np.float32], subjects: Sequence[str]
-) -> list[str]:
+def _without_neutral(neutrals: NDArray[np.float32], subjects: Sequence[str]) -> list[str]:
     """Who has no neutral, all NaN of (S, V, 3); in anyone else's every value must be finite."""
     lacking = []
     for name, neutral in zip(subjects, neutrals, strict=True):
@@ -143,33 +141,31 @@ def _without_neutral(
             lacking.append(name)
         elif not np.isfinite(neutral).all():
             raise InputError(
-                f"{source}: a neutral of {name!r} is finite only in part, expected all values "
+                f"a neutral of {name!r} is finite only in part, expected all values "
                 "finite, or all NaN where unknown; prepare the set again"
             )
     return lacking
 
 
-def _shape(source: str, faces: FaceSet, warn: Callable[[str], None]) -> dict[str, Any]:
+def _shape(faces: FaceSet, warn: Callable[[str], None]) -> dict[str, Any]:
     """Width, height and depth of the mean of all faces, and how far they lie from it, mm."""
-    try:  # this also looks at every value
-        mean_face = faces.mean_face(faces.rows(None), _rows_of_block(faces.vertices))
-    except InputError as error:
-        raise InputError(f"{source}: {error}") from None
+    # this also looks at every value
+    mean_face = faces.mean_face(faces.rows(None), _rows_of_block(faces.vertices))
     size = np.ptp(mean_face, axis=0)
     low, high = PLAUSIBLE_EXTENT_MM
     if not low <= size.max() <= high:
         width, height, depth = size
         warn(
-            f"{source}: {width:.3g} x {height:.3g} x {depth:.3g} mm is no size of a face; were "
+            f"{width:.3g} x {height:.3g} x {depth:.3g} mm is no size of a face; were "
             "the units right (fd-prep --units)?"
         )
     distances = _distances(faces.vertices, mean_face)
     limit = DOUBTED_DISTANCE * float(size.max())
-    _doubt_farthest(source, "face", faces.labels.names, distances, limit, warn)
+    _doubt_farthest("face", faces.labels.names, distances, limit, warn)
     neutral = np.fmax(  # mostly one and the same
         _distances(faces.neutrals, mean_face), _distances(faces.neutrals_eval, mean_face)
     )
-    _doubt_farthest(source, "neutral of", faces.labels.subjects, neutral, limit, warn)
+    _doubt_farthest("neutral of", faces.labels.subjects, neutral, limit, warn)
     return {
         "mean_face_mm": [_rounded(extent) for extent in size],
         "mean_distance_mm": _rounded(distances.mean()),
@@ -184,7 +180,6 @@ def _distances(faces: NDArray[np.float32], mean_face: NDArray[np.float32]) -> ND
 
 
 def _doubt_farthest(
-    source: str,
     what: str,
     names: Sequence[str],
     distances: NDArray[np.float64],
@@ -199,7 +194,7 @@ def _doubt_farthest(
     others = distances[known[known != farthest]]
     compared = f", the others {others.mean():.3g} mm on average" if len(others) else ""
     warn(
-        f"{source}: the {what} {names[farthest]!r} lies {distances[farthest]:.3g} mm from the "
+        f"the {what} {names[farthest]!r} lies {distances[farthest]:.3g} mm from the "
         f"mean face{compared}; is it broken, or in another unit?"
     )
 

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facedis_core.errors import InputError
-from facedis_core.numerals import LONGEST_LINE, Tokens, decimals, integers, tokenize
-from facedis_core.polygons import LONGEST_POLYGON, Surface
+from facedis_core.surface_builder import LONGEST_POLYGON, SurfaceBuilder
+from facedis_core.text_numbers import LONGEST_LINE, Tokens, decimals, integers, tokenize
 
 _MAGIC = b"#VRML V2.0"
 _INTERESTING = re.compile(rb"""[]{}["#A-Za-z_]""")  # a single set of bytes is found fastest
@@ -52,7 +52,7 @@ class _Scene:
         self.shapes: list[_Shape] = []
 
 
-def read(stream: BinaryIO) -> Surface:
+def read(stream: BinaryIO) -> SurfaceBuilder:
     """Decode a VRML 2.0 scene.
 
     Raises InputError on text that is none, or where a shape uses no Coordinate.
@@ -65,7 +65,7 @@ def read(stream: BinaryIO) -> Surface:
     while piece := stream.read(_READ_AT_ONCE):
         text += piece
     scene = _parse(text)
-    surface = Surface()
+    surface = SurfaceBuilder()
     first = []  # vertex of every Coordinate
     for points in scene.points:
         first.append(surface.vertex_count)
@@ -195,7 +195,7 @@ def _blocks(text: bytearray, content: _List) -> Iterator[tuple[Tokens, int]]:
     yield tokenize(bytes(block)), len(block)
 
 
-def _add_points(surface: Surface, text: bytearray, content: _List) -> None:
+def _add_points(surface: SurfaceBuilder, text: bytearray, content: _List) -> None:
     rest = np.zeros(0, np.float32)
     total = 0
     for tokens, _ in _blocks(text, content):
@@ -209,7 +209,9 @@ def _add_points(surface: Surface, text: bytearray, content: _List) -> None:
         raise InputError(f"has {total} numbers in a point list; expected x y z each")
 
 
-def _add_polygons(surface: Surface, text: bytearray, content: _List, first: int, end: int) -> None:
+def _add_polygons(
+    surface: SurfaceBuilder, text: bytearray, content: _List, first: int, end: int
+) -> None:
     """Polygons, each ended by -1, of the vertices from `first` to before `end`."""
     rest = np.zeros(0, np.int64)
     for tokens, size in _blocks(text, content):
@@ -231,7 +233,11 @@ def _add_polygons(surface: Surface, text: bytearray, content: _List, first: int,
 
 
 def _add_ended(
-    surface: Surface, values: NDArray[np.int64], ends: NDArray[np.int64], first: int, size: int
+    surface: SurfaceBuilder,
+    values: NDArray[np.int64],
+    ends: NDArray[np.int64],
+    first: int,
+    size: int,
 ) -> None:
     counts = np.diff(ends, prepend=-1) - 1
     surface.add_polygons(values[values != -1] + first, counts[counts > 0], size)

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final, TypeVar
 
 from facedis_core.errors import InputError
-from facedis_core.interrupts import hear_interrupts
 from facedis_core.paths import exists
+from facedis_core.signals import install_signal_handlers
 
 # Processes are imported where they are started: that takes longer than encoding a face.
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def in_order(work: Callable[[Block], Done], blocks: Iterable[Block], jobs: int) 
     from multiprocessing import get_context
 
     # The work goes by a file: a pipe to a worker that is killed as it begins is full for ever.
-    hear_interrupts()
+    install_signal_handlers()
     with _without_name() as (stored, name):
         pickle.dump(work, stored)
         stored.flush()

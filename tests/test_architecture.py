@@ -16,13 +16,13 @@ TOOLS = ROOT / "tools"
 
 # A module imports from its own line and the lines above it.
 LINES = (
-    "errors paths config recipe_file recipe interrupts",
-    "numerals polygons ply ply_header ply_rows obj vrml mesh atomic streams replay tables patterns "
+    "errors paths signals atomic streams history config recipe_file recipe",
+    "text_numbers surface_builder ply obj vrml meshio_formats mesh csv_text patterns "
     "geometry procrustes simplification unfolding",
-    "bundle container container_writer preparation faceset npy latents pairing "
-    "transfer forward inference provenance failures workers arrays faces encoding decoding info "
+    "bundle safetensors_file preparation faceset npy latents pairing "
+    "transfer forward inference failures workers arrays faces encoding decoding info "
     "verification metrics readout neutrals prediction linear baselines evaluation comparison "
-    "checks measurement regression junit recognition lookup identification history",
+    "checks measurement regression junit recognition lookup identification",
     "sources selection journal scratch follow inventory assemble prepare",
     "camera rasterizer color_scale shading error_map background text_drawing color_bar "
     "contact_sheet draw_faces scene animation image_files",
@@ -43,7 +43,7 @@ LIGHT = {
     "typer.completion",
     "facedis_core",
     "facedis_core.errors",
-    "facedis_core.interrupts",
+    "facedis_core.signals",
     "facedis_core.bundle",
     "facedis_core.recipe",
 } | SHARED

@@ -6,8 +6,7 @@ import pytest
 from conftest import face
 from synthetic import face_set, write_face_set
 
-from facedis_core.container import read_container
-from facedis_core.container_writer import write_container
+from facedis_core.safetensors_file import read_safetensors, write_safetensors
 
 
 @pytest.fixture
@@ -79,7 +78,7 @@ def test_a_discriminator(shell, tmp_path):
         "id": "1" * 12,
     }
     with (tmp_path / "disc.safetensors").open("w+b") as stream:
-        write_container(stream, "discriminator", tensors, metadata)
+        write_safetensors(stream, "discriminator", tensors, metadata)
     (found,) = facts(shell("fd-info --json disc.safetensors"))
     assert (found["kind"], found["parameters"], found["vertices"]) == ("discriminator", 6, 36)
     result = shell("fd-info --verify disc.safetensors")
@@ -116,11 +115,11 @@ def test_names_stay_on_one_line(shell, faces):
 
 @pytest.mark.parametrize("kind", ["set", "model"])
 def test_verify_finds_what_was_changed(shell, tmp_path, set_file, model_file, kind):
-    container = read_container({"set": set_file, "model": model_file}[kind])
+    container = read_safetensors({"set": set_file, "model": model_file}[kind])
     tensors = {name: np.array(array) for name, array in container.tensors.items()}
     tensors["vertices" if kind == "set" else "mean_face"][0, 0] += 1
     with (tmp_path / "changed.safetensors").open("w+b") as stream:
-        write_container(stream, container.kind, tensors, container.metadata)
+        write_safetensors(stream, container.kind, tensors, container.metadata)
     assert shell("fd-info changed.safetensors").code == 0
     result = shell("fd-info --verify changed.safetensors")
     assert result.code == 3
@@ -128,11 +127,11 @@ def test_verify_finds_what_was_changed(shell, tmp_path, set_file, model_file, ki
 
 
 def test_verify_finds_what_is_not_finite(shell, tmp_path, model_file):
-    container = read_container(model_file)
+    container = read_safetensors(model_file)
     tensors = {name: np.array(array) for name, array in container.tensors.items()}
     tensors["mean_face"][0, 0] = np.nan
     with (tmp_path / "nan.safetensors").open("w+b") as stream:
-        write_container(stream, "model", tensors, container.metadata)
+        write_safetensors(stream, "model", tensors, container.metadata)
     result = shell("fd-info --verify nan.safetensors")
     assert result.code == 3
     assert "'mean_face' is not finite" in result.line

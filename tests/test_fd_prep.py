@@ -14,6 +14,7 @@ from synthetic import grid_mesh
 
 from facedis_core.faceset import TEST, TRAIN, load_face_set
 from facedis_core.geometry import rigid_alignment, rotation_between
+from facedis_core.history import history_step
 from facedis_core.prepare import prepare_face_set
 from facedis_core.sources import open_source
 
@@ -58,14 +59,8 @@ def test_folder_to_face_set(shell, scans, tmp_path):
     for subject in range(7):
         np.testing.assert_array_equal(made.neutrals[subject], face(subject, 0))
     np.testing.assert_array_equal(made.neutrals_eval, made.neutrals)
-    assert made.history == [
-        {
-            "command": "fd-prep",
-            "version": made.history[0]["version"],
-            "inputs": {},
-            "options": {"source": "folder", "pattern": "{subject}_{expression}.ply", "seed": 0},
-        }
-    ]
+    options = {"source": "folder", "pattern": "{subject}_{expression}.ply", "seed": 0}
+    assert made.history == [history_step("fd-prep", {}, options)]
     assert str(tmp_path) not in (tmp_path / "set.safetensors").read_bytes().decode("latin1")
 
 
@@ -81,7 +76,7 @@ def test_same_bytes_whatever_the_jobs_and_the_way_out(shell, like, tmp_path):
     other = load_face_set(tmp_path / "other.safetensors")
     made = load_face_set(tmp_path / "jobs1.safetensors")
     assert made.id != other.id and other.history == []
-    assert made.history[0]["inputs"] == {"like": load_face_set(like).id}
+    assert made.history[0].inputs == {"like": load_face_set(like).id}
     assert made.vertices.shape == (140, 30, 3)
     # The true neutral has no noise, the neutral mesh has.
     apart = made.vertices[::20] - made.neutrals
@@ -113,7 +108,7 @@ def test_exclude(shell, scans, tmp_path):
     row = made.labels.names.index("p6_smile")
     np.testing.assert_array_equal(made.vertices[row], face(6, 1))
     np.testing.assert_array_equal(made.neutrals[made.labels.subjects.index("p6")], face(6, 0))
-    assert list(made.history[0]["inputs"]) == ["exclude"]
+    assert list(made.history[0].inputs) == ["exclude"]
     shell(f"{FOLDER} --force")
     everybody = load_face_set(tmp_path / "set.safetensors").labels
     before = dict(zip(everybody.names, everybody.split, strict=True))
@@ -198,7 +193,7 @@ def test_like_a_model(shell, model, tmp_path):
     for row, name in enumerate(made.labels.names):
         expected = face(int(name[1]), int(name.endswith("smile")))
         np.testing.assert_allclose(made.vertices[row], expected, atol=1e-4)
-    assert made.history[0]["inputs"] == {"like": model.id}
+    assert made.history[0].inputs == {"like": model.id}
     decided = shell(f'{command} --like "$FACEDIS_MODEL" --align rigid --force')
     assert decided.code == 2 and "--align is decided by the file given as --like" in decided.line
 

@@ -28,8 +28,8 @@ def test_it_learns_reports_and_logs(shell, face_set: Path, tmp_path: Path) -> No
     assert records[-1]["loss"] < records[0]["loss"]
     assert stored.metrics["unseen_accuracy"] == records[-1]["unseen_accuracy"]
     entry = stored.history[-1]
-    assert entry["command"] == "fd-pretrain-disc"
-    assert entry["options"]["set"] == [*QUICK.split()[1::2], "pretrain_epochs=8"]
+    assert entry.command == "fd-pretrain-disc"
+    assert entry.options["set"] == [*QUICK.split()[1::2], "pretrain_epochs=8"]
 
 
 def test_near_chance_is_a_warning(shell, face_set: Path) -> None:

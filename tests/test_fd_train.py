@@ -35,8 +35,8 @@ def test_train_writes_a_model_that_encodes_and_a_log(shell, face_set: Path, tmp_
     assert "untrained" in done.err  # the discriminator, and what to do about it
     model = load_model(tmp_path / "m.safetensors")
     assert (model.config.identity, model.config.expression) == (4, 3)
-    assert model.history[-1]["command"] == "fd-train"
-    assert model.history[-1]["options"]["recipe"] == "ict"
+    assert model.history[-1].command == "fd-train"
+    assert model.history[-1].options["recipe"] == "ict"
     records = log_of(tmp_path / "m.jsonl")
     assert [r["epoch"] for r in records] == [1, 2]
     for record in records:
@@ -152,9 +152,9 @@ def test_pretrained_discriminator_and_init(shell, face_set: Path, tmp_path: Path
     assert done.code == 0, done.err
     assert "untrained" not in done.err
     first, second = (load_model(tmp_path / f"{name}.safetensors") for name in "ab")
-    assert [e["command"] for e in first.history] == ["fd-pretrain-disc", "fd-train"]
-    assert second.history[-1]["inputs"]["init"] == first.id
-    assert second.history[-1]["inputs"]["discriminator"] == "none"
+    assert [step.command for step in first.history] == ["fd-pretrain-disc", "fd-train"]
+    assert second.history[-1].inputs["init"] == first.id
+    assert second.history[-1].inputs["discriminator"] == "none"
     assert np.array_equal(first.mean_face, second.mean_face)
 
 
@@ -290,8 +290,8 @@ def test_where_the_faces_are_does_not_matter_but_how_exact_they_are(
     assert models["resident"].read_bytes() == models["streamed"].read_bytes()
     exact, rounded = (load_model(models[name]) for name in ("resident", "half"))
     assert exact.id != rounded.id
-    assert "data" not in exact.history[-1]["options"]
-    assert rounded.history[-1]["options"]["data"] == "half"
+    assert "data" not in exact.history[-1].options
+    assert rounded.history[-1].options["data"] == "half"
     errors = [model.metrics["test"]["e_rec"]["mean"] for model in (exact, rounded)]
     assert errors[1] == pytest.approx(errors[0], rel=1e-2)
 

@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from synthetic import grid_mesh, one_byte_changed
 
 from facedis_core.config import PointNetConfig, RegisteredConfig
-from facedis_core.container import content_id, read_container
-from facedis_core.container_writer import write_container
 from facedis_core.errors import InputError, UsageError
+from facedis_core.history import HistoryStep
 from facedis_core.inference import Model, load_model, write_model
 from facedis_core.mesh import topology_id
 from facedis_core.preparation import Preparation
+from facedis_core.safetensors_file import content_id, read_safetensors, write_safetensors
 
 FACES = np.stack([face(seed) for seed in range(3)])
 
@@ -59,7 +59,7 @@ def make_model(size=6, scale=165.0, seed=0, **sizes):
         reach_mm=5.0,
         recipe={"batch": 8},
         metrics={"e_rec": {"mean": 1.5}},
-        history=[{"command": "fd-train"}],
+        history=[HistoryStep("fd-train")],
     )
 
 
@@ -355,7 +355,7 @@ class TestFiles:
 
     def test_a_face_set_is_none(self, tmp_path):
         with (tmp_path / "set.safetensors").open("w+b") as stream:
-            write_container(stream, "faceset", {}, {})
+            write_safetensors(stream, "faceset", {}, {})
         with pytest.raises(InputError, match="is a face set, expected a model"):
             load_model(tmp_path / "set.safetensors")
 
@@ -365,11 +365,11 @@ class TestFiles:
 
 
 def garbled(path, tensors=None, metadata=None, drop=()):
-    container = read_container(path)
+    container = read_safetensors(path)
     arrays = container.tensors | (tensors or {})
     values = container.metadata | (metadata or {})
     stream = io.BytesIO()
-    write_container(
+    write_safetensors(
         stream,
         "model",
         {name: array for name, array in arrays.items() if name not in drop},
@@ -411,8 +411,8 @@ BAD_TENSORS = {
     "index outside": ({"vertex_index": np.full(36, 50, np.int32)}, "outside of the 50"),
 }
 BAD_METADATA = {
-    "config null": ({"config": None}, "does not fit"),
-    "config a text": ({"config": "paper"}, "does not fit"),
+    "config null": ({"config": None}, "garbles 'config'"),
+    "config a text": ({"config": "paper"}, "garbles 'config'"),
     "config of more": ({"config": CONFIG | {"depth": 3}}, "'depth' is missing or unknown"),
     "another size": ({"config": CONFIG | {"identity": 4}}, "has shape"),
     "more vertices": ({"config": CONFIG | {"vertices": 37}}, "has shape"),
@@ -434,12 +434,12 @@ class TestStrictLoad:
         assert load(garbled(model_file)).id == model.id
 
     def test_every_tensor_must_be_there(self, model_file, load):
-        for name in read_container(model_file).tensors:
+        for name in read_safetensors(model_file).tensors:
             with pytest.raises(InputError, match=f"lacks .*'{name}'"):
                 load(garbled(model_file, drop=(name,)))
 
     def test_all_metadata_must_be_there(self, model_file, load):
-        for name in read_container(model_file).metadata:
+        for name in read_safetensors(model_file).metadata:
             with pytest.raises(InputError, match=f"{name}|config.*missing|does not fit"):
                 load(garbled(model_file, drop=(name,)))
 

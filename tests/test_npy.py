@@ -40,7 +40,7 @@ def npy(array: np.ndarray) -> bytes:
     ids=["C", "Fortran", "large", "scalar", "empty", "structured"],
 )
 def test_what_numpy_writes_is_read(array):
-    reader = NpyReader(Pipe(npy(array) * 2), "pipe", "numbers")
+    reader = NpyReader(Pipe(npy(array) * 2), "numbers")
     for _ in range(2):
         header = reader.header()
         assert header is not None
@@ -55,7 +55,7 @@ def test_what_numpy_writes_is_read(array):
 def test_nothing_beyond_a_block_is_asked_for():
     data = npy(np.zeros((100, 100_000), np.float32))
     pipe = Pipe(data)
-    reader = NpyReader(pipe, "pipe", "numbers")
+    reader = NpyReader(pipe, "numbers")
     header = reader.header()
     assert header is not None
     blocks = reader.blocks(header)
@@ -71,7 +71,7 @@ def test_our_headers_are_numpys():
 def test_a_promise_costs_nothing():
     text = b"{'descr': '<f4', 'fortran_order': True, 'shape': (1000000000000, 5)}".ljust(117)
     data = b"\x93NUMPY\x01\x00" + (118).to_bytes(2, "little") + text + b"\n" + bytes(100)
-    reader = NpyReader(Pipe(data), "pipe", "numbers")
+    reader = NpyReader(Pipe(data), "numbers")
     header = reader.header()
     assert header is not None
     with pytest.raises(InputError, match="promises 20000000000000 bytes of an array, 100 are"):

@@ -7,10 +7,10 @@ import pytest
 from conftest import RAW_EXTRA, face, raw_mesh, raw_order
 from synthetic import grid_mesh
 
-from facedis_core.container import Container
 from facedis_core.errors import InputError
 from facedis_core.mesh import Mesh, topology_id
 from facedis_core.preparation import Preparation
+from facedis_core.safetensors_file import SafetensorsFile
 
 MEAN, TRIANGLES = grid_mesh()
 V = len(MEAN)
@@ -202,8 +202,8 @@ class TestAlignment:
 
 def test_what_is_stored_is_read(reduced):
     known = replace(reduced, alignment="similarity", stable_vertices=(1, 2, 3))
-    container = Container("model", known.tensors(), known.metadata())
-    found = Preparation.from_container(container, "the file")
+    container = SafetensorsFile("model", known.tensors(), known.metadata())
+    found = Preparation.from_file(container)
     assert found.metadata() == known.metadata()
     assert found.stable_vertices == (1, 2, 3)
     np.testing.assert_array_equal(found.triangles, TRIANGLES)
@@ -212,7 +212,5 @@ def test_what_is_stored_is_read(reduced):
 
 def test_meshes_without_vertices_are_no_data_set():
     empty = Preparation(NONE, np.zeros(0, np.int32), 0, "", 1.0)
-    with pytest.raises(InputError, match="the file is for meshes without vertices"):
-        Preparation.from_container(
-            Container("model", empty.tensors(), empty.metadata()), "the file"
-        )
+    with pytest.raises(InputError, match=r"^is for meshes without vertices"):
+        Preparation.from_file(SafetensorsFile("model", empty.tensors(), empty.metadata()))

@@ -313,8 +313,8 @@ def test_history_names_no_path(shell, tmp_path):
     assert str(tmp_path).encode() not in content and b"mine.csv" not in content
     made = load_face_set(tmp_path / "a.safetensors")
     (entry,) = made.history
-    assert entry["options"]["protocol"] == "file"
-    assert entry["inputs"] == {"protocol": hashlib.sha256(path.read_bytes()).hexdigest()[:12]}
+    assert entry.options["protocol"] == "file"
+    assert entry.inputs == {"protocol": hashlib.sha256(path.read_bytes()).hexdigest()[:12]}
     assert made.protocol == "subjects of a file" and made.labels.split.tolist() == [TRAIN, TEST]
     report = json.loads((tmp_path / "a.report.json").read_text())
     assert report["protocol"] == "subjects of a file"
@@ -328,6 +328,6 @@ def test_history_tells_parts_and_seeds_apart(tmp_path):
     ):
         target = tmp_path / f"{k}.safetensors"
         prepare_face_set(open_source("facewarehouse", tmp_path / "data", options), str(target))
-        entries.append(load_face_set(target).history[0]["options"])
+        entries.append(load_face_set(target).history[0].options)
     assert entries[0]["protocol"] == "subjects:0.5"
     assert (entries[1]["protocol"], entries[1]["seed"]) == ("identity-fold:2/2", 4)

@@ -269,7 +269,7 @@ def test_an_excluded_first_frame(shell, small, tmp_path):
     assert done.code == 0
     made = read_prepared(tmp_path / "set.safetensors")
     check_labels(made, slow_twin(small, gone={path}))
-    assert list(made.set.history[0]["inputs"]) == ["exclude"]
+    assert list(made.set.history[0].inputs) == ["exclude"]
     report = json.loads((tmp_path / "set.report.json").read_text())
     assert report["left_out"]["excluded"] == [stem(path)]
 

@@ -100,7 +100,7 @@ def test_a_unit_that_is_said_is_believed(shell, tree, tmp_path):
     assert "mm high if it is in cm, which is no size of a face; check --units" in news(done)
     dm, cm = (read_prepared(tmp_path / f"{unit}.safetensors").set for unit in ("dm", "cm"))
     check_vertices(dm, tree)
-    assert cm.preparation.raw_unit_mm == 10 and dm.history[0]["options"]["units"] == "dm"
+    assert cm.preparation.raw_unit_mm == 10 and dm.history[0].options["units"] == "dm"
     np.testing.assert_allclose(cm.vertices * 10, dm.vertices, rtol=1e-5)
 
 

@@ -8,11 +8,10 @@ import pytest
 from synthetic import face_set, grid_mesh, write_face_set
 
 from facedis_core import verification
-from facedis_core.container import read_container
-from facedis_core.container_writer import write_container
 from facedis_core.errors import InputError
 from facedis_core.faceset import DIVIDES_PEOPLE, divides_people
-from facedis_core.verification import verify_container
+from facedis_core.safetensors_file import read_safetensors, write_safetensors
+from facedis_core.verification import verify_file
 
 GRID, _ = grid_mesh()
 
@@ -23,7 +22,7 @@ def verified(tmp_path):
 
     def verify(faces):
         path = write_face_set(tmp_path / "set.safetensors", faces)
-        return verify_container(str(path), read_container(path), verify.warnings.append)
+        return verify_file(str(path), read_safetensors(path), verify.warnings.append)
 
     verify.warnings = []
     return verify
@@ -72,7 +71,7 @@ def test_blocks_do_not_show_in_the_findings(verified, monkeypatch, faces_at_a_ti
     ],
 )
 def test_classes_are_unique_and_have_faces(verified, labels, message):
-    with pytest.raises(InputError, match=rf"set\.safetensors has {message}; prepare it again"):
+    with pytest.raises(InputError, match=rf"set\.safetensors: has {message}; prepare it again"):
         verified(with_labels(**labels))
 
 
@@ -247,7 +246,7 @@ def test_somebody_must_be_trained_on(verified, code):
 @pytest.mark.parametrize("part", ["vertices", "neutrals_eval", "level", "split", "source"])
 def test_the_id_is_that_of_the_content(tmp_path, part):
     path = write_face_set(tmp_path / "set.safetensors", face_set())
-    container = read_container(path)
+    container = read_safetensors(path)
     tensors = {key: np.array(array) for key, array in container.tensors.items()}
     if part == "source":
         container.metadata["source"] = "another"
@@ -256,42 +255,42 @@ def test_the_id_is_that_of_the_content(tmp_path, part):
     else:
         tensors[part][0] = 0.5
     with path.open("w+b") as stream:
-        write_container(stream, "faceset", tensors, container.metadata)
+        write_safetensors(stream, "faceset", tensors, container.metadata)
     with pytest.raises(InputError, match=f"has the id {container.metadata['id']} but its content"):
-        verify_container(str(path), read_container(path))
+        verify_file(str(path), read_safetensors(path))
 
 
 def test_history_is_no_part_of_the_content(tmp_path):
     path = write_face_set(tmp_path / "set.safetensors", face_set())
-    container = read_container(path)
+    container = read_safetensors(path)
     container.metadata["history"] = [{"command": "fd-prep", "version": "0"}]
     told = tmp_path / "told.safetensors"
     with told.open("w+b") as stream:
-        write_container(stream, "faceset", container.tensors, container.metadata)
-    assert verify_container(str(told), read_container(told))["id"] == container.metadata["id"]
+        write_safetensors(stream, "faceset", container.tensors, container.metadata)
+    assert verify_file(str(told), read_safetensors(told))["id"] == container.metadata["id"]
 
 
 def test_a_training_state_has_no_id_but_values(tmp_path):
     path = tmp_path / "state.safetensors"
     for value in (1.0, np.nan):
         with path.open("w+b") as stream:
-            write_container(stream, "training", {"weight": np.full((3, 2), value, "<f4")}, {})
-        container = read_container(path)
+            write_safetensors(stream, "training", {"weight": np.full((3, 2), value, "<f4")}, {})
+        container = read_safetensors(path)
         if np.isfinite(value):
-            assert verify_container(str(path), container) == {"id": None}
+            assert verify_file(str(path), container) == {"id": None}
         else:
             with pytest.raises(InputError, match="tensor 'weight' is not finite"):
-                verify_container(str(path), container)
+                verify_file(str(path), container)
 
 
 def test_memory_does_not_grow_with_the_set(tmp_path):
     faces = face_set(size=60, subjects=120, expressions=6, test=30)  # 31 MB of vertices
     path = write_face_set(tmp_path / "set.safetensors", faces)
-    container = read_container(path)
-    verify_container(str(path), container)  # imports
+    container = read_safetensors(path)
+    verify_file(str(path), container)  # imports
     tracemalloc.start()
     try:
-        verify_container(str(path), container)
+        verify_file(str(path), container)
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()

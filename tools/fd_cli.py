@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 import typer
 
 from facedis_core.errors import CheckFailed, UsageError
-from facedis_core.interrupts import hear_interrupts
+from facedis_core.signals import install_signal_handlers
 from fd_edge import complain, run
 
 if TYPE_CHECKING:
@@ -198,7 +198,7 @@ def progress_bar(description: str, total: int | None) -> Iterator[Callable[[int]
     if not sys.stderr.isatty() or os.environ.get("TERM") in ("dumb", "unknown"):
         yield lambda steps: None
         return
-    hear_interrupts()  # the cursor is hidden until the end
+    install_signal_handlers()  # the cursor is hidden until the end
     from rich import progress as rich
     from rich.console import Console
 

@@ -28,7 +28,7 @@ from facedis_core.errors import (
     Stopped,
     UsageError,
 )
-from facedis_core.interrupts import end_quietly, hear_interrupts
+from facedis_core.signals import defer_signal_handlers, install_signal_handlers
 from fd_parse import COMPLETION, click_command, command_name
 
 # Looked up from the most derived class of an error upwards.
@@ -96,7 +96,7 @@ def run(function: Callable[..., Any], *, numpy_threads: bool = True) -> NoReturn
     if numpy_threads:
         _limit_threads()
     _buffer_output()
-    end_quietly(
+    defer_signal_handlers(
         {
             signal.SIGINT: signal.default_int_handler,
             signal.SIGTERM: _terminate,
@@ -104,7 +104,7 @@ def run(function: Callable[..., Any], *, numpy_threads: bool = True) -> NoReturn
         }
     )
     if not numpy_threads:  # a training has what is worth keeping from the beginning
-        hear_interrupts()
+        install_signal_handlers()
     ending = perform(function, sys.argv[1:])
     if ending.signum:
         _die_of(ending.signum)

@@ -32,7 +32,9 @@ def info(
     ] = False,
     history: Annotated[
         bool,
-        typer.Option("--history", help="Print the commands that made FILE, to be run again."),
+        typer.Option(
+            "--history", help="Print the commands that made FILE, oldest first, one a line."
+        ),
     ] = False,
     completion: Annotated[
         Literal["bash", "zsh", "fish"] | None,
@@ -61,16 +63,16 @@ def info(
         print(completion_script(completion))
         return
     if history and (as_json or verify):
-        raise UsageError("--history prints a script; leave out --json and --verify")
+        raise UsageError("--history prints commands; leave out --json and --verify")
     from facedis_core.faces import gathered
-    from facedis_core.history import history_script
-    from facedis_core.info import describe
+    from facedis_core.info import describe, made_with
     from facedis_core.streams import open_output
 
     with open_output("-", force=False, binary=False) as stream:
         for file in gathered(files or (), files_from):
             if history:
-                stream.write(history_script(file).encode(errors="replace"))
+                lines = [f"{step}\n" for step in made_with(file)]
+                stream.write("".join(lines).encode(errors="replace"))
                 continue
             for facts in describe(file, verify=verify, warn=fd_cli.warn):
                 text = json.dumps(facts) if as_json else _page(facts)
@@ -79,23 +81,18 @@ def info(
 
 def _page(facts: dict[str, Any]) -> str:
     """Facts for people: one line each, long lists cut short, history as commands."""
+    from facedis_core.history import HistoryStep
     from facedis_core.streams import on_one_line
 
     lines = [f"{on_one_line(facts['file'])}: {facts['kind']}"]
     for key, value in facts.items():
         if key == "history":
-            lines += [f"  made by        {_command(step)}" for step in value]
+            lines += [f"  made by        {HistoryStep(**step)}" for step in value]
         elif key == "verified":
             lines += [f"  verified       {name} {_short(part)}" for name, part in value.items()]
         elif key not in ("file", "kind"):
             lines.append(f"  {key:<14} {_short(value)}")
     return "\n".join(lines)
-
-
-def _command(step: dict[str, Any]) -> str:
-    words = [f"{name}={_short(value)}" for name, value in step.get("options", {}).items()]
-    words += [f"{name}:{value}" for name, value in step.get("inputs", {}).items()]
-    return " ".join([f"{step.get('command')} {step.get('version')}", *words])
 
 
 def _short(value: Any) -> str:

@@ -116,7 +116,7 @@ def stop_on_interrupt() -> Iterator[Callable[[], bool]]:
     Not so under torchrun, which passes on the Ctrl-C that its processes have had themselves, and
     kills what has not ended after a while.
     """
-    from facedis_core.interrupts import stopping_signals_to
+    from facedis_core.signals import stop_signals_to
     from facedis_core.world import size
 
     asked = False
@@ -131,7 +131,7 @@ def stop_on_interrupt() -> Iterator[Callable[[], bool]]:
             say(f"stopping after this step{again}")
         asked = True
 
-    with stopping_signals_to(ask):
+    with stop_signals_to(ask):
         yield lambda: asked
 
 

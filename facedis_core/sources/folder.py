@@ -8,6 +8,7 @@ from typing import Final, NamedTuple, Unpack
 
 import numpy as np
 
+from facedis_core.csv_text import brief, brief_list, read_table, read_text
 from facedis_core.errors import InputError, UsageError
 from facedis_core.faceset import SPLITS
 from facedis_core.paths import check_name, files_below, is_file, is_folder
@@ -16,7 +17,6 @@ from facedis_core.sources import Findings, MeshOptions, Missing
 from facedis_core.sources.labelled import Entry, open_labelled
 from facedis_core.sources.registered import MeshFileSource
 from facedis_core.streams import file_id
-from facedis_core.tables import brief, brief_list, read_table, read_text
 
 COLUMNS: Final = ("file", "subject", "expression", "level", "split")
 _MOST_MISSING = 20_000  # for every file there

@@ -8,11 +8,11 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from facedis_core.csv_text import brief, brief_list, read_table, read_text
 from facedis_core.errors import InputError, UsageError
 from facedis_core.faceset import SPLITS, TEST, TRAIN
 from facedis_core.sources.splits import draw_subjects, split_subjects
 from facedis_core.streams import file_id
-from facedis_core.tables import brief, brief_list, read_table, read_text
 
 PAPER: Final = "paper"
 USUAL_PART: Final = 0.3

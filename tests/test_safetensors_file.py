@@ -9,6 +9,8 @@ import pickle
 import subprocess
 import sys
 import threading
+from dataclasses import dataclass, field, make_dataclass
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,9 +18,15 @@ import safetensors.numpy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from facedis_core.container import all_finite, content_id, history_entry, read_container, stored
-from facedis_core.container_writer import container_writer, write_container
 from facedis_core.errors import InputError
+from facedis_core.safetensors_file import (
+    all_finite,
+    content_id,
+    read_safetensors,
+    record,
+    safetensors_writer,
+    write_safetensors,
+)
 
 METADATA = {"zeta": 1, "alpha": ["eva grün 😀", None], "middle": {"b": 1.5, "a": True}}
 
@@ -39,7 +47,7 @@ def tensors(seed=0):
 
 def encoded(arrays=None, metadata=METADATA, kind="model"):
     stream = io.BytesIO()
-    write_container(stream, kind, tensors() if arrays is None else arrays, metadata)
+    write_safetensors(stream, kind, tensors() if arrays is None else arrays, metadata)
     return stream.getvalue()
 
 
@@ -62,7 +70,7 @@ def read(tmp_path):
     def read_bytes(data, kind=None):
         path = tmp_path / "file.safetensors"
         path.write_bytes(data)
-        return read_container(path, kind)
+        return read_safetensors(path, kind)
 
     return read_bytes
 
@@ -131,20 +139,20 @@ class TestRoundTrip:
 class TestStreams:
     def test_files_pipes_and_memory_hold_the_same_bytes(self, tmp_path):
         with (tmp_path / "a").open("w+b") as stream:
-            write_container(stream, "model", tensors(), METADATA)
+            write_safetensors(stream, "model", tensors(), METADATA)
         with (tmp_path / "b").open("wb") as stream:  # cannot be read, so not be mapped
-            write_container(stream, "model", tensors(), METADATA)
+            write_safetensors(stream, "model", tensors(), METADATA)
         assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes() == encoded()
         reading, writing = os.pipe()
         with os.fdopen(writing, "wb") as stream:
-            write_container(stream, "model", tensors(), METADATA)
+            write_safetensors(stream, "model", tensors(), METADATA)
         with os.fdopen(reading, "rb") as stream:
             assert stream.read() == encoded()
 
     def test_a_named_pipe_and_standard_input(self, tmp_path):
         program = (
-            "import sys; from facedis_core.container import read_container;"
-            "print([read_container(p).tensors['wide'].tolist() for p in sys.argv[1:]])"
+            "import sys; from facedis_core.safetensors_file import read_safetensors;"
+            "print([read_safetensors(p).tensors['wide'].tolist() for p in sys.argv[1:]])"
         )
         reading, writing = os.pipe()
         with os.fdopen(writing, "wb") as stream:  # small enough for the pipe's buffer
@@ -164,13 +172,13 @@ class TestStreams:
         layout = {"a": ("<f4", (2, 3)), "b": ("<i4", ())}
         with (
             path.open("w+b") as stream,
-            container_writer(stream, "faceset", layout, {"id": "0000"}) as writer,
+            safetensors_writer(stream, "faceset", layout, {"id": "0000"}) as writer,
         ):
             assert not writer.tensors["a"].any()
             writer.tensors["a"][1] = 7
             writer.tensors["b"][...] = 8
             writer.metadata["id"] = "abcd"
-        container = read_container(path, "faceset")
+        container = read_safetensors(path, "faceset")
         assert container.metadata == {"id": "abcd"}
         assert container.tensors["a"].tolist() == [[0, 0, 0], [7, 7, 7]]
         assert container.tensors["b"] == 8
@@ -178,7 +186,7 @@ class TestStreams:
     def test_metadata_must_keep_its_length(self):
         with (
             pytest.raises(ValueError, match="length"),
-            container_writer(io.BytesIO(), "model", {}, {"id": "0000"}) as writer,
+            safetensors_writer(io.BytesIO(), "model", {}, {"id": "0000"}) as writer,
         ):
             writer.metadata["id"] = "0000 and more than padding"
 
@@ -224,17 +232,8 @@ BAD = {
         file_of({"__metadata__": OURS, "a": ENTRY | {"dtype": "BF16", "shape": [2]}}, bytes(4)),
         "BF16, which facedis never writes",
     ),
-    "a header that is all": (file_of(b'{"a":' + b"[]," * 2_000_000), "MB are its header"),
-    "a header of many parts": (file_of(b'{"a":' + b"[]," * 1_000_000), "words and numbers beside"),
+    "a header of 33 MB": (file_of(b'{"a":' + b" " * (33 << 20) + b"1}"), "not a whole"),
     "deep metadata": (with_text("[" * 500 + "]" * 500), "not a JSON object"),
-    "deep in metadata": (
-        with_text('{"format": "facedis.model/1", "a": ' + "[" * 500 + "]" * 500 + "}"),
-        "longer or deeper parts",
-    ),
-    "a long word": (
-        with_text('{"format": "facedis.model/1", "a": "' + "a" * 2000 + '"}'),
-        "longer or deeper parts",
-    ),
     "a wild shape": (
         file_of({"__metadata__": OURS, "a": ENTRY | {"shape": [0, 2**62], "data_offsets": [0, 0]}}),
         "of a shape|not a whole",
@@ -255,12 +254,6 @@ BAD = {
 }
 
 
-def test_commas_that_are_hidden_in_the_header_are_counted(read):
-    text = json.dumps({"__metadata__": {"facedis": "[" + "," * 420_000}})
-    with pytest.raises(InputError, match="words and numbers beside"):
-        read(file_of(text.replace(",", r"\u002c").encode()))
-
-
 @pytest.mark.parametrize("beginning", [b"", encoded(), b"\x20" + bytes(7), bytes(8), b"\xff" * 8])
 def test_an_endless_pipe_is_left(tmp_path, beginning):
     """After what its header promises, and a byte more."""
@@ -275,7 +268,7 @@ def test_an_endless_pipe_is_left(tmp_path, beginning):
 
     threading.Thread(target=feed, daemon=True).start()
     with pytest.raises(InputError, match="not a whole safetensors"):
-        read_container(path)
+        read_safetensors(path)
 
 
 class TestBadFiles:
@@ -288,8 +281,8 @@ class TestBadFiles:
     @pytest.mark.parametrize(("data", "message"), BAD.values(), ids=BAD)
     def test_are_refused_from_a_pipe_too(self, monkeypatch, data, message):
         monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(data)))
-        with pytest.raises(InputError, match=f"standard input .*({message})"):
-            read_container("-", "model")
+        with pytest.raises(InputError, match=f"standard input: .*({message})"):
+            read_safetensors("-", "model")
 
     @pytest.mark.parametrize("length", [1, 7, 8, 9, SIZE - 1, SIZE, SIZE + 1, SIZE + len(BODY) - 1])
     def test_truncated_ones_are_refused(self, read, length):
@@ -300,16 +293,16 @@ class TestBadFiles:
     def test_names_that_are_no_file(self, tmp_path):
         for name in (tmp_path / "nothing", tmp_path, tmp_path / ("x" * 300), "a\0b"):
             with pytest.raises(InputError) as caught:
-                read_container(name)
+                read_safetensors(name)
             assert str(caught.value).isprintable()
 
     def test_a_name_with_a_line_break_stays_on_one_line(self, tmp_path):
         path = tmp_path / "two\nlines \udcff"
         path.write_bytes(encoded())
-        assert read_container(path).kind == "model"
+        assert read_safetensors(path).kind == "model"
         path.write_bytes(encoded()[:-1])
         with pytest.raises(InputError, match="not a whole") as caught:
-            read_container(path)
+            read_safetensors(path)
         assert str(caught.value).isprintable()
 
     @settings(max_examples=150, deadline=None)
@@ -321,7 +314,7 @@ class TestBadFiles:
         path = tmp_path_factory.getbasetemp() / "changed.safetensors"
         path.write_bytes(data)
         try:
-            container = read_container(path)
+            container = read_safetensors(path)
         except InputError as error:
             assert str(error).isprintable()
         else:
@@ -331,11 +324,30 @@ class TestBadFiles:
 MIXED = {"text": "a", "whole": 3, "real": 1.5, "flag": True, "nan": math.nan, "huge": 10**400}
 
 
-class TestStored:
+@dataclass(frozen=True)
+class Inner:
+    key: str
+    size: int = 0
+
+
+@dataclass(frozen=True)
+class Outer:
+    inner: Inner
+    many: list[Inner]
+    words: list[str]
+    other: dict[str, Any] = field(default_factory=dict)
+
+
+class TestRecord:
+    def field(self, key, kind):
+        made = make_dataclass("Made", [(key, kind)])
+        return getattr(record(made, MIXED), key)
+
     def test_values_of_the_right_type(self):
-        assert stored(MIXED, "text", str, "f") == "a"
-        assert stored(MIXED, "real", float, "f") == 1.5
-        found = stored(MIXED, "whole", float, "f")
+        assert self.field("text", str) == "a"
+        assert self.field("flag", bool) is True
+        assert self.field("real", float) == 1.5
+        found = self.field("whole", float)
         assert type(found) is float
         assert found == 3
 
@@ -343,16 +355,37 @@ class TestStored:
         ("key", "kind"),
         [
             *(("text", int), ("real", int), ("flag", int), ("flag", float), ("nan", float)),
-            *(("huge", float), ("text", list), ("whole", dict)),
+            *(("huge", float), ("text", list[str]), ("whole", dict[str, Any]), ("whole", bool)),
         ],
     )
     def test_others_are_garbled(self, key, kind):
-        with pytest.raises(InputError, match=f"f garbles '{key}'"):
-            stored(MIXED, key, kind, "f")
+        with pytest.raises(InputError, match=f"^garbles '{key}'"):
+            self.field(key, kind)
 
     def test_missing_ones(self):
-        with pytest.raises(InputError, match="f lacks 'other'"):
-            stored(MIXED, "other", str, "f")
+        with pytest.raises(InputError, match=r"^lacks 'other'"):
+            self.field("other", str)
+
+    def test_records_in_records(self):
+        values = {"inner": {"key": "a", "size": 2, "more": 1}, "many": [{"key": "b"}], "words": []}
+        assert record(Outer, values) == Outer(Inner("a", 2), [Inner("b")], [])
+
+    @pytest.mark.parametrize(
+        ("changes", "message"),
+        [
+            ({"inner": "a"}, "garbles 'inner'"),
+            ({"inner": {}}, "lacks 'key'"),
+            ({"many": {}}, "garbles 'many'"),
+            ({"many": ["a"]}, "garbles 'many'"),
+            ({"many": [{"key": 1}]}, "garbles 'key'"),
+            ({"words": ["a", 1]}, "garbles 'words'"),
+            ({"words": "ab"}, "garbles 'words'"),
+        ],
+    )
+    def test_wrong_parts_are_named(self, changes, message):
+        values = {"inner": {"key": "a"}, "many": [], "words": [], **changes}
+        with pytest.raises(InputError, match=message):
+            record(Outer, values)
 
 
 class TestContentId:
@@ -373,13 +406,6 @@ class TestContentId:
         arrays = tensors()
         turned = {name: np.asfortranarray(a) for name, a in reversed(arrays.items())}
         assert content_id(turned, {"b": 1, "a": 2}) == content_id(arrays, {"a": 2, "b": 1})
-
-
-def test_history_leaves_out_options_that_are_not_set():
-    entry = history_entry("fd-x", {"set": "0" * 12}, {"seed": 0, "like": None})
-    assert entry["options"] == {"seed": 0}
-    assert entry["inputs"] == {"set": "0" * 12}
-    assert entry["command"] == "fd-x"
 
 
 @pytest.mark.parametrize("dtype", ["<f2", "<f4"])

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facedis_core.errors import InputError
-from facedis_core.numerals import spans
+from facedis_core.text_numbers import spans
 
 LONGEST_POLYGON = 1 << 20
 _LARGEST = 2**31 - 1  # of a vertex number; topologies are int32
@@ -19,7 +19,7 @@ _MOST_BYTES_EACH = 3  # of triangles for a byte of their polygons in the file
 _ALWAYS_TAKEN = 1 << 26
 
 
-class Surface:
+class SurfaceBuilder:
     """A mesh that is being read.
 
     `name` and `unit_mm` are what the file says, if it does.
@@ -29,8 +29,8 @@ class Surface:
         self.name = name
         self.unit_mm = unit_mm
         self.vertex_count = 0
-        self._vertices = _Rows(np.float32)
-        self._triangles = _Rows(np.int32)
+        self._vertices = _GrowingArray(np.float32)
+        self._triangles = _GrowingArray(np.int32)
         self._polygon_count = 0
         self._polygon_bytes = 0
         self._lowest, self._highest = 0, -1
@@ -118,7 +118,7 @@ class Surface:
         raise InputError(f"a polygon refers to vertex {corner} (counted from 0){has}")
 
 
-class _Rows:
+class _GrowingArray:
     """Rows of three numbers that arrive in blocks; a lone block is not copied."""
 
     def __init__(self, dtype: type[np.generic]) -> None:

@@ -19,7 +19,7 @@ _LONGEST_LINE = 1 << 16
 _LONGEST_FIELD = 1024
 
 
-class Line(NamedTuple):
+class CsvRow(NamedTuple):
     """One line of a table: where it is, for messages, and its values without blanks around them."""
 
     where: str
@@ -53,7 +53,7 @@ def read_lines(content: bytes, label: str) -> Iterator[str]:
 
 def read_table(
     content: bytes, label: str, check_header: Callable[[Sequence[str]], None]
-) -> Iterator[Line]:
+) -> Iterator[CsvRow]:
     """The lines after the header, which `check_header` has accepted.
 
     Raises InputError where this is no CSV file, or a line has not one field a column.
@@ -64,7 +64,7 @@ def read_table(
             raise InputError(f"{where} has more or fewer fields than the header")
         if any(len(value) > _LONGEST_FIELD for value in row.values()):
             raise InputError(f"{where} has a field of more than {_LONGEST_FIELD} characters")
-        yield Line(where, {str(key): str(value).strip() for key, value in row.items()})
+        yield CsvRow(where, {str(key): str(value).strip() for key, value in row.items()})
 
 
 def read_rows(

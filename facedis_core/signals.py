@@ -13,8 +13,8 @@ Handler = Callable[[int, FrameType | None], None]
 _handlers: dict[int, Handler] = {}
 
 
-def end_quietly(handlers: Mapping[int, Handler]) -> None:
-    """Let these signals end the process as they would any other, until `hear_interrupts`.
+def defer_signal_handlers(handlers: Mapping[int, Handler]) -> None:
+    """Let these signals end the process as they would any other, until `install_signal_handlers`.
 
     While modules are imported an exception out of a handler may be lost or taken for a failure,
     and there is nothing to clean up. A signal that the process ignores is left so.
@@ -25,7 +25,7 @@ def end_quietly(handlers: Mapping[int, Handler]) -> None:
             _handlers[signum] = handler
 
 
-def hear_interrupts() -> None:
+def install_signal_handlers() -> None:
     """From here on there is something to clean up: signals go to the handlers given before."""
     if threading.current_thread() is threading.main_thread():
         for signum, handler in _handlers.items():
@@ -34,7 +34,7 @@ def hear_interrupts() -> None:
 
 
 @contextmanager
-def stopping_signals_to(handler: Handler) -> Iterator[None]:
+def stop_signals_to(handler: Handler) -> Iterator[None]:
     """Within, Ctrl-C, SIGTERM and SIGHUP go to `handler`, unless the process ignores them."""
     heard = [s for s in _STOPPING if signal.getsignal(s) is not signal.SIG_IGN]
     before = {signum: signal.signal(signum, handler) for signum in heard}
@@ -46,14 +46,14 @@ def stopping_signals_to(handler: Handler) -> Iterator[None]:
 
 
 @contextmanager
-def delayed_interrupts() -> Iterator[None]:
+def delay_stop_signals() -> Iterator[None]:
     """Within, those wait until the block has ended; for a block that is short."""
     if threading.current_thread() is not threading.main_thread():
         yield  # they do not come here
         return
     waiting: list[int] = []
     try:
-        with stopping_signals_to(lambda signum, frame: waiting.append(signum)):
+        with stop_signals_to(lambda signum, frame: waiting.append(signum)):
             yield
     finally:
         if waiting:
