@@ -10,6 +10,7 @@ import torch
 from trainers import trainer
 
 from facedis_core.checkpoint import (
+    TrainingProgress,
     export_model,
     load_discriminator,
     network_from_model,
@@ -24,6 +25,8 @@ from facedis_core.recipe import Recipe
 from facedis_core.training import Trainer
 
 RECIPE = Recipe(identity=6, expression=5, batch=7, discriminator_batch_norm=True)
+
+PROGRESS = TrainingProgress({"seed": 1}, {"number": 2}, {"e_rec": 1.5}, ["{}"])
 
 
 @pytest.fixture(scope="module")
@@ -113,9 +116,9 @@ def test_training_state_brings_back_every_weight_statistic_and_moment(
     first.run_epoch()
     path = tmp_path / "state.safetensors"
     with path.open("w+b") as stream:
-        write_training_state(stream, first.networks, first.optimizers, {"epoch": 2})
+        write_training_state(stream, first.networks, first.optimizers, PROGRESS)
     state = read_training_state(path.read_bytes(), str(path))
-    assert state.metadata == {"epoch": 2}
+    assert state.progress == PROGRESS
     state.restore(second.networks, second.optimizers)
     for name, network in first.networks.items():
         for key, value in network.state_dict().items():
@@ -135,7 +138,7 @@ def test_a_state_of_other_networks_is_refused(faces: FaceSet, tmp_path) -> None:
     first = trained(faces)
     path = tmp_path / "state.safetensors"
     with path.open("w+b") as stream:
-        write_training_state(stream, first.networks, first.optimizers, {})
+        write_training_state(stream, first.networks, first.optimizers, PROGRESS)
     other = trained(faces, replace(RECIPE, identity=7))
     with pytest.raises(InputError, match="size mismatch"):
         read_training_state(path.read_bytes(), str(path)).restore(other.networks, other.optimizers)

@@ -76,7 +76,7 @@ def test_commands_are_listed_oldest_first(shell, tmp_path):
     printed = shell("fd-info --history x.safetensors")
     assert (printed.code, printed.err) == (0, "")
     assert printed.out.decode().splitlines() == [
-        f"fd-prep {__version__} source=ict seed=0 subjects=200 -> {SET}",
+        f"fd-prep {__version__} seed=0 source=ict subjects=200 -> {SET}",
         f"fd-pretrain-disc {__version__} neutrals=false recipe=ict seed=0 set:{SET}",
         f'fd-train {__version__} recipe=ict set=["a=1", "b= x"] discriminator:{DISC} set:{SET} '
         f"-> {OWN}",
