@@ -22,18 +22,8 @@ from facedis_core.errors import InputError
 from facedis_core.surface_builder import LONGEST_POLYGON, SurfaceBuilder
 from facedis_core.text_numbers import LONGEST_LINE, decimals, integers, lines, spans, tokenize
 
-_WHOLE_TYPES = {
-    "i1": "b",
-    "u1": "B",
-    "i2": "h",
-    "u2": "H",
-    "i4": "i",
-    "u4": "I",
-    "i8": "q",
-    "u8": "Q",
-}
-"""NumPy's code of every type that can count or index -> the struct module's."""
-
+# NumPy's code of every type that can count or index -> the struct module's.
+_WHOLE_TYPES = dict(zip(("i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8"), "bBhHiIqQ", strict=True))
 _COORDINATES = ("x", "y", "z")
 _CORNER_LISTS = ("vertex_indices", "vertex_index")
 
