@@ -28,11 +28,11 @@ printf '%s\\n' "${{COMPREPLY[@]}}"
 
 
 @pytest.fixture
-def bash(shell):
+def bash(call, shell, tmp_path):
     """The words that bash offers for the last of these, split at = as bash splits."""
+    (tmp_path / "completion.sh").write_bytes(call("fd-info --completion bash").out)
 
     def complete(*words):
-        shell("fd-info --completion bash > completion.sh")
         quoted = " ".join(map(shlex.quote, words))
         ask = ASK.format(command=words[0], words=quoted, last=len(words) - 1)
         result = shell(f"set -u; . ./completion.sh; {ask}")
@@ -42,54 +42,81 @@ def bash(shell):
     return complete
 
 
-def test_options(bash):
-    assert bash("fd-decode", "--pa") == ["--part"]
-    assert {"--model", "--output", "--force", "--version", "--help"} <= set(bash("fd-encode", "--"))
-    assert bash("fd-metrics", "--json", "set.safetensors", "--check", "e_rec<=1", "--bas") == [
+@pytest.fixture
+def answer(call):
+    """What a command answers to bash for the last of these words."""
+
+    def complete(command, *words):
+        line = {"COMP_WORDS": "\n".join([command, *words]), "COMP_CWORD": str(len(words))}
+        result = call(command, env={COMPLETION: "complete_bash", **line})
+        assert (result.code, result.err) == (0, "")
+        return result.out.decode().splitlines()
+
+    return complete
+
+
+def test_options(answer):
+    assert answer("fd-decode", "--pa") == ["--part"]
+    offered = answer("fd-encode", "--")
+    assert {"--model", "--output", "--force", "--version", "--help"} <= set(offered)
+    assert answer("fd-metrics", "--json", "set.safetensors", "--check", "e_rec<=1", "--bas") == [
         "--baselines",
         "--baselines-from",
     ]
-    assert bash("fd-train", "--version", "--help", "--neu") == ["--neutrals"]  # nothing is printed
+    assert answer("fd-train", "--version", "--help", "--neu") == [
+        "--neutrals"
+    ]  # nothing is printed
 
 
-def test_choices(bash):
-    assert bash("fd-decode", "--part", "") == ["full", "identity", "expression"]
-    assert bash("fd-decode", "--part", "id") == ["identity"]
-    assert bash("fd-decode", "--part", "=") == ["full", "identity", "expression"]
-    assert bash("fd-decode", "--part", "=", "ex") == ["expression"]
-    assert bash("fd-prep", "--variation", "") == list(VARIATIONS)
-    assert bash("fd-decode", "--part", "nonsense", "--off") == ["--offsets"]
+def test_choices(answer):
+    assert answer("fd-decode", "--part", "") == ["full", "identity", "expression"]
+    assert answer("fd-decode", "--part", "id") == ["identity"]
+    assert answer("fd-prep", "--variation", "") == list(VARIATIONS)
+    assert answer("fd-decode", "--part", "nonsense", "--off") == ["--offsets"]
 
 
-def test_names_that_come_with_facedis(bash, tmp_path):
+def test_names_that_come_with_facedis(answer, tmp_path):
     (tmp_path / "my.toml").touch()
     (tmp_path / "mine two.safetensors").touch()
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "notes.txt").touch()
     (tmp_path / "folder" / "deep.safetensors").touch()
     bundled = ["ict", "ict-pointnet"]
-    assert bash("fd-encode", "-m", "") == [*bundled, "folder", "mine two.safetensors"]
-    assert bash("fd-encode", "--model", "folder/") == ["folder/deep.safetensors"]
-    assert bash("fd-train", "set.safetensors", "--recipe", "") == [
+    assert answer("fd-encode", "-m", "") == [*bundled, "folder/", "mine two.safetensors"]
+    assert answer("fd-encode", "--model", "folder/") == ["folder/deep.safetensors"]
+    assert answer("fd-train", "set.safetensors", "--recipe", "") == [
         *recipe_names(),
-        "folder",
+        "folder/",
         "my.toml",
     ]
-    assert bash("fd-train", "--init", "ic") == bundled
-    assert bash("fd-train", "--discriminator", "n") == ["none"]
-    assert bash("fd-prep", "face") == ["facescape", "facewarehouse"]
+    assert answer("fd-train", "--init", "ic") == bundled
+    assert answer("fd-train", "--discriminator", "n") == ["none"]
+    assert answer("fd-prep", "face") == ["facescape", "facewarehouse"]
 
 
-@pytest.mark.parametrize("words", [("fd-encode", "x"), ("fd-info", ""), ("fd-encode", "-o", "")])
-def test_elsewhere_bash_offers_files(bash, tmp_path, words):
-    assert bash(*words) == [""]  # nothing of ours, for which bash has a default
+def test_what_bash_makes_of_the_answers(bash, tmp_path):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "mine two.safetensors").touch()
+    assert bash("fd-encode", "-m", "") == [
+        *("ict", "ict-pointnet"),
+        "folder",  # bash adds the / itself
+        "mine two.safetensors",
+    ]
+    assert bash("fd-decode", "--part", "=", "ex") == ["expression"]
+    assert bash("fd-decode", "--part", "=") == ["full", "identity", "expression"]
+    assert bash("fd-encode", "-o", "") == [""]  # nothing of ours, for which bash has a default
     assert "-o default" in (tmp_path / "registered").read_text()
 
 
-def test_every_command_is_completed(shell, tmp_path):
+@pytest.mark.parametrize("words", [("fd-encode", "x"), ("fd-info", ""), ("fd-encode", "-o", "")])
+def test_files_are_left_to_bash(answer, words):
+    assert answer(*words) == [""]
+
+
+def test_every_command_is_completed(call, tmp_path):
     project = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text("utf-8"))
     for name in ("bash", "zsh", "fish"):
-        script = shell(f"fd-info --completion {name}").out.decode()
+        script = call(f"fd-info --completion {name}").out.decode()
         for command in project["project"]["scripts"]:
             assert command in script.split() or f"/{command}" in script, (name, command)
         assert COMPLETION in script
@@ -113,9 +140,9 @@ def test_an_answer_needs_no_numpy(shell):
         ("fish", "fd-encode --model ict-", "ict-pointnet\n"),
     ],
 )
-def test_answers_to_other_shells(shell, name, line, expected):
-    asked = f"{COMPLETION}=complete_{name} _TYPER_COMPLETE_ARGS={shlex.quote(line)}"
-    result = shell(f"{asked} _TYPER_COMPLETE_FISH_ACTION=get-args {line.split()[0]}")
+def test_answers_to_other_shells(call, name, line, expected):
+    asked = {COMPLETION: f"complete_{name}", "_TYPER_COMPLETE_ARGS": line}
+    result = call(line.split()[0], env={**asked, "_TYPER_COMPLETE_FISH_ACTION": "get-args"})
     assert (result.code, result.out.decode(), result.err) == (0, expected, "")
 
 
@@ -127,11 +154,11 @@ def test_a_script_is_one_that_its_shell_can_read(shell, name):
     assert (result.code, result.err) == (0, "")
 
 
-def test_at_a_terminal(shell, commands, tmp_path):
+def test_at_a_terminal(call, commands, tmp_path):
     """The tab key in an interactive bash, folders and all."""
-    shell(
-        "fd-info --completion bash > completion.sh; mkdir -p models/old; : > models/a.safetensors"
-    )
+    (tmp_path / "completion.sh").write_bytes(call("fd-info --completion bash").out)
+    (tmp_path / "models" / "old").mkdir(parents=True)
+    (tmp_path / "models" / "a.safetensors").touch()
     child, terminal = pty.fork()
     if child == 0:
         os.chdir(tmp_path)

@@ -6,7 +6,7 @@ import subprocess
 
 import numpy as np
 import pytest
-from conftest import face, save_model
+from conftest import contents, face, save_model
 from synthetic import grid_mesh
 
 from facedis_core.inference import load_model
@@ -64,12 +64,14 @@ def start(commands, model_file, tmp_path):
         process.stdout.close()
 
 
-def test_a_live_pipe_answers_mesh_by_mesh(start, shell, tmp_path):
+def test_a_live_pipe_answers_mesh_by_mesh(start, call, tmp_path):
     """Nothing but a face is sent, and its transfer is there, before the next is sent."""
     (tmp_path / "ann.ply").write_bytes(ply(face(0), "ann"))
-    assert shell("fd-encode ann.ply -o ann.npy").code == 0
+    assert call("fd-encode ann.ply -o ann.npy").code == 0
     stages = "fd-encode --stream | fd-transfer ann.npy - --stream | fd-decode --stream"
-    expected = shell("fd-encode | fd-transfer ann.npy - | fd-decode", stdin=ply(face(1), "x")).out
+    expressions = call("fd-encode", stdin=ply(face(1), "x")).out
+    rows = call("fd-transfer ann.npy -", stdin=expressions).out
+    expected = call("fd-decode", stdin=rows).out
     live = start(stages)
     for _ in range(3):
         live.stdin.write(ply(face(1), "x"))
@@ -80,8 +82,9 @@ def test_a_live_pipe_answers_mesh_by_mesh(start, shell, tmp_path):
     assert live.stdout.read() == b""
 
 
-def test_streams_and_whole_arrays_hold_the_same_rows(shell, faces, tmp_path):
-    assert shell("fd-encode faces --stream -o stream.npy; fd-encode faces -o whole.npy").code == 0
+def test_streams_and_whole_arrays_hold_the_same_rows(call, faces, tmp_path):
+    assert call("fd-encode faces --stream -o stream.npy").code == 0
+    assert call("fd-encode faces -o whole.npy").code == 0
     stream, whole = ((tmp_path / name).read_bytes() for name in ("stream.npy", "whole.npy"))
     first = np.load(io.BytesIO(stream))
     assert first.shape == (0,)  # an array without rows begins a stream
@@ -91,22 +94,22 @@ def test_streams_and_whole_arrays_hold_the_same_rows(shell, faces, tmp_path):
     np.testing.assert_array_equal(a.identity, b.identity)
     np.testing.assert_array_equal(a.expression, b.expression)
     for command in ("fd-decode", "fd-decode --stream", "fd-transfer whole.npy"):
-        assert shell(f"{command} - < stream.npy").out == shell(f"{command} - < whole.npy").out
+        assert call(f"{command} -", stdin=stream).out == call(f"{command} -", stdin=whole).out
 
 
-def test_a_stream_that_breaks_off_gives_what_came_before(shell, model, tmp_path):
+def test_a_stream_that_breaks_off_gives_what_came_before(call, model, tmp_path):
     data = npy(rows(model, 0)) + npy(rows(model, 1)) + npy(rows(model, 1, 1))[:-3]
-    result = shell("fd-decode --stream", stdin=data)
+    result = call("fd-decode --stream", stdin=data)
     assert result.code == 3
     assert "truncated" in result.line
     assert result.out.count(b"end_header") == 1
-    whole = shell("fd-decode", stdin=data)
+    whole = call("fd-decode", stdin=data)
     assert (whole.code, whole.out) == (3, b"")
 
 
-def test_arrays_of_vertices_as_a_stream(shell, model):
+def test_arrays_of_vertices_as_a_stream(call, model):
     data = npy(rows(model, 0)) + npy(rows(model, 2)) + npy(rows(model, 1, 2))
-    stream = io.BytesIO(shell("fd-decode --npy --stream", stdin=data).out)
+    stream = io.BytesIO(call("fd-decode --npy --stream", stdin=data).out)
     shapes = [np.load(stream).shape for _ in range(2)]
     assert shapes == [(2, 36, 3), (1, 36, 3)]
     assert not stream.read()
@@ -170,8 +173,9 @@ def test_meshes_after_meshes_in_constant_memory(shell, wide_model, tmp_path):
     assert many < few + 20
 
 
-def test_a_mesh_stream_and_files_decode_to_the_same(shell, faces, tmp_path):
-    assert shell("fd-encode faces --stream | fd-decode --stream -o streamed/").code == 0
-    assert shell("fd-encode faces | fd-decode -o whole/").code == 0
-    assert shell("diff -r streamed whole").code == 0
+def test_a_mesh_stream_and_files_decode_to_the_same(call, faces, tmp_path):
+    streamed, whole = (call(f"fd-encode faces {option}").out for option in ("--stream", ""))
+    assert call("fd-decode --stream -o streamed/", stdin=streamed).code == 0
+    assert call("fd-decode -o whole/", stdin=whole).code == 0
+    assert contents(tmp_path / "streamed") == contents(tmp_path / "whole")
     assert read_mesh(tmp_path / "streamed" / "deep" / "dan.ply").name == "dan"

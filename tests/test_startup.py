@@ -19,9 +19,9 @@ HEAVY = {"torch", "scipy", "meshio", "matplotlib", "PIL", "rich", "multiprocessi
 
 
 @pytest.fixture
-def ann(shell, faces, tmp_path):
+def ann(call, faces, tmp_path):
     write_face_set(tmp_path / "set.safetensors", face_set())
-    assert shell("fd-encode faces/ann.ply -o ann.npy").code == 0
+    assert call("fd-encode faces/ann.ply -o ann.npy").code == 0
 
 
 def imported(shell, module, words):

@@ -29,56 +29,56 @@ SPOIL = {
 
 
 @pytest.mark.parametrize("how", SPOIL)
-def test_a_mesh_that_is_no_face_like_the_others(shell, tree, tmp_path, how):
+def test_a_mesh_that_is_no_face_like_the_others(call, tree, tmp_path, how):
     spoil, words = SPOIL[how]
     file = tree.files[SPOILT]
     tree.add(SPOILT, file.subject, file.expression, 1.0, spoil(file.vertices))
-    done = shell(PREP)
+    done = call(PREP)
     assert done.code == 3
     assert f"data/{SPOILT}" in done.line and words in done.line and "--keep-going" in done.line
     assert [path.name for path in tmp_path.iterdir()] == ["data"]
-    done = shell(f"{PREP} --keep-going")
+    done = call(f"{PREP} --keep-going")
     assert done.code == 1
     failed = json.loads((tmp_path / "set.report.json").read_text())["left_out"]["failed"]
     assert list(failed) == [SPOILT.removesuffix(".obj")]
     assert len(load_face_set(tmp_path / "set.safetensors").labels.names) == 11
 
 
-def test_a_reference_that_is_no_face(shell, tree, tmp_path):
+def test_a_reference_that_is_no_face(call, tree, tmp_path):
     first = trees.facewarehouse_name(1, 0)
     file = tree.files[first]
     tree.add(first, file.subject, file.expression, 0.0, np.zeros_like(file.vertices))
-    done = shell(PREP)
+    done = call(PREP)
     assert done.code == 3 and first in done.line and "is 0 units high" in done.line
-    done = shell(f"{PREP} --keep-going --simplify 9000")
+    done = call(f"{PREP} --keep-going --simplify 9000")
     assert done.code == 1
     made = load_face_set(tmp_path / "set.safetensors")
     assert len(made.labels.names) == 11
     assert np.isnan(made.neutrals[0]).all() and np.isfinite(made.neutrals[1:]).all()
 
 
-def test_wild_frames_of_coma_are_outliers_not_faults(shell, tmp_path):
+def test_wild_frames_of_coma_are_outliers_not_faults(call, tmp_path):
     subject = trees.COMA_SUBJECTS[0]
     wild = (subject, "bareteeth", 9)
     trees.coma(tmp_path / "data", expressions=("bareteeth",), outliers={wild})
-    done = shell("fd-prep coma data -o set.safetensors --jobs 1")
+    done = call("fd-prep coma data -o set.safetensors --jobs 1")
     assert done.code == 0, done.err
     assert "outliers (1): " in done.err and "bareteeth.000009" in done.err
 
 
-def test_all_splits_of_a_data_set_have_one_topology(shell, tmp_path):
+def test_all_splits_of_a_data_set_have_one_topology(call, tmp_path):
     pytest.importorskip("fast_simplification")
     trees.facewarehouse(tmp_path / "data", testers=(1, 2, 3), shapes=(0, 1))
     topologies = set()
     for fold in (1, 2, 3):
         command = f"{PREP} --protocol identity-fold:{fold}/3 --simplify 9000 --force"
-        assert shell(command).code == 0
+        assert call(command).code == 0
         topologies.add(load_face_set(tmp_path / "set.safetensors").topology)
     assert len(topologies) == 1
 
 
 @pytest.mark.parametrize("variant", ["models_reg", "plain", "trainset"])
-def test_one_list_of_what_to_leave_out_for_every_layout(shell, tmp_path, variant):
+def test_one_list_of_what_to_leave_out_for_every_layout(call, tmp_path, variant):
     names = [n for n in trees.facescape_names(variant) if f"/{n}".count("/12/")]
     others = [n for n in trees.facescape_names(variant) if f"/{n}".count("/13/")]
     gone = names.pop(4)
@@ -86,13 +86,13 @@ def test_one_list_of_what_to_leave_out_for_every_layout(shell, tmp_path, variant
     listed = ["# broken", "12/3_mouth_stretch", gone, "13", "700/1_neutral", "603"]
     (tmp_path / "broken.txt").write_text("\n".join(listed))
     count = "fd-prep facescape data --protocol subjects:0 --dry-run"
-    done = shell(f"{count} --exclude broken.txt")
+    done = call(f"{count} --exclude broken.txt")
     assert done.code == 0, done.err
     assert "missing" not in done.err
     assert "names to exclude that nothing here has (2): 603, 700/1_neutral" in done.err
     assert done.out.decode().splitlines()[1].split("\t")[:3] == ["all", "-", "18"]
     (tmp_path / "broken.txt").write_text("700\n603\n")
-    done = shell(f"{count} --exclude broken.txt")
+    done = call(f"{count} --exclude broken.txt")
     assert done.code == 3 and "no face or subject has that name" in done.line
 
 
