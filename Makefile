@@ -1,5 +1,5 @@
-# Everything happens in .venv; it needs a Python of at least 3.11 and nothing else.
-# pip's own variables (PIP_INDEX_URL, PIP_FIND_LINKS, ...) are honoured, as are
+# Everything happens in .venv, which needs Python 3.11 or newer. pip's own variables
+# (PIP_INDEX_URL, PIP_FIND_LINKS, ...) are honoured, as are
 #   make test TORCH=torch==2.8.0     another torch, or the path of a wheel
 #   make test VENV=path              an environment that exists already
 PYTHON ?= python3
@@ -10,50 +10,47 @@ BIN := $(VENV)/bin
 # Build tools come from constraints.txt as well, hence no build isolation.
 INSTALL := $(BIN)/python -m pip install --quiet --no-build-isolation -c $(VENV)/constraints.txt
 
-.PHONY: demo test slow fuzz check bench study readme clean
+.DEFAULT_GOAL := help
+.PHONY: help demo test slow fuzz check bench study docs clean
 
-# Example faces through encode, transfer, decode and metrics; look at demo/sheet.png. The second
-# script draws what README.md begins with (docs/picture.png is a copy).
-demo: $(VENV)/.demo
+help: ## List the targets.
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-6s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: $(VENV)/.demo ## Run the commands on example faces, without PyTorch: results in demo/.
 	PATH="$(abspath $(BIN)):$$PATH" sh -eux docs/scripts/demo.sh
-	PATH="$(abspath $(BIN)):$$PATH" sh -eu docs/scripts/picture.sh
-	@echo 'The pictures are demo/sheet.png and demo/picture.png, the numbers are in demo/metrics.json.'
 
 # A process a core; a file's tests stay together because they share what they set up.
-test: $(VENV)/.test
+test: $(VENV)/.test ## Run the tests.
 	$(BIN)/python -m pytest -n auto --dist loadgroup
 
-# What takes minutes: processes that die and are started again.
-slow: $(VENV)/.test
+slow: $(VENV)/.test ## Run the slow tests: trainings, interrupted and killed processes.
 	$(BIN)/python -m pytest -m slow -n auto --dist loadfile
 
-# Every reader against damaged files for a minute; FUZZ='--seconds 600 --seed 7 --only ply'.
-fuzz: $(VENV)/.test
+# FUZZ='--seconds 600 --seed 7 --only ply'
+fuzz: $(VENV)/.test ## Feed damaged files to every reader for a minute.
 	$(BIN)/python tests/fuzz.py $(FUZZ)
 
-check: $(VENV)/.test
+check: $(VENV)/.test ## Lint, check types and that docs/commands.md is up to date.
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/python docs/scripts/commands.py --check
 
-bench: $(VENV)/.test
+bench: $(VENV)/.test ## Measure speed and memory.
 	$(BIN)/python -m pytest -q tests/benchmarks  # what is compared does the same
 	$(BIN)/python -m pytest tests/benchmarks --benchmark-only \
 	  --benchmark-group-by=group --benchmark-columns=min,median,rounds
 	$(BIN)/python tests/benchmarks/step_ratios.py
 
-# The tables of docs/benchmark.md from the folder of ICT-FaceKit, in study/. It goes on where it
-# was stopped. STUDY=--quick takes minutes on a CPU, to see it work.
-study: $(VENV)/.test
+# The result is study/tables.md; started again, it resumes. STUDY=--quick takes minutes on a CPU.
+study: $(VENV)/.test ## Train and measure everything in docs/benchmark.md: ICT=path/of/FaceXModel.
 	@test -n '$(ICT)' || { echo 'which data? make study ICT=path/of/FaceXModel' >&2; exit 2; }
 	$(BIN)/python docs/scripts/study.py '$(ICT)' $(STUDY)
 
-# Rewrite the help texts in README.md.
-readme: $(VENV)/.test
+docs: $(VENV)/.test ## Regenerate the help texts and the recipe table in docs/commands.md.
 	$(BIN)/python docs/scripts/commands.py
 
-clean:
+clean: ## Remove everything that make and the tools made, .venv included.
 	rm -rf .venv demo build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .benchmarks
 	find . -name __pycache__ -prune -exec rm -rf {} +
 

@@ -3,9 +3,7 @@
 import csv
 import json
 import os
-import re
 import shutil
-from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
@@ -297,20 +295,6 @@ def test_junit(call, old, tmp_path):
     passing = call("fd-metrics set.safetensors --check 'e_dis<99' --junit - -o page.txt")
     assert passing.code == 0
     assert ElementTree.fromstring(passing.out)[0].get("failures") == "0"
-
-
-def test_the_workflow_of_the_readme(call, face_set, model_file, tmp_path):
-    readme = (Path(__file__).parent.parent / "README.md").read_text("utf-8")
-    (workflow,) = re.findall(r"^```yaml\n(.*?)^```$", readme, re.DOTALL | re.MULTILINE)
-    (step,) = re.findall(r"- run: >\n((?: {10}.*\n)+)", workflow)
-    face_set.rename(tmp_path / "faces.safetensors")
-    shutil.copy(model_file, tmp_path / "model.safetensors")
-    assert call("fd-metrics faces.safetensors --json -o accepted.json").code == 0
-    result = call(" ".join(step.split()))
-    assert result.code == 1
-    assert "1 of 8 checks failed: e_rec is " in result.line  # the model knows nothing
-    for name in re.findall(r"^ {12}(\w+\.\w+)$", workflow, re.MULTILINE):
-        assert (tmp_path / name).stat().st_size > 100
 
 
 def test_output_file(call, face_set, tmp_path):

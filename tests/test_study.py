@@ -1,4 +1,4 @@
-"""docs/scripts/study.py: the tables it makes of reports, and all of it on a handful of people."""
+"""docs/scripts/study.py: its tables from known reports, and a complete small study."""
 
 import json
 import os
@@ -76,7 +76,7 @@ def test_convergence_is_told_from_the_log(
     assert study_tables.last_change(made, study.KINDS["registered"][0]) == told
 
 
-def test_fewer_passes_lower_the_learning_rate_as_often(made: study.Study) -> None:
+def test_fewer_epochs_lower_the_learning_rate_as_often(made: study.Study) -> None:
     cells = study.KINDS["pointnet"][0], study.KINDS["registered"][0]
     short = study.Study(Path(), Path(), 200, range(1), 1024, 16, 6, "cpu")
     words = [" ".join(short._length(cell)) for cell in cells]
@@ -105,13 +105,13 @@ def test_all_of_it_on_a_handful_of_people_goes_on_where_it_was(tmp_path: Path) -
     if not root:
         pytest.skip("FACEDIS_ICT does not name the folder FaceXModel")
     command = [sys.executable, str(SCRIPT), root, "-o", str(tmp_path / "out"), "--subjects", "8"]
-    command += ["--seeds", "1", "--points", "32", "--passes", "1", "--registered-passes", "2"]
+    command += ["--seeds", "1", "--points", "32", "--epochs", "1", "--registered-epochs", "2"]
     first = subprocess.run(command, capture_output=True, text=True)
     assert first.returncode == 0, first.stderr
     tables = (tmp_path / "out" / "tables.md").read_text()
     for kind in study.KINDS.values():
         assert all(f"| {cell.title} | " in tables for cell in kind)
-    for heading in study_tables.OTHERWISE.values():
+    for heading in study_tables.VARIATION_HEADINGS.values():
         assert f"## {heading}" in tables
     assert (tmp_path / "out" / "registered-none-0_recognized.json").exists()
     (tmp_path / "out" / "tables.md").unlink()

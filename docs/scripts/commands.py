@@ -1,6 +1,7 @@
-"""Bring the generated parts of README.md up to date; with --check only compare.
+"""Regenerate the --help texts and the table of recipes in docs/commands.md; --check only compares.
 
-These are the pipeline (docs/scripts/demo.sh), the --help of every command and the table of recipes.
+The text around them is written by hand: a heading and an empty ```text block are enough for a new
+command.
 """
 
 import os
@@ -13,9 +14,9 @@ from pathlib import Path
 from facedis_core.recipe import Recipe, load_recipe
 
 ROOT = Path(__file__).parents[2]
-README = ROOT / "README.md"
+PAGE = ROOT / "docs" / "commands.md"
 RECIPES = ("coma", "bu3dfe", "facescape", "ict", "registered")
-# What differs between the recipes and a reader wants to compare; the rest is in recipe.py.
+# Keys that differ between recipes, and `points`; all keys are fields of Recipe.
 KEYS = (
     "network",
     "components",
@@ -48,12 +49,12 @@ KEYS = (
 )
 
 
-def replaced(readme: str, pattern: str, text: str) -> str:
-    """The README with the first match of `pattern` between its two groups replaced by `text`."""
-    found = re.search(pattern, readme, re.DOTALL | re.MULTILINE)
+def replaced(page: str, pattern: str, text: str) -> str:
+    """The page with what lies between the two groups of `pattern` replaced by `text`."""
+    found = re.search(pattern, page, re.DOTALL | re.MULTILINE)
     if found is None:
-        sys.exit(f"README.md has no part that matches {pattern!r}; give it one to be filled")
-    return readme[: found.end(1)] + text + readme[found.start(2) :]
+        sys.exit(f"{PAGE} has no part that matches {pattern!r}; add the heading and the block")
+    return page[: found.end(1)] + text + page[found.start(2) :]
 
 
 def help_text(command: str) -> str:
@@ -83,19 +84,17 @@ def recipe_table() -> str:
 
 
 def main() -> None:
-    """Rewrite README.md, or say that it should be."""
+    """Rewrite docs/commands.md, or exit 1 if that would change it."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
-    before = README.read_text("utf-8")
-    demo = (ROOT / "docs" / "scripts" / "demo.sh").read_text("utf-8")
-    after = replaced(before, r"(^## The pipeline$.*?^```sh\n).*?(^```$)", demo)
-    after = replaced(after, r"(^## Recipes$\n\n[^|]*\n\n).*?(\n## )", recipe_table())
+    before = after = PAGE.read_text("utf-8")
     for command in project["scripts"]:
-        part = rf"(^### {command}$\n\n```text\n).*?(^```$)"
-        after = replaced(after, part, help_text(command))
+        block = rf"(^## {command}$\n\n```text\n).*?(^```$)"
+        after = replaced(after, block, help_text(command))
+    after = replaced(after, r"(^## Recipes$.*?\n\n(?=\| key)).*?(^$|\Z)", recipe_table())
     if "--check" not in sys.argv:
-        README.write_text(after, "utf-8")
+        PAGE.write_text(after, "utf-8")
     elif after != before:
-        sys.exit("README.md is out of step with the commands; run make readme")
+        sys.exit("docs/commands.md differs from --help or the recipes; run make docs")
 
 
 if __name__ == "__main__":

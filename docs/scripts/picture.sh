@@ -1,4 +1,4 @@
-# The picture at the top of README.md: two faces taken apart, and each with what the other does.
+# The figure at the top of README.md: two faces taken apart, and each with the other's expression.
 set --
 for pair in bob_smile:alice_mouth_stretch alice_mouth_stretch:bob_smile; do
     name=${pair%:*} other=${pair#*:} folder=demo/picture/$name

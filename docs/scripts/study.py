@@ -1,8 +1,8 @@
-"""The tables of docs/benchmark.md, made by the commands: python docs/scripts/study.py FaceXModel/.
+"""Train and measure everything in docs/benchmark.md: python docs/scripts/study.py FaceXModel/.
 
-FaceXModel is the folder of ICT-FaceKit. What is finished is kept, so the same command goes on where
-it was stopped, and a training within an epoch. Everything is in OUT: sets, models with their logs,
-reports of fd-metrics and fd-recognize, and tables.md.
+FaceXModel is the folder of ICT-FaceKit. Finished steps are kept, so the same command resumes an
+interrupted study, and an interrupted training within it. OUT holds the face sets, the models with
+their logs, the reports of fd-metrics and fd-recognize, and tables.md.
 """
 
 import argparse
@@ -21,11 +21,11 @@ from facedis_core.sources.ict_variations import VARIATIONS
 
 @dataclass(frozen=True)
 class Cell:
-    """One way of training, once a seed.
+    """One row of the tables: a training, repeated for every seed.
 
     Attributes:
-        key: its name in files.
-        title: its row of the tables.
+        key: prefix of its file names.
+        title: label of its row in the tables.
         quarter: trained on a quarter of the training people.
     """
 
@@ -39,30 +39,28 @@ class Cell:
 
     @property
     def trained_on(self) -> str:
-        """The set it is trained on."""
+        """Name of the face set it is trained on."""
         return "quarter" if self.quarter else "whole"
 
 
 RANDOM = ("decoder_init=default",)
 ROUGH = (*RANDOM, "laplacian=0")
-AT_REST = ("pose_degrees=0", "pose_mm=0")
+NO_POSES = ("pose_degrees=0", "pose_mm=0")
 WHOLE_POINTNET = (
     Cell("pointnet-none-nodisc-zero", "PointNet", "ict"),
     Cell("pointnet-none-disc-zero", "PointNet, discriminator", "ict", discriminator=True),
-    Cell("pointnet-none-nodisc-default", "PointNet, random start", "ict", changes=RANDOM),
+    Cell("pointnet-none-nodisc-default", "PointNet, random init", "ict", changes=RANDOM),
     Cell(
         "pointnet-none-disc-default",
-        "PointNet, random start, discriminator",
+        "PointNet, random init, discriminator",
         "ict",
         discriminator=True,
         changes=RANDOM,
     ),
-    Cell(
-        "pointnet-none-nodisc-rough", "PointNet, random start, no Laplacian", "ict", changes=ROUGH
-    ),
+    Cell("pointnet-none-nodisc-rough", "PointNet, random init, no Laplacian", "ict", changes=ROUGH),
     Cell(
         "pointnet-none-disc-rough",
-        "PointNet, random start, no Laplacian, discriminator",
+        "PointNet, random init, no Laplacian, discriminator",
         "ict",
         discriminator=True,
         changes=ROUGH,
@@ -79,26 +77,28 @@ WHOLE_POINTNET = (
 WHOLE_REGISTERED = (
     Cell("registered-none", "registered", "registered"),
     Cell("registered-neutrals", "registered, neutrals", "registered", neutrals=True),
-    Cell("registered-none-rest", "registered, heads at rest", "registered", changes=AT_REST),
+    Cell(
+        "registered-none-rest", "registered, no pose augmentation", "registered", changes=NO_POSES
+    ),
     Cell(
         "registered-neutrals-rest",
-        "registered, heads at rest, neutrals",
+        "registered, no pose augmentation, neutrals",
         "registered",
         neutrals=True,
-        changes=AT_REST,
+        changes=NO_POSES,
     ),
     Cell(
         "registered-neutrals-rest-wide",
-        "registered, heads at rest, neutrals, 96 + 32 latents",
+        "registered, no pose augmentation, neutrals, 96 + 32 latents",
         "registered",
         neutrals=True,
-        changes=(*AT_REST, "identity=96", "expression=32"),
+        changes=(*NO_POSES, "identity=96", "expression=32"),
     ),
 )
 
 
 def with_quarters(cells: Sequence[Cell]) -> tuple[Cell, ...]:
-    """The cells, and those with all that the method has on a quarter of the people as well."""
+    """The cells, and copies of the complete methods trained on a quarter of the people."""
     whole = [cell for cell in cells if cell.discriminator or cell.recipe == "registered"]
     quarters = [
         replace(cell, key=f"{cell.key}-quarter", quarter=True) for cell in whole if not cell.changes
@@ -111,15 +111,15 @@ KINDS = {"registered": with_quarters(WHOLE_REGISTERED), "pointnet": with_quarter
 
 @dataclass(frozen=True)
 class Study:
-    """What is asked for, and the folder where all of it goes."""
+    """Options of a study, its output folder, and its steps."""
 
     source: Path
     out: Path
     subjects: int
     seeds: Sequence[int]
     points: int | None
-    passes: int | None
-    registered_passes: int | None
+    epochs: int | None
+    registered_epochs: int | None
     device: str
 
     def path(self, name: str) -> Path:
@@ -129,8 +129,7 @@ class Study:
     def make(self, output: str, *command: str, resume: bool = False) -> None:
         """Run a command that writes `output`, unless it has done so before.
 
-        Beside it stays how it was made and in how many seconds. What was made by another command
-        is not mixed with this study's.
+        OUTPUT.made keeps the command and its seconds; an output of another command is an error.
         """
         target, done = self.path(output), self.path(f"{output}.made")
         words = [*command, "-o", str(target)]
@@ -147,12 +146,12 @@ class Study:
         status = subprocess.run([*run, "--resume" if going_on else "--force"]).returncode
         if status:
             sys.exit(status)
-        # of a training that went on, what it took since: it says so
+        # of a resumed training only the time since then
         seconds = f"{time.monotonic() - start:.0f}{' and more' if going_on else ''}"
         done.write_text(f"{seconds}\n{asked}\n")
 
     def prepare(self) -> None:
-        """The benchmark, a quarter of its training people, and the test people's variations."""
+        """Make the face sets: all people, a quarter of the training people, variations."""
         base = ("fd-prep", "ict", str(self.source), "--subjects", str(self.subjects))
         self.make("whole.safetensors", *base)
         counts = subprocess.run(
@@ -163,7 +162,7 @@ class Study:
         ).stdout
         rows = [line.split("\t") for line in counts.splitlines()]
         training = [row[1] for row in rows if row[0] == "subject" and int(row[3])]
-        # a set has at least one person to train on
+        # a face set needs at least one training person
         for name, kept in (("quarter", training[::4]), ("one", training[:1])):
             left_out = [person for person in training if person not in kept]
             self.path(f"not_{name}.txt").write_text("".join(f"{one}\n" for one in left_out))
@@ -172,11 +171,11 @@ class Study:
         for name in VARIATIONS:
             options = ("--variation", name, "--exclude", str(self.path("not_one.txt")))
             self.make(f"{name}.safetensors", *base, *options)
-        # what linear methods make of poses that they have seen, as the registered recipe has
+        # moved training people, to fit the linear methods on
         self.make("moved-people.safetensors", *base, "--variation", "moved")
 
     def train(self, cells: Iterable[Cell]) -> None:
-        """Every cell once a seed; PointNets by one pre-trained discriminator a seed."""
+        """Train every cell with every seed; PointNets share one discriminator a seed."""
         for seed in self.seeds:
             for cell in cells:
                 trained_on = str(self.path(f"{cell.trained_on}.safetensors"))
@@ -198,20 +197,20 @@ class Study:
                 )
 
     def _length(self, cell: Cell) -> list[str]:
-        """Options for fewer passes than the recipe's; the learning rate falls as much in them."""
-        passes = self.passes if cell.recipe == "ict" else self.registered_passes
-        if passes is None:
+        """Options for fewer epochs, with the learning rate schedule compressed alike."""
+        epochs = self.epochs if cell.recipe == "ict" else self.registered_epochs
+        if epochs is None:
             return ["--evaluate-every", "10"]
         recipe = load_recipe(cell.recipe, neutrals=cell.neutrals)
-        step = round(recipe.learning_rate_epochs * passes / recipe.epochs)
+        step = round(recipe.learning_rate_epochs * epochs / recipe.epochs)
         return [
-            *("--epochs", str(passes)),
+            *("--epochs", str(epochs)),
             *("--set", f"learning_rate_epochs={max(1, step)}"),
-            *("--evaluate-every", str(max(1, passes // 10))),
+            *("--evaluate-every", str(max(1, epochs // 10))),
         ]
 
     def measure(self, cells: Iterable[Cell]) -> None:
-        """Every model on the test people, and on their variations."""
+        """Measure every model on the test people and on their variations."""
         for cell, seed in ((cell, seed) for cell in cells for seed in self.seeds):
             model = f"{cell.key}-{seed}"
             sets = (cell.trained_on,) if cell.quarter else ("whole", *VARIATIONS)
@@ -231,36 +230,36 @@ class Study:
             self.make(f"{model}_recognized.json", *recognise)
 
     def report(self, name: str) -> dict[str, Any]:
-        """A report that has been written."""
+        """Read a JSON report."""
         return json.loads(self.path(name).read_text())
 
     def reports(self, cell: Cell, suffix: str) -> list[dict[str, Any]]:
-        """Reports of a cell, one a seed that is there, of this run or an earlier one."""
+        """Reports of a cell for all seeds found, of this run or an earlier one."""
         paths = sorted(self.out.glob(f"{cell.key}-[0-9]*_{suffix}.json"))
         return [self.report(path.name) for path in paths]
 
     def metrics(self, cell: Cell, name: str) -> list[dict[str, Any]]:
-        """Metrics of a cell on a set, one a seed."""
+        """Metrics of a cell on a face set, one a seed."""
         return [report["model"] for report in self.reports(cell, f"on_{name}")]
 
 
 def main() -> None:
-    """Parse, run what is missing, write the tables."""
+    """Parse the options, run what is missing, write the tables."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("source", type=Path, help="the folder FaceXModel of ICT-FaceKit")
     parser.add_argument("-o", "--out", type=Path, help="study, or study-quick")
     parser.add_argument("--only", choices=list(KINDS), help="one kind of network")
     parser.add_argument("--subjects", type=int, default=200)
-    parser.add_argument("--seeds", type=int, default=3, help="how many")
-    parser.add_argument("--points", type=int, help="of PointNets, for a CPU")
-    parser.add_argument("--passes", type=int, help="of PointNets, fewer for a CPU")
-    parser.add_argument("--registered-passes", type=int)
+    parser.add_argument("--seeds", type=int, default=3, help="number of seeds")
+    parser.add_argument("--points", type=int, help="vertices that PointNets see")
+    parser.add_argument("--epochs", type=int, help="epochs of PointNets")
+    parser.add_argument("--registered-epochs", type=int)
     parser.add_argument("--device", default="auto")
-    parser.add_argument("--quick", action="store_true", help="minutes on a CPU, to see it work")
+    parser.add_argument("--quick", action="store_true", help="a minimal study: minutes on a CPU")
     asked = parser.parse_args()
     if asked.quick:
-        asked.subjects, asked.seeds, asked.points, asked.passes = 20, 1, 128, 2
-        asked.registered_passes = 10
+        asked.subjects, asked.seeds, asked.points, asked.epochs = 20, 1, 128, 2
+        asked.registered_epochs = 10
     folder = asked.out or Path("study-quick" if asked.quick else "study")
     cells = [cell for kind in KINDS if asked.only in (None, kind) for cell in KINDS[kind]]
     study = Study(
@@ -269,15 +268,15 @@ def main() -> None:
         asked.subjects,
         range(asked.seeds),
         asked.points,
-        asked.passes,
-        asked.registered_passes,
+        asked.epochs,
+        asked.registered_epochs,
         asked.device,
     )
     study.out.mkdir(parents=True, exist_ok=True)
     study.prepare()
     study.train(cells)
     study.measure(cells)
-    from study_tables import tables  # which knows this module
+    from study_tables import tables  # it imports this module
 
     text = "\n".join(tables(study)) + "\n"
     study.path("tables.md").write_text(text)

@@ -1,4 +1,4 @@
-"""The tables of a study: of everything that has been measured, whatever run did it."""
+"""Tables of a study as Markdown, from all reports in its folder."""
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -7,21 +7,21 @@ from typing import Any
 
 from study import KINDS, Cell, Study
 
-CONVERGED = 0.01  # change of E_rec over the last tenth of a training
+CONVERGED = 0.01  # largest relative change of E_rec over the last tenth of a training
 
 BASELINES = {
     "mean_face": "mean face",
     "pca": "PCA",
     "ridge_identity_mean": "ridge to the person's mean face",
-    "ridge_identity_mean_2x": "the same, twice the coefficients",
+    "ridge_identity_mean_2x": "ridge to the person's mean face, 2x coefficients",
     "ridge_neutral": "ridge to the neutral (neutrals)",
-    "ridge_neutral_2x": "the same, twice the coefficients",
+    "ridge_neutral_2x": "ridge to the neutral, 2x coefficients (neutrals)",
 }
 SHORT = {"E_rec": ("e_rec", "mean"), "E_dis": ("e_dis", "mean"), "AVD_neu": ("avd_neu", "mean")}
 COLUMNS = {
     **SHORT,
     "E_dis (Jiang)": ("e_dis_jiang", "mean"),
-    "between people": ("between_subject", "mean"),
+    "between subjects": ("between_subject", "mean"),
     "rank-1 (vertices)": ("rank1_vertex_accuracy",),
 }
 RECOGNITION = {
@@ -35,7 +35,7 @@ LATENTS = {
     "from z_exp": ("expression_from_expression_accuracy",),
     "chance": ("expression_chance",),
 }
-OTHERWISE = {
+VARIATION_HEADINGS = {
     "quarter": "Trained on a quarter of the people",
     "strong": "Expressions 1.5 times as strong",
     "combined": "Two expressions at once",
@@ -45,7 +45,7 @@ OTHERWISE = {
 
 
 def value(report: Mapping[str, Any], path: Sequence[str]) -> float | None:
-    """A number of a report; None where it does not have it."""
+    """A number of a report, or None."""
     found: Any = report
     for key in path:
         found = found.get(key) if isinstance(found, Mapping) else None
@@ -55,7 +55,7 @@ def value(report: Mapping[str, Any], path: Sequence[str]) -> float | None:
 def numbers(
     reports: Sequence[Mapping[str, Any]], columns: Mapping[str, Sequence[str]]
 ) -> list[str]:
-    """A cell a column: the mean of some seeds, and their standard deviation."""
+    """Mean and standard deviation over seeds for each column."""
     cells = []
     for path in columns.values():
         values = [found for report in reports if (found := value(report, path)) is not None]
@@ -65,13 +65,13 @@ def numbers(
 
 
 def markdown(heading: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
-    """Lines of a table."""
+    """Lines of a Markdown table."""
     for row in (heading, ["---"] * len(heading), *rows):
         yield f"| {' | '.join(row)} |"
 
 
 def tables(study: Study) -> Iterator[str]:
-    """All tables, as Markdown, of everything that has been measured."""
+    """All tables, line by line."""
     cells = [cell for kind in KINDS.values() for cell in kind]
     whole = [cell for cell in cells if study.metrics(cell, "whole")]
     yield "## The test people\n"
@@ -83,11 +83,11 @@ def tables(study: Study) -> Iterator[str]:
         found = study.metrics(cell, "whole")
         training = [str(len(found)), minutes(study, cell), last_change(study, cell)]
         rows.append([cell.title, *numbers(found, COLUMNS), *training])
-    yield from markdown(["mm", *COLUMNS, "seeds", "minutes", "E_rec, last tenth"], rows)
-    yield "\n## Curves\n"
+    yield from markdown(["mm", *COLUMNS, "seeds", "minutes", "E_rec, change in last tenth"], rows)
+    yield "\n## Convergence\n"
     rows = [[cell.title, curve(study, cell)] for cell in whole]
-    yield from markdown(["", "E_rec in mm after so many passes"], rows)
-    yield "\n## Who it is, and what the latents tell\n"
+    yield from markdown(["", "E_rec in mm (after epochs)"], rows)
+    yield "\n## Recognition, and expression in the latents\n"
     rows = [
         [
             cell.title,
@@ -97,7 +97,7 @@ def tables(study: Study) -> Iterator[str]:
         for cell in whole
     ]
     yield from markdown(["", *RECOGNITION, *LATENTS], rows)
-    for name, heading in OTHERWISE.items():
+    for name, heading in VARIATION_HEADINGS.items():
         if not study.path(f"baselines_on_{name}.json").exists():
             continue
         yield f"\n## {heading}\n"
@@ -107,7 +107,7 @@ def tables(study: Study) -> Iterator[str]:
         if study.path(saw).exists():
             linear = study.report(saw)["baselines"]
             rows += [
-                [f"{title}; fitted to such faces", *numbers([linear[key]], SHORT)]
+                [f"{title}; fitted on such faces", *numbers([linear[key]], SHORT)]
                 for key, title in BASELINES.items()
                 if key != "mean_face"
             ]
@@ -120,28 +120,28 @@ def tables(study: Study) -> Iterator[str]:
 
 
 def minutes(study: Study, cell: Cell) -> str:
-    """How long a training took, without its discriminator's."""
+    """Mean minutes of a training, without pre-training its discriminator."""
     found = study.out.glob(f"{cell.key}-[0-9]*.safetensors.made")
     texts = [path.read_text().splitlines()[0].split() for path in found]
     more = "+" if any(len(text) > 1 for text in texts) else ""
     return f"{fmean(float(text[0]) for text in texts) / 60:.1f}{more}" if texts else ""
 
 
-def measured_passes(study: Study, cell: Cell) -> dict[int, float]:
-    """E_rec after so many passes, of the first seed."""
+def e_rec_by_epoch(study: Study, cell: Cell) -> dict[int, float]:
+    """Epoch -> test E_rec in mm, of the first seed."""
     log = min(study.out.glob(f"{cell.key}-[0-9]*.jsonl"))
     records = [json.loads(line) for line in log.read_text().splitlines()]
     return {r["epoch"]: r["test"]["e_rec"]["mean"] for r in records if "test" in r}
 
 
 def curve(study: Study, cell: Cell) -> str:
-    """How E_rec fell in a training."""
-    return ", ".join(f"{e_rec:.3f} ({n})" for n, e_rec in measured_passes(study, cell).items())
+    """E_rec over the epochs, as text."""
+    return ", ".join(f"{e_rec:.3f} ({n})" for n, e_rec in e_rec_by_epoch(study, cell).items())
 
 
 def last_change(study: Study, cell: Cell) -> str:
-    """By how much the last tenth of its training changed E_rec, of the first seed."""
-    e_rec = measured_passes(study, cell)
+    """Relative change of E_rec over the last tenth of the training of the first seed, as text."""
+    e_rec = e_rec_by_epoch(study, cell)
     end = max(e_rec)
     before = max((epoch for epoch in e_rec if epoch <= 0.9 * end), default=end)
     if before == end:
