@@ -130,6 +130,9 @@ def test_the_examples_of_a_page_can_be_pasted_after_the_demo(name, demo, environ
 def test_examples_that_are_not_run_have_options_that_exist(commands):
     known = {command.name for command in commands.iterdir()}
     lines = [row for page in PAGES for text in blocks(page, "console") for row in text.splitlines()]
+    shown = "\n".join(blocks(ROOT / "docs" / "commands.md", "text"))
+    lines += [f"$ {example}" for example in re.findall(r"^    (fd-.*)$", shown, re.MULTILINE)]
+    assert len(lines) > 30
     helps = {}
     for line in lines:
         assert line.startswith("$ "), line
