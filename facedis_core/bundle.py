@@ -60,7 +60,7 @@ def _near(name: str, bundled: Iterable[str]) -> str | None:
 def model_files(folder: str) -> list[Path]:
     """The files of our own format in a folder ("" = the current one); none if it is unreadable."""
     try:
-        return sorted(path for path in Path(folder).iterdir() if path.suffix == SUFFIX)
+        return sorted([path for path in Path(folder).iterdir() if path.suffix == SUFFIX])
     except (OSError, ValueError):  # ValueError: a NUL in the name
         return []
 

@@ -29,8 +29,8 @@ class HistoryStep:
     output: str = ""
 
     def as_json(self) -> dict[str, Any]:
-        """The step as files store it."""
-        found = asdict(self)
+        """The step as files store it, keys sorted."""
+        found = {key: value for key, value in sorted(asdict(self).items())}
         if not self.output:
             del found["output"]
         return found
@@ -90,5 +90,5 @@ def made_by(history: Sequence[HistoryStep]) -> str:
     used = dict(last.inputs)
     if "source" in last.options:
         used["source"] = last.options["source"]
-    words = " and ".join(f"{name} {value}" for name, value in used.items())
+    words = " and ".join([f"{name} {value}" for name, value in used.items()])
     return f"made by {last.command}" + (f" with {words}" if words else "")

@@ -66,8 +66,9 @@ class Element:
         """The properties that make a mesh, as far as they are here; all others are passed over."""
         names = {"vertex": _COORDINATES, "face": _CORNER_LISTS}.get(self.name, ())
         lists = self.name == "face"
-        found = (p for p in self.properties if p.name in names)
-        return tuple(p.name for p in found if (p.count_type is not None) == lists)
+        return tuple(
+            [p.name for p in self.properties if p.name in names and bool(p.count_type) == lists]
+        )
 
     def fewest(self, prop: Property) -> int:
         """The shortest list that we accept: polygons have three corners, others may be empty."""
@@ -336,11 +337,14 @@ def _truncated(element: Element) -> InputError:
 
 def _smallest_row(element: Element) -> int:
     """Bytes of a row with the shortest lists."""
-    return sum(
-        np.dtype(p.type).itemsize * (element.fewest(p) if p.count_type else 1)
-        + (np.dtype(p.count_type).itemsize if p.count_type else 0)
-        for p in element.properties
-    )
+    size = 0
+    for p in element.properties:
+        if p.count_type is None:
+            size += np.dtype(p.type).itemsize
+        else:
+            size += np.dtype(p.count_type).itemsize
+            size += np.dtype(p.type).itemsize * element.fewest(p)
+    return size
 
 
 def _row_of_smallest(element: Element, order: str) -> np.dtype[np.void]:

@@ -116,7 +116,7 @@ def _field(field: Field[Any], value: Any) -> Any:
     fits = isinstance(value, dict if table else kind)
     fits = fits and (kind is bool or not isinstance(value, bool))
     if fits and part is not Any:
-        fits = all(isinstance(item, dict if tables else part) for item in value)
+        fits = set(map(type, value)) <= {dict if tables else part}
     if isinstance(value, float):
         fits = fits and math.isfinite(value)
     if isinstance(value, str):

@@ -1,8 +1,9 @@
 """Numbers in text, found and read all at once: what the OBJ, ASCII PLY and VRML readers share.
 
-Python's own `float` costs more than the rest of such a reader together. Here eight digits
-of all numbers are taken at a time, and the few numbers for which that could round differently from
-`numpy.float32(float(token))` are handed to `float`, so the result is the same bit for bit.
+Eight digits of all numbers are taken at a time, and the few numbers for which that could round
+differently from `numpy.float32(float(token))` are handed to `float`: the same bits.  Both
+`numpy.fromstring(text, sep=" ")` and `numpy.array(text.split(), float)` give these bits too, but
+take 1.0 to 3.4 times as long: least for nine digits, most for 17 or beside unwanted columns.
 """
 
 from collections.abc import Iterator

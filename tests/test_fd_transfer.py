@@ -81,7 +81,7 @@ def test_scale(call, encoded, tmp_path):
         ("ann.npy nothing.npy", 3, "nothing.npy"),
         ("ann.npy faces/bob.ply", 3, "fd-encode"),
         ("plain.npy plain.npy", 2, "plain arrays, which do not say where identity ends"),
-        ("ann.npy short.npy", 3, "short.npy has 4 columns, expected 3 of identity and 2"),
+        ("ann.npy short.npy", 3, "short.npy: has 4 columns, expected 3 of identity and 2"),
     ],
 )
 def test_what_cannot_be(call, encoded, tmp_path, words, code, message):
