@@ -30,7 +30,7 @@ class HistoryStep:
 
     def as_json(self) -> dict[str, Any]:
         """The step as files store it, keys sorted."""
-        found = {key: value for key, value in sorted(asdict(self).items())}
+        found = dict(sorted(asdict(self).items()))
         if not self.output:
             del found["output"]
         return found
