@@ -1,4 +1,4 @@
-"""Regular files whole or not at all: a temporary file beside the target, then a rename.
+"""Atomic writes of regular files: a temporary file beside the target, then a rename.
 
 Standard library only.
 """
@@ -70,7 +70,7 @@ def _rename_to_new(temporary: Path, path: Path) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    # Makes the new name itself last; not every file system can, and the file is whole without it.
+    # Makes the rename durable; not every file system can, and the file is whole without it.
     with suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
         try:
@@ -80,10 +80,10 @@ def _sync_folder(folder: Path) -> None:
 
 
 def reserve_space(descriptor: int, size: int) -> None:
-    """Let a full disk be an error now; on a page of a memory map it would end the process."""
+    """Allocate disk space now: a full disk under a memory map would kill the process."""
     if hasattr(os, "posix_fallocate"):
         try:
             os.posix_fallocate(descriptor, 0, max(size, 1))
-        except OSError as error:  # some file systems cannot reserve; they find out later
+        except OSError as error:  # some file systems cannot reserve
             if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
                 raise

@@ -1,4 +1,4 @@
-"""The models and example faces that are installed with the commands; standard library only."""
+"""Bundled models: finding a model by name, listing them; standard library only."""
 
 import json
 import os

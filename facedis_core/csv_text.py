@@ -1,7 +1,7 @@
-"""Text that users write: CSV files with a header, and lists of names.
+"""CSV files with a header, and lists of names, one a line.
 
-What is far larger than a table of a data set is refused before it is taken apart: as Python's
-objects a line takes ten times its bytes.
+Files far larger than a table of a data set are refused before they are parsed, since a line takes
+ten times its bytes as Python objects.
 """
 
 import csv
@@ -20,7 +20,7 @@ _LONGEST_FIELD = 1024
 
 
 class CsvRow(NamedTuple):
-    """One line of a table: where it is, for messages, and its values without blanks around them."""
+    """A row: its place in the file, for messages, and its values by column, stripped."""
 
     where: str
     values: dict[str, str]

@@ -1,4 +1,4 @@
-"""The face set: registered faces of many people with labels, in one memory-mappable file."""
+"""FaceSet: registered faces of many people with labels, in one memory-mapped file."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -36,7 +36,7 @@ def divides_people(protocol: str) -> bool:
 
 @dataclass(frozen=True, eq=False)
 class Labels:
-    """What is known of each of N faces before any vertex is read.
+    """Names, subjects, expressions, levels and splits of N faces.
 
     Attributes:
         names: unique, one a face.

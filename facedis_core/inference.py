@@ -1,4 +1,4 @@
-"""A trained model on NumPy alone: load it, encode faces, decode latents."""
+"""Model: a trained auto-encoder on NumPy alone; load, encode, decode, write."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field

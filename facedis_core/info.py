@@ -1,4 +1,4 @@
-"""What a file is and whether it is whole: plain values for people and for JSON."""
+"""Facts about meshes, latents, face sets, models, discriminators: what fd-info prints."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -20,7 +20,7 @@ from facedis_core.streams import naming, open_input, open_output, shown
 
 _MODEL_WIDTH: Final = 12
 
-# What people hand us instead: where its bytes are, and what to tell them.
+# Other files that people give: offset and bytes of their magic number, and what to say.
 _MISTAKEN: Final = (
     (0, b"ply", "a PLY mesh; encode it first: fd-encode"),
     (0, b"PK", "a zip archive such as .npz; save one array as .npy"),
@@ -31,7 +31,7 @@ _MISTAKEN: Final = (
 
 @dataclass(frozen=True, eq=False)
 class Latents:
-    """What N faces are to a model.
+    """Identity and expression latents of N faces.
 
     Attributes:
         names: N names.

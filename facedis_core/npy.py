@@ -1,7 +1,7 @@
-"""`.npy` arrays, one after another, from a stream that need not seek.
+"""`.npy` arrays, one after another, read from a stream that need not seek.
 
-Ours rather than NumPy's reader, which wants whole files and on doubtful input tells people to allow
-pickle. Nothing is allocated on the word of a header: memory follows what the stream really holds.
+NumPy's own reader needs whole files, suggests to allow pickle for damaged ones, and allocates what
+a header promises; here memory grows with what the stream holds.
 """
 
 import ast
@@ -26,7 +26,7 @@ Mistaken = Sequence[tuple[int, bytes, str]]
 
 
 class ArrayHeader(NamedTuple):
-    """What an array is, before any of its data."""
+    """Type, shape and order of an array."""
 
     dtype: np.dtype
     shape: tuple[int, ...]

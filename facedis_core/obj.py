@@ -1,4 +1,4 @@
-"""Wavefront OBJ: the `v` and `f` lines, every other statement passed over.
+"""Wavefront OBJ reader and writer: `v` and `f` lines; other statements are ignored.
 
 Vertices are those of the `v` lines in their order, whatever `vt` and `vn` there are: readers that
 split a vertex wherever its texture coordinates differ lose the correspondence between faces.

@@ -1,4 +1,4 @@
-"""Paths as users give them: what lies there, and which file each output is.
+"""Paths that users give: existence, files below a folder, names of outputs.
 
 Standard library only, so that an output can be refused before anything heavy is imported.
 """
@@ -15,22 +15,22 @@ _NUMBER = re.compile(r"([0-9]+)")
 _PLACEHOLDER = re.compile(r"\{[^{}/]*\}")
 
 
-# Those of pathlib raise where a folder may not be searched or a name is too long. Here there is
-# then nothing, and whoever opens the path says why.
+# Those of pathlib raise where a folder may not be searched or a name is too long. Here the answer
+# is False, and opening the path then says why.
 
 
 def is_folder(path: str | Path) -> bool:
-    """Whether this is a folder that can be seen."""
+    """Whether this is a folder; False if it cannot be accessed."""
     return os.path.isdir(path)  # noqa: PTH112
 
 
 def is_file(path: str | Path) -> bool:
-    """Whether this is a regular file that can be seen."""
+    """Whether this is a regular file; False if it cannot be accessed."""
     return os.path.isfile(path)  # noqa: PTH113
 
 
 def exists(path: str | Path) -> bool:
-    """Whether anything that can be seen lies here."""
+    """Whether the path exists; False if it cannot be accessed."""
     return os.path.exists(path)  # noqa: PTH110
 
 
@@ -40,9 +40,9 @@ def files_below(
     """Paths of all files in a folder and below it, relative and with `/`, sorted.
 
     Hidden files and folders are left out; links to folders are followed, but never in a circle;
-    links that lead nowhere are files if `broken_links` asks for them.
-    Raises InputError where a folder cannot be read, and beyond so many files or 100,000 folders,
-    as few links between folders make many.
+    `broken_links` also lists links without a target.
+    Raises InputError if a folder cannot be read, or there are more than `at_most` files or 100,000
+    folders (a few links between folders can make that many).
     """
     found: list[str] = []
     waiting: list[tuple[str, frozenset[tuple[int, int]]]] = [("", frozenset())]
@@ -75,7 +75,7 @@ def files_below(
 def natural_key(text: str) -> tuple[str | int, ...]:
     """Sorts `shape_2` before `shape_10`: numbers in a text by their value."""
     parts = _NUMBER.split(text)
-    # a number of thousands of digits is none, and Python does not read it
+    # Python does not read numbers of thousands of digits
     return tuple(int(p) if p.isdecimal() and len(p) < 1000 else p for p in parts)
 
 
@@ -95,7 +95,7 @@ class OutputPaths:
                     f"the output {pattern} has {placeholder}; expected {{name}} or {{part}}"
                 )
         self.pattern = pattern
-        # outputs are named one by one, in folders that are created where they are missing
+        # a file per output, in folders that are created
         self.many = is_folder_pattern(pattern)
         if self.many and not _PLACEHOLDER.search(pattern):
             pattern = f"{pattern.rstrip('/') or '/'}/{{name}}.ply"
@@ -149,7 +149,7 @@ def _folder_needed(name: str, place: str, other: str) -> UsageError:
 
 
 def is_folder_pattern(pattern: str) -> bool:
-    """Whether outputs are named one by one in a folder, which is then created where missing."""
+    """Whether each output is a file of its own in a folder, which is created if missing."""
     return bool(_PLACEHOLDER.search(pattern)) or pattern.endswith("/") or is_folder(pattern)
 
 

@@ -1,4 +1,4 @@
-"""PLY: ASCII and binary in either byte order, read from a stream that need not seek.
+"""PLY reader and writer: ASCII and binary, from a stream that need not seek.
 
 No byte beyond a mesh is read: a process that writes mesh after mesh into a pipe may wait for the
 answer to one before it sends the next.
@@ -174,7 +174,7 @@ def write(
     name: str,
     in_mm: bool,
 ) -> None:
-    """Encode as binary little-endian PLY: the same mesh, the same bytes."""
+    """Encode as binary little-endian PLY."""
     unit_line = "comment facedis unit=mm\n" if in_mm else ""
     # A file name need not be UTF-8; its bytes come back as they were.
     quoted = quote(name, safe="", errors="surrogateescape")

@@ -1,4 +1,4 @@
-"""How a raw mesh of a data set becomes a prepared one: vertex map, units, alignment.
+"""Preparation: how raw meshes become prepared ones (vertex map, unit, alignment).
 
 Face sets and models carry this record, so that a raw mesh can be encoded straight from the data
 set, and `fd-prep --like` can prepare new data the same way.

@@ -1,4 +1,4 @@
-"""What becomes of the signals that ask a process to stop."""
+"""Handlers of the signals that stop a process: SIGINT, SIGTERM, SIGHUP."""
 
 import signal
 import threading
@@ -14,10 +14,11 @@ _handlers: dict[int, Handler] = {}
 
 
 def defer_signal_handlers(handlers: Mapping[int, Handler]) -> None:
-    """Let these signals end the process as they would any other, until `install_signal_handlers`.
+    """Set the default action for these signals until `install_signal_handlers`.
 
-    While modules are imported an exception out of a handler may be lost or taken for a failure,
-    and there is nothing to clean up. A signal that the process ignores is left so.
+    An exception raised by a handler during an import may be lost or mistaken for an import error,
+    and before the work begins there is nothing to clean up. Signals that the process ignores stay
+    ignored.
     """
     for signum, handler in handlers.items():
         if signal.getsignal(signum) in (signal.SIG_DFL, signal.default_int_handler):
@@ -26,7 +27,7 @@ def defer_signal_handlers(handlers: Mapping[int, Handler]) -> None:
 
 
 def install_signal_handlers() -> None:
-    """From here on there is something to clean up: signals go to the handlers given before."""
+    """Install the deferred handlers, before something is made that needs cleaning up."""
     if threading.current_thread() is threading.main_thread():
         for signum, handler in _handlers.items():
             if signal.getsignal(signum) == signal.SIG_DFL:
@@ -35,21 +36,21 @@ def install_signal_handlers() -> None:
 
 @contextmanager
 def stop_signals_to(handler: Handler) -> Iterator[None]:
-    """Within, Ctrl-C, SIGTERM and SIGHUP go to `handler`, unless the process ignores them."""
-    heard = [s for s in _STOPPING if signal.getsignal(s) is not signal.SIG_IGN]
-    before = {signum: signal.signal(signum, handler) for signum in heard}
+    """Handle SIGINT, SIGTERM and SIGHUP by `handler` in this block, unless they are ignored."""
+    handled = [s for s in _STOPPING if signal.getsignal(s) is not signal.SIG_IGN]
+    before = {signum: signal.signal(signum, handler) for signum in handled}
     try:
         yield
     finally:
-        for signum, handled in before.items():
-            signal.signal(signum, handled)
+        for signum, earlier in before.items():
+            signal.signal(signum, earlier)
 
 
 @contextmanager
 def delay_stop_signals() -> Iterator[None]:
-    """Within, those wait until the block has ended; for a block that is short."""
+    """Delay SIGINT, SIGTERM and SIGHUP until the end of this (short) block."""
     if threading.current_thread() is not threading.main_thread():
-        yield  # they do not come here
+        yield  # signals arrive in the main thread only
         return
     waiting: list[int] = []
     try:

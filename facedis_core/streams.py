@@ -1,6 +1,6 @@
-"""Where bytes come from and go to: files, pipes and standard streams under one set of rules.
+"""Opening inputs and outputs: files, pipes, devices and the standard streams.
 
-A regular file is written whole or not at all; anything else is written where it is.
+A regular file is written whole or not at all; a pipe or device is written in place.
 Standard library only, so that an output can be refused before anything heavy is imported.
 """
 
@@ -27,13 +27,13 @@ _READ_AT_ONCE = 1 << 20
 
 
 def shown(source: str | Path) -> str:
-    """A source as a message names it: on one line whatever characters its name has."""
+    """The name of a source for a message, on one line."""
     name = str(source)
     return "standard input" if name == "-" else on_one_line(name) or "''"
 
 
 def on_one_line(text: str) -> str:
-    """The text, quoted where it has characters that a line cannot show."""
+    """The text, quoted if it has characters that are not printable."""
     return text if text.isprintable() else repr(text)
 
 
@@ -41,7 +41,7 @@ def on_one_line(text: str) -> str:
 def naming(source: str | Path) -> Iterator[None]:
     """Put the name of a source before what is wrong with it: `scan.ply: has no vertices`.
 
-    Readers raise InputError without a name; what the system refuses becomes one as well.
+    Readers raise InputError without a name. OSError and MemoryError become InputError.
     """
     try:
         yield
@@ -57,8 +57,8 @@ def naming(source: str | Path) -> Iterator[None]:
 def open_input(source: str) -> Iterator[BinaryIO]:
     """Open a file, or standard input for `-`, for reading bytes.
 
-    Raises UsageError where standard input is a terminal, where one would wait in silence, and
-    InputError where the file is missing or cannot be opened.
+    Raises UsageError if the input is a terminal, and InputError if the file is missing or cannot
+    be opened.
     """
     if source == "-":
         if sys.stdin is None:
@@ -103,7 +103,7 @@ def _being_read(stream: BinaryIO) -> Iterator[None]:
 
 
 def _refuse_own_input(stream: BinaryIO, target: str) -> None:
-    """What is appended to a file while it is read has no end."""
+    """Raise UsageError for an output that is being read: it would grow without end."""
     try:
         key = _file_key(stream)
     except (OSError, ValueError):  # no file of the system behind it
@@ -115,8 +115,8 @@ def _refuse_own_input(stream: BinaryIO, target: str) -> None:
 def read_all(source: str, at_most: int | None = None, expected: str = "less") -> bytes:
     """Every byte of a file, or of standard input for `-`.
 
-    Raises what `open_input` does, and InputError where reading fails on the way, or where there
-    are more bytes than `at_most`: `expected` then says what was.
+    Raises what `open_input` does, and InputError if reading fails or there are more bytes than
+    `at_most`; the message then says what was `expected`.
     """
     with open_input(source) as stream:
         try:
@@ -130,7 +130,7 @@ def read_all(source: str, at_most: int | None = None, expected: str = "less") ->
 
 
 def read_up_to(stream: BinaryIO, size: int) -> bytes:
-    """So many bytes, fewer at the end; asked for at once they would be set aside beforehand."""
+    """Up to `size` bytes, fewer at the end; memory grows with what arrives, not with `size`."""
     pieces: list[bytes] = []
     while size > 0 and (piece := stream.read(min(size, _READ_AT_ONCE))):
         pieces.append(piece)
@@ -139,7 +139,7 @@ def read_up_to(stream: BinaryIO, size: int) -> bytes:
 
 
 class _Prefixed(io.RawIOBase):
-    """Bytes that have been read already, and then the rest of their stream."""
+    """A stream with bytes that have been read put back in front."""
 
     def __init__(self, beginning: bytes, stream: BinaryIO) -> None:
         self._beginning, self._stream = beginning, stream
@@ -157,7 +157,7 @@ class _Prefixed(io.RawIOBase):
 def read_ahead(stream: BinaryIO, size: int) -> tuple[bytes, BinaryIO]:
     """The first bytes of a buffered stream, and a stream that still has them.
 
-    A `peek` would return what has come so far, which of a slow pipe may be a single byte.
+    `peek` would return what has arrived so far, which may be one byte of a slow pipe.
     """
     beginning = stream.read(size)
     return beginning, io.BufferedReader(_Prefixed(beginning, stream))
@@ -169,7 +169,7 @@ def file_id(content: bytes) -> str:
 
 
 def check_output(target: str, force: bool, *, binary: bool = True, parents: bool = False) -> None:
-    """Raise at once what `open_output` would raise only after the computation.
+    """Raise the errors of `open_output` before the computation.
 
     UsageError for an existing file without `force`, a folder, or binary data for a terminal;
     OutputError where the folder of the target is missing (unless `parents`) or not writable.
@@ -202,7 +202,7 @@ def check_output(target: str, force: bool, *, binary: bool = True, parents: bool
 
 
 def replaced_file(target: str) -> Path | None:
-    """The regular file that `open_output` would replace; None where it writes in place."""
+    """The regular file that `open_output` would replace; None if it writes in place."""
     if target == "-":
         return None
     with _as_output_error(target):
@@ -221,10 +221,10 @@ def open_output(
 ) -> Iterator[BinaryIO]:
     """Open a file, or standard output for `-`, for writing bytes.
 
-    A regular file appears under its name when the block has ended without an exception and its
-    bytes are on the disk; until then they are in a hidden temporary file beside it, which can also
-    be read and mapped, and of which nothing is left when the block fails.  `parents` creates
-    missing folders, and takes them away again when the block fails.  `workspace`, a folder of the
+    A regular file gets its name when the block has ended without an exception and its bytes are
+    on the disk; until then it is a hidden temporary file beside it, which can also be read and
+    mapped, and which is removed if the block fails.  `parents` creates missing folders, and
+    removes them again if the block fails.  `workspace`, a folder of the
     same file system, has the temporary file instead: its owner cleans up after a process that
     could not.
     Raises what `check_output` does, OutputError where writing fails, ReaderLeft on a closed pipe,
@@ -282,14 +282,14 @@ def _as_output_error(target: str) -> Iterator[None]:
 
 
 def _descriptor(path: Path) -> int | None:
-    """The number of our own open file that a path such as /dev/fd/3 or /dev/stdout stands for."""
+    """The file descriptor that a path such as /dev/fd/3 or /dev/stdout names."""
     if str(path.parent) in _OWN_DESCRIPTORS and path.name.isascii() and path.name.isdigit():
         return int(path.name)
     return _STANDARD_DEVICES.get(str(path))
 
 
 def _resolved(target: str) -> Path:
-    """What symbolic links lead to, stopping at an open file of ours, whose link leads nowhere."""
+    """The target of symbolic links, except of links to descriptors of this process."""
     path = Path(target)
     for _ in range(_MOST_LINKS):
         if _descriptor(path) is not None or not path.is_symlink():
@@ -299,7 +299,7 @@ def _resolved(target: str) -> Path:
 
 
 def _in_place(path: Path) -> bool:
-    """Whether this is no regular file, or one that is ours only as it is open."""
+    """Whether this is a pipe, a device or an open file descriptor, not a regular file."""
     if _descriptor(path) is not None:
         return True
     return exists(path) and not is_file(path) and not is_folder(path)
@@ -320,6 +320,6 @@ def _is_terminal(path: Path) -> bool:
 
 def _open_in_place(path: Path) -> BinaryIO:
     number = _descriptor(path)
-    # Opening our own open file anew would start at its beginning again.
+    # opening it anew would start at the beginning of the file
     descriptor = os.open(path, os.O_WRONLY) if number is None else os.dup(number)
     return os.fdopen(descriptor, "wb")

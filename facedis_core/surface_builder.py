@@ -1,6 +1,6 @@
-"""What every mesh codec fills, block by block: the vertices of a file and its triangles.
+"""SurfaceBuilder: collects the vertices and polygons that a mesh codec reads block by block.
 
-Polygons become triangles as they arrive, so that no more is ever kept than the mesh itself.
+Polygons are triangulated as they arrive, so that memory holds no more than the mesh itself.
 """
 
 from typing import Any
@@ -13,8 +13,8 @@ from facedis_core.text_numbers import spans
 
 LONGEST_POLYGON = 1 << 20
 _LARGEST = 2**31 - 1  # of a vertex number; topologies are int32
-# Triangles of a surface take less than its file does.  Polygons of hundreds of corners among a few
-# vertices take many times more, and are no surface.
+# The triangles of a surface are smaller than its file.  Polygons of hundreds of corners among a few
+# vertices are many times larger as triangles, and are no surface.
 _MOST_BYTES_EACH = 3  # of triangles for a byte of their polygons in the file
 _ALWAYS_TAKEN = 1 << 26
 

@@ -1,4 +1,4 @@
-"""Numbers in text, found and read all at once: what the OBJ, ASCII PLY and VRML readers share.
+"""Parsing of the numbers in a text all at once, for the OBJ, ASCII PLY and VRML readers.
 
 Eight digits of all numbers are taken at a time, and the few numbers for which that could round
 differently from `numpy.float32(float(token))` are handed to `float`: the same bits.  Both
@@ -17,7 +17,7 @@ from facedis_core.errors import InputError
 Indices = NDArray[np.int64]
 
 LONGEST_LINE = 1 << 20
-"""Bytes of a line of text; a longer one is data that should be something else."""
+"""Bytes of a line of text; a longer one is no mesh."""
 
 _MAX_DIGITS = 19  # the most that always fit into 64 bits
 _LONGEST_TOKEN = 400

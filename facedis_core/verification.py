@@ -1,4 +1,4 @@
-"""Whether a file of ours is whole and a face set makes sense, in constant memory."""
+"""Checks of the whole content of a file of ours: fd-info --verify, in constant memory."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence

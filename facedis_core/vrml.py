@@ -1,4 +1,4 @@
-"""VRML 2.0: point and coordIndex lists of every IndexedFaceSet, found by structure, not by line.
+"""VRML 2.0 reader and writer: point and coordIndex lists of every IndexedFaceSet.
 
 Several shapes follow one another in one mesh. The placement of shapes by Transform nodes is not
 applied: vertices are what the file lists.
