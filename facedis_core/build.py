@@ -9,15 +9,15 @@ import torch
 from torch import Tensor
 
 from facedis_core import world
-from facedis_core.config import PointNetConfig, RegisteredConfig
+from facedis_core.autoencoder import AutoEncoder, InitialData
+from facedis_core.config import used_points
+from facedis_core.discriminator import IdentityDiscriminator
 from facedis_core.errors import InputError, UsageError
 from facedis_core.faceset import TRAIN, FaceSet
 from facedis_core.geometry import farthest_points
 from facedis_core.inference import Model
-from facedis_core.linear import fit_pca
-from facedis_core.networks import AutoEncoder, IdentityDiscriminator, PointNetAutoEncoder
-from facedis_core.pose import with_poses
-from facedis_core.principal import registered_auto_encoder
+from facedis_core.network_table import network_named
+from facedis_core.pose import posed
 from facedis_core.recipe import Recipe
 
 # Streams of random numbers, each with seeds of its own.
@@ -78,34 +78,34 @@ def training_frame(
         distances = np.linalg.norm(faces - mean_face, axis=-1).mean(axis=-1)
         reach = max(reach, float(distances.max()))
         farthest = max(farthest, float(np.linalg.norm(faces - origin, axis=-1).max()))
+    points = None
     if like is not None:
         origin, scale, points = like.origin, like.scale, like.weights.get("encoder.points")
     else:
         scale = recipe.scale or farthest
-        count = recipe.seen_points(len(mean_face))
-        points = farthest_points(mean_face, count) if count else None
+    count = used_points(len(mean_face), recipe.points)
+    if points is None and count:
+        points = farthest_points(mean_face, count)
     index = None if points is None else torch.tensor(points, dtype=torch.int64)
     return Frame(mean_face, origin, scale, reach, index)
 
 
 def build_auto_encoder(recipe: Recipe, frame: Frame, face_set: FaceSet, seed: int) -> AutoEncoder:
-    """A fresh auto-encoder with the initial weights of the recipe and seed.
-
-    A registered network has the principal components of the training faces of `face_set`.
-    """
+    """A fresh auto-encoder with the initial weights of the recipe, training faces and seed."""
+    data = InitialData(
+        face_set.vertices,
+        face_set.rows(TRAIN),
+        frame.points,
+        recipe.pose_degrees,
+        recipe.pose_mm,
+        zero_decoders=recipe.decoder_init == "zero",
+    )
+    module: type[AutoEncoder] = network_named(recipe.network).load_torch_module()
     config = recipe.model_config(len(frame.mean_face))
-    place = (torch.tensor(frame.mean_face), torch.tensor(frame.origin), frame.scale)
     torch.manual_seed(step_seed(seed, INITIAL, 0))
-    if isinstance(config, RegisteredConfig):
-        pca = fit_pca(face_set.vertices, face_set.rows(TRAIN), config.components)
-        if recipe.has_poses:
-            pca = with_poses(pca, recipe.pose_degrees, recipe.pose_mm, config.components)
-        return registered_auto_encoder(config, *place, pca)
-    assert isinstance(config, PointNetConfig)
-    network = PointNetAutoEncoder(config, *place, frame.points)
-    if recipe.decoder_init == "zero":
-        network.initialise_decoders_to_zero()
-    return network
+    return module.fresh(
+        config, torch.tensor(frame.mean_face), torch.tensor(frame.origin), frame.scale, data
+    )
 
 
 def build_discriminator(recipe: Recipe, frame: Frame, seed: int) -> IdentityDiscriminator:
@@ -113,6 +113,13 @@ def build_discriminator(recipe: Recipe, frame: Frame, seed: int) -> IdentityDisc
     torch.manual_seed(step_seed(seed, INITIAL, 1))
     config = recipe.discriminator_config(len(frame.mean_face))
     return IdentityDiscriminator(config, torch.tensor(frame.origin), frame.scale, frame.points)
+
+
+def posed_for(recipe: Recipe, faces: Tensor, scale: Tensor) -> Tensor:
+    """Faces (B, V, 3) as the recipe shows them in training; they have `scale` (1,) mm a unit."""
+    if not recipe.has_poses:
+        return faces
+    return posed(faces, recipe.pose_degrees, recipe.pose_mm / scale)
 
 
 def choose_device(name: str) -> torch.device:

@@ -10,18 +10,14 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from facedis_core.config import (
-    DiscriminatorConfig,
-    DiscriminatorMetadata,
-    PointNetConfig,
-    RegisteredConfig,
-)
+from facedis_core.autoencoder import AutoEncoder
+from facedis_core.config import DiscriminatorConfig, DiscriminatorMetadata
+from facedis_core.discriminator import IdentityDiscriminator
 from facedis_core.errors import InputError
 from facedis_core.history import HistoryStep
 from facedis_core.inference import Model
-from facedis_core.networks import AutoEncoder, IdentityDiscriminator, PointNetAutoEncoder
+from facedis_core.network_table import network_of
 from facedis_core.preparation import Preparation
-from facedis_core.principal import RegisteredAutoEncoder
 from facedis_core.safetensors_file import (
     content_id,
     parse_safetensors,
@@ -79,18 +75,10 @@ def export_model(
 def network_from_model(model: Model) -> AutoEncoder:
     """The torch network of a model file, to train on (`--init`) or to run on a GPU."""
     weights = {name: torch.tensor(array) for name, array in model.weights.items()}
-    config, frame = model.config, (torch.tensor(model.mean_face), torch.tensor(model.origin))
-    network: AutoEncoder
-    if isinstance(config, RegisteredConfig):
-        network = RegisteredAutoEncoder(
-            config, *frame, model.scale, weights["basis"], weights["deviation"]
-        )
-    else:
-        assert isinstance(config, PointNetConfig)
-        points = weights.get("encoder.points")
-        network = PointNetAutoEncoder(
-            config, *frame, model.scale, None if points is None else points.long()
-        )
+    module: type[AutoEncoder] = network_of(model.config).load_torch_module()
+    network = module(
+        model.config, torch.tensor(model.mean_face), torch.tensor(model.origin), model.scale
+    )
     load_state(network, weights, model.source or "the model")
     return network
 
@@ -147,8 +135,7 @@ def load_discriminator(source: str | Path) -> StoredDiscriminator:
         for name, array in file.tensors.items():
             if not np.isfinite(array).all():
                 raise InputError(f"tensor {name!r} is not finite; train it again")
-    points = torch.zeros(config.points, dtype=torch.int64) if config.points else None
-    network = IdentityDiscriminator(config, torch.zeros(3), 1.0, points)
+    network = IdentityDiscriminator(config, torch.zeros(3), 1.0)
     load_state(network, {name: torch.tensor(a) for name, a in file.tensors.items()}, str(source))
     return StoredDiscriminator(
         network, metadata.topology, metadata.metrics, metadata.history, metadata.id

@@ -3,19 +3,23 @@
 import reprlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import asdict, dataclass, fields
+from typing import Any, ClassVar, Self, TypeVar, cast
 
 from facedis_core.errors import InputError
 from facedis_core.history import HistoryStep
 
 POINTNET_CHANNELS = (64, 64, 64, 128, 1024)
 
+_TINY = 2.0**-126  # the smallest normal float32
+
 LARGEST = 2**31 - 1  # of any whole number; more is a mistake
 
 _HEADS = ("identity_mean", "identity_log_variance", "expression_mean", "expression_log_variance")
 
 Shapes = dict[str, tuple[int, ...]]
+
+Config = TypeVar("Config")
 
 
 @dataclass(frozen=True)
@@ -25,7 +29,10 @@ class ModelConfig(ABC):
     Attributes:
         vertices: V.
         identity, expression: latent sizes.
+        fixed_basis: whether the faces that it can show are chosen before it is trained.
     """
+
+    fixed_basis: ClassVar[bool] = False
 
     vertices: int
     identity: int
@@ -39,11 +46,19 @@ class ModelConfig(ABC):
     def stored_type(self, name: str) -> str:
         """How a file holds the tensor of that name."""
 
-    @staticmethod
-    def from_dict(values: Mapping[str, Any]) -> "ModelConfig":
-        """Read a stored config back; keys or values that do not fit raise InputError."""
-        registered = isinstance(values, Mapping) and {"components", "half_basis"} & values.keys()
-        return _strict(RegisteredConfig if registered else PointNetConfig, values)
+    @classmethod
+    @abstractmethod
+    def from_recipe(cls, vertices: int, recipe: Mapping[str, Any]) -> Self:
+        """The network that a recipe, given as a table, trains on faces of V vertices."""
+
+    def differences(self, other: Self) -> list[str]:
+        """The fields in which another network of this kind cannot be trained on as this one."""
+        ours, theirs = asdict(self), asdict(other)
+        return [key for key in ours if theirs[key] != ours[key]]
+
+    def weight_problem(self, name: str, array: Any) -> str:
+        """What is wrong with the values of a finite tensor of that name; empty for nothing."""
+        return ""
 
 
 @dataclass(frozen=True)
@@ -87,6 +102,25 @@ class PointNetConfig(ModelConfig):
         halved = self.half_decoders and name.endswith("_decoder.output.weight")
         return "float16" if halved else "float32"
 
+    @classmethod
+    def from_recipe(cls, vertices: int, recipe: Mapping[str, Any]) -> Self:
+        """The network that a recipe, given as a table, trains on faces of V vertices."""
+        return cls(
+            vertices,
+            recipe["identity"],
+            recipe["expression"],
+            points=used_points(vertices, recipe["points"]),
+            half_decoders=recipe["half_decoders"],
+        )
+
+    def weight_problem(self, name: str, array: Any) -> str:
+        """What is wrong with the values of a finite tensor of that name; empty for nothing."""
+        if name.endswith("running_var") and (array < 0).any():
+            return "has negative variances"
+        if name == "encoder.points" and not 0 <= array.min() <= array.max() < self.vertices:
+            return f"has points outside of {self.vertices} vertices"
+        return ""
+
 
 @dataclass(frozen=True)
 class RegisteredConfig(ModelConfig):
@@ -96,6 +130,8 @@ class RegisteredConfig(ModelConfig):
         components: K, of the training faces; `basis` (K, 3V) has them as orthonormal rows.
         half_basis: they are stored in float16, which halves the file.
     """
+
+    fixed_basis: ClassVar[bool] = True
 
     components: int
     half_basis: bool = False
@@ -117,6 +153,28 @@ class RegisteredConfig(ModelConfig):
         """How a file holds the tensor of that name."""
         return "float16" if self.half_basis and name == "basis" else "float32"
 
+    @classmethod
+    def from_recipe(cls, vertices: int, recipe: Mapping[str, Any]) -> Self:
+        """The network that a recipe, given as a table, trains on faces of V vertices.
+
+        It gets all its components where the training faces span as many.
+        """
+        keys = ("identity", "expression", "components", "half_decoders")
+        return cls(vertices, *(recipe[key] for key in keys))
+
+    def differences(self, other: Self) -> list[str]:
+        """The fields in which another network of this kind cannot be trained on as this one.
+
+        It may have fewer components, where its training faces spanned no more.
+        """
+        odd = super().differences(other)
+        return [key for key in odd if key != "components" or other.components > self.components]
+
+    def weight_problem(self, name: str, array: Any) -> str:
+        """What is wrong with the values of a finite tensor of that name; empty for nothing."""
+        # below the smallest normal number a quotient may overflow
+        return "is not positive" if name == "deviation" and not (array > _TINY).all() else ""
+
 
 @dataclass(frozen=True)
 class DiscriminatorConfig:
@@ -129,7 +187,12 @@ class DiscriminatorConfig:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "DiscriminatorConfig":
         """Read a stored config back; keys or values that do not fit raise InputError."""
-        return _strict(cls, values)
+        return read_config(cls, values)
+
+
+def used_points(vertices: int, points: int | None) -> int | None:
+    """How many of V vertices PointNets look at when asked for so many; None = all."""
+    return points if points and points < vertices else None
 
 
 @dataclass(frozen=True)
@@ -148,11 +211,16 @@ def _linear(shapes: Shapes, name: str, inputs: int, outputs: int) -> None:
     shapes[f"{name}.bias"] = (outputs,)
 
 
-def _strict(cls: Any, values: Mapping[str, Any]) -> Any:
+def read_config(cls: type[Config], values: Mapping[str, Any]) -> Config:
+    """A stored configuration of this class.
+
+    Raises:
+        InputError: keys or values do not fit.
+    """
     wrong = "stored configuration does not fit this facedis"
     if not isinstance(values, Mapping):
         raise InputError(f"{wrong}: it is {reprlib.repr(values)}, expected a table")
-    types = {f.name: f.type for f in fields(cls)}
+    types = {f.name: f.type for f in fields(cast(Any, cls))}
     odd = sorted(types.keys() ^ values.keys())
     if odd:
         raise InputError(f"{wrong}: {reprlib.repr(odd[0])} is missing or unknown")

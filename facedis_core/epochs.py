@@ -1,7 +1,7 @@
 """What a run drives: something that learns epoch by epoch and can be stopped within one."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from facedis_core.build import fast_products, step_seed
-from facedis_core.profiling import StepProfile
+from facedis_core.profiling import step_part
 
 
 @dataclass
@@ -45,9 +45,6 @@ class Learner(ABC):
         stream: of the random numbers of its steps.
         seed: fixes everything that is random.
         device: where it computes.
-
-    Attributes:
-        profile: looks at a few of the steps.
     """
 
     networks: dict[str, nn.Module]
@@ -59,7 +56,6 @@ class Learner(ABC):
         self.epochs, self.steps, self.stream = epochs, steps, stream
         self.seed, self.device = seed, device
         self.epoch = Epoch()
-        self.profile = StepProfile(device)
 
     def run_epoch(
         self,
@@ -78,11 +74,10 @@ class Learner(ABC):
         record = {"epoch": epoch.number + 1} | self._begin(epoch.number)
         batches = self._batches(epoch.number, epoch.step)
         with fast_products(self.device), closing(batches):
-            for batch in self.profile.arriving(batches):
+            for batch in _profiled(batches):
                 # of its own for every step, so that one may start anywhere
                 torch.manual_seed(step_seed(self.seed, self.stream, epoch.number, epoch.step))
                 epoch.add(self._step(batch))
-                self.profile.step_done()
                 on_step(epoch.number + 1, epoch.step, self.steps)
                 if epoch.step < self.steps and should_stop():
                     return None
@@ -104,3 +99,13 @@ class Learner(ABC):
     @abstractmethod
     def evaluate(self, record: Mapping[str, Any]) -> dict[str, Any]:
         """What the record of an epoch just ended shall say of people who were not trained on."""
+
+
+def _profiled(batches: Iterator[Any]) -> Iterator[Any]:
+    """The batches; the wait for each is a part of the step."""
+    while True:
+        with step_part("wait for faces"):
+            batch = next(batches, None)
+        if batch is None:
+            return
+        yield batch

@@ -1,14 +1,15 @@
 """Whether what a training starts from fits together: faces, recipe, model, discriminator."""
 
-from dataclasses import asdict, replace
+from dataclasses import asdict
 
 import numpy as np
 
 from facedis_core.build import Frame
-from facedis_core.config import ModelConfig, RegisteredConfig
+from facedis_core.config import ModelConfig
+from facedis_core.discriminator import IdentityDiscriminator
 from facedis_core.errors import InputError
 from facedis_core.faceset import FaceSet
-from facedis_core.networks import IdentityDiscriminator
+from facedis_core.network_table import network_of
 from facedis_core.recipe import Recipe
 
 # Of the scale: a discriminator judges faces in the coordinates it was pre-trained in.
@@ -32,15 +33,13 @@ def check_network(label: str, found: ModelConfig, recipe: Recipe) -> None:
     """A model to start from must be what the recipe trains; its components may be fewer."""
     wanted = recipe.model_config(found.vertices)
     if type(found) is not type(wanted):
-        kind = "registered" if isinstance(found, RegisteredConfig) else "pointnet"
+        kind = network_of(found).name
         raise InputError(
             f"{label} is a {kind} network, the recipe trains a {recipe.network} one; "
             f"give a --recipe whose network is {kind}"
         )
-    if isinstance(found, RegisteredConfig) and isinstance(wanted, RegisteredConfig):
-        wanted = replace(wanted, components=min(found.components, wanted.components))
     ours, theirs = asdict(wanted), asdict(found)
-    odd = [f"{key} {theirs[key]} against {ours[key]}" for key in ours if theirs[key] != ours[key]]
+    odd = [f"{key} {theirs[key]} against {ours[key]}" for key in wanted.differences(found)]
     if odd:
         raise InputError(
             f"{label} is another network than the recipe's: {', '.join(odd)}; adapt it with --set"

@@ -6,11 +6,11 @@ All work in network coordinates, (X - origin) / scale.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from facedis_core.config import ModelConfig, PointNetConfig, RegisteredConfig
+from facedis_core.config import ModelConfig, PointNetConfig
 
 _NORM_EPSILON = 1e-5  # torch's default, part of the trained function
 _VERTEX_BLOCK = 512  # all activations of a block stay in the processor's cache
@@ -24,7 +24,17 @@ class Means(NamedTuple):
 
 
 class Forward(Protocol):
-    """A network that can be asked for the latents of a face, and for the face of latents."""
+    """The forward pass of one network: latents of a face, and the face of latents.
+
+    Args:
+        config: of the network.
+        tensors: its learned tensors by name.
+        mean_face: (V, 3), normalised.
+    """
+
+    def __init__(
+        self, config: Any, tensors: Mapping[str, np.ndarray], mean_face: np.ndarray
+    ) -> None: ...
 
     def encode(self, face: np.ndarray) -> Means:
         """Latent means of a normalised face (V, 3)."""
@@ -34,12 +44,18 @@ class Forward(Protocol):
         """The sum of the normalised offsets of X_id and X_exp, (3V,); None leaves one out."""
         ...
 
+    def latent_covariance(self, part: str) -> np.ndarray | None:
+        """Covariance (D, D) of a latent over the training faces; None if the weights do not say."""
+        ...
+
 
 @dataclass(frozen=True, eq=False)
-class _Weights:
-    """Tensors by name; what is stored in half precision is widened once, when it is needed."""
+class _Network:
+    """A network's tensors; what is stored in half precision is widened once, when it is needed."""
 
+    config: ModelConfig
     tensors: Mapping[str, np.ndarray]
+    mean_face: np.ndarray
 
     def linear(self, name: str, values: np.ndarray) -> np.ndarray:
         """One linear layer: (C_in,) -> (C_out,)."""
@@ -60,7 +76,7 @@ class _Weights:
 
 
 @dataclass(frozen=True, eq=False)
-class PointNetForward(_Weights):
+class PointNetForward(_Network):
     """The paper's network: PointNet encoder, decoders with a hidden layer."""
 
     config: PointNetConfig
@@ -82,6 +98,9 @@ class PointNetForward(_Weights):
                 hidden = self.linear(f"{name}.hidden", z)
                 face += self.linear(f"{name}.output", np.maximum(hidden, 0.0))
         return face
+
+    def latent_covariance(self, part: str) -> None:
+        """Weights of a PointNet do not say how its latents vary."""
 
     def _pool(self, points: np.ndarray) -> np.ndarray:
         """Features of one face: the maximum over vertices of the last layer, (C,)."""
@@ -121,14 +140,8 @@ class PointNetForward(_Weights):
 
 
 @dataclass(frozen=True, eq=False)
-class RegisteredForward(_Weights):
-    """Linear maps of principal components, of which the face's are in units of `deviation`.
-
-    Attributes:
-        mean_face: (V, 3), normalised.
-    """
-
-    mean_face: np.ndarray
+class RegisteredForward(_Network):
+    """Linear maps of principal components, of which the face's are in units of `deviation`."""
 
     def encode(self, face: np.ndarray) -> Means:
         """Latent means of a normalised face (V, 3)."""
@@ -148,15 +161,10 @@ class RegisteredForward(_Weights):
         components *= self.tensors["deviation"]
         return components @ self.wide("basis")
 
+    def latent_covariance(self, part: str) -> np.ndarray:
+        """Covariance (D, D) of a latent over the training faces.
 
-def forward_pass(
-    config: ModelConfig, tensors: Mapping[str, np.ndarray], mean_face: np.ndarray
-) -> Forward:
-    """The forward pass of the network that `config` describes.
-
-    Its learned `tensors` are given by name, its `mean_face` (V, 3) normalised.
-    """
-    if isinstance(config, RegisteredConfig):
-        return RegisteredForward(tensors, mean_face)
-    assert isinstance(config, PointNetConfig)
-    return PointNetForward(tensors, config)
+        There components are uncorrelated and of unit variance, so latents W c + b have W W^T.
+        """
+        weights = self.tensors[f"encoder.{part}_mean.weight"].astype(np.float64)
+        return weights @ weights.T

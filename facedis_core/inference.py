@@ -11,10 +11,11 @@ import numpy as np
 from facedis_core.bundle import resolve_model
 from facedis_core.config import ModelConfig, Shapes
 from facedis_core.errors import InputError, UsageError
-from facedis_core.forward import Forward, forward_pass
+from facedis_core.forward import Forward
 from facedis_core.history import HistoryStep
 from facedis_core.latents import Latents
 from facedis_core.metrics import vertex_distance
+from facedis_core.network_table import model_config, network_of
 from facedis_core.preparation import Preparation
 from facedis_core.safetensors_file import (
     SafetensorsFile,
@@ -86,9 +87,14 @@ class Model:
         names = list(names) if names is not None else [str(row) for row in range(len(vertices))]
         return Latents(names, [self.id] * len(names), identity, expression)
 
+    def latent_covariance(self, part: LatentPart) -> np.ndarray | None:
+        """Covariance (D, D) of a latent over the training faces; None if the weights do not say."""
+        return self._forward.latent_covariance(part)
+
     @cached_property
     def _forward(self) -> Forward:
-        return forward_pass(self.config, self.weights, self._normalised(self.mean_face))
+        forward: type[Forward] = network_of(self.config).load_numpy_forward()
+        return forward(self.config, self.weights, self._normalised(self.mean_face))
 
     def _normalised(self, vertices: np.ndarray) -> np.ndarray:
         """Mm -> network coordinates."""
@@ -217,7 +223,7 @@ def parse_model(file: SafetensorsFile, source: str) -> Model:
     tensors = file.tensors
     preparation = Preparation.from_file(file)
     metadata = record(_Metadata, file.metadata)
-    config = ModelConfig.from_dict(metadata.config)
+    config = model_config(metadata.config)
     shapes = config.weight_shapes()
     _check_tensors(config, shapes, tensors)
     return Model(
@@ -258,12 +264,7 @@ def _check_tensors(config: ModelConfig, shapes: Shapes, tensors: Mapping[str, np
             )
         if array.dtype.kind == "f" and not all_finite(array):
             raise InputError(f"tensor {name!r} is not finite; train or fetch it again")
-        if name.endswith("running_var") and (array < 0).any():
-            raise InputError(f"variances {name!r} are negative; train or fetch it again")
-        if name == "deviation" and not (array > np.finfo(np.float32).tiny).all():
-            raise InputError(f"{name!r} is not positive; train or fetch it again")
+        if problem := config.weight_problem(name, array):
+            raise InputError(f"tensor {name!r} {problem}; train or fetch it again")
     if not tensors["scale"][0] > 0:
         raise InputError(f"has scale {tensors['scale'][0]}, expected a length in mm")
-    points = tensors.get("encoder.points")
-    if points is not None and not 0 <= points.min() <= points.max() < config.vertices:
-        raise InputError(f"'encoder.points' lie outside of {config.vertices} vertices")

@@ -6,7 +6,6 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from facedis_core.config import RegisteredConfig
 from facedis_core.inference import LatentPart, Model
 
 _FLOOR: Final = 1e-6  # of the largest variance: what never varied still has a direction
@@ -84,15 +83,12 @@ def _covariance(
 ) -> NDArray[np.float64]:
     """How the latents of faces vary, (D, D), positive definite.
 
-    A model of principal components knows: over its training faces these are uncorrelated and of
-    unit variance, so that latents W c + b have the covariance W W^T. Of another model the prior
-    N(0, 1) of its training is all that is known; it counts as D faces beside those given.
+    Some models know; of the others the prior N(0, 1) of their training is all that is known, which
+    counts as D faces beside those given.
     """
     size = getattr(model.config, part)
-    if isinstance(model.config, RegisteredConfig):
-        weights = model.weights[f"encoder.{part}_mean.weight"].astype(np.float64)
-        covariance = weights @ weights.T
-    else:
+    covariance = model.latent_covariance(part)
+    if covariance is None:
         covariance = np.eye(size)
         if latents is not None and len(latents) > 1:
             seen = np.atleast_2d(np.cov(latents.astype(np.float64), rowvar=False))

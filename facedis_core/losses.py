@@ -1,6 +1,32 @@
-"""The losses of eq. 7 and 8; coordinates are normalised, reductions are part of the recipe."""
+"""The losses of the paper (eq. 7 and 8) and three of ours, on plain tensors.
+
+Eq. 7, what the identity discriminator D minimises, with cross-entropy CE:
+
+    L_D = CE(D(X, X'), same) + CE(D(X, X_id), different)          `discriminator_loss`
+
+for a face X, another face X' of the same subject, and the detached identity face X_id.
+
+Eq. 8, what the auto-encoder minimises, with reconstruction X_id + X_exp and neutral X_neu:
+
+    L = w_rec   |X_id + X_exp - X|^2                              `reconstruction_loss`
+      + w_kl    KL(N(mu, sigma^2) || N(0, I))  for z_id and z_exp  `kl_divergence`
+      + w_disc  CE(D(X, X_id), same)                              `generator_loss`
+      + w_neu   |X_id - X_neu|^2               with neutrals      `reconstruction_loss`
+      + w_lat   |z_id(X) - z_id(X_id)|_1                          `neutral_latent_loss`
+      + w_lap   |L X_id|^2                     without neutrals   `laplacian_loss`
+
+The other terms hold faces of one person together without neutrals and without a discriminator:
+the reconstruction with an exchanged identity (`swap`), `partner_latent_loss` and
+`expression_norm_loss`.
+
+A weight means what it does only with its reduction. Coordinates are normalised. Squared errors are
+means over B, V and 3; KL is a sum over D and a mean over B; cross-entropies are means over B; the
+latent L1 is a mean over B and D; the Laplacian is a sum over V and 3, divided by V, mean over B.
+Letters: B batch, V vertices, D latent size, F triangles.
+"""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -9,8 +35,6 @@ from torch import Tensor
 from torch.nn import functional
 
 from facedis_core.geometry import uniform_laplacian
-from facedis_core.networks import Gaussian
-from facedis_core.recipe import Recipe
 
 SAME_PERSON = 1
 ANOTHER_PERSON = 0
@@ -19,8 +43,25 @@ ANOTHER_PERSON = 0
 NORM_SMOOTHING = 1e-4
 
 
+@dataclass(frozen=True)
+class LossWeights:
+    """The factor of every term in the sum of eq. 8; the fields are the names of the terms."""
+
+    reconstruction: float = 0.0
+    kl_identity: float = 0.0
+    kl_expression: float = 0.0
+    neutral: float = 0.0
+    neutral_expression: float = 0.0
+    neutral_latent: float = 0.0
+    discriminator: float = 0.0
+    laplacian: float = 0.0
+    swap: float = 0.0
+    partner_latent: float = 0.0
+    expression_norm: float = 0.0
+
+
 class DiscriminatorLoss(NamedTuple):
-    """Cross-entropy of the discriminator's own step and the share it judged rightly."""
+    """The cross-entropy of eq. 7, and the shares of real and of fake pairs judged rightly."""
 
     loss: Tensor
     real_accuracy: Tensor
@@ -28,18 +69,20 @@ class DiscriminatorLoss(NamedTuple):
 
 
 def reconstruction_loss(predicted: Tensor, truth: Tensor) -> Tensor:
-    """Mean squared error over batch, vertices and coordinates; (B, V, 3) twice."""
+    """|predicted - truth|^2 of eq. 8, the mean over B, V and 3; both (B, V, 3)."""
     return functional.mse_loss(predicted, truth)
 
 
-def kl_loss(posterior: Gaussian) -> Tensor:
-    """KL(N(mu, sigma^2) || N(0, I)): summed over latent dimensions, mean over the batch."""
-    mean, log_variance = posterior
+def kl_divergence(mean: Tensor, log_variance: Tensor) -> Tensor:
+    """KL(N(mu, sigma^2) || N(0, I)) of eq. 8, the sum over D and the mean over B; both (B, D).
+
+    In closed form 1/2 (mu^2 + sigma^2 - 1 - log sigma^2) for each dimension.
+    """
     return 0.5 * (mean.square() + log_variance.exp() - 1.0 - log_variance).sum(dim=1).mean()
 
 
 def neutral_latent_loss(identity: Tensor, identity_again: Tensor) -> Tensor:
-    """L1 between sampled z_id of X and of the re-encoded X_id, mean over batch and dimensions."""
+    """|z_id(X) - z_id(X_id)|_1 of eq. 8, the mean over B and D of samples; both (B, D)."""
     return functional.l1_loss(identity_again, identity)
 
 
@@ -76,7 +119,7 @@ def laplacian_matrix(triangles: np.ndarray, vertices: int) -> Tensor:
 
 
 def laplacian_loss(identity_faces: Tensor, laplacian: Tensor) -> Tensor:
-    """Squared norm of L X_id, summed over vertices, divided by V, mean over the batch.
+    """|L X_id|^2 of eq. 8: the sum over V and 3, divided by V, and the mean over B.
 
     Args:
         identity_faces: (B, V, 3), mean face plus identity offsets.
@@ -87,8 +130,8 @@ def laplacian_loss(identity_faces: Tensor, laplacian: Tensor) -> Tensor:
     return torch.sparse.mm(laplacian, columns).square().sum() / (vertices * faces)
 
 
-def same_person_loss(logits: Tensor) -> Tensor:
-    """What the generator wants: its pairs (X, X_id) called the same person; logits (B, 2)."""
+def generator_loss(logits: Tensor) -> Tensor:
+    """CE(D(X, X_id), same) of eq. 8, the mean over B; logits (B, 2) of the pairs (X, X_id)."""
     wanted = torch.full((len(logits),), SAME_PERSON, device=logits.device)
     return functional.cross_entropy(logits, wanted)
 
@@ -96,11 +139,11 @@ def same_person_loss(logits: Tensor) -> Tensor:
 def discriminator_loss(
     real: Tensor, fake: Tensor, label_smoothing: float = 0.0
 ) -> DiscriminatorLoss:
-    """Binary cross-entropy over real pairs (X, another face of the subject) and fake (X, X_id).
+    """Eq. 7: cross-entropy, the mean over the real and the fake pairs together.
 
     Args:
-        real: logits (B, 2).
-        fake: logits (B, 2), of detached faces.
+        real: logits (B, 2) of pairs (X, X'), X' another face of the subject.
+        fake: logits (B, 2) of pairs (X, X_id), X_id detached.
         label_smoothing: share of the target given to the other class.
     """
     logits = torch.cat([real, fake])
@@ -118,26 +161,6 @@ def discriminator_loss(
     )
 
 
-def loss_weights(recipe: Recipe, epoch: int) -> dict[str, float]:
-    """The weight of every term in the sum, for the epoch with that number (from 0)."""
-    decay = 1.0
-    if recipe.kl_decay_epochs:
-        decay = max(0.0, (recipe.kl_decay_epochs - epoch) / recipe.kl_decay_epochs)
-    return {
-        "reconstruction": recipe.reconstruction,
-        "kl_identity": recipe.kl_identity * decay,
-        "kl_expression": recipe.kl_expression * decay,
-        "neutral": recipe.reconstruction * recipe.neutral,
-        "neutral_expression": recipe.reconstruction * recipe.neutral_expression,
-        "neutral_latent": recipe.neutral_latent,
-        "discriminator": recipe.discriminator,
-        "laplacian": recipe.laplacian,
-        "swap": recipe.reconstruction * recipe.swap,
-        "partner_latent": recipe.partner_latent,
-        "expression_norm": recipe.expression_norm,
-    }
-
-
-def sum_terms(terms: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tensor:
-    """The weighted sum of eq. 8."""
-    return torch.stack([weights[name] * term for name, term in terms.items()]).sum()
+def weighted_sum(terms: Mapping[str, Tensor], weights: LossWeights) -> Tensor:
+    """The whole of eq. 8: sum over the terms that a step has of weight times term."""
+    return torch.stack([getattr(weights, name) * term for name, term in terms.items()]).sum()

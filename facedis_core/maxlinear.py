@@ -5,20 +5,23 @@ the maximum keeps one vertex a channel, so only that vertex's input gets a gradi
 and variance that batch norm wants follow from the mean and covariance of the layer's inputs.
 The same goes for the layers before it: their activations are needed to find the winning vertices
 and the moments, block by block, and later at the winning vertices alone.
-What is computed here equals the plain layers; tests hold it against them.
+`pool_reference` is the plain way, whose values and gradients the other has, up to rounding; a
+network takes it after `set_pooling(network, implementation="reference")`.
 """
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from facedis_core.moments import Folded, batch_moments, folded, hidden_layer, through
+from facedis_core.moments import BatchNorm, Folded, batch_moments, folded, hidden_layer, through
 from facedis_core.threads import spread
 from facedis_core.winners import Precision, winning_vertices
+
+Implementation = Literal["fast", "reference"]
 
 _FACES = 4  # whose gradients a thread sums at a time
 
@@ -27,47 +30,62 @@ class MaxLinear(nn.Module):
     """max over vertices of ReLU(norm(linear(x))): (B, V, C_in) -> (B, C_out).
 
     Attributes:
-        precision: of the products that choose the vertices where gradients are recorded. What
-            comes out, and the gradients, are computed at the chosen vertices in the precision of
-            the weights; so is what is measured, from the choice on.
+        implementation: `fast` needs a fraction of the memory and time of `reference`, which holds
+            every activation.
+        precision: of `fast`, for the search of the maximum where gradients are recorded. Values and
+            gradients are computed at the vertices found, in the precision of the weights; so is
+            what is measured, from the search on.
     """
 
+    implementation: Implementation = "fast"
     precision: Precision = "fp32"
 
     def __init__(self, inputs: int, outputs: int, *, batch_norm: bool) -> None:
         super().__init__()
         self.linear = nn.Linear(inputs, outputs)
-        self.norm = nn.BatchNorm1d(outputs) if batch_norm else None
+        self.norm = BatchNorm(outputs) if batch_norm else None
 
     def forward(self, x: Tensor) -> Tensor:
         """Pool (B, V, C_in) to (B, C_out)."""
         return pool([self], x)
 
 
-def choose_in(precision: Precision, network: nn.Module) -> None:
-    """Let the widest layers of a network choose their vertices with products of this precision."""
+def set_pooling(
+    network: nn.Module, *, implementation: Implementation = "fast", precision: Precision = "fp32"
+) -> None:
+    """Say how every `MaxLinear` of a network computes."""
     for module in network.modules():
         if isinstance(module, MaxLinear):
-            module.precision = precision
+            module.implementation, module.precision = implementation, precision
+
+
+def pool_reference(layers: Iterable[Any], x: Tensor) -> Tensor:
+    """The same as `pool`, layer by layer with all activations in memory."""
+    rows = x.reshape(-1, x.shape[2])
+    for layer in layers:
+        rows = layer.linear(rows)
+        rows = functional.relu(rows if layer.norm is None else layer.norm(rows))
+    return rows.view(*x.shape[:2], -1).amax(dim=1)
 
 
 def pool(layers: Iterable[Any], x: Tensor) -> Tensor:
     """Linear, norm and ReLU for every layer, then the maximum over vertices.
 
-    A norm by the batch is differentiated through the moments of its layer's inputs, to which
-    every vertex adds; the rest only at the vertices that win a channel.
+    The last layer's `implementation` says how. In the fast one a norm by the batch is
+    differentiated through the moments of its layer's inputs, to which every vertex adds; the rest
+    only at the vertices that win a channel.
 
     Args:
-        layers: modules with a `linear` and a `norm`, from the first to the widest; that one may
-            have a `precision`.
+        layers: modules with a `linear` and a `norm`, from the first to the widest, a `MaxLinear`.
         x: (B, V, C_in).
 
     Returns:
         (B, C_out).
     """
     *_, widest = layers = list(layers)
-    learns = torch.is_grad_enabled()
-    precision: Precision = getattr(widest, "precision", "fp32") if learns else "fp32"
+    if widest.implementation == "reference":
+        return pool_reference(layers, x)
+    precision: Precision = widest.precision if torch.is_grad_enabled() else "fp32"
     faces, vertices, width = x.shape
     rows = x.reshape(-1, width)
     chain, deepest, left = _fold(layers, rows)

@@ -8,6 +8,7 @@ from typing import Any, BinaryIO, NamedTuple
 import torch
 
 from facedis_core import world
+from facedis_core.autoencoder import AutoEncoder
 from facedis_core.build import (
     Frame,
     build_auto_encoder,
@@ -20,12 +21,12 @@ from facedis_core.checkpoint import (
     network_from_model,
     write_discriminator,
 )
+from facedis_core.discriminator import IdentityDiscriminator
 from facedis_core.errors import UsageError
 from facedis_core.faceset import TEST, FaceSet, load_face_set
 from facedis_core.fitting import check_discriminator, check_network, check_same_topology
 from facedis_core.history import HistoryStep, history_step, merged, with_output
 from facedis_core.inference import load_model, write_model
-from facedis_core.networks import AutoEncoder, IdentityDiscriminator
 from facedis_core.pretraining import PreTrainer
 from facedis_core.recipe import Recipe, load_recipe, recipe_for, recipe_names
 from facedis_core.residence import Residence
@@ -195,8 +196,10 @@ def prepare_run(plan: TrainingPlan, files: RunFiles, device: torch.device) -> Pr
         parts.notes.append(f"{singles} training subjects have one face, which is its own partner")
     if recipe.has_partners and singles == trainer.batches.pairs.subjects:
         parts.notes.append("nobody has two faces, so nothing tells identity from expression")
-    if recipe.network == "registered" and recipe.points:
-        parts.notes.append("the registered network looks at all vertices, whatever points says")
+    if recipe.points and not hasattr(network.config, "points"):
+        parts.notes.append(
+            f"the {recipe.network} network looks at all vertices, whatever points says"
+        )
     if not len(faces.rows(TEST)):
         parts.notes.append("the set has no test faces; the log will show losses only")
     entry = history_step("fd-train", {**inputs, **plan.own_recipe()}, plan.options(faces))
@@ -234,7 +237,7 @@ def _auto_encoder(
     model = load_model(plan.init)
     check_same_topology(plan.init, model.topology, faces)
     check_network(plan.init, model.config, recipe)
-    if recipe.network == "registered" and recipe.has_poses and not model.recipe.get("pose_degrees"):
+    if model.config.fixed_basis and recipe.has_poses and not model.recipe.get("pose_degrees"):
         parts.notes.append(
             f"{plan.init} has only seen heads that lie alike, and its components, which stay, hold "
             "no others; train anew to keep poses out of the identity"

@@ -14,17 +14,9 @@ from torch.nn import functional
 
 from facedis_core import world
 from facedis_core.linear import Pca
-from facedis_core.recipe import Recipe
 
 _AXES: Final = 3  # of any direction: each has a third of the variance of the angle
 _ROUNDING: Final = 1e-9
-
-
-def posed_for(recipe: Recipe, faces: Tensor, scale: Tensor) -> Tensor:
-    """Faces (B, V, 3) as the recipe shows them in training; they have `scale` (1,) mm a unit."""
-    if not recipe.has_poses:
-        return faces
-    return posed(faces, recipe.pose_degrees, recipe.pose_mm / scale)
 
 
 def posed(faces: Tensor, degrees: float, distance: float | Tensor) -> Tensor:

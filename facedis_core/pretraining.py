@@ -9,13 +9,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from facedis_core import world
-from facedis_core.build import PRETRAIN, UNSEEN
+from facedis_core.build import PRETRAIN, UNSEEN, posed_for
+from facedis_core.discriminator import IdentityDiscriminator
 from facedis_core.epochs import Learner
 from facedis_core.errors import InputError
 from facedis_core.faceset import TEST, TRAIN, FaceSet
-from facedis_core.networks import IdentityDiscriminator
 from facedis_core.pairs import FacePairs
-from facedis_core.pose import posed_for
+from facedis_core.profiling import step_part
 from facedis_core.recipe import Recipe
 from facedis_core.residence import StreamedFaces, place_faces
 
@@ -102,14 +102,14 @@ class PreTrainer(Learner):
             yield Pairs(faces, part.same)
 
     def _step(self, batch: Pairs) -> dict[str, float]:
-        smoothing, part = self.recipe.label_smoothing, self.profile.part
-        with part("judge"):
+        smoothing = self.recipe.label_smoothing
+        with step_part("discriminator forward"):
             logits, labels = self._judge(self.judge, batch, posed=True)
             loss = functional.cross_entropy(logits, labels, label_smoothing=smoothing)
-        with part("backward"):
+        with step_part("backward"):
             self.optimizer.zero_grad()
             loss.backward()
-        with part("check, descend"):
+        with step_part("optimiser"):
             right = (logits.detach().argmax(dim=1) == labels).to(loss.dtype).mean()
             values = world.read({"loss": loss, "accuracy": right})
             if not np.isfinite(values["loss"]):

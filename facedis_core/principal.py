@@ -8,15 +8,17 @@ although no face is known to be one.
 """
 
 from dataclasses import replace
+from typing import Self
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from facedis_core.autoencoder import AutoEncoder, Gaussian, InitialData, Posterior
 from facedis_core.config import RegisteredConfig
 from facedis_core.errors import InputError
-from facedis_core.linear import Pca
-from facedis_core.networks import AutoEncoder, Gaussian, Posterior
+from facedis_core.linear import fit_pca
+from facedis_core.pose import with_poses
 
 # What the encoder takes of each component at first: half of it as identity, half as expression.
 _SHARE = 0.5**0.5
@@ -51,9 +53,10 @@ class RegisteredAutoEncoder(AutoEncoder):
     """Linear encoder and decoders between latents and principal components.
 
     Args:
-        mean_face, origin, scale: as of any auto-encoder.
-        basis: (K, 3V), orthonormal rows.
-        deviation: (K,) standard deviation of the training faces along each row, normalised.
+        config, mean_face, origin, scale: as of any auto-encoder.
+        basis: (K, 3V), orthonormal rows; None where it is loaded with the weights.
+        deviation: (K,) standard deviation of the training faces along each row, normalised; None
+            likewise.
     """
 
     config: RegisteredConfig
@@ -64,10 +67,14 @@ class RegisteredAutoEncoder(AutoEncoder):
         mean_face: Tensor,
         origin: Tensor,
         scale: float,
-        basis: Tensor,
-        deviation: Tensor,
+        basis: Tensor | None = None,
+        deviation: Tensor | None = None,
     ) -> None:
         super().__init__(config, mean_face, origin, scale)
+        if basis is None:
+            basis = torch.zeros(config.components, mean_face.numel())
+        if deviation is None:
+            deviation = torch.ones(config.components)
         self.register_buffer("basis", basis.float())
         self.register_buffer("deviation", deviation.float())
         self.basis: Tensor
@@ -75,6 +82,39 @@ class RegisteredAutoEncoder(AutoEncoder):
         self.encoder = LinearEncoder(config)
         self.identity_decoder = _first_components(config.identity, config.components)
         self.expression_decoder = _first_components(config.expression, config.components)
+
+    @classmethod
+    def fresh(
+        cls,
+        config: RegisteredConfig,
+        mean_face: Tensor,
+        origin: Tensor,
+        scale: float,
+        data: InitialData,
+    ) -> Self:
+        """A network on the principal components of the training faces, as many as they span.
+
+        The basis is rounded to what a file of it will hold, so that what is trained is what is
+        stored.
+
+        Raises:
+            InputError: the training faces are all alike.
+        """
+        pca = fit_pca(data.vertices, data.rows, config.components)
+        if data.pose_degrees or data.pose_mm:
+            pca = with_poses(pca, data.pose_degrees, data.pose_mm, config.components)
+        if not len(pca.variance):
+            raise InputError("the training faces are all alike; expected faces that differ")
+        used = pca.variance > _LEAST_VARIANCE * pca.variance[0]
+        basis = torch.from_numpy(pca.basis[used])
+        return cls(
+            replace(config, components=len(basis)),
+            mean_face,
+            origin,
+            scale,
+            basis.half() if config.half_basis else basis,
+            torch.tensor(np.sqrt(pca.variance[used]) / scale),
+        )
 
     def encode(self, faces: Tensor) -> Posterior:
         """Faces (B, V, 3) -> distributions of both latents."""
@@ -91,30 +131,6 @@ class RegisteredAutoEncoder(AutoEncoder):
 
     def _offsets(self, components: Tensor) -> Tensor:
         return (components * self.deviation @ self.basis).unflatten(1, (-1, 3))
-
-
-def registered_auto_encoder(
-    config: RegisteredConfig, mean_face: Tensor, origin: Tensor, scale: float, pca: Pca
-) -> RegisteredAutoEncoder:
-    """A fresh network on principal components in mm, with as many of them as there are.
-
-    The basis is rounded to what a file of it will hold, so that what is trained is what is stored.
-
-    Raises:
-        InputError: there are none.
-    """
-    if not len(pca.variance):
-        raise InputError("the training faces are all alike; expected faces that differ")
-    used = pca.variance > _LEAST_VARIANCE * pca.variance[0]
-    basis = torch.from_numpy(pca.basis[used])
-    return RegisteredAutoEncoder(
-        replace(config, components=len(basis)),
-        mean_face,
-        origin,
-        scale,
-        basis.half() if config.half_basis else basis,
-        torch.tensor(np.sqrt(pca.variance[used]) / scale),
-    )
 
 
 def _first_components(inputs: int, outputs: int, spread: float = 0.0) -> nn.Linear:

@@ -1,140 +1,74 @@
-"""Where the time and the memory of training steps go."""
+"""Time and memory of the parts of a training step, by torch.profiler."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
-from time import perf_counter
-from typing import Final, NamedTuple, TypeVar
+from typing import Final, NamedTuple
 
 import torch
+from torch.profiler import ProfilerActivity, profile, record_function, schedule
 
-T = TypeVar("T")
-
-_WARM: Final = 2  # first steps, which also allocate what later ones find
-_MEASURED: Final = 5
-_PROC: Final = Path("/proc/self")
-
-
-class Peak:
-    """The most memory held at one time since this was made; bytes, None where nobody can tell.
-
-    On a GPU by its tensors, else by the process, which Linux alone lets us ask.
-    """
-
-    def __init__(self, device: torch.device) -> None:
-        self.device = device
-        try:
-            if device.type == "cuda":
-                torch.cuda.reset_peak_memory_stats(device)
-            else:
-                (_PROC / "clear_refs").write_text("5", "ascii")  # forget the peak so far
-        except OSError:
-            pass
-        self.before = self._held("VmRSS")
-
-    def bytes(self) -> int | None:
-        """How far above what was held at the beginning."""
-        most = self._held("VmHWM")
-        return None if most is None or self.before is None else most - self.before
-
-    def _held(self, key: str) -> int | None:
-        if self.device.type == "cuda":
-            ask = torch.cuda.memory_allocated if key == "VmRSS" else torch.cuda.max_memory_allocated
-            return ask(self.device)
-        try:
-            lines = (_PROC / "status").read_text("ascii").splitlines()
-        except OSError:
-            return None
-        return next((int(s.split()[1]) * 1024 for s in lines if s.startswith(key)), None)
+_SKIPPED: Final = 2  # first steps, which also allocate what later ones find
+_PROFILED: Final = 5
+_PREFIX: Final = "training step: "  # tells our parts from what torch records
 
 
-class PartReport(NamedTuple):
-    """Of one part of a step.
+class PartOfStep(NamedTuple):
+    """One part of a training step, the mean over the steps profiled.
 
     Attributes:
-        milliseconds: the mean over the steps.
-        share: of the whole step, 0 to 1.
-        peak_mb: the most held in any of the steps above what was held when the part began; None
-            where nobody can tell.
+        milliseconds: on the CPU, or until the last kernel is launched.
+        gpu_milliseconds: of its kernels; 0 without a GPU.
+        kept_mb: what it allocates on the device and does not free.
     """
 
     name: str
     milliseconds: float
-    share: float
-    peak_mb: float | None
+    gpu_milliseconds: float
+    kept_mb: float
 
 
-@dataclass
-class _Part:
-    seconds: float = 0.0
-    peak: int | None = None
+def step_part(name: str) -> record_function:
+    """Within, what is computed counts as this part of the step."""
+    return record_function(_PREFIX + name)
 
 
-class StepProfile:
-    """Looks at a few steps after the first ones.
+@contextmanager
+def step_profiler(
+    device: torch.device, report: Callable[[list[PartOfStep]], None]
+) -> Iterator[Callable[[], None]]:
+    """A function to call after every step; `report` is given the parts of the steps 3 to 7.
 
-    Args:
-        device: waited for at the end of every part of a step that is looked at.
-
-    Attributes:
-        tell: is given the parts of a step in their order when all steps have been seen; None
-            looks at nothing.
+    A run that ends in between has them of fewer steps; of one with two steps nothing is reported.
     """
+    on_gpu = device.type == "cuda"
+    done = 0
 
-    def __init__(self, device: torch.device) -> None:
-        self.device = device
-        self.tell: Callable[[list[PartReport]], None] | None = None
-        self.steps = 0
-        self.parts: dict[str, _Part] = {}
-
-    @contextmanager
-    def part(self, name: str) -> Iterator[None]:
-        """Within, time and memory count as this part of a step."""
-        if self.tell is None or self.steps < _WARM or self.done:
-            yield
+    def report_parts(profiler: profile) -> None:
+        if (steps := done - _SKIPPED) <= 0:
             return
-        self._wait()
-        peak, start = Peak(self.device), perf_counter()
-        yield
-        self._wait()
-        found = self.parts.setdefault(name, _Part())
-        found.seconds += perf_counter() - start
-        found.peak = max((found.peak, peak.bytes()), key=lambda b: -1 if b is None else b)
+        report(
+            [
+                PartOfStep(
+                    event.key.removeprefix(_PREFIX),
+                    event.cpu_time_total / 1e3 / steps,
+                    event.device_time_total / 1e3 / steps,
+                    (event.device_memory_usage if on_gpu else event.cpu_memory_usage) / 1e6 / steps,
+                )
+                for event in profiler.key_averages()
+                if event.key.startswith(_PREFIX)
+            ]
+        )
 
-    @property
-    def done(self) -> bool:
-        """Whether all steps to look at have been seen."""
-        return self.steps >= _WARM + _MEASURED
+    with profile(
+        activities=[ProfilerActivity.CPU, *[ProfilerActivity.CUDA] * on_gpu],
+        schedule=schedule(wait=_SKIPPED - 1, warmup=1, active=_PROFILED, repeat=1),
+        profile_memory=True,
+        on_trace_ready=report_parts,
+    ) as profiler:
 
-    def step_done(self) -> None:
-        """Count a step."""
-        self.steps += 1
-        if self.tell is not None and self.steps == _WARM + _MEASURED:
-            self.tell(self._report())
+        def step_done() -> None:
+            nonlocal done
+            done += 1
+            profiler.step()
 
-    def arriving(self, batches: Iterable[T]) -> Iterator[T]:
-        """The batches; to wait for one is a part of the step."""
-        coming = iter(batches)
-        while True:
-            with self.part("wait for faces"):
-                batch = next(coming, None)
-            if batch is None:
-                return
-            yield batch
-
-    def _wait(self) -> None:
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
-
-    def _report(self) -> list[PartReport]:
-        whole = sum(part.seconds for part in self.parts.values())
-        return [
-            PartReport(
-                name,
-                part.seconds * 1e3 / _MEASURED,
-                part.seconds / whole,
-                None if part.peak is None else part.peak / 1e6,
-            )
-            for name, part in self.parts.items()
-        ]
+        yield step_done

@@ -9,14 +9,9 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
-from facedis_core.config import (
-    LARGEST,
-    DiscriminatorConfig,
-    ModelConfig,
-    PointNetConfig,
-    RegisteredConfig,
-)
+from facedis_core.config import LARGEST, DiscriminatorConfig, ModelConfig, used_points
 from facedis_core.errors import FacedisError, InputError, UsageError
+from facedis_core.network_table import network_named, network_names
 from facedis_core.paths import is_file
 from facedis_core.recipe_file import read_recipe_file
 
@@ -43,7 +38,7 @@ class Recipe:
     Weights multiply losses reduced as in `facedis_core.losses`, on normalised coordinates.
     """
 
-    network: Literal["pointnet", "registered"] = "pointnet"
+    network: str = "pointnet"  # a name in the table of networks
     identity: int = 64
     expression: int = 64
     components: int = 400  # of the registered network
@@ -90,25 +85,12 @@ class Recipe:
     pretrain_learning_rate: float = 1e-4
 
     def model_config(self, vertices: int) -> ModelConfig:
-        """The network this recipe trains on faces of V vertices.
-
-        The registered one gets all its components where the training faces span as many.
-        """
-        if self.network == "registered":
-            return RegisteredConfig(
-                vertices, self.identity, self.expression, self.components, self.half_decoders
-            )
-        return PointNetConfig(
-            vertices,
-            self.identity,
-            self.expression,
-            points=self.seen_points(vertices),
-            half_decoders=self.half_decoders,
-        )
+        """The network this recipe trains on faces of V vertices."""
+        return network_named(self.network).config.from_recipe(vertices, asdict(self))
 
     def discriminator_config(self, vertices: int) -> DiscriminatorConfig:
         """The discriminator of both phases; the same one in pre-training and joint training."""
-        points = self.seen_points(vertices)
+        points = used_points(vertices, self.points)
         return DiscriminatorConfig(vertices, self.discriminator_batch_norm, points)
 
     @property
@@ -120,10 +102,6 @@ class Recipe:
     def has_poses(self) -> bool:
         """Whether faces are turned and moved."""
         return self.pose_degrees > 0 or self.pose_mm > 0
-
-    def seen_points(self, vertices: int) -> int | None:
-        """How many of V vertices PointNets look at; None = all."""
-        return self.points if self.points and self.points < vertices else None
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for metadata and logs."""
@@ -213,8 +191,10 @@ def _change(
 
 def _problem(key: str, value: Any, annotation: Any) -> str:
     """What was expected of a value that does not fit; empty where it does."""
+    choices = network_names() if key == "network" else []
     if get_origin(annotation) is Literal:
-        choices = get_args(annotation)
+        choices = [*get_args(annotation)]
+    if choices:
         return "" if value in choices else " or ".join(choices)
     kinds = getattr(annotation, "__args__", (annotation,))
     if value is None and type(None) in kinds:

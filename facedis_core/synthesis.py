@@ -10,23 +10,20 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from facedis_core.networks import AutoEncoder, Gaussian, Posterior
-from facedis_core.recipe import Recipe
+from facedis_core.autoencoder import AutoEncoder, Gaussian, Posterior
 
 
-class Synthesis(NamedTuple):
-    """All in network coordinates.
+class StepOutput(NamedTuple):
+    """All that the losses of the auto-encoder look at, in network coordinates.
 
     Attributes:
-        posterior: its log-variances within the recipe's limit.
+        posterior: its log-variances clamped to the limit.
         identity_latent: a sample, (B, D).
         identity_faces: mean face plus X_id, (B, V, 3).
         expression: X_exp, (B, V, 3).
-        identity_again: a sample from what the encoder says of `identity_faces`, (B, D); None where
-            the recipe has no use for it.
-        partners: what becomes of the other faces of the same people; None where the recipe has
-            no use for them.
-        clamped: share of the log-variances that had to be moved.
+        identity_again: a sample of the latents of `identity_faces`, (B, D); None unless asked for.
+        partners: the identity part of other faces of the same people; None unless given.
+        clamped: share of the log-variances that were clamped.
     """
 
     posterior: Posterior
@@ -50,33 +47,43 @@ class Partners(NamedTuple):
     identity_faces: Tensor
 
 
-class Synthesiser(nn.Module):
-    """Faces (B, V, 3) -> all that the losses of the auto-encoder look at."""
+class ForwardStep(nn.Module):
+    """Faces (B, V, 3) -> all that the losses of the auto-encoder look at.
 
-    def __init__(self, network: AutoEncoder, recipe: Recipe) -> None:
+    Args:
+        network: the auto-encoder.
+        log_variance_limit: log-variances are clamped to this, up and down.
+        encode_again: whether the identity faces are encoded too.
+    """
+
+    def __init__(
+        self, network: AutoEncoder, *, log_variance_limit: float, encode_again: bool
+    ) -> None:
         super().__init__()
-        self.network, self.recipe = network, recipe
+        self.network = network
+        self.log_variance_limit, self.encode_again = log_variance_limit, encode_again
 
-    def forward(self, faces: Tensor, partners: Tensor | None = None) -> Synthesis:
+    def forward(self, faces: Tensor, partners: Tensor | None = None) -> StepOutput:
         """Encode, sample, decode, and encode the identity faces again.
 
         Args:
             faces: (B, V, 3).
-            partners: (B, V, 3), other faces of the same people.
+            partners: (B, V, 3), other faces of the same people; None = their identities are not
+                wanted.
         """
-        network, recipe = self.network, self.recipe
+        network = self.network
         posterior, clamped = self._clamp(network.encode(faces))
         identity_latent = posterior.identity.sample()
         identity_faces = self._identity_faces(identity_latent)
         expression = network.expression_offsets(posterior.expression.sample())
         again = theirs = None
-        if recipe.neutral_latent:
+        if self.encode_again:
             with frozen_statistics(network):
                 again = self._clamp(network.encode(identity_faces))[0].identity.sample()
-        if recipe.has_partners and partners is not None:
+        if partners is not None:
             own = self._clamp(network.encode(partners))[0].identity
             theirs = Partners(own.mean, self._identity_faces(own.sample()))
-        return Synthesis(
+        return StepOutput(
             posterior, identity_latent, identity_faces, expression, again, theirs, clamped
         )
 
@@ -84,8 +91,8 @@ class Synthesiser(nn.Module):
         return self.network.normalised_mean_face + self.network.identity_offsets(z)
 
     def _clamp(self, posterior: Posterior) -> tuple[Posterior, Tensor]:
-        """Keep log-variances within the recipe's limit; also the share that had to be moved."""
-        limit = self.recipe.log_variance_limit
+        """Clamp log-variances to the limit; also the share that this changed."""
+        limit = self.log_variance_limit
         parts = [Gaussian(mean, lv.clamp(-limit, limit)) for mean, lv in posterior]
         moved = torch.cat([lv.detach().abs() > limit for _, lv in posterior], dim=1)
         return Posterior(*parts), moved.float().mean()

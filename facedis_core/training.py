@@ -8,22 +8,44 @@ import torch
 from torch import Tensor, nn
 
 from facedis_core import losses, world
+from facedis_core.autoencoder import AutoEncoder
 from facedis_core.batches import Batch, Neutrals, TrainingBatches
-from facedis_core.build import NOISE
+from facedis_core.build import NOISE, posed_for
+from facedis_core.discriminator import IdentityDiscriminator
 from facedis_core.epochs import Learner
 from facedis_core.errors import InputError
 from facedis_core.evaluation import evaluate_face_set
 from facedis_core.faceset import TEST, VALIDATION, FaceSet
-from facedis_core.maxlinear import choose_in
-from facedis_core.networks import AutoEncoder, IdentityDiscriminator
-from facedis_core.pose import posed_for
+from facedis_core.losses import LossWeights
+from facedis_core.maxlinear import set_pooling
 from facedis_core.prediction import Prediction
+from facedis_core.profiling import step_part
 from facedis_core.recipe import Recipe
 from facedis_core.residence import Residence
-from facedis_core.synthesis import Synthesis, Synthesiser
+from facedis_core.synthesis import ForwardStep, StepOutput
 from facedis_core.winners import Precision
 
 EVALUATED: Final = {"test": TEST, "validation": VALIDATION}
+
+
+def loss_weights(recipe: Recipe, epoch: int) -> LossWeights:
+    """The weights of eq. 8 in the epoch with that number (from 0)."""
+    decay = 1.0
+    if recipe.kl_decay_epochs:
+        decay = max(0.0, (recipe.kl_decay_epochs - epoch) / recipe.kl_decay_epochs)
+    return LossWeights(
+        reconstruction=recipe.reconstruction,
+        kl_identity=recipe.kl_identity * decay,
+        kl_expression=recipe.kl_expression * decay,
+        neutral=recipe.reconstruction * recipe.neutral,
+        neutral_expression=recipe.reconstruction * recipe.neutral_expression,
+        neutral_latent=recipe.neutral_latent,
+        discriminator=recipe.discriminator,
+        laplacian=recipe.laplacian,
+        swap=recipe.reconstruction * recipe.swap,
+        partner_latent=recipe.partner_latent,
+        expression_norm=recipe.expression_norm,
+    )
 
 
 class Trainer(Learner):
@@ -79,7 +101,13 @@ class Trainer(Learner):
         )
         self.optimizers = {"auto_encoder": self.optimizer}
         self.networks = {"auto_encoder": network}
-        self.synthesise = world.shared(Synthesiser(network, recipe))
+        self.forward_step = world.shared(
+            ForwardStep(
+                network,
+                log_variance_limit=recipe.log_variance_limit,
+                encode_again=recipe.neutral_latent > 0,
+            )
+        )
         if discriminator is not None:
             self.networks["discriminator"] = discriminator.to(device)
             self.judge = world.shared(discriminator)
@@ -87,7 +115,7 @@ class Trainer(Learner):
                 discriminator.parameters(), recipe.discriminator_learning_rate, fused=True
             )
         for one in self.networks.values():
-            choose_in(precision, one)
+            set_pooling(one, precision=precision)
 
     def _begin(self, number: int) -> dict[str, float]:
         recipe = self.recipe
@@ -105,26 +133,26 @@ class Trainer(Learner):
 
     def _step(self, batch: Batch) -> dict[str, float]:
         """One step of the discriminator, then one of the auto-encoder."""
-        recipe, normalise, part = self.recipe, self.network.normalise, self.profile.part
+        recipe, normalise = self.recipe, self.network.normalise
         resting = normalise(batch.faces)
         faces = self._posed(resting)
         partners = None if batch.partners is None else self._posed(normalise(batch.partners))
-        with part("encode, decode, encode X_id again"):
-            made: Synthesis = self.synthesise(faces, partners)
+        with step_part("auto-encoder forward"):
+            made: StepOutput = self.forward_step(faces, partners if recipe.has_partners else None)
         judged: dict[str, Tensor] = {}
         if batch.judged:
             assert partners is not None
-            with part("the discriminator's own step"):
+            with step_part("discriminator step"):
                 # or their pose would give fakes away
                 fakes = self._posed(made.identity_faces.detach())
                 judged = self._discriminator_step(faces, partners, fakes)
-        with part("losses, the discriminator's too"):
+        with step_part("losses"):
             terms = self._terms(resting, faces, made, batch.neutrals)
-            total = losses.sum_terms(terms, losses.loss_weights(recipe, self.epoch.number))
-        with part("backward"):
+            total = losses.weighted_sum(terms, loss_weights(recipe, self.epoch.number))
+        with step_part("backward"):
             self.optimizer.zero_grad()
             total.backward()
-        with part("clip, check, descend"):
+        with step_part("optimiser"):
             limit = recipe.gradient_clip or float("inf")
             norm = nn.utils.clip_grad_norm_(self.network.parameters(), limit)
             values = world.read(
@@ -140,14 +168,14 @@ class Trainer(Learner):
         return posed_for(self.recipe, faces, self.network.scale)
 
     def _terms(
-        self, resting: Tensor, faces: Tensor, made: Synthesis, neutrals: Neutrals | None
+        self, resting: Tensor, faces: Tensor, made: StepOutput, neutrals: Neutrals | None
     ) -> dict[str, Tensor]:
         """The terms of eq. 8 that this training has, of faces before and after they are posed."""
         identity_faces = made.identity_faces
         terms = {
             "reconstruction": losses.reconstruction_loss(identity_faces + made.expression, faces),
-            "kl_identity": losses.kl_loss(made.posterior.identity),
-            "kl_expression": losses.kl_loss(made.posterior.expression),
+            "kl_identity": losses.kl_divergence(*made.posterior.identity),
+            "kl_expression": losses.kl_divergence(*made.posterior.expression),
         }
         if neutrals is not None:
             terms |= self._neutral_terms(faces, made, neutrals)
@@ -207,10 +235,10 @@ class Trainer(Learner):
         assert self.discriminator is not None
         self.discriminator.eval().requires_grad_(False)
         logits = self.discriminator(self._noisy(faces), self._noisy(identity_faces))
-        return losses.same_person_loss(logits)
+        return losses.generator_loss(logits)
 
     def _neutral_terms(
-        self, faces: Tensor, made: Synthesis, neutrals: Neutrals
+        self, faces: Tensor, made: StepOutput, neutrals: Neutrals
     ) -> dict[str, Tensor]:
         """Errors against the true neutral, for the faces whose subject has one.
 

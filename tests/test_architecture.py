@@ -16,7 +16,7 @@ TOOLS = ROOT / "tools"
 
 # A module imports from its own line and the lines above it.
 LINES = (
-    "errors paths signals atomic streams history config recipe_file recipe",
+    "errors paths signals atomic streams history config network_table recipe_file recipe",
     "text_numbers surface_builder ply obj vrml meshio_formats mesh csv_text patterns "
     "geometry procrustes simplification unfolding",
     "bundle safetensors_file preparation faceset npy latents pairing "
@@ -29,12 +29,12 @@ LINES = (
     "example_faces model_comparison figures viewer_payload report_html charts report_tables "
     "regions sections report_page",
     "latent_directions gallery live_model viewer_server",
-    "world threads moments fusedmax winners maxlinear networks pose principal losses pairs "
-    "residence batches build fitting checkpoint synthesis profiling epochs scalars training "
-    "pretraining runs plans",
+    "world threads moments fusedmax winners maxlinear autoencoder pointnet discriminator pose "
+    "principal losses pairs residence batches build fitting checkpoint synthesis profiling epochs "
+    "scalars training pretraining runs plans",
 )
 LINE_OF = {module: number for number, line in enumerate(LINES) for module in line.split()}
-TORCH_LINE = LINE_OF["networks"]
+TORCH_LINE = LINE_OF["pointnet"]
 
 # What the commands share, and what they may import before they know more than their options.
 SHARED = {"fd_start", "fd_edge", "fd_parse", "fd_completion", "fd_cli", "fd_training_cli"}

@@ -7,11 +7,11 @@ import pytest
 
 from facedis_core.config import (
     DiscriminatorConfig,
-    ModelConfig,
     PointNetConfig,
     RegisteredConfig,
 )
 from facedis_core.errors import InputError
+from facedis_core.network_table import model_config
 
 POINTNET = {
     "vertices": 36,
@@ -39,8 +39,8 @@ REGISTERED = {
     ],
 )
 def test_what_is_stored_is_read(stored, config):
-    assert ModelConfig.from_dict(stored) == config
-    assert ModelConfig.from_dict(asdict(config)) == config
+    assert model_config(stored) == config
+    assert model_config(asdict(config)) == config
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,7 @@ def test_what_is_stored_is_read(stored, config):
 )
 def test_every_key_must_be_there(stored, key):
     with pytest.raises(InputError, match=f"'{key}' is missing"):
-        ModelConfig.from_dict({k: v for k, v in stored.items() if k != key})
+        model_config({k: v for k, v in stored.items() if k != key})
 
 
 @pytest.mark.parametrize(
@@ -83,15 +83,15 @@ def test_every_key_must_be_there(stored, key):
 )
 def test_other_keys_and_values_are_refused(stored, change):
     with pytest.raises(InputError, match=f"does not fit.*{next(iter(change))}") as caught:
-        ModelConfig.from_dict(stored | change)
+        model_config(stored | change)
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("config", [None, [], 5, "config"])
 def test_other_things_are_refused(config):
-    for kind in (ModelConfig, DiscriminatorConfig):
+    for read in (model_config, DiscriminatorConfig.from_dict):
         with pytest.raises(InputError, match="does not fit"):
-            kind.from_dict(config)
+            read(config)
 
 
 def test_discriminators_likewise():

@@ -164,7 +164,7 @@ def test_profile_and_scalars(shell, face_set: Path, tmp_path: Path) -> None:
         f"fd-train set.safetensors -o m.safetensors {SMALL} --epochs 2 --profile --tensorboard tb"
     )
     assert done.code == 0, done.err
-    for part in ("wait for faces", "backward", "peak MB"):
+    for part in ("wait for faces", "backward", "MB kept"):
         assert part in done.err
     found = scalars_in(tmp_path / "tb")
     records = log_of(tmp_path / "m.jsonl")

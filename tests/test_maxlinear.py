@@ -1,15 +1,15 @@
-"""Pooled layers against the plain ones: linear, batch norm, ReLU, maximum, all in memory."""
+"""The fast pooling of layers against `pool_reference`, which holds every activation."""
 
 from collections.abc import Iterator
-from itertools import pairwise
+from copy import deepcopy
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from facedis_core import maxlinear, moments, winners
-from facedis_core.maxlinear import MaxLinear, pool
-from facedis_core.networks import pointnet
+from facedis_core.maxlinear import MaxLinear, pool, set_pooling
+from facedis_core.pointnet import pointnet
 
 CUDA = pytest.param(
     "cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
@@ -41,27 +41,7 @@ def vertices(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
     torch.set_num_threads(before)
 
 
-class Plain(nn.Module):
-    """The same layers the ordinary way."""
-
-    def __init__(self, channels: tuple[int, ...], *, batch_norm: bool) -> None:
-        super().__init__()
-        self.layers = nn.ModuleList()
-        for inputs, outputs in pairwise(channels):
-            layer = nn.Module()
-            layer.linear = nn.Linear(inputs, outputs)
-            layer.norm = nn.BatchNorm1d(outputs) if batch_norm else None
-            self.layers.append(layer)
-
-    def forward(self, x: Tensor) -> Tensor:
-        rows = x.reshape(-1, x.shape[2])
-        for layer in self.layers:
-            rows = layer.linear(rows)
-            rows = torch.relu(rows if layer.norm is None else layer.norm(rows))
-        return rows.view(len(x), x.shape[1], -1).amax(dim=1)
-
-
-class Ours(nn.Module):
+class Pooled(nn.Module):
     def __init__(self, channels: tuple[int, ...], *, batch_norm: bool) -> None:
         super().__init__()
         self.layers = pointnet(channels, batch_norm=batch_norm)
@@ -70,19 +50,27 @@ class Ours(nn.Module):
         return pool(self.layers, x)
 
 
-def both(channels: tuple[int, ...], *, batch_norm: bool, device: str = "cpu") -> tuple[Ours, Plain]:
-    """Two networks with the same weights in double precision; gains of both signs."""
+def reference(network: Pooled) -> Pooled:
+    """A copy that pools the plain way."""
+    copy = deepcopy(network)
+    set_pooling(copy, implementation="reference")
+    return copy
+
+
+def both(
+    channels: tuple[int, ...], *, batch_norm: bool, device: str = "cpu"
+) -> tuple[Pooled, Pooled]:
+    """Fast and reference with the same weights in double precision; gains of both signs."""
     torch.manual_seed(0)
-    ours = Ours(channels, batch_norm=batch_norm).double()
-    for module in ours.modules():
+    fast = Pooled(channels, batch_norm=batch_norm).double()
+    for module in fast.modules():
         if isinstance(module, nn.BatchNorm1d):
             nn.init.normal_(module.weight)
             nn.init.normal_(module.bias)
             nn.init.uniform_(module.running_var, 0.5, 2.0)
             assert (module.weight < 0).any() and (module.weight > 0).any()
-    plain = Plain(channels, batch_norm=batch_norm).double()
-    plain.load_state_dict(ours.state_dict())
-    return ours.to(device), plain.to(device)
+    fast.to(device)
+    return fast, reference(fast)
 
 
 def outcome(network: nn.Module, x: Tensor, *, inputs: bool = True) -> dict[str, Tensor | None]:
@@ -95,10 +83,26 @@ def outcome(network: nn.Module, x: Tensor, *, inputs: bool = True) -> dict[str, 
     return {"y": y.detach(), "d x": x.grad, **gradients, **statistics}
 
 
-def assert_same(ours: dict[str, Tensor | None], plain: dict[str, Tensor | None]) -> None:
-    assert ours.keys() == plain.keys()
-    for name, value in ours.items():
+def assert_same(fast: dict[str, Tensor | None], plain: dict[str, Tensor | None]) -> None:
+    assert fast.keys() == plain.keys()
+    for name, value in fast.items():
         torch.testing.assert_close(value, plain[name], rtol=1e-9, atol=1e-10, msg=name)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_the_reference_is_made_of_layers_of_torch(training: bool) -> None:
+    _, ours = both((3, 7, 6, 9), batch_norm=True)
+    layers = [(layer.linear, nn.BatchNorm1d(len(layer.norm.bias))) for layer in ours.layers]
+    for (_, norm), layer in zip(layers, ours.layers, strict=True):
+        norm.double().train(training).load_state_dict(layer.norm.state_dict())
+    x = torch.randn(4, 30, 3, dtype=torch.float64)
+    rows = x.flatten(0, 1)
+    for linear, norm in layers:
+        rows = torch.relu(norm(linear(rows)))
+    expected = rows.view(4, 30, 9).amax(dim=1)
+    torch.testing.assert_close(ours.train(training)(x), expected, rtol=1e-9, atol=1e-10)
+    for (_, norm), layer in zip(layers, ours.layers, strict=True):
+        torch.testing.assert_close(layer.norm.running_var, norm.running_var)
 
 
 @pytest.mark.parametrize("device", ["cpu", CUDA])
@@ -176,7 +180,7 @@ def test_threads_change_not_a_bit(monkeypatch: pytest.MonkeyPatch) -> None:
     for threads in (1, 2, 5):
         torch.set_num_threads(threads)
         torch.manual_seed(0)
-        found.append(outcome(Ours((3, 8, 8, 64), batch_norm=True), x))
+        found.append(outcome(Pooled((3, 8, 8, 64), batch_norm=True), x))
     torch.set_num_threads(before)
     for other in found[1:]:
         for name, value in other.items():
@@ -186,11 +190,10 @@ def test_threads_change_not_a_bit(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_widest_layer_in_single_precision_on_a_face_sized_batch() -> None:
     """Blocks, groups and float32 as in a training: winners may only differ where products tie."""
     torch.manual_seed(0)
-    ours = Ours((3, 64, 128, 1024), batch_norm=True)
-    plain = Plain((3, 64, 128, 1024), batch_norm=True)
-    plain.load_state_dict(ours.state_dict())
+    fast = Pooled((3, 64, 128, 1024), batch_norm=True)
+    plain = reference(fast).double()
     x = torch.randn(2, 4547, 3)
-    found, expected = outcome(ours, x), outcome(plain.double(), x.double())
+    found, expected = outcome(fast, x), outcome(plain, x.double())
     for name, value in found.items():
         assert value is not None and expected[name] is not None
         error = (value - expected[name]).norm() / expected[name].norm().clamp_min(1e-3)

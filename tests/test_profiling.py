@@ -1,57 +1,44 @@
-"""Where a step's time and memory go."""
+"""Time and memory of the parts of a step."""
 
 import time
 
-import pytest
 import torch
 
-from facedis_core.profiling import PartReport, Peak, StepProfile
+from facedis_core.profiling import PartOfStep, step_part, step_profiler
 
 CPU = torch.device("cpu")
 
 
-def run_steps(profile: StepProfile, count: int) -> None:
-    for batch in profile.arriving(iter(range(count))):
-        with profile.part("long"):
-            time.sleep(0.02)
-        with profile.part("large"):
-            held = torch.ones(20_000_000)  # 80 MB, which no allocator keeps
+def profiled(steps: int) -> list[list[PartOfStep]]:
+    """What is reported of so many steps that sleep, then allocate, and now and then sleep again."""
+    reports: list[list[PartOfStep]] = []
+    with step_profiler(CPU, reports.append) as step_done:
+        for step in range(steps):
+            with step_part("sleep"):
+                time.sleep(0.02)
+            with step_part("allocate"):
+                held = torch.ones(2_000_000)
+            if step % 2:
+                with step_part("now and then"):
+                    time.sleep(0.01)
             del held
-        if batch % 2:
-            with profile.part("now and then"):
-                time.sleep(0.001)
-        profile.step_done()
+            step_done()
+            assert len(reports) == (step >= 6)  # at once, not at the end of a long training
+    return reports
 
 
-def test_five_steps_after_the_first_two() -> None:
-    reports: list[list[PartReport]] = []
-    profile = StepProfile(CPU)
-    profile.tell = reports.append
-    run_steps(profile, 6)
-    assert not reports and not profile.done
-    run_steps(profile, 5)
-    assert profile.done
-    (parts,) = reports
-    assert [part.name for part in parts] == ["wait for faces", "long", "large", "now and then"]
+def test_the_mean_of_five_steps_after_two() -> None:
+    (parts,) = profiled(11)
     found = {part.name: part for part in parts}
-    assert sum(part.share for part in parts) == pytest.approx(1.0)
-    assert found["long"].milliseconds >= 20
-    assert found["now and then"].milliseconds >= 0.4  # of 1 ms in two of five steps
-    if found["large"].peak_mb is not None:  # Linux
-        assert found["large"].peak_mb > 70
-        assert found["long"].peak_mb < 70
+    assert list(found) == ["sleep", "allocate", "now and then"]
+    assert found["sleep"].milliseconds >= 20
+    assert found["now and then"].milliseconds >= 4  # 10 ms in two of five steps
+    assert found["allocate"].kept_mb == 8.0
+    assert found["sleep"].kept_mb == 0.0
+    assert {part.gpu_milliseconds for part in parts} == {0.0}
 
 
-def test_unasked_it_looks_at_nothing(monkeypatch) -> None:
-    monkeypatch.setattr("facedis_core.profiling.Peak", None)
-    run_steps(StepProfile(CPU), 9)
-
-
-def test_where_nobody_can_tell_the_memory(monkeypatch, tmp_path) -> None:
-    monkeypatch.setattr("facedis_core.profiling._PROC", tmp_path / "none")
-    assert Peak(CPU).bytes() is None
-    profile = StepProfile(CPU)
-    profile.tell = lambda parts: reports.append(parts)
-    reports: list[list[PartReport]] = []
-    run_steps(profile, 7)
-    assert {part.peak_mb for part in reports[0]} == {None}
+def test_a_shorter_run_has_the_mean_of_fewer_steps_or_none() -> None:
+    (parts,) = profiled(4)
+    assert {part.name: part.kept_mb for part in parts}["allocate"] == 8.0
+    assert profiled(2) == []

@@ -12,8 +12,8 @@ from facedis_core.errors import InputError
 from facedis_core.evaluation import evaluate_face_set
 from facedis_core.faceset import FaceSet
 from facedis_core.recipe import Recipe, load_recipe
-from facedis_core.synthesis import Synthesis, frozen_statistics
-from facedis_core.training import Trainer
+from facedis_core.synthesis import StepOutput, frozen_statistics
+from facedis_core.training import Trainer, loss_weights
 
 SMALL = Recipe(
     identity=8,
@@ -111,7 +111,7 @@ def test_faces_without_a_neutral_are_left_out_of_its_loss(faces: FaceSet) -> Non
     positions = np.arange(8)  # two subjects of four faces, one with a neutral
     x = normalised(subject, positions)
     identity = subject.network.normalised_mean_face.expand_as(x)
-    made = Synthesis(None, None, identity, torch.zeros_like(x), None, None, None)
+    made = StepOutput(None, None, identity, torch.zeros_like(x), None, None, None)
     terms = subject._neutral_terms(x, made, subject.batches._neutrals(positions))
     truth = subject.network.normalise(torch.tensor(partial.neutrals[0]))
     expected = (subject.network.normalised_mean_face - truth).square().mean()
@@ -129,6 +129,13 @@ def test_a_diverged_run_says_where_and_which_term(faces: FaceSet) -> None:
         subject.network.identity_decoder.output.bias.fill_(torch.nan)
     with pytest.raises(InputError, match=r"epoch 1, step 1: reconstruction.*not finite"):
         subject.run_epoch()
+
+
+def test_weights_of_the_losses_by_recipe_and_epoch() -> None:
+    recipe = Recipe(reconstruction=10.0, neutral=0.5, kl_identity=2.0, kl_decay_epochs=4)
+    weights = loss_weights(recipe, epoch=1)
+    assert (weights.reconstruction, weights.neutral, weights.kl_identity) == (10.0, 5.0, 1.5)
+    assert loss_weights(recipe, epoch=9).kl_identity == 0.0  # never negative
 
 
 def test_frame_of_the_paper_and_of_other_sets(faces: FaceSet) -> None:

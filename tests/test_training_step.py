@@ -14,6 +14,7 @@ from facedis_core.batches import Batch
 from facedis_core.build import NOISE, build_auto_encoder, step_seed
 from facedis_core.build import training_frame as frame_of
 from facedis_core.geometry import rotation_about
+from facedis_core.maxlinear import set_pooling
 from facedis_core.recipe import Recipe
 from facedis_core.training import Trainer
 
@@ -210,6 +211,25 @@ def test_terms_weights_and_statistics_are_those_of_the_step_by_hand(
             # Adam moves by the sign of tiny gradients, so single weights may differ by a step
             off = (value - other[key]).abs() > 1e-5 + 1e-4 * other[key].abs()
             assert off.float().mean() < 2e-3, f"{name} {key}"
+
+
+@pytest.mark.parametrize("batch_norm", [False, True])
+def test_the_reference_pooling_takes_the_same_step(batch_norm: bool) -> None:
+    """In double precision: in single, rounding would hide an error."""
+    recipe = replace(FULL, discriminator_batch_norm=batch_norm)
+    fast, reference = (trainer(FACES, recipe) for _ in range(2))
+    records = []
+    for subject, implementation in ((fast, "fast"), (reference, "reference")):
+        for network in subject.networks.values():
+            set_pooling(network.double().train(), implementation=implementation)
+        subject.laplacian = subject.laplacian.double()
+        batch = next(subject.batches.epoch(0))
+        batch = batch._replace(faces=batch.faces.double(), partners=batch.partners.double())
+        torch.manual_seed(0)
+        for _ in range(3):
+            record = subject._step(batch)
+        records.append(record)
+    assert records[0] == pytest.approx(records[1], rel=1e-8)
 
 
 def test_learning_rates_and_decay_of_both_optimisers() -> None:

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from facedis_core import winners
-from facedis_core.maxlinear import MaxLinear, choose_in, pool
+from facedis_core.maxlinear import MaxLinear, pool, set_pooling
 from facedis_core.moments import Folded, through
-from facedis_core.networks import pointnet
+from facedis_core.pointnet import pointnet
 from facedis_core.winners import winning_vertices
 
 DEVICES = [
@@ -61,7 +61,7 @@ def test_groups_and_blocks_change_nothing_but_ties(monkeypatch: pytest.MonkeyPat
 def test_values_and_gradients_are_exact_at_the_chosen_vertices() -> None:
     """In double precision, against the plain layers at the same vertices."""
     layers = pointnet((3, 6, 9), batch_norm=False).double()
-    choose_in("bf16", layers)
+    set_pooling(layers, precision="bf16")
     assert isinstance(layers[1], MaxLinear) and layers[1].precision == "bf16"
     x = torch.randn(2, 200, 3, dtype=torch.float64)
     found = pool(layers, x)
@@ -82,7 +82,7 @@ def test_what_is_measured_is_chosen_exactly() -> None:
     layers = pointnet((3, 32, 300), batch_norm=False)
     x = torch.randn(3, 1600, 3)
     exact = pool(layers, x).detach()
-    choose_in("bf16", layers)
+    set_pooling(layers, precision="bf16")
     assert not torch.equal(pool(layers, x).detach(), exact)
     with torch.no_grad():
         assert torch.equal(pool(layers, x), exact)

@@ -15,12 +15,15 @@ import typer
 # Before torch is imported: a thread that waits for others does not keep their core busy, which on
 # a machine with other work made a training several times slower.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+# Log lines of the profiler about itself.
+os.environ.setdefault("KINETO_LOG_LEVEL", "6")
+os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
 
 if TYPE_CHECKING:
     import torch
 
     from facedis_core.plans import PreparedRun
-    from facedis_core.profiling import PartReport
+    from facedis_core.profiling import PartOfStep
     from facedis_core.runs import RunFiles, TrainingRun
 
 FaceSet = Annotated[str, typer.Argument(metavar="SET", help="Face set (from fd-prep).")]
@@ -77,7 +80,8 @@ TensorBoard = Annotated[
     ),
 ]
 Profile = Annotated[
-    bool, typer.Option("--profile", help="Tell where the time and memory of steps 3 to 7 go.")
+    bool,
+    typer.Option("--profile", help="Print the time and memory of each part of the steps 3 to 7."),
 ]
 Device = Annotated[
     Literal["auto", "cpu", "cuda"],
@@ -171,11 +175,14 @@ def carry_out(
             stop_on_interrupt() as should_stop,
             epoch_table() as table,
             scalars(tensorboard, run.learner.epoch.number) as log,
+            profiler(profile, chosen, table) as step_done,
         ):
-            run.learner.profile.tell = table.profile if profile else None
-            run.train(Callbacks(should_stop, [table.epoch, log], table.step))
-        if profile and not run.learner.profile.done and world.leads():
-            fd_cli.warn("the run ended before its 7th step, so there is no profile")
+
+            def on_step(epoch: int, step: int, steps: int) -> None:
+                step_done()
+                table.step(epoch, step, steps)
+
+            run.train(Callbacks(should_stop, [table.epoch, log], on_step))
         return run if world.leads() else None
 
 
@@ -192,11 +199,10 @@ class EpochTable:
 
     Args:
         live: where to draw; None = nobody is watching.
-        speaks: whether what was asked for is said even so.
     """
 
-    def __init__(self, live: Any = None, *, speaks: bool = True) -> None:
-        self._live, self._speaks = live, speaks
+    def __init__(self, live: Any = None) -> None:
+        self._live = live
         self._records: list[dict[str, Any]] = []
 
     def epoch(self, record: dict[str, Any]) -> None:
@@ -208,13 +214,19 @@ class EpochTable:
         """Tell where the epoch under way has come to; drawn a few times a second."""
         self._draw(f"epoch {epoch}: step {step} of {steps}")
 
-    def profile(self, parts: "list[PartReport]") -> None:
-        """Print where the time and memory of a step go."""
+    def profile(self, parts: "list[PartOfStep]") -> None:
+        """Print the time and memory of the parts of a step."""
         from rich.console import Console
+        from rich.table import Table
 
-        if self._speaks:
-            console = self._live.console if self._live is not None else Console(stderr=True)
-            console.print(_profile_table(parts))
+        gpu = any(part.gpu_milliseconds for part in parts)
+        table = Table("part of a step", title="mean of the steps 3 to 7")
+        for heading in ("ms", *["GPU ms"] * gpu, "MB kept"):
+            table.add_column(heading, justify="right")
+        for part in parts:
+            times = (part.milliseconds, *[part.gpu_milliseconds] * gpu)
+            table.add_row(part.name, *(f"{time:.1f}" for time in times), f"{part.kept_mb:.1f}")
+        (self._live.console if self._live is not None else Console(stderr=True)).print(table)
 
     def _draw(self, caption: str, *, refresh: bool = False) -> None:
         if self._live is not None:
@@ -227,7 +239,7 @@ def epoch_table() -> Iterator[EpochTable]:
     from facedis_core.world import leads
 
     if not leads() or sys.stderr is None or not sys.stderr.isatty():
-        yield EpochTable(speaks=leads())
+        yield EpochTable()
         return
     from rich.console import Console
     from rich.live import Live
@@ -250,17 +262,29 @@ def scalars(folder: Path | None, first_epoch: int) -> Iterator[Callable[[dict[st
         yield writer.add
 
 
-def _profile_table(parts: "list[PartReport]") -> Any:
-    from rich.table import Table
+@contextmanager
+def profiler(
+    asked: bool, device: "torch.device", table: EpochTable
+) -> Iterator[Callable[[], None]]:
+    """A function to call after every step; it does nothing unless a profile was asked for."""
+    from facedis_core.world import leads
 
-    table = Table("part of a step", title="mean of the steps 3 to 7")
-    for heading in ("ms", "share", "peak MB above its start"):
-        table.add_column(heading, justify="right")
-    for part in parts:
-        peak = "?" if part.peak_mb is None else f"{part.peak_mb:.0f}"
-        table.add_row(part.name, f"{part.milliseconds:.1f}", f"{part.share:.0%}", peak)
-    table.add_row("all", f"{sum(part.milliseconds for part in parts):.1f}", "", "")
-    return table
+    if not asked or not leads():
+        yield lambda: None
+        return
+    from facedis_core.profiling import PartOfStep, step_profiler
+
+    reported = False
+
+    def report(parts: list[PartOfStep]) -> None:
+        nonlocal reported
+        reported = True
+        table.profile(parts)
+
+    with step_profiler(device, report) as step_done:
+        yield step_done
+    if not reported:
+        fd_cli.warn("the run ended before its 3rd step, so there is no profile")
 
 
 def _table(records: list[dict[str, Any]], caption: str) -> Any:

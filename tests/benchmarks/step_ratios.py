@@ -1,44 +1,54 @@
-"""One table: a whole adversarial step the ordinary way and ours, in time and in memory.
+"""One table: time and memory of a whole adversarial step with the fast and the reference pooling.
 
     python tests/benchmarks/step_ratios.py                 every size, some minutes
     python tests/benchmarks/step_ratios.py 4547x32 --rounds 5 --batch-norm
 
-Steps of both sides take turns, so that what else the machine does falls on both. Peak memory is
-what the process held above what it held before its first step, with data and networks in place;
-each side in a process of its own (on a CPU under Linux only: it reads /proc).
+Steps of both take turns, so that what else the machine does falls on both. Peak memory is what
+the process held above what it held before its first step, with data and networks in place; each
+in a process of its own (on a CPU under Linux only: it reads /proc).
 """
 
 import argparse
 import os
 import subprocess
 import sys
+from pathlib import Path
 from statistics import median
 from time import perf_counter
+from typing import get_args
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # as the commands that train
 import torch
-from dense_step import DenseStep
 from steps import Step, made_up_trainer
 
-from facedis_core.profiling import Peak
+from facedis_core.maxlinear import Implementation, set_pooling
 
 SIZES = ((1000, 8), (1000, 32), (4547, 8), (4547, 32), (10000, 2), (26000, 2))
 
 
 def step_of(
-    side: str, vertices: int, batch: int, *, batch_norm: bool = False, device: str = "cpu"
+    implementation: Implementation,
+    vertices: int,
+    batch: int,
+    *,
+    batch_norm: bool = False,
+    device: str = "cpu",
 ) -> Step:
-    """A step of `ours` or `dense`, ready to be run again and again."""
+    """A step with this pooling, ready to be run again and again."""
     trainer = made_up_trainer(vertices, batch, batch_norm=batch_norm, device=device)
+    for network in trainer.networks.values():
+        set_pooling(network, implementation=implementation)
     drawn = next(trainer.batches.epoch(0))
-    if side == "ours":
-        return lambda: trainer._step(drawn)
-    dense, normalise = DenseStep(trainer), trainer.network.normalise
-    return lambda: dense.step(normalise(drawn.faces), normalise(drawn.partners))
+    return lambda: trainer._step(drawn)
 
 
 def peak_memory(
-    side: str, vertices: int, batch: int, *, batch_norm: bool = False, device: str = "cpu"
+    implementation: Implementation,
+    vertices: int,
+    batch: int,
+    *,
+    batch_norm: bool = False,
+    device: str = "cpu",
 ) -> int:
     """Bytes that two steps take above the data, measured in another process."""
     command = [
@@ -46,7 +56,7 @@ def peak_memory(
         __file__,
         f"{vertices}x{batch}",
         "--memory-of",
-        side,
+        implementation,
         "--device",
         device,
     ]
@@ -62,12 +72,21 @@ def peak_memory(
 
 def own_peak_memory(step: Step, device: str) -> int:
     """The same in this process."""
-    peak = Peak(torch.device(device))
+    cuda = device == "cuda"
+    if cuda:
+        torch.cuda.reset_peak_memory_stats()
+    else:
+        Path("/proc/self/clear_refs").write_text("5", "ascii")  # forget the peak so far
+    before = torch.cuda.memory_allocated() if cuda else held("VmRSS")
     for _ in range(2):  # the second finds the optimisers' state and the first one's leftovers
         step()
-    found = peak.bytes()
-    assert found is not None
-    return found
+    return (torch.cuda.max_memory_allocated() if cuda else held("VmHWM")) - before
+
+
+def held(key: str) -> int:
+    """Bytes of memory that this process holds, now (VmRSS) or at most since the last reset."""
+    lines = Path("/proc/self/status").read_text("ascii").splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(key))
 
 
 def seconds(sides: dict[str, Step], rounds: int) -> dict[str, float]:
@@ -88,7 +107,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--batch-norm", action="store_true", help="in the discriminator too")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
-    parser.add_argument("--memory-of", choices=["ours", "dense"], help=argparse.SUPPRESS)
+    parser.add_argument("--memory-of", choices=get_args(Implementation), help=argparse.SUPPRESS)
     options = parser.parse_args()
     sizes = [tuple(map(int, size.split("x"))) for size in options.sizes] or SIZES
     kind = {"batch_norm": options.batch_norm, "device": options.device}
@@ -99,16 +118,17 @@ def main() -> None:
         print(own_peak_memory(step, options.device))
         return
     print(f"{torch.get_num_threads()} threads; ms a face, MB above the data")
-    print(f"{'V':>6} {'batch':>5} {'dense':>7} {'ours':>7} {'ratio':>6}   ", end="")
-    print(f"{'dense':>7} {'ours':>7} {'ratio':>6}")
+    heading = f"{'reference':>9} {'fast':>7} {'ratio':>6}"
+    print(f"{'V':>6} {'batch':>5} {heading}   {heading}")
     for vertices, batch in sizes:
-        both = {side: step_of(side, vertices, batch, **kind) for side in ("dense", "ours")}
+        sides = ("reference", "fast")
+        both = {side: step_of(side, vertices, batch, **kind) for side in sides}
         time = seconds(both, options.rounds)
         memory = {side: peak_memory(side, vertices, batch, **kind) for side in both}
         print(f"{vertices:6} {batch:5} ", end="")
         for values, unit in ((time, batch * 1e-3), (memory, 1e6)):
-            dense, ours = values["dense"], values["ours"]
-            print(f"{dense / unit:7.0f} {ours / unit:7.0f} {dense / ours:6.1f}   ", end="")
+            slow, fast = (values[side] for side in sides)
+            print(f"{slow / unit:9.0f} {fast / unit:7.0f} {slow / fast:6.1f}   ", end="")
         print(flush=True)
 
 
