@@ -66,9 +66,10 @@ def call(model_file: Path, tmp_path: Path) -> Run:
         *,
         stdin: bytes | TextIO = b"",
         env: dict[str, str] | None = None,
+        folder: Path | None = None,
     ) -> Result:
         variables = {"FACEDIS_MODEL": str(model_file), **(env or {})}
-        return run_command(line, stdin=stdin, folder=tmp_path, env=variables)
+        return run_command(line, stdin=stdin, folder=folder or tmp_path, env=variables)
 
     return run
 

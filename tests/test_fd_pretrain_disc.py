@@ -17,8 +17,8 @@ def face_set(tmp_path: Path) -> Path:
     return synthetic.write_face_set(tmp_path / "set.safetensors", faces)
 
 
-def test_it_learns_reports_and_logs(shell, face_set: Path, tmp_path: Path) -> None:
-    done = shell(f"fd-pretrain-disc set.safetensors -o d.safetensors {QUICK} --epochs 8")
+def test_it_learns_reports_and_logs(call, face_set: Path, tmp_path: Path) -> None:
+    done = call(f"fd-pretrain-disc set.safetensors -o d.safetensors {QUICK} --epochs 8")
     assert done.code == 0, done.err
     assert "of unseen people judged rightly" in done.err
     stored = load_discriminator(tmp_path / "d.safetensors")
@@ -32,8 +32,8 @@ def test_it_learns_reports_and_logs(shell, face_set: Path, tmp_path: Path) -> No
     assert entry.options["set"] == [*QUICK.split()[1::2], "pretrain_epochs=8"]
 
 
-def test_near_chance_is_a_warning(shell, face_set: Path) -> None:
-    done = shell(
+def test_near_chance_is_a_warning(call, face_set: Path) -> None:
+    done = call(
         "fd-pretrain-disc set.safetensors -o d.safetensors --epochs 1"
         " --set pretrain_learning_rate=0"
     )
@@ -42,10 +42,10 @@ def test_near_chance_is_a_warning(shell, face_set: Path) -> None:
 
 
 @pytest.mark.slow
-def test_same_seed_same_bytes(shell, face_set: Path, tmp_path: Path) -> None:
+def test_same_seed_same_bytes(call, face_set: Path, tmp_path: Path) -> None:
     for name in "ab":
         line = f"fd-pretrain-disc set.safetensors -o {name}.safetensors {QUICK} --epochs 1"
-        assert shell(line).code == 0
+        assert call(line).code == 0
     a, b = ((tmp_path / f"{name}.safetensors").read_bytes() for name in "ab")
     assert a == b
 
@@ -59,9 +59,9 @@ def test_same_seed_same_bytes(shell, face_set: Path, tmp_path: Path) -> None:
         ("set.safetensors -o no/such/d.safetensors", 4, "no/such"),
     ],
 )
-def test_bad_requests(shell, face_set: Path, line: str, code: int, words: str) -> None:
+def test_bad_requests(call, face_set: Path, line: str, code: int, words: str) -> None:
     before = face_set.read_bytes()
-    done = shell(f"fd-pretrain-disc {line} --epochs 1")
+    done = call(f"fd-pretrain-disc {line} --epochs 1")
     assert done.code == code, done.err
     assert words in done.line
     assert face_set.read_bytes() == before
@@ -86,8 +86,8 @@ def test_stopped_and_resumed_it_is_the_same(shell, face_set: Path, tmp_path: Pat
     assert not (tmp_path / "d.state.safetensors").exists()
 
 
-def test_one_person_has_nobody_to_be_told_from(shell, tmp_path: Path) -> None:
+def test_one_person_has_nobody_to_be_told_from(call, tmp_path: Path) -> None:
     synthetic.write_face_set(tmp_path / "set.safetensors", synthetic.face_set(subjects=1, test=0))
-    done = shell("fd-pretrain-disc set.safetensors -o d.safetensors")
+    done = call("fd-pretrain-disc set.safetensors -o d.safetensors")
     assert done.code == 3
     assert "two people" in done.line

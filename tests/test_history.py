@@ -70,10 +70,10 @@ class TestMerging:
         assert merged([one], [other]) == [one, other]
 
 
-def test_commands_are_listed_oldest_first(shell, tmp_path):
+def test_commands_are_listed_oldest_first(call, tmp_path):
     steps = [replace(PREP, output=SET), PRETRAIN, TRAIN]
     write_model_with(tmp_path / "x.safetensors", *(s.as_json() for s in steps))
-    printed = shell("fd-info --history x.safetensors")
+    printed = call("fd-info --history x.safetensors")
     assert (printed.code, printed.err) == (0, "")
     assert printed.out.decode().splitlines() == [
         f"fd-prep {__version__} seed=0 source=ict subjects=200 -> {SET}",
@@ -86,21 +86,21 @@ def test_commands_are_listed_oldest_first(shell, tmp_path):
 @pytest.mark.parametrize(
     "wrong", [{"command": "fd-prep", "inputs": []}, {"command": ["fd-prep"]}, {}, "fd-prep", None]
 )
-def test_what_is_no_step_is_refused(shell, tmp_path, wrong):
+def test_what_is_no_step_is_refused(call, tmp_path, wrong):
     write_model_with(tmp_path / "x.safetensors", PREP.as_json(), wrong)
-    result = shell("fd-info --history x.safetensors")
+    result = call("fd-info --history x.safetensors")
     assert result.code == 3
     assert "in its metadata; make it again" in result.line
 
 
-def test_files_without_a_history(tmp_path, shell):
+def test_files_without_a_history(tmp_path, call):
     write_face_set(tmp_path / "set.safetensors", face_set())
-    result = shell("fd-info --history set.safetensors")
+    result = call("fd-info --history set.safetensors")
     assert result.code == 3
     assert "set.safetensors: does not say how it was made" in result.line
     with (tmp_path / "state.safetensors").open("w+b") as stream:
         write_safetensors(stream, "training", {"a": np.zeros(1, np.float32)}, {})
-    result = shell("fd-info --history state.safetensors")
+    result = call("fd-info --history state.safetensors")
     assert result.code == 3
     assert "is a training state, which has no history" in result.line
 
@@ -121,13 +121,13 @@ def people(tmp_path):
 
 PREPARE = (
     "fd-prep folder people --pattern '{subject}_{expression}.ply' --neutral 'big grin' --units cm "
-    "--exclude out.txt --protocol file:split.csv --align rigid --keep-going --seed 5"
+    "--exclude out.txt --protocol file:split.csv --align rigid --keep-going --seed 5 --jobs 1"
 )
 
 
-def test_keep_going_is_recorded_only_where_something_was_left_out(shell, tmp_path, people):
+def test_keep_going_is_recorded_only_where_something_was_left_out(call, tmp_path, people):
     (people / "P4_smile.ply").unlink()
-    assert shell(f"{PREPARE} -o set.safetensors").code == 0
+    assert call(f"{PREPARE} -o set.safetensors").code == 0
     (found,) = read_safetensors(tmp_path / "set.safetensors").metadata["history"]
     assert "keep_going" not in found["options"]
 
@@ -158,19 +158,19 @@ def test_a_trained_model_has_the_commands_of_its_inputs(shell, tmp_path, people)
     assert [step["command"] for step in steps[:2]] == ["fd-prep", "fd-pretrain-disc"]
 
 
-def test_a_history_is_asked_for_alone(shell, tmp_path):
+def test_a_history_is_asked_for_alone(call, tmp_path):
     write_face_set(tmp_path / "set.safetensors", face_set())
     for option in ("--json", "--verify"):
-        result = shell(f"fd-info --history {option} set.safetensors")
+        result = call(f"fd-info --history {option} set.safetensors")
         assert result.code == 2
         assert "leave out --json and --verify" in result.line
-    assert shell("fd-info --history faces.npy").code == 3
+    assert call("fd-info --history faces.npy").code == 3
 
 
 @pytest.mark.parametrize("name", bundled_models())
-def test_a_bundled_model(shell, name):
+def test_a_bundled_model(call, name):
     path = weights_folder() / f"{name}.safetensors"
-    printed = shell(f"fd-info --history {path}")
+    printed = call(f"fd-info --history {path}")
     assert (printed.code, printed.err) == (0, "")
     lines = printed.out.decode().splitlines()
     metadata = read_safetensors(path).metadata

@@ -117,10 +117,10 @@ def some_of_facewarehouse() -> list[str]:
     ],
 )
 def test_a_whole_data_set_of_empty_files(
-    shell, tmp_path, source, names, everything, classes, people
+    call, tmp_path, source, names, everything, classes, people
 ):
     trees.touch(tmp_path / "data", names())
-    done = shell(f"fd-prep {source} data --dry-run")
+    done = call(f"fd-prep {source} data --dry-run")
     assert done.code == 0, done.err
     rows = table(done.out)
     assert of(rows, "all") == {"-": everything}
@@ -146,7 +146,7 @@ def counts_in(report: Path) -> list[dict[str, str]]:
     "source",
     ["facescape", "folder", "ict"],
 )
-def test_a_dry_run_counts_what_a_run_reports(shell, tmp_path, source):
+def test_a_dry_run_counts_what_a_run_reports(call, tmp_path, source):
     root, options = tmp_path / "data", "--jobs 1 --protocol subjects:0.5 --seed 1"
     if source == "facescape":
         trees.facescape(root, expressions=("neutral", "anger"), missing=[(2, "anger")])
@@ -154,33 +154,33 @@ def test_a_dry_run_counts_what_a_run_reports(shell, tmp_path, source):
     elif source == "ict":
         ict_twin.write_folder(root)
         options += " --subjects 4 --like set.safetensors --validation 0.4"
-        folder(shell, tmp_path)
+        folder(call, tmp_path)
     else:
         for k in range(12):
             save_mesh(root / f"p{k % 4}_{'neutral' if k < 4 else k // 4}.ply", face(k))
         (tmp_path / "not.txt").write_text("p1_2\n")
         options += " --pattern '{subject}_{expression}.ply' --exclude not.txt"
-    counted = shell(f"fd-prep {source} data {options} --dry-run")
+    counted = call(f"fd-prep {source} data {options} --dry-run")
     assert counted.code == 0, counted.err
-    done = shell(f"fd-prep {source} data {options} -o made.safetensors")
+    done = call(f"fd-prep {source} data {options} -o made.safetensors")
     assert done.code == 0, done.err
     assert table(counted.out) == counts_in(tmp_path / "made.report.json")
 
 
-def folder(shell, tmp_path: Path) -> None:
+def folder(call, tmp_path: Path) -> None:
     """A set `set.safetensors` whose map made-up people of ICT-FaceKit can follow."""
     vertices, triangles = ict_twin.raw_neutral()
     for person in "ab":
         (tmp_path / "raw").mkdir(exist_ok=True)
         ict_twin.write(tmp_path / "raw" / f"{person}_neutral.obj", vertices, triangles)
-    made = shell(
+    made = call(
         "fd-prep folder raw --pattern '{subject}_{expression}.obj' --units cm -o set.safetensors "
         "--protocol subjects:0.5 --jobs 1"
     )
     assert made.code == 0, made.err
 
 
-def test_a_dry_run_of_coma_counts_before_anything_is_dropped(shell, tmp_path):
+def test_a_dry_run_of_coma_counts_before_anything_is_dropped(call, tmp_path):
     subject = trees.COMA_SUBJECTS[0]
     outlier = (subject, "bareteeth", 7)
     trees.coma(
@@ -190,8 +190,8 @@ def test_a_dry_run_of_coma_counts_before_anything_is_dropped(shell, tmp_path):
         frames=16,
         outliers=[outlier],
     )
-    counted = shell("fd-prep coma data --dry-run")
-    done = shell("fd-prep coma data -o made.safetensors --jobs 1")
+    counted = call("fd-prep coma data --dry-run")
+    done = call("fd-prep coma data -o made.safetensors --jobs 1")
     assert (counted.code, done.code) == (0, 0), done.err
     report = json.loads((tmp_path / "made.report.json").read_text())
     named = trees.coma_name(*outlier).removesuffix(".ply")
@@ -205,29 +205,29 @@ def test_a_dry_run_of_coma_counts_before_anything_is_dropped(shell, tmp_path):
     assert report["faces"] == 31
 
 
-def test_a_dry_run_needs_no_output_and_a_run_does(shell, tmp_path):
+def test_a_dry_run_needs_no_output_and_a_run_does(call, shell, tmp_path):
     trees.touch(tmp_path / "data", ["a_neutral.ply", "b_neutral.ply"])
     command = "fd-prep folder data --pattern '{subject}_{expression}.ply'"
-    without = shell(command)
+    without = call(command)
     assert without.code == 2 and "-o SET" in without.line and "--dry-run" in without.line
-    assert shell(f"{command} --dry-run -o set.safetensors").code == 0
+    assert call(f"{command} --dry-run -o set.safetensors").code == 0
     assert [path.name for path in tmp_path.iterdir()] == ["data"]
     first = shell(f"{command} --dry-run | head -n 1")
     assert first.out.decode().split("\t")[0] == "what" and "Traceback" not in first.err
 
 
-def test_names_stay_in_their_column(shell, tmp_path):
+def test_names_stay_in_their_column(call, tmp_path):
     trees.touch(tmp_path / "data", ["a.ply", "b.ply"])
     with (tmp_path / "labels.csv").open("w", newline="") as file:
         rows = [["file", "subject", "expression"], ["a.ply", "Ann\tLee", "neutral"]]
         csv.writer(file).writerows([*rows, ["b.ply", "Bob\nOh", "neutral"]])
-    done = shell("fd-prep folder data --labels labels.csv --dry-run")
+    done = call("fd-prep folder data --labels labels.csv --dry-run")
     assert done.code == 0, done.err
     assert set(of(table(done.out), "subject")) == {"'Ann\\tLee'", "'Bob\\nOh'"}
 
 
-def test_excluded_faces_are_not_counted(shell, tmp_path):
+def test_excluded_faces_are_not_counted(call, tmp_path):
     trees.touch(tmp_path / "data", trees.facewarehouse_names()[-13 * 47 :])
     (tmp_path / "not.txt").write_text("Tester_138\nTester_150/Blendshape/shape_3\n")
-    done = shell("fd-prep facewarehouse data --exclude not.txt --dry-run")
+    done = call("fd-prep facewarehouse data --exclude not.txt --dry-run")
     assert of(table(done.out), "all") == {"-": [563, 94, 469, 0]}

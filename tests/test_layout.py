@@ -129,12 +129,12 @@ def test_what_is_no_folder(source, tmp_path):
             open_source(source, tmp_path / path, {})
 
 
-def test_a_wrong_root_in_a_shell(shell, tmp_path):
+def test_a_wrong_root_as_a_user_names_it(call, tmp_path):
     trees.touch(tmp_path / "data", FILES["coma"])
     (tmp_path / "empty").mkdir()
-    done = shell(f"cd data/{ANN} && fd-prep coma . -o set.safetensors")
+    done = call("fd-prep coma . -o set.safetensors", folder=tmp_path / "data" / ANN)
     assert done.code == 3 and done.line.endswith(f"give {tmp_path / 'data'}")
-    done = shell("fd-prep coma empty -o set.safetensors")
+    done = call("fd-prep coma empty -o set.safetensors")
     assert done.code == 3 and "empty holds no files" in done.line
     assert not list(tmp_path.rglob("*.safetensors*"))
 

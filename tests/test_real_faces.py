@@ -68,7 +68,7 @@ def test_latents_know_who_it_is(bundled: Model, examples: np.ndarray) -> None:
     ids=["a little", "aligned"],
 )
 def test_a_head_in_another_pose_is_the_same_person(
-    shell,
+    call,
     examples: np.ndarray,
     bundled: Model,
     tmp_path: Path,
@@ -85,9 +85,9 @@ def test_a_head_in_another_pose_is_the_same_person(
         mesh = Mesh((face @ turn.T + way).astype(np.float32), bundled.triangles, name)
         with (tmp_path / "turned" / f"{name}.ply").open("wb") as stream:
             write_mesh(stream, mesh)
-    done = shell(
-        f"fd-encode turned {options} | fd-decode --part identity --npy -o o.npy", env=BUNDLED
-    )
+    encoded = call(f"fd-encode turned {options}", env=BUNDLED)
+    assert encoded.code == 0, encoded.err
+    done = call("fd-decode --part identity --npy -o o.npy", stdin=encoded.out, env=BUNDLED)
     assert done.code == 0, done.err
     latents = bundled.encode(examples)
     resting = bundled.decode(latents.identity, latents.expression, "identity")
@@ -133,13 +133,13 @@ def test_raw_meshes_go_through_the_pipe(
 
 
 def test_a_raw_mesh_and_its_prepared_form_have_the_same_latents(
-    shell, bundled: Model, raw_faces: Path, tmp_path: Path
+    call, bundled: Model, raw_faces: Path, tmp_path: Path
 ) -> None:
     raw = read_mesh(raw_faces / "bob_neutral.obj")
     prepared = bundled.preparation.apply(raw, None)
     with (tmp_path / "prepared.ply").open("wb") as stream:
         write_mesh(stream, Mesh(prepared, bundled.triangles, "prepared"))
-    done = shell("fd-encode raw/bob_neutral.obj prepared.ply -o both.npy", env=BUNDLED)
+    done = call("fd-encode raw/bob_neutral.obj prepared.ply -o both.npy", env=BUNDLED)
     assert done.code == 0, done.err
     latents = read_latents(str(tmp_path / "both.npy"))
     assert latents.identity[0] == pytest.approx(latents.identity[1], abs=1e-5)
@@ -176,9 +176,9 @@ def benchmark_people(commands: Path, tmp_path_factory: pytest.TempPathFactory) -
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["ict", "ict-pointnet"])
 def test_a_bundled_model_has_the_numbers_of_its_card(
-    shell, benchmark_people: Path, tmp_path: Path, name: str
+    call, benchmark_people: Path, tmp_path: Path, name: str
 ) -> None:
-    done = shell(f"fd-metrics {benchmark_people} -m {name} --json -o found.json")
+    done = call(f"fd-metrics {benchmark_people} -m {name} --json -o found.json")
     assert done.code == 0, done.err
     found = json.loads((tmp_path / "found.json").read_text())["model"]
     card = (weights_folder() / f"{name}.md").read_text("utf-8")

@@ -61,8 +61,8 @@ def slow_twin(tree):
     return aligned
 
 
-def test_the_set_is_what_the_method_says(shell, tree, tmp_path):
-    done = shell(f"fd-prep bu3dfe {tree.root} -o set.safetensors --jobs 1")
+def test_the_set_is_what_the_method_says(call, tree, tmp_path):
+    done = call(f"fd-prep bu3dfe {tree.root} -o set.safetensors --jobs 1")
     assert (done.code, news(done)) == (0, "")
     made = read_prepared(tmp_path / "set.safetensors")
     assert made.labels == {
@@ -90,7 +90,7 @@ def test_the_set_is_what_the_method_says(shell, tree, tmp_path):
             neutral = made.face(name_of(subject, "NE", 0))
             np.testing.assert_array_equal(made.neutral(subject, kind), neutral)
 
-    done = shell("fd-info --verify set.safetensors")
+    done = call("fd-info --verify set.safetensors")
     assert (done.code, news(done)) == (0, "")
     assert str(tmp_path).encode() not in (tmp_path / "set.safetensors").read_bytes()
 
@@ -151,18 +151,18 @@ def test_simplified(tree, tmp_path):
     check_simplified(made.set, tree, 7000)
 
 
-def test_simplification_and_stable_vertices(shell, tree, tmp_path):
+def test_simplification_and_stable_vertices(call, tree, tmp_path):
     pytest.importorskip("fast_simplification")
-    done = shell(f"fd-prep bu3dfe {tree.root} -o set.safetensors --jobs 1 --simplify 3000")
+    done = call(f"fd-prep bu3dfe {tree.root} -o set.safetensors --jobs 1 --simplify 3000")
     assert done.code == 2
     assert re.search(r"--simplify drops vertex \d+, by which --align stable aligns", done.line)
     assert int(re.search(r"vertex (\d+)", done.line)[1]) in STABLE
     assert not list(tmp_path.iterdir())
 
 
-def test_names_and_counts_of_the_whole_data_set(shell, tmp_path):
+def test_names_and_counts_of_the_whole_data_set(call, tmp_path):
     trees.touch(tmp_path / "bu3dfe", trees.bu3dfe_names())
-    done = shell("fd-prep bu3dfe bu3dfe --dry-run")
+    done = call("fd-prep bu3dfe bu3dfe --dry-run")
     assert (done.code, news(done)) == (0, "")
     lines = [line.split("\t") for line in done.out.decode().splitlines()[1:]]
     assert lines[0] == ["all", "-", "2500", "2250", "250", "0"]
@@ -210,10 +210,10 @@ def test_two_scans_of_the_same(tmp_path):
         open_source("bu3dfe", tmp_path, {})
 
 
-def test_scans_that_are_not_registered(shell, own, tmp_path):
+def test_scans_that_are_not_registered(call, own, tmp_path):
     for k, path in enumerate(own.files):
         own.drop_vertices(path, k + 1)
-    done = shell("fd-prep bu3dfe bu3dfe -o set.safetensors --jobs 1")
+    done = call("fd-prep bu3dfe bu3dfe -o set.safetensors --jobs 1")
     assert done.code == 3
     message = (
         r"has (\d+) vertices, .* (\d+), expected 5996; BU-3DFE as it is distributed is not reg"
@@ -259,14 +259,14 @@ def test_another_registration_that_all_scans_have(own, tmp_path):
         np.testing.assert_array_equal(made.face(stem(path)), file.vertices[:-6])
 
 
-def test_a_missing_neutral(shell, own, tmp_path):
+def test_a_missing_neutral(call, own, tmp_path):
     for subject in ("F0001", "M0001"):
         (own.root / trees.bu3dfe_name(subject, "NE", 0)).unlink()
     command = "fd-prep bu3dfe bu3dfe -o set.safetensors --jobs 1"
-    stopped = shell(command)
+    stopped = call(command)
     assert stopped.code == 3
     assert "bu3dfe lacks F0001_NE00*_F3D.wrl and 1 more; fetch what is missing" in stopped.line
-    assert shell(f"{command} --keep-going").code == 1
+    assert call(f"{command} --keep-going").code == 1
     made = read_prepared(tmp_path / "set.safetensors")
     report = json.loads((tmp_path / "set.report.json").read_text())
     missing = ["F0001_NE00*_F3D.wrl", "M0001_NE00*_F3D.wrl"]

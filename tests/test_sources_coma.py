@@ -128,8 +128,8 @@ def check_neutrals(made, twin, tree):
                 assert np.isnan(found).all()
 
 
-def test_the_set_is_what_the_method_says(shell, tree, tmp_path):
-    done = shell(f"fd-prep coma {tree.root} -o set.safetensors --jobs 1")
+def test_the_set_is_what_the_method_says(call, tree, tmp_path):
+    done = call(f"fd-prep coma {tree.root} -o set.safetensors --jobs 1")
     twin = slow_twin(tree)
     assert done.code == 0
     said = "fd-prep: warning: faces left out as outliers (2): "
@@ -161,7 +161,7 @@ def test_the_set_is_what_the_method_says(shell, tree, tmp_path):
     sides = [counted[("expression", f"mouth_side_{side}")][0] for side in ("left", "right")]
     assert sum(sides) == 40 and min(sides) > 10
 
-    done = shell("fd-info --verify set.safetensors")
+    done = call("fd-info --verify set.safetensors")
     assert (done.code, news(done)) == (0, "")
     assert b"frames, the first 10 of every 100" in done.out
 
@@ -209,8 +209,8 @@ def whole(tmp_path_factory):
     return root
 
 
-def test_names_and_counts_of_the_whole_data_set(shell, whole):
-    done = shell(f"fd-prep coma {whole} --dry-run")
+def test_names_and_counts_of_the_whole_data_set(call, whole):
+    done = call(f"fd-prep coma {whole} --dry-run")
     assert (done.code, news(done)) == (0, "")
     lines = [line.split("\t") for line in done.out.decode().splitlines()]
     assert lines[0] == ["what", "name", "faces", "train", "test", "validation"]
@@ -237,7 +237,7 @@ def test_all_twelve_expressions_are_classes_in_order(tmp_path):
 
 
 @pytest.mark.parametrize("spoil", ["truncate", "nan", "vertices"])
-def test_a_broken_first_frame(shell, small, tmp_path, spoil):
+def test_a_broken_first_frame(call, small, tmp_path, spoil):
     path = trees.coma_name(ANN, "bareteeth", 1)
     if spoil == "truncate":
         trees.truncate(small.root / path)
@@ -246,11 +246,11 @@ def test_a_broken_first_frame(shell, small, tmp_path, spoil):
     else:
         small.drop_vertices(path, 3)
     command = "fd-prep coma coma -o set.safetensors --jobs 1"
-    stopped = shell(command)
+    stopped = call(command)
     assert stopped.code == 3 and "bareteeth.000001" in stopped.line
     assert "--keep-going" in stopped.line
     assert sorted(p.name for p in tmp_path.iterdir()) == ["coma"]
-    done = shell(f"{command} --keep-going")
+    done = call(f"{command} --keep-going")
     assert done.code == 1
     assert f"faces that could not be used (1): {stem(path)}" in done.err
     made = read_prepared(tmp_path / "set.safetensors")
@@ -262,10 +262,10 @@ def test_a_broken_first_frame(shell, small, tmp_path, spoil):
     assert list(report["left_out"]["failed"]) == [stem(path)]
 
 
-def test_an_excluded_first_frame(shell, small, tmp_path):
+def test_an_excluded_first_frame(call, small, tmp_path):
     path = trees.coma_name(ANN, "mouth_side", 1)
     (tmp_path / "bad.txt").write_text(f"{stem(path)}\n")
-    done = shell("fd-prep coma coma -o set.safetensors --jobs 1 --exclude bad.txt")
+    done = call("fd-prep coma coma -o set.safetensors --jobs 1 --exclude bad.txt")
     assert done.code == 0
     made = read_prepared(tmp_path / "set.safetensors")
     check_labels(made, slow_twin(small, gone={path}))
@@ -282,14 +282,14 @@ def test_an_excluded_subject(tree, tmp_path):
     assert len(made.report.excluded) == len(gone)
 
 
-def test_a_gap_in_the_frames(shell, small, tmp_path):
+def test_a_gap_in_the_frames(call, small, tmp_path):
     path = trees.coma_name(ANN, "bareteeth", 5)
     (small.root / path).unlink()
     command = "fd-prep coma coma -o set.safetensors --jobs 1"
-    stopped = shell(command)
+    stopped = call(command)
     assert stopped.code == 3
     assert stopped.err.splitlines()[-1].startswith(f"fd-prep: coma lacks {path}; ")
-    done = shell(f"{command} --keep-going")
+    done = call(f"{command} --keep-going")
     assert done.code == 1
     made = read_prepared(tmp_path / "set.safetensors")
     # Frames count as they lie there, so a frame that is not there moves those behind it.
@@ -356,10 +356,10 @@ def test_a_side_is_told_from_the_corner_of_the_mouth_alone(tmp_path, side):
     assert made.labels[stem(path)][1] == f"mouth_middle_{side}"
 
 
-def test_scans_that_are_not_registered(shell, small):
+def test_scans_that_are_not_registered(call, small):
     for k, path in enumerate(small.files):
         small.drop_vertices(path, k + 1)
-    done = shell("fd-prep coma coma -o set.safetensors --jobs 1")
+    done = call("fd-prep coma coma -o set.safetensors --jobs 1")
     assert done.code == 3
     assert "CoMA is registered to 5023 vertices; take its registered meshes" in done.line
 
@@ -437,10 +437,10 @@ def test_levels_and_outliers_against_a_loop():
             assert level[k] == pytest.approx(distance[k] / apex, rel=1e-12)
 
 
-def test_litter_is_left_out_and_named(shell, tree, tmp_path):
+def test_litter_is_left_out_and_named(call, tree, tmp_path):
     own = copied(tree, tmp_path / "coma")
     left = own.litter()
-    done = shell("fd-prep coma coma --dry-run")
+    done = call("fd-prep coma coma --dry-run")
     seen = [path for path in left if not PurePosixPath(path).name.startswith(".")]
     assert done.code == 0
     assert f"warning: files that are not of this layout, left out ({len(seen)}): " in news(done)

@@ -44,16 +44,16 @@ def people_tested(labels):
     return {labels.subjects[k] for k in np.unique(labels.subject[labels.split == 1])}
 
 
-def counts(shell, root, more=""):
+def counts(call, root, more=""):
     """What a dry run says: (what, name) -> [faces, train, test, validation]; and its words."""
-    done = shell(f"fd-prep facescape {root} --dry-run {more}")
+    done = call(f"fd-prep facescape {root} --dry-run {more}")
     assert done.code == 0
     lines = [line.split("\t") for line in done.out.decode().splitlines()[1:]]
     return {tuple(line[:2]): [int(n) for n in line[2:]] for line in lines}, done.err
 
 
-def test_the_set_is_what_the_method_says(shell, tree, tmp_path):
-    done = shell(f"fd-prep facescape {tree.root} -o set.safetensors --jobs 1")
+def test_the_set_is_what_the_method_says(call, tree, tmp_path):
+    done = call(f"fd-prep facescape {tree.root} -o set.safetensors --jobs 1")
     assert (done.code, news(done)) == (0, "")
     made = read_prepared(tmp_path / "set.safetensors")
     assert list(made.labels) == [
@@ -78,7 +78,9 @@ def test_the_set_is_what_the_method_says(shell, tree, tmp_path):
             np.testing.assert_array_equal(made.neutral(subject, kind), neutral)
     assert str(tmp_path).encode() not in (tmp_path / "set.safetensors").read_bytes()
 
-    done = shell(f"fd-prep facescape {tree.root} -o again.safetensors --like set.safetensors")
+    done = call(
+        f"fd-prep facescape {tree.root} -o again.safetensors --like set.safetensors --jobs 1"
+    )
     assert (done.code, news(done)) == (0, "")
     again = read_prepared(tmp_path / "again.safetensors")
     np.testing.assert_array_equal(again.set.vertices, made.set.vertices)
@@ -97,6 +99,7 @@ def test_all_vertices(tree, tmp_path):
     check_vertices(made.set, tree)
 
 
+@pytest.mark.slow
 def test_any_person_can_be_the_reference():
     """Which person comes first is chance, so the usual reduction must succeed with each."""
     from facedis_core.simplification import vertex_map
@@ -112,8 +115,8 @@ def test_any_person_can_be_the_reference():
     assert not failed
 
 
-def test_the_paper_split_of_the_whole_data_set(shell, whole):
-    found, said = counts(shell, whole)
+def test_the_paper_split_of_the_whole_data_set(call, whole):
+    found, said = counts(call, whole)
     assert found["all", "-"] == [16920, 11840, 5080, 0]  # 846 people, 254 for test
     folder = "facescape_trainset_601_700/603/models_reg/"
     assert said.splitlines() == [
@@ -131,8 +134,8 @@ def test_the_paper_split_of_the_whole_data_set(shell, whole):
         assert test == 20 or name not in PUBLISHABLE
 
 
-def test_another_protocol_has_everybody(shell, whole):
-    found, said = counts(shell, whole, "--protocol subjects:0.3")
+def test_another_protocol_has_everybody(call, whole):
+    found, said = counts(call, whole, "--protocol subjects:0.3")
     assert found["all", "-"] == [16940, 11860, 5080, 0] and said == ""
     assert found["subject", "603"][0] == 20
 
@@ -204,10 +207,10 @@ def test_files_that_are_of_nobody(tmp_path, stranger):
     assert source.findings.unknown == [stranger]
 
 
-def test_missing_files_are_skipped_and_named(shell, tree, tmp_path):
+def test_missing_files_are_skipped_and_named(call, tree, tmp_path):
     own = copied(tree, tmp_path / "facescape")
     (own.root / "2/models_reg/3_mouth_stretch.obj").unlink()
-    done = shell("fd-prep facescape facescape -o set.safetensors --jobs 1")
+    done = call("fd-prep facescape facescape -o set.safetensors --jobs 1")
     assert done.code == 0
     assert news(done) == "fd-prep: warning: missing files (1): 2/models_reg/3_mouth_stretch.obj\n"
     made = read_prepared(tmp_path / "set.safetensors")
@@ -245,9 +248,9 @@ def test_copies_of_what_nobody_sees_are_no_matter(tmp_path):
     assert sorted(source.findings.excluded) == sorted(stem(name) for name in names)
 
 
-def test_only_people_whom_nobody_sees(shell, tmp_path):
+def test_only_people_whom_nobody_sees(call, tmp_path):
     trees.touch(tmp_path / "facescape", [trees.facescape_name(603, "smile")])
-    done = shell("fd-prep facescape facescape --dry-run")
+    done = call("fd-prep facescape facescape --dry-run")
     assert done.code == 3
     assert len(done.err.splitlines()) == 1
 
@@ -284,13 +287,13 @@ def test_a_list_of_broken_meshes_may_name_what_is_not_there_anyway(tmp_path, lin
     assert chosen_names(tmp_path, line, "14/models_reg/2_smile.obj") == expected
 
 
-def test_excluding_nobody(shell, tmp_path):
+def test_excluding_nobody(call, tmp_path):
     trees.touch(tmp_path / "facescape", [trees.facescape_name(k, "neutral") for k in (12, 13)])
     for line in ("1", "12/models_reg/1_smile", "60", "3"):
         with pytest.raises(InputError, match=f"{line!r} is to be excluded, but no face or subject"):
             chosen_names(tmp_path / "facescape", line)
     (tmp_path / "broken.txt").write_text("121\n")
-    done = shell("fd-prep facescape facescape --dry-run --exclude broken.txt")
+    done = call("fd-prep facescape facescape --dry-run --exclude broken.txt")
     assert done.code == 3 and "'121' is to be excluded, but no face" in done.line
 
 

@@ -29,8 +29,8 @@ def in_another_unit(tree, root, unit_mm, digits=6):
     return other
 
 
-def test_the_set_is_what_the_method_says(shell, tree, tmp_path):
-    done = shell(f"fd-prep facewarehouse {tree.root} -o set.safetensors --jobs 1")
+def test_the_set_is_what_the_method_says(call, tree, tmp_path):
+    done = call(f"fd-prep facewarehouse {tree.root} -o set.safetensors --jobs 1")
     said = "fd-prep: warning: this is a part of FaceWarehouse: 3 of 150 people, 3 of 47 meshes each"
     assert (done.code, done.err) == (0, f"{said}\n")
     made = read_prepared(tmp_path / "set.safetensors")
@@ -60,15 +60,17 @@ def test_the_set_is_what_the_method_says(shell, tree, tmp_path):
             expected += [[corners[0], *corners[k : k + 2]] for k in range(1, len(corners) - 1)]
     assert np.array_equal(made.set.triangles, expected)
 
-    done = shell(f"fd-prep facewarehouse {tree.root} -o again.safetensors --like set.safetensors")
+    done = call(
+        f"fd-prep facewarehouse {tree.root} -o again.safetensors --like set.safetensors --jobs 1"
+    )
     assert (done.code, news(done)) == (0, "")
     again = read_prepared(tmp_path / "again.safetensors")
     np.testing.assert_array_equal(again.set.vertices, made.set.vertices)
 
 
-def test_names_and_counts_of_the_whole_data_set(shell, tmp_path):
+def test_names_and_counts_of_the_whole_data_set(call, tmp_path):
     trees.touch(tmp_path / "facewarehouse", reversed(trees.facewarehouse_names()))
-    done = shell("fd-prep facewarehouse facewarehouse --dry-run")
+    done = call("fd-prep facewarehouse facewarehouse --dry-run")
     assert (done.code, news(done)) == (0, "")
     lines = [line.split("\t") for line in done.out.decode().splitlines()[1:]]
     assert lines[0] == ["all", "-", "7050", "6580", "470", "0"]
@@ -91,11 +93,11 @@ def test_other_units_are_told_by_size(tree, tmp_path, unit):
         np.testing.assert_allclose(made.face(stem(file.path)), file.face, atol=1e-3)
 
 
-def test_a_unit_that_is_said_is_believed(shell, tree, tmp_path):
+def test_a_unit_that_is_said_is_believed(call, tree, tmp_path):
     command = f"fd-prep facewarehouse {tree.root} --jobs 1 --units"
-    done = shell(f"{command} dm -o dm.safetensors")
+    done = call(f"{command} dm -o dm.safetensors")
     assert (done.code, news(done)) == (0, "")
-    done = shell(f"{command} cm -o cm.safetensors")
+    done = call(f"{command} cm -o cm.safetensors")
     assert done.code == 0
     assert "mm high if it is in cm, which is no size of a face; check --units" in news(done)
     dm, cm = (read_prepared(tmp_path / f"{unit}.safetensors").set for unit in ("dm", "cm"))
@@ -140,18 +142,18 @@ def test_files_that_are_of_nobody(tmp_path, stranger):
     assert source.findings.unknown == [stranger]
 
 
-def test_a_missing_shape(shell, tree, tmp_path):
+def test_a_missing_shape(call, tree, tmp_path):
     own = copied(tree, tmp_path / "data")
     (own.root / trees.facewarehouse_name(10, 2)).unlink()
     command = "fd-prep facewarehouse data -o set.safetensors --jobs 1"
-    stopped = shell(command)
+    stopped = call(command)
     assert stopped.code == 3
     assert "data lacks Tester_10/Blendshape/shape_2.obj; fetch what is missing" in stopped.line
-    done = shell(f"{command} --keep-going")
+    done = call(f"{command} --keep-going")
     assert done.code == 1 and "Tester_10/Blendshape/shape_2.obj" in done.err
     assert len(read_prepared(tmp_path / "set.safetensors").labels) == 8
     (tmp_path / "without.txt").write_text("Tester_10/Blendshape/shape_2.obj\n")
-    done = shell(f"{command} --force --exclude without.txt")
+    done = call(f"{command} --force --exclude without.txt")
     assert done.code == 0 and len(done.err.splitlines()) == 1  # of the unit
 
 
