@@ -1,4 +1,4 @@
-"""What pictures stand on: a color or nothing, and the color that can be read there.
+"""Background of pictures, opaque or transparent, and text colors that are legible on it.
 
 Importing this module raises MissingExtra where Pillow is not installed.
 """
@@ -18,7 +18,7 @@ except ModuleNotFoundError:
 
 RGB = tuple[int, int, int]
 
-# For labels, and for what stands back where it can be read well enough.
+# Colors of labels, and of captions, which are fainter; the first legible pair is used.
 _TEXT_COLORS: tuple[tuple[RGB, RGB], ...] = (
     ((40, 40, 44), (96, 96, 100)),
     ((240, 240, 242), (184, 184, 188)),
@@ -27,7 +27,7 @@ _TEXT_COLORS: tuple[tuple[RGB, RGB], ...] = (
 )
 _ON_TRANSPARENT: tuple[RGB, RGB] = ((112, 112, 116), (128, 128, 132))
 _LUMA = (0.2126, 0.7152, 0.0722)
-_LEGIBLE = 4.0  # contrast after WCAG 2
+_LEGIBLE = 4.0  # contrast ratio of WCAG 2
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Background:
         color: tuple[int, ...] = ()
         with suppress(ValueError):
             color = ImageColor.getrgb(text)
-        # Pillow takes parts above 255, and a fourth one for what shines through
+        # Pillow accepts values above 255, and an alpha channel
         if len(color) != 3 or not all(0 <= part <= 255 for part in color):
             raise UsageError(
                 f"background {text!r}, expected transparent, a name such as white, or #rrggbb"
@@ -58,7 +58,7 @@ class Background:
 
     @property
     def linear(self) -> LinearRGB | None:
-        """The color as light."""
+        """The color in linear RGB; None = transparent."""
         if self.color is None:
             return None
         value = np.array(self.color) / 255
@@ -67,22 +67,22 @@ class Background:
 
     @property
     def text_colors(self) -> tuple[RGB, RGB]:
-        """For what labels, and for what stands back."""
+        """Colors of labels and of captions."""
         if self.color is None:
             return _ON_TRANSPARENT
         first = next((pair for pair in _TEXT_COLORS if self._contrast(pair[1]) >= _LEGIBLE), None)
         return first or max(_TEXT_COLORS, key=lambda pair: self._contrast(pair[1]))
 
     def _contrast(self, color: RGB) -> float:
-        """Of WCAG 2: from 1 to 21."""
+        """Contrast ratio of WCAG 2, from 1 to 21."""
         light, other = (
             float(np.dot(_LUMA, background.linear or 0)) for background in (self, Background(color))
         )
         return (max(light, other) + 0.05) / (min(light, other) + 0.05)
 
     def blank(self, height: int, width: int) -> Picture:
-        """An empty piece (height, width, 3), or 4 where it is transparent."""
-        # Letters are mixed with what lies below, seen or not: of their own color it leaves no rim.
+        """An empty picture (height, width, 3), or 4 channels where it is transparent."""
+        # antialiased text blends with the color below, even a transparent one: use the text's own
         pixel = (*_ON_TRANSPARENT[1], 0) if self.color is None else self.color
         return np.tile(np.array(pixel, np.uint8), (height, width, 1))
 

@@ -1,7 +1,7 @@
-"""Where faces are seen from: one orthographic camera for every picture of a sheet.
+"""One orthographic camera for all pictures of a sheet.
 
 x is to the right, y up, and the viewer is on +z. Faces are turned about a vertical axis through the
-middle of all of them, so that whatever a camera was made for stays in its window from every side.
+middle of all of them, so that they stay inside the camera's window in every view it was fitted to.
 """
 
 import math
@@ -14,16 +14,16 @@ from numpy.typing import NDArray
 
 from facedis_core.errors import UsageError
 
-MARGIN: Final = 0.06  # of the larger side of what is looked at
+MARGIN: Final = 0.06  # share of the larger side of the faces' bounding box
 
-# Degrees by which a face is turned: its nose points to the left of the picture below zero.
+# Degrees by which a face is turned; below zero the nose points to the left of the picture.
 VIEWS: Final = {"left": -90.0, "half-left": -45.0, "front": 0.0, "half-right": 45.0, "right": 90.0}
 FRONT: Final = VIEWS["front"]
 MAX_VIEWS: Final = 24
 
 
 def parse_views(text: str) -> list[float]:
-    """Degrees of `left,front,30`; UsageError where a view is neither a name nor degrees."""
+    """Degrees of views such as `left,front,30`; UsageError for anything else."""
     views = []
     for word in text.split(","):
         try:
@@ -33,7 +33,7 @@ def parse_views(text: str) -> list[float]:
         if not abs(view) <= 360:
             raise UsageError(
                 f"view {word!r}, expected {', '.join(VIEWS)}, or degrees from -360 to 360 (below 0 "
-                "the nose points to the left), several parted by commas"
+                "the nose points to the left), separated by commas"
             )
         views.append(view)
     if len(views) > MAX_VIEWS:
@@ -48,7 +48,7 @@ class Camera:
     Attributes:
         left, top: the window's upper left corner.
         pixel: the side of a pixel.
-        axis: x and z of the vertical axis that faces are turned about.
+        axis: x and z of the vertical axis about which faces are turned.
     """
 
     left: float
@@ -62,19 +62,21 @@ class Camera:
     def framing(
         cls, faces: Iterable[NDArray[Any]], height: int, views: Sequence[float] = (FRONT,)
     ) -> "Camera":
-        """See every one of `faces`, each (V, 3), whole from every view, at one scale.
+        """The camera that frames all of the faces, each (V, 3), in every view at one scale.
 
-        `height` is in pixels; there is at least one face.
+        `height` is in pixels; at least one face is needed.
         """
         faces = list(faces)
-        low, high = _box(faces)
+        low, high = _bounding_box(faces)
         axis = (float(low[0] + high[0]) / 2, float(low[2] + high[2]) / 2)
-        low, high = _box(turned(face, view, axis) for face in faces for view in views)
+        low, high = _bounding_box(
+            rotate_about_vertical(face, view, axis) for face in faces for view in views
+        )
         low, high = low[:2], high[:2]
         margin = MARGIN * max(float((high - low).max()), 1e-9)
         size = high - low + 2 * margin
         pixel = float(size[1] / height)
-        # A picture far wider or taller than a face is still a picture of at most 2:1.
+        # a picture is at most twice as wide as high, or as high as wide
         pixel = max(pixel, float(size[0] / (2 * height)))
         width = max(int(np.ceil(size[0] / pixel)), height // 2)
         centre = (low + high) / 2
@@ -82,30 +84,32 @@ class Camera:
         return cls(float(left), float(top), pixel, width, height, axis)
 
     def bands(self, height: int) -> Iterator["Camera"]:
-        """Cameras of what this one sees, from top to bottom, at most `height` pixels high each."""
+        """Cameras of strips of the window, from top to bottom, at most `height` pixels high each."""
         for above in range(0, self.height, height):
             high = min(height, self.height - above)
             yield replace(self, top=self.top - above * self.pixel, height=high)
 
     def project(self, vertices: NDArray[Any], samples: int = 1) -> NDArray[np.float64]:
-        """Columns, rows and heights towards the viewer (V, 3), in samples of a pixel."""
+        """Columns, rows and heights towards the viewer (V, 3), in units of 1 / `samples` pixel."""
         x, y, z = np.asarray(vertices, np.float64).T
         scale = samples / self.pixel
         return np.stack([(x - self.left) * scale, (self.top - y) * scale, z * scale], axis=1)
 
 
-def turned(vertices: NDArray[Any], view: float, axis: tuple[float, float]) -> NDArray[np.float64]:
-    """Vertices (V, 3) turned by `view` degrees about the vertical through x and z of `axis`."""
-    moved = np.array(vertices, np.float64)
+def rotate_about_vertical(
+    vertices: NDArray[Any], view: float, axis: tuple[float, float]
+) -> NDArray[np.float64]:
+    """Vertices (V, 3) turned by `view` degrees about the vertical through (x, z) = `axis`."""
+    result = np.array(vertices, np.float64)
     if view:
         cosine, sine = math.cos(math.radians(view)), math.sin(math.radians(view))
-        x, z = moved[:, 0] - axis[0], moved[:, 2] - axis[1]
-        moved[:, 0] = axis[0] + cosine * x + sine * z
-        moved[:, 2] = axis[1] + cosine * z - sine * x
-    return moved
+        x, z = result[:, 0] - axis[0], result[:, 2] - axis[1]
+        result[:, 0] = axis[0] + cosine * x + sine * z
+        result[:, 2] = axis[1] + cosine * z - sine * x
+    return result
 
 
-def _box(faces: Iterable[NDArray[Any]]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The lowest and the highest corner (3,) of all."""
+def _bounding_box(faces: Iterable[NDArray[Any]]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Lowest and highest corner (3,) of all faces together."""
     corners = np.array([(face.min(0), face.max(0)) for face in faces], np.float64)
     return corners[:, 0].min(0), corners[:, 1].max(0)

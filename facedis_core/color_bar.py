@@ -1,4 +1,4 @@
-"""The bar that says which color of a scale means how many millimetres."""
+"""Color bar: the colors of a scale with their values in mm."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -12,28 +12,28 @@ from facedis_core.color_scale import ColorScale
 from facedis_core.shading import Picture, to_srgb
 from facedis_core.text_drawing import TextLine, text_width
 
-# What the colors say; the first that there is room for.
+# Titles of the bar, longest first; the first that fits is drawn.
 TITLES: Final = ("distance to the true vertex, mm", "distance to truth, mm", "distance, mm", "mm")
-MAX_WIDTH: Final = 30  # times the size of its letters
-_PARTS: Final = (4, 3, 5, 2)  # into which a bar may be divided; the roundest numbers win
+MAX_WIDTH: Final = 30  # in text sizes
+_INTERVALS: Final = (4, 3, 5, 2)  # numbers of intervals to try; the shortest labels win
 
 
 @dataclass(frozen=True)
 class ColorBar:
-    """What a bar says.
+    """A color scale, and at which ends values exceed it.
 
     Attributes:
-        scale: the values from end to end.
-        below, beyond: some values are outside of it, which the numbers at its ends then say.
+        scale: range of the bar.
+        below, above: some values are outside; the bar's ends are then labelled < and >.
     """
 
     scale: ColorScale
     below: bool = False
-    beyond: bool = False
+    above: bool = False
 
     @classmethod
     def of(cls, scale: ColorScale, values: Iterable[NDArray[Any]]) -> "ColorBar":
-        """The bar of a scale for these values, each (V,)."""
+        """The bar of a scale for some values, each (V,)."""
         ends = [(float(of_face.min()), float(of_face.max())) for of_face in values]
         below = any(low < scale.low for low, _ in ends)
         return cls(scale, below, any(high > scale.high for _, high in ends))
@@ -42,13 +42,13 @@ class ColorBar:
 def draw_color_bar(
     bar: ColorBar, width: int, size: int, background: Background
 ) -> tuple[Picture, list[TextLine]]:
-    """A strip of that width with the bar in its middle, and what is written on it.
+    """A strip with the bar in its middle, and the texts to draw on it.
 
     Args:
-        bar: what it says.
+        bar: scale and overflow.
         width: of the strip in pixels; the bar is shorter.
-        size: of the letters, in pixels.
-        background: what lies below.
+        size: of the text, in pixels.
+        background: of the strip.
     """
     scale = bar.scale
     length = max(min(width - 4 * size, MAX_WIDTH * size), 4)
@@ -57,7 +57,9 @@ def draw_color_bar(
     top = size * 7 // 4
     label, faint = background.text_colors
     line = faint if background.color is not None else (*faint, 255)
-    strip[top - 1 : top + thick + 1, left - 1 : left + length + 1] = line  # a pale end has an edge
+    strip[top - 1 : top + thick + 1, left - 1 : left + length + 1] = (
+        line  # outline: an end may be pale
+    )
     values = scale.low + (np.arange(length) + 0.5) / length * (scale.high - scale.low)
     strip[top : top + thick, left : left + length, :3] = to_srgb(scale.colors(values))
     room = width - size
@@ -71,25 +73,25 @@ def draw_color_bar(
 
 
 def _marks(bar: ColorBar, length: int, size: int) -> list[tuple[float, str]]:
-    """Equally spaced values and how they are written: as short, and as many, as there is room for.
+    """Equally spaced values and their labels: as many as fit, with the shortest numbers.
 
-    Those of both ends always, though they may touch.
+    Both ends always have a label, even if the two touch.
     """
     low, high = bar.scale.low, bar.scale.high
     marks = {
         parts: [(float(mark), f"{mark:.4g}") for mark in np.linspace(low, high, parts + 1)]
-        for parts in (*_PARTS, 1)
+        for parts in (*_INTERVALS, 1)
     }
 
     def fits(parts: int) -> bool:
         widest = max(text_width(words, size) for _, words in marks[parts])
         return (widest + size) * parts <= length
 
-    def signs(parts: int) -> float:
+    def label_length(parts: int) -> float:
         return sum(len(words) for _, words in marks[parts][1:]) / parts
 
-    found = marks[min(filter(fits, _PARTS), key=signs, default=1)]
+    found = marks[min(filter(fits, _INTERVALS), key=label_length, default=1)]
     (_, first), (_, last) = found[0], found[-1]
     found[0] = (low, f"<{first}" if bar.below else first)
-    found[-1] = (high, f">{last}" if bar.beyond else last)
+    found[-1] = (high, f">{last}" if bar.above else last)
     return found

@@ -1,8 +1,8 @@
-"""The colors of a scale: equal steps of a value look equally far apart.
+"""Color scale of errors: a perceptually uniform colormap, and the range of values it spans.
 
-Made in OKLab (Ottosson 2020, "A perceptual color space for image processing") from a pale yellow,
-which on gray paper is no alarm, through orange and red to a dark violet. Lightness falls all the
-way, so that it also reads in gray and for eyes that do not tell red from green.
+The colormap is made in OKLab (Ottosson 2020, "A perceptual color space for image processing"), from
+pale yellow through orange and red to dark violet. Lightness decreases throughout, so that it can be
+read in grayscale and with red-green color blindness.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from facedis_core.errors import UsageError
 
 STEPS: Final = 256
 
-# Lightness, chroma and hue in degrees of OKLab, from nothing to the most.
+# Lightness, chroma and hue (degrees) in OKLab, from the lowest value to the highest.
 _CONTROL_COLORS: Final = (
     (0.96, 0.03, 108.0),
     (0.88, 0.12, 92.0),
@@ -28,7 +28,7 @@ _CONTROL_COLORS: Final = (
     (0.22, 0.09, 305.0),
 )
 
-_MIN_RANGE: Final = 1e-9  # range in mm: below that numbers are no distances
+_MIN_RANGE: Final = 1e-9  # mm
 # Upper ends of scales; also these times powers of ten.
 ROUND_ENDS: Final = (1, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10)
 
@@ -46,13 +46,13 @@ _TO_RGB: Final = (
 
 
 def oklab_to_linear(lab: NDArray[Any]) -> NDArray[np.float64]:
-    """OKLab (..., 3) -> linear sRGB (..., 3), which lies outside 0 to 1 where it has no color."""
+    """OKLab (..., 3) -> linear sRGB (..., 3), outside 0 to 1 where sRGB has no such color."""
     cones = (np.asarray(lab, np.float64) @ np.array(_TO_CONES).T) ** 3
     return cones @ np.array(_TO_RGB).T
 
 
 def colormap_oklab() -> NDArray[np.float64]:
-    """`STEPS` colors of the scale in OKLab (STEPS, 3), each as far from the next."""
+    """The colormap in OKLab (STEPS, 3), at equal distances."""
     lightness, chroma, hue = np.array(_CONTROL_COLORS).T
     hue = np.unwrap(hue, period=360)
     dense = np.linspace(0, len(hue) - 1, 4096)
@@ -67,33 +67,35 @@ def colormap_oklab() -> NDArray[np.float64]:
 
 @lru_cache(maxsize=1)
 def colormap() -> NDArray[np.float64]:
-    """The scale's colors as linear sRGB (STEPS, 3), from the lowest value to the highest."""
+    """The colormap as linear sRGB (STEPS, 3), from the lowest value to the highest."""
     return np.clip(oklab_to_linear(colormap_oklab()), 0, 1)
 
 
 @dataclass(frozen=True)
 class ColorScale:
-    """Values from `low` to `high` and their colors; what lies beyond has those of the ends."""
+    """Range of values that the colormap spans; values outside have the colors of the ends."""
 
     low: float
     high: float
 
     @classmethod
     def parse(cls, text: str) -> "ColorScale":
-        """Read `0,3`; UsageError where it is not two rising numbers."""
+        """Read text such as `0,3`; UsageError for anything else."""
         try:
             low, high = (float(word) for word in text.split(","))
         except ValueError:
             low = high = float("nan")
         if not (high - low > _MIN_RANGE and np.isfinite(high - low)):
-            raise UsageError(f"range {text!r}, expected two rising numbers of mm such as 0,3")
+            raise UsageError(
+                f"range {text!r}, expected a lower and a higher number in mm, such as 0,3"
+            )
         return cls(low, high)
 
     @classmethod
     def covering(cls, values: Sequence[NDArray[Any]]) -> "ColorScale":
-        """From zero to the next round number that 99 % of all values (V,) do not pass.
+        """From 0 to the next round number above the 99th percentile of all values, each (V,).
 
-        From 0 to 1 where there is nothing above zero.
+        From 0 to 1 where that percentile is 0.
         """
         most = float(np.percentile(np.concatenate(values), 99))
         if not most > 0:

@@ -1,34 +1,117 @@
-"""Faces as pictures side by side: what there is to draw, and a panel of all its views of each."""
+"""Drawing of given faces as a contact sheet or an animation: what fd-render does."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
-
-from facedis_core.camera import Camera
-from facedis_core.color_scale import ColorScale
-from facedis_core.csv_text import brief
+from facedis_core.animation import Motion, render_frames
 from facedis_core.decoding import Decoder, sound_rows
-from facedis_core.errors import InputError
+from facedis_core.errors import InputError, UsageError
+from facedis_core.faces import find_faces
+from facedis_core.image_files import ImageFormat, image_format
 from facedis_core.inference import Model, Part, load_model
 from facedis_core.latents import LatentSource
 from facedis_core.mesh import Mesh
-from facedis_core.shading import LinearRGB, Picture, VertexColoring, render_mesh
-from facedis_core.workers import in_order
+from facedis_core.scene import SceneOptions
+from facedis_core.shading import Picture
+from facedis_core.csv_text import brief
+
+# Wraps items while they are read or drawn, by a description and their number, if known.
+Progress = Callable[[Iterable[Any], str, int | None], Iterable[Any]]
+
+
+@dataclass(frozen=True)
+class RenderOptions:
+    """Faces to draw and how.
+
+    Attributes:
+        sources: what `find_faces` takes; latents are decoded.
+        output: name of the output; its suffix decides the format.
+        scene: views, size, labels and colors.
+        motion: of an animation.
+        against: true meshes that faces are colored by their distances to.
+        model: path or bundled name of the model of latents and vertices; None = the default.
+        part: of latents.
+        jobs: number of worker processes.
+
+    Raises:
+        UsageError: options that do not go together, or an unknown format.
+        MissingExtra: the format needs PyAV, which is not installed.
+    """
+
+    sources: Sequence[str]
+    output: str
+    scene: SceneOptions
+    motion: Motion
+    against: str | None = None
+    model: str | None = None
+    part: Part = "full"
+    jobs: int = 1
+
+    def __post_init__(self) -> None:
+        if not self.format.animated and self.motion != Motion():
+            raise UsageError(
+                f"{self.output} is a still picture; --turn, --seconds, --fps and --bounce need "
+                "-o with a .gif, .webp or .mp4"
+            )
+        if self.scene.scale is not None and self.against is None:
+            raise UsageError("--range is the range of distances to --against TRUTH; give both")
+
+    @cached_property
+    def format(self) -> ImageFormat:
+        """Format of the output."""
+        return image_format(self.output, transparent=self.scene.background.color is None)
+
+
+class Drawing(NamedTuple):
+    """Frames of an animation and their number per second; a still picture is one frame."""
+
+    frames: Iterator[Picture]
+    fps: float
+
+
+def draw_faces(
+    options: RenderOptions, progress: Progress = lambda items, description, total: items
+) -> Drawing:
+    """Read all faces, and draw them frame by frame as the frames are taken.
+
+    Raises, before anything is drawn:
+        UsageError: options that do not suit these faces.
+        InputError: unusable faces, or meshes that do not correspond to their truths.
+    """
+    model_meshes = ModelMeshes(options.model, options.part)
+
+    def read(sources: Sequence[str]) -> list[Mesh]:
+        faces = find_faces(sources, decode=model_meshes.decode)
+        items = progress(faces.items, "reading", faces.count)
+        return [model_meshes.with_triangles(mesh) for item in items for mesh in item.load()]
+
+    meshes = read(options.sources)
+    truths = read([options.against]) if options.against is not None else None
+    if not model_meshes.model_used and (options.part != "full" or options.model is not None):
+        raise UsageError("--part and --model are for latents, but all inputs are meshes")
+    fps = options.format.nearest_fps(options.motion.frame_rate(len(meshes)))
+    frames = render_frames(
+        meshes,
+        options.scene,
+        replace(options.motion, fps=fps) if options.format.animated else None,
+        truths=truths,
+        jobs=options.jobs,
+        progress=lambda pictures, total: progress(pictures, "drawing", total),
+    )
+    return Drawing(frames, fps)
 
 
 class ModelMeshes:
-    """Makes faces of what has no surface: of latents, and of vertices without triangles.
+    """Meshes by a model: of latents, and of vertices without triangles.
 
     Attributes:
-        model_used: whether there was any, and so a model was needed.
+        model_used: whether the model was needed; it is loaded then.
     """
 
     def __init__(self, model: str | None, part: Part = "full") -> None:
-        """`model` as of `load_model`, which is asked when it is needed; `part` of latents."""
+        """`model` as of `load_model`; `part` of latents."""
         self._name, self._part = model, part
         self.model_used = False
 
@@ -44,10 +127,10 @@ class ModelMeshes:
             yield from (decoder.mesh(rows, row, self._part) for row in range(len(rows)))
 
     def with_triangles(self, mesh: Mesh) -> Mesh:
-        """The mesh with the model's triangles, if it has none and as many vertices as the model.
+        """The mesh, with the model's triangles if it has none.
 
         Raises:
-            InputError: it has none, and not so many.
+            InputError: it has neither triangles nor as many vertices as the model.
         """
         if len(mesh.triangles):
             return mesh
@@ -55,47 +138,7 @@ class ModelMeshes:
             raise InputError(
                 f"{brief(mesh.name) if mesh.name else 'mesh'} has {len(mesh.vertices)} vertices "
                 f"and no triangles, and model {self._model.source} has "
-                f"{self._model.config.vertices}; give a mesh with triangles, or the --model that "
-                "its vertices are of"
+                f"{self._model.config.vertices}; give a mesh with triangles, or the --model of "
+                "these vertices"
             )
         return replace(mesh, triangles=self._model.triangles)
-
-
-# Passes on the pictures of single faces as they are drawn; it is told how many there will be.
-ProgressWrapper = Callable[[Iterable[Picture], int], Iterable[Picture]]
-
-
-@dataclass(frozen=True, eq=False)
-class FaceToDraw:
-    """A face, the views it is shown from, and values (V,) that are shown in place of its skin."""
-
-    mesh: Mesh
-    views: Sequence[float]
-    values: NDArray[np.float64] | None = None
-
-
-@dataclass(frozen=True)
-class FaceRenderer:
-    """Draws faces; can be sent to another process."""
-
-    camera: Camera
-    background: LinearRGB | None
-    scale: ColorScale | None = None
-
-    def __call__(self, face: FaceToDraw) -> Picture:
-        """The views side by side, (height, views * width, 3), or 4 on a transparent background."""
-        coloring = None
-        if face.values is not None and self.scale is not None:
-            coloring = VertexColoring(face.values, self.scale)
-        views = [
-            render_mesh(face.mesh, self.camera, view, coloring=coloring, background=self.background)
-            for view in face.views
-        ]
-        return np.concatenate(views, axis=1)
-
-
-def draw_faces(
-    renderer: FaceRenderer, faces: Iterable[FaceToDraw], jobs: int = 1
-) -> Iterator[Picture]:
-    """A panel a face, in their order, by `jobs` processes."""
-    return in_order(renderer, faces, jobs)

@@ -12,17 +12,18 @@ from typing import Any, Final, NamedTuple, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from facedis_core.animation import PictureProgress
 from facedis_core.camera import FRONT, VIEWS, Camera
 from facedis_core.color_bar import ColorBar
 from facedis_core.color_scale import ColorScale
 from facedis_core.contact_sheet import ContactSheet
-from facedis_core.draw_faces import FaceRenderer, FaceToDraw, ProgressWrapper, draw_faces
 from facedis_core.error_map import error_summary
 from facedis_core.example_faces import TransferExamples, same_expression
 from facedis_core.inference import LatentPart, Part
 from facedis_core.latents import Latents
 from facedis_core.mesh import Mesh
 from facedis_core.model_comparison import FaceResult, ModelComparison, ModelResult, example_rows
+from facedis_core.scene import FaceRenderer, FaceToDraw, render_faces
 from facedis_core.shading import BACKGROUND, Picture
 from facedis_core.text_drawing import default_text_size
 from facedis_core.transfer import interpolated, transfer
@@ -84,7 +85,7 @@ class FigureMaker:
 
     comparison: ModelComparison
     options: FigureOptions
-    progress: ProgressWrapper = lambda pictures, total: pictures
+    progress: PictureProgress = lambda pictures, total: pictures
 
     def truths(self, rows: Sequence[int]) -> NDArray[Any]:
         """Faces of the set (n, V, 3) mm."""
@@ -108,7 +109,7 @@ class FigureMaker:
             FaceToDraw(mesh, views, cell.errors) for mesh, cell in zip(meshes, cells, strict=True)
         ]
         pictures = self.progress(
-            draw_faces(FaceRenderer(camera, BACKGROUND, scale), faces), len(cells)
+            render_faces(FaceRenderer(camera, BACKGROUND, scale), faces), len(cells)
         )
         errors = [cell.errors for cell in cells if cell.errors is not None]
         return ContactSheet(

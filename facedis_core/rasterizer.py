@@ -1,4 +1,4 @@
-"""Which triangle each pixel sees: a z-buffer on NumPy."""
+"""Rasterizer: the visible triangle of each pixel, by a z-buffer in NumPy."""
 
 from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
@@ -6,11 +6,11 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-BLOCK: Final = 1 << 19  # candidate pixels tested at once, so that no mesh needs more memory
+BLOCK: Final = 1 << 19  # candidate pixels tested at once, which bounds memory
 
 
 class VisibleSurface(NamedTuple):
-    """What P pixels see: their flat index, the triangle, and where on it (barycentric, (3, P))."""
+    """Visible points of P pixels: flat pixel index, triangle, barycentric coordinates (3, P)."""
 
     pixel: NDArray[np.int64]
     triangle: NDArray[np.int64]
@@ -19,7 +19,7 @@ class VisibleSurface(NamedTuple):
     def interpolate(
         self, values: NDArray[Any], triangles: NDArray[np.integer[Any]]
     ) -> NDArray[Any]:
-        """Values of vertices (V, C) at the points seen (P, C); triangles (F, 3) as were drawn."""
+        """Vertex values (V, C) at the visible points (P, C), for the triangles that were drawn."""
         corners = triangles[self.triangle]
         return sum(self.weights[k, :, None] * values[corners[:, k]] for k in range(3))
 
@@ -27,10 +27,10 @@ class VisibleSurface(NamedTuple):
 def rasterize(
     points: NDArray[np.float64], triangles: NDArray[np.integer[Any]], width: int, height: int
 ) -> VisibleSurface:
-    """The nearest of the triangles (F, 3) at each pixel's centre.
+    """The nearest of the triangles (F, 3) at the centre of each pixel.
 
-    `points` (V, 3) are columns, rows and heights in pixels, as `Camera.project` gives them.
-    Every pixel of every triangle's bounding box is a candidate; those inside compete by depth.
+    `points` (V, 3) are columns, rows and heights in pixels, as from `Camera.project`. Candidates
+    are the pixels of each triangle's bounding box; of those inside the nearest is taken.
     """
     planes, drawable = _barycentric_planes(points[triangles])
     depths = points[triangles, 2].T
@@ -38,7 +38,7 @@ def rasterize(
     owner = np.full(width * height, -1, np.int64)
     for triangle, column, row in _candidates(points[triangles], drawable, width, height):
         weights = _weights(planes, triangle, column, row)
-        # Slightly generous, so that rounding leaves no gap between neighbours.
+        # with a tolerance, so that rounding leaves no gaps between neighbours
         inside = np.flatnonzero(weights.min(0) >= -1e-9)
         triangle, pixel = triangle[inside], row[inside] * width + column[inside]
         depth = sum(weights[k, inside] * depths[k, triangle] for k in range(3))
@@ -53,8 +53,8 @@ def rasterize(
 def _candidates(
     corners: NDArray[np.float64], drawable: NDArray[np.bool_], width: int, height: int
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]]:
-    """Triangles, columns and rows, each (at most BLOCK,), in the boxes of `corners` (F, 3, 3)."""
-    # Pixel i has its centre at i + 0.5.
+    """Blocks of triangles, columns and rows in the bounding boxes of `corners` (F, 3, 3)."""
+    # pixel i has its centre at i + 0.5
     first = np.maximum(np.ceil(corners[..., :2].min(1) - 0.5), 0).astype(np.int64)
     last = np.floor(corners[..., :2].max(1) - 0.5)
     last = np.minimum(last, (width - 1, height - 1)).astype(np.int64)
@@ -75,7 +75,7 @@ def _candidates(
 def _barycentric_planes(
     corners: NDArray[np.float64],
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """(3, 3, F): a, b, c of weight k = a x + b y + c; and which triangles have an area (F,)."""
+    """a, b, c (3, 3, F) of each weight a x + b y + c, and which triangles have an area (F,)."""
     x, y = corners[..., 0], corners[..., 1]
     next_x, next_y = np.roll(x, -1, 1), np.roll(y, -1, 1)
     after_x, after_y = np.roll(x, -2, 1), np.roll(y, -2, 1)
@@ -97,7 +97,7 @@ def _weights(
     x, y = column + 0.5, row + 0.5
     weights = np.empty((3, len(triangle)))
     for weight, (a, b, c) in zip(weights, planes, strict=True):
-        # In place: what it takes is to fetch numbers, and every array less is time saved.
+        # in place: the time goes into memory access
         np.multiply(a[triangle], x, out=weight)
         weight += b[triangle] * y
         weight += c[triangle]

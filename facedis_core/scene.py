@@ -1,32 +1,72 @@
-"""What a picture or a film shows: the faces, one camera for all of them, and how they stand."""
+"""Faces to draw, one camera for all of them, and the layout of their contact sheet."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
 
 from facedis_core.background import LIGHT_GRAY, Background
 from facedis_core.camera import FRONT, Camera
 from facedis_core.color_bar import ColorBar
 from facedis_core.color_scale import ColorScale
 from facedis_core.contact_sheet import COLUMNS, ContactSheet, sheet_columns
-from facedis_core.draw_faces import FaceRenderer, FaceToDraw
 from facedis_core.error_map import error_summary, vertex_errors
 from facedis_core.mesh import Mesh
+from facedis_core.shading import LinearRGB, Picture, VertexColoring, render_mesh
+from facedis_core.workers import in_order
 
-_MAX_ANGLES = 16  # angles of a turn that the camera is made for
+_CAMERA_ANGLES = 16  # angles of a turn that the camera is fitted to
+
+
+@dataclass(frozen=True, eq=False)
+class FaceToDraw:
+    """A face, its views in degrees, and vertex values (V,) that color it instead of skin."""
+
+    mesh: Mesh
+    views: Sequence[float]
+    values: NDArray[np.float64] | None = None
+
+
+@dataclass(frozen=True)
+class FaceRenderer:
+    """Renders faces by one camera; can be pickled for worker processes."""
+
+    camera: Camera
+    background: LinearRGB | None
+    scale: ColorScale | None = None
+
+    def __call__(self, face: FaceToDraw) -> Picture:
+        """The views side by side, (height, views * width, 3), or 4 on a transparent background."""
+        coloring = None
+        if face.values is not None and self.scale is not None:
+            coloring = VertexColoring(face.values, self.scale)
+        views = [
+            render_mesh(face.mesh, self.camera, view, coloring=coloring, background=self.background)
+            for view in face.views
+        ]
+        return np.concatenate(views, axis=1)
+
+
+def render_faces(
+    renderer: FaceRenderer, faces: Iterable[FaceToDraw], jobs: int = 1
+) -> Iterator[Picture]:
+    """One picture per face, in their order, by `jobs` processes."""
+    return in_order(renderer, faces, jobs)
 
 
 @dataclass(frozen=True)
 class SceneOptions:
-    """How faces are to be shown.
+    """Views, size, labels and colors of drawn faces.
 
     Attributes:
-        views: degrees; every face is seen from all of them.
+        views: degrees; each face is drawn from all of them.
         size: height of one picture in pixels.
-        columns: faces in a row; None = what the labels ask for, else some six pictures.
-        labels: whether names, and distances where there are any, stand below.
-        row_labels: from the top.
-        column_labels: above the first row, from the left.
-        scale: of distances; None = what they need.
+        columns: faces in a row; None = by the labels, else up to 6 pictures.
+        labels: write names, and errors where there are any, below the faces.
+        row_labels: from the top, at the left.
+        column_labels: from the left, above the first row.
+        scale: color scale of errors; None = 0 to a round number above the 99th percentile.
     """
 
     views: Sequence[float] = (FRONT,)
@@ -41,7 +81,7 @@ class SceneOptions:
 
 @dataclass(frozen=True)
 class Scene:
-    """Faces ready to be drawn."""
+    """Faces with their renderer and the layout of their sheet."""
 
     renderer: FaceRenderer
     faces: Sequence[FaceToDraw]
@@ -56,18 +96,18 @@ def build_scene(
     angles: Sequence[float] = (0.0,),
     one_by_one: bool = False,
 ) -> Scene:
-    """The scene of these faces.
+    """The scene of some faces.
 
     Args:
         meshes: in the order of the sheet.
-        options: how they are shown.
-        truths: what they are compared with; their colors are the distances to it in mm.
-        angles: by which all faces will be turned, so that they stay whole in their pictures.
-        one_by_one: one face after another, not side by side.
+        options: views, size, labels and colors.
+        truths: true meshes; faces are colored by their vertex errors in mm.
+        angles: turns of all faces that the camera must frame.
+        one_by_one: each face has a sheet of its own.
 
     Raises:
-        UsageError: as of `sheet_columns`.
-        InputError: as of `vertex_errors`.
+        UsageError: the labels do not fit, see `sheet_columns`.
+        InputError: meshes and truths do not correspond, see `vertex_errors`.
     """
     columns = 1
     if not one_by_one:
@@ -75,18 +115,17 @@ def build_scene(
         columns = sheet_columns(
             len(meshes), options.columns, options.row_labels, options.column_labels, most
         )
-    captions = [mesh.name.replace("\n", " ") for mesh in meshes]  # one line each
+    captions = [mesh.name.replace("\n", " ") for mesh in meshes]
     bar = None
     faces = [FaceToDraw(mesh, options.views) for mesh in meshes]
     if truths is not None:
-        values = vertex_errors(meshes, truths)
-        bar = ColorBar.of(options.scale or ColorScale.covering(values), values)
-        pairs = zip(captions, values, strict=True)
-        captions = [f"{caption}\n{error_summary(distance)}" for caption, distance in pairs]
-        faces = [FaceToDraw(m, options.views, d) for m, d in zip(meshes, values, strict=True)]
-    some = angles[:: max(len(angles) // _MAX_ANGLES, 1)]
-    seen = [view + angle for view in options.views for angle in some]
-    camera = Camera.framing([mesh.vertices for mesh in meshes], options.size, seen)
+        errors = vertex_errors(meshes, truths)
+        bar = ColorBar.of(options.scale or ColorScale.covering(errors), errors)
+        captions = [f"{c}\n{error_summary(e)}" for c, e in zip(captions, errors, strict=True)]
+        faces = [FaceToDraw(m, options.views, e) for m, e in zip(meshes, errors, strict=True)]
+    some = angles[:: max(len(angles) // _CAMERA_ANGLES, 1)]
+    views = [view + angle for view in options.views for angle in some]
+    camera = Camera.framing([mesh.vertices for mesh in meshes], options.size, views)
     sheet = ContactSheet(
         columns,
         captions if options.labels else (),
@@ -95,6 +134,5 @@ def build_scene(
         background=options.background,
         bar=bar,
     )
-    return Scene(
-        FaceRenderer(camera, options.background.linear, bar.scale if bar else None), faces, sheet
-    )
+    renderer = FaceRenderer(camera, options.background.linear, bar.scale if bar else None)
+    return Scene(renderer, faces, sheet)

@@ -1,11 +1,11 @@
-"""Pictures of faces: what each pixel sees, with skin and lights, or in the colors of a scale."""
+"""Shaded pictures of meshes: lit skin, or vertex values in the colors of a scale."""
 
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from facedis_core.camera import FRONT, Camera, turned
+from facedis_core.camera import FRONT, Camera, rotate_about_vertical
 from facedis_core.color_scale import ColorScale
 from facedis_core.errors import InputError
 from facedis_core.geometry import triangle_normals, unit_vectors, vertex_normals
@@ -16,11 +16,11 @@ Picture = NDArray[np.uint8]
 LinearRGB = tuple[float, float, float]  # linear RGB, from 0 to 1
 
 SUPERSAMPLING = 2
-MAX_SAMPLES = 1 << 21  # drawn at once: what a sample holds is some 200 bytes
+MAX_SAMPLES = 1 << 21  # rendered at once, at some 200 bytes each
 
 
 class Light(NamedTuple):
-    """A distant light: the direction towards it, and its color in linear RGB."""
+    """A distant light: direction towards it, and color in linear RGB."""
 
     direction: tuple[float, float, float]
     color: tuple[float, float, float]
@@ -28,19 +28,19 @@ class Light(NamedTuple):
 
 KEY = Light((-0.60, 0.70, 0.65), (1.05, 1.00, 0.94))
 FILL = Light((0.90, -0.05, 0.45), (0.21, 0.22, 0.26))
-SKY = (0.17, 0.18, 0.20)  # ambient light on what faces up
-GROUND = (0.07, 0.06, 0.06)  # ambient light on what faces down
+SKY = (0.17, 0.18, 0.20)  # ambient light from above
+GROUND = (0.07, 0.06, 0.06)  # ambient light from below
 SKIN = (0.66, 0.60, 0.55)
 GLOSS = 0.07
-SHADOW = 0.55  # what is left of a scale's color where a surface is seen from its side
+SHADOW = 0.55  # factor of a scale's color where the surface is seen edge-on
 BACKGROUND: LinearRGB = (0.93, 0.93, 0.93)
 
 
 def shade_skin(normals: NDArray[Any], albedo: NDArray[Any]) -> NDArray[Any]:
-    """Linear RGB (P, 3) of points with unit normals (P, 3) and an own color, (3,) or (P, 3).
+    """Linear RGB (P, 3) of points with unit normals (P, 3) and an albedo, (3,) or (P, 3).
 
-    Two lights, sky and ground, and a little gloss after Blinn 1977, "Models of light reflection for
-    computer synthesized pictures".
+    Two directional lights, ambient light, and specular reflection after Blinn 1977, "Models of
+    light reflection for computer synthesized pictures".
     """
     up = (normals[:, 1:2] + 1) / 2
     light = np.asarray(GROUND) + up * np.subtract(SKY, GROUND)
@@ -49,7 +49,7 @@ def shade_skin(normals: NDArray[Any], albedo: NDArray[Any]) -> NDArray[Any]:
         towards = unit_vectors(np.asarray(source.direction))
         halfway = unit_vectors(towards + np.array([0.0, 0.0, 1.0]))
         light = light + np.maximum(normals @ towards, 0)[:, None] * source.color
-        # Squares make the exponent 20 many times faster than a power does.
+        # repeated squares are much faster than a power of 20
         fourth = np.square(np.square(np.maximum(normals @ halfway, 0)))
         sheen = np.square(np.square(fourth)) * fourth
         gloss += GLOSS * sheen[:, None] * source.color
@@ -57,17 +57,16 @@ def shade_skin(normals: NDArray[Any], albedo: NDArray[Any]) -> NDArray[Any]:
 
 
 def shade_matte(normals: NDArray[Any], albedo: NDArray[Any]) -> NDArray[Any]:
-    """Linear RGB (P, 3) of points whose color (P, 3) is to be read off a scale.
+    """Linear RGB (P, 3) of points with unit normals (P, 3) and the colors (P, 3) of a scale.
 
-    What faces the viewer has exactly its color; what turns away is somewhat darker, so that the
-    shape is still seen.
+    Points that face the viewer keep their color exactly; others are darkened, to show the shape.
     """
     facing = np.clip(normals[:, 2:], 0, 1)
     return albedo * (SHADOW + (1 - SHADOW) * facing)
 
 
 class VertexColoring(NamedTuple):
-    """What a surface shows in place of skin: values (V,) in the colors of a scale."""
+    """Vertex values (V,) and the scale that gives their colors."""
 
     values: NDArray[Any]
     scale: ColorScale
@@ -81,15 +80,15 @@ def render_mesh(
     coloring: VertexColoring | None = None,
     background: LinearRGB | None = BACKGROUND,
 ) -> Picture:
-    """A picture (height, width, 3), uint8 sRGB, of a mesh turned by `view` degrees.
+    """Picture (height, width, 3), uint8 sRGB, of a mesh turned by `view` degrees.
 
-    Triangles are seen from both sides, so neither the winding nor an open rim leaves holes.
+    Triangles are visible from both sides, so neither their winding nor open edges leave holes.
 
     Args:
         mesh: vertices in units of the camera.
-        camera: where it is seen from.
-        view: below zero the nose points to the left.
-        coloring: values that are shown in place of its skin.
+        camera: window of the picture.
+        view: degrees; below zero the nose points to the left.
+        coloring: vertex values to show instead of skin.
         background: linear RGB; None = transparent, and the picture is (height, width, 4).
 
     Raises:
@@ -98,7 +97,7 @@ def render_mesh(
     triangles = mesh.triangles
     if not len(triangles):
         raise InputError(f"{mesh.name or 'mesh'} has no triangles; a picture needs a surface")
-    vertices = turned(mesh.vertices, view, camera.axis)
+    vertices = rotate_about_vertical(mesh.vertices, view, camera.axis)
     normals = vertex_normals(vertices, triangles)
     away = triangle_normals(vertices, triangles)[:, 2] < 0
 
@@ -123,12 +122,12 @@ def render_mesh(
 def _downsample(
     seen: NDArray[np.int64], colors: NDArray[Any], camera: Camera, background: LinearRGB | None
 ) -> Picture:
-    """Samples of a pixel averaged; colors (P, 3) belong to the samples `seen`, by flat index."""
+    """The mean of the samples of each pixel; colors (P, 3) are those of the flat indices `seen`."""
     height, width = camera.height, camera.width
     samples = np.zeros((height * width * SUPERSAMPLING**2, 4))
     samples[seen, :3] = colors
     samples[seen, 3] = 1
-    # Sums of rows, then of columns: along inner axes they take many times longer.
+    # rows first, then columns: sums along inner axes are many times slower
     rows = samples.reshape(height, SUPERSAMPLING, -1).sum(1).reshape(-1, SUPERSAMPLING, 4)
     mean = sum(rows[:, k] for k in range(SUPERSAMPLING)) / SUPERSAMPLING**2
     mean = mean.reshape(height, width, 4)
@@ -140,7 +139,7 @@ def _downsample(
 
 
 def to_srgb(linear: NDArray[Any]) -> Picture:
-    """IEC 61966-2-1: light is added and averaged as linear values and stored as the eye sees it."""
+    """Linear RGB (..., 3) from 0 to 1 as uint8 sRGB (IEC 61966-2-1)."""
     linear = np.clip(linear, 0, 1)
     curved = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
     return (curved * 255 + 0.5).astype(np.uint8)

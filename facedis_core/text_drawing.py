@@ -1,4 +1,4 @@
-"""Words on pictures: lines of text that keep to the room they have.
+"""Lines of text on pictures, shortened or wrapped to the space they have.
 
 Importing this module raises MissingExtra where Pillow is not installed.
 """
@@ -22,8 +22,8 @@ try:
 except ModuleNotFoundError:
     raise MissingExtra("drawing pictures", "view") from None
 
-# Fonts of systems for letters that Pillow's own lacks, most of them first.
-_KNOWN = (
+# System fonts for characters that Pillow's own font lacks, in order of preference.
+_SYSTEM_FONTS = (
     *("DejaVuSans.ttf", "NotoSans-Regular.ttf", "Arial Unicode.ttf", "LiberationSans-Regular.ttf"),
     *("NotoSansCJK-Regular.ttc", "wqy-microhei.ttc", "PingFang.ttc", "msyh.ttc", "arial.ttf"),
 )
@@ -32,7 +32,7 @@ Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 
 class TextLine(NamedTuple):
-    """A line of text centred at (column, row), shortened to `room` pixels."""
+    """A line of text centred at (column, row), shortened to `room` pixels; sizes in pixels."""
 
     text: str
     centre: tuple[int, int]
@@ -46,44 +46,44 @@ class TextLine(NamedTuple):
 
 
 def default_text_size(height: int) -> int:
-    """Of captions of pictures of that height."""
+    """Text size of captions below pictures of that height, in pixels."""
     return max(height // 18, 11)
 
 
 def draw_text(canvas: Picture, texts: Sequence[TextLine]) -> Picture:
-    """The picture with the texts on it."""
+    """The picture with the texts drawn on it."""
     if not texts:
         return canvas
     image = Image.fromarray(canvas)
     draw = ImageDraw.Draw(image)
     for text in texts:
-        words, font = _set(text.text, text.size)
+        words, font = _shaped(text.text, text.size)
         line = _shortened(words, font, text.room)
         draw.text(text.centre, line, fill=text.color, font=font, anchor="mm")
     return np.asarray(image)
 
 
 def wrap_caption(caption: str, size: int, room: int) -> list[str]:
-    """The lines of a caption; one that is too long is parted where it has a joint."""
-    return [part for line in caption.split("\n") for part in _parted(line, size, room)]
+    """The lines of a caption; a long one is split after a `_`, `/`, `-` or space near its middle."""
+    return [part for line in caption.split("\n") for part in _split(line, size, room)]
 
 
 def text_width(text: str, size: int) -> int:
-    """Pixels that a line takes."""
-    words, font = _set(text, size)
+    """Width of a line of text in pixels."""
+    words, font = _shaped(text, size)
     return int(np.ceil(font.getlength(words)))
 
 
-def _parted(line: str, size: int, room: int) -> list[str]:
-    joints = [joint.end() for joint in re.finditer(r"[_/ -]+(?=.)", line)]
-    if text_width(line, size) <= room or not joints:
+def _split(line: str, size: int, room: int) -> list[str]:
+    breaks = [place.end() for place in re.finditer(r"[_/ -]+(?=.)", line)]
+    if text_width(line, size) <= room or not breaks:
         return [line]
-    joint = min(joints, key=lambda joint: abs(2 * joint - len(line)))
-    return [line[:joint], line[joint:]]
+    place = min(breaks, key=lambda place: abs(2 * place - len(line)))
+    return [line[:place], line[place:]]
 
 
 def _shortened(text: str, font: Font, room: int) -> str:
-    """The text without its middle where it is too long: both ends of a name tell faces apart."""
+    """The text with an ellipsis in the middle where it is too long: both ends identify a face."""
     if len(text) < 2 or font.getlength(text) <= room:
         return text
 
@@ -97,39 +97,39 @@ def _shortened(text: str, font: Font, room: int) -> str:
 
 
 @lru_cache(maxsize=4096)
-def _set(text: str, size: int) -> tuple[str, Font]:
-    """The text as it can be drawn, and the font that draws most of it.
+def _shaped(text: str, size: int) -> tuple[str, Font]:
+    """The text in characters that the chosen font has, and the font.
 
-    Letters that no font has lose their accents, or are a replacement character.
+    Characters that no font has lose their accents, or become a replacement character.
     """
     text = normalize("NFC", text)
-    text = "".join(sign if sign.isprintable() else "\N{REPLACEMENT CHARACTER}" for sign in text)
+    text = "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
     name = next((name for name in ("", *_fonts()) if not any(_lacks(s, name) for s in text)), "")
-    return "".join(_drawable(sign, name) for sign in text), _font(name, size)
+    return "".join(_drawable(char, name) for char in text), _font(name, size)
 
 
-def _drawable(sign: str, font: str) -> str:
-    bare = "".join(part for part in normalize("NFKD", sign) if not combining(part))
-    lacking = _lacks(sign, font) and bare and not any(_lacks(part, font) for part in bare)
-    return bare if lacking else sign
+def _drawable(char: str, font: str) -> str:
+    bare = "".join(part for part in normalize("NFKD", char) if not combining(part))
+    lacking = _lacks(char, font) and bare and not any(_lacks(part, font) for part in bare)
+    return bare if lacking else char
 
 
 @lru_cache(maxsize=4096)
-def _lacks(sign: str, font: str) -> bool:
-    """Whether a font draws the sign as it draws what is no character."""
-    return _drawn(sign, font) == _drawn("\uffff", font)
+def _lacks(char: str, font: str) -> bool:
+    """Whether a font draws the character as it draws a missing one."""
+    return _drawn(char, font) == _drawn("\uffff", font)
 
 
-def _drawn(sign: str, font: str) -> tuple[tuple[int, int], bytes]:
-    mask = _font(font, 20).getmask(sign)
+def _drawn(char: str, font: str) -> tuple[tuple[int, int], bytes]:
+    mask = _font(font, 20).getmask(char)
     return mask.size, bytes(mask)
 
 
 @lru_cache(maxsize=1)
 def _fonts() -> tuple[str, ...]:
-    """Those of the known fonts that this machine has; asked for where a text needs one."""
+    """Names of those system fonts that are installed."""
     found = []
-    for name in _KNOWN:
+    for name in _SYSTEM_FONTS:
         with suppress(OSError):
             ImageFont.truetype(name)
             found.append(name)
@@ -138,5 +138,5 @@ def _fonts() -> tuple[str, ...]:
 
 @lru_cache(maxsize=64)
 def _font(name: str, size: int) -> Font:
-    """Pillow's own font, which is alike everywhere, where there is no name."""
+    """A font; without a name Pillow's own, which is the same on every machine."""
     return ImageFont.truetype(name, size) if name else ImageFont.load_default(size)

@@ -125,16 +125,16 @@ def test_a_transparent_webp() -> None:
 
 
 def test_the_name_says_the_kind() -> None:
-    assert not image_format("-", transparent=True).moves
-    assert not image_format("a.PNG", transparent=True).moves
-    assert image_format("a.webp", transparent=True).moves
+    assert not image_format("-", transparent=True).animated
+    assert not image_format("a.PNG", transparent=True).animated
+    assert image_format("a.webp", transparent=True).animated
 
 
 @pytest.mark.parametrize("fps", [1, 7, 25, 30, 40, 50])
 @pytest.mark.parametrize("suffix", [".gif", ".webp"])
 def test_a_turn_takes_its_seconds_whatever_the_clock_of_the_file(suffix: str, fps: float) -> None:
     kind = FORMATS[suffix]
-    rate = kind.fps(fps)
+    rate = kind.nearest_fps(fps)
     count = len(Motion(turn=30, seconds=4, fps=rate).turn_angles(1))
     stream = io.BytesIO()
     kind.write(stream, iter(NOISE), rate)
@@ -161,8 +161,8 @@ def test_a_short_turn_shows_both_sides(seconds: float) -> None:
 @pytest.mark.parametrize(
     ("style", "motion", "count", "words"),
     [
-        (SceneOptions(row_labels=["a", "b"]), Motion(), 2, "are of faces side by side"),
-        (SceneOptions(columns=1), Motion(turn=0), 2, "come one by one"),
+        (SceneOptions(row_labels=["a", "b"]), Motion(), 2, "are for faces side by side"),
+        (SceneOptions(columns=1), Motion(turn=0), 2, "shown one after another"),
         (SMALL, Motion(turn=30, bounce=True), 2, "leave out --bounce"),
         (SMALL, Motion(bounce=True), 1, "leave out --bounce"),
     ],
@@ -177,7 +177,9 @@ def test_what_would_be_ignored_is_refused(
 @pytest.mark.parametrize("suffix", [".gif", ".webp", ".mp4"])
 def test_frames_that_a_format_cannot_hold_are_refused_in_a_line(suffix: str) -> None:
     kind = image_format(f"a{suffix}", transparent=False)
-    assert kind.widest is not None
-    wide = np.zeros((2, kind.widest + 1, 3), np.uint8)
-    with pytest.raises(UsageError, match=f"{kind.widest + 1} x 2 pixels, expected {kind.widest}"):
+    assert kind.max_side is not None
+    wide = np.zeros((2, kind.max_side + 1, 3), np.uint8)
+    with pytest.raises(
+        UsageError, match=f"{kind.max_side + 1} x 2 pixels, expected at most {kind.max_side}"
+    ):
         kind.write(io.BytesIO(), iter([wide]), 10)

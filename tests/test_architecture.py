@@ -25,7 +25,7 @@ LINES = (
     "checks measurement regression junit recognition lookup identification",
     "sources selection journal scratch follow inventory assemble prepare",
     "camera rasterizer color_scale shading error_map background text_drawing color_bar "
-    "contact_sheet draw_faces scene animation image_files",
+    "contact_sheet scene animation image_files draw_faces",
     "example_faces model_comparison figures viewer_payload report_html charts report_tables "
     "regions sections report_page",
     "latent_directions gallery live_model viewer_server",

@@ -64,7 +64,7 @@ def test_a_bar_runs_from_its_lowest_to_its_highest_color(
     width: int, background: Background
 ) -> None:
     scale = ColorScale(0, 3)
-    strip, texts = draw_color_bar(ColorBar(scale, beyond=True), width, 14, background)
+    strip, texts = draw_color_bar(ColorBar(scale, above=True), width, 14, background)
     assert strip.shape[:2] == (70, width)
     colored = (strip != background.blank(*strip.shape[:2])).any(-1)
     row = np.flatnonzero(colored.sum(1) > 3)[3]
@@ -92,7 +92,7 @@ def test_a_bar_says_at_which_end_values_are_beyond_it(values: list, first: str, 
 
 @pytest.mark.parametrize("width", [120, 160, 205, 300, 500])
 def test_words_of_a_bar_fit_however_narrow_it_is(width: int) -> None:
-    title, *marks = draw_color_bar(ColorBar(ColorScale(0, 20), beyond=True), width, 14, LIGHT_GRAY)[
+    title, *marks = draw_color_bar(ColorBar(ColorScale(0, 20), above=True), width, 14, LIGHT_GRAY)[
         1
     ]
     assert text_width(title.text, 14) <= title.room

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from facedis_core.camera import VIEWS, Camera, parse_views, turned
+from facedis_core.camera import VIEWS, Camera, parse_views, rotate_about_vertical
 from facedis_core.errors import UsageError
 
 NOSE = np.array([[0.0, 0.0, 50.0]])
@@ -24,21 +24,27 @@ def test_what_is_no_view(text: str) -> None:
 
 
 def test_the_nose_points_where_the_view_says() -> None:
-    np.testing.assert_allclose(turned(NOSE, VIEWS["left"], (0, 0)), [[-50, 0, 0]], atol=1e-12)
-    np.testing.assert_allclose(turned(NOSE, VIEWS["right"], (0, 0)), [[50, 0, 0]], atol=1e-12)
-    half = turned(NOSE, VIEWS["half-right"], (0, 0))[0]
+    np.testing.assert_allclose(
+        rotate_about_vertical(NOSE, VIEWS["left"], (0, 0)), [[-50, 0, 0]], atol=1e-12
+    )
+    np.testing.assert_allclose(
+        rotate_about_vertical(NOSE, VIEWS["right"], (0, 0)), [[50, 0, 0]], atol=1e-12
+    )
+    half = rotate_about_vertical(NOSE, VIEWS["half-right"], (0, 0))[0]
     np.testing.assert_allclose(half, [50 / 2**0.5, 0, 50 / 2**0.5])
 
 
 def test_a_turn_is_rigid_and_its_axis_stays() -> None:
     face = np.random.default_rng(0).normal(size=(20, 3)) * 80
     given = face.copy()
-    moved = turned(given, 33, (5, -7))
+    moved = rotate_about_vertical(given, 33, (5, -7))
     assert np.array_equal(given, face)
     assert np.abs(moved - face).max() > 10
     distances = [np.linalg.norm(x[:, None] - x[None], axis=-1) for x in (face, moved)]
     np.testing.assert_allclose(*distances, atol=1e-9)
-    np.testing.assert_allclose(turned(np.array([[5.0, 9, -7]]), 33, (5, -7)), [[5, 9, -7]])
+    np.testing.assert_allclose(
+        rotate_about_vertical(np.array([[5.0, 9, -7]]), 33, (5, -7)), [[5, 9, -7]]
+    )
 
 
 def test_no_view_of_any_face_leaves_the_window() -> None:
@@ -47,6 +53,6 @@ def test_no_view_of_any_face_leaves_the_window() -> None:
     camera = Camera.framing(faces, 100, views)
     for face in faces:
         for view in views:
-            column, row, _ = camera.project(turned(face, view, camera.axis)).T
+            column, row, _ = camera.project(rotate_about_vertical(face, view, camera.axis)).T
             assert 0 < column.min() < column.max() < camera.width
             assert 0 < row.min() < row.max() < camera.height

@@ -156,10 +156,10 @@ def caption(words: str) -> np.ndarray:
 @pytest.fixture
 def without_fonts(monkeypatch) -> Iterator[None]:
     """As on a machine that has none of the fonts that are asked for."""
-    text_drawing._set.cache_clear()
+    text_drawing._shaped.cache_clear()
     monkeypatch.setattr(text_drawing, "_fonts", tuple)
     yield
-    text_drawing._set.cache_clear()
+    text_drawing._shaped.cache_clear()
 
 
 def test_letters_that_no_font_has_lose_their_accents(without_fonts) -> None:

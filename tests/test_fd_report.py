@@ -189,7 +189,7 @@ def test_what_exists_is_replaced_only_if_asked_to(shell, face_set, tmp_path):
         ("-m small -m small", 2, "there is no model"),
         ("-m $FACEDIS_MODEL -m $FACEDIS_MODEL", 2, "twice"),
         ("-m ict", 3, "topology"),
-        ("--range 3,1", 2, "two rising numbers"),
+        ("--range 3,1", 2, "a lower and a higher number"),
         ("--faces 0", 2, "--faces"),
         ("-o missing/page.html", 4, "there is no folder"),
         ("-o page.pdf", 2, "page.pdf would hold HTML"),
