@@ -1,7 +1,7 @@
 """Animations: faces that turn, or faces one after another, frame by frame."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Final
@@ -9,6 +9,7 @@ from typing import Final
 from facedis_core.contact_sheet import count_caption_lines
 from facedis_core.errors import UsageError
 from facedis_core.mesh import Mesh
+from facedis_core.progress import Progress, no_progress
 from facedis_core.scene import Scene, SceneOptions, build_scene, render_faces
 from facedis_core.shading import Picture
 
@@ -17,9 +18,6 @@ FPS: Final = 25.0
 MAX_FPS: Final = 50.0  # viewers slow a faster GIF down to 10 frames per second
 _TURN_SECONDS: Final = 4.0
 _MIN_TURN_FRAMES: Final = 4  # fewer would not show both sides
-
-# Wraps the pictures of single faces while they are drawn; called with their number.
-PictureProgress = Callable[[Iterable[Picture], int], Iterable[Picture]]
 
 
 @dataclass(frozen=True)
@@ -80,7 +78,7 @@ def render_frames(
     *,
     truths: Iterable[Mesh] | None = None,
     jobs: int = 1,
-    progress: PictureProgress = lambda pictures, total: pictures,
+    progress: Progress = no_progress,
 ) -> Iterator[Picture]:
     """The frames of an animation, all of one size; a single frame without `motion`.
 
@@ -90,7 +88,7 @@ def render_frames(
         motion: None = a still picture.
         truths: true meshes; faces are colored by their vertex errors.
         jobs: number of worker processes.
-        progress: wraps the pictures of single faces while they are drawn.
+        progress: counts the pictures of single faces.
 
     Raises, before anything is drawn:
         UsageError: options that do not suit this motion, or labels that do not fit.
@@ -116,7 +114,7 @@ def render_frames(
 
 
 def _turning(
-    scene: Scene, angles: Sequence[float], jobs: int, progress: PictureProgress
+    scene: Scene, angles: Sequence[float], jobs: int, progress: Progress
 ) -> Iterator[Picture]:
     """The whole sheet at each angle."""
     turned_faces = (
@@ -125,25 +123,30 @@ def _turning(
         for face in scene.faces
     )
     count = len(scene.faces)
-    pictures = iter(progress(render_faces(scene.renderer, turned_faces, jobs), len(angles) * count))
-    for _ in angles:
-        yield scene.sheet.compose(list(islice(pictures, count)))
+    pictures = render_faces(scene.renderer, turned_faces, jobs)
+    with progress("drawing", len(angles) * count) as advance:
+        for _ in angles:
+            panels = []
+            for picture in islice(pictures, count):
+                panels.append(picture)
+                advance(1)
+            yield scene.sheet.compose(panels)
 
 
-def _one_by_one(
-    scene: Scene, bounce: bool, jobs: int, progress: PictureProgress
-) -> Iterator[Picture]:
+def _one_by_one(scene: Scene, bounce: bool, jobs: int, progress: Progress) -> Iterator[Picture]:
     """A sheet per face, with its own caption."""
     camera, count = scene.renderer.camera, len(scene.faces)
     width = camera.width * len(scene.faces[0].views)
     captions = scene.sheet.captions
     lines = count_caption_lines(captions, camera.height, width)
     sheets = [replace(scene.sheet, captions=[caption], caption_lines=lines) for caption in captions]
-    pictures = progress(render_faces(scene.renderer, scene.faces, jobs), count)
+    pictures = render_faces(scene.renderer, scene.faces, jobs)
     frames = []
-    for picture, sheet in zip(pictures, sheets or [scene.sheet] * count, strict=True):
-        frame = sheet.compose([picture])
-        yield frame
-        if bounce:
-            frames.append(frame)
+    with progress("drawing", count) as advance:
+        for picture, sheet in zip(pictures, sheets or [scene.sheet] * count, strict=True):
+            frame = sheet.compose([picture])
+            advance(1)
+            yield frame
+            if bounce:
+                frames.append(frame)
     yield from reversed(frames[1:-1])

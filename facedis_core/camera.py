@@ -84,7 +84,7 @@ class Camera:
         return cls(float(left), float(top), pixel, width, height, axis)
 
     def bands(self, height: int) -> Iterator["Camera"]:
-        """Cameras of strips of the window, from top to bottom, at most `height` pixels high each."""
+        """Cameras of strips of the window, top to bottom, at most `height` pixels high each."""
         for above in range(0, self.height, height):
             high = min(height, self.height - above)
             yield replace(self, top=self.top - above * self.pixel, height=high)

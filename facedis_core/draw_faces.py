@@ -1,11 +1,12 @@
 """Drawing of given faces as a contact sheet or an animation: what fd-render does."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, BinaryIO, NamedTuple
+from typing import BinaryIO, NamedTuple
 
 from facedis_core.animation import Motion, render_frames
+from facedis_core.csv_text import brief
 from facedis_core.decoding import Decoder, sound_rows
 from facedis_core.errors import InputError, UsageError
 from facedis_core.faces import find_faces
@@ -13,12 +14,9 @@ from facedis_core.image_files import ImageFormat, image_format
 from facedis_core.inference import Model, Part, load_model
 from facedis_core.latents import LatentSource
 from facedis_core.mesh import Mesh
+from facedis_core.progress import Progress, no_progress
 from facedis_core.scene import SceneOptions
 from facedis_core.shading import Picture
-from facedis_core.csv_text import brief
-
-# Wraps items while they are read or drawn, by a description and their number, if known.
-Progress = Callable[[Iterable[Any], str, int | None], Iterable[Any]]
 
 
 @dataclass(frozen=True)
@@ -71,9 +69,7 @@ class Drawing(NamedTuple):
     fps: float
 
 
-def draw_faces(
-    options: RenderOptions, progress: Progress = lambda items, description, total: items
-) -> Drawing:
+def draw_faces(options: RenderOptions, progress: Progress = no_progress) -> Drawing:
     """Read all faces, and draw them frame by frame as the frames are taken.
 
     Raises, before anything is drawn:
@@ -84,8 +80,12 @@ def draw_faces(
 
     def read(sources: Sequence[str]) -> list[Mesh]:
         faces = find_faces(sources, decode=model_meshes.decode)
-        items = progress(faces.items, "reading", faces.count)
-        return [model_meshes.with_triangles(mesh) for item in items for mesh in item.load()]
+        meshes: list[Mesh] = []
+        with progress("reading", faces.count) as advance:
+            for item in faces.items:
+                meshes += map(model_meshes.with_triangles, item.load())
+                advance(1)
+        return meshes
 
     meshes = read(options.sources)
     truths = read([options.against]) if options.against is not None else None
@@ -98,7 +98,7 @@ def draw_faces(
         replace(options.motion, fps=fps) if options.format.animated else None,
         truths=truths,
         jobs=options.jobs,
-        progress=lambda pictures, total: progress(pictures, "drawing", total),
+        progress=progress,
     )
     return Drawing(frames, fps)
 

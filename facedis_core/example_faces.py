@@ -1,4 +1,4 @@
-"""Which faces stand for a set, by rules that see no picture: by their errors, or far apart."""
+"""Choice of example faces for a report: best, average and worst, or farthest apart."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -9,7 +9,7 @@ from facedis_core.faceset import FaceSet
 
 
 class Extremes(NamedTuple):
-    """Places of faces in a list of errors: the least first, the nearest to the mean, the worst."""
+    """Indices of the faces with the lowest, the most average and the highest errors."""
 
     best: np.ndarray
     average: np.ndarray
@@ -17,13 +17,13 @@ class Extremes(NamedTuple):
 
 
 def find_extremes(errors: np.ndarray, count: int) -> Extremes:
-    """`count` faces of each kind, none twice; fewer of each where there are fewer than thrice that.
+    """`count` faces of each kind, none twice; fewer where there are not three times as many.
+
+    Average faces are those with errors nearest to the mean. Ties go to the earlier face.
 
     Args:
-        errors: (n,); one that is not finite is of no face.
+        errors: (n,); faces with an error that is not finite are left out.
         count: at least 1.
-
-    Ties are decided by the order of the list.
     """
     order = np.argsort(errors, kind="stable")
     order = order[np.isfinite(errors[order])]
@@ -36,37 +36,36 @@ def find_extremes(errors: np.ndarray, count: int) -> Extremes:
 
 
 def farthest_faces(faces: np.ndarray, count: int, start: np.ndarray) -> list[int]:
-    """Up to `count` of the faces (n, V, 3), each the farthest from `start` (V, 3) and those before.
+    """Up to `count` of the faces (n, V, 3), by farthest-point sampling from `start` (V, 3).
 
-    The distance is the mean square one of the vertices. What is equal to one before is left out.
+    The distance is the mean square distance of the vertices. Duplicates are left out.
     """
     flat = faces.reshape(len(faces), -1).astype(np.float64)
 
-    def from_face(face: np.ndarray) -> np.ndarray:
+    def distances_to(face: np.ndarray) -> np.ndarray:
         return np.square(flat - face.reshape(-1)).mean(axis=1)
 
     chosen: list[int] = []
-    nearest = from_face(start)
+    nearest = distances_to(start)
     while len(chosen) < min(count, len(faces)) and nearest.max() > 0:
         chosen.append(int(nearest.argmax()))
-        nearest = np.minimum(nearest, from_face(flat[chosen[-1]]))
+        nearest = np.minimum(nearest, distances_to(flat[chosen[-1]]))
     return chosen
 
 
 def evenly_spaced(items: np.ndarray, count: int) -> np.ndarray:
-    """Up to `count` of the items, the first and the last among them, equally far apart."""
+    """Up to `count` evenly spaced items, including the first and the last."""
     count = min(count, len(items))
     return items[np.round(np.linspace(0, len(items) - 1, count)).astype(int)]
 
 
 @dataclass(frozen=True, eq=False)
 class TransferExamples:
-    """Rows of a face set.
+    """Rows of a face set, to transfer expressions between.
 
     Attributes:
-        identities: a face of each of some people, the one nearest to neutral; the people are
-            equally far apart in the order of the set.
-        expressions: faces of somebody else, each as far as can be from those before it.
+        identities: the most neutral face of each of some people, evenly spaced in the set.
+        expressions: expressions of one other person, as different as possible.
     """
 
     identities: list[int]
@@ -78,15 +77,15 @@ def choose_transfer_examples(
 ) -> TransferExamples | None:
     """Choose among `rows`; None where they show fewer than two people or no expression.
 
-    The expressions are those of whoever shows most of them, the first in the order of the set.
+    The expressions are of the person with the most expressions, the first of several.
     """
     subject = np.asarray(faces.labels.subject)[rows]
     people = np.unique(subject)
     if len(people) < 2:
         return None
     shown = [len(np.unique(faces.labels.expression[rows[subject == p]])) for p in people]
-    giver = people[int(np.argmax(shown))]
-    own = rows[subject == giver]
+    source = people[int(np.argmax(shown))]
+    own = rows[subject == source]
     neutral, strongest = most_neutral(faces, own), _strongest(faces, own)
     candidates = strongest[strongest != neutral]
     if not len(candidates):
@@ -95,7 +94,7 @@ def choose_transfer_examples(
     apart = farthest_faces(faces.read(candidates), expressions, start)
     if not apart:
         return None
-    others = evenly_spaced(people[people != giver], identities)
+    others = evenly_spaced(people[people != source], identities)
     return TransferExamples(
         [most_neutral(faces, rows[subject == person]) for person in others],
         [int(candidates[place]) for place in apart],
@@ -103,14 +102,14 @@ def choose_transfer_examples(
 
 
 def most_neutral(faces: FaceSet, rows: np.ndarray) -> int:
-    """The row of the lowest level, the first of several."""
+    """The row with the lowest level of expression, the first of several."""
     return int(rows[np.argmin(np.asarray(faces.labels.level)[rows])])
 
 
 def same_expression(faces: FaceSet, rows: np.ndarray, identity: int, expression: int) -> int:
-    """The row among `rows` in which the person of row `identity` shows what row `expression` shows.
+    """The row of the person of row `identity` with the expression of row `expression`.
 
-    Of several the one of the highest level; of a person who does not show it, simply that one.
+    Of several, the one with the highest level; without any, the person's row of the highest level.
     """
     subject, shown = np.asarray(faces.labels.subject), np.asarray(faces.labels.expression)
     own = rows[subject[rows] == subject[identity]]
@@ -120,7 +119,7 @@ def same_expression(faces: FaceSet, rows: np.ndarray, identity: int, expression:
 
 
 def _strongest(faces: FaceSet, rows: np.ndarray) -> np.ndarray:
-    """One row an expression, that of the highest level, in the order of the set."""
+    """The row with the highest level of each expression, in the order of the set."""
     shown, level = np.asarray(faces.labels.expression)[rows], np.asarray(faces.labels.level)[rows]
     chosen = [rows[shown == kind][np.argmax(level[shown == kind])] for kind in np.unique(shown)]
     return np.sort(np.array(chosen, int))

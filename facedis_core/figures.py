@@ -12,7 +12,6 @@ from typing import Any, Final, NamedTuple, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from facedis_core.animation import PictureProgress
 from facedis_core.camera import FRONT, VIEWS, Camera
 from facedis_core.color_bar import ColorBar
 from facedis_core.color_scale import ColorScale
@@ -23,6 +22,7 @@ from facedis_core.inference import LatentPart, Part
 from facedis_core.latents import Latents
 from facedis_core.mesh import Mesh
 from facedis_core.model_comparison import FaceResult, ModelComparison, ModelResult, example_rows
+from facedis_core.progress import Progress, no_progress
 from facedis_core.scene import FaceRenderer, FaceToDraw, render_faces
 from facedis_core.shading import BACKGROUND, Picture
 from facedis_core.text_drawing import default_text_size
@@ -80,12 +80,12 @@ class FigureMaker:
     """Draws the figures of a model comparison.
 
     Attributes:
-        progress: wraps the pictures of single faces while a figure is drawn.
+        progress: counts the pictures of single faces of a figure.
     """
 
     comparison: ModelComparison
     options: FigureOptions
-    progress: PictureProgress = lambda pictures, total: pictures
+    progress: Progress = no_progress
 
     def truths(self, rows: Sequence[int]) -> NDArray[Any]:
         """Faces of the set (n, V, 3) mm."""
@@ -108,9 +108,11 @@ class FigureMaker:
         faces = [
             FaceToDraw(mesh, views, cell.errors) for mesh, cell in zip(meshes, cells, strict=True)
         ]
-        pictures = self.progress(
-            render_faces(FaceRenderer(camera, BACKGROUND, scale), faces), len(cells)
-        )
+        pictures = []
+        with self.progress("drawing", len(cells)) as advance:
+            for picture in render_faces(FaceRenderer(camera, BACKGROUND, scale), faces):
+                pictures.append(picture)
+                advance(1)
         errors = [cell.errors for cell in cells if cell.errors is not None]
         return ContactSheet(
             len(column_labels),
@@ -119,7 +121,7 @@ class FigureMaker:
             column_labels,
             bar=ColorBar.of(scale, errors) if scale is not None else None,
             text_size=_text_size(camera, len(column_labels) * len(views)),
-        ).compose(list(pictures))
+        ).compose(pictures)
 
 
 def _text_size(camera: Camera, pictures: int) -> int:

@@ -13,7 +13,7 @@ from facedis_core.errors import InputError, UsageError
 from facedis_core.inference import Model, load_model
 from facedis_core.latents import Latents
 from facedis_core.lookup import Labels, Lookup, lookup_in_latents, lookup_in_set
-from facedis_core.measurement import Progress, unwatched
+from facedis_core.progress import Progress, no_progress
 from facedis_core.recognition import COSINE, VERTEX, Likeness, Party, recognize
 
 DISTANCES: Final[Mapping[str, Likeness]] = {"cosine": COSINE, "vertex": VERTEX}
@@ -93,7 +93,7 @@ class IdentificationOptions:
         return found
 
 
-def identify(options: IdentificationOptions, progress: Progress = unwatched) -> dict[str, Any]:
+def identify(options: IdentificationOptions, progress: Progress = no_progress) -> dict[str, Any]:
     """Identify the probes in the gallery; plain values for JSON, as of `report`.
 
     Raises:
@@ -117,7 +117,7 @@ def report(
     lookup: Lookup,
     model: Model,
     ranks: Sequence[int] = (1, 5),
-    progress: Progress = unwatched,
+    progress: Progress = no_progress,
 ) -> dict[str, Any]:
     """Identification and verification by every distance, as plain values for JSON.
 

@@ -12,9 +12,10 @@ from facedis_core.decoding import sound_rows
 from facedis_core.errors import InputError
 from facedis_core.inference import Model
 from facedis_core.latents import Latents, concatenate, open_latents
-from facedis_core.measurement import Progress, open_split, unwatched
+from facedis_core.measurement import open_split
 from facedis_core.neutrals import neutral_faces
 from facedis_core.patterns import compile_pattern
+from facedis_core.progress import Progress, no_progress
 from facedis_core.streams import shown
 
 _TOGETHER: Final = 32  # faces that are encoded before the next ones are read
@@ -77,7 +78,7 @@ def lookup_in_set(
     source: str,
     model: Model,
     split: str,
-    progress: Progress = unwatched,
+    progress: Progress = no_progress,
 ) -> Lookup:
     """The neutrals of the people in a split of a face set, and all other faces of the split.
 

@@ -3,7 +3,6 @@
 import csv
 import io
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -19,15 +18,8 @@ from facedis_core.faceset import SPLITS, FaceSet, check_topology, load_face_set
 from facedis_core.history import made_by
 from facedis_core.inference import Model, load_model
 from facedis_core.prediction import model_predictor
+from facedis_core.progress import Progress, no_progress
 from facedis_core.regression import EarlierReport, Tolerance
-
-Advance = Callable[[int], None]
-Progress = Callable[[str, int | None], AbstractContextManager[Advance]]
-
-
-def unwatched(description: str, total: int | None) -> AbstractContextManager[Advance]:
-    """A progress context that shows nothing."""
-    return nullcontext(lambda steps: None)
 
 
 @dataclass(frozen=True)
@@ -43,7 +35,7 @@ class Ways:
 
     align: bool = False
     inspect: Callable[[Mapping[str, Any]], None] | None = None
-    progress: Progress = unwatched
+    progress: Progress = no_progress
 
     def facts(self, faces: int, subjects: int | None = None, **more: Any) -> dict[str, Any]:
         """The provenance of a report, after `inspect` has seen it."""
@@ -131,7 +123,7 @@ class Measured(NamedTuple):
     checks: Mapping[str, Sequence[Check]]
 
 
-def measure(options: MetricsOptions, progress: Progress = unwatched) -> Measured:
+def measure(options: MetricsOptions, progress: Progress = no_progress) -> Measured:
     """Measure what the options say.
 
     Raises:

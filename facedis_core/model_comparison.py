@@ -21,12 +21,13 @@ from facedis_core.inference import Model, Part, load_model
 from facedis_core.measurement import Ways, measure_baselines, open_split
 from facedis_core.metrics import vertex_distances
 from facedis_core.prediction import Sample, aligned, model_predictor
+from facedis_core.progress import Progress, no_progress
 
 PARTS: Final[tuple[Part, ...]] = ("full", "identity", "expression")
 
 
 class PartResult(NamedTuple):
-    """One part of B faces as it is and as it was predicted, both (B, V, 3) mm."""
+    """One part of B faces, true and predicted, both (B, V, 3) mm."""
 
     truth: np.ndarray
     predicted: np.ndarray
@@ -35,15 +36,15 @@ class PartResult(NamedTuple):
 def part_results(
     sample: Sample, neutral: np.ndarray | None, mean_face: np.ndarray
 ) -> Iterator[tuple[Part, PartResult]]:
-    """The parts of faces of one person of which truth and prediction are both known.
+    """The parts of one person's faces for which truth and prediction are both known.
 
-    The predicted expression is the mean face plus reconstruction minus identity face, which is
-    X_exp; of predictions that were aligned first it is that of the aligned ones.
+    The predicted expression is the mean face plus X_exp, the reconstruction minus the identity
+    face; of aligned predictions, the aligned ones.
 
     Args:
-        sample: B faces and what is predicted for them.
-        neutral: (V, 3) mm the person's true neutral; None = unknown.
-        mean_face: (V, 3) mm that expressions are shown on.
+        sample: B faces and their predictions.
+        neutral: (V, 3) mm the person's true neutral face; None = unknown.
+        mean_face: (V, 3) mm, to show expressions on.
     """
     truth, (full, identity, *_) = sample.truth, sample.prediction
     if full is not None:
@@ -58,9 +59,9 @@ def part_results(
 
 @dataclass
 class PartErrors:
-    """Watches an evaluation of `rows`: the errors of each part, by mesh and by vertex.
+    """Errors of each part by mesh and by vertex, collected during an evaluation of `rows`.
 
-    Of the full face and the identity these are E_rec (eq. 9) and AVD_neu; of the expression the
+    For the full face and the identity these are E_rec (eq. 9) and AVD_neu; for the expression the
     same distance, d(X_exp, face - neutral), which the paper shows but does not name.
 
     Attributes:
@@ -76,7 +77,7 @@ class PartErrors:
     _motion: np.ndarray | None = None
 
     def __call__(self, rows: np.ndarray, sample: Sample, neutral: np.ndarray | None) -> None:
-        """Take in some more faces of one person."""
+        """Add some faces of one person."""
         where = np.searchsorted(self.rows, rows)
         for part, (truth, predicted) in part_results(sample, neutral, self.mean_face):
             distances = vertex_distances(predicted, truth)  # (B, V)
@@ -88,11 +89,11 @@ class PartErrors:
                 self._motion = motion if self._motion is None else self._motion + motion
 
     def per_vertex(self, part: Part) -> np.ndarray:
-        """The mean error of each vertex over the faces that have one, (V,) mm."""
+        """Mean error of each vertex over the faces that have one, (V,) mm."""
         return self._sums[part] / self._count(part)
 
     def motion(self) -> np.ndarray | None:
-        """How far true expressions move each vertex on average, (V,) mm; None = unknown."""
+        """Mean distance by which true expressions move each vertex, (V,) mm; None = unknown."""
         return None if self._motion is None else self._motion / self._count("expression")
 
     def _count(self, part: Part) -> int:
@@ -101,10 +102,10 @@ class PartErrors:
 
 @dataclass(frozen=True, eq=False)
 class ModelResult:
-    """A model, what was measured of it, and the errors of its parts.
+    """Metrics and part errors of one model.
 
     Attributes:
-        label: its name in tables and figures, unlike that of any other.
+        label: unique name of the model in tables and figures.
     """
 
     label: str
@@ -115,12 +116,12 @@ class ModelResult:
 
 @dataclass(frozen=True, eq=False)
 class ModelComparison:
-    """Models on some rows of a face set.
+    """Results of models on some rows of a face set.
 
     Attributes:
-        baselines: key -> metrics of linear methods, as of `evaluate_baselines`; empty = not asked
-            for, or no face to fit them to.
-        facts: provenance, as of fd-metrics.
+        baselines: name -> metrics of linear methods, as of `evaluate_baselines`; empty = none were
+            measured.
+        facts: provenance, as in fd-metrics.
     """
 
     faces: FaceSet
@@ -132,7 +133,7 @@ class ModelComparison:
 
     @property
     def parts(self) -> list[Part]:
-        """The parts of which any face has a truth."""
+        """The parts for which any face has a truth."""
         return [part for part in PARTS if part in self.models[0].errors.per_mesh]
 
     @cached_property
@@ -141,7 +142,7 @@ class ModelComparison:
         return choose_transfer_examples(self.faces, self.rows)
 
     def face_result(self, model: Model, row: int) -> "FaceResult":
-        """A face of the set and what a model makes of it."""
+        """Prediction of a model for a face of the set."""
         truth = self.faces.read(np.array([row]))
         sample = Sample(truth, model_predictor(model)(truth))
         neutral = self.neutral(row)
@@ -154,41 +155,49 @@ class ModelComparison:
         return FaceResult(self.faces.labels.names[row], sample, found)
 
     def neutral(self, row: int) -> np.ndarray | None:
-        """The true neutral (V, 3) mm of whoever a row shows; None = unknown."""
+        """True neutral face (V, 3) mm of the person of a row; None = unknown."""
         neutral = np.asarray(self.faces.neutrals_eval[self.faces.labels.subject[row]])
         return neutral if np.isfinite(neutral).all() else None
 
 
 class FaceResult(NamedTuple):
-    """A face, all that is predicted for it, and the parts that have a truth, each (V, 3) mm."""
+    """Prediction for one face, and its parts that have a truth, each (V, 3) mm."""
 
     name: str
     sample: Sample
     parts: dict[Part, PartResult]
 
     def errors(self, part: Part) -> np.ndarray:
-        """How far each vertex of a part is from its truth, (V,) mm."""
+        """Distance of each vertex of a part to its truth, (V,) mm."""
         truth, predicted = self.parts[part]
         return vertex_distances(predicted, truth)
 
 
 def compare_models(
-    source: str, names: Sequence[str | None], split: str, ways: Ways, *, baselines: bool | None
+    source: str,
+    names: Sequence[str | None],
+    split: str = "test",
+    *,
+    align: bool = False,
+    baselines: bool | None = None,
+    progress: Progress = no_progress,
 ) -> ModelComparison:
     """Measure models on a split of a face set.
 
     Args:
-        source: the set, `-` for standard input.
+        source: the set; `-` = standard input.
         names: of the models, as of `load_model`.
         split: all, train, test or validation.
-        ways: how.
-        baselines: also linear methods with as many coefficients as the first model has latent
-            dimensions; None = if there are faces to fit them to.
+        align: align predictions rigidly to the truth first.
+        baselines: also measure linear methods with as many coefficients as the first model has
+            latents; None = if the set has training faces.
+        progress: counts the measured faces.
 
     Raises:
         InputError: unreadable input, no such faces, or models of another topology than the set.
-        UsageError: one model twice.
+        UsageError: a model is named twice.
     """
+    ways = Ways(align, progress=progress)
     models = [load_model(name) for name in names]
     faces, rows = open_split(source, models[0], split)
     for model in models[1:]:
@@ -203,7 +212,7 @@ def compare_models(
     linear: dict[str, dict[str, Any]] = {}
     if baselines or (baselines is None and len(faces.rows(TRAIN)) > 1):
         linear = measure_baselines(faces, models[0], faces, rows, ways)
-    return ModelComparison(faces, rows, results, linear, facts, ways.align)
+    return ModelComparison(faces, rows, results, linear, facts, align)
 
 
 def _measure(model: Model, label: str, faces: FaceSet, rows: np.ndarray, ways: Ways) -> ModelResult:
@@ -221,7 +230,7 @@ def _measure(model: Model, label: str, faces: FaceSet, rows: np.ndarray, ways: W
 
 
 def _labels(models: Sequence[Model]) -> list[str]:
-    """The names of the models' files, with their ids where these do not tell them apart."""
+    """Names of the models' files, followed by their ids where names are equal."""
     ids = [model.id for model in models]
     twin = next((id_ for id_ in ids if ids.count(id_) > 1), None)
     if twin is not None:
@@ -234,7 +243,7 @@ def _labels(models: Sequence[Model]) -> list[str]:
 
 
 def example_rows(result: ModelResult, part: Part, count: int) -> list[tuple[str, int]]:
-    """`best`, `average` and `worst` with a row each, by the error of a part, `count` of each."""
+    """`count` rows each of the `best`, `average` and `worst` faces by the error of a part."""
     errors = result.errors
     found = find_extremes(errors.per_mesh[part], count)._asdict()
     return [(word, int(errors.rows[place])) for word, places in found.items() for place in places]

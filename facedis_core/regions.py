@@ -1,26 +1,26 @@
 """Regions of a face in any topology, by its geometry and by how far expressions move it.
 
-y is up and the face looks towards +z, as everywhere here.
+y is up and the face looks towards +z.
 """
 
 from typing import Final
 
 import numpy as np
 
-RIM_RINGS: Final = 2  # edges from an open one
-MIDLINE: Final = 1 / 6  # of the width of the face, to each side of its middle
-MOVING: Final = 0.1  # of the vertices
+RIM_RINGS: Final = 2  # edges from an open edge
+MIDLINE: Final = 1 / 6  # share of the face's width, to each side of its middle
+MOVING: Final = 0.1  # share of the vertices
 
 
 def find_regions(
     mean_face: np.ndarray, triangles: np.ndarray, motion: np.ndarray | None
 ) -> dict[str, np.ndarray]:
-    """Vertices (V,) bool of each region by its name; one without vertices is left out.
+    """Vertices (V,) bool of each region by its name; regions without vertices are left out.
 
     Args:
         mean_face: (V, 3) mm.
         triangles: (F, 3).
-        motion: (V,) how far vertices move with expressions; None = unknown.
+        motion: (V,) mean distance by which expressions move each vertex; None = unknown.
     """
     x, y = mean_face[:, 0], mean_face[:, 1]
     third = (y - y.min()) / max(float(np.ptp(y)), 1e-9) * 3
@@ -44,7 +44,7 @@ def find_regions(
 
 
 def near_rim(count: int, triangles: np.ndarray) -> np.ndarray:
-    """Which of `count` vertices are at most RIM_RINGS edges from an edge of a single triangle."""
+    """Which of `count` vertices are at most RIM_RINGS edges from an open edge, (V,) bool."""
     sides = np.concatenate([triangles[:, [0, 1]], triangles[:, [1, 2]], triangles[:, [2, 0]]])
     edges, uses = np.unique(np.sort(sides, axis=1), axis=0, return_counts=True)
     near = np.zeros(count, bool)

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -10,41 +11,84 @@ from facedis_core.errors import UsageError
 from facedis_core.figures import (
     Figure,
     FigureMaker,
+    FigureOptions,
     error_figures,
     generated_figures,
     mean_error_figure,
 )
 from facedis_core.image_files import write_png
+from facedis_core.model_comparison import compare_models
 from facedis_core.paths import is_file, is_folder
+from facedis_core.progress import Progress, no_progress
 from facedis_core.report_html import embed, render_page
 from facedis_core.streams import check_output, open_output, shown
 from facedis_core.viewer_payload import viewer_payload
 
-# What `write_figures` names its files, so that nobody else's are counted among them.
+# Names of the files of `write_figures`, so that no other file is replaced or removed.
 _KEYS: Final = "mean-errors|errors-.+|transfer-.+|interpolation-.+|identities"
 _FILE: Final = re.compile(rf"[0-9]{{2,}}-({_KEYS})\.png")
 
 
-class Page(NamedTuple):
-    """HTML of a report, and its figures in order."""
+@dataclass(frozen=True)
+class ReportOptions:
+    """Models and faces to compare, and the look of the page.
+
+    Attributes:
+        face_set: path of the set; `-` = standard input.
+        models: paths or bundled names; None = the default model.
+        split: all, train, test or validation.
+        baselines: also measure linear methods; None = if the set has training faces.
+        align: align predictions rigidly to the truth first.
+        title: of the page; None = the models' names.
+        figures: number and size of the faces in figures.
+
+    Raises:
+        UsageError: an output that is not named as HTML.
+    """
+
+    face_set: str
+    models: Sequence[str | None]
+    split: str = "test"
+    baselines: bool | None = None
+    align: bool = False
+    title: str | None = None
+    figures: FigureOptions = field(default_factory=FigureOptions)
+    output: str = "-"
+
+    def __post_init__(self) -> None:
+        if Path(self.output).suffix.lower() not in ("", ".html", ".htm"):
+            raise UsageError(f"{self.output} is no HTML file; expected a name that ends in .html")
+
+
+class Report(NamedTuple):
+    """The HTML page of a report, and its figures in order."""
 
     html: str
     figures: list[Figure]
 
 
-def build_page(maker: FigureMaker, title: str | None = None) -> Page:
-    """The report page of a model comparison; the same comparison gives the same bytes.
+def build_report(options: ReportOptions, progress: Progress = no_progress) -> Report:
+    """Measure the models and make the page; the same input gives the same bytes.
 
-    `title` defaults to the models' names.
+    Raises:
+        InputError, UsageError: as of `compare_models`.
     """
-    comparison = maker.comparison
+    comparison = compare_models(
+        options.face_set,
+        options.models,
+        options.split,
+        align=options.align,
+        baselines=options.baselines,
+        progress=progress,
+    )
+    maker = FigureMaker(comparison, options.figures, progress)
     errors = list(error_figures(maker))
     mean_errors = mean_error_figure(maker)
     generated = list(generated_figures(maker))
     charts, expression_table = sections.errors_by_expression(comparison)
     html = render_page(
-        viewer_payload(comparison, maker.options),
-        title=title or f"Faces by {', '.join(result.label for result in comparison.models)}",
+        viewer_payload(comparison, options.figures),
+        title=options.title or f"Faces by {', '.join(r.label for r in comparison.models)}",
         facts=sections.comparison_facts(comparison),
         metrics=sections.metrics_section(comparison),
         legend=sections.legend(comparison),
@@ -56,21 +100,22 @@ def build_page(maker: FigureMaker, title: str | None = None) -> Page:
         error_figures=list(map(embed, errors)),
         generated=list(map(embed, generated)),
     )
-    return Page(html, [mean_errors, *errors, *generated])
+    return Report(html, [mean_errors, *errors, *generated])
 
 
 def check_folder(folder: str, force: bool) -> None:
-    """Raise at once what `write_figures` would raise only after the computation.
+    """Check before the computation that `write_figures` can write into a folder.
 
-    UsageError for a file in its place, and for figures in it without `force`; OutputError where
-    nothing can be written.
+    Raises:
+        UsageError: it is a file, or has figures already and `force` is not given.
+        OutputError: it is not writable.
     """
     if is_file(folder):
-        raise UsageError(f"{shown(folder)} is a file; expected a folder for --figures")
+        raise UsageError(f"{shown(folder)} is a file; --figures needs a folder")
     there = sorted(path.name for path in _figures_in(folder))
     if there and not force:
         raise UsageError(
-            f"{shown(folder)} has figures such as {there[0]}; replace them with --force, or "
+            f"{shown(folder)} has figures already, e.g. {there[0]}; replace them with --force, or "
             "choose another folder"
         )
     check_output(str(Path(folder) / "01-mean-errors.png"), force, parents=True)
@@ -83,10 +128,9 @@ def _figures_in(folder: str) -> list[Path]:
 
 
 def write_figures(folder: str, figures: Sequence[Figure], force: bool) -> None:
-    """Write each picture as a numbered PNG file into a folder, which is made if it is missing.
+    """Write each figure as a numbered PNG file into a folder, which is made if it is missing.
 
-    With `force` figures of an earlier report that have no successor are removed: numbers that mean
-    two things would lie.
+    With `force`, other figures of an earlier report are removed, so that no number occurs twice.
     """
     earlier = set(_figures_in(folder))
     for number, figure in enumerate(figures, 1):

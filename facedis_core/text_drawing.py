@@ -64,7 +64,7 @@ def draw_text(canvas: Picture, texts: Sequence[TextLine]) -> Picture:
 
 
 def wrap_caption(caption: str, size: int, room: int) -> list[str]:
-    """The lines of a caption; a long one is split after a `_`, `/`, `-` or space near its middle."""
+    """The lines of a caption; a long one is split at a `_`, `/`, `-` or space near its middle."""
     return [part for line in caption.split("\n") for part in _split(line, size, room)]
 
 

@@ -16,7 +16,7 @@ TOOLS = ROOT / "tools"
 
 # A module imports from its own line and the lines above it.
 LINES = (
-    "errors paths signals atomic streams history config network_table recipe_file recipe",
+    "errors progress paths signals atomic streams history config network_table recipe_file recipe",
     "text_numbers surface_builder ply obj vrml meshio_formats mesh csv_text patterns "
     "geometry procrustes simplification unfolding",
     "bundle safetensors_file preparation faceset npy latents pairing "

@@ -192,7 +192,7 @@ def test_what_exists_is_replaced_only_if_asked_to(shell, face_set, tmp_path):
         ("--range 3,1", 2, "a lower and a higher number"),
         ("--faces 0", 2, "--faces"),
         ("-o missing/page.html", 4, "there is no folder"),
-        ("-o page.pdf", 2, "page.pdf would hold HTML"),
+        ("-o page.pdf", 2, "page.pdf is no HTML file"),
         ("-o set.safetensors --force", 2, "SET and --output are both set.safetensors"),
         ("-m other.safetensors -o other.safetensors --force", 2, "are both other.safetensors"),
     ],

@@ -21,7 +21,6 @@ from facedis_core.figures import (
 )
 from facedis_core.inference import load_model
 from facedis_core.latents import concatenate
-from facedis_core.measurement import Ways
 from facedis_core.mesh import read_mesh
 from facedis_core.metrics import vertex_distances
 from facedis_core.model_comparison import PARTS, ModelComparison, compare_models, example_rows
@@ -55,9 +54,7 @@ def set_file(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def comparison(set_file: Path, model_file: Path, other_model_file: Path) -> ModelComparison:
-    return compare_models(
-        str(set_file), [str(model_file), str(other_model_file)], "test", Ways(), baselines=False
-    )
+    return compare_models(str(set_file), [str(model_file), str(other_model_file)], baselines=False)
 
 
 def watched(comparison: ModelComparison, figures, **options) -> tuple[list[Figure], list[dict]]:
@@ -76,21 +73,17 @@ def test_two_files_of_one_name_are_told_apart_by_their_ids(
 ) -> None:
     twin = tmp_path / "small.safetensors"
     twin.write_bytes(other_model_file.read_bytes())
-    found = compare_models(
-        str(set_file), [str(model_file), str(twin)], "test", Ways(), baselines=False
-    )
+    found = compare_models(str(set_file), [str(model_file), str(twin)], baselines=False)
     assert [result.label for result in found.models] == [
         f"small {result.model.id}" for result in found.models
     ]
     with pytest.raises(UsageError, match="twice"):
-        compare_models(
-            str(set_file), [str(twin), str(other_model_file)], "test", Ways(), baselines=False
-        )
+        compare_models(str(set_file), [str(twin), str(other_model_file)], baselines=False)
 
 
 def test_a_model_of_other_faces_is_refused(set_file: Path, model_file: Path) -> None:
     with pytest.raises(InputError, match="topology"):
-        compare_models(str(set_file), [str(model_file), "ict"], "test", Ways(), baselines=False)
+        compare_models(str(set_file), [str(model_file), "ict"], baselines=False)
 
 
 def test_error_figures_show_truth_synthesis_and_error(comparison: ModelComparison) -> None:
@@ -192,7 +185,7 @@ def test_of_two_people_one_becomes_the_other(
 ) -> None:
     faces = synthetic.face_set(test=2, expressions=expressions)
     path = synthetic.write_face_set(tmp_path / "two.safetensors", faces)
-    comparison = compare_models(str(path), [str(model_file)], "test", Ways(), baselines=False)
+    comparison = compare_models(str(path), [str(model_file)], baselines=False)
     figures, sheets = watched(comparison, generated_figures)
     names = faces.labels.names
     first, last = (row for row, name in enumerate(names) if name in figures[1].caption)
@@ -217,7 +210,7 @@ def test_identities_stand_below_one_another(comparison: ModelComparison) -> None
 def test_without_neutrals_only_full_faces_are_judged(tmp_path: Path, model_file: Path) -> None:
     faces = synthetic.face_set(neutrals=False)
     path = synthetic.write_face_set(tmp_path / "bare.safetensors", faces)
-    comparison = compare_models(str(path), [str(model_file)], "test", Ways(), baselines=False)
+    comparison = compare_models(str(path), [str(model_file)], baselines=False)
     figures, _ = watched(comparison, error_figures)
     assert [figure.key for figure in figures] == ["errors-full-small"]
     shown = viewer_payload(comparison, FigureOptions())

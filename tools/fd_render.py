@@ -160,7 +160,7 @@ def render(
     )
     fd_cli.check_read_once(*options.sources, against)
     check_output(output, force)
-    drawing = draw_faces(options, fd_cli.progress)
+    drawing = draw_faces(options, fd_cli.progress_bar)
     with open_output(output, force=force) as stream:
         options.format.write(stream, drawing.frames, drawing.fps)
 
