@@ -1,10 +1,11 @@
-"""The faces that a live page mixes: what each is to the model, and where they come from."""
+"""Faces of fd-view: read from files, pipes and uploads, and encoded by its model."""
 
 import io
+from base64 import b64encode
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,21 +29,20 @@ from facedis_core.mesh import CODECS, Mesh, mesh_files
 from facedis_core.metrics import vertex_distances
 from facedis_core.paths import is_file
 from facedis_core.streams import open_input, read_all
-from facedis_core.viewer_payload import to_base64
 
 MAX_PIPE_BYTES: Final = 1 << 30
-MAX_FACES: Final = 200  # to choose from; of more, as many evenly_spaced spread
+MAX_FACES: Final = 200  # of more faces, this number is taken, evenly spaced
 
 
 @dataclass(frozen=True, eq=False)
-class Face:
-    """A face to mix with.
+class GalleryFace:
+    """A face with its latents.
 
     Attributes:
         latents: one row.
-        vertices: (V, 3) mm, what was encoded; of latents what they decode to.
-        error: (V,) mm between these and what the model makes of them; None of latents.
-        warning: what is doubtful about it, or nothing.
+        vertices: (V, 3) mm, the encoded mesh, or the decoded latents.
+        error: (V,) mm, distances of the mesh to its reconstruction; None for latents.
+        warning: a line about a doubtful face, else empty.
     """
 
     latents: Latents
@@ -54,24 +54,58 @@ class Face:
         """Arrays as base64 of little-endian float32."""
         return {
             "name": self.latents.names[0],
-            "identity": _floats(self.latents.identity),
-            "expression": _floats(self.latents.expression),
-            "vertices": _floats(self.vertices),
-            "error": None if self.error is None else _floats(self.error),
+            "identity": floats_base64(self.latents.identity),
+            "expression": floats_base64(self.latents.expression),
+            "vertices": floats_base64(self.vertices),
+            "error": None if self.error is None else floats_base64(self.error),
             "warning": self.warning,
         }
 
 
-def _floats(values: NDArray[Any]) -> str:
-    """Numbers as base64 of little-endian float32."""
-    return to_base64(values.astype("<f4"))
+def floats_base64(values: NDArray[Any]) -> str:
+    """Values in C order as base64 of little-endian float32."""
+    return b64encode(values.astype("<f4").tobytes()).decode()
 
 
-def face_of_bytes(encoder: Encoder, content: bytes, name: str) -> Face:
-    """The first face in a file that is not here, by the name it has: a mesh, an array, latents.
+class Gallery(NamedTuple):
+    """Faces to choose from on the page, and warnings about them."""
+
+    faces: list[GalleryFace]
+    warnings: list[str]
+
+
+def load_gallery(encoder: Encoder, inputs: Sequence[str]) -> Gallery:
+    """The faces that a user names, or else the bundled examples, and the model's mean face.
+
+    At most MAX_FACES are taken. Bundled examples are left out where they do not fit the model.
+
+    Args:
+        encoder: the model, and how meshes are aligned to it.
+        inputs: files of latents, or what `find_faces` takes; `-` = standard input.
 
     Raises:
-        InputError: what fd-encode, or fd-decode for latents, would raise for the file.
+        InputError: unreadable input, or faces that do not fit the model.
+    """
+    warnings = []
+    if inputs:
+        faces, count = _named_faces(encoder, inputs)
+        if len(faces) < count:
+            warnings.append(
+                f"{count} faces were given; {len(faces)} of them are shown, evenly spaced"
+            )
+        warnings += [face.warning for face in faces if face.warning]
+    else:
+        faces = _bundled_faces(encoder)
+    model = encoder.model
+    mean_face = Mesh(model.mean_face, model.triangles, "mean face", 1.0)
+    return Gallery([*faces, _encoded(encoder, mean_face, "mean face")], warnings)
+
+
+def face_of_bytes(encoder: Encoder, content: bytes, name: str) -> GalleryFace:
+    """The first face of an uploaded file: a mesh, a vertex array or latents, by the file's name.
+
+    Raises:
+        InputError: as fd-encode, or fd-decode for latents, would raise for the file.
     """
     if Path(name).suffix.lower() == ".npy" and are_latents(content[:HEADER]):
         blocks = sound_rows(LatentSource(io.BytesIO(content), name), encoder.model, "-")
@@ -82,7 +116,7 @@ def face_of_bytes(encoder: Encoder, content: bytes, name: str) -> Face:
         face, more = _encoded(encoder, next(meshes), name), _any(meshes)
     if not more:
         return face
-    several = f"{name} holds several faces, of which this is the first"
+    several = f"{name} has several faces; the first is shown"
     return replace(face, warning="; ".join(filter(None, [several, face.warning])))
 
 
@@ -92,10 +126,10 @@ def _any(more: Iterator[object]) -> bool:
 
 def _meshes(content: bytes, name: str) -> Iterator[Mesh]:
     suffix = Path(name).suffix.lower()
-    if suffix not in ("", ".npy", ".stl", *CODECS):  # of .stl there is more to say
+    if suffix not in ("", ".npy", ".stl", *CODECS):  # the mesh reader explains .stl
         raise InputError(
-            f"{name} is no face that a page takes; expected {' '.join(CODECS)} .npy, such as the "
-            "latents that fd-encode makes of it"
+            f"{name} cannot be opened by fd-view; expected {' '.join(CODECS)} or .npy, such as "
+            "latents by fd-encode"
         )
     if suffix != ".npy":
         return meshes_of_bytes(content, name)
@@ -103,14 +137,8 @@ def _meshes(content: bytes, name: str) -> Iterator[Mesh]:
     return (replace(mesh, name=Path(name).stem) for mesh in arrays)
 
 
-def mean_face(encoder: Encoder) -> Face:
-    """The mean face as one to mix with."""
-    model = encoder.model
-    return _encoded(encoder, Mesh(model.mean_face, model.triangles, "mean face", 1.0), "mean face")
-
-
-def example_faces(encoder: Encoder) -> list[Face]:
-    """The faces that are installed with the commands; none where they do not fit the model."""
+def _bundled_faces(encoder: Encoder) -> list[GalleryFace]:
+    """The example faces that are installed; none where they do not fit the model."""
     files = [str(path) for path in mesh_files(weights_folder() / "examples")]
     meshes = [(path, mesh) for path in files for mesh in meshes_of_file(path)]
     try:
@@ -119,16 +147,8 @@ def example_faces(encoder: Encoder) -> list[Face]:
         return []
 
 
-def chosen_faces(encoder: Encoder, inputs: Sequence[str]) -> tuple[list[Face], int]:
-    """The faces behind what a user names, MAX_FACES at most, and how many there are.
-
-    Args:
-        encoder: says what they are to its model.
-        inputs: files of latents, or whatever `find_faces` takes.
-
-    Raises:
-        InputError: one cannot be read or does not fit the model; what `find_faces` raises.
-    """
+def _named_faces(encoder: Encoder, inputs: Sequence[str]) -> tuple[list[GalleryFace], int]:
+    """The faces of some inputs, at most MAX_FACES, and how many there are."""
     found: list[Item | Latents] = []
     meshes: list[str] = []
     for name in (source for given in inputs for source in matches(given)):
@@ -148,15 +168,15 @@ def chosen_faces(encoder: Encoder, inputs: Sequence[str]) -> tuple[list[Face], i
 
 
 def _piped(model: Model) -> list[Item] | list[Latents]:
-    """Meshes, arrays or latents on standard input, all of it: a page shows them again and again."""
-    content = read_all("-", MAX_PIPE_BYTES, "faces for a page")
+    """Meshes, vertex arrays or latents on standard input, all held in memory."""
+    content = read_all("-", MAX_PIPE_BYTES, "faces for fd-view")
     if are_latents(content):
         return _rows(LatentSource(io.BytesIO(content), "-"), model)
     return list(items_of_stream(io.BytesIO(content), "-"))
 
 
 def _rows(source: LatentSource, model: Model) -> list[Latents]:
-    """Row by row: small, where the faces that they decode to are not."""
+    """One row each; they are decoded later, as faces need far more memory."""
     return [rows.take([row]) for rows in sound_rows(source, model, "-") for row in range(len(rows))]
 
 
@@ -168,25 +188,25 @@ def _holds_latents(name: str) -> bool:
 
 
 def _spread(items: list[Any]) -> list[Any]:
-    """All, or as many as there may be at even distances: those of a set come person by person."""
+    """All items, or MAX_FACES of them, evenly spaced: those of a set come person by person."""
     if len(items) <= MAX_FACES:
         return items
     return [items[i * len(items) // MAX_FACES] for i in range(MAX_FACES)]
 
 
-def _faces_of(encoder: Encoder, one: Item | Latents) -> list[Face]:
+def _faces_of(encoder: Encoder, one: Item | Latents) -> list[GalleryFace]:
     if isinstance(one, Latents):
         return [_decoded(encoder, one)]
     return [_encoded(encoder, mesh, one.source) for mesh in one.load()]
 
 
-def _encoded(encoder: Encoder, mesh: Mesh, source: str) -> Face:
+def _encoded(encoder: Encoder, mesh: Mesh, source: str) -> GalleryFace:
     vertices, warning = encoder.prepared(mesh, source)
     latents = encoder.model.encode(vertices[None], [mesh.name])
     (made,) = encoder.model.decode(latents.identity, latents.expression)
     error = vertex_distances(vertices, made)
-    return Face(latents, vertices, error.astype(np.float32), warning)
+    return GalleryFace(latents, vertices, error.astype(np.float32), warning)
 
 
-def _decoded(encoder: Encoder, latents: Latents) -> Face:
-    return Face(latents, Decoder(encoder.model).face(latents, 0, "full"), None)
+def _decoded(encoder: Encoder, latents: Latents) -> GalleryFace:
+    return GalleryFace(latents, Decoder(encoder.model).face(latents, 0, "full"), None)

@@ -1,4 +1,4 @@
-"""The directions of latent space that move the face most, in steps of what faces vary."""
+"""Principal directions of latent space, by how far one standard deviation moves the face."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -8,17 +8,17 @@ from numpy.typing import NDArray
 
 from facedis_core.inference import LatentPart, Model
 
-_FLOOR: Final = 1e-6  # of the largest variance: what never varied still has a direction
+_FLOOR: Final = 1e-6  # of the mean variance, added so that the covariance is positive definite
 
 
 @dataclass(frozen=True, eq=False)
 class LatentDirections:
-    """Latent directions, the one that moves the face most first.
+    """Latent directions, by how far they move the face, the farthest first.
 
     Attributes:
-        steps: float32 (D, D), a row a direction: what one standard deviation adds to the latents.
-        mm: float64 (D,), the root mean square over vertices of what that moves, in mm, on average
-            of a step to each side: where a decoder bends these are not alike.
+        steps: float32 (D, D), a row per direction: one standard deviation of the latents.
+        mm: float64 (D,), root mean square distance in mm by which a step moves the vertices, the
+            mean of a step to each side, which differ where the decoder is not linear.
     """
 
     steps: NDArray[np.float32]
@@ -28,31 +28,31 @@ class LatentDirections:
 def leading_directions(
     model: Model, part: LatentPart, latents: NDArray[np.floating] | None = None
 ) -> LatentDirections:
-    """The principal components of the faces that varying latents decode to.
+    """Principal components of the faces that random latents decode to.
 
     For latents z = L n with n ~ N(0, 1) and covariance L L^T, the decoded offsets are about J L n,
-    J the decoder's slope at the origin. With J L = U S V^T the rows of (L V)^T are directions of
-    independent, unit variance, whose offsets are orthogonal and of lengths S. J is taken across
-    a unit to both sides, so that it is what latents of usual size do where a decoder bends.
+    J the decoder's Jacobian at the origin. With J L = U S V^T the rows of (L V)^T are directions of
+    independent, unit variance, whose offsets are orthogonal and of lengths S. J is a central
+    difference over a unit to both sides, as latents of usual size vary by about 1.
 
     Args:
-        model: what decodes.
-        part: whose latents.
-        latents: (N, D) of real faces, where there are some; they tell how latents vary.
+        model: the decoder.
+        part: the latents to vary.
+        latents: (N, D) of real faces, if known, for their covariance.
     """
     size = getattr(model.config, part)
     ahead, back = _moved(model, part, np.eye(size))
     slope = (ahead - back) / 2
     root = np.linalg.cholesky(_covariance(model, part, latents))
-    # J has 3V rows; its products with itself have only D
+    # J has 3V rows; J^T J has only D
     _, vectors = np.linalg.eigh(root.T @ (slope @ slope.T) @ root)
     steps = (root @ vectors[:, ::-1]).T
-    # a decoder that bends moves the face otherwise than its slope says
+    # the decoder may not be linear: measure the true offsets
     ahead, back = _moved(model, part, steps)
     lengths = [np.linalg.norm(moved, axis=1) for moved in (ahead, back)]
     mm = sum(lengths) / 2 / np.sqrt(model.config.vertices)
     order = np.argsort(-mm, kind="stable")
-    # the sign is free: let the coordinate that moves most grow
+    # the sign is arbitrary: make the largest coordinate positive
     across = ahead - back
     largest = across[np.arange(size), np.abs(across).argmax(axis=1)]
     steps[largest < 0] *= -1
@@ -62,10 +62,7 @@ def leading_directions(
 def _moved(
     model: Model, part: LatentPart, steps: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """How steps (K, D) of latents from the origin move the face, and how their opposites do.
-
-    Each (K, 3V) mm.
-    """
+    """Offsets of the face by steps (K, D) from the origin, and by their opposites, (K, 3V) mm."""
     other = model.config.expression if part == "identity" else model.config.identity
 
     def offsets(z: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -81,10 +78,10 @@ def _moved(
 def _covariance(
     model: Model, part: LatentPart, latents: NDArray[np.floating] | None
 ) -> NDArray[np.float64]:
-    """How the latents of faces vary, (D, D), positive definite.
+    """Covariance of the latents of faces, (D, D), positive definite.
 
-    Some models know; of the others the prior N(0, 1) of their training is all that is known, which
-    counts as D faces beside those given.
+    The model's own where it has one (`Model.latent_covariance`); else the prior N(0, 1) of its
+    training, weighted as D faces, with the given latents.
     """
     size = getattr(model.config, part)
     covariance = model.latent_covariance(part)

@@ -1,4 +1,4 @@
-"""What a live page asks of a model: a face to begin with, mixtures of two, files of them."""
+"""Model of fd-view: faces to choose from, mixtures of two faces, and files of mixtures."""
 
 import base64
 import binascii
@@ -16,7 +16,7 @@ from facedis_core.color_scale import ROUND_ENDS, colormap
 from facedis_core.decoding import Decoder
 from facedis_core.encoding import Encoder
 from facedis_core.errors import InputError
-from facedis_core.gallery import Face, face_of_bytes
+from facedis_core.gallery import GalleryFace, face_of_bytes, floats_base64
 from facedis_core.inference import LatentPart, Model, Part
 from facedis_core.latent_directions import LatentDirections, leading_directions
 from facedis_core.latents import Latents, write_latents
@@ -24,7 +24,6 @@ from facedis_core.mesh import CODECS, write_mesh
 from facedis_core.shading import to_srgb
 from facedis_core.streams import naming
 from facedis_core.transfer import between, joined_names
-from facedis_core.viewer_payload import to_base64
 
 MESH_SUFFIXES: Final = tuple(CODECS)
 _LONGEST_NAME: Final = 4096
@@ -33,14 +32,14 @@ _VARIED: Final = get_args(LatentPart)
 
 @dataclass(frozen=True, eq=False)
 class Mixture:
-    """What the controls of a page say.
+    """Settings of the page's controls.
 
     Attributes:
         first, second: latents of the faces A and B, one row each.
-        share: how far identity and expression are on the way from A to B.
-        strength: multiplies the expression, as `fd-transfer --scale`.
-        moves: steps along the leading directions of each, added at the end.
-        part: what is shown of the face.
+        share: share of B in identity and expression, from 0 to 1.
+        strength: factor of the expression, as `fd-transfer --scale`.
+        moves: steps along the leading latent directions of each part, added at the end.
+        part: part of the face to show.
     """
 
     first: Latents
@@ -52,10 +51,10 @@ class Mixture:
 
 
 class LiveModel:
-    """A model and the faces to begin with; nothing of it changes, so that threads can share it."""
+    """A model and faces to choose from; immutable, so that threads can share it."""
 
-    def __init__(self, encoder: Encoder, faces: Sequence[Face]) -> None:
-        """`faces` are those that a page can choose from; one at least."""
+    def __init__(self, encoder: Encoder, faces: Sequence[GalleryFace]) -> None:
+        """`faces` are those that the page offers; at least one."""
         self.encoder = encoder
         self.model: Model = encoder.model
         self.faces = list(faces)
@@ -68,36 +67,38 @@ class LiveModel:
         }
 
     def description(self) -> dict[str, Any]:
-        """What a page needs to know before it asks for anything else."""
+        """Model, colormap, directions and names of faces, which the page loads first."""
         return {
             "model": Path(self.model.source).stem,
             "vertices": self.model.config.vertices,
-            "mean_face": to_base64(self.model.mean_face.astype("<f4")),
-            "colormap": to_base64(to_srgb(colormap())),
+            "mean_face": floats_base64(self.model.mean_face),
+            "colormap": base64.b64encode(to_srgb(colormap()).tobytes()).decode(),
             "round_ends": ROUND_ENDS,
-            "triangles": to_base64(self.model.triangles.astype("<u4")),
+            "triangles": base64.b64encode(self.model.triangles.astype("<u4").tobytes()).decode(),
             "directions": {p: [round(x, 4) for x in d.mm] for p, d in self.directions.items()},
             "faces": [face.latents.names[0] for face in self.faces],
             "suffixes": [*MESH_SUFFIXES, ".npy"],
         }
 
-    def face(self, number: str) -> Face:
-        """One of the faces to begin with.
+    def face(self, number: str) -> GalleryFace:
+        """The face with that number in the list that the page offers.
 
         Raises:
-            InputError: there is none of that number.
+            InputError: there is none.
         """
         if not (number.isascii() and number.isdecimal() and len(number) < 9):
             raise InputError(f"no face has the number {number[:20]!r}")
         if int(number) >= len(self.faces):
-            raise InputError(f"no face has the number {number}, there are {len(self.faces)}")
+            raise InputError(
+                f"no face has the number {number}; there are {len(self.faces)}, counted from 0"
+            )
         return self.faces[int(number)]
 
-    def encoded(self, content: bytes, name: str) -> Face:
-        """What a file holds that was dropped on the page: the first mesh or row of latents.
+    def encoded(self, content: bytes, name: str) -> GalleryFace:
+        """The first face of a file dropped on the page.
 
         Raises:
-            InputError: what fd-encode, or fd-decode for latents, would raise for the file.
+            InputError: as fd-encode, or fd-decode for latents, would raise for the file.
         """
         face = face_of_bytes(self.encoder, content, name)
         length = len(face.latents.names[0])
@@ -109,7 +110,7 @@ class LiveModel:
         return face
 
     def mixed(self, mixture: Mixture) -> Latents:
-        """The latents of a mixture, one row, named as fd-transfer names it.
+        """The latents of a mixture, one row, named as by fd-transfer.
 
         Raises:
             InputError: they are not finite.
@@ -121,7 +122,7 @@ class LiveModel:
             z = between(getattr(first, part), getattr(second, part), share)
             z *= mixture.strength if part == "expression" else 1.0
             moves = mixture.moves.get(part, np.empty(0))
-            with np.errstate(all="ignore"):  # looked for below
+            with np.errstate(all="ignore"):  # checked below
                 made[part] = (z + moves @ self.directions[part].steps[: len(moves)]).astype("<f4")
         names = first.names if first.names == second.names else joined_names(first, second)
         rows = Latents(names, [self.model.id], made["identity"], made["expression"])
@@ -147,14 +148,14 @@ class LiveModel:
             write_mesh(stream, Decoder(self.model).mesh(rows, 0, mixture.part), suffix)
         else:
             known = " ".join((*MESH_SUFFIXES, ".npy"))
-            raise InputError(f"no file is made for {suffix[:20]!r}; expected {known}")
+            raise InputError(f"suffix {suffix[:20]!r}; expected one of {known}")
         return stream.getvalue()
 
     def mixture(self, content: bytes) -> Mixture:
-        """What a page says in JSON.
+        """Read a mixture from the page's JSON.
 
         Raises:
-            InputError: it says anything else.
+            InputError: it is malformed.
         """
         try:
             said = json.loads(content)
@@ -164,8 +165,8 @@ class LiveModel:
             strength, part = _number(said["strength"]), said["part"]
         except (ValueError, LookupError, TypeError, RecursionError) as error:
             raise InputError(
-                f"this is no mixture ({type(error).__name__}); expected what the page of this "
-                "version sends, load it again"
+                f"malformed mixture ({type(error).__name__}); expected the JSON that the page of "
+                "this version sends: reload the page"
             ) from None
         if part not in get_args(Part):
             raise InputError(
@@ -178,17 +179,17 @@ class LiveModel:
         return Mixture(ends[0], ends[1], share, strength, moves, part)
 
     def _row(self, said: Mapping[str, Any]) -> Latents:
-        """A face's latents as a page gives them back."""
+        """Latents of a face, as the page sends them back."""
         name = said["name"]
         parts = [_array(said[p], getattr(self.model.config, p)) for p in _VARIED]
         if not isinstance(name, str) or len(name) > _LONGEST_NAME:
             raise TypeError
-        name.encode("utf-8", "surrogateescape")  # or it is no text, and raises
+        name.encode("utf-8", "surrogateescape")  # raises for lone surrogates
         return Latents([name], [self.model.id], parts[0], parts[1])
 
 
 def _array(text: str, size: int) -> NDArray[np.float32]:
-    """A row (1, size) back from base64; ValueError where it is none."""
+    """A row (1, size) from base64; ValueError where it is none."""
     try:
         values = np.frombuffer(base64.b64decode(text, validate=True), "<f4")
     except binascii.Error as error:
@@ -197,9 +198,9 @@ def _array(text: str, size: int) -> NDArray[np.float32]:
 
 
 def _number(value: object) -> float:
-    """A number of JSON, of a size that controls can have."""
+    """A number from JSON, in the range of the controls."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise TypeError
-    if not abs(value) <= 1e6:  # nor is NaN
+    if not abs(value) <= 1e6:  # also refuses NaN
         raise ValueError
     return float(value)

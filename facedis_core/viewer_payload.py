@@ -57,7 +57,7 @@ class QuantizedVertices(NamedTuple):
 
 def to_base64(array: np.ndarray) -> str:
     """The bytes of an array in C order, as base64."""
-    return b64encode(np.ascontiguousarray(array).tobytes()).decode()
+    return b64encode(array.tobytes()).decode()
 
 
 def viewer_payload(comparison: ModelComparison, options: FigureOptions) -> dict[str, Any]:

@@ -1,8 +1,8 @@
-"""A live page over HTTP, for the person at this machine and nobody else.
+"""HTTP server of fd-view, for the browser of this machine only.
 
-The server listens on the loopback interface and answers below a path that cannot be guessed. Pages
-of other sites are kept out although they run in the same browser: their requests carry a foreign
-`Origin` or `Sec-Fetch-Site`, or, where a name was bound to 127.0.0.1, a foreign `Host`.
+It listens on the loopback interface, below a path with a random token. Requests by pages of other
+sites in the same browser are refused by their `Origin` and `Sec-Fetch-Site` headers, and those by
+DNS rebinding by their `Host`.
 """
 
 import json
@@ -55,7 +55,7 @@ _HEADERS: Final = {
 
 
 class Response(NamedTuple):
-    """What a client gets."""
+    """Body, content type and status of a response."""
 
     body: bytes
     content_type: str
@@ -63,7 +63,7 @@ class Response(NamedTuple):
 
 
 class Route(NamedTuple):
-    """How one path is answered: from the query and the body, of which so many bytes are taken."""
+    """Method and handler of a path; the handler takes the query and a body of `max_bytes`."""
 
     method: str
     answer: Callable[[dict[str, str], bytes], Response]
@@ -71,7 +71,7 @@ class Route(NamedTuple):
 
 
 class RequestRefused(Exception):
-    """A request that is not answered, in one line."""
+    """A request is refused, for a reason in one line."""
 
     def __init__(self, status: int, line: str) -> None:
         super().__init__(line)
@@ -79,7 +79,7 @@ class RequestRefused(Exception):
 
 
 def build_routes(live: LiveModel) -> dict[str, Route]:
-    """What there is below the token, by path."""
+    """Routes by the path below the token."""
 
     def as_json(value: Any) -> Response:
         return Response(json.dumps(value).encode(), _JSON)
@@ -113,11 +113,11 @@ def _static(answer: Response, query: dict[str, str], body: bytes) -> Response:
 
 
 class LiveServer(ThreadingHTTPServer):
-    """Serves one model; a thread a connection, so that no client waits for another.
+    """Server of one model, with a thread per connection.
 
     Attributes:
-        token: what a path must begin with.
-        on_bug: told of every error that is ours; the client gets a line.
+        token: first part of every path.
+        on_bug: called with unexpected errors; the client gets one line.
     """
 
     daemon_threads = True
@@ -126,10 +126,10 @@ class LiveServer(ThreadingHTTPServer):
     def __init__(
         self, live: LiveModel, port: int = 0, on_bug: Callable[[BaseException], None] | None = None
     ) -> None:
-        """Listen on a port of 127.0.0.1, 0 = one that is free.
+        """Listen on a port of 127.0.0.1; 0 = a free one.
 
         Raises:
-            UsageError: the port is taken, or not ours to take.
+            UsageError: the port is in use, or not permitted.
         """
         self.token = secrets.token_urlsafe(18)
         self.routes = build_routes(live)
@@ -146,18 +146,18 @@ class LiveServer(ThreadingHTTPServer):
         self.hosts = {*names, *(["127.0.0.1", "localhost"] if self.server_port == 80 else [])}
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        """Serve a connection by a thread of its own; what is too many is closed at once."""
+        """Serve a connection in its own thread; beyond MAX_CONNECTIONS it is closed at once."""
         if not self._room.acquire(blocking=False):
             self.shutdown_request(request)
             return
         try:
             super().process_request(request, client_address)
-        except RuntimeError:  # the system has no thread left
+        except RuntimeError:  # no more threads
             self._room.release()
             self.shutdown_request(request)
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
-        """What such a thread does."""
+        """Serve a connection in this thread."""
         try:
             super().process_request_thread(request, client_address)
         finally:
@@ -170,11 +170,11 @@ class LiveServer(ThreadingHTTPServer):
 
     @property
     def url(self) -> str:
-        """Where the page is."""
+        """Address of the page."""
         return f"http://127.0.0.1:{self.server_port}/{self.token}/"
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that has gone is no error; whatever else ends a connection is ours."""
+        """Report an error to `on_bug`, unless the client has gone away."""
         error = sys.exception()
         if error is not None and not isinstance(error, ConnectionError | TimeoutError):
             self.on_bug(error)
@@ -186,7 +186,7 @@ class _Handler(BaseHTTPRequestHandler):
     server_version = "facedis"
     sys_version = ""
     timeout = SOCKET_TIMEOUT
-    # headers and body leave in one piece; in two the second would wait for the client's word
+    # headers and body are sent in one packet; a second one would wait for an acknowledgement
     wbufsize = -1
     disable_nagle_algorithm = True
 
@@ -199,21 +199,21 @@ class _Handler(BaseHTTPRequestHandler):
             line = re.sub(r"\s+", " ", str(error)).strip()
             answer = Response(line.encode("utf-8", "backslashreplace"), TEXT, 422)
         except MemoryError:
-            answer = Response(b"out of memory; give it less at a time", TEXT, 422)
+            answer = Response(b"out of memory; open fewer or smaller files", TEXT, 422)
         except ConnectionError:
             raise
-        except Exception as error:  # whatever it is, the other clients go on
+        except Exception as error:  # one failed request must not end the server
             self.server.on_bug(error)
-            line = "this is a bug in facedis; the terminal that runs fd-view has its traceback"
+            line = "this is a bug in facedis; see the traceback in the terminal of fd-view"
             answer = Response(line.encode(), TEXT, 500)
         self._send(answer)
 
-    # by these names the library asks for what answers a method
+    # http.server looks up the handler of a method by these names
     do_GET = do_POST = do_HEAD = do_PUT = do_DELETE = do_PATCH = do_OPTIONS = _serve  # noqa: N815
 
     def _answer(self) -> Response:
         """The response; raises RequestRefused or FacedisError. Unread bodies end the connection."""
-        ends = self.close_connection  # the client's wish
+        ends = self.close_connection  # as the client asked
         length = self._length()
         if length or "Transfer-Encoding" in self.headers:
             self.close_connection = True
@@ -223,14 +223,14 @@ class _Handler(BaseHTTPRequestHandler):
         known = secrets.compare_digest(path[: len(prefix)].encode(), prefix.encode())
         route = self.server.routes.get(path[len(prefix) :]) if known else None
         if route is None:
-            raise RequestRefused(404, "there is nothing here; open the address that fd-view prints")
+            raise RequestRefused(404, "not found; open the address that fd-view prints")
         if self.command != route.method:
             raise RequestRefused(405, f"expected {route.method}")
         if "Transfer-Encoding" in self.headers or (length is None and route.method == "POST"):
             raise RequestRefused(411, "a body needs a Content-Length, and no Transfer-Encoding")
         if length is not None and length > route.max_bytes:
-            size = f"{route.max_bytes >> 20} MB" if route.max_bytes else "nothing"
-            raise RequestRefused(413, f"{length} bytes are too many; expected {size} at most")
+            limit = f"at most {route.max_bytes >> 20} MB" if route.max_bytes else "no body"
+            raise RequestRefused(413, f"body of {length} bytes; expected {limit}")
         try:
             values = parse_qs(query, keep_blank_values=True, max_num_fields=8)
         except ValueError:
@@ -240,7 +240,7 @@ class _Handler(BaseHTTPRequestHandler):
         return route.answer({key: found[0] for key, found in values.items()}, body)
 
     def _length(self) -> int | None:
-        """What the client says its body has; None where it does not say."""
+        """Content-Length of the request; None where there is none."""
         said = self.headers.get_all("Content-Length", [])
         if not said or "Transfer-Encoding" in self.headers:
             return None
@@ -252,7 +252,7 @@ class _Handler(BaseHTTPRequestHandler):
         return int(said[0])
 
     def _check_sender(self) -> None:
-        """Refuse what a page of another site has sent, or has been led to send."""
+        """Refuse requests by pages of other sites."""
         host = self.headers.get_all("Host", [])
         if len(host) != 1 or host[0].lower() not in self.server.hosts:
             raise RequestRefused(
@@ -263,17 +263,17 @@ class _Handler(BaseHTTPRequestHandler):
         origins = {f"http://{name}" for name in self.server.hosts}
         for origin in self.headers.get_all("Origin", []):
             if origin.lower() not in origins:
-                raise RequestRefused(403, "requests of other pages are not answered")
+                raise RequestRefused(403, "requests by other pages are refused")
         for site in self.headers.get_all("Sec-Fetch-Site", []):
             if site not in ("same-origin", "none"):
-                raise RequestRefused(403, "requests of other pages are not answered")
+                raise RequestRefused(403, "requests by other pages are refused")
 
     def _body(self, length: int) -> bytes:
         try:
             # the library's types do not call its buffered stream a BinaryIO, which it is
             body = read_up_to(self.rfile, length)  # type: ignore[arg-type]
         except TimeoutError:
-            raise RequestRefused(408, "the rest of the request did not come") from None
+            raise RequestRefused(408, "the request was not complete in time") from None
         if len(body) < length:
             raise ConnectionAbortedError
         return body
@@ -291,19 +291,19 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(answer.body)
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
-        """What the library itself refuses: in one line, with our headers."""
+        """Refuse a request in one line, with our headers, where http.server would."""
         self.close_connection = True
-        self._send(Response(f"{message or 'the request is refused'}".encode(), TEXT, int(code)))
+        self._send(Response(f"{message or 'bad request'}".encode(), TEXT, int(code)))
 
     def handle_expect_100(self) -> bool:
-        """The client waits for this before it sends its body."""
+        """Let the client send its body, unless the request will be refused."""
         try:
             self._check_sender()
         except RequestRefused:
-            return True  # which is answered to the request itself
+            return True  # the request itself gets the refusal
         proceed = super().handle_expect_100()
         self.wfile.flush()
         return proceed
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Say nothing: standard error is for the person at the terminal."""
+        """Log nothing; standard error is for messages to the user."""

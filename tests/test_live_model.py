@@ -16,10 +16,8 @@ from facedis_core.encoding import Encoder
 from facedis_core.errors import InputError
 from facedis_core.gallery import (
     MAX_FACES,
-    chosen_faces,
-    example_faces,
     face_of_bytes,
-    mean_face,
+    load_gallery,
 )
 from facedis_core.inference import load_model
 from facedis_core.latents import read_latents, write_latents
@@ -35,7 +33,7 @@ def encoder(model) -> Encoder:
 
 @pytest.fixture
 def live(encoder, faces) -> LiveModel:
-    return LiveModel(encoder, chosen_faces(encoder, [str(faces)])[0])
+    return LiveModel(encoder, load_gallery(encoder, [str(faces)]).faces)
 
 
 def two_faces(live, **said):
@@ -71,7 +69,7 @@ class TestGallery:
         rows = model.encode(np.stack([face(1), face(2)]), ["one", "two"])
         write_latents(stream, rows)
         (tmp_path / "rows.npy").write_bytes(stream.getvalue())
-        found, _ = chosen_faces(encoder, [str(tmp_path / "r*.npy")])
+        *found, _ = load_gallery(encoder, [str(tmp_path / "r*.npy")]).faces
         assert [one.latents.names for one in found] == [["one"], ["two"]]
         assert found[0].error is None
         assert np.array_equal(found[1].vertices, model.decode(rows.identity, rows.expression)[1])
@@ -84,7 +82,7 @@ class TestGallery:
         both = np.concatenate([rows.identity, rows.expression], axis=1)
         for array, known in ((both, False), (face(1)[None], True), (face(1), True)):
             np.save(tmp_path / "a.npy", array)
-            (given,), _ = chosen_faces(encoder, [str(tmp_path / "a.npy")])
+            given, _ = load_gallery(encoder, [str(tmp_path / "a.npy")]).faces
             dropped = face_of_bytes(encoder, (tmp_path / "a.npy").read_bytes(), "a.npy")
             for one in (given, dropped):
                 assert (one.error is not None) == known
@@ -103,9 +101,9 @@ class TestGallery:
         with NamedTemporaryFile(suffix=".npy") as file:
             file.write(stream.getvalue())
             file.flush()
-            found, count = chosen_faces(encoder, [file.name])
-        assert len(decoded) == len(found) == MAX_FACES
-        assert count == 3 * MAX_FACES
+            gallery = load_gallery(encoder, [file.name])
+        assert len(decoded) == MAX_FACES == len(gallery.faces) - 1
+        assert gallery.warnings == ["600 faces were given; 200 of them are shown, evenly spaced"]
         assert decoded[:2] == [rows.names[0], rows.names[3]]
 
     def test_many_faces_are_taken_evenly(self, encoder, tmp_path):
@@ -113,26 +111,30 @@ class TestGallery:
         write_face_set(tmp_path / "set.safetensors", faces)
         many = [str(tmp_path / "set.safetensors")] * (1 + MAX_FACES // len(faces.labels.names))
         loose = replace(encoder, far_faces=True)
-        found, count = chosen_faces(loose, many * 2)
-        assert len(found) == MAX_FACES
-        assert count == 2 * len(many) * len(faces.labels.names)
+        found, (warning, *_) = load_gallery(loose, many * 2)
+        assert len(found) == MAX_FACES + 1
+        assert warning.startswith(
+            f"{2 * len(many) * len(faces.labels.names)} faces were given; 200"
+        )
         assert {one.latents.names[0] for one in found} > set(faces.labels.names[-2:])
 
     def test_examples_are_for_models_that_they_fit(self, encoder):
-        assert example_faces(encoder) == []
-        names = [one.latents.names[0] for one in example_faces(Encoder(load_model("ict")))]
-        assert len(names) == 9
+        assert len(load_gallery(encoder, []).faces) == 1
+        faces = load_gallery(Encoder(load_model("ict")), []).faces
+        names = [one.latents.names[0] for one in faces]
+        assert len(names) == 9 + 1
         assert names[1] == "alice_neutral"
 
     def test_the_mean_face_is_one_of_them(self, encoder, model):
-        assert np.array_equal(mean_face(encoder).vertices, model.mean_face)
+        (mean_face,) = load_gallery(encoder, []).faces
+        assert np.array_equal(mean_face.vertices, model.mean_face)
 
     def test_latents_of_another_model_are_refused(self, encoder, other_model_file, tmp_path):
         other = load_model(other_model_file)
         with (tmp_path / "other.npy").open("wb") as stream:
             write_latents(stream, other.encode(face(1)[None]))
         with pytest.raises(InputError, match="made by fd-encode with model"):
-            chosen_faces(encoder, [str(tmp_path / "other.npy")])
+            load_gallery(encoder, [str(tmp_path / "other.npy")])
 
 
 def ply(vertices, name=""):
@@ -262,7 +264,7 @@ class TestMixture:
 
     @pytest.mark.parametrize("said", [b"", b"[]", b"{}", b"\xff", b"[" * 100_000, b'"a"'])
     def test_what_is_no_mixture_is_refused(self, live, said):
-        with pytest.raises(InputError, match="this is no mixture"):
+        with pytest.raises(InputError, match="malformed mixture"):
             live.mixture(said)
 
     def test_latents_that_are_not_finite_are_refused(self, live):
@@ -272,7 +274,7 @@ class TestMixture:
             live.vertices(live.mixture(two_faces(live, first=first)))
 
     def test_other_files_are_refused(self, live):
-        with pytest.raises(InputError, match=r"expected \.ply \.obj \.wrl \.npy"):
+        with pytest.raises(InputError, match=r"expected one of \.ply \.obj \.wrl \.npy"):
             live.file(live.mixture(two_faces(live)), ".exe")
 
     def test_without_moves_there_are_none(self, live):
@@ -286,12 +288,12 @@ class TestDescription:
     def test_tells_what_a_page_draws(self, live, model):
         said = json.loads(json.dumps(live.description()))
         assert said["vertices"] == 36
-        assert said["faces"] == ["ann", "bob", "cy", "deep/dan", "eva grün"]
+        assert said["faces"] == ["ann", "bob", "cy", "deep/dan", "eva grün", "mean face"]
         triangles = np.frombuffer(base64.b64decode(said["triangles"]), "<u4").reshape(-1, 3)
         assert np.array_equal(triangles, model.triangles)
         assert [len(said["directions"][part]) for part in ("identity", "expression")] == [3, 2]
 
-    @pytest.mark.parametrize("number", ["5", "-1", "", "x", "1" * 99, "²"])
+    @pytest.mark.parametrize("number", ["6", "-1", "", "x", "1" * 99, "²"])
     def test_a_face_that_is_not_there_is_refused(self, live, number):
         with pytest.raises(InputError, match="no face has the number"):
             live.face(number)

@@ -15,7 +15,7 @@ from conftest import face, save_mesh
 import facedis_core.viewer_server
 from facedis_core.encoding import Encoder
 from facedis_core.errors import UsageError
-from facedis_core.gallery import mean_face
+from facedis_core.gallery import load_gallery
 from facedis_core.live_model import LiveModel
 from facedis_core.viewer_server import MAX_CONNECTIONS, LiveServer
 
@@ -37,7 +37,7 @@ def running(live):
 @pytest.fixture(scope="module")
 def live(model):
     encoder = Encoder(model)
-    return LiveModel(encoder, [mean_face(encoder)])
+    return LiveModel(encoder, load_gallery(encoder, []).faces)
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""fd-view: faces taken apart and put together in the browser."""
+"""fd-view: mix and vary faces in the browser."""
 
 import fd_cli
 
@@ -15,7 +15,7 @@ def view(
         typer.Argument(
             metavar="MESH|DIR|SET|LATENTS|-",
             show_default=False,
-            help="Faces to choose from; - = on stdin.  [default: the bundled examples]",
+            help="Faces to choose from; - is standard input.  [default: the bundled examples]",
         ),
     ] = None,
     model: fd_cli.ModelOption = None,
@@ -24,28 +24,33 @@ def view(
     trust_order: fd_cli.TrustOrder = False,
     force_encode: fd_cli.ForceEncode = False,
     port: Annotated[
-        int, typer.Option(min=0, max=65535, help="Where to listen on 127.0.0.1; 0 = a free port.")
+        int, typer.Option(min=0, max=65535, help="Port on 127.0.0.1; 0 = any free port.")
     ] = 0,
     open_browser: Annotated[
         bool,
         typer.Option(
             "--open/--no-open",
-            help="Show the page in the browser at once; ps then shows its address.",
+            help="Open the page in the browser; other users can then see its address in ps.",
         ),
     ] = False,
 ) -> None:
-    """Look at faces in the browser: mix two, move along latent directions, see what is lost.
+    """Mix two faces, vary latents and see reconstruction errors in the browser.
 
-    Prints the address of a page and serves it until Ctrl-C, to the browser on this machine only.
-    Meshes can be dropped on the page; they are encoded as fd-encode would, and nothing is written
-    to disk. Of more than 200 faces, 200 that are evenly_spaced spread are taken.
+    Prints the address of the page, and serves it to the browser of this machine until Ctrl-C.
+    Meshes and latents can be dropped on the page; meshes are encoded as by fd-encode, and nothing
+    is written to disk. Of more than 200 faces 200 are shown, evenly spaced.
+
+    Examples:
+      fd-view
+      fd-view scans/ latents.npy -m model.safetensors --open
     """
     from facedis_core.encoding import Encoder
-    from facedis_core.gallery import chosen_faces, example_faces, mean_face
+    from facedis_core.gallery import load_gallery
     from facedis_core.inference import load_model
     from facedis_core.live_model import LiveModel
     from facedis_core.viewer_server import LiveServer
 
+    fd_cli.check_read_once(*(faces or ()))
     encoder = Encoder(
         load_model(model),
         units=units,
@@ -53,18 +58,10 @@ def view(
         trust_order=trust_order,
         far_faces=force_encode,
     )
-    fd_cli.check_read_once(*(faces or ()))
-    if faces:
-        chosen, count = chosen_faces(encoder, faces)
-        if len(chosen) < count:
-            fd_cli.warn(f"{len(chosen)} of {count} faces are taken, evenly_spaced spread")
-        for face in chosen:
-            if face.warning:
-                fd_cli.warn(face.warning)
-    else:
-        chosen = example_faces(encoder)
-    live = LiveModel(encoder, [*chosen, mean_face(encoder)])
-    with LiveServer(live, port, on_bug=_show) as server:
+    gallery = load_gallery(encoder, faces or ())
+    for warning in gallery.warnings:
+        fd_cli.warn(warning)
+    with LiveServer(LiveModel(encoder, gallery.faces), port, on_bug=_print_traceback) as server:
         fd_cli.say(server.url)
         if open_browser:
             _open(server.url)
@@ -72,7 +69,7 @@ def view(
 
 
 def _open(url: str) -> None:
-    """A browser of the terminal ends with the person's visit; the server must not wait for it."""
+    """Open the browser in a thread: a text browser runs until its user leaves it."""
     import threading
     import webbrowser
 
@@ -83,7 +80,7 @@ def _open(url: str) -> None:
     threading.Thread(target=show, daemon=True).start()
 
 
-def _show(error: BaseException) -> None:
+def _print_traceback(error: BaseException) -> None:
     with suppress(OSError, ValueError):
         traceback.print_exception(error)
 

@@ -11,7 +11,7 @@ from contextlib import closing
 import pytest
 
 from facedis_core.encoding import Encoder
-from facedis_core.gallery import example_faces
+from facedis_core.gallery import load_gallery
 from facedis_core.inference import load_model
 from facedis_core.live_model import LiveModel
 from facedis_core.viewer_server import LiveServer
@@ -20,7 +20,7 @@ from facedis_core.viewer_server import LiveServer
 @pytest.fixture(scope="module", params=["ict", "ict-pointnet"])
 def live(request):
     encoder = Encoder(load_model(request.param))
-    return LiveModel(encoder, example_faces(encoder))
+    return LiveModel(encoder, load_gallery(encoder, []).faces)
 
 
 @pytest.fixture(scope="module")
