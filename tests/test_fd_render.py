@@ -18,8 +18,8 @@ def drawn(png):
     return np.asarray(Image.open(io.BytesIO(png)))
 
 
-def test_a_folder_becomes_one_row(shell, faces, tmp_path):
-    assert shell("fd-render faces -o sheet.png --size 64 --no-labels").code == 0
+def test_a_folder_becomes_one_row(call, faces, tmp_path):
+    assert call("fd-render faces -o sheet.png --size 64 --no-labels").code == 0
     sheet = drawn((tmp_path / "sheet.png").read_bytes())
     height, width = sheet.shape[:2]
     assert height == 64
@@ -28,25 +28,25 @@ def test_a_folder_becomes_one_row(shell, faces, tmp_path):
         assert 0.3 < (picture != PAPER).any(-1).mean() < 0.99
 
 
-def test_names_stand_below_unless_they_shall_not(shell, faces):
-    named, bare = (drawn(shell(f"fd-render faces --size 64 {o}").out) for o in ("", "--no-labels"))
+def test_names_stand_below_unless_they_shall_not(call, faces):
+    named, bare = (drawn(call(f"fd-render faces --size 64 {o}").out) for o in ("", "--no-labels"))
     assert named.shape[0] > bare.shape[0]
     assert np.array_equal(named[:64], bare)
     assert (named[64:] != PAPER).any()
 
 
-def test_rows_follow_the_row_labels(shell, faces):
+def test_rows_follow_the_row_labels(call, faces):
     labelled = "fd-render faces faces --size 64 --no-labels --row-labels input,output"
     plain = "fd-render faces faces --size 64 --no-labels --columns 5"
-    sheet, bare = drawn(shell(labelled).out), drawn(shell(plain).out)
+    sheet, bare = drawn(call(labelled).out), drawn(call(plain).out)
     assert sheet.shape[0] == 2 * 64
     assert np.array_equal(sheet[:, -bare.shape[1] :], bare)
     assert (sheet[:, : -bare.shape[1]] != PAPER).any()
 
 
-def test_columns_have_labels_above_them(shell, faces):
-    plain = drawn(shell("fd-render faces --columns 1 --no-labels").out)
-    labelled = drawn(shell("fd-render faces --column-labels everybody --no-labels").out)
+def test_columns_have_labels_above_them(call, faces):
+    plain = drawn(call("fd-render faces --columns 1 --no-labels").out)
+    labelled = drawn(call("fd-render faces --column-labels everybody --no-labels").out)
     above = len(labelled) - len(plain)
     assert 10 < above < 100
     assert np.array_equal(labelled[above:], plain)
@@ -59,31 +59,29 @@ def test_a_folder_and_a_pipe_give_the_same_bytes(shell, faces):
     assert by_folder.out == shell("fd-encode faces | fd-decode | fd-render").out
 
 
-def test_one_camera_for_all(shell, tmp_path):
+def test_one_camera_for_all(call, tmp_path):
     save_mesh(tmp_path / "near.ply", face(0))
     save_mesh(tmp_path / "small.ply", face(0) * np.float32(0.5))
-    sheet = drawn(shell("fd-render near.ply small.ply --size 64 --no-labels").out)
+    sheet = drawn(call("fd-render near.ply small.ply --size 64 --no-labels").out)
     near, small = ((half != PAPER).any(-1).sum() for half in np.split(sheet, 2, axis=1))
     assert small == pytest.approx(near / 4, rel=0.1)
 
 
-def test_meshes_of_different_topologies_share_a_sheet(shell, tmp_path):
+def test_meshes_of_different_topologies_share_a_sheet(call, tmp_path):
     save_mesh(tmp_path / "face.ply", face(0))
     save_mesh(tmp_path / "part.ply", face(0), np.array([[0, 1, 7], [7, 14, 20]], np.int32))
-    assert shell("fd-render face.ply part.ply --size 64").code == 0
+    assert call("fd-render face.ply part.ply --size 64").code == 0
 
 
-def test_each_face_is_seen_from_every_view_by_one_camera(shell, faces):
-    single = drawn(shell("fd-render faces/ann.ply --size 64 --no-labels").out)
-    three = drawn(
-        shell("fd-render faces/ann.ply --view left,front,right --size 64 --no-labels").out
-    )
+def test_each_face_is_seen_from_every_view_by_one_camera(call, faces):
+    single = drawn(call("fd-render faces/ann.ply --size 64 --no-labels").out)
+    three = drawn(call("fd-render faces/ann.ply --view left,front,right --size 64 --no-labels").out)
     views = np.split(three, 3, axis=1)
     assert three.shape[0] == single.shape[0]
     assert (views[0] != views[1]).any()
     # A sheet of several puts the views of a face side by side.
-    sheet = drawn(shell("fd-render faces --view -30,30 --size 64 --no-labels").out)
-    pair = drawn(shell("fd-render faces/ann.ply --view -30,30 --size 64 --no-labels").out)
+    sheet = drawn(call("fd-render faces --view -30,30 --size 64 --no-labels").out)
+    pair = drawn(call("fd-render faces/ann.ply --view -30,30 --size 64 --no-labels").out)
     assert sheet.shape[0] == 2 * 64
     assert sheet.shape[1] > 2 * pair.shape[1]
 
@@ -98,13 +96,13 @@ def test_latents_are_decoded_from_files_and_pipes(shell, faces):
     assert identity.out != decoded.out
 
 
-def test_distances_have_colors_a_bar_and_words(shell, faces, tmp_path):
+def test_distances_have_colors_a_bar_and_words(call, faces, tmp_path):
     plain, far = (tmp_path / name for name in ("plain.ply", "far.ply"))
     save_mesh(plain, face(0))
     save_mesh(far, face(0) + np.float32([0, 0, 3]))
     options = "--size 64 --no-labels --range 0,3"
-    same = drawn(shell(f"fd-render plain.ply --against plain.ply {options}").out)
-    moved = drawn(shell(f"fd-render far.ply --against plain.ply {options}").out)
+    same = drawn(call(f"fd-render plain.ply --against plain.ply {options}").out)
+    moved = drawn(call(f"fd-render far.ply --against plain.ply {options}").out)
     assert same.shape == moved.shape
     assert same.shape[0] > 64  # the bar
 
@@ -115,7 +113,7 @@ def test_distances_have_colors_a_bar_and_words(shell, faces, tmp_path):
     red, green, blue = face_color(same)
     assert min(red, green, blue) > 180  # pale: no distance
     assert face_color(moved).max() < 90  # dark: all of the scale
-    labelled = drawn(shell("fd-render far.ply --against plain.ply --size 64").out)
+    labelled = drawn(call("fd-render far.ply --against plain.ply --size 64").out)
     assert labelled.shape[0] > moved.shape[0]
 
 
@@ -131,12 +129,12 @@ def test_truths_are_matched_by_name(shell, faces, tmp_path):
     assert medians[0] < 90 < 180 < min(medians[1:])
 
 
-def test_a_picture_without_background(shell, faces):
-    sheet = drawn(shell("fd-render faces --size 64 --background transparent").out)
+def test_a_picture_without_background(call, faces):
+    sheet = drawn(call("fd-render faces --size 64 --background transparent").out)
     assert sheet.shape[2] == 4
     assert sheet[0, 0, 3] == 0
     assert (sheet[..., 3] == 255).mean() > 0.2
-    dark = drawn(shell("fd-render faces --size 64 --background '#102030'").out)
+    dark = drawn(call("fd-render faces --size 64 --background '#102030'").out)
     assert dark[0, 0].tolist() == [16, 32, 48]
 
 
@@ -194,18 +192,18 @@ def test_animations(shell, faces, tmp_path, kind):
         ("faces -o a.gif --fps 10 --seconds 2", 2, "--seconds and --fps both set"),
         ("faces faces faces faces -o a.gif --seconds 0.1", 2, "give more --seconds"),
         ("faces --part identity", 2, "--part and --model are for latents"),
-        ("faces -m $FACEDIS_MODEL", 2, "--part and --model are for latents"),
+        ("faces -m ict", 2, "--part and --model are for latents"),
         ("", 3, "standard input"),
         ("broken.safetensors", 3, "'person0/expression1' of the set is not finite"),
-        ("a.npy", 3, "a.npy has 6 columns, expected 3 of identity and 2 of expression"),
-        ("b.npy", 3, "b.npy is an array float64 (1,), expected float vertices (N, V, 3)"),
+        ("a.npy", 3, "a.npy: has 6 columns, expected 3 of identity and 2 of expression"),
+        ("b.npy", 3, "b.npy: is an array float64 (1,), expected float vertices (N, V, 3)"),
         ("faces --background 'rgb(300,0,0)'", 2, "background 'rgb(300,0,0)', expected"),
         ("faces --against faces --range -1.7e308,1.7e308", 2, "a lower and a higher number"),
         ("faces --bounce -o a.gif --turn 9", 2, "leave out --bounce"),
         ("faces --row-labels a -o a.gif", 2, "shown one after another"),
     ],
 )
-def test_what_cannot_be_drawn(shell, faces, tmp_path, words, code, message):
+def test_what_cannot_be_drawn(call, faces, tmp_path, words, code, message):
     (tmp_path / "old.png").write_text("old")
     save_mesh(tmp_path / "cloud.ply", face(0)[:9], np.empty((0, 3), np.int32))
     np.save(tmp_path / "a.npy", np.zeros((1, 6)))
@@ -220,7 +218,7 @@ def test_what_cannot_be_drawn(shell, faces, tmp_path, words, code, message):
     broken = face_set()
     broken.vertices[1] = np.inf
     write_face_set(tmp_path / "broken.safetensors", broken)
-    result = shell(f"fd-render {words}")
+    result = call(f"fd-render {words}")
     assert result.code == code
     assert message in result.line
     assert (tmp_path / "old.png").read_text() == "old"
@@ -244,8 +242,8 @@ def test_files_of_one_name_are_told_apart_by_their_folders(shell, faces, tmp_pat
 
 
 @pytest.mark.parametrize(("words", "seconds"), [("", 2.5), ("--bounce", 2.4)])
-def test_a_sequence_takes_as_long_as_asked(shell, faces, tmp_path, words, seconds):
-    result = shell(f"fd-render faces faces --size 16 --seconds 2.5 {words} -o a.gif")
+def test_a_sequence_takes_as_long_as_asked(call, faces, tmp_path, words, seconds):
+    result = call(f"fd-render faces faces --size 16 --seconds 2.5 {words} -o a.gif")
     assert result.code == 0
     image = Image.open(tmp_path / "a.gif")
     total = 0

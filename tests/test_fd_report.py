@@ -59,13 +59,14 @@ def face_set(tmp_path):
 
 
 @pytest.fixture
-def other(tmp_path):
-    """`other.safetensors`, a second model."""
+def other(tmp_path, model_file):
+    """`other.safetensors`, a second model beside `small.safetensors`, the default one."""
+    (tmp_path / "small.safetensors").write_bytes(model_file.read_bytes())
     return save_model(tmp_path / "other.safetensors", seed=2)
 
 
 LINE = "fd-report set.safetensors --size 32"
-BOTH = f"{LINE} -m $FACEDIS_MODEL -m other.safetensors"
+BOTH = f"{LINE} -m small.safetensors -m other.safetensors"
 
 
 def page(result):
@@ -74,8 +75,8 @@ def page(result):
     return Page(result.out.decode())
 
 
-def test_a_page_that_needs_nothing_else(shell, face_set, other):
-    result = shell(BOTH)
+def test_a_page_that_needs_nothing_else(call, face_set, other):
+    result = call(BOTH)
     found = page(result)
     text = result.out.decode()
     assert text.startswith("<!doctype html>")
@@ -91,11 +92,11 @@ def test_a_page_that_needs_nothing_else(shell, face_set, other):
     assert all("style" not in attributes for _, attributes in found.elements)
 
 
-def test_the_table_has_the_numbers_of_fd_metrics(shell, face_set, other):
-    text = page(shell(f"{BOTH} --baselines")).text
-    for model in ("$FACEDIS_MODEL", "other.safetensors"):
+def test_the_table_has_the_numbers_of_fd_metrics(call, face_set, other):
+    text = page(call(f"{BOTH} --baselines")).text
+    for model in ("small.safetensors", "other.safetensors"):
         line = f"fd-metrics set.safetensors -m {model} --baselines --json"
-        found = json.loads(shell(line).out)
+        found = json.loads(call(line).out)
         for part in (found["model"], *found["baselines"].values()):
             for value in part.values():
                 if isinstance(value, dict):
@@ -106,40 +107,41 @@ def test_the_table_has_the_numbers_of_fd_metrics(shell, face_set, other):
     assert load_face_set(face_set).id in text
 
 
-def test_baselines_are_left_out_where_there_is_nothing_to_fit_them_to(shell, face_set, tmp_path):
-    assert "ridge_" in page(shell(LINE)).text
-    assert "ridge_" not in page(shell(f"{LINE} --no-baselines")).text
+def test_baselines_are_left_out_where_there_is_nothing_to_fit_them_to(call, face_set, tmp_path):
+    assert "ridge_" in page(call(LINE)).text
+    assert "ridge_" not in page(call(f"{LINE} --no-baselines")).text
     faces = synthetic.face_set(subjects=3, test=3)
     synthetic.write_face_set(tmp_path / "set.safetensors", faces)
-    assert "ridge_" not in page(shell(LINE)).text
-    result = shell(f"{LINE} --baselines")
+    assert "ridge_" not in page(call(LINE)).text
+    result = call(f"{LINE} --baselines")
     assert result.code == 3
     assert "0 training faces" in result.line
-    assert shell("fd-report ''").line.startswith("fd-report: '' does not exist")
+    assert call("fd-report ''").line.startswith("fd-report: '' does not exist")
 
 
-def test_baselines_of_a_small_set_say_how_small_they_are(shell, face_set, tmp_path):
-    text = page(shell(f"{LINE} --baselines")).text
+def test_baselines_of_a_small_set_say_how_small_they_are(call, face_set, tmp_path):
+    text = page(call(f"{LINE} --baselines")).text
     assert "with 5 components, as many as small has latent dimensions" in text
     assert "ridge_ neutral_ 2x" in text
     faces = synthetic.face_set(subjects=4, expressions=2, test=2)  # four training faces
     synthetic.write_face_set(tmp_path / "set.safetensors", faces)
-    text = page(shell(f"{LINE} --baselines")).text
+    text = page(call(f"{LINE} --baselines")).text
     assert "with 3 components, all that these faces have; small has 5 latents" in text
     assert "2x" not in text.replace("(_2x", "")
 
 
-def test_same_input_same_bytes(shell, face_set):
-    first = shell(f"{LINE} -o a.html --figures a")
-    second = shell(f"cat set.safetensors | {LINE.replace('set.safetensors', '')} --figures b")
+def test_same_input_same_bytes(call, face_set):
+    first = call(f"{LINE} -o a.html --figures a")
+    line = LINE.replace("set.safetensors", "")
+    second = call(f"{line} --figures b", stdin=face_set.read_bytes())
     assert (first.code, first.out, first.err) == (0, b"", "")
     assert second.out == (face_set.parent / "a.html").read_bytes()
     for path in (face_set.parent / "a").iterdir():
         assert path.read_bytes() == (face_set.parent / "b" / path.name).read_bytes()
 
 
-def test_figures_are_files_and_in_the_page(shell, face_set, other, tmp_path):
-    found = page(shell(f"{BOTH} --no-baselines --figures out/figures --faces 2"))
+def test_figures_are_files_and_in_the_page(call, face_set, other, tmp_path):
+    found = page(call(f"{BOTH} --no-baselines --figures out/figures --faces 2"))
     names = sorted(path.name for path in (tmp_path / "out" / "figures").iterdir())
     model = "small"
     expected = ["mean-errors"]
@@ -157,15 +159,15 @@ def test_figures_are_files_and_in_the_page(shell, face_set, other, tmp_path):
         assert np.abs(exact - np.asarray(picture, float)).mean() < 4
 
 
-def test_what_exists_is_replaced_only_if_asked_to(shell, face_set, tmp_path):
+def test_what_exists_is_replaced_only_if_asked_to(call, face_set, tmp_path):
     (tmp_path / "figures").mkdir()
     (tmp_path / "figures" / "01-mean-errors.png").write_bytes(b"old")
     (tmp_path / "page.html").write_bytes(b"old")
     line = f"{LINE} --no-baselines"
-    result = shell(f"{line} -o page.html")
+    result = call(f"{line} -o page.html")
     assert result.code == 2
     assert "page.html exists" in result.line
-    result = shell(f"{line} -o new.html --figures figures")
+    result = call(f"{line} -o new.html --figures figures")
     assert result.code == 2
     assert "01-mean-errors.png" in result.line
     assert not (tmp_path / "new.html").exists()
@@ -173,13 +175,13 @@ def test_what_exists_is_replaced_only_if_asked_to(shell, face_set, tmp_path):
     mine = tmp_path / "figures" / "02-mine.png"
     for path in (earlier, mine):
         path.write_bytes(b"old")
-    assert shell(f"{line} -o page.html --figures figures --force").code == 0
+    assert call(f"{line} -o page.html --figures figures --force").code == 0
     assert (tmp_path / "figures" / "01-mean-errors.png").read_bytes().startswith(b"\x89PNG")
     assert not earlier.exists()
     assert mine.read_bytes() == b"old"
-    assert shell(f"{line} -o other.html --figures page.html").code == 2
-    assert shell(f"{line} -o there --figures there").code == 2
-    assert shell(f"{line} -o page.html --force --figures page.html/figures").code == 4
+    assert call(f"{line} -o other.html --figures page.html").code == 2
+    assert call(f"{line} -o there --figures there").code == 2
+    assert call(f"{line} -o page.html --force --figures page.html/figures").code == 4
 
 
 @pytest.mark.parametrize(
@@ -187,18 +189,19 @@ def test_what_exists_is_replaced_only_if_asked_to(shell, face_set, tmp_path):
     [
         ("--split validation", 3, "no faces in its validation split"),
         ("-m small -m small", 2, "there is no model"),
-        ("-m $FACEDIS_MODEL -m $FACEDIS_MODEL", 2, "twice"),
+        ("-m other.safetensors -m other.safetensors", 2, "twice"),
         ("-m ict", 3, "topology"),
         ("--range 3,1", 2, "a lower and a higher number"),
         ("--faces 0", 2, "--faces"),
         ("-o missing/page.html", 4, "there is no folder"),
         ("-o page.pdf", 2, "page.pdf is no HTML file"),
-        ("-o set.safetensors --force", 2, "SET and --output are both set.safetensors"),
-        ("-m other.safetensors -o other.safetensors --force", 2, "are both other.safetensors"),
+        ("-o set.safetensors --force", 2, "set.safetensors is no HTML file"),
+        ("-m model -o model --force", 2, "--model model and --output are both model"),
     ],
 )
-def test_what_cannot_be_done_is_said_in_a_line(shell, face_set, other, words, code, says):
-    result = shell(f"{LINE} {words}")
+def test_what_cannot_be_done_is_said_in_a_line(call, face_set, other, tmp_path, words, code, says):
+    (tmp_path / "model").touch()
+    result = call(f"{LINE} {words}")
     assert result.code == code
     assert says in result.line
     assert not result.out
@@ -210,7 +213,7 @@ def test_without_pillow_the_package_is_named(shell, face_set, without_torch):
     assert "pip install" in result.line
 
 
-def test_names_are_words_whatever_they_are(shell, tmp_path):
+def test_names_are_words_whatever_they_are(call, tmp_path):
     faces = synthetic.face_set()
     labels = faces.labels
     object.__setattr__(labels, "names", [f"{HOSTILE}{name}" for name in labels.names])
@@ -218,7 +221,7 @@ def test_names_are_words_whatever_they_are(shell, tmp_path):
     object.__setattr__(labels, "expressions", [f"{HOSTILE}{n}\0" for n in labels.expressions])
     object.__setattr__(faces, "source", f"{HOSTILE}source")
     synthetic.write_face_set(tmp_path / "set.safetensors", faces)
-    found = page(shell(f"{LINE} --title '$1 {HOSTILE.replace(chr(39), '')}'"))
+    found = page(call(f"{LINE} --title '$1 {HOSTILE.replace(chr(39), '')}'"))
     assert len(found.all("script")) == 2
     assert len(found.all("b")) == len(found.all("img"))  # those of captions
     data = json.loads(found.scripts[0])
@@ -227,23 +230,23 @@ def test_names_are_words_whatever_they_are(shell, tmp_path):
     assert "$1 </script>" in found.text
 
 
-def test_a_set_without_neutrals_and_one_of_a_single_face(shell, tmp_path):
+def test_a_set_without_neutrals_and_one_of_a_single_face(call, tmp_path):
     path = tmp_path / "set.safetensors"
     synthetic.write_face_set(path, synthetic.face_set(neutrals=False))
-    found = page(shell(LINE))
+    found = page(call(LINE))
     assert "AVD_neu" not in found.text
     synthetic.write_face_set(path, synthetic.face_set(subjects=1, expressions=1, test=1))
-    found = page(shell(LINE))
+    found = page(call(LINE))
     assert "Transfer and interpolation" not in found.text
     assert len(found.all("img")) == 4  # the parts of the face, and where they err
 
 
-def test_each_expression_says_how_many_faces_its_means_stand_on(shell, tmp_path):
+def test_each_expression_says_how_many_faces_its_means_stand_on(call, tmp_path):
     """Identity and expression are result where the person's neutral is known, here of one of 3."""
     faces = synthetic.face_set()
     faces.neutrals_eval[-2:] = np.nan
     synthetic.write_face_set(tmp_path / "set.safetensors", faces)
-    text = page(shell(f"{LINE} --no-baselines")).text
+    text = page(call(f"{LINE} --no-baselines")).text
     table = text[text.index("All numbers") :]
     assert table[: table.index("Where on the face")].count("1–3") == len(faces.labels.expressions)
 
@@ -261,16 +264,16 @@ def test_a_default_report_is_below_five_megabytes(shell, tmp_path):
     assert len(Page(done.out.decode()).all("img")) == 12
 
 
-def test_words_and_aligned_numbers(shell, face_set):
-    found = page(shell(f"{LINE} --align --title 'Ours & theirs' --no-baselines"))
+def test_words_and_aligned_numbers(call, face_set):
+    found = page(call(f"{LINE} --align --title 'Ours & theirs' --no-baselines"))
     assert "Ours & theirs" in found.text
     assert "rigidly to the truth" in found.text
-    aligned = json.loads(shell("fd-metrics set.safetensors --align --json").out)["model"]
+    aligned = json.loads(call("fd-metrics set.safetensors --align --json").out)["model"]
     assert f"{aligned['e_rec']['mean']:.4f}" in found.text
 
 
-def test_tables_and_figures_can_be_read_aloud(shell, face_set, other):
-    found = page(shell(BOTH))
+def test_tables_and_figures_can_be_read_aloud(call, face_set, other):
+    found = page(call(BOTH))
     heads = found.all("th")
     assert heads
     assert all(head.get("scope") in ("col", "row", "colgroup") for head in heads)

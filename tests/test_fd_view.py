@@ -352,7 +352,7 @@ class TestPage:
             path.write_bytes((EXAMPLES / "bob_smile.ply").read_bytes())
         page.find("#first .file").send_keys("\n".join(map(str, paths)))
         said = page.until("document.querySelector('#notice.bad')?.textContent")
-        assert "notes.txt is no face that a page takes" in said
+        assert "notes.txt cannot be opened by fd-view" in said
         assert page.run("return sides.first.face.name") == "one"
         assert page.run("return faces.map((face) => face.name).slice(-2)") == ["one", "two"]
         assert len(page.complaints()) == 1  # the browser's own word on the refusal
