@@ -292,7 +292,7 @@ def test_tables_and_figures_can_be_read_aloud(call, face_set, other):
 
 def shown(browser):
     """What the right canvas shows, and which of its pixels are a face."""
-    picture = browser.pixels("#made").astype(int)
+    picture = browser.pixels("#predicted").astype(int)
     return picture, picture[..., 3] > 0
 
 
@@ -310,14 +310,14 @@ def test_the_page_in_a_browser(browser, shell, face_set, other, tmp_path):
     assert (truth[..., 3] > 0).mean() > 0.1
 
     assert "mean" in browser.find("#numbers").text
-    browser.find("#heat").click()
+    browser.find("#show-error").click()
     assert differs(browser, start)
     assert browser.find("#scale").is_displayed()
     heat = shown(browser)[0]
     browser.set("#part", 0)
     assert differs(browser, heat)
     identity = shown(browser)[0]
-    browser.find("#heat").click()
+    browser.find("#show-error").click()
     assert not browser.find("#scale").is_displayed()
     assert differs(browser, identity)
 
@@ -328,21 +328,21 @@ def test_the_page_in_a_browser(browser, shell, face_set, other, tmp_path):
     assert browser.find("#numbers").text != numbers
 
     wheel = "arguments[0].dispatchEvent(new WheelEvent('wheel', {deltaY: -100, cancelable: true}))"
-    before = browser.pixels("#made")
-    assert browser.run(f"return {wheel}", browser.find("#made")), "a page under the wheel scrolls"
-    assert np.array_equal(browser.pixels("#made"), before)
-    browser.find("#made").click()
-    assert not browser.run(f"return {wheel}", browser.find("#made"))
-    assert (browser.pixels("#made") != before).any()
+    before = browser.pixels("#predicted")
+    assert browser.run(f"return {wheel}", browser.find("#predicted")), "a page under the wheel scrolls"
+    assert np.array_equal(browser.pixels("#predicted"), before)
+    browser.find("#predicted").click()
+    assert not browser.run(f"return {wheel}", browser.find("#predicted"))
+    assert (browser.pixels("#predicted") != before).any()
 
-    browser.find("#made").send_keys("\ue012")  # the left arrow
+    browser.find("#predicted").send_keys("\ue012")  # the left arrow
     turned = browser.pixels("#truth")
     assert (turned != truth).any()
     browser.find("#front").click()
 
-    browser.find("input[value=way]").click()
+    browser.find("input[value=interpolation]").click()
     assert not browser.find("#truth-view").is_displayed()
-    for slider in ("#way-identity", "#way-expression"):
+    for slider in ("#interpolation-identity", "#interpolation-expression"):
         before = shown(browser)[0]
         browser.set(slider, 1)
         assert differs(browser, before)

@@ -1,4 +1,4 @@
-// The 3D viewer of a report: faces beside their truths, and ways between two faces.
+// 3D viewer of a report: faces beside their truths, and an interpolation between two faces.
 "use strict";
 
 (() => {
@@ -8,7 +8,7 @@
   const bytes = (text) => Uint8Array.from(atob(text), (sign) => sign.charCodeAt(0));
   const known = new Map();
 
-  /** Vertices (Float32Array 3V, mm) of what `QuantizedVertices.as_json` wrote; unpacked when first needed. */
+  /** Vertices (Float32Array 3V, mm) from `QuantizedVertices.as_json`, unpacked on first use. */
   function unpacked(packed) {
     let vertices = known.get(packed);
     if (!vertices) {
@@ -27,18 +27,19 @@
     return one.map((value, i) => value + share * (other[i] - value));
   }
 
-  /** A shape at `share` of a way whose pieces are straight. */
+  /** The shape at `share` of a path of straight segments. */
   function along(steps, share) {
     const place = share * (steps.length - 1);
     const below = Math.min(Math.floor(place), steps.length - 2);
     return blend(unpacked(steps[below]), unpacked(steps[below + 1]), place - below);
   }
 
-  /** How far each vertex is from the true one, mm. */
-  function distances(made, truth) {
-    const found = new Float32Array(made.length / 3);
+  /** Distance of each vertex to the true one, mm. */
+  function distances(vertices, truth) {
+    const found = new Float32Array(vertices.length / 3);
     for (let v = 0, i = 0; v < found.length; v++, i += 3) {
-      found[v] = Math.hypot(made[i] - truth[i], made[i + 1] - truth[i + 1], made[i + 2] - truth[i + 2]);
+      found[v] = Math.hypot(
+        vertices[i] - truth[i], vertices[i + 1] - truth[i + 1], vertices[i + 2] - truth[i + 2]);
     }
     return found;
   }
@@ -47,8 +48,8 @@
   const IndexArray = data.index_bytes === 4 ? Uint32Array : Uint16Array;
   const triangles = new IndexArray(indices.buffer);
   const colormap = bytes(data.colormap);
-  const views = ["truth", "made"].map((id) => new FaceViewer(byId(id), triangles, { colormap }));
-  const [truthView, madeView] = views;
+  const views = ["truth", "predicted"].map((id) => new FaceViewer(byId(id), triangles, { colormap }));
+  const [truthView, predictedView] = views;
   views.forEach((view, i) => view.canvas.addEventListener("turn", () => views[1 - i].view(...view.pose)));
 
   function option(words, value) {
@@ -72,55 +73,55 @@
   const bar = byId("bar").getContext("2d"), row = bar.createImageData(256, 1);
   for (let i = 0; i < 256; i++) row.data.set([...colormap.subarray(3 * i, 3 * i + 3), 255], 4 * i);
   bar.putImageData(row, 0, 0);
-  byId("way-choice").hidden = !data.interpolation;
+  byId("interpolation-choice").hidden = !data.interpolation;
   if (data.interpolation) [byId("end-a").textContent, byId("end-b").textContent] = data.interpolation.ends;
 
   function showFace(model) {
-    const face = data.faces[Number(byId("face").value)], made = face.predicted[model];
-    const share = Number(byId("part").value), heat = byId("heat").checked;
-    const shown = blend(unpacked(made.identity), unpacked(made.full), share);
-    // without a neutral nobody knows what is true between identity and full face
+    const face = data.faces[Number(byId("face").value)], predicted = face.predicted[model];
+    const share = Number(byId("part").value), heat = byId("show-error").checked;
+    const shown = blend(unpacked(predicted.identity), unpacked(predicted.full), share);
+    // without a neutral face, only the full face has a truth
     const truth = face.neutral
       ? blend(unpacked(face.neutral), unpacked(face.truth), share)
       : share === 1 ? unpacked(face.truth) : null;
-    madeView.setVertices(shown);
+    predictedView.setVertices(shown);
     truthView.setVertices(truth || unpacked(face.truth));
     const errors = truth && distances(shown, truth);
-    madeView.setValues(heat && errors ? errors : null, low, high);
+    predictedView.setValues(heat && errors ? errors : null, low, high);
     byId("scale").hidden = !heat;
     byId("numbers").textContent = errors
       ? `error: mean ${(errors.reduce((a, b) => a + b) / errors.length).toFixed(2)} mm, ` +
         `max ${errors.reduce((a, b) => Math.max(a, b)).toFixed(2)} mm`
-      : "no true neutral to compare with";
+      : "no true neutral face to compare with";
   }
 
-  function showWay(model) {
-    const way = data.interpolation.models[model];
-    const identity = along(way.identity, Number(byId("way-identity").value));
-    const offset = along(way.expression, Number(byId("way-expression").value));
-    madeView.setVertices(identity.map((value, i) => value + offset[i]));
-    madeView.setValues(null);
-    byId("apart").textContent =
-      `By ${data.models[model]}; blended between ${way.identity.length} × ${way.expression.length} ` +
-      `decoded shapes; half way no vertex is more than ${way.max_error.toFixed(2)} mm from the decoder's.`;
+  function showInterpolation(model) {
+    const path = data.interpolation.models[model];
+    const identity = along(path.identity, Number(byId("interpolation-identity").value));
+    const offset = along(path.expression, Number(byId("interpolation-expression").value));
+    predictedView.setVertices(identity.map((value, i) => value + offset[i]));
+    predictedView.setValues(null);
+    byId("max-error").textContent =
+      `By ${data.models[model]}, blended between ${path.identity.length} × ${path.expression.length} ` +
+      `decoded shapes; half way between two, at most ${path.max_error.toFixed(2)} mm from the decoder.`;
   }
 
   function show() {
     const model = Number(byId("model").value);
     const faces = document.querySelector("input[name=show]:checked").value === "faces";
     byId("faces-controls").hidden = !faces;
-    byId("way-controls").hidden = faces;
+    byId("interpolation-controls").hidden = faces;
     byId("truth-view").hidden = !faces;
-    byId("made-words").textContent = faces ? "synthesis" : "interpolation";
-    (faces ? showFace : showWay)(model);
+    byId("predicted-caption").textContent = faces ? "synthesis" : "interpolation";
+    (faces ? showFace : showInterpolation)(model);
   }
 
-  // one window for whatever may be shown, so that sizes compare
+  // one window for all shapes, so that their sizes can be compared
   const shapes = data.faces.flatMap((face) => [face.truth, face.neutral || face.truth]).map(unpacked);
-  for (const way of data.interpolation ? data.interpolation.models : []) {
+  for (const path of data.interpolation ? data.interpolation.models : []) {
     for (const end of [0, 1]) {
-      const offset = along(way.expression, end);
-      shapes.push(along(way.identity, end).map((value, i) => value + offset[i]));
+      const offset = along(path.expression, end);
+      shapes.push(along(path.identity, end).map((value, i) => value + offset[i]));
     }
   }
   const all = new Float32Array(shapes.length * shapes[0].length);

@@ -1,22 +1,23 @@
-// The page of fd-view: what its controls say goes to the model, and the face that comes back is
-// shown. One request is under way at a time, and the newest wish is the next: nothing queues up.
+// The page of fd-view: settings of its controls are sent to the server, which returns a face. There
+// is one request at a time; the next one has the latest settings.
 "use strict";
 
-const SHOWN_AT_FIRST = 8, SHOWN_MORE = 8, WIDEST = 3;  // directions; standard deviations
-const ROOM = 1.12;  // around the mean face: mouths open, and people are of different sizes
+const DIRECTIONS_SHOWN = 8, DIRECTIONS_ADDED = 8;
+const MAX_STEP = 3;  // standard deviations
+const ROOM = 1.12;  // size of the window in mean faces: mouths open, and people differ in size
 
 const find = (selector, within = document) => within.querySelector(selector);
 const bytes = (text) => Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
 const floats = (text) => new Float32Array(bytes(text).buffer);
 
 const viewers = [];
-const faces = [];  // what can be chosen: { name, load }
-const sides = {};  // first and second: what is A and B
+const faces = [];  // faces to choose from: { name, load }
+const sides = {};  // first and second: the panels A and B
 let model, result;
-let lost = false;  // whether the last request had no answer
-let updates = 0;  // faces of the result that have been shown
+let lost = false;  // the last request had no response
+let updates = 0;  // number of results shown, for tests
 
-/** Say something in the header for a while; an error until the next word. */
+/** Show a notice in the header for some seconds; an error until the next notice. */
 function tell(line, bad = false) {
   const notice = find("#notice");
   notice.textContent = line;
@@ -25,7 +26,7 @@ function tell(line, bad = false) {
   if (line && !bad) tell.end = setTimeout(() => tell(""), 8000);
 }
 
-/** What the server answers; an Error with its one line where it refuses. */
+/** The server's response; throws an Error with its message where it refuses. */
 async function ask(path, options) {
   let answer;
   try {
@@ -34,7 +35,7 @@ async function ask(path, options) {
     lost = false;
   } catch {
     lost = true;
-    throw new Error("fd-view does not answer; is it still running?");
+    throw new Error("fd-view does not respond; is it still running?");
   }
   if (!answer.ok) throw new Error(await answer.text());
   return answer;
@@ -42,7 +43,7 @@ async function ask(path, options) {
 
 const post = (path, body) => ask(path, { method: "POST", body });
 
-/** Run something that a person asked for, and tell what goes wrong. */
+/** Run an action of the user, and show its error if it fails. */
 async function attempt(work) {
   try {
     await work();
@@ -131,17 +132,17 @@ function makeDirections(part) {
     while (all.length < end) {
       const mm = model.directions[part][all.length];
       all.push(new Slider(parent, `${all.length + 1}`, `${mm.toPrecision(2)} mm`, {
-        low: -WIDEST, high: WIDEST, step: 0.1, start: 0, show: signed,
+        low: -MAX_STEP, high: MAX_STEP, step: 0.1, start: 0, show: signed,
       }));
       all.at(-1).input.setAttribute("aria-label", `${part} direction ${all.length}`);
     }
     more.hidden = end === model.directions[part].length;
   };
-  add(SHOWN_AT_FIRST);
-  more.addEventListener("click", () => add(SHOWN_MORE));
+  add(DIRECTIONS_SHOWN);
+  more.addEventListener("click", () => add(DIRECTIONS_ADDED));
   find(".reset", section).addEventListener("click", () => reset(all));
   find(".random", section).addEventListener("click", () => {
-    for (const slider of all) slider.value = Math.max(-WIDEST, Math.min(WIDEST, normal()));
+    for (const slider of all) slider.value = Math.max(-MAX_STEP, Math.min(MAX_STEP, normal()));
     update();
   });
 }
@@ -151,7 +152,7 @@ function normal() {
   return Math.sqrt(-2 * Math.log(1 - Math.random())) * Math.cos(2 * Math.PI * Math.random());
 }
 
-// The result
+// Result
 
 function mixture() {
   const end = ({ name, identity, expression }) => ({ name, identity, expression });
@@ -170,7 +171,7 @@ function mixture() {
 
 let wanted = false, busy = false;
 
-/** Show the face of what the controls say by now. */
+/** Show the face of the present settings. */
 async function update() {
   wanted = true;
   if (busy || !sides.first?.face || !sides.second?.face) return;
@@ -193,7 +194,7 @@ function nameOfResult() {
   return one === other ? one : `${one}__${other}`;
 }
 
-/** What the controls say that is not as at first, for names of files. */
+/** Settings that differ from the defaults, for file names. */
 function settings() {
   const { identity, expression, strength } = mixing, found = [];
   if (identity.value !== identity.start) found.push(`id${Math.round(100 * identity.value)}`);
@@ -212,7 +213,7 @@ async function download(suffix) {
   link.href = URL.createObjectURL(await answer.blob());
   link.download = name.replace(/[\\/:*?"<>|]+/g, "_") + suffix;
   link.click();
-  setTimeout(() => URL.revokeObjectURL(link.href), 10000);  // not while it is being saved
+  setTimeout(() => URL.revokeObjectURL(link.href), 10000);  // after it has been saved
   tell(`${link.download} is downloaded`);
 }
 
@@ -231,12 +232,12 @@ class Side {
     file.accept = model.suffixes.join(",");
     this.viewer = makeViewer(canvas);
     this.check = find(".error", this.element);
-    this.turn = 0;  // the number of the latest choice: an earlier one that comes late is let go
+    this.turn = 0;  // number of the latest choice; earlier ones that load late are dropped
     this.choice.addEventListener("change", () => this.choose(Number(this.choice.value)));
     this.check.addEventListener("change", showErrors);
     file.addEventListener("change", (event) => {
       if (event.target.files.length) this.open([...event.target.files]);
-      event.target.value = "";  // so that the same file can be chosen again
+      event.target.value = "";  // so that the same file can be opened again
     });
     find(".bar", this.element).style.background = gradient(model.colormap);
   }
@@ -251,12 +252,12 @@ class Side {
         this.take(face, number);
         tellWarnings();
       } finally {
-        if (turn === this.turn) this.choice.value = this.number;  // as before where it cannot be had
+        if (turn === this.turn) this.choice.value = this.number;  // the former choice where this one failed
       }
     });
   }
 
-  /** Encode files; the first that can be is this face, all can be chosen from then on. */
+  /** Encode files; this side shows the first valid one, and all can be chosen. */
   open(files) {
     const turn = ++this.turn, refused = [];
     let taken = false;
@@ -289,7 +290,7 @@ class Side {
     update();
   }
 
-  /** Color the face by what the model lacks of it, if that is asked for. */
+  /** Color the face by the model's reconstruction error, if checked. */
   showError(high) {
     const { error } = this.face, words = find(".numbers", this.element);
     this.check.disabled = !error;
@@ -301,7 +302,7 @@ class Side {
   }
 }
 
-/** What is doubtful about the faces that are shown, or else that all is well. */
+/** Show the warnings of the two faces, or else another notice. */
 function tellWarnings(otherwise = "") {
   const warnings = Object.values(sides).map((side) => side.face?.warning).filter(Boolean);
   if (warnings.length) tell(`warning: ${[...new Set(warnings)].join("; ")}`, true);
@@ -312,7 +313,7 @@ const highest = (values) => values.reduce((high, value) => Math.max(high, value)
 const mean = (values) => values.reduce((sum, value) => sum + value, 0) / values.length;
 const mm = (value) => value.toPrecision(value < 0.1 ? 1 : 2);
 
-/** One scale for both faces: up to what nineteen of twenty vertices stay below. */
+/** One color scale for both faces, up to the higher of their 95th percentiles. */
 function showErrors() {
   const shown = Object.values(sides).filter((side) => side.face);
   const errors = shown.map((side) => side.face.error).filter(Boolean);
@@ -321,7 +322,7 @@ function showErrors() {
   for (const side of shown) side.showError(high);
 }
 
-/** The next round number, as scales of fd-render end with. */
+/** The next round number, as at the ends of color scales in fd-render. */
 function roundUp(value) {
   const power = 10 ** Math.floor(Math.log10(value));
   const leading = model.round_ends.find((factor) => factor * power >= value * 0.999);
@@ -338,7 +339,7 @@ const decoded = (said) => ({
   ...said, vertices: floats(said.vertices), error: said.error && floats(said.error),
 });
 
-/** Add a face to those that can be chosen; returns its number. */
+/** Add a face to choose from; returns its number. */
 function offer(name, load) {
   const number = faces.push({ name, load }) - 1;
   for (const side of Object.values(sides)) side.choice.add(new Option(name, number));
@@ -347,7 +348,7 @@ function offer(name, load) {
 
 // The page
 
-/** A viewer that turns with all the others. */
+/** A viewer that turns together with the others. */
 function makeViewer(canvas) {
   const viewer = new FaceViewer(canvas, model.triangles, { colormap: model.colormap });
   viewer.frame(model.frame);
@@ -406,7 +407,7 @@ async function start() {
   }
   find("#swap").addEventListener("click", swap);
   listenForFiles();
-  // somebody at rest, and the last before the mean face: more to see than two of one person
+  // start with a neutral face and the last one before the mean face, which show two people
   const neutral = Math.max(0, model.faces.findIndex((name) => /neutral/i.test(name)));
   const last = Math.max(0, faces.length - 2);
   await Promise.all([sides.first.choose(neutral), sides.second.choose(last)]);

@@ -1,13 +1,13 @@
-// A face on a canvas, to be turned and looked at: WebGL 2, no other code needed.
+// FaceViewer: an interactive 3D face on a canvas, by WebGL 2 without libraries.
 //
 //   const viewer = new FaceViewer(canvas, triangles, { colormap });   // Uint16Array or Uint32Array (3F)
-//   viewer.frame(positions);                            // Float32Array (3V) in mm: camera once
-//   viewer.setVertices(positions);                      // as often as a face changes
-//   viewer.setValues(values, 0, 2);                     // heat map of Float32Array (V); null = skin
+//   viewer.frame(positions);                            // fit the camera: Float32Array (3V) in mm
+//   viewer.setVertices(positions);                      // show a face
+//   viewer.setValues(values, 0, 2);                     // color by Float32Array (V); null = skin
 //
-// x to the right, y up, the face towards +z, orthographic; lights and skin are those of fd-render
-// and stay with the viewer. The canvas needs a size of its own from CSS: its pixels follow it.
-// When a person turns or zooms it, the canvas sends a "turn" event; `viewer.pose` has the rest.
+// x to the right, y up, the face towards +z, orthographic; lights and skin as in fd-render, fixed to
+// the camera. The canvas needs a size by CSS; its resolution follows it. When the user turns or
+// zooms, the canvas sends a "turn" event; `viewer.pose` has the new view.
 "use strict";
 
 const VERTEX_SHADER = `#version 300 es
@@ -25,8 +25,8 @@ void main() {
   gl_Position = vec4(turn * (position - centre) * scale, 1.0);
 }`;
 
-// The numbers are those of facedis_core/shading.py: key, fill, sky, ground, skin and gloss, added
-// as linear light. A triangle seen from behind is lit as if it faced us, so rims leave no holes.
+// Lights, skin and gloss are those of shading.py, in linear RGB. Triangles are lit from both sides,
+// so that open edges leave no holes.
 const FRAGMENT_SHADER = `#version 300 es
 precision highp float;
 in vec3 direction;
@@ -48,7 +48,7 @@ void main() {
   add(n, vec3(-0.60, 0.70, 0.65), KEY, light, gloss);
   add(n, vec3(0.90, -0.05, 0.45), FILL, light, gloss);
   vec3 linear = SKIN * light + gloss;
-  if (heat) {  // what faces us has the very color of the bar, what turns away is darker
+  if (heat) {  // exactly the color of the bar where the surface faces the viewer, else darker
     float place = (clamp(amount, 0.0, 1.0) * 255.0 + 0.5) / 256.0;
     linear = texture(colormap, vec2(place, 0.5)).rgb * mix(0.55, 1.0, max(n.z, 0.0));
   }
@@ -57,7 +57,7 @@ void main() {
   pixel = vec4(mix(curved, 12.92 * linear, lessThanEqual(linear, vec3(0.0031308))), 1.0);
 }`;
 
-const MARGIN = 0.06;  // of the larger side of the face, as in fd-render
+const MARGIN = 0.06;  // share of the larger side of the face, as in fd-render
 const FURTHEST_PITCH = 90, NEAREST = 12, FARTHEST = 0.4;
 const DEGREES_PER_PIXEL = 0.5, DEGREES_PER_KEY = 7.5, ZOOM_PER_KEY = 1.15;
 const KEYS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
@@ -67,7 +67,7 @@ class FaceViewer {
     this.canvas = canvas;
     this.triangles = triangles;
     this.colormapColors = colormap;
-    this.data = {};  // what the buffers hold, by name: a lost context is filled again
+    this.data = {};  // content of the buffers by name, to restore a lost context
     this.heat = false;
     this.centre = [0, 0, 0];
     this.halfWidth = this.halfHeight = this.reach = 1;
@@ -75,7 +75,7 @@ class FaceViewer {
     this.zoom = 1;
     this.pointers = new Map();
     this.drawing = 0;
-    // preserved: a browser's "Save image as" takes what was drawn, not what is being drawn
+    // preserved for "Save image as" of browsers
     this.gl = canvas.getContext("webgl2", { antialias: true, preserveDrawingBuffer: true });
     if (!this.gl) {
       const words = document.createElement("p");
@@ -88,7 +88,7 @@ class FaceViewer {
     this.#listen();
   }
 
-  /** Show a face: Float32Array (3V) in mm, which is copied. */
+  /** Show a face: Float32Array (3V) in mm; it is copied. */
   setVertices(positions) {
     this.#array("position", positions.length).set(positions);
     this.#smoothNormals(this.data.position, this.#array("normal", positions.length));
@@ -97,7 +97,7 @@ class FaceViewer {
     this.redraw();
   }
 
-  /** Color vertices by values (Float32Array V), `low` and `high` at the ends of the colormap. */
+  /** Color vertices by values (Float32Array V) from `low` to `high`; null = skin. */
   setValues(values, low = 0, high = 1) {
     this.heat = Boolean(values);
     if (values) {
@@ -109,7 +109,7 @@ class FaceViewer {
     this.redraw();
   }
 
-  /** Centre and scale the camera on a face; later faces are seen through the same window. */
+  /** Fit the camera to a face; later faces are shown in the same window. */
   frame(positions = this.data.position) {
     if (!positions) return;
     const low = [Infinity, Infinity, Infinity], high = [-Infinity, -Infinity, -Infinity];
@@ -123,11 +123,11 @@ class FaceViewer {
     this.centre = low.map((value, axis) => (value + high[axis]) / 2);
     this.halfWidth = size[0] / 2 + margin;
     this.halfHeight = size[1] / 2 + margin;
-    this.reach = 2 * Math.hypot(...size) + margin;  // in front and behind, however it is turned
+    this.reach = 2 * Math.hypot(...size) + margin;  // depth range in front and behind, in any view
     this.redraw();
   }
 
-  /** Look from this side: degrees to the face's left and from above. */
+  /** Set the view: degrees to the face's left and from above, and the zoom. */
   view(yaw, pitch, zoom = this.zoom) {
     this.yaw = yaw % 360;
     this.pitch = Math.min(Math.max(pitch, -FURTHEST_PITCH), FURTHEST_PITCH);
@@ -140,12 +140,12 @@ class FaceViewer {
     this.view(0, 0, 1);
   }
 
-  /** What `view` takes to look from the same side. */
+  /** The arguments of `view` for the present view. */
   get pose() {
     return [this.yaw, this.pitch, this.zoom];
   }
 
-  /** Draw when the browser next shows anything; many calls are one drawing. */
+  /** Draw in the next animation frame; several calls draw once. */
   redraw() {
     if (this.gl && !this.drawing) this.drawing = requestAnimationFrame(() => this.#draw());
   }
@@ -186,11 +186,11 @@ class FaceViewer {
     }
     gl.texParameteri(gl.TEXTURE_2D, gl.TEXTURE_MIN_FILTER, gl.LINEAR);
     gl.enable(gl.DEPTH_TEST);
-    gl.clearColor(0, 0, 0, 0);  // the page shows through, light or dark
+    gl.clearColor(0, 0, 0, 0);  // transparent, for light and dark pages
     for (const name in this.data) this.#upload(name);
   }
 
-  /** The array of that name, made anew only where its length changes. */
+  /** The array of that name, reallocated only when its length changes. */
   #array(name, length) {
     if (this.data[name]?.length !== length) this.data[name] = new Float32Array(length);
     return this.data[name];
@@ -205,7 +205,7 @@ class FaceViewer {
     held.length = data.length;
   }
 
-  /** Each vertex gets the sum of its triangles' normals; their lengths weigh by area. */
+  /** Vertex normals: sums of the triangles' normals, weighted by area. */
   #smoothNormals(p, n) {
     const t = this.triangles;
     n.fill(0);
@@ -234,7 +234,7 @@ class FaceViewer {
     gl.clear(gl.COLOR_BUFFER_BIT | gl.DEPTH_BUFFER_BIT);
     const across = Math.max(this.halfWidth, (this.halfHeight * width) / height);
     const scale = this.zoom / across;
-    const depth = -1 / this.reach;  // what is nearer to us has the smaller depth
+    const depth = -1 / this.reach;  // nearer points have a smaller depth
     gl.uniform3f(this.uniforms.scale, scale, (scale * width) / height, depth);
     gl.uniform3fv(this.uniforms.centre, this.centre);
     gl.uniform1i(this.uniforms.heat, this.heat ? 1 : 0);
@@ -244,7 +244,7 @@ class FaceViewer {
       gl.TRIANGLES, this.triangles.length, wide ? gl.UNSIGNED_INT : gl.UNSIGNED_SHORT, 0);
   }
 
-  /** First about the face's own axis, then towards us; columns first, as WebGL has it. */
+  /** Rotation by yaw, then pitch, in column-major order. */
   #turn() {
     const yaw = (this.yaw * Math.PI) / 180, pitch = (this.pitch * Math.PI) / 180;
     const [c, s, d, u] = [Math.cos(yaw), Math.sin(yaw), Math.cos(pitch), Math.sin(pitch)];
@@ -254,7 +254,7 @@ class FaceViewer {
   #listen() {
     const canvas = this.canvas;
     canvas.tabIndex = Math.max(canvas.tabIndex, 0);
-    canvas.style.touchAction = "pan-y";  // a finger turns the face sideways, and scrolls the page
+    canvas.style.touchAction = "pan-y";  // a finger turns the face sideways, and scrolls the page up and down
     canvas.setAttribute("role", "img");
     if (!canvas.hasAttribute("aria-label")) canvas.setAttribute("aria-label", "A face in 3D");
     canvas.title ||= "Drag or arrow keys turn, wheel (after a click) or + and − zoom, double click or 0 resets";
@@ -268,10 +268,10 @@ class FaceViewer {
     }
     canvas.addEventListener("wheel", (event) => {
       const scrolls = document.scrollingElement.scrollHeight > innerHeight + 1;
-      if (scrolls && !event.ctrlKey && document.activeElement !== canvas) return;  // it goes on
+      if (scrolls && !event.ctrlKey && document.activeElement !== canvas) return;  // the page scrolls
       event.preventDefault();
       const pixels = event.deltaY * (event.deltaMode ? 30 : 1);
-      this.#move(0, 0, Math.exp(-pixels * (event.ctrlKey ? 0.01 : 0.0015)));  // Ctrl: a pinch
+      this.#move(0, 0, Math.exp(-pixels * (event.ctrlKey ? 0.01 : 0.0015)));  // a pinch arrives as Ctrl + wheel
     }, { passive: false });
     canvas.addEventListener("dblclick", () => this.#front());
     canvas.addEventListener("keydown", (event) => this.#key(event));
@@ -298,7 +298,7 @@ class FaceViewer {
   }
 
   #key(event) {
-    if (event.ctrlKey || event.metaKey || event.altKey) return;  // the browser's own
+    if (event.ctrlKey || event.metaKey || event.altKey) return;  // shortcuts of the browser
     const zoom = { "+": ZOOM_PER_KEY, "=": ZOOM_PER_KEY, "-": 1 / ZOOM_PER_KEY }[event.key];
     const way = KEYS[event.key];
     if (way) this.#move(way[0] * DEGREES_PER_KEY, way[1] * DEGREES_PER_KEY);
