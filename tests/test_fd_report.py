@@ -329,7 +329,9 @@ def test_the_page_in_a_browser(browser, shell, face_set, other, tmp_path):
 
     wheel = "arguments[0].dispatchEvent(new WheelEvent('wheel', {deltaY: -100, cancelable: true}))"
     before = browser.pixels("#predicted")
-    assert browser.run(f"return {wheel}", browser.find("#predicted")), "a page under the wheel scrolls"
+    assert browser.run(f"return {wheel}", browser.find("#predicted")), (
+        "a page under the wheel scrolls"
+    )
     assert np.array_equal(browser.pixels("#predicted"), before)
     browser.find("#predicted").click()
     assert not browser.run(f"return {wheel}", browser.find("#predicted"))
