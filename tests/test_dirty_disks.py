@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import trees
-from conftest import Result, Shell, face, save_mesh
+from conftest import Result, Run, face, save_mesh
 from prepared import prepare
 from trees import Tree
 
@@ -109,7 +109,7 @@ def disk(tmp_path: Path, clean: Callable[[str], Tree]) -> Callable[[str], Tree]:
     return copy
 
 
-def prep(shell: Shell, source: str, more: str = "", root: str = "data") -> Result:
+def prep(shell: Run, source: str, more: str = "", root: str = "data") -> Result:
     return shell(
         f"fd-prep {source} {root} {OPTIONS.get(source, '')} --jobs 1 -o set.safetensors {more}"
     )

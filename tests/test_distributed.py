@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import synthetic
-from conftest import Shell
+from conftest import Run
 
 TESTS = Path(__file__).parent
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
@@ -38,7 +38,7 @@ def compare(ours: dict, theirs: dict, tolerance: float) -> None:
 
 
 @pytest.mark.slow
-def test_every_term_of_every_step_in_double_precision(shell: Shell) -> None:
+def test_every_term_of_every_step_in_double_precision(shell: Run) -> None:
     """Moments, batch norm, dropout, noise, pairs, neutrals of few: all of the whole batch."""
     one = shell(f"{sys.executable} {TESTS}/shared_steps.py")
     two = shell(f"{TWO} {TESTS}/shared_steps.py")
@@ -55,9 +55,11 @@ def compare_logs(folder: Path, one: str, two: str) -> None:
 
 
 @pytest.mark.slow
-def test_two_processes_have_the_losses_of_one(shell: Shell, face_set: Path, tmp_path: Path) -> None:
+def test_two_processes_have_the_losses_of_one(
+    call: Run, shell: Run, face_set: Path, tmp_path: Path
+) -> None:
     options = f"set.safetensors --epochs 2 {SMALL}"
-    done = shell(f"fd-train {options} -o one.safetensors")
+    done = call(f"fd-train {options} -o one.safetensors")
     assert done.code == 0, done.err
     done = shell(f"{TWO} -m fd_train {options} -o two.safetensors")
     assert done.code == 0, done.err
@@ -67,16 +69,16 @@ def test_two_processes_have_the_losses_of_one(shell: Shell, face_set: Path, tmp_
 
 
 @pytest.mark.slow
-def test_pre_training_is_shared_too(shell: Shell, face_set: Path, tmp_path: Path) -> None:
+def test_pre_training_is_shared_too(call: Run, shell: Run, face_set: Path, tmp_path: Path) -> None:
     options = "set.safetensors --epochs 2 --set pretrain_batch=6"
-    assert shell(f"fd-pretrain-disc {options} -o one.safetensors").code == 0
+    assert call(f"fd-pretrain-disc {options} -o one.safetensors").code == 0
     done = shell(f"{TWO} -m fd_pretrain_disc {options} -o two.safetensors")
     assert done.code == 0, done.err
     assert done.err.count("judged rightly") == 1  # one process speaks
     compare_logs(tmp_path, "one", "two")
 
 
-def test_a_batch_that_does_not_divide(shell: Shell, face_set: Path) -> None:
+def test_a_batch_that_does_not_divide(shell: Run, face_set: Path) -> None:
     done = shell(f"{TWO} -m fd_train set.safetensors -o m.safetensors --set batch=7")
     assert done.code != 0
     assert "7 faces cannot be shared evenly by 2 processes; try --set batch=6" in done.err
@@ -85,7 +87,7 @@ def test_a_batch_that_does_not_divide(shell: Shell, face_set: Path) -> None:
 
 @pytest.mark.slow
 def test_a_restart_replaces_nothing_that_the_first_start_refused(
-    shell: Shell, face_set: Path, tmp_path: Path
+    shell: Run, face_set: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "m.safetensors").write_text("precious")
     options = f"set.safetensors -o m.safetensors --epochs 1 {SMALL}"
@@ -116,7 +118,7 @@ fd_train.main()
 
 @pytest.mark.slow
 def test_a_death_after_the_end_trains_nothing_again(
-    shell: Shell, face_set: Path, tmp_path: Path
+    shell: Run, face_set: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "late.py").write_text(LATE)
     (tmp_path / "m.state.safetensors").write_text("of another run")
@@ -130,7 +132,7 @@ def test_a_death_after_the_end_trains_nothing_again(
 
 
 def test_processes_with_other_faces_are_told_apart(
-    shell: Shell, face_set: Path, tmp_path: Path
+    shell: Run, face_set: Path, tmp_path: Path
 ) -> None:
     synthetic.write_face_set(tmp_path / "other.safetensors", synthetic.face_set(subjects=9))
     faces = "$([ $RANK = 1 ] && echo other || echo set).safetensors"
@@ -141,7 +143,7 @@ def test_processes_with_other_faces_are_told_apart(
 
 
 @pytest.mark.slow
-def test_a_dead_worker_and_a_stopped_run(shell: Shell, face_set: Path, tmp_path: Path) -> None:
+def test_a_dead_worker_and_a_stopped_run(shell: Run, face_set: Path, tmp_path: Path) -> None:
     """Killed, started again by torchrun, stopped by Ctrl-C, resumed: the bytes of a whole run."""
     options = f"-m fd_train set.safetensors --epochs 12 --checkpoint-minutes 0 {SMALL}"
     whole = shell(f"{TWO} {options} -o whole.safetensors")
