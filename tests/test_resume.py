@@ -18,7 +18,7 @@ import ict_twin
 import numpy as np
 import pytest
 import trees
-from conftest import Shell, face, save_mesh
+from conftest import Run, face, save_mesh
 
 from facedis_core.errors import Stopped
 from facedis_core.journal import Journal
@@ -281,7 +281,7 @@ def replace_file(path: Path, content: bytes, *, same_time: bool = False) -> None
         os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
 
 
-def check_finished(shell: Shell, halted: Halted, command: str = COMMAND) -> list[str]:
+def check_finished(shell: Run, halted: Halted, command: str = COMMAND) -> list[str]:
     """The command ends well, makes the right set, and leaves nothing else; what it said."""
     done = shell(f"{command} --jobs 1")
     assert done.code == 0, done.err
