@@ -93,8 +93,8 @@ def test_the_browser_is_opened_where_that_is_asked_for(commands, model_file, tmp
         assert ask(url)[0] == 200
 
 
-def test_faces_of_every_kind_can_be_chosen_from(commands, shell, faces, model_file, tmp_path):
-    assert shell("fd-encode faces/bob.ply -o bob.npy").code == 0
+def test_faces_of_every_kind_can_be_chosen_from(commands, call, faces, model_file, tmp_path):
+    assert call("fd-encode faces/bob.ply -o bob.npy").code == 0
     vertices = np.stack([face(7), face(8)])
     np.save(tmp_path / "two.npy", vertices)
     given = ("faces", "bob.npy", "two.npy")
@@ -105,9 +105,9 @@ def test_faces_of_every_kind_can_be_chosen_from(commands, shell, faces, model_fi
         assert name in said
 
 
-def test_a_doubtful_face_is_warned_of_as_by_fd_encode(shell, tmp_path):
+def test_a_doubtful_face_is_warned_of_as_by_fd_encode(call, shell, tmp_path):
     save_mesh(tmp_path / "odd.ply", face(0) + 5)
-    warned = shell("fd-encode odd.ply -o odd.npy").line
+    warned = call("fd-encode odd.ply -o odd.npy").line
     line = "timeout --signal INT 3 fd-view odd.ply"
     first, address = shell(f"{line}; true").err.splitlines(keepends=True)
     assert first.replace("fd-view", "fd-encode") == f"{warned}\n"
@@ -124,18 +124,18 @@ def test_a_doubtful_face_is_warned_of_as_by_fd_encode(shell, tmp_path):
     ],
 )
 def test_what_cannot_be_shown_is_told_before_anything_is_served(
-    shell, model_file, tmp_path, arguments, code, words
+    call, model_file, tmp_path, arguments, code, words
 ):
     save_mesh(tmp_path / "far.ply", face(0) + 500)
-    result = shell(f"timeout 20 fd-view {arguments.format(model=model_file)}")
+    result = call(f"fd-view {arguments.format(model=model_file)}")
     assert result.code == code
     assert words in result.line
     assert not result.out
 
 
-def test_a_port_that_is_taken_is_a_mistake_in_the_call(commands, shell, model_file):
+def test_a_port_that_is_taken_is_a_mistake_in_the_call(commands, call, model_file):
     with viewing(commands, model=model_file) as (url, _):
-        result = shell(f"timeout 20 fd-view --port {urlsplit(url).port}")
+        result = call(f"fd-view --port {urlsplit(url).port}")
     assert result.code == 2
     assert "give another --port" in result.line
 
@@ -155,12 +155,14 @@ fd_view.main()
 """
 
 
-@pytest.mark.parametrize("before", ["cat a.npy", "fd-decode a.npy", "fd-decode a.npy --npy"])
-def test_faces_of_every_kind_come_through_a_pipe(shell, tmp_path, before):
+@pytest.mark.parametrize("before", ["", "fd-decode", "fd-decode --npy"])
+def test_faces_of_every_kind_come_through_a_pipe(call, shell, tmp_path, before):
     ict = {"FACEDIS_MODEL": ""}
-    assert shell(f"fd-encode {EXAMPLES} -o a.npy && {before} > faces", env=ict).code == 0
-    serve = "cat faces | fd-view - 2> said & until grep . said; do sleep 0.1; done; kill $!"
-    assert shell(serve, env=ict).out.startswith(b"http://127.0.0.1:")
+    data = call(f"fd-encode {EXAMPLES}", env=ict).out
+    if before:
+        data = call(before, stdin=data, env=ict).out
+    serve = "fd-view - 2> said & until grep . said; do sleep 0.1; done; kill $!"
+    assert shell(f"cat | {serve}", stdin=data, env=ict).out.startswith(b"http://127.0.0.1:")
 
 
 def test_nothing_is_written_to_disk(model_file, tmp_path):
@@ -299,26 +301,27 @@ class TestPage:
         )
         page.until(f"updates > {count} && !busy")
 
-    def test_a_transfer_is_what_the_commands_make(self, page, shell, tmp_path):
+    def test_a_transfer_is_what_the_commands_make(self, page, call, tmp_path):
         self.choose(page, "first", "alice_neutral")
         self.choose(page, "second", "bob_smile")
         found = {}
         for suffix in (".ply", ".obj", ".npy"):
             page.find(f"[data-suffix='{suffix}']").click()
             found[suffix] = page.downloaded(f"alice_neutral__bob_smile{suffix}")
-        line = (
-            f"fd-encode {EXAMPLES}/alice_neutral.ply -o a.npy && fd-encode {EXAMPLES}/bob_smile.ply"
-            " | fd-transfer a.npy - | tee ab.npy | fd-decode -o ab.ply"
-        )
-        assert shell(line, env={"FACEDIS_MODEL": ""}).code == 0
+        ict = {"FACEDIS_MODEL": ""}
+        smile = call(f"fd-encode {EXAMPLES}/bob_smile.ply", env=ict).out
+        for line in (
+            f"fd-encode {EXAMPLES}/alice_neutral.ply -o a.npy",
+            "fd-transfer a.npy - -o ab.npy",
+            "fd-decode ab.npy -o ab.ply",
+        ):
+            assert call(line, stdin=smile, env=ict).code == 0
         assert found[".npy"].read_bytes() == (tmp_path / "ab.npy").read_bytes()
         assert found[".ply"].read_bytes() == (tmp_path / "ab.ply").read_bytes()
         assert np.array_equal(
             read_mesh(found[".obj"]).vertices, read_mesh(tmp_path / "ab.ply").vertices
         )
-        back = shell(
-            f"fd-decode {found['.npy']} | fd-encode -o again.npy", env={"FACEDIS_MODEL": ""}
-        )
+        back = call("fd-encode -o again.npy", stdin=found[".ply"].read_bytes(), env=ict)
         assert back.code == 0
         assert read_latents(str(tmp_path / "again.npy")).names == ["alice_neutral__bob_smile"]
 
@@ -365,13 +368,13 @@ class TestPage:
         page.find("[data-suffix='.npy']").click()
         assert page.downloaded(f"{name}_id50_x1.5_moved.npy").stat().st_size
 
-    def test_a_bad_file_is_told_as_the_command_line_tells_it(self, page, shell, tmp_path):
+    def test_a_bad_file_is_told_as_the_command_line_tells_it(self, page, call, tmp_path):
         whole = (EXAMPLES / "bob_smile.ply").read_bytes()
         (tmp_path / "cut.ply").write_bytes(whole[: len(whole) // 2])
         name = page.run("return sides.first.face.name")
         page.find("#first .file").send_keys(str(tmp_path / "cut.ply"))
         said = page.until("document.querySelector('#notice.bad')?.textContent")
-        line = shell("fd-encode cut.ply | cat", env={"FACEDIS_MODEL": ""}).line
+        line = call("fd-encode cut.ply", env={"FACEDIS_MODEL": ""}).line
         assert line == f"fd-encode: {said}"
         assert page.run("return sides.first.face.name") == name
         # the browser itself writes the refusal down; it is the only complaint
