@@ -19,8 +19,8 @@ from facedis_core.network_table import model_config, network_of
 from facedis_core.preparation import Preparation
 from facedis_core.safetensors_file import (
     SafetensorsFile,
-    all_finite,
     content_id,
+    not_finite,
     read_safetensors,
     record,
     write_safetensors,
@@ -254,6 +254,8 @@ def _check_tensors(config: ModelConfig, shapes: Shapes, tensors: Mapping[str, np
     for name in sorted(expected.keys() ^ tensors.keys()):
         odd = "lacks" if name in expected else "holds"
         raise InputError(f"{odd} the tensor {name[:200]!r}, against its config; fetch it again")
+    for name in not_finite(tensors):
+        raise InputError(f"tensor {name!r} is not finite; train or fetch it again")
     for name, shape in expected.items():
         array = tensors[name]
         dtype = "int32" if name in ("vertex_index", "triangles") else config.stored_type(name)
@@ -262,8 +264,6 @@ def _check_tensors(config: ModelConfig, shapes: Shapes, tensors: Mapping[str, np
                 f"tensor {name!r} has shape {array.shape} of {array.dtype}, "
                 f"expected {shape} of {dtype}"
             )
-        if array.dtype.kind == "f" and not all_finite(array):
-            raise InputError(f"tensor {name!r} is not finite; train or fetch it again")
         if problem := config.weight_problem(name, array):
             raise InputError(f"tensor {name!r} {problem}; train or fetch it again")
     if not tensors["scale"][0] > 0:

@@ -79,7 +79,7 @@ def model_config(stored: Mapping[str, Any]) -> ModelConfig:
 
 
 def _keys(config: type[ModelConfig]) -> frozenset[str]:
-    return frozenset(field.name for field in fields(config))
+    return frozenset([field.name for field in fields(config)])
 
 
 def _loaded(entry: str | Callable[..., Any]) -> Any:
