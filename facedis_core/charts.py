@@ -51,15 +51,15 @@ def shares(series: Sequence[Series]) -> tuple[np.ndarray, list[np.ndarray]]:
     return edges, [count / max(count.sum(), 1) for count in counts]
 
 
-def histogram(series: Sequence[Series], title: str, unit: str = "mm") -> str:
-    """SVG of overlaid histograms of non-negative values; dashed lines are the means."""
+def histogram(series: Sequence[Series], title: str) -> str:
+    """SVG of overlaid histograms of values in mm from 0; dashed lines are the means."""
     edges, parts = shares(series)
     highest = max(float(part.max()) for part in parts)
     width, height = WIDTH - _LEFT - _RIGHT, _HEIGHT - _TOP - _BOTTOM
     bottom = _TOP + height
     summaries = "; ".join(
         f"{one.label}: mean {one.known().mean():.3g}, {one.known().min():.3g} to "
-        f"{one.known().max():.3g} {unit}"
+        f"{one.known().max():.3g} mm"
         for one in series
     )
     svg = _chart(_HEIGHT, f"Histogram, {title}. {summaries}")
@@ -84,12 +84,12 @@ def histogram(series: Sequence[Series], title: str, unit: str = "mm") -> str:
     for number, one in enumerate(series):
         at = x(float(one.known().mean()))
         _add(svg, "line", x1=at, x2=at, y1=_TOP, y2=bottom, class_=f"mean {color_class(number)}")
-    _add_unit(svg, unit, _HEIGHT - 6)
+    _add_unit(svg, _HEIGHT - 6)
     return _text_of(svg)
 
 
-def bars(labels: Sequence[str], series: Sequence[Series], title: str, unit: str = "mm") -> str:
-    """SVG of a group of bars per label; value k of each series is that of label k."""
+def bars(labels: Sequence[str], series: Sequence[Series], title: str) -> str:
+    """SVG of a group of bars per label; value k of each series, in mm, is that of label k."""
     left, thickness, gap = 132, 9, 6
     highest = max(float(one.known().max()) for one in series) or 1.0
     width = WIDTH - left - 40
@@ -110,7 +110,7 @@ def bars(labels: Sequence[str], series: Sequence[Series], title: str, unit: str 
             bar = _add(svg, "rect", x=left, y=y, width=max(length, 0.5), height=thickness - 1.5)
             bar.set("class", f"bar {color_class(number)}")
             _add(svg, "text", f"{value:.2f}", x=left + length + 4, y=y + 7.5, class_="small")
-    _add_unit(svg, unit, height - 4)
+    _add_unit(svg, height - 4)
     return _text_of(svg)
 
 
@@ -120,8 +120,8 @@ def _chart(height: float, description: str) -> ElementTree.Element:
     return ElementTree.Element("svg", attributes | {"aria-label": printable(description)})
 
 
-def _add_unit(svg: ElementTree.Element, unit: str, y: float) -> None:
-    _add(svg, "text", unit, x=WIDTH / 2, y=y, text_anchor="middle", class_="unit")
+def _add_unit(svg: ElementTree.Element, y: float) -> None:
+    _add(svg, "text", "mm", x=WIDTH / 2, y=y, text_anchor="middle", class_="unit")
 
 
 def _add(

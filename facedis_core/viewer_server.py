@@ -295,15 +295,5 @@ class _Handler(BaseHTTPRequestHandler):
         self.close_connection = True
         self._send(Response(f"{message or 'bad request'}".encode(), TEXT, int(code)))
 
-    def handle_expect_100(self) -> bool:
-        """Let the client send its body, unless the request will be refused."""
-        try:
-            self._check_sender()
-        except RequestRefused:
-            return True  # the request itself gets the refusal
-        proceed = super().handle_expect_100()
-        self.wfile.flush()
-        return proceed
-
     def log_message(self, format: str, *args: Any) -> None:
         """Log nothing; standard error is for messages to the user."""

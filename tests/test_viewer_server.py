@@ -157,10 +157,6 @@ class TestWhoIsAnswered:
         assert b"Host 'localhost:9', expected 127.0.0.1:%d or" % server.server_port in line
         assert b"forward a port to the same number" in line
 
-    def test_a_foreign_body_is_not_waited_for(self, server):
-        head = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n"
-        assert raw(server, head).startswith(b"HTTP/1.1 403 ")
-
     def test_localhost_is_a_name_of_this_machine(self, server):
         assert ask(server, headers={"Host": f"localhost:{server.server_port}"})[0] == 200
 
