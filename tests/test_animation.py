@@ -1,4 +1,4 @@
-"""Animations: what is in which frame, read back from their files."""
+"""Animations: their frames, read back from files."""
 
 import io
 from fractions import Fraction

@@ -1,4 +1,4 @@
-"""Background and color."""
+"""Background, text colors, text drawing and the color bar."""
 
 from itertools import pairwise
 

@@ -1,4 +1,4 @@
-"""Where faces are seen from."""
+"""The camera: views, turns and framing."""
 
 import numpy as np
 import pytest

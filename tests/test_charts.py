@@ -1,4 +1,4 @@
-"""Charts: what is drawn is what was counted."""
+"""Charts: what is drawn equals what was counted."""
 
 import re
 from xml.etree import ElementTree

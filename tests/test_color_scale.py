@@ -1,4 +1,4 @@
-"""The scale of heat maps: how its colors options, and which value has which."""
+"""The color scale: its colormap, and the colors of values."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Contact sheets: where pictures and words stand."""
+"""Contact sheets: positions of pictures and texts."""
 
 import io
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Distances that pictures show: which truth belongs to which face."""
+"""Vertex errors against true meshes, matched by name."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Choice of example faces, against slow twins."""
+"""Choice of example faces, against slow implementations."""
 
 import numpy as np
 import pytest

@@ -1,6 +1,7 @@
-"""fd-render in a real shell."""
+"""fd-render: what is on its sheets and in its animations."""
 
 import io
+import shutil
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from synthetic import face_set, write_face_set
 
 from facedis_core.shading import BACKGROUND, to_srgb
 
-PAPER = to_srgb(np.array(BACKGROUND))
+BACKGROUND_COLOR = to_srgb(np.array(BACKGROUND))
 
 
 def drawn(png):
@@ -25,14 +26,14 @@ def test_a_folder_becomes_one_row(call, faces, tmp_path):
     assert height == 64
     assert width % 5 == 0
     for picture in np.split(sheet, 5, axis=1):
-        assert 0.3 < (picture != PAPER).any(-1).mean() < 0.99
+        assert 0.3 < (picture != BACKGROUND_COLOR).any(-1).mean() < 0.99
 
 
 def test_names_stand_below_unless_they_shall_not(call, faces):
     named, bare = (drawn(call(f"fd-render faces --size 64 {o}").out) for o in ("", "--no-labels"))
     assert named.shape[0] > bare.shape[0]
     assert np.array_equal(named[:64], bare)
-    assert (named[64:] != PAPER).any()
+    assert (named[64:] != BACKGROUND_COLOR).any()
 
 
 def test_rows_follow_the_row_labels(call, faces):
@@ -41,29 +42,31 @@ def test_rows_follow_the_row_labels(call, faces):
     sheet, bare = drawn(call(labelled).out), drawn(call(plain).out)
     assert sheet.shape[0] == 2 * 64
     assert np.array_equal(sheet[:, -bare.shape[1] :], bare)
-    assert (sheet[:, : -bare.shape[1]] != PAPER).any()
+    assert (sheet[:, : -bare.shape[1]] != BACKGROUND_COLOR).any()
 
 
 def test_columns_have_labels_above_them(call, faces):
-    plain = drawn(call("fd-render faces --columns 1 --no-labels").out)
-    labelled = drawn(call("fd-render faces --column-labels everybody --no-labels").out)
+    plain = drawn(call("fd-render faces --columns 1 --size 48 --no-labels").out)
+    labelled = drawn(call("fd-render faces --column-labels everybody --size 48 --no-labels").out)
     above = len(labelled) - len(plain)
     assert 10 < above < 100
     assert np.array_equal(labelled[above:], plain)
     assert (labelled[:above] != labelled[0, 0]).any()
 
 
-def test_a_folder_and_a_pipe_give_the_same_bytes(shell, faces):
-    by_folder = shell("fd-encode faces | fd-decode -o out/ && fd-render out/")
+def test_a_folder_and_a_pipe_give_the_same_bytes(call, shell, faces):
+    assert call("fd-encode faces -o f.npy").code == 0
+    assert call("fd-decode f.npy -o out/").code == 0
+    by_folder = call("fd-render out/ --size 48")
     assert by_folder.code == 0
-    assert by_folder.out == shell("fd-encode faces | fd-decode | fd-render").out
+    assert by_folder.out == shell("fd-encode faces | fd-decode | fd-render --size 48").out
 
 
 def test_one_camera_for_all(call, tmp_path):
     save_mesh(tmp_path / "near.ply", face(0))
     save_mesh(tmp_path / "small.ply", face(0) * np.float32(0.5))
     sheet = drawn(call("fd-render near.ply small.ply --size 64 --no-labels").out)
-    near, small = ((half != PAPER).any(-1).sum() for half in np.split(sheet, 2, axis=1))
+    near, small = ((half != BACKGROUND_COLOR).any(-1).sum() for half in np.split(sheet, 2, axis=1))
     assert small == pytest.approx(near / 4, rel=0.1)
 
 
@@ -86,13 +89,16 @@ def test_each_face_is_seen_from_every_view_by_one_camera(call, faces):
     assert sheet.shape[1] > 2 * pair.shape[1]
 
 
-def test_latents_are_decoded_from_files_and_pipes(shell, faces):
-    decoded = shell("fd-encode faces -o f.npy && fd-decode f.npy -o out/ && fd-render out/")
+def test_latents_are_decoded_from_files_and_pipes(call, faces, tmp_path):
+    call("fd-encode faces -o f.npy")
+    call("fd-decode f.npy -o out/")
+    decoded = call("fd-render out/ --size 48")
     assert decoded.code == 0
-    assert decoded.out == shell("fd-render f.npy").out
-    assert decoded.out == shell("fd-encode faces | fd-render").out
-    identity = shell("fd-decode f.npy --part identity -o id/ && fd-render id/")
-    assert identity.out == shell("fd-render --part identity f.npy").out
+    assert decoded.out == call("fd-render f.npy --size 48").out
+    assert decoded.out == call("fd-render --size 48", stdin=(tmp_path / "f.npy").read_bytes()).out
+    call("fd-decode f.npy --part identity -o id/")
+    identity = call("fd-render id/ --size 48")
+    assert identity.out == call("fd-render --part identity f.npy --size 48").out
     assert identity.out != decoded.out
 
 
@@ -107,7 +113,7 @@ def test_distances_have_colors_a_bar_and_words(call, faces, tmp_path):
     assert same.shape[0] > 64  # the bar
 
     def face_color(sheet):
-        seen = (sheet[:64] != PAPER).any(-1)
+        seen = (sheet[:64] != BACKGROUND_COLOR).any(-1)
         return np.median(sheet[:64][seen], axis=0).astype(int)
 
     red, green, blue = face_color(same)
@@ -117,13 +123,13 @@ def test_distances_have_colors_a_bar_and_words(call, faces, tmp_path):
     assert labelled.shape[0] > moved.shape[0]
 
 
-def test_truths_are_matched_by_name(shell, faces, tmp_path):
-    shell("cp -r faces copies")
+def test_truths_are_matched_by_name(call, faces, tmp_path):
+    shutil.copytree(faces, tmp_path / "copies")
     save_mesh(tmp_path / "copies" / "ann.ply", face(0) + np.float32([0, 0, 2]))
-    result = shell("fd-render faces --against copies --size 64 --range 0,2 --no-labels")
+    result = call("fd-render faces --against copies --size 64 --range 0,2 --no-labels")
     sheet = drawn(result.out)[:64]
     medians = [
-        np.median(part[(part != PAPER).any(-1)], axis=0).mean()
+        np.median(part[(part != BACKGROUND_COLOR).any(-1)], axis=0).mean()
         for part in np.split(sheet, 5, axis=1)
     ]
     assert medians[0] < 90 < 180 < min(medians[1:])
@@ -139,15 +145,16 @@ def test_a_picture_without_background(call, faces):
 
 
 @pytest.mark.parametrize("kind", ["gif", "webp", "mp4"])
-def test_animations(shell, faces, tmp_path, kind):
+def test_animations(call, faces, tmp_path, kind):
     if kind == "mp4":
         pytest.importorskip("av")
     turn = f"fd-render faces/ann.ply --size 48 --seconds 0.4 --fps 10 -o turn.{kind}"
-    assert shell(turn).code == 0
-    way = "fd-encode faces/ann.ply -o a.npy && fd-encode faces/bob.ply -o b.npy"
-    way += f" && fd-interp a.npy b.npy --steps 7 | fd-render --size 48 -o way.{kind}"
-    assert shell(way).code == 0
-    for name, count in (("turn", 4), ("way", 7)):
+    assert call(turn).code == 0
+    call("fd-encode faces/ann.ply -o a.npy")
+    call("fd-encode faces/bob.ply -o b.npy")
+    rows = call("fd-interp a.npy b.npy --steps 7").out
+    assert call(f"fd-render --size 48 -o morph.{kind}", stdin=rows).code == 0
+    for name, count in (("turn", 4), ("morph", 7)):
         path = tmp_path / f"{name}.{kind}"
         if kind == "mp4":
             import av
@@ -225,18 +232,19 @@ def test_what_cannot_be_drawn(call, faces, tmp_path, words, code, message):
     assert not (tmp_path / "sheet.jpg").exists()
 
 
-def test_vertices_without_triangles_have_those_of_the_model(shell, faces):
-    shell("fd-encode faces -o a.npy")
-    meshes = shell("fd-render a.npy --no-labels").out
-    assert drawn(shell("fd-decode a.npy --npy -o v.npy && fd-render v.npy --no-labels").out).size
-    assert shell("fd-render v.npy --no-labels").out == meshes
+def test_vertices_without_triangles_have_those_of_the_model(call, faces):
+    call("fd-encode faces -o a.npy")
+    call("fd-decode a.npy --npy -o v.npy")
+    meshes = call("fd-render a.npy --size 48 --no-labels")
+    assert meshes.code == 0
+    assert call("fd-render v.npy --size 48 --no-labels").out == meshes.out
 
 
 def test_files_of_one_name_are_told_apart_by_their_folders(shell, faces, tmp_path):
     for person in ("ann", "bob"):
         save_mesh(tmp_path / "scans" / person / "neutral.ply", face(len(person)))
-    by_file = shell("fd-render scans/*/neutral.ply")
-    assert by_file.out == shell("fd-render scans").out
+    by_file = shell("fd-render scans/*/neutral.ply --size 48")
+    assert by_file.out == shell("fd-render scans --size 48").out
     rows = "fd-encode scans/*/neutral.ply -o a.npy && fd-decode a.npy -o back/ && ls back/*/*"
     assert shell(rows).out == b"back/ann/neutral.ply\nback/bob/neutral.ply\n"
 

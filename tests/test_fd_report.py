@@ -1,4 +1,4 @@
-"""fd-report as a user runs it, and its page in a real browser."""
+"""fd-report, and its page in a browser."""
 
 import base64
 import io

@@ -1,4 +1,4 @@
-"""fd-view: the command, and its page in a real browser."""
+"""fd-view, and its page in a browser."""
 
 import base64
 import http.client

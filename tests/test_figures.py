@@ -1,4 +1,4 @@
-"""What the figures of a report show, by what is drawn in them."""
+"""Figures of a report: the faces and errors they draw."""
 
 import base64
 from dataclasses import dataclass, field

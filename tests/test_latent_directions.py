@@ -1,4 +1,4 @@
-"""The leading directions of latents, against the faces that drawn latents decode to."""
+"""Latent directions, against decoded random latents."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""What a live page asks of a model, without the page."""
+"""The model of fd-view, without its page."""
 
 import base64
 import io
@@ -160,9 +160,9 @@ WRONG = {
 
 class TestBadFiles:
     @pytest.mark.parametrize("name", WRONG)
-    def test_are_told_as_by_fd_encode(self, live, shell, tmp_path, name):
+    def test_are_told_as_by_fd_encode(self, live, call, tmp_path, name):
         (tmp_path / name).write_bytes(WRONG[name])
-        line = shell(f"fd-encode {name} | cat").line
+        line = call(f"fd-encode {name}").line
         with pytest.raises(InputError) as raised:
             live.encoded(WRONG[name], name)
         assert line == f"fd-encode: {raised.value}"

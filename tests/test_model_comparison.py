@@ -1,4 +1,4 @@
-"""The parts of faces, their truths and their errors, against the definitions."""
+"""Parts of faces, their truths and errors, against the definitions."""
 
 import numpy as np
 import pytest

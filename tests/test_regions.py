@@ -1,4 +1,4 @@
-"""Regions that any topology has."""
+"""Regions of a face in any topology."""
 
 import numpy as np
 from synthetic import grid_mesh

@@ -1,4 +1,4 @@
-"""The table of metrics: who is best, and that no number is lost."""
+"""Tables of a report: best methods and numbers."""
 
 from facedis_core.metrics import BETTER
 from facedis_core.report_tables import TERMS, Method, best_methods, metric_rows

@@ -1,4 +1,4 @@
-"""The shading against a slow truth, and which way is up."""
+"""Rasterizer and shading against slow implementations."""
 
 import re
 from pathlib import Path

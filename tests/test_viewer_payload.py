@@ -1,4 +1,4 @@
-"""Sixteen bits a coordinate."""
+"""Quantized vertices of the 3D viewer."""
 
 import base64
 

@@ -1,4 +1,4 @@
-"""The server of fd-view over real sockets: who gets an answer, and what becomes of the others."""
+"""The server of fd-view over real sockets."""
 
 import http.client
 import json
