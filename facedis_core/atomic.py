@@ -30,14 +30,13 @@ def created_folders(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def replacing(path: Path, force: bool, workspace: Path | None) -> Iterator[BinaryIO]:
+def replacing(path: Path, force: bool) -> Iterator[BinaryIO]:
     """A hidden temporary file that becomes `path` when the block ends without an exception.
 
-    It lies beside it or in `workspace`. Raises UsageError where a file of that name has appeared
-    and `force` is not set.
+    Raises UsageError where a file of that name has appeared and `force` is not set.
     """
     install_signal_handlers()
-    temporary = (workspace or path.parent) / f".facedis-{os.urandom(8).hex()}.tmp"
+    temporary = path.parent / f".facedis-{os.urandom(8).hex()}.tmp"
     try:  # before the file exists: an interrupt may come as soon as it does
         # Not tempfile: its files are for their owner alone, ours have the mode of the umask.
         descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)

@@ -17,9 +17,9 @@ from facedis_core.inference import Model, Part
 from facedis_core.latents import Latents, LatentSource
 from facedis_core.mesh import Mesh, write_mesh
 from facedis_core.npy import encoded_header
+from facedis_core.parallel import in_order
 from facedis_core.paths import OutputPaths, check_name, is_file, is_folder_pattern
 from facedis_core.streams import check_output, naming, open_output, replaced_file
-from facedis_core.workers import in_order
 
 TOGETHER = 16  # rows that are decoded before the next ones
 

@@ -14,8 +14,8 @@ from facedis_core.history import made_by
 from facedis_core.inference import Model
 from facedis_core.latents import Latents, concatenate
 from facedis_core.mesh import Mesh
+from facedis_core.parallel import in_order
 from facedis_core.preparation import Align, Units
-from facedis_core.workers import in_order
 
 REFUSED_REACH = 3.0  # times the reach of the training faces
 TOGETHER = 16  # faces that are encoded before the next ones are read

@@ -1,213 +1,271 @@
-"""Make a face set of a data set: worker processes read it, what they read is kept, then written."""
+"""Prepare a data set as a face set: read its meshes, align them, write them with their labels."""
 
-import hashlib
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass
-from functools import cache
+import json
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import IO, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from facedis_core import __version__
-from facedis_core.assemble import assemble
-from facedis_core.errors import InputError, Stopped, UsageError
-from facedis_core.faceset import TRAIN, face_set_writer
-from facedis_core.follow import Like
+from facedis_core.atomic import reserve_space
+from facedis_core.errors import InputError, OutputError, UsageError
+from facedis_core.faceset import TRAIN, FaceSetWriter, Labels, face_set_writer
+from facedis_core.follow import Like, load_like
 from facedis_core.history import HistoryStep, history_step
-from facedis_core.inventory import Report
+from facedis_core.inventory import Report, listing_lines
+from facedis_core.parallel import in_order
 from facedis_core.preparation import Preparation
-from facedis_core.scratch import Scratch, Sizes, file_state, open_scratch, stamp
-from facedis_core.selection import Choice, choose
-from facedis_core.signals import delay_stop_signals, install_signal_handlers
-from facedis_core.sources import Block, Missing, OpenedSource, Settled
+from facedis_core.procrustes import align_by_neutrals, align_to, mean_target
+from facedis_core.selection import Choice, choose, read_exclusion
+from facedis_core.signals import install_signal_handlers
+from facedis_core.sources import OpenedSource, Settled, open_source
 from facedis_core.sources.protocols import FILE
 from facedis_core.sources.reference import WAYS_OUT
-from facedis_core.streams import open_output, replaced_file
-from facedis_core.workers import in_order
+from facedis_core.streams import check_output, open_output, replaced_file
 
-# Options of a source that the set or model to follow has already decided.
-DECIDED_BY_LIKE: Final = ("simplify", "align")
+# Options of a source that --like decides.
+_DECIDED_BY_LIKE: Final = ("simplify", "align")
+# Faces copied at a time.
+_BLOCK: Final = 64
 
 
 @dataclass(frozen=True)
-class Request:
-    """What the user wants beside the source.
+class PrepareOptions:
+    """What to prepare, and how.
 
     Attributes:
-        like: prepare as this set or model was; None = the source's own way.
-        chosen: which faces are taken; None = all.
-        jobs: worker processes; 1 = none beside this one, 0 = one a core.
-        keep_going: leave out what cannot be read or is missing.
-        resume: go on with what an earlier run of the same kind has left.
-        history: write how the set was made.
-        advance: told how many faces are done since the last call.
-        announce: called with a line about how the work goes on.
-        warn: called with a line about what is doubtful in the result.
-        on_report: called with the report just before the set appears under its name.
+        source: name of the data set, as in `sources.SOURCES`.
+        root: the folder with the data.
+        output: path of the face set, - = standard output; None with `dry_run` only.
+        source_options: the data set's own options, as `open_source` takes them; None = default.
+        like: face set or model whose preparation is used; None = the data set's own.
+        exclude: file with names of faces or subjects to leave out.
+        jobs: number of processes; 0 = one a core. The bytes written are the same with any number.
+        keep_going: leave out meshes that are unusable or missing.
+        dry_run: the set will not be written, only counted.
+        history: store the command in the set.
+        force: replace existing outputs.
+
+    Raises:
+        UsageError: options that exclude each other.
     """
 
-    like: Like | None = None
-    chosen: Choice | None = None
+    source: str
+    root: Path
+    output: str | None = None
+    source_options: Mapping[str, Any] = field(default_factory=dict)
+    like: str | Path | None = None
+    exclude: Path | None = None
     jobs: int = 1
     keep_going: bool = False
-    resume: bool = True
+    dry_run: bool = False
     history: bool = True
-    advance: Callable[[int], None] = lambda faces: None
-    announce: Callable[[str], None] = lambda line: None
-    warn: Callable[[str], None] = lambda line: None
-    on_report: Callable[[Report], None] = lambda report: None
+    force: bool = False
+
+    def __post_init__(self) -> None:
+        if self.output is None and not self.dry_run:
+            raise UsageError("where to? name the set with -o SET, or count only with --dry-run")
+        for key in _DECIDED_BY_LIKE:
+            if self.like is not None and self.source_options.get(key) is not None:
+                raise UsageError(f"--{key} is decided by the file given as --like; leave one out")
+
+    @property
+    def report_file(self) -> str | None:
+        """Path of the report, beside the set; None where that is a pipe or a device."""
+        if self.output is None or replaced_file(self.output) is None:
+            return None
+        return f"{self.output.removesuffix('.safetensors')}.report.json"
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """The faces that a set will hold, known before any mesh is read."""
+
+    options: PrepareOptions
+    opened: OpenedSource
+    chosen: Choice
+
+    def notes(self) -> list[str]:
+        """What the listing of the data set has shown, a line a kind."""
+        source = self.opened.source
+        # Missing files that are a fault end the command, or are in its report.
+        harmless = source.findings.incomplete or self.options.dry_run
+        missing = [gap.file for gap in self.chosen.missing] if harmless else []
+        return [*source.notes, *listing_lines(source.findings, missing, self.chosen.strangers)]
+
+
+def plan_face_set(options: PrepareOptions) -> Plan:
+    """List the data set and choose its faces.
+
+    Raises:
+        UsageError: an option that the source does not have, or what `check_output` raises.
+        InputError: the folder is not what the source expects, or nothing is left of it.
+    """
+    for output in (options.output, options.report_file):
+        if output is not None:
+            check_output(output, options.force)
+    opened = open_source(options.source, options.root, options.source_options)
+    exclusion = read_exclusion(options.exclude) if options.exclude else None
+    return Plan(options, opened, choose(opened.source, exclusion))
 
 
 def prepare_face_set(
-    opened: OpenedSource, output: str, request: Request | None = None, *, force: bool = False
+    plan: Plan,
+    *,
+    advance: Callable[[int], None] = lambda faces: None,
+    warn: Callable[[str], None] = lambda line: None,
 ) -> Report:
-    """Write the faces of a source as the face set `output`, and say what went into it.
+    """Write the face set and its report, each whole or not at all, in constant memory.
 
-    The bytes do not depend on `jobs`, nor on how often the work was interrupted.
+    Args:
+        plan: what is to be read and where it goes.
+        advance: called with the number of faces just read.
+        warn: called with a line about what is doubtful in the set.
 
     Raises:
-        UsageError: options that contradict each other.
         InputError: an unusable or missing mesh (unless `keep_going`), or one far from any face
-            that `like` knows.
-        Stopped: interrupted; what has been read is kept.
+            that the model given as `like` knows.
+        OutputError: the set could not be written.
     """
-    request = request or Request()
-    source, like = opened.source, request.like
-    decided = [key for key in DECIDED_BY_LIKE if like and opened.options.get(key) is not None]
-    if decided:
-        raise UsageError(f"--{decided[0]} is decided by the file given as --like; leave one out")
-    chosen = request.chosen or choose(source)
-    kept = chosen.rows
-    _check_missing(opened, chosen.missing, request.keep_going)
+    options, opened, chosen = plan.options, plan.opened, plan.chosen
+    output, source = options.output, opened.source
+    if output is None:
+        raise UsageError("a dry run has no output")
+    like = load_like(options.like) if options.like else None
+    if chosen.missing and not (source.findings.incomplete or options.keep_going):
+        more = f" and {len(chosen.missing) - 1} more" if len(chosen.missing) > 1 else ""
+        raise InputError(
+            f"{source.root} lacks {chosen.missing[0].file}{more}; fetch what is missing, or pass "
+            "--keep-going to do without"
+        )
     preparation = (
         like.preparation
         if like
-        else source.preparation(kept, request.warn, keep_going=request.keep_going)
+        else source.preparation(chosen.rows, warn, keep_going=options.keep_going)
     )
-    blocks = _blocks(opened, kept)
-    sizes = Sizes(
-        len(source.labels.names),
-        len(preparation.vertex_index),
-        len(source.labels.subjects),
-        source.measures,
-    )
-    plan = _plan(opened, request, preparation, kept)
-    # Before anything is read: a file that changes meanwhile does not count as read.
-    state = cache(file_state)  # blocks may share files
-    stamps = [stamp(source.paths(rows), state) for rows in blocks]
     install_signal_handlers()
-    with (
-        ExitStack() as at_the_end,
-        open_scratch(output, plan, sizes, resume=request.resume, warn=request.announce) as (
-            scratch,
-            goes_on,
-        ),
-    ):
-        try:
-            if goes_on:
-                scratch.recall(blocks, stamps)
-            _fill(scratch, opened, request, preparation, kept, blocks, stamps)
-            settled = _settle(scratch, opened, kept)
-            report = Report.of(opened, chosen, settled, scratch.failures)
-            space = scratch.folder if replaced_file(output) else None
-            with open_output(output, force=force, workspace=space) as stream:
-                _write(stream, opened, request, preparation, scratch, settled)
-                request.on_report(report)
-                # Not between the set's appearing and the scratch's going: neither could go on.
-                at_the_end.enter_context(delay_stop_signals())
-        except KeyboardInterrupt:
-            raise _stopped(scratch, len(kept)) from None
+    places = len(source.labels.names) + len(source.labels.subjects)
+    with _face_file(output, places, len(preparation.vertex_index)) as faces:
+        read = _read_faces(plan, preparation, like, faces, advance)
+        settled = _settle(plan, read)
+        report = Report.of(opened, chosen, settled, read.failures)
+        history = [_history(plan, like, report)] if options.history else []
+        with open_output(output, force=options.force) as stream:
+            with face_set_writer(
+                stream,
+                settled.labels,
+                preparation,
+                source=opened.name,
+                protocol=source.protocol,
+                history=history,
+            ) as out:
+                _copy_faces(out, faces, read, settled, source.labels)
+                if preparation.alignment != "none":
+                    _align(out, settled, preparation, like)
+                if like:
+                    like.check_reach(out.vertices, settled.labels.names, warn)
+                _fill_neutrals(out, settled.labels, settled.at_rest)
+            if options.report_file is not None:
+                with open_output(options.report_file, force=True) as report_stream:
+                    report_stream.write(f"{json.dumps(report.as_dict(), indent=1)}\n".encode())
     return report
 
 
-def _stopped(scratch: Scratch, faces: int) -> BaseException:
-    if not scratch.rows_done:
-        return KeyboardInterrupt()
-    return Stopped(
-        f"interrupted after {scratch.rows_done} of {faces} faces; the same command goes on from "
-        "there"
-    )
+class _FaceFile:
+    """Faces (V, 3) float32 mm by number, in a temporary file."""
+
+    def __init__(self, file: IO[bytes], vertices: int) -> None:
+        self._file, self._size = file, vertices * 12
+
+    def __setitem__(self, place: int, face: NDArray[np.float32]) -> None:
+        self._file.seek(place * self._size)
+        self._file.write(np.ascontiguousarray(face, "<f4").tobytes())
+
+    def __getitem__(self, place: int) -> NDArray[np.float32]:
+        self._file.seek(place * self._size)
+        return np.frombuffer(self._file.read(self._size), "<f4").reshape(-1, 3)
 
 
-def _check_missing(opened: OpenedSource, missing: Sequence[Missing], keep_going: bool) -> None:
-    if missing and not opened.source.findings.incomplete and not keep_going:
-        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
-        raise InputError(
-            f"{opened.source.root} lacks {missing[0].file}{more}; fetch what is missing, or pass "
-            "--keep-going to do without"
-        )
+@contextmanager
+def _face_file(output: str, faces: int, vertices: int) -> Iterator[_FaceFile]:
+    """A file without a name on the disk of the output, so that nothing of it is ever left."""
+    target = replaced_file(output)
+    size = faces * vertices * 12
+    if target is not None:
+        free = shutil.disk_usage(target.parent).free
+        if free < 2 * size:
+            raise OutputError(
+                f"{target} needs {2 * size / 1e9:.3g} GB while it is made, its disk has "
+                f"{free / 1e9:.3g} GB left; make room, or write to another disk"
+            )
+    with tempfile.TemporaryFile(dir=target and target.parent) as file:
+        try:
+            reserve_space(file.fileno(), size)
+        except OSError as error:
+            raise OutputError(
+                f"{target or output} could not be written: {error.strerror}"
+            ) from error
+        yield _FaceFile(file, vertices)
 
 
-def _blocks(opened: OpenedSource, kept: NDArray[np.intp]) -> list[list[int]]:
-    wanted = set(kept.tolist())
-    blocks = [[row for row in block if row in wanted] for block in opened.source.blocks()]
-    return [rows for rows in blocks if rows]
+@dataclass(frozen=True, eq=False)
+class _Read:
+    """What reading has shown beside the faces.
+
+    Attributes:
+        measured: (N, M) what the source measures of each mesh, NaN where none was read.
+        failures: row -> why it could not be read.
+        neutrals: subjects whose true neutral is in the file, after the N faces.
+    """
+
+    measured: NDArray[np.float64]
+    failures: dict[int, str] = field(default_factory=dict)
+    neutrals: set[int] = field(default_factory=set)
 
 
-def _plan(
-    opened: OpenedSource, request: Request, preparation: Preparation, kept: NDArray[np.intp]
-) -> dict[str, Any]:
-    """All that decides what the scratch holds, but for the content of the files."""
-    source = opened.source
-    names = [str(source.root.resolve()), *source.labels.names]
-    digest = hashlib.sha256("\0".join(names).encode(errors="replace"))
-    digest.update(kept.astype("<i8").tobytes())
-    for array in preparation.tensors().values():
-        digest.update(np.ascontiguousarray(array).tobytes())
-    return {
-        "version": __version__,
-        "source": opened.name,
-        "options": {key: str(value) for key, value in opened.options.items()},
-        "like": request.like.id if request.like else None,
-        "preparation": preparation.metadata(),
-        "faces": digest.hexdigest(),
-    }
-
-
-def _fill(
-    scratch: Scratch,
-    opened: OpenedSource,
-    request: Request,
+def _read_faces(
+    plan: Plan,
     preparation: Preparation,
-    kept: NDArray[np.intp],
-    blocks: Sequence[Sequence[int]],
-    stamps: Sequence[str],
-) -> None:
-    """Read what the scratch does not have yet."""
-    source, like = opened.source, request.like
-    if scratch.rows_done:
-        request.announce(f"going on where a run stopped after {scratch.rows_done} faces")
-        request.advance(scratch.rows_done)
-    todo = [number for number in range(len(blocks)) if number not in scratch.done]
-    if not todo:
-        return
-    reader = source.reader(preparation, kept, like.mean_face if like else None)
-    made = in_order(reader.read, [blocks[number] for number in todo], request.jobs)
-    for number, block in zip(todo, made, strict=True):
-        rows = blocks[number]
-        if block.failures and not request.keep_going:
-            raise InputError(_advice(block, scratch))
-        subject = int(source.labels.subject[rows[0]])
-        scratch.put(number, rows, block, subject, stamps[number])
-        request.advance(len(rows))
+    like: Like | None,
+    faces: _FaceFile,
+    advance: Callable[[int], None],
+) -> _Read:
+    source, chosen = plan.opened.source, plan.chosen.rows
+    wanted = set(chosen.tolist())
+    blocks = [[row for row in block if row in wanted] for block in source.blocks()]
+    blocks = [rows for rows in blocks if rows]
+    read = _Read(np.full((len(source.labels.names), source.measures), np.nan))
+    reader = source.reader(preparation, chosen, like.mean_face if like else None)
+    results = in_order(reader.read, blocks, plan.options.jobs)
+    for rows, block in zip(blocks, results, strict=True):
+        if block.failures and not plan.options.keep_going:
+            raise InputError(f"{next(iter(block.failures.values()))}; {WAYS_OUT}")
+        read.failures.update(block.failures)
+        for row, face in zip(rows, block.faces, strict=True):
+            faces[row] = face
+        if block.neutral is not None:
+            subject = int(source.labels.subject[rows[0]])
+            faces[len(source.labels.names) + subject] = block.neutral
+            read.neutrals.add(subject)
+        if block.measured is not None:
+            read.measured[rows] = block.measured
+        advance(len(rows))
+    return read
 
 
-def _advice(block: Block, scratch: Scratch) -> str:
-    """What is wrong with the first mesh of a block that failed, and the ways out."""
-    goes_on = "; the same command then goes on from there" if scratch.worth_keeping else ""
-    return f"{next(iter(block.failures.values()))}; {WAYS_OUT}{goes_on}"
-
-
-def _settle(scratch: Scratch, opened: OpenedSource, kept: NDArray[np.intp]) -> Settled:
-    there = kept[~np.isin(kept, list(scratch.failures))]
-    if not len(there):
+def _settle(plan: Plan, read: _Read) -> Settled:
+    chosen = plan.chosen.rows
+    usable = chosen[~np.isin(chosen, list(read.failures))]
+    if not len(usable):
         raise InputError(
-            f"none of {len(kept)} faces could be read: {next(iter(scratch.failures.values()))}"
+            f"none of {len(chosen)} faces could be read: {next(iter(read.failures.values()))}"
         )
-    settled = opened.source.settle(there, scratch.measured(there))
+    settled = plan.opened.source.settle(usable, read.measured[usable])
     if not (settled.labels.split == TRAIN).any():
         raise InputError(
             "no face for training is left; check --protocol, --exclude and what was skipped"
@@ -215,36 +273,83 @@ def _settle(scratch: Scratch, opened: OpenedSource, kept: NDArray[np.intp]) -> S
     return settled
 
 
-def _write(
-    stream: BinaryIO,
-    opened: OpenedSource,
-    request: Request,
-    preparation: Preparation,
-    scratch: Scratch,
-    settled: Settled,
-) -> None:
-    source = opened.source
-    with face_set_writer(
-        stream,
-        settled.labels,
-        preparation,
-        source=opened.name,
-        protocol=source.protocol,
-        history=[_history(opened, request, scratch)] if request.history else [],
-    ) as out:
-        assemble(out, scratch, settled, source.labels, preparation, request.like, request.warn)
-
-
-def _history(opened: OpenedSource, request: Request, scratch: Scratch) -> HistoryStep:
-    inputs = dict(opened.source.inputs)
-    if request.like:
-        inputs["like"] = request.like.id
-    if request.chosen and request.chosen.exclusion:
-        inputs["exclude"] = request.chosen.exclusion
-    options = {k: v for k, v in opened.options.items() if not isinstance(v, Path)}
+def _history(plan: Plan, like: Like | None, report: Report) -> HistoryStep:
+    inputs = dict(plan.opened.source.inputs)
+    if like:
+        inputs["like"] = like.id
+    if plan.chosen.exclusion:
+        inputs["exclude"] = plan.chosen.exclusion
+    options = {k: v for k, v in plan.opened.options.items() if not isinstance(v, Path)}
     if str(options.get("protocol")).startswith(f"{FILE}:"):
         options["protocol"] = FILE  # its content is among the inputs
-    missing = request.chosen is not None and request.chosen.missing
-    if scratch.failures or (missing and not opened.source.findings.incomplete):
+    if report.fault:
         options["keep_going"] = True  # without it the same command would have ended there
-    return history_step("fd-prep", inputs, {"source": opened.name, **options})
+    return history_step("fd-prep", inputs, {"source": plan.opened.name, **options})
+
+
+def _copy_faces(
+    out: FaceSetWriter, faces: _FaceFile, read: _Read, settled: Settled, planned: Labels
+) -> None:
+    """Fill the set with the faces that stay and the true neutrals of their subjects."""
+    for start in range(0, len(settled.rows), _BLOCK):
+        for place, row in enumerate(settled.rows[start : start + _BLOCK].tolist(), start):
+            out.vertices[place] = faces[row]
+        out.release()
+    place_of = {name: k for k, name in enumerate(settled.labels.subjects)}
+    for subject in read.neutrals:
+        if (name := planned.subjects[subject]) in place_of:
+            out.neutrals[place_of[name]] = faces[len(planned.names) + subject]
+
+
+def _align(
+    out: FaceSetWriter, settled: Settled, preparation: Preparation, like: Like | None
+) -> None:
+    """Bring faces and known neutrals, in place, to the mean face: that of `like`, else their own.
+
+    Where stable vertices are known, neutrals are aligned as a whole, to the mean neutral of
+    training, and every other face to its own neutral by the stable vertices.
+    """
+    scale = preparation.alignment == "similarity"
+    everywhere = np.arange(out.vertices.shape[1])
+    stable = np.array(preparation.stable_vertices, np.intp)
+    trained = settled.labels.split == TRAIN
+    chosen = everywhere
+    if len(stable) and (trained & settled.at_rest).any():
+        trained = trained & settled.at_rest
+    elif len(stable):
+        chosen = stable
+    target: NDArray[Any]
+    if like is not None:
+        target = like.mean_face
+    else:
+        target = mean_target(out.vertices, np.flatnonzero(trained), chosen, scale=scale)
+    if len(stable):
+        subject = settled.labels.subject
+        neutral_row = np.full(len(settled.labels.subjects), -1, np.intp)  # each one's first
+        for row in np.flatnonzero(settled.at_rest)[::-1]:
+            neutral_row[subject[row]] = row
+        align_by_neutrals(out.vertices, neutral_row[subject], target, stable)
+    else:
+        align_to(out.vertices, target, everywhere, scale=scale)
+    align_to(out.neutrals, target, everywhere, scale=scale)
+
+
+def _fill_neutrals(out: FaceSetWriter, labels: Labels, at_rest: NDArray[np.bool_]) -> None:
+    """Neutrals where no block brought one: the mean of the subject's neutral faces.
+
+    For training only of those outside the test split; a subject that is not trained on at all may
+    use all of its own, as `neutrals_eval` always does.
+    """
+    for subject, neutral in enumerate(out.neutrals):
+        if np.isnan(neutral).any():
+            mine = (labels.subject == subject) & at_rest
+            trained = ((labels.subject == subject) & (labels.split == TRAIN)).any()
+            for target, rows in (
+                (out.neutrals, mine & (labels.split == TRAIN) if trained else mine),
+                (out.neutrals_eval, mine),
+            ):
+                if rows.any():
+                    target[subject] = out.vertices[rows].mean(0, dtype=np.float64)
+            out.release()
+        else:
+            out.neutrals_eval[subject] = neutral

@@ -13,8 +13,8 @@ from facedis_core.color_scale import ColorScale
 from facedis_core.contact_sheet import COLUMNS, ContactSheet, sheet_columns
 from facedis_core.error_map import error_summary, vertex_errors
 from facedis_core.mesh import Mesh
+from facedis_core.parallel import in_order
 from facedis_core.shading import LinearRGB, Picture, VertexColoring, render_mesh
-from facedis_core.workers import in_order
 
 _CAMERA_ANGLES = 16  # angles of a turn that the camera is fitted to
 

@@ -44,18 +44,3 @@ def stop_signals_to(handler: Handler) -> Iterator[None]:
     finally:
         for signum, earlier in before.items():
             signal.signal(signum, earlier)
-
-
-@contextmanager
-def delay_stop_signals() -> Iterator[None]:
-    """Delay SIGINT, SIGTERM and SIGHUP until the end of this (short) block."""
-    if threading.current_thread() is not threading.main_thread():
-        yield  # signals arrive in the main thread only
-        return
-    waiting: list[int] = []
-    try:
-        with stop_signals_to(lambda signum, frame: waiting.append(signum)):
-            yield
-    finally:
-        if waiting:
-            signal.raise_signal(waiting[0])

@@ -217,21 +217,18 @@ def open_output(
     force: bool,
     binary: bool = True,
     parents: bool = False,
-    workspace: Path | None = None,
 ) -> Iterator[BinaryIO]:
     """Open a file, or standard output for `-`, for writing bytes.
 
     A regular file gets its name when the block has ended without an exception and its bytes are
     on the disk; until then it is a hidden temporary file beside it, which can also be read and
     mapped, and which is removed if the block fails.  `parents` creates missing folders, and
-    removes them again if the block fails.  `workspace`, a folder of the
-    same file system, has the temporary file instead: its owner cleans up after a process that
-    could not.
+    removes them again if the block fails.
     Raises what `check_output` does, OutputError where writing fails, ReaderLeft on a closed pipe,
     InputError where the block cannot read another file.
     """
     check_output(target, force, binary=binary, parents=parents)
-    with _as_output_error(target), _opened(target, force, binary, workspace) as stream:
+    with _as_output_error(target), _opened(target, force, binary) as stream:
         try:
             yield stream
         except OSError as error:
@@ -241,7 +238,7 @@ def open_output(
 
 
 @contextmanager
-def _opened(target: str, force: bool, binary: bool, workspace: Path | None) -> Iterator[BinaryIO]:
+def _opened(target: str, force: bool, binary: bool) -> Iterator[BinaryIO]:
     if target == "-":
         _refuse_own_input(sys.stdout.buffer, "-")
         yield sys.stdout.buffer
@@ -255,7 +252,7 @@ def _opened(target: str, force: bool, binary: bool, workspace: Path | None) -> I
     else:
         # A symbolic link stays one: the file that it points to is replaced.
         real = Path(os.path.realpath(path))
-        with created_folders(real.parent), replacing(real, force, workspace) as stream:
+        with created_folders(real.parent), replacing(real, force) as stream:
             yield stream
 
 

@@ -7,12 +7,10 @@ import numpy as np
 from trees import Tree
 
 from facedis_core.faceset import SPLITS, FaceSet, load_face_set
-from facedis_core.follow import load_like
 from facedis_core.inventory import Report
 from facedis_core.mesh import read_mesh
-from facedis_core.prepare import Request, prepare_face_set
+from facedis_core.prepare import PrepareOptions, plan_face_set, prepare_face_set
 from facedis_core.selection import Exclusion, choose
-from facedis_core.sources import open_source
 
 
 @dataclass(frozen=True)
@@ -50,19 +48,22 @@ class Prepared:
 def prepare(source, root, target, *, like=None, exclude=(), keep_going=False, jobs=1, **options):
     """Make a face set in this process."""
     said = []
-    opened = open_source(source, root, options)
-    exclusion = Exclusion(frozenset(exclude), "0" * 12) if exclude else None
-    report = prepare_face_set(
-        opened,
-        str(target),
-        Request(
-            like=load_like(like) if like else None,
-            chosen=choose(opened.source, exclusion),
-            keep_going=keep_going,
+    plan = plan_face_set(
+        PrepareOptions(
+            source,
+            root,
+            output=str(target),
+            source_options=options,
+            like=like,
             jobs=jobs,
-            warn=said.append,
-        ),
+            keep_going=keep_going,
+            force=True,
+        )
     )
+    if exclude:
+        exclusion = Exclusion(frozenset(exclude), "0" * 12)
+        plan = replace(plan, chosen=choose(plan.opened.source, exclusion))
+    report = prepare_face_set(plan, warn=said.append)
     return Prepared(load_face_set(target), report, said)
 
 

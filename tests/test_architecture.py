@@ -20,10 +20,10 @@ LINES = (
     "text_numbers surface_builder ply obj vrml meshio_formats mesh csv_text patterns "
     "geometry procrustes simplification unfolding",
     "bundle safetensors_file preparation faceset npy latents pairing "
-    "transfer forward inference failures workers arrays faces encoding decoding info "
+    "transfer forward inference failures parallel arrays faces encoding decoding info "
     "verification metrics readout neutrals prediction linear baselines evaluation comparison "
     "checks measurement regression junit recognition lookup identification",
-    "sources selection journal scratch follow inventory assemble prepare",
+    "sources selection follow inventory prepare",
     "camera rasterizer color_scale shading error_map background text_drawing color_bar "
     "contact_sheet scene animation image_files draw_faces",
     "example_faces model_comparison figures viewer_payload report_html charts report_tables "

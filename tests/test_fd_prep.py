@@ -3,7 +3,12 @@
 import csv
 import os
 import re
-from dataclasses import replace
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import ict_twin
 import numpy as np
@@ -12,11 +17,11 @@ import synthetic
 from conftest import save_mesh
 from synthetic import grid_mesh
 
+from facedis_core.errors import UsageError
 from facedis_core.faceset import TEST, TRAIN, load_face_set
 from facedis_core.geometry import rigid_alignment, rotation_between
 from facedis_core.history import history_step
-from facedis_core.prepare import prepare_face_set
-from facedis_core.sources import open_source
+from facedis_core.prepare import PrepareOptions, plan_face_set, prepare_face_set
 
 EXPRESSIONS = ("neutral", "smile", "frown")
 FOLDER = "fd-prep folder scans --pattern '{subject}_{expression}.ply' -o set.safetensors"
@@ -128,12 +133,19 @@ def test_neutrals_for_training_come_from_training_faces(scans, tmp_path):
     ]
     with (tmp_path / "labels.csv").open("w", newline="") as file:
         csv.writer(file).writerows([["file", "subject", "expression"], *rows])
-    opened = open_source("folder", scans, {"labels": tmp_path / "labels.csv"})
+    options = PrepareOptions(
+        "folder",
+        scans,
+        output=str(tmp_path / "set.safetensors"),
+        source_options={"labels": tmp_path / "labels.csv"},
+    )
+    plan = plan_face_set(options)
+    opened = plan.opened
     # as a data set that is split by its frames
     split = np.array([TRAIN, TEST, TRAIN, TEST, TRAIN, TEST], np.uint8)
     labels = replace(opened.source.labels, split=split)
     by_frames = replace(opened, source=replace(opened.source, labels=labels))
-    prepare_face_set(by_frames, str(tmp_path / "set.safetensors"))
+    prepare_face_set(replace(plan, opened=by_frames))
     made = load_face_set(tmp_path / "set.safetensors")
     assert list(made.labels.subjects) == ["ann", "bob", "cy"]
     ann, bob, cy = made.neutrals
@@ -281,3 +293,150 @@ def test_the_real_benchmark(shell, tmp_path):
     assert made.vertices.shape == (80, 4601, 3) and len(made.triangles) == 9000
     assert np.bincount(made.labels.split).tolist() == [40, 20, 20]
     assert np.isfinite(made.vertices).all() and np.isfinite(made.neutrals).all()
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({}, "-o SET"),
+        ({"output": "x", "like": "ict", "source_options": {"simplify": 0}}, "--simplify is decid"),
+        ({"output": "x", "like": "ict", "source_options": {"align": "none"}}, "--align is decid"),
+    ],
+)
+def test_options_that_exclude_each_other(given, message):
+    with pytest.raises(UsageError, match=message):
+        PrepareOptions("folder", Path("scans"), **given)
+
+
+MANY = 2500  # faces: reading them takes long enough to interrupt it
+
+
+@dataclass(frozen=True)
+class Running:
+    """A command in a session, that is a group of processes, of its own."""
+
+    process: subprocess.Popen[bytes]
+
+    def others(self) -> list[int]:
+        """The processes of the session that are alive, less the command itself."""
+        found = []
+        for entry in Path("/proc").iterdir():
+            if entry.name.isdigit() and int(entry.name) != self.process.pid:
+                try:
+                    fields = (entry / "stat").read_text().rpartition(")")[2].split()
+                except OSError:
+                    continue
+                if int(fields[3]) == self.process.pid and fields[0] != "Z":
+                    found.append(int(entry.name))
+        return found
+
+    def workers(self) -> list[int]:
+        found = []
+        for pid in self.others():
+            try:
+                if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                    found.append(pid)
+            except OSError:
+                continue
+        return found
+
+    def reads(self) -> bool:
+        """Whether some faces are in the temporary file, which has no name."""
+        for descriptor in Path(f"/proc/{self.process.pid}/fd").iterdir():
+            try:
+                if "/data" not in (link := str(descriptor.readlink())) and "(deleted)" in link:
+                    place = (descriptor.parent.parent / "fdinfo" / descriptor.name).read_text()
+                    if int(place.split()[1]) > 0:
+                        return True
+            except OSError:
+                continue
+        return False
+
+    def wait_until(self, holds: Callable[[], bool]) -> bool:
+        """Until it holds, the command has ended, or half a minute has passed."""
+        end = time.monotonic() + 30
+        while not (found := holds()) and time.monotonic() < end:
+            if self.process.poll() is not None:
+                return holds()
+            time.sleep(0.005)
+        return found
+
+    def send(self, signum: signal.Signals) -> None:
+        """Ctrl-C goes to every process of a terminal, other signals to the command alone."""
+        if signum == signal.SIGINT:
+            os.killpg(self.process.pid, signum)
+        else:
+            self.process.send_signal(signum)
+
+    def end(self) -> tuple[int, str]:
+        """Wait for it and all its processes; exit code and stderr."""
+        _, error = self.process.communicate(timeout=30)
+        deadline = time.monotonic() + 10
+        while self.others() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert not self.others()
+        return self.process.returncode, error.decode()
+
+
+@pytest.mark.skipif(not Path("/proc/self/fdinfo").exists(), reason="needs Linux's /proc")
+class TestInterrupted:
+    @pytest.fixture
+    def start(self, commands: Path, tmp_path: Path) -> Iterator[Callable[[str], Running]]:
+        """Start the command on a folder of `MANY` faces, links to a few files."""
+        files = [save_mesh(tmp_path / "files" / f"{k}.ply", face(k, 0)) for k in range(23)]
+        (tmp_path / "data").mkdir()
+        for k in range(MANY):
+            os.link(files[k % 23], tmp_path / "data" / f"p{k // 2:04d}_{EXPRESSIONS[k % 2]}.ply")
+        started: list[Running] = []
+
+        def run(options: str) -> Running:
+            process = subprocess.Popen(
+                ["bash", "-c", f"exec {FOLDER.replace('scans', 'data')} {options}"],
+                cwd=tmp_path,
+                env={
+                    **os.environ,
+                    "PATH": f"{commands}:{os.environ['PATH']}",
+                    "TMPDIR": str(tmp_path),
+                },
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                start_new_session=True,
+            )
+            started.append(Running(process))
+            return started[-1]
+
+        yield run
+        for running in started:
+            if running.process.poll() is None:
+                running.process.kill()
+                running.end()
+
+    @pytest.mark.parametrize("jobs", [1, 2])
+    @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+    def test_nothing_is_left(self, start, tmp_path, signum, jobs):
+        running = start(f"--jobs {jobs}")
+        assert running.wait_until(running.reads)
+        running.send(signum)
+        code, error = running.end()
+        assert code == -signum
+        if signum != signal.SIGKILL:  # then Python itself says what it removes
+            assert error == ("fd-prep: interrupted\n" if signum == signal.SIGINT else "")
+        assert {path.name for path in tmp_path.iterdir()} == {"files", "data"}
+
+    def test_while_the_workers_start(self, start):
+        """A terminal's Ctrl-C reaches them before they ignore it."""
+        running = start("--jobs 2")
+        running.wait_until(lambda: len(running.workers()) == 2)
+        time.sleep(0.15)  # they import what they need
+        running.send(signal.SIGINT)
+        assert running.end() == (-signal.SIGINT, "fd-prep: interrupted\n")
+
+    @pytest.mark.parametrize("others", [0, 1])
+    def test_a_worker_that_is_killed(self, start, tmp_path, others):
+        """As the system does where memory is short; also while the next one is only starting."""
+        running = start("--jobs 2")
+        assert running.wait_until(lambda: len(running.workers()) > others)
+        os.kill(running.workers()[0], signal.SIGKILL)
+        code, error = running.end()
+        assert code == 3 and "fewer --jobs" in error and len(error.splitlines()) == 1
+        assert {path.name for path in tmp_path.iterdir()} == {"files", "data"}

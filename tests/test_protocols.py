@@ -9,12 +9,10 @@ import pytest
 import trees
 from hypothesis import given
 from hypothesis import strategies as st
-from prepared import news
+from prepared import news, prepare
 
 from facedis_core.errors import InputError, UsageError
 from facedis_core.faceset import divides_people, load_face_set
-from facedis_core.prepare import prepare_face_set
-from facedis_core.sources import open_source
 from facedis_core.sources.protocols import People, Published, by_subjects, make_split
 
 TRAIN, TEST, VALIDATION = 0, 1, 2
@@ -327,7 +325,7 @@ def test_history_tells_parts_and_seeds_apart(tmp_path):
         ({"protocol": "subjects:0.5"}, {"protocol": "identity-fold:2/2", "seed": 4})
     ):
         target = tmp_path / f"{k}.safetensors"
-        prepare_face_set(open_source("facewarehouse", tmp_path / "data", options), str(target))
+        prepare("facewarehouse", tmp_path / "data", target, **options)
         entries.append(load_face_set(target).history[0].options)
     assert entries[0]["protocol"] == "subjects:0.5"
     assert (entries[1]["protocol"], entries[1]["seed"]) == ("identity-fold:2/2", 4)

@@ -10,7 +10,6 @@ from test_sources_ict import naive_edge, naive_normal, naive_turn
 from facedis_core.errors import UsageError
 from facedis_core.faceset import TEST, load_face_set
 from facedis_core.geometry import rigid_alignments
-from facedis_core.prepare import Request, prepare_face_set
 from facedis_core.sources import SOURCES, open_source
 from facedis_core.sources.ict import load_ict_faces, read_generic
 from facedis_core.sources.ict_faces import draw_subject, expression_table
@@ -288,40 +287,6 @@ def test_the_command_and_its_history(shell, like, tmp_path):
     assert "'loud' is not one of" in shell(f"{COMMAND} --variation loud -o x").line
     other = shell("mkdir scans; fd-prep folder scans --variation noisy -o x")
     assert (other.code, "--variation; it is for ict" in other.line) == (2, True)
-
-
-@pytest.mark.parametrize("other", [None, *VARIATIONS])
-def test_what_one_variation_left_no_other_goes_on_with(like, tmp_path, other):
-    """A run of `moved` is stopped after two of four people; `other` is asked for at its place."""
-    from facedis_core.follow import load_like
-
-    def made(name, output, **more):
-        opened = open_source(
-            "ict", tmp_path / "FaceXModel", {"subjects": 4, "seed": 3, "variation": name}
-        )
-        said = []
-        prepare_face_set(
-            opened, str(output), Request(like=load_like(like), announce=said.append, **more)
-        )
-        return said
-
-    def stop(faces, seen=[]):  # noqa: B006 - counts the calls
-        seen.append(faces)
-        if len(seen) == 2:
-            raise SystemExit
-
-    target = tmp_path / "set.safetensors"
-    with pytest.raises(SystemExit):
-        made("moved", target, advance=stop)
-    assert target.with_name("set.safetensors.part").is_dir()
-    said = made(other, target)
-    goes_on = ["going on where a run stopped after 40 faces"]
-    if other == "moved":
-        assert said == goes_on
-    else:
-        assert len(said) == 1 and "starting anew" in said[0]
-    made(other, tmp_path / "whole.safetensors")
-    assert target.read_bytes() == (tmp_path / "whole.safetensors").read_bytes()
 
 
 def test_fewer_training_people_leave_the_tested_ones_as_they_are(shell, like, tmp_path):

@@ -2,15 +2,14 @@
 
 import fd_cli
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 if TYPE_CHECKING:
-    from facedis_core.inventory import Count, Report
+    from facedis_core.inventory import Count
 
 
 def prep(
@@ -118,10 +117,6 @@ def prep(
         bool,
         typer.Option("--dry-run", help="Count faces by class and split; read no mesh."),
     ] = False,
-    resume: Annotated[
-        bool,
-        typer.Option("--resume/--no-resume", help="Go on where the same command was stopped."),
-    ] = True,
     no_history: fd_cli.NoHistory = False,
     force: fd_cli.Force = False,
 ) -> None:
@@ -130,99 +125,53 @@ def prep(
     Every mesh is reduced to the same vertices. SOURCE ict makes synthetic people of ICT-FaceKit's
     folder FaceXModel, the open benchmark; folder takes anybody's registered meshes, labelled by
     --pattern or --labels; the others take a data set as it is distributed. What was used and what
-    was left out is listed beside the set, in SET.report.json. A run that is stopped leaves
-    SET.part, from which the same command goes on.
+    was left out is listed beside the set, in SET.report.json.
     """
-    from facedis_core.errors import CheckFailed, UsageError
-    from facedis_core.follow import load_like
-    from facedis_core.inventory import count_faces, listing_lines
-    from facedis_core.prepare import Request, prepare_face_set
-    from facedis_core.selection import choose, read_exclusion
-    from facedis_core.sources import open_source
-    from facedis_core.streams import check_output, open_output
+    from facedis_core.errors import CheckFailed
+    from facedis_core.inventory import count_faces
+    from facedis_core.prepare import PrepareOptions, plan_face_set, prepare_face_set
 
-    if output is None and not dry_run:
-        raise UsageError("where to? name the set with -o SET, or count only with --dry-run")
-    report_file = None
-    if output is not None:
-        check_output(output, force)
-        report_file = _report_beside(output, force)
-    options = {
-        "protocol": protocol,
-        "validation": validation,
-        "seed": seed,
-        "subjects": subjects,
-        "variation": variation,
-        "pattern": pattern,
-        "labels": labels,
-        "neutral": neutral,
-        "units": units,
-        "simplify": simplify,
-        "align": align,
-    }
-    opened = open_source(source, root, options)
-    chosen = choose(opened.source, read_exclusion(exclude) if exclude else None)
-    findings = opened.source.findings
-    # Missing files that are a fault end the command, or are named when all is done.
-    harmless = chosen.missing if findings.incomplete or dry_run else ()
-    # All this is said at the end: an error before it stands alone.
-    said = [
-        *opened.source.notes,
-        *listing_lines(findings, [gap.file for gap in harmless], chosen.strangers),
-    ]
-    if output is None or dry_run:
-        _print_counts(count_faces(opened.source.labels, chosen.rows))
-        _warn_of(said)
-        return
-
-    def write(report: "Report") -> None:
-        if report_file is not None:
-            with open_output(report_file, force=True) as stream:
-                stream.write(f"{json.dumps(report.as_dict(), indent=1)}\n".encode())
-
-    with fd_cli.progress_bar("preparing", len(chosen.rows)) as advance:
-        report = prepare_face_set(
-            opened,
-            output,
-            Request(
-                like=load_like(like) if like else None,
-                chosen=chosen,
-                jobs=jobs,
-                keep_going=keep_going,
-                resume=resume,
-                history=not no_history,
-                advance=advance,
-                announce=fd_cli.warn,
-                warn=said.append,
-                on_report=write,
-            ),
-            force=force,
-        )
-    _warn_of([*said, *report.lines()])
-    if report.fault:
-        listed = f"; see {report_file}" if report_file else ""
+    options = PrepareOptions(
+        source=source,
+        root=root,
+        output=output,
+        source_options={
+            "protocol": protocol,
+            "validation": validation,
+            "seed": seed,
+            "subjects": subjects,
+            "variation": variation,
+            "pattern": pattern,
+            "labels": labels,
+            "neutral": neutral,
+            "units": units,
+            "simplify": simplify,
+            "align": align,
+        },
+        like=like,
+        exclude=exclude,
+        jobs=jobs,
+        keep_going=keep_going,
+        dry_run=dry_run,
+        history=not no_history,
+        force=force,
+    )
+    plan = plan_face_set(options)
+    notes = plan.notes()  # shown at the end: an error before it stands alone
+    report = None
+    if dry_run:
+        _print_counts(count_faces(plan.opened.source.labels, plan.chosen.rows))
+    else:
+        with fd_cli.progress_bar("preparing", len(plan.chosen.rows)) as advance:
+            report = prepare_face_set(plan, advance=advance, warn=notes.append)
+        notes += report.lines()
+    for line in notes:
+        fd_cli.warn(line)
+    if report is not None and report.fault:
+        listed = f"; see {options.report_file}" if options.report_file else ""
         raise CheckFailed(
             f"{report.faces} faces are in the set, what is named above is not{listed}"
         )
-
-
-def _warn_of(lines: list[str]) -> None:
-    for line in lines:
-        fd_cli.warn(line)
-
-
-def _report_beside(output: str, force: bool) -> str | None:
-    """Where the report goes; nowhere if the set goes to a pipe or a device."""
-    from facedis_core.scratch import scratch_folder
-    from facedis_core.streams import check_output, replaced_file
-
-    target = replaced_file(output)
-    if target is None:
-        return None
-    report = f"{output.removesuffix('.safetensors')}.report.json"
-    if not scratch_folder(target).is_dir():  # else it may be of the run that is gone on with
-        check_output(report, force)
-    return report
 
 
 def _print_counts(counts: "Iterable[Count]") -> None:
@@ -230,7 +179,7 @@ def _print_counts(counts: "Iterable[Count]") -> None:
     from facedis_core.streams import on_one_line, open_output
 
     with open_output("-", force=False, binary=False) as stream:
-        columns: list[Any] = ["what", "name", "faces", "train", "test", "validation"]
+        columns = ["what", "name", "faces", "train", "test", "validation"]
         stream.write(("\t".join(columns) + "\n").encode())
         for count in counts:
             parts = [count.splits[split] for split in columns[3:]]

@@ -148,9 +148,6 @@ class Source(Protocol):
     def blocks(self) -> Sequence[Sequence[int]]:
         """All rows, grouped as they are best read; a block with a neutral is of one subject."""
 
-    def paths(self, rows: Sequence[int]) -> Sequence[Path]:
-        """The files that the faces of `rows` are made of."""
-
     def settle(self, rows: NDArray[np.intp], measured: NDArray[np.float64]) -> Settled:
         """Decide what the set holds; `rows` (n,) were read, `measured` (n, M) of them."""
 

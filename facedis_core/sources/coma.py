@@ -188,11 +188,6 @@ class ComaSource(MeshFileSource):
             **{f.name: getattr(plain, f.name) for f in fields(plain)}, sequence=sequence
         )
 
-    def paths(self, rows: Sequence[int]) -> Sequence[Path]:
-        """Their files, then all of their sequences: frames are compared with one another."""
-        whole = np.flatnonzero(np.isin(self.sequence, self.sequence[list(rows)]))
-        return [*super().paths(rows), *super().paths(whole.tolist())]
-
     def settle(self, rows: NDArray[np.intp], measured: NDArray[np.float64]) -> Settled:
         """Drop outliers, scale levels to 1, split by side, and find the faces at rest."""
         sequence = self.sequence[rows]

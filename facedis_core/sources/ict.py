@@ -113,10 +113,6 @@ class IctSource:
         count = len(expression_table().expressions)
         return [range(k, k + count) for k in range(0, len(self.labels.names), count)]
 
-    def paths(self, rows: Sequence[int]) -> Sequence[Path]:
-        """Every face is made of all shapes."""
-        return _shape_files(self.root)
-
     def settle(self, rows: NDArray[np.intp], measured: NDArray[np.float64]) -> Settled:
         """Everything stays, and every block has brought its subject's true neutral."""
         return Settled(rows, self.labels.subset(rows), np.zeros(len(rows), bool))
@@ -213,11 +209,6 @@ def load_ict_faces(
         modes=offsets([f"identity{k:03d}" for k in range(IDENTITY_MODES)], frame),
         shapes=offsets(expression_table().shapes, np.asarray(chosen)),
     )
-
-
-def _shape_files(root: Path) -> list[Path]:
-    modes = [f"identity{k:03d}" for k in range(IDENTITY_MODES)]
-    return [root / GENERIC, *(root / f"{n}.obj" for n in (*modes, *expression_table().shapes))]
 
 
 def _read_shape(path: Path, raw_vertices: int) -> NDArray[np.float32]:

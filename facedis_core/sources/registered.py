@@ -230,10 +230,6 @@ class MeshFileSource:
         count = len(self.files)
         return [range(k, min(k + FILES_PER_BLOCK, count)) for k in range(0, count, FILES_PER_BLOCK)]
 
-    def paths(self, rows: Sequence[int]) -> Sequence[Path]:
-        """A file a row."""
-        return [self.root / self.files[row] for row in rows]
-
     def settle(self, rows: NDArray[np.intp], measured: NDArray[np.float64]) -> Settled:
         """Everything that could be read stays."""
         return Settled(rows, self.labels.subset(rows), self.at_rest[rows])

@@ -94,7 +94,7 @@ def test_preparing_facescape(benchmark, capsys, commands, folder, program):
     benchmark.group = f"prepare {FILES} files of FaceScape's size"
     if program.startswith("fd-prep"):
         name, *jobs = program.split()
-        output = ["-o", "set.safetensors", "--force", "--no-resume"]
+        output = ["-o", "set.safetensors", "--force"]
         command = [str(commands / name), "facescape", "data", *output, *jobs]
     else:
         script = PLAIN if program == "plain Python" else BYTES

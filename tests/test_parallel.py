@@ -1,4 +1,4 @@
-"""Processes that read: the order of what comes back, errors, and that nobody stays behind."""
+"""Work shared by processes: order of results, errors, and no process left behind."""
 
 import os
 import signal
@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from facedis_core.errors import InputError
+from facedis_core.parallel import BLOCKS_AHEAD, in_order
 from facedis_core.sources import Block
-from facedis_core.workers import AHEAD, in_order
 
 BLOCKS = [range(k, k + 3) for k in range(0, 30, 3)]
 
@@ -156,7 +156,7 @@ def test_only_so_many_blocks_are_read_ahead(tmp_path):
         next(reading)
         assert wait_until(lambda seen=taken: len(list(tmp_path.iterdir())) >= seen)
         time.sleep(0.05)
-        assert len(list(tmp_path.iterdir())) <= taken - 1 + 2 * AHEAD
+        assert len(list(tmp_path.iterdir())) <= taken - 1 + 2 * BLOCKS_AHEAD
     reading.close()
     assert len(list(tmp_path.iterdir())) < len(blocks)
 
@@ -177,7 +177,7 @@ def test_workers_end_with_a_parent_that_is_killed(tmp_path):
     (tmp_path / "run.py").write_text(
         "import os, sys, time\n"
         "from facedis_core.sources import Block\n"
-        "from facedis_core.workers import in_order\n"
+        "from facedis_core.parallel import in_order\n"
         "import numpy as np\n"
         "class Slow:\n"
         "    def read(self, rows):\n"
@@ -197,8 +197,8 @@ def test_workers_end_with_a_parent_that_is_killed(tmp_path):
     parent.stdout.close()
 
 
-def test_all_workers_begin_before_any_can_be_missed():
-    """One that is killed while another is being started made a bug or a hang of the pool's own."""
+def test_all_workers_start_with_the_first_block():
+    """Python 3.11 fails or hangs where one is killed while another is being started."""
     children: list[int] = []
 
     def counting():
@@ -207,5 +207,49 @@ def test_all_workers_begin_before_any_can_be_missed():
             children.append(len(active_children()))
 
     assert len(list(in_order(Telling().read, counting(), 3))) == len(BLOCKS)
-    # Two blocks are taken before there is a pool; the third is asked for after the first was given.
+    # Two blocks are read before there is a pool; the third is read after the first was sent.
     assert children[:2] == [0, 3]
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+@pytest.mark.parametrize("sound", [0, 1, 2, 7])
+def test_an_error_of_the_blocks_comes_after_the_results_before_it(jobs, sound):
+    """Blocks are read in this thread, so what reading them raises is raised here, unchanged."""
+
+    def broken():
+        yield from BLOCKS[:sound]
+        raise InputError("no more")
+
+    made = []
+    with pytest.raises(InputError, match=r"^no more$"):
+        for block in in_order(Telling().read, broken(), jobs):
+            made.append(block)
+    assert rows_of(made) == [list(rows) for rows in BLOCKS[: len(made)]]
+    assert len(made) == sound or jobs > 1  # what was sent ahead is dropped
+
+
+def test_a_slow_consumer_has_few_blocks_computed_ahead():
+    read = []
+
+    def noted():
+        for block in BLOCKS * 20:
+            read.append(block)
+            yield block
+
+    results = in_order(Telling().read, noted(), 2)
+    next(results)
+    time.sleep(0.5)
+    assert len(read) <= 2 * BLOCKS_AHEAD
+    results.close()
+
+
+def test_nothing_is_left_in_temporary_folders(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    semaphores = set(Path("/dev/shm").iterdir()) if Path("/dev/shm").is_dir() else set()
+    results = in_order(Telling().read, BLOCKS, 2)
+    next(results)
+    results.close()
+    assert list(tmp_path.iterdir()) == []
+    if semaphores:
+        mine = {p for p in Path("/dev/shm").iterdir() if str(os.getpid()) in p.name}
+        assert mine <= semaphores
