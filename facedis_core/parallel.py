@@ -6,7 +6,7 @@ import signal
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import chain, islice
 from pathlib import Path
@@ -29,8 +29,8 @@ _SIGNALS: Final = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
 
 def in_order(
     work: Callable[[Block], Result], blocks: Iterable[Block], jobs: int
-) -> Iterator[Result]:
-    """The results of `work` on each block, in the order of the blocks.
+) -> Generator[Result, None, None]:
+    """The results of `work` on each block, in the order of the blocks; closed, it ends the workers.
 
     Args:
         work: picklable, as are blocks and results; sent once to each process.

@@ -4,7 +4,7 @@ import json
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Final
@@ -241,20 +241,20 @@ def _read_faces(
     blocks = [rows for rows in blocks if rows]
     read = _Read(np.full((len(source.labels.names), source.measures), np.nan))
     reader = source.reader(preparation, chosen, like.mean_face if like else None)
-    results = in_order(reader.read, blocks, plan.options.jobs)
-    for rows, block in zip(blocks, results, strict=True):
-        if block.failures and not plan.options.keep_going:
-            raise InputError(f"{next(iter(block.failures.values()))}; {WAYS_OUT}")
-        read.failures.update(block.failures)
-        for row, face in zip(rows, block.faces, strict=True):
-            faces[row] = face
-        if block.neutral is not None:
-            subject = int(source.labels.subject[rows[0]])
-            faces[len(source.labels.names) + subject] = block.neutral
-            read.neutrals.add(subject)
-        if block.measured is not None:
-            read.measured[rows] = block.measured
-        advance(len(rows))
+    with closing(in_order(reader.read, blocks, plan.options.jobs)) as results:
+        for rows, block in zip(blocks, results, strict=True):
+            if block.failures and not plan.options.keep_going:
+                raise InputError(f"{next(iter(block.failures.values()))}; {WAYS_OUT}")
+            read.failures.update(block.failures)
+            for row, face in zip(rows, block.faces, strict=True):
+                faces[row] = face
+            if block.neutral is not None:
+                subject = int(source.labels.subject[rows[0]])
+                faces[len(source.labels.names) + subject] = block.neutral
+                read.neutrals.add(subject)
+            if block.measured is not None:
+                read.measured[rows] = block.measured
+            advance(len(rows))
     return read
 
 

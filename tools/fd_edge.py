@@ -175,8 +175,7 @@ def invoke(function: Callable[..., Any], arguments: Sequence[str]) -> None:
 
 def ending_of(error: BaseException) -> Ending:
     """Exit code and line for an error, by its kind."""
-    if isinstance(error, _Terminated | KeyboardInterrupt):
-        traceback.clear_frames(error.__traceback__)  # lets go of what workers shared with us
+    traceback.clear_frames(error.__traceback__)  # generators in them end their worker processes
     if isinstance(error, _Terminated):
         return Ending(128 + error.signum, error, signum=error.signum)
     if isinstance(error, KeyboardInterrupt):
