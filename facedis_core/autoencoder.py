@@ -1,15 +1,16 @@
-"""What every auto-encoder is: faces -> distributions of latents -> X_id and X_exp (eq. 1)."""
+"""Base class of the auto-encoders: faces -> distributions of latents -> X_id, X_exp (eq. 1)."""
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Self
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from facedis_core import world
 from facedis_core.config import ModelConfig
+from facedis_core.pose import PoseVariation
+from facedis_core.world import shard_of_randn
 
 
 class Gaussian(NamedTuple):
@@ -20,11 +21,11 @@ class Gaussian(NamedTuple):
 
     def sample(self) -> Tensor:
         """Reparametrised sample, (B, D)."""
-        return self.mean + world.normal_like(self.mean) * (0.5 * self.log_variance).exp()
+        return self.mean + shard_of_randn(self.mean) * (0.5 * self.log_variance).exp()
 
 
 class Posterior(NamedTuple):
-    """What the encoder says of a face."""
+    """Distributions of both latents of a face."""
 
     identity: Gaussian
     expression: Gaussian
@@ -32,21 +33,20 @@ class Posterior(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class InitialData:
-    """What the first weights of an auto-encoder may be computed from.
+    """The data from which the initial weights of an auto-encoder may be computed.
 
     Attributes:
         vertices: (N, V, 3) mm.
-        rows: (n,) which of them are training faces.
-        points: int64 (K,) vertices that a PointNet looks at; None = all.
-        pose_degrees, pose_mm: standard deviations of the poses that training shows them in.
-        zero_decoders: start decoders at zero where they can start elsewhere.
+        rows: (n,) rows of the training faces.
+        points: int64 (K,) vertices that a PointNet sees; None = all.
+        poses: the random poses in which training shows them.
+        zero_decoders: initialise decoders with zeros, not at random.
     """
 
     vertices: np.ndarray
     rows: np.ndarray
     points: Tensor | None = None
-    pose_degrees: float = 0.0
-    pose_mm: float = 0.0
+    poses: PoseVariation = field(default_factory=PoseVariation)
     zero_decoders: bool = True
 
 

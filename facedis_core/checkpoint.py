@@ -1,4 +1,4 @@
-"""Between torch and our files: models, discriminators, and the state of an interrupted training."""
+"""Torch networks in files: models, discriminators, and checkpoints of a training."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -32,7 +32,7 @@ _MODEL_BUFFERS = ("mean_face", "origin", "scale")
 
 @dataclass(frozen=True, eq=False)
 class StoredDiscriminator:
-    """A pre-trained discriminator and what its file says of it."""
+    """A pre-trained discriminator with the metadata of its file."""
 
     network: IdentityDiscriminator
     topology: str
@@ -42,7 +42,7 @@ class StoredDiscriminator:
 
 
 def to_array(tensor: Tensor) -> np.ndarray:
-    """A copy as a contiguous NumPy array; index tensors become int32, as our files have them."""
+    """A copy as a contiguous NumPy array; int64 becomes int32, as in the files."""
     array = tensor.detach().cpu().numpy()
     return np.array(array, np.int32 if array.dtype == np.int64 else array.dtype, order="C")
 
@@ -56,7 +56,7 @@ def export_model(
     metrics: Mapping[str, Any],
     history: list[HistoryStep],
 ) -> Model:
-    """The trained network as a model that needs NumPy only; `write_model` gives it its id."""
+    """The trained network as a model for NumPy; `write_model` computes its id."""
     state = network.state_dict()
     return Model(
         config=network.config,
@@ -84,7 +84,7 @@ def network_from_model(model: Model) -> AutoEncoder:
 
 
 def load_state(network: nn.Module, tensors: Mapping[str, Tensor], label: str) -> None:
-    """Strict load; counters of batches, which nothing reads, may be missing.
+    """Load all tensors and no others; batch norm's counters of batches may be missing.
 
     Raises:
         InputError: a tensor is missing, unknown or has another shape.
@@ -107,7 +107,7 @@ def write_discriminator(
     metrics: Mapping[str, Any],
     history: list[HistoryStep],
 ) -> str:
-    """Write a pre-trained discriminator whole; returns its id."""
+    """Write a pre-trained discriminator; returns its id."""
     tensors = _state_arrays(network)
     config = asdict(network.config)
     identity = content_id(tensors, config)
@@ -149,13 +149,13 @@ def _state_arrays(network: nn.Module) -> dict[str, np.ndarray]:
 
 @dataclass(frozen=True)
 class TrainingProgress:
-    """How far a training has come; the metadata of its state.
+    """Progress of a training, the metadata of its checkpoint.
 
     Attributes:
-        identity: what makes this run the same one after an interruption.
-        epoch: the values of the `Epoch` it is in.
+        identity: recipe, seed and ids of the inputs, by which runs are told apart.
+        epoch: the fields of the `EpochProgress`.
         metrics: of the last evaluation.
-        log: a JSON line an epoch.
+        log: a JSON line per epoch.
     """
 
     identity: dict[str, Any]
@@ -170,10 +170,10 @@ def write_training_state(
     optimizers: Mapping[str, Optimizer],
     progress: TrainingProgress,
 ) -> None:
-    """Everything a training needs to go on exactly where it stopped.
+    """Write a checkpoint, from which a training continues exactly.
 
-    Random numbers need no state: each step draws from a seed made of the run's seed, the epoch and
-    the step.
+    Random numbers have no state: the seed of a step is made of the run's seed, the epoch and the
+    step.
     """
     tensors: dict[str, np.ndarray] = {}
     for name, network in networks.items():
@@ -186,7 +186,7 @@ def write_training_state(
 
 @dataclass(frozen=True, eq=False)
 class TrainingState:
-    """A saved state that has been read but not yet put anywhere."""
+    """A checkpoint in memory."""
 
     tensors: dict[str, Tensor]
     progress: TrainingProgress
@@ -195,10 +195,10 @@ class TrainingState:
     def restore(
         self, networks: Mapping[str, nn.Module], optimizers: Mapping[str, Optimizer]
     ) -> None:
-        """Put it back into networks and optimisers.
+        """Load it into networks and optimisers.
 
         Raises:
-            InputError: it is of other networks; they may then be partly overwritten.
+            InputError: it belongs to other networks; these may then be partly overwritten.
         """
         owners = (*(f"network.{n}." for n in networks), *(f"optimizer.{n}." for n in optimizers))
         for name in self.tensors:
@@ -218,14 +218,14 @@ class TrainingState:
 
 
 def read_training_state(content: bytes, label: str) -> TrainingState:
-    """Read what `write_training_state` wrote.
+    """Read a checkpoint.
 
     Args:
         content: the bytes of the file.
-        label: what to call it in messages.
+        label: its name in messages.
 
     Raises:
-        InputError: not a whole training state.
+        InputError: not a whole checkpoint.
     """
     with naming(label):
         file = parse_safetensors(np.frombuffer(content, np.uint8), "training")

@@ -4,11 +4,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from facedis_core import world
 from facedis_core.config import DiscriminatorConfig
 from facedis_core.maxlinear import pool
 from facedis_core.moments import BatchNorm
 from facedis_core.pointnet import SharedLayer, pointnet
+from facedis_core.world import shard_of_bernoulli
 
 
 class TransformNet(nn.Module):
@@ -35,7 +35,7 @@ class Dropout(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C) -> (B, C)."""
-        return x * world.kept_like(x, 0.5) * 2 if self.training else x
+        return x * shard_of_bernoulli(x, 0.5) * 2 if self.training else x
 
 
 class DropoutLayer(nn.Module):

@@ -1,4 +1,4 @@
-"""What a run drives: something that learns epoch by epoch and can be stopped within one."""
+"""A training that runs epoch by epoch and can be interrupted after any step."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterator, Mapping
@@ -9,13 +9,19 @@ from typing import Any
 import torch
 from torch import nn
 
-from facedis_core.build import fast_products, step_seed
+from facedis_core.build import allow_tf32, step_seed
 from facedis_core.profiling import step_part
 
 
 @dataclass
-class Epoch:
-    """What is known of an epoch under way; `sums` and `counts` are of the terms of its steps."""
+class EpochProgress:
+    """The current epoch: steps done, and sums of the values of its steps.
+
+    Attributes:
+        number: of the epoch, from 0.
+        step: number of steps done.
+        sums, counts: per value, over the steps that had it.
+    """
 
     number: int = 0
     step: int = 0
@@ -23,28 +29,28 @@ class Epoch:
     counts: dict[str, int] = field(default_factory=dict)
 
     def add(self, values: Mapping[str, float]) -> None:
-        """Count the terms of one step; not every step has every term."""
+        """Add the values of one step; not every step has every value."""
         for key, value in values.items():
             self.sums[key] = self.sums.get(key, 0.0) + value
             self.counts[key] = self.counts.get(key, 0) + 1
         self.step += 1
 
     def means(self) -> dict[str, float]:
-        """The mean of every term over the steps that had it."""
+        """The mean of every value over the steps that had it."""
         return {key: total / self.counts[key] for key, total in self.sums.items()}
 
 
 class Learner(ABC):
-    """The networks of a training, their optimisers, and the epoch under way.
+    """Networks, optimisers and the current epoch of a training.
 
-    A subclass gives them, the batches of an epoch and what is done with one.
+    A subclass has the networks and optimisers, and says what an epoch and a step are.
 
     Args:
-        epochs: how many there shall be.
-        steps: how many an epoch has.
-        stream: of the random numbers of its steps.
-        seed: fixes everything that is random.
-        device: where it computes.
+        epochs: number of epochs.
+        steps: number of steps in an epoch.
+        stream: of the random numbers of the steps.
+        seed: of all random numbers.
+        device: of the networks.
     """
 
     networks: dict[str, nn.Module]
@@ -55,54 +61,55 @@ class Learner(ABC):
     ) -> None:
         self.epochs, self.steps, self.stream = epochs, steps, stream
         self.seed, self.device = seed, device
-        self.epoch = Epoch()
+        self.epoch = EpochProgress()
 
     def run_epoch(
         self,
         should_stop: Callable[[], bool] = lambda: False,
         on_step: Callable[[int, int, int], None] = lambda epoch, step, steps: None,
     ) -> dict[str, Any] | None:
-        """Go on with the current epoch to its end; None if `should_stop` ended it before.
+        """Run the rest of the current epoch; None if `should_stop` ended it before.
 
         Returns:
-            the epoch's record: its number, the mean of every term, and what `_begin` has to say.
+            the epoch's log record: its number, what `_start_epoch` returned, and the mean of every
+            value of its steps.
 
         Raises:
-            InputError: a term is not finite; the message says which one and where.
+            InputError: a loss is not finite; the message says which one and where.
         """
         epoch = self.epoch
-        record = {"epoch": epoch.number + 1} | self._begin(epoch.number)
+        record = {"epoch": epoch.number + 1} | self._start_epoch(epoch.number)
         batches = self._batches(epoch.number, epoch.step)
-        with fast_products(self.device), closing(batches):
+        with allow_tf32(self.device), closing(batches):
             for batch in _profiled(batches):
-                # of its own for every step, so that one may start anywhere
+                # a seed for every step, so that a run can be resumed at any of them
                 torch.manual_seed(step_seed(self.seed, self.stream, epoch.number, epoch.step))
-                epoch.add(self._step(batch))
+                epoch.add(self._train_step(batch))
                 on_step(epoch.number + 1, epoch.step, self.steps)
                 if epoch.step < self.steps and should_stop():
                     return None
-        self.epoch = Epoch(epoch.number + 1)
+        self.epoch = EpochProgress(epoch.number + 1)
         return record | epoch.means()
 
     @abstractmethod
-    def _begin(self, number: int) -> dict[str, float]:
-        """Make the networks ready for the epoch with that number (from 0); what to say of it."""
+    def _start_epoch(self, number: int) -> dict[str, float]:
+        """Prepare the networks and optimisers for this epoch (from 0); values for its record."""
 
     @abstractmethod
     def _batches(self, number: int, first: int) -> Generator[Any, None, None]:
-        """The batches of the epoch with that number, from its step `first` on."""
+        """The batches of this epoch, starting at step `first`."""
 
     @abstractmethod
-    def _step(self, batch: Any) -> dict[str, float]:
-        """Learn from a batch; the values of its terms."""
+    def _train_step(self, batch: Any) -> dict[str, float]:
+        """Train on one batch; the values of its losses."""
 
     @abstractmethod
     def evaluate(self, record: Mapping[str, Any]) -> dict[str, Any]:
-        """What the record of an epoch just ended shall say of people who were not trained on."""
+        """Metrics on the test faces, to be added to the record of the epoch just finished."""
 
 
 def _profiled(batches: Iterator[Any]) -> Iterator[Any]:
-    """The batches; the wait for each is a part of the step."""
+    """The batches; waiting for one is a part of the step in a profile."""
     while True:
         with step_part("wait for faces"):
             batch = next(batches, None)

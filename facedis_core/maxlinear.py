@@ -1,12 +1,11 @@
-"""The widest layer of every PointNet: linear, batch norm, ReLU, then the maximum over vertices.
+"""Max-pooled PointNet layers: linear, batch norm and ReLU per vertex, then the maximum over them.
 
-Done the plain way it fills V x 1024 activations a face and as many gradients. Neither is needed:
-the maximum keeps one vertex a channel, so only that vertex's input gets a gradient, and the mean
-and variance that batch norm wants follow from the mean and covariance of the layer's inputs.
-The same goes for the layers before it: their activations are needed to find the winning vertices
-and the moments, block by block, and later at the winning vertices alone.
-`pool_reference` is the plain way, whose values and gradients the other has, up to rounding; a
-network takes it after `set_pooling(network, implementation="reference")`.
+`pool_reference` is the plain implementation: it stores V x 1024 activations per face and as many
+gradients. `pool` computes the same values and gradients, up to rounding, without them. The maximum
+keeps one vertex per channel, so only that vertex's input has a gradient; and the mean and variance
+for batch norm follow from the mean and covariance of the layer's inputs. So the activations of all
+layers are computed block by block to find vertices and moments, then again at these vertices only.
+`set_pooling(network, implementation="reference")` selects the plain one.
 """
 
 from collections.abc import Iterable, Sequence
@@ -17,24 +16,30 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from facedis_core.moments import BatchNorm, Folded, batch_moments, folded, hidden_layer, through
-from facedis_core.threads import spread
-from facedis_core.winners import Precision, winning_vertices
+from facedis_core.moments import (
+    BatchNorm,
+    FoldedLayer,
+    apply_layers,
+    batch_moments,
+    fold_batch_norm,
+    hidden_layer,
+)
+from facedis_core.threads import thread_map
+from facedis_core.winners import Precision, argmax_vertices
 
 Implementation = Literal["fast", "reference"]
 
-_FACES = 4  # whose gradients a thread sums at a time
+_FACES = 4  # faces in one task of a thread
 
 
-class MaxLinear(nn.Module):
+class MaxPooledLinear(nn.Module):
     """max over vertices of ReLU(norm(linear(x))): (B, V, C_in) -> (B, C_out).
 
     Attributes:
         implementation: `fast` needs a fraction of the memory and time of `reference`, which holds
             every activation.
-        precision: of `fast`, for the search of the maximum where gradients are recorded. Values and
-            gradients are computed at the vertices found, in the precision of the weights; so is
-            what is measured, from the search on.
+        precision: of the search of `fast` while gradients are recorded. Values and gradients have
+            the precision of the weights; without gradients the search has it too.
     """
 
     implementation: Implementation = "fast"
@@ -53,14 +58,14 @@ class MaxLinear(nn.Module):
 def set_pooling(
     network: nn.Module, *, implementation: Implementation = "fast", precision: Precision = "fp32"
 ) -> None:
-    """Say how every `MaxLinear` of a network computes."""
+    """Set implementation and precision of every `MaxPooledLinear` of a network."""
     for module in network.modules():
-        if isinstance(module, MaxLinear):
+        if isinstance(module, MaxPooledLinear):
             module.implementation, module.precision = implementation, precision
 
 
 def pool_reference(layers: Iterable[Any], x: Tensor) -> Tensor:
-    """The same as `pool`, layer by layer with all activations in memory."""
+    """Plain implementation of `pool`, with all activations in memory."""
     rows = x.reshape(-1, x.shape[2])
     for layer in layers:
         rows = layer.linear(rows)
@@ -71,12 +76,12 @@ def pool_reference(layers: Iterable[Any], x: Tensor) -> Tensor:
 def pool(layers: Iterable[Any], x: Tensor) -> Tensor:
     """Linear, norm and ReLU for every layer, then the maximum over vertices.
 
-    The last layer's `implementation` says how. In the fast one a norm by the batch is
-    differentiated through the moments of its layer's inputs, to which every vertex adds; the rest
-    only at the vertices that win a channel.
+    Normalisation by the batch is differentiated through the moments of the layer's inputs, to which
+    every vertex contributes; the rest at the vertices with the maximum of a channel.
 
     Args:
-        layers: modules with a `linear` and a `norm`, from the first to the widest, a `MaxLinear`.
+        layers: modules with a `linear` and a `norm`; the last is a `MaxPooledLinear`, whose
+            `implementation` is used.
         x: (B, V, C_in).
 
     Returns:
@@ -90,34 +95,36 @@ def pool(layers: Iterable[Any], x: Tensor) -> Tensor:
     rows = x.reshape(-1, width)
     chain, deepest, left = _fold(layers, rows)
     *shared, last = chain
-    winners = winning_vertices(deepest.detach().view(faces, vertices, -1), chain[-left:], precision)
+    winners = argmax_vertices(deepest.detach().view(faces, vertices, -1), chain[-left:], precision)
     winners += torch.arange(0, faces * vertices, vertices, device=x.device)[:, None]
-    # a vertex that wins many channels is computed once
+    # a vertex with the maximum of many channels is computed once
     wins = torch.zeros(faces * vertices, dtype=torch.int64, device=x.device)
     wins[winners] = 1
     number = (wins.cumsum(dim=0) - 1)[winners]
     rows = rows.index_select(0, wins.nonzero()[:, 0])
-    products = _ProductsAt.apply(through(rows, shared), number, last.weight)
+    products = _ProductsAt.apply(apply_layers(rows, shared), number, last.weight)
     return functional.relu(products + last.bias)
 
 
-def _fold(layers: Sequence[Any], rows: Tensor) -> tuple[list[Folded], Tensor, int]:
-    """Every layer with its norm as one linear layer.
+def _fold(layers: Sequence[Any], rows: Tensor) -> tuple[list[FoldedLayer], Tensor, int]:
+    """Fold the norm of every layer into its linear layer.
 
     Args:
         layers: as of `pool`.
         rows: (N, C_in) inputs of the first.
 
     Returns:
-        the layers; inputs of the deepest layer whose inputs are in memory; how many layers are left
-        from there on.
+        the folded layers; the inputs of the deepest layer whose inputs are stored; the number of
+        layers from that one on.
     """
     by_batch = [layer.training and layer.norm is not None for layer in layers]
     moments = batch_moments(rows) if any(by_batch) else None
-    chain: list[Folded] = []
+    chain: list[FoldedLayer] = []
     left = len(layers)
     for number, layer in enumerate(layers, start=1):
-        chain.append(folded(layer.linear, layer.norm, moments if by_batch[number - 1] else None))
+        chain.append(
+            fold_batch_norm(layer.linear, layer.norm, moments if by_batch[number - 1] else None)
+        )
         if any(by_batch[number:]):
             # the last one before the widest is wide itself
             found = hidden_layer(rows, chain[-1], keep=number + 1 < len(layers))
@@ -130,7 +137,7 @@ def _fold(layers: Sequence[Any], rows: Tensor) -> tuple[list[Folded], Tensor, in
 class _ProductsAt(torch.autograd.Function):
     """(R, C_in), (B, C_out) row numbers, (C_out, C_in) -> products (B, C_out).
 
-    A GPU takes all faces at once, a processor one after the other, which stays in its cache.
+    A GPU computes all faces at once, a CPU one after the other, which fit its cache.
     """
 
     @staticmethod
@@ -143,7 +150,7 @@ class _ProductsAt(torch.autograd.Function):
         def products(part: Tensor) -> Tensor:
             return torch.stack([(rows.index_select(0, w) * weight).sum(dim=1) for w in part])
 
-        return torch.cat([*spread(products, winners.split(_FACES))])
+        return torch.cat([*thread_map(products, winners.split(_FACES))])
 
     @staticmethod
     @once_differentiable
@@ -168,5 +175,5 @@ class _ProductsAt(torch.autograd.Function):
             return d_weight
 
         parts = zip(winners.split(_FACES), outer[..., None].split(_FACES), strict=True)
-        d_weights = [d for d in spread(of_part, parts) if d is not None]
+        d_weights = [d for d in thread_map(of_part, parts) if d is not None]
         return d_rows, None, torch.stack(d_weights).sum(dim=0) if for_weight else None

@@ -1,10 +1,9 @@
-"""Batch norm without the activations that it normalises.
+"""Batch norm from the mean and covariance of a layer's inputs, without storing its outputs.
 
 The mean and variance of a linear layer's outputs follow exactly from the mean and covariance of
-its inputs, so batch norm comes down to another weight and bias of the linear layer. What is
-needed is the moments of every layer's inputs. They are summed over blocks of rows that stay in
-the processor's cache, while the rows are there anyway. Of the layers between, the rows of the
-narrow ones are kept for the gradient, those of the widest are computed anew.
+its inputs, so batch norm folds into the weight and bias of the layer. The moments of the inputs are
+summed over blocks of rows that fit the processor's cache. For the gradient, the outputs of narrow
+layers are stored and those of the widest are recomputed.
 """
 
 import itertools
@@ -16,35 +15,35 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from facedis_core import world
-from facedis_core.threads import spread
+from facedis_core.threads import thread_map
+from facedis_core.world import all_reduce_mean, world_size
 
-_ROWS = 1024  # of a block; its activations stay in the cache
-_GPU_ROWS = 1 << 18  # the same on a GPU, which wants long loops
+_ROWS = 1024  # of a block, whose activations fit the cache
+_GPU_ROWS = 1 << 18  # of a block on a GPU, where large products are efficient
 
 
 class Moments(NamedTuple):
-    """Of rows (N, C): how many, mean (C,) and biased covariance (C, C)."""
+    """Number, mean (C,) and biased covariance (C, C) of rows (N, C)."""
 
     size: int
     mean: Tensor
     covariance: Tensor
 
 
-class Folded(NamedTuple):
+class FoldedLayer(NamedTuple):
     """A linear layer and its norm as one linear layer: weight (C_out, C_in), bias (C_out,)."""
 
     weight: Tensor
     bias: Tensor
 
 
-def blocks(rows: Tensor) -> Iterator[Tensor]:
+def row_blocks(rows: Tensor) -> Iterator[Tensor]:
     """Consecutive blocks of rows (N, C), as views."""
     return iter(rows.split(_GPU_ROWS if rows.is_cuda else _ROWS))
 
 
-def through(rows: Tensor, chain: Sequence[Folded], out: Tensor | None = None) -> Tensor:
-    """Rows (N, C) through linear layers with a ReLU after each; `out` takes the last ones."""
+def apply_layers(rows: Tensor, chain: Sequence[FoldedLayer], out: Tensor | None = None) -> Tensor:
+    """Apply linear layers with a ReLU after each to rows (N, C); `out` receives the result."""
     if out is not None and not chain:
         return out.copy_(rows)
     for number, layer in enumerate(chain, start=1):
@@ -54,14 +53,14 @@ def through(rows: Tensor, chain: Sequence[Folded], out: Tensor | None = None) ->
 
 
 def block_moments(rows: Tensor) -> Moments:
-    """Moments of one block of rows; centred before they are squared, so that nothing cancels."""
+    """Moments of one block of rows; centred before squaring, against cancellation."""
     mean = rows.mean(dim=0)
     centred = rows - mean
     return Moments(len(rows), mean, centred.T @ centred / len(rows))
 
 
-def combined(parts: Iterable[Moments]) -> Moments:
-    """The moments of all rows from those of its blocks; summed in double precision."""
+def combine_moments(parts: Iterable[Moments]) -> Moments:
+    """The moments of all rows from those of blocks, summed in double precision."""
     sizes, means = [], []
     within: Tensor | float = 0.0
     for part in parts:
@@ -81,7 +80,9 @@ class _Moments(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, rows: Tensor) -> tuple[Tensor, Tensor]:
-        found = combined(spread(torch.no_grad()(block_moments), blocks(rows), rows.device))
+        found = combine_moments(
+            thread_map(torch.no_grad()(block_moments), row_blocks(rows), rows.device)
+        )
         ctx.save_for_backward(rows, found.mean)
         return found.mean, found.covariance
 
@@ -96,7 +97,7 @@ class _Moments(torch.autograd.Function):
 class _Hidden(torch.autograd.Function):
     """Rows (N, C_in), weight, bias -> ReLU(rows @ weight.T + bias), its mean and covariance.
 
-    If it is not to be kept, nothing stands for it, and the gradient computes it anew.
+    Without `keep` the first result is None, and the backward pass recomputes it.
     """
 
     @staticmethod
@@ -108,10 +109,12 @@ class _Hidden(torch.autograd.Function):
         @torch.no_grad()
         def of_block(part: tuple[Tensor, Tensor | None]) -> Moments:
             block, out = part
-            return block_moments(through(block, [Folded(weight, bias)], out))
+            return block_moments(apply_layers(block, [FoldedLayer(weight, bias)], out))
 
-        outs = itertools.repeat(None) if hidden is None else blocks(hidden)
-        found = combined(spread(of_block, zip(blocks(rows), outs, strict=False), rows.device))
+        outs = itertools.repeat(None) if hidden is None else row_blocks(hidden)
+        found = combine_moments(
+            thread_map(of_block, zip(row_blocks(rows), outs, strict=False), rows.device)
+        )
         ctx.save_for_backward(rows, weight, bias, hidden, found.mean)
         ctx.set_materialize_grads(False)
         return hidden, found.mean, found.covariance
@@ -130,7 +133,7 @@ class _Hidden(torch.autograd.Function):
             block, out, d_out, d_block = parts
             assert block is not None
             if out is None:
-                out = through(block, [Folded(weight, bias)])
+                out = apply_layers(block, [FoldedLayer(weight, bias)])
             gradient = torch.addmm(offset, out, slope)
             if d_out is not None:
                 gradient += d_out
@@ -141,13 +144,13 @@ class _Hidden(torch.autograd.Function):
 
         parts = zip(
             *(
-                itertools.repeat(None) if tensor is None else blocks(tensor)
+                itertools.repeat(None) if tensor is None else row_blocks(tensor)
                 for tensor in (rows, hidden, d_hidden, d_rows)
             ),
             strict=False,
         )
         d_weight, d_bias = torch.zeros_like(weight), torch.zeros_like(bias)
-        for of_weight, of_bias in spread(of_block, parts, rows.device):
+        for of_weight, of_bias in thread_map(of_block, parts, rows.device):
             d_weight += of_weight
             d_bias += of_bias
         return d_rows, d_weight, d_bias, None
@@ -171,48 +174,50 @@ def batch_moments(rows: Tensor) -> Moments:
 
 
 class Hidden(NamedTuple):
-    """The rows (N, C_out) that a layer makes of others, if they are kept, and their moments."""
+    """Outputs (N, C_out) of a layer, None if not kept, and their moments."""
 
     rows: Tensor | None
     moments: Moments
 
 
-def hidden_layer(rows: Tensor, layer: Folded, *, keep: bool) -> Hidden:
+def hidden_layer(rows: Tensor, layer: FoldedLayer, *, keep: bool) -> Hidden:
     """ReLU(layer(rows)), its moments over the rows of all processes; differentiable.
 
     Args:
         rows: (N, C_in).
-        layer: with its norm folded into it.
-        keep: whether its rows shall stay in memory, for the layer after it to start from.
+        layer: with its norm folded in.
+        keep: whether to store the outputs, for the layer after it.
     """
     hidden, mean, covariance = _Hidden.apply(rows, *layer, keep)
     return Hidden(hidden, _of_all_processes(Moments(len(rows), mean, covariance)))
 
 
 def _of_all_processes(ours: Moments) -> Moments:
-    """The moments of everybody's rows, of which each process has as many; in double precision."""
-    if world.size() == 1:
+    """The moments of the rows of all processes, equally many each; in double precision."""
+    if world_size() == 1:
         return ours
     mean, covariance = ours.mean.double(), ours.covariance.double()
     sums = torch.cat([mean[None], covariance + torch.outer(mean, mean)])
-    mean, *squares = world.averaged(sums)
+    mean, *squares = all_reduce_mean(sums)
     covariance = torch.stack(squares) - torch.outer(mean, mean)
     precision = ours.mean.dtype
-    return Moments(ours.size * world.size(), mean.to(precision), covariance.to(precision))
+    return Moments(ours.size * world_size(), mean.to(precision), covariance.to(precision))
 
 
-def folded(linear: nn.Linear, norm: nn.BatchNorm1d | None, moments: Moments | None) -> Folded:
+def fold_batch_norm(
+    linear: nn.Linear, norm: nn.BatchNorm1d | None, moments: Moments | None
+) -> FoldedLayer:
     """norm(linear(x)) as one linear layer; differentiable.
 
     Args:
         linear: the layer.
-        norm: what follows it; None = nothing.
-        moments: of the layer's inputs, for a norm by the batch, whose running statistics then
-            take a step; None = the norm uses its running statistics.
+        norm: the batch norm after it, or None.
+        moments: of the layer's inputs, to normalise by the batch and update the running statistics;
+            None = normalise by the running statistics.
     """
     weight, bias = linear.weight, linear.bias
     if norm is None:
-        return Folded(weight, bias)
+        return FoldedLayer(weight, bias)
     running_mean, running_variance = norm.running_mean, norm.running_var
     assert running_mean is not None and running_variance is not None
     mean, variance = running_mean, running_variance
@@ -225,22 +230,22 @@ def folded(linear: nn.Linear, norm: nn.BatchNorm1d | None, moments: Moments | No
             running_mean.lerp_(mean, norm.momentum)
             running_variance.lerp_(unbiased, norm.momentum)
     gain = norm.weight * torch.rsqrt(variance + norm.eps)
-    return Folded(weight * gain[:, None], (bias - mean) * gain + norm.bias)
+    return FoldedLayer(weight * gain[:, None], (bias - mean) * gain + norm.bias)
 
 
 class BatchNorm(nn.BatchNorm1d):
-    """Batch norm of rows (B, C) by the mean and variance of the rows of all processes.
+    """Batch norm of rows (B, C) with statistics over the rows of all processes.
 
-    torch has such a layer for GPUs only.
+    torch.nn.SyncBatchNorm works on GPUs only.
     """
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C) -> (B, C)."""
         if not self.training:
             return super().forward(x)
-        mean = world.averaged(x.mean(dim=0))
-        variance = world.averaged((x - mean).square().mean(dim=0))
-        count = len(x) * world.size()
+        mean = all_reduce_mean(x.mean(dim=0))
+        variance = all_reduce_mean((x - mean).square().mean(dim=0))
+        count = len(x) * world_size()
         assert self.running_mean is not None and self.running_var is not None
         assert self.momentum is not None
         with torch.no_grad():

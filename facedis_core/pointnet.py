@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from facedis_core.autoencoder import AutoEncoder, Gaussian, InitialData, Posterior
 from facedis_core.config import PointNetConfig
-from facedis_core.maxlinear import MaxLinear, pool
+from facedis_core.maxlinear import MaxPooledLinear, pool
 from facedis_core.moments import BatchNorm
 
 
@@ -34,7 +34,7 @@ def pointnet(channels: tuple[int, ...], *, batch_norm: bool) -> nn.ModuleList:
     """
     steps = list(pairwise(channels))
     layers: list[nn.Module] = [SharedLayer(i, o, batch_norm=batch_norm) for i, o in steps[:-1]]
-    return nn.ModuleList([*layers, MaxLinear(*steps[-1], batch_norm=batch_norm)])
+    return nn.ModuleList([*layers, MaxPooledLinear(*steps[-1], batch_norm=batch_norm)])
 
 
 class Encoder(nn.Module):

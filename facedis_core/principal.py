@@ -18,7 +18,7 @@ from facedis_core.autoencoder import AutoEncoder, Gaussian, InitialData, Posteri
 from facedis_core.config import RegisteredConfig
 from facedis_core.errors import InputError
 from facedis_core.linear import fit_pca
-from facedis_core.pose import with_poses
+from facedis_core.pose import add_poses
 
 # What the encoder takes of each component at first: half of it as identity, half as expression.
 _SHARE = 0.5**0.5
@@ -101,8 +101,8 @@ class RegisteredAutoEncoder(AutoEncoder):
             InputError: the training faces are all alike.
         """
         pca = fit_pca(data.vertices, data.rows, config.components)
-        if data.pose_degrees or data.pose_mm:
-            pca = with_poses(pca, data.pose_degrees, data.pose_mm, config.components)
+        if data.poses:
+            pca = add_poses(pca, data.poses, config.components)
         if not len(pca.variance):
             raise InputError("the training faces are all alike; expected faces that differ")
         used = pca.variance > _LEAST_VARIANCE * pca.variance[0]

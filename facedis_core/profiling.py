@@ -9,7 +9,7 @@ from torch.profiler import ProfilerActivity, profile, record_function, schedule
 
 _SKIPPED: Final = 2  # first steps, which also allocate what later ones find
 _PROFILED: Final = 5
-_PREFIX: Final = "training step: "  # tells our parts from what torch records
+_PREFIX: Final = "training step: "  # the profiler also records ranges of torch's own
 
 
 class PartOfStep(NamedTuple):
@@ -28,7 +28,7 @@ class PartOfStep(NamedTuple):
 
 
 def step_part(name: str) -> record_function:
-    """Within, what is computed counts as this part of the step."""
+    """A context; the profile shows its time and memory under this name."""
     return record_function(_PREFIX + name)
 
 

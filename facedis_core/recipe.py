@@ -1,4 +1,4 @@
-"""How a network is trained: recipes, as TOML data and changes to it."""
+"""Training recipes: network, schedule and loss weights, from TOML files and `--set`."""
 
 import reprlib
 import sys
@@ -13,15 +13,17 @@ from facedis_core.config import LARGEST, DiscriminatorConfig, ModelConfig, used_
 from facedis_core.errors import FacedisError, InputError, UsageError
 from facedis_core.network_table import network_named, network_names
 from facedis_core.paths import is_file
-from facedis_core.recipe_file import read_recipe_file
 
-# Of these, zero leaves nothing to train or is divided by.
+_MAX_BYTES = 1 << 16  # of a recipe file
+_MAX_LINE = 1000  # the time of the parser grows with the square of the parts of a key
+
+# Zero leaves nothing to train, or is divided by.
 _POSITIVE = (
     *("identity", "expression", "points", "components", "scale", "batch", "pretrain_batch"),
     *("learning_rate_epochs", "kl_decay_epochs", "discriminator_every", "log_variance_limit"),
     *("epochs", "pretrain_epochs", "expression_power"),
 )
-# Shares of a whole, and batches over which a norm takes the mean of single rows.
+# Lowest and highest values; batch norm needs two rows.
 _BETWEEN = {
     "label_smoothing": (0, 1),
     "pretrain_batch": (2, LARGEST),
@@ -33,35 +35,34 @@ _BETWEEN = {
 
 @dataclass(frozen=True)
 class Recipe:
-    """How to train: sizes, schedule and the weights of the losses (eq. 7 and 8).
+    """Network, schedule and loss weights of a training.
 
-    Weights multiply losses reduced as in `facedis_core.losses`, on normalised coordinates.
+    Loss weights multiply the terms of `facedis_core.losses`, on normalised coordinates.
     """
 
     network: str = "pointnet"  # a name in the table of networks
-    identity: int = 64
-    expression: int = 64
-    components: int = 400  # of the registered network
-    points: int | None = None  # of a PointNet
-    half_decoders: bool = False  # of the registered network its basis, which decodes too
-    decoder_init: Literal["zero", "default"] = "zero"  # of PointNet decoders
-    scale: float | None = (
-        None  # mm a unit; None = the largest distance from the mean face's centroid
-    )
+    identity: int = 64  # latent size
+    expression: int = 64  # latent size
+    components: int = 400  # principal components of the registered network, at most
+    points: int | None = None  # vertices that PointNets see; None = all
+    half_decoders: bool = False  # float16 in the file: decoders of a PointNet, basis of registered
+    decoder_init: Literal["zero", "default"] = "zero"  # last layers of PointNet decoders
+    # mm per unit; None = the largest distance of a training vertex from the mean face's centroid
+    scale: float | None = None
 
     epochs: int = 280
     batch: int = 32
     learning_rate: float = 1e-4
-    learning_rate_factor: float = 0.7
+    learning_rate_factor: float = 0.7  # applied every `learning_rate_epochs`
     learning_rate_epochs: int = 50
-    weight_decay: float = 1e-4
-    gradient_clip: float = 1.0
-    log_variance_limit: float = 10.0
+    weight_decay: float = 1e-4  # of the auto-encoder
+    gradient_clip: float = 1.0  # largest norm of the auto-encoder's gradient; 0 = none
+    log_variance_limit: float = 10.0  # log-variances are clamped to +- this
 
     reconstruction: float = 5000.0
     kl_identity: float = 3e-5
     kl_expression: float = 3e-5
-    kl_decay_epochs: int | None = None  # KL times (this - epoch) / this
+    kl_decay_epochs: int | None = None  # KL weights times (this - epoch) / this
     neutral: float = 0.0  # times `reconstruction`
     neutral_expression: float = 0.0  # times `reconstruction`
     neutral_latent: float = 1e-2
@@ -70,15 +71,15 @@ class Recipe:
     swap: float = 0.0  # times `reconstruction`
     partner_latent: float = 0.0
     expression_norm: float = 0.0
-    expression_power: float = 1.0  # of the norm of each vertex
-    pose_degrees: float = 0.0  # standard deviation of the angle that each face is turned by
-    pose_mm: float = 0.0  # and of each coordinate of the way it is then moved
+    expression_power: float = 1.0  # exponent of each vertex's norm in `expression_norm`
+    pose_degrees: float = 0.0  # standard deviation of the random rotation of each training face
+    pose_mm: float = 0.0  # standard deviation of each coordinate of its random translation
 
     discriminator_batch_norm: bool = False
     discriminator_learning_rate: float = 1e-4
-    discriminator_every: int = 1
-    label_smoothing: float = 0.0
-    instance_noise: float = 0.0  # standard deviation, normalised coordinates
+    discriminator_every: int = 1  # steps of the auto-encoder per step of the discriminator
+    label_smoothing: float = 0.0  # of the discriminator's cross-entropy
+    instance_noise: float = 0.0  # standard deviation of noise on the discriminator's input
 
     pretrain_epochs: int = 100
     pretrain_batch: int = 32
@@ -89,27 +90,22 @@ class Recipe:
         return network_named(self.network).config.from_recipe(vertices, asdict(self))
 
     def discriminator_config(self, vertices: int) -> DiscriminatorConfig:
-        """The discriminator of both phases; the same one in pre-training and joint training."""
+        """The discriminator of pre-training and joint training."""
         points = used_points(vertices, self.points)
         return DiscriminatorConfig(vertices, self.discriminator_batch_norm, points)
 
     @property
     def has_partners(self) -> bool:
-        """Whether every step looks at another face of each person, discriminator or not."""
+        """Whether every step needs another face of each subject, discriminator or not."""
         return self.swap > 0 or self.partner_latent > 0
 
-    @property
-    def has_poses(self) -> bool:
-        """Whether faces are turned and moved."""
-        return self.pose_degrees > 0 or self.pose_mm > 0
-
     def as_dict(self) -> dict[str, Any]:
-        """Plain values, for metadata and logs."""
+        """Plain values, for metadata."""
         return asdict(self)
 
 
 def recipe_names() -> list[str]:
-    """The recipes that come with facedis."""
+    """Names of the recipes in `recipes/`."""
     return sorted(path.stem for path in (Path(__file__).parent / "recipes").glob("*.toml"))
 
 
@@ -117,7 +113,7 @@ def load_recipe(name: str, *, neutrals: bool, changes: Sequence[str] = ()) -> Re
     """A recipe by name or from a TOML file, for training with or without neutrals.
 
     A file holds keys of `Recipe`, and tables `[with_neutrals]` and `[without_neutrals]` whose keys
-    replace them. `changes` are `key=value` strings (`--set`) applied last.
+    override them. `changes` are `key=value` strings (`--set`), applied last.
 
     Raises:
         UsageError: unknown recipe, or a change that has no such key or value.
@@ -133,11 +129,11 @@ def load_recipe(name: str, *, neutrals: bool, changes: Sequence[str] = ()) -> Re
             f"there is no recipe {name!r}; {hint}choose {', '.join(recipe_names())} or give a "
             ".toml file"
         )
-    table = read_recipe_file(path)
+    table = _read_toml(path)
     parts = {key: table.pop(key, {}) for key in ("with_neutrals", "without_neutrals")}
     common = _change(Recipe(), table, str(path), InputError)
     recipes = {}
-    for key, part in parts.items():  # both are checked, whichever is used
+    for key, part in parts.items():  # both are checked, though one is used
         if not isinstance(part, dict):
             raise InputError(f"{path}: {key} is {reprlib.repr(part)}, expected a table [{key}]")
         recipes[key] = _change(common, part, f"{path} [{key}]", InputError)
@@ -145,6 +141,25 @@ def load_recipe(name: str, *, neutrals: bool, changes: Sequence[str] = ()) -> Re
     for change in changes:
         recipe = _change(recipe, dict([_parse_change(change)]), "--set", UsageError)
     return recipe
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    """The table in a TOML file; InputError if it cannot be read, is too large or is not TOML."""
+    try:
+        with path.open("rb") as file:
+            content = file.read(_MAX_BYTES + 1)
+    except OSError as error:
+        raise InputError(f"{path} could not be read: {error.strerror}") from None
+    if len(content) > _MAX_BYTES:
+        raise InputError(f"{path} has more than {_MAX_BYTES >> 10} kB; expected a recipe in TOML")
+    try:
+        text = content.decode().replace("\r\n", "\n")
+        if any(len(line) > _MAX_LINE for line in text.split("\n")):
+            raise ValueError(f"it has a line of more than {_MAX_LINE} characters")
+        return tomllib.loads(text)
+    except (ValueError, RecursionError) as error:  # also invalid UTF-8 and numbers too long
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(f"{path} is not TOML: {reason}") from None
 
 
 def _parse_change(change: str) -> tuple[str, Any]:
@@ -215,8 +230,8 @@ def _problem(key: str, value: Any, annotation: Any) -> str:
 
 
 def recipe_for(source: str) -> str:
-    """The recipe to use for a face set of this source when none is named.
+    """The default recipe for a face set of this source.
 
-    Sets without a recipe of their own take the one whose frame fits any size of face.
+    Sources without a recipe of their own take `ict`, whose coordinate frame fits any size of face.
     """
     return source if source in recipe_names() else "ict"

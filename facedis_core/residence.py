@@ -1,4 +1,4 @@
-"""Where the faces of a training are while it runs: in the device's memory, or read as needed."""
+"""Storage of the training faces: in the device's memory, or streamed from disk."""
 
 from collections.abc import Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -10,50 +10,50 @@ from torch import Tensor
 
 from facedis_core.errors import UsageError
 
-Residence = Literal["auto", "resident", "half", "streamed"]
+Storage = Literal["auto", "resident", "half", "streamed"]
 
-_SHARE: Final = 0.5  # of the device's free memory that faces may take; the rest is for the step
-_BLOCK: Final = 256  # faces that are copied at one time
+_FREE_SHARE: Final = 0.5  # of the device's free memory for the faces; the rest is for the step
+_BLOCK: Final = 256  # number of faces copied at a time
 
 
-class Faces(Protocol):
-    """Some faces of a set, in mm."""
+class StoredFaces(Protocol):
+    """Training faces in mm, by position."""
 
-    def take(self, positions: np.ndarray) -> Tensor:
-        """Those at `positions` (B,), as (B, V, 3) on the device."""
+    def batch(self, positions: np.ndarray) -> Tensor:
+        """The faces at `positions` (B,), as (B, V, 3) on the device."""
         ...
 
-    def each(self, batches: Sequence[np.ndarray]) -> Generator[Tensor, None, None]:
-        """Batch after batch."""
+    def batches(self, positions: Sequence[np.ndarray]) -> Generator[Tensor, None, None]:
+        """One batch after the other."""
         ...
 
 
 class StreamedFaces:
-    """Faces that stay in the memory map; the next batch is read while the last one is in use.
+    """Faces in the memory map; the next batch is read while the last one is used.
 
     Args:
         vertices: (N, V, 3) mm.
-        rows: (n,) which of them; positions index into it.
-        device: where batches go.
+        rows: (n,) the rows that are stored; positions index into it.
+        device: of the batches.
     """
 
     def __init__(self, vertices: np.ndarray, rows: np.ndarray, device: torch.device) -> None:
         self.vertices, self.rows, self.device = vertices, rows, device
 
-    def take(self, positions: np.ndarray) -> Tensor:
-        """Those at `positions` (B,), as (B, V, 3) on the device."""
-        # a GPU takes them from pinned memory in its own time, and we go on
+    def batch(self, positions: np.ndarray) -> Tensor:
+        """The faces at `positions` (B,), as (B, V, 3) on the device."""
+        # from pinned memory a GPU copies asynchronously
         shape = (len(positions), *self.vertices.shape[1:])
         batch = torch.empty(shape, pin_memory=self.device.type == "cuda")
         np.take(self.vertices, self.rows[positions], axis=0, out=batch.numpy(), mode="clip")
         return batch.to(self.device, non_blocking=True)
 
-    def each(self, batches: Sequence[np.ndarray]) -> Generator[Tensor, None, None]:
-        """Batch after batch."""
+    def batches(self, positions: Sequence[np.ndarray]) -> Generator[Tensor, None, None]:
+        """One batch after the other."""
         with ThreadPoolExecutor(1) as reader:
             ahead = None
-            for positions in batches:
-                batch, ahead = ahead, reader.submit(self.take, positions)
+            for part in positions:
+                batch, ahead = ahead, reader.submit(self.batch, part)
                 if batch is not None:
                     yield batch.result()
             if ahead is not None:
@@ -61,13 +61,14 @@ class StreamedFaces:
 
 
 class ResidentFaces:
-    """Faces in the device's memory, if need be as float16 offsets to a face.
+    """Faces in the device's memory, as float32 or as float16 offsets to the mean face.
 
     Args:
         vertices: (N, V, 3) mm.
-        rows: (n,) which of them; positions index into it.
-        device: where they are.
-        centre: (V, 3) mm; offsets of up to 32 mm are then rounded by at most 0.008 mm.
+        rows: (n,) the rows that are stored; positions index into it.
+        device: of the faces and batches.
+        mean_face: (V, 3) mm, for float16 offsets; offsets of up to 32 mm are rounded by at most
+            0.008 mm. None = float32.
     """
 
     def __init__(
@@ -75,69 +76,62 @@ class ResidentFaces:
         vertices: np.ndarray,
         rows: np.ndarray,
         device: torch.device,
-        centre: np.ndarray | None = None,
+        mean_face: np.ndarray | None = None,
     ) -> None:
-        self.centre = None if centre is None else torch.tensor(centre, device=device)
-        kind = torch.float32 if centre is None else torch.float16
+        self.mean_face = None if mean_face is None else torch.tensor(mean_face, device=device)
+        kind = torch.float32 if mean_face is None else torch.float16
         self.faces = torch.empty((len(rows), *vertices.shape[1:]), dtype=kind, device=device)
         source = StreamedFaces(vertices, rows, device)
-        for place in np.split(np.arange(len(rows)), range(_BLOCK, len(rows), _BLOCK)):
-            block = source.take(place)
-            target = self.faces[place[0] : place[-1] + 1]
-            target.copy_(block if self.centre is None else block - self.centre)
+        for part in np.split(np.arange(len(rows)), range(_BLOCK, len(rows), _BLOCK)):
+            block = source.batch(part)
+            target = self.faces[part[0] : part[-1] + 1]
+            target.copy_(block if self.mean_face is None else block - self.mean_face)
 
-    def take(self, positions: np.ndarray) -> Tensor:
-        """Those at `positions` (B,), as (B, V, 3) on the device."""
-        return next(self.each([positions]))
+    def batch(self, positions: np.ndarray) -> Tensor:
+        """The faces at `positions` (B,), as (B, V, 3) on the device."""
+        return next(self.batches([positions]))
 
-    def each(self, batches: Sequence[np.ndarray]) -> Generator[Tensor, None, None]:
-        """Batch after batch; positions go to the device at once, so that no step waits for them."""
-        if not batches:
+    def batches(self, positions: Sequence[np.ndarray]) -> Generator[Tensor, None, None]:
+        """One batch after the other; all positions are copied to the device before the first."""
+        if not positions:
             return
-        positions = torch.from_numpy(np.concatenate(batches)).to(self.device)
-        for part in positions.split([len(batch) for batch in batches]):
+        together = torch.from_numpy(np.concatenate(positions)).to(self.faces.device)
+        for part in together.split([len(batch) for batch in positions]):
             batch = self.faces.index_select(0, part)
-            yield batch if self.centre is None else self.centre + batch
-
-    @property
-    def device(self) -> torch.device:
-        """Where they are."""
-        return self.faces.device
+            yield batch if self.mean_face is None else self.mean_face + batch
 
 
-def place_faces(
+def store_faces(
     vertices: np.ndarray,
     rows: np.ndarray,
     device: torch.device,
-    residence: Residence = "auto",
-    centre: np.ndarray | None = None,
-) -> Faces:
-    """Faces where `residence` says; auto = on a GPU if they fit there, else streamed.
-
-    The map of a face set is in the processor's memory already as far as it fits, so nothing is
-    gained there by another copy.
+    storage: Storage = "auto",
+    mean_face: np.ndarray | None = None,
+) -> StoredFaces:
+    """Store faces for batches on the device.
 
     Args:
         vertices: (N, V, 3) mm.
-        rows: (n,) which of them.
-        device: where batches are wanted.
-        residence: `half` keeps float16 offsets to `centre`, half the memory for slightly rounded
-            faces.
-        centre: (V, 3) mm.
+        rows: (n,) the rows to store.
+        device: of the batches.
+        storage: `resident` on the device, `half` there as float16 offsets to `mean_face` (half the
+            memory, slightly rounded), `streamed` from the memory map; `auto` = resident on a GPU if
+            they fit, else streamed: a CPU has the memory map in its memory anyway.
+        mean_face: (V, 3) mm, for `half`.
 
     Raises:
-        UsageError: they were to be resident and do not fit.
+        UsageError: `resident` or `half`, and they do not fit.
     """
-    if residence == "streamed" or not len(rows):
+    if storage == "streamed" or not len(rows):
         return StreamedFaces(vertices, rows, device)
-    half = residence == "half"
+    half = storage == "half"
     need = len(rows) * vertices[0].size * (2 if half else 4)
-    room = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else None
-    if residence == "auto" and (room is None or need > _SHARE * room):
+    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else None
+    if storage == "auto" and (free is None or need > _FREE_SHARE * free):
         return StreamedFaces(vertices, rows, device)
-    if room is not None and need > room:
+    if free is not None and need > free:
         raise UsageError(
-            f"the faces need {need / 1e9:.1f} GB of the device, {room / 1e9:.1f} GB are free; "
-            "use --data half or --data streamed"
+            f"the faces need {need / 1e9:.1f} GB of the device's memory, {free / 1e9:.1f} GB are "
+            "free; use --data half or --data streamed"
         )
-    return ResidentFaces(vertices, rows, device, centre if half else None)
+    return ResidentFaces(vertices, rows, device, mean_face if half else None)

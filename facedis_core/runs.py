@@ -1,7 +1,7 @@
-"""A training from the first epoch to the files it leaves.
+"""A training run and its files: the result, a log, and a checkpoint that `--resume` continues.
 
-`m.safetensors` is what was learnt, `m.jsonl` has one line an epoch, `m.state.safetensors` is what
-`--resume` goes on from.
+`m.safetensors` is the trained network, `m.jsonl` a log with one line per epoch, and
+`m.state.safetensors` the checkpoint, which is deleted at the end.
 """
 
 import json
@@ -11,50 +11,61 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
-from facedis_core import world
-from facedis_core.checkpoint import (
-    TrainingProgress,
-    read_training_state,
-    write_training_state,
-)
-from facedis_core.epochs import Epoch, Learner
+import torch
+
+from facedis_core.checkpoint import TrainingProgress, read_training_state, write_training_state
+from facedis_core.epochs import EpochProgress, Learner
 from facedis_core.errors import InputError, Stopped, UsageError
 from facedis_core.streams import check_output, open_output
+from facedis_core.world import (
+    any_process,
+    broadcast_bytes,
+    flag_is_set,
+    is_main_process,
+    rank,
+    set_flag,
+)
 
-# What processes that torchrun starts anew should know of the run.
-BEGUN: Final = "begun"
-DONE: Final = "done"
+# Flags for processes that torchrun restarts.
+_STARTED: Final = "started"
+_FINISHED: Final = "finished"
 
-# The one thing that may change when a stopped run goes on; with any other it is another run.
+# Values of the recipe that may differ when a run is resumed.
 _EXTENDABLE: Final = {"epochs", "pretrain_epochs"}
 
 
 @dataclass(frozen=True)
 class RunFiles:
-    """The files of one training; all None but the result when it goes to standard output."""
+    """Files of one run: result, log and checkpoint; without the last two on standard output."""
 
     result: str
     log: Path | None
-    state: Path | None
+    checkpoint: Path | None
 
     @classmethod
     def beside(cls, output: str) -> "RunFiles":
-        """Log and state get the result's name without its suffix."""
+        """Log and checkpoint have the name of the result with other suffixes."""
         if output == "-":
             return cls(output, None, None)
         stem = output.removesuffix(".safetensors")
         return cls(output, Path(f"{stem}.jsonl"), Path(f"{stem}.state.safetensors"))
 
     def check(self, *, force: bool) -> None:
-        """Refuse before hours of work what could not be written after them."""
-        for target in (self.result, self.log, self.state):
+        """Raise before the training what would prevent writing the files after it."""
+        for target in (self.result, self.log, self.checkpoint):
             if target is not None:
                 check_output(str(target), force)
 
 
 @dataclass(frozen=True)
 class Callbacks:
-    """How the outside takes part: when to stop, and what to show."""
+    """Functions that a run calls.
+
+    Attributes:
+        should_stop: asked after every step; True interrupts the run.
+        on_epoch: given the log record of every epoch.
+        on_step: given epoch (from 1), steps done in it, and steps of an epoch, after every step.
+    """
 
     should_stop: Callable[[], bool] = lambda: False
     on_epoch: Sequence[Callable[[dict[str, Any]], None]] = ()
@@ -62,10 +73,10 @@ class Callbacks:
 
 
 class EpochLog:
-    """One JSON line an epoch, rewritten whole each time so that it is never cut in a line.
+    """A JSON line per epoch, the whole file rewritten each time so that no line is cut off.
 
     Args:
-        path: where; None keeps it in memory only.
+        path: of the file; None keeps the log in memory.
     """
 
     def __init__(self, path: Path | None) -> None:
@@ -73,30 +84,31 @@ class EpochLog:
         self.lines: list[str] = []
 
     def append(self, record: Mapping[str, Any]) -> None:
-        """Add an epoch and write."""
+        """Add the record of an epoch and write the file."""
         self.lines.append(json.dumps(record, sort_keys=True))
         self.write()
 
     def write(self) -> None:
-        """Bring the file to what is in memory."""
+        """Write the file."""
         if self.path is not None:
             with open_output(str(self.path), force=True) as stream:
                 stream.write("".join(f"{line}\n" for line in self.lines).encode())
 
 
 class TrainingRun:
-    """Drives a learner and keeps its files; of several processes only the leading one writes.
+    """Runs a learner to its last epoch; of several processes only the main one writes files.
 
     Args:
-        learner: what learns.
-        files: where things go.
-        write: writes what has been learnt, with its metrics, and returns the id it has given it.
-        identity: what makes this run the same one after an interruption (recipe, ids, seed).
-        evaluate_every: epochs between two looks at the test faces.
-        checkpoint_minutes: how much work a run loses that is killed.
+        learner: what is trained.
+        files: where it is written.
+        write: writes the trained network with its metrics to a stream; returns its id.
+        identity: recipe, seed and ids of the inputs; a checkpoint with another identity is refused.
+        evaluate_every: epochs between evaluations on the test split.
+        checkpoint_minutes: minutes between checkpoints.
 
     Attributes:
-        id: of what was written last; the leading process knows it.
+        metrics: of the last evaluation.
+        id: of the network written last, in the main process.
     """
 
     def __init__(
@@ -115,27 +127,89 @@ class TrainingRun:
         self.saved_at = time.monotonic()
         self.metrics: dict[str, Any] = {}
         self.id = ""
-        self.log = EpochLog(files.log if world.leads() else None)
+        self.log = EpochLog(files.log if is_main_process() else None)
 
-    def resume(self, *, required: bool = True) -> bool:
-        """Go back to the saved state, and to the log as it was then; False if there is none.
+    def start(self, *, resume: bool, restarted: bool = False) -> bool:
+        """Resume from the checkpoint where asked to, else delete an old one.
 
         Args:
-            required: whether it is wrong that nothing was saved; else the run starts anew.
+            resume: the user asks for it; a checkpoint must exist.
+            restarted: torchrun has restarted the processes; without a checkpoint begin anew.
+
+        Returns:
+            whether the run was resumed.
 
         Raises:
-            UsageError: nothing was saved.
-            InputError: the state is of another run.
+            UsageError: `resume`, but there is no checkpoint.
+            InputError: the checkpoint belongs to another run.
         """
-        learner, label = self.learner, str(self.files.state or "state")
-        content = world.from_the_leader(self._saved_state(), learner.device)
-        if content is None:
-            if not required:
-                return False
+        content = None
+        if resume or restarted:
+            content = broadcast_bytes(self._read_checkpoint(), self.learner.device)
+        if content is not None:
+            self._restore(content)
+        elif resume and not restarted:
             raise UsageError(
-                f"there is no {label} to resume from; leave out --resume, or train on "
-                "from a finished model with --init MODEL and another name for the output"
+                f"there is no {self.files.checkpoint or 'checkpoint'} to resume from; leave out "
+                "--resume, or continue from a finished model with --init MODEL and another --output"
             )
+        else:
+            self._delete_checkpoint()
+        set_flag(_STARTED)
+        return content is not None
+
+    def train(self, callbacks: Callbacks) -> None:
+        """Train to the last epoch.
+
+        Raises:
+            Stopped: `should_stop` returned True; a checkpoint and the result so far are written.
+        """
+        self.saved_at = time.monotonic()
+        learner, epochs = self.learner, self.learner.epochs
+
+        def should_stop() -> bool:
+            return any_process(callbacks.should_stop(), learner.device)
+
+        def on_step(epoch: int, step: int, steps: int) -> None:
+            callbacks.on_step(epoch, step, steps)
+            if time.monotonic() - self.saved_at > 60 * self.checkpoint_minutes:
+                self._save()
+                self.saved_at = time.monotonic()
+
+        while learner.epoch.number < epochs:
+            record = learner.run_epoch(should_stop, on_step)
+            if record is not None:
+                last = learner.epoch.number == epochs
+                if is_main_process() and (last or record["epoch"] % self.evaluate_every == 0):
+                    found = learner.evaluate(record)
+                    record |= found
+                    self.metrics = {"epochs": record["epoch"], **found}
+                self.log.append(record)
+                for on_epoch in callbacks.on_epoch:
+                    on_epoch(record)
+            if record is None or (learner.epoch.number < epochs and should_stop()):
+                self._save()
+                where = f"epoch {learner.epoch.number + 1} of {epochs}, step {learner.epoch.step}"
+                if self.files.checkpoint is None:
+                    raise Stopped(f"stopped in {where}; nothing was saved: the output is a pipe")
+                raise Stopped(
+                    f"stopped in {where}; the result so far is {self.files.result}, run the same "
+                    "command with --resume to continue"
+                )
+        self._write_result()
+        set_flag(_FINISHED)
+        self._delete_checkpoint()
+
+    def _read_checkpoint(self) -> bytes | None:
+        """The checkpoint, in the main process."""
+        path = self.files.checkpoint
+        if path is None or not is_main_process() or not path.is_file():
+            return None
+        return path.read_bytes()
+
+    def _restore(self, content: bytes) -> None:
+        """Restore networks, optimisers, progress and log from a checkpoint."""
+        learner, label = self.learner, str(self.files.checkpoint)
         found = read_training_state(content, label)
         progress = found.progress
         saved = progress.identity
@@ -146,90 +220,53 @@ class TrainingRun:
                     f"{self.identity.get(key)!r}; use the same options or leave out --resume"
                 )
         found.restore(learner.networks, learner.optimizers)
-        learner.epoch = Epoch(**progress.epoch)
+        learner.epoch = EpochProgress(**progress.epoch)
         self.metrics = progress.metrics
         self.log.lines = progress.log
         self.log.write()
-        return True
-
-    def start_anew(self) -> None:
-        """Do away with the state of a run that was here before."""
-        if self.files.state is not None and world.leads():
-            self.files.state.unlink(missing_ok=True)
-
-    def _saved_state(self) -> bytes | None:
-        """What the leading process finds on its disk."""
-        state = self.files.state
-        if state is None or not world.leads() or not state.is_file():
-            return None
-        return state.read_bytes()
-
-    def train(self, callbacks: Callbacks) -> None:
-        """Train to the end.
-
-        Raises:
-            Stopped: `should_stop` said so; everything is saved.
-        """
-        self.saved_at = time.monotonic()
-        learner, epochs = self.learner, self.learner.epochs
-
-        def should_stop() -> bool:
-            return world.any_of(callbacks.should_stop(), learner.device)
-
-        def on_step(epoch: int, step: int, steps: int) -> None:
-            callbacks.on_step(epoch, step, steps)
-            self._save_if_due()
-
-        while learner.epoch.number < epochs:
-            record = learner.run_epoch(should_stop, on_step)
-            if record is not None:
-                self._finish_epoch(record, last=learner.epoch.number == epochs)
-                for tell in callbacks.on_epoch:
-                    tell(record)
-            if record is None or (learner.epoch.number < epochs and should_stop()):
-                self._save()
-                where = f"epoch {learner.epoch.number + 1} of {epochs}, step {learner.epoch.step}"
-                raise Stopped(self._goodbye(where))
-        self._write_result()
-        world.mark(DONE)
-        if self.files.state is not None and world.leads():
-            self.files.state.unlink(missing_ok=True)
-
-    def _goodbye(self, where: str) -> str:
-        if self.files.state is None:
-            return f"stopped in {where}; nothing can be kept when it goes to standard output"
-        return (
-            f"stopped in {where}; the result so far is in {self.files.result}, "
-            "the same command with --resume goes on"
-        )
-
-    def _finish_epoch(self, record: dict[str, Any], *, last: bool) -> None:
-        if world.leads() and (last or record["epoch"] % self.evaluate_every == 0):
-            found = self.learner.evaluate(record)
-            record |= found
-            self.metrics = {"epochs": record["epoch"], **found}
-        self.log.append(record)
-
-    def _save_if_due(self) -> None:
-        if time.monotonic() - self.saved_at > 60 * self.checkpoint_minutes:
-            self._save()
-            self.saved_at = time.monotonic()
 
     def _save(self) -> None:
-        """The state first: it is what makes an interruption harmless."""
-        if self.files.state is None or not world.leads():
+        """Write the checkpoint, then the result so far."""
+        if self.files.checkpoint is None or not is_main_process():
             return
         learner = self.learner
         progress = TrainingProgress(
             self.identity, asdict(learner.epoch), self.metrics, self.log.lines
         )
         try:
-            with open_output(str(self.files.state), force=True) as stream:
+            with open_output(str(self.files.checkpoint), force=True) as stream:
                 write_training_state(stream, learner.networks, learner.optimizers, progress)
         finally:  # on a full disk the result, several times smaller, may still fit
             self._write_result()
 
     def _write_result(self) -> None:
-        if world.leads():
+        if is_main_process():
             with open_output(self.files.result, force=True) as stream:
                 self.id = self.write(stream, self.metrics)
+
+    def _delete_checkpoint(self) -> None:
+        if self.files.checkpoint is not None and is_main_process():
+            self.files.checkpoint.unlink(missing_ok=True)
+
+
+def was_started(device: torch.device) -> bool:
+    """Whether torchrun has restarted the processes of a run that had started."""
+    return flag_is_set(_STARTED, device)
+
+
+def was_finished(device: torch.device) -> bool:
+    """Whether torchrun has restarted the processes of a run that had finished."""
+    return flag_is_set(_FINISHED, device)
+
+
+def check_same_run(identity: Mapping[str, Any], device: torch.device) -> None:
+    """Raise InputError unless all processes have the recipe, seed and inputs of the main one."""
+    ours = json.dumps(identity, sort_keys=True)
+    content = broadcast_bytes(ours.encode() if is_main_process() else None, device)
+    main = json.loads(content or ours)
+    for key, value in json.loads(ours).items():
+        if main.get(key) != value:
+            raise InputError(
+                f"process {rank() + 1} has {key} {value!r}, the first has {main.get(key)!r}; "
+                "give all of them the same files and options"
+            )

@@ -1,4 +1,4 @@
-"""The numbers of every epoch as TensorBoard reads them."""
+"""The training log as TensorBoard scalars."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -8,16 +8,16 @@ from typing import Any
 from facedis_core.errors import MissingExtra, OutputError
 
 
-class Scalars:
-    """Writes epochs' records as scalars, such as `train/reconstruction` and `test/e_rec/mean`.
+class TensorBoardWriter:
+    """Writes log records as scalars, such as `train/reconstruction` and `test/e_rec/mean`.
 
     Args:
-        folder: what `tensorboard --logdir` is given; made if it is not there.
-        first_epoch: the next to come; what an interrupted run wrote from there on is forgotten.
+        folder: for `tensorboard --logdir`; created if missing.
+        first_epoch: from 0; scalars that an interrupted run wrote from there on are dropped.
 
     Raises:
         MissingExtra: tensorboardX is not installed.
-        OutputError: the folder cannot be written, now or later.
+        OutputError: the folder cannot be written, here or in `add`.
     """
 
     def __init__(self, folder: Path, first_epoch: int) -> None:
@@ -26,12 +26,12 @@ class Scalars:
         except ModuleNotFoundError:
             raise MissingExtra("--tensorboard", "tensorboard") from None
         self.folder = folder
-        with self._disk():
+        with self._errors_named():
             self.writer = SummaryWriter(str(folder), purge_step=first_epoch)
 
     def add(self, record: Mapping[str, Any]) -> None:
-        """Write an epoch's record."""
-        with self._disk():
+        """Write the record of an epoch."""
+        with self._errors_named():
             self._write(record)
 
     def _write(self, record: Mapping[str, Any]) -> None:
@@ -43,12 +43,12 @@ class Scalars:
         self.writer.flush()
 
     def close(self) -> None:
-        """Nothing more will come; what does not fit on the disk any more is lost."""
+        """Close the file; what does not fit on the disk is lost."""
         with suppress(OSError):
             self.writer.close()
 
     @contextmanager
-    def _disk(self) -> Iterator[None]:
+    def _errors_named(self) -> Iterator[None]:
         try:
             yield
         except OSError as error:

@@ -1,4 +1,4 @@
-"""Joint adversarial training of the auto-encoder and the identity discriminator."""
+"""Joint training of the auto-encoder and the identity discriminator."""
 
 from collections.abc import Generator, Mapping
 from typing import Any, Final
@@ -7,10 +7,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from facedis_core import losses, world
+from facedis_core import losses
 from facedis_core.autoencoder import AutoEncoder
 from facedis_core.batches import Batch, Neutrals, TrainingBatches
-from facedis_core.build import NOISE, posed_for
+from facedis_core.build import NOISE, recipe_poses
 from facedis_core.discriminator import IdentityDiscriminator
 from facedis_core.epochs import Learner
 from facedis_core.errors import InputError
@@ -18,13 +18,16 @@ from facedis_core.evaluation import evaluate_face_set
 from facedis_core.faceset import TEST, VALIDATION, FaceSet
 from facedis_core.losses import LossWeights
 from facedis_core.maxlinear import set_pooling
+from facedis_core.pose import random_poses
 from facedis_core.prediction import Prediction
 from facedis_core.profiling import step_part
 from facedis_core.recipe import Recipe
-from facedis_core.residence import Residence
+from facedis_core.residence import Storage
 from facedis_core.synthesis import ForwardStep, StepOutput
 from facedis_core.winners import Precision
+from facedis_core.world import data_parallel, mean_values, shard_of_randn
 
+# Splits that are evaluated, by their key in the log.
 EVALUATED: Final = {"test": TEST, "validation": VALIDATION}
 
 
@@ -49,16 +52,23 @@ def loss_weights(recipe: Recipe, epoch: int) -> LossWeights:
 
 
 class Trainer(Learner):
-    """The state of one training: networks, optimisers, data, and the epoch under way.
+    """Joint training: each step trains the discriminator, then the auto-encoder.
 
     Args:
         network: the auto-encoder.
-        discriminator: None trains without it.
-        neutrals: use the subjects' neutrals (`face_set.neutrals`).
-        seed: fixes data order, pairs and noise.
-        device: where to compute.
-        precision: of the products that choose the vertices, the bulk of the work.
-        residence: where the faces are meanwhile.
+        discriminator: None trains without one.
+        face_set: training faces, and those that are evaluated.
+        recipe: batch size, learning rates and loss weights.
+        neutrals: whether to use the subjects' neutrals (`face_set.neutrals`).
+        seed: of data order, pairs and noise.
+        device: of the networks.
+        precision: of the search of the max-pooling.
+        storage: of the training faces.
+
+    Raises:
+        InputError: `neutrals`, and no training subject has one.
+        UsageError: the batch cannot be divided among the processes, or the faces do not fit on the
+            device.
     """
 
     def __init__(
@@ -72,19 +82,20 @@ class Trainer(Learner):
         seed: int,
         device: torch.device,
         precision: Precision = "fp32",
-        residence: Residence = "auto",
+        storage: Storage = "auto",
     ) -> None:
         self.network, self.discriminator = network.to(device), discriminator
         self.face_set, self.recipe, self.neutrals = face_set, recipe, neutrals
+        self.poses = recipe_poses(recipe)
         self.batches = TrainingBatches(
             face_set,
             recipe,
-            centre=network.mean_face.numpy(force=True),
-            judged=discriminator is not None,
-            neutrals=neutrals,
+            mean_face=network.mean_face.numpy(force=True),
+            with_discriminator=discriminator is not None,
+            with_neutrals=neutrals,
             seed=seed,
             device=device,
-            residence=residence,
+            storage=storage,
         )
         super().__init__(
             epochs=recipe.epochs, steps=self.batches.steps, stream=NOISE, seed=seed, device=device
@@ -101,7 +112,7 @@ class Trainer(Learner):
         )
         self.optimizers = {"auto_encoder": self.optimizer}
         self.networks = {"auto_encoder": network}
-        self.forward_step = world.shared(
+        self.forward_step = data_parallel(
             ForwardStep(
                 network,
                 log_variance_limit=recipe.log_variance_limit,
@@ -110,44 +121,44 @@ class Trainer(Learner):
         )
         if discriminator is not None:
             self.networks["discriminator"] = discriminator.to(device)
-            self.judge = world.shared(discriminator)
+            self.parallel_discriminator = data_parallel(discriminator)
             self.optimizers["discriminator"] = torch.optim.Adam(
                 discriminator.parameters(), recipe.discriminator_learning_rate, fused=True
             )
-        for one in self.networks.values():
-            set_pooling(one, precision=precision)
+        for each in self.networks.values():
+            set_pooling(each, precision=precision)
 
-    def _begin(self, number: int) -> dict[str, float]:
+    def _start_epoch(self, number: int) -> dict[str, float]:
         recipe = self.recipe
         factor = recipe.learning_rate_factor ** (number // recipe.learning_rate_epochs)
         for name, optimizer in self.optimizers.items():
-            base = recipe.learning_rate
+            rate = recipe.learning_rate
             if name == "discriminator":
-                base = recipe.discriminator_learning_rate
-            optimizer.param_groups[0]["lr"] = base * factor
+                rate = recipe.discriminator_learning_rate
+            optimizer.param_groups[0]["lr"] = rate * factor
         self.network.train()
         return {"learning_rate": recipe.learning_rate * factor}
 
     def _batches(self, number: int, first: int) -> Generator[Batch, None, None]:
         return self.batches.epoch(number, first)
 
-    def _step(self, batch: Batch) -> dict[str, float]:
-        """One step of the discriminator, then one of the auto-encoder."""
+    def _train_step(self, batch: Batch) -> dict[str, float]:
+        """One step of the discriminator (eq. 7), then one of the auto-encoder (eq. 8)."""
         recipe, normalise = self.recipe, self.network.normalise
-        resting = normalise(batch.faces)
-        faces = self._posed(resting)
+        aligned = normalise(batch.faces)
+        faces = self._posed(aligned)
         partners = None if batch.partners is None else self._posed(normalise(batch.partners))
         with step_part("auto-encoder forward"):
-            made: StepOutput = self.forward_step(faces, partners if recipe.has_partners else None)
-        judged: dict[str, Tensor] = {}
-        if batch.judged:
+            output: StepOutput = self.forward_step(faces, partners if recipe.has_partners else None)
+        discriminator_values: dict[str, Tensor] = {}
+        if batch.train_discriminator:
             assert partners is not None
             with step_part("discriminator step"):
-                # or their pose would give fakes away
-                fakes = self._posed(made.identity_faces.detach())
-                judged = self._discriminator_step(faces, partners, fakes)
+                # posed anew, or the pose alone would tell fakes from real faces
+                fakes = self._posed(output.identity_faces.detach())
+                discriminator_values = self._discriminator_step(faces, partners, fakes)
         with step_part("losses"):
-            terms = self._terms(resting, faces, made, batch.neutrals)
+            terms = self._terms(aligned, faces, output, batch.neutrals)
             total = losses.weighted_sum(terms, loss_weights(recipe, self.epoch.number))
         with step_part("backward"):
             self.optimizer.zero_grad()
@@ -155,45 +166,45 @@ class Trainer(Learner):
         with step_part("optimiser"):
             limit = recipe.gradient_clip or float("inf")
             norm = nn.utils.clip_grad_norm_(self.network.parameters(), limit)
-            values = world.read(
+            values = mean_values(
                 terms
-                | judged
-                | {"total": total, "gradient_norm": norm, "log_variance_clamped": made.clamped}
+                | discriminator_values
+                | {"total": total, "gradient_norm": norm, "log_variance_clamped": output.clamped}
             )
             self._check_finite(values)
             self.optimizer.step()
         return values | {"gradient_clipped": float(values["gradient_norm"] > limit)}
 
     def _posed(self, faces: Tensor) -> Tensor:
-        return posed_for(self.recipe, faces, self.network.scale)
+        return random_poses(faces, self.poses, self.network.scale)
 
     def _terms(
-        self, resting: Tensor, faces: Tensor, made: StepOutput, neutrals: Neutrals | None
+        self, aligned: Tensor, faces: Tensor, output: StepOutput, neutrals: Neutrals | None
     ) -> dict[str, Tensor]:
-        """The terms of eq. 8 that this training has, of faces before and after they are posed."""
-        identity_faces = made.identity_faces
+        """The terms of eq. 8 that this training has; `faces` are the `aligned` ones, posed."""
+        identity_faces = output.identity_faces
         terms = {
-            "reconstruction": losses.reconstruction_loss(identity_faces + made.expression, faces),
-            "kl_identity": losses.kl_divergence(*made.posterior.identity),
-            "kl_expression": losses.kl_divergence(*made.posterior.expression),
+            "reconstruction": losses.reconstruction_loss(identity_faces + output.expression, faces),
+            "kl_identity": losses.kl_divergence(*output.posterior.identity),
+            "kl_expression": losses.kl_divergence(*output.posterior.expression),
         }
         if neutrals is not None:
-            terms |= self._neutral_terms(faces, made, neutrals)
-        if made.identity_again is not None:
+            terms |= self._neutral_terms(faces, output, neutrals)
+        if output.identity_again is not None:
             terms["neutral_latent"] = losses.neutral_latent_loss(
-                made.identity_latent, made.identity_again
+                output.identity_latent, output.identity_again
             )
-        if made.partners is not None:
-            swapped = made.partners.identity_faces + made.expression
+        if output.partners is not None:
+            swapped = output.partners.identity_faces + output.expression
             terms["swap"] = losses.reconstruction_loss(swapped, faces)
             terms["partner_latent"] = losses.partner_latent_loss(
-                made.posterior.identity.mean, made.partners.identity_latent
+                output.posterior.identity.mean, output.partners.identity_latent
             )
         if self.recipe.expression_norm:
-            # a turned head is no expression: that moves every vertex
-            unposed = made.expression - (faces - resting)
+            # without the motion of the pose, which moves every vertex
+            aligned_expression = output.expression - (faces - aligned)
             terms["expression_norm"] = losses.expression_norm_loss(
-                unposed, self.recipe.expression_power
+                aligned_expression, self.recipe.expression_power
             )
         if self.laplacian is not None:
             terms["laplacian"] = losses.laplacian_loss(identity_faces, self.laplacian)
@@ -203,14 +214,14 @@ class Trainer(Learner):
 
     def _noisy(self, faces: Tensor) -> Tensor:
         noise = self.recipe.instance_noise
-        return faces + noise * world.normal_like(faces) if noise else faces
+        return faces + noise * shard_of_randn(faces) if noise else faces
 
     def _discriminator_step(
         self, faces: Tensor, partners: Tensor, fakes: Tensor
     ) -> dict[str, Tensor]:
-        """Real pairs (X, another face of the subject) and fake ones (X, X_id), in one batch.
+        """Train on real pairs (X, another face of the subject) and fake pairs (X, X_id).
 
-        A face's two pairs stand side by side, so that the parts of the processes do.
+        Both pairs of a face are neighbours in the batch, as the rows of the processes are.
         """
         assert self.discriminator is not None
         self.discriminator.train().requires_grad_(True)
@@ -220,7 +231,8 @@ class Trainer(Learner):
             self._noisy(torch.stack(pair, dim=1).flatten(0, 1))
             for pair in ((faces, faces), (partners, fakes))
         )
-        real, fake = self.judge(first, second).unflatten(0, (-1, 2)).unbind(dim=1)
+        logits = self.parallel_discriminator(first, second)
+        real, fake = logits.unflatten(0, (-1, 2)).unbind(dim=1)
         result = losses.discriminator_loss(real, fake, self.recipe.label_smoothing)
         result.loss.backward()
         optimizer.step()
@@ -231,27 +243,28 @@ class Trainer(Learner):
         }
 
     def _generator_loss(self, faces: Tensor, identity_faces: Tensor) -> Tensor:
-        """In eval mode: a batch of fakes alone has batch statistics of its own."""
+        """In eval mode: the batch statistics of fake pairs alone differ from those in training."""
         assert self.discriminator is not None
         self.discriminator.eval().requires_grad_(False)
         logits = self.discriminator(self._noisy(faces), self._noisy(identity_faces))
         return losses.generator_loss(logits)
 
     def _neutral_terms(
-        self, faces: Tensor, made: StepOutput, neutrals: Neutrals
+        self, faces: Tensor, output: StepOutput, neutrals: Neutrals
     ) -> dict[str, Tensor]:
-        """Errors against the true neutral, for the faces whose subject has one.
+        """Errors of X_id and X_exp against the true neutral, of the faces whose subject has one.
 
-        They are means over the known faces of all processes, of which this one may have none.
+        They are means over these faces in all processes; this process may have none.
         """
-        place, truth = neutrals.place, self.network.normalise(neutrals.truth)
-        pairs = {"neutral": (made.identity_faces[place], truth)}
+        places, truth = neutrals.places, self.network.normalise(neutrals.vertices)
+        pairs = {"neutral": (output.identity_faces[places], truth)}
         if self.recipe.neutral_expression:
-            pairs["neutral_expression"] = made.expression[place], faces[place] - truth
-        if not len(place):
+            pairs["neutral_expression"] = output.expression[places], faces[places] - truth
+        if not len(places):
             return {name: predicted.sum() for name, (predicted, _) in pairs.items()}  # zero
         return {
-            name: losses.reconstruction_loss(*pair) * neutrals.share for name, pair in pairs.items()
+            name: losses.reconstruction_loss(*pair) * neutrals.weight
+            for name, pair in pairs.items()
         }
 
     def _check_finite(self, values: Mapping[str, float]) -> None:
@@ -265,7 +278,7 @@ class Trainer(Learner):
             )
 
     def evaluate(self, record: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """The metrics of METHOD on the test faces, and the validation faces if the set has some."""
+        """The metrics of fd-metrics on the test split, and on the validation split if any."""
         found = {}
         for name, split in EVALUATED.items():
             rows = self.face_set.rows(split)
@@ -275,7 +288,7 @@ class Trainer(Learner):
 
     @torch.no_grad()
     def predict(self, vertices: np.ndarray) -> Prediction:
-        """Reconstructions, identity faces (B, V, 3) mm and latents, by the means."""
+        """Reconstructions and identity faces (B, V, 3) mm and latent means of faces in mm."""
         network = self.network.eval()
         faces = torch.tensor(vertices, dtype=torch.float32, device=self.device)
         posterior = network.encode(network.normalise(faces))

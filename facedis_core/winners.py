@@ -1,7 +1,7 @@
-"""Which vertex wins each channel of the widest layer of a PointNet, and nothing else about it.
+"""The vertex with the largest output for each channel of the widest layer of a PointNet.
 
-The values at these vertices, and their gradients, are computed elsewhere and exactly; so products
-that choose may be of less precision where somebody asks for it.
+Values and gradients at these vertices are computed elsewhere, exactly; so the products of this
+search may be rounded to bf16 on request.
 """
 
 import warnings
@@ -12,27 +12,29 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from facedis_core.moments import Folded, blocks, through
-from facedis_core.threads import spread
+from facedis_core.moments import FoldedLayer, apply_layers, row_blocks
+from facedis_core.threads import thread_map
 
 Precision = Literal["fp32", "bf16"]
 
-_PRODUCTS = 1 << 19  # products that exist at one time; they stay in the cache
-_GPU_PRODUCTS = 1 << 26  # the same on a GPU, which wants long loops
-_FACES = 4  # that a thread takes at a time and in the same memory, at most
-_FEW = 128  # vertices of a face that is not worth the way round by groups
-_GROUP = 16  # vertices of which only the largest product is kept until a channel's winner is known
-_CHANNELS = 256  # whose winners are looked for at one time; their candidates stay in the cache
+_PRODUCTS = 1 << 19  # products in memory at a time; they fit the cache
+_GPU_PRODUCTS = 1 << 26  # products in memory at a time on a GPU
+_FACES = 4  # most faces in one task of a thread, which share its buffers
+_FEW = 128  # up to this number of vertices an argmax is faster than the search by groups
+_GROUP = 16  # vertices in a group, of which the first pass keeps the largest product
+_CHANNELS = 256  # channels in one step of the second pass; their candidates fit the cache
 
 
 @torch.no_grad()
-def winning_vertices(x: Tensor, chain: Sequence[Folded], precision: Precision = "fp32") -> Tensor:
+def argmax_vertices(
+    x: Tensor, chain: Sequence[FoldedLayer], precision: Precision = "fp32"
+) -> Tensor:
     """For each face (B, V, C_in) and channel of the last layer the vertex with the largest output.
 
     Args:
         x: (B, V, C_in).
         chain: linear layers with a ReLU between them, from the first to the widest.
-        precision: of the products of the last layer; fp32 = as x has it.
+        precision: of the products of the last layer; fp32 = the type of x.
 
     Returns:
         int64 (B, C_out).
@@ -43,17 +45,19 @@ def winning_vertices(x: Tensor, chain: Sequence[Folded], precision: Precision = 
         step = max(1, (_GPU_PRODUCTS if x.is_cuda else _PRODUCTS) // (vertices * outputs))
         return torch.cat([_together(part, shared, weight, precision) for part in x.split(step)])
     threads = torch.get_num_threads()
-    if len(x) < threads:  # then the threads share every product instead
+    if len(x) < threads:  # torch divides every product among the threads instead
         return _one_by_one(x, shared, weight, precision)
     parts = x.split(min(_FACES, len(x) // threads))
-    found = spread(lambda part: _one_by_one(part, shared, weight, precision), parts)
+    found = thread_map(lambda part: _one_by_one(part, shared, weight, precision), parts)
     return torch.cat([*found])
 
 
-def _together(x: Tensor, shared: Sequence[Folded], weight: Tensor, precision: Precision) -> Tensor:
-    """Winning vertices of a few faces at once."""
+def _together(
+    x: Tensor, shared: Sequence[FoldedLayer], weight: Tensor, precision: Precision
+) -> Tensor:
+    """The vertices for a few faces, with one product for all of them."""
     faces, vertices, width = x.shape
-    features = through(x.reshape(-1, width), shared).view(faces, vertices, -1)
+    features = apply_layers(x.reshape(-1, width), shared).view(faces, vertices, -1)
     find = _by_triton if x.is_cuda else _plainly
     return find(*_rounded(features, weight, precision))
 
@@ -63,15 +67,16 @@ def _plainly(features: Tensor, weight: Tensor) -> Tensor:
 
 
 def _by_triton(features: Tensor, weight: Tensor) -> Tensor:
-    """No product is in memory where Triton can be had."""
-    largest = _kernel(weight.device, weight.dtype, weight.shape) or _plainly
-    return largest(features, weight)
+    """By a kernel that stores no products, where Triton works."""
+    argmax = _kernel(weight.device, weight.dtype, weight.shape) or _plainly
+    return argmax(features, weight)
 
 
 def _rounded(features: Tensor, weight: Tensor, precision: Precision) -> tuple[Tensor, Tensor]:
-    """Features (B, V, C) and weight (C_out, C) as they are multiplied.
+    """Features (B, V, C) and weight (C_out, C) in the precision of the products.
 
-    What all vertices of a face have in common wins nothing, and without it less is rounded away.
+    For bf16 the mean over the vertices is subtracted: it does not change the argmax, and less is
+    lost by rounding.
     """
     if precision == "fp32":
         return features, weight
@@ -82,55 +87,57 @@ def _rounded(features: Tensor, weight: Tensor, precision: Precision) -> tuple[Te
 def _kernel(
     device: torch.device, dtype: torch.dtype, shape: torch.Size
 ) -> Callable[[Tensor, Tensor], Tensor] | None:
-    """`fusedmax.largest` if it works with such a weight; imported here, for few need it."""
+    """`fusedmax.fused_argmax` if it works with such a weight; Triton is imported here."""
     try:
         from facedis_core import fusedmax
     except ImportError:
         return None
     weight = torch.zeros(shape, dtype=dtype, device=device)
-    if not fusedmax.suits(weight):
+    if not fusedmax.supports(weight):
         return None
     try:
-        fusedmax.largest(weight.new_zeros(1, 1, shape[1]), weight)
+        fusedmax.fused_argmax(weight.new_zeros(1, 1, shape[1]), weight)
     except Exception as error:  # no C compiler, a GPU too new for this Triton, ...
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
         warnings.warn(f"Triton does not work here, so PyTorch does instead: {reason}", stacklevel=1)
         return None
-    return fusedmax.largest
+    return fusedmax.fused_argmax
 
 
 @torch.no_grad()
 def _one_by_one(
-    x: Tensor, shared: Sequence[Folded], weight: Tensor, precision: Precision
+    x: Tensor, shared: Sequence[FoldedLayer], weight: Tensor, precision: Precision
 ) -> Tensor:
-    """Winning vertices of a few faces, looked for in the same memory."""
+    """The vertices for a few faces, one after the other in the same buffers."""
     search = _Search(x.shape[1], weight, precision)
     winners = []
     for face in x:
-        for block, features in zip(blocks(face), blocks(search.features), strict=False):
-            through(block, shared, out=features[: len(block)])
+        for block, features in zip(row_blocks(face), row_blocks(search.features), strict=False):
+            apply_layers(block, shared, out=features[: len(block)])
         winners.append(search.winners())
     return torch.stack(winners)
 
 
 class _Search:
-    """Winning vertices of one face after the other, in the same memory.
+    """Argmax over the vertices of one face, with buffers for the next.
 
-    A maximum is cheap while the products are in the cache, but to say where it is costs four
-    times as much. So first the largest product of every group of vertices, then the place in the
-    best group of each channel alone.
+    A maximum over products in the cache is cheap, an argmax takes four times as long. So the first
+    pass finds the largest product of every group of vertices, the second the vertex in the best
+    group of each channel.
 
     Args:
         vertices: V.
         weight: (C_out, C_in) of the widest layer.
-        precision: of the products that choose the group; the place in it is chosen exactly.
+        precision: of the first pass; the second is exact.
     """
 
     def __init__(self, vertices: int, weight: Tensor, precision: Precision = "fp32") -> None:
         outputs, inputs = weight.shape
         groups = -(-vertices // _GROUP)
         self.vertices, self.weight, self.precision = vertices, weight, precision
-        self.features = weight.new_empty(groups * _GROUP, inputs)  # put those of a face here
+        self.features = weight.new_empty(
+            groups * _GROUP, inputs
+        )  # of one face, written by the caller
         _, multiplied = _rounded(self.features[None], weight, precision)
         self.columns = multiplied.T.contiguous()
         self.products = self.columns.new_empty(_PRODUCTS // outputs // _GROUP + 1, _GROUP, outputs)
@@ -149,7 +156,7 @@ class _Search:
             products = self.products[: len(part)]
             torch.mm(part.flatten(0, 1), self.columns, out=products.flatten(0, 1))
             torch.amax(products, dim=1, out=highest)
-        # faster than an argmax: 0 for the best group of a channel, -1 for the others
+        # faster than an argmax: sign is 0 for the best group of a channel, -1 for the others
         behind = (self.highest - self.highest.amax(dim=0)).sign_().to(self.number.dtype)
         group = torch.add(self.number, behind, alpha=len(groups)).amax(dim=0).long()
         place = []

@@ -1,11 +1,10 @@
-"""The processes that train together, as torchrun starts them; one alone is the usual case.
+"""Training in several processes: torch.distributed as torchrun starts it; one process by default.
 
-What is random is drawn alike in every process, for the batch of all, and each takes its own rows:
-a training is the same one however many processes share it.
+Random numbers are drawn alike in every process, for the whole batch, and each process takes its own
+rows. So a training has the same losses with any number of processes.
 """
 
 import inspect
-import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -19,12 +18,12 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from facedis_core.errors import InputError, Stopped, UsageError
+from facedis_core.errors import Stopped
 
-_PATIENCE = timedelta(hours=1)  # to wait for the other processes
+_TIMEOUT = timedelta(hours=1)  # the other processes wait while the main one evaluates
 
-# torchrun's own store, which outlives the processes that it starts.
-_marks: dist.Store | None = None
+# torchrun's own store, which outlives the processes that it starts; flags are kept there.
+_store: dist.Store | None = None
 
 
 class _Rows(Protocol):
@@ -36,13 +35,13 @@ Rows = TypeVar("Rows", bound=_Rows)
 
 
 @contextmanager
-def joined(device: torch.device) -> Iterator[None]:
-    """Within, the processes that torchrun started know each other.
+def process_group(device: torch.device) -> Iterator[None]:
+    """Connect the processes that torchrun started; without torchrun do nothing.
 
     Raises:
         Stopped: another process has ended.
     """
-    global _marks
+    global _store
     if "WORLD_SIZE" not in os.environ or "RANK" not in os.environ:
         yield
         return
@@ -51,159 +50,147 @@ def joined(device: torch.device) -> Iterator[None]:
         torch.cuda.set_device(device)
         backend = "nccl"
     try:
-        _marks, number, count = next(dist.rendezvous("env://"))
+        _store, number, count = next(dist.rendezvous("env://"))
         dist.init_process_group(
             backend,
-            store=_corner_of(_marks, number, count),
+            store=_store_of_this_start(_store, number, count),
             rank=number,
             world_size=count,
-            timeout=_PATIENCE,  # the others wait while the leading process measures
+            timeout=_TIMEOUT,
         )
         yield
     except RuntimeError as error:
         if isinstance(error, dist.DistError) or "gloo" in str(error):
             raise Stopped(
-                "another process of this training has ended; the same command with --resume goes "
-                "on from what was saved"
+                "another process of this training has ended; run the same command with --resume "
+                "to continue from the last checkpoint"
             ) from error
         raise
     finally:
-        _marks = None
+        _store = None
     dist.destroy_process_group()
 
 
-def _corner_of(store: dist.Store, number: int, count: int) -> dist.Store:
-    """A corner of the store that the processes of this start alone know.
+def _store_of_this_start(store: dist.Store, number: int, count: int) -> dist.Store:
+    """The part of torchrun's store that only the processes started together use.
 
-    torchrun keeps its store when it starts processes anew, and the addresses that dead ones have
-    left there lead nowhere. So the first process gives a new name to each of the others, which
-    shows by a name of its own that it is alive.
+    torchrun keeps its store when it restarts processes, with the addresses of dead processes in
+    it. So the main process chooses a new prefix and sends it to every process that answers; each
+    process has an id of its own, which shows that it is alive.
     """
     name = uuid4().hex
     if number:
-        store.set(f"here/{number}", name)
-        corner = store.get(f"corner/{name}").decode()  # waits
-        store.set(f"{corner}/{number}", "")
-        return dist.PrefixStore(corner, store)
+        store.set(f"process/{number}", name)
+        prefix = store.get(f"prefix/{name}").decode()  # waits
+        store.set(f"{prefix}/{number}", "")
+        return dist.PrefixStore(prefix, store)
     told: dict[int, bytes] = {}
-    waiting, deadline = set(range(1, count)), monotonic() + _PATIENCE.total_seconds()
+    waiting, deadline = set(range(1, count)), monotonic() + _TIMEOUT.total_seconds()
     while waiting:
         for other in sorted(waiting):
             if store.check([f"{name}/{other}"]):
                 waiting.remove(other)
-            elif store.check([f"here/{other}"]):
-                found = store.get(f"here/{other}")
+            elif store.check([f"process/{other}"]):
+                found = store.get(f"process/{other}")
                 if told.get(other) != found:
-                    store.set(f"corner/{found.decode()}", name)
+                    store.set(f"prefix/{found.decode()}", name)
                     told[other] = found
         if monotonic() > deadline:
-            raise Stopped(f"{len(waiting)} of {count} processes did not come; start them again")
+            raise Stopped(f"{len(waiting)} of {count} processes did not start; start them again")
         sleep(0.01)
     return dist.PrefixStore(name, store)
 
 
-def mark(event: str) -> None:
-    """Let processes that torchrun may start after us know that this has happened."""
-    if _marks is not None and leads():
-        _marks.set(f"mark/{event}", "")
+def set_flag(name: str) -> None:
+    """Set a flag that processes restarted by torchrun can read."""
+    if _store is not None and is_main_process():
+        _store.set(f"flag/{name}", "")
 
 
-def marked(event: str, device: torch.device) -> bool:
-    """Whether that had happened before torchrun started us anew."""
-    return any_of(_marks is not None and leads() and _marks.check([f"mark/{event}"]), device)
+def flag_is_set(name: str, device: torch.device) -> bool:
+    """Whether the flag was set before torchrun restarted the processes."""
+    found = _store is not None and is_main_process() and _store.check([f"flag/{name}"])
+    return any_process(found, device)
 
 
 def local_rank() -> int:
-    """Our number among the processes of this machine; a GPU each."""
+    """Number of this process on its machine, from 0; each takes the GPU with that number."""
     return int(os.environ.get("LOCAL_RANK", "0"))
 
 
-def size() -> int:
-    """How many processes train together."""
+def world_size() -> int:
+    """Number of processes that train together."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
 def rank() -> int:
-    """Our number among them."""
-    return dist.get_rank() if size() > 1 else 0
+    """Number of this process among all, from 0."""
+    return dist.get_rank() if world_size() > 1 else 0
 
 
-def leads() -> bool:
-    """Whether we are the one process that writes, measures and speaks."""
+def is_main_process() -> bool:
+    """Whether this is the process that writes files, evaluates and prints."""
     return rank() == 0
 
 
-def check_batch(key: str, batch: int, faces: int) -> None:
-    """A batch, or all faces where they do not fill one, must divide among the processes.
-
-    Raises:
-        UsageError: it does not, or there are fewer faces than processes.
-    """
-    if faces < size():
-        raise UsageError(f"{faces} training faces are too few for {size()} processes; start fewer")
-    taken = min(batch, faces)
-    if taken % size():
-        raise UsageError(
-            f"{key} is {batch}, and {taken} faces cannot be shared evenly by {size()} processes; "
-            f"try --set {key}={max(size(), taken - taken % size())}"
-        )
-
-
-def part(rows: Rows) -> Rows:
-    """Our rows of a batch of all processes; what does not divide is left out."""
-    count = len(rows) // size()
+def shard(rows: Rows) -> Rows:
+    """The rows of a whole batch that this process takes; a remainder is left out."""
+    count = len(rows) // world_size()
     return rows[rank() * count : (rank() + 1) * count]
 
 
-def normal_like(rows: Tensor) -> Tensor:
-    """Standard normal noise for these rows (B, ...) of ours."""
-    shape = (size() * len(rows), *rows.shape[1:])
-    return part(torch.randn(shape, dtype=rows.dtype, device=rows.device))
+def shard_of_randn(rows: Tensor) -> Tensor:
+    """Standard normal noise for the rows (B, ...) of this process, drawn for the whole batch."""
+    shape = (world_size() * len(rows), *rows.shape[1:])
+    return shard(torch.randn(shape, dtype=rows.dtype, device=rows.device))
 
 
-def kept_like(rows: Tensor, share: float) -> Tensor:
-    """Ones for this share of the entries of these rows (B, ...) of ours, zeros for the others."""
-    shape = (size() * len(rows), *rows.shape[1:])
-    return part(torch.empty(shape, dtype=rows.dtype, device=rows.device).bernoulli_(share))
+def shard_of_bernoulli(rows: Tensor, probability: float) -> Tensor:
+    """Ones with this probability, else zeros, like `shard_of_randn`."""
+    shape = (world_size() * len(rows), *rows.shape[1:])
+    drawn = torch.empty(shape, dtype=rows.dtype, device=rows.device).bernoulli_(probability)
+    return shard(drawn)
 
 
-class _Averaged(torch.autograd.Function):
-    """The gradient is averaged too: every process's loss is a share of the one that counts."""
+class _Mean(torch.autograd.Function):
+    """Mean over the processes; the gradient is averaged too, as the loss is the mean of theirs."""
 
     @staticmethod
     def forward(ctx: Any, tensor: Tensor) -> Tensor:
-        return _summed(tensor) / size()
+        return _sum(tensor) / world_size()
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        return _summed(gradient) / size()
+        return _sum(gradient) / world_size()
 
 
-def _summed(tensor: Tensor) -> Tensor:
+def _sum(tensor: Tensor) -> Tensor:
     total = tensor.detach().clone(memory_format=torch.contiguous_format)
     dist.all_reduce(total)
     return total
 
 
-def averaged(tensor: Tensor) -> Tensor:
+def all_reduce_mean(tensor: Tensor) -> Tensor:
     """The mean of a tensor over all processes; differentiable."""
-    return _Averaged.apply(tensor) if size() > 1 else tensor
+    return _Mean.apply(tensor) if world_size() > 1 else tensor
 
 
-def read(values: Mapping[str, Tensor]) -> dict[str, float]:
-    """The mean of each over all processes; one wait for the device instead of a dozen."""
+def mean_values(values: Mapping[str, Tensor]) -> dict[str, float]:
+    """The mean of each scalar over all processes, with one wait for the device."""
     together = torch.stack([value.detach() for value in values.values()])
-    return dict(zip(values, averaged(together).tolist(), strict=True))
+    return dict(zip(values, all_reduce_mean(together).tolist(), strict=True))
 
 
-def any_of(flag: bool, device: torch.device) -> bool:
-    """Whether any process says so."""
-    return bool(averaged(torch.tensor(float(flag), device=device)) > 0) if size() > 1 else flag
+def any_process(flag: bool, device: torch.device) -> bool:
+    """Whether the flag is true in any process."""
+    if world_size() == 1:
+        return flag
+    return bool(all_reduce_mean(torch.tensor(float(flag), device=device)) > 0)
 
 
-def from_the_leader(content: bytes | None, device: torch.device) -> bytes | None:
-    """What the leading process has, for all; others give None."""
-    if size() == 1:
+def broadcast_bytes(content: bytes | None, device: torch.device) -> bytes | None:
+    """The bytes of the main process, in every process; the others give None."""
+    if world_size() == 1:
         return content
     length = torch.tensor([-1 if content is None else len(content)], device=device)
     dist.broadcast(length, 0)
@@ -216,25 +203,9 @@ def from_the_leader(content: bytes | None, device: torch.device) -> bytes | None
     return data.cpu().numpy().tobytes()
 
 
-def check_alike(identity: Mapping[str, Any], device: torch.device) -> None:
-    """All processes must train the same on the same.
-
-    Raises:
-        InputError: this one has another recipe or other files than the leading one.
-    """
-    ours = json.dumps(identity, sort_keys=True)
-    leading = json.loads(from_the_leader(ours.encode() if leads() else None, device) or ours)
-    for key, value in json.loads(ours).items():
-        if leading.get(key) != value:
-            raise InputError(
-                f"process {rank() + 1} has {key} {value!r}, the first has {leading.get(key)!r}; "
-                "give all of them the same files and options"
-            )
-
-
-def shared(module: nn.Module) -> nn.Module:
-    """The module, its gradients averaged over all processes; statistics are kept equal anyway."""
-    if size() == 1:
+def data_parallel(module: nn.Module) -> nn.Module:
+    """The module with gradients averaged over all processes; its buffers are equal anyway."""
+    if world_size() == 1:
         return module
     known = inspect.signature(DistributedDataParallel).parameters
     sync = next(name for name in ("forward_sync_buffers", "broadcast_buffers") if name in known)

@@ -12,10 +12,10 @@ import numpy as np
 import synthetic
 import torch
 
-from facedis_core import world
 from facedis_core.build import build_auto_encoder, build_discriminator, step_seed, training_frame
 from facedis_core.recipe import Recipe
 from facedis_core.training import Trainer
+from facedis_core.world import is_main_process, process_group
 
 RECIPE = Recipe(
     identity=5,
@@ -44,7 +44,7 @@ RECIPE = Recipe(
 def main() -> None:
     faces = synthetic.face_set()
     faces.neutrals[1:4] = np.nan  # a process's part of a batch may have none
-    with world.joined(torch.device("cpu")):
+    with process_group(torch.device("cpu")):
         frame = training_frame(faces, RECIPE)
         subject = Trainer(
             build_auto_encoder(RECIPE, frame, faces, 0).double(),
@@ -61,8 +61,8 @@ def main() -> None:
         for step, batch in enumerate(subject.batches.epoch(0)):
             torch.manual_seed(step_seed(0, 0, 0, step))
             subject.epoch.step = step
-            found.append(subject._step(double(batch)))
-        if world.leads():
+            found.append(subject._train_step(double(batch)))
+        if is_main_process():
             print(json.dumps(found))
 
 
@@ -71,7 +71,7 @@ def double(batch):
     return batch._replace(
         faces=batch.faces.double(),
         partners=None if batch.partners is None else batch.partners.double(),
-        neutrals=None if known is None else known._replace(truth=known.truth.double()),
+        neutrals=None if known is None else known._replace(vertices=known.vertices.double()),
     )
 
 

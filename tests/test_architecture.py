@@ -16,7 +16,7 @@ TOOLS = ROOT / "tools"
 
 # A module imports from its own line and the lines above it.
 LINES = (
-    "errors progress paths signals atomic streams history config network_table recipe_file recipe",
+    "errors progress paths signals atomic streams history config network_table recipe",
     "text_numbers surface_builder ply obj vrml meshio_formats mesh csv_text patterns "
     "geometry procrustes simplification unfolding",
     "bundle safetensors_file preparation faceset npy latents pairing "
@@ -30,7 +30,7 @@ LINES = (
     "regions sections report_page",
     "latent_directions gallery live_model viewer_server",
     "world threads moments fusedmax winners maxlinear autoencoder pointnet discriminator pose "
-    "principal losses pairs residence batches build fitting checkpoint synthesis profiling epochs "
+    "principal losses residence build batches checkpoint synthesis profiling epochs "
     "scalars training pretraining runs plans",
 )
 LINE_OF = {module: number for number, line in enumerate(LINES) for module in line.split()}

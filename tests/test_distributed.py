@@ -74,7 +74,7 @@ def test_pre_training_is_shared_too(call: Run, shell: Run, face_set: Path, tmp_p
     assert call(f"fd-pretrain-disc {options} -o one.safetensors").code == 0
     done = shell(f"{TWO} -m fd_pretrain_disc {options} -o two.safetensors")
     assert done.code == 0, done.err
-    assert done.err.count("judged rightly") == 1  # one process speaks
+    assert done.err.count("accuracy on pairs of unseen people") == 1  # one process speaks
     compare_logs(tmp_path, "one", "two")
 
 
@@ -100,12 +100,12 @@ def test_a_restart_replaces_nothing_that_the_first_start_refused(
 LATE = """
 import os, signal, sys
 import fd_train
-from facedis_core import runs, world
+from facedis_core import runs
 
 train = runs.TrainingRun.train
 
 def and_die(run, callbacks):
-    if world.rank() and not os.path.exists("died"):
+    if runs.rank() and not os.path.exists("died"):
         open("died", "w").close()
         train(run, callbacks)
         os.kill(os.getpid(), signal.SIGKILL)
@@ -165,7 +165,7 @@ def test_a_dead_worker_and_a_stopped_run(shell: Run, face_set: Path, tmp_path: P
     wait_for(lambda: not state.exists() or state.stat().st_mtime_ns != saved, run)
     os.killpg(run.pid, signal.SIGINT)
     _, err = run.communicate(timeout=60)
-    assert "going on in epoch" in err
+    assert "resuming in epoch" in err
     assert "stopped in epoch" in err and "bug in facedis" not in err
     assert state.exists(), "the run ended before it was stopped"
     done = shell(f"{TWO} {options} -o broken.safetensors --resume")

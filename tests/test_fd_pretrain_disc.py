@@ -20,7 +20,7 @@ def face_set(tmp_path: Path) -> Path:
 def test_it_learns_reports_and_logs(call, face_set: Path, tmp_path: Path) -> None:
     done = call(f"fd-pretrain-disc set.safetensors -o d.safetensors {QUICK} --epochs 8")
     assert done.code == 0, done.err
-    assert "of unseen people judged rightly" in done.err
+    assert "accuracy on pairs of unseen people" in done.err
     stored = load_discriminator(tmp_path / "d.safetensors")
     assert stored.network.config.batch_norm
     records = [json.loads(line) for line in (tmp_path / "d.jsonl").read_text().splitlines()]
@@ -78,7 +78,7 @@ def test_stopped_and_resumed_it_is_the_same(shell, face_set: Path, tmp_path: Pat
     assert (tmp_path / "d.state.safetensors").exists()
     load_discriminator(tmp_path / "d.safetensors")  # what has been learnt so far
     resumed = shell(f"fd-pretrain-disc {options} -o d.safetensors --resume")
-    assert resumed.code == 0 and "going on in epoch" in resumed.err, resumed.err
+    assert resumed.code == 0 and "resuming in epoch" in resumed.err, resumed.err
     assert shell(f"fd-pretrain-disc {options} -o whole.safetensors").code == 0
     for suffix in ("safetensors", "jsonl"):
         ours, theirs = ((tmp_path / f"{name}.{suffix}").read_bytes() for name in ("d", "whole"))

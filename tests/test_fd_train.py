@@ -246,7 +246,7 @@ def test_a_registered_network_and_pointnets_know_each_other_apart(
 ) -> None:
     done = call(f"fd-train set.safetensors {REGISTERED} --points 9 --epochs 1 -o a.safetensors")
     assert done.code == 0, done.err
-    assert "looks at all vertices" in done.err
+    assert "sees all vertices" in done.err
     sizes = "--set identity=6 --set expression=5"
     refused = call(f"fd-train set.safetensors {sizes} --init a.safetensors -o b.safetensors")
     assert refused.code == 3

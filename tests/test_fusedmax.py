@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from facedis_core import winners
-from facedis_core.moments import Folded
+from facedis_core.moments import FoldedLayer
 
 CUDA = torch.cuda.is_available()
 DEVICE = "cuda" if CUDA else "cpu"
@@ -47,13 +47,13 @@ SHAPES = [
 
 
 @pytest.fixture
-def largest(monkeypatch: pytest.MonkeyPatch) -> Iterator[Search]:
+def fused_argmax(monkeypatch: pytest.MonkeyPatch) -> Iterator[Search]:
     for name, value in INTERPRETER.items():
         monkeypatch.setenv(name, value)
     from facedis_core import fusedmax
 
     winners._kernel.cache_clear()
-    yield fusedmax.largest
+    yield fusedmax.fused_argmax
     winners._kernel.cache_clear()
 
 
@@ -70,13 +70,13 @@ def whole(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
 @pytest.mark.parametrize("dtype", [torch.float32, BF16])
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_the_first_of_the_largest_products(
-    shape: tuple[int, int, int, int], dtype: torch.dtype, largest: Search
+    shape: tuple[int, int, int, int], dtype: torch.dtype, fused_argmax: Search
 ) -> None:
     faces, vertices, inputs, outputs = shape
     torch.manual_seed(0)
     features = whole(faces, vertices, inputs, dtype=dtype)
     weight = whole(outputs, inputs, dtype=dtype)
-    found = largest(features, weight)
+    found = fused_argmax(features, weight)
     assert found.dtype == torch.int64
     assert torch.equal(found, slowly(features, weight))
 
@@ -84,12 +84,12 @@ def test_the_first_of_the_largest_products(
 @TRITON
 @pytest.mark.parametrize("dtype", [torch.float32, BF16])
 def test_a_product_as_large_as_the_largest_within_the_precision(
-    dtype: torch.dtype, largest: Search
+    dtype: torch.dtype, fused_argmax: Search
 ) -> None:
     torch.manual_seed(1)
     features = torch.randn(2, 1500, 128).relu().to(DEVICE, dtype)
     weight = torch.randn(96, 128).to(DEVICE, dtype)
-    found = largest(features, weight)
+    found = fused_argmax(features, weight)
     products = features.double() @ weight.double().T
     size = features.double().norm(dim=2).amax() * weight.double().norm(dim=1)
     enough = products >= products.amax(dim=1, keepdim=True) - size * (2**-9 if CUDA else 1e-6)
@@ -98,21 +98,21 @@ def test_a_product_as_large_as_the_largest_within_the_precision(
 
 
 @TRITON
-def test_rows_and_columns_that_lie_apart(largest: Search) -> None:
+def test_rows_and_columns_that_lie_apart(fused_argmax: Search) -> None:
     torch.manual_seed(2)
     features, weight = whole(20, 3, 90)[:, 1:].permute(1, 2, 0), whole(20, 40)[:, ::2].T
     assert not features.is_contiguous() and not weight.is_contiguous()
-    assert torch.equal(largest(features, weight), slowly(features, weight))
+    assert torch.equal(fused_argmax(features, weight), slowly(features, weight))
 
 
 @TRITON
 @pytest.mark.parametrize("place", [0, 70, 1023, 1024, 1099])
-def test_nan_wins_like_in_argmax(place: int, largest: Search) -> None:
+def test_nan_wins_like_in_argmax(place: int, fused_argmax: Search) -> None:
     torch.manual_seed(3)
     features, weight = whole(2, 1100, 6), whole(33, 6)
     features[0, place] = torch.nan
     weight[7] = torch.nan
-    assert torch.equal(largest(features, weight), slowly(features, weight))
+    assert torch.equal(fused_argmax(features, weight), slowly(features, weight))
 
 
 @TRITON
@@ -120,35 +120,35 @@ def test_nan_wins_like_in_argmax(place: int, largest: Search) -> None:
 @pytest.mark.parametrize("vertices", [1, 63, 1100])
 @pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
 def test_a_face_without_a_finite_number_still_has_winners(
-    value: float, vertices: int, largest: Search
+    value: float, vertices: int, fused_argmax: Search
 ) -> None:
     features = torch.full((2, vertices, 6), value, device=DEVICE)
     for weight in (torch.ones(5, 6, device=DEVICE), torch.zeros(5, 6, device=DEVICE)):
-        found = largest(features, weight)
+        found = fused_argmax(features, weight)
         assert (found >= 0).all() and (found < vertices).all()
 
 
-def faces_and_chain(dtype: torch.dtype = torch.float32) -> tuple[Tensor, list[Folded]]:
+def faces_and_chain(dtype: torch.dtype = torch.float32) -> tuple[Tensor, list[FoldedLayer]]:
     torch.manual_seed(4)
     layers = [whole(8, 3), whole(19, 8)]
-    chain = [Folded(weight.to(dtype), whole(len(weight)).to(dtype)) for weight in layers]
+    chain = [FoldedLayer(weight.to(dtype), whole(len(weight)).to(dtype)) for weight in layers]
     return whole(3, 150, 3).to(dtype), chain
 
 
 @TRITON
-def test_the_layers_before_it(largest: Search) -> None:
+def test_the_layers_before_it(fused_argmax: Search) -> None:
     x, (first, last) = faces_and_chain()
     features = (x @ first.weight.T + first.bias).relu()
     expected = slowly(features, last.weight)
     assert torch.equal(winners._by_triton(features, last.weight), expected)
-    assert winners._kernel(x.device, x.dtype, last.weight.shape) is largest
+    assert winners._kernel(x.device, x.dtype, last.weight.shape) is fused_argmax
     products = features @ last.weight.T
-    found = winners.winning_vertices(x, [first, last])  # on a CPU another of equal ones
+    found = winners.argmax_vertices(x, [first, last])  # on a CPU another of equal ones
     assert torch.equal(products.gather(1, found[:, None])[:, 0], products.amax(dim=1))
 
 
 @TRITON
-def test_double_precision_and_many_inputs_go_the_plain_way(largest: Search) -> None:
+def test_double_precision_and_many_inputs_go_the_plain_way(fused_argmax: Search) -> None:
     x, (first, last) = faces_and_chain(torch.float64)
     features = (x @ first.weight.T + first.bias).relu()
     expected = slowly(features, last.weight)
@@ -196,8 +196,8 @@ def test_a_triton_that_fails_is_named_once_and_done_without() -> None:
 def test_a_cpu_needs_no_triton() -> None:
     run(
         "import sys, torch\n"
-        "from facedis_core.maxlinear import MaxLinear\n"
-        "MaxLinear(6, 9, batch_norm=True)(torch.randn(2, 300, 6))\n"
+        "from facedis_core.maxlinear import MaxPooledLinear\n"
+        "MaxPooledLinear(6, 9, batch_norm=True)(torch.randn(2, 300, 6))\n"
         "assert not {'triton', 'facedis_core.fusedmax'} & set(sys.modules)\n"
     )
 
@@ -213,7 +213,7 @@ for capability, name, inputs in [*cases, (90, "bf16", 128), (90, "bf16", 6)]:
     sizes, options = fusedmax._settings(inputs, {"fp32": 4, "bf16": 2}[name])
     types = dict(features="*" + name, weight="*" + name, highest="*fp32", vertex="*i64")
     types |= dict(vertices="i32", outputs="i32") | dict.fromkeys(sizes, "constexpr")
-    source = ASTSource(fusedmax._largest, types, sizes)
+    source = ASTSource(fusedmax._kernel, types, sizes)
     kernel = triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options)
     assert kernel.asm["cubin"]
     print(capability, kernel.metadata.shared)

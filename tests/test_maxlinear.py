@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from facedis_core import maxlinear, moments, winners
-from facedis_core.maxlinear import MaxLinear, pool, set_pooling
+from facedis_core.maxlinear import MaxPooledLinear, pool, set_pooling
 from facedis_core.pointnet import pointnet
 
 CUDA = pytest.param(
@@ -163,7 +163,7 @@ def test_gradient_against_finite_differences(batch_norm: bool, vertices: int) ->
 
 
 def test_blocks_and_groups_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    layer = MaxLinear(5, 9, batch_norm=True).double().eval()
+    layer = MaxPooledLinear(5, 9, batch_norm=True).double().eval()
     x = torch.randn(5, 131, 5, dtype=torch.float64)
     whole = layer(x)
     for few, products in ((1000, 1), (0, 1), (0, 200)):

@@ -6,13 +6,13 @@ from torch import nn
 
 from facedis_core import moments
 from facedis_core.moments import (
-    Folded,
+    FoldedLayer,
+    apply_layers,
     batch_moments,
     block_moments,
-    combined,
-    folded,
+    combine_moments,
+    fold_batch_norm,
     hidden_layer,
-    through,
 )
 
 
@@ -21,17 +21,17 @@ def _seed() -> None:
     torch.manual_seed(0)
 
 
-def chain() -> list[Folded]:
+def chain() -> list[FoldedLayer]:
     shapes = ((6, 3), (6,)), ((4, 6), (4,))
     return [
-        Folded(*(torch.randn(s, dtype=torch.float64, requires_grad=True) for s in pair))
+        FoldedLayer(*(torch.randn(s, dtype=torch.float64, requires_grad=True) for s in pair))
         for pair in shapes
     ]
 
 
 def test_moments_of_blocks_are_those_of_all_rows() -> None:
     rows = torch.randn(50, 4, dtype=torch.float64) * torch.tensor([1.0, 5.0, 0.1, 2.0]) + 3.0
-    found = combined(block_moments(part) for part in rows.split([7, 1, 30, 12]))
+    found = combine_moments(block_moments(part) for part in rows.split([7, 1, 30, 12]))
     assert found.size == 50
     torch.testing.assert_close(found.mean, rows.mean(dim=0))
     torch.testing.assert_close(found.covariance, torch.cov(rows.T, correction=0))
@@ -87,14 +87,14 @@ def test_a_folded_norm_is_the_norm_after_the_layer(training: bool) -> None:
     twin.load_state_dict(norm.state_dict())
     x = torch.randn(30, 4, dtype=torch.float64)
     expected = twin.train(training)(linear(x))
-    layer = folded(linear, norm, batch_moments(x) if training else None)
+    layer = fold_batch_norm(linear, norm, batch_moments(x) if training else None)
     torch.testing.assert_close(x @ layer.weight.T + layer.bias, expected)
-    torch.testing.assert_close(through(x, [layer]), torch.relu(expected))
+    torch.testing.assert_close(apply_layers(x, [layer]), torch.relu(expected))
     for name in ("running_mean", "running_var"):
         torch.testing.assert_close(getattr(norm, name), getattr(twin, name))
 
 
 def test_a_layer_without_a_norm_is_itself() -> None:
     linear = nn.Linear(2, 3)
-    layer = folded(linear, None, None)
+    layer = fold_batch_norm(linear, None, None)
     assert layer.weight is linear.weight and layer.bias is linear.bias

@@ -7,7 +7,7 @@ import torch
 from facedis_core.faceset import TRAIN
 from facedis_core.geometry import rigid_alignments, rotation_about
 from facedis_core.linear import Pca, fit_pca
-from facedis_core.pose import posed, with_poses
+from facedis_core.pose import PoseVariation, add_poses, random_poses
 
 FACES = synthetic.face_set()
 
@@ -15,7 +15,7 @@ FACES = synthetic.face_set()
 def test_faces_are_moved_rigidly_by_as_much_as_asked_for() -> None:
     face = torch.tensor(FACES.vertices[0], dtype=torch.float64)
     torch.manual_seed(0)
-    moved = posed(face.expand(4000, -1, -1), 2.0, 0.5).numpy()
+    moved = random_poses(face.expand(4000, -1, -1), PoseVariation(2.0, 1.0), 2.0).numpy()
     fits = rigid_alignments(face.expand(4000, -1, -1).numpy(), moved)
     assert np.abs(fits.apply(face.expand(4000, -1, -1).numpy()) - moved).max() < 1e-9
     np.testing.assert_allclose(np.linalg.det(fits.rotation), 1.0)
@@ -32,7 +32,9 @@ def test_faces_are_moved_rigidly_by_as_much_as_asked_for() -> None:
 
 def test_each_alone() -> None:
     faces = torch.tensor(FACES.vertices[:5])
-    turned, moved = posed(faces, 3.0, 0.0), posed(faces, 0.0, 2.0)
+    turned = random_poses(faces, PoseVariation(degrees=3.0), 1.0)
+    moved = random_poses(faces, PoseVariation(mm=2.0), 1.0)
+    assert random_poses(faces, PoseVariation(), 1.0) is faces
     assert (turned - faces).abs().max() > 0.1
     torch.testing.assert_close(turned.mean(dim=1), faces.mean(dim=1), rtol=0, atol=1e-3)
     ways = moved - faces
@@ -47,7 +49,7 @@ def pca(components: int) -> Pca:
 def test_components_of_posed_faces_are_those_of_many_posed_copies() -> None:
     rows = FACES.rows(TRAIN)
     rest = pca(len(rows))
-    found = with_poses(rest, 1.0, 0.4, 100)
+    found = add_poses(rest, PoseVariation(1.0, 0.4), 100)
     assert len(found.basis) == len(rest.basis) + 6
     rng = np.random.default_rng(0)
     copies = []
@@ -68,10 +70,10 @@ def test_components_of_posed_faces_are_those_of_many_posed_copies() -> None:
 def test_the_basis_stays_orthonormal_and_sorted() -> None:
     for degrees, distance, motions in ((2.0, 1.0, 6), (0.0, 1.0, 3), (2.0, 0.0, 3)):
         for limit, count in ((9, 9), (400, 9 + motions)):
-            found = with_poses(pca(9), degrees, distance, limit)
+            found = add_poses(pca(9), PoseVariation(degrees, distance), limit)
             assert found.basis.shape == (count, 3 * FACES.vertices.shape[1])
             np.testing.assert_allclose(found.basis @ found.basis.T, np.eye(count), atol=1e-9)
             assert (np.diff(found.variance) <= 0).all()
-            again = with_poses(found, degrees, distance, 400)
+            again = add_poses(found, PoseVariation(degrees, distance), 400)
             if limit == 400:  # they hold these motions already
                 assert len(again.basis) == count

@@ -7,10 +7,10 @@ import pytest
 import synthetic
 import torch
 
+from facedis_core.batches import FacePairs
 from facedis_core.build import build_discriminator, training_frame
 from facedis_core.errors import InputError
 from facedis_core.faceset import FaceSet
-from facedis_core.pairs import FacePairs
 from facedis_core.pretraining import PreTrainer, draw_pairs
 from facedis_core.recipe import Recipe
 
@@ -44,7 +44,7 @@ def test_people_are_told_apart() -> None:
     assert records[-1]["loss"] < 0.7 * records[0]["loss"]
     found = subject.evaluate(records[-1])
     assert found["accuracy"] == records[-1]["accuracy"] > 0.8
-    assert found["unseen_accuracy"] == subject.accuracy_on_unseen() > 0.6
+    assert found["unseen_accuracy"] == subject.accuracy_on_unseen_subjects() > 0.6
 
 
 def test_an_epoch_stopped_after_any_step_goes_on_as_if_it_had_not_been() -> None:
@@ -97,7 +97,7 @@ def test_what_the_discriminator_is_shown_and_how_it_learns(monkeypatch) -> None:
     monkeypatch.setattr(type(subject.discriminator), "forward", watch)
     before = subject.discriminator.head[-1].bias.detach().clone()
     assert subject.run_epoch() is not None
-    subject.accuracy_on_unseen()
+    subject.accuracy_on_unseen_subjects()
     assert [training for training, _ in shown] == [True, False]
     assert all(0.5 < largest < 1.5 for _, largest in shown)
     moved = (subject.discriminator.head[-1].bias.detach() - before).abs()
@@ -112,10 +112,10 @@ def test_nobody_to_tell_apart() -> None:
 
 
 def test_too_few_unseen_people_are_no_zero() -> None:
-    assert pre_trainer(synthetic.face_set(test=1)).accuracy_on_unseen() is None
+    assert pre_trainer(synthetic.face_set(test=1)).accuracy_on_unseen_subjects() is None
 
 
 def test_people_seen_in_training_are_not_unseen() -> None:
     faces = synthetic.face_set(subjects=4, expressions=6, test=2)
     faces.labels.split[:] = np.tile([0, 0, 0, 0, 1, 1], 4)  # by frames: everybody is in both
-    assert pre_trainer(faces).accuracy_on_unseen() is None
+    assert pre_trainer(faces).accuracy_on_unseen_subjects() is None

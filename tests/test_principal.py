@@ -16,7 +16,7 @@ from facedis_core.config import RegisteredConfig
 from facedis_core.errors import InputError
 from facedis_core.evaluation import evaluate_face_set
 from facedis_core.faceset import TEST, TRAIN, FaceSet
-from facedis_core.pose import posed
+from facedis_core.pose import PoseVariation, random_poses
 from facedis_core.principal import RegisteredAutoEncoder
 from facedis_core.recipe import Recipe, load_recipe
 from facedis_core.training import Trainer
@@ -108,7 +108,7 @@ def test_a_step_by_hand(faces: FaceSet) -> None:
     )
     subject = trainer(faces, recipe, adversary=False)
     places, partners = np.arange(7), np.array([1, 2, 3, 0, 5, 6, 7])
-    x, other = (subject.batches.faces.take(p) for p in (places, partners))
+    x, other = (subject.batches.faces.batch(p) for p in (places, partners))
     w = {name: value.double().numpy() for name, value in subject.network.state_dict().items()}
 
     def heads(face: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
@@ -138,7 +138,7 @@ def test_a_step_by_hand(faces: FaceSet) -> None:
         lengths = np.linalg.norm(expression.reshape(-1, 3), axis=1)
         sums["expression_norm"] += np.sqrt(lengths).mean() / 7
     torch.manual_seed(3)
-    record = subject._step(Batch(x, other))
+    record = subject._train_step(Batch(x, other))
     for key, value in sums.items():
         assert record[key] == pytest.approx(value, rel=1e-3), key
     total = 5000 * (sums["reconstruction"] + sums["swap"]) + 0.3 * sums["expression_norm"]
@@ -201,7 +201,7 @@ def test_identity_faces_of_unseen_people_are_near_their_neutrals(neutrals: bool)
 def test_a_turned_head_is_the_same_person_to_a_model_that_has_seen_some() -> None:
     faces = people(moving=4.0)
     torch.manual_seed(7)
-    poses = posed(torch.tensor(faces.vertices), 2.0, 1.0).numpy()
+    poses = random_poses(torch.tensor(faces.vertices), PoseVariation(2.0, 1.0), 1.0).numpy()
     test = faces.rows(TEST)
     turned = replace(faces, vertices=faces.vertices.copy())
     turned.vertices[test] = poses[test]

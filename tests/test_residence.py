@@ -6,7 +6,7 @@ import torch
 
 from facedis_core import residence
 from facedis_core.errors import UsageError
-from facedis_core.residence import ResidentFaces, StreamedFaces, place_faces
+from facedis_core.residence import ResidentFaces, StreamedFaces, store_faces
 
 CPU = torch.device("cpu")
 ROWS = np.array([5, 0, 9, 3, 7, 11, 2])
@@ -22,7 +22,7 @@ def vertices(tmp_path) -> np.ndarray:
 
 
 @pytest.fixture
-def centre(vertices: np.ndarray) -> np.ndarray:
+def mean_face(vertices: np.ndarray) -> np.ndarray:
     return vertices.mean(axis=0)
 
 
@@ -30,49 +30,49 @@ def centre(vertices: np.ndarray) -> np.ndarray:
 def test_batches_are_those_of_the_map(vertices, kind, monkeypatch) -> None:
     monkeypatch.setattr(residence, "_BLOCK", 3)
     faces = kind(vertices, ROWS, CPU)
-    found = list(faces.each(BATCHES))
+    found = list(faces.batches(BATCHES))
     assert len(found) == len(BATCHES)
     for batch, positions in zip(found, BATCHES, strict=True):
         assert batch.dtype == torch.float32
         np.testing.assert_array_equal(batch.numpy(), vertices[ROWS[positions]])
-        np.testing.assert_array_equal(faces.take(positions).numpy(), vertices[ROWS[positions]])
-    assert list(faces.each([])) == []
+        np.testing.assert_array_equal(faces.batch(positions).numpy(), vertices[ROWS[positions]])
+    assert list(faces.batches([])) == []
 
 
-def test_float16_offsets_are_off_by_their_rounding_alone(vertices, centre) -> None:
-    faces = ResidentFaces(vertices, ROWS, CPU, centre)
+def test_float16_offsets_are_off_by_their_rounding_alone(vertices, mean_face) -> None:
+    faces = ResidentFaces(vertices, ROWS, CPU, mean_face)
     assert faces.faces.dtype == torch.float16
-    for batch, positions in zip(faces.each(BATCHES), BATCHES, strict=True):
+    for batch, positions in zip(faces.batches(BATCHES), BATCHES, strict=True):
         truth = vertices[ROWS[positions]]
         error = np.abs(batch.numpy() - truth)
         assert error.max() > 0
-        assert (error <= np.abs(truth - centre) * 2.0**-11 + 2e-5).all()
+        assert (error <= np.abs(truth - mean_face) * 2.0**-11 + 2e-5).all()
 
 
 def test_the_next_batch_is_read_while_the_last_one_is_in_use(vertices) -> None:
     faces = StreamedFaces(vertices, ROWS, CPU)
     taken: list[int] = []
-    take = faces.take
-    faces.take = lambda positions: (taken.append(len(positions)), take(positions))[1]
-    batches = faces.each(BATCHES)
+    take = faces.batch
+    faces.batch = lambda positions: (taken.append(len(positions)), take(positions))[1]
+    batches = faces.batches(BATCHES)
     next(batches)
     next(batches)  # the reader has been given the third
     batches.close()  # and is waited for
     assert taken == [3, 1, 2]
 
 
-def test_where_faces_are_placed(vertices, centre, monkeypatch) -> None:
+def test_where_faces_are_placed(vertices, mean_face, monkeypatch) -> None:
     def kind(where: str, device: str = "cpu") -> tuple[type, torch.dtype | None]:
-        placed = place_faces(vertices, ROWS, torch.device(device), where, centre)
+        placed = store_faces(vertices, ROWS, torch.device(device), where, mean_face)
         return type(placed), getattr(getattr(placed, "faces", None), "dtype", None)
 
     assert kind("auto") == kind("streamed") == (StreamedFaces, None)
     assert kind("resident") == (ResidentFaces, torch.float32)
     assert kind("half") == (ResidentFaces, torch.float16)
-    assert type(place_faces(vertices, ROWS[:0], CPU, "resident")) is StreamedFaces
+    assert type(store_faces(vertices, ROWS[:0], CPU, "resident")) is StreamedFaces
 
 
-def test_a_gpu_takes_what_fits(vertices, centre, monkeypatch) -> None:
+def test_a_gpu_takes_what_fits(vertices, mean_face, monkeypatch) -> None:
     """Free memory and the copy are made up: what is decided needs no GPU."""
     size = len(ROWS) * vertices[0].nbytes
     monkeypatch.setattr(residence, "ResidentFaces", lambda *a: ("resident", a[3] is not None))
@@ -80,7 +80,7 @@ def test_a_gpu_takes_what_fits(vertices, centre, monkeypatch) -> None:
 
     def placed(free: int, where: str):
         monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free, 10 * free))
-        found = place_faces(vertices, ROWS, gpu, where, centre)
+        found = store_faces(vertices, ROWS, gpu, where, mean_face)
         return found if isinstance(found, tuple) else type(found)
 
     assert placed(2 * size, "auto") == ("resident", False)
@@ -93,9 +93,9 @@ def test_a_gpu_takes_what_fits(vertices, centre, monkeypatch) -> None:
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize("where", ["auto", "resident", "half", "streamed"])
-def test_on_a_gpu(vertices, centre, where) -> None:
-    faces = place_faces(vertices, ROWS, torch.device("cuda", 0), where, centre)
-    for batch, positions in zip(faces.each(BATCHES), BATCHES, strict=True):
+def test_on_a_gpu(vertices, mean_face, where) -> None:
+    faces = store_faces(vertices, ROWS, torch.device("cuda", 0), where, mean_face)
+    for batch, positions in zip(faces.batches(BATCHES), BATCHES, strict=True):
         assert batch.is_cuda
         truth = vertices[ROWS[positions]]
         np.testing.assert_allclose(batch.cpu(), truth, atol=0.07 if where == "half" else 0)

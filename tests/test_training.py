@@ -48,7 +48,7 @@ def test_terms_of_the_four_cells(faces: FaceSet, neutrals: bool, adversary: bool
 
 
 def normalised(subject: Trainer, positions: np.ndarray) -> torch.Tensor:
-    return subject.network.normalise(subject.batches.faces.take(positions))
+    return subject.network.normalise(subject.batches.faces.batch(positions))
 
 
 def test_a_fake_is_detached_in_the_discriminators_step(faces: FaceSet) -> None:
@@ -81,8 +81,8 @@ def test_the_discriminator_reaches_the_identity_decoder_alone(faces: FaceSet) ->
     nothing = dict.fromkeys(("kl_identity", "kl_expression", "neutral_latent", "laplacian"), 0.0)
     recipe = Recipe(**{**SMALL.as_dict(), **nothing, "reconstruction": 0.0, "gradient_clip": 0.0})
     subject = trainer(faces, recipe)
-    faces = subject.batches.faces.take(np.arange(7))
-    subject._step(Batch(faces, faces, judged=True))
+    faces = subject.batches.faces.batch(np.arange(7))
+    subject._train_step(Batch(faces, faces, train_discriminator=True))
     gradients = dict(subject.network.named_parameters())
     assert gradients["identity_decoder.output.weight"].grad.any()
     assert not gradients["expression_decoder.output.weight"].grad.any()

@@ -193,10 +193,12 @@ def test_terms_weights_and_statistics_are_those_of_the_step_by_hand(
     seed = step_seed(0, NOISE, 0, 0)
     torch.manual_seed(seed)
     ours.network.train()
-    faces, partners = (ours.batches.faces.take(p) for p in (POSITIONS, PARTNERS))
+    faces, partners = (ours.batches.faces.batch(p) for p in (POSITIONS, PARTNERS))
     known = ours.batches._neutrals(POSITIONS) if neutrals else None
     paired = adversary or recipe.swap
-    record = ours._step(Batch(faces, partners if paired else None, known, judged=adversary))
+    record = ours._train_step(
+        Batch(faces, partners if paired else None, known, train_discriminator=adversary)
+    )
     torch.manual_seed(seed)
     terms = step_by_hand(hand)
     for name, value in terms.items():
@@ -227,7 +229,7 @@ def test_the_reference_pooling_takes_the_same_step(batch_norm: bool) -> None:
         batch = batch._replace(faces=batch.faces.double(), partners=batch.partners.double())
         torch.manual_seed(0)
         for _ in range(3):
-            record = subject._step(batch)
+            record = subject._train_step(batch)
         records.append(record)
     assert records[0] == pytest.approx(records[1], rel=1e-8)
 
@@ -266,7 +268,7 @@ def test_there_are_partners_where_somebody_needs_them(
     recipe = replace(FULL, batch=7, discriminator_every=3, **use)
     for adversary, judged in ((True, [0, 3]), (False, [])):
         batches = list(trainer(FACES, recipe, adversary=adversary).batches.epoch(0))
-        assert [k for k, batch in enumerate(batches) if batch.judged] == judged
+        assert [k for k, batch in enumerate(batches) if batch.train_discriminator] == judged
         with_partners = [k for k, batch in enumerate(batches) if batch.partners is not None]
         assert with_partners == (paired if adversary or use else [])
 

@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from facedis_core import winners
-from facedis_core.maxlinear import MaxLinear, pool, set_pooling
-from facedis_core.moments import Folded, through
+from facedis_core.maxlinear import MaxPooledLinear, pool, set_pooling
+from facedis_core.moments import FoldedLayer, apply_layers
 from facedis_core.pointnet import pointnet
-from facedis_core.winners import winning_vertices
+from facedis_core.winners import argmax_vertices
 
 DEVICES = [
     "cpu",
@@ -17,13 +17,13 @@ DEVICES = [
 ]
 
 
-def chain(offset: float, device: str) -> list[Folded]:
+def chain(offset: float, device: str) -> list[FoldedLayer]:
     """Two layers; `offset` is common to all features of the second one."""
     torch.manual_seed(0)
-    first = Folded(torch.randn(32, 3), torch.randn(32) + offset)
+    first = FoldedLayer(torch.randn(32, 3), torch.randn(32) + offset)
     return [
-        Folded(*(tensor.to(device) for tensor in layer))
-        for layer in (first, Folded(torch.randn(300, 32), torch.randn(300)))
+        FoldedLayer(*(tensor.to(device) for tensor in layer))
+        for layer in (first, FoldedLayer(torch.randn(300, 32), torch.randn(300)))
     ]
 
 
@@ -33,13 +33,13 @@ def chain(offset: float, device: str) -> list[Folded]:
 def test_bf16_loses_no_more_than_its_rounding(vertices: int, offset: float, device: str) -> None:
     layers = chain(offset, device)
     x = torch.randn(3, vertices, 3, device=device)
-    features = through(x.reshape(-1, 3), layers[:1]).view(3, vertices, -1).double()
+    features = apply_layers(x.reshape(-1, 3), layers[:1]).view(3, vertices, -1).double()
     products = features @ layers[1].weight.double().T
     spread = (features - features.mean(dim=1, keepdim=True)).norm(dim=2).amax()
     best = products.amax(dim=1)
     lost = {}
     for precision in ("fp32", "bf16"):
-        found = winning_vertices(x, layers, precision)
+        found = argmax_vertices(x, layers, precision)
         lost[precision] = (best - products.gather(1, found[:, None])[:, 0]).amax()
     size = spread * layers[1].weight.norm(dim=1).amax()
     assert lost["fp32"] < 2e-5 * (size + 40 * offset)
@@ -50,11 +50,11 @@ def test_bf16_loses_no_more_than_its_rounding(vertices: int, offset: float, devi
 def test_groups_and_blocks_change_nothing_but_ties(monkeypatch: pytest.MonkeyPatch) -> None:
     layers = chain(0.0, "cpu")
     x = torch.randn(5, 131, 3)
-    products = through(x.reshape(-1, 3), layers[:1]).view(5, 131, -1) @ layers[1].weight.T
+    products = apply_layers(x.reshape(-1, 3), layers[:1]).view(5, 131, -1) @ layers[1].weight.T
     for few, at_once in ((1000, 1), (0, 1), (0, 200)):
         monkeypatch.setattr(winners, "_FEW", few)
         monkeypatch.setattr(winners, "_PRODUCTS", at_once)
-        found = products.gather(1, winning_vertices(x, layers, "bf16")[:, None])[:, 0]
+        found = products.gather(1, argmax_vertices(x, layers, "bf16")[:, None])[:, 0]
         assert ((products.amax(dim=1) - found) < 0.02 * products.std()).float().mean() > 0.9
 
 
@@ -62,11 +62,11 @@ def test_values_and_gradients_are_exact_at_the_chosen_vertices() -> None:
     """In double precision, against the plain layers at the same vertices."""
     layers = pointnet((3, 6, 9), batch_norm=False).double()
     set_pooling(layers, precision="bf16")
-    assert isinstance(layers[1], MaxLinear) and layers[1].precision == "bf16"
+    assert isinstance(layers[1], MaxPooledLinear) and layers[1].precision == "bf16"
     x = torch.randn(2, 200, 3, dtype=torch.float64)
     found = pool(layers, x)
-    folded = [Folded(layer.linear.weight, layer.linear.bias) for layer in layers]
-    chosen = winning_vertices(x, folded, "bf16")
+    folded = [FoldedLayer(layer.linear.weight, layer.linear.bias) for layer in layers]
+    chosen = argmax_vertices(x, folded, "bf16")
     plain = (x @ folded[0].weight.T + folded[0].bias).relu() @ folded[1].weight.T + folded[1].bias
     expected = plain.gather(1, chosen[:, None])[:, 0].relu()
     torch.testing.assert_close(found, expected)

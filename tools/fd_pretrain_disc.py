@@ -1,8 +1,6 @@
-"""fd-pretrain-disc: teach the identity discriminator on pairs of real faces."""
+"""fd-pretrain-disc: pre-train the identity discriminator on pairs of real faces."""
 
 import fd_cli
-
-from functools import partial
 
 import fd_training_cli as shared
 
@@ -24,26 +22,34 @@ def pretrain_disc(
     no_history: fd_cli.NoHistory = False,
     force: fd_cli.Force = False,
 ) -> None:
-    """Pre-train the identity discriminator that fd-train starts from.
+    """Pre-train the identity discriminator for fd-train --discriminator.
 
-    It learns whether two faces show the same person, from pairs drawn with equal chance of one
-    subject and of two, and reports its accuracy on people it has not seen (the test split). A log
-    with one JSON line an epoch lies beside OUT (.jsonl). Give fd-train the same recipe,
-    --points, --set and --neutrals. Ctrl-C, --resume and torchrun are as in fd-train.
+    The discriminator learns whether two faces show the same person, from pairs drawn with equal
+    chance of one subject and of two; its accuracy on subjects of the test split is printed. Use
+    the same --recipe, --set, --points and --neutrals as for fd-train: they define its layers and
+    its input. The recipes are described by fd-train --help; registered has no discriminator.
+
+    The log (OUT with the suffix .jsonl) has one JSON line per epoch. Ctrl-C, --resume and torchrun
+    work as in fd-train.
+
+    Examples:
+      fd-pretrain-disc set.safetensors --recipe ict -o disc.safetensors
+      fd-train set.safetensors --recipe ict --discriminator disc.safetensors -o model.safetensors
     """
-    from facedis_core.plans import PretrainingPlan, prepare_pretraining
+    from facedis_core.plans import PretrainingPlan
+    from facedis_core.pretraining import NEAR_CHANCE
 
     plan = PretrainingPlan(
         face_set=face_set,
         recipe=recipe,
-        changes=shared.changes(changes, pretrain_epochs=epochs, points=points),
+        changes=shared.recipe_changes(changes, pretrain_epochs=epochs, points=points),
         neutrals=neutrals,
         seed=seed,
         checkpoint_minutes=checkpoint_minutes,
         with_history=not no_history,
     )
-    run = shared.carry_out(
-        partial(prepare_pretraining, plan),
+    run = shared.train(
+        plan,
         output,
         device=device,
         resume=resume,
@@ -51,18 +57,16 @@ def pretrain_disc(
         profile=profile,
         force=force,
     )
-    if run is not None:
-        _judge(run.metrics["unseen_accuracy"])
-
-
-def _judge(unseen: float | None) -> None:
-    from facedis_core.pretraining import NEAR_CHANCE
-
-    if unseen is None:
-        fd_cli.warn("the test split has too few new people to tell how this does on unseen ones")
+    if run is None:
         return
-    fd_cli.say(f"{unseen:.1%} of pairs of unseen people judged rightly (chance: 50 %)")
-    if unseen < NEAR_CHANCE:
+    accuracy = run.metrics["unseen_accuracy"]
+    if accuracy is None:
+        fd_cli.warn(
+            "the test split has too few subjects without training faces to measure accuracy"
+        )
+        return
+    fd_cli.say(f"accuracy on pairs of unseen people: {accuracy:.1%} (chance: 50 %)")
+    if accuracy < NEAR_CHANCE:
         fd_cli.warn("that is near chance; try more epochs or --set discriminator_batch_norm=true")
 
 

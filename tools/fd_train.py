@@ -1,8 +1,7 @@
-"""fd-train: train the auto-encoder, with or without neutrals, with or without discriminator."""
+"""fd-train: train a model that separates identity and expression."""
 
 import fd_cli
 
-from functools import partial
 from typing import Annotated, Literal
 
 import typer
@@ -21,12 +20,15 @@ def train(
         typer.Option(
             metavar="DISC|none",
             show_default=False,
-            help="Pre-trained discriminator, or none to do without.  [default: an untrained one]",
+            help="Discriminator from fd-pretrain-disc; none = train without one.  [default: an "
+            "untrained one if the recipe has a discriminator loss]",
         ),
     ] = None,
     init: Annotated[
         str | None,
-        typer.Option(metavar="MODEL", show_default=False, help="Start from this model's weights."),
+        typer.Option(
+            metavar="MODEL", show_default=False, help="Model whose weights are the initial weights."
+        ),
     ] = None,
     resume: shared.Resume = False,
     epochs: shared.Epochs = None,
@@ -35,19 +37,21 @@ def train(
         Literal["fp32", "bf16"],
         typer.Option(
             "--precision",
-            help="Of the products that choose the vertices; all others are fp32 (on a GPU TF32).",
+            help="Precision of the max-pool search; values and gradients stay fp32 (TF32 on a "
+            "GPU).",
         ),
     ] = "fp32",
     data: Annotated[
         Literal["auto", "resident", "half", "streamed"],
         typer.Option(
             "--data",
-            help="Faces in the device's memory, there as float16 offsets, or read batch by batch; "
-            "auto = resident on a GPU if they fit, else streamed.",
+            help="Training-data storage: resident on the device, half (resident as float16 offsets "
+            "to the mean face), or streamed from disk; auto = resident on a GPU if it fits, else "
+            "streamed.",
         ),
     ] = "auto",
     evaluate_every: Annotated[
-        int, typer.Option(min=1, help="Epochs between two looks at the test faces.")
+        int, typer.Option(min=1, help="Epochs between evaluations on the test split.")
     ] = 1,
     checkpoint_minutes: shared.CheckpointMinutes = 2.0,
     tensorboard: shared.TensorBoard = None,
@@ -57,32 +61,47 @@ def train(
     no_history: fd_cli.NoHistory = False,
     force: fd_cli.Force = False,
 ) -> None:
-    """Train a model that splits faces into identity and expression.
+    """Train a model that separates identity and expression.
 
-    Writes the model, and beside it a log with one JSON line an epoch (OUT with .jsonl for its
-    suffix): every loss, the discriminator's accuracies, and the metrics on the test faces. Ctrl-C
-    stops after the step and saves; the same command with --resume goes on, also after a kill, on
-    the CPU to the same bytes as an unbroken run. For several GPUs or machines start it with
-    torchrun -m fd_train; the batch is shared among the processes.
-    """
-    from facedis_core.plans import TrainingPlan, prepare_run
+    Recipes (network, schedule and loss weights):
+
+    \b
+    registered   linear maps of principal components, no discriminator; takes
+                 minutes on a CPU, needs tens of people with two or more faces
+    ict          the paper's PointNets and discriminator, weights tuned on the
+                 faces of fd-prep ict; the default for all other data
+    coma, bu3dfe, facescape
+                 the same with the paper's settings for these data sets
+
+    The log (OUT with the suffix .jsonl) has one JSON line per epoch: losses, accuracies of the
+    discriminator, and the metrics of fd-metrics on the test split. Ctrl-C finishes the current
+    step and saves model and checkpoint (.state.safetensors); the same command with --resume
+    continues, on a CPU to the same bytes as an uninterrupted run. On several GPUs or machines:
+    torchrun -m fd_train; the recipe's batch is divided among the processes.
+
+    Examples:
+      fd-train set.safetensors --recipe registered -o model.safetensors
+      fd-train set.safetensors --recipe ict --discriminator disc.safetensors -o model.safetensors
+      fd-train set.safetensors --set batch=8 --epochs 50 --points 1024 -o model.safetensors
+    """  # noqa: D301 - click keeps the lines after \b as they are
+    from facedis_core.plans import TrainingPlan
 
     plan = TrainingPlan(
         face_set=face_set,
         recipe=recipe,
-        changes=shared.changes(changes, epochs=epochs, points=points),
+        changes=shared.recipe_changes(changes, epochs=epochs, points=points),
         neutrals=neutrals,
         discriminator=discriminator,
         init=init,
         precision=precision,
-        residence=data,
+        storage=data,
         seed=seed,
         evaluate_every=evaluate_every,
         checkpoint_minutes=checkpoint_minutes,
         with_history=not no_history,
     )
-    run = shared.carry_out(
-        partial(prepare_run, plan),
+    run = shared.train(
+        plan,
         output,
         device=device,
         resume=resume,

@@ -1,4 +1,4 @@
-"""What the two commands that train share: their options, Ctrl-C and the live table."""
+"""Options, interruption and progress table of fd-train and fd-pretrain-disc."""
 
 import fd_cli
 
@@ -12,30 +12,35 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import typer
 
-# Before torch is imported: a thread that waits for others does not keep their core busy, which on
-# a machine with other work made a training several times slower.
+# Set before torch is imported. Threads that wait must not keep a core busy: on a machine with
+# other work that made a training several times slower.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-# Log lines of the profiler about itself.
+# No log lines of the profiler about itself.
 os.environ.setdefault("KINETO_LOG_LEVEL", "6")
 os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
 
 if TYPE_CHECKING:
     import torch
 
-    from facedis_core.plans import PreparedRun
+    from facedis_core.plans import Plan
     from facedis_core.profiling import PartOfStep
-    from facedis_core.runs import RunFiles, TrainingRun
+    from facedis_core.runs import TrainingRun
 
-FaceSet = Annotated[str, typer.Argument(metavar="SET", help="Face set (from fd-prep).")]
-Output = Annotated[str, typer.Option("--output", "-o", metavar="OUT", help="The file to write.")]
+FaceSet = Annotated[str, typer.Argument(metavar="SET", help="Face set from fd-prep.")]
+Output = Annotated[
+    str,
+    typer.Option(
+        "--output", "-o", metavar="OUT", help="Output file (.safetensors); - is standard output."
+    ),
+]
 Recipe = Annotated[
     str | None,
     typer.Option(
         "--recipe",
         metavar="NAME|FILE",
         show_default=False,
-        help="coma, bu3dfe, facescape, ict, registered or a .toml file.  "
-        "[default: the set's, else ict]",
+        help="Training recipe: coma, bu3dfe, facescape, ict, registered, or a .toml file.  "
+        "[default: the recipe named like the set's source, else ict]",
     ),
 ]
 Set = Annotated[
@@ -44,16 +49,22 @@ Set = Annotated[
         "--set",
         metavar="KEY=VALUE",
         show_default=False,
-        help="Replace a value of the recipe; repeatable.",
+        help="Override a value of the recipe, such as batch=8; repeatable.",
     ),
 ]
 Neutrals = Annotated[
     bool,
-    typer.Option("--neutrals/--no-neutrals", help="Use the subjects' neutrals, or do without."),
+    typer.Option(
+        "--neutrals/--no-neutrals",
+        help="Use the subjects' neutral faces as ground truth of the identity faces, or train "
+        "without neutrals.",
+    ),
 ]
 Epochs = Annotated[
     int | None,
-    typer.Option("--epochs", min=1, show_default=False, help="Passes instead of the recipe's."),
+    typer.Option(
+        "--epochs", min=1, show_default=False, help="Number of epochs (overrides the recipe)."
+    ),
 ]
 Points = Annotated[
     int | None,
@@ -62,44 +73,46 @@ Points = Annotated[
         min=1,
         metavar="K",
         show_default=False,
-        help="Let the networks see K well-spread vertices only, which is faster.",
+        help="Subsample the input of encoder and discriminator to K vertices (farthest-point "
+        "sampling): faster, slightly less exact.",
     ),
 ]
 CheckpointMinutes = Annotated[
-    float,
-    typer.Option(min=0, metavar="MINUTES", help="What a run that is killed loses at most."),
+    float, typer.Option(min=0, metavar="MINUTES", help="Minutes between checkpoints.")
 ]
-Resume = Annotated[bool, typer.Option("--resume", help="Go on where a run stopped.")]
+Resume = Annotated[
+    bool, typer.Option("--resume", help="Resume from the last checkpoint of the same command.")
+]
 TensorBoard = Annotated[
     Path | None,
     typer.Option(
         "--tensorboard",
         metavar="DIR",
         show_default=False,
-        help="Also log scalars for TensorBoard.",
+        help="Also write the log as TensorBoard scalars.",
     ),
 ]
 Profile = Annotated[
     bool,
-    typer.Option("--profile", help="Print the time and memory of each part of the steps 3 to 7."),
+    typer.Option("--profile", help="Print time and memory of each part of the steps 3 to 7."),
 ]
 Device = Annotated[
     Literal["auto", "cpu", "cuda"],
-    typer.Option("--device", help="Where to compute; auto takes a GPU if there is one."),
+    typer.Option("--device", help="Device to train on; auto = a GPU if there is one."),
 ]
 
-# Columns of the table, where a record has them: heading and path into the record.
+# Columns of the progress table: heading, and path of the value in a log record.
 _COLUMNS: Final = (
     ("epoch", ("epoch",)),
     ("loss", ("loss",)),
     ("accuracy", ("accuracy",)),
     ("unseen people", ("unseen_accuracy",)),
-    ("total", ("total",)),
+    ("total loss", ("total",)),
     ("reconstruction", ("reconstruction",)),
-    ("real called real", ("real_accuracy",)),
-    ("fake called fake", ("fake_accuracy",)),
-    ("clipped", ("gradient_clipped",)),
-    ("clamped", ("log_variance_clamped",)),
+    ("D real accuracy", ("real_accuracy",)),
+    ("D fake accuracy", ("fake_accuracy",)),
+    ("gradient clipped", ("gradient_clipped",)),
+    ("log-variance clamped", ("log_variance_clamped",)),
     ("E_rec mm", ("test", "e_rec", "mean")),
     ("E_dis mm", ("test", "e_dis", "mean")),
     ("AVD_neu mm", ("test", "avd_neu", "mean")),
@@ -108,39 +121,13 @@ _COLUMNS: Final = (
 _ROWS: Final = 16
 
 
-def changes(given: list[str] | None, **options: int | None) -> list[str]:
-    """What `--set` says, then the options that stand for a key of the recipe."""
+def recipe_changes(given: list[str] | None, **options: int | None) -> list[str]:
+    """The values of `--set`, then the options that have a key of their own in the recipe."""
     return [*(given or []), *(f"{k}={v}" for k, v in options.items() if v is not None)]
 
 
-@contextmanager
-def stop_on_interrupt() -> Iterator[Callable[[], bool]]:
-    """Within, the first Ctrl-C (or SIGTERM, SIGHUP) asks to stop; a second one stops at once.
-
-    Not so under torchrun, which passes on the Ctrl-C that its processes have had themselves, and
-    kills what has not ended after a while.
-    """
-    from facedis_core.signals import stop_signals_to
-    from facedis_core.world import size
-
-    asked = False
-
-    def ask(signum: int, frame: FrameType | None) -> None:
-        nonlocal asked
-        alone = size() == 1
-        if asked and alone:
-            raise KeyboardInterrupt
-        if not asked:
-            again = "; once more stops at once and loses what is not saved" if alone else ""
-            say(f"stopping after this step{again}")
-        asked = True
-
-    with stop_signals_to(ask):
-        yield lambda: asked
-
-
-def carry_out(
-    prepare: "Callable[[RunFiles, torch.device], PreparedRun]",
+def train(
+    plan: "Plan",
     output: str,
     *,
     device: str,
@@ -149,73 +136,96 @@ def carry_out(
     profile: bool,
     force: bool,
 ) -> "TrainingRun | None":
-    """Train in all processes that torchrun started; the run, in the one that speaks for them."""
-    from facedis_core import world
+    """Prepare and run a training; returns the finished run in the main process, else None."""
     from facedis_core.build import choose_device
-    from facedis_core.runs import BEGUN, DONE, Callbacks, RunFiles
+    from facedis_core.runs import Callbacks, RunFiles, was_finished, was_started
+    from facedis_core.world import is_main_process, process_group
 
     files, chosen = RunFiles.beside(output), choose_device(device)
-    with world.joined(chosen):
-        if world.marked(DONE, chosen):
-            say("all was done when a process died, so there is nothing left to do")
+    with process_group(chosen):
+        if was_finished(chosen):
+            _say("training had finished when a process died; nothing left to do")
             return None
-        again = world.marked(BEGUN, chosen)
-        if world.leads():
-            files.check(force=force or resume or again)
-        run, notes = prepare(files, chosen)
-        if (resume or again) and run.resume(required=not again):
+        restarted = was_started(chosen)
+        if is_main_process():
+            files.check(force=force or resume or restarted)
+        run, warnings = plan.prepare(files, chosen)
+        if run.start(resume=resume, restarted=restarted):
             epoch = run.learner.epoch
-            say(f"going on in epoch {epoch.number + 1} after step {epoch.step}")
-        else:
-            run.start_anew()
-        world.mark(BEGUN)
-        for note in notes if world.leads() else ():
-            fd_cli.warn(note)
+            _say(f"resuming in epoch {epoch.number + 1} after step {epoch.step}")
+        for warning in warnings if is_main_process() else ():
+            fd_cli.warn(warning)
         with (
             stop_on_interrupt() as should_stop,
-            epoch_table() as table,
-            scalars(tensorboard, run.learner.epoch.number) as log,
+            progress_table() as table,
+            tensorboard_writer(tensorboard, run.learner.epoch.number) as write_scalars,
             profiler(profile, chosen, table) as step_done,
         ):
 
             def on_step(epoch: int, step: int, steps: int) -> None:
                 step_done()
-                table.step(epoch, step, steps)
+                table.show_step(epoch, step, steps)
 
-            run.train(Callbacks(should_stop, [table.epoch, log], on_step))
-        return run if world.leads() else None
+            run.train(Callbacks(should_stop, [table.add_epoch, write_scalars], on_step))
+        return run if is_main_process() else None
 
 
-def say(message: str) -> None:
-    """A line to the person, once for all processes."""
-    from facedis_core.world import leads
+def _say(message: str) -> None:
+    """Print a line to standard error, in the main process."""
+    from facedis_core.world import is_main_process
 
-    if leads():
+    if is_main_process():
         fd_cli.say(message)
 
 
-class EpochTable:
-    """The last epochs as a table, and the step under way below it, for a terminal to see.
+@contextmanager
+def stop_on_interrupt() -> Iterator[Callable[[], bool]]:
+    """A function that is true after Ctrl-C, SIGTERM or SIGHUP; a second Ctrl-C stops at once.
+
+    Not so under torchrun: it passes on a Ctrl-C that its processes have received themselves, and
+    kills processes that do not end.
+    """
+    from facedis_core.signals import stop_signals_to
+    from facedis_core.world import world_size
+
+    stopping = False
+
+    def stop(signum: int, frame: FrameType | None) -> None:
+        nonlocal stopping
+        alone = world_size() == 1
+        if stopping and alone:
+            raise KeyboardInterrupt
+        if not stopping:
+            again = "; press Ctrl-C again to stop at once without saving" if alone else ""
+            _say(f"stopping after this step{again}")
+        stopping = True
+
+    with stop_signals_to(stop):
+        yield lambda: stopping
+
+
+class ProgressTable:
+    """A live table of the last epochs, with the current step below it.
 
     Args:
-        live: where to draw; None = nobody is watching.
+        live: a rich.live.Live; None shows nothing but the profile.
     """
 
     def __init__(self, live: Any = None) -> None:
         self._live = live
         self._records: list[dict[str, Any]] = []
 
-    def epoch(self, record: dict[str, Any]) -> None:
-        """Add an epoch's record."""
+    def add_epoch(self, record: dict[str, Any]) -> None:
+        """Add the log record of an epoch."""
         self._records.append(record)
         self._draw("", refresh=True)
 
-    def step(self, epoch: int, step: int, steps: int) -> None:
-        """Tell where the epoch under way has come to; drawn a few times a second."""
+    def show_step(self, epoch: int, step: int, steps: int) -> None:
+        """Show the current step; drawn a few times a second."""
         self._draw(f"epoch {epoch}: step {step} of {steps}")
 
-    def profile(self, parts: "list[PartOfStep]") -> None:
-        """Print the time and memory of the parts of a step."""
+    def show_profile(self, parts: "list[PartOfStep]") -> None:
+        """Print time and memory of the parts of a step."""
         from rich.console import Console
         from rich.table import Table
 
@@ -229,76 +239,20 @@ class EpochTable:
         (self._live.console if self._live is not None else Console(stderr=True)).print(table)
 
     def _draw(self, caption: str, *, refresh: bool = False) -> None:
-        if self._live is not None:
-            self._live.update(_table(self._records[-_ROWS:], caption), refresh=refresh)
+        if self._live is None:
+            return
+        from rich.table import Table
 
-
-@contextmanager
-def epoch_table() -> Iterator[EpochTable]:
-    """A table that is drawn while a terminal is watching, else one that only listens."""
-    from facedis_core.world import leads
-
-    if not leads() or sys.stderr is None or not sys.stderr.isatty():
-        yield EpochTable()
-        return
-    from rich.console import Console
-    from rich.live import Live
-
-    with Live(console=Console(stderr=True), refresh_per_second=4) as live:
-        yield EpochTable(live)
-
-
-@contextmanager
-def scalars(folder: Path | None, first_epoch: int) -> Iterator[Callable[[dict[str, Any]], None]]:
-    """A function that logs an epoch's record for TensorBoard; without a folder it does nothing."""
-    from facedis_core.world import leads
-
-    if folder is None or not leads():
-        yield lambda record: None
-        return
-    from facedis_core.scalars import Scalars
-
-    with closing(Scalars(folder, first_epoch)) as writer:
-        yield writer.add
-
-
-@contextmanager
-def profiler(
-    asked: bool, device: "torch.device", table: EpochTable
-) -> Iterator[Callable[[], None]]:
-    """A function to call after every step; it does nothing unless a profile was asked for."""
-    from facedis_core.world import leads
-
-    if not asked or not leads():
-        yield lambda: None
-        return
-    from facedis_core.profiling import PartOfStep, step_profiler
-
-    reported = False
-
-    def report(parts: list[PartOfStep]) -> None:
-        nonlocal reported
-        reported = True
-        table.profile(parts)
-
-    with step_profiler(device, report) as step_done:
-        yield step_done
-    if not reported:
-        fd_cli.warn("the run ended before its 3rd step, so there is no profile")
-
-
-def _table(records: list[dict[str, Any]], caption: str) -> Any:
-    from rich.table import Table
-
-    columns = {
-        heading: cells
-        for heading, path in _COLUMNS
-        if any(cells := [_cell(record, path) for record in records])
-    }
-    table = Table(*columns, caption=caption or None)
-    for row in zip(*columns.values(), strict=True):
-        table.add_row(*row)
-    return table
+        records = self._records[-_ROWS:]
+        columns = {
+            heading: cells
+            for heading, path in _COLUMNS
+            if any(cells := [_cell(record, path) for record in records])
+        }
+        table = Table(*columns, caption=caption or None)
+        for row in zip(*columns.values(), strict=True):
+            table.add_row(*row)
+        self._live.update(table, refresh=refresh)
 
 
 def _cell(record: dict[str, Any], path: tuple[str, ...]) -> str:
@@ -308,3 +262,59 @@ def _cell(record: dict[str, Any], path: tuple[str, ...]) -> str:
     if value is None:
         return ""
     return str(value) if isinstance(value, int) else f"{value:.4g}"
+
+
+@contextmanager
+def progress_table() -> Iterator[ProgressTable]:
+    """A progress table; it shows epochs and steps on a terminal, in the main process."""
+    from facedis_core.world import is_main_process
+
+    if not is_main_process() or sys.stderr is None or not sys.stderr.isatty():
+        yield ProgressTable()
+        return
+    from rich.console import Console
+    from rich.live import Live
+
+    with Live(console=Console(stderr=True), refresh_per_second=4) as live:
+        yield ProgressTable(live)
+
+
+@contextmanager
+def tensorboard_writer(
+    folder: Path | None, first_epoch: int
+) -> Iterator[Callable[[dict[str, Any]], None]]:
+    """A function that writes a log record as scalars; without a folder it does nothing."""
+    from facedis_core.world import is_main_process
+
+    if folder is None or not is_main_process():
+        yield lambda record: None
+        return
+    from facedis_core.scalars import TensorBoardWriter
+
+    with closing(TensorBoardWriter(folder, first_epoch)) as writer:
+        yield writer.add
+
+
+@contextmanager
+def profiler(
+    asked: bool, device: "torch.device", table: ProgressTable
+) -> Iterator[Callable[[], None]]:
+    """A function to call after every step; without --profile it does nothing."""
+    from facedis_core.world import is_main_process
+
+    if not asked or not is_main_process():
+        yield lambda: None
+        return
+    from facedis_core.profiling import step_profiler
+
+    reported = False
+
+    def report(parts: "list[PartOfStep]") -> None:
+        nonlocal reported
+        reported = True
+        table.show_profile(parts)
+
+    with step_profiler(device, report) as step_done:
+        yield step_done
+    if not reported:
+        fd_cli.warn("the run ended before its 3rd step, so there is no profile")

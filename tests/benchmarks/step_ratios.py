@@ -39,7 +39,7 @@ def step_of(
     for network in trainer.networks.values():
         set_pooling(network, implementation=implementation)
     drawn = next(trainer.batches.epoch(0))
-    return lambda: trainer._step(drawn)
+    return lambda: trainer._train_step(drawn)
 
 
 def peak_memory(

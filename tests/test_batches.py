@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from facedis_core.pairs import FacePairs
+from facedis_core.batches import FacePairs
 
 SUBJECT = np.array([3, 1, 3, 3, 7, 1, 3])
 
@@ -15,8 +15,8 @@ def draws(method: str, rounds: int = 4000) -> np.ndarray:
 
 
 @pytest.mark.parametrize("face", range(len(SUBJECT)))
-def test_same_is_uniform_over_the_other_faces_of_the_subject(face: int) -> None:
-    found = draws("same")[:, face]
+def test_same_subject_is_uniform_over_the_other_faces_of_the_subject(face: int) -> None:
+    found = draws("same_subject")[:, face]
     others = [i for i in range(len(SUBJECT)) if SUBJECT[i] == SUBJECT[face] and i != face]
     counts = np.bincount(found, minlength=len(SUBJECT))
     if not others:  # a single face is its own partner
@@ -29,8 +29,8 @@ def test_same_is_uniform_over_the_other_faces_of_the_subject(face: int) -> None:
 
 
 @pytest.mark.parametrize("face", range(len(SUBJECT)))
-def test_different_is_uniform_over_the_faces_of_others(face: int) -> None:
-    found = draws("different")[:, face]
+def test_other_subject_is_uniform_over_the_faces_of_others(face: int) -> None:
+    found = draws("other_subject")[:, face]
     others = np.flatnonzero(SUBJECT[face] != SUBJECT)
     counts = np.bincount(found, minlength=len(SUBJECT))
     assert counts.sum() == counts[others].sum()
@@ -41,4 +41,4 @@ def test_different_is_uniform_over_the_faces_of_others(face: int) -> None:
 
 def test_counts() -> None:
     pairs = FacePairs(SUBJECT)
-    assert (pairs.subjects, pairs.singles) == (3, 1)
+    assert (pairs.subjects, pairs.single_face_subjects) == (3, 1)
