@@ -17,10 +17,10 @@ from browser import browser  # noqa: F401 - a fixture
 from runner import Result, run_command
 from synthetic import grid_mesh
 
-from facedis_core.config import PointNetConfig
-from facedis_core.inference import Model, load_model, write_model
-from facedis_core.mesh import Mesh, topology_id, write_mesh
-from facedis_core.preparation import Preparation
+from facedis_core.data.preparation import Preparation
+from facedis_core.mesh.mesh import Mesh, topology_id, write_mesh
+from facedis_core.model.config import PointNetConfig
+from facedis_core.model.model import Model, load_model, write_model
 
 TOOLS = Path(__file__).parent.parent / "tools"
 REACH_MM = 6.0

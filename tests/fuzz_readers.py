@@ -10,15 +10,15 @@ import numpy as np
 from conftest import face, save_mesh, save_model
 from synthetic import face_set, grid_mesh, write_face_set
 
-from facedis_core.comparison import read_labels
-from facedis_core.faces import find_faces, listed
-from facedis_core.inference import load_model
-from facedis_core.info import describe
-from facedis_core.latents import Latents, read_latents, write_latents
-from facedis_core.mesh import Mesh, read_mesh, read_meshes, write_mesh
-from facedis_core.recipe import load_recipe
-from facedis_core.selection import choose, read_exclusion
-from facedis_core.sources import open_source
+from facedis_core.data.latents import Latents, read_latents, write_latents
+from facedis_core.datasets.selection import read_exclusion, select_faces
+from facedis_core.datasets.source import open_source
+from facedis_core.evaluate.mesh_comparison import read_labels
+from facedis_core.inspection.file_info import describe
+from facedis_core.mesh.mesh import Mesh, read_mesh, read_meshes, write_mesh
+from facedis_core.model.model import load_model
+from facedis_core.pipeline.inputs import find_inputs, read_file_list
+from facedis_core.train.recipe import load_recipe
 
 ARRAY_BYTES = 36 * 3 * 4
 
@@ -60,7 +60,9 @@ def make_readers(work: Path) -> dict[str, Reader]:
         return open_source("folder", tree, {"seed": 0, **options})
 
     def excluded(path: Path) -> None:
-        choose(prepared(path, pattern="{subject}_{expression}.ply").source, read_exclusion(path))
+        select_faces(
+            prepared(path, pattern="{subject}_{expression}.ply").source, read_exclusion(path)
+        )
 
     return {
         "ply": Reader(".ply", _plys(), read_mesh, mesh),
@@ -127,7 +129,7 @@ def make_readers(work: Path) -> dict[str, Reader]:
         "list": Reader(
             ".lst",
             ["\n".join(map(str, sorted(tree.iterdir()))).encode()],
-            lambda path: listed(str(path)),
+            lambda path: read_file_list(str(path)),
             # no whole commands: a damaged path may be that of the whole disk
             longest_message=100_000,
         ),
@@ -147,7 +149,7 @@ def read_latents_both_ways(path: Path) -> None:
 
 
 def _read_faces(path: Path) -> None:
-    for item in find_faces([str(path)]).items:
+    for item in find_inputs([str(path)]).items:
         item.load()
 
 

@@ -3,11 +3,11 @@
 import numpy as np
 from synthetic import grid_mesh
 
-from facedis_core.faceset import face_set_writer
-from facedis_core.mesh import Mesh, topology_id, write_mesh
-from facedis_core.preparation import Preparation
-from facedis_core.sources.ict import open_ict
-from facedis_core.sources.ict_faces import expression_table
+from facedis_core.data.face_set import face_set_writer
+from facedis_core.data.preparation import Preparation
+from facedis_core.datasets.ict import open_ict
+from facedis_core.datasets.ict_synthesis import expression_table
+from facedis_core.mesh.mesh import Mesh, topology_id, write_mesh
 
 SIZE = 6
 

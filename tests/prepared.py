@@ -6,11 +6,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 from trees import Tree
 
-from facedis_core.faceset import SPLITS, FaceSet, load_face_set
-from facedis_core.inventory import Report
-from facedis_core.mesh import read_mesh
-from facedis_core.prepare import PrepareOptions, plan_face_set, prepare_face_set
-from facedis_core.selection import Exclusion, choose
+from facedis_core.data.face_set import SPLITS, FaceSet, load_face_set
+from facedis_core.datasets.contents import PreparationReport
+from facedis_core.datasets.prepare import PrepareOptions, plan_face_set, prepare_face_set
+from facedis_core.datasets.selection import ExclusionList, select_faces
+from facedis_core.mesh.mesh import read_mesh
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class Prepared:
     """A face set, the report on it, and what was said on the way."""
 
     set: FaceSet
-    report: Report
+    report: PreparationReport
     said: list[str]
 
     def face(self, name):
@@ -61,15 +61,15 @@ def prepare(source, root, target, *, like=None, exclude=(), keep_going=False, jo
         )
     )
     if exclude:
-        exclusion = Exclusion(frozenset(exclude), "0" * 12)
-        plan = replace(plan, chosen=choose(plan.opened.source, exclusion))
+        exclusion = ExclusionList(frozenset(exclude), "0" * 12)
+        plan = replace(plan, chosen=select_faces(plan.opened.source, exclusion))
     report = prepare_face_set(plan, warn=said.append)
     return Prepared(load_face_set(target), report, said)
 
 
 def read_prepared(path):
     """A set that a command has made; what the command said is not known."""
-    return Prepared(load_face_set(path), Report("", "", []), [])
+    return Prepared(load_face_set(path), PreparationReport("", "", []), [])
 
 
 def news(done):

@@ -12,10 +12,15 @@ import numpy as np
 import synthetic
 import torch
 
-from facedis_core.build import build_auto_encoder, build_discriminator, step_seed, training_frame
-from facedis_core.recipe import Recipe
-from facedis_core.training import Trainer
-from facedis_core.world import is_main_process, process_group
+from facedis_core.nn.distributed import is_main_process, process_group
+from facedis_core.train.recipe import Recipe
+from facedis_core.train.setup import (
+    build_auto_encoder,
+    build_discriminator,
+    step_seed,
+    training_frame,
+)
+from facedis_core.train.trainer import Trainer
 
 RECIPE = Recipe(
     identity=5,

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from facedis_core.faceset import FaceSet, Labels, face_set_writer
-from facedis_core.mesh import topology_id
-from facedis_core.preparation import Preparation
+from facedis_core.data.face_set import FaceSet, Labels, face_set_writer
+from facedis_core.data.preparation import Preparation
+from facedis_core.mesh.mesh import topology_id
 
 GRID = 6
 

@@ -8,12 +8,12 @@ import pytest
 from conftest import face, grid_mesh
 from PIL import Image
 
-from facedis_core.animation import Motion, render_frames
-from facedis_core.background import Background
 from facedis_core.errors import UsageError
-from facedis_core.image_files import FORMATS, image_format
-from facedis_core.mesh import Mesh
-from facedis_core.scene import SceneOptions
+from facedis_core.mesh.mesh import Mesh
+from facedis_core.render.animation import Motion, render_frames
+from facedis_core.render.background import Background
+from facedis_core.render.image_files import FORMATS, image_format
+from facedis_core.render.scene import SceneOptions
 
 NOISE = np.random.default_rng(0).integers(0, 255, (3, 4, 4, 3), np.uint8)
 SMALL = SceneOptions(size=48)

@@ -5,11 +5,11 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from facedis_core.background import LIGHT_GRAY, Background
-from facedis_core.color_bar import ColorBar, draw_color_bar
-from facedis_core.color_scale import ColorScale
 from facedis_core.errors import UsageError
-from facedis_core.text_drawing import TextLine, draw_text, text_width, wrap_caption
+from facedis_core.render.background import LIGHT_GRAY, Background
+from facedis_core.render.color_bar import ColorBar, draw_color_bar
+from facedis_core.render.color_scale import ColorScale
+from facedis_core.render.text import TextLine, draw_text, text_width, wrap_caption
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import synthetic
 
-from facedis_core import metrics
-from facedis_core.baselines import evaluate_baselines, fit_baselines
 from facedis_core.errors import InputError
+from facedis_core.evaluate import metrics
+from facedis_core.evaluate.baselines import evaluate_baselines, fit_baselines
 
 KEYS = ["mean_face", "pca"]
 KEYS += ["ridge_identity_mean", "ridge_identity_mean_2x", "ridge_neutral", "ridge_neutral_2x"]

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from facedis_core.batches import FacePairs
+from facedis_core.train.batches import FacePairs
 
 SUBJECT = np.array([3, 1, 3, 3, 7, 1, 3])
 

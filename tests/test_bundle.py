@@ -6,16 +6,16 @@ from pathlib import Path
 
 import pytest
 
-import facedis_core.bundle
-from facedis_core.bundle import (
+import facedis_core.model.bundled
+from facedis_core.errors import InputError, UsageError
+from facedis_core.model.bundled import (
     DEFAULT_MODEL,
     list_models,
     model_id,
     resolve_model,
     weights_folder,
 )
-from facedis_core.errors import InputError, UsageError
-from facedis_core.inference import load_model
+from facedis_core.model.model import load_model
 
 
 @pytest.fixture(autouse=True)
@@ -28,7 +28,7 @@ def bundled(tmp_path, monkeypatch):
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     monkeypatch.delenv("FACEDIS_MODEL", raising=False)
-    monkeypatch.setattr(facedis_core.bundle, "weights_folder", lambda: folder)
+    monkeypatch.setattr(facedis_core.model.bundled, "weights_folder", lambda: folder)
     return folder
 
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from facedis_core.camera import VIEWS, Camera, parse_views, rotate_about_vertical
 from facedis_core.errors import UsageError
+from facedis_core.render.camera import VIEWS, Camera, parse_views, rotate_about_vertical
 
 NOSE = np.array([[0.0, 0.0, 50.0]])
 

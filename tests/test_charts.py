@@ -6,7 +6,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from facedis_core.charts import BINS, WIDTH, Series, bars, histogram, shares, ticks
+from facedis_core.report.charts import BINS, WIDTH, Series, bars, histogram, shares, ticks
 
 
 def series(*values: float) -> Series:

@@ -9,7 +9,10 @@ import synthetic
 import torch
 from trainers import trainer
 
-from facedis_core.checkpoint import (
+from facedis_core.data.face_set import FaceSet
+from facedis_core.errors import InputError
+from facedis_core.model.model import Model, load_model, write_model
+from facedis_core.train.checkpoint import (
     TrainingProgress,
     export_model,
     load_discriminator,
@@ -18,11 +21,8 @@ from facedis_core.checkpoint import (
     write_discriminator,
     write_training_state,
 )
-from facedis_core.errors import InputError
-from facedis_core.faceset import FaceSet
-from facedis_core.inference import Model, load_model, write_model
-from facedis_core.recipe import Recipe
-from facedis_core.training import Trainer
+from facedis_core.train.recipe import Recipe
+from facedis_core.train.trainer import Trainer
 
 RECIPE = Recipe(identity=6, expression=5, batch=7, discriminator_batch_norm=True)
 

@@ -2,9 +2,9 @@
 
 import pytest
 
-from facedis_core.checks import Check, require
 from facedis_core.errors import CheckFailed, UsageError
-from facedis_core.metrics import BETTER, Summary
+from facedis_core.evaluate.gates import Check, require_all
+from facedis_core.evaluate.metrics import BETTER, Summary
 
 REPORT = {
     "model": {
@@ -35,7 +35,7 @@ REPORT = {
     ],
 )
 def test_what_holds(text):
-    require([Check.parse(text)], REPORT)
+    require_all([Check.parse(text)], REPORT)
 
 
 @pytest.mark.parametrize(
@@ -56,14 +56,14 @@ def test_what_holds(text):
 )
 def test_what_does_not_hold(text, message):
     with pytest.raises(CheckFailed, match="1 of 1 checks failed") as caught:
-        require([Check.parse(text)], REPORT)
+        require_all([Check.parse(text)], REPORT)
     assert message in str(caught.value)
 
 
 def test_every_failure_is_named():
     checks = [Check.parse(text) for text in ("e_rec<1", "e_rec<2", "avd_neu<=2")]
     with pytest.raises(CheckFailed) as caught:
-        require(checks, REPORT)
+        require_all(checks, REPORT)
     assert str(caught.value) == (
         "2 of 3 checks failed: e_rec is 1.25, limit < 1; avd_neu was not measured, limit <= 2"
     )

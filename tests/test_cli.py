@@ -11,8 +11,8 @@ from contextlib import suppress
 import pytest
 import synthetic
 
-from facedis_core.bundle import DEFAULT_MODEL, bundled_models, weights_folder
-from facedis_core.inference import load_model
+from facedis_core.model.bundled import DEFAULT_MODEL, bundled_models, weights_folder
+from facedis_core.model.model import load_model
 
 PROBE = """
 import os, signal, sys, time
@@ -178,7 +178,7 @@ def test_a_signal_ends_the_command_and_leaves_no_temporary_file(probe, tmp_path,
     folder = tmp_path / "out"
     folder.mkdir()
     words = probe(
-        "from facedis_core.streams import open_output\n"
+        "from facedis_core.io.streams import open_output\n"
         f"    with open_output({str(folder / 'x.npy')!r}, force=False) as stream:\n"
         "        stream.write(b'half'); print('ready', flush=True); time.sleep(60)"
     )

@@ -3,8 +3,14 @@
 import numpy as np
 import pytest
 
-from facedis_core.color_scale import STEPS, ColorScale, colormap, colormap_oklab, oklab_to_linear
 from facedis_core.errors import UsageError
+from facedis_core.render.color_scale import (
+    STEPS,
+    ColorScale,
+    colormap,
+    colormap_oklab,
+    oklab_to_linear,
+)
 
 
 def test_steps_are_equally_far_apart_and_darker_each() -> None:

@@ -9,10 +9,10 @@ import pytest
 from conftest import save_mesh
 from synthetic import grid_mesh
 
-from facedis_core import metrics
-from facedis_core.comparison import compare, find_meshes, read_labels
 from facedis_core.errors import InputError
-from facedis_core.mesh import Mesh, write_mesh
+from facedis_core.evaluate import metrics
+from facedis_core.evaluate.mesh_comparison import compare_meshes, find_meshes, read_labels
+from facedis_core.mesh.mesh import Mesh, write_mesh
 
 PEOPLE = ("ann", "bob", "cy")
 KINDS = ("neutral", "smile", "angry")
@@ -44,7 +44,7 @@ def folders(tmp_path):
 
 
 def test_reconstruction_error_by_name(folders):
-    found = compare(*folders.paths)
+    found = compare_meshes(*folders.paths)
     assert found.names == sorted(folders.truth)
     assert list(found.evaluation.metrics) == ["e_rec"]
     expected = [
@@ -55,7 +55,7 @@ def test_reconstruction_error_by_name(folders):
 
 
 def test_labels_bring_the_other_metrics(folders):
-    found = compare(*folders.paths, folders.labels).evaluation.metrics
+    found = compare_meshes(*folders.paths, folders.labels).evaluation.metrics
     by_person = [np.stack([folders.predicted[f"{p}/{k}"] for k in KINDS]) for p in PEOPLE]
     e_dis = metrics.summarize([metrics.disentanglement_error(faces) for faces in by_person])
     assert found["e_dis"] == pytest.approx(e_dis._asdict())
@@ -71,17 +71,17 @@ def test_labels_bring_the_other_metrics(folders):
 
 
 def test_the_neutral_may_have_another_name(folders):
-    renamed = compare(*folders.paths, folders.labels, neutral="smile").evaluation.metrics
-    usual = compare(*folders.paths, folders.labels).evaluation.metrics
+    renamed = compare_meshes(*folders.paths, folders.labels, neutral="smile").evaluation.metrics
+    usual = compare_meshes(*folders.paths, folders.labels).evaluation.metrics
     assert renamed["avd_neu"] != usual["avd_neu"]
     with pytest.raises(InputError, match="no mesh has the expression 'calm'"):
-        compare(*folders.paths, folders.labels, neutral="calm")
+        compare_meshes(*folders.paths, folders.labels, neutral="calm")
 
 
 def test_without_neutrals_some_metrics_cannot_be(folders):
     labels = Path(folders.labels)
     labels.write_text(labels.read_text().replace(",neutral", ",calm"))
-    absent = compare(*folders.paths, folders.labels).evaluation.metrics
+    absent = compare_meshes(*folders.paths, folders.labels).evaluation.metrics
     assert "avd_neu" not in absent
     assert "rank1_vertex_accuracy" not in absent
 
@@ -90,14 +90,14 @@ def test_alignment(folders, tmp_path):
     for name, vertices in folders.truth.items():
         save_mesh(tmp_path / "moved" / f"{name}.ply", vertices[:, [1, 2, 0]] + np.float32(5))
     paths = folders.paths[0], str(tmp_path / "moved")
-    assert compare(*paths).evaluation.metrics["e_rec"]["mean"] > 5
-    assert compare(*paths, align=True).evaluation.metrics["e_rec"]["mean"] < 1e-3
+    assert compare_meshes(*paths).evaluation.metrics["e_rec"]["mean"] > 5
+    assert compare_meshes(*paths, align=True).evaluation.metrics["e_rec"]["mean"] < 1e-3
 
 
 def test_two_single_meshes_need_no_common_name(tmp_path):
     mean, _ = grid_mesh()
     one, two = save_mesh(tmp_path / "a.obj", mean), save_mesh(tmp_path / "b.ply", mean + 1)
-    found = compare(str(one), str(two)).evaluation.metrics
+    found = compare_meshes(str(one), str(two)).evaluation.metrics
     assert found["e_rec"]["mean"] == pytest.approx(3**0.5, abs=1e-4)
 
 
@@ -108,8 +108,8 @@ def test_several_meshes_in_one_file(folders, tmp_path):
         write_mesh(stream, Mesh(folders.predicted[name], triangles, name))
     together = tmp_path / "all.ply"
     together.write_bytes(stream.getvalue())
-    found = compare(folders.paths[0], str(together), folders.labels).evaluation.metrics
-    assert found == compare(*folders.paths, folders.labels).evaluation.metrics
+    found = compare_meshes(folders.paths[0], str(together), folders.labels).evaluation.metrics
+    assert found == compare_meshes(*folders.paths, folders.labels).evaluation.metrics
 
 
 @pytest.mark.parametrize("side", [0, 1])
@@ -117,17 +117,17 @@ def test_a_mesh_without_a_partner(folders, tmp_path, side):
     mean, _ = grid_mesh()
     save_mesh(tmp_path / ("truth", "predicted")[side] / "ann" / "extra.ply", mean)
     with pytest.raises(InputError, match=r"'ann/extra' of .* is not in .*, 1 of 10 meshes"):
-        compare(*folders.paths)
+        compare_meshes(*folders.paths)
 
 
 def test_meshes_that_do_not_fit(folders, tmp_path):
     mean, triangles = grid_mesh()
     save_mesh(tmp_path / "predicted/bob/smile.ply", mean, triangles[:, [0, 2, 1]])
     with pytest.raises(InputError, match="predicted mesh of 'bob/smile' has topology"):
-        compare(*folders.paths)
+        compare_meshes(*folders.paths)
     save_mesh(tmp_path / "predicted/bob/smile.ply", *grid_mesh(7))
     with pytest.raises(InputError, match="'bob/smile' has 49 vertices, expected 36"):
-        compare(*folders.paths)
+        compare_meshes(*folders.paths)
 
 
 def test_two_meshes_of_one_name(folders, tmp_path):
@@ -165,4 +165,4 @@ def test_a_mesh_without_a_label(folders, tmp_path):
     short = tmp_path / "short.csv"
     short.write_text("name,subject,expression\nann/smile,ann,smile\n")
     with pytest.raises(InputError, match=r"no row for 'ann/angry', 8 of 9 meshes"):
-        compare(*folders.paths, str(short))
+        compare_meshes(*folders.paths, str(short))

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from facedis_core.recipe import recipe_names
-from facedis_core.sources import SOURCES
-from facedis_core.sources.ict_variations import VARIATIONS
+from facedis_core.datasets.ict_synthesis import VARIATIONS
+from facedis_core.datasets.source import SOURCES
+from facedis_core.train.recipe import recipe_names
 from fd_completion import SOURCE_NAMES, models, paths, recipes
 from fd_parse import COMPLETION
 

@@ -5,13 +5,9 @@ from dataclasses import asdict
 
 import pytest
 
-from facedis_core.config import (
-    DiscriminatorConfig,
-    PointNetConfig,
-    RegisteredConfig,
-)
 from facedis_core.errors import InputError
-from facedis_core.network_table import model_config
+from facedis_core.model.config import DiscriminatorConfig, PointNetConfig, RegisteredConfig
+from facedis_core.model.networks import model_config
 
 POINTNET = {
     "vertices": 36,

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFont
 
-from facedis_core import text_drawing
-from facedis_core.contact_sheet import ContactSheet, sheet_columns
 from facedis_core.errors import UsageError
-from facedis_core.image_files import write_png
-from facedis_core.shading import BACKGROUND, to_srgb
-from facedis_core.text_drawing import TextLine, draw_text
+from facedis_core.render import text
+from facedis_core.render.contact_sheet import ContactSheet, sheet_columns
+from facedis_core.render.image_files import write_png
+from facedis_core.render.shading import BACKGROUND, to_srgb
+from facedis_core.render.text import TextLine, draw_text
 
 HEIGHT, WIDTH = 40, 30
 PAPER = to_srgb(np.array(BACKGROUND))
@@ -156,10 +156,10 @@ def caption(words: str) -> np.ndarray:
 @pytest.fixture
 def without_fonts(monkeypatch) -> Iterator[None]:
     """As on a machine that has none of the fonts that are asked for."""
-    text_drawing._shaped.cache_clear()
-    monkeypatch.setattr(text_drawing, "_fonts", tuple)
+    text._shaped.cache_clear()
+    monkeypatch.setattr(text, "_fonts", tuple)
     yield
-    text_drawing._shaped.cache_clear()
+    text._shaped.cache_clear()
 
 
 def test_letters_that_no_font_has_lose_their_accents(without_fonts) -> None:
@@ -168,7 +168,7 @@ def test_letters_that_no_font_has_lose_their_accents(without_fonts) -> None:
     assert written(caption("\u5c71")[HEIGHT:])  # a box says that something is there
 
 
-@pytest.mark.skipif(not text_drawing._fonts(), reason="no font of the system is known")
+@pytest.mark.skipif(not text._fonts(), reason="no font of the system is known")
 def test_letters_of_other_scripts_are_drawn_by_a_font_that_has_them() -> None:
     drawn = [caption(letter) for letter in ("Λ", "Ж", "ö", "o", "\U0010ffff")]
     for number, one in enumerate(drawn):

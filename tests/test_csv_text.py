@@ -8,12 +8,12 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from facedis_core.comparison import read_labels
-from facedis_core.csv_text import read_lines, read_table, read_text
+from facedis_core.datasets.folder import open_folder
+from facedis_core.datasets.protocols import People, make_split
+from facedis_core.datasets.selection import read_exclusion
 from facedis_core.errors import InputError
-from facedis_core.selection import read_exclusion
-from facedis_core.sources.folder import open_folder
-from facedis_core.sources.protocols import People, make_split
+from facedis_core.evaluate.mesh_comparison import read_labels
+from facedis_core.io.csv_text import read_lines, read_table, read_text
 
 MB = 1 << 20
 

@@ -20,8 +20,8 @@ from conftest import Result, Run, face, save_mesh
 from prepared import prepare
 from trees import Tree
 
-from facedis_core.faceset import TRAIN, FaceSet, load_face_set
-from facedis_core.sources import open_source
+from facedis_core.data.face_set import TRAIN, FaceSet, load_face_set
+from facedis_core.datasets.source import open_source
 
 # Those that have no face of their own to lose: every subject stays whatever is broken.
 SMALL: dict[str, Callable[[Path], Tree]] = {

@@ -9,9 +9,9 @@ import pytest
 from conftest import contents, face, save_model
 from synthetic import grid_mesh
 
-from facedis_core.inference import load_model
-from facedis_core.latents import Latents, read_latents, write_latents
-from facedis_core.mesh import Mesh, read_mesh, write_mesh
+from facedis_core.data.latents import Latents, read_latents, write_latents
+from facedis_core.mesh.mesh import Mesh, read_mesh, write_mesh
+from facedis_core.model.model import load_model
 
 
 def ply(vertices, name):

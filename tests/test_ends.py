@@ -14,7 +14,7 @@ import pytest
 from conftest import face, save_mesh
 from synthetic import face_set, write_face_set
 
-from facedis_core.latents import Latents, write_latents
+from facedis_core.data.latents import Latents, write_latents
 
 # A line that writes the file that {out} names, of inputs made by `inputs`.
 WRITERS = {

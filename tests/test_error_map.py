@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from facedis_core.error_map import error_summary, vertex_errors
 from facedis_core.errors import InputError
-from facedis_core.mesh import Mesh
+from facedis_core.mesh.mesh import Mesh
+from facedis_core.render.error_map import error_summary, vertex_errors
 
 TRIANGLES = np.array([[0, 1, 2]], np.int32)
 

@@ -6,11 +6,10 @@ import numpy as np
 import pytest
 import synthetic
 
-from facedis_core import metrics
 from facedis_core.errors import InputError
-from facedis_core.evaluation import evaluate_face_set
-from facedis_core.geometry import RigidTransform
-from facedis_core.prediction import Prediction, align_faces
+from facedis_core.evaluate import metrics
+from facedis_core.evaluate.evaluation import Prediction, align_faces, evaluate_face_set
+from facedis_core.geometry.alignment import RigidTransform
 
 
 def tilted(faces):

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from synthetic import face_set
 
-from facedis_core.example_faces import (
+from facedis_core.report.example_faces import (
     choose_transfer_examples,
     evenly_spaced,
     farthest_faces,

@@ -5,7 +5,7 @@ import pytest
 from conftest import face, save_mesh
 
 from facedis_core.errors import InputError, UsageError
-from facedis_core.faces import find_faces, gathered, listed
+from facedis_core.pipeline.inputs import collect_inputs, find_inputs, read_file_list
 
 
 @pytest.fixture
@@ -15,7 +15,7 @@ def here(tmp_path, monkeypatch):
 
 
 def names(inputs, **options):
-    return [mesh.name for item in find_faces(inputs, **options).items for mesh in item.load()]
+    return [mesh.name for item in find_inputs(inputs, **options).items for mesh in item.load()]
 
 
 class TestLists:
@@ -33,21 +33,21 @@ class TestLists:
     )
     def test_one_a_line_or_before_a_nul(self, here, content, expected):
         (here / "list").write_bytes(content)
-        assert listed("list") == expected
+        assert read_file_list("list") == expected
 
     @pytest.mark.parametrize("content", [b"", b"\n \n"])
     def test_no_name_at_all(self, here, content):
         (here / "list").write_bytes(content)
         with pytest.raises(InputError, match="lists no files"):
-            listed("list")
+            read_file_list("list")
 
     def test_come_after_those_named_one_by_one(self, here):
         (here / "list").write_text("b\nc\n")
-        assert gathered(["a"], "list") == ["a", "b", "c"]
-        assert gathered([], None) == ["-"]
-        assert gathered([], "list") == ["b", "c"]
+        assert collect_inputs(["a"], "list") == ["a", "b", "c"]
+        assert collect_inputs([], None) == ["-"]
+        assert collect_inputs([], "list") == ["b", "c"]
         with pytest.raises(UsageError, match="standard input"):
-            gathered(["-"], "-")
+            collect_inputs(["-"], "-")
 
 
 class TestPatterns:
@@ -64,7 +64,7 @@ class TestPatterns:
         assert names(["a[1].ply"]) == ["a[1]"]
 
     def test_that_match_nothing_are_missing_files(self, here):
-        (item,) = find_faces(["*.ply"]).items
+        (item,) = find_inputs(["*.ply"]).items
         with pytest.raises(InputError, match=r"\*\.ply does not exist"):
             list(item.load())
 
@@ -74,7 +74,7 @@ class TestArrays:
         faces = np.stack([face(seed) for seed in range(3)])
         np.save("many.npy", faces.astype(np.float64))
         np.save("one.npy", faces[0])
-        items = find_faces(["many.npy", "one.npy"]).items
+        items = find_inputs(["many.npy", "one.npy"]).items
         found = [mesh for item in items for mesh in item.load()]
         assert [mesh.name for mesh in found] == ["many_0000", "many_0001", "many_0002", "one"]
         np.testing.assert_array_equal(np.stack([m.vertices for m in found[:3]]), faces)
@@ -100,7 +100,7 @@ class TestArrays:
     )
     def test_other_arrays(self, here, array, message):
         np.save("x.npy", array)
-        (item,) = find_faces(["x.npy"]).items
+        (item,) = find_inputs(["x.npy"]).items
         with pytest.raises(InputError) as caught:
             list(item.load())
         assert message in str(caught.value)
@@ -109,7 +109,7 @@ class TestArrays:
         np.save("x.npy", np.zeros((400, 1000, 3), np.float32))  # several blocks
         data = (here / "x.npy").read_bytes()
         (here / "x.npy").write_bytes(data[: len(data) // 2])
-        *good, bad = find_faces(["x.npy"]).items
+        *good, bad = find_inputs(["x.npy"]).items
         assert len(good) > 100
         with pytest.raises(InputError, match="truncated"):
             list(bad.load())

@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from synthetic import face_set, labels, one_byte_changed, write_face_set
 
+from facedis_core.data.face_set import TEST, TRAIN, VALIDATION, face_set_writer, load_face_set
+from facedis_core.data.history import HistoryStep
 from facedis_core.errors import InputError
-from facedis_core.faceset import TEST, TRAIN, VALIDATION, face_set_writer, load_face_set
-from facedis_core.history import HistoryStep
-from facedis_core.mesh import topology_id
-from facedis_core.safetensors_file import read_safetensors, write_safetensors
+from facedis_core.io.safetensors_file import read_safetensors, write_safetensors
+from facedis_core.mesh.mesh import topology_id
 
 
 @pytest.fixture(scope="module")

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from conftest import contents, face
 
-from facedis_core.latents import Latents, read_latents, write_latents
-from facedis_core.mesh import read_mesh, read_meshes
+from facedis_core.data.latents import Latents, read_latents, write_latents
+from facedis_core.mesh.mesh import read_mesh, read_meshes
 
 
 def latents(model, names, seed=0, **changes):

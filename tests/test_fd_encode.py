@@ -8,8 +8,8 @@ import pytest
 from conftest import REACH_MM, face, raw_mesh, save_mesh
 from synthetic import face_set, grid_mesh, write_face_set
 
-from facedis_core.latents import read_latents
-from facedis_core.mesh import Mesh, write_mesh
+from facedis_core.data.latents import read_latents
+from facedis_core.mesh.mesh import Mesh, write_mesh
 
 NAMES = ["ann", "bob", "cy", "deep/dan", "eva grün"]
 

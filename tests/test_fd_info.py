@@ -6,7 +6,7 @@ import pytest
 from conftest import face
 from synthetic import face_set, write_face_set
 
-from facedis_core.safetensors_file import read_safetensors, write_safetensors
+from facedis_core.io.safetensors_file import read_safetensors, write_safetensors
 
 
 @pytest.fixture

@@ -11,9 +11,9 @@ import pytest
 import synthetic
 from conftest import save_mesh
 
-from facedis_core import evaluation
-from facedis_core.faceset import load_face_set
-from facedis_core.prediction import model_predictor
+from facedis_core.data.face_set import load_face_set
+from facedis_core.evaluate import evaluation
+from facedis_core.evaluate.evaluation import model_predictor
 
 KEYS = [
     "e_rec",
@@ -390,7 +390,7 @@ def test_a_truncated_set(call, face_set):
 @pytest.fixture
 def shifted(faces, tmp_path):
     """The five faces of `faces`, moved by 2 mm, in the folder `shifted`."""
-    from facedis_core.mesh import read_mesh
+    from facedis_core.mesh.mesh import read_mesh
 
     for path in faces.rglob("*.*"):
         target = tmp_path / "shifted" / path.relative_to(faces).with_suffix(".ply")

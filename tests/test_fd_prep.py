@@ -17,11 +17,11 @@ import synthetic
 from conftest import save_mesh
 from synthetic import grid_mesh
 
+from facedis_core.data.face_set import TEST, TRAIN, load_face_set
+from facedis_core.data.history import history_step
+from facedis_core.datasets.prepare import PrepareOptions, plan_face_set, prepare_face_set
 from facedis_core.errors import UsageError
-from facedis_core.faceset import TEST, TRAIN, load_face_set
-from facedis_core.geometry import rigid_alignment, rotation_between
-from facedis_core.history import history_step
-from facedis_core.prepare import PrepareOptions, plan_face_set, prepare_face_set
+from facedis_core.geometry.alignment import rigid_alignment, rotation_between
 
 EXPRESSIONS = ("neutral", "smile", "frown")
 FOLDER = "fd-prep folder scans --pattern '{subject}_{expression}.ply' -o set.safetensors"

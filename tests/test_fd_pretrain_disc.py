@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import synthetic
 
-from facedis_core.checkpoint import load_discriminator
+from facedis_core.train.checkpoint import load_discriminator
 
 QUICK = "--set discriminator_batch_norm=true --set pretrain_learning_rate=1e-3"
 

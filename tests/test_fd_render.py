@@ -9,7 +9,7 @@ from conftest import face, save_mesh
 from PIL import Image
 from synthetic import face_set, write_face_set
 
-from facedis_core.shading import BACKGROUND, to_srgb
+from facedis_core.render.shading import BACKGROUND, to_srgb
 
 BACKGROUND_COLOR = to_srgb(np.array(BACKGROUND))
 

@@ -13,7 +13,7 @@ import synthetic
 from conftest import save_model
 from PIL import Image
 
-from facedis_core.faceset import load_face_set
+from facedis_core.data.face_set import load_face_set
 
 EXAMPLES = Path(__file__).parent.parent / "weights" / "examples"
 PART_FIGURES = ["full", "identity", "expression"]

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import synthetic
 
-from facedis_core.checkpoint import load_discriminator
-from facedis_core.config import RegisteredConfig
-from facedis_core.faceset import load_face_set
-from facedis_core.inference import load_model
+from facedis_core.data.face_set import load_face_set
+from facedis_core.model.config import RegisteredConfig
+from facedis_core.model.model import load_model
+from facedis_core.train.checkpoint import load_discriminator
 
 REGISTERED = "--recipe registered --set identity=6 --set expression=5 --set batch=7"
 # Every PointNet layer has its real width; the faces are few and small.

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from conftest import face
 
-from facedis_core.latents import read_latents, write_latents
+from facedis_core.data.latents import read_latents, write_latents
 
 
 @pytest.fixture

@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 from conftest import face, save_mesh
 
-from facedis_core.inference import load_model
-from facedis_core.latents import read_latents
-from facedis_core.mesh import read_mesh
+from facedis_core.data.latents import read_latents
+from facedis_core.mesh.mesh import read_mesh
+from facedis_core.model.model import load_model
 
 ROOT = Path(__file__).parent.parent
 EXAMPLES = ROOT / "weights" / "examples"

@@ -8,9 +8,15 @@ import numpy as np
 import pytest
 import synthetic
 
-from facedis_core.color_scale import ColorScale
+from facedis_core.data.latents import concatenate
 from facedis_core.errors import InputError, UsageError
-from facedis_core.figures import (
+from facedis_core.geometry.distances import vertex_distances
+from facedis_core.mesh.mesh import read_mesh
+from facedis_core.model.model import load_model
+from facedis_core.pipeline.combine import interpolate_blocks, transfer
+from facedis_core.render.color_scale import ColorScale
+from facedis_core.report.comparison import PARTS, ModelComparison, compare_models, example_rows
+from facedis_core.report.figures import (
     Figure,
     FigureCell,
     FigureMaker,
@@ -19,13 +25,7 @@ from facedis_core.figures import (
     generated_figures,
     mean_error_figure,
 )
-from facedis_core.inference import load_model
-from facedis_core.latents import concatenate
-from facedis_core.mesh import read_mesh
-from facedis_core.metrics import vertex_distances
-from facedis_core.model_comparison import PARTS, ModelComparison, compare_models, example_rows
-from facedis_core.transfer import interpolated, transfer
-from facedis_core.viewer_payload import (
+from facedis_core.report.viewer_payload import (
     TOLERANCE_MM,
     QuantizedVertices,
     interpolation_shapes,
@@ -172,7 +172,7 @@ def test_mixtures_are_those_of_transfer_and_interp(comparison: ModelComparison) 
     middle = (latents.identity[:1] + latents.identity[1:]) / 2
     expected = model.decode(middle, latents.expression[1:])
     assert cells[2 * 5 + 4].vertices == pytest.approx(expected[0], abs=1e-4)
-    both = interpolated(iter([(latents.take([0]), latents.take([1]))]), 5)
+    both = interpolate_blocks(iter([(latents.take([0]), latents.take([1]))]), 5)
     diagonal = concatenate(list(both))
     assert np.array([cells[6 * k].vertices for k in range(5)]) == pytest.approx(
         model.decode(diagonal.identity, diagonal.expression), abs=1e-4

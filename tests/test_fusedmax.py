@@ -11,8 +11,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from facedis_core import winners
-from facedis_core.moments import FoldedLayer
+from facedis_core.nn.max_pool import argmax
+from facedis_core.nn.max_pool.batch_statistics import FoldedLayer
 
 CUDA = torch.cuda.is_available()
 DEVICE = "cuda" if CUDA else "cpu"
@@ -31,7 +31,7 @@ if HAS_TRITON:
     with pytest.MonkeyPatch.context() as patch:
         for name, value in INTERPRETER.items():
             patch.setenv(name, value)
-        importlib.import_module("facedis_core.fusedmax")
+        importlib.import_module("facedis_core.nn.max_pool.argmax_triton")
 
 # Faces, vertices, inputs, outputs: less than a block, blocks and spans with and without a rest.
 SHAPES = [
@@ -50,11 +50,11 @@ SHAPES = [
 def fused_argmax(monkeypatch: pytest.MonkeyPatch) -> Iterator[Search]:
     for name, value in INTERPRETER.items():
         monkeypatch.setenv(name, value)
-    from facedis_core import fusedmax
+    from facedis_core.nn.max_pool import argmax_triton
 
-    winners._kernel.cache_clear()
-    yield fusedmax.fused_argmax
-    winners._kernel.cache_clear()
+    argmax._kernel.cache_clear()
+    yield argmax_triton.fused_argmax
+    argmax._kernel.cache_clear()
 
 
 def slowly(features: Tensor, weight: Tensor) -> Tensor:
@@ -140,10 +140,10 @@ def test_the_layers_before_it(fused_argmax: Search) -> None:
     x, (first, last) = faces_and_chain()
     features = (x @ first.weight.T + first.bias).relu()
     expected = slowly(features, last.weight)
-    assert torch.equal(winners._by_triton(features, last.weight), expected)
-    assert winners._kernel(x.device, x.dtype, last.weight.shape) is fused_argmax
+    assert torch.equal(argmax._by_triton(features, last.weight), expected)
+    assert argmax._kernel(x.device, x.dtype, last.weight.shape) is fused_argmax
     products = features @ last.weight.T
-    found = winners.argmax_vertices(x, [first, last])  # on a CPU another of equal ones
+    found = argmax.argmax_vertices(x, [first, last])  # on a CPU another of equal ones
     assert torch.equal(products.gather(1, found[:, None])[:, 0], products.amax(dim=1))
 
 
@@ -152,21 +152,21 @@ def test_double_precision_and_many_inputs_go_the_plain_way(fused_argmax: Search)
     x, (first, last) = faces_and_chain(torch.float64)
     features = (x @ first.weight.T + first.bias).relu()
     expected = slowly(features, last.weight)
-    assert torch.equal(winners._by_triton(features, last.weight), expected)
-    assert winners._kernel(x.device, torch.float64, last.weight.shape) is None
-    assert winners._kernel(x.device, torch.float32, torch.Size((9, 257))) is None
+    assert torch.equal(argmax._by_triton(features, last.weight), expected)
+    assert argmax._kernel(x.device, torch.float64, last.weight.shape) is None
+    assert argmax._kernel(x.device, torch.float32, torch.Size((9, 257))) is None
 
 
 def test_without_triton_the_plain_way(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "triton", None)
-    monkeypatch.delitem(sys.modules, "facedis_core.fusedmax", raising=False)
-    monkeypatch.delattr("facedis_core.fusedmax", raising=False)
-    winners._kernel.cache_clear()
+    monkeypatch.delitem(sys.modules, "facedis_core.nn.max_pool.argmax_triton", raising=False)
+    monkeypatch.delattr("facedis_core.nn.max_pool.argmax_triton", raising=False)
+    argmax._kernel.cache_clear()
     x, (first, last) = faces_and_chain()
     features = (x @ first.weight.T + first.bias).relu()
     expected = slowly(features, last.weight)
-    assert torch.equal(winners._by_triton(features, last.weight), expected)
-    winners._kernel.cache_clear()
+    assert torch.equal(argmax._by_triton(features, last.weight), expected)
+    argmax._kernel.cache_clear()
 
 
 def run(program: str, **environment: str) -> str:
@@ -196,9 +196,9 @@ def test_a_triton_that_fails_is_named_once_and_done_without() -> None:
 def test_a_cpu_needs_no_triton() -> None:
     run(
         "import sys, torch\n"
-        "from facedis_core.maxlinear import MaxPooledLinear\n"
+        "from facedis_core.nn.max_pool.layer import MaxPooledLinear\n"
         "MaxPooledLinear(6, 9, batch_norm=True)(torch.randn(2, 300, 6))\n"
-        "assert not {'triton', 'facedis_core.fusedmax'} & set(sys.modules)\n"
+        "assert not {'triton', 'facedis_core.nn.max_pool.argmax_triton'} & set(sys.modules)\n"
     )
 
 

@@ -6,13 +6,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from synthetic import grid_mesh
 
-from facedis_core.geometry import (
-    farthest_points,
-    mean_edge_lengths,
+from facedis_core.geometry.alignment import (
     rigid_alignment,
     rigid_alignments,
     rotation_about,
     rotation_between,
+)
+from facedis_core.geometry.surface import (
+    farthest_points,
+    mean_edge_lengths,
     uniform_laplacian,
     unit_vectors,
     vertex_normals,

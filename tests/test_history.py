@@ -8,9 +8,9 @@ from conftest import face, save_mesh
 from synthetic import face_set, write_face_set
 
 from facedis_core import __version__
-from facedis_core.bundle import bundled_models, weights_folder
-from facedis_core.history import HistoryStep, history_step, made_by, merged, with_output
-from facedis_core.safetensors_file import read_safetensors, record, write_safetensors
+from facedis_core.data.history import HistoryStep, history_step, made_by, merged, with_output
+from facedis_core.io.safetensors_file import read_safetensors, record, write_safetensors
+from facedis_core.model.bundled import bundled_models, weights_folder
 
 SET, DISC, FIRST, OWN = (digit * 12 for digit in "abcd")
 

@@ -11,13 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from synthetic import grid_mesh, one_byte_changed
 
-from facedis_core.config import PointNetConfig, RegisteredConfig
+from facedis_core.data.history import HistoryStep
+from facedis_core.data.preparation import Preparation
 from facedis_core.errors import InputError, UsageError
-from facedis_core.history import HistoryStep
-from facedis_core.inference import Model, load_model, write_model
-from facedis_core.mesh import topology_id
-from facedis_core.preparation import Preparation
-from facedis_core.safetensors_file import content_id, read_safetensors, write_safetensors
+from facedis_core.io.safetensors_file import content_id, read_safetensors, write_safetensors
+from facedis_core.mesh.mesh import topology_id
+from facedis_core.model.config import PointNetConfig, RegisteredConfig
+from facedis_core.model.model import Model, load_model, write_model
 
 FACES = np.stack([face(seed) for seed in range(3)])
 
@@ -495,7 +495,7 @@ class TestStrictLoad:
 )
 def test_numpy_and_torch_agree_on_every_vertex(load, sizes):
     torch = pytest.importorskip("torch")
-    from facedis_core.checkpoint import network_from_model
+    from facedis_core.train.checkpoint import network_from_model
 
     made = make_model(size=23, **sizes)  # 529 vertices, scale 165 mm
     model = load(bytes_of(made))

@@ -11,9 +11,9 @@ import trees
 from conftest import face, save_mesh
 from prepared import news
 
-from facedis_core.faceset import SPLITS, Labels
-from facedis_core.inventory import Report, count_faces, listing_lines
-from facedis_core.sources import Findings
+from facedis_core.data.face_set import SPLITS, Labels
+from facedis_core.datasets.contents import PreparationReport, count_faces, listing_lines
+from facedis_core.datasets.source import ListingReport
 
 HEADER = ["what", "name", "faces", *SPLITS]
 
@@ -63,7 +63,7 @@ def test_counts_against_a_slow_twin(seed):
 
 def test_a_report_names_everything():
     labels = random_labels(1, faces=6)
-    report = Report(
+    report = PreparationReport(
         "folder",
         "random subjects",
         list(count_faces(labels)),
@@ -79,7 +79,7 @@ def test_a_report_names_everything():
     made = report.as_dict()
     assert list(made["left_out"]["failed"]) == [f"f{k}" for k in range(5)]
     assert made["counts"][0]["faces"] == sum(made["counts"][0][split] for split in SPLITS) == 6
-    assert list(listing_lines(Findings())) == []
+    assert list(listing_lines(ListingReport())) == []
 
 
 def table(out: bytes) -> list[dict[str, str]]:

@@ -2,8 +2,7 @@
 
 from xml.etree import ElementTree
 
-from facedis_core.checks import Check
-from facedis_core.junit import junit_xml
+from facedis_core.evaluate.gates import Check, junit_xml
 
 REPORT = {"model": {"e_rec": {"mean": 1.25}, "e_dis": {"mean": 0.1}}}
 

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from facedis_core.config import RegisteredConfig
-from facedis_core.inference import Model, load_model
-from facedis_core.latent_directions import leading_directions
+from facedis_core.model.config import RegisteredConfig
+from facedis_core.model.latent_directions import leading_directions
+from facedis_core.model.model import Model, load_model
 
 
 @pytest.fixture(scope="module")

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from facedis_core.data.latents import Latents, concatenate, read_latents, write_latents
 from facedis_core.errors import InputError
-from facedis_core.latents import Latents, concatenate, read_latents, write_latents
 
 ID, OTHER = "0123456789ab", "ba9876543210"
 

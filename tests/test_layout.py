@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import trees
 
+from facedis_core.datasets.layout import check_unique, missing_of_each
+from facedis_core.datasets.source import open_source
 from facedis_core.errors import InputError
-from facedis_core.sources import open_source
-from facedis_core.sources.layout import check_unique, missing_of_each
 
 ANN = trees.COMA_SUBJECTS[0]
 FILES = {

@@ -11,24 +11,20 @@ import pytest
 from conftest import face, raw_mesh, save_mesh
 from synthetic import face_set, grid_mesh, write_face_set
 
-from facedis_core.decoding import Decoder
-from facedis_core.encoding import Encoder
+from facedis_core.data.latents import read_latents, write_latents
 from facedis_core.errors import InputError
-from facedis_core.gallery import (
-    MAX_FACES,
-    face_of_bytes,
-    load_gallery,
-)
-from facedis_core.inference import load_model
-from facedis_core.latents import read_latents, write_latents
-from facedis_core.live_model import LiveModel, Mixture
-from facedis_core.mesh import Mesh, read_mesh, write_mesh
-from facedis_core.transfer import transfer
+from facedis_core.mesh.mesh import Mesh, read_mesh, write_mesh
+from facedis_core.model.model import load_model
+from facedis_core.pipeline.combine import transfer
+from facedis_core.pipeline.decode import LatentDecoder
+from facedis_core.pipeline.encode import MeshEncoder
+from facedis_core.viewer.gallery import MAX_FACES, face_of_bytes, load_gallery
+from facedis_core.viewer.model import LiveModel, Mixture
 
 
 @pytest.fixture
-def encoder(model) -> Encoder:
-    return Encoder(model)
+def encoder(model) -> MeshEncoder:
+    return MeshEncoder(model)
 
 
 @pytest.fixture
@@ -96,7 +92,9 @@ class TestGallery:
         write_latents(stream, rows)
         decoded = []
         monkeypatch.setattr(
-            Decoder, "face", lambda self, rows, row, part: decoded.append(rows.names[row]) or row
+            LatentDecoder,
+            "face",
+            lambda self, rows, row, part: decoded.append(rows.names[row]) or row,
         )
         with NamedTemporaryFile(suffix=".npy") as file:
             file.write(stream.getvalue())
@@ -120,7 +118,7 @@ class TestGallery:
 
     def test_examples_are_for_models_that_they_fit(self, encoder):
         assert len(load_gallery(encoder, []).faces) == 1
-        faces = load_gallery(Encoder(load_model("ict")), []).faces
+        faces = load_gallery(MeshEncoder(load_model("ict")), []).faces
         names = [one.latents.names[0] for one in faces]
         assert len(names) == 9 + 1
         assert names[1] == "alice_neutral"

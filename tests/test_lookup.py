@@ -5,13 +5,13 @@ import pytest
 import synthetic
 from conftest import face
 
+from facedis_core.data.face_set import load_face_set
+from facedis_core.data.latents import write_latents
 from facedis_core.errors import InputError, UsageError
-from facedis_core.faceset import load_face_set
-from facedis_core.latents import write_latents
-from facedis_core.lookup import Labels, lookup_in_latents, lookup_in_set
+from facedis_core.evaluate.identification import LabelSource, task_from_latents, task_from_set
 
 NAMES = ["ann_smile", "ann_neutral", "bob_neutral", "bob_grin", "ann_neutral_2", "cy_grin"]
-WHO = Labels(pattern="{subject}_{expression}")
+WHO = LabelSource(pattern="{subject}_{expression}")
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def saved(rows, tmp_path):
 
 
 def test_alone_the_first_neutral_of_each_person_is_the_gallery(saved, model, rows):
-    found = lookup_in_latents(saved("all.npy", range(6)), None, model, WHO)
+    found = task_from_latents(saved("all.npy", range(6)), None, model, WHO)
     assert found.gallery.names == ["ann_neutral", "bob_neutral"]
     assert found.gallery_subjects == ["ann", "bob"]
     assert found.probes.names == ["ann_smile", "bob_grin", "ann_neutral_2", "cy_grin"]
@@ -41,13 +41,13 @@ def test_alone_the_first_neutral_of_each_person_is_the_gallery(saved, model, row
     assert found.left_out == 0
     assert found.facts == {"model": model.id}
     np.testing.assert_array_equal(found.probes.identity, rows.identity[[0, 3, 4, 5]])
-    grins = lookup_in_latents(saved("again.npy", range(6)), None, model, WHO, "grin")
+    grins = task_from_latents(saved("again.npy", range(6)), None, model, WHO, "grin")
     assert grins.gallery.names == ["bob_grin", "cy_grin"]
 
 
 def test_what_is_in_the_gallery_itself_is_not_looked_up(saved, model, rows):
     gallery, probes = saved("some.npy", [1, 2]), saved("all.npy", range(6))
-    found = lookup_in_latents(gallery, probes, model, WHO)
+    found = task_from_latents(gallery, probes, model, WHO)
     assert found.gallery.names == ["ann_neutral", "bob_neutral"]
     assert found.probes.names == ["ann_smile", "bob_grin", "ann_neutral_2", "cy_grin"]
     assert found.left_out == 2
@@ -57,14 +57,14 @@ def test_another_face_of_the_same_name_is(model, tmp_path):
     for seed, name in enumerate(("known.npy", "asked.npy")):
         with (tmp_path / name).open("wb") as stream:
             write_latents(stream, model.encode(face(seed)[None], ["ann"]))
-    who = Labels(pattern="{subject}")
-    found = lookup_in_latents(str(tmp_path / "known.npy"), str(tmp_path / "asked.npy"), model, who)
+    who = LabelSource(pattern="{subject}")
+    found = task_from_latents(str(tmp_path / "known.npy"), str(tmp_path / "asked.npy"), model, who)
     assert (found.probes.names, found.left_out) == (["ann"], 0)
 
 
 def test_labels_of_a_file_need_an_expression_only_where_it_is_asked_for(tmp_path):
     (tmp_path / "who.csv").write_text("name,subject\na,Ann\nb,Bob\n")
-    who = Labels(str(tmp_path / "who.csv"))
+    who = LabelSource(str(tmp_path / "who.csv"))
     assert [label.subject for label in who.of(["b", "a"], ("subject",))] == ["Bob", "Ann"]
     with pytest.raises(InputError, match="has no column 'expression'"):
         who.of(["a"], ("subject", "expression"))
@@ -79,17 +79,17 @@ def test_labels_of_a_file_need_an_expression_only_where_it_is_asked_for(tmp_path
 def test_patterns_that_do_not_do(saved, model):
     everybody = saved("all.npy", range(6))
     with pytest.raises(UsageError, match="where the expression is"):
-        lookup_in_latents(everybody, None, model, Labels(pattern="{subject}"))
+        task_from_latents(everybody, None, model, LabelSource(pattern="{subject}"))
     with pytest.raises(InputError, match="'ann_smile' does not fit the pattern"):
-        lookup_in_latents(everybody, None, model, Labels(pattern="{subject}/{expression}"))
+        task_from_latents(everybody, None, model, LabelSource(pattern="{subject}/{expression}"))
     with pytest.raises(InputError, match=r"no row of .* shows the expression 'calm'"):
-        lookup_in_latents(everybody, None, model, WHO, "calm")
+        task_from_latents(everybody, None, model, WHO, "calm")
 
 
 def test_a_set_has_its_neutrals_in_the_gallery(model, tmp_path):
     path = synthetic.write_face_set(tmp_path / "set.safetensors", synthetic.face_set())
     faces = load_face_set(path)
-    found = lookup_in_set(str(path), model, "test")
+    found = task_from_set(str(path), model, "test")
     assert found.gallery_subjects == ["person7", "person8", "person9"]
     assert found.probes.names == [faces.labels.names[row] for row in range(28, 40) if row % 4]
     assert found.facts["set"] == faces.id
@@ -100,4 +100,4 @@ def test_a_set_has_its_neutrals_in_the_gallery(model, tmp_path):
     neutral.labels.level[:] = 0.5
     path = synthetic.write_face_set(tmp_path / "none.safetensors", neutral)
     with pytest.raises(InputError, match=r"nobody in the test split of .* has a neutral face"):
-        lookup_in_set(str(path), model, "test")
+        task_from_set(str(path), model, "test")

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from facedis_core import losses
-from facedis_core.geometry import uniform_laplacian
+from facedis_core.geometry.surface import uniform_laplacian
+from facedis_core.nn import losses
 
 B, V, D = 3, 4, 5
 

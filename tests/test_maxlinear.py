@@ -7,9 +7,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from facedis_core import maxlinear, moments, winners
-from facedis_core.maxlinear import MaxPooledLinear, pool, set_pooling
-from facedis_core.pointnet import pointnet
+from facedis_core.nn.max_pool import argmax, batch_statistics
+from facedis_core.nn.max_pool import layer as max_pool_layer
+from facedis_core.nn.max_pool.layer import MaxPooledLinear, pool, set_pooling
+from facedis_core.nn.pointnet import pointnet
 
 CUDA = pytest.param(
     "cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
@@ -34,7 +35,7 @@ def vertices(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
     before = torch.get_num_threads()
     torch.set_num_threads(sizes.get("threads", 1))
     for name, value in sizes.items():
-        for module in (moments, winners, maxlinear):
+        for module in (batch_statistics, argmax, max_pool_layer):
             if hasattr(module, name):
                 monkeypatch.setattr(module, name, value)
     yield count
@@ -167,13 +168,13 @@ def test_blocks_and_groups_change_nothing(monkeypatch: pytest.MonkeyPatch) -> No
     x = torch.randn(5, 131, 5, dtype=torch.float64)
     whole = layer(x)
     for few, products in ((1000, 1), (0, 1), (0, 200)):
-        monkeypatch.setattr(winners, "_FEW", few)
-        monkeypatch.setattr(winners, "_PRODUCTS", products)
+        monkeypatch.setattr(argmax, "_FEW", few)
+        monkeypatch.setattr(argmax, "_PRODUCTS", products)
         torch.testing.assert_close(layer(x), whole, rtol=0, atol=0)
 
 
 def test_threads_change_not_a_bit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(moments, "_ROWS", 100)
+    monkeypatch.setattr(batch_statistics, "_ROWS", 100)
     before = torch.get_num_threads()
     x = torch.randn(9, 150, 3, generator=torch.manual_seed(0))
     found = []

@@ -14,8 +14,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from facedis_core.errors import InputError, UsageError
-from facedis_core.mesh import Mesh, mesh_files, read_mesh, read_meshes, topology_id, write_mesh
-from facedis_core.text_numbers import decimals, tokenize
+from facedis_core.mesh.mesh import Mesh, mesh_files, read_mesh, read_meshes, topology_id, write_mesh
+from facedis_core.mesh.text_numbers import decimals, tokenize
 
 QUADS_AND_TRIANGLES = [[0, 1, 4, 3], [1, 2, 4], [3, 4, 7, 6], [4, 2, 5, 8, 7], [0, 3, 6]]
 TRIANGLES = [[0, 1, 3], [1, 4, 3], [1, 2, 4], [2, 5, 4]]

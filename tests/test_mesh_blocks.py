@@ -12,11 +12,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from facedis_core import obj, ply, vrml
 from facedis_core.errors import InputError
-from facedis_core.mesh import read_mesh
-from facedis_core.surface_builder import LONGEST_POLYGON, SurfaceBuilder
-from facedis_core.text_numbers import LONGEST_LINE
+from facedis_core.mesh import obj, ply, vrml
+from facedis_core.mesh.mesh import read_mesh
+from facedis_core.mesh.surface_builder import LONGEST_POLYGON, SurfaceBuilder
+from facedis_core.mesh.text_numbers import LONGEST_LINE
 
 MB = 1 << 20
 CODES = {"u1": "B", "i1": "b", "u2": "H", "i4": "i", "f4": "f", "f8": "d"}

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from facedis_core import metrics
+from facedis_core.evaluate import metrics
 
 
 @pytest.fixture

@@ -4,11 +4,17 @@ import numpy as np
 import pytest
 from synthetic import face_set
 
-from facedis_core.evaluation import evaluate_face_set
-from facedis_core.inference import Model
-from facedis_core.metrics import vertex_distance
-from facedis_core.model_comparison import PARTS, PartErrors, part_results
-from facedis_core.prediction import Prediction, Predictor, Sample, aligned, model_predictor
+from facedis_core.evaluate.evaluation import (
+    Prediction,
+    Predictor,
+    Sample,
+    align_prediction,
+    evaluate_face_set,
+    model_predictor,
+)
+from facedis_core.geometry.distances import vertex_distance
+from facedis_core.model.model import Model
+from facedis_core.report.comparison import PARTS, PartErrors, part_results
 
 
 @pytest.fixture
@@ -58,7 +64,7 @@ def test_errors_are_those_of_the_metrics(model: Model, predict: Predictor, align
         known = neutral if np.isfinite(neutral).all() else None
         sample = Sample(truth, predict(truth))
         if align:
-            sample = Sample(truth, aligned(sample, known))
+            sample = Sample(truth, align_prediction(sample, known))
         if known is None:
             assert np.isnan(errors.per_mesh["expression"][place])
             slow["full"].append(np.linalg.norm(sample.prediction.reconstruction - truth, axis=2)[0])

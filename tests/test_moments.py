@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from facedis_core import moments
-from facedis_core.moments import (
+from facedis_core.nn.max_pool import batch_statistics
+from facedis_core.nn.max_pool.batch_statistics import (
     FoldedLayer,
     apply_layers,
     batch_moments,
@@ -50,7 +50,7 @@ def test_a_small_spread_far_from_zero_survives_single_precision() -> None:
 def test_values_and_gradients_through_a_chain(
     layers: int, keep: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(moments, "_ROWS", 8)
+    monkeypatch.setattr(batch_statistics, "_ROWS", 8)
     steps = chain()[:layers]
     x = torch.randn(29, 3, dtype=torch.float64, requires_grad=True)
     tensors = [x, *(t for layer in steps for t in layer)]

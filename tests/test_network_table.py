@@ -11,15 +11,15 @@ import synthetic
 import torch
 from torch import Tensor, nn
 
-from facedis_core import network_table
-from facedis_core.autoencoder import AutoEncoder, Gaussian, InitialData, Posterior
-from facedis_core.build import build_auto_encoder, training_frame
-from facedis_core.checkpoint import export_model, network_from_model
-from facedis_core.config import ModelConfig, PointNetConfig, Shapes
-from facedis_core.forward import Means
-from facedis_core.inference import load_model, write_model
-from facedis_core.network_table import Network, network_names, network_of, register_network
-from facedis_core.recipe import load_recipe
+from facedis_core.model import networks
+from facedis_core.model.config import ModelConfig, PointNetConfig, Shapes
+from facedis_core.model.model import load_model, write_model
+from facedis_core.model.networks import Network, network_names, network_of, register_network
+from facedis_core.model.numpy_forward import Means
+from facedis_core.nn.autoencoder import AutoEncoder, Gaussian, InitialData, Posterior
+from facedis_core.train.checkpoint import export_model, network_from_model
+from facedis_core.train.recipe import load_recipe
+from facedis_core.train.setup import build_auto_encoder, training_frame
 
 FACES = synthetic.face_set()
 
@@ -90,7 +90,7 @@ ONE_MATRIX = Network("one-matrix", OneMatrixConfig, OneMatrixForward, OneMatrixA
 
 @pytest.fixture(autouse=True)
 def _table(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(network_table, "_NETWORKS", dict(network_table._NETWORKS))
+    monkeypatch.setattr(networks, "_NETWORKS", dict(networks._NETWORKS))
     yield
 
 

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from facedis_core.autoencoder import InitialData
-from facedis_core.config import DiscriminatorConfig, PointNetConfig
-from facedis_core.discriminator import Dropout, IdentityDiscriminator
-from facedis_core.maxlinear import set_pooling
-from facedis_core.moments import BatchNorm
-from facedis_core.pointnet import Encoder, PointNetAutoEncoder
+from facedis_core.model.config import DiscriminatorConfig, PointNetConfig
+from facedis_core.nn.autoencoder import InitialData
+from facedis_core.nn.discriminator import Dropout, IdentityDiscriminator
+from facedis_core.nn.max_pool.batch_statistics import BatchNorm
+from facedis_core.nn.max_pool.layer import set_pooling
+from facedis_core.nn.pointnet import Encoder, PointNetAutoEncoder
 
 
 def auto_encoder(vertices: int = 20, **sizes) -> PointNetAutoEncoder:

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import synthetic
 
-from facedis_core.neutrals import neutral_faces
+from facedis_core.data.face_set import neutral_faces
 
 
 def test_the_first_face_of_level_0_else_the_neutral_mesh_else_nobody():

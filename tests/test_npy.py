@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from facedis_core.errors import InputError
-from facedis_core.npy import NpyReader, encoded_header
+from facedis_core.io.npy import NpyReader, encoded_header
 
 
 class Pipe(io.RawIOBase):

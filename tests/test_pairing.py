@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_latents import latents
 
+from facedis_core.data.latents import Latents, concatenate
 from facedis_core.errors import UsageError
-from facedis_core.latents import Latents, concatenate
-from facedis_core.pairing import Rows, paired
+from facedis_core.pipeline.combine import RowSource, pair_rows
 
 
 def cut(rows: Latents, sizes: list[int]) -> list[Latents]:
@@ -48,9 +48,9 @@ def test_whatever_the_blocks_the_pairs_are_those_of_plain_loops(
 ):
     first = latents([f"a{i}" for i in range(n)])
     second = latents([f"b{j}" for j in range(m)], seed=1)
-    met = paired(
-        Rows(iter(cut(first, ones)), "first", awaited=awaited[0]),
-        Rows(iter(cut(second, others)), "second", awaited=awaited[1]),
+    met = pair_rows(
+        RowSource(iter(cut(first, ones)), "first", awaited=awaited[0]),
+        RowSource(iter(cut(second, others)), "second", awaited=awaited[1]),
         all_pairs=all_pairs,
     )
     if n != m and 1 not in (n, m) and not all_pairs:
@@ -74,8 +74,11 @@ def endless(asked: list[int]):
 @pytest.mark.parametrize("side", [0, 1])
 def test_one_row_meets_each_of_an_endless_stream_as_it_comes(side):
     asked: list[int] = []
-    rows = [Rows(iter([latents(["one"])]), "file"), Rows(endless(asked), "pipe", awaited=True)]
-    met = paired(*(rows if side else reversed(rows)))
+    rows = [
+        RowSource(iter([latents(["one"])]), "file"),
+        RowSource(endless(asked), "pipe", awaited=True),
+    ]
+    met = pair_rows(*(rows if side else reversed(rows)))
     for number in range(5):
         names = [block.names for block in next(met)]
         assert names[side] == [f"row{number}"]
@@ -83,6 +86,8 @@ def test_one_row_meets_each_of_an_endless_stream_as_it_comes(side):
 
 
 def test_of_two_that_do_not_pair_up_the_shorter_is_named():
-    met = paired(Rows(iter([latents("ab")]), "a.npy"), Rows(iter([latents("xyz")]), "b.npy"))
+    met = pair_rows(
+        RowSource(iter([latents("ab")]), "a.npy"), RowSource(iter([latents("xyz")]), "b.npy")
+    )
     with pytest.raises(UsageError, match=r"a\.npy has 2 rows and b\.npy more"):
         list(met)

@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from facedis_core.datasets.source import Block
 from facedis_core.errors import InputError
-from facedis_core.parallel import BLOCKS_AHEAD, in_order
-from facedis_core.sources import Block
+from facedis_core.pipeline.parallel import BLOCKS_AHEAD, in_order
 
 BLOCKS = [range(k, k + 3) for k in range(0, 30, 3)]
 
@@ -176,8 +176,8 @@ def test_workers_end_with_a_parent_that_is_killed(tmp_path):
     """They are in the middle of a long block, or wait for one, and nobody tells them."""
     (tmp_path / "run.py").write_text(
         "import os, sys, time\n"
-        "from facedis_core.sources import Block\n"
-        "from facedis_core.parallel import in_order\n"
+        "from facedis_core.datasets.source import Block\n"
+        "from facedis_core.pipeline.parallel import in_order\n"
         "import numpy as np\n"
         "class Slow:\n"
         "    def read(self, rows):\n"

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from facedis_core.errors import InputError, UsageError
-from facedis_core.paths import OutputPaths, exists, is_file, is_folder, is_folder_pattern
+from facedis_core.io.paths import OutputPaths, exists, is_file, is_folder, is_folder_pattern
 
 
 def paths(pattern, names):

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from facedis_core.data.name_patterns import compile_pattern
 from facedis_core.errors import UsageError
-from facedis_core.patterns import compile_pattern
 
 PATTERN = "{subject}_{expression}.ply"
 PLAIN = st.text("abc-.()[]+ ü", min_size=1, max_size=8)

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from conftest import face, raw_mesh, save_mesh
 
-from facedis_core.bundle import weights_folder
-from facedis_core.mesh import read_mesh
+from facedis_core.mesh.mesh import read_mesh
+from facedis_core.model.bundled import weights_folder
 
 PIPE = "fd-encode bob.obj | fd-transfer ann.npy - | fd-decode"
 

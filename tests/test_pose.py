@@ -4,10 +4,10 @@ import numpy as np
 import synthetic
 import torch
 
-from facedis_core.faceset import TRAIN
-from facedis_core.geometry import rigid_alignments, rotation_about
-from facedis_core.linear import Pca, fit_pca
-from facedis_core.pose import PoseVariation, add_poses, random_poses
+from facedis_core.data.face_set import TRAIN
+from facedis_core.geometry.alignment import rigid_alignments, rotation_about
+from facedis_core.geometry.pca import Pca, fit_pca
+from facedis_core.nn.augment import PoseVariation, add_poses, random_poses
 
 FACES = synthetic.face_set()
 

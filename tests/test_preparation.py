@@ -7,10 +7,10 @@ import pytest
 from conftest import RAW_EXTRA, face, raw_mesh, raw_order
 from synthetic import grid_mesh
 
+from facedis_core.data.preparation import Preparation
 from facedis_core.errors import InputError
-from facedis_core.mesh import Mesh, topology_id
-from facedis_core.preparation import Preparation
-from facedis_core.safetensors_file import SafetensorsFile
+from facedis_core.io.safetensors_file import SafetensorsFile
+from facedis_core.mesh.mesh import Mesh, topology_id
 
 MEAN, TRIANGLES = grid_mesh()
 V = len(MEAN)

@@ -7,12 +7,12 @@ import pytest
 import synthetic
 import torch
 
-from facedis_core.batches import FacePairs
-from facedis_core.build import build_discriminator, training_frame
+from facedis_core.data.face_set import FaceSet
 from facedis_core.errors import InputError
-from facedis_core.faceset import FaceSet
-from facedis_core.pretraining import PreTrainer, draw_pairs
-from facedis_core.recipe import Recipe
+from facedis_core.train.batches import FacePairs
+from facedis_core.train.pretrainer import PreTrainer, draw_pairs
+from facedis_core.train.recipe import Recipe
+from facedis_core.train.setup import build_discriminator, training_frame
 
 RECIPE = Recipe(
     discriminator_batch_norm=True,

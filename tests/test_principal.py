@@ -9,17 +9,17 @@ import synthetic
 import torch
 from trainers import trainer
 
-from facedis_core.baselines import evaluate_baselines, fit_baselines
-from facedis_core.batches import Batch
-from facedis_core.build import build_auto_encoder, training_frame
-from facedis_core.config import RegisteredConfig
+from facedis_core.data.face_set import TEST, TRAIN, FaceSet
 from facedis_core.errors import InputError
-from facedis_core.evaluation import evaluate_face_set
-from facedis_core.faceset import TEST, TRAIN, FaceSet
-from facedis_core.pose import PoseVariation, random_poses
-from facedis_core.principal import RegisteredAutoEncoder
-from facedis_core.recipe import Recipe, load_recipe
-from facedis_core.training import Trainer
+from facedis_core.evaluate.baselines import evaluate_baselines, fit_baselines
+from facedis_core.evaluate.evaluation import evaluate_face_set
+from facedis_core.model.config import RegisteredConfig
+from facedis_core.nn.augment import PoseVariation, random_poses
+from facedis_core.nn.registered import RegisteredAutoEncoder
+from facedis_core.train.batches import Batch
+from facedis_core.train.recipe import Recipe, load_recipe
+from facedis_core.train.setup import build_auto_encoder, training_frame
+from facedis_core.train.trainer import Trainer
 
 RECIPE = Recipe(
     network="registered", identity=5, expression=4, components=12, batch=7, swap=1.0, scale=50.0

@@ -6,10 +6,16 @@ import numpy as np
 import pytest
 from synthetic import grid_mesh
 
-from facedis_core import procrustes
 from facedis_core.errors import InputError
-from facedis_core.geometry import rigid_alignment, rotation_between
-from facedis_core.procrustes import ALIGNMENT_ROUNDS, align_by_neutrals, align_to, mean_target
+from facedis_core.geometry import alignment
+from facedis_core.geometry.alignment import (
+    ALIGNMENT_ROUNDS,
+    align_by_neutrals,
+    align_to,
+    mean_shape,
+    rigid_alignment,
+    rotation_between,
+)
 
 SHAPE, _ = grid_mesh()
 V = len(SHAPE)
@@ -63,7 +69,7 @@ def slow_mean(faces, rows, chosen, scale):
 @pytest.fixture(params=[1, 3, 1000], ids="{} at a time".format)
 def blocks(request, monkeypatch):
     """Blocks of so many faces."""
-    monkeypatch.setattr(procrustes, "BLOCK_BYTES", request.param * SHAPE.nbytes)
+    monkeypatch.setattr(alignment, "BLOCK_BYTES", request.param * SHAPE.nbytes)
 
 
 @pytest.mark.parametrize("scale", [False, True])
@@ -72,7 +78,7 @@ def test_the_mean_is_that_of_the_loop(rng, blocks, scale, chosen):
     faces = scattered(rng, 11, scale=scale)
     rows = np.array([2, 3, 5, 6, 7, 10])
     before = faces.copy()
-    found = mean_target(faces, rows, chosen, scale=scale)
+    found = mean_shape(faces, rows, chosen, scale=scale)
     assert found.dtype == np.float64
     np.testing.assert_allclose(found, slow_mean(faces, rows, chosen, scale), atol=1e-4)
     np.testing.assert_array_equal(faces, before)
@@ -81,12 +87,12 @@ def test_the_mean_is_that_of_the_loop(rng, blocks, scale, chosen):
 def test_the_mean_of_one_shape_is_that_shape_where_the_first_lies(rng):
     faces = scattered(rng, 6, noise_mm=0)
     rows = np.array([4, 0, 1, 2, 3, 5])
-    np.testing.assert_allclose(mean_target(faces, rows, ALL, scale=False), faces[4], atol=1e-3)
+    np.testing.assert_allclose(mean_shape(faces, rows, ALL, scale=False), faces[4], atol=1e-3)
 
 
 def test_the_mean_of_similar_shapes_keeps_their_mean_size(rng):
     faces = scattered(rng, 40, noise_mm=3, scale=True)
-    found = mean_target(faces, np.arange(40), ALL, scale=True)
+    found = mean_shape(faces, np.arange(40), ALL, scale=True)
     sizes = [root_mean_square(face) for face in faces]
     assert root_mean_square(found) == pytest.approx(np.mean(sizes))
     assert max(sizes) / min(sizes) > 1.5
@@ -97,15 +103,15 @@ def test_the_mean_leaves_out_what_is_not_finite(rng):
     faces[0] = np.nan
     faces[3, 7, 1] = np.inf
     whole = np.array([1, 2, 4, 5])
-    expected = mean_target(faces, whole, ALL, scale=True)
-    np.testing.assert_array_equal(mean_target(faces, np.arange(6), ALL, scale=True), expected)
+    expected = mean_shape(faces, whole, ALL, scale=True)
+    np.testing.assert_array_equal(mean_shape(faces, np.arange(6), ALL, scale=True), expected)
 
 
 @pytest.mark.parametrize("rows", [[], [0, 1]])
 def test_a_mean_needs_a_face(rows):
     faces = np.full((2, V, 3), np.nan, np.float32)
     with pytest.raises(InputError, match="no face to find the mean face from"):
-        mean_target(faces, np.array(rows, np.intp), ALL, scale=False)
+        mean_shape(faces, np.array(rows, np.intp), ALL, scale=False)
 
 
 @pytest.mark.parametrize("scale", [False, True])
@@ -134,7 +140,7 @@ def test_known_motions_are_undone(rng):
 def test_alignment_to_their_mean_brings_faces_together(rng):
     faces = scattered(rng, 12, noise_mm=1)
     before = spread(faces)
-    align_to(faces, mean_target(faces, np.arange(12), ALL, scale=False), ALL, scale=False)
+    align_to(faces, mean_shape(faces, np.arange(12), ALL, scale=False), ALL, scale=False)
     assert before > 100
     assert spread(faces) < 2
 
@@ -195,10 +201,10 @@ def test_blocks_do_not_show_in_the_bytes(rng, monkeypatch, tmp_path):
     own = np.where(np.arange(17) % 5 == 0, np.arange(17), np.arange(17) // 5 * 5)
     results = []
     for faces_at_a_time in (1, 2, 7, 100):
-        monkeypatch.setattr(procrustes, "BLOCK_BYTES", faces_at_a_time * template.nbytes)
+        monkeypatch.setattr(alignment, "BLOCK_BYTES", faces_at_a_time * template.nbytes)
         faces = np.memmap(tmp_path / "faces", np.float32, "w+", 4, start.shape)
         faces[...] = start
-        target = mean_target(faces, everything[:17], everything, scale=True)
+        target = mean_shape(faces, everything[:17], everything, scale=True)
         align_to(faces, target, everything[::3], scale=True)
         align_by_neutrals(faces, own, target, everything[5:60:7])
         results.append(target.tobytes() + faces.tobytes())
@@ -216,7 +222,7 @@ def test_a_set_is_not_held_in_memory(tmp_path, vertices):
     everything = np.arange(vertices)
     tracemalloc.start()
     try:
-        target = mean_target(faces, np.arange(count), everything, scale=True)
+        target = mean_shape(faces, np.arange(count), everything, scale=True)
         align_to(faces, target, everything, scale=True)
         align_by_neutrals(faces, np.arange(count) // 4 * 4, target, everything[:13])
         _, peak = tracemalloc.get_traced_memory()

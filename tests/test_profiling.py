@@ -4,7 +4,7 @@ import time
 
 import torch
 
-from facedis_core.profiling import PartOfStep, step_part, step_profiler
+from facedis_core.train.profiling import PartOfStep, step_part, step_profiler
 
 CPU = torch.device("cpu")
 

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prepared import news, prepare
 
+from facedis_core.data.face_set import divides_people, load_face_set
+from facedis_core.datasets.protocols import People, Published, by_subjects, make_split
 from facedis_core.errors import InputError, UsageError
-from facedis_core.faceset import divides_people, load_face_set
-from facedis_core.sources.protocols import People, Published, by_subjects, make_split
 
 TRAIN, TEST, VALIDATION = 0, 1, 2
 

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from facedis_core import readout
+from facedis_core.evaluate import expression_probe
 
 PEOPLE, KINDS = 30, 4
 SHOWN = np.tile(np.arange(KINDS), PEOPLE)
@@ -54,7 +54,7 @@ def slow_fit(faces, labels, classes):
     lengths = [sum(a * b for a, b in zip(r, slow_solve(total, r), strict=True)) for r in rest]
     spread = sum(length**2 for length in lengths) / n**2 - squares / n
     apart = squares - trace**2 / size
-    share = min(max(spread / apart, readout.LEAST_SHRINKAGE), 1)
+    share = min(max(spread / apart, expression_probe.LEAST_SHRINKAGE), 1)
     matrix = [
         [(1 - share) * within[i][j] + share * trace / size * total[i][j] for j in range(size)]
         for i in range(size)
@@ -90,13 +90,13 @@ def test_like_loops_over_the_formulas(signal, people):
     rows = people > SUBJECT
     latents = noise(len(SHOWN), 5) @ noise(5, 5, seed=1)
     latents[:, :KINDS] += signal * np.eye(KINDS)[SHOWN]
-    got = readout.readout_accuracy(latents[rows], SHOWN[rows], SUBJECT[rows])
+    got = expression_probe.probe_accuracy(latents[rows], SHOWN[rows], SUBJECT[rows])
     assert got == slow_accuracy(latents[rows], SHOWN[rows], SUBJECT[rows])
 
 
 def test_scores_like_loops_over_the_formulas():
     latents = noise(40, 4) @ noise(4, 4, seed=1) + 3
-    found = readout.fit_discriminant(latents, SHOWN[:40], KINDS)
+    found = expression_probe.fit_discriminant(latents, SHOWN[:40], KINDS)
     score = slow_fit(latents.tolist(), SHOWN[:40].tolist(), range(KINDS))
     scores = latents @ found.weight + found.bias
     slow = [[score(z, c) for c in range(KINDS)] for z in latents.tolist()]
@@ -106,7 +106,9 @@ def test_scores_like_loops_over_the_formulas():
 def test_random_labels_are_told_by_chance():
     latents = noise(len(SHOWN), 8)
     found = [
-        readout.readout_accuracy(latents, np.random.default_rng(k).permutation(SHOWN), SUBJECT)
+        expression_probe.probe_accuracy(
+            latents, np.random.default_rng(k).permutation(SHOWN), SUBJECT
+        )
         for k in range(20)
     ]
     # 20 times 120 faces: three standard deviations
@@ -115,7 +117,7 @@ def test_random_labels_are_told_by_chance():
 
 def test_a_frequent_expression_raises_the_chance_level_and_no_more():
     shown = np.where(SHOWN == 1, 0, SHOWN)  # half of all faces
-    found = readout.expression_readout(noise(120, 3), noise(120, 3, seed=1), shown, SUBJECT)
+    found = expression_probe.probe_expression(noise(120, 3), noise(120, 3, seed=1), shown, SUBJECT)
     assert found["expression_chance"] == 0.5
     assert found["expression_from_identity_accuracy"] == pytest.approx(0.5, abs=0.12)
 
@@ -123,10 +125,10 @@ def test_a_frequent_expression_raises_the_chance_level_and_no_more():
 @pytest.mark.parametrize("size", [1e-4, 1.0, 1e6])
 def test_a_leak_is_found_however_small_its_scale(size):
     identity = noise(PEOPLE, 6)[SUBJECT] + 0.001 * noise(len(SHOWN), 6, seed=1)
-    clean = readout.expression_readout(identity, identity, SHOWN, SUBJECT)
+    clean = expression_probe.probe_expression(identity, identity, SHOWN, SUBJECT)
     assert clean["expression_from_identity_accuracy"] < 0.4
     leaky = np.concatenate([identity, size * np.eye(KINDS)[SHOWN]], axis=1)
-    found = readout.expression_readout(leaky, identity, SHOWN, SUBJECT)
+    found = expression_probe.probe_expression(leaky, identity, SHOWN, SUBJECT)
     assert found["expression_from_identity_accuracy"] == 1
     assert found["expression_from_expression_accuracy"] < 0.4
 
@@ -136,27 +138,27 @@ def test_a_leak_along_a_direction_that_is_none_of_the_axes():
     mixed[:, 6:10] *= 0.05
     mixed[:, 6:10] += 0.3 * np.eye(KINDS)[SHOWN]
     turned = mixed @ np.linalg.qr(noise(12, 12, seed=2))[0]
-    assert readout.readout_accuracy(turned, SHOWN, SUBJECT) > 0.9
+    assert expression_probe.probe_accuracy(turned, SHOWN, SUBJECT) > 0.9
 
 
 def test_who_somebody_is_must_not_help():
     # each person's label is a fact about the person: known people would be told, strangers cannot
     label = np.random.default_rng(5).integers(0, 2, PEOPLE)[SUBJECT]
     latents = np.eye(PEOPLE)[SUBJECT] + 1e-3 * noise(len(SHOWN), PEOPLE)
-    assert readout.readout_accuracy(latents, label, SUBJECT) < 0.75
+    assert expression_probe.probe_accuracy(latents, label, SUBJECT) < 0.75
 
 
 @pytest.mark.parametrize("value", [0.0, 0.1, -3e5])
 def test_latents_that_are_the_same_for_everybody_tell_nothing(value):
     latents = np.full((len(SHOWN), 4), value, np.float32)
-    found = readout.expression_readout(latents, latents, SHOWN, SUBJECT)
+    found = expression_probe.probe_expression(latents, latents, SHOWN, SUBJECT)
     assert found["expression_from_identity_accuracy"] == found["expression_chance"] == 0.25
 
 
 def test_twins_among_the_latents_and_more_latents_than_faces():
     latents = np.tile(noise(24, 3), 20)  # (24, 60), of rank 3
     with np.errstate(all="raise"):
-        found = readout.readout_accuracy(latents, SHOWN[:24], SUBJECT[:24])
+        found = expression_probe.probe_accuracy(latents, SHOWN[:24], SUBJECT[:24])
     assert 0 <= found <= 1
 
 
@@ -164,19 +166,23 @@ def test_expressions_that_few_show_do_not_count():
     few = SHOWN.copy()
     few[SHOWN == 3] = np.where(SUBJECT[SHOWN == 3] < 4, 3, 2)
     latents = np.eye(KINDS)[few] + 0.01 * noise(len(few), KINDS)
-    found = readout.expression_readout(latents, latents, few, SUBJECT)
+    found = expression_probe.probe_expression(latents, latents, few, SUBJECT)
     assert found["expression_faces"] == len(few) - 4
     assert found["expression_chance"] == pytest.approx(56 / 116)
     rows = SUBJECT < 4
-    assert not readout.expression_readout(latents[rows], latents[rows], few[rows], SUBJECT[rows])
+    assert not expression_probe.probe_expression(
+        latents[rows], latents[rows], few[rows], SUBJECT[rows]
+    )
     rows = SHOWN == 1
-    assert not readout.expression_readout(latents[rows], latents[rows], few[rows], SUBJECT[rows])
+    assert not expression_probe.probe_expression(
+        latents[rows], latents[rows], few[rows], SUBJECT[rows]
+    )
 
 
 def test_one_person_many_times_is_one_person():
     latents = noise(len(SHOWN), 3)
-    assert not readout.expression_readout(latents, latents, SHOWN, SUBJECT % 4)
-    assert readout.expression_readout(latents, latents, SHOWN, SUBJECT % 5)
+    assert not expression_probe.probe_expression(latents, latents, SHOWN, SUBJECT % 4)
+    assert expression_probe.probe_expression(latents, latents, SHOWN, SUBJECT % 5)
 
 
 @pytest.mark.parametrize("dimensions", [6, 40])
@@ -184,21 +190,26 @@ def test_no_map_of_the_latents_changes_what_is_told(dimensions):
     rng = np.random.default_rng(3)
     latents = noise(PEOPLE, dimensions)[SUBJECT] + 0.2 * noise(len(SHOWN), dimensions, seed=1)
     latents[:, :KINDS] += 0.15 * np.eye(KINDS)[SHOWN]
-    told = readout.readout_accuracy(latents, SHOWN, SUBJECT)
+    told = expression_probe.probe_accuracy(latents, SHOWN, SUBJECT)
     for turn in (
         np.linalg.qr(noise(dimensions, dimensions, seed=2))[0],
         noise(dimensions, dimensions, seed=4),
         np.diag(10.0 ** rng.uniform(-3, 3, dimensions)),
     ):
         moved = latents @ turn + rng.normal(size=dimensions)
-        assert readout.readout_accuracy(moved, SHOWN, SUBJECT) == pytest.approx(told, abs=0.01)
+        assert expression_probe.probe_accuracy(moved, SHOWN, SUBJECT) == pytest.approx(
+            told, abs=0.01
+        )
 
 
 def test_shrinkage_of_what_is_round_and_what_is_not():
     round_ = noise(1000, 5)
     long = round_ * [1, 1, 1, 1, 100]
-    assert readout.shrinkage(round_) > 0.5
-    assert readout.shrinkage(long) < 0.01
-    assert readout.shrinkage(round_[:, :1]) == 1
-    assert readout.shrinkage(np.zeros((10, 0))) == 1
-    assert readout.shrinkage(np.repeat(round_[:, :1], 3, axis=1)) >= readout.LEAST_SHRINKAGE
+    assert expression_probe.shrinkage(round_) > 0.5
+    assert expression_probe.shrinkage(long) < 0.01
+    assert expression_probe.shrinkage(round_[:, :1]) == 1
+    assert expression_probe.shrinkage(np.zeros((10, 0))) == 1
+    assert (
+        expression_probe.shrinkage(np.repeat(round_[:, :1], 3, axis=1))
+        >= expression_probe.LEAST_SHRINKAGE
+    )

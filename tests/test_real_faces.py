@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from facedis_core.bundle import weights_folder
-from facedis_core.checkpoint import network_from_model
-from facedis_core.geometry import rotation_about
-from facedis_core.inference import Model, load_model
-from facedis_core.latents import read_latents
-from facedis_core.mesh import Mesh, mesh_files, read_mesh, write_mesh
-from facedis_core.metrics import vertex_distance
+from facedis_core.data.latents import read_latents
+from facedis_core.geometry.alignment import rotation_about
+from facedis_core.geometry.distances import vertex_distance
+from facedis_core.mesh.mesh import Mesh, mesh_files, read_mesh, write_mesh
+from facedis_core.model.bundled import weights_folder
+from facedis_core.model.model import Model, load_model
+from facedis_core.train.checkpoint import network_from_model
 
 BUNDLED = {"FACEDIS_MODEL": "ict"}
 UNSEEN_SEED = 4711
@@ -100,7 +100,7 @@ def raw_faces(tmp_path: Path) -> Path:
     root = os.environ.get("FACEDIS_ICT")
     if not root:
         pytest.skip("FACEDIS_ICT does not name the folder FaceXModel")
-    from facedis_core.sources.ict import raw_meshes
+    from facedis_core.datasets.ict import raw_meshes
 
     folder = tmp_path / "raw"
     folder.mkdir()

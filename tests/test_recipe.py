@@ -7,14 +7,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from facedis_core.config import (
+from facedis_core.errors import InputError, UsageError
+from facedis_core.model.config import (
     POINTNET_CHANNELS,
     DiscriminatorConfig,
     PointNetConfig,
     RegisteredConfig,
 )
-from facedis_core.errors import InputError, UsageError
-from facedis_core.recipe import Recipe, load_recipe, recipe_for, recipe_names
+from facedis_core.train.recipe import Recipe, load_recipe, recipe_for, recipe_names
 
 # The paper's values: (value with neutrals, value without), or one value for both.
 PAPER = {

@@ -5,13 +5,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from facedis_core import metrics, recognition
-from facedis_core.recognition import COSINE, VERTEX, Likeness, Party, recognize, verification
+from facedis_core.evaluate import metrics, recognition
+from facedis_core.evaluate.recognition import (
+    COSINE,
+    VERTEX,
+    FaceCollection,
+    Similarity,
+    recognize,
+    verification,
+)
 
 
 def party(subject, values):
     values = np.asarray(values)
-    return Party(np.asarray(subject), lambda rows: values[rows])
+    return FaceCollection(np.asarray(subject), lambda rows: values[rows])
 
 
 def slow_auc(genuine, impostors):
@@ -97,7 +104,7 @@ def test_like_sorting_by_hand(monkeypatch, small, step, seed):
     ours, theirs = rng.normal(0, 2, (20, 2)), rng.normal(0, 2, (15, 2))
     if step:
         ours, theirs = np.rint(ours), np.rint(theirs)
-    product = Likeness(lambda a, b: a @ b.T)
+    product = Similarity(lambda a, b: a @ b.T)
     found = recognize(party(gallery, theirs), party(probes, ours), product)
     table = ours @ theirs.T
     slow = [
@@ -170,7 +177,7 @@ def test_no_more_than_some_faces_are_in_memory(monkeypatch):
             most[name] = max(most[name], len(rows))
             return values[rows]
 
-        return Party(subject, read)
+        return FaceCollection(subject, read)
 
     steps = []
     recognize(

@@ -7,9 +7,9 @@ import pytest
 from conftest import save_mesh
 from synthetic import grid_mesh
 
+from facedis_core.datasets.reference_mesh import COMPARED, SEARCHED, find_reference
+from facedis_core.datasets.source import open_source
 from facedis_core.errors import InputError
-from facedis_core.sources import open_source
-from facedis_core.sources.reference import COMPARED, SEARCHED, find_reference
 
 
 def grid(size=6):

@@ -3,7 +3,7 @@
 import numpy as np
 from synthetic import grid_mesh
 
-from facedis_core.regions import RIM_RINGS, find_regions, near_rim
+from facedis_core.report.regions import RIM_RINGS, find_regions, near_rim
 
 SIZE = 9
 

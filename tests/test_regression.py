@@ -4,11 +4,10 @@ import json
 
 import pytest
 
-from facedis_core.checks import require
 from facedis_core.errors import CheckFailed, InputError, UsageError
-from facedis_core.evaluation import RECOGNITION, SUMMARIES
-from facedis_core.metrics import BETTER
-from facedis_core.regression import EarlierReport, Tolerance
+from facedis_core.evaluate.evaluation import RECOGNITION, SUMMARIES
+from facedis_core.evaluate.gates import BaselineReport, Tolerance, require_all
+from facedis_core.evaluate.metrics import BETTER
 
 FACTS = {"set": "0" * 12, "split": "test", "faces": 12, "aligned": False, "model": "1" * 12}
 
@@ -29,7 +28,7 @@ def earlier(tmp_path):
     def read(content):
         path = tmp_path / "old.json"
         path.write_text(content if isinstance(content, str) else json.dumps(content))
-        return EarlierReport.read(str(path))
+        return BaselineReport.read(str(path))
 
     return read
 
@@ -73,7 +72,7 @@ def test_what_is_none(text):
     ],
 )
 def test_what_is_as_good(earlier, tolerance, new):
-    require(earlier(report()).checks(Tolerance.parse(tolerance)), new)
+    require_all(earlier(report()).checks(Tolerance.parse(tolerance)), new)
 
 
 @pytest.mark.parametrize(
@@ -98,7 +97,7 @@ def test_what_is_as_good(earlier, tolerance, new):
 )
 def test_what_is_worse(earlier, tolerance, new, message, tmp_path):
     with pytest.raises(CheckFailed, match="1 of 2 checks failed") as caught:
-        require(earlier(report()).checks(Tolerance.parse(tolerance)), new)
+        require_all(earlier(report()).checks(Tolerance.parse(tolerance)), new)
     assert message.format(old=tmp_path / "old.json") in str(caught.value)
 
 
@@ -117,7 +116,7 @@ def test_what_is_no_report(earlier, content):
 def test_bytes_that_are_no_text(tmp_path):
     (tmp_path / "old.json").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(InputError, match="is no report"):
-        EarlierReport.read(str(tmp_path / "old.json"))
+        BaselineReport.read(str(tmp_path / "old.json"))
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 import pytest
 
-from facedis_core.report_html import printable
+from facedis_core.report.html import printable
 
 
 @pytest.mark.parametrize("character", ["\0", "\x1b", "\u202e", "\udcff", "\n"])

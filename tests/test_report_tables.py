@@ -1,7 +1,7 @@
 """Tables of a report: best methods and numbers."""
 
-from facedis_core.metrics import BETTER
-from facedis_core.report_tables import TERMS, Method, best_methods, metric_rows
+from facedis_core.evaluate.metrics import BETTER
+from facedis_core.report.tables import TERMS, Method, best_methods, metric_rows
 
 
 def summary(mean: float) -> dict[str, float]:

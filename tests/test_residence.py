@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from facedis_core import residence
 from facedis_core.errors import UsageError
-from facedis_core.residence import ResidentFaces, StreamedFaces, store_faces
+from facedis_core.train import face_storage
+from facedis_core.train.face_storage import ResidentFaces, StreamedFaces, store_faces
 
 CPU = torch.device("cpu")
 ROWS = np.array([5, 0, 9, 3, 7, 11, 2])
@@ -28,7 +28,7 @@ def mean_face(vertices: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize("kind", [ResidentFaces, StreamedFaces])
 def test_batches_are_those_of_the_map(vertices, kind, monkeypatch) -> None:
-    monkeypatch.setattr(residence, "_BLOCK", 3)
+    monkeypatch.setattr(face_storage, "_BLOCK", 3)
     faces = kind(vertices, ROWS, CPU)
     found = list(faces.batches(BATCHES))
     assert len(found) == len(BATCHES)
@@ -75,7 +75,7 @@ def test_where_faces_are_placed(vertices, mean_face, monkeypatch) -> None:
 def test_a_gpu_takes_what_fits(vertices, mean_face, monkeypatch) -> None:
     """Free memory and the copy are made up: what is decided needs no GPU."""
     size = len(ROWS) * vertices[0].nbytes
-    monkeypatch.setattr(residence, "ResidentFaces", lambda *a: ("resident", a[3] is not None))
+    monkeypatch.setattr(face_storage, "ResidentFaces", lambda *a: ("resident", a[3] is not None))
     gpu = torch.device("cuda", 0)
 
     def placed(free: int, where: str):

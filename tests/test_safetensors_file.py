@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from facedis_core.errors import InputError
-from facedis_core.safetensors_file import (
+from facedis_core.io.safetensors_file import (
     content_id,
     not_finite,
     read_safetensors,
@@ -151,7 +151,7 @@ class TestStreams:
 
     def test_a_named_pipe_and_standard_input(self, tmp_path):
         program = (
-            "import sys; from facedis_core.safetensors_file import read_safetensors;"
+            "import sys; from facedis_core.io.safetensors_file import read_safetensors;"
             "print([read_safetensors(p).tensors['wide'].tolist() for p in sys.argv[1:]])"
         )
         reading, writing = os.pipe()

@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from facedis_core import rasterizer, shading
-from facedis_core.camera import MARGIN, Camera
 from facedis_core.errors import InputError
-from facedis_core.mesh import Mesh
-from facedis_core.rasterizer import rasterize
-from facedis_core.shading import Light, render_mesh, shade_skin, to_srgb
+from facedis_core.mesh.mesh import Mesh
+from facedis_core.render import rasterizer, shading
+from facedis_core.render.camera import MARGIN, Camera
+from facedis_core.render.rasterizer import rasterize
+from facedis_core.render.shading import Light, render_mesh, shade_skin, to_srgb
 
 BACKGROUND = to_srgb(np.array(shading.BACKGROUND))
 SIZE = 48

@@ -7,9 +7,9 @@ import pytest
 import trees
 
 from facedis_core.errors import InputError, MissingExtra
-from facedis_core.inference import load_model
-from facedis_core.simplification import vertex_map
-from facedis_core.unfolding import Sheet
+from facedis_core.geometry.fold_repair import FoldRepair
+from facedis_core.geometry.simplification import vertex_map
+from facedis_core.model.model import load_model
 
 # The map needs it, and so has nothing to test without.
 pytest.importorskip("fast_simplification")
@@ -140,7 +140,7 @@ def test_a_repair_is_the_same_twice():
 def sheet_of(vertices, triangles, laid=None):
     faces = np.asarray(triangles)
     laid = faces if laid is None else np.asarray(laid)
-    return Sheet(np.asarray(vertices, float), faces, laid, np.arange(len(vertices)), 0.5)
+    return FoldRepair(np.asarray(vertices, float), faces, laid, np.arange(len(vertices)), 0.5)
 
 
 def euler(triangles):

@@ -18,9 +18,9 @@ from prepared import (
     stem,
 )
 
+from facedis_core.datasets.source import open_source
 from facedis_core.errors import InputError, UsageError
-from facedis_core.mesh import read_mesh
-from facedis_core.sources import open_source
+from facedis_core.mesh.mesh import read_mesh
 
 STABLE = [4302, 954, 227, 1700, 2186, 1128, 4303, 1597, 4501, 4827, 41, 3604, 1143]
 TRAINED = ("F0011", "M0001", "M0002")

@@ -19,10 +19,10 @@ from prepared import (
     stem,
 )
 
+from facedis_core.datasets.coma import settle_levels
+from facedis_core.datasets.source import open_source
 from facedis_core.errors import InputError, UsageError
-from facedis_core.mesh import Mesh, write_mesh
-from facedis_core.sources import open_source
-from facedis_core.sources.coma import settle_levels
+from facedis_core.mesh.mesh import Mesh, write_mesh
 
 ANN, BOB, CY = trees.COMA_SUBJECTS[:3]
 OUTLIERS = {(ANN, "bareteeth", 7), (BOB, "mouth_up", 13)}

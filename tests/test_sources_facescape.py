@@ -9,9 +9,9 @@ import pytest
 import trees
 from prepared import check_simplified, check_vertices, copied, news, prepare, read_prepared, stem
 
+from facedis_core.datasets.selection import ExclusionList, select_faces
+from facedis_core.datasets.source import open_source
 from facedis_core.errors import InputError, UsageError
-from facedis_core.selection import Exclusion, choose
-from facedis_core.sources import open_source
 
 PUBLISHABLE = {"122", "212", "340", "344", "393", "395", "421", "527", "594", "610"}
 # All folders in which the data set is known to lie about.
@@ -102,7 +102,7 @@ def test_all_vertices(tree, tmp_path):
 @pytest.mark.slow
 def test_any_person_can_be_the_reference():
     """Which person comes first is chance, so the usual reduction must succeed with each."""
-    from facedis_core.simplification import vertex_map
+    from facedis_core.geometry.simplification import vertex_map
 
     topology = trees.facescape_topology()
     failed = []
@@ -258,7 +258,7 @@ def test_only_people_whom_nobody_sees(call, tmp_path):
 def chosen_names(root, *listed):
     """Faces that are left when these are to be excluded."""
     source = open_source("facescape", root, {}).source
-    rows = choose(source, Exclusion(frozenset(listed), "0" * 12)).rows
+    rows = select_faces(source, ExclusionList(frozenset(listed), "0" * 12)).rows
     return [source.labels.names[row] for row in rows]
 
 

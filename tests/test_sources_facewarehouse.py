@@ -7,9 +7,9 @@ import pytest
 import trees
 from prepared import check_simplified, check_vertices, copied, news, prepare, read_prepared, stem
 
+from facedis_core.datasets.source import open_source
 from facedis_core.errors import InputError
-from facedis_core.mesh import topology_id
-from facedis_core.sources import open_source
+from facedis_core.mesh.mesh import topology_id
 
 UNITS_MM = {"mm": 1.0, "cm": 10.0, "dm": 100.0, "m": 1000.0}
 

@@ -7,10 +7,10 @@ import pytest
 from conftest import save_mesh
 from synthetic import grid_mesh
 
+from facedis_core.datasets.folder import match_files, open_folder
+from facedis_core.datasets.source import open_source
 from facedis_core.errors import InputError, UsageError
-from facedis_core.mesh import Mesh, topology_id, write_mesh
-from facedis_core.sources import open_source
-from facedis_core.sources.folder import match_files, open_folder
+from facedis_core.mesh.mesh import Mesh, topology_id, write_mesh
 
 EXPRESSIONS = ("neutral", "smile", "mouth_stretch")
 PATTERN = "{subject}_{expression}.ply"

@@ -8,9 +8,7 @@ import ict_twin
 import numpy as np
 import pytest
 
-from facedis_core.errors import InputError, UsageError
-from facedis_core.sources import open_source
-from facedis_core.sources.ict import (
+from facedis_core.datasets.ict import (
     NARROW_VERTICES,
     RAW_TOPOLOGY,
     build_ict_map,
@@ -20,14 +18,16 @@ from facedis_core.sources.ict import (
     raw_meshes,
     read_generic,
 )
-from facedis_core.sources.ict_faces import (
+from facedis_core.datasets.ict_synthesis import (
     IDENTITY_MODES,
     Subject,
     draw_activations,
     draw_subject,
     expression_table,
 )
-from facedis_core.sources.splits import MESH_STREAM, random_stream
+from facedis_core.datasets.protocols import MESH_STREAM, random_stream
+from facedis_core.datasets.source import open_source
+from facedis_core.errors import InputError, UsageError
 
 EVERYBODY = np.zeros(0, int)  # the source makes no difference between faces
 

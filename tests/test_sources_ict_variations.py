@@ -7,20 +7,25 @@ import numpy as np
 import pytest
 from test_sources_ict import naive_edge, naive_normal, naive_turn
 
-from facedis_core.errors import UsageError
-from facedis_core.faceset import TEST, load_face_set
-from facedis_core.geometry import rigid_alignments
-from facedis_core.sources import SOURCES, open_source
-from facedis_core.sources.ict import load_ict_faces, read_generic
-from facedis_core.sources.ict_faces import draw_subject, expression_table
-from facedis_core.sources.ict_variations import PLAIN, VARIATIONS, Variation
-from facedis_core.sources.splits import (
+from facedis_core.data.face_set import TEST, load_face_set
+from facedis_core.datasets.ict import load_ict_faces, read_generic
+from facedis_core.datasets.ict_synthesis import (
+    PLAIN,
+    VARIATIONS,
+    Variation,
+    draw_subject,
+    expression_table,
+)
+from facedis_core.datasets.protocols import (
     MESH_STREAM,
     MOTION_STREAM,
     SECOND_STREAM,
     SUBJECT_STREAM,
     random_stream,
 )
+from facedis_core.datasets.source import SOURCES, open_source
+from facedis_core.errors import UsageError
+from facedis_core.geometry.alignment import rigid_alignments
 
 TABLE = expression_table()
 NAMES = list(TABLE.expressions)

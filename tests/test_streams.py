@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 
 from facedis_core.errors import InputError, OutputError, ReaderLeft, UsageError
-from facedis_core.streams import check_output, open_input, open_output, read_all
+from facedis_core.io.streams import check_output, open_input, open_output, read_all
 
 
 def python(code: str, **options) -> subprocess.CompletedProcess:
     """Run code in a process whose standard streams are real ones."""
-    code = "from facedis_core.streams import *\nfrom facedis_core.errors import *\n" + code
+    code = "from facedis_core.io.streams import *\nfrom facedis_core.errors import *\n" + code
     root = str(Path(__file__).parents[1])
     return subprocess.run(
         [sys.executable, "-c", code],
@@ -60,7 +60,7 @@ def test_unreadable_sources(tmp_path, monkeypatch, source, message):
 def test_closed_standard_input():
     done = python("try: read_all('-')\nexcept InputError as e: print(e)", stdin=-3, stdout=-1)
     assert done.returncode == 0
-    script = 'exec 0<&-; exec "$0" -c \'from facedis_core.streams import *; read_all("-")\''
+    script = 'exec 0<&-; exec "$0" -c \'from facedis_core.io.streams import *; read_all("-")\''
     done = subprocess.run(
         ["sh", "-c", script, sys.executable],
         capture_output=True,

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from facedis_core.threads import thread_map
+from facedis_core.nn.max_pool.threads import thread_map
 
 
 @pytest.fixture(params=[1, 3], ids="{} threads".format)

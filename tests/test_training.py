@@ -6,14 +6,14 @@ import synthetic
 import torch
 from trainers import trainer
 
-from facedis_core.batches import Batch
-from facedis_core.build import build_auto_encoder, build_discriminator, training_frame
+from facedis_core.data.face_set import FaceSet
 from facedis_core.errors import InputError
-from facedis_core.evaluation import evaluate_face_set
-from facedis_core.faceset import FaceSet
-from facedis_core.recipe import Recipe, load_recipe
-from facedis_core.synthesis import StepOutput, frozen_statistics
-from facedis_core.training import Trainer, loss_weights
+from facedis_core.evaluate.evaluation import evaluate_face_set
+from facedis_core.nn.forward_step import StepOutput, frozen_statistics
+from facedis_core.train.batches import Batch
+from facedis_core.train.recipe import Recipe, load_recipe
+from facedis_core.train.setup import build_auto_encoder, build_discriminator, training_frame
+from facedis_core.train.trainer import Trainer, loss_weights
 
 SMALL = Recipe(
     identity=8,

@@ -10,13 +10,13 @@ from torch import Tensor
 from torch.nn import functional
 from trainers import trainer
 
-from facedis_core.batches import Batch
-from facedis_core.build import NOISE, build_auto_encoder, step_seed
-from facedis_core.build import training_frame as frame_of
-from facedis_core.geometry import rotation_about
-from facedis_core.maxlinear import set_pooling
-from facedis_core.recipe import Recipe
-from facedis_core.training import Trainer
+from facedis_core.geometry.alignment import rotation_about
+from facedis_core.nn.max_pool.layer import set_pooling
+from facedis_core.train.batches import Batch
+from facedis_core.train.recipe import Recipe
+from facedis_core.train.setup import NOISE, build_auto_encoder, step_seed
+from facedis_core.train.setup import training_frame as frame_of
+from facedis_core.train.trainer import Trainer
 
 FACES = synthetic.face_set()
 FACES.neutrals[1] = np.nan  # one subject without

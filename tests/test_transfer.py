@@ -3,7 +3,7 @@ import pytest
 from test_latents import ID, OTHER, latents
 
 from facedis_core.errors import InputError, UsageError
-from facedis_core.transfer import transfer
+from facedis_core.pipeline.combine import transfer
 
 
 def check(combined, identity, expression, pairs):

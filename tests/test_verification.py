@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from synthetic import face_set, grid_mesh, write_face_set
 
-from facedis_core import verification
+from facedis_core.data.face_set import DIVIDES_PEOPLE, divides_people
 from facedis_core.errors import InputError
-from facedis_core.faceset import DIVIDES_PEOPLE, divides_people
-from facedis_core.safetensors_file import read_safetensors, write_safetensors
-from facedis_core.verification import verify_file
+from facedis_core.inspection import verification
+from facedis_core.inspection.verification import verify_file
+from facedis_core.io.safetensors_file import read_safetensors, write_safetensors
 
 GRID, _ = grid_mesh()
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from conftest import face
 
-from facedis_core.viewer_payload import QuantizedVertices
+from facedis_core.report.viewer_payload import QuantizedVertices
 
 
 @pytest.mark.parametrize("width_mm", [1e-3, 30.0, 250.0, 1300.0])

@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 from conftest import face, save_mesh
 
-import facedis_core.viewer_server
-from facedis_core.encoding import Encoder
+import facedis_core.viewer.server
 from facedis_core.errors import UsageError
-from facedis_core.gallery import load_gallery
-from facedis_core.live_model import LiveModel
-from facedis_core.viewer_server import MAX_CONNECTIONS, LiveServer
+from facedis_core.pipeline.encode import MeshEncoder
+from facedis_core.viewer.gallery import load_gallery
+from facedis_core.viewer.model import LiveModel
+from facedis_core.viewer.server import MAX_CONNECTIONS, LiveServer
 
 
 @contextmanager
@@ -36,7 +36,7 @@ def running(live):
 
 @pytest.fixture(scope="module")
 def live(model):
-    encoder = Encoder(model)
+    encoder = MeshEncoder(model)
     return LiveModel(encoder, load_gallery(encoder, []).faces)
 
 
@@ -253,7 +253,7 @@ class TestWhatIsRefused:
 
 class TestManyClients:
     def test_one_that_sends_nothing_more_holds_up_nobody(self, server, monkeypatch):
-        monkeypatch.setattr(facedis_core.viewer_server._Handler, "timeout", 1.0)
+        monkeypatch.setattr(facedis_core.viewer.server._Handler, "timeout", 1.0)
         head = (
             f"POST /{server.token}/encode?name=a.ply HTTP/1.1\r\n"
             f"Host: localhost:{server.server_port}\r\nContent-Length: 1000000\r\n\r\nply\n"

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import trees
 
+from facedis_core.data.face_set import load_face_set
+from facedis_core.datasets.layout import part_of
 from facedis_core.errors import InputError
-from facedis_core.faceset import load_face_set
-from facedis_core.paths import files_below
-from facedis_core.sources.layout import part_of
+from facedis_core.io.paths import files_below
 
 
 @pytest.fixture

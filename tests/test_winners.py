@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from facedis_core import winners
-from facedis_core.maxlinear import MaxPooledLinear, pool, set_pooling
-from facedis_core.moments import FoldedLayer, apply_layers
-from facedis_core.pointnet import pointnet
-from facedis_core.winners import argmax_vertices
+from facedis_core.nn.max_pool import argmax
+from facedis_core.nn.max_pool.argmax import argmax_vertices
+from facedis_core.nn.max_pool.batch_statistics import FoldedLayer, apply_layers
+from facedis_core.nn.max_pool.layer import MaxPooledLinear, pool, set_pooling
+from facedis_core.nn.pointnet import pointnet
 
 DEVICES = [
     "cpu",
@@ -52,8 +52,8 @@ def test_groups_and_blocks_change_nothing_but_ties(monkeypatch: pytest.MonkeyPat
     x = torch.randn(5, 131, 3)
     products = apply_layers(x.reshape(-1, 3), layers[:1]).view(5, 131, -1) @ layers[1].weight.T
     for few, at_once in ((1000, 1), (0, 1), (0, 200)):
-        monkeypatch.setattr(winners, "_FEW", few)
-        monkeypatch.setattr(winners, "_PRODUCTS", at_once)
+        monkeypatch.setattr(argmax, "_FEW", few)
+        monkeypatch.setattr(argmax, "_PRODUCTS", at_once)
         found = products.gather(1, argmax_vertices(x, layers, "bf16")[:, None])[:, 0]
         assert ((products.amax(dim=1) - found) < 0.02 * products.std()).float().mean() > 0.9
 

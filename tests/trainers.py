@@ -2,10 +2,10 @@
 
 import torch
 
-from facedis_core.build import build_auto_encoder, build_discriminator, training_frame
-from facedis_core.faceset import FaceSet
-from facedis_core.recipe import Recipe
-from facedis_core.training import Trainer
+from facedis_core.data.face_set import FaceSet
+from facedis_core.train.recipe import Recipe
+from facedis_core.train.setup import build_auto_encoder, build_discriminator, training_frame
+from facedis_core.train.trainer import Trainer
 
 
 def trainer(

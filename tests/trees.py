@@ -16,7 +16,7 @@ from zlib import crc32
 
 import numpy as np
 
-from facedis_core.inference import Model, load_model
+from facedis_core.model.model import Model, load_model
 
 
 def _words(text: str) -> tuple[str, ...]:

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 import typer
 
 from facedis_core.errors import CheckFailed, UsageError
-from facedis_core.signals import install_signal_handlers
+from facedis_core.io.signals import install_signal_handlers
 from fd_edge import complain, run
 
 if TYPE_CHECKING:
-    from facedis_core.failures import Failure
+    from facedis_core.pipeline.failures import Failure
 
 __all__ = ["run"]
 
@@ -154,7 +154,7 @@ class Skipping:
 
     def __init__(self, keep_going: bool, manifest: str | None, output: str, force: bool) -> None:
         """Checks at once that `manifest` can be written at the end."""
-        from facedis_core.streams import check_output
+        from facedis_core.io.streams import check_output
 
         if manifest is not None and not keep_going:
             raise UsageError("--failures lists what --keep-going skips; give both")
@@ -173,7 +173,7 @@ class Skipping:
     def finish(self, done: int) -> None:
         """Write the manifest; raise CheckFailed if any input was skipped."""
         if self._manifest is not None:
-            from facedis_core.failures import write_failures
+            from facedis_core.pipeline.failures import write_failures
 
             write_failures(self._manifest, self.failures, force=self._force)
         if self.failures:

@@ -10,8 +10,8 @@ from typing import Any, Final
 
 from typer.completion import completion_init, get_completion_script, shell_complete
 
-from facedis_core.bundle import SUFFIX, bundled_models
-from facedis_core.recipe import recipe_names
+from facedis_core.model.bundled import SUFFIX, bundled_models
+from facedis_core.train.recipe import recipe_names
 from fd_parse import COMPLETION, click_command, command_name
 
 # For all commands at once; unlike typer's own script it completes --option=value, names with
@@ -32,7 +32,7 @@ _facedis() {
 complete -o default -o filenames -F _facedis %s
 """
 
-# The table of facedis_core.sources, whose import needs NumPy.
+# The table of facedis_core.datasets.source, whose import needs NumPy.
 SOURCE_NAMES: Final = ("coma", "bu3dfe", "facescape", "facewarehouse", "ict", "folder")
 
 

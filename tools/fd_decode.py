@@ -73,10 +73,15 @@ def decode(
       fd-decode faces.npy -o decoded/
       fd-decode faces.npy --part full --part identity -o 'parts/{name}_{part}.obj'
     """
-    from facedis_core.decoding import Decoder, check_destination, decode_to, sound_rows
+    from facedis_core.data.latents import concatenate, open_latents
     from facedis_core.errors import UsageError
-    from facedis_core.inference import load_model
-    from facedis_core.latents import concatenate, open_latents
+    from facedis_core.model.model import load_model
+    from facedis_core.pipeline.decode import (
+        LatentDecoder,
+        check_destination,
+        checked_rows,
+        decode_to,
+    )
 
     if skip_existing and force:
         raise UsageError(
@@ -84,14 +89,14 @@ def decode(
         )
     fd_cli.check_stream(stream, jobs)
     parts: list[Any] = [chosen.value for chosen in dict.fromkeys(part or [Part.full])]
-    decoder = Decoder(load_model(model), parts, offsets)
+    decoder = LatentDecoder(load_model(model), parts, offsets)
     check_destination(
         output, parts, force=force, array=npy, stream=stream, skip_existing=skip_existing
     )
     skipping = fd_cli.Skipping(keep_going, failures, output, force)
     done = 0
     with open_latents(latents) as source:
-        rows = sound_rows(source, decoder.model, output, skipping.add if keep_going else None)
+        rows = checked_rows(source, decoder.model, output, skipping.add if keep_going else None)
         blocks = rows if stream else [concatenate(list(rows))]
         total = None if stream else sum(map(len, blocks))
         with fd_cli.progress_bar("decoding", total) as advance:

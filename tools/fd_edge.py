@@ -28,7 +28,7 @@ from facedis_core.errors import (
     Stopped,
     UsageError,
 )
-from facedis_core.signals import defer_signal_handlers, install_signal_handlers
+from facedis_core.io.signals import defer_signal_handlers, install_signal_handlers
 from fd_parse import COMPLETION, click_command, command_name
 
 # Looked up from the most derived class of an error upwards.

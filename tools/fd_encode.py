@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from facedis_core.latents import Latents
+    from facedis_core.data.latents import Latents
 
 
 def encode(
@@ -44,17 +44,22 @@ def encode(
       fd-encode scans/ --jobs 2 --keep-going --failures failed.jsonl -o faces.npy
       fd-encode smile.ply | fd-transfer alice.npy - | fd-decode > alice_smiles.ply
     """
-    from facedis_core.encoding import TOGETHER, Encoder, check_face_sets, encoded_blocks
-    from facedis_core.faces import find_faces, gathered
-    from facedis_core.inference import load_model
-    from facedis_core.latents import save_latents
-    from facedis_core.streams import check_output
+    from facedis_core.data.latents import save_latents
+    from facedis_core.io.streams import check_output
+    from facedis_core.model.model import load_model
+    from facedis_core.pipeline.encode import (
+        BLOCK_FACES,
+        MeshEncoder,
+        check_face_sets,
+        encode_blocks,
+    )
+    from facedis_core.pipeline.inputs import collect_inputs, find_inputs
 
     fd_cli.check_stream(stream, jobs)
     check_output(output, force)
     skipping = fd_cli.Skipping(keep_going, failures, output, force)
-    faces = find_faces(gathered(inputs or (), files_from), split, keep_going=keep_going)
-    encoder = Encoder(
+    faces = find_inputs(collect_inputs(inputs or (), files_from), split, keep_going=keep_going)
+    encoder = MeshEncoder(
         load_model(model),
         units=units,
         align=align,
@@ -66,9 +71,9 @@ def encode(
         check_face_sets(faces, encoder.model)
 
     def encoded() -> Iterator["Latents"]:
-        together = 1 if stream else TOGETHER
+        together = 1 if stream else BLOCK_FACES
         with fd_cli.progress_bar("encoding", faces.count) as advance:
-            for block in encoded_blocks(encoder, faces.items, jobs=jobs, together=together):
+            for block in encode_blocks(encoder, faces.items, jobs=jobs, together=together):
                 for line in block.warnings:
                     fd_cli.warn(line)
                 skipping.add(block.failures)

@@ -64,12 +64,12 @@ def info(
         return
     if history and (as_json or verify):
         raise UsageError("--history prints commands; leave out --json and --verify")
-    from facedis_core.faces import gathered
-    from facedis_core.info import describe, made_with
-    from facedis_core.streams import open_output
+    from facedis_core.inspection.file_info import describe, made_with
+    from facedis_core.io.streams import open_output
+    from facedis_core.pipeline.inputs import collect_inputs
 
     with open_output("-", force=False, binary=False) as stream:
-        for file in gathered(files or (), files_from):
+        for file in collect_inputs(files or (), files_from):
             if history:
                 lines = [f"{step}\n" for step in made_with(file)]
                 stream.write("".join(lines).encode(errors="replace"))
@@ -81,8 +81,8 @@ def info(
 
 def _page(facts: dict[str, Any]) -> str:
     """Facts for people: one line each, long lists cut short, history as commands."""
-    from facedis_core.history import HistoryStep
-    from facedis_core.streams import on_one_line
+    from facedis_core.data.history import HistoryStep
+    from facedis_core.io.streams import on_one_line
 
     lines = [f"{on_one_line(facts['file'])}: {facts['kind']}"]
     for key, value in facts.items():
@@ -96,7 +96,7 @@ def _page(facts: dict[str, Any]) -> str:
 
 
 def _short(value: Any) -> str:
-    from facedis_core.streams import on_one_line
+    from facedis_core.io.streams import on_one_line
 
     if value in (None, "", [], {}):
         return "-"

@@ -35,14 +35,13 @@ def interpolate(
     Examples:
       fd-interp alice.npy bob.npy --steps 7 | fd-decode -o between/
     """
-    from facedis_core.latents import save_latents
-    from facedis_core.pairing import open_pair, paired
-    from facedis_core.streams import check_output
-    from facedis_core.transfer import interpolated
+    from facedis_core.data.latents import save_latents
+    from facedis_core.io.streams import check_output
+    from facedis_core.pipeline.combine import interpolate_blocks, open_pair, pair_rows
 
     check_output(output, force)
     with open_pair(first, second) as rows:
-        between = interpolated(paired(*rows, all_pairs=all_pairs), steps, part)
+        between = interpolate_blocks(pair_rows(*rows, all_pairs=all_pairs), steps, part)
         save_latents(output, between, force=force, stream=stream)
 
 

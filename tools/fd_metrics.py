@@ -126,11 +126,9 @@ def metrics(
       fd-metrics set.safetensors --json --check 'e_rec<=1.2' --check 'e_dis.median<=0.2'
       fd-metrics --truth scans/ --predicted mine/ --labels labels.csv
     """  # noqa: D301 - click keeps the lines after \b as they are
-    from facedis_core.checks import Check, require
-    from facedis_core.junit import junit_xml
-    from facedis_core.measurement import MetricsOptions, measure
-    from facedis_core.regression import Tolerance
-    from facedis_core.streams import check_output, open_output
+    from facedis_core.evaluate.gates import Check, Tolerance, junit_xml, require_all
+    from facedis_core.evaluate.metrics_report import MetricsOptions, measure
+    from facedis_core.io.streams import check_output, open_output
 
     options = MetricsOptions(
         face_set=face_set,
@@ -168,7 +166,7 @@ def metrics(
     write(output, f"{text.rstrip()}\n".encode())
     write(per_mesh, table.encode(errors="surrogateescape"))
     write(junit, junit_xml("fd-metrics", checks, report) if junit else b"")
-    require([check for group in checks.values() for check in group], report)
+    require_all([check for group in checks.values() for check in group], report)
 
 
 def _page(report: Mapping[str, Any], terminal: bool) -> str:

@@ -104,7 +104,7 @@ def _with_version(
 
 def _print_version(name: str) -> None:
     """The version, then a line a model: its name, its id or what is wrong with it."""
-    from facedis_core.bundle import list_models
+    from facedis_core.model.bundled import list_models
 
     print(f"{name} {__version__}")
     models = list_models()

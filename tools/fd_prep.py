@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 if TYPE_CHECKING:
-    from facedis_core.inventory import Count
+    from facedis_core.datasets.contents import ClassCount
 
 
 def prep(
@@ -127,9 +127,9 @@ def prep(
     --pattern or --labels; the others take a data set as it is distributed. What was used and what
     was left out is listed beside the set, in SET.report.json.
     """
+    from facedis_core.datasets.contents import count_faces
+    from facedis_core.datasets.prepare import PrepareOptions, plan_face_set, prepare_face_set
     from facedis_core.errors import CheckFailed
-    from facedis_core.inventory import count_faces
-    from facedis_core.prepare import PrepareOptions, plan_face_set, prepare_face_set
 
     options = PrepareOptions(
         source=source,
@@ -174,9 +174,9 @@ def prep(
         )
 
 
-def _print_counts(counts: "Iterable[Count]") -> None:
+def _print_counts(counts: "Iterable[ClassCount]") -> None:
     """A table for people and for awk: columns divided by tabs."""
-    from facedis_core.streams import on_one_line, open_output
+    from facedis_core.io.streams import on_one_line, open_output
 
     with open_output("-", force=False, binary=False) as stream:
         columns = ["what", "name", "faces", "train", "test", "validation"]

@@ -36,8 +36,8 @@ def pretrain_disc(
       fd-pretrain-disc set.safetensors --recipe ict -o disc.safetensors
       fd-train set.safetensors --recipe ict --discriminator disc.safetensors -o model.safetensors
     """
-    from facedis_core.plans import PretrainingPlan
-    from facedis_core.pretraining import NEAR_CHANCE
+    from facedis_core.train.plan import PretrainingPlan
+    from facedis_core.train.pretrainer import NEAR_CHANCE
 
     plan = PretrainingPlan(
         face_set=face_set,

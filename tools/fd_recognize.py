@@ -68,9 +68,9 @@ def recognize(
       fd-recognize set.safetensors --split test
       fd-recognize known.npy unknown.npy --pattern '{subject}_{expression}' --json
     """
-    from facedis_core.checks import Check, require
-    from facedis_core.identification import IdentificationOptions, identify, metric_names
-    from facedis_core.streams import check_output, open_output
+    from facedis_core.evaluate.gates import Check, require_all
+    from facedis_core.evaluate.identification import IdentificationOptions, identify, metric_names
+    from facedis_core.io.streams import check_output, open_output
 
     options = IdentificationOptions(
         gallery=gallery,
@@ -92,7 +92,7 @@ def recognize(
     text = json.dumps(found, indent=2, allow_nan=False) if as_json else _page(found, terminal)
     with open_output(output, force=force, binary=False) as stream:
         stream.write(f"{text.rstrip()}\n".encode())
-    require(checks, found)
+    require_all(checks, found)
 
 
 def _page(report: Mapping[str, Any], terminal: bool) -> str:

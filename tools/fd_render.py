@@ -130,17 +130,17 @@ def render(
       fd-encode faces/ | fd-decode | fd-render --against faces/ -o errors.png
       fd-interp a.npy b.npy --steps 25 | fd-render --bounce -o morph.gif
     """
-    from facedis_core.animation import Motion
-    from facedis_core.background import Background
-    from facedis_core.camera import parse_views
-    from facedis_core.color_scale import ColorScale
-    from facedis_core.draw_faces import RenderOptions, draw_faces
-    from facedis_core.faces import gathered
-    from facedis_core.scene import SceneOptions
-    from facedis_core.streams import check_output, open_output
+    from facedis_core.io.streams import check_output, open_output
+    from facedis_core.pipeline.inputs import collect_inputs
+    from facedis_core.render.animation import Motion
+    from facedis_core.render.background import Background
+    from facedis_core.render.camera import parse_views
+    from facedis_core.render.color_scale import ColorScale
+    from facedis_core.render.draw_faces import RenderOptions, draw_faces
+    from facedis_core.render.scene import SceneOptions
 
     options = RenderOptions(
-        sources=gathered(inputs or (), files_from),
+        sources=collect_inputs(inputs or (), files_from),
         output=output,
         scene=SceneOptions(
             views=parse_views(view),

@@ -88,10 +88,10 @@ def report(
       fd-report set.safetensors -m model.safetensors -o report.html
       fd-report set.safetensors -m with.safetensors -m without.safetensors --figures figures/
     """
-    from facedis_core.color_scale import ColorScale
-    from facedis_core.figures import FigureOptions
-    from facedis_core.report_page import ReportOptions, build_report, check_folder, write_figures
-    from facedis_core.streams import check_output, open_output
+    from facedis_core.io.streams import check_output, open_output
+    from facedis_core.render.color_scale import ColorScale
+    from facedis_core.report.figures import FigureOptions
+    from facedis_core.report.page import ReportOptions, build_report, check_folder, write_figures
 
     source = "-" if face_set is None else face_set
     options = ReportOptions(

@@ -84,7 +84,7 @@ def train(
       fd-train set.safetensors --recipe ict --discriminator disc.safetensors -o model.safetensors
       fd-train set.safetensors --set batch=8 --epochs 50 --points 1024 -o model.safetensors
     """  # noqa: D301 - click keeps the lines after \b as they are
-    from facedis_core.plans import TrainingPlan
+    from facedis_core.train.plan import TrainingPlan
 
     plan = TrainingPlan(
         face_set=face_set,

@@ -22,9 +22,9 @@ os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
 if TYPE_CHECKING:
     import torch
 
-    from facedis_core.plans import Plan
-    from facedis_core.profiling import PartOfStep
-    from facedis_core.runs import TrainingRun
+    from facedis_core.train.plan import Plan
+    from facedis_core.train.profiling import PartOfStep
+    from facedis_core.train.run import TrainingRun
 
 FaceSet = Annotated[str, typer.Argument(metavar="SET", help="Face set from fd-prep.")]
 Output = Annotated[
@@ -137,9 +137,9 @@ def train(
     force: bool,
 ) -> "TrainingRun | None":
     """Prepare and run a training; returns the finished run in the main process, else None."""
-    from facedis_core.build import choose_device
-    from facedis_core.runs import Callbacks, RunFiles, was_finished, was_started
-    from facedis_core.world import is_main_process, process_group
+    from facedis_core.nn.distributed import is_main_process, process_group
+    from facedis_core.train.run import Callbacks, RunFiles, was_finished, was_started
+    from facedis_core.train.setup import choose_device
 
     files, chosen = RunFiles.beside(output), choose_device(device)
     with process_group(chosen):
@@ -172,7 +172,7 @@ def train(
 
 def _say(message: str) -> None:
     """Print a line to standard error, in the main process."""
-    from facedis_core.world import is_main_process
+    from facedis_core.nn.distributed import is_main_process
 
     if is_main_process():
         fd_cli.say(message)
@@ -185,8 +185,8 @@ def stop_on_interrupt() -> Iterator[Callable[[], bool]]:
     Not so under torchrun: it passes on a Ctrl-C that its processes have received themselves, and
     kills processes that do not end.
     """
-    from facedis_core.signals import stop_signals_to
-    from facedis_core.world import world_size
+    from facedis_core.io.signals import stop_signals_to
+    from facedis_core.nn.distributed import world_size
 
     stopping = False
 
@@ -267,7 +267,7 @@ def _cell(record: dict[str, Any], path: tuple[str, ...]) -> str:
 @contextmanager
 def progress_table() -> Iterator[ProgressTable]:
     """A progress table; it shows epochs and steps on a terminal, in the main process."""
-    from facedis_core.world import is_main_process
+    from facedis_core.nn.distributed import is_main_process
 
     if not is_main_process() or sys.stderr is None or not sys.stderr.isatty():
         yield ProgressTable()
@@ -284,12 +284,12 @@ def tensorboard_writer(
     folder: Path | None, first_epoch: int
 ) -> Iterator[Callable[[dict[str, Any]], None]]:
     """A function that writes a log record as scalars; without a folder it does nothing."""
-    from facedis_core.world import is_main_process
+    from facedis_core.nn.distributed import is_main_process
 
     if folder is None or not is_main_process():
         yield lambda record: None
         return
-    from facedis_core.scalars import TensorBoardWriter
+    from facedis_core.train.tensorboard import TensorBoardWriter
 
     with closing(TensorBoardWriter(folder, first_epoch)) as writer:
         yield writer.add
@@ -300,12 +300,12 @@ def profiler(
     asked: bool, device: "torch.device", table: ProgressTable
 ) -> Iterator[Callable[[], None]]:
     """A function to call after every step; without --profile it does nothing."""
-    from facedis_core.world import is_main_process
+    from facedis_core.nn.distributed import is_main_process
 
     if not asked or not is_main_process():
         yield lambda: None
         return
-    from facedis_core.profiling import step_profiler
+    from facedis_core.train.profiling import step_profiler
 
     reported = False
 

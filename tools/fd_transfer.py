@@ -34,14 +34,13 @@ def transfer(
       fd-transfer alice.npy bob_smile.npy | fd-decode > alice_smiles.ply
       fd-transfer alice.npy faces.npy --scale 1.5 | fd-decode -o exaggerated/
     """
-    from facedis_core.latents import save_latents
-    from facedis_core.pairing import open_pair, paired
-    from facedis_core.streams import check_output
-    from facedis_core.transfer import transferred
+    from facedis_core.data.latents import save_latents
+    from facedis_core.io.streams import check_output
+    from facedis_core.pipeline.combine import open_pair, pair_rows, transfer_blocks
 
     check_output(output, force)
     with open_pair(identity, expression) as rows:
-        combined = transferred(paired(*rows, all_pairs=all_pairs), scale)
+        combined = transfer_blocks(pair_rows(*rows, all_pairs=all_pairs), scale)
         save_latents(output, combined, force=force, stream=stream)
 
 

@@ -44,14 +44,14 @@ def view(
       fd-view
       fd-view scans/ latents.npy -m model.safetensors --open
     """
-    from facedis_core.encoding import Encoder
-    from facedis_core.gallery import load_gallery
-    from facedis_core.inference import load_model
-    from facedis_core.live_model import LiveModel
-    from facedis_core.viewer_server import LiveServer
+    from facedis_core.model.model import load_model
+    from facedis_core.pipeline.encode import MeshEncoder
+    from facedis_core.viewer.gallery import load_gallery
+    from facedis_core.viewer.model import LiveModel
+    from facedis_core.viewer.server import LiveServer
 
     fd_cli.check_read_once(*(faces or ()))
-    encoder = Encoder(
+    encoder = MeshEncoder(
         load_model(model),
         units=units,
         align=align,

@@ -11,7 +11,7 @@ import sys
 import tomllib
 from pathlib import Path
 
-from facedis_core.recipe import Recipe, load_recipe
+from facedis_core.train.recipe import Recipe, load_recipe
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "commands.md"

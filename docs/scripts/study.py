@@ -15,8 +15,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from facedis_core.recipe import load_recipe
-from facedis_core.sources.ict_variations import VARIATIONS
+from facedis_core.datasets.ict_synthesis import VARIATIONS
+from facedis_core.train.recipe import load_recipe
 
 
 @dataclass(frozen=True)

@@ -20,9 +20,9 @@ os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = "1"
 
 import numpy as np
 
-from facedis_core.bundle import weights_folder
-from facedis_core.inference import load_model
-from facedis_core.mesh import read_mesh, write_mesh
+from facedis_core.mesh.mesh import read_mesh, write_mesh
+from facedis_core.model.bundled import weights_folder
+from facedis_core.model.model import load_model
 
 EXAMPLES = weights_folder() / "examples"
 COMMANDS = (

@@ -21,7 +21,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # as the commands that trai
 import torch
 from steps import Step, made_up_trainer
 
-from facedis_core.maxlinear import Implementation, set_pooling
+from facedis_core.nn.max_pool.layer import Implementation, set_pooling
 
 SIZES = ((1000, 8), (1000, 32), (4547, 8), (4547, 32), (10000, 2), (26000, 2))
 

@@ -5,12 +5,12 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from facedis_core.build import build_auto_encoder, build_discriminator, training_frame
-from facedis_core.faceset import FaceSet, Labels
-from facedis_core.mesh import topology_id
-from facedis_core.preparation import Preparation
-from facedis_core.recipe import Recipe
-from facedis_core.training import Trainer
+from facedis_core.data.face_set import FaceSet, Labels
+from facedis_core.data.preparation import Preparation
+from facedis_core.mesh.mesh import topology_id
+from facedis_core.train.recipe import Recipe
+from facedis_core.train.setup import build_auto_encoder, build_discriminator, training_frame
+from facedis_core.train.trainer import Trainer
 
 Step = Callable[[], dict[str, float]]
 

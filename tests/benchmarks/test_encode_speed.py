@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from steps import made_up_trainer
 
-from facedis_core.checkpoint import export_model
+from facedis_core.train.checkpoint import export_model
 
 BLOCK = 512  # vertices; products of more leave the cache and are slower
 

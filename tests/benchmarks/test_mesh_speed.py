@@ -14,7 +14,7 @@ import meshio
 import numpy as np
 import pytest
 
-from facedis_core.mesh import Mesh, read_mesh, write_mesh
+from facedis_core.mesh.mesh import Mesh, read_mesh, write_mesh
 
 VERTICES = 26719
 

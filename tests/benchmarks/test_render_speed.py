@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from facedis_core.camera import Camera
-from facedis_core.mesh import read_mesh
-from facedis_core.shading import render_mesh
+from facedis_core.mesh.mesh import read_mesh
+from facedis_core.render.camera import Camera
+from facedis_core.render.shading import render_mesh
 
 PATH = Path(__file__).parents[2] / "weights" / "examples" / "bob_smile.ply"
 FACE = read_mesh(PATH)

@@ -10,7 +10,7 @@ table of ratios, the sides taking turns.
 import pytest
 from step_ratios import SIZES, peak_memory, step_of
 
-from facedis_core.maxlinear import Implementation
+from facedis_core.nn.max_pool.layer import Implementation
 
 
 @pytest.mark.parametrize("implementation", ["fast", "reference"])

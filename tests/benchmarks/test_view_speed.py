@@ -10,16 +10,16 @@ from contextlib import closing
 
 import pytest
 
-from facedis_core.encoding import Encoder
-from facedis_core.gallery import load_gallery
-from facedis_core.inference import load_model
-from facedis_core.live_model import LiveModel
-from facedis_core.viewer_server import LiveServer
+from facedis_core.model.model import load_model
+from facedis_core.pipeline.encode import MeshEncoder
+from facedis_core.viewer.gallery import load_gallery
+from facedis_core.viewer.model import LiveModel
+from facedis_core.viewer.server import LiveServer
 
 
 @pytest.fixture(scope="module", params=["ict", "ict-pointnet"])
 def live(request):
-    encoder = Encoder(load_model(request.param))
+    encoder = MeshEncoder(load_model(request.param))
     return LiveModel(encoder, load_gallery(encoder, []).faces)
 
 

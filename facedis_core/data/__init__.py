@@ -1,0 +1,1 @@
+"""What files hold: face sets, latents, how raw meshes are prepared, and the history of commands."""

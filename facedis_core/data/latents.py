@@ -1,0 +1,295 @@
+"""Latents: one row a face, exchanged as structured `.npy` arrays.
+
+The dtype is `name` U(longest), `model` U12, `identity` f4 (D_id), `expression` f4 (D_exp). The
+model id is the provenance of a row: latents of one model mean nothing to another. One array is the
+usual form; a stream is a sequence of them, the first without rows, for input without an end.
+"""
+
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import chain
+from typing import BinaryIO, Final
+
+import numpy as np
+
+from facedis_core.errors import InputError
+from facedis_core.io.npy import ArrayHeader, NpyReader, encoded_header
+from facedis_core.io.streams import naming, open_input, open_output, shown
+
+_MODEL_WIDTH: Final = 12
+
+# Other files that people give: offset and bytes of their magic number, and what to say.
+_MISTAKEN: Final = (
+    (0, b"ply", "a PLY mesh; encode it first: fd-encode"),
+    (0, b"PK", "a zip archive such as .npz; save one array as .npy"),
+    (0, b"\x80", "a pickle, which facedis never opens; write .npy with fd-encode"),
+    (8, b"{", "a face set or a model, expected latents; encode a face set first: fd-encode"),
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Latents:
+    """Identity and expression latents of N faces.
+
+    Attributes:
+        names: N names.
+        models: N model ids; an empty one means unknown.
+        identity: float32 (N, D_id).
+        expression: float32 (N, D_exp).
+    """
+
+    names: list[str]
+    models: list[str]
+    identity: np.ndarray
+    expression: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def take(self, rows: slice | Sequence[int] | np.ndarray) -> "Latents":
+        """Some of the rows, in the order given."""
+        numbers = range(len(self))[rows] if isinstance(rows, slice) else rows
+        return Latents(
+            [self.names[row] for row in numbers],
+            [self.models[row] for row in numbers],
+            self.identity[rows],
+            self.expression[rows],
+        )
+
+    def check_model(self, model_id: str, label: str) -> None:
+        """Raise InputError naming both ids if a row is of another model than `label`."""
+        for name, found in zip(self.names, self.models, strict=True):
+            if found and found != model_id:
+                raise InputError(
+                    f"the latents of {name!r} were made by fd-encode with model {found}, but "
+                    f"{label} is model {model_id}; give the other model with -m or encode again"
+                )
+
+    def check_finite(self) -> None:
+        """Raise InputError naming the first row with a value that is not finite."""
+        finite = np.isfinite(self.identity).all(axis=1) & np.isfinite(self.expression).all(axis=1)
+        if not finite.all():
+            name = self.names[int(np.argmin(finite))]
+            raise InputError(f"the latents of {name!r} are not finite; encode the face again")
+
+
+class LatentSource:
+    """Latents that are read as they come, in constant memory.
+
+    Attributes:
+        label: what messages call them.
+        sizes: (D_id, D_exp); None for plain arrays, which do not say.
+        is_file: whether they lie on a disk, so that reading them never waits.
+    """
+
+    def __init__(self, stream: BinaryIO, source: str) -> None:
+        """Read as far as the header of the first array of a stream that `source` names.
+
+        Raises:
+            InputError: empty, or not a `.npy` array.
+        """
+        self.label = shown(source)
+        self.is_file = source != "-" and stream.seekable()
+        self._source = source
+        self._reader = NpyReader(stream, "the latents that fd-encode writes", _MISTAKEN)
+        with naming(source):
+            header = self._reader.header()
+            if header is None:
+                raise InputError("is empty, expected latents; did the command before it fail?")
+            self._first = header
+            self.sizes = _sizes(header)
+
+    def blocks(
+        self, sizes: tuple[int, int] | None = None, *, finite: bool = True
+    ) -> Iterator[Latents]:
+        """All rows in order, some at a time; a stream's as they come.
+
+        Args:
+            sizes: divides plain arrays (N, D_id + D_exp); None refuses them. Their rows get the
+                names row0000... and an unknown model.
+            finite: refuse rows that are not finite.
+
+        Raises:
+            InputError: truncated, of several sizes, not finite, not latents, no rows at all.
+        """
+        count = 0
+        header: ArrayHeader | None = self._first
+        sizes = self.sizes or sizes
+        with naming(self._source):
+            while header is not None:
+                found = _sizes(header) or _divided(header, sizes)
+                if found != (sizes := sizes or found):
+                    raise InputError(f"holds latents of different sizes: {sorted({sizes, found})}")
+                for array in self._reader.blocks(header):
+                    rows = _as_latents(array, sizes, count)
+                    if finite:
+                        rows.check_finite()
+                    count += len(rows)
+                    yield rows
+                header = self._reader.header()
+            if not count:
+                raise InputError("holds no rows, expected the latents of one face at least")
+
+
+@contextmanager
+def open_latents(source: str) -> Iterator[LatentSource]:
+    """Latents in a file, or on standard input for `-`, which is never sought in.
+
+    Raises what `LatentSource` and `open_input` do.
+    """
+    with open_input(source) as stream:
+        yield LatentSource(stream, source)
+
+
+def read_latents(source: str, *, sizes: tuple[int, int] | None = None) -> Latents:
+    """Read all latents of a source, from one or several `.npy` arrays one after another.
+
+    Args:
+        source: a path, or `-` for standard input.
+        sizes: as of `LatentSource.blocks`.
+
+    Raises:
+        InputError: missing, truncated, empty, not finite, no latents at all.
+    """
+    with open_latents(source) as opened:
+        return concatenate(list(opened.blocks(sizes)))
+
+
+def _sizes(header: ArrayHeader) -> tuple[int, int] | None:
+    """(D_id, D_exp) of an array of latents; None of a plain one."""
+    if header.dtype.names is None:
+        return None
+    fields: Mapping[str, tuple] = header.dtype.fields or {}
+    wanted = {"name": "U", "model": "U", "identity": "f", "expression": "f"}
+    for name, kind in wanted.items():
+        found = fields[name][0] if name in fields else None
+        dimensions = 1 if kind == "f" else 0
+        if found is None or found.base.kind != kind or len(found.shape) != dimensions:
+            raise InputError(
+                f"the field {name!r} of its latents is {found or 'missing'}, expected "
+                f"{'a row of float32' if dimensions else 'text'}; encode the faces again"
+            )
+    if len(header.shape) != 1:
+        raise InputError(f"has latents of shape {header.shape}, expected one row a face")
+    return fields["identity"][0].shape[0], fields["expression"][0].shape[0]
+
+
+def _divided(header: ArrayHeader, sizes: tuple[int, int] | None) -> tuple[int, int]:
+    """The sizes, if a plain array can be divided so."""
+    dtype, shape, _ = header
+    if dtype.kind != "f" or len(shape) != 2:
+        raise InputError(
+            f"is an array {dtype} {shape}, expected latents as fd-encode "
+            "writes them or float rows (N, D_id + D_exp)"
+        )
+    if sizes is None:
+        raise InputError(
+            "is a plain array, which does not say where identity ends and expression "
+            "begins; encode the faces with fd-encode"
+        )
+    if shape[1] != sum(sizes):
+        raise InputError(
+            f"has {shape[1]} columns, expected {sizes[0]} of identity and {sizes[1]} of expression"
+        )
+    return sizes
+
+
+def _as_latents(array: np.ndarray, sizes: tuple[int, int], first_row: int) -> Latents:
+    if array.dtype.names is not None:
+        return Latents(
+            names=_texts(array["name"]),
+            models=_texts(array["model"]),
+            identity=as_float32(array["identity"]),
+            expression=as_float32(array["expression"]),
+        )
+    values = as_float32(array)
+    return Latents(
+        names=[f"row{first_row + row:04d}" for row in range(len(values))],
+        models=[""] * len(values),
+        identity=values[:, : sizes[0]],
+        expression=values[:, sizes[0] :],
+    )
+
+
+def _texts(values: np.ndarray) -> list[str]:
+    """Strings of a U array; NumPy's own conversion trusts every character to be one."""
+    if values.dtype.itemsize:
+        code = np.dtype("u4").newbyteorder(values.dtype.byteorder)
+        if np.ascontiguousarray(values).view(code).max(initial=0) > sys.maxunicode:
+            raise InputError("has names that are no text; it is damaged, encode again")
+    return values.tolist()
+
+
+def as_float32(values: np.ndarray) -> np.ndarray:
+    """The values in float32, one row after another in memory; what is too large is infinite."""
+    with np.errstate(over="ignore"):  # found later as not finite
+        return np.ascontiguousarray(values, np.float32)
+
+
+def concatenate(blocks: Sequence[Latents]) -> Latents:
+    """The rows of all blocks, which have one D_id and one D_exp, in order."""
+    return Latents(
+        names=[name for block in blocks for name in block.names],
+        models=[model for block in blocks for model in block.models],
+        identity=np.concatenate([block.identity for block in blocks]),
+        expression=np.concatenate([block.expression for block in blocks]),
+    )
+
+
+def write_latents(stream: BinaryIO, *blocks: Latents) -> None:
+    """Write the rows of all blocks as one structured array; same latents, same bytes.
+
+    Raises:
+        InputError: a value is not finite.
+    """
+    longest = max([1, *(len(name) for block in blocks for name in block.names)])
+    dtype = np.dtype(
+        [
+            ("name", f"<U{longest}"),
+            ("model", f"<U{_MODEL_WIDTH}"),
+            ("identity", "<f4", blocks[0].identity.shape[1:]),
+            ("expression", "<f4", blocks[0].expression.shape[1:]),
+        ]
+    )
+    for block in blocks:
+        block.check_finite()
+    # NumPy's writer goes to real files behind Python's back, and not to pipes
+    stream.write(encoded_header(dtype, (sum(map(len, blocks)),)))
+    for block in blocks:
+        rows = np.empty(len(block), dtype)
+        rows["name"], rows["model"] = block.names, block.models
+        rows["identity"], rows["expression"] = block.identity, block.expression
+        stream.write(rows.view(np.uint8).data)
+
+
+def save_latents(
+    output: str, blocks: Iterable[Latents], *, force: bool = False, stream: bool = False
+) -> int:
+    """Write all rows to a file, or standard output for `-`; returns how many there were.
+
+    Args:
+        output: where to; nothing is written where there is no row.
+        blocks: the rows.
+        force: replace a file.
+        stream: write an array a block as they come, the first without rows, not one at the end.
+
+    Raises what `open_output` and `write_latents` do.
+    """
+    rows = (block for block in blocks if len(block))
+    first = next(rows, None)
+    if first is None:
+        return 0
+    if not stream:
+        whole = [first, *rows]
+        with open_output(output, force=force) as target:
+            write_latents(target, *whole)
+        return sum(map(len, whole))
+    count = 0
+    with open_output(output, force=force) as target:
+        for block in chain([first.take(slice(0)), first], rows):
+            write_latents(target, block)
+            target.flush()
+            count += len(block)
+    return count

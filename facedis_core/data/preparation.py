@@ -1,0 +1,244 @@
+"""Preparation: how raw meshes become prepared ones (vertex map, unit, alignment).
+
+Face sets and models carry this record, so that a raw mesh can be encoded straight from the data
+set, and `fd-prep --like` can prepare new data the same way.
+"""
+
+import reprlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+import numpy as np
+
+from facedis_core.errors import InputError
+from facedis_core.geometry.alignment import rigid_alignment
+from facedis_core.io.safetensors_file import SafetensorsFile, record
+from facedis_core.mesh.mesh import Mesh, topology_id
+
+Units = Literal["auto", "raw", "mm"]
+Align = Literal["auto", "none", "rigid", "similarity"]
+
+ALIGNMENTS: Final = ("none", "rigid", "similarity")
+
+# Where raw and prepared meshes have equally many vertices, one reading of the unit must land this
+# many times nearer to the mean face than the other before we believe it.
+_UNIT_MARGIN = 10.0
+
+
+@dataclass(frozen=True, eq=False)
+class Preparation:
+    """The fixed way from raw meshes to prepared ones.
+
+    Attributes:
+        triangles: int32 (F, 3), of the prepared mesh.
+        vertex_index: int32 (V,), which raw vertex each prepared one is.
+        raw_vertices: vertex count of a raw mesh.
+        raw_topology: topology id of a raw mesh, triangulated in file order.
+        raw_unit_mm: millimetres per raw unit.
+        alignment: `none`, `rigid` or `similarity`, to the mean face.
+        stable_vertices: prepared vertices that alignment looks at; empty = all.
+    """
+
+    triangles: np.ndarray
+    vertex_index: np.ndarray
+    raw_vertices: int
+    raw_topology: str
+    raw_unit_mm: float
+    alignment: str = "none"
+    stable_vertices: tuple[int, ...] = ()
+
+    @property
+    def topology(self) -> str:
+        """Topology id of the prepared mesh."""
+        return topology_id(self.triangles)
+
+    def apply(
+        self,
+        mesh: Mesh,
+        mean_face: np.ndarray | None,
+        *,
+        units: Units = "auto",
+        align: Align = "auto",
+        trust_order: bool = False,
+    ) -> np.ndarray:
+        """Vertices of `mesh`, raw or prepared, as prepared ones: float32 (V, 3) mm.
+
+        Args:
+            mesh: V or `raw_vertices` vertices.
+            mean_face: (V, 3) mm, what alignment aims at; None leaves alignment out.
+            units: what the mesh is in; `auto` takes our unit comment, then the vertex count,
+                then the reading that lands much nearer to the mean face.
+            align: `auto` repeats the alignment of the data set.
+            trust_order: accept other triangles when the vertex count is right.
+
+        Raises:
+            InputError: another vertex count, other triangles, units that cannot be told.
+        """
+        raw = self._is_raw(mesh, units, mean_face)
+        self._check_topology(mesh, trust_order)
+        vertices = mesh.vertices
+        if len(vertices) != len(self.vertex_index) or (
+            raw and self.raw_vertices == len(self.vertex_index)
+        ):
+            vertices = vertices[self.vertex_index]
+        if raw and mesh.unit_mm is None and units != "mm":
+            vertices = vertices * np.float32(self.raw_unit_mm)
+        return self._align(vertices, mean_face, self.alignment if align == "auto" else align)
+
+    def _is_raw(self, mesh: Mesh, units: Units, mean_face: np.ndarray | None) -> bool:
+        """Whether the mesh is in the data set's own units and full resolution."""
+        count, prepared = len(mesh.vertices), len(self.vertex_index)
+        if count not in (prepared, self.raw_vertices):
+            raw = f" or {self.raw_vertices}" if self.raw_vertices != prepared else ""
+            raise InputError(
+                f"{mesh.name or 'mesh'} has {count} vertices, expected {prepared}{raw}; "
+                "only meshes registered to this topology fit (see fd-prep)"
+            )
+        if units != "auto":
+            return units == "raw"
+        if mesh.unit_mm is not None:
+            return self.raw_vertices != prepared and count == self.raw_vertices
+        if self.raw_vertices != prepared:
+            return count == self.raw_vertices
+        if self.raw_unit_mm == 1.0 or mean_face is None:
+            return True
+        return self._nearer_unit_is_raw(mesh, mean_face)
+
+    def _nearer_unit_is_raw(self, mesh: Mesh, mean_face: np.ndarray) -> bool:
+        def distance(vertices: np.ndarray) -> float:
+            return float(np.linalg.norm(vertices - mean_face, axis=1).mean())
+
+        as_mm = distance(mesh.vertices)
+        as_raw = distance(mesh.vertices[self.vertex_index] * self.raw_unit_mm)
+        if as_raw * _UNIT_MARGIN <= as_mm:
+            return True
+        if as_mm * _UNIT_MARGIN <= as_raw:
+            return False
+        raise InputError(
+            f"{mesh.name or 'mesh'} could be in mm ({as_mm:.3g} mm off the mean face) or in "
+            f"units of {self.raw_unit_mm:g} mm ({as_raw:.3g} mm); say which with --units mm|raw"
+        )
+
+    def _check_topology(self, mesh: Mesh, trust_order: bool) -> None:
+        if trust_order or not len(mesh.triangles):
+            return
+        if len(mesh.vertices) == len(self.vertex_index) and np.array_equal(
+            mesh.triangles, self.triangles
+        ):
+            return  # as nearly always, and many times faster than an id
+        found = topology_id(mesh.triangles)
+        known = []
+        if len(mesh.vertices) == len(self.vertex_index):
+            known.append(self.topology)
+        if len(mesh.vertices) == self.raw_vertices and self.raw_topology not in known:
+            known.append(self.raw_topology)
+        if found not in known:
+            raise InputError(
+                f"{mesh.name or 'mesh'} has topology {found}, expected "
+                f"{' or '.join(known)}; the vertex count fits but the triangles differ, "
+                "pass --trust-order if the vertex order is known to be right"
+            )
+
+    def _align(
+        self, vertices: np.ndarray, mean_face: np.ndarray | None, alignment: str
+    ) -> np.ndarray:
+        if alignment == "none" or mean_face is None:
+            return np.ascontiguousarray(vertices, np.float32)
+        chosen = np.array(self.stable_vertices or range(len(vertices)), np.int64)
+        transform = rigid_alignment(
+            vertices[chosen], mean_face[chosen], scale=alignment == "similarity"
+        )
+        return transform.apply(vertices).astype(np.float32)
+
+    def tensors(self) -> dict[str, np.ndarray]:
+        """The arrays of this record, by the names used in our files."""
+        return {"triangles": self.triangles, "vertex_index": self.vertex_index}
+
+    def metadata(self) -> dict[str, Any]:
+        """The rest of this record, for the metadata of our files."""
+        return {
+            "topology": self.topology,
+            "raw_vertices": self.raw_vertices,
+            "raw_topology": self.raw_topology,
+            "raw_unit_mm": self.raw_unit_mm,
+            "alignment": {"kind": self.alignment, "stable_vertices": list(self.stable_vertices)},
+        }
+
+    @classmethod
+    def from_file(cls, file: SafetensorsFile) -> "Preparation":
+        """Read the record back out of a face set or a model.
+
+        Raises:
+            InputError: parts are missing or the stored topology id does not fit the triangles.
+        """
+        stored = record(_Metadata, file.metadata)
+        vertex_index = _indices(file.tensors, "vertex_index", 1, stored.raw_vertices)
+        preparation = cls(
+            triangles=_indices(file.tensors, "triangles", 2, len(vertex_index)),
+            vertex_index=vertex_index,
+            raw_vertices=stored.raw_vertices,
+            raw_topology=stored.raw_topology,
+            raw_unit_mm=stored.raw_unit_mm,
+            alignment=stored.alignment.kind,
+            stable_vertices=tuple(stored.alignment.stable_vertices),
+        )
+        _check_plausible(preparation)
+        if preparation.topology != stored.topology:
+            raise InputError(
+                f"has triangles of topology {preparation.topology} but says "
+                f"{reprlib.repr(stored.topology)}; the file is damaged"
+            )
+        return preparation
+
+
+@dataclass(frozen=True)
+class _Alignment:
+    """How the metadata of a file has the alignment."""
+
+    kind: str
+    stable_vertices: list[Any]
+
+
+@dataclass(frozen=True)
+class _Metadata:
+    """How the metadata of a file has a preparation."""
+
+    topology: str
+    raw_vertices: int
+    raw_topology: str
+    raw_unit_mm: float
+    alignment: _Alignment
+
+
+def _indices(tensors: Mapping[str, np.ndarray], name: str, ndim: int, limit: int) -> np.ndarray:
+    """A tensor of int32 vertex numbers: (N,), or (N, 3) where `ndim` is 2."""
+    array = tensors.get(name)
+    if array is None:
+        raise InputError(f"lacks {name!r}; make it again with facedis")
+    if array.dtype != np.int32 or array.ndim != ndim or array.shape[1:] not in ((), (3,)):
+        raise InputError(
+            f"tensor {name!r} is {array.dtype} {array.shape}, expected int32 vertex "
+            "numbers; make it again with facedis"
+        )
+    if array.size and not 0 <= array.min() <= array.max() < limit:
+        raise InputError(f"{name!r} names vertices outside of the {limit} there are")
+    return array
+
+
+def _check_plausible(preparation: Preparation) -> None:
+    if not len(preparation.vertex_index):
+        raise InputError("is for meshes without vertices; make it again with facedis")
+    if not preparation.raw_unit_mm > 0:
+        raise InputError(f"says a raw unit is {preparation.raw_unit_mm} mm; it is damaged")
+    if preparation.alignment not in ALIGNMENTS:
+        raise InputError(
+            f"has alignment {reprlib.repr(preparation.alignment)}, expected one of "
+            f"{', '.join(ALIGNMENTS)}; update facedis"
+        )
+    for vertex in preparation.stable_vertices:
+        if type(vertex) is not int or not 0 <= vertex < len(preparation.vertex_index):
+            raise InputError(
+                f"aligns by vertex {reprlib.repr(vertex)}, of {len(preparation.vertex_index)}; "
+                "it is damaged"
+            )

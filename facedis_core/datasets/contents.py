@@ -1,0 +1,146 @@
+"""What a data set holds, class by class, and what of it is not in a face set."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from facedis_core.data.face_set import SPLITS, Labels
+from facedis_core.datasets.selection import FaceSelection
+from facedis_core.datasets.source import LabelledRows, ListingReport, OpenedSource
+
+
+class ClassCount(NamedTuple):
+    """How many faces of one class there are: all, an expression or a subject; by split."""
+
+    what: str
+    name: str
+    faces: int
+    splits: Mapping[str, int]
+
+
+def count_faces(labels: Labels, rows: NDArray[np.intp] | None = None) -> Iterator[ClassCount]:
+    """Counts of all faces, then of every expression, then of every subject; `rows` None = all."""
+    chosen = np.arange(len(labels.names)) if rows is None else rows
+    split = np.asarray(labels.split)[chosen]
+
+    def count(what: str, name: str, mine: NDArray[np.bool_]) -> ClassCount:
+        found = {key: int((split[mine] == code).sum()) for key, code in SPLITS.items()}
+        return ClassCount(what, name, int(mine.sum()), found)
+
+    yield count("all", "", np.ones(len(chosen), bool))
+    for what, classes, number in (
+        ("expression", labels.expressions, labels.expression),
+        ("subject", labels.subjects, labels.subject),
+    ):
+        of_face = np.asarray(number)[chosen]
+        for k, name in enumerate(classes):
+            if (mine := of_face == k).any():
+                yield count(what, name, mine)
+
+
+@dataclass(frozen=True)
+class PreparationReport:
+    """What went into a face set, and what did not.
+
+    Attributes:
+        source, protocol: which data set, split how.
+        counts: as in `count_faces`.
+        failed: file -> why it could not be used.
+        missing: files that should be there and are not.
+        unknown: files that are not of the data set's layout.
+        excluded: names of faces left out on request or by the protocol.
+        outliers: names of faces left out as such.
+        fault: whether something is lacking that should not be.
+    """
+
+    source: str
+    protocol: str
+    counts: Sequence[ClassCount]
+    failed: Mapping[str, str] = field(default_factory=dict)
+    missing: Sequence[str] = ()
+    unknown: Sequence[str] = ()
+    excluded: Sequence[str] = ()
+    outliers: Sequence[str] = ()
+    fault: bool = False
+
+    @classmethod
+    def of(
+        cls,
+        opened: OpenedSource,
+        chosen: FaceSelection,
+        settled: LabelledRows,
+        failures: Mapping[int, str],
+    ) -> "PreparationReport":
+        """Of a set made from the rows `chosen`, of which some have failed: row -> why."""
+        source = opened.source
+        findings: ListingReport = source.findings
+        names = source.labels.names
+        left_out = np.setdiff1d(np.arange(len(names)), chosen.rows)
+        return cls(
+            source=opened.name,
+            protocol=source.protocol,
+            counts=list(count_faces(settled.labels)),
+            failed={names[row]: why for row, why in sorted(failures.items())},
+            missing=[missing.file for missing in chosen.missing],
+            unknown=list(findings.unknown),
+            excluded=sorted([*findings.excluded, *(names[row] for row in left_out)]),
+            outliers=list(settled.outliers),
+            fault=bool(failures) or (bool(chosen.missing) and not findings.incomplete),
+        )
+
+    @property
+    def faces(self) -> int:
+        """How many faces the set has."""
+        return self.counts[0].faces
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        left_out = {
+            "failed": dict(self.failed),
+            "missing": list(self.missing),
+            "outliers": list(self.outliers),
+            "excluded": list(self.excluded),
+            "unknown_files": list(self.unknown),
+        }
+        return {
+            "source": self.source,
+            "protocol": self.protocol,
+            "faces": self.faces,
+            "left_out": left_out,
+            "counts": [
+                {"what": c.what, "name": c.name, "faces": c.faces, **c.splits} for c in self.counts
+            ],
+        }
+
+    def lines(self) -> Iterator[str]:
+        """A line about each kind of thing that only reading has shown not to be in the set."""
+        yield from _lines(("faces that could not be used", list(self.failed)))
+        if self.fault:
+            yield from _lines(("missing files", self.missing))
+        yield from _lines(("faces left out as outliers", self.outliers))
+
+
+def listing_lines(
+    findings: ListingReport, missing: Sequence[str] = (), strangers: Sequence[str] = ()
+) -> Iterator[str]:
+    """A line about each kind of thing that the listing of a data set shows beside its faces."""
+    yield from _lines(
+        ("names to exclude that nothing here has", strangers),
+        ("missing files", missing),
+        ("files that are not of this layout, left out", findings.unknown),
+        ("faces left out by the protocol", findings.excluded),
+    )
+
+
+def _lines(*kinds: tuple[str, Sequence[str]]) -> Iterator[str]:
+    for what, names in kinds:
+        if names:
+            yield f"{what} ({len(names)}): {_some(names)}"
+
+
+def _some(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:3])
+    return f"{shown}, ..." if len(names) > 3 else shown

@@ -1,0 +1,266 @@
+"""USC's ICT-FaceKit (MIT), from which anybody can make the open benchmark: a folder FaceXModel."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Any, ClassVar, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from facedis_core.data.face_set import Labels
+from facedis_core.data.preparation import Preparation
+from facedis_core.datasets.ict_synthesis import (
+    IDENTITY_MODES,
+    PLAIN,
+    IctFaces,
+    Variation,
+    expression_table,
+    find_variation,
+)
+from facedis_core.datasets.protocols import People, make_split
+from facedis_core.datasets.source import Block, LabelledRows, ListingReport, Warn
+from facedis_core.errors import InputError, UsageError
+from facedis_core.geometry.simplification import VertexMap, vertex_map
+from facedis_core.io.paths import is_file
+from facedis_core.mesh.mesh import Mesh, read_mesh, topology_id
+
+GENERIC: Final = "generic_neutral_mesh.obj"
+HOME: Final = "https://github.com/ICT-VGL/ICT-FaceKit"
+UNIT_MM: Final = 10.0
+# The narrow face: what a face scan shows, without ears, neck, teeth and eyeballs.
+NARROW_VERTICES: Final = 6706
+NARROW_FACES: Final = 9000
+MAP_FILE: Final = "ict_map.safetensors"
+# Of the generic mesh that the map in MAP_FILE is for.
+RAW_TOPOLOGY: Final = "8ab3c6fcb4f9"
+
+
+@dataclass(frozen=True, eq=False)
+class IctReader:
+    """Makes the faces of a set, a subject at a time."""
+
+    generator: IctFaces
+    seed: int
+    variation: Variation = PLAIN
+
+    def read(self, rows: Sequence[int]) -> Block:
+        """Faces and true neutral of the one subject whose rows these are."""
+        count = len(expression_table().expressions)
+        subjects = {row // count for row in rows}
+        if len(subjects) != 1:
+            raise ValueError(f"a block is of one subject, these rows are of {len(subjects)}")
+        subject = subjects.pop()
+        return Block(
+            self.generator.faces(self.seed, subject, [row % count for row in rows], self.variation),
+            self.generator.neutral_face(self.seed, subject),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class IctSource:
+    """A set of synthetic people; nothing but the generic mesh has been read."""
+
+    root: Path
+    generic: Mesh
+    seed: int
+    labels: Labels
+    protocol: str
+    inputs: Mapping[str, str] = field(default_factory=dict)
+    notes: Sequence[str] = ()
+    variation: Variation = PLAIN
+    findings: ListingReport = ListingReport()  # noqa: RUF009 - frozen
+    measures: ClassVar[int] = 0
+
+    def preparation(
+        self, rows: NDArray[np.intp], warn: Warn, *, keep_going: bool = False
+    ) -> Preparation:
+        """The narrow face by the map that ships with the project.
+
+        Raises InputError where the generic mesh is not the one that the map was made for.
+        """
+        found = topology_id(self.generic.triangles)
+        if found != RAW_TOPOLOGY:
+            raise InputError(
+                f"{self.root / GENERIC} has {len(self.generic.vertices)} vertices and topology "
+                f"{found}, expected 26719 and {RAW_TOPOLOGY}, as in the light model of {HOME}"
+            )
+        chosen, triangles = load_ict_map()
+        return Preparation(
+            triangles=triangles,
+            vertex_index=chosen,
+            raw_vertices=len(self.generic.vertices),
+            raw_topology=found,
+            raw_unit_mm=UNIT_MM,
+        )
+
+    def reader(
+        self,
+        preparation: Preparation,
+        rows: NDArray[np.intp],
+        mean_face: NDArray[np.float32] | None = None,
+    ) -> IctReader:
+        """Reads all shapes; InputError where one is missing or `preparation` is not for them."""
+        raw = topology_id(self.generic.triangles)
+        if preparation.raw_topology != raw:
+            raise InputError(
+                f"the map to follow is for raw meshes of topology {preparation.raw_topology}, "
+                f"{GENERIC} has {raw}; leave out --like or give a set or model of this data"
+            )
+        return IctReader(
+            load_ict_faces(self.root, self.generic, preparation.vertex_index),
+            self.seed,
+            self.variation,
+        )
+
+    def blocks(self) -> Sequence[Sequence[int]]:
+        """The rows of one subject after the other."""
+        count = len(expression_table().expressions)
+        return [range(k, k + count) for k in range(0, len(self.labels.names), count)]
+
+    def settle(self, rows: NDArray[np.intp], measured: NDArray[np.float64]) -> LabelledRows:
+        """Everything stays, and every block has brought its subject's true neutral."""
+        return LabelledRows(rows, self.labels.subset(rows), np.zeros(len(rows), bool))
+
+
+def open_ict(
+    root: Path,
+    *,
+    subjects: int = 200,
+    protocol: str | None = None,
+    validation: float | None = None,
+    seed: int = 0,
+    variation: str | None = None,
+) -> IctSource:
+    """The open benchmark: `subjects` synthetic people, each with the 20 expressions of FaceScape.
+
+    With a `variation` of `ict_variations` the same people are shown in another way.
+
+    Raises:
+        UsageError: no people, no such variation, or as of `make_split`.
+        InputError: `root` is not the folder FaceXModel of ICT-FaceKit.
+    """
+    if subjects < 1:
+        raise UsageError(f"--subjects is {subjects}, expected at least 1")
+    expressions = list(expression_table().expressions)
+    people = [f"{number:04d}" for number in range(subjects)]
+    expression = np.tile(np.arange(len(expressions), dtype=np.int32), subjects)
+    at_rest = [not expression_table().apex(k).any() for k in range(len(expressions))]
+    shown = People(
+        names=[f"{person}_{shown}" for person in people for shown in expressions],
+        subjects=people,
+        subject=np.repeat(np.arange(subjects, dtype=np.int32), len(expressions)),
+    )
+    split = make_split(protocol, shown, validation=validation, seed=seed)
+    labels = Labels(
+        names=shown.names,
+        subjects=shown.subjects,
+        expressions=expressions,
+        subject=shown.subject,
+        expression=expression,
+        level=np.where(at_rest, 0.0, 1.0).astype(np.float32)[expression],
+        split=split.split,
+    )
+    return IctSource(
+        root,
+        read_generic(root),
+        seed,
+        labels,
+        split.text,
+        split.inputs,
+        variation=find_variation(variation),
+    )
+
+
+def read_generic(root: Path) -> Mesh:
+    """The generic neutral, in centimetres as in the file; InputError where `root` has none."""
+    path = root / GENERIC
+    if not is_file(path):
+        raise InputError(
+            f"{root} has no {GENERIC}; expected the folder FaceXModel of ICT-FaceKit, see {HOME}"
+        )
+    return read_mesh(path)
+
+
+def load_ict_faces(
+    root: Path, generic: Mesh, chosen: NDArray[np.integer[Any]] | None = None
+) -> IctFaces:
+    """Read the 155 shapes for faces on the raw vertices `chosen` (V,), or on all of them.
+
+    Raises InputError where a shape is missing or has another vertex count.
+    """
+    raw_vertices = len(generic.vertices)
+    if chosen is None:
+        chosen = np.arange(raw_vertices)
+    wanted = np.zeros(raw_vertices, bool)
+    wanted[chosen] = True
+    around = generic.triangles[wanted[generic.triangles].any(axis=1)]
+    frame = np.union1d(chosen, around)
+    scale = np.float32(UNIT_MM)
+
+    def offsets(names: Sequence[str], kept: NDArray[Any]) -> NDArray[np.float32]:
+        stack = np.empty((len(names), len(kept), 3), np.float32)
+        for offset, name in zip(stack, names, strict=True):
+            offset[...] = scale * _read_shape(root / f"{name}.obj", raw_vertices)[kept]
+            offset -= scale * generic.vertices[kept]
+        return stack
+
+    return IctFaces(
+        raw_vertices=raw_vertices,
+        chosen=np.asarray(chosen, np.int32),
+        in_frame=np.searchsorted(frame, chosen),
+        triangles=np.searchsorted(frame, around).astype(np.int32),
+        neutral=scale * generic.vertices[frame],
+        modes=offsets([f"identity{k:03d}" for k in range(IDENTITY_MODES)], frame),
+        shapes=offsets(expression_table().shapes, np.asarray(chosen)),
+    )
+
+
+def _read_shape(path: Path, raw_vertices: int) -> NDArray[np.float32]:
+    if not is_file(path):
+        raise InputError(f"{path} is missing; copy the folder FaceXModel whole, see {HOME}")
+    vertices = read_mesh(path).vertices
+    if len(vertices) != raw_vertices:
+        raise InputError(
+            f"{path} has {len(vertices)} vertices, {GENERIC} has {raw_vertices}; "
+            f"copy the folder FaceXModel whole, see {HOME}"
+        )
+    return vertices
+
+
+def raw_meshes(root: Path, seed: int, subject: int, expressions: Sequence[str]) -> Iterator[Mesh]:
+    """Full-resolution meshes as ICT-FaceKit would hold them, 26,719 vertices in centimetres.
+
+    A set of the same seed has the same faces, prepared. They are named `0003_smile`.
+    Raises UsageError for an expression that the table does not know.
+    """
+    known = list(expression_table().expressions)
+    for name in expressions:
+        if name not in known:
+            raise UsageError(f"there is no expression {name!r}; choose from {', '.join(known)}")
+    generic = read_generic(root)
+    generator = load_ict_faces(root, generic)
+    faces = generator.faces(seed, subject, [known.index(name) for name in expressions])
+    for name, face in zip(expressions, faces, strict=True):
+        yield Mesh(face / np.float32(UNIT_MM), generic.triangles, f"{subject:04d}_{name}")
+
+
+def build_ict_map(generic: Mesh) -> VertexMap:
+    """The choice of vertices of the narrow face, made anew; `generic` in centimetres.
+
+    `ict_map.safetensors` is its result with fast_simplification 0.2.0, written by
+    safetensors.numpy: tensors `vertex_index` and `triangles`. Shipped, because another version may
+    choose differently.
+    """
+    narrow = generic.triangles[(generic.triangles < NARROW_VERTICES).all(axis=1)]
+    return vertex_map(generic.vertices * np.float32(UNIT_MM), narrow, NARROW_FACES)
+
+
+def load_ict_map() -> VertexMap:
+    """The choice of vertices of the narrow face that ships with the project."""
+    from safetensors.numpy import load
+
+    data = resources.files("facedis_core.datasets").joinpath(MAP_FILE).read_bytes()
+    tensors = load(data)
+    return VertexMap(tensors["vertex_index"], tensors["triangles"])

@@ -1,0 +1,265 @@
+"""Variations of the open benchmark: the same people, shown as the plain set never shows them.
+
+A variation changes one thing about every mesh and nothing else: people, labels, names, split, true
+neutrals and all other random numbers are those of the plain set of the same seed. A model trained
+on the plain set can so be measured on faces that were not made the way its training faces were.
+"""
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache, cached_property
+from importlib import resources
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from facedis_core.datasets.protocols import (
+    MESH_STREAM,
+    MOTION_STREAM,
+    SECOND_STREAM,
+    SUBJECT_STREAM,
+    random_stream,
+)
+from facedis_core.errors import UsageError
+from facedis_core.geometry.alignment import rotation_about, rotation_between
+from facedis_core.geometry.surface import mean_edge_lengths, unit_vectors, vertex_normals
+
+NOISE_STD_MM: Final = 0.05
+
+
+@dataclass(frozen=True)
+class Variation:
+    """How meshes of a set are made; what is not given is as in the plain set.
+
+    Attributes:
+        strength: factor on an expression's weights at its apex. The background activations stay as
+            they are: they are what a face does beside its expression, and stronger ones would be a
+            second change.
+        second: whether a mesh that is not neutral shows another expression with its own.
+        rotation_deg: std of the angle that a mesh is turned by, about an axis of any direction
+            through its centroid.
+        translation_mm: std of each coordinate of what a mesh is then moved by.
+        noise_mm: std of each coordinate of the noise at a vertex.
+    """
+
+    strength: float = 1.0
+    second: bool = False
+    rotation_deg: float = 0.0
+    translation_mm: float = 0.0
+    noise_mm: float = NOISE_STD_MM
+
+    def apex(
+        self, apexes: NDArray[np.float64], expression: int, random: np.random.Generator
+    ) -> NDArray[np.float64]:
+        """Weights (E,) at the apex of row `expression` of the table (K, E); a neutral's are zero.
+
+        A second expression is any other of the table that is not neutral, each as likely, at its
+        own apex. Of two weights of one shape the larger counts: no shape is then used more strongly
+        than one of the two expressions alone would, which is what `strength` is for, and what the
+        first expression shows is still there. Only a second one that pulls the other way, such as
+        the jaw to the left and to the right, takes from it.
+        """
+        apex = apexes[expression]
+        if self.second and apex.any():
+            others = [k for k, weights in enumerate(apexes) if weights.any() and k != expression]
+            apex = np.maximum(apex, apexes[others[random.integers(len(others))]])
+        return self.strength * apex
+
+    def place(self, face: NDArray[np.float32], random: np.random.Generator) -> NDArray[np.float32]:
+        """Where a finished mesh (V, 3) mm lies: turned and moved; as it is if it is not moved."""
+        if not (self.rotation_deg or self.translation_mm):
+            return face
+        axis = unit_vectors(random.standard_normal(3))
+        rotation = rotation_about(axis, np.radians(self.rotation_deg) * random.standard_normal())
+        translation = self.translation_mm * random.standard_normal(3)
+        centroid = face.mean(axis=0, dtype=np.float64)
+        placed: NDArray[Any] = (face - centroid) @ rotation.T + centroid + translation
+        return placed.astype(np.float32)
+
+
+PLAIN: Final = Variation()
+# What `fd-prep ict --variation` knows.
+VARIATIONS: Final[Mapping[str, Variation]] = {
+    "strong": Variation(strength=1.5),
+    "combined": Variation(second=True),
+    "moved": Variation(rotation_deg=2.0, translation_mm=1.0),
+    "noisy": Variation(noise_mm=0.5),
+}
+
+
+def find_variation(name: str | None) -> Variation:
+    """The variation of that name, None = the plain set; UsageError where there is none."""
+    if name is None:
+        return PLAIN
+    if name not in VARIATIONS:
+        raise UsageError(f"--variation is {name!r}, expected one of {', '.join(VARIATIONS)}")
+    return VARIATIONS[name]
+
+
+Array = NDArray[np.float32]
+
+IDENTITY_MODES: Final = 100
+WEIGHT_CUT: Final = 2.5
+SHAPE_GAIN_STD: Final = 0.25
+IMBALANCE_STD: Final = 0.1
+MESH_GAIN_STD: Final = 0.1
+BACKGROUND_STD: Final = 0.03
+STRETCH_LIMITS: Final = (0.5, 2.0)
+
+
+@dataclass(frozen=True)
+class ExpressionTable:
+    """What is shown and with which shapes.
+
+    Attributes:
+        shapes: names (E,) of the shapes, in the order of their random numbers.
+        expressions: name -> apex weight of each shape it uses; the neutral's are none.
+    """
+
+    shapes: Sequence[str]
+    expressions: Mapping[str, Mapping[str, float]]
+
+    def apex(self, expression: int) -> NDArray[np.float64]:
+        """Weights (E,) of the expression with that index."""
+        return self.apexes[expression]
+
+    @cached_property
+    def apexes(self) -> NDArray[np.float64]:
+        """Weights (K, E) of all expressions."""
+        every = self.expressions.values()
+        weights = np.array([[used.get(name, 0.0) for name in self.shapes] for used in every])
+        weights.flags.writeable = False  # shared by all who ask
+        return weights
+
+
+@cache
+def expression_table() -> ExpressionTable:
+    """The table that ships with the project: the 20 expressions of FaceScape."""
+    text = resources.files("facedis_core.datasets").joinpath("ict_expressions.toml").read_text()
+    data = tomllib.loads(text)
+    return ExpressionTable(
+        tuple(data["shapes"]), {name: _both_sides(w) for name, w in data["expressions"].items()}
+    )
+
+
+def _both_sides(weights: Mapping[str, float]) -> dict[str, float]:
+    """`smile_LR` becomes `smile_L` and `smile_R`."""
+    spread: dict[str, float] = {}
+    for shape, weight in weights.items():
+        stem = shape.removesuffix("_LR")
+        names = (stem,) if stem == shape else (f"{stem}_L", f"{stem}_R")
+        spread.update(dict.fromkeys(names, float(weight)))
+    return spread
+
+
+class Subject(NamedTuple):
+    """One synthetic person: how it looks and how it shows what it feels.
+
+    Attributes:
+        identity: weights (100,) of the identity modes.
+        gains: (E,) how strongly each expression shape comes out, left-right imbalance included.
+    """
+
+    identity: NDArray[np.float64]
+    gains: NDArray[np.float64]
+
+
+def draw_subject(seed: int, number: int) -> Subject:
+    """The person of that number; the same whatever else is made."""
+    random = random_stream(seed, SUBJECT_STREAM, number)
+    identity = random.standard_normal(IDENTITY_MODES)
+    while (far := np.abs(identity) > WEIGHT_CUT).any():
+        identity[far] = random.standard_normal(int(far.sum()))
+    shapes = expression_table().shapes
+    gains = np.exp(random.normal(0, SHAPE_GAIN_STD, len(shapes)))
+    side = np.array([{"_L": 1.0, "_R": -1.0}.get(name[-2:], 0.0) for name in shapes])
+    return Subject(identity, gains * (1 + random.normal(0, IMBALANCE_STD) * side))
+
+
+def draw_activations(
+    subject: Subject, apex: NDArray[np.float64], random: np.random.Generator
+) -> NDArray[np.float64]:
+    """Weights (E,) of the shapes in one mesh: `apex` (E,) times gains, plus a little of everything.
+
+    The eyes' gaze has no background, and the neutral is exactly neutral.
+    """
+    if not apex.any():
+        return apex
+    gain = np.exp(random.normal(0, MESH_GAIN_STD))
+    background = np.abs(random.normal(0, BACKGROUND_STD, len(apex)))
+    background[[name.startswith("eyeLook") for name in expression_table().shapes]] = 0
+    return apex * subject.gains * gain + background
+
+
+@dataclass(frozen=True, eq=False)
+class IctFaces:
+    """ICT-FaceKit's shapes on the vertices that are wanted.
+
+    Attributes:
+        raw_vertices: vertex count of the whole mesh.
+        chosen: int32 (V,) the raw vertices that are wanted.
+        in_frame: (V,) where these are in the frame: they and their neighbours, W vertices that
+            decide
+            normals and edge lengths.
+        triangles: int32 (T, 3) all triangles at chosen vertices, on the frame.
+        neutral: (W, 3) mm, the generic neutral.
+        modes: (100, W, 3) mm, offsets of the identity modes.
+        shapes: (E, V, 3) mm, offsets of the expression shapes.
+    """
+
+    raw_vertices: int
+    chosen: NDArray[np.int32]
+    in_frame: NDArray[Any]
+    triangles: NDArray[np.int32]
+    neutral: Array
+    modes: Array
+    shapes: Array
+
+    def neutral_face(self, seed: int, number: int) -> Array:
+        """The subject's true neutral (V, 3) mm, without noise."""
+        return self._identity(draw_subject(seed, number))[self.in_frame]
+
+    def faces(
+        self, seed: int, number: int, expressions: Sequence[int], variation: Variation = PLAIN
+    ) -> Array:
+        """Meshes (n, V, 3) mm of one subject showing `expressions`, indices into the table."""
+        subject = draw_subject(seed, number)
+        identity = self._identity(subject)
+        carry = self._carry(identity)
+        faces = np.empty((len(expressions), len(self.chosen), 3), np.float32)
+        for face, expression in zip(faces, expressions, strict=True):
+            random, second, motion = (
+                random_stream(seed, purpose, number, expression)
+                for purpose in (MESH_STREAM, SECOND_STREAM, MOTION_STREAM)
+            )
+            apex = variation.apex(expression_table().apexes, expression, second)
+            weights = draw_activations(subject, apex, random).astype(np.float32)
+            offsets = np.tensordot(weights, self.shapes, 1)
+            # Drawn for the whole raw mesh, so that it agrees with a mesh of fewer vertices.
+            noise = random.standard_normal((self.raw_vertices, 3), dtype=np.float32)[self.chosen]
+            face[...] = identity[self.in_frame] + np.float32(variation.noise_mm) * noise
+            face += np.einsum("vij,vj->vi", carry, offsets)
+            face[...] = variation.place(face, motion)
+        return faces
+
+    def _identity(self, subject: Subject) -> Array:
+        return self.neutral + np.tensordot(subject.identity.astype(np.float32), self.modes, 1)
+
+    def _carry(self, identity: Array) -> Array:
+        """(V, 3, 3): what turns an offset of the generic face into one of this face.
+
+        The rotation from the generic normal to the subject's, times the ratio of their mean one-
+        ring edge lengths.
+        """
+        normal, own_normal = (
+            vertex_normals(v, self.triangles)[self.in_frame] for v in (self.neutral, identity)
+        )
+        edge, own_edge = (
+            mean_edge_lengths(v, self.triangles)[self.in_frame] for v in (self.neutral, identity)
+        )
+        # A vertex without edges has no length; its ratio is then 1.
+        ratio = np.divide(own_edge, edge, out=np.ones_like(edge), where=edge > 0)
+        stretch = np.clip(ratio, *STRETCH_LIMITS)
+        return rotation_between(normal, own_normal) * stretch[:, None, None]

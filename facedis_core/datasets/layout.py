@@ -1,0 +1,104 @@
+"""How a data set names its files: which of those on a disk are its own, and where its root is."""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from facedis_core.errors import InputError
+from facedis_core.io.paths import files_below, is_folder
+
+# How far from its place a root may be given and still be recognised.
+LEVELS: Final = 3
+
+
+class Listing(NamedTuple):
+    """What lies below a root: path -> its parts by name, and paths that are not of the layout."""
+
+    found: Mapping[str, re.Match[str]]
+    unknown: list[str]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The paths of a data set's meshes, relative to its root and with `/`.
+
+    Attributes:
+        name: of the data set, for messages.
+        pattern: a whole path; its named groups are what the path says of the mesh.
+        example: such a path, for messages.
+    """
+
+    name: str
+    pattern: re.Pattern[str]
+    example: str
+
+    def list_files(self, root: Path) -> Listing:
+        """Every file below the root, sorted by path; no file is opened.
+
+        Raises InputError where none is of this layout, and says where the root seems to be.
+        """
+        if not is_folder(root):
+            raise InputError(f"{root} is not a folder; expected the root of {self.name}")
+        files = files_below(root)
+        if not files:
+            raise InputError(f"{root} holds no files; expected {self.name}, {self.example}")
+        found = {file: match for file in files if (match := self.pattern.fullmatch(file))}
+        if not found:
+            raise InputError(f"{root} has no file like {self.example}; {self._advice(root, files)}")
+        return Listing(found, [file for file in files if file not in found])
+
+    def _advice(self, root: Path, files: Iterable[str]) -> str:
+        """Where the root is if it was given some levels too high or too low."""
+        place = root.resolve()
+        for file in files:
+            parts = file.split("/")
+            for depth in range(1, min(len(parts), LEVELS + 1)):
+                if self.pattern.fullmatch("/".join(parts[depth:])):
+                    return f"{root / Path(*parts[:depth])} has, give that folder"
+            for height in range(1, LEVELS + 1):
+                if self.pattern.fullmatch("/".join((*place.parts[-height:], file))):
+                    return f"it lies within the data, give {place.parents[height - 1]}"
+        return f"expected the root of {self.name}"
+
+
+def check_unique(claims: Iterable[tuple[str, str]], root: Path) -> None:
+    """Raise InputError where two files of (file, what it shows) show the same."""
+    first: dict[str, str] = {}
+    for file, shown in claims:
+        if shown in first:
+            raise InputError(
+                f"{root} has two files of {shown}, {first[shown]} and {file}; move one away"
+            )
+        first[shown] = file
+
+
+def part_of(
+    name: str, present: Iterable[tuple[str, str]], subjects: int, items: int, neutral: str
+) -> list[str]:
+    """What to say of a copy that is smaller than the data set, of (subject, item)."""
+    there = dict.fromkeys(present)
+    found, kinds = ({pair[k] for pair in there} for k in (0, 1))
+    notes = []
+    if (len(found), len(kinds)) != (subjects, items):
+        notes.append(
+            f"this is a part of {name}: {len(found)} of {subjects} people, {len(kinds)} of {items} "
+            "meshes each"
+        )
+    if neutral not in kinds:
+        notes.append(f"nobody has a neutral ({neutral})")
+    return notes
+
+
+def missing_of_each(present: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    """What some subjects lack and others have, of (subject, item), in the order given.
+
+    A data set of which only a part was copied counts as whole as long as every subject has the
+    same items.
+    """
+    there = dict.fromkeys(present)
+    if not there:
+        return []
+    subjects, items = (dict.fromkeys(kind) for kind in zip(*there, strict=True))
+    return [(s, item) for s in subjects for item in items if (s, item) not in there]

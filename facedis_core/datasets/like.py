@@ -1,0 +1,73 @@
+"""Preparing new data as a face set or a model was: what `fd-prep --like` takes over."""
+
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from facedis_core.data.face_set import TRAIN, FaceSet, load_face_set
+from facedis_core.data.preparation import Preparation
+from facedis_core.errors import InputError
+from facedis_core.geometry.distances import vertex_distance
+from facedis_core.io.safetensors_file import KINDS, read_safetensors
+from facedis_core.model.bundled import resolve_model
+from facedis_core.model.model import load_model
+from facedis_core.pipeline.encode import REFUSED_REACH, describe_reach
+
+
+class ReferencePreparation(NamedTuple):
+    """What a set or model to follow decides: preparation, mean face (V, 3) mm, and its id.
+
+    `reach_mm` is the model's; infinite of a set, whose few faces may say little of others.
+    """
+
+    preparation: Preparation
+    mean_face: NDArray[np.float32]
+    id: str
+    reach_mm: float = math.inf
+
+    def check_reach(
+        self,
+        faces: NDArray[np.float32],
+        names: Sequence[str],
+        warn: Callable[[str], None],
+    ) -> None:
+        """Refuse faces (N, V, 3) mm and warn of them as fd-encode would, which is to take them."""
+        distances = np.array([vertex_distance(face, self.mean_face) for face in faces])
+        farthest = int(distances.argmax())
+        found = describe_reach(names[farthest], distances[farthest], self.reach_mm)
+        if distances[farthest] > REFUSED_REACH * self.reach_mm:
+            raise InputError(f"{found}; check --units, or prepare without --like")
+        if found:
+            count = np.count_nonzero(distances > self.reach_mm)
+            warn(f"{found}; {count} of {len(faces)} faces lie farther than these")
+
+
+def _aligned_to(face_set: FaceSet) -> NDArray[np.float32]:
+    """What the faces of a set were aligned to: by stable vertices it is the mean neutral."""
+    if face_set.preparation.stable_vertices:
+        people = np.unique(face_set.labels.subject[face_set.rows(TRAIN)])
+        neutrals = face_set.neutrals[people]
+        known = neutrals[np.isfinite(neutrals).all(axis=(1, 2))]
+        if len(known):
+            return known.mean(axis=0, dtype=np.float64).astype(np.float32)
+    return face_set.mean_face(face_set.rows(TRAIN))
+
+
+def load_reference(source: str | Path) -> ReferencePreparation:
+    """Read how a face set or a model (path or bundled name) wants its faces prepared.
+
+    Raises UsageError where there is no such file or model, InputError for another kind of file.
+    """
+    path = resolve_model(source)
+    kind = read_safetensors(path).kind
+    if kind == "faceset":
+        face_set = load_face_set(path)
+        return ReferencePreparation(face_set.preparation, _aligned_to(face_set), face_set.id)
+    if kind == "model":
+        model = load_model(path)
+        return ReferencePreparation(model.preparation, model.mean_face, model.id, model.reach_mm)
+    raise InputError(f"{path} is a {KINDS[kind]}, --like needs a face set or a model")

@@ -1,0 +1,283 @@
+"""Reading registered meshes, file by file: what every data set of scans on disk has in common."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from facedis_core.data.face_set import Labels
+from facedis_core.data.preparation import ALIGNMENTS, Preparation
+from facedis_core.datasets.reference_mesh import WILD, Reference, find_reference
+from facedis_core.datasets.source import Block, LabelledRows, ListingReport, Warn
+from facedis_core.errors import InputError, UsageError
+from facedis_core.geometry.alignment import rigid_alignment
+from facedis_core.geometry.simplification import vertex_map
+from facedis_core.mesh.mesh import Mesh, read_mesh, topology_id
+
+UNITS_MM: Final[Mapping[str, float]] = {"mm": 1.0, "cm": 10.0, "dm": 100.0, "m": 1000.0}
+# Files that a worker reads at a time: few enough to share the work, many enough to make it worth
+# it.
+FILES_PER_BLOCK: Final = 16
+# What FaceWarehouse, whose unit is told from the size of a face, is in as it is distributed.
+DISTRIBUTED_UNIT: Final = "dm"
+# The largest extent of a face, from half of one to a head with shoulders.
+PLAUSIBLE_MM: Final = (80.0, 600.0)
+# Mean distance of two aligned faces beyond which they do not correspond, in their largest extent.
+STRANGE: Final = 0.15
+
+
+@dataclass(frozen=True, eq=False)
+class MeshFileReader:
+    """Reads files of one registration and prepares them.
+
+    Attributes:
+        files: (N,) paths, in the order of the labels.
+        vertex_counts: how many vertices a file may have, -> what says so, for the error message.
+        unit_mm: millimetres of a unit where a file does not say; None leaves it to `preparation`.
+        mean_face: (V, 3) mm of the set or model to follow.
+        advice: what to do where a mesh is of another registration.
+        model_face: (V, 3) mm, a face that all others must resemble; None = unknown.
+        bare: whether a mesh may be vertices alone.
+    """
+
+    files: Sequence[Path]
+    preparation: Preparation
+    vertex_counts: Mapping[int, str]
+    unit_mm: float | None
+    mean_face: NDArray[np.float32] | None
+    advice: str
+    model_face: NDArray[np.float32] | None = None
+    bare: bool = True
+    measures: ClassVar[int] = 0
+
+    def read(self, rows: Sequence[int]) -> Block:
+        """Faces (n, V, 3) mm, and why those are missing that could not be read."""
+        faces = np.full((len(rows), len(self.preparation.vertex_index), 3), np.nan, np.float32)
+        measured = np.full((len(rows), self.measures), np.nan)
+        failures = {}
+        for k, row in enumerate(rows):
+            try:
+                mesh = self.load(self.files[row])
+                measured[k] = self.measure(row, mesh)
+                face = self._prepare(mesh)
+                if self.model_face is not None:
+                    check_resemblance(face, self.model_face, str(self.files[row]))
+                faces[k] = face
+            except InputError as error:
+                failures[row] = str(error)
+        return Block(faces, measured=measured, failures=failures)
+
+    def measure(self, row: int, mesh: Mesh) -> tuple[float, ...]:
+        """What labels depend on and only the raw mesh of a row can tell: `measures` numbers."""
+        return ()
+
+    def load(self, path: Path) -> Mesh:
+        """The mesh of a file as it is there, in millimetres where the unit is known.
+
+        Raises InputError where the file is unusable or of another registration.
+        """
+        mesh = read_mesh(path)
+        if len(mesh.vertices) not in self.vertex_counts:
+            expected = " or ".join(f"{n} as {who}" for n, who in self.vertex_counts.items())
+            raise InputError(
+                f"{path} has {len(mesh.vertices)} vertices, expected {expected}; {self.advice}"
+            )
+        if not len(mesh.triangles) and not self.bare:
+            raise InputError(f"{path} has no triangles, so it may be cut short; {self.advice}")
+        known = (self.preparation.raw_topology, self.preparation.topology)
+        if len(mesh.triangles) and topology_id(mesh.triangles) not in known:
+            raise InputError(
+                f"{path} has other triangles than {self.vertex_counts[len(mesh.vertices)]}; "
+                f"{self.advice}"
+            )
+        unit = self.unit_mm if mesh.unit_mm is None else None
+        vertices = mesh.vertices if unit is None else mesh.vertices * np.float32(unit)
+        # The path as the name, so that whatever is wrong with the mesh says which file it is.
+        return Mesh(vertices, mesh.triangles, str(path), mesh.unit_mm if unit is None else 1.0)
+
+    def _prepare(self, mesh: Mesh) -> NDArray[np.float32]:
+        # The whole set is aligned when it is complete; here the mean face only tells units apart.
+        return self.preparation.apply(mesh, self.mean_face, align="none")
+
+
+@dataclass(frozen=True, eq=False)
+class MeshFileSource:
+    """A data set of registered mesh files, none of which has been read.
+
+    Attributes:
+        files: (N,) paths below the root, in the order of the labels.
+        at_rest: bool (N,), the faces whose mean is a subject's neutral.
+        candidates: rows that may be the reference, the best first.
+        expected_vertices: of a mesh of this data set; None = any.
+        units: of files that do not say; None = `usual_units`, or as a preparation given says.
+        usual_units: of this data set; None = told from the size of a face.
+        simplify: about how many triangles to keep; 0 keeps all, None means `usual_faces`.
+        usual_faces: likewise, where meshes have more; None keeps all.
+        align: `none`, `rigid`, `similarity`, or `stable` by `stable_vertices`.
+        stable_vertices: vertices of the raw mesh that no expression moves.
+        advice: what to do where a mesh is of another registration.
+        alike: whether a mesh that resembles no other is a fault; else `settle` looks for those.
+    """
+
+    root: Path
+    files: Sequence[str]
+    labels: Labels
+    protocol: str
+    at_rest: NDArray[np.bool_]
+    candidates: Sequence[int]
+    expected_vertices: int | None = None
+    units: str | None = None
+    usual_units: str | None = "mm"
+    simplify: int | None = None
+    usual_faces: int | None = None
+    align: str = "none"
+    stable_vertices: tuple[int, ...] = ()
+    advice: str = "all meshes of a set must be registered to one topology"
+    alike: bool = True
+    inputs: Mapping[str, str] = field(default_factory=dict)
+    notes: Sequence[str] = ()
+    findings: ListingReport = ListingReport()  # noqa: RUF009 - frozen
+    _found: dict[str, NDArray[np.float32]] = field(default_factory=dict, repr=False)
+    measures: ClassVar[int] = 0
+
+    def preparation(
+        self, rows: NDArray[np.intp], warn: Warn, *, keep_going: bool = False
+    ) -> Preparation:
+        """All vertices, or those that carry about `simplify` triangles of the reference face."""
+        wanted = set(rows.tolist())
+        reference = find_reference(
+            [self.root / self.files[row] for row in self.candidates if row in wanted],
+            self.expected_vertices,
+            advice=self.advice,
+            keep_going=keep_going,
+            warn=warn,
+        )
+        vertices, triangles = reference.mesh.vertices, reference.mesh.triangles
+        unit = self._unit_mm(reference, warn)
+        self._found["face"] = vertices * np.float32(unit)
+        chosen, kept = np.arange(len(vertices), dtype=np.int32), triangles
+        target = self.simplify
+        if target is None and self.usual_faces and self.usual_faces < len(triangles):
+            target = self.usual_faces
+        if target:
+            chosen, kept = vertex_map(vertices * np.float32(unit), triangles, target)
+        return Preparation(
+            triangles=kept,
+            vertex_index=chosen,
+            raw_vertices=len(vertices),
+            raw_topology=topology_id(triangles),
+            raw_unit_mm=unit,
+            alignment="rigid" if self.align == "stable" else self.align,
+            stable_vertices=self._stable(reference, chosen) if self.align == "stable" else (),
+        )
+
+    def _unit_mm(self, reference: Reference, warn: Warn) -> float:
+        if reference.mesh.unit_mm is not None:
+            return 1.0
+        size = reference.extent
+        units = self.units or self.usual_units or _unit_of_a_face(reference)
+        if not (self.units or self.usual_units) and units != DISTRIBUTED_UNIT:
+            warn(f"meshes are taken to be in {units}, as {reference.path} is {size:.3g} units high")
+        unit = UNITS_MM[units]
+        if not PLAUSIBLE_MM[0] <= size * unit <= PLAUSIBLE_MM[1]:
+            warn(
+                f"{reference.path} is {size * unit:.3g} mm high if it is in {units}, "
+                "which is no size of a face; check --units"
+            )
+        return unit
+
+    def _stable(self, reference: Reference, chosen: NDArray[np.int32]) -> tuple[int, ...]:
+        """The stable vertices among those that are kept."""
+        count = len(reference.mesh.vertices)
+        if not self.stable_vertices or count != self.expected_vertices:
+            raise InputError(
+                f"{reference.path} has {count} vertices, and which of them are stable is known "
+                f"for {self.expected_vertices} only; pass --align rigid or --align none"
+            )
+        place = {int(raw): k for k, raw in enumerate(chosen)}
+        lost = [vertex for vertex in self.stable_vertices if vertex not in place]
+        if lost:
+            raise UsageError(
+                f"--simplify drops vertex {lost[0]}, by which --align stable aligns; pass "
+                "--align rigid, or leave out --simplify"
+            )
+        return tuple(place[vertex] for vertex in self.stable_vertices)
+
+    def reader(
+        self,
+        preparation: Preparation,
+        rows: NDArray[np.intp],
+        mean_face: NDArray[np.float32] | None = None,
+    ) -> MeshFileReader:
+        """Reads each file as `preparation`, this set's or another's, says."""
+        raw = "the meshes to follow" if mean_face is not None else "the others"
+        counts = {preparation.raw_vertices: raw}
+        counts.setdefault(len(preparation.vertex_index), "the prepared face")
+        unit = None if self.units is None else UNITS_MM[self.units]
+        files = [self.root / file for file in self.files]
+        face = self._found.get("face")  # not where another set is followed, which has its own test
+        model_face = face[preparation.vertex_index] if self.alike and face is not None else None
+        bare = self.expected_vertices is None
+        return MeshFileReader(
+            files, preparation, counts, unit, mean_face, self.advice, model_face, bare
+        )
+
+    def blocks(self) -> Sequence[Sequence[int]]:
+        """Rows in order, some at a time."""
+        count = len(self.files)
+        return [range(k, min(k + FILES_PER_BLOCK, count)) for k in range(0, count, FILES_PER_BLOCK)]
+
+    def settle(self, rows: NDArray[np.intp], measured: NDArray[np.float64]) -> LabelledRows:
+        """Everything that could be read stays."""
+        return LabelledRows(rows, self.labels.subset(rows), self.at_rest[rows])
+
+
+def check_resemblance(face: NDArray[np.float32], model: NDArray[np.float32], label: str) -> None:
+    """Raise InputError where a face (V, 3) is of another size or order of vertices than the model.
+
+    People and expressions differ by some hundredths of the size of a face; what was shuffled, or
+    is no face, differs by a quarter and more.
+    """
+    size, usual = (float(np.ptp(part, axis=0).max()) for part in (face, model))
+    if not usual / WILD <= size <= usual * WILD:
+        raise InputError(
+            f"{label} is {size:.3g} mm high, the others are about {usual:.3g}; is it broken, or in "
+            "another unit?"
+        )
+    moved = rigid_alignment(face, model).apply(face)
+    distance = float(np.linalg.norm(moved - model, axis=1).mean())
+    if distance > STRANGE * usual:
+        raise InputError(
+            f"{label} lies {distance:.3g} mm off the others after alignment, on average; is it "
+            "broken, or are its vertices in another order?"
+        )
+
+
+def check_units(units: str | None) -> None:
+    """Raises UsageError for a unit that is not in the table."""
+    if units is not None and units not in UNITS_MM:
+        raise UsageError(f"--units is {units!r}, expected one of {', '.join(UNITS_MM)}")
+
+
+def check_align(align: str | None, *, stable: bool = False) -> None:
+    """Raises UsageError for an alignment that there is not, or not for this data set."""
+    known = (*ALIGNMENTS, "stable") if stable else ALIGNMENTS
+    if align is not None and align not in known:
+        raise UsageError(
+            f"--align is {align!r}, expected one of {', '.join(known)}; which vertices are stable "
+            "is known for bu3dfe only"
+        )
+
+
+def _unit_of_a_face(reference: Reference) -> str:
+    """The one unit of the table in which the face is 100 to 1000 mm high."""
+    for name, unit in UNITS_MM.items():
+        if 100 <= reference.extent * unit < 1000:
+            return name
+    raise InputError(
+        f"{reference.path} is {reference.extent:.3g} units high, which is no face in any of "
+        f"{', '.join(UNITS_MM)}; check the mesh, or say --units"
+    )

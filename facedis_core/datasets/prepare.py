@@ -1,0 +1,360 @@
+"""Prepare a data set as a face set: read its meshes, align them, write them with their labels."""
+
+import json
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from facedis_core.data.face_set import TRAIN, FaceSetWriter, Labels, face_set_writer
+from facedis_core.data.history import HistoryStep, history_step
+from facedis_core.data.preparation import Preparation
+from facedis_core.datasets.contents import PreparationReport, listing_lines
+from facedis_core.datasets.like import ReferencePreparation, load_reference
+from facedis_core.datasets.protocols import FILE
+from facedis_core.datasets.reference_mesh import WAYS_OUT
+from facedis_core.datasets.selection import FaceSelection, read_exclusion, select_faces
+from facedis_core.datasets.source import LabelledRows, OpenedSource, open_source
+from facedis_core.errors import InputError, OutputError, UsageError
+from facedis_core.geometry.alignment import align_by_neutrals, align_to, mean_shape
+from facedis_core.io.atomic import reserve_space
+from facedis_core.io.signals import install_signal_handlers
+from facedis_core.io.streams import check_output, open_output, replaced_file
+from facedis_core.pipeline.parallel import in_order
+
+# Options of a source that --like decides.
+_DECIDED_BY_LIKE: Final = ("simplify", "align")
+# Faces copied at a time.
+_BLOCK: Final = 64
+
+
+@dataclass(frozen=True)
+class PrepareOptions:
+    """What to prepare, and how.
+
+    Attributes:
+        source: name of the data set, as in `sources.SOURCES`.
+        root: the folder with the data.
+        output: path of the face set, - = standard output; None with `dry_run` only.
+        source_options: the data set's own options, as `open_source` takes them; None = default.
+        like: face set or model whose preparation is used; None = the data set's own.
+        exclude: file with names of faces or subjects to leave out.
+        jobs: number of processes; 0 = one a core. The bytes written are the same with any number.
+        keep_going: leave out meshes that are unusable or missing.
+        dry_run: the set will not be written, only counted.
+        history: store the command in the set.
+        force: replace existing outputs.
+
+    Raises:
+        UsageError: options that exclude each other.
+    """
+
+    source: str
+    root: Path
+    output: str | None = None
+    source_options: Mapping[str, Any] = field(default_factory=dict)
+    like: str | Path | None = None
+    exclude: Path | None = None
+    jobs: int = 1
+    keep_going: bool = False
+    dry_run: bool = False
+    history: bool = True
+    force: bool = False
+
+    def __post_init__(self) -> None:
+        if self.output is None and not self.dry_run:
+            raise UsageError("where to? name the set with -o SET, or count only with --dry-run")
+        for key in _DECIDED_BY_LIKE:
+            if self.like is not None and self.source_options.get(key) is not None:
+                raise UsageError(f"--{key} is decided by the file given as --like; leave one out")
+
+    @property
+    def report_file(self) -> str | None:
+        """Path of the report, beside the set; None where that is a pipe or a device."""
+        if self.output is None or replaced_file(self.output) is None:
+            return None
+        return f"{self.output.removesuffix('.safetensors')}.report.json"
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """The faces that a set will hold, known before any mesh is read."""
+
+    options: PrepareOptions
+    opened: OpenedSource
+    chosen: FaceSelection
+
+    def notes(self) -> list[str]:
+        """What the listing of the data set has shown, a line a kind."""
+        source = self.opened.source
+        # Missing files that are a fault end the command, or are in its report.
+        harmless = source.findings.incomplete or self.options.dry_run
+        missing = [gap.file for gap in self.chosen.missing] if harmless else []
+        return [*source.notes, *listing_lines(source.findings, missing, self.chosen.strangers)]
+
+
+def plan_face_set(options: PrepareOptions) -> Plan:
+    """List the data set and choose its faces.
+
+    Raises:
+        UsageError: an option that the source does not have, or what `check_output` raises.
+        InputError: the folder is not what the source expects, or nothing is left of it.
+    """
+    for output in (options.output, options.report_file):
+        if output is not None:
+            check_output(output, options.force)
+    opened = open_source(options.source, options.root, options.source_options)
+    exclusion = read_exclusion(options.exclude) if options.exclude else None
+    return Plan(options, opened, select_faces(opened.source, exclusion))
+
+
+def prepare_face_set(
+    plan: Plan,
+    *,
+    advance: Callable[[int], None] = lambda faces: None,
+    warn: Callable[[str], None] = lambda line: None,
+) -> PreparationReport:
+    """Write the face set and its report, each whole or not at all, in constant memory.
+
+    Args:
+        plan: what is to be read and where it goes.
+        advance: called with the number of faces just read.
+        warn: called with a line about what is doubtful in the set.
+
+    Raises:
+        InputError: an unusable or missing mesh (unless `keep_going`), or one far from any face
+            that the model given as `like` knows.
+        OutputError: the set could not be written.
+    """
+    options, opened, chosen = plan.options, plan.opened, plan.chosen
+    output, source = options.output, opened.source
+    if output is None:
+        raise UsageError("a dry run has no output")
+    like = load_reference(options.like) if options.like else None
+    if chosen.missing and not (source.findings.incomplete or options.keep_going):
+        more = f" and {len(chosen.missing) - 1} more" if len(chosen.missing) > 1 else ""
+        raise InputError(
+            f"{source.root} lacks {chosen.missing[0].file}{more}; fetch what is missing, or pass "
+            "--keep-going to do without"
+        )
+    preparation = (
+        like.preparation
+        if like
+        else source.preparation(chosen.rows, warn, keep_going=options.keep_going)
+    )
+    install_signal_handlers()
+    places = len(source.labels.names) + len(source.labels.subjects)
+    with _face_file(output, places, len(preparation.vertex_index)) as faces:
+        read = _read_faces(plan, preparation, like, faces, advance)
+        settled = _settle(plan, read)
+        report = PreparationReport.of(opened, chosen, settled, read.failures)
+        history = [_history(plan, like, report)] if options.history else []
+        with open_output(output, force=options.force) as stream:
+            with face_set_writer(
+                stream,
+                settled.labels,
+                preparation,
+                source=opened.name,
+                protocol=source.protocol,
+                history=history,
+            ) as out:
+                _copy_faces(out, faces, read, settled, source.labels)
+                if preparation.alignment != "none":
+                    _align(out, settled, preparation, like)
+                if like:
+                    like.check_reach(out.vertices, settled.labels.names, warn)
+                _fill_neutrals(out, settled.labels, settled.at_rest)
+            if options.report_file is not None:
+                with open_output(options.report_file, force=True) as report_stream:
+                    report_stream.write(f"{json.dumps(report.as_dict(), indent=1)}\n".encode())
+    return report
+
+
+class _FaceFile:
+    """Faces (V, 3) float32 mm by number, in a temporary file."""
+
+    def __init__(self, file: IO[bytes], vertices: int) -> None:
+        self._file, self._size = file, vertices * 12
+
+    def __setitem__(self, place: int, face: NDArray[np.float32]) -> None:
+        self._file.seek(place * self._size)
+        self._file.write(np.ascontiguousarray(face, "<f4").tobytes())
+
+    def __getitem__(self, place: int) -> NDArray[np.float32]:
+        self._file.seek(place * self._size)
+        return np.frombuffer(self._file.read(self._size), "<f4").reshape(-1, 3)
+
+
+@contextmanager
+def _face_file(output: str, faces: int, vertices: int) -> Iterator[_FaceFile]:
+    """A file without a name on the disk of the output, so that nothing of it is ever left."""
+    target = replaced_file(output)
+    size = faces * vertices * 12
+    if target is not None:
+        free = shutil.disk_usage(target.parent).free
+        if free < 2 * size:
+            raise OutputError(
+                f"{target} needs {2 * size / 1e9:.3g} GB while it is made, its disk has "
+                f"{free / 1e9:.3g} GB left; make room, or write to another disk"
+            )
+    with tempfile.TemporaryFile(dir=target and target.parent) as file:
+        try:
+            reserve_space(file.fileno(), size)
+        except OSError as error:
+            raise OutputError(
+                f"{target or output} could not be written: {error.strerror}"
+            ) from error
+        yield _FaceFile(file, vertices)
+
+
+@dataclass(frozen=True, eq=False)
+class _Read:
+    """What reading has shown beside the faces.
+
+    Attributes:
+        measured: (N, M) what the source measures of each mesh, NaN where none was read.
+        failures: row -> why it could not be read.
+        neutrals: subjects whose true neutral is in the file, after the N faces.
+    """
+
+    measured: NDArray[np.float64]
+    failures: dict[int, str] = field(default_factory=dict)
+    neutrals: set[int] = field(default_factory=set)
+
+
+def _read_faces(
+    plan: Plan,
+    preparation: Preparation,
+    like: ReferencePreparation | None,
+    faces: _FaceFile,
+    advance: Callable[[int], None],
+) -> _Read:
+    source, chosen = plan.opened.source, plan.chosen.rows
+    wanted = set(chosen.tolist())
+    blocks = [[row for row in block if row in wanted] for block in source.blocks()]
+    blocks = [rows for rows in blocks if rows]
+    read = _Read(np.full((len(source.labels.names), source.measures), np.nan))
+    reader = source.reader(preparation, chosen, like.mean_face if like else None)
+    with closing(in_order(reader.read, blocks, plan.options.jobs)) as results:
+        for rows, block in zip(blocks, results, strict=True):
+            if block.failures and not plan.options.keep_going:
+                raise InputError(f"{next(iter(block.failures.values()))}; {WAYS_OUT}")
+            read.failures.update(block.failures)
+            for row, face in zip(rows, block.faces, strict=True):
+                faces[row] = face
+            if block.neutral is not None:
+                subject = int(source.labels.subject[rows[0]])
+                faces[len(source.labels.names) + subject] = block.neutral
+                read.neutrals.add(subject)
+            if block.measured is not None:
+                read.measured[rows] = block.measured
+            advance(len(rows))
+    return read
+
+
+def _settle(plan: Plan, read: _Read) -> LabelledRows:
+    chosen = plan.chosen.rows
+    usable = chosen[~np.isin(chosen, list(read.failures))]
+    if not len(usable):
+        raise InputError(
+            f"none of {len(chosen)} faces could be read: {next(iter(read.failures.values()))}"
+        )
+    settled = plan.opened.source.settle(usable, read.measured[usable])
+    if not (settled.labels.split == TRAIN).any():
+        raise InputError(
+            "no face for training is left; check --protocol, --exclude and what was skipped"
+        )
+    return settled
+
+
+def _history(
+    plan: Plan, like: ReferencePreparation | None, report: PreparationReport
+) -> HistoryStep:
+    inputs = dict(plan.opened.source.inputs)
+    if like:
+        inputs["like"] = like.id
+    if plan.chosen.exclusion:
+        inputs["exclude"] = plan.chosen.exclusion
+    options = {k: v for k, v in plan.opened.options.items() if not isinstance(v, Path)}
+    if str(options.get("protocol")).startswith(f"{FILE}:"):
+        options["protocol"] = FILE  # its content is among the inputs
+    if report.fault:
+        options["keep_going"] = True  # without it the same command would have ended there
+    return history_step("fd-prep", inputs, {"source": plan.opened.name, **options})
+
+
+def _copy_faces(
+    out: FaceSetWriter, faces: _FaceFile, read: _Read, settled: LabelledRows, planned: Labels
+) -> None:
+    """Fill the set with the faces that stay and the true neutrals of their subjects."""
+    for start in range(0, len(settled.rows), _BLOCK):
+        for place, row in enumerate(settled.rows[start : start + _BLOCK].tolist(), start):
+            out.vertices[place] = faces[row]
+        out.release()
+    place_of = {name: k for k, name in enumerate(settled.labels.subjects)}
+    for subject in read.neutrals:
+        if (name := planned.subjects[subject]) in place_of:
+            out.neutrals[place_of[name]] = faces[len(planned.names) + subject]
+
+
+def _align(
+    out: FaceSetWriter,
+    settled: LabelledRows,
+    preparation: Preparation,
+    like: ReferencePreparation | None,
+) -> None:
+    """Bring faces and known neutrals, in place, to the mean face: that of `like`, else their own.
+
+    Where stable vertices are known, neutrals are aligned as a whole, to the mean neutral of
+    training, and every other face to its own neutral by the stable vertices.
+    """
+    scale = preparation.alignment == "similarity"
+    everywhere = np.arange(out.vertices.shape[1])
+    stable = np.array(preparation.stable_vertices, np.intp)
+    trained = settled.labels.split == TRAIN
+    chosen = everywhere
+    if len(stable) and (trained & settled.at_rest).any():
+        trained = trained & settled.at_rest
+    elif len(stable):
+        chosen = stable
+    target: NDArray[Any]
+    if like is not None:
+        target = like.mean_face
+    else:
+        target = mean_shape(out.vertices, np.flatnonzero(trained), chosen, scale=scale)
+    if len(stable):
+        subject = settled.labels.subject
+        neutral_row = np.full(len(settled.labels.subjects), -1, np.intp)  # each one's first
+        for row in np.flatnonzero(settled.at_rest)[::-1]:
+            neutral_row[subject[row]] = row
+        align_by_neutrals(out.vertices, neutral_row[subject], target, stable)
+    else:
+        align_to(out.vertices, target, everywhere, scale=scale)
+    align_to(out.neutrals, target, everywhere, scale=scale)
+
+
+def _fill_neutrals(out: FaceSetWriter, labels: Labels, at_rest: NDArray[np.bool_]) -> None:
+    """Neutrals where no block brought one: the mean of the subject's neutral faces.
+
+    For training only of those outside the test split; a subject that is not trained on at all may
+    use all of its own, as `neutrals_eval` always does.
+    """
+    for subject, neutral in enumerate(out.neutrals):
+        if np.isnan(neutral).any():
+            mine = (labels.subject == subject) & at_rest
+            trained = ((labels.subject == subject) & (labels.split == TRAIN)).any()
+            for target, rows in (
+                (out.neutrals, mine & (labels.split == TRAIN) if trained else mine),
+                (out.neutrals_eval, mine),
+            ):
+                if rows.any():
+                    target[subject] = out.vertices[rows].mean(0, dtype=np.float64)
+            out.release()
+        else:
+            out.neutrals_eval[subject] = neutral

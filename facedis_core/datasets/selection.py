@@ -1,0 +1,98 @@
+"""Which faces of a data set are taken: all but those that the user excludes."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from facedis_core.datasets.source import MissingFile, Source
+from facedis_core.errors import InputError
+from facedis_core.io.csv_text import brief, read_lines, read_text
+from facedis_core.io.streams import file_id
+from facedis_core.mesh.mesh import CODECS
+from facedis_core.mesh.meshio_formats import MESHIO_SUFFIXES
+
+_MOST_NAMES = 200_000
+
+
+class ExclusionList(NamedTuple):
+    """Names of faces or subjects to leave out, and the content id of the file that listed them."""
+
+    names: frozenset[str]
+    id: str
+
+
+class FaceSelection(NamedTuple):
+    """The rows (N',) of a source that are taken, and the files that are missing of them.
+
+    `strangers` are names to exclude that nothing here has, `exclusion` is the id of their list.
+    """
+
+    rows: NDArray[np.intp]
+    missing: Sequence[MissingFile]
+    strangers: Sequence[str] = ()
+    exclusion: str | None = None
+
+
+def read_exclusion(path: Path) -> ExclusionList:
+    """Names in a text file, one a line; empty lines and lines that begin with # do not count."""
+    content = read_text(str(path))
+    names: set[str] = set()
+    try:
+        for line in read_lines(content, str(path)):
+            name = line.strip()
+            if name and not name.startswith("#"):
+                names.add(name)
+            if len(names) > _MOST_NAMES:
+                raise InputError(
+                    f"{path} has more than {_MOST_NAMES} names; expected those to leave out"
+                )
+    except UnicodeDecodeError:
+        raise InputError(f"{path} is not text in UTF-8; expected one name a line") from None
+    return ExclusionList(frozenset(names), file_id(content))
+
+
+def select_faces(source: Source, exclusion: ExclusionList | None = None) -> FaceSelection:
+    """The faces that are not excluded by their name, their file or their subject.
+
+    Raises InputError where none of the names is one of these, and where nothing is left.
+    """
+    if exclusion is None:
+        return FaceSelection(np.arange(len(source.labels.names)), source.findings.missing)
+    labels, findings = source.labels, source.findings
+    shown = [labels.subjects[k] for k in labels.subject]
+    faces = [_names(*face) for face in zip(labels.names, shown, strict=True)]
+    gaps = [_names(_stem(gap.file), gap.subject) for gap in findings.missing]
+    listed = {_stem(entry): entry for entry in exclusion.names}
+    excluded = np.array([not names.isdisjoint(listed) for names in faces])
+    missing = [
+        gap for gap, names in zip(findings.missing, gaps, strict=True) if names.isdisjoint(listed)
+    ]
+    known = set().union(*faces, *gaps)
+    strangers = sorted(
+        entry
+        for name, entry in listed.items()
+        if name not in known and not any(f"/{name}/" in f"/{out}/" for out in findings.excluded)
+    )
+    if len(strangers) == len(exclusion.names):
+        found = brief(strangers[0]) if strangers else "nothing"
+        raise InputError(
+            f"{found} is to be excluded, but no face or subject has that name; "
+            "see --dry-run for the subjects"
+        )
+    if excluded.all():
+        raise InputError(f"all {len(faces)} faces are excluded; nothing would be left")
+    return FaceSelection(np.flatnonzero(~excluded), missing, strangers, exclusion.id)
+
+
+def _names(face: str, subject: str) -> set[str]:
+    """By what a face can be excluded: its path, whatever folder it lies in, or its subject."""
+    return {face, subject, f"{subject}/{face.rpartition('/')[2]}"}
+
+
+def _stem(name: str) -> str:
+    """A file's path without its suffix is the name of its face."""
+    stem, dot, suffix = name.rpartition(".")
+    return stem if f"{dot}{suffix}".lower() in (*CODECS, *MESHIO_SUFFIXES) else name

@@ -1,0 +1,1 @@
+"""Metrics, baselines, recognition, probes, comparison of meshes, and limits that gate CI."""

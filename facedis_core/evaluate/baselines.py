@@ -1,0 +1,239 @@
+"""Linear models of faces, fitted block by block: principal components and ridge regression."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+
+from facedis_core.data.face_set import TRAIN, FaceSet, check_topology
+from facedis_core.errors import InputError
+from facedis_core.evaluate.evaluation import Prediction, Predictor, evaluate_face_set
+from facedis_core.geometry.pca import BLOCK_FACES, Pca, face_blocks, fit_pca
+
+FOLDS: Final = 5
+# Candidates for the ridge penalty, in units of the mean variance of a coefficient times N.
+PENALTIES: Final = tuple(10.0 ** (half / 2) for half in range(-12, 3))
+DEFAULT_PENALTY: Final = 1e-3  # one training subject leaves nothing to choose it by
+
+
+@dataclass(frozen=True, eq=False)
+class Ridge:
+    """A linear map from the first k PCA coefficients to identity faces.
+
+    Attributes:
+        weight: (k, 3V); intercept: (3V,) mm.
+        penalty: chosen by cross-validation, relative to N times the mean coefficient variance.
+    """
+
+    weight: np.ndarray
+    intercept: np.ndarray
+    penalty: float
+
+    def predict(self, coefficients: np.ndarray) -> np.ndarray:
+        """Identity faces (B, V, 3) float32 mm of PCA coefficients (B, c), c >= k."""
+        flat = coefficients[:, : len(self.weight)] @ self.weight + self.intercept
+        return flat.reshape(len(flat), -1, 3).astype(np.float32)
+
+
+def fit_ridges(
+    coefficients: np.ndarray,
+    subject: np.ndarray,
+    target: Callable[[int], np.ndarray],
+    pca: Pca,
+    counts: Sequence[int],
+) -> list[Ridge]:
+    """Ridge regressions of each subject's target face on the first k coefficients of its faces.
+
+    The penalty is chosen by cross-validation with whole subjects left out, on the PCA coefficients
+    of the targets; the chosen one is then fitted to the targets themselves, a block at a time.
+
+    Args:
+        coefficients: (N, c) mm.
+        subject: (N,).
+        target: subject -> its target (V, 3) mm; not finite where it has none.
+        pca: whose coefficients stand for the targets in the cross-validation.
+        counts: the values of k.
+
+    Returns:
+        One for each of `counts`; nothing where no subject has a target.
+    """
+    people = np.unique(subject)
+    projected = np.concatenate([pca.encode(block) for _, block in _target_blocks(people, target)])
+    people, projected = (a[np.isfinite(projected).all(axis=1)] for a in (people, projected))
+    if not len(people):
+        return []
+    used = np.isin(subject, people)
+    place = np.searchsorted(people, subject[used])
+    share = np.bincount(place) / len(place)
+    x = coefficients[used]
+    centre = x.mean(axis=0)
+    x = x - centre
+    penalties = [choose_penalty(x[:, :k], projected[place], place) for k in counts]
+    totals = np.stack([x[place == i].sum(axis=0) for i in range(len(people))])  # (S, c)
+    # weight = (x'x + penalty)^-1 x'y, where the rows of y are the targets, one row a face
+    solved = [
+        np.linalg.solve(_penalized(x[:, :k].T @ x[:, :k], penalty), totals[:, :k].T)  # (k, S)
+        for k, penalty in zip(counts, penalties, strict=True)
+    ]
+    weights = [np.zeros((len(rows), len(pca.mean))) for rows in solved]
+    intercept = np.zeros(len(pca.mean))
+    for where, block in _target_blocks(people, target):
+        faces = block.reshape(len(block), -1)
+        intercept += share[where] @ faces
+        for weight, rows in zip(weights, solved, strict=True):
+            weight += rows[:, where] @ faces
+    return [
+        Ridge(weight, intercept - centre[: len(weight)] @ weight, penalty)
+        for weight, penalty in zip(weights, penalties, strict=True)
+    ]
+
+
+def _target_blocks(
+    people: np.ndarray, target: Callable[[int], np.ndarray]
+) -> Iterator[tuple[slice, np.ndarray]]:
+    """Target faces of `people` in float64, (BLOCK, V, 3) at a time, and which they are."""
+    for start in range(0, len(people), BLOCK_FACES):
+        where = slice(start, start + BLOCK_FACES)
+        yield where, np.stack([target(person) for person in people[where]]).astype(np.float64)
+
+
+def choose_penalty(x: np.ndarray, y: np.ndarray, group: np.ndarray) -> float:
+    """The candidate of PENALTIES with the least squared error on groups left out.
+
+    Args:
+        x: (N, k).
+        y: (N, m).
+        group: (N,) integers from 0; group g is left out in fold g mod FOLDS.
+    """
+    folds = group % min(FOLDS, int(group.max()) + 1)
+    if folds.max() == 0:
+        return DEFAULT_PENALTY
+    errors = np.zeros(len(PENALTIES))
+    for fold in range(folds.max() + 1):
+        train, test = folds != fold, folds == fold
+        centre, mean = x[train].mean(axis=0), y[train].mean(axis=0)
+        inside, outside = x[train] - centre, x[test] - centre
+        gram, cross = inside.T @ inside, inside.T @ (y[train] - mean)
+        for i, penalty in enumerate(PENALTIES):
+            weight = np.linalg.solve(_penalized(gram, penalty), cross)
+            errors[i] += ((outside @ weight + mean - y[test]) ** 2).sum()
+    return PENALTIES[int(errors.argmin())]
+
+
+def _penalized(gram: np.ndarray, penalty: float) -> np.ndarray:
+    """`gram` plus a multiple of its mean diagonal; zeros get an identity, to stay solvable."""
+    scale = np.trace(gram) / max(len(gram), 1)
+    return gram + (penalty * scale if scale > 0 else 1.0) * np.eye(len(gram))
+
+
+@dataclass(frozen=True, eq=False)
+class Baselines:
+    """The fitted baselines: PCA of `components` and as many more, regressions by JSON key."""
+
+    pca: Pca
+    components: int
+    ridges: Mapping[str, Ridge]
+    topology: str
+
+    def predictors(self) -> dict[str, Predictor]:
+        """Each baseline as something to measure, by its JSON key.
+
+        The mean face stands for reconstruction and identity both. PCA does not split: its identity
+        face is its reconstruction. A regression predicts the identity face and reconstructs as the
+        PCA that it starts from, so that the expression is the rest.
+        """
+        mean = self.pca.mean.reshape(1, -1, 3).astype(np.float32)
+
+        def mean_face(vertices: np.ndarray) -> Prediction:
+            faces = np.repeat(mean, len(vertices), axis=0)
+            return Prediction(faces, faces)
+
+        def pca(vertices: np.ndarray) -> Prediction:
+            faces = self.pca.decode(self.pca.encode(vertices)[:, : self.components])
+            return Prediction(faces, faces)
+
+        def regression(ridge: Ridge) -> Predictor:
+            def predict(vertices: np.ndarray) -> Prediction:
+                coefficients = self.pca.encode(vertices)
+                faces = self.pca.decode(coefficients[:, : len(ridge.weight)])
+                return Prediction(faces, ridge.predict(coefficients))
+
+            return predict
+
+        ridges = {key: regression(ridge) for key, ridge in self.ridges.items()}
+        return {"mean_face": mean_face, "pca": pca, **ridges}
+
+
+def fit_baselines(train_set: FaceSet, components: int) -> Baselines:
+    """Fit all baselines on the training split of a face set.
+
+    Args:
+        train_set: faces of which only the training split is looked at.
+        components: of the PCA, D_identity + D_expression of the model to compare with. The
+            regressions use as many, and twice as many under the same key with `_2x`. Fewer faces
+            than that limit both.
+
+    Returns:
+        `ridge_identity_mean` regresses to the mean of each subject's training faces,
+        `ridge_neutral` to its neutral; without any training neutral there is none.
+
+    Raises:
+        InputError: no training faces, or one that is not finite.
+    """
+    rows = train_set.rows(TRAIN)
+    if len(rows) < 2:
+        raise InputError(
+            f"the face set has {len(rows)} training faces, baselines need 2 or more; "
+            "do without them, or fit them on another set (fd-metrics --baselines-from)"
+        )
+    for start in range(0, len(rows), BLOCK_FACES):
+        train_set.read(rows[start : start + BLOCK_FACES])  # names a face that is not finite
+    pca = fit_pca(train_set.vertices, rows, 2 * components)
+    coefficients = np.concatenate(
+        [pca.encode(block) for block in face_blocks(train_set.vertices, rows)]
+    )
+    subject = np.asarray(train_set.labels.subject)[rows]
+
+    def identity_mean(person: int) -> np.ndarray:
+        faces = rows[subject == person]
+        total = sum(block.sum(axis=0) for block in face_blocks(train_set.vertices, faces))
+        return np.asarray(total / len(faces))
+
+    targets = {
+        "ridge_identity_mean": identity_mean,
+        "ridge_neutral": lambda person: train_set.neutrals[person],
+    }
+    counts = [min(count, len(pca.basis)) for count in (components, 2 * components)]
+    ridges: dict[str, Ridge] = {}
+    for name, target in targets.items():
+        fitted = fit_ridges(coefficients, subject, target, pca, counts)
+        ridges.update(zip((name, f"{name}_2x"), fitted, strict=False))
+    return Baselines(pca, counts[0], ridges, train_set.topology)
+
+
+def evaluate_baselines(
+    baselines: Baselines,
+    face_set: FaceSet,
+    rows: np.ndarray,
+    *,
+    align: bool = False,
+    progress: Callable[[int], None] | None = None,
+) -> dict[str, dict[str, Any]]:
+    """Metrics of every baseline on `rows` of a face set, by JSON key.
+
+    Beside the metrics: `components`, how many coefficients it uses, and `penalty` of a regression.
+
+    Raises:
+        InputError: faces of another topology than the baselines were fitted on.
+    """
+    check_topology(face_set, "the face set", baselines.topology, "its baselines")
+    found = {}
+    for key, predict in baselines.predictors().items():
+        facts: dict[str, Any] = {"components": baselines.components} if key == "pca" else {}
+        if key in baselines.ridges:
+            ridge = baselines.ridges[key]
+            facts = {"components": len(ridge.weight), "penalty": ridge.penalty}
+        evaluation = evaluate_face_set(predict, face_set, rows, align=align, progress=progress)
+        found[key] = evaluation.metrics | facts
+    return found

@@ -1,0 +1,1 @@
+"""Geometry of registered faces on NumPy: alignment, surfaces, distances, PCA, simplification."""

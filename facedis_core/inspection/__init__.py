@@ -1,0 +1,1 @@
+"""What a file is, what it holds, and whether it is whole."""

@@ -1,0 +1,226 @@
+"""Facts about meshes, latents, face sets, models, discriminators: what fd-info prints."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from facedis_core.data.face_set import SPLITS, parse_face_set
+from facedis_core.data.history import HistoryStep, with_output
+from facedis_core.data.latents import LatentSource, concatenate
+from facedis_core.errors import InputError
+from facedis_core.inspection.verification import verify_file
+from facedis_core.io.npy import MAGIC
+from facedis_core.io.paths import is_file
+from facedis_core.io.safetensors_file import KINDS, SafetensorsFile, read_safetensors, record
+from facedis_core.io.streams import naming, open_input, read_ahead, shown
+from facedis_core.mesh.mesh import Mesh, read_meshes, topology_id
+from facedis_core.model.config import DiscriminatorConfig, DiscriminatorMetadata
+from facedis_core.model.model import parse_model
+from facedis_core.pipeline.inputs import read_file_meshes
+
+Facts = dict[str, Any]
+
+
+def describe(
+    source: str, *, verify: bool = False, warn: Callable[[str], None] = lambda line: None
+) -> Iterator[Facts]:
+    """Facts about a mesh, latents or a file of ours; a pipe may hold more meshes.
+
+    Args:
+        source: a path, or `-` for standard input (meshes and latents).
+        verify: also look at everything in a file of ours; what was found is `verified`.
+        warn: called with a line about what is doubtful but no error.
+
+    Raises:
+        InputError: none of these, or not whole.
+    """
+    for facts in _describe(source, verify, warn):
+        yield {"file": source, **facts}
+
+
+def _describe(source: str, verify: bool, warn: Callable[[str], None]) -> Iterator[Facts]:
+    with open_input(source) as opened:
+        beginning, stream = read_ahead(opened, 16)
+        if not beginning:
+            raise InputError(
+                f"{shown(source)} is empty, expected a mesh, latents, a face set or a model"
+            )
+        suffix = Path(source).suffix.lower()
+        if beginning.startswith(MAGIC) or suffix == ".npy":
+            yield _latents(LatentSource(stream, source))
+            return
+        ours = beginning[8:9] == b"{" or suffix == ".safetensors"
+        if not ours and not is_file(source):
+            yield from map(_mesh, read_meshes(stream, shown(source)))
+            return
+    if not ours:
+        yield from map(_mesh, read_file_meshes(source))
+        return
+    if not is_file(source):
+        raise InputError(f"{shown(source)} holds a face set or a model; name it as a file")
+    file = read_safetensors(source)
+    with naming(source):
+        facts = _DESCRIBERS[file.kind](file)
+    if verify:
+        try:
+            facts["verified"] = verify_file(source, file, warn)
+        except InputError:
+            yield facts  # what it is, before what is wrong with it
+            raise
+    yield facts
+
+
+@dataclass(frozen=True)
+class _Made:
+    """The metadata of any file but a training state that tell how it was made."""
+
+    history: list[HistoryStep]
+    id: str
+
+
+def made_with(source: str) -> list[HistoryStep]:
+    """The commands that made a face set, a model or a discriminator, oldest first.
+
+    The last one has the id of the file as its output.
+
+    Raises:
+        InputError: another file, or one that does not say how it was made.
+    """
+    file = read_safetensors(source)
+    with naming(source):
+        if file.kind == "training":
+            raise InputError(f"is a {KINDS[file.kind]}, which has no history; give the model")
+        made = record(_Made, file.metadata)
+        if not made.history:
+            raise InputError("does not say how it was made: it was written with --no-history")
+        return with_output(made.history, made.id)
+
+
+def _mesh(mesh: Mesh) -> Facts:
+    return {
+        "kind": "mesh",
+        "name": mesh.name,
+        "vertices": len(mesh.vertices),
+        "triangles": len(mesh.triangles),
+        "topology": topology_id(mesh.triangles),
+        "unit": None if mesh.unit_mm is None else "mm",
+        "minimum": [float(f"{value:.6g}") for value in mesh.vertices.min(axis=0)],
+        "maximum": [float(f"{value:.6g}") for value in mesh.vertices.max(axis=0)],
+    }
+
+
+def _latents(source: LatentSource) -> Facts:
+    latents = concatenate(list(source.blocks()))
+    return {
+        "kind": "latents",
+        "models": sorted(set(latents.models)),
+        "faces": len(latents),
+        "identity": latents.identity.shape[1],
+        "expression": latents.expression.shape[1],
+        "names": latents.names,
+    }
+
+
+def _face_set(file: SafetensorsFile) -> Facts:
+    faces = parse_face_set(file)
+    labels = faces.labels
+    splits = Counter(np.asarray(labels.split).tolist())
+    return {
+        "kind": KINDS[file.kind],
+        "id": faces.id,
+        "source": faces.source,
+        "protocol": faces.protocol,
+        "faces": len(labels.names),
+        "splits": {name: splits[code] for name, code in SPLITS.items()},
+        "subjects": len(labels.subjects),
+        "neutrals": int(np.isfinite(faces.neutrals[:, 0, 0]).sum()),
+        "neutrals_eval": int(np.isfinite(faces.neutrals_eval[:, 0, 0]).sum()),
+        "expressions": list(labels.expressions),
+        **_registration(file),
+        "history": _as_json(faces.history),
+    }
+
+
+def _model(file: SafetensorsFile) -> Facts:
+    model = parse_model(file, "")
+    return {
+        "kind": KINDS[file.kind],
+        "id": model.id,
+        "identity": model.config.identity,
+        "expression": model.config.expression,
+        "parameters": parameters(model.weights),
+        "scale_mm": model.scale,
+        "reach_mm": model.reach_mm,
+        **_registration(file),
+        "config": file.metadata["config"],
+        "recipe": model.recipe,
+        "metrics": model.metrics,
+        "history": _as_json(model.history),
+    }
+
+
+def _discriminator(file: SafetensorsFile) -> Facts:
+    metadata = record(DiscriminatorMetadata, file.metadata)
+    config = DiscriminatorConfig.from_dict(metadata.config)
+    return {
+        "kind": KINDS[file.kind],
+        "id": metadata.id,
+        "vertices": config.vertices,
+        "topology": metadata.topology,
+        "parameters": parameters(file.tensors),
+        "config": metadata.config,
+        "metrics": metadata.metrics,
+        "history": _as_json(metadata.history),
+    }
+
+
+@dataclass(frozen=True)
+class _TrainingMetadata:
+    """The metadata of a training state that people want to know."""
+
+    epoch: dict[str, Any]
+    identity: dict[str, Any]
+    metrics: dict[str, Any]
+
+
+def _training(file: SafetensorsFile) -> Facts:
+    """What `fd-train --resume` starts from."""
+    metadata = record(_TrainingMetadata, file.metadata)
+    return {
+        "kind": KINDS[file.kind],
+        "epochs_done": metadata.epoch.get("number"),
+        "run": metadata.identity,
+        "metrics": metadata.metrics,
+    }
+
+
+def _as_json(history: Sequence[HistoryStep]) -> list[dict[str, Any]]:
+    return [step.as_json() for step in history]
+
+
+def parameters(tensors: Mapping[str, np.ndarray]) -> int:
+    """How many numbers were learnt; statistics and the frame are none of them."""
+    learnt = (a.size for name, a in tensors.items() if name.endswith((".weight", ".bias")))
+    return sum(learnt)
+
+
+def _registration(file: SafetensorsFile) -> Facts:
+    """Of face sets and models: the mesh they are made for, and the raw one it comes from."""
+    keys = ("topology", "alignment", "raw_vertices", "raw_topology", "raw_unit_mm")
+    return {
+        "vertices": len(file.tensors["vertex_index"]),
+        "triangles": len(file.tensors["triangles"]),
+        **{key: file.metadata[key] for key in keys},
+    }
+
+
+_DESCRIBERS: Final[dict[str, Callable[[SafetensorsFile], Facts]]] = {
+    "faceset": _face_set,
+    "model": _model,
+    "discriminator": _discriminator,
+    "training": _training,
+}

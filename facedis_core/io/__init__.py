@@ -1,0 +1,1 @@
+"""Bytes in and out: files, pipes, safetensors, .npy and CSV; nothing about faces."""

@@ -1,0 +1,140 @@
+"""`.npy` arrays, one after another, read from a stream that need not seek.
+
+NumPy's own reader needs whole files, suggests to allow pickle for damaged ones, and allocates what
+a header promises; here memory grows with what the stream holds.
+"""
+
+import ast
+import io
+import warnings
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from math import prod
+from typing import BinaryIO, Final, NamedTuple
+
+import numpy as np
+
+from facedis_core.errors import InputError
+from facedis_core.io.streams import read_up_to
+
+MAGIC: Final = b"\x93NUMPY"
+_LONGEST_HEADER: Final = 65536
+_BLOCK: Final = 1 << 20  # bytes of rows that are handed out together
+
+
+Mistaken = Sequence[tuple[int, bytes, str]]
+
+
+class ArrayHeader(NamedTuple):
+    """Type, shape and order of an array."""
+
+    dtype: np.dtype
+    shape: tuple[int, ...]
+    fortran_order: bool
+
+
+class NpyReader:
+    """The arrays of a stream, each to be read to its end before the next."""
+
+    def __init__(self, stream: BinaryIO, wanted: str, mistaken: Mistaken = ()) -> None:
+        """Read from a stream; errors do not name it.
+
+        Args:
+            stream: at the beginning of an array, or at its end.
+            wanted: what messages say was expected.
+            mistaken: other files that people give: an offset, the bytes there, what to say.
+        """
+        self._stream, self._wanted, self._mistaken = stream, wanted, mistaken
+        self._arrays = 0
+
+    def header(self) -> ArrayHeader | None:
+        """Begin the next array; None at the end.
+
+        Raises:
+            InputError: no array, a damaged one, or one of Python objects.
+        """
+        magic = read_up_to(self._stream, len(MAGIC))
+        if not magic:
+            return None
+        if magic != MAGIC:
+            raise InputError(f"is {self._guess(magic + read_up_to(self._stream, 10))}")
+        self._arrays += 1
+        version = read_up_to(self._stream, 2)
+        size = read_up_to(self._stream, 2 if version[:1] == b"\x01" else 4)
+        length = int.from_bytes(size, "little")
+        text = read_up_to(self._stream, length) if length <= _LONGEST_HEADER else b""
+        if len(size) < 2 or len(text) < length:
+            raise InputError(f"is truncated in its header, expected {self._wanted}")
+        return _parsed(text)
+
+    def blocks(self, header: ArrayHeader) -> Iterator[np.ndarray]:
+        """The rows of the array that `header` began, about a megabyte at a time.
+
+        Raises:
+            InputError: the data end before the array does.
+        """
+        dtype, shape, fortran_order = header
+        promised, done = prod(shape) * dtype.itemsize, 0
+        row = promised // shape[0] if shape and shape[0] else promised
+        # the rows of an array in Fortran's order are only there at its end
+        at_once = promised if fortran_order or not shape else max(1, _BLOCK // max(row, 1)) * row
+        while done < promised:
+            wanted = min(at_once, promised - done)
+            data = read_up_to(self._stream, wanted)
+            done += len(data)
+            if len(data) < wanted:
+                raise InputError(
+                    f"is truncated: its header promises {promised} bytes of an array, "
+                    f"{done} are there"
+                )
+            rows = np.frombuffer(data, dtype)
+            if not shape:
+                yield rows.reshape(())
+            elif fortran_order:
+                yield rows.reshape(shape, order="F")
+            else:
+                yield rows.reshape(-1, *shape[1:])
+
+    def _guess(self, beginning: bytes) -> str:
+        if self._arrays:
+            return "damaged: after its first array comes something that is no .npy array"
+        for offset, magic, what in self._mistaken:
+            if beginning.startswith(magic, offset):
+                return what
+        return f"not a .npy file, expected {self._wanted}"
+
+
+@lru_cache(maxsize=64)  # in a stream of many arrays all have the same
+def _parsed(text: bytes) -> ArrayHeader:
+    damaged = InputError("has a damaged .npy header; make it again")
+    try:
+        with warnings.catch_warnings(action="ignore"):  # of Python, about the text it parses
+            header = ast.literal_eval(text.decode().strip())
+        dtype = np.lib.format.descr_to_dtype(header["descr"])
+        shape = tuple(int(length) for length in header["shape"])
+        fortran_order = bool(header["fortran_order"])
+    except (
+        ValueError,
+        ArithmeticError,
+        SyntaxError,
+        TypeError,
+        LookupError,
+        RuntimeError,
+        MemoryError,
+    ):
+        raise damaged from None
+    if dtype.hasobject:
+        raise InputError("holds Python objects, which facedis never opens; make it again")
+    if not dtype.itemsize or dtype.subdtype is not None or any(length < 0 for length in shape):
+        raise damaged
+    return ArrayHeader(dtype, shape, fortran_order)
+
+
+def encoded_header(dtype: np.dtype, shape: tuple[int, ...]) -> bytes:
+    """The beginning of an array whose data follow in C order; same array, same bytes."""
+    text = io.BytesIO()
+    described = np.lib.format.dtype_to_descr(dtype)
+    np.lib.format.write_array_header_1_0(
+        text, {"descr": described, "fortran_order": False, "shape": shape}
+    )
+    return text.getvalue()

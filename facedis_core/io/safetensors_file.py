@@ -1,0 +1,352 @@
+"""Our safetensors files, read and written: tensors and one JSON string of metadata.
+
+The JSON lies under the single metadata key `facedis` with sorted keys, because several metadata
+keys come out in random order and the same content must give the same bytes.
+"""
+
+import hashlib
+import json
+import math
+import mmap
+import os
+import re
+import reprlib
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import MISSING, dataclass, fields
+from functools import partial
+from pathlib import Path
+from typing import Any, BinaryIO, TypeVar, get_args, get_origin
+
+import numpy as np
+
+from facedis_core.errors import InputError
+from facedis_core.io.atomic import reserve_space
+from facedis_core.io.paths import is_file
+from facedis_core.io.streams import naming, on_one_line, open_input
+
+R = TypeVar("R")
+
+KINDS = {
+    "faceset": "face set",
+    "model": "model",
+    "discriminator": "discriminator",
+    "training": "training state",
+}
+VERSION = 1
+_HASHED_AT_ONCE = 1 << 25
+_READ_AT_ONCE = 1 << 22
+
+_LARGEST_HEADER = 1 << 25  # bytes; a million names of faces take about as much
+
+_HALF_EXPONENT = np.uint16(0x7C00)  # all ones in what is not finite
+_MISTAKEN = {b"\x93NUMPY": "latents or another .npy array", b"ply\n": "a PLY mesh"}
+_ENDS = re.compile(rb'"data_offsets"\s*:\s*\[\s*[0-9]{1,18}\s*,\s*([0-9]{1,18})\s*\]')
+
+_DTYPES = {"F32": "<f4", "F16": "<f2", "I32": "<i4", "U8": "|u1", "I64": "<i8", "F64": "<f8"}
+DTYPE_NAMES = {np.dtype(code): name for name, code in _DTYPES.items()}
+
+
+@dataclass(frozen=True)
+class SafetensorsFile:
+    """The content of one file: its kind, its tensors and its metadata."""
+
+    kind: str
+    tensors: dict[str, np.ndarray]
+    metadata: dict[str, Any]
+
+
+def read_safetensors(source: str | Path, kind: str | None = None) -> SafetensorsFile:
+    """Read a safetensors file of ours; tensors of a file on disk are memory maps.
+
+    Args:
+        source: a path, or `-` for standard input.
+        kind: `faceset`, `model` or `discriminator`; None takes any.
+
+    Raises:
+        InputError: missing, truncated, not safetensors, not ours, another kind or version.
+    """
+    path = str(source)
+    with open_input(path) as stream, naming(path):
+        if path != "-" and is_file(path) and os.fstat(stream.fileno()).st_size:
+            return parse_safetensors(np.memmap(stream, np.uint8, "r"), kind)
+        data = _read_promised(stream)
+        if not data:
+            raise InputError("is empty, expected a facedis model or face set")
+        return parse_safetensors(np.frombuffer(data, np.uint8), kind)
+
+
+def parse_safetensors(data: np.ndarray, kind: str | None) -> SafetensorsFile:
+    """The same from the bytes (uint8) of a file; errors do not name it."""
+    header, start = _parse_header(data)
+    metadata = _our_metadata(header)
+    found = _check_format(metadata.pop("format", ""), kind)
+    tensors = {name: _tensor(data, start, entry) for name, entry in header.items()}
+    return SafetensorsFile(found, tensors, metadata)
+
+
+def record(cls: type[R], values: Mapping[str, Any]) -> R:
+    """A dataclass from a JSON object with the names of its fields; other names are ignored.
+
+    Fields are texts (printable), numbers (finite), booleans, `dict`, `list`, `list[str]`, other
+    dataclasses, or lists of these; a field with a default may be missing.
+
+    Raises:
+        InputError: a value is missing or of another type.
+    """
+    known: Any = cls
+    found = {}
+    for field in fields(known):
+        if field.name not in values:
+            if field.default is MISSING and field.default_factory is MISSING:
+                raise InputError(
+                    f"lacks {field.name!r} in its metadata; make it again with facedis"
+                )
+            continue
+        value = values[field.name]
+        kind: Any = get_origin(field.type) or field.type
+        part: Any = get_args(field.type)[0] if kind is list else Any
+        inner = hasattr(kind, "__dataclass_fields__")
+        inner_part = hasattr(part, "__dataclass_fields__")
+        if kind is float and type(value) is int:
+            value = float(value) if abs(value) < 2**63 else math.inf
+        fits = type(value) is (dict if inner else kind)
+        if fits and part is not Any:
+            fits = set(map(type, value)) <= {dict if inner_part else part}
+        if isinstance(value, float):
+            fits = fits and math.isfinite(value)
+        if isinstance(value, str):
+            fits = fits and value.isprintable()
+        if not fits:
+            raise InputError(f"garbles {field.name!r} in its metadata; make it again with facedis")
+        if inner:
+            value = record(kind, value)
+        if inner_part:
+            value = [record(part, item) for item in value]
+        found[field.name] = value
+    return cls(**found)
+
+
+def _read_promised(stream: BinaryIO) -> bytearray:
+    """As much as the header says, and a byte more where there is one: a pipe need never end."""
+    data = bytearray(stream.read(8))
+    size = int.from_bytes(data, "little")
+    if len(data) == 8 and size <= _LARGEST_HEADER:
+        data += stream.read(size)
+        left = max((int(m[1]) for m in _ENDS.finditer(data)), default=0) + 1
+        while left > 0 and (piece := stream.read(min(left, _READ_AT_ONCE))):
+            data += piece
+            left -= len(piece)
+    return data
+
+
+def _parse_header(data: np.ndarray) -> tuple[dict[str, Any], int]:
+    from safetensors import SafetensorError, deserialize, safe_open
+
+    for magic, what in _MISTAKEN.items():
+        if data[: len(magic)].tobytes() == magic:
+            raise InputError(f"holds {what}, expected a facedis model or face set")
+    wrong = "not a whole safetensors file; expected a facedis model or face set"
+    size = int.from_bytes(data[:8].tobytes(), "little") if len(data) >= 8 else 0
+    if not 2 <= size <= len(data) - 8:
+        raise InputError(wrong)
+    if size > _LARGEST_HEADER:
+        raise InputError(f"{wrong}: its header has {size >> 20} MB")
+    try:  # the library's own validation: overlaps, holes, shapes, offsets past the end
+        if isinstance(data, np.memmap):
+            with safe_open(str(data.filename), framework="np"):
+                pass
+        else:
+            deserialize(data.tobytes())
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{wrong} ({on_one_line(str(error)[:200])})") from None
+    return json.loads(data[8 : 8 + size].tobytes()), 8 + size
+
+
+def _our_metadata(header: dict[str, Any]) -> dict[str, Any]:
+    text = (header.pop("__metadata__", None) or {}).get("facedis")
+    if text is None:
+        raise InputError("is a safetensors file, but not one that facedis wrote")
+    try:
+        metadata = json.loads(text)
+    except (ValueError, RecursionError):
+        metadata = None
+    if not isinstance(metadata, dict):
+        raise InputError("has facedis metadata that is not a JSON object")
+    return metadata
+
+
+def _check_format(found: Any, kind: str | None) -> str:
+    """`facedis.model/1` -> `model`; complain where it is not what the caller needs."""
+    name, _, version = str(found if isinstance(found, str) else type(found)).partition("/")
+    prefix, _, name = name.partition(".")
+    if prefix != "facedis" or name not in KINDS:
+        raise InputError(f"is of the unknown kind {reprlib.repr(found)}; expected a facedis file")
+    if kind is not None and name != kind:
+        raise InputError(f"is a {KINDS[name]}, expected a {KINDS[kind]}")
+    if version != str(VERSION):
+        raise InputError(
+            f"has format version {on_one_line(version[:60])}, this facedis reads {VERSION}; "
+            "update it"
+        )
+    return name
+
+
+def _tensor(data: np.ndarray, start: int, entry: dict[str, Any]) -> np.ndarray:
+    if entry["dtype"] not in _DTYPES:
+        raise InputError(f"holds a tensor of type {entry['dtype']}, which facedis never writes")
+    first, last = entry["data_offsets"]
+    # a plain array over the map: keeps the file mapped, without memmap's slow slicing
+    raw = np.asarray(data)[start + first : start + last]
+    dtype = np.dtype(_DTYPES[entry["dtype"]])
+    if (start + first) % dtype.itemsize:
+        raw = raw.copy()
+    try:
+        return raw.view(dtype).reshape(entry["shape"])
+    except (ValueError, OverflowError):  # so many dimensions, or so large beside a zero
+        raise InputError("holds a tensor of a shape that facedis never writes") from None
+
+
+def not_finite(tensors: Mapping[str, np.ndarray]) -> list[str]:
+    """Names of the float tensors with an infinite value or NaN; half precision by its bits."""
+    found = []
+    for name, array in tensors.items():
+        if array.dtype == np.float16:  # as numbers it takes many times longer
+            exponents = array.view(np.uint16) & _HALF_EXPONENT
+            finite = bool(exponents.max(initial=0) < _HALF_EXPONENT)
+        else:
+            finite = array.dtype.kind != "f" or bool(np.isfinite(array).all())
+        found += [] if finite else [name]
+    return found
+
+
+def content_id(
+    tensors: Mapping[str, np.ndarray],
+    config: Mapping[str, Any],
+    release: Callable[[], None] = lambda: None,
+) -> str:
+    """First 12 hex digits of SHA-256 over the sorted (name, dtype, shape, bytes) and the config.
+
+    `release` is called now and then, when what has been read is no longer needed.
+    """
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        array = np.ascontiguousarray(tensors[name])
+        digest.update(json.dumps([name, array.dtype.str, list(array.shape)]).encode())
+        content = array.reshape(-1).view(np.uint8)
+        for start in range(0, len(content), _HASHED_AT_ONCE):
+            digest.update(content[start : start + _HASHED_AT_ONCE].data)
+            release()
+    digest.update(json.dumps(config, sort_keys=True).encode())
+    return digest.hexdigest()[:12]
+
+
+@dataclass
+class SafetensorsWriter:
+    """Tensors to be filled in place; `metadata` may change as long as its JSON keeps its length.
+
+    `release` gives the memory of pages back that were touched; what is in them stays in the file.
+    """
+
+    tensors: dict[str, np.ndarray]
+    metadata: dict[str, Any]
+    release: Callable[[], None]
+
+
+@contextmanager
+def safetensors_writer(
+    stream: BinaryIO,
+    kind: str,
+    layout: Mapping[str, tuple[str, tuple[int, ...]]],
+    metadata: Mapping[str, Any],
+) -> Iterator[SafetensorsWriter]:
+    """Lay out a file and hand out its tensors as writable memory maps, zero-filled.
+
+    Args:
+        stream: open for writing; one that cannot be mapped (a pipe) gets the bytes at the end.
+        kind: `faceset`, `model` or `discriminator`.
+        layout: name -> (NumPy dtype, shape).
+        metadata: what goes under the key `facedis`, without `format`.
+    """
+    mappable = _is_mappable(stream)
+    with tempfile.TemporaryFile() if not mappable else _borrowed(stream) as file:
+        header, offsets, size = _lay_out(kind, layout, metadata)
+        file.write(header)
+        file.truncate(len(header) + size)
+        file.flush()
+        reserve_space(file.fileno(), len(header) + size)
+        pages = mmap.mmap(file.fileno(), len(header) + size)
+        raw = np.frombuffer(pages, np.uint8)
+        tensors = {
+            name: raw[len(header) + offsets[name] :][: _nbytes(dtype, shape)]
+            .view(dtype)
+            .reshape(shape)
+            for name, (dtype, shape) in layout.items()
+        }
+        writer = SafetensorsWriter(tensors, dict(metadata), partial(_release, pages))
+        yield writer
+        final, _, _ = _lay_out(kind, layout, writer.metadata)
+        if len(final) != len(header):
+            raise ValueError("metadata changed its length after the file was laid out")
+        raw[: len(final)] = np.frombuffer(final, np.uint8)
+        pages.flush()
+        if not mappable:
+            file.seek(0)
+            shutil.copyfileobj(file, stream)
+
+
+def _release(pages: mmap.mmap) -> None:
+    if hasattr(mmap, "MADV_DONTNEED"):
+        pages.madvise(mmap.MADV_DONTNEED)
+
+
+def _is_mappable(stream: BinaryIO) -> bool:
+    try:
+        return stream.fileno() >= 0 and stream.seekable() and stream.readable()
+    except OSError:  # io.BytesIO has no file
+        return False
+
+
+@contextmanager
+def _borrowed(stream: BinaryIO) -> Iterator[BinaryIO]:
+    yield stream
+
+
+def _nbytes(dtype: str, shape: tuple[int, ...]) -> int:
+    return int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
+
+
+def _lay_out(
+    kind: str, layout: Mapping[str, tuple[str, tuple[int, ...]]], metadata: Mapping[str, Any]
+) -> tuple[bytes, dict[str, int], int]:
+    """Header bytes, offset of each tensor after the header, and the size of all tensors.
+
+    Wider types first, then by name, so that every tensor is aligned to its own type.
+    """
+    order = sorted(layout, key=lambda name: (-np.dtype(layout[name][0]).itemsize, name))
+    text = json.dumps({**metadata, "format": f"facedis.{kind}/{VERSION}"}, sort_keys=True)
+    header: dict[str, Any] = {"__metadata__": {"facedis": text}}
+    offsets, end = {}, 0
+    for name in order:
+        dtype, shape = layout[name]
+        offsets[name], end = end, end + _nbytes(dtype, shape)
+        header[name] = {
+            "dtype": DTYPE_NAMES[np.dtype(dtype)],
+            "shape": list(shape),
+            "data_offsets": [offsets[name], end],
+        }
+    encoded = json.dumps(header, separators=(",", ":")).encode()
+    encoded += b" " * (-len(encoded) % 8)
+    return len(encoded).to_bytes(8, "little") + encoded, offsets, end
+
+
+def write_safetensors(
+    stream: BinaryIO, kind: str, tensors: Mapping[str, np.ndarray], metadata: Mapping[str, Any]
+) -> None:
+    """Write tensors that are in memory; same content, same bytes."""
+    layout = {name: (str(array.dtype), array.shape) for name, array in tensors.items()}
+    with safetensors_writer(stream, kind, layout, metadata) as writer:
+        for name, array in tensors.items():
+            writer.tensors[name][...] = array

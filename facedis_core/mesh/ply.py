@@ -1,0 +1,598 @@
+"""PLY reader and writer: ASCII and binary, from a stream that need not seek.
+
+No byte beyond a mesh is read: a process that writes mesh after mesh into a pipe may wait for the
+answer to one before it sends the next.
+Nothing is allocated by what a header promises: memory follows what the stream holds.
+"""
+
+import os
+import stat
+import struct
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from io import BufferedReader
+from typing import Any, BinaryIO, NamedTuple
+from urllib.parse import quote, unquote
+
+import numpy as np
+from numpy.typing import NDArray
+
+from facedis_core.errors import InputError
+from facedis_core.mesh.surface_builder import LONGEST_POLYGON, SurfaceBuilder
+from facedis_core.mesh.text_numbers import LONGEST_LINE, decimals, integers, lines, spans, tokenize
+
+# NumPy's code of every type that can count or index -> the struct module's.
+_WHOLE_TYPES = dict(zip(("i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8"), "bBhHiIqQ", strict=True))
+_COORDINATES = ("x", "y", "z")
+_CORNER_LISTS = ("vertex_indices", "vertex_index")
+
+_TYPES = {
+    **{"char": "i1", "uchar": "u1", "short": "i2", "ushort": "u2"},
+    **{"int": "i4", "uint": "u4", "float": "f4", "double": "f8"},
+    **{"int8": "i1", "uint8": "u1", "int16": "i2", "uint16": "u2"},
+    **{"int32": "i4", "uint32": "u4", "int64": "i8", "uint64": "u8"},
+    **{"float32": "f4", "float64": "f8"},
+}
+_BYTE_ORDERS = {"ascii": "", "binary_little_endian": "<", "binary_big_endian": ">"}
+_LONGEST_HEADER = 1 << 20
+_MOST_PROPERTIES = 256
+_READ_AT_ONCE = 1 << 22
+_WALKED_AT_ONCE = 1 << 18  # bytes, of which each may be a row with numbers of its own
+_TEXT_AT_ONCE = 1 << 18
+_MOST_BLANKS = 1 << 16  # around a mesh
+_MOST_BLANK_LINES = 1 << 24  # bytes, among the rows
+
+
+@dataclass(frozen=True)
+class Property:
+    """A value of every row of an element, or a list of values preceded by its length."""
+
+    name: str
+    type: str  # NumPy's code without byte order, e.g. "f4"
+    count_type: str | None = None
+
+
+@dataclass
+class Element:
+    """A table of the file: so many rows of these properties."""
+
+    name: str
+    count: int
+    properties: list[Property] = field(default_factory=list)
+
+    @cached_property
+    def wanted(self) -> tuple[str, ...]:
+        """The properties that make a mesh, as far as they are here; all others are passed over."""
+        names = {"vertex": _COORDINATES, "face": _CORNER_LISTS}.get(self.name, ())
+        lists = self.name == "face"
+        return tuple(
+            [p.name for p in self.properties if p.name in names and bool(p.count_type) == lists]
+        )
+
+    def fewest(self, prop: Property) -> int:
+        """The shortest list that we accept: polygons have three corners, others may be empty."""
+        return 3 if self.name == "face" and prop.name in _CORNER_LISTS else 0
+
+
+@dataclass
+class PlyHeader:
+    """Everything before the data."""
+
+    byte_order: str = ""  # that of struct and NumPy; empty for ASCII
+    elements: list[Element] = field(default_factory=list)
+    name: str = ""
+    unit_mm: float | None = None
+
+
+class ListColumn(NamedTuple):
+    """Values of a list property, row after row, and how many there are in each row."""
+
+    values: NDArray[Any]
+    counts: NDArray[np.int64]
+
+
+Columns = dict[str, NDArray[Any] | ListColumn]
+"""Of some rows the wanted properties: (n,) or, where all lists have one length k, (n, k)."""
+
+
+def read(stream: BinaryIO) -> SurfaceBuilder:
+    """Decode the one PLY that the stream holds.
+
+    Raises InputError on anything else.
+    """
+    surface = read_next(stream)
+    if surface is None:
+        raise InputError("is empty; expected a PLY mesh")
+    if _skip_blanks(stream):
+        raise InputError("goes on after its mesh; expected one PLY and nothing else")
+    return surface
+
+
+def read_next(stream: BinaryIO) -> SurfaceBuilder | None:
+    """Decode the next PLY and leave the stream right behind it; None where only blanks are left.
+
+    Raises InputError on anything but a PLY.
+    """
+    start = _skip_blanks(stream)
+    if not start:
+        return None
+    header = _read_header(start, stream)
+    _check_size(stream, header)
+    surface = SurfaceBuilder(header.name, header.unit_mm)
+    for element in header.elements:
+        if not element.count or not element.properties:
+            continue
+        if header.byte_order:
+            blocks = _read_binary(stream, element, header.byte_order)
+        else:
+            blocks = _read_text(stream, element)
+        for columns, size in blocks:
+            _add(surface, columns, size)
+    return surface
+
+
+def _check_size(stream: BinaryIO, header: PlyHeader) -> None:
+    """Raise InputError at once where a file on a disk is too small for what its header promises."""
+    try:
+        status = os.fstat(stream.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            return
+        left = status.st_size - stream.tell()
+    except (OSError, ValueError):  # not a file
+        return
+    for element in header.elements:
+        if header.byte_order:
+            left -= element.count * _smallest_row(element)
+        else:  # a digit and a blank a value; the last line may lack its end
+            left -= element.count * 2 * sum(1 + element.fewest(p) for p in element.properties)
+            left += bool(element.properties)
+        if left < 0:
+            raise _truncated(element)
+
+
+def _add(surface: SurfaceBuilder, columns: Columns, size: int) -> None:
+    """Some rows of the vertices, or of the faces, whose one wanted column are their corners."""
+    if _COORDINATES[0] in columns:
+        vertices = np.empty((len(columns[_COORDINATES[0]]), 3), np.float32)
+        with np.errstate(over="ignore"):  # too large for float32 is inf, which is refused
+            for axis, name in enumerate(_COORDINATES):
+                vertices[:, axis] = columns[name]
+        surface.add_vertices(vertices)
+        return
+    for corners in columns.values():
+        if isinstance(corners, ListColumn):
+            surface.add_polygons(corners.values, corners.counts, size)
+        else:
+            surface.add_triangles(corners, size)
+
+
+def write(
+    stream: BinaryIO,
+    vertices: NDArray[np.float32],
+    triangles: NDArray[np.int32],
+    name: str,
+    in_mm: bool,
+) -> None:
+    """Encode as binary little-endian PLY."""
+    unit_line = "comment facedis unit=mm\n" if in_mm else ""
+    # A file name need not be UTF-8; its bytes come back as they were.
+    quoted = quote(name, safe="", errors="surrogateescape")
+    name_line = f"comment facedis name={quoted}\n" if name else ""
+    header = (
+        f"ply\nformat binary_little_endian 1.0\n{unit_line}"
+        f"{name_line}element vertex {len(vertices)}\n"
+        "property float x\nproperty float y\nproperty float z\n"
+        f"element face {len(triangles)}\nproperty list uchar int vertex_indices\nend_header\n"
+    )
+    # Three corners are one value of 12 bytes here: as numbers they would be converted singly.
+    rows = np.empty(len(triangles), [("count", "u1"), ("corners", "V12")])
+    rows["count"] = 3
+    rows["corners"] = np.ascontiguousarray(triangles, "<i4").view("V12").reshape(-1)
+    stream.write(header.encode("ascii"))
+    stream.write(np.ascontiguousarray(vertices, "<f4").reshape(-1).view(np.uint8).data)
+    stream.write(rows.view(np.uint8).data)
+
+
+def _skip_blanks(stream: BinaryIO) -> bytes:
+    """The next byte that is no blank, or nothing at the end."""
+    for _ in range(_MOST_BLANKS):
+        if not (byte := stream.read(1)).isspace():
+            return byte
+    raise InputError(f"has {_MOST_BLANKS} blanks where a PLY mesh was expected")
+
+
+def _read_header(start: bytes, stream: BinaryIO) -> PlyHeader:
+    """Read up to and including end_header; `start` is the first byte, already taken.
+
+    Raises InputError on a header that is none or from which no mesh can be had.
+    """
+    magic = start + stream.readline(7)
+    if magic.rstrip() != b"ply":
+        shown = magic.rstrip().decode("ascii", "backslashreplace")
+        raise InputError(f"begins with {shown!r}; expected a PLY, which begins with 'ply'")
+    header = PlyHeader()
+    formats = 0
+    for words in _header_lines(stream):
+        match words:
+            case ["format", encoding, "1.0"] if encoding in _BYTE_ORDERS:
+                header.byte_order = _BYTE_ORDERS[encoding]
+                formats += 1
+            case ["comment", "facedis", "unit=mm"]:
+                header.unit_mm = 1.0
+            case ["comment", "facedis", name] if name.startswith("name="):
+                header.name = unquote(name.removeprefix("name="), errors="surrogateescape")
+            case [] | ["comment", *_] | ["obj_info", *_]:
+                pass
+            case ["element", name, count]:
+                header.elements.append(Element(name, _count(name, count)))
+            case ["property", "list", count, kind, name] if header.elements:
+                prop = Property(name, _type(kind), _type(count, whole=True))
+                header.elements[-1].properties.append(prop)
+            case ["property", kind, name] if header.elements:
+                header.elements[-1].properties.append(Property(name, _type(kind)))
+            case _:
+                raise InputError(
+                    f"has the PLY header line {_quoted(' '.join(words))}, not understood"
+                )
+    if formats != 1:
+        raise InputError(f"has {formats} format lines in its PLY header; expected one")
+    _check_elements(header)
+    return header
+
+
+def _header_lines(stream: BinaryIO) -> Iterator[list[str]]:
+    """Words of every line up to end_header."""
+    left = _LONGEST_HEADER
+    while left > 0:
+        line = stream.readline(left)
+        left -= len(line)
+        words = line.decode("utf-8", "replace").split()
+        if not line.endswith(b"\n"):
+            break
+        if words == ["end_header"]:
+            return
+        yield words
+    raise InputError(
+        "is truncated within its PLY header"
+        if left > 0
+        else f"has no end_header within {_LONGEST_HEADER} bytes; expected a PLY header"
+    )
+
+
+def _count(element: str, word: str) -> int:
+    if not (word.isascii() and word.isdigit() and len(word) <= 18):
+        raise InputError(f"promises {_quoted(word)} rows of {element[:32]!r}; expected a count")
+    return int(word)
+
+
+def _type(word: str, *, whole: bool = False) -> str:
+    code = _TYPES.get(word, "")
+    if not code or (whole and code not in _WHOLE_TYPES):
+        expected = "a whole-number type" if whole else "one of char ... double"
+        raise InputError(f"has a PLY property of type {_quoted(word)}; expected {expected}")
+    return code
+
+
+def _quoted(text: str) -> str:
+    return repr(text if len(text) <= 60 else text[:60] + "...")
+
+
+def _check_elements(header: PlyHeader) -> None:
+    """Refuse tables from which no mesh can be had."""
+    names = [element.name for element in header.elements]
+    if names.count("vertex") != 1 or names.count("face") > 1:
+        raise InputError(
+            f"has the PLY elements {_quoted(' '.join(names))}; expected vertex and face"
+        )
+    for element in header.elements:
+        if element.name == "vertex" and element.count == 0:
+            raise InputError("has no vertices; expected a mesh")
+        properties = [p.name for p in element.properties]
+        if len(properties) > _MOST_PROPERTIES:
+            raise InputError(
+                f"has {len(properties)} properties in PLY element {element.name[:32]!r}; "
+                f"expected {_MOST_PROPERTIES} at most"
+            )
+        if len(set(properties)) < len(properties):
+            raise InputError(f"has two properties of one name in PLY element {element.name[:32]!r}")
+        if element.name == "vertex":
+            scalars = {p.name for p in element.properties if p.count_type is None}
+            if not scalars.issuperset(_COORDINATES):
+                raise InputError("has no x, y and z in its PLY vertices")
+        if element.name == "face" and element.count:
+            lists = [p for p in element.properties if p.name in _CORNER_LISTS and p.count_type]
+            if len(lists) != 1 or lists[0].type not in _WHOLE_TYPES:
+                raise InputError("has PLY faces without one list vertex_indices of whole numbers")
+
+
+def _read_binary(stream: BinaryIO, element: Element, order: str) -> Iterator[tuple[Columns, int]]:
+    """The table that comes next in the stream: wanted columns of some rows, and bytes of these.
+
+    Raises InputError where the data end before the table does, or a list is too short.
+    """
+    row = _row_of_smallest(element, order)
+    lists = [(i, p) for i, p in enumerate(element.properties) if p.count_type]
+    wanted = [(i, p.name) for i, p in enumerate(element.properties) if p.name in element.wanted]
+    at_once = max(1, _READ_AT_ONCE // row.itemsize)
+    left = element.count
+    while left:
+        data = b"".join(_read_exactly(stream, element, min(left, at_once) * row.itemsize))
+        rows = np.frombuffer(data, row)
+        if not all((rows[f"count {i}"] == element.fewest(p)).all() for i, p in lists):
+            yield from _walk(stream, element, order, data, left)
+            return
+        left -= len(rows)
+        if wanted:
+            yield {name: rows[f"value {i}"] for i, name in wanted}, len(data)
+
+
+def _truncated(element: Element) -> InputError:
+    """What to say where the data end within the table."""
+    return InputError(
+        f"is truncated: its header promises {element.count} rows of {element.name[:32]!r}, "
+        "the data end before that"
+    )
+
+
+def _smallest_row(element: Element) -> int:
+    """Bytes of a row with the shortest lists."""
+    size = 0
+    for p in element.properties:
+        if p.count_type is None:
+            size += np.dtype(p.type).itemsize
+        else:
+            size += np.dtype(p.count_type).itemsize
+            size += np.dtype(p.type).itemsize * element.fewest(p)
+    return size
+
+
+def _row_of_smallest(element: Element, order: str) -> np.dtype[np.void]:
+    """A row with the shortest lists: no row is smaller, and in a triangle mesh none is larger."""
+    fields: list[tuple[str, str] | tuple[str, str, tuple[int]]] = []
+    for i, p in enumerate(element.properties):
+        if p.count_type is None:
+            fields.append((f"value {i}", order + p.type))
+        else:
+            fields.append((f"count {i}", order + p.count_type))
+            fields.append((f"value {i}", order + p.type, (element.fewest(p),)))
+    return np.dtype(fields)
+
+
+def _walk(
+    stream: BinaryIO, element: Element, order: str, data: bytes, left: int
+) -> Iterator[tuple[Columns, int]]:
+    """The last `left` rows, with lists of any length: only its counts tell where a row ends.
+
+    `data` are their first bytes, at most as many as that many smallest rows have.
+    """
+    path = _RowWalker(element, order)
+    smallest = _smallest_row(element)
+    while left:
+        position = 0
+        while True:  # the whole rows among the bytes at hand
+            begins, end, needed = path.follow(data, position, left)
+            if not begins:
+                break
+            left -= len(begins)
+            if element.wanted:
+                yield path.columns(data, begins), end - position
+            position = end
+        data = data[position:]
+        if left:
+            # What this row and all later ones need at the least is surely there to be asked for.
+            first = needed - position - len(data)
+            ask = min(first + (left - 1) * smallest, max(first, _READ_AT_ONCE))
+            data += b"".join(_read_exactly(stream, element, ask))
+
+
+class _RowWalker:
+    """How to go from row to row of a table."""
+
+    def __init__(self, element: Element, order: str) -> None:
+        self._element = element
+        self._order = order
+        self._least = _smallest_row(element)
+        # Of each list: bytes in front of its count, how to read that, its bytes, bytes of a value,
+        # and how many values there are at the least.
+        self._lists: list[tuple[int, Callable[..., tuple[int]], int, int, int, Property]] = []
+        gap = 0
+        for p in element.properties:
+            size = np.dtype(p.type).itemsize
+            if p.count_type is None:
+                gap += size
+            else:
+                unpacker = struct.Struct(order + _WHOLE_TYPES[p.count_type])
+                about = (unpacker.unpack_from, unpacker.size, size, element.fewest(p), p)
+                self._lists.append((gap, *about))
+                gap = 0
+
+    def follow(self, data: bytes, begin: int, most: int) -> tuple[list[int], int, int]:
+        """Where whole rows begin, from `begin` on, where they end, and the next one at the least.
+
+        So many rows at most, and not too many at once.
+        Raises InputError on a list that is shorter than any may be, or longer.
+        """
+        begins: list[int] = []
+        position, stop = begin, begin + _WALKED_AT_ONCE
+        if len(self._lists) == 1 and self._lists[0][-1].count_type == "u1":
+            # What nearly every file has, three times faster: lengths of rows from a table.
+            gap, _, _, size, fewest, _ = self._lists[0]
+            lengths = [self._least + max(0, count - fewest) * size for count in range(256)]
+            last = len(data) - self._least
+            stop = min(stop, last + 1)
+            while position < stop and len(begins) < most:
+                end = position + lengths[data[position + gap]]
+                if end > len(data):
+                    return begins, position, end
+                begins.append(position)
+                position = end
+            return begins, position, position + self._least
+        while position < stop and len(begins) < most:
+            end = self._row_end(data, position)
+            if end > len(data):
+                return begins, position, end
+            begins.append(position)
+            position = end
+        return begins, position, position + self._least
+
+    def _row_end(self, data: bytes, position: int) -> int:
+        """Where the row that begins here ends; at the least, where its counts are not all there."""
+        end = position + self._least
+        for gap, unpack, width, size, fewest, p in self._lists:
+            position += gap
+            if position + width > len(data):
+                break
+            (count,) = unpack(data, position)
+            if not fewest <= count < LONGEST_POLYGON:
+                self._check(count, p)
+            position += width + count * size
+            end += (count - fewest) * size
+        return end
+
+    def columns(self, data: bytes, begins: list[int]) -> Columns:
+        """The wanted properties of the rows that begin there."""
+        found: Columns = {}
+        places = np.array(begins, np.int64)
+        for p in self._element.properties:
+            of_values = np.dtype(self._order + p.type)
+            wanted = p.name in self._element.wanted
+            if p.count_type is None:
+                if wanted:
+                    found[p.name] = _at(data, of_values, places)
+                places = places + of_values.itemsize
+                continue
+            of_counts = np.dtype(self._order + p.count_type)
+            counts = _at(data, of_counts, places).astype(np.int64)
+            self._check(counts.min(), p)
+            places = places + of_counts.itemsize
+            if wanted:
+                values = _at(data, of_values, spans(places, counts, of_values.itemsize))
+                found[p.name] = ListColumn(values, counts)
+            places = places + counts * of_values.itemsize
+        return found
+
+    def _check(self, count: int, p: Property) -> None:
+        least = self._element.fewest(p)
+        if count < least:
+            raise InputError(
+                f"has a list {p.name[:32]!r} of length {count}; expected at least {least}"
+            )
+        if count > LONGEST_POLYGON and p.name in self._element.wanted:
+            raise InputError(
+                f"has a polygon of {count} corners; expected {LONGEST_POLYGON} at most"
+            )
+
+
+def _at(data: bytes, type_: np.dtype[Any], places: NDArray[np.int64]) -> NDArray[Any]:
+    """The values that begin at these bytes."""
+    everywhere = np.ndarray(len(data) - type_.itemsize + 1, type_, data, strides=(1,))
+    return everywhere[places]
+
+
+def _read_exactly(stream: BinaryIO, element: Element, size: int) -> Iterator[bytes]:
+    """Exactly `size` bytes, a bounded block at a time."""
+    while size > 0:
+        block = stream.read(min(size, _READ_AT_ONCE))
+        if not block:
+            raise _truncated(element)
+        size -= len(block)
+        yield block
+
+
+def _read_text(stream: BinaryIO, element: Element) -> Iterator[tuple[Columns, int]]:
+    """One line a row; values that are not wanted are not even looked at."""
+    done = blank = 0
+    while done < element.count:
+        blank += _skip_empty_lines(stream)
+        text = _some_lines(stream, element.count - done)
+        if not text:
+            raise _truncated(element)
+        if text.isspace():
+            blank += len(text)
+        if blank > _MOST_BLANK_LINES:
+            raise InputError(f"has {blank >> 20} MB of empty lines; expected one line a row")
+        if text.isspace():
+            continue
+        tokens = tokenize(text)
+        first, sizes = lines(tokens)
+        if done + len(first) < element.count and not text.endswith(b"\n"):
+            raise _truncated(element)
+        end = first + sizes
+        columns: Columns = {}
+        for p in element.properties if element.wanted else ():
+            _check_rows(first < end, stream, element, done)
+            if p.count_type is None:
+                if p.name in element.wanted:
+                    columns[p.name] = decimals(tokens, first)
+                first = first + 1
+            else:
+                many = integers(tokens, first)
+                _check_rows((many >= 0) & (many < end - first), stream, element, done)
+                if p.name in element.wanted:
+                    columns[p.name] = ListColumn(integers(tokens, spans(first + 1, many)), many)
+                first = first + 1 + many
+        if columns:
+            _check_rows(first == end, stream, element, done)
+            yield columns, len(text)
+        done += len(first)
+
+
+def _skip_empty_lines(stream: BinaryIO) -> int:
+    """Pass over empty lines that are at hand, all at once, and say how many bytes those were."""
+    skipped = 0
+    while isinstance(stream, BufferedReader):
+        ready = stream.peek()
+        empty = ready[: len(ready) - len(ready.lstrip())].rfind(b"\n") + 1
+        if not empty or skipped > _MOST_BLANK_LINES:
+            break
+        skipped += len(stream.read(empty))
+    return skipped
+
+
+def _some_lines(stream: BinaryIO, most: int) -> bytes:
+    """The next whole lines, some at a time or as many as are left; nothing at the end.
+
+    Taking them one by one would cost more than to decode them, so whatever has arrived is taken at
+    once, up to the last line that is ours.
+    """
+    text = bytearray()
+    while most and len(text) < _TEXT_AT_ONCE:
+        begun = len(text) - 1 - text.rfind(b"\n")
+        if not (piece := _next_piece(stream, most)):
+            break
+        text += piece
+        most -= piece.count(b"\n")
+        _check_line(begun + (piece.find(b"\n") if b"\n" in piece else len(piece)))
+    if text and not text.endswith(b"\n"):
+        text += stream.readline(LONGEST_LINE)
+        _check_line(len(text) - 1 - text.rfind(b"\n"))
+    return bytes(text)
+
+
+def _next_piece(stream: BinaryIO, most: int) -> bytes:
+    """What the stream has at hand, up to the end of as many lines, whole or not; else a line."""
+    if not isinstance(stream, BufferedReader):
+        return stream.readline(LONGEST_LINE)
+    ready = stream.peek()
+    if ready.count(b"\n") >= most:
+        behind = ready.split(b"\n", most)[-1]
+        return stream.read(len(ready) - len(behind))
+    return stream.read(len(ready))
+
+
+def _check_line(length: int) -> None:
+    if length >= LONGEST_LINE:
+        raise InputError(f"has a line of more than {LONGEST_LINE} bytes; expected one row a line")
+
+
+def _check_rows(good: NDArray[np.bool_], stream: BinaryIO, element: Element, before: int) -> None:
+    if not good.all():
+        if before + len(good) < element.count and not stream.read(1):
+            raise _truncated(element)  # these rows may be those of what was to follow
+        row = before + int(np.argmin(good))
+        properties = " ".join(p.name for p in element.properties[:9])[:60]
+        raise InputError(
+            f"row {row} of PLY element {element.name[:32]!r} has too few or too many values; "
+            f"expected one line a row with {properties!r}"
+        )

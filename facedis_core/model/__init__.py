@@ -1,0 +1,1 @@
+"""Trained models on NumPy: configuration, loading, encoding and decoding, bundled models."""

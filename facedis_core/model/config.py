@@ -1,0 +1,243 @@
+"""What a network is: enough to rebuild it, and to know its tensors in a file."""
+
+import reprlib
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, ClassVar, Self, TypeVar, cast
+
+from facedis_core.data.history import HistoryStep
+from facedis_core.errors import InputError
+
+POINTNET_CHANNELS = (64, 64, 64, 128, 1024)
+
+_TINY = 2.0**-126  # the smallest normal float32
+
+LARGEST = 2**31 - 1  # of any whole number; more is a mistake
+
+_HEADS = ("identity_mean", "identity_log_variance", "expression_mean", "expression_log_variance")
+
+Shapes = dict[str, tuple[int, ...]]
+
+Config = TypeVar("Config")
+
+
+@dataclass(frozen=True)
+class ModelConfig(ABC):
+    """What every auto-encoder is (section III of the paper).
+
+    Attributes:
+        vertices: V.
+        identity, expression: latent sizes.
+        fixed_basis: whether the faces that it can show are chosen before it is trained.
+    """
+
+    fixed_basis: ClassVar[bool] = False
+
+    vertices: int
+    identity: int
+    expression: int
+
+    @abstractmethod
+    def weight_shapes(self) -> Shapes:
+        """Name and shape of every tensor that the network has learnt."""
+
+    @abstractmethod
+    def stored_type(self, name: str) -> str:
+        """How a file holds the tensor of that name."""
+
+    @classmethod
+    @abstractmethod
+    def from_recipe(cls, vertices: int, recipe: Mapping[str, Any]) -> Self:
+        """The network that a recipe, given as a table, trains on faces of V vertices."""
+
+    def differences(self, other: Self) -> list[str]:
+        """The fields in which another network of this kind cannot be trained on as this one."""
+        ours, theirs = asdict(self), asdict(other)
+        return [key for key in ours if theirs[key] != ours[key]]
+
+    def weight_problem(self, name: str, array: Any) -> str:
+        """What is wrong with the values of a finite tensor of that name; empty for nothing."""
+        return ""
+
+
+@dataclass(frozen=True)
+class PointNetConfig(ModelConfig):
+    """The paper's network: a PointNet encoder, decoders with one hidden layer.
+
+    Attributes:
+        channels: widths of the encoder's shared per-vertex layers.
+        decoder_hidden: width of the hidden layer of each decoder.
+        points: the encoder looks at this many well-spread vertices; None = all.
+        half_decoders: the decoders' last layers are stored in float16, which halves the file.
+    """
+
+    channels: tuple[int, ...] = POINTNET_CHANNELS
+    decoder_hidden: int = 256
+    points: int | None = None
+    half_decoders: bool = False
+
+    def weight_shapes(self) -> Shapes:
+        """Name and shape of every tensor that the network has learnt."""
+        shapes: Shapes = {}
+        width = 3
+        for index, channels in enumerate(self.channels):
+            _linear(shapes, f"encoder.layers.{index}.linear", width, channels)
+            for key in ("weight", "bias", "running_mean", "running_var"):
+                shapes[f"encoder.layers.{index}.norm.{key}"] = (channels,)
+            width = channels
+        for head in _HEADS:
+            _linear(shapes, f"encoder.{head}", width, getattr(self, head.split("_")[0]))
+        for name in ("identity", "expression"):
+            _linear(shapes, f"{name}_decoder.hidden", getattr(self, name), self.decoder_hidden)
+            _linear(shapes, f"{name}_decoder.output", self.decoder_hidden, 3 * self.vertices)
+        if self.points is not None:
+            shapes["encoder.points"] = (self.points,)
+        return shapes
+
+    def stored_type(self, name: str) -> str:
+        """How a file holds the tensor of that name."""
+        if name == "encoder.points":
+            return "int32"
+        halved = self.half_decoders and name.endswith("_decoder.output.weight")
+        return "float16" if halved else "float32"
+
+    @classmethod
+    def from_recipe(cls, vertices: int, recipe: Mapping[str, Any]) -> Self:
+        """The network that a recipe, given as a table, trains on faces of V vertices."""
+        return cls(
+            vertices,
+            recipe["identity"],
+            recipe["expression"],
+            points=used_points(vertices, recipe["points"]),
+            half_decoders=recipe["half_decoders"],
+        )
+
+    def weight_problem(self, name: str, array: Any) -> str:
+        """What is wrong with the values of a finite tensor of that name; empty for nothing."""
+        if name.endswith("running_var") and (array < 0).any():
+            return "has negative variances"
+        if name == "encoder.points" and not 0 <= array.min() <= array.max() < self.vertices:
+            return f"has points outside of {self.vertices} vertices"
+        return ""
+
+
+@dataclass(frozen=True)
+class RegisteredConfig(ModelConfig):
+    """A network that knows which vertex is which: linear maps of principal components.
+
+    Attributes:
+        components: K, of the training faces; `basis` (K, 3V) has them as orthonormal rows.
+        half_basis: they are stored in float16, which halves the file.
+    """
+
+    fixed_basis: ClassVar[bool] = True
+
+    components: int
+    half_basis: bool = False
+
+    def weight_shapes(self) -> Shapes:
+        """Name and shape of every tensor that the network has learnt."""
+        shapes: Shapes = {
+            "basis": (self.components, 3 * self.vertices),
+            "deviation": (self.components,),
+        }
+        for name in ("identity", "expression"):
+            size = getattr(self, name)
+            _linear(shapes, f"encoder.{name}_mean", self.components, size)
+            shapes[f"encoder.{name}_log_variance"] = (size,)
+            _linear(shapes, f"{name}_decoder", size, self.components)
+        return shapes
+
+    def stored_type(self, name: str) -> str:
+        """How a file holds the tensor of that name."""
+        return "float16" if self.half_basis and name == "basis" else "float32"
+
+    @classmethod
+    def from_recipe(cls, vertices: int, recipe: Mapping[str, Any]) -> Self:
+        """The network that a recipe, given as a table, trains on faces of V vertices.
+
+        It gets all its components where the training faces span as many.
+        """
+        keys = ("identity", "expression", "components", "half_decoders")
+        return cls(vertices, *(recipe[key] for key in keys))
+
+    def differences(self, other: Self) -> list[str]:
+        """The fields in which another network of this kind cannot be trained on as this one.
+
+        It may have fewer components, where its training faces spanned no more.
+        """
+        odd = super().differences(other)
+        return [key for key in odd if key != "components" or other.components > self.components]
+
+    def weight_problem(self, name: str, array: Any) -> str:
+        """What is wrong with the values of a finite tensor of that name; empty for nothing."""
+        # below the smallest normal number a quotient may overflow
+        return "is not positive" if name == "deviation" and not (array > _TINY).all() else ""
+
+
+@dataclass(frozen=True)
+class DiscriminatorConfig:
+    """Enough to rebuild the identity discriminator; `origin` and `scale` normalise its input."""
+
+    vertices: int
+    batch_norm: bool = False
+    points: int | None = None
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "DiscriminatorConfig":
+        """Read a stored config back; keys or values that do not fit raise InputError."""
+        return read_config(cls, values)
+
+
+def used_points(vertices: int, points: int | None) -> int | None:
+    """How many of V vertices PointNets look at when asked for so many; None = all."""
+    return points if points and points < vertices else None
+
+
+@dataclass(frozen=True)
+class DiscriminatorMetadata:
+    """The metadata of a discriminator's file; `config` as JSON."""
+
+    config: dict[str, Any]
+    topology: str
+    metrics: dict[str, Any]
+    history: list[HistoryStep]
+    id: str
+
+
+def _linear(shapes: Shapes, name: str, inputs: int, outputs: int) -> None:
+    shapes[f"{name}.weight"] = (outputs, inputs)
+    shapes[f"{name}.bias"] = (outputs,)
+
+
+def read_config(cls: type[Config], values: Mapping[str, Any]) -> Config:
+    """A stored configuration of this class.
+
+    Raises:
+        InputError: keys or values do not fit.
+    """
+    wrong = "stored configuration does not fit this facedis"
+    if not isinstance(values, Mapping):
+        raise InputError(f"{wrong}: it is {reprlib.repr(values)}, expected a table")
+    types = {f.name: f.type for f in fields(cast(Any, cls))}
+    odd = sorted(types.keys() ^ values.keys())
+    if odd:
+        raise InputError(f"{wrong}: {reprlib.repr(odd[0])} is missing or unknown")
+    for key, value in values.items():
+        if not _is_stored(value, types[key]):
+            raise InputError(f"{wrong}: {key} is {reprlib.repr(value)}")
+    return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+
+
+def _is_stored(value: Any, annotation: Any) -> bool:
+    """Whether JSON can have this value for a field: positive integers, lists of them, booleans."""
+    if annotation == tuple[int, ...]:
+        return (
+            isinstance(value, list | tuple)
+            and len(value) > 0
+            and all(_is_stored(item, int) for item in value)
+        )
+    if annotation is bool or isinstance(value, bool):
+        return annotation is bool and isinstance(value, bool)
+    return isinstance(value, annotation) and (value is None or 0 < value <= LARGEST)

@@ -1,0 +1,270 @@
+"""Model: a trained auto-encoder on NumPy alone; load, encode, decode, write."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, BinaryIO, Literal, get_args
+
+import numpy as np
+
+from facedis_core.data.history import HistoryStep
+from facedis_core.data.latents import Latents
+from facedis_core.data.preparation import Preparation
+from facedis_core.errors import InputError, UsageError
+from facedis_core.geometry.distances import vertex_distance
+from facedis_core.io.safetensors_file import (
+    SafetensorsFile,
+    content_id,
+    not_finite,
+    read_safetensors,
+    record,
+    write_safetensors,
+)
+from facedis_core.io.streams import naming, shown
+from facedis_core.model.bundled import resolve_model
+from facedis_core.model.config import ModelConfig, Shapes
+from facedis_core.model.networks import model_config, network_of
+from facedis_core.model.numpy_forward import Forward
+
+Part = Literal["full", "identity", "expression"]
+LatentPart = Literal["identity", "expression"]
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A trained auto-encoder: X = X_id + X_exp (eq. 1 of the paper).
+
+    Attributes:
+        weights: every learned tensor by its name in the file.
+        mean_face: float32 (V, 3) mm.
+        origin: float32 (3,) mm; the network sees (X - origin) / scale.
+        scale: mm a unit.
+        reach_mm: largest distance of a training face to the mean face.
+        id: first 12 hex digits of SHA-256 over tensors and config.
+    """
+
+    config: ModelConfig
+    weights: dict[str, np.ndarray]
+    mean_face: np.ndarray
+    origin: np.ndarray
+    scale: float
+    preparation: Preparation
+    reach_mm: float
+    recipe: dict[str, Any] = field(default_factory=dict)
+    metrics: dict[str, Any] = field(default_factory=dict)
+    history: list[HistoryStep] = field(default_factory=list)
+    id: str = ""
+    source: str = ""
+
+    @property
+    def triangles(self) -> np.ndarray:
+        """int32 (F, 3)."""
+        return self.preparation.triangles
+
+    @property
+    def topology(self) -> str:
+        """Topology id of the faces this model knows."""
+        return self.preparation.topology
+
+    def encode(self, vertices: np.ndarray, names: Sequence[str] | None = None) -> Latents:
+        """Latent means mu of identity and expression (no sampling).
+
+        Args:
+            vertices: (B, V, 3) mm, prepared.
+            names: B names; row numbers when left out.
+
+        Raises:
+            InputError: another shape, or not finite.
+        """
+        vertices = self._checked(vertices)
+        identity = np.empty((len(vertices), self.config.identity), np.float32)
+        expression = np.empty((len(vertices), self.config.expression), np.float32)
+        # Face by face, here and in `decode`: products of more rows at once round otherwise, and
+        # what a face is must not depend on those beside it.
+        for row, face in enumerate(vertices):
+            identity[row], expression[row] = self._forward.encode(self._normalised(face))
+        names = list(names) if names is not None else [str(row) for row in range(len(vertices))]
+        return Latents(names, [self.id] * len(names), identity, expression)
+
+    def latent_covariance(self, part: LatentPart) -> np.ndarray | None:
+        """Covariance (D, D) of a latent over the training faces; None if the weights do not say."""
+        return self._forward.latent_covariance(part)
+
+    @cached_property
+    def _forward(self) -> Forward:
+        forward: type[Forward] = network_of(self.config).load_numpy_forward()
+        return forward(self.config, self.weights, self._normalised(self.mean_face))
+
+    def _normalised(self, vertices: np.ndarray) -> np.ndarray:
+        """Mm -> network coordinates."""
+        return (vertices - self.origin) / np.float32(self.scale)
+
+    def _checked(self, vertices: np.ndarray) -> np.ndarray:
+        expected = (self.config.vertices, 3)
+        if vertices.ndim != 3 or vertices.shape[1:] != expected:
+            raise InputError(
+                f"faces of shape {vertices.shape}, expected (B, {expected[0]}, 3) for model "
+                f"{self.source or self.id}; prepare them with fd-prep first"
+            )
+        if not np.isfinite(vertices).all():
+            raise InputError("a face has vertices that are not finite; repair the mesh first")
+        return vertices
+
+    def decode(
+        self,
+        identity: np.ndarray,
+        expression: np.ndarray,
+        part: Part = "full",
+        *,
+        offsets: bool = False,
+    ) -> np.ndarray:
+        """Faces from latents (eq. 1).
+
+        Args:
+            identity: (B, D_id).
+            expression: (B, D_exp).
+            part: `full` X_id + X_exp, `identity` X_id, `expression` the mean face plus X_exp.
+            offsets: leave the mean face out.
+
+        Returns:
+            float32 (B, V, 3) mm.
+
+        Raises:
+            InputError: latents of another size or not finite, too large, or not one identity an
+                expression.
+            UsageError: another part.
+        """
+        if part not in get_args(Part):
+            raise UsageError(f"part {part!r}, expected one of {', '.join(get_args(Part))}")
+        for name, z, size in (
+            ("identity", identity, self.config.identity),
+            ("expression", expression, self.config.expression),
+        ):
+            if z.ndim != 2 or z.shape[1] != size:
+                raise InputError(f"{name} latents of shape {z.shape}, expected (B, {size})")
+            if not np.isfinite(z).all():
+                raise InputError(f"{name} latents are not finite; encode the faces again")
+        if len(identity) != len(expression):
+            raise InputError(
+                f"{len(identity)} identities and {len(expression)} expressions; "
+                "expected as many of both, pair them with fd-transfer"
+            )
+        faces = np.empty((len(identity), self.mean_face.size), np.float32)
+        with np.errstate(over="ignore", invalid="ignore"):  # looked for below
+            for row, face in enumerate(faces):
+                face[:] = self._forward.offsets(
+                    None if part == "expression" else identity[row].astype(np.float32),
+                    None if part == "identity" else expression[row].astype(np.float32),
+                )
+            faces *= np.float32(self.scale)
+        if not np.isfinite(faces).all():
+            raise InputError("latents too large for a face of them to be finite; encode it again")
+        offset = faces.reshape(-1, *self.mean_face.shape)
+        return offset if offsets else offset + self.mean_face
+
+    def distance_to_mean(self, vertices: np.ndarray) -> np.ndarray:
+        """Mean vertex distance of each face to the mean face: (B, V, 3) mm -> (B,) mm."""
+        return vertex_distance(vertices, self.mean_face)
+
+
+def write_model(stream: BinaryIO, model: Model) -> str:
+    """Write a model whole; returns its id, which is computed here and stored."""
+    tensors = {
+        name: array.astype(model.config.stored_type(name), copy=False)
+        for name, array in model.weights.items()
+    }
+    tensors |= model.preparation.tensors()
+    tensors["mean_face"] = model.mean_face
+    tensors["origin"] = model.origin
+    tensors["scale"] = np.array([model.scale], np.float32)
+    config = asdict(model.config)
+    model_id = content_id(tensors, config)
+    metadata = {
+        **model.preparation.metadata(),
+        "config": config,
+        "id": model_id,
+        "reach_mm": model.reach_mm,
+        "recipe": model.recipe,
+        "metrics": model.metrics,
+        "history": [step.as_json() for step in model.history],
+    }
+    write_safetensors(stream, "model", tensors, metadata)
+    return model_id
+
+
+@dataclass(frozen=True)
+class _Metadata:
+    """The metadata of a model, but for its preparation."""
+
+    config: dict[str, Any]
+    reach_mm: float
+    recipe: dict[str, Any]
+    metrics: dict[str, Any]
+    history: list[HistoryStep]
+    id: str
+
+
+def load_model(source: str | Path | None = None) -> Model:
+    """Load a model by path or bundled name; None takes $FACEDIS_MODEL, else the bundled one.
+
+    Raises:
+        UsageError: there is no such file or bundled model.
+        InputError: not a whole model; every tensor must be there, with its shape, and no other.
+    """
+    path = resolve_model(source)
+    file = read_safetensors(path, "model")
+    with naming(path):
+        return parse_model(file, shown(path))
+
+
+def parse_model(file: SafetensorsFile, source: str) -> Model:
+    """The model in a file that has been read; errors do not name it."""
+    tensors = file.tensors
+    preparation = Preparation.from_file(file)
+    metadata = record(_Metadata, file.metadata)
+    config = model_config(metadata.config)
+    shapes = config.weight_shapes()
+    _check_tensors(config, shapes, tensors)
+    return Model(
+        config=config,
+        weights={name: tensors[name] for name in shapes},
+        mean_face=tensors["mean_face"],
+        origin=tensors["origin"],
+        scale=float(tensors["scale"][0]),
+        preparation=preparation,
+        reach_mm=metadata.reach_mm,
+        recipe=metadata.recipe,
+        metrics=metadata.metrics,
+        history=metadata.history,
+        id=metadata.id,
+        source=source,
+    )
+
+
+def _check_tensors(config: ModelConfig, shapes: Shapes, tensors: Mapping[str, np.ndarray]) -> None:
+    """Every tensor and no other, with its shape and type; numbers that can be computed with."""
+    expected = shapes | {
+        "mean_face": (config.vertices, 3),
+        "vertex_index": (config.vertices,),
+        "origin": (3,),
+        "scale": (1,),
+        "triangles": tensors["triangles"].shape,
+    }
+    for name in sorted(expected.keys() ^ tensors.keys()):
+        odd = "lacks" if name in expected else "holds"
+        raise InputError(f"{odd} the tensor {name[:200]!r}, against its config; fetch it again")
+    for name in not_finite(tensors):
+        raise InputError(f"tensor {name!r} is not finite; train or fetch it again")
+    for name, shape in expected.items():
+        array = tensors[name]
+        dtype = "int32" if name in ("vertex_index", "triangles") else config.stored_type(name)
+        if array.shape != shape or array.dtype != dtype:
+            raise InputError(
+                f"tensor {name!r} has shape {array.shape} of {array.dtype}, "
+                f"expected {shape} of {dtype}"
+            )
+        if problem := config.weight_problem(name, array):
+            raise InputError(f"tensor {name!r} {problem}; train or fetch it again")
+    if not tensors["scale"][0] > 0:
+        raise InputError(f"has scale {tensors['scale'][0]}, expected a length in mm")

@@ -1,0 +1,170 @@
+"""The forward passes of trained networks on NumPy, a face at a time.
+
+All work in network coordinates, (X - origin) / scale.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+from facedis_core.model.config import ModelConfig, PointNetConfig
+
+_NORM_EPSILON = 1e-5  # torch's default, part of the trained function
+_VERTEX_BLOCK = 512  # all activations of a block stay in the processor's cache
+
+
+class Means(NamedTuple):
+    """What an encoder says of one face: the means of both latents, (D_id,) and (D_exp,)."""
+
+    identity: np.ndarray
+    expression: np.ndarray
+
+
+class Forward(Protocol):
+    """The forward pass of one network: latents of a face, and the face of latents.
+
+    Args:
+        config: of the network.
+        tensors: its learned tensors by name.
+        mean_face: (V, 3), normalised.
+    """
+
+    def __init__(
+        self, config: Any, tensors: Mapping[str, np.ndarray], mean_face: np.ndarray
+    ) -> None: ...
+
+    def encode(self, face: np.ndarray) -> Means:
+        """Latent means of a normalised face (V, 3)."""
+        ...
+
+    def offsets(self, identity: np.ndarray | None, expression: np.ndarray | None) -> np.ndarray:
+        """The sum of the normalised offsets of X_id and X_exp, (3V,); None leaves one out."""
+        ...
+
+    def latent_covariance(self, part: str) -> np.ndarray | None:
+        """Covariance (D, D) of a latent over the training faces; None if the weights do not say."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class _Network:
+    """A network's tensors; what is stored in half precision is widened once, when it is needed."""
+
+    config: ModelConfig
+    tensors: Mapping[str, np.ndarray]
+    mean_face: np.ndarray
+
+    def linear(self, name: str, values: np.ndarray) -> np.ndarray:
+        """One linear layer: (C_in,) -> (C_out,)."""
+        return self.wide(f"{name}.weight") @ values + self.tensors[f"{name}.bias"]
+
+    def wide(self, name: str) -> np.ndarray:
+        """The tensor in single precision."""
+        found = self.tensors[name]
+        if found.dtype != np.float32:
+            if name not in self._widened:
+                self._widened[name] = found.astype(np.float32)
+            found = self._widened[name]
+        return found
+
+    @cached_property
+    def _widened(self) -> dict[str, np.ndarray]:
+        return {}
+
+
+@dataclass(frozen=True, eq=False)
+class PointNetForward(_Network):
+    """The paper's network: PointNet encoder, decoders with a hidden layer."""
+
+    config: PointNetConfig
+
+    def encode(self, face: np.ndarray) -> Means:
+        """Latent means of a normalised face (V, 3)."""
+        points = face if self.config.points is None else face[self.tensors["encoder.points"]]
+        features = self._pool(points)
+        return Means(
+            self.linear("encoder.identity_mean", features),
+            self.linear("encoder.expression_mean", features),
+        )
+
+    def offsets(self, identity: np.ndarray | None, expression: np.ndarray | None) -> np.ndarray:
+        """The sum of the normalised offsets of X_id and X_exp, (3V,); None leaves one out."""
+        face = np.zeros(3 * self.config.vertices, np.float32)
+        for name, z in (("identity_decoder", identity), ("expression_decoder", expression)):
+            if z is not None:
+                hidden = self.linear(f"{name}.hidden", z)
+                face += self.linear(f"{name}.output", np.maximum(hidden, 0.0))
+        return face
+
+    def latent_covariance(self, part: str) -> None:
+        """Weights of a PointNet do not say how its latents vary."""
+
+    def _pool(self, points: np.ndarray) -> np.ndarray:
+        """Features of one face: the maximum over vertices of the last layer, (C,)."""
+        *shared, (wide, wide_bias) = self._folded
+        highest = np.full(len(wide_bias), -np.inf, np.float32)
+        for start in range(0, len(points), _VERTEX_BLOCK):
+            hidden = points[start : start + _VERTEX_BLOCK]
+            for weight, bias in shared:
+                hidden = hidden @ weight
+                hidden += bias
+                np.maximum(hidden, 0.0, out=hidden)
+            np.maximum(highest, (hidden @ wide).max(axis=0), out=highest)
+        # the bias is the same at every vertex and ReLU is monotone, so both follow the maximum
+        return np.maximum(highest + wide_bias, 0.0)
+
+    @cached_property
+    def _folded(self) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Each shared layer with its batch norm folded in: (C_in, C_out), (C_out,)."""
+        folded = []
+        for index in range(len(self.config.channels)):
+            part = {
+                key: self.tensors[f"encoder.layers.{index}.{key}"].astype(np.float64)
+                for key in (
+                    "linear.weight",
+                    "linear.bias",
+                    "norm.weight",
+                    "norm.bias",
+                    "norm.running_mean",
+                    "norm.running_var",
+                )
+            }
+            gain = part["norm.weight"] / np.sqrt(part["norm.running_var"] + _NORM_EPSILON)
+            bias = (part["linear.bias"] - part["norm.running_mean"]) * gain + part["norm.bias"]
+            weight = np.ascontiguousarray((part["linear.weight"] * gain[:, None]).T, np.float32)
+            folded.append((weight, bias.astype(np.float32)))
+        return folded
+
+
+@dataclass(frozen=True, eq=False)
+class RegisteredForward(_Network):
+    """Linear maps of principal components, of which the face's are in units of `deviation`."""
+
+    def encode(self, face: np.ndarray) -> Means:
+        """Latent means of a normalised face (V, 3)."""
+        components = self.wide("basis") @ (face - self.mean_face).ravel()
+        components /= self.tensors["deviation"]
+        return Means(
+            self.linear("encoder.identity_mean", components),
+            self.linear("encoder.expression_mean", components),
+        )
+
+    def offsets(self, identity: np.ndarray | None, expression: np.ndarray | None) -> np.ndarray:
+        """The sum of the normalised offsets of X_id and X_exp, (3V,); None leaves one out."""
+        components = np.zeros_like(self.tensors["deviation"])
+        for name, z in (("identity_decoder", identity), ("expression_decoder", expression)):
+            if z is not None:
+                components += self.linear(name, z)
+        components *= self.tensors["deviation"]
+        return components @ self.wide("basis")
+
+    def latent_covariance(self, part: str) -> np.ndarray:
+        """Covariance (D, D) of a latent over the training faces.
+
+        There components are uncorrelated and of unit variance, so latents W c + b have W W^T.
+        """
+        weights = self.tensors[f"encoder.{part}_mean.weight"].astype(np.float64)
+        return weights @ weights.T

@@ -1,0 +1,1 @@
+"""Torch modules and losses; no files and no recipes."""

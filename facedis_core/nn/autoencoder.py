@@ -1,0 +1,104 @@
+"""Base class of the auto-encoders: faces -> distributions of latents -> X_id, X_exp (eq. 1)."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from facedis_core.model.config import ModelConfig
+from facedis_core.nn.augment import PoseVariation
+from facedis_core.nn.distributed import shard_of_randn
+
+
+class Gaussian(NamedTuple):
+    """A diagonal normal distribution over latents: both (B, D)."""
+
+    mean: Tensor
+    log_variance: Tensor
+
+    def sample(self) -> Tensor:
+        """Reparametrised sample, (B, D)."""
+        return self.mean + shard_of_randn(self.mean) * (0.5 * self.log_variance).exp()
+
+
+class Posterior(NamedTuple):
+    """Distributions of both latents of a face."""
+
+    identity: Gaussian
+    expression: Gaussian
+
+
+@dataclass(frozen=True, eq=False)
+class InitialData:
+    """The data from which the initial weights of an auto-encoder may be computed.
+
+    Attributes:
+        vertices: (N, V, 3) mm.
+        rows: (n,) rows of the training faces.
+        points: int64 (K,) vertices that a PointNet sees; None = all.
+        poses: the random poses in which training shows them.
+        zero_decoders: initialise decoders with zeros, not at random.
+    """
+
+    vertices: np.ndarray
+    rows: np.ndarray
+    points: Tensor | None = None
+    poses: PoseVariation = field(default_factory=PoseVariation)
+    zero_decoders: bool = True
+
+
+class AutoEncoder(nn.Module, ABC):
+    """A variational auto-encoder with an identity and an expression decoder (eq. 1).
+
+    Works in normalised coordinates (X - origin) / scale; `normalise` takes mm there. A subclass is
+    made by the same arguments, and then holds weights to be loaded or trained.
+
+    Args:
+        config: sizes of the network.
+        mean_face: (V, 3) mm.
+        origin: (3,) mm.
+        scale: mm a unit.
+    """
+
+    def __init__(
+        self, config: ModelConfig, mean_face: Tensor, origin: Tensor, scale: float
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.register_buffer("mean_face", mean_face.float())
+        self.register_buffer("origin", origin.float())
+        self.register_buffer("scale", torch.tensor([scale], dtype=torch.float32))
+        self.mean_face: Tensor
+        self.origin: Tensor
+        self.scale: Tensor
+
+    @classmethod
+    @abstractmethod
+    def fresh(
+        cls, config: Any, mean_face: Tensor, origin: Tensor, scale: float, data: InitialData
+    ) -> Self:
+        """A network with initial weights; its config may shrink to what the data allow."""
+
+    @abstractmethod
+    def encode(self, faces: Tensor) -> Posterior:
+        """Faces (B, V, 3) -> distributions of both latents."""
+
+    @abstractmethod
+    def identity_offsets(self, z: Tensor) -> Tensor:
+        """Identity latents (B, D) -> X_id less the mean face, (B, V, 3)."""
+
+    @abstractmethod
+    def expression_offsets(self, z: Tensor) -> Tensor:
+        """Expression latents (B, D) -> X_exp, (B, V, 3)."""
+
+    def normalise(self, vertices: Tensor) -> Tensor:
+        """Mm -> network coordinates."""
+        return (vertices - self.origin) / self.scale
+
+    @property
+    def normalised_mean_face(self) -> Tensor:
+        """(V, 3) in network coordinates."""
+        return self.normalise(self.mean_face)

@@ -1,0 +1,134 @@
+"""The paper's auto-encoder: a PointNet encoder and two decoders with one hidden layer."""
+
+from itertools import pairwise
+from typing import Self
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from facedis_core.model.config import PointNetConfig
+from facedis_core.nn.autoencoder import AutoEncoder, Gaussian, InitialData, Posterior
+from facedis_core.nn.max_pool.batch_statistics import BatchNorm
+from facedis_core.nn.max_pool.layer import MaxPooledLinear, pool
+
+
+class SharedLayer(nn.Module):
+    """One layer applied to every vertex alike: linear, optional batch norm, ReLU."""
+
+    def __init__(self, inputs: int, outputs: int, *, batch_norm: bool) -> None:
+        super().__init__()
+        self.linear = nn.Linear(inputs, outputs)
+        self.norm = BatchNorm(outputs) if batch_norm else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B*V, C_in) -> (B*V, C_out)."""
+        x = self.linear(x)
+        return functional.relu(x if self.norm is None else self.norm(x))
+
+
+def pointnet(channels: tuple[int, ...], *, batch_norm: bool) -> nn.ModuleList:
+    """Shared layers through `channels` (the first is the input's width), the last one pooling.
+
+    `maxlinear.pool` applies them, `maxlinear.set_pooling` says how.
+    """
+    steps = list(pairwise(channels))
+    layers: list[nn.Module] = [SharedLayer(i, o, batch_norm=batch_norm) for i, o in steps[:-1]]
+    return nn.ModuleList([*layers, MaxPooledLinear(*steps[-1], batch_norm=batch_norm)])
+
+
+class Encoder(nn.Module):
+    """PointNet with four linear heads (section III-A of the paper)."""
+
+    def __init__(self, config: PointNetConfig, points: Tensor | None) -> None:
+        super().__init__()
+        self.layers = pointnet((3, *config.channels), batch_norm=True)
+        width = config.channels[-1]
+        self.identity_mean = nn.Linear(width, config.identity)
+        self.identity_log_variance = nn.Linear(width, config.identity)
+        self.expression_mean = nn.Linear(width, config.expression)
+        self.expression_log_variance = nn.Linear(width, config.expression)
+        if points is None and config.points:
+            points = torch.zeros(config.points, dtype=torch.int64)
+        self.register_buffer("points", points)
+        self.points: Tensor | None
+
+    def forward(self, x: Tensor) -> Posterior:
+        """Normalised absolute coordinates (B, V, 3) -> distributions of both latents."""
+        if self.points is not None:
+            x = x[:, self.points]
+        features = pool(self.layers, x)
+        return Posterior(
+            Gaussian(self.identity_mean(features), self.identity_log_variance(features)),
+            Gaussian(self.expression_mean(features), self.expression_log_variance(features)),
+        )
+
+
+class Decoder(nn.Module):
+    """Latents (B, D) -> normalised offsets (B, V, 3)."""
+
+    def __init__(self, latent: int, hidden: int, vertices: int) -> None:
+        super().__init__()
+        self.hidden = nn.Linear(latent, hidden)
+        self.output = nn.Linear(hidden, 3 * vertices)
+
+    def forward(self, z: Tensor) -> Tensor:
+        """Offsets of one part of the face."""
+        return self.output(functional.relu(self.hidden(z))).view(len(z), -1, 3)
+
+
+class PointNetAutoEncoder(AutoEncoder):
+    """The paper's: PointNet encoder, decoders with a hidden layer.
+
+    Args:
+        points: int64 (K,) vertices the encoder looks at, as many as the config says; None where it
+            looks at all, or where they are loaded with the weights.
+    """
+
+    config: PointNetConfig
+
+    def __init__(
+        self,
+        config: PointNetConfig,
+        mean_face: Tensor,
+        origin: Tensor,
+        scale: float,
+        points: Tensor | None = None,
+    ) -> None:
+        super().__init__(config, mean_face, origin, scale)
+        self.encoder = Encoder(config, points)
+        self.identity_decoder = Decoder(config.identity, config.decoder_hidden, config.vertices)
+        self.expression_decoder = Decoder(config.expression, config.decoder_hidden, config.vertices)
+
+    @classmethod
+    def fresh(
+        cls,
+        config: PointNetConfig,
+        mean_face: Tensor,
+        origin: Tensor,
+        scale: float,
+        data: InitialData,
+    ) -> Self:
+        """A network with random weights, its decoders' last layers at zero where asked for.
+
+        The usual initialisation adds noise of the size of the face to X_id and the opposite noise
+        to X_exp: only their sum is supervised when there are no neutrals, so it would stay.
+        """
+        network = cls(config, mean_face, origin, scale, data.points)
+        if data.zero_decoders:
+            for decoder in (network.identity_decoder, network.expression_decoder):
+                nn.init.zeros_(decoder.output.weight)
+                nn.init.zeros_(decoder.output.bias)
+        return network
+
+    def encode(self, faces: Tensor) -> Posterior:
+        """Faces (B, V, 3) -> distributions of both latents."""
+        return self.encoder(faces)
+
+    def identity_offsets(self, z: Tensor) -> Tensor:
+        """Identity latents (B, D) -> X_id less the mean face, (B, V, 3)."""
+        return self.identity_decoder(z)
+
+    def expression_offsets(self, z: Tensor) -> Tensor:
+        """Expression latents (B, D) -> X_exp, (B, V, 3)."""
+        return self.expression_decoder(z)

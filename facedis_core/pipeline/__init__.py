@@ -1,0 +1,1 @@
+"""Many faces, block by block: find inputs, encode, decode, combine latents."""

@@ -1,0 +1,1 @@
+"""Pictures of faces: camera, rasterizer, shading, color scales, contact sheets, animations."""

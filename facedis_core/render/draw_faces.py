@@ -1,0 +1,144 @@
+"""Drawing of given faces as a contact sheet or an animation: what fd-render does."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import BinaryIO, NamedTuple
+
+from facedis_core.data.latents import LatentSource
+from facedis_core.errors import InputError, UsageError
+from facedis_core.io.csv_text import brief
+from facedis_core.io.progress import Progress, no_progress
+from facedis_core.mesh.mesh import Mesh
+from facedis_core.model.model import Model, Part, load_model
+from facedis_core.pipeline.decode import LatentDecoder, checked_rows
+from facedis_core.pipeline.inputs import find_inputs
+from facedis_core.render.animation import Motion, render_frames
+from facedis_core.render.image_files import ImageFormat, image_format
+from facedis_core.render.scene import SceneOptions
+from facedis_core.render.shading import Picture
+
+
+@dataclass(frozen=True)
+class RenderOptions:
+    """Faces to draw and how.
+
+    Attributes:
+        sources: what `find_inputs` takes; latents are decoded.
+        output: name of the output; its suffix decides the format.
+        scene: views, size, labels and colors.
+        motion: of an animation.
+        against: true meshes that faces are colored by their distances to.
+        model: path or bundled name of the model of latents and vertices; None = the default.
+        part: of latents.
+        jobs: number of worker processes.
+
+    Raises:
+        UsageError: options that do not go together, or an unknown format.
+        MissingExtra: the format needs PyAV, which is not installed.
+    """
+
+    sources: Sequence[str]
+    output: str
+    scene: SceneOptions
+    motion: Motion
+    against: str | None = None
+    model: str | None = None
+    part: Part = "full"
+    jobs: int = 1
+
+    def __post_init__(self) -> None:
+        if not self.format.animated and self.motion != Motion():
+            raise UsageError(
+                f"{self.output} is a still picture; --turn, --seconds, --fps and --bounce need "
+                "-o with a .gif, .webp or .mp4"
+            )
+        if self.scene.scale is not None and self.against is None:
+            raise UsageError("--range is the range of distances to --against TRUTH; give both")
+
+    @cached_property
+    def format(self) -> ImageFormat:
+        """Format of the output."""
+        return image_format(self.output, transparent=self.scene.background.color is None)
+
+
+class Drawing(NamedTuple):
+    """Frames of an animation and their number per second; a still picture is one frame."""
+
+    frames: Iterator[Picture]
+    fps: float
+
+
+def draw_faces(options: RenderOptions, progress: Progress = no_progress) -> Drawing:
+    """Read all faces, and draw them frame by frame as the frames are taken.
+
+    Raises, before anything is drawn:
+        UsageError: options that do not suit these faces.
+        InputError: unusable faces, or meshes that do not correspond to their truths.
+    """
+    model_meshes = ModelMeshes(options.model, options.part)
+
+    def read(sources: Sequence[str]) -> list[Mesh]:
+        faces = find_inputs(sources, decode=model_meshes.decode)
+        meshes: list[Mesh] = []
+        with progress("reading", faces.count) as advance:
+            for item in faces.items:
+                meshes += map(model_meshes.with_triangles, item.load())
+                advance(1)
+        return meshes
+
+    meshes = read(options.sources)
+    truths = read([options.against]) if options.against is not None else None
+    if not model_meshes.model_used and (options.part != "full" or options.model is not None):
+        raise UsageError("--part and --model are for latents, but all inputs are meshes")
+    fps = options.format.nearest_fps(options.motion.frame_rate(len(meshes)))
+    frames = render_frames(
+        meshes,
+        options.scene,
+        replace(options.motion, fps=fps) if options.format.animated else None,
+        truths=truths,
+        jobs=options.jobs,
+        progress=progress,
+    )
+    return Drawing(frames, fps)
+
+
+class ModelMeshes:
+    """Meshes by a model: of latents, and of vertices without triangles.
+
+    Attributes:
+        model_used: whether the model was needed; it is loaded then.
+    """
+
+    def __init__(self, model: str | None, part: Part = "full") -> None:
+        """`model` as of `load_model`; `part` of latents."""
+        self._name, self._part = model, part
+        self.model_used = False
+
+    @cached_property
+    def _model(self) -> Model:
+        self.model_used = True
+        return load_model(self._name)
+
+    def decode(self, stream: BinaryIO, source: str) -> Iterator[Mesh]:
+        """The faces of the latents in a stream; raises what `checked_rows` does."""
+        decoder = LatentDecoder(self._model)
+        for rows in checked_rows(LatentSource(stream, source), decoder.model, "-"):
+            yield from (decoder.mesh(rows, row, self._part) for row in range(len(rows)))
+
+    def with_triangles(self, mesh: Mesh) -> Mesh:
+        """The mesh, with the model's triangles if it has none.
+
+        Raises:
+            InputError: it has neither triangles nor as many vertices as the model.
+        """
+        if len(mesh.triangles):
+            return mesh
+        if len(mesh.vertices) != self._model.config.vertices:
+            raise InputError(
+                f"{brief(mesh.name) if mesh.name else 'mesh'} has {len(mesh.vertices)} vertices "
+                f"and no triangles, and model {self._model.source} has "
+                f"{self._model.config.vertices}; give a mesh with triangles, or the --model of "
+                "these vertices"
+            )
+        return replace(mesh, triangles=self._model.triangles)

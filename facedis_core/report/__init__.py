@@ -1,0 +1,1 @@
+"""The report page that compares models: figures, tables, charts, interactive viewer."""

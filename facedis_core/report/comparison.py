@@ -1,0 +1,260 @@
+"""Models measured on the same faces, side by side, with the errors of each part of a face.
+
+The parts are those of X = X_id + X_exp (eq. 1). Their ground truth is that of the paper's figures 5
+to 10 (Gu, Pears, Sun, FG 2023): for the full face the face itself, for the identity the person's
+neutral face, for the expression the mean face plus the difference between face and neutral.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+
+from facedis_core.data.face_set import TRAIN, FaceSet, check_topology
+from facedis_core.errors import UsageError
+from facedis_core.evaluate.evaluation import (
+    Evaluation,
+    Sample,
+    align_prediction,
+    evaluate_face_set,
+    model_predictor,
+)
+from facedis_core.evaluate.metrics_report import MeasureOptions, measure_baselines, open_split
+from facedis_core.geometry.distances import vertex_distances
+from facedis_core.io.progress import Progress, no_progress
+from facedis_core.model.model import Model, Part, load_model
+from facedis_core.report.example_faces import (
+    TransferExamples,
+    choose_transfer_examples,
+    find_extremes,
+)
+
+PARTS: Final[tuple[Part, ...]] = ("full", "identity", "expression")
+
+
+class PartResult(NamedTuple):
+    """One part of B faces, true and predicted, both (B, V, 3) mm."""
+
+    truth: np.ndarray
+    predicted: np.ndarray
+
+
+def part_results(
+    sample: Sample, neutral: np.ndarray | None, mean_face: np.ndarray
+) -> Iterator[tuple[Part, PartResult]]:
+    """The parts of one person's faces for which truth and prediction are both known.
+
+    The predicted expression is the mean face plus X_exp, the reconstruction minus the identity
+    face; of aligned predictions, the aligned ones.
+
+    Args:
+        sample: B faces and their predictions.
+        neutral: (V, 3) mm the person's true neutral face; None = unknown.
+        mean_face: (V, 3) mm, to show expressions on.
+    """
+    truth, (full, identity, *_) = sample.truth, sample.prediction
+    if full is not None:
+        yield "full", PartResult(truth, full)
+    if neutral is None or identity is None:
+        return
+    yield "identity", PartResult(np.broadcast_to(neutral, identity.shape), identity)
+    if full is not None:
+        predicted = mean_face + (full - identity)
+        yield "expression", PartResult(mean_face + (truth - neutral), predicted)
+
+
+@dataclass
+class PartErrors:
+    """Errors of each part by mesh and by vertex, collected during an evaluation of `rows`.
+
+    For the full face and the identity these are E_rec (eq. 9) and AVD_neu; for the expression the
+    same distance, d(X_exp, face - neutral), which the paper shows but does not name.
+
+    Attributes:
+        rows: (n,) ascending.
+        mean_face: (V, 3) mm.
+        per_mesh: part -> (n,) mm, NaN where a mesh has no such error.
+    """
+
+    rows: np.ndarray
+    mean_face: np.ndarray
+    per_mesh: dict[Part, np.ndarray] = field(default_factory=dict)
+    _sums: dict[Part, np.ndarray] = field(default_factory=dict)
+    _motion: np.ndarray | None = None
+
+    def __call__(self, rows: np.ndarray, sample: Sample, neutral: np.ndarray | None) -> None:
+        """Add some faces of one person."""
+        where = np.searchsorted(self.rows, rows)
+        for part, (truth, predicted) in part_results(sample, neutral, self.mean_face):
+            distances = vertex_distances(predicted, truth)  # (B, V)
+            unknown = np.full(len(self.rows), np.nan)
+            self.per_mesh.setdefault(part, unknown)[where] = distances.mean(-1)
+            self._sums.setdefault(part, np.zeros(len(self.mean_face)))[:] += distances.sum(0)
+            if part == "expression":
+                motion = vertex_distances(truth, self.mean_face).sum(0)
+                self._motion = motion if self._motion is None else self._motion + motion
+
+    def per_vertex(self, part: Part) -> np.ndarray:
+        """Mean error of each vertex over the faces that have one, (V,) mm."""
+        return self._sums[part] / self._count(part)
+
+    def motion(self) -> np.ndarray | None:
+        """Mean distance by which true expressions move each vertex, (V,) mm; None = unknown."""
+        return None if self._motion is None else self._motion / self._count("expression")
+
+    def _count(self, part: Part) -> int:
+        return int(np.count_nonzero(np.isfinite(self.per_mesh[part])))
+
+
+@dataclass(frozen=True, eq=False)
+class ModelResult:
+    """Metrics and part errors of one model.
+
+    Attributes:
+        label: unique name of the model in tables and figures.
+    """
+
+    label: str
+    model: Model
+    evaluation: Evaluation
+    errors: PartErrors
+
+
+@dataclass(frozen=True, eq=False)
+class ModelComparison:
+    """Results of models on some rows of a face set.
+
+    Attributes:
+        baselines: name -> metrics of linear methods, as of `evaluate_baselines`; empty = none were
+            measured.
+        facts: provenance, as in fd-metrics.
+    """
+
+    faces: FaceSet
+    rows: np.ndarray
+    models: Sequence[ModelResult]
+    baselines: dict[str, dict[str, Any]]
+    facts: dict[str, Any]
+    align: bool
+
+    @property
+    def parts(self) -> list[Part]:
+        """The parts for which any face has a truth."""
+        return [part for part in PARTS if part in self.models[0].errors.per_mesh]
+
+    @cached_property
+    def transfer_examples(self) -> TransferExamples | None:
+        """Faces for the figures of transfer and interpolation, see `choose_transfer_examples`."""
+        return choose_transfer_examples(self.faces, self.rows)
+
+    def face_result(self, model: Model, row: int) -> "FaceResult":
+        """Prediction of a model for a face of the set."""
+        truth = self.faces.read(np.array([row]))
+        sample = Sample(truth, model_predictor(model)(truth))
+        neutral = self.neutral(row)
+        if self.align:
+            sample = Sample(truth, align_prediction(sample, neutral))
+        found = {
+            part: PartResult(compared.truth[0], compared.predicted[0])
+            for part, compared in part_results(sample, neutral, model.mean_face)
+        }
+        return FaceResult(self.faces.labels.names[row], sample, found)
+
+    def neutral(self, row: int) -> np.ndarray | None:
+        """True neutral face (V, 3) mm of the person of a row; None = unknown."""
+        neutral = np.asarray(self.faces.neutrals_eval[self.faces.labels.subject[row]])
+        return neutral if np.isfinite(neutral).all() else None
+
+
+class FaceResult(NamedTuple):
+    """Prediction for one face, and its parts that have a truth, each (V, 3) mm."""
+
+    name: str
+    sample: Sample
+    parts: dict[Part, PartResult]
+
+    def errors(self, part: Part) -> np.ndarray:
+        """Distance of each vertex of a part to its truth, (V,) mm."""
+        truth, predicted = self.parts[part]
+        return vertex_distances(predicted, truth)
+
+
+def compare_models(
+    source: str,
+    names: Sequence[str | None],
+    split: str = "test",
+    *,
+    align: bool = False,
+    baselines: bool | None = None,
+    progress: Progress = no_progress,
+) -> ModelComparison:
+    """Measure models on a split of a face set.
+
+    Args:
+        source: the set; `-` = standard input.
+        names: of the models, as of `load_model`.
+        split: all, train, test or validation.
+        align: align predictions rigidly to the truth first.
+        baselines: also measure linear methods with as many coefficients as the first model has
+            latents; None = if the set has training faces.
+        progress: counts the measured faces.
+
+    Raises:
+        InputError: unreadable input, no such faces, or models of another topology than the set.
+        UsageError: a model is named twice.
+    """
+    ways = MeasureOptions(align, progress=progress)
+    models = [load_model(name) for name in names]
+    faces, rows = open_split(source, models[0], split)
+    for model in models[1:]:
+        check_topology(faces, source, model.topology, f"model {model.source}")
+    labels = _labels(models)
+    people = len(np.unique(np.asarray(faces.labels.subject)[rows]))
+    facts = ways.facts(len(rows), people, set=faces.id, source=faces.source, split=split)
+    results = [
+        _measure(model, label, faces, rows, ways)
+        for model, label in zip(models, labels, strict=True)
+    ]
+    linear: dict[str, dict[str, Any]] = {}
+    if baselines or (baselines is None and len(faces.rows(TRAIN)) > 1):
+        linear = measure_baselines(faces, models[0], faces, rows, ways)
+    return ModelComparison(faces, rows, results, linear, facts, align)
+
+
+def _measure(
+    model: Model, label: str, faces: FaceSet, rows: np.ndarray, ways: MeasureOptions
+) -> ModelResult:
+    errors = PartErrors(rows, model.mean_face)
+    with ways.progress(f"measuring {label}", len(rows)) as advance:
+        found = evaluate_face_set(
+            model_predictor(model),
+            faces,
+            rows,
+            align=ways.align,
+            progress=advance,
+            observe=errors,
+        )
+    return ModelResult(label, model, found, errors)
+
+
+def _labels(models: Sequence[Model]) -> list[str]:
+    """Names of the models' files, followed by their ids where names are equal."""
+    ids = [model.id for model in models]
+    twin = next((id_ for id_ in ids if ids.count(id_) > 1), None)
+    if twin is not None:
+        raise UsageError(f"--model names model {twin} twice; name each model once")
+    stems = [Path(model.source).stem for model in models]
+    return [
+        stem if stems.count(stem) == 1 else f"{stem} {id_}"
+        for stem, id_ in zip(stems, ids, strict=True)
+    ]
+
+
+def example_rows(result: ModelResult, part: Part, count: int) -> list[tuple[str, int]]:
+    """`count` rows each of the `best`, `average` and `worst` faces by the error of a part."""
+    errors = result.errors
+    found = find_extremes(errors.per_mesh[part], count)._asdict()
+    return [(word, int(errors.rows[place])) for word, places in found.items() for place in places]

@@ -1,0 +1,1 @@
+"""Training: recipes, batches, the two trainers, checkpoints and runs."""

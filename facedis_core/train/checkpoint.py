@@ -1,0 +1,238 @@
+"""Torch networks in files: models, discriminators, and checkpoints of a training."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from facedis_core.data.history import HistoryStep
+from facedis_core.data.preparation import Preparation
+from facedis_core.errors import InputError
+from facedis_core.io.safetensors_file import (
+    content_id,
+    parse_safetensors,
+    read_safetensors,
+    record,
+    write_safetensors,
+)
+from facedis_core.io.streams import naming
+from facedis_core.model.config import DiscriminatorConfig, DiscriminatorMetadata
+from facedis_core.model.model import Model
+from facedis_core.model.networks import network_of
+from facedis_core.nn.autoencoder import AutoEncoder
+from facedis_core.nn.discriminator import IdentityDiscriminator
+
+_MODEL_BUFFERS = ("mean_face", "origin", "scale")
+
+
+@dataclass(frozen=True, eq=False)
+class StoredDiscriminator:
+    """A pre-trained discriminator with the metadata of its file."""
+
+    network: IdentityDiscriminator
+    topology: str
+    metrics: dict[str, Any]
+    history: list[HistoryStep]
+    id: str
+
+
+def to_array(tensor: Tensor) -> np.ndarray:
+    """A copy as a contiguous NumPy array; int64 becomes int32, as in the files."""
+    array = tensor.detach().cpu().numpy()
+    return np.array(array, np.int32 if array.dtype == np.int64 else array.dtype, order="C")
+
+
+def export_model(
+    network: AutoEncoder,
+    preparation: Preparation,
+    *,
+    reach_mm: float,
+    recipe: Mapping[str, Any],
+    metrics: Mapping[str, Any],
+    history: list[HistoryStep],
+) -> Model:
+    """The trained network as a model for NumPy; `write_model` computes its id."""
+    state = network.state_dict()
+    return Model(
+        config=network.config,
+        weights={name: to_array(state[name]) for name in network.config.weight_shapes()},
+        mean_face=to_array(network.mean_face),
+        origin=to_array(network.origin),
+        scale=float(network.scale),
+        preparation=preparation,
+        reach_mm=reach_mm,
+        recipe=dict(recipe),
+        metrics=dict(metrics),
+        history=history,
+    )
+
+
+def network_from_model(model: Model) -> AutoEncoder:
+    """The torch network of a model file, to train on (`--init`) or to run on a GPU."""
+    weights = {name: torch.tensor(array) for name, array in model.weights.items()}
+    module: type[AutoEncoder] = network_of(model.config).load_torch_module()
+    network = module(
+        model.config, torch.tensor(model.mean_face), torch.tensor(model.origin), model.scale
+    )
+    load_state(network, weights, model.source or "the model")
+    return network
+
+
+def load_state(network: nn.Module, tensors: Mapping[str, Tensor], label: str) -> None:
+    """Load all tensors and no others; batch norm's counters of batches may be missing.
+
+    Raises:
+        InputError: a tensor is missing, unknown or has another shape.
+    """
+    wanted = {k for k in network.state_dict() if not k.endswith("num_batches_tracked")}
+    wanted -= set(_MODEL_BUFFERS) - set(tensors)
+    if wanted != set(tensors):
+        odd = sorted(wanted ^ set(tensors))[0]
+        raise InputError(f"{label}: tensor {odd!r} is missing or unknown to its config")
+    try:
+        network.load_state_dict(dict(tensors), strict=False)
+    except RuntimeError as error:
+        raise InputError(f"{label}: {str(error).splitlines()[-1].strip()}") from None
+
+
+def write_discriminator(
+    stream: BinaryIO,
+    network: IdentityDiscriminator,
+    topology: str,
+    metrics: Mapping[str, Any],
+    history: list[HistoryStep],
+) -> str:
+    """Write a pre-trained discriminator; returns its id."""
+    tensors = _state_arrays(network)
+    config = asdict(network.config)
+    identity = content_id(tensors, config)
+    metadata = {
+        "config": config,
+        "topology": topology,
+        "metrics": dict(metrics),
+        "history": [step.as_json() for step in history],
+        "id": identity,
+    }
+    write_safetensors(stream, "discriminator", tensors, metadata)
+    return identity
+
+
+def load_discriminator(source: str | Path) -> StoredDiscriminator:
+    """Read a discriminator.
+
+    Raises:
+        InputError: not a whole discriminator.
+    """
+    file = read_safetensors(source, "discriminator")
+    with naming(source):
+        metadata = record(DiscriminatorMetadata, file.metadata)
+        config = DiscriminatorConfig.from_dict(metadata.config)
+        for name, array in file.tensors.items():
+            if not np.isfinite(array).all():
+                raise InputError(f"tensor {name!r} is not finite; train it again")
+    network = IdentityDiscriminator(config, torch.zeros(3), 1.0)
+    load_state(network, {name: torch.tensor(a) for name, a in file.tensors.items()}, str(source))
+    return StoredDiscriminator(
+        network, metadata.topology, metadata.metrics, metadata.history, metadata.id
+    )
+
+
+def _state_arrays(network: nn.Module) -> dict[str, np.ndarray]:
+    state = network.state_dict()
+    return {k: to_array(v) for k, v in state.items() if not k.endswith("num_batches_tracked")}
+
+
+@dataclass(frozen=True)
+class TrainingProgress:
+    """Progress of a training, the metadata of its checkpoint.
+
+    Attributes:
+        identity: recipe, seed and ids of the inputs, by which runs are told apart.
+        epoch: the fields of the `EpochProgress`.
+        metrics: of the last evaluation.
+        log: a JSON line per epoch.
+    """
+
+    identity: dict[str, Any]
+    epoch: dict[str, Any]
+    metrics: dict[str, Any]
+    log: list[str]
+
+
+def write_training_state(
+    stream: BinaryIO,
+    networks: Mapping[str, nn.Module],
+    optimizers: Mapping[str, Optimizer],
+    progress: TrainingProgress,
+) -> None:
+    """Write a checkpoint, from which a training continues exactly.
+
+    Random numbers have no state: the seed of a step is made of the run's seed, the epoch and the
+    step.
+    """
+    tensors: dict[str, np.ndarray] = {}
+    for name, network in networks.items():
+        tensors |= {f"network.{name}.{k}": array for k, array in _state_arrays(network).items()}
+    for name, optimizer in optimizers.items():
+        for index, slots in optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{name}.{index}.{k}": to_array(v) for k, v in slots.items()}
+    write_safetensors(stream, "training", tensors, asdict(progress))
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingState:
+    """A checkpoint in memory."""
+
+    tensors: dict[str, Tensor]
+    progress: TrainingProgress
+    source: str
+
+    def restore(
+        self, networks: Mapping[str, nn.Module], optimizers: Mapping[str, Optimizer]
+    ) -> None:
+        """Load it into networks and optimisers.
+
+        Raises:
+            InputError: it belongs to other networks; these may then be partly overwritten.
+        """
+        owners = (*(f"network.{n}." for n in networks), *(f"optimizer.{n}." for n in optimizers))
+        for name in self.tensors:
+            if not name.startswith(owners):
+                raise InputError(
+                    f"{self.source}: tensor {name!r} is missing or unknown to this run"
+                )
+        for name, network in networks.items():
+            load_state(network, _below(self.tensors, f"network.{name}."), self.source)
+        for name, optimizer in optimizers.items():
+            state: dict[int, dict[str, Tensor]] = {}
+            for key, tensor in _below(self.tensors, f"optimizer.{name}.").items():
+                index, _, slot = key.partition(".")
+                state.setdefault(int(index), {})[slot] = tensor
+            groups = optimizer.state_dict()["param_groups"]
+            optimizer.load_state_dict({"state": state, "param_groups": groups})
+
+
+def read_training_state(content: bytes, label: str) -> TrainingState:
+    """Read a checkpoint.
+
+    Args:
+        content: the bytes of the file.
+        label: its name in messages.
+
+    Raises:
+        InputError: not a whole checkpoint.
+    """
+    with naming(label):
+        file = parse_safetensors(np.frombuffer(content, np.uint8), "training")
+        progress = record(TrainingProgress, file.metadata)
+    tensors = {name: torch.tensor(array) for name, array in file.tensors.items()}
+    return TrainingState(tensors, progress, label)
+
+
+def _below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}

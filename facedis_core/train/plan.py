@@ -1,0 +1,295 @@
+"""Options of fd-train and fd-pretrain-disc, and the runs that are prepared from them."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO, Final, NamedTuple, get_args
+
+import torch
+
+from facedis_core.data.face_set import TEST, FaceSet, load_face_set
+from facedis_core.data.history import HistoryStep, history_step, merged, with_output
+from facedis_core.errors import UsageError
+from facedis_core.io.streams import file_id
+from facedis_core.model.model import load_model, write_model
+from facedis_core.nn.autoencoder import AutoEncoder
+from facedis_core.nn.discriminator import IdentityDiscriminator
+from facedis_core.nn.max_pool.argmax import Precision
+from facedis_core.train.checkpoint import (
+    export_model,
+    load_discriminator,
+    network_from_model,
+    write_discriminator,
+)
+from facedis_core.train.face_storage import Storage
+from facedis_core.train.pretrainer import PreTrainer
+from facedis_core.train.recipe import Recipe, load_recipe, recipe_for, recipe_names
+from facedis_core.train.run import RunFiles, TrainingRun, check_same_run
+from facedis_core.train.setup import (
+    CoordinateFrame,
+    build_auto_encoder,
+    build_discriminator,
+    check_discriminator,
+    check_network,
+    check_same_topology,
+    recipe_poses,
+    training_frame,
+)
+from facedis_core.train.trainer import Trainer
+
+NO_DISCRIMINATOR: Final = "none"
+UNTRAINED_DISCRIMINATOR: Final = "untrained"
+
+
+class PreparedRun(NamedTuple):
+    """A run that can start, and warnings for the user."""
+
+    run: TrainingRun
+    warnings: list[str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan(ABC):
+    """Options of both commands.
+
+    Attributes:
+        face_set: path of the face set.
+        recipe: name or TOML file; None = that of the set's source.
+        changes: `key=value` strings that override values of the recipe.
+        neutrals: train with neutrals.
+        seed: of all random numbers.
+        checkpoint_minutes: minutes between checkpoints.
+        with_history: store the commands that made the result in it.
+
+    Raises:
+        UsageError: a number out of range or an unknown choice.
+    """
+
+    face_set: str
+    recipe: str | None = None
+    changes: Sequence[str] = ()
+    neutrals: bool = False
+    seed: int = 0
+    checkpoint_minutes: float = 2.0
+    with_history: bool = True
+
+    def __post_init__(self) -> None:
+        if self.seed < 0:
+            raise UsageError(f"seed is {self.seed}, expected 0 or more")
+        if not self.checkpoint_minutes >= 0:
+            raise UsageError(f"checkpoint_minutes is {self.checkpoint_minutes}, expected 0 or more")
+
+    @abstractmethod
+    def prepare(self, files: RunFiles, device: torch.device) -> PreparedRun:
+        """Read and check all inputs and build the networks.
+
+        Raises:
+            UsageError: unknown recipe or key, or a batch that cannot be divided among processes.
+            InputError: files that are broken or do not belong together.
+        """
+
+    def load_recipe(self, faces: FaceSet) -> Recipe:
+        """The recipe with its changes.
+
+        Raises:
+            UsageError: unknown recipe, key or value.
+        """
+        name = self.recipe or recipe_for(faces.source)
+        return load_recipe(name, neutrals=self.neutrals, changes=self.changes)
+
+    def _history_step(self, command: str, inputs: dict[str, str], faces: FaceSet) -> HistoryStep:
+        """The history entry of the command: ids of inputs, and options that affect the result."""
+        if self.recipe is not None and self.recipe not in recipe_names():
+            inputs = inputs | {"recipe": file_id(Path(self.recipe).read_bytes())}
+        options = {
+            "recipe": Path(self.recipe or recipe_for(faces.source)).name,
+            "set": list(self.changes) or None,
+            "neutrals": self.neutrals,
+            "seed": self.seed,
+        }
+        return history_step(command, inputs, options | self._numerical_options())
+
+    def _numerical_options(self) -> dict[str, Any]:
+        """Options for speed or memory that are not the default and change the result."""
+        return {}
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainingPlan(Plan):
+    """Options of fd-pretrain-disc."""
+
+    def prepare(self, files: RunFiles, device: torch.device) -> PreparedRun:
+        """Read and check all inputs and build the discriminator; raises as `Plan.prepare`."""
+        faces = load_face_set(self.face_set)
+        recipe = self.load_recipe(faces)
+        identity = recipe.as_dict()
+        identity |= {"set id": faces.id, "neutrals": self.neutrals, "seed": self.seed}
+        check_same_run(identity, device)
+        network = build_discriminator(recipe, training_frame(faces, recipe), self.seed)
+        step = self._history_step("fd-pretrain-disc", {"set": faces.id}, faces)
+        history = [*with_output(faces.history, faces.id), step] if self.with_history else []
+        run = TrainingRun(
+            PreTrainer(network, faces, recipe, seed=self.seed, device=device),
+            files,
+            lambda stream, metrics: write_discriminator(
+                stream, network, faces.topology, metrics, history
+            ),
+            identity=identity,
+            checkpoint_minutes=self.checkpoint_minutes,
+        )
+        return PreparedRun(run, [])
+
+
+@dataclass
+class _Inputs:
+    """Files read so far: their histories and ids, and warnings about them."""
+
+    history: list[HistoryStep]
+    ids: dict[str, str]
+    warnings: list[str] = field(default_factory=list)
+
+    def add(self, name: str, id: str, history: list[HistoryStep]) -> None:
+        self.ids[name] = id
+        self.history = merged(self.history, with_output(history, id))
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingPlan(Plan):
+    """Options of fd-train.
+
+    Attributes:
+        discriminator: path of a pre-trained one, `none`, or None = an untrained one.
+        init: model whose weights and coordinate frame are the start.
+        precision: of the search of the max-pooling.
+        storage: of the training faces.
+        evaluate_every: epochs between evaluations on the test split.
+    """
+
+    discriminator: str | None = None
+    init: str | None = None
+    precision: Precision = "fp32"
+    storage: Storage = "auto"
+    evaluate_every: int = 1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.evaluate_every < 1:
+            raise UsageError(f"evaluate_every is {self.evaluate_every}, expected 1 or more")
+        for key, choices in (("precision", Precision), ("storage", Storage)):
+            value, known = getattr(self, key), get_args(choices)
+            if value not in known:
+                raise UsageError(f"{key} is {value!r}, expected {', '.join(known)}")
+
+    def prepare(self, files: RunFiles, device: torch.device) -> PreparedRun:
+        """Read and check all inputs and build both networks; raises as `Plan.prepare`."""
+        faces = load_face_set(self.face_set)
+        recipe = self.load_recipe(faces)
+        inputs = _Inputs(with_output(faces.history, faces.id), {"set": faces.id})
+        frame, network = self._auto_encoder(recipe, faces, inputs)
+        discriminator = self._discriminator(recipe, frame, faces, inputs)
+        default = NO_DISCRIMINATOR if discriminator is None else UNTRAINED_DISCRIMINATOR
+        ids = {"discriminator": default, **inputs.ids}
+        identity = recipe.as_dict() | {f"{key} id": value for key, value in ids.items()}
+        identity |= {"neutrals": self.neutrals, "seed": self.seed} | self._numerical_options()
+        check_same_run(identity, device)
+        trainer = Trainer(
+            network,
+            discriminator,
+            faces,
+            recipe,
+            neutrals=self.neutrals,
+            seed=self.seed,
+            device=device,
+            precision=self.precision,
+            storage=self.storage,
+        )
+        step = self._history_step("fd-train", ids, faces)
+        history = [*inputs.history, step] if self.with_history else []
+
+        def write(stream: BinaryIO, metrics: dict[str, Any]) -> str:
+            model = export_model(
+                network,
+                faces.preparation,
+                reach_mm=frame.reach_mm,
+                recipe=recipe.as_dict(),
+                metrics=metrics,
+                history=history,
+            )
+            return write_model(stream, model)
+
+        run = TrainingRun(
+            trainer,
+            files,
+            write,
+            identity=identity,
+            evaluate_every=self.evaluate_every,
+            checkpoint_minutes=self.checkpoint_minutes,
+        )
+        return PreparedRun(run, inputs.warnings + _data_warnings(trainer))
+
+    def _numerical_options(self) -> dict[str, Any]:
+        options: dict[str, Any] = {}
+        if self.precision != "fp32":
+            options["precision"] = self.precision
+        if self.storage == "half":
+            options["data"] = self.storage
+        return options
+
+    def _auto_encoder(
+        self, recipe: Recipe, faces: FaceSet, inputs: _Inputs
+    ) -> tuple[CoordinateFrame, AutoEncoder]:
+        """A new network, or that of `init` in its coordinate frame."""
+        if self.init is None:
+            frame = training_frame(faces, recipe)
+            return frame, build_auto_encoder(recipe, frame, faces, self.seed)
+        model = load_model(self.init)
+        check_same_topology(self.init, model.topology, faces)
+        check_network(self.init, model.config, recipe)
+        was_posed = model.recipe.get("pose_degrees")
+        if model.config.fixed_basis and recipe_poses(recipe) and not was_posed:
+            inputs.warnings.append(
+                f"{self.init} was trained on aligned heads, and its components, which stay fixed, "
+                "describe no other poses; train without --init to keep poses out of the identity"
+            )
+        inputs.add("init", model.id, model.history)
+        return training_frame(faces, recipe, like=model), network_from_model(model)
+
+    def _discriminator(
+        self, recipe: Recipe, frame: CoordinateFrame, faces: FaceSet, inputs: _Inputs
+    ) -> IdentityDiscriminator | None:
+        """The pre-trained discriminator, an untrained one, or none."""
+        if self.discriminator == NO_DISCRIMINATOR:
+            return None
+        if not recipe.discriminator:
+            if self.discriminator is not None:
+                raise UsageError(
+                    f"the recipe has no use for {self.discriminator}, its weight `discriminator` "
+                    "is 0; leave out --discriminator, or set a weight with --set discriminator=W"
+                )
+            return None
+        if self.discriminator is None:
+            inputs.warnings.append(
+                "the discriminator starts untrained; the paper pre-trains it with fd-pretrain-disc"
+            )
+            return build_discriminator(recipe, frame, self.seed)
+        stored = load_discriminator(self.discriminator)
+        check_same_topology(self.discriminator, stored.topology, faces)
+        check_discriminator(self.discriminator, stored.network, recipe, frame)
+        inputs.add("discriminator", stored.id, stored.history)
+        return stored.network
+
+
+def _data_warnings(trainer: Trainer) -> list[str]:
+    """Warnings about faces that this training can make little of."""
+    recipe, pairs, warnings = trainer.recipe, trainer.batches.pairs, []
+    single = pairs.single_face_subjects
+    if single and (trainer.discriminator is not None or recipe.has_partners):
+        warnings.append(f"{single} training subjects have one face, which is its own partner")
+    if recipe.has_partners and single == pairs.subjects:
+        warnings.append("no subject has two faces, so identity and expression cannot be separated")
+    if recipe.points and not hasattr(trainer.network.config, "points"):
+        warnings.append(f"the {recipe.network} network sees all vertices; points is ignored")
+    if not len(trainer.face_set.rows(TEST)):
+        warnings.append("the set has no test faces; the log will have losses only")
+    return warnings

@@ -1,0 +1,237 @@
+"""Training recipes: network, schedule and loss weights, from TOML files and `--set`."""
+
+import reprlib
+import sys
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
+
+from facedis_core.errors import FacedisError, InputError, UsageError
+from facedis_core.io.paths import is_file
+from facedis_core.model.config import LARGEST, DiscriminatorConfig, ModelConfig, used_points
+from facedis_core.model.networks import network_named, network_names
+
+_MAX_BYTES = 1 << 16  # of a recipe file
+_MAX_LINE = 1000  # the time of the parser grows with the square of the parts of a key
+
+# Zero leaves nothing to train, or is divided by.
+_POSITIVE = (
+    *("identity", "expression", "points", "components", "scale", "batch", "pretrain_batch"),
+    *("learning_rate_epochs", "kl_decay_epochs", "discriminator_every", "log_variance_limit"),
+    *("epochs", "pretrain_epochs", "expression_power"),
+)
+# Lowest and highest values; batch norm needs two rows.
+_BETWEEN = {
+    "label_smoothing": (0, 1),
+    "pretrain_batch": (2, LARGEST),
+    "expression_power": (0, 2),
+    "pose_degrees": (0, 90),
+    "pose_mm": (0, 1000),
+}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Network, schedule and loss weights of a training.
+
+    Loss weights multiply the terms of `facedis_core.nn.losses`, on normalised coordinates.
+    """
+
+    network: str = "pointnet"  # a name in the table of networks
+    identity: int = 64  # latent size
+    expression: int = 64  # latent size
+    components: int = 400  # principal components of the registered network, at most
+    points: int | None = None  # vertices that PointNets see; None = all
+    half_decoders: bool = False  # float16 in the file: decoders of a PointNet, basis of registered
+    decoder_init: Literal["zero", "default"] = "zero"  # last layers of PointNet decoders
+    # mm per unit; None = the largest distance of a training vertex from the mean face's centroid
+    scale: float | None = None
+
+    epochs: int = 280
+    batch: int = 32
+    learning_rate: float = 1e-4
+    learning_rate_factor: float = 0.7  # applied every `learning_rate_epochs`
+    learning_rate_epochs: int = 50
+    weight_decay: float = 1e-4  # of the auto-encoder
+    gradient_clip: float = 1.0  # largest norm of the auto-encoder's gradient; 0 = none
+    log_variance_limit: float = 10.0  # log-variances are clamped to +- this
+
+    reconstruction: float = 5000.0
+    kl_identity: float = 3e-5
+    kl_expression: float = 3e-5
+    kl_decay_epochs: int | None = None  # KL weights times (this - epoch) / this
+    neutral: float = 0.0  # times `reconstruction`
+    neutral_expression: float = 0.0  # times `reconstruction`
+    neutral_latent: float = 1e-2
+    discriminator: float = 5e-4
+    laplacian: float = 0.0
+    swap: float = 0.0  # times `reconstruction`
+    partner_latent: float = 0.0
+    expression_norm: float = 0.0
+    expression_power: float = 1.0  # exponent of each vertex's norm in `expression_norm`
+    pose_degrees: float = 0.0  # standard deviation of the random rotation of each training face
+    pose_mm: float = 0.0  # standard deviation of each coordinate of its random translation
+
+    discriminator_batch_norm: bool = False
+    discriminator_learning_rate: float = 1e-4
+    discriminator_every: int = 1  # steps of the auto-encoder per step of the discriminator
+    label_smoothing: float = 0.0  # of the discriminator's cross-entropy
+    instance_noise: float = 0.0  # standard deviation of noise on the discriminator's input
+
+    pretrain_epochs: int = 100
+    pretrain_batch: int = 32
+    pretrain_learning_rate: float = 1e-4
+
+    def model_config(self, vertices: int) -> ModelConfig:
+        """The network this recipe trains on faces of V vertices."""
+        return network_named(self.network).config.from_recipe(vertices, asdict(self))
+
+    def discriminator_config(self, vertices: int) -> DiscriminatorConfig:
+        """The discriminator of pre-training and joint training."""
+        points = used_points(vertices, self.points)
+        return DiscriminatorConfig(vertices, self.discriminator_batch_norm, points)
+
+    @property
+    def has_partners(self) -> bool:
+        """Whether every step needs another face of each subject, discriminator or not."""
+        return self.swap > 0 or self.partner_latent > 0
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for metadata."""
+        return asdict(self)
+
+
+def recipe_names() -> list[str]:
+    """Names of the recipes in `recipes/`."""
+    return sorted(path.stem for path in (Path(__file__).parent / "recipes").glob("*.toml"))
+
+
+def load_recipe(name: str, *, neutrals: bool, changes: Sequence[str] = ()) -> Recipe:
+    """A recipe by name or from a TOML file, for training with or without neutrals.
+
+    A file holds keys of `Recipe`, and tables `[with_neutrals]` and `[without_neutrals]` whose keys
+    override them. `changes` are `key=value` strings (`--set`), applied last.
+
+    Raises:
+        UsageError: unknown recipe, or a change that has no such key or value.
+        InputError: the file is not TOML, or has an unknown key or value.
+    """
+    path = Path(__file__).parent / "recipes" / f"{name}.toml"
+    if name not in recipe_names():
+        path = Path(name)
+    if path.suffix != ".toml" or not is_file(path):
+        near = get_close_matches(name, recipe_names(), 1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise UsageError(
+            f"there is no recipe {name!r}; {hint}choose {', '.join(recipe_names())} or give a "
+            ".toml file"
+        )
+    table = _read_toml(path)
+    parts = {key: table.pop(key, {}) for key in ("with_neutrals", "without_neutrals")}
+    common = _change(Recipe(), table, str(path), InputError)
+    recipes = {}
+    for key, part in parts.items():  # both are checked, though one is used
+        if not isinstance(part, dict):
+            raise InputError(f"{path}: {key} is {reprlib.repr(part)}, expected a table [{key}]")
+        recipes[key] = _change(common, part, f"{path} [{key}]", InputError)
+    recipe = recipes["with_neutrals" if neutrals else "without_neutrals"]
+    for change in changes:
+        recipe = _change(recipe, dict([_parse_change(change)]), "--set", UsageError)
+    return recipe
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    """The table in a TOML file; InputError if it cannot be read, is too large or is not TOML."""
+    try:
+        with path.open("rb") as file:
+            content = file.read(_MAX_BYTES + 1)
+    except OSError as error:
+        raise InputError(f"{path} could not be read: {error.strerror}") from None
+    if len(content) > _MAX_BYTES:
+        raise InputError(f"{path} has more than {_MAX_BYTES >> 10} kB; expected a recipe in TOML")
+    try:
+        text = content.decode().replace("\r\n", "\n")
+        if any(len(line) > _MAX_LINE for line in text.split("\n")):
+            raise ValueError(f"it has a line of more than {_MAX_LINE} characters")
+        return tomllib.loads(text)
+    except (ValueError, RecursionError) as error:  # also invalid UTF-8 and numbers too long
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(f"{path} is not TOML: {reason}") from None
+
+
+def _parse_change(change: str) -> tuple[str, Any]:
+    key, equals, text = change.partition("=")
+    if not equals:
+        raise UsageError(f"--set {change!r} is not key=value")
+    key, text = key.strip(), text.strip()
+    words = {"none": None, "null": None, "true": True, "false": False}
+    if text.lower() in words:
+        return key, words[text.lower()]
+    # TOML first, for whole numbers and quotes; it has no `.5`
+    for parse in (lambda t: tomllib.loads(f"value = {t}")["value"], float):
+        try:
+            return key, parse(text)
+        except (ValueError, RecursionError):
+            continue
+    return key, text
+
+
+def _change(
+    recipe: Recipe, values: Mapping[str, Any], origin: str, fault: type[FacedisError]
+) -> Recipe:
+    """A copy with some values replaced, each checked against the type of its field.
+
+    What is wrong is a `fault`: of the request, or of a file.
+    """
+    types = {f.name: f.type for f in fields(recipe)}
+    checked: dict[str, Any] = {}
+    for key, value in values.items():
+        if key not in types:
+            near = get_close_matches(key, types, 1)
+            hint = (
+                f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(sorted(types))}"
+            )
+            raise fault(f"{origin}: a recipe has no {reprlib.repr(key)}{hint}")
+        if problem := _problem(key, value, types[key]):
+            raise fault(f"{origin}: {key} is {reprlib.repr(value)}, expected {problem}")
+        kinds = getattr(types[key], "__args__", ())
+        checked[key] = (
+            float(value) if float in (types[key], *kinds) and value is not None else value
+        )
+    return replace(recipe, **checked)
+
+
+def _problem(key: str, value: Any, annotation: Any) -> str:
+    """What was expected of a value that does not fit; empty where it does."""
+    choices = network_names() if key == "network" else []
+    if get_origin(annotation) is Literal:
+        choices = [*get_args(annotation)]
+    if choices:
+        return "" if value in choices else " or ".join(choices)
+    kinds = getattr(annotation, "__args__", (annotation,))
+    if value is None and type(None) in kinds:
+        return ""
+    if bool in kinds:
+        return "" if isinstance(value, bool) else "true or false"
+    whole = float not in kinds
+    expected = "a whole number" if whole else "a finite number"
+    expected += " above 0" if key in _POSITIVE else " that is not negative"
+    fits = isinstance(value, int if whole else int | float) and not isinstance(value, bool)
+    fits = fits and 0 <= value <= (LARGEST if whole else sys.float_info.max)
+    fits = fits and (value > 0 or key not in _POSITIVE)
+    if key in _BETWEEN:
+        lowest, highest = _BETWEEN[key]
+        expected = f"a number from {lowest} to {highest}" + (", not 0" if key in _POSITIVE else "")
+        fits = fits and lowest <= value <= highest
+    return "" if fits else expected
+
+
+def recipe_for(source: str) -> str:
+    """The default recipe for a face set of this source.
+
+    Sources without a recipe of their own take `ict`, whose coordinate frame fits any size of face.
+    """
+    return source if source in recipe_names() else "ict"

@@ -1,0 +1,276 @@
+"""A training run and its files: the result, a log, and a checkpoint that `--resume` continues.
+
+`m.safetensors` is the trained network, `m.jsonl` a log with one line per epoch, and
+`m.state.safetensors` the checkpoint, which is deleted at the end.
+"""
+
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, Final
+
+import torch
+
+from facedis_core.errors import InputError, Stopped, UsageError
+from facedis_core.io.streams import check_output, open_output
+from facedis_core.nn.distributed import (
+    any_process,
+    broadcast_bytes,
+    flag_is_set,
+    is_main_process,
+    rank,
+    set_flag,
+)
+from facedis_core.train.checkpoint import (
+    TrainingProgress,
+    read_training_state,
+    write_training_state,
+)
+from facedis_core.train.learner import EpochProgress, Learner
+
+# Flags for processes that torchrun restarts.
+_STARTED: Final = "started"
+_FINISHED: Final = "finished"
+
+# Values of the recipe that may differ when a run is resumed.
+_EXTENDABLE: Final = {"epochs", "pretrain_epochs"}
+
+
+@dataclass(frozen=True)
+class RunFiles:
+    """Files of one run: result, log and checkpoint; without the last two on standard output."""
+
+    result: str
+    log: Path | None
+    checkpoint: Path | None
+
+    @classmethod
+    def beside(cls, output: str) -> "RunFiles":
+        """Log and checkpoint have the name of the result with other suffixes."""
+        if output == "-":
+            return cls(output, None, None)
+        stem = output.removesuffix(".safetensors")
+        return cls(output, Path(f"{stem}.jsonl"), Path(f"{stem}.state.safetensors"))
+
+    def check(self, *, force: bool) -> None:
+        """Raise before the training what would prevent writing the files after it."""
+        for target in (self.result, self.log, self.checkpoint):
+            if target is not None:
+                check_output(str(target), force)
+
+
+@dataclass(frozen=True)
+class Callbacks:
+    """Functions that a run calls.
+
+    Attributes:
+        should_stop: asked after every step; True interrupts the run.
+        on_epoch: given the log record of every epoch.
+        on_step: given epoch (from 1), steps done in it, and steps of an epoch, after every step.
+    """
+
+    should_stop: Callable[[], bool] = lambda: False
+    on_epoch: Sequence[Callable[[dict[str, Any]], None]] = ()
+    on_step: Callable[[int, int, int], None] = lambda epoch, step, steps: None
+
+
+class EpochLog:
+    """A JSON line per epoch, the whole file rewritten each time so that no line is cut off.
+
+    Args:
+        path: of the file; None keeps the log in memory.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        self.path = path
+        self.lines: list[str] = []
+
+    def append(self, record: Mapping[str, Any]) -> None:
+        """Add the record of an epoch and write the file."""
+        self.lines.append(json.dumps(record, sort_keys=True))
+        self.write()
+
+    def write(self) -> None:
+        """Write the file."""
+        if self.path is not None:
+            with open_output(str(self.path), force=True) as stream:
+                stream.write("".join(f"{line}\n" for line in self.lines).encode())
+
+
+class TrainingRun:
+    """Runs a learner to its last epoch; of several processes only the main one writes files.
+
+    Args:
+        learner: what is trained.
+        files: where it is written.
+        write: writes the trained network with its metrics to a stream; returns its id.
+        identity: recipe, seed and ids of the inputs; a checkpoint with another identity is refused.
+        evaluate_every: epochs between evaluations on the test split.
+        checkpoint_minutes: minutes between checkpoints.
+
+    Attributes:
+        metrics: of the last evaluation.
+        id: of the network written last, in the main process.
+    """
+
+    def __init__(
+        self,
+        learner: Learner,
+        files: RunFiles,
+        write: Callable[[BinaryIO, dict[str, Any]], str],
+        *,
+        identity: Mapping[str, Any],
+        evaluate_every: int = 1,
+        checkpoint_minutes: float = 2.0,
+    ) -> None:
+        self.learner, self.files, self.write = learner, files, write
+        self.identity = json.loads(json.dumps(identity))
+        self.evaluate_every, self.checkpoint_minutes = evaluate_every, checkpoint_minutes
+        self.saved_at = time.monotonic()
+        self.metrics: dict[str, Any] = {}
+        self.id = ""
+        self.log = EpochLog(files.log if is_main_process() else None)
+
+    def start(self, *, resume: bool, restarted: bool = False) -> bool:
+        """Resume from the checkpoint where asked to, else delete an old one.
+
+        Args:
+            resume: the user asks for it; a checkpoint must exist.
+            restarted: torchrun has restarted the processes; without a checkpoint begin anew.
+
+        Returns:
+            whether the run was resumed.
+
+        Raises:
+            UsageError: `resume`, but there is no checkpoint.
+            InputError: the checkpoint belongs to another run.
+        """
+        content = None
+        if resume or restarted:
+            content = broadcast_bytes(self._read_checkpoint(), self.learner.device)
+        if content is not None:
+            self._restore(content)
+        elif resume and not restarted:
+            raise UsageError(
+                f"there is no {self.files.checkpoint or 'checkpoint'} to resume from; leave out "
+                "--resume, or continue from a finished model with --init MODEL and another --output"
+            )
+        else:
+            self._delete_checkpoint()
+        set_flag(_STARTED)
+        return content is not None
+
+    def train(self, callbacks: Callbacks) -> None:
+        """Train to the last epoch.
+
+        Raises:
+            Stopped: `should_stop` returned True; a checkpoint and the result so far are written.
+        """
+        self.saved_at = time.monotonic()
+        learner, epochs = self.learner, self.learner.epochs
+
+        def should_stop() -> bool:
+            return any_process(callbacks.should_stop(), learner.device)
+
+        def on_step(epoch: int, step: int, steps: int) -> None:
+            callbacks.on_step(epoch, step, steps)
+            if time.monotonic() - self.saved_at > 60 * self.checkpoint_minutes:
+                self._save()
+                self.saved_at = time.monotonic()
+
+        while learner.epoch.number < epochs:
+            record = learner.run_epoch(should_stop, on_step)
+            if record is not None:
+                last = learner.epoch.number == epochs
+                if is_main_process() and (last or record["epoch"] % self.evaluate_every == 0):
+                    found = learner.evaluate(record)
+                    record |= found
+                    self.metrics = {"epochs": record["epoch"], **found}
+                self.log.append(record)
+                for on_epoch in callbacks.on_epoch:
+                    on_epoch(record)
+            if record is None or (learner.epoch.number < epochs and should_stop()):
+                self._save()
+                where = f"epoch {learner.epoch.number + 1} of {epochs}, step {learner.epoch.step}"
+                if self.files.checkpoint is None:
+                    raise Stopped(f"stopped in {where}; nothing was saved: the output is a pipe")
+                raise Stopped(
+                    f"stopped in {where}; the result so far is {self.files.result}, run the same "
+                    "command with --resume to continue"
+                )
+        self._write_result()
+        set_flag(_FINISHED)
+        self._delete_checkpoint()
+
+    def _read_checkpoint(self) -> bytes | None:
+        """The checkpoint, in the main process."""
+        path = self.files.checkpoint
+        if path is None or not is_main_process() or not path.is_file():
+            return None
+        return path.read_bytes()
+
+    def _restore(self, content: bytes) -> None:
+        """Restore networks, optimisers, progress and log from a checkpoint."""
+        learner, label = self.learner, str(self.files.checkpoint)
+        found = read_training_state(content, label)
+        progress = found.progress
+        saved = progress.identity
+        for key in sorted(set(saved) | set(self.identity)):
+            if saved.get(key) != self.identity.get(key) and key not in _EXTENDABLE:
+                raise InputError(
+                    f"{label} is of a run with {key} {saved.get(key)!r}, this one has "
+                    f"{self.identity.get(key)!r}; use the same options or leave out --resume"
+                )
+        found.restore(learner.networks, learner.optimizers)
+        learner.epoch = EpochProgress(**progress.epoch)
+        self.metrics = progress.metrics
+        self.log.lines = progress.log
+        self.log.write()
+
+    def _save(self) -> None:
+        """Write the checkpoint, then the result so far."""
+        if self.files.checkpoint is None or not is_main_process():
+            return
+        learner = self.learner
+        progress = TrainingProgress(
+            self.identity, asdict(learner.epoch), self.metrics, self.log.lines
+        )
+        try:
+            with open_output(str(self.files.checkpoint), force=True) as stream:
+                write_training_state(stream, learner.networks, learner.optimizers, progress)
+        finally:  # on a full disk the result, several times smaller, may still fit
+            self._write_result()
+
+    def _write_result(self) -> None:
+        if is_main_process():
+            with open_output(self.files.result, force=True) as stream:
+                self.id = self.write(stream, self.metrics)
+
+    def _delete_checkpoint(self) -> None:
+        if self.files.checkpoint is not None and is_main_process():
+            self.files.checkpoint.unlink(missing_ok=True)
+
+
+def was_started(device: torch.device) -> bool:
+    """Whether torchrun has restarted the processes of a run that had started."""
+    return flag_is_set(_STARTED, device)
+
+
+def was_finished(device: torch.device) -> bool:
+    """Whether torchrun has restarted the processes of a run that had finished."""
+    return flag_is_set(_FINISHED, device)
+
+
+def check_same_run(identity: Mapping[str, Any], device: torch.device) -> None:
+    """Raise InputError unless all processes have the recipe, seed and inputs of the main one."""
+    ours = json.dumps(identity, sort_keys=True)
+    content = broadcast_bytes(ours.encode() if is_main_process() else None, device)
+    main = json.loads(content or ours)
+    for key, value in json.loads(ours).items():
+        if main.get(key) != value:
+            raise InputError(
+                f"process {rank() + 1} has {key} {value!r}, the first has {main.get(key)!r}; "
+                "give all of them the same files and options"
+            )

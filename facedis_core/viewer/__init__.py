@@ -1,0 +1,1 @@
+"""The live viewer in the browser: model, gallery, server, page."""

@@ -1,0 +1,206 @@
+"""Model of fd-view: faces to choose from, mixtures of two faces, and files of mixtures."""
+
+import base64
+import binascii
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from facedis_core.data.latents import Latents, write_latents
+from facedis_core.errors import InputError
+from facedis_core.io.streams import naming
+from facedis_core.mesh.mesh import CODECS, write_mesh
+from facedis_core.model.latent_directions import LatentDirections, leading_directions
+from facedis_core.model.model import LatentPart, Model, Part
+from facedis_core.pipeline.combine import interpolate, pair_names
+from facedis_core.pipeline.decode import LatentDecoder
+from facedis_core.pipeline.encode import MeshEncoder
+from facedis_core.render.color_scale import ROUND_ENDS, colormap
+from facedis_core.render.shading import to_srgb
+from facedis_core.viewer.gallery import GalleryFace, face_of_bytes, floats_base64
+
+MESH_SUFFIXES: Final = tuple(CODECS)
+_LONGEST_NAME: Final = 4096
+_VARIED: Final = get_args(LatentPart)
+
+
+@dataclass(frozen=True, eq=False)
+class Mixture:
+    """Settings of the page's controls.
+
+    Attributes:
+        first, second: latents of the faces A and B, one row each.
+        share: share of B in identity and expression, from 0 to 1.
+        strength: factor of the expression, as `fd-transfer --scale`.
+        moves: steps along the leading latent directions of each part, added at the end.
+        part: part of the face to show.
+    """
+
+    first: Latents
+    second: Latents
+    share: Mapping[str, float]
+    strength: float = 1.0
+    moves: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
+    part: Part = "full"
+
+
+class LiveModel:
+    """A model and faces to choose from; immutable, so that threads can share it."""
+
+    def __init__(self, encoder: MeshEncoder, faces: Sequence[GalleryFace]) -> None:
+        """`faces` are those that the page offers; at least one."""
+        self.encoder = encoder
+        self.model: Model = encoder.model
+        self.faces = list(faces)
+        rows = [face.latents for face in self.faces]
+        self.directions: dict[str, LatentDirections] = {
+            part: leading_directions(
+                self.model, part, np.concatenate([getattr(row, part) for row in rows])
+            )
+            for part in _VARIED
+        }
+
+    def description(self) -> dict[str, Any]:
+        """Model, colormap, directions and names of faces, which the page loads first."""
+        return {
+            "model": Path(self.model.source).stem,
+            "vertices": self.model.config.vertices,
+            "mean_face": floats_base64(self.model.mean_face),
+            "colormap": base64.b64encode(to_srgb(colormap()).tobytes()).decode(),
+            "round_ends": ROUND_ENDS,
+            "triangles": base64.b64encode(self.model.triangles.astype("<u4").tobytes()).decode(),
+            "directions": {p: [round(x, 4) for x in d.mm] for p, d in self.directions.items()},
+            "faces": [face.latents.names[0] for face in self.faces],
+            "suffixes": [*MESH_SUFFIXES, ".npy"],
+        }
+
+    def face(self, number: str) -> GalleryFace:
+        """The face with that number in the list that the page offers.
+
+        Raises:
+            InputError: there is none.
+        """
+        if not (number.isascii() and number.isdecimal() and len(number) < 9):
+            raise InputError(f"no face has the number {number[:20]!r}")
+        if int(number) >= len(self.faces):
+            raise InputError(
+                f"no face has the number {number}; there are {len(self.faces)}, counted from 0"
+            )
+        return self.faces[int(number)]
+
+    def encoded(self, content: bytes, name: str) -> GalleryFace:
+        """The first face of a file dropped on the page.
+
+        Raises:
+            InputError: as fd-encode, or fd-decode for latents, would raise for the file.
+        """
+        face = face_of_bytes(self.encoder, content, name)
+        length = len(face.latents.names[0])
+        if length > _LONGEST_NAME:
+            raise InputError(
+                f"the face in {name} has a name of {length} characters, expected "
+                f"{_LONGEST_NAME} at most; rename it"
+            )
+        return face
+
+    def mixed(self, mixture: Mixture) -> Latents:
+        """The latents of a mixture, one row, named as by fd-transfer.
+
+        Raises:
+            InputError: they are not finite.
+        """
+        first, second = mixture.first, mixture.second
+        made = {}
+        for part in _VARIED:
+            share = np.array([[mixture.share[part]]])
+            z = interpolate(getattr(first, part), getattr(second, part), share)
+            z *= mixture.strength if part == "expression" else 1.0
+            moves = mixture.moves.get(part, np.empty(0))
+            with np.errstate(all="ignore"):  # checked below
+                made[part] = (z + moves @ self.directions[part].steps[: len(moves)]).astype("<f4")
+        names = first.names if first.names == second.names else pair_names(first, second)
+        rows = Latents(names, [self.model.id], made["identity"], made["expression"])
+        with naming("the mixture"):
+            rows.check_finite()
+        return rows
+
+    def vertices(self, mixture: Mixture) -> NDArray[np.float32]:
+        """The face of a mixture, (V, 3) mm; raises as `mixed` and `Model.decode` do."""
+        return LatentDecoder(self.model).face(self.mixed(mixture), 0, mixture.part)
+
+    def file(self, mixture: Mixture, suffix: str) -> bytes:
+        """A mixture as a file: a mesh by its suffix, or .npy for its latents.
+
+        Raises:
+            InputError: as `mixed`, or another suffix.
+        """
+        stream = io.BytesIO()
+        rows = self.mixed(mixture)
+        if suffix == ".npy":
+            write_latents(stream, rows)
+        elif suffix in MESH_SUFFIXES:
+            write_mesh(stream, LatentDecoder(self.model).mesh(rows, 0, mixture.part), suffix)
+        else:
+            known = " ".join((*MESH_SUFFIXES, ".npy"))
+            raise InputError(f"suffix {suffix[:20]!r}; expected one of {known}")
+        return stream.getvalue()
+
+    def mixture(self, content: bytes) -> Mixture:
+        """Read a mixture from the page's JSON.
+
+        Raises:
+            InputError: it is malformed.
+        """
+        try:
+            said = json.loads(content)
+            ends = [self._row(said[end]) for end in ("first", "second")]
+            share = {part: _number(said["share"][part]) for part in _VARIED}
+            moves = {part: np.array(list(map(_number, said["moves"][part]))) for part in _VARIED}
+            strength, part = _number(said["strength"]), said["part"]
+        except (ValueError, LookupError, TypeError, RecursionError) as error:
+            raise InputError(
+                f"malformed mixture ({type(error).__name__}); expected the JSON that the page of "
+                "this version sends: reload the page"
+            ) from None
+        if part not in get_args(Part):
+            raise InputError(
+                f"part {str(part)[:20]!r}, expected one of {', '.join(get_args(Part))}"
+            )
+        for kind, steps in moves.items():
+            most = len(self.directions[kind].mm)
+            if len(steps) > most:
+                raise InputError(f"{len(steps)} moves of {kind}, expected at most {most}")
+        return Mixture(ends[0], ends[1], share, strength, moves, part)
+
+    def _row(self, said: Mapping[str, Any]) -> Latents:
+        """Latents of a face, as the page sends them back."""
+        name = said["name"]
+        parts = [_array(said[p], getattr(self.model.config, p)) for p in _VARIED]
+        if not isinstance(name, str) or len(name) > _LONGEST_NAME:
+            raise TypeError
+        name.encode("utf-8", "surrogateescape")  # raises for lone surrogates
+        return Latents([name], [self.model.id], parts[0], parts[1])
+
+
+def _array(text: str, size: int) -> NDArray[np.float32]:
+    """A row (1, size) from base64; ValueError where it is none."""
+    try:
+        values = np.frombuffer(base64.b64decode(text, validate=True), "<f4")
+    except binascii.Error as error:
+        raise ValueError from error
+    return values.reshape(1, size)
+
+
+def _number(value: object) -> float:
+    """A number from JSON, in the range of the controls."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError
+    if not abs(value) <= 1e6:  # also refuses NaN
+        raise ValueError
+    return float(value)
