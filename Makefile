@@ -30,10 +30,11 @@ slow: $(VENV)/.test ## Run the slow tests: trainings, interrupted and killed pro
 fuzz: $(VENV)/.test ## Feed damaged files to every reader for a minute.
 	$(BIN)/python tests/fuzz.py $(FUZZ)
 
-check: $(VENV)/.test ## Lint, check types and that docs/commands.md is up to date.
+check: $(VENV)/.test ## Lint, check types, the order of imports and that docs/commands.md is up to date.
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 	$(BIN)/python docs/scripts/commands.py --check
 
 bench: $(VENV)/.test ## Measure speed and memory.
