@@ -1,7 +1,7 @@
 """facedis: split registered 3D faces into identity and expression.
 
-The documented Python API; everything is imported when first asked for, so that
-`import facedis_core` costs nothing but the standard library.
+The names of the Python API. Each is imported on first use, so that `import facedis_core` imports
+only the standard library.
 """
 
 from importlib import import_module
@@ -9,25 +9,25 @@ from typing import Any
 
 __version__ = "0.1.0"
 
-_HOME = {
+_MODULES = {
     "FacedisError": "errors",
-    "FaceSet": "faceset",
-    "Latents": "latents",
-    "Mesh": "mesh",
-    "Model": "inference",
-    "load_face_set": "faceset",
-    "load_model": "inference",
-    "read_latents": "latents",
-    "read_mesh": "mesh",
-    "write_mesh": "mesh",
+    "FaceSet": "data.face_set",
+    "Latents": "data.latents",
+    "Mesh": "mesh.mesh",
+    "Model": "model.model",
+    "load_face_set": "data.face_set",
+    "load_model": "model.model",
+    "read_latents": "data.latents",
+    "read_mesh": "mesh.mesh",
+    "write_mesh": "mesh.mesh",
 }
 
-__all__ = [*sorted(_HOME), "__version__"]
+__all__ = [*sorted(_MODULES), "__version__"]
 
 
 def __getattr__(name: str) -> Any:
-    if name in _HOME:
-        return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    if name in _MODULES:
+        return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

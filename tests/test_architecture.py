@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+import facedis_core
+
 ROOT = Path(__file__).parent.parent
 CORE = ROOT / "facedis_core"
 TOOLS = ROOT / "tools"
@@ -102,3 +104,8 @@ def test_everything_is_installed() -> None:
 def test_importing_the_package_imports_nothing_heavy() -> None:
     program = "import sys, facedis_core; sys.exit(bool({'numpy', 'torch'} & sys.modules.keys()))"
     assert subprocess.run([sys.executable, "-c", program]).returncode == 0
+
+
+def test_every_name_of_the_python_api_is_there() -> None:
+    for name in facedis_core.__all__:
+        assert getattr(facedis_core, name) is not None
