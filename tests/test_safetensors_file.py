@@ -321,7 +321,15 @@ class TestBadFiles:
             assert all(isinstance(array, np.ndarray) for array in container.tensors.values())
 
 
-MIXED = {"text": "a", "whole": 3, "real": 1.5, "flag": True, "nan": math.nan, "huge": 10**400}
+MIXED = {
+    "text": "a",
+    "whole": 3,
+    "real": 1.5,
+    "flag": True,
+    "nan": math.nan,
+    "huge": 10**400,
+    "long": "a" * 2000,
+}
 
 
 @dataclass(frozen=True)
@@ -355,7 +363,13 @@ class TestRecord:
         ("key", "kind"),
         [
             *(("text", int), ("real", int), ("flag", int), ("flag", float), ("nan", float)),
-            *(("huge", float), ("text", list[str]), ("whole", dict[str, Any]), ("whole", bool)),
+            *(
+                ("huge", float),
+                ("text", list[str]),
+                ("whole", dict[str, Any]),
+                ("whole", bool),
+                ("long", str),
+            ),
         ],
     )
     def test_others_are_garbled(self, key, kind):

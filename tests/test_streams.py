@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from facedis_core.errors import InputError, OutputError, ReaderLeft, UsageError
-from facedis_core.io.streams import check_output, open_input, open_output, read_all
+from facedis_core.io.streams import check_output, naming, open_input, open_output, read_all
 
 
 def python(code: str, **options) -> subprocess.CompletedProcess:
@@ -276,3 +276,23 @@ def test_standard_output_redirected_to_a_file(tmp_path):
 def test_a_descriptor_that_is_not_open():
     with pytest.raises(OutputError, match="Bad file descriptor"):
         write("/dev/fd/987")
+
+
+class TestNaming:
+    @pytest.mark.parametrize(
+        ("error", "message"),
+        [
+            (InputError("has no vertices"), "a.ply: has no vertices"),
+            (OSError(5, "Input/output error"), "a.ply: could not be read (Input/output error)"),
+            (MemoryError(), "a.ply: does not fit into memory"),
+            (InputError("x" * 5000), f"a.ply: {'x' * 1000}..."),
+        ],
+    )
+    def test_faults_have_the_name_of_their_source(self, error, message):
+        with pytest.raises(InputError) as caught, naming("a.ply"):
+            raise error
+        assert str(caught.value) == message
+
+    def test_other_errors_are_left_alone(self):
+        with pytest.raises(UsageError, match=r"^wrong$"), naming("a.ply"):
+            raise UsageError("wrong")

@@ -229,7 +229,7 @@ def _check_labels(labels: Labels, sizes: Mapping[str, int]) -> None:
             raise InputError(f"has {len(found)} {words} for {count}; prepare it again")
     twin = _twin(labels.names)
     if twin is not None:
-        raise InputError(f"has two faces named {twin[:200]!r}; prepare it again")
+        raise InputError(f"has two faces named {twin!r}; prepare it again")
     for name, classes, limit in (
         ("subject", "subjects", len(labels.subjects)),
         ("expression", "expressions", len(labels.expressions)),

@@ -187,7 +187,7 @@ class Preparation:
         if preparation.topology != stored.topology:
             raise InputError(
                 f"has triangles of topology {preparation.topology} but says "
-                f"{reprlib.repr(stored.topology)}; the file is damaged"
+                f"{stored.topology!r}; the file is damaged"
             )
         return preparation
 
@@ -233,7 +233,7 @@ def _check_plausible(preparation: Preparation) -> None:
         raise InputError(f"says a raw unit is {preparation.raw_unit_mm} mm; it is damaged")
     if preparation.alignment not in ALIGNMENTS:
         raise InputError(
-            f"has alignment {reprlib.repr(preparation.alignment)}, expected one of "
+            f"has alignment {preparation.alignment!r}, expected one of "
             f"{', '.join(ALIGNMENTS)}; update facedis"
         )
     for vertex in preparation.stable_vertices:

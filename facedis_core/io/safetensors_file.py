@@ -40,6 +40,7 @@ _HASHED_AT_ONCE = 1 << 25
 _READ_AT_ONCE = 1 << 22
 
 _LARGEST_HEADER = 1 << 25  # bytes; a million names of faces take about as much
+_LONGEST_TEXT = 1000  # characters of a value that messages quote
 
 _HALF_EXPONENT = np.uint16(0x7C00)  # all ones in what is not finite
 _MISTAKEN = {b"\x93NUMPY": "latents or another .npy array", b"ply\n": "a PLY mesh"}
@@ -118,7 +119,7 @@ def record(cls: type[R], values: Mapping[str, Any]) -> R:
         if isinstance(value, float):
             fits = fits and math.isfinite(value)
         if isinstance(value, str):
-            fits = fits and value.isprintable()
+            fits = fits and value.isprintable() and len(value) <= _LONGEST_TEXT
         if not fits:
             raise InputError(f"garbles {field.name!r} in its metadata; make it again with facedis")
         if inner:

@@ -24,6 +24,7 @@ _STANDARD_DEVICES = {"/dev/stdin": 0, "/dev/stdout": 1, "/dev/stderr": 2}
 _OWN_DESCRIPTORS = ("/dev/fd", "/proc/self/fd")
 _MOST_LINKS = 40
 _READ_AT_ONCE = 1 << 20
+_LONGEST_MESSAGE = 1000
 
 
 def shown(source: str | Path) -> str:
@@ -46,7 +47,10 @@ def naming(source: str | Path) -> Iterator[None]:
     try:
         yield
     except InputError as error:
-        raise InputError(f"{shown(source)}: {error}") from error
+        text = str(error)
+        if len(text) > _LONGEST_MESSAGE:  # it quotes the file
+            text = f"{text[:_LONGEST_MESSAGE]}..."
+        raise InputError(f"{shown(source)}: {text}") from error
     except OSError as error:
         raise InputError(f"{shown(source)}: could not be read ({error.strerror})") from error
     except MemoryError as error:

@@ -253,7 +253,7 @@ def _check_tensors(config: ModelConfig, shapes: Shapes, tensors: Mapping[str, np
     }
     for name in sorted(expected.keys() ^ tensors.keys()):
         odd = "lacks" if name in expected else "holds"
-        raise InputError(f"{odd} the tensor {name[:200]!r}, against its config; fetch it again")
+        raise InputError(f"{odd} the tensor {name!r}, against its config; fetch it again")
     for name in not_finite(tensors):
         raise InputError(f"tensor {name!r} is not finite; train or fetch it again")
     for name, shape in expected.items():
