@@ -15,7 +15,7 @@ from facedis_core.model import networks
 from facedis_core.model.config import ModelConfig, PointNetConfig, Shapes
 from facedis_core.model.model import load_model, write_model
 from facedis_core.model.networks import Network, network_names, network_of, register_network
-from facedis_core.model.numpy_forward import Means
+from facedis_core.model.numpy_forward import LatentMeans
 from facedis_core.nn.autoencoder import AutoEncoder, Gaussian, InitialData, Posterior
 from facedis_core.train.checkpoint import export_model, network_from_model
 from facedis_core.train.recipe import load_recipe
@@ -48,9 +48,9 @@ class OneMatrixForward:
     ) -> None:
         self.tensors, self.mean_face = tensors, mean_face
 
-    def encode(self, face: np.ndarray) -> Means:
+    def encode(self, face: np.ndarray) -> LatentMeans:
         offset = (face - self.mean_face).ravel()
-        return Means(self.tensors["identity"] @ offset, self.tensors["expression"] @ offset)
+        return LatentMeans(self.tensors["identity"] @ offset, self.tensors["expression"] @ offset)
 
     def offsets(self, identity: np.ndarray | None, expression: np.ndarray | None) -> np.ndarray:
         face = np.zeros(self.mean_face.size, np.float32)

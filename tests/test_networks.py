@@ -9,7 +9,7 @@ from facedis_core.nn.autoencoder import InitialData
 from facedis_core.nn.discriminator import Dropout, IdentityDiscriminator
 from facedis_core.nn.max_pool.batch_statistics import BatchNorm
 from facedis_core.nn.max_pool.layer import set_pooling
-from facedis_core.nn.pointnet import Encoder, PointNetAutoEncoder
+from facedis_core.nn.pointnet import PointNetAutoEncoder, PointNetEncoder
 
 
 def auto_encoder(vertices: int = 20, **sizes) -> PointNetAutoEncoder:
@@ -56,7 +56,7 @@ def test_encoder_does_not_care_about_the_order_of_vertices() -> None:
 
 def test_points_are_all_the_encoder_looks_at() -> None:
     config = PointNetConfig(20, 4, 3, points=6)
-    encoder = Encoder(config, torch.arange(0, 18, 3)).eval()
+    encoder = PointNetEncoder(config, torch.arange(0, 18, 3)).eval()
     x = torch.randn(1, 20, 3)
     before = encoder(x).identity.mean
     x[:, 1] += 100.0

@@ -1,4 +1,4 @@
-"""What a network is: enough to rebuild it, and to know its tensors in a file."""
+"""Network configurations: sizes, enough to rebuild a network and to check its tensors."""
 
 import reprlib
 from abc import ABC, abstractmethod
@@ -24,12 +24,12 @@ Config = TypeVar("Config")
 
 @dataclass(frozen=True)
 class ModelConfig(ABC):
-    """What every auto-encoder is (section III of the paper).
+    """Sizes of an auto-encoder (section III of the paper).
 
     Attributes:
         vertices: V.
         identity, expression: latent sizes.
-        fixed_basis: whether the faces that it can show are chosen before it is trained.
+        fixed_basis: whether its decoders have a basis of faces that training does not change.
     """
 
     fixed_basis: ClassVar[bool] = False
@@ -40,24 +40,24 @@ class ModelConfig(ABC):
 
     @abstractmethod
     def weight_shapes(self) -> Shapes:
-        """Name and shape of every tensor that the network has learnt."""
+        """Name and shape of every learned tensor."""
 
     @abstractmethod
     def stored_type(self, name: str) -> str:
-        """How a file holds the tensor of that name."""
+        """The type of this tensor in a file."""
 
     @classmethod
     @abstractmethod
     def from_recipe(cls, vertices: int, recipe: Mapping[str, Any]) -> Self:
-        """The network that a recipe, given as a table, trains on faces of V vertices."""
+        """The network of a recipe (its fields by name) for faces of V vertices."""
 
     def differences(self, other: Self) -> list[str]:
-        """The fields in which another network of this kind cannot be trained on as this one."""
+        """Fields in which the network of a model differs from this one, which is to be trained."""
         ours, theirs = asdict(self), asdict(other)
         return [key for key in ours if theirs[key] != ours[key]]
 
     def weight_problem(self, name: str, array: Any) -> str:
-        """What is wrong with the values of a finite tensor of that name; empty for nothing."""
+        """An error in the values of a finite tensor, as a predicate; empty if there is none."""
         return ""
 
 
@@ -68,7 +68,7 @@ class PointNetConfig(ModelConfig):
     Attributes:
         channels: widths of the encoder's shared per-vertex layers.
         decoder_hidden: width of the hidden layer of each decoder.
-        points: the encoder looks at this many well-spread vertices; None = all.
+        points: number of vertices that the encoder sees (farthest-point sampling); None = all.
         half_decoders: the decoders' last layers are stored in float16, which halves the file.
     """
 
@@ -78,7 +78,7 @@ class PointNetConfig(ModelConfig):
     half_decoders: bool = False
 
     def weight_shapes(self) -> Shapes:
-        """Name and shape of every tensor that the network has learnt."""
+        """Name and shape of every learned tensor."""
         shapes: Shapes = {}
         width = 3
         for index, channels in enumerate(self.channels):
@@ -96,7 +96,7 @@ class PointNetConfig(ModelConfig):
         return shapes
 
     def stored_type(self, name: str) -> str:
-        """How a file holds the tensor of that name."""
+        """The type of this tensor in a file."""
         if name == "encoder.points":
             return "int32"
         halved = self.half_decoders and name.endswith("_decoder.output.weight")
@@ -104,7 +104,7 @@ class PointNetConfig(ModelConfig):
 
     @classmethod
     def from_recipe(cls, vertices: int, recipe: Mapping[str, Any]) -> Self:
-        """The network that a recipe, given as a table, trains on faces of V vertices."""
+        """The network of a recipe (its fields by name) for faces of V vertices."""
         return cls(
             vertices,
             recipe["identity"],
@@ -114,7 +114,7 @@ class PointNetConfig(ModelConfig):
         )
 
     def weight_problem(self, name: str, array: Any) -> str:
-        """What is wrong with the values of a finite tensor of that name; empty for nothing."""
+        """An error in the values of a finite tensor, as a predicate; empty if there is none."""
         if name.endswith("running_var") and (array < 0).any():
             return "has negative variances"
         if name == "encoder.points" and not 0 <= array.min() <= array.max() < self.vertices:
@@ -124,7 +124,7 @@ class PointNetConfig(ModelConfig):
 
 @dataclass(frozen=True)
 class RegisteredConfig(ModelConfig):
-    """A network that knows which vertex is which: linear maps of principal components.
+    """Linear maps of principal components, for faces in dense correspondence.
 
     Attributes:
         components: K, of the training faces; `basis` (K, 3V) has them as orthonormal rows.
@@ -137,7 +137,7 @@ class RegisteredConfig(ModelConfig):
     half_basis: bool = False
 
     def weight_shapes(self) -> Shapes:
-        """Name and shape of every tensor that the network has learnt."""
+        """Name and shape of every learned tensor."""
         shapes: Shapes = {
             "basis": (self.components, 3 * self.vertices),
             "deviation": (self.components,),
@@ -150,28 +150,28 @@ class RegisteredConfig(ModelConfig):
         return shapes
 
     def stored_type(self, name: str) -> str:
-        """How a file holds the tensor of that name."""
+        """The type of this tensor in a file."""
         return "float16" if self.half_basis and name == "basis" else "float32"
 
     @classmethod
     def from_recipe(cls, vertices: int, recipe: Mapping[str, Any]) -> Self:
-        """The network that a recipe, given as a table, trains on faces of V vertices.
+        """The network of a recipe (its fields by name) for faces of V vertices.
 
-        It gets all its components where the training faces span as many.
+        Training faces that span fewer components give a smaller one.
         """
         keys = ("identity", "expression", "components", "half_decoders")
         return cls(vertices, *(recipe[key] for key in keys))
 
     def differences(self, other: Self) -> list[str]:
-        """The fields in which another network of this kind cannot be trained on as this one.
+        """Fields in which the network of a model differs from this one, which is to be trained.
 
-        It may have fewer components, where its training faces spanned no more.
+        It may have fewer components, if its training faces spanned no more.
         """
         odd = super().differences(other)
         return [key for key in odd if key != "components" or other.components > self.components]
 
     def weight_problem(self, name: str, array: Any) -> str:
-        """What is wrong with the values of a finite tensor of that name; empty for nothing."""
+        """An error in the values of a finite tensor, as a predicate; empty if there is none."""
         # below the smallest normal number a quotient may overflow
         return "is not positive" if name == "deviation" and not (array > _TINY).all() else ""
 
@@ -191,7 +191,7 @@ class DiscriminatorConfig:
 
 
 def used_points(vertices: int, points: int | None) -> int | None:
-    """How many of V vertices PointNets look at when asked for so many; None = all."""
+    """Number of vertices that PointNets see, when `points` of V are asked for; None = all."""
     return points if points and points < vertices else None
 
 

@@ -88,7 +88,7 @@ class Model:
         return Latents(names, [self.id] * len(names), identity, expression)
 
     def latent_covariance(self, part: LatentPart) -> np.ndarray | None:
-        """Covariance (D, D) of a latent over the training faces; None if the weights do not say."""
+        """Covariance (D, D) of a latent over the training faces; None if the weights lack it."""
         return self._forward.latent_covariance(part)
 
     @cached_property

@@ -10,16 +10,17 @@ from facedis_core.model.config import ModelConfig, PointNetConfig, RegisteredCon
 
 @dataclass(frozen=True)
 class Network:
-    """One row: all that is known of a kind of auto-encoder.
+    """A row of the table: the classes of one kind of auto-encoder.
 
-    The two halves that compute are given as `module:name` and imported when they are used, so
-    that the table needs neither NumPy nor torch; a class in memory does as well.
+    `numpy_forward` and `torch_module` are classes, or `module:name` strings that are imported on
+    first use, so that the table needs neither NumPy nor torch.
 
     Attributes:
-        name: what a recipe calls it.
-        config: its configuration; no two rows have the same fields, by which files are told apart.
-        numpy_forward: (config, weights, normalised mean face) -> a `forward.Forward`.
-        torch_module: a subclass of `autoencoder.AutoEncoder`.
+        name: value of `network` in a recipe.
+        config: its configuration; the field names identify the network of a model file, so no two
+            networks have the same.
+        numpy_forward: (config, weights, normalised mean face) -> a `numpy_forward.Forward`.
+        torch_module: a subclass of `nn.autoencoder.AutoEncoder`.
     """
 
     name: str
@@ -40,10 +41,10 @@ _NETWORKS: dict[str, Network] = {}
 
 
 def register_network(network: Network) -> None:
-    """Add a row; from then on recipes, training, files and inference know the network.
+    """Add a network to the table, for recipes, training, model files and inference.
 
     Raises:
-        ValueError: there is a network with this name or with the same fields in its config.
+        ValueError: a network with this name or with the same config fields exists.
     """
     known = {network.name, _keys(network.config)}
     for other in _NETWORKS.values():
@@ -68,10 +69,10 @@ def network_of(config: ModelConfig) -> Network:
 
 
 def model_config(stored: Mapping[str, Any]) -> ModelConfig:
-    """Read a stored configuration back as that of the network whose fields it has.
+    """The configuration in a model file, of the network with the same field names.
 
     Raises:
-        InputError: its keys or values fit no network.
+        InputError: keys or values fit no network.
     """
     keys = frozenset(stored) if isinstance(stored, Mapping) else frozenset[str]()
     nearest = min(_NETWORKS.values(), key=lambda network: len(keys ^ _keys(network.config)))

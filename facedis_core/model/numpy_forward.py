@@ -1,6 +1,6 @@
-"""The forward passes of trained networks on NumPy, a face at a time.
+"""Forward passes of trained networks in NumPy, one face at a time.
 
-All work in network coordinates, (X - origin) / scale.
+All coordinates are normalised, (X - origin) / scale.
 """
 
 from collections.abc import Mapping
@@ -12,22 +12,22 @@ import numpy as np
 
 from facedis_core.model.config import ModelConfig, PointNetConfig
 
-_NORM_EPSILON = 1e-5  # torch's default, part of the trained function
-_VERTEX_BLOCK = 512  # all activations of a block stay in the processor's cache
+_NORM_EPSILON = 1e-5  # of torch's batch norm
+_VERTEX_BLOCK = 512  # vertices whose activations fit the processor's cache
 
 
-class Means(NamedTuple):
-    """What an encoder says of one face: the means of both latents, (D_id,) and (D_exp,)."""
+class LatentMeans(NamedTuple):
+    """The means of both latents of one face, (D_id,) and (D_exp,)."""
 
     identity: np.ndarray
     expression: np.ndarray
 
 
 class Forward(Protocol):
-    """The forward pass of one network: latents of a face, and the face of latents.
+    """Encoder and decoder of one network.
 
     Args:
-        config: of the network.
+        config: the network's configuration.
         tensors: its learned tensors by name.
         mean_face: (V, 3), normalised.
     """
@@ -36,7 +36,7 @@ class Forward(Protocol):
         self, config: Any, tensors: Mapping[str, np.ndarray], mean_face: np.ndarray
     ) -> None: ...
 
-    def encode(self, face: np.ndarray) -> Means:
+    def encode(self, face: np.ndarray) -> LatentMeans:
         """Latent means of a normalised face (V, 3)."""
         ...
 
@@ -45,13 +45,13 @@ class Forward(Protocol):
         ...
 
     def latent_covariance(self, part: str) -> np.ndarray | None:
-        """Covariance (D, D) of a latent over the training faces; None if the weights do not say."""
+        """Covariance (D, D) of a latent over the training faces; None if the weights lack it."""
         ...
 
 
 @dataclass(frozen=True, eq=False)
 class _Network:
-    """A network's tensors; what is stored in half precision is widened once, when it is needed."""
+    """A network's tensors; float16 tensors are converted to float32 on first use."""
 
     config: ModelConfig
     tensors: Mapping[str, np.ndarray]
@@ -59,33 +59,33 @@ class _Network:
 
     def linear(self, name: str, values: np.ndarray) -> np.ndarray:
         """One linear layer: (C_in,) -> (C_out,)."""
-        return self.wide(f"{name}.weight") @ values + self.tensors[f"{name}.bias"]
+        return self.float32(f"{name}.weight") @ values + self.tensors[f"{name}.bias"]
 
-    def wide(self, name: str) -> np.ndarray:
-        """The tensor in single precision."""
+    def float32(self, name: str) -> np.ndarray:
+        """The tensor as float32."""
         found = self.tensors[name]
         if found.dtype != np.float32:
-            if name not in self._widened:
-                self._widened[name] = found.astype(np.float32)
-            found = self._widened[name]
+            if name not in self._converted:
+                self._converted[name] = found.astype(np.float32)
+            found = self._converted[name]
         return found
 
     @cached_property
-    def _widened(self) -> dict[str, np.ndarray]:
+    def _converted(self) -> dict[str, np.ndarray]:
         return {}
 
 
 @dataclass(frozen=True, eq=False)
 class PointNetForward(_Network):
-    """The paper's network: PointNet encoder, decoders with a hidden layer."""
+    """The paper's network: PointNet encoder, decoders with one hidden layer."""
 
     config: PointNetConfig
 
-    def encode(self, face: np.ndarray) -> Means:
+    def encode(self, face: np.ndarray) -> LatentMeans:
         """Latent means of a normalised face (V, 3)."""
         points = face if self.config.points is None else face[self.tensors["encoder.points"]]
         features = self._pool(points)
-        return Means(
+        return LatentMeans(
             self.linear("encoder.identity_mean", features),
             self.linear("encoder.expression_mean", features),
         )
@@ -100,7 +100,7 @@ class PointNetForward(_Network):
         return face
 
     def latent_covariance(self, part: str) -> None:
-        """Weights of a PointNet do not say how its latents vary."""
+        """None: the weights of a PointNet do not tell it."""
 
     def _pool(self, points: np.ndarray) -> np.ndarray:
         """Features of one face: the maximum over vertices of the last layer, (C,)."""
@@ -141,13 +141,13 @@ class PointNetForward(_Network):
 
 @dataclass(frozen=True, eq=False)
 class RegisteredForward(_Network):
-    """Linear maps of principal components, of which the face's are in units of `deviation`."""
+    """Linear maps of principal components, which are standardised by `deviation`."""
 
-    def encode(self, face: np.ndarray) -> Means:
+    def encode(self, face: np.ndarray) -> LatentMeans:
         """Latent means of a normalised face (V, 3)."""
-        components = self.wide("basis") @ (face - self.mean_face).ravel()
+        components = self.float32("basis") @ (face - self.mean_face).ravel()
         components /= self.tensors["deviation"]
-        return Means(
+        return LatentMeans(
             self.linear("encoder.identity_mean", components),
             self.linear("encoder.expression_mean", components),
         )
@@ -159,12 +159,12 @@ class RegisteredForward(_Network):
             if z is not None:
                 components += self.linear(name, z)
         components *= self.tensors["deviation"]
-        return components @ self.wide("basis")
+        return components @ self.float32("basis")
 
     def latent_covariance(self, part: str) -> np.ndarray:
         """Covariance (D, D) of a latent over the training faces.
 
-        There components are uncorrelated and of unit variance, so latents W c + b have W W^T.
+        Standardised components c are uncorrelated with unit variance, so that of W c + b is W W^T.
         """
         weights = self.tensors[f"encoder.{part}_mean.weight"].astype(np.float64)
         return weights @ weights.T

@@ -53,8 +53,8 @@ class InitialData:
 class AutoEncoder(nn.Module, ABC):
     """A variational auto-encoder with an identity and an expression decoder (eq. 1).
 
-    Works in normalised coordinates (X - origin) / scale; `normalise` takes mm there. A subclass is
-    made by the same arguments, and then holds weights to be loaded or trained.
+    It works in normalised coordinates, (X - origin) / scale. Subclasses can be made from these four
+    arguments alone, to load weights into.
 
     Args:
         config: sizes of the network.
@@ -80,7 +80,7 @@ class AutoEncoder(nn.Module, ABC):
     def fresh(
         cls, config: Any, mean_face: Tensor, origin: Tensor, scale: float, data: InitialData
     ) -> Self:
-        """A network with initial weights; its config may shrink to what the data allow."""
+        """A network with initial weights; it may have fewer components than the config asks for."""
 
     @abstractmethod
     def encode(self, faces: Tensor) -> Posterior:
@@ -88,7 +88,7 @@ class AutoEncoder(nn.Module, ABC):
 
     @abstractmethod
     def identity_offsets(self, z: Tensor) -> Tensor:
-        """Identity latents (B, D) -> X_id less the mean face, (B, V, 3)."""
+        """Identity latents (B, D) -> X_id minus the mean face, (B, V, 3)."""
 
     @abstractmethod
     def expression_offsets(self, z: Tensor) -> Tensor:

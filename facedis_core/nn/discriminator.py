@@ -25,13 +25,13 @@ class TransformNet(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, V, C) -> (B, C, C), the identity matrix plus what is predicted."""
+        """(B, V, C) -> (B, C, C), the identity matrix plus the prediction."""
         matrix = self.head(pool(self.layers, x)).view(-1, self.channels, self.channels)
         return matrix + torch.eye(self.channels, dtype=x.dtype, device=x.device)
 
 
 class Dropout(nn.Module):
-    """Half of the entries become zero in training, the others twice as large."""
+    """Dropout 0.5, drawn for the whole batch of all processes."""
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C) -> (B, C)."""
@@ -39,7 +39,7 @@ class Dropout(nn.Module):
 
 
 class DropoutLayer(nn.Module):
-    """Linear, dropout 0.5 and batch norm where batch norm is used, ReLU."""
+    """Linear, with `batch_norm` dropout 0.5 and batch norm, then ReLU."""
 
     def __init__(self, inputs: int, outputs: int, *, batch_norm: bool) -> None:
         super().__init__()
@@ -57,9 +57,9 @@ class IdentityDiscriminator(nn.Module):
 
     Args:
         config: sizes of the network.
-        origin, scale: what makes mm of its normalised coordinates, (3,) mm and mm a unit.
-        points: int64 (K,) vertices it looks at, as many as the config says; None where it looks at
-            all, or where they are loaded with the weights.
+        origin, scale: of the normalised coordinates, (3,) mm and mm per unit.
+        points: int64 (K,) vertices that it sees, K = `config.points`; None if it sees all, or if
+            they will be loaded with the weights.
     """
 
     def __init__(

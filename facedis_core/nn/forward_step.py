@@ -1,6 +1,6 @@
-"""What the auto-encoder does with a batch in one training step, as a single forward pass.
+"""The forward pass of a training step: encode, sample, decode, and encode X_id again.
 
-One pass, because DistributedDataParallel sees a network through its forward method alone.
+It is one module, because DistributedDataParallel averages gradients of one call of forward.
 """
 
 from collections.abc import Iterator
@@ -14,15 +14,15 @@ from facedis_core.nn.autoencoder import AutoEncoder, Gaussian, Posterior
 
 
 class StepOutput(NamedTuple):
-    """All that the losses of the auto-encoder look at, in network coordinates.
+    """The tensors for the losses of the auto-encoder, in normalised coordinates.
 
     Attributes:
         posterior: its log-variances clamped to the limit.
         identity_latent: a sample, (B, D).
         identity_faces: mean face plus X_id, (B, V, 3).
         expression: X_exp, (B, V, 3).
-        identity_again: a sample of the latents of `identity_faces`, (B, D); None unless asked for.
-        partners: the identity part of other faces of the same people; None unless given.
+        identity_again: a sample of z_id of `identity_faces`, (B, D); None without `encode_again`.
+        partners: identities of the partners; None without partners.
         clamped: share of the log-variances that were clamped.
     """
 
@@ -36,10 +36,10 @@ class StepOutput(NamedTuple):
 
 
 class Partners(NamedTuple):
-    """The identity part of other faces of the same people.
+    """Identities of other faces of the same subjects.
 
     Attributes:
-        identity_latent: its mean, (B, D).
+        identity_latent: latent means, (B, D).
         identity_faces: mean face plus X_id of a sample, (B, V, 3).
     """
 
@@ -48,7 +48,7 @@ class Partners(NamedTuple):
 
 
 class ForwardStep(nn.Module):
-    """Faces (B, V, 3) -> all that the losses of the auto-encoder look at.
+    """Faces (B, V, 3) -> the tensors for the losses of the auto-encoder.
 
     Args:
         network: the auto-encoder.
@@ -68,8 +68,7 @@ class ForwardStep(nn.Module):
 
         Args:
             faces: (B, V, 3).
-            partners: (B, V, 3), other faces of the same people; None = their identities are not
-                wanted.
+            partners: (B, V, 3), other faces of the same subjects, if their identities are needed.
         """
         network = self.network
         posterior, clamped = self._clamp(network.encode(faces))
@@ -100,10 +99,10 @@ class ForwardStep(nn.Module):
 
 @contextmanager
 def frozen_statistics(network: nn.Module) -> Iterator[None]:
-    """Batch norm normalises by the batch, but leaves the running statistics alone.
+    """Batch norm normalises by the batch and does not update its running statistics.
 
-    Predicted faces pass the encoder in training too; what is encoded later are real ones, and the
-    running statistics should be theirs.
+    For predicted faces: the running statistics should be those of real faces, which are encoded
+    after the training.
     """
     norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm1d)]
     before = [norm.momentum for norm in norms]

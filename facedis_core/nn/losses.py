@@ -15,9 +15,9 @@ Eq. 8, what the auto-encoder minimises, with reconstruction X_id + X_exp and neu
       + w_lat   |z_id(X) - z_id(X_id)|_1                          `neutral_latent_loss`
       + w_lap   |L X_id|^2                     without neutrals   `laplacian_loss`
 
-The other terms hold faces of one person together without neutrals and without a discriminator:
-the reconstruction with an exchanged identity (`swap`), `partner_latent_loss` and
-`expression_norm_loss`.
+The other terms separate identity and expression without neutrals and without a discriminator: the
+reconstruction of X with the identity of another face of the subject (`swap`),
+`partner_latent_loss` and `expression_norm_loss`.
 
 A weight means what it does only with its reduction. Coordinates are normalised. Squared errors are
 means over B, V and 3; KL is a sum over D and a mean over B; cross-entropies are means over B; the
@@ -39,7 +39,7 @@ from facedis_core.geometry.surface import uniform_laplacian
 SAME_PERSON = 1
 ANOTHER_PERSON = 0
 
-# Normalised; norms below it, far below a millimetre, count as squares do and have a gradient.
+# In normalised coordinates, far below 1 mm: smooths the norm at 0, where it has no gradient.
 NORM_SMOOTHING = 1e-4
 
 
@@ -61,7 +61,7 @@ class LossWeights:
 
 
 class DiscriminatorLoss(NamedTuple):
-    """The cross-entropy of eq. 7, and the shares of real and of fake pairs judged rightly."""
+    """The cross-entropy of eq. 7, and the shares of real and fake pairs classified correctly."""
 
     loss: Tensor
     real_accuracy: Tensor
@@ -87,22 +87,22 @@ def neutral_latent_loss(identity: Tensor, identity_again: Tensor) -> Tensor:
 
 
 def partner_latent_loss(identity: Tensor, partners: Tensor) -> Tensor:
-    """Squared distance of z_id of two faces of a person, relative to their squared norms.
+    """|a - b|^2 / (|a|^2 + |b|^2) of z_id of two faces of a subject, the mean over B.
 
-    Mean over the batch of |a - b|^2 / (|a|^2 + |b|^2), both (B, D), of latent means; relative,
-    because the scale of a latent is free. It keeps the expression out of those directions of z_id
-    that hardly move X_id, where no distance between faces would find it.
+    Both (B, D), latent means. Relative to the norms, because the scale of a latent is arbitrary.
+    It removes the expression also from directions of z_id that hardly change X_id, which no
+    distance between faces can measure.
     """
     apart = (identity - partners).square().sum(dim=1)
     return (apart / (identity.square() + partners.square()).sum(dim=1).clamp_min(1e-12)).mean()
 
 
 def expression_norm_loss(expression: Tensor, power: float) -> Tensor:
-    """The norm of each vertex's expression offset to some power, mean over B and V; (B, V, 3).
+    """|X_exp|^power per vertex, the mean over B and V; (B, V, 3).
 
-    Unlike the squared norm, powers of 1 and below prefer that few vertices move far to that all
-    move a little. As X_id holds what X_exp does not, it then takes of each vertex the place where
-    most expressions leave it, near the neutral, not the mean of all places.
+    Powers of 1 and below prefer offsets of few vertices, where the squared norm prefers small
+    offsets of all. The remainder is X_id: its vertices then lie where most expressions leave them,
+    near the neutral, instead of at the mean over the expressions.
     """
     squares = expression.square().sum(dim=-1) + NORM_SMOOTHING**2
     return squares.pow(power / 2).mean()

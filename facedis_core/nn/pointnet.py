@@ -14,7 +14,7 @@ from facedis_core.nn.max_pool.layer import MaxPooledLinear, pool
 
 
 class SharedLayer(nn.Module):
-    """One layer applied to every vertex alike: linear, optional batch norm, ReLU."""
+    """Linear, optional batch norm and ReLU, with the same weights for every vertex."""
 
     def __init__(self, inputs: int, outputs: int, *, batch_norm: bool) -> None:
         super().__init__()
@@ -28,16 +28,16 @@ class SharedLayer(nn.Module):
 
 
 def pointnet(channels: tuple[int, ...], *, batch_norm: bool) -> nn.ModuleList:
-    """Shared layers through `channels` (the first is the input's width), the last one pooling.
+    """Shared layers, the last one max-pooled; the first of `channels` is the width of the input.
 
-    `maxlinear.pool` applies them, `maxlinear.set_pooling` says how.
+    `max_pool.layer.pool` applies them.
     """
     steps = list(pairwise(channels))
     layers: list[nn.Module] = [SharedLayer(i, o, batch_norm=batch_norm) for i, o in steps[:-1]]
     return nn.ModuleList([*layers, MaxPooledLinear(*steps[-1], batch_norm=batch_norm)])
 
 
-class Encoder(nn.Module):
+class PointNetEncoder(nn.Module):
     """PointNet with four linear heads (section III-A of the paper)."""
 
     def __init__(self, config: PointNetConfig, points: Tensor | None) -> None:
@@ -64,8 +64,8 @@ class Encoder(nn.Module):
         )
 
 
-class Decoder(nn.Module):
-    """Latents (B, D) -> normalised offsets (B, V, 3)."""
+class HiddenLayerDecoder(nn.Module):
+    """Linear, ReLU, linear: latents (B, D) -> normalised offsets (B, V, 3)."""
 
     def __init__(self, latent: int, hidden: int, vertices: int) -> None:
         super().__init__()
@@ -73,16 +73,17 @@ class Decoder(nn.Module):
         self.output = nn.Linear(hidden, 3 * vertices)
 
     def forward(self, z: Tensor) -> Tensor:
-        """Offsets of one part of the face."""
+        """(B, D) -> (B, V, 3)."""
         return self.output(functional.relu(self.hidden(z))).view(len(z), -1, 3)
 
 
 class PointNetAutoEncoder(AutoEncoder):
-    """The paper's: PointNet encoder, decoders with a hidden layer.
+    """The paper's auto-encoder (section III-A).
 
     Args:
-        points: int64 (K,) vertices the encoder looks at, as many as the config says; None where it
-            looks at all, or where they are loaded with the weights.
+        config, mean_face, origin, scale: as for `AutoEncoder`.
+        points: int64 (K,) vertices that the encoder sees, K = `config.points`; None if it sees all,
+            or if they will be loaded with the weights.
     """
 
     config: PointNetConfig
@@ -96,9 +97,10 @@ class PointNetAutoEncoder(AutoEncoder):
         points: Tensor | None = None,
     ) -> None:
         super().__init__(config, mean_face, origin, scale)
-        self.encoder = Encoder(config, points)
-        self.identity_decoder = Decoder(config.identity, config.decoder_hidden, config.vertices)
-        self.expression_decoder = Decoder(config.expression, config.decoder_hidden, config.vertices)
+        self.encoder = PointNetEncoder(config, points)
+        hidden, vertices = config.decoder_hidden, config.vertices
+        self.identity_decoder = HiddenLayerDecoder(config.identity, hidden, vertices)
+        self.expression_decoder = HiddenLayerDecoder(config.expression, hidden, vertices)
 
     @classmethod
     def fresh(
@@ -109,10 +111,11 @@ class PointNetAutoEncoder(AutoEncoder):
         scale: float,
         data: InitialData,
     ) -> Self:
-        """A network with random weights, its decoders' last layers at zero where asked for.
+        """A network with random weights, on request with zeros in the decoders' last layers.
 
-        The usual initialisation adds noise of the size of the face to X_id and the opposite noise
-        to X_exp: only their sum is supervised when there are no neutrals, so it would stay.
+        Random decoders add noise of the size of the face to X_id. Without neutrals only the sum of
+        X_id and X_exp is supervised, so training leaves the noise in one and its opposite in the
+        other.
         """
         network = cls(config, mean_face, origin, scale, data.points)
         if data.zero_decoders:
@@ -126,7 +129,7 @@ class PointNetAutoEncoder(AutoEncoder):
         return self.encoder(faces)
 
     def identity_offsets(self, z: Tensor) -> Tensor:
-        """Identity latents (B, D) -> X_id less the mean face, (B, V, 3)."""
+        """Identity latents (B, D) -> X_id minus the mean face, (B, V, 3)."""
         return self.identity_decoder(z)
 
     def expression_offsets(self, z: Tensor) -> Tensor:

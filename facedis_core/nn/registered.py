@@ -1,10 +1,9 @@
-"""The registered network: it knows which vertex is which, where a PointNet takes a maximum.
+"""The registered auto-encoder: linear maps between latents and principal components.
 
-Encoder and decoders are linear maps of the principal components of the training faces, in which
-faces in correspondence are described best: a person's expressions and the people themselves move
-along few of them. Trained by exchanging identities within a person (`swap`) and by a norm of the
-expression offsets that keeps most vertices still (`expression_norm`), X_id comes near the neutral
-although no face is known to be one.
+It needs faces in dense correspondence, whose subjects and expressions vary along few principal
+components of the training faces. Trained with exchanged identities of a person (`swap`) and a norm
+of the expression offsets that keeps most vertices still (`expression_norm`), X_id comes near the
+neutral although no face is known to be neutral.
 """
 
 from dataclasses import replace
@@ -20,25 +19,27 @@ from facedis_core.model.config import RegisteredConfig
 from facedis_core.nn.augment import add_poses
 from facedis_core.nn.autoencoder import AutoEncoder, Gaussian, InitialData, Posterior
 
-# What the encoder takes of each component at first: half of it as identity, half as expression.
-_SHARE = 0.5**0.5
-_SPREAD = 0.02  # of what it takes of others, so that the two do not stay alike
-_FIRST_LOG_VARIANCE = -6.0
+# Initial weight of a component in encoder and decoder: half of the reconstruction is identity,
+# half expression.
+_INITIAL_WEIGHT = 0.5**0.5
+_INITIAL_STD = 0.02  # of random weights in the encoder, so that both latents do not stay equal
+_INITIAL_LOG_VARIANCE = -6.0
 
-# Of the largest; what varies less is rounding, and in units of its deviation as large as a face.
+# Relative to the largest variance. Components below it are rounding errors, which division by their
+# standard deviation would make as large as a face.
 _LEAST_VARIANCE = 1e-8
 
 
 class LinearEncoder(nn.Module):
-    """Linear heads on components in units of their deviation; the log-variances are constant."""
+    """Linear heads on standardised components; log-variances are the same for all faces."""
 
     def __init__(self, config: RegisteredConfig) -> None:
         super().__init__()
-        self.identity_mean = _first_components(config.components, config.identity, _SPREAD)
-        self.expression_mean = _first_components(config.components, config.expression, _SPREAD)
-        start = _FIRST_LOG_VARIANCE
-        self.identity_log_variance = nn.Parameter(torch.full((config.identity,), start))
-        self.expression_log_variance = nn.Parameter(torch.full((config.expression,), start))
+        self.identity_mean = _diagonal(config.components, config.identity, _INITIAL_STD)
+        self.expression_mean = _diagonal(config.components, config.expression, _INITIAL_STD)
+        initial = _INITIAL_LOG_VARIANCE
+        self.identity_log_variance = nn.Parameter(torch.full((config.identity,), initial))
+        self.expression_log_variance = nn.Parameter(torch.full((config.expression,), initial))
 
     def forward(self, components: Tensor) -> Posterior:
         """(B, K) -> distributions of both latents."""
@@ -53,10 +54,10 @@ class RegisteredAutoEncoder(AutoEncoder):
     """Linear encoder and decoders between latents and principal components.
 
     Args:
-        config, mean_face, origin, scale: as of any auto-encoder.
-        basis: (K, 3V), orthonormal rows; None where it is loaded with the weights.
-        deviation: (K,) standard deviation of the training faces along each row, normalised; None
-            likewise.
+        config, mean_face, origin, scale: as for `AutoEncoder`.
+        basis: (K, 3V), orthonormal rows; None if it will be loaded with the weights.
+        deviation: (K,) standard deviation of the training faces along each row, in normalised
+            coordinates; None if it will be loaded with the weights.
     """
 
     config: RegisteredConfig
@@ -80,8 +81,8 @@ class RegisteredAutoEncoder(AutoEncoder):
         self.basis: Tensor
         self.deviation: Tensor
         self.encoder = LinearEncoder(config)
-        self.identity_decoder = _first_components(config.identity, config.components)
-        self.expression_decoder = _first_components(config.expression, config.components)
+        self.identity_decoder = _diagonal(config.identity, config.components)
+        self.expression_decoder = _diagonal(config.expression, config.components)
 
     @classmethod
     def fresh(
@@ -94,8 +95,7 @@ class RegisteredAutoEncoder(AutoEncoder):
     ) -> Self:
         """A network on the principal components of the training faces, as many as they span.
 
-        The basis is rounded to what a file of it will hold, so that what is trained is what is
-        stored.
+        The basis is rounded as in its file, so that the network trained is the network stored.
 
         Raises:
             InputError: the training faces are all alike.
@@ -122,7 +122,7 @@ class RegisteredAutoEncoder(AutoEncoder):
         return self.encoder(offsets @ self.basis.T / self.deviation)
 
     def identity_offsets(self, z: Tensor) -> Tensor:
-        """Identity latents (B, D) -> X_id less the mean face, (B, V, 3)."""
+        """Identity latents (B, D) -> X_id minus the mean face, (B, V, 3)."""
         return self._offsets(self.identity_decoder(z))
 
     def expression_offsets(self, z: Tensor) -> Tensor:
@@ -133,11 +133,11 @@ class RegisteredAutoEncoder(AutoEncoder):
         return (components * self.deviation @ self.basis).unflatten(1, (-1, 3))
 
 
-def _first_components(inputs: int, outputs: int, spread: float = 0.0) -> nn.Linear:
-    """A layer that hands on a share of its first inputs, and of the others nearly nothing."""
+def _diagonal(inputs: int, outputs: int, std: float = 0.0) -> nn.Linear:
+    """A linear layer with a constant diagonal and random weights of this standard deviation."""
     layer = nn.Linear(inputs, outputs)
     with torch.no_grad():
-        layer.weight.copy_(_SHARE * torch.eye(outputs, inputs))
-        layer.weight.add_(spread * torch.randn(outputs, inputs))
+        layer.weight.copy_(_INITIAL_WEIGHT * torch.eye(outputs, inputs))
+        layer.weight.add_(std * torch.randn(outputs, inputs))
         layer.bias.zero_()
     return layer
