@@ -1,101 +1,129 @@
-"""The networks against loops over vertices, and against what the paper says of them."""
+"""A network of somebody else's: one row in the table, and everything else knows it."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
 import pytest
+import synthetic
 import torch
+from torch import Tensor, nn
 
-from facedis_core.model.config import DiscriminatorConfig, PointNetConfig
-from facedis_core.nn.autoencoder import InitialData
-from facedis_core.nn.discriminator import Dropout, IdentityDiscriminator
-from facedis_core.nn.max_pool.batch_statistics import BatchNorm
-from facedis_core.nn.max_pool.layer import set_pooling
-from facedis_core.nn.pointnet import PointNetAutoEncoder, PointNetEncoder
+from facedis_core.model import networks
+from facedis_core.model.config import ModelConfig, PointNetConfig, Shapes
+from facedis_core.model.model import load_model, write_model
+from facedis_core.model.networks import Network, network_names, network_of, register_network
+from facedis_core.model.numpy_forward import LatentMeans
+from facedis_core.nn.autoencoder import AutoEncoder, Gaussian, InitialData, Posterior
+from facedis_core.train.checkpoint import export_model, network_from_model
+from facedis_core.train.recipe import load_recipe
+from facedis_core.train.setup import build_auto_encoder, training_frame
 
-
-def auto_encoder(vertices: int = 20, **sizes) -> PointNetAutoEncoder:
-    config = PointNetConfig(vertices, sizes.pop("identity", 4), sizes.pop("expression", 3), **sizes)
-    return PointNetAutoEncoder(config, torch.zeros(vertices, 3), torch.zeros(3), 1.0)
-
-
-def discriminator(*, batch_norm: bool) -> IdentityDiscriminator:
-    config = DiscriminatorConfig(20, batch_norm)
-    return IdentityDiscriminator(config, torch.zeros(3), 1.0)
+FACES = synthetic.face_set()
 
 
-def test_parameter_count_is_that_of_the_authors_network() -> None:
-    network = auto_encoder(4547, identity=64, expression=64)
-    assert sum(p.numel() for p in network.parameters()) == 7_458_834
+@dataclass(frozen=True)
+class OneMatrixConfig(ModelConfig):
+    """Both latents are maps of the face by one matrix, and back by its transpose."""
+
+    matrix: int = 1
+
+    def weight_shapes(self) -> Shapes:
+        size = 3 * self.vertices
+        return {name: (getattr(self, name), size) for name in ("identity", "expression")}
+
+    def stored_type(self, name: str) -> str:
+        return "float32"
+
+    @classmethod
+    def from_recipe(cls, vertices: int, recipe: Mapping[str, Any]) -> Self:
+        return cls(vertices, recipe["identity"], recipe["expression"])
 
 
-@pytest.mark.parametrize("implementation", ["fast", "reference"])
-def test_encoder_is_a_loop_over_vertices_then_a_maximum(implementation) -> None:
-    torch.manual_seed(0)
-    network = auto_encoder(channels=(8, 16)).double().eval()
-    set_pooling(network, implementation=implementation)
-    x = torch.randn(2, 20, 3, dtype=torch.float64)
-    first, last = network.encoder.layers
-    features = []
-    for face in x:
-        best = torch.full((16,), -torch.inf, dtype=torch.float64)
-        for vertex in face:
-            h = torch.relu(first.norm(first.linear(vertex[None])))
-            best = torch.maximum(best, torch.relu(last.norm(last.linear(h)))[0])
-        features.append(best)
-    expected = network.encoder.expression_log_variance(torch.stack(features))
-    torch.testing.assert_close(network.encoder(x).expression.log_variance, expected)
+class OneMatrixForward:
+    def __init__(
+        self, config: OneMatrixConfig, tensors: Mapping[str, np.ndarray], mean_face: np.ndarray
+    ) -> None:
+        self.tensors, self.mean_face = tensors, mean_face
+
+    def encode(self, face: np.ndarray) -> LatentMeans:
+        offset = (face - self.mean_face).ravel()
+        return LatentMeans(self.tensors["identity"] @ offset, self.tensors["expression"] @ offset)
+
+    def offsets(self, identity: np.ndarray | None, expression: np.ndarray | None) -> np.ndarray:
+        face = np.zeros(self.mean_face.size, np.float32)
+        for name, z in (("identity", identity), ("expression", expression)):
+            if z is not None:
+                face += z @ self.tensors[name]
+        return face
+
+    def latent_covariance(self, part: str) -> None:
+        return None
 
 
-def test_encoder_does_not_care_about_the_order_of_vertices() -> None:
-    network = auto_encoder().eval()
-    x = torch.randn(2, 20, 3)
-    shuffled = x[:, torch.randperm(20)]
-    torch.testing.assert_close(
-        network.encoder(x).identity.mean, network.encoder(shuffled).identity.mean
-    )
+class OneMatrixAutoEncoder(AutoEncoder):
+    def __init__(self, config: Any, mean_face: Tensor, origin: Tensor, scale: float) -> None:
+        super().__init__(config, mean_face, origin, scale)
+        for name, shape in config.weight_shapes().items():
+            self.register_parameter(name, nn.Parameter(torch.randn(shape) * 0.1))
+
+    @classmethod
+    def fresh(cls, config: Any, mean_face: Tensor, origin: Tensor, scale: float, data: InitialData):
+        return cls(config, mean_face, origin, scale)
+
+    def encode(self, faces: Tensor) -> Posterior:
+        offsets = (faces - self.normalised_mean_face).flatten(1)
+        means = [offsets @ self.get_parameter(name).T for name in ("identity", "expression")]
+        return Posterior(*(Gaussian(mean, torch.zeros_like(mean)) for mean in means))
+
+    def identity_offsets(self, z: Tensor) -> Tensor:
+        return (z @ self.get_parameter("identity")).unflatten(1, (-1, 3))
+
+    def expression_offsets(self, z: Tensor) -> Tensor:
+        return (z @ self.get_parameter("expression")).unflatten(1, (-1, 3))
 
 
-def test_points_are_all_the_encoder_looks_at() -> None:
-    config = PointNetConfig(20, 4, 3, points=6)
-    encoder = PointNetEncoder(config, torch.arange(0, 18, 3)).eval()
-    x = torch.randn(1, 20, 3)
-    before = encoder(x).identity.mean
-    x[:, 1] += 100.0
-    torch.testing.assert_close(encoder(x).identity.mean, before, rtol=0, atol=0)
-    x[:, 3] += 100.0
-    assert not torch.allclose(encoder(x).identity.mean, before)
+ONE_MATRIX = Network("one-matrix", OneMatrixConfig, OneMatrixForward, OneMatrixAutoEncoder)
 
 
-def test_decoders_start_at_zero_when_asked_and_still_learn() -> None:
-    frame = (torch.zeros(20, 3), torch.zeros(3), 1.0)
-    data = InitialData(np.zeros((1, 20, 3)), np.arange(1), zero_decoders=True)
-    network = PointNetAutoEncoder.fresh(PointNetConfig(20, 4, 3), *frame, data)
-    z = torch.randn(2, 4)
-    offsets = network.identity_decoder(z)
-    assert offsets.shape == (2, 20, 3)
-    assert not offsets.any()
-    (offsets - 1.0).square().sum().backward()
-    assert network.identity_decoder.output.weight.grad.any()
+@pytest.fixture(autouse=True)
+def _table(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(networks, "_NETWORKS", dict(networks._NETWORKS))
+    yield
 
 
-def test_discriminator_starts_from_the_identity_transform() -> None:
-    network = discriminator(batch_norm=False)
-    last = network.transform.head[-1]
-    torch.nn.init.zeros_(last.weight)
-    torch.nn.init.zeros_(last.bias)
-    pair = torch.randn(3, 20, 6)
-    torch.testing.assert_close(network.transform(pair), torch.eye(6).expand(3, 6, 6))
+def test_a_third_network_is_trained_written_and_read_like_the_others(tmp_path: Path) -> None:
+    register_network(ONE_MATRIX)
+    recipe = load_recipe("registered", neutrals=False, changes=["network=one-matrix", "identity=5"])
+    frame = training_frame(FACES, recipe)
+    network = build_auto_encoder(recipe, frame, FACES, seed=0)
+    assert isinstance(network, OneMatrixAutoEncoder)
+    kept = {"reach_mm": frame.reach_mm, "recipe": {}, "metrics": {}, "history": []}
+    path = tmp_path / "m.safetensors"
+    with path.open("w+b") as stream:
+        write_model(stream, export_model(network, FACES.preparation, **kept))
+    model = load_model(path)
+    assert model.config == OneMatrixConfig(36, 5, 64)
+    again = network_from_model(model)
+    assert isinstance(again, OneMatrixAutoEncoder)
+    faces = torch.tensor(FACES.vertices[:4])
+    latents = model.encode(FACES.vertices[:4])
+    with torch.no_grad():
+        expected = again.encode(again.normalise(faces)).identity.mean
+        offsets = again.identity_offsets(expected) * again.scale
+    np.testing.assert_allclose(latents.identity, expected.numpy(), atol=1e-5)
+    found = model.decode(latents.identity, latents.expression, "identity", offsets=True)
+    np.testing.assert_allclose(found, offsets.numpy(), atol=1e-3)
 
 
-def test_discriminator_answers_two_classes_for_a_pair() -> None:
-    network = discriminator(batch_norm=True).eval()
-    first, second = torch.randn(2, 3, 20, 3)
-    logits = network(first, second)
-    assert logits.shape == (3, 2)
-    assert not torch.allclose(logits, network(second, first))
-
-
-def test_dropout_comes_with_batch_norm_only() -> None:
-    for batch_norm in (True, False):
-        modules = [type(m) for m in discriminator(batch_norm=batch_norm).modules()]
-        assert modules.count(Dropout) == int(batch_norm)
-        assert (modules.count(BatchNorm) > 0) == batch_norm
+def test_names_and_fields_are_taken_once() -> None:
+    register_network(ONE_MATRIX)
+    assert network_names() == ["pointnet", "registered", "one-matrix"]
+    assert network_of(OneMatrixConfig(36, 5, 64)) is ONE_MATRIX
+    for other in (ONE_MATRIX, replace(ONE_MATRIX, name="other")):
+        with pytest.raises(ValueError, match="one-matrix"):
+            register_network(other)
+    with pytest.raises(ValueError, match="pointnet"):
+        register_network(replace(ONE_MATRIX, name="other", config=PointNetConfig))
