@@ -190,3 +190,18 @@ class TestPages:
 def test_every_command_has_a_section():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     assert set(project["scripts"]) <= set(headings(ROOT / "docs" / "commands.md"))
+
+
+def test_trees_and_tables_name_files_that_exist():
+    core = ROOT / "facedis_core"
+    packages = {path.parent.name for path in core.glob("*/__init__.py")}
+    for page in (README, ROOT / "docs" / "design.md"):
+        tree = page.read_text("utf-8").partition("```\ntools/")[2].partition("```")[0]
+        assert packages <= set(re.findall(r"\w+", tree)), page.name
+    for page in PAGES:
+        text = page.read_text("utf-8")
+        paths = re.findall(r"`((?:facedis_core|tools|tests|weights|docs)/[\w/.]+)`", text)
+        modules = re.findall(r"`(facedis_core(?:\.[a-z_]+)+)`", text)
+        paths += [module.replace(".", "/") for module in modules]
+        for path in (path for path in paths if "NAME" not in path):
+            assert (ROOT / path).exists() or (ROOT / f"{path}.py").exists(), f"{page.name}: {path}"
