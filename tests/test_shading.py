@@ -210,7 +210,7 @@ def test_a_large_picture_is_drawn_in_bands_that_fit(monkeypatch) -> None:
 
 def test_pages_have_the_light_of_pictures() -> None:
     """The shader's numbers are written there once more: a page has no other way to them."""
-    shader = (Path(shading.__file__).parent / "web" / "viewer.js").read_text()
+    shader = (Path(shading.__file__).parent / "web" / "face_viewer.js").read_text()
     named = {
         name: tuple(map(float, numbers.split(",")))
         for name, numbers in re.findall(r"(\w+) = vec3\(([^)]+)\)", shader)

@@ -85,9 +85,9 @@ class TestWhatThereIs:
     def test_the_page_and_its_parts(self, server):
         for path, kind in (
             ("", "text/html"),
-            ("page.css", "text/css"),
+            ("view.css", "text/css"),
             ("view.js", "text/javascript"),
-            ("viewer.js", "text/javascript"),
+            ("face_viewer.js", "text/javascript"),
             ("model", "application/json"),
         ):
             status, headers, body = ask(server, path)

@@ -68,7 +68,7 @@ def render_page(viewer_payload: dict[str, Any], **context: Any) -> str:
         context: the other variables of the template, which escapes them.
     """
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader([_WEB, _SHARED_WEB]),
+        loader=jinja2.FileSystemLoader(_WEB),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         finalize=lambda value: printable(value) if type(value) is str else value,
@@ -77,7 +77,7 @@ def render_page(viewer_payload: dict[str, Any], **context: Any) -> str:
     )
     style = (_WEB / "report.css").read_text("utf-8")
     script = "".join(
-        path.read_text("utf-8") for path in (_SHARED_WEB / "viewer.js", _WEB / "report.js")
+        path.read_text("utf-8") for path in (_SHARED_WEB / "face_viewer.js", _WEB / "report.js")
     )
     data = json.dumps(viewer_payload, allow_nan=False, separators=(",", ":"))
     for character in "<>&":  # so that no text in it ends the script element

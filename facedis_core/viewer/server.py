@@ -33,8 +33,8 @@ _SHARED_WEB: Final = Path(render.__file__).parent / "web"
 _FILES: Final = {
     "": _WEB / "view.html",
     "view.js": _WEB / "view.js",
-    "page.css": _SHARED_WEB / "page.css",
-    "viewer.js": _SHARED_WEB / "viewer.js",
+    "view.css": _WEB / "view.css",
+    "face_viewer.js": _SHARED_WEB / "face_viewer.js",
 }
 _CONTENT_TYPES: Final = {
     ".html": "text/html; charset=utf-8",
