@@ -99,6 +99,14 @@ def test_everything_is_installed() -> None:
         for path in CORE.rglob("__init__.py")
     }
     assert set(setuptools["packages"]) == {*packages, "facedis_weights"}
+    installed = {
+        path
+        for package, patterns in setuptools["package-data"].items()
+        for pattern in patterns
+        for path in (ROOT / package.replace(".", "/")).glob(pattern)
+    }
+    files = {path for path in CORE.rglob("*") if path.is_file() and "__pycache__" not in path.parts}
+    assert {path for path in files if path.suffix != ".py"} <= installed
 
 
 def test_importing_the_package_imports_nothing_heavy() -> None:
