@@ -341,10 +341,11 @@ class Running:
         return found
 
     def reads(self) -> bool:
-        """Whether some faces are in the temporary file, which has no name."""
+        """Whether some faces are in their temporary file, which has no name."""
         for descriptor in Path(f"/proc/{self.process.pid}/fd").iterdir():
             try:
-                if "/data" not in (link := str(descriptor.readlink())) and "(deleted)" in link:
+                size = descriptor.stat().st_size
+                if "(deleted)" in str(descriptor.readlink()) and size > MANY * 36 * 12:
                     place = (descriptor.parent.parent / "fdinfo" / descriptor.name).read_text()
                     if int(place.split()[1]) > 0:
                         return True

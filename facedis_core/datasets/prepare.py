@@ -39,7 +39,7 @@ class PrepareOptions:
     """What to prepare, and how.
 
     Attributes:
-        source: name of the data set, as in `sources.SOURCES`.
+        source: name of the data set, as in `datasets.source.SOURCES`.
         root: the folder with the data.
         output: path of the face set, - = standard output; None with `dry_run` only.
         source_options: the data set's own options, as `open_source` takes them; None = default.

@@ -51,7 +51,7 @@ def in_order(
     import tempfile
     from concurrent.futures import Future, ProcessPoolExecutor
     from concurrent.futures.process import BrokenProcessPool
-    from multiprocessing import get_context
+    from multiprocessing import get_context, resource_tracker
 
     install_signal_handlers()
     # The work goes by a file: writing megabytes to the pipe of a worker that was killed blocks.
@@ -61,8 +61,11 @@ def in_order(
         pickle.dump(work, stored)
         stored.flush()
         name = f"/proc/{os.getpid()}/fd/{stored.fileno()}" if nameless else stored.name
-        # Not fork: it copies locks that another thread, such as a progress bar's, may hold.
-        pool = ProcessPoolExecutor(workers, get_context("spawn"), _load_work, (name,))
+        # A semaphore is left behind where a signal comes before it is listed for removal.
+        resource_tracker.ensure_running()  # before, since it unblocks signals
+        with _blocked_signals():
+            # Not fork: it copies locks that another thread, such as a progress bar's, may hold.
+            pool = ProcessPoolExecutor(workers, get_context("spawn"), _load_work, (name,))
         # All workers start with the first block: Python 3.11 closes the pipe of one that starts
         # while another is found dead.
         pool._safe_to_dynamically_spawn_children = False  # type: ignore[attr-defined]
