@@ -60,7 +60,7 @@ def call_probe(call, probe, tmp_path, monkeypatch):
 
 ERRORS = {
     "UsageError('a b')": (2, "a b"),
-    "MissingExtra('--simplify', 'prep')": (2, "pip install 'facedis[prep]'"),
+    "missing_extra('--simplify', 'prep')": (2, "pip install 'facedis[prep]'"),
     "InputError('a b')": (3, "a b"),
     "OutputError('a b')": (4, "a b"),
     "CheckFailed('e_rec is 2, expected <= 1')": (1, "e_rec is 2, expected <= 1"),
@@ -150,7 +150,7 @@ def test_version_needs_no_numpy_and_no_model(shell, tmp_path):
 
 
 class TestBrokenPipe:
-    @pytest.mark.parametrize("body", ["print('x\\n' * 10**6)", "raise ReaderLeft"])
+    @pytest.mark.parametrize("body", ["print('x\\n' * 10**6)", "raise ReaderLeft('')"])
     def test_dies_silently_of_sigpipe(self, shell, probe, body):
         result = shell(f"{probe(body)} | head -c 1 > /dev/null; echo ${{PIPESTATUS[0]}}")
         assert result.out == b"141\n"

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import trees
 
-from facedis_core.errors import InputError, MissingExtra
+from facedis_core.errors import InputError, UsageError
 from facedis_core.geometry.fold_repair import FoldRepair
 from facedis_core.geometry.simplification import vertex_map
 from facedis_core.model.model import load_model
@@ -220,5 +220,5 @@ def test_a_number_of_faces_that_cannot_be(faces):
 
 def test_without_fast_simplification_the_message_says_how_to_install_it(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "fast_simplification", None)
-    with pytest.raises(MissingExtra, match=r"pip install 'facedis\[prep\]'"):
+    with pytest.raises(UsageError, match=r"pip install 'facedis\[prep\]'"):
         vertex_map(*wavy_sheet(20), 300)

@@ -22,11 +22,11 @@ import typer
 from facedis_core.errors import (
     CheckFailed,
     InputError,
-    MissingExtra,
     OutputError,
     ReaderLeft,
     Stopped,
     UsageError,
+    missing_extra,
 )
 from facedis_core.io.signals import defer_signal_handlers, install_signal_handlers
 from fd_parse import COMPLETION, click_command, command_name
@@ -200,7 +200,7 @@ def _translated(error: BaseException) -> BaseException:
     if isinstance(error, ModuleNotFoundError) and error.name is not None:
         package = error.name.partition(".")[0]
         if package in _EXTRAS:
-            return MissingExtra(f"this ({package})", _EXTRAS[package])
+            return missing_extra(f"this ({package})", _EXTRAS[package])
     if isinstance(error, OSError) and error.errno in _DISK_FULL:
         return OutputError(f"cannot write {error.filename or 'the output'}: {error.strerror}")
     if isinstance(error, OSError) and error.filename is not None:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from facedis_core.errors import InputError, MissingExtra
+from facedis_core.errors import InputError, missing_extra
 from facedis_core.geometry.fold_repair import FoldRepair
 from facedis_core.geometry.surface import triangle_normals, unit_vectors, vertex_normals
 
@@ -58,7 +58,7 @@ def vertex_map(
     the surface given, even where some of `triangles` are. What a collapse does not lay well is
     repaired: slivers too, which other faces may turn over. The answer depends on the version of
     fast_simplification; a set that must not change ships its map as data.
-    Raises MissingExtra without fast_simplification, InputError where no such map is found: for so
+    Raises UsageError without fast_simplification, InputError where no such map is found: for so
     few triangles that they cannot go around the holes of the mesh, or where it is no surface.
     """
     if not 4 <= target_faces < len(triangles):
@@ -167,7 +167,7 @@ def _collapse(
     try:
         import fast_simplification
     except ImportError:
-        raise MissingExtra("simplifying meshes", "prep") from None
+        raise missing_extra("simplifying meshes", "prep") from None
     _, _, collapses = fast_simplification.simplify(
         points, faces, target_count=target_faces, agg=aggressiveness, return_collapses=True
     )

@@ -93,7 +93,7 @@ def checked_rows(
                 check(block.take([row]))
                 good.append(row)
             except InputError as error:
-                failures.append(Failure(name, str(error)))
+                failures.append(Failure.of(name, error))
         skip(failures)
         yield block.take(good)
 

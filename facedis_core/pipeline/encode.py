@@ -75,7 +75,7 @@ class MeshEncoder:
             except InputError as error:
                 if not self.keep_going:
                     raise
-                failures.append(Failure(item.source, str(error)))
+                failures.append(Failure.of(item.source, error))
         if not rows:
             rows.append(self.model.encode(np.empty((0, *self.model.mean_face.shape), np.float32)))
         return EncodedBlock(len(items), concatenate(rows), warnings, failures)

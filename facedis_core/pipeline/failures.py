@@ -1,23 +1,37 @@
-"""The manifest of a batch: what was left out, and why."""
+"""The list of items that a batch skipped, as JSON lines (`--failures`)."""
 
 import json
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from facedis_core.errors import ErrorCode, FacedisError
 from facedis_core.io.streams import open_output
 
 
 class Failure(NamedTuple):
-    """An item that was left out: a path or a name, and what was wrong with it."""
+    """A skipped item.
+
+    Attributes:
+        item: its path or name.
+        kind: code of the error.
+        error: message of the error.
+    """
 
     item: str
+    kind: ErrorCode
     error: str
+
+    @classmethod
+    def of(cls, item: str, error: FacedisError) -> "Failure":
+        """The failure of an item by an error."""
+        return cls(item, error.code, str(error))
 
 
 def write_failures(target: str, failures: Iterable[Failure], *, force: bool) -> None:
-    """Write one JSON object `{"item": ..., "error": ...}` a line; an empty file where all is well.
+    """Write one JSON object a line, with the keys item, kind and error; no line without failures.
 
-    Raises what `open_output` does.
+    Raises:
+        UsageError, OutputError: as `open_output`.
     """
     with open_output(target, force=force, binary=False) as stream:
         for failure in failures:

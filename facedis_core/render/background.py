@@ -1,6 +1,6 @@
 """Background of pictures, opaque or transparent, and text colors that are legible on it.
 
-Importing this module raises MissingExtra where Pillow is not installed.
+Importing this module raises UsageError where Pillow is not installed.
 """
 
 from contextlib import suppress
@@ -8,13 +8,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from facedis_core.errors import MissingExtra, UsageError
+from facedis_core.errors import UsageError, missing_extra
 from facedis_core.render.shading import BACKGROUND, LinearRGB, Picture, to_srgb
 
 try:
     from PIL import ImageColor
 except ModuleNotFoundError:
-    raise MissingExtra("drawing pictures", "view") from None
+    raise missing_extra("drawing pictures", "view") from None
 
 RGB = tuple[int, int, int]
 

@@ -1,6 +1,6 @@
 """Contact sheets: pictures of one size in rows and columns, with captions.
 
-Importing this module raises MissingExtra where Pillow is not installed.
+Importing this module raises UsageError where Pillow is not installed.
 """
 
 from collections.abc import Sequence

@@ -34,8 +34,8 @@ class RenderOptions:
         jobs: number of worker processes.
 
     Raises:
-        UsageError: options that do not go together, or an unknown format.
-        MissingExtra: the format needs PyAV, which is not installed.
+        UsageError: options that do not go together, an unknown format, or one that needs PyAV
+            where that is not installed.
     """
 
     sources: Sequence[str]

@@ -1,6 +1,6 @@
 """Image and animation files: PNG, GIF and WebP by Pillow, MP4 by PyAV.
 
-Importing this module raises MissingExtra where Pillow is not installed.
+Importing this module raises UsageError where Pillow is not installed.
 """
 
 import io
@@ -11,13 +11,13 @@ from typing import BinaryIO, Final, NamedTuple
 
 import numpy as np
 
-from facedis_core.errors import MissingExtra, UsageError
+from facedis_core.errors import UsageError, missing_extra
 from facedis_core.render.shading import Picture
 
 try:
     from PIL import Image
 except ModuleNotFoundError:
-    raise MissingExtra("drawing pictures", "view") from None
+    raise missing_extra("drawing pictures", "view") from None
 
 _PALETTE_FRAMES: Final = 16  # frames that the common palette of a GIF is made from
 _PALETTE_SHIFT: Final = 2  # low bits that are ignored when colors are counted
@@ -159,8 +159,7 @@ def image_format(output: str, *, transparent: bool) -> ImageFormat:
     """The format of an output, by the suffix of its name.
 
     Raises:
-        UsageError: an unknown suffix, or a format without transparency.
-        MissingExtra: it needs PyAV, which is not installed.
+        UsageError: an unknown suffix, a format without transparency, or PyAV is not installed.
     """
     suffix = Path(f"_{Path(output).name}").suffix.lower()  # `.gif` alone is a suffix, too
     found = FORMATS.get(suffix)
@@ -173,5 +172,5 @@ def image_format(output: str, *, transparent: bool) -> ImageFormat:
     if transparent and found.opaque:
         raise UsageError(f"{output} cannot be transparent; use .webp or .png, or a --background")
     if suffix == ".mp4" and find_spec("av") is None:
-        raise MissingExtra("writing .mp4", "video")
+        raise missing_extra("writing .mp4", "video")
     return found

@@ -1,6 +1,6 @@
 """Lines of text on pictures, shortened or wrapped to the space they have.
 
-Importing this module raises MissingExtra where Pillow is not installed.
+Importing this module raises UsageError where Pillow is not installed.
 """
 
 import re
@@ -13,14 +13,14 @@ from unicodedata import combining, normalize
 
 import numpy as np
 
-from facedis_core.errors import MissingExtra
+from facedis_core.errors import missing_extra
 from facedis_core.render.background import RGB
 from facedis_core.render.shading import Picture
 
 try:
     from PIL import Image, ImageDraw, ImageFont
 except ModuleNotFoundError:
-    raise MissingExtra("drawing pictures", "view") from None
+    raise missing_extra("drawing pictures", "view") from None
 
 # System fonts for characters that Pillow's own font lacks, in order of preference.
 _SYSTEM_FONTS = (

@@ -1,6 +1,6 @@
 """HTML of a report page: its Jinja2 template, embedded images, and hashes of its script and style.
 
-Importing this module raises MissingExtra where Jinja2 or Pillow is not installed.
+Importing this module raises UsageError where Jinja2 or Pillow is not installed.
 """
 
 import io
@@ -12,14 +12,14 @@ from typing import Any, Final, NamedTuple
 from unicodedata import category
 
 from facedis_core import __version__, render
-from facedis_core.errors import MissingExtra
+from facedis_core.errors import missing_extra
 from facedis_core.report.figures import Figure
 
 try:
     import jinja2
     from PIL import Image
 except ModuleNotFoundError:
-    raise MissingExtra("writing a report", "view") from None
+    raise missing_extra("writing a report", "view") from None
 
 _WEB: Final = Path(__file__).parent / "web"
 _SHARED_WEB: Final = Path(render.__file__).parent / "web"

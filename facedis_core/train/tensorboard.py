@@ -5,7 +5,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from facedis_core.errors import MissingExtra, OutputError
+from facedis_core.errors import OutputError, missing_extra
 
 
 class TensorBoardWriter:
@@ -16,7 +16,7 @@ class TensorBoardWriter:
         first_epoch: from 0; scalars that an interrupted run wrote from there on are dropped.
 
     Raises:
-        MissingExtra: tensorboardX is not installed.
+        UsageError: tensorboardX is not installed.
         OutputError: the folder cannot be written, here or in `add`.
     """
 
@@ -24,7 +24,7 @@ class TensorBoardWriter:
         try:
             from tensorboardX import SummaryWriter
         except ModuleNotFoundError:
-            raise MissingExtra("--tensorboard", "tensorboard") from None
+            raise missing_extra("--tensorboard", "tensorboard") from None
         self.folder = folder
         with self._errors_named():
             self.writer = SummaryWriter(str(folder), purge_step=first_epoch)
