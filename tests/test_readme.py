@@ -110,7 +110,7 @@ def test_the_readme_can_be_pasted_and_python_does_what_the_pipe_does(environment
     assert len(by_pipe) > 100_000
 
 
-SLOW = {"training.md"}  # trains a model
+SLOW = {"commands.md", "training.md"}  # many pictures and two reports; a training
 
 
 @pytest.mark.parametrize(
