@@ -11,11 +11,10 @@ import sys
 import tomllib
 from pathlib import Path
 
-from facedis_core.train.recipe import Recipe, load_recipe
+from facedis_core.train.recipe import Recipe, load_recipe, recipe_names
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "commands.md"
-RECIPES = ("coma", "bu3dfe", "facescape", "ict", "registered")
 # Keys that differ between recipes, and `points`; all keys are fields of Recipe.
 KEYS = (
     "network",
@@ -71,14 +70,15 @@ def help_text(command: str) -> str:
 
 def recipe_table() -> str:
     """A row a key, a column a recipe; `with / without neutrals` where that matters."""
-    pairs = [[load_recipe(name, neutrals=n) for n in (True, False)] for name in RECIPES]
+    recipes = recipe_names()
+    pairs = [[load_recipe(name, neutrals=n) for n in (True, False)] for name in recipes]
 
     def cell(pair: list[Recipe], key: str) -> str:
         values = [getattr(recipe, key) for recipe in pair]
         words = ["-" if v is None else f"{v:g}" if type(v) is float else str(v) for v in values]
         return words[0] if words[0] == words[1] else " / ".join(words)
 
-    rows = [["key", *RECIPES], ["---"] * (len(RECIPES) + 1)]
+    rows = [["key", *recipes], ["---"] * (len(recipes) + 1)]
     rows += [[f"`{key}`", *(cell(pair, key) for pair in pairs)] for key in KEYS]
     return "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
