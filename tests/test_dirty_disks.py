@@ -300,7 +300,7 @@ def test_stray_files_are_named_and_harmless(shell, disk, clean, tmp_path):
     assert done.code == 0
     part, named = done.err.splitlines()
     assert "this is a part of CoMA" in part
-    assert f"not of this layout, left out ({len(visible(stray))}): " in named
+    assert f"ignored because they do not belong to this layout ({len(visible(stray))}): " in named
     assert left_out(tmp_path)["unknown_files"] == sorted(visible(stray))
     truth = all_but(source, clean(source), [], tmp_path)
     check_same(load_face_set(tmp_path / "set.safetensors"), truth)

@@ -207,7 +207,7 @@ def test_like_a_model(shell, model, tmp_path):
         np.testing.assert_allclose(made.vertices[row], expected, atol=1e-4)
     assert made.history[0].inputs == {"like": model.id}
     decided = shell(f'{command} --like "$FACEDIS_MODEL" --align rigid --force')
-    assert decided.code == 2 and "--align is decided by the file given as --like" in decided.line
+    assert decided.code == 2 and "--align is given by the --like file" in decided.line
 
 
 @pytest.mark.parametrize(

@@ -196,7 +196,7 @@ def test_a_dry_run_of_coma_counts_before_anything_is_dropped(call, tmp_path):
     report = json.loads((tmp_path / "made.report.json").read_text())
     named = trees.coma_name(*outlier).removesuffix(".ply")
     assert report["left_out"]["outliers"] == [named]
-    assert "faces left out as outliers (1): " + named in done.err
+    assert "faces dropped as outliers (1): " + named in done.err
     before = of(table(counted.out), "expression")
     after = of(counts_in(tmp_path / "made.report.json"), "expression")
     assert before["bareteeth"][0] == 16 and after["bareteeth"][0] == 15

@@ -83,8 +83,8 @@ def test_another_count_than_expected_if_meshes_agree(tmp_path):
     found, said = find(paths, 36)
     assert found.path == paths[0]
     assert said == [
-        f"{paths[0]} has 25 vertices, this data set usually 36; going on, as the first meshes are "
-        "alike"
+        f"{paths[0]} has 25 vertices, this data set usually 36; continuing, because the first "
+        "meshes agree"
     ]
 
 

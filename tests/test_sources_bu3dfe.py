@@ -155,7 +155,7 @@ def test_simplification_and_stable_vertices(call, tree, tmp_path):
     pytest.importorskip("fast_simplification")
     done = call(f"fd-prep bu3dfe {tree.root} -o set.safetensors --jobs 1 --simplify 3000")
     assert done.code == 2
-    assert re.search(r"--simplify drops vertex \d+, by which --align stable aligns", done.line)
+    assert re.search(r"--simplify drops vertex \d+, which --align stable needs", done.line)
     assert int(re.search(r"vertex (\d+)", done.line)[1]) in STABLE
     assert not list(tmp_path.iterdir())
 
@@ -248,13 +248,13 @@ def test_another_registration_that_all_scans_have(own, tmp_path):
     target = tmp_path / "set.safetensors"
     with pytest.raises(
         InputError,
-        match="has 5990 vertices, and which of them are stable is known for 5996 only; pass "
+        match="has 5990 vertices, the stable vertices are known for 5996 only; pass "
         "--align rigid or --align none",
     ):
         prepare("bu3dfe", own.root, target)
     made = prepare("bu3dfe", own.root, target, align="none")
     (said,) = made.said
-    assert "has 5990 vertices, this data set usually 5996; going on" in said
+    assert "has 5990 vertices, this data set usually 5996; continuing" in said
     for path, file in own.files.items():
         np.testing.assert_array_equal(made.face(stem(path)), file.vertices[:-6])
 
@@ -265,7 +265,7 @@ def test_a_missing_neutral(call, own, tmp_path):
     command = "fd-prep bu3dfe bu3dfe -o set.safetensors --jobs 1"
     stopped = call(command)
     assert stopped.code == 3
-    assert "bu3dfe lacks F0001_NE00*_F3D.wrl and 1 more; fetch what is missing" in stopped.line
+    assert "bu3dfe lacks F0001_NE00*_F3D.wrl and 1 more; add the files" in stopped.line
     assert call(f"{command} --keep-going").code == 1
     made = read_prepared(tmp_path / "set.safetensors")
     report = json.loads((tmp_path / "set.report.json").read_text())

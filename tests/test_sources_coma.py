@@ -132,7 +132,7 @@ def test_the_set_is_what_the_method_says(call, tree, tmp_path):
     done = call(f"fd-prep coma {tree.root} -o set.safetensors --jobs 1")
     twin = slow_twin(tree)
     assert done.code == 0
-    said = "fd-prep: warning: faces left out as outliers (2): "
+    said = "fd-prep: warning: faces dropped as outliers (2): "
     assert news(done) == said + ", ".join(twin.outliers) + "\n"
     made = read_prepared(tmp_path / "set.safetensors")
     check_labels(made, twin)
@@ -396,7 +396,7 @@ def test_prepared_meshes_among_raw_ones_are_failures_of_their_own(small, tmp_pat
 def test_units(small, tmp_path):
     made = prepare("coma", small.root, tmp_path / "set.safetensors", units="mm")
     path = trees.coma_name(ANN, "bareteeth", 1)
-    assert any("is no size of a face; check --units" in line for line in made.said)
+    assert any("for a face; check --units" in line for line in made.said)
     np.testing.assert_allclose(made.face(stem(path)) * 1000, small.files[path].vertices, rtol=1e-6)
 
 
@@ -443,5 +443,8 @@ def test_litter_is_left_out_and_named(call, tree, tmp_path):
     done = call("fd-prep coma coma --dry-run")
     seen = [path for path in left if not PurePosixPath(path).name.startswith(".")]
     assert done.code == 0
-    assert f"warning: files that are not of this layout, left out ({len(seen)}): " in news(done)
+    assert (
+        f"warning: files ignored because they do not belong to this layout ({len(seen)}): "
+        in news(done)
+    )
     assert b"all\t-\t120\t" in done.out

@@ -120,7 +120,7 @@ def test_the_paper_split_of_the_whole_data_set(call, whole):
     assert found["all", "-"] == [16920, 11840, 5080, 0]  # 846 people, 254 for test
     folder = "facescape_trainset_601_700/603/models_reg/"
     assert said.splitlines() == [
-        "fd-prep: warning: faces left out by the protocol (20): "
+        "fd-prep: warning: faces excluded by the protocol (20): "
         f"{folder}1_neutral, {folder}2_smile, {folder}3_mouth_stretch, ..."
     ]
     subjects = [name for what, name in found if what == "subject"]

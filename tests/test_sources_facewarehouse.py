@@ -88,7 +88,7 @@ def test_other_units_are_told_by_size(tree, tmp_path, unit):
     other = in_another_unit(tree, tmp_path / "data", UNITS_MM[unit])
     made = prepare("facewarehouse", other.root, tmp_path / "set.safetensors")
     assert made.set.preparation.raw_unit_mm == UNITS_MM[unit]
-    assert any(f"taken to be in {unit}, as " in line for line in made.said)
+    assert any(f"assuming that meshes are in {unit}: " in line for line in made.said)
     for file in tree.files.values():
         np.testing.assert_allclose(made.face(stem(file.path)), file.face, atol=1e-3)
 
@@ -99,7 +99,7 @@ def test_a_unit_that_is_said_is_believed(call, tree, tmp_path):
     assert (done.code, news(done)) == (0, "")
     done = call(f"{command} cm -o cm.safetensors")
     assert done.code == 0
-    assert "mm high if it is in cm, which is no size of a face; check --units" in news(done)
+    assert "mm high in cm, expected 80 to 600 for a face; check --units" in news(done)
     dm, cm = (read_prepared(tmp_path / f"{unit}.safetensors").set for unit in ("dm", "cm"))
     check_vertices(dm, tree)
     assert cm.preparation.raw_unit_mm == 10 and dm.history[0].options["units"] == "dm"
@@ -109,7 +109,9 @@ def test_a_unit_that_is_said_is_believed(call, tree, tmp_path):
 def test_no_unit_makes_it_a_face(tree, tmp_path):
     one = replace(tree, files={p: f for p, f in tree.files.items() if f.subject == "Tester_2"})
     other = in_another_unit(one, tmp_path / "data", 1e5)
-    with pytest.raises(InputError, match="units high, which is no face in any of mm, cm, dm, m; "):
+    with pytest.raises(
+        InputError, match="units high, not the size of a face in any of mm, cm, dm, m; "
+    ):
         prepare("facewarehouse", other.root, tmp_path / "set.safetensors")
     assert not (tmp_path / "set.safetensors").exists()
 
@@ -148,7 +150,7 @@ def test_a_missing_shape(call, tree, tmp_path):
     command = "fd-prep facewarehouse data -o set.safetensors --jobs 1"
     stopped = call(command)
     assert stopped.code == 3
-    assert "data lacks Tester_10/Blendshape/shape_2.obj; fetch what is missing" in stopped.line
+    assert "data lacks Tester_10/Blendshape/shape_2.obj; add the files" in stopped.line
     done = call(f"{command} --keep-going")
     assert done.code == 1 and "Tester_10/Blendshape/shape_2.obj" in done.err
     assert len(read_prepared(tmp_path / "set.safetensors").labels) == 8

@@ -22,9 +22,9 @@ PREP = "fd-prep facewarehouse data --jobs 1 -o set.safetensors"
 SPOILT = trees.facewarehouse_name(2, 2)
 
 SPOIL = {
-    "no size": (lambda v: np.zeros_like(v), "is 0 mm high, the others are about"),
-    "another unit": (lambda v: v * 100, "mm high, the others are about"),
-    "another order": (lambda v: v[::-1].copy(), "vertices in another order"),
+    "no size": (lambda v: np.zeros_like(v), "is 0 mm high, the others about"),
+    "another unit": (lambda v: v * 100, "mm high, the others about"),
+    "another order": (lambda v: v[::-1].copy(), "check the file and its vertex order"),
 }
 
 
@@ -89,7 +89,7 @@ def test_one_list_of_what_to_leave_out_for_every_layout(call, tmp_path, variant)
     done = call(f"{count} --exclude broken.txt")
     assert done.code == 0, done.err
     assert "missing" not in done.err
-    assert "names to exclude that nothing here has (2): 603, 700/1_neutral" in done.err
+    assert "excluded names that match nothing (2): 603, 700/1_neutral" in done.err
     assert done.out.decode().splitlines()[1].split("\t")[:3] == ["all", "-", "18"]
     (tmp_path / "broken.txt").write_text("700\n603\n")
     done = call(f"{count} --exclude broken.txt")

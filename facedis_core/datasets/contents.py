@@ -1,4 +1,4 @@
-"""What a data set holds, class by class, and what of it is not in a face set."""
+"""Contents of a data set: faces per expression, subject and split, and what was left out."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,7 +13,7 @@ from facedis_core.datasets.source import LabelledRows, ListingReport, OpenedSour
 
 
 class ClassCount(NamedTuple):
-    """How many faces of one class there are: all, an expression or a subject; by split."""
+    """Number of faces of one class (all, an expression or a subject), in total and per split."""
 
     what: str
     name: str
@@ -22,7 +22,7 @@ class ClassCount(NamedTuple):
 
 
 def count_faces(labels: Labels, rows: NDArray[np.intp] | None = None) -> Iterator[ClassCount]:
-    """Counts of all faces, then of every expression, then of every subject; `rows` None = all."""
+    """Counts of all faces, of each expression and of each subject; `rows` None = all rows."""
     chosen = np.arange(len(labels.names)) if rows is None else rows
     split = np.asarray(labels.split)[chosen]
 
@@ -43,17 +43,17 @@ def count_faces(labels: Labels, rows: NDArray[np.intp] | None = None) -> Iterato
 
 @dataclass(frozen=True)
 class PreparationReport:
-    """What went into a face set, and what did not.
+    """What a face set holds, and what was left out.
 
     Attributes:
-        source, protocol: which data set, split how.
-        counts: as in `count_faces`.
-        failed: file -> why it could not be used.
-        missing: files that should be there and are not.
-        unknown: files that are not of the data set's layout.
-        excluded: names of faces left out on request or by the protocol.
-        outliers: names of faces left out as such.
-        fault: whether something is lacking that should not be.
+        source, protocol: name of the data set, description of the split.
+        counts: from `count_faces`.
+        failed: file -> error message.
+        missing: files that the layout expects.
+        unknown: files that do not belong to the layout.
+        excluded: names of faces excluded by the user or by the protocol.
+        outliers: names of faces dropped as outliers.
+        fault: whether files failed or are missing that should not.
     """
 
     source: str
@@ -74,7 +74,7 @@ class PreparationReport:
         settled: LabelledRows,
         failures: Mapping[int, str],
     ) -> "PreparationReport":
-        """Of a set made from the rows `chosen`, of which some have failed: row -> why."""
+        """The report on a set of the rows `chosen`; `failures`: row -> error message."""
         source = opened.source
         findings: ListingReport = source.findings
         names = source.labels.names
@@ -93,11 +93,11 @@ class PreparationReport:
 
     @property
     def faces(self) -> int:
-        """How many faces the set has."""
+        """Number of faces in the set."""
         return self.counts[0].faces
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Plain values for JSON."""
         left_out = {
             "failed": dict(self.failed),
             "missing": list(self.missing),
@@ -116,22 +116,22 @@ class PreparationReport:
         }
 
     def lines(self) -> Iterator[str]:
-        """A line about each kind of thing that only reading has shown not to be in the set."""
+        """Warnings about failed and missing files and outliers, one line per kind."""
         yield from _lines(("faces that could not be used", list(self.failed)))
         if self.fault:
             yield from _lines(("missing files", self.missing))
-        yield from _lines(("faces left out as outliers", self.outliers))
+        yield from _lines(("faces dropped as outliers", self.outliers))
 
 
 def listing_lines(
     findings: ListingReport, missing: Sequence[str] = (), strangers: Sequence[str] = ()
 ) -> Iterator[str]:
-    """A line about each kind of thing that the listing of a data set shows beside its faces."""
+    """Warnings about the files of a data set before any is read, one line per kind."""
     yield from _lines(
-        ("names to exclude that nothing here has", strangers),
+        ("excluded names that match nothing", strangers),
         ("missing files", missing),
-        ("files that are not of this layout, left out", findings.unknown),
-        ("faces left out by the protocol", findings.excluded),
+        ("files ignored because they do not belong to this layout", findings.unknown),
+        ("faces excluded by the protocol", findings.excluded),
     )
 
 

@@ -1,8 +1,9 @@
-"""Variations of the open benchmark: the same people, shown as the plain set never shows them.
+"""Synthesis of the open benchmark from ICT-FaceKit: random subjects, expressions, variations.
 
-A variation changes one thing about every mesh and nothing else: people, labels, names, split, true
-neutrals and all other random numbers are those of the plain set of the same seed. A model trained
-on the plain set can so be measured on faces that were not made the way its training faces were.
+A subject is a point in ICT-FaceKit's identity space with gains of its own on the expression shapes.
+A variation changes one property of every mesh: subjects, labels, names, split, true neutrals and
+all other random numbers stay those of the plain set of the same seed, so that a model trained on
+the plain set can be measured on faces of another kind.
 """
 
 import tomllib
@@ -31,17 +32,14 @@ NOISE_STD_MM: Final = 0.05
 
 @dataclass(frozen=True)
 class Variation:
-    """How meshes of a set are made; what is not given is as in the plain set.
+    """Parameters of the meshes of a set; the defaults make the plain set.
 
     Attributes:
-        strength: factor on an expression's weights at its apex. The background activations stay as
-            they are: they are what a face does beside its expression, and stronger ones would be a
-            second change.
-        second: whether a mesh that is not neutral shows another expression with its own.
-        rotation_deg: std of the angle that a mesh is turned by, about an axis of any direction
-            through its centroid.
-        translation_mm: std of each coordinate of what a mesh is then moved by.
-        noise_mm: std of each coordinate of the noise at a vertex.
+        strength: factor on an expression's apex weights; background activations are unchanged.
+        second: whether a mesh that is not neutral also shows a second expression.
+        rotation_deg: std of the rotation angle, about a random axis through the centroid.
+        translation_mm: std of each coordinate of the translation.
+        noise_mm: std of each coordinate of the vertex noise.
     """
 
     strength: float = 1.0
@@ -53,13 +51,11 @@ class Variation:
     def apex(
         self, apexes: NDArray[np.float64], expression: int, random: np.random.Generator
     ) -> NDArray[np.float64]:
-        """Weights (E,) at the apex of row `expression` of the table (K, E); a neutral's are zero.
+        """Apex weights (E,) of row `expression` of the table (K, E); zero for the neutral.
 
-        A second expression is any other of the table that is not neutral, each as likely, at its
-        own apex. Of two weights of one shape the larger counts: no shape is then used more strongly
-        than one of the two expressions alone would, which is what `strength` is for, and what the
-        first expression shows is still there. Only a second one that pulls the other way, such as
-        the jaw to the left and to the right, takes from it.
+        A second expression is any other row that is not neutral, with equal chance, at its own
+        apex. Of two weights of one shape the larger counts, so that no shape is stronger than in
+        one of the two expressions alone, which is what `strength` is for.
         """
         apex = apexes[expression]
         if self.second and apex.any():
@@ -68,7 +64,7 @@ class Variation:
         return self.strength * apex
 
     def place(self, face: NDArray[np.float32], random: np.random.Generator) -> NDArray[np.float32]:
-        """Where a finished mesh (V, 3) mm lies: turned and moved; as it is if it is not moved."""
+        """Rotate and translate a mesh (V, 3) mm at random, if the variation does."""
         if not (self.rotation_deg or self.translation_mm):
             return face
         axis = unit_vectors(random.standard_normal(3))
@@ -80,7 +76,7 @@ class Variation:
 
 
 PLAIN: Final = Variation()
-# What `fd-prep ict --variation` knows.
+# Choices of `fd-prep ict --variation`.
 VARIATIONS: Final[Mapping[str, Variation]] = {
     "strong": Variation(strength=1.5),
     "combined": Variation(second=True),
@@ -90,7 +86,7 @@ VARIATIONS: Final[Mapping[str, Variation]] = {
 
 
 def find_variation(name: str | None) -> Variation:
-    """The variation of that name, None = the plain set; UsageError where there is none."""
+    """The variation of that name, None = the plain set; UsageError for an unknown name."""
     if name is None:
         return PLAIN
     if name not in VARIATIONS:
@@ -111,32 +107,32 @@ STRETCH_LIMITS: Final = (0.5, 2.0)
 
 @dataclass(frozen=True)
 class ExpressionTable:
-    """What is shown and with which shapes.
+    """Expressions and their expression shapes.
 
     Attributes:
         shapes: names (E,) of the shapes, in the order of their random numbers.
-        expressions: name -> apex weight of each shape it uses; the neutral's are none.
+        expressions: name -> apex weights of its shapes; none for the neutral.
     """
 
     shapes: Sequence[str]
     expressions: Mapping[str, Mapping[str, float]]
 
     def apex(self, expression: int) -> NDArray[np.float64]:
-        """Weights (E,) of the expression with that index."""
+        """Apex weights (E,) of the expression with that index."""
         return self.apexes[expression]
 
     @cached_property
     def apexes(self) -> NDArray[np.float64]:
-        """Weights (K, E) of all expressions."""
+        """Apex weights (K, E) of all expressions."""
         every = self.expressions.values()
         weights = np.array([[used.get(name, 0.0) for name in self.shapes] for used in every])
-        weights.flags.writeable = False  # shared by all who ask
+        weights.flags.writeable = False  # shared by all callers
         return weights
 
 
 @cache
 def expression_table() -> ExpressionTable:
-    """The table that ships with the project: the 20 expressions of FaceScape."""
+    """The bundled table: the 20 expressions of FaceScape."""
     text = resources.files("facedis_core.datasets").joinpath("ict_expressions.toml").read_text()
     data = tomllib.loads(text)
     return ExpressionTable(
@@ -155,11 +151,11 @@ def _both_sides(weights: Mapping[str, float]) -> dict[str, float]:
 
 
 class Subject(NamedTuple):
-    """One synthetic person: how it looks and how it shows what it feels.
+    """A synthetic subject.
 
     Attributes:
         identity: weights (100,) of the identity modes.
-        gains: (E,) how strongly each expression shape comes out, left-right imbalance included.
+        gains: (E,) factor on each expression shape, including the left-right imbalance.
     """
 
     identity: NDArray[np.float64]
@@ -167,7 +163,7 @@ class Subject(NamedTuple):
 
 
 def draw_subject(seed: int, number: int) -> Subject:
-    """The person of that number; the same whatever else is made."""
+    """The subject of that number; it does not depend on what else is drawn."""
     random = random_stream(seed, SUBJECT_STREAM, number)
     identity = random.standard_normal(IDENTITY_MODES)
     while (far := np.abs(identity) > WEIGHT_CUT).any():
@@ -181,9 +177,9 @@ def draw_subject(seed: int, number: int) -> Subject:
 def draw_activations(
     subject: Subject, apex: NDArray[np.float64], random: np.random.Generator
 ) -> NDArray[np.float64]:
-    """Weights (E,) of the shapes in one mesh: `apex` (E,) times gains, plus a little of everything.
+    """Shape weights (E,) of one mesh: `apex` (E,) times gains, plus background activations.
 
-    The eyes' gaze has no background, and the neutral is exactly neutral.
+    The eyeLook shapes have no background, and the neutral is exactly neutral.
     """
     if not apex.any():
         return apex
@@ -195,15 +191,14 @@ def draw_activations(
 
 @dataclass(frozen=True, eq=False)
 class IctFaces:
-    """ICT-FaceKit's shapes on the vertices that are wanted.
+    """ICT-FaceKit's neutral, identity modes and expression shapes on the chosen vertices.
 
     Attributes:
         raw_vertices: vertex count of the whole mesh.
-        chosen: int32 (V,) the raw vertices that are wanted.
-        in_frame: (V,) where these are in the frame: they and their neighbours, W vertices that
-            decide
-            normals and edge lengths.
-        triangles: int32 (T, 3) all triangles at chosen vertices, on the frame.
+        chosen: int32 (V,), the chosen raw vertices.
+        in_frame: (V,), their indices in the frame: chosen vertices and their neighbours, W
+            vertices, which give normals and edge lengths.
+        triangles: int32 (T, 3), all triangles at chosen vertices, on the frame.
         neutral: (W, 3) mm, the generic neutral.
         modes: (100, W, 3) mm, offsets of the identity modes.
         shapes: (E, V, 3) mm, offsets of the expression shapes.
@@ -224,7 +219,7 @@ class IctFaces:
     def faces(
         self, seed: int, number: int, expressions: Sequence[int], variation: Variation = PLAIN
     ) -> Array:
-        """Meshes (n, V, 3) mm of one subject showing `expressions`, indices into the table."""
+        """Meshes (n, V, 3) mm of one subject with `expressions`, indices into the table."""
         subject = draw_subject(seed, number)
         identity = self._identity(subject)
         carry = self._carry(identity)
@@ -237,7 +232,7 @@ class IctFaces:
             apex = variation.apex(expression_table().apexes, expression, second)
             weights = draw_activations(subject, apex, random).astype(np.float32)
             offsets = np.tensordot(weights, self.shapes, 1)
-            # Drawn for the whole raw mesh, so that it agrees with a mesh of fewer vertices.
+            # Drawn for the whole raw mesh, so that any choice of vertices has the same noise.
             noise = random.standard_normal((self.raw_vertices, 3), dtype=np.float32)[self.chosen]
             face[...] = identity[self.in_frame] + np.float32(variation.noise_mm) * noise
             face += np.einsum("vij,vj->vi", carry, offsets)
@@ -248,10 +243,10 @@ class IctFaces:
         return self.neutral + np.tensordot(subject.identity.astype(np.float32), self.modes, 1)
 
     def _carry(self, identity: Array) -> Array:
-        """(V, 3, 3): what turns an offset of the generic face into one of this face.
+        """Matrices (V, 3, 3) that map offsets of the generic face to offsets of this face.
 
-        The rotation from the generic normal to the subject's, times the ratio of their mean one-
-        ring edge lengths.
+        The rotation from the generic normal to the subject's, times the ratio of their mean
+        one-ring edge lengths.
         """
         normal, own_normal = (
             vertex_normals(v, self.triangles)[self.in_frame] for v in (self.neutral, identity)
@@ -259,7 +254,7 @@ class IctFaces:
         edge, own_edge = (
             mean_edge_lengths(v, self.triangles)[self.in_frame] for v in (self.neutral, identity)
         )
-        # A vertex without edges has no length; its ratio is then 1.
+        # A vertex without edges has length 0; its ratio is 1.
         ratio = np.divide(own_edge, edge, out=np.ones_like(edge), where=edge > 0)
         stretch = np.clip(ratio, *STRETCH_LIMITS)
         return rotation_between(normal, own_normal) * stretch[:, None, None]

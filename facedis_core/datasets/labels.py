@@ -1,4 +1,4 @@
-"""From what a path says of a mesh to the labels of a face set."""
+"""Labels of mesh files: subjects, expressions, levels and split of a face set."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,7 +15,7 @@ from facedis_core.io.paths import natural_key
 
 
 class Entry(NamedTuple):
-    """One labelled file: its path below the root, with `/`; level 0 neutral to 1 apex."""
+    """A labelled file: path below the root (with `/`), subject, expression, level 0 to 1."""
 
     file: str
     subject: str
@@ -37,18 +37,18 @@ def open_labelled(
     """A source of labelled mesh files.
 
     Args:
-        root: of their paths.
+        root: folder of the files.
         entries: the files.
-        expressions: all classes, in the order in which they are numbered.
-        options: what the user chose.
-        neutral: the expression of the faces at rest, if their level is 0; None = unknown yet.
+        expressions: all expressions, in the order of their numbers.
+        options: options of the user.
+        neutral: name of the neutral expression (at level 0); None = known only from the meshes.
         published: the split of the data set's publication.
-        kind: what is made.
-        traits: what else is known of the data set: attributes of `MeshFileSource`.
+        kind: class of the source.
+        traits: further attributes of `MeshFileSource`.
 
     Raises:
-        UsageError: an option out of its range.
-        InputError: names that are not unique, a split that does not fit.
+        UsageError: an option value that is not allowed.
+        InputError: names that are not unique, or a split that does not fit the faces.
     """
     units, align = options.get("units"), options.get("align")
     check_units(units)
@@ -86,10 +86,10 @@ def open_labelled(
 
 
 def people_of(entries: Sequence[Entry]) -> People:
-    """The people that the files show; subjects in natural order: 2 before 10.
+    """Names and subjects of the files; subjects in natural order (2 before 10).
 
-    A face is named by the path of its file, without the suffix.
-    Raises InputError where two files differ in their suffix only.
+    The name of a face is the path of its file without suffix.
+    Raises InputError if two files differ only in their suffix.
     """
     subjects = sorted(dict.fromkeys(entry.subject for entry in entries), key=natural_key)
     number = {subject: k for k, subject in enumerate(subjects)}
@@ -100,7 +100,7 @@ def people_of(entries: Sequence[Entry]) -> People:
 def make_labels(
     entries: Sequence[Entry], people: People, split: Split, expressions: Sequence[str]
 ) -> Labels:
-    """Labels with `expressions` as classes, in that order, as far as they occur."""
+    """Labels of the entries; `expressions` that do not occur are left out."""
     occurring = {entry.expression for entry in entries}
     classes = [name for name in expressions if name in occurring]
     number = {name: k for k, name in enumerate(classes)}
@@ -116,8 +116,9 @@ def make_labels(
 
 
 def _candidates(at_rest: np.ndarray) -> list[int]:
-    """Rows from the best reference on: neutrals, then others; whatever the split, so that all
-    splits of a data set have one map of vertices.
+    """Rows in the order in which they may be the reference mesh: neutrals first.
+
+    The split does not matter, so that all splits of a data set have the same vertex map.
     """
     return np.argsort(~at_rest, kind="stable").tolist()
 

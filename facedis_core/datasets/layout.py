@@ -1,4 +1,4 @@
-"""How a data set names its files: which of those on a disk are its own, and where its root is."""
+"""Layout of a data set on disk: the pattern of its file names, and missing or duplicate files."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -9,12 +9,12 @@ from typing import Final, NamedTuple
 from facedis_core.errors import InputError
 from facedis_core.io.paths import files_below, is_folder
 
-# How far from its place a root may be given and still be recognised.
+# Levels above or below the right root at which a wrong one is still recognised.
 LEVELS: Final = 3
 
 
 class Listing(NamedTuple):
-    """What lies below a root: path -> its parts by name, and paths that are not of the layout."""
+    """Files below a root: path -> match of the pattern, and paths that do not match."""
 
     found: Mapping[str, re.Match[str]]
     unknown: list[str]
@@ -25,8 +25,8 @@ class Layout:
     """The paths of a data set's meshes, relative to its root and with `/`.
 
     Attributes:
-        name: of the data set, for messages.
-        pattern: a whole path; its named groups are what the path says of the mesh.
+        name: name of the data set, for messages.
+        pattern: matches a whole path; its named groups give the labels.
         example: such a path, for messages.
     """
 
@@ -37,7 +37,7 @@ class Layout:
     def list_files(self, root: Path) -> Listing:
         """Every file below the root, sorted by path; no file is opened.
 
-        Raises InputError where none is of this layout, and says where the root seems to be.
+        Raises InputError if none matches the layout; the message suggests the right root.
         """
         if not is_folder(root):
             raise InputError(f"{root} is not a folder; expected the root of {self.name}")
@@ -50,7 +50,7 @@ class Layout:
         return Listing(found, [file for file in files if file not in found])
 
     def _advice(self, root: Path, files: Iterable[str]) -> str:
-        """Where the root is if it was given some levels too high or too low."""
+        """Suggestion of the right root if the given one is some levels too high or too low."""
         place = root.resolve()
         for file in files:
             parts = file.split("/")
@@ -64,7 +64,7 @@ class Layout:
 
 
 def check_unique(claims: Iterable[tuple[str, str]], root: Path) -> None:
-    """Raise InputError where two files of (file, what it shows) show the same."""
+    """Raise InputError if two files claim the same subject and expression."""
     first: dict[str, str] = {}
     for file, shown in claims:
         if shown in first:
@@ -77,7 +77,7 @@ def check_unique(claims: Iterable[tuple[str, str]], root: Path) -> None:
 def part_of(
     name: str, present: Iterable[tuple[str, str]], subjects: int, items: int, neutral: str
 ) -> list[str]:
-    """What to say of a copy that is smaller than the data set, of (subject, item)."""
+    """Notes on a partial copy of a data set, from its pairs of (subject, item)."""
     there = dict.fromkeys(present)
     found, kinds = ({pair[k] for pair in there} for k in (0, 1))
     notes = []
@@ -92,10 +92,9 @@ def part_of(
 
 
 def missing_of_each(present: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
-    """What some subjects lack and others have, of (subject, item), in the order given.
+    """Pairs (subject, item) that some subjects lack and others have, in the order given.
 
-    A data set of which only a part was copied counts as whole as long as every subject has the
-    same items.
+    A partial copy of a data set is complete if every subject has the same items.
     """
     there = dict.fromkeys(present)
     if not there:

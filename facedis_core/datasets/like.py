@@ -1,4 +1,4 @@
-"""Preparing new data as a face set or a model was: what `fd-prep --like` takes over."""
+"""Preparation taken from an existing face set or model (`fd-prep --like`)."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -19,9 +19,9 @@ from facedis_core.pipeline.encode import REFUSED_REACH, describe_reach
 
 
 class ReferencePreparation(NamedTuple):
-    """What a set or model to follow decides: preparation, mean face (V, 3) mm, and its id.
+    """Preparation, mean face (V, 3) mm and id of a face set or model.
 
-    `reach_mm` is the model's; infinite of a set, whose few faces may say little of others.
+    `reach_mm` is the model's; infinite for a face set, whose faces may be too few to tell.
     """
 
     preparation: Preparation
@@ -35,7 +35,7 @@ class ReferencePreparation(NamedTuple):
         names: Sequence[str],
         warn: Callable[[str], None],
     ) -> None:
-        """Refuse faces (N, V, 3) mm and warn of them as fd-encode would, which is to take them."""
+        """Refuse or warn of faces (N, V, 3) mm far from the mean face, as fd-encode would."""
         distances = np.array([vertex_distance(face, self.mean_face) for face in faces])
         farthest = int(distances.argmax())
         found = describe_reach(names[farthest], distances[farthest], self.reach_mm)
@@ -47,7 +47,7 @@ class ReferencePreparation(NamedTuple):
 
 
 def _aligned_to(face_set: FaceSet) -> NDArray[np.float32]:
-    """What the faces of a set were aligned to: by stable vertices it is the mean neutral."""
+    """The face that a set was aligned to; with stable vertices the mean neutral."""
     if face_set.preparation.stable_vertices:
         people = np.unique(face_set.labels.subject[face_set.rows(TRAIN)])
         neutrals = face_set.neutrals[people]
@@ -58,9 +58,9 @@ def _aligned_to(face_set: FaceSet) -> NDArray[np.float32]:
 
 
 def load_reference(source: str | Path) -> ReferencePreparation:
-    """Read how a face set or a model (path or bundled name) wants its faces prepared.
+    """Read the preparation of a face set or a model (path or bundled name).
 
-    Raises UsageError where there is no such file or model, InputError for another kind of file.
+    Raises UsageError if there is no such file or model, InputError for another kind of file.
     """
     path = resolve_model(source)
     kind = read_safetensors(path).kind

@@ -1,4 +1,4 @@
-"""Reading registered meshes, file by file: what every data set of scans on disk has in common."""
+"""Data sets of registered mesh files: reading, checking and preparing one file after another."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,29 +18,28 @@ from facedis_core.geometry.simplification import vertex_map
 from facedis_core.mesh.mesh import Mesh, read_mesh, topology_id
 
 UNITS_MM: Final[Mapping[str, float]] = {"mm": 1.0, "cm": 10.0, "dm": 100.0, "m": 1000.0}
-# Files that a worker reads at a time: few enough to share the work, many enough to make it worth
-# it.
+# Files that a worker process reads at once.
 FILES_PER_BLOCK: Final = 16
-# What FaceWarehouse, whose unit is told from the size of a face, is in as it is distributed.
+# Unit of FaceWarehouse as it is distributed; the unit is inferred from the size of a face.
 DISTRIBUTED_UNIT: Final = "dm"
-# The largest extent of a face, from half of one to a head with shoulders.
+# Plausible largest extent in mm, from half a face to a head with shoulders.
 PLAUSIBLE_MM: Final = (80.0, 600.0)
-# Mean distance of two aligned faces beyond which they do not correspond, in their largest extent.
+# Largest plausible mean distance of two aligned faces, relative to their extent.
 STRANGE: Final = 0.15
 
 
 @dataclass(frozen=True, eq=False)
 class MeshFileReader:
-    """Reads files of one registration and prepares them.
+    """Reads and prepares mesh files of one topology.
 
     Attributes:
         files: (N,) paths, in the order of the labels.
-        vertex_counts: how many vertices a file may have, -> what says so, for the error message.
-        unit_mm: millimetres of a unit where a file does not say; None leaves it to `preparation`.
-        mean_face: (V, 3) mm of the set or model to follow.
-        advice: what to do where a mesh is of another registration.
-        model_face: (V, 3) mm, a face that all others must resemble; None = unknown.
-        bare: whether a mesh may be vertices alone.
+        vertex_counts: accepted vertex count -> what has it, for the error message.
+        unit_mm: mm per unit of files that do not declare one; None = as `preparation` says.
+        mean_face: (V, 3) mm of the `--like` file.
+        advice: next step for a mesh of another topology, for the error message.
+        model_face: (V, 3) mm, a face that all others must resemble; None = not checked.
+        bare: whether meshes without triangles are accepted.
     """
 
     files: Sequence[Path]
@@ -54,7 +53,7 @@ class MeshFileReader:
     measures: ClassVar[int] = 0
 
     def read(self, rows: Sequence[int]) -> Block:
-        """Faces (n, V, 3) mm, and why those are missing that could not be read."""
+        """Read and prepare the faces (n, V, 3) mm of `rows`."""
         faces = np.full((len(rows), len(self.preparation.vertex_index), 3), np.nan, np.float32)
         measured = np.full((len(rows), self.measures), np.nan)
         failures = {}
@@ -71,13 +70,13 @@ class MeshFileReader:
         return Block(faces, measured=measured, failures=failures)
 
     def measure(self, row: int, mesh: Mesh) -> tuple[float, ...]:
-        """What labels depend on and only the raw mesh of a row can tell: `measures` numbers."""
+        """Numbers on a raw mesh from which labels are derived, `measures` of them."""
         return ()
 
     def load(self, path: Path) -> Mesh:
-        """The mesh of a file as it is there, in millimetres where the unit is known.
+        """Read the raw mesh of a file, in mm if the unit is known.
 
-        Raises InputError where the file is unusable or of another registration.
+        Raises InputError if the file is unusable or of another topology.
         """
         mesh = read_mesh(path)
         if len(mesh.vertices) not in self.vertex_counts:
@@ -95,31 +94,32 @@ class MeshFileReader:
             )
         unit = self.unit_mm if mesh.unit_mm is None else None
         vertices = mesh.vertices if unit is None else mesh.vertices * np.float32(unit)
-        # The path as the name, so that whatever is wrong with the mesh says which file it is.
+        # The path is the name so that later errors name the file.
         return Mesh(vertices, mesh.triangles, str(path), mesh.unit_mm if unit is None else 1.0)
 
     def _prepare(self, mesh: Mesh) -> NDArray[np.float32]:
-        # The whole set is aligned when it is complete; here the mean face only tells units apart.
+        # The set is aligned once it is complete; here the mean face only decides the unit.
         return self.preparation.apply(mesh, self.mean_face, align="none")
 
 
 @dataclass(frozen=True, eq=False)
 class MeshFileSource:
-    """A data set of registered mesh files, none of which has been read.
+    """A data set of registered mesh files; none has been read.
 
     Attributes:
         files: (N,) paths below the root, in the order of the labels.
-        at_rest: bool (N,), the faces whose mean is a subject's neutral.
-        candidates: rows that may be the reference, the best first.
-        expected_vertices: of a mesh of this data set; None = any.
-        units: of files that do not say; None = `usual_units`, or as a preparation given says.
-        usual_units: of this data set; None = told from the size of a face.
-        simplify: about how many triangles to keep; 0 keeps all, None means `usual_faces`.
-        usual_faces: likewise, where meshes have more; None keeps all.
+        at_rest: bool (N,), neutral faces; their mean is the subject's neutral.
+        candidates: rows that may be the reference mesh, best first.
+        expected_vertices: vertex count of this data set; None = any.
+        units: unit of files that do not declare one; None = `usual_units`, or that of `--like`.
+        usual_units: unit of this data set; None = inferred from the size of a face.
+        simplify: approximate number of triangles to keep; 0 keeps all, None = `usual_faces`.
+        usual_faces: default of `simplify` for meshes with more triangles; None keeps all.
         align: `none`, `rigid`, `similarity`, or `stable` by `stable_vertices`.
-        stable_vertices: vertices of the raw mesh that no expression moves.
-        advice: what to do where a mesh is of another registration.
-        alike: whether a mesh that resembles no other is a fault; else `settle` looks for those.
+        stable_vertices: vertices of the raw mesh that expressions hardly move.
+        advice: next step for a mesh of another topology, for the error message.
+        alike: whether a mesh that does not resemble the others is an error; else `settle` handles
+            it as an outlier.
     """
 
     root: Path
@@ -146,7 +146,7 @@ class MeshFileSource:
     def preparation(
         self, rows: NDArray[np.intp], warn: Warn, *, keep_going: bool = False
     ) -> Preparation:
-        """All vertices, or those that carry about `simplify` triangles of the reference face."""
+        """Vertex map (all vertices, or simplified), unit and alignment, from the reference mesh."""
         wanted = set(rows.tolist())
         reference = find_reference(
             [self.root / self.files[row] for row in self.candidates if row in wanted],
@@ -180,28 +180,28 @@ class MeshFileSource:
         size = reference.extent
         units = self.units or self.usual_units or _unit_of_a_face(reference)
         if not (self.units or self.usual_units) and units != DISTRIBUTED_UNIT:
-            warn(f"meshes are taken to be in {units}, as {reference.path} is {size:.3g} units high")
+            warn(f"assuming that meshes are in {units}: {reference.path} is {size:.3g} units high")
         unit = UNITS_MM[units]
         if not PLAUSIBLE_MM[0] <= size * unit <= PLAUSIBLE_MM[1]:
             warn(
-                f"{reference.path} is {size * unit:.3g} mm high if it is in {units}, "
-                "which is no size of a face; check --units"
+                f"{reference.path} is {size * unit:.3g} mm high in {units}, expected "
+                f"{PLAUSIBLE_MM[0]:g} to {PLAUSIBLE_MM[1]:g} for a face; check --units"
             )
         return unit
 
     def _stable(self, reference: Reference, chosen: NDArray[np.int32]) -> tuple[int, ...]:
-        """The stable vertices among those that are kept."""
+        """The stable vertices, as indices into the kept vertices."""
         count = len(reference.mesh.vertices)
         if not self.stable_vertices or count != self.expected_vertices:
             raise InputError(
-                f"{reference.path} has {count} vertices, and which of them are stable is known "
-                f"for {self.expected_vertices} only; pass --align rigid or --align none"
+                f"{reference.path} has {count} vertices, the stable vertices are known for "
+                f"{self.expected_vertices} only; pass --align rigid or --align none"
             )
         place = {int(raw): k for k, raw in enumerate(chosen)}
         lost = [vertex for vertex in self.stable_vertices if vertex not in place]
         if lost:
             raise UsageError(
-                f"--simplify drops vertex {lost[0]}, by which --align stable aligns; pass "
+                f"--simplify drops vertex {lost[0]}, which --align stable needs; pass "
                 "--align rigid, or leave out --simplify"
             )
         return tuple(place[vertex] for vertex in self.stable_vertices)
@@ -212,13 +212,13 @@ class MeshFileSource:
         rows: NDArray[np.intp],
         mean_face: NDArray[np.float32] | None = None,
     ) -> MeshFileReader:
-        """Reads each file as `preparation`, this set's or another's, says."""
-        raw = "the meshes to follow" if mean_face is not None else "the others"
+        """The reader of all files, with this data set's preparation or that of `--like`."""
+        raw = "those of --like" if mean_face is not None else "the others"
         counts = {preparation.raw_vertices: raw}
         counts.setdefault(len(preparation.vertex_index), "the prepared face")
         unit = None if self.units is None else UNITS_MM[self.units]
         files = [self.root / file for file in self.files]
-        face = self._found.get("face")  # not where another set is followed, which has its own test
+        face = self._found.get("face")  # not with --like, which checks the distance itself
         model_face = face[preparation.vertex_index] if self.alike and face is not None else None
         bare = self.expected_vertices is None
         return MeshFileReader(
@@ -226,44 +226,44 @@ class MeshFileSource:
         )
 
     def blocks(self) -> Sequence[Sequence[int]]:
-        """Rows in order, some at a time."""
+        """Rows in order, FILES_PER_BLOCK at once."""
         count = len(self.files)
         return [range(k, min(k + FILES_PER_BLOCK, count)) for k in range(0, count, FILES_PER_BLOCK)]
 
     def settle(self, rows: NDArray[np.intp], measured: NDArray[np.float64]) -> LabelledRows:
-        """Everything that could be read stays."""
+        """Keep all faces that could be read."""
         return LabelledRows(rows, self.labels.subset(rows), self.at_rest[rows])
 
 
 def check_resemblance(face: NDArray[np.float32], model: NDArray[np.float32], label: str) -> None:
-    """Raise InputError where a face (V, 3) is of another size or order of vertices than the model.
+    """Raise InputError if a face (V, 3) differs from the model in size or vertex order.
 
-    People and expressions differ by some hundredths of the size of a face; what was shuffled, or
-    is no face, differs by a quarter and more.
+    People and expressions differ by some hundredths of the size of a face; shuffled vertices and
+    other objects by a quarter and more.
     """
     size, usual = (float(np.ptp(part, axis=0).max()) for part in (face, model))
     if not usual / WILD <= size <= usual * WILD:
         raise InputError(
-            f"{label} is {size:.3g} mm high, the others are about {usual:.3g}; is it broken, or in "
-            "another unit?"
+            f"{label} is {size:.3g} mm high, the others about {usual:.3g}; check the file and "
+            "its unit"
         )
     moved = rigid_alignment(face, model).apply(face)
     distance = float(np.linalg.norm(moved - model, axis=1).mean())
     if distance > STRANGE * usual:
         raise InputError(
-            f"{label} lies {distance:.3g} mm off the others after alignment, on average; is it "
-            "broken, or are its vertices in another order?"
+            f"{label} is {distance:.3g} mm from the others on average after alignment; check the "
+            "file and its vertex order"
         )
 
 
 def check_units(units: str | None) -> None:
-    """Raises UsageError for a unit that is not in the table."""
+    """Raise UsageError for an unknown unit."""
     if units is not None and units not in UNITS_MM:
         raise UsageError(f"--units is {units!r}, expected one of {', '.join(UNITS_MM)}")
 
 
 def check_align(align: str | None, *, stable: bool = False) -> None:
-    """Raises UsageError for an alignment that there is not, or not for this data set."""
+    """Raise UsageError for an unknown alignment, or `stable` without stable vertices."""
     known = (*ALIGNMENTS, "stable") if stable else ALIGNMENTS
     if align is not None and align not in known:
         raise UsageError(
@@ -273,11 +273,11 @@ def check_align(align: str | None, *, stable: bool = False) -> None:
 
 
 def _unit_of_a_face(reference: Reference) -> str:
-    """The one unit of the table in which the face is 100 to 1000 mm high."""
+    """The unit in which the face is 100 to 1000 mm high."""
     for name, unit in UNITS_MM.items():
         if 100 <= reference.extent * unit < 1000:
             return name
     raise InputError(
-        f"{reference.path} is {reference.extent:.3g} units high, which is no face in any of "
-        f"{', '.join(UNITS_MM)}; check the mesh, or say --units"
+        f"{reference.path} is {reference.extent:.3g} units high, not the size of a face in any of "
+        f"{', '.join(UNITS_MM)}; check the mesh, or pass --units"
     )

@@ -1,4 +1,4 @@
-"""Prepare a data set as a face set: read its meshes, align them, write them with their labels."""
+"""Preparation of a data set as a face set: read the meshes, align them, write them with labels."""
 
 import json
 import shutil
@@ -36,7 +36,7 @@ _BLOCK: Final = 64
 
 @dataclass(frozen=True)
 class PrepareOptions:
-    """What to prepare, and how.
+    """Options of fd-prep.
 
     Attributes:
         source: name of the data set, as in `datasets.source.SOURCES`.
@@ -45,9 +45,9 @@ class PrepareOptions:
         source_options: the data set's own options, as `open_source` takes them; None = default.
         like: face set or model whose preparation is used; None = the data set's own.
         exclude: file with names of faces or subjects to leave out.
-        jobs: number of processes; 0 = one a core. The bytes written are the same with any number.
-        keep_going: leave out meshes that are unusable or missing.
-        dry_run: the set will not be written, only counted.
+        jobs: number of worker processes, 0 = one per core; the output does not depend on it.
+        keep_going: skip unusable and missing meshes.
+        dry_run: count the faces and write nothing.
         history: store the command in the set.
         force: replace existing outputs.
 
@@ -69,14 +69,14 @@ class PrepareOptions:
 
     def __post_init__(self) -> None:
         if self.output is None and not self.dry_run:
-            raise UsageError("where to? name the set with -o SET, or count only with --dry-run")
+            raise UsageError("there is no output; pass -o SET, or --dry-run to count only")
         for key in _DECIDED_BY_LIKE:
             if self.like is not None and self.source_options.get(key) is not None:
-                raise UsageError(f"--{key} is decided by the file given as --like; leave one out")
+                raise UsageError(f"--{key} is given by the --like file; leave out one of the two")
 
     @property
     def report_file(self) -> str | None:
-        """Path of the report, beside the set; None where that is a pipe or a device."""
+        """Path of the report beside the set; None if the set goes to a pipe or a device."""
         if self.output is None or replaced_file(self.output) is None:
             return None
         return f"{self.output.removesuffix('.safetensors')}.report.json"
@@ -84,16 +84,16 @@ class PrepareOptions:
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """The faces that a set will hold, known before any mesh is read."""
+    """The faces of a set, before any mesh is read."""
 
     options: PrepareOptions
     opened: OpenedSource
     chosen: FaceSelection
 
     def notes(self) -> list[str]:
-        """What the listing of the data set has shown, a line a kind."""
+        """Warnings about the files of the data set, one line per kind."""
         source = self.opened.source
-        # Missing files that are a fault end the command, or are in its report.
+        # Other missing files are an error, or named in the report.
         harmless = source.findings.incomplete or self.options.dry_run
         missing = [gap.file for gap in self.chosen.missing] if harmless else []
         return [*source.notes, *listing_lines(source.findings, missing, self.chosen.strangers)]
@@ -103,8 +103,8 @@ def plan_face_set(options: PrepareOptions) -> Plan:
     """List the data set and choose its faces.
 
     Raises:
-        UsageError: an option that the source does not have, or what `check_output` raises.
-        InputError: the folder is not what the source expects, or nothing is left of it.
+        UsageError: an option that the source does not have, or from `check_output`.
+        InputError: the folder does not have the layout of the data set, or no face is left.
     """
     for output in (options.output, options.report_file):
         if output is not None:
@@ -123,13 +123,13 @@ def prepare_face_set(
     """Write the face set and its report, each whole or not at all, in constant memory.
 
     Args:
-        plan: what is to be read and where it goes.
+        plan: from `plan_face_set`.
         advance: called with the number of faces just read.
-        warn: called with a line about what is doubtful in the set.
+        warn: called with each warning.
 
     Raises:
-        InputError: an unusable or missing mesh (unless `keep_going`), or one far from any face
-            that the model given as `like` knows.
+        InputError: an unusable or missing mesh (unless `keep_going`), or one too far from the mean
+            face of the `like` model.
         OutputError: the set could not be written.
     """
     options, opened, chosen = plan.options, plan.opened, plan.chosen
@@ -140,8 +140,8 @@ def prepare_face_set(
     if chosen.missing and not (source.findings.incomplete or options.keep_going):
         more = f" and {len(chosen.missing) - 1} more" if len(chosen.missing) > 1 else ""
         raise InputError(
-            f"{source.root} lacks {chosen.missing[0].file}{more}; fetch what is missing, or pass "
-            "--keep-going to do without"
+            f"{source.root} lacks {chosen.missing[0].file}{more}; add the files, or pass "
+            "--keep-going to skip them"
         )
     preparation = (
         like.preparation
@@ -177,7 +177,7 @@ def prepare_face_set(
 
 
 class _FaceFile:
-    """Faces (V, 3) float32 mm by number, in a temporary file."""
+    """Faces (V, 3) float32 mm by index, in a temporary file."""
 
     def __init__(self, file: IO[bytes], vertices: int) -> None:
         self._file, self._size = file, vertices * 12
@@ -193,7 +193,7 @@ class _FaceFile:
 
 @contextmanager
 def _face_file(output: str, faces: int, vertices: int) -> Iterator[_FaceFile]:
-    """A file without a name on the disk of the output, so that nothing of it is ever left."""
+    """An unnamed temporary file on the disk of the output: nothing is left if we are killed."""
     target = replaced_file(output)
     size = faces * vertices * 12
     if target is not None:
@@ -215,12 +215,12 @@ def _face_file(output: str, faces: int, vertices: int) -> Iterator[_FaceFile]:
 
 @dataclass(frozen=True, eq=False)
 class _Read:
-    """What reading has shown beside the faces.
+    """Results of reading beside the faces.
 
     Attributes:
-        measured: (N, M) what the source measures of each mesh, NaN where none was read.
-        failures: row -> why it could not be read.
-        neutrals: subjects whose true neutral is in the file, after the N faces.
+        measured: (N, M) numbers that the source measured on each mesh, NaN where none was read.
+        failures: row -> error message.
+        neutrals: subjects whose true neutral is in the temporary file, after the N faces.
     """
 
     measured: NDArray[np.float64]
@@ -283,16 +283,16 @@ def _history(
         inputs["exclude"] = plan.chosen.exclusion
     options = {k: v for k, v in plan.opened.options.items() if not isinstance(v, Path)}
     if str(options.get("protocol")).startswith(f"{FILE}:"):
-        options["protocol"] = FILE  # its content is among the inputs
+        options["protocol"] = FILE  # the id of its content is an input
     if report.fault:
-        options["keep_going"] = True  # without it the same command would have ended there
+        options["keep_going"] = True  # without it the command would have failed
     return history_step("fd-prep", inputs, {"source": plan.opened.name, **options})
 
 
 def _copy_faces(
     out: FaceSetWriter, faces: _FaceFile, read: _Read, settled: LabelledRows, planned: Labels
 ) -> None:
-    """Fill the set with the faces that stay and the true neutrals of their subjects."""
+    """Copy the kept faces and the true neutrals of their subjects into the set."""
     for start in range(0, len(settled.rows), _BLOCK):
         for place, row in enumerate(settled.rows[start : start + _BLOCK].tolist(), start):
             out.vertices[place] = faces[row]
@@ -309,10 +309,10 @@ def _align(
     preparation: Preparation,
     like: ReferencePreparation | None,
 ) -> None:
-    """Bring faces and known neutrals, in place, to the mean face: that of `like`, else their own.
+    """Align faces and known neutrals in place to the mean face of `like`, else to their own.
 
-    Where stable vertices are known, neutrals are aligned as a whole, to the mean neutral of
-    training, and every other face to its own neutral by the stable vertices.
+    With stable vertices neutrals are aligned by all vertices to the mean training neutral, and
+    every other face to its subject's neutral by the stable vertices.
     """
     scale = preparation.alignment == "similarity"
     everywhere = np.arange(out.vertices.shape[1])
@@ -340,10 +340,9 @@ def _align(
 
 
 def _fill_neutrals(out: FaceSetWriter, labels: Labels, at_rest: NDArray[np.bool_]) -> None:
-    """Neutrals where no block brought one: the mean of the subject's neutral faces.
+    """Fill missing neutrals with the mean of the subject's neutral faces.
 
-    For training only of those outside the test split; a subject that is not trained on at all may
-    use all of its own, as `neutrals_eval` always does.
+    `neutrals` uses only training faces, unless the subject has none; `neutrals_eval` uses all.
     """
     for subject, neutral in enumerate(out.neutrals):
         if np.isnan(neutral).any():

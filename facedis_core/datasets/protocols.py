@@ -1,4 +1,4 @@
-"""Seeded random numbers, and which subjects are for training, test and validation."""
+"""Protocols (`fd-prep --protocol`): split of a data set into training, test and validation."""
 
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -13,19 +13,19 @@ from facedis_core.errors import InputError, UsageError
 from facedis_core.io.csv_text import brief, brief_list, read_table, read_text
 from facedis_core.io.streams import file_id
 
-# What a stream of random numbers is for: the first number of its key, so that no two coincide.
+# First number of the key of a random stream: its purpose, so that no two streams coincide.
 SPLIT_STREAM, SUBJECT_STREAM, MESH_STREAM, SECOND_STREAM, MOTION_STREAM = range(5)
 
 
 def random_stream(seed: int, *key: int) -> np.random.Generator:
-    """A generator of its own for `key`: independent of what else is drawn, and in which order."""
+    """A generator for `key`, independent of all other keys and of the order of drawing."""
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=key))
 
 
 def draw_subjects(
     subjects: int, part: float, seed: int, always: Collection[int] = ()
 ) -> frozenset[int]:
-    """A random `part` of the subjects 0 to S - 1, in which those of `always` are in any case."""
+    """A random `part` of the subjects 0 to S - 1, always including those of `always`."""
     wanted = round(part * subjects)
     others = [s for s in _order(subjects, seed) if s not in always]
     return frozenset(always) | frozenset(others[: max(wanted - len(always), 0)])
@@ -34,10 +34,10 @@ def draw_subjects(
 def split_subjects(
     subjects: int, tested: Collection[int], *, validation: float, seed: int
 ) -> NDArray[np.uint8]:
-    """Splits (S,): the subjects `tested` for test, a random `validation` part of the others.
+    """Split per subject (S,): `tested` for test, a random `validation` part of the others.
 
-    Taking a validation part leaves the test part as it is.
-    Raises UsageError for a part outside 0 to 1, InputError where nobody is left to train on.
+    The validation part does not change the test part.
+    Raises UsageError for a part outside 0 to 1, InputError if nobody is left for training.
     """
     if not 0 <= validation < 1:
         raise UsageError(
@@ -68,7 +68,7 @@ _FOLD = re.compile(r"([0-9]{1,6})/([0-9]{1,6})")
 
 
 class People(NamedTuple):
-    """Whom the N faces of a data set show: their names, and of which of the subjects each is."""
+    """Names of the N faces of a data set, its subjects, and the subject of each face (N,)."""
 
     names: Sequence[str]
     subjects: Sequence[str]
@@ -76,7 +76,7 @@ class People(NamedTuple):
 
 
 class Published(NamedTuple):
-    """The split of a publication: its name in the face set, and the faces to test on (N,)."""
+    """The split of a publication: its description, and the test faces (N,)."""
 
     text: str
     test: NDArray[np.bool_]
@@ -84,7 +84,7 @@ class Published(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """A split (N,) as a face set has it, how it was made, and content ids of files that say so."""
+    """A split (N,), its description, and content ids of the files it was read from."""
 
     split: NDArray[np.uint8]
     text: str
@@ -99,21 +99,21 @@ def make_split(
     validation: float | None = None,
     seed: int = 0,
 ) -> Split:
-    """Split the faces of a data set as `protocol` says.
+    """Split the faces of a data set by a protocol.
 
     Args:
-        protocol: `paper`, as the data set's publication does; `subjects:PART`, so many at random;
-            `identity-fold:K/N`, every N-th subject from the K-th (from 1) on; `file:CSV` with the
-            columns subject and split, or name and split. None = `paper` where the data set has
-            such a split, else `subjects:0.3`.
-        people: whom the faces show.
-        published: the data set's own split.
-        validation: part of the subjects that are not tested on; None = 0.
-        seed: of all that is random.
+        protocol: `paper`, the split of the data set's publication; `subjects:PART`, a random part
+            of the subjects for test; `identity-fold:K/N`, every N-th subject from the K-th (from
+            1) for test; `file:CSV` with the columns subject and split, or name and split. None =
+            `paper` if the data set has such a split, else `subjects:0.3`.
+        people: subjects of the faces.
+        published: the split of the data set's publication.
+        validation: part of the subjects outside the test split; None = 0.
+        seed: seed of the random subjects.
 
     Raises:
-        UsageError: no such protocol, or a validation part where people are divided.
-        InputError: a file that does not fit the faces; nobody is left to train on.
+        UsageError: an unknown protocol, or a validation part for a protocol by faces.
+        InputError: a file that does not fit the faces, or nobody is left for training.
     """
     if protocol is None:
         protocol = PAPER if published else USUAL
@@ -143,7 +143,7 @@ def make_split(
 
 
 def by_subjects(text: str, tested: Collection[str], people: People) -> Published:
-    """A published split that tests on the subjects of these names."""
+    """A published split with these subjects for test."""
     numbers = [k for k, subject in enumerate(people.subjects) if subject in tested]
     return Published(text, np.isin(people.subject, numbers))
 
@@ -218,14 +218,14 @@ def _from_file(path: str, people: People, validation: float | None) -> Split:
 
 
 def _names(people: People, column: str) -> Sequence[str]:
-    """By what a file names the N faces."""
+    """Names (N,) of the faces or of their subjects, by the column of a file."""
     if column == "name":
         return people.names
     return [people.subjects[s] for s in people.subject]
 
 
 def _read_csv(content: bytes, label: str, people: People) -> tuple[str, dict[str, str]]:
-    """The column that names, and name -> split."""
+    """The naming column of a split file, and name -> split."""
     column = "name"
 
     def check_header(header: Sequence[str]) -> None:

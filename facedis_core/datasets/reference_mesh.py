@@ -1,4 +1,4 @@
-"""The one mesh of a data set that says what all of them are like."""
+"""Reference mesh of a data set: the mesh that defines vertex count, triangles and unit."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -10,25 +10,25 @@ import numpy as np
 from facedis_core.errors import InputError
 from facedis_core.mesh.mesh import Mesh, read_mesh, topology_id
 
-# What to do about a mesh that cannot be used.
-WAYS_OUT: Final = "replace it, or leave such files out with --keep-going"
-# Meshes to compare: enough that a few broken ones are outvoted, few enough to be read at once.
+# Next step for a mesh that cannot be used.
+WAYS_OUT: Final = "replace it, or skip such files with --keep-going"
+# Meshes that are compared, so that a few broken ones are outvoted.
 COMPARED: Final = 5
-# Times smaller or larger than the others: no face, or one in another unit.
+# Ratio of sizes beyond which a mesh is not a face, or in another unit.
 WILD: Final = 3.0
-# Meshes to open at most in search of those.
+# Most files that are opened to find them.
 SEARCHED: Final = 50
 
 
 class Reference(NamedTuple):
-    """The mesh that decides vertex count, triangles and the choice of vertices, and its file."""
+    """The reference mesh and its file."""
 
     path: Path
     mesh: Mesh
 
     @property
     def extent(self) -> float:
-        """Its largest extent along an axis, in the unit of the file."""
+        """Largest extent along an axis, in the unit of the file."""
         vertices = self.mesh.vertices
         return float((vertices.max(axis=0) - vertices.min(axis=0)).max())
 
@@ -41,17 +41,17 @@ def find_reference(
     keep_going: bool,
     warn: Callable[[str], None],
 ) -> Reference:
-    """The first of the candidates that is like most of them.
+    """Find the first candidate that has the topology and size of most of them.
 
     Args:
-        candidates: paths, the best first.
-        expected_vertices: of the data set; None = whatever most have.
-        advice: what to do where meshes are of different registrations.
-        keep_going: pass over meshes that cannot be read.
-        warn: called where the meshes agree, but not with what is expected.
+        candidates: paths, best first.
+        expected_vertices: vertex count of the data set; None = that of most meshes.
+        advice: next step for meshes of different topologies, for the error message.
+        keep_going: skip meshes that cannot be read.
+        warn: called if the meshes agree, but not with `expected_vertices`.
 
     Raises:
-        InputError: a mesh cannot be read, or no two of them are alike.
+        InputError: a mesh cannot be read, or the meshes disagree.
     """
     readable: list[Reference] = []
     errors: list[InputError] = []
@@ -82,13 +82,13 @@ def find_reference(
         _check_agreement(readable, chosen, expected_vertices, advice)
         warn(
             f"{chosen.path} has {len(chosen.mesh.vertices)} vertices, this data set usually "
-            f"{expected_vertices}; going on, as the first meshes are alike"
+            f"{expected_vertices}; continuing, because the first meshes agree"
         )
     return chosen
 
 
 def _of_one_size(found: list[Reference]) -> tuple[list[Reference], list[InputError]]:
-    """Those whose extent is like most, and what is wrong with the others."""
+    """Meshes of similar size, and errors about the others."""
     usual = float(np.median([r.extent for r in found])) if found else 0.0
     like = [r for r in found if r.extent > 0 and usual / WILD <= r.extent <= usual * WILD]
     return like, [
@@ -108,7 +108,7 @@ def _most_alike(readable: Sequence[Reference]) -> Reference:
 def _check_agreement(
     readable: Sequence[Reference], chosen: Reference, expected: int, advice: str
 ) -> None:
-    """Meshes of another count than expected must at least be of one kind."""
+    """Raise InputError unless most meshes share one vertex count."""
     count = len(chosen.mesh.vertices)
     alike = [r for r in readable if len(r.mesh.vertices) == count]
     if 2 * len(alike) <= len(readable):

@@ -1,4 +1,4 @@
-"""Which faces of a data set are taken: all but those that the user excludes."""
+"""Selection of the faces of a data set: all except those in the exclusion list."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,16 +18,16 @@ _MOST_NAMES = 200_000
 
 
 class ExclusionList(NamedTuple):
-    """Names of faces or subjects to leave out, and the content id of the file that listed them."""
+    """Names of faces or subjects to exclude, and the content id of their file."""
 
     names: frozenset[str]
     id: str
 
 
 class FaceSelection(NamedTuple):
-    """The rows (N',) of a source that are taken, and the files that are missing of them.
+    """The selected rows (N',) of a source, and the files that are missing among them.
 
-    `strangers` are names to exclude that nothing here has, `exclusion` is the id of their list.
+    `strangers` are excluded names that match nothing, `exclusion` is the id of the list.
     """
 
     rows: NDArray[np.intp]
@@ -37,7 +37,7 @@ class FaceSelection(NamedTuple):
 
 
 def read_exclusion(path: Path) -> ExclusionList:
-    """Names in a text file, one a line; empty lines and lines that begin with # do not count."""
+    """Read names from a text file, one per line; empty lines and # comments are ignored."""
     content = read_text(str(path))
     names: set[str] = set()
     try:
@@ -55,9 +55,9 @@ def read_exclusion(path: Path) -> ExclusionList:
 
 
 def select_faces(source: Source, exclusion: ExclusionList | None = None) -> FaceSelection:
-    """The faces that are not excluded by their name, their file or their subject.
+    """Select the faces that are not excluded by name, file or subject.
 
-    Raises InputError where none of the names is one of these, and where nothing is left.
+    Raises InputError if no name of the list matches, or if nothing is left.
     """
     if exclusion is None:
         return FaceSelection(np.arange(len(source.labels.names)), source.findings.missing)
@@ -88,11 +88,11 @@ def select_faces(source: Source, exclusion: ExclusionList | None = None) -> Face
 
 
 def _names(face: str, subject: str) -> set[str]:
-    """By what a face can be excluded: its path, whatever folder it lies in, or its subject."""
+    """Names by which a face can be excluded: path, subject, subject and file name."""
     return {face, subject, f"{subject}/{face.rpartition('/')[2]}"}
 
 
 def _stem(name: str) -> str:
-    """A file's path without its suffix is the name of its face."""
+    """Path without the suffix of a mesh file."""
     stem, dot, suffix = name.rpartition(".")
     return stem if f"{dot}{suffix}".lower() in (*CODECS, *MESHIO_SUFFIXES) else name

@@ -1,8 +1,7 @@
-"""Data sets: each file turns one layout on disk into labelled faces.
+"""Source: the interface of all data sets, and the table of those that fd-prep reads.
 
-A source is a function with the folder first and its own options after it; the table below is all
-that a command has to know. What the function returns is a `Source`, so preparing a set is the same
-work for every data set.
+A data set is one module with a function that takes the folder and its own options and returns a
+`Source`, and one row in the table `SOURCES`.
 """
 
 import inspect
@@ -23,13 +22,14 @@ Warn = Callable[[str], None]
 
 
 class MeshOptions(TypedDict, total=False):
-    """What all data sets of mesh files let the user choose; None = the data set's own way.
+    """Options of all data sets of mesh files; None = the default of the data set.
 
     Attributes:
         protocol, validation, seed: as in `protocols.make_split`.
-        units: of meshes that do not say: mm, cm, dm or m.
-        simplify: about how many triangles to keep; 0 keeps all.
-        align: none, rigid or similarity, to the mean face; stable where stable vertices are known.
+        units: unit of meshes that do not declare one: mm, cm, dm or m.
+        simplify: approximate number of triangles to keep; 0 keeps all.
+        align: alignment to the mean face: none, rigid, similarity, or stable (by vertices that
+            expressions hardly move, where the data set defines them).
     """
 
     protocol: str | None
@@ -41,13 +41,13 @@ class MeshOptions(TypedDict, total=False):
 
 
 class Block(NamedTuple):
-    """What was read of some rows.
+    """Faces read from some rows.
 
     Attributes:
         faces: (n, V, 3) mm, prepared but not aligned; NaN where a row is in `failures`.
-        neutral: (V, 3) mm, the subject's true neutral where a source knows it.
-        measured: (n, M) what the source wants to know of the raw meshes to settle labels later.
-        failures: row -> why it could not be read.
+        neutral: (V, 3) mm, the subject's true neutral if the source knows it.
+        measured: (n, M) numbers measured on the raw meshes, from which labels are derived.
+        failures: row -> error message.
     """
 
     faces: NDArray[np.float32]
@@ -57,20 +57,20 @@ class Block(NamedTuple):
 
 
 class Reader(Protocol):
-    """Makes prepared faces; picklable, so that every worker process can have one."""
+    """Reads prepared faces; can be pickled for worker processes."""
 
     def read(self, rows: Sequence[int]) -> Block:
-        """The faces of `rows`; a mesh that is unusable or of another set is a failure."""
+        """Read the faces of `rows`; unusable meshes are failures of the block."""
 
 
 class LabelledRows(NamedTuple):
-    """What a set holds when all meshes have been read.
+    """The rows that a face set keeps once all meshes have been read, with their labels.
 
     Attributes:
-        rows: (N',) that stay, ascending.
-        labels: of these rows.
-        at_rest: (N',) faces whose mean is a subject's neutral where no block brought one.
-        outliers: names of faces that do not stay.
+        rows: (N',) rows of the source, ascending.
+        labels: their labels.
+        at_rest: (N',) bool, neutral faces; a subject's neutral is their mean if no block has one.
+        outliers: names of the faces that are dropped as outliers.
     """
 
     rows: NDArray[np.intp]
@@ -80,7 +80,7 @@ class LabelledRows(NamedTuple):
 
 
 class MissingFile(NamedTuple):
-    """A file that should be there, as a path below the root, and whose it is."""
+    """A file that the data set lacks: path below the root, and subject."""
 
     file: str
     subject: str
@@ -88,13 +88,14 @@ class MissingFile(NamedTuple):
 
 @dataclass(frozen=True)
 class ListingReport:
-    """What the listing of a data set shows beside its faces: paths below the root.
+    """Missing, unknown and excluded files of a data set, as paths below the root.
 
     Attributes:
-        missing: files that should be there.
-        unknown: files that are not of the layout.
-        excluded: faces that the protocol leaves out, by name.
-        incomplete: whether every copy of the data set lacks some files, so that it is no fault.
+        missing: files that the layout expects.
+        unknown: files that do not belong to the layout.
+        excluded: names of the faces that the protocol excludes.
+        incomplete: whether every copy of the data set lacks files, so that missing ones are no
+            fault.
     """
 
     missing: Sequence[MissingFile] = ()
@@ -104,16 +105,16 @@ class ListingReport:
 
 
 class Source(Protocol):
-    """A data set on disk whose labels are known and of which no mesh has been read.
+    """A data set on disk: its labels are known, no mesh has been read.
 
     Attributes:
         root: the folder.
-        labels: of all N faces.
-        protocol: how the split was made, in words.
+        labels: labels of all N faces.
+        protocol: description of the split.
         inputs: name -> content id of files that were read for the labels.
-        notes: what the user should know before the work begins.
-        findings: what else lies there, and what does not.
-        measures: how many numbers M a reader measures of each mesh.
+        notes: warnings to print before meshes are read.
+        findings: missing and unknown files.
+        measures: number M of values that the reader measures on each mesh.
     """
 
     root: Path
@@ -127,10 +128,10 @@ class Source(Protocol):
     def preparation(
         self, rows: NDArray[np.intp], warn: Warn, *, keep_going: bool = False
     ) -> Preparation:
-        """How this data set's raw meshes become prepared ones, unless the user says `--like`.
+        """The preparation of this data set's raw meshes, if there is no `--like`.
 
-        One of the `rows` is read as the reference; with `keep_going` those that cannot be read are
-        passed over.
+        Reads one of the `rows` as the reference mesh; with `keep_going` unreadable ones are
+        skipped.
         """
 
     def reader(
@@ -139,21 +140,20 @@ class Source(Protocol):
         rows: NDArray[np.intp],
         mean_face: NDArray[np.float32] | None = None,
     ) -> Reader:
-        """What makes the faces of `rows`, those of the set.
+        """The reader of `rows`.
 
-        `mean_face` (V, 3) mm belongs to the set or model to follow; None = none is followed.
-        Raises InputError where `preparation` is for other meshes.
+        `mean_face` (V, 3) mm is that of the `--like` file, if there is one. Raises InputError if
+        `preparation` is for meshes of another topology.
         """
 
     def blocks(self) -> Sequence[Sequence[int]]:
-        """All rows, grouped as they are best read; a block with a neutral is of one subject."""
+        """All rows in blocks to read at once; a block with a true neutral is of one subject."""
 
     def settle(self, rows: NDArray[np.intp], measured: NDArray[np.float64]) -> LabelledRows:
-        """Decide what the set holds; `rows` (n,) were read, `measured` (n, M) of them."""
+        """Final labels of the `rows` (n,) that were read, from what was `measured` (n, M)."""
 
 
-# Name of a source -> module and function that opens it. Modules are imported when they are asked
-# for.
+# Name of a data set -> module, imported on demand, and function that opens it.
 SOURCES: Final[Mapping[str, tuple[str, str]]] = {
     "coma": ("facedis_core.datasets.coma", "open_coma"),
     "bu3dfe": ("facedis_core.datasets.bu3dfe", "open_bu3dfe"),
@@ -166,7 +166,7 @@ SOURCES: Final[Mapping[str, tuple[str, str]]] = {
 
 @dataclass(frozen=True, eq=False)
 class OpenedSource:
-    """A source with the options, defaults included, that it was opened with."""
+    """A source with its name and all its options, defaults included."""
 
     name: str
     source: Source
@@ -174,13 +174,11 @@ class OpenedSource:
 
 
 def open_source(name: str, root: Path, options: Mapping[str, Any]) -> OpenedSource:
-    """Open the data set of that name in the folder `root`.
-
-    Options that are None count as not given.
+    """Open the data set of that name in the folder `root`; options that are None are ignored.
 
     Raises:
-        UsageError: no such source, or an option that it does not have.
-        InputError: the folder is not what the source expects.
+        UsageError: an unknown source, or an option that it does not have.
+        InputError: the folder does not have the layout of the data set.
     """
     opener = _opener(name)
     given = {key: value for key, value in options.items() if value is not None}
