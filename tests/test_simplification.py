@@ -153,7 +153,7 @@ def test_thinning_out_keeps_the_holes_and_folds_nothing():
     middle = vertices[triangles].mean(axis=1)
     around = triangles[np.linalg.norm(middle[:, :2] - (5, 8), axis=1) > 15]
     sheet = sheet_of(vertices, around)
-    sheet.thin_out(150)
+    sheet.simplify_to(150)
     assert 148 <= len(sheet) <= 150
     assert euler(around) == euler(sheet.triangles) == 0
     chosen, kept = np.unique(sheet.triangles, return_inverse=True)
@@ -166,9 +166,9 @@ def test_a_sliver_on_the_rim_goes():
     square = [(0, 0, 0), (2, 0, 0), (2, 2, 0), (0, 2, 0), (1, 0, 0)]
     surface = [(0, 4, 3), (4, 1, 2), (4, 2, 3)]
     sheet = sheet_of(square, surface, [(0, 4, 1), (0, 1, 2), (0, 2, 3)])
-    assert sheet.badness.folded == 1
+    assert sheet.folds.folded == 1
     sheet.unfold()
-    assert sheet.badness == (0, 0)
+    assert sheet.folds == (0, 0)
     a, b, c = (np.asarray(square, float)[sheet.triangles[:, k]] for k in range(3))
     assert np.cross(b - a, c - a)[:, 2].sum() == pytest.approx(8)  # twice the area
 
@@ -177,7 +177,7 @@ def test_an_edge_outside_a_dented_quad_is_turned():
     dart = [(0, 0, 0), (4, 0, 0), (1, 1, 0), (0, 4, 0)]
     surface = [(0, 1, 2), (0, 2, 3)]
     sheet = sheet_of(dart, surface, [(0, 1, 3), (1, 2, 3)])
-    assert sheet.badness.folded == 1
+    assert sheet.folds.folded == 1
     sheet.unfold()
     assert {frozenset(t) for t in sheet.triangles.tolist()} == {frozenset(t) for t in surface}
 

@@ -1,1 +1,1 @@
-"""Geometry of registered faces on NumPy: alignment, surfaces, distances, PCA, simplification."""
+"""Geometry of registered faces: alignment, surfaces, distances, PCA, simplification."""

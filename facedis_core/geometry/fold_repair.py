@@ -1,8 +1,7 @@
-"""Small changes to triangles laid over some of a surface's points, until none lies folded.
+"""Repair of folded triangles by local changes: edge flips, edge collapses, vertex replacements.
 
-A change is local: an edge is turned, a vertex gives way to a stand-in or goes into its neighbour.
-The points never move. This is for the few triangles that a fast simplification lays badly, so it
-is plain Python, a triangle at a time.
+The points never move. It is for the few triangles that a fast simplification folds, so it is plain
+Python, a triangle at a time.
 """
 
 import heapq
@@ -10,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from functools import cache
 from math import dist, sqrt
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,32 +18,44 @@ from facedis_core.geometry.surface import vertex_normals
 
 Corners = tuple[int, int, int]
 
-# Below this area over squared length of its sides, a triangle's normal says little: the next face
-# may have it the other way round. Its lie counts in proportion.
-THIN = 2e-2
-# A triangle whose lie is below this is folded, or has no area that rounding would not explain.
-FLAT = 2e-2
+# Ratio of area to summed squared sides below which a triangle is a sliver: its normal is so
+# uncertain that on the next face it may point the other way. Its quality falls in proportion.
+SLIVER: Final = 2e-2
+# Quality below which a triangle is folded, or has no area beyond rounding.
+FOLDED: Final = 2e-2
 
 
 class FoldCount(NamedTuple):
-    """Of some triangles: how many are folded, and what all of them lack to be safe."""
+    """How far some triangles are from being safe.
+
+    Attributes:
+        folded: number of folded triangles.
+        deficit: sum over triangles of what their quality lacks to be safe.
+    """
 
     folded: int
-    lacking: float
+    deficit: float
 
 
 class LocalChange(NamedTuple):
-    """Triangles to take away, by number, and those to lay instead."""
+    """Numbers of the triangles to remove, and corners of the triangles to add."""
 
-    gone: list[int]
-    made: list[Corners]
+    removed: list[int]
+    added: list[Corners]
 
 
 class FoldRepair:
-    """Triangles (F, 3) over a surface, `points` (V, 3) with `faces` (F', 3).
+    """Triangles laid over a surface, and the changes that unfold them.
 
-    `cluster` (V,) tells which points may stand in for one another; a lie, the cosine between a
-    triangle's normal and the mean of the surface's at its corners, is safe from `safe` on.
+    The quality of a triangle is the cosine between its normal and the mean of the surface's vertex
+    normals at its corners, less for slivers. Len is the number of triangles.
+
+    Args:
+        points: (V, 3) points of the surface.
+        faces: (F', 3) triangles of the surface.
+        triangles: (F, 3) triangles to repair.
+        cluster: (V,); points of one cluster may replace each other.
+        safe: quality from which a triangle is safe.
     """
 
     def __init__(
@@ -61,8 +72,8 @@ class FoldRepair:
         self._cluster = cluster
         self._safe = safe
         self._corners: dict[int, Corners] = {}
-        self._around: defaultdict[int, set[int]] = defaultdict(set)
-        self._lie = cache(self._measured_lie)
+        self._triangles_at: defaultdict[int, set[int]] = defaultdict(set)  # vertex -> triangles
+        self._quality = cache(self._computed_quality)
         self._next = 0
         for a, b, c in triangles.tolist():
             self._add((a, b, c))
@@ -72,160 +83,162 @@ class FoldRepair:
 
     @property
     def triangles(self) -> NDArray[np.int64]:
-        """(F, 3) numbers of points."""
+        """The triangles (F, 3) as they are now."""
         return np.array(list(self._corners.values()), np.int64).reshape(-1, 3)
 
     @property
-    def badness(self) -> FoldCount:
-        """Of all triangles."""
-        return self._badness(self._corners.values())
+    def folds(self) -> FoldCount:
+        """The folds of all triangles."""
+        return self._count(self._corners.values())
 
     def unfold(self) -> None:
-        """Change what is folded while that helps, then what is not safe if it costs no triangle."""
-        self._improve(FLAT, merging=True)
-        self._improve(self._safe, merging=False)
+        """Change folded triangles while that helps, then unsafe ones where none is lost by it."""
+        self._improve(FOLDED, collapse=True)
+        self._improve(self._safe, collapse=False)
 
-    def thin_out(self, count: int) -> None:
-        """Merge the ends of short edges until `count` triangles are left, as far as none folds.
+    def simplify_to(self, count: int) -> None:
+        """Collapse short edges until `count` triangles are left, as far as no more fold.
 
-        Safe merges go first; one that only leaves no more folded is for when there is no other.
+        Collapses that leave no triangle less safe go first, then those that fold no more.
         """
-        for strict in (True, False):
-            while len(self) > count and self._merge_short_edges(count, strict):
+        for safely in (True, False):
+            while len(self) > count and self._collapse_short_edges(count, safely):
                 pass
 
-    def _merge_short_edges(self, count: int, strict: bool) -> bool:
-        """Try every edge once, those that arise too; whether any could be merged."""
-        ends = {(u, w) for t in self._corners.values() for u in t for w in t if u != w}
-        waiting = [(self._length(u, w), u, w) for u, w in ends]
-        heapq.heapify(waiting)
-        merged = False
-        while waiting and len(self) > count:
-            _, u, w = heapq.heappop(waiting)
-            change = self._merging(u, w)
-            # What has no triangle to make would take away a corner of the surface, or a piece.
-            if change is None or not change.made or not self._harmless(change, strict):
+    def _collapse_short_edges(self, count: int, safely: bool) -> bool:
+        """Try to collapse each edge once, new edges too; whether any could be collapsed."""
+        edges = {(u, w) for t in self._corners.values() for u in t for w in t if u != w}
+        queue = [(self._length(u, w), u, w) for u, w in edges]
+        heapq.heapify(queue)
+        collapsed = False
+        while queue and len(self) > count:
+            _, u, w = heapq.heappop(queue)
+            change = self._collapse(u, w)
+            # without an added triangle a corner or a piece of the surface would vanish
+            if change is None or not change.added:
+                continue
+            before = self._count(self._corners[t] for t in change.removed)
+            after = self._count(change.added)
+            if after > before if safely else after.folded > before.folded:
                 continue
             self._apply(change)
-            merged = True
-            for v in sorted(self._ring(w)):
-                heapq.heappush(waiting, (self._length(w, v), w, v))
-                heapq.heappush(waiting, (self._length(w, v), v, w))
-        return merged
+            collapsed = True
+            for v in sorted(self._neighbors(w)):
+                heapq.heappush(queue, (self._length(w, v), w, v))
+                heapq.heappush(queue, (self._length(w, v), v, w))
+        return collapsed
 
-    def _harmless(self, change: LocalChange, strict: bool) -> bool:
-        before = self._badness(self._corners[t] for t in change.gone)
-        after = self._badness(change.made)
-        return after <= before if strict else after.folded <= before.folded
-
-    def _improve(self, enough: float, *, merging: bool) -> None:
-        """Make changes at triangles whose lie is below `enough` until no single one helps."""
-        waiting = [t for t, corners in self._corners.items() if self._lie(corners) < enough]
+    def _improve(self, quality: float, *, collapse: bool) -> None:
+        """Change triangles below a quality until no single change helps."""
+        waiting = [t for t, corners in self._corners.items() if self._quality(corners) < quality]
         while waiting:
             t = waiting.pop()
-            if t not in self._corners or self._lie(self._corners[t]) >= enough:
+            if t not in self._corners or self._quality(self._corners[t]) >= quality:
                 continue
-            change = self._best_change(t, merging)
+            change = self._best_change(t, collapse)
             if change is not None:
                 waiting += self._apply(change)
 
-    def _best_change(self, t: int, merging: bool) -> LocalChange | None:
-        """The change at a triangle, or else around it, that helps most; None where none does."""
-        ring = sorted(set().union(*(self._around[v] for v in self._corners[t])))
-        for place in ([t], ring):
+    def _best_change(self, t: int, collapse: bool) -> LocalChange | None:
+        """The best change at a triangle, else at its neighbours; None where none helps."""
+        nearby = sorted(set().union(*(self._triangles_at[v] for v in self._corners[t])))
+        for place in ([t], nearby):
             best, least = None, (0, -1e-9, 0)
-            for change in self._changes(place, merging):
-                before = self._badness(self._corners[k] for k in change.gone)
-                after = self._badness(change.made)
-                # Rounded, so that of changes which help as much the one that merges least is best.
-                less = round(after.lacking - before.lacking, 9)
-                lost = len(change.gone) - len(change.made)
-                gain = (after.folded - before.folded, less, lost)
-                if gain < least:
-                    best, least = change, gain
+            for change in self._changes(place, collapse):
+                before = self._count(self._corners[k] for k in change.removed)
+                after = self._count(change.added)
+                # rounded, so that of equally good changes the one that loses least is best
+                deficit = round(after.deficit - before.deficit, 9)
+                lost = len(change.removed) - len(change.added)
+                cost = (after.folded - before.folded, deficit, lost)
+                if cost < least:
+                    best, least = change, cost
             if best is not None:
                 return best
         return None
 
-    def _changes(self, place: Iterable[int], merging: bool) -> Iterator[LocalChange]:
-        """All that can be done to the edges and corners of some triangles."""
+    def _changes(self, place: Iterable[int], collapse: bool) -> Iterator[LocalChange]:
+        """All changes to the edges and corners of some triangles."""
         corners = [self._corners[t] for t in place]
         edges = {tuple(sorted((t[k - 1], t[k]))) for t in corners for k in range(3)}
         for u, w in sorted(edges):
-            candidates = [self._turning(u, w)]
-            if merging:
-                candidates += [self._merging(u, w), self._merging(w, u)]
+            candidates = [self._flip(u, w)]
+            if collapse:
+                candidates += [self._collapse(u, w), self._collapse(w, u)]
             yield from (change for change in candidates if change is not None)
         for u in sorted({v for t in corners for v in t}):
-            for stand_in in np.flatnonzero(self._cluster == self._cluster[u]).tolist():
-                if not self._around.get(stand_in):
-                    yield self._replacing(u, stand_in, self._around[u])
+            for other in np.flatnonzero(self._cluster == self._cluster[u]).tolist():
+                if not self._triangles_at.get(other):
+                    yield self._replace(u, other, self._triangles_at[u])
 
-    def _turning(self, u: int, w: int) -> LocalChange | None:
+    def _flip(self, u: int, w: int) -> LocalChange | None:
         """The edge of two triangles becomes the other diagonal of their four corners."""
-        shared = sorted(self._around[u] & self._around[w])
+        shared = sorted(self._triangles_at[u] & self._triangles_at[w])
         if len(shared) != 2:
             return None
-        one, two = (_turned_to(self._corners[t], u, w) for t in shared)
+        one, two = (_from_corner(self._corners[t], u) for t in shared)
         if one[1] != w:
             one, two = two, one
-        # Triangles of opposite senses along the edge have it once as (u, w), once as (w, u).
-        if one[1] != w or two[2] != w or one[2] == two[1] or two[1] in self._ring(one[2]):
+        # two triangles of one orientation have the edge once as (u, w), once as (w, u)
+        if one[1] != w or two[2] != w or one[2] == two[1] or two[1] in self._neighbors(one[2]):
             return None
         return LocalChange(shared, [(u, two[1], one[2]), (two[1], w, one[2])])
 
-    def _merging(self, u: int, w: int) -> LocalChange | None:
-        """Vertex u goes into w, unless the sheet would be pinched (Dey and others 1999)."""
-        shared = self._around[u] & self._around[w]
-        across = {v for t in shared for v in self._corners[t]} - {u, w}
-        if not shared or len(across) != len(shared) or self._ring(u) & self._ring(w) != across:
+    def _collapse(self, u: int, w: int) -> LocalChange | None:
+        """Vertex u moves to w, unless that pinches the surface (Dey and others 1999)."""
+        shared = self._triangles_at[u] & self._triangles_at[w]
+        opposite = {v for t in shared for v in self._corners[t]} - {u, w}
+        common = self._neighbors(u) & self._neighbors(w)
+        if not shared or len(opposite) != len(shared) or common != opposite:
             return None
-        if len(shared) > 1 and self._on_rim(u) and self._on_rim(w):
+        if len(shared) > 1 and self._on_boundary(u) and self._on_boundary(w):
             return None
-        change = self._replacing(u, w, self._around[u] - shared)
-        there = [frozenset(self._corners[t]) for t in self._around[w] - shared]
-        if not {frozenset(t) for t in change.made}.isdisjoint(there):
+        change = self._replace(u, w, self._triangles_at[u] - shared)
+        present = [frozenset(self._corners[t]) for t in self._triangles_at[w] - shared]
+        if not {frozenset(t) for t in change.added}.isdisjoint(present):
             return None
-        return LocalChange(sorted(self._around[u]), change.made)
+        return LocalChange(sorted(self._triangles_at[u]), change.added)
 
-    def _replacing(self, u: int, by: int, at: Iterable[int]) -> LocalChange:
-        old = sorted(at)
-        made = []
-        for t in old:
-            a, b, c = (by if v == u else v for v in self._corners[t])
-            made.append((a, b, c))
-        return LocalChange(old, made)
+    def _replace(self, u: int, other: int, triangles: Iterable[int]) -> LocalChange:
+        """Another vertex takes the place of u in some triangles."""
+        removed = sorted(triangles)
+        added = []
+        for t in removed:
+            a, b, c = (other if v == u else v for v in self._corners[t])
+            added.append((a, b, c))
+        return LocalChange(removed, added)
 
-    def _ring(self, v: int) -> set[int]:
-        return {w for t in self._around[v] for w in self._corners[t]} - {v}
+    def _neighbors(self, v: int) -> set[int]:
+        return {w for t in self._triangles_at[v] for w in self._corners[t]} - {v}
 
-    def _on_rim(self, v: int) -> bool:
-        return any(len(self._around[v] & self._around[w]) == 1 for w in self._ring(v))
+    def _on_boundary(self, v: int) -> bool:
+        at = self._triangles_at
+        return any(len(at[v] & at[w]) == 1 for w in self._neighbors(v))
 
     def _length(self, u: int, w: int) -> float:
         return dist(self._points[u], self._points[w])
 
     def _add(self, corners: Corners) -> int:
+        """Add a triangle; returns its number."""
         number, self._next = self._next, self._next + 1
         self._corners[number] = corners
         for v in corners:
-            self._around[v].add(number)
+            self._triangles_at[v].add(number)
         return number
 
     def _apply(self, change: LocalChange) -> list[int]:
-        """Numbers of the new triangles."""
-        for t in change.gone:
+        """Make a change; returns the numbers of the added triangles."""
+        for t in change.removed:
             for v in self._corners.pop(t):
-                self._around[v].discard(t)
-        return [self._add(corners) for corners in change.made]
+                self._triangles_at[v].discard(t)
+        return [self._add(corners) for corners in change.added]
 
-    def _badness(self, triangles: Iterable[Corners]) -> FoldCount:
-        lies = [self._lie(corners) for corners in triangles]
-        # Not a number is no good either.
-        folded = sum(not lie >= FLAT for lie in lies)
-        return FoldCount(folded, sum(self._safe - lie for lie in lies if lie < self._safe))
+    def _count(self, triangles: Iterable[Corners]) -> FoldCount:
+        qualities = [self._quality(corners) for corners in triangles]
+        folded = sum(not quality >= FOLDED for quality in qualities)  # NaN is folded, too
+        return FoldCount(folded, sum(self._safe - q for q in qualities if q < self._safe))
 
-    def _measured_lie(self, corners: Corners) -> float:
+    def _computed_quality(self, corners: Corners) -> float:
         (ax, ay, az), (bx, by, bz), (cx, cy, cz) = (self._points[v] for v in corners)
         ux, uy, uz, wx, wy, wz = bx - ax, by - ay, bz - az, cx - ax, cy - ay, cz - az
         x, y, z = uy * wz - uz * wy, uz * wx - ux * wz, ux * wy - uy * wx
@@ -235,10 +248,10 @@ class FoldRepair:
         if area * mean == 0:
             return 0.0
         cosine = (x * sx + y * sy + z * sz) / (area * mean)
-        return cosine * min(1.0, area / (THIN * sides))
+        return cosine * min(1.0, area / (SLIVER * sides))
 
 
-def _turned_to(corners: Corners, u: int, w: int) -> Corners:
+def _from_corner(corners: Corners, u: int) -> Corners:
     """The same triangle from its corner u on."""
     k = corners.index(u)
     return corners[k], corners[(k + 1) % 3], corners[(k + 2) % 3]

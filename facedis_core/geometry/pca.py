@@ -1,4 +1,4 @@
-"""Principal components of faces, fitted block by block."""
+"""Principal component analysis (PCA) of faces, fitted block by block."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -6,9 +6,9 @@ from typing import Final
 
 import numpy as np
 
-BLOCK_FACES: Final = 128  # faces held in float64 at once: 14 MB at V = 4,600
-OVERSAMPLING: Final = 16  # columns of the random range finder beyond the components asked for
-TOLERANCE: Final = 1e-6  # of the captured variance: what one more iteration may still add
+BLOCK_FACES: Final = 128  # faces per block in float64: 14 MB at V = 4,600
+OVERSAMPLING: Final = 16  # random directions beyond the number of components
+TOLERANCE: Final = 1e-6  # relative gain of captured variance below which iteration stops
 ITERATIONS: Final = 30
 
 
@@ -17,9 +17,9 @@ class Pca:
     """Principal components of faces.
 
     Attributes:
-        mean: (3V,) mm.
+        mean: mean face (3V,) mm.
         basis: (c, 3V), orthonormal rows, most variance first.
-        variance: (c,) mm^2, of the training faces along each row.
+        variance: (c,) mm^2 of the training faces along each row, divided by N.
     """
 
     mean: np.ndarray
@@ -27,27 +27,28 @@ class Pca:
     variance: np.ndarray
 
     def encode(self, vertices: np.ndarray) -> np.ndarray:
-        """Coefficients (B, c) mm of faces (B, V, 3)."""
+        """Coefficients (B, c) mm of faces (B, V, 3) mm."""
         return (vertices.reshape(len(vertices), -1) - self.mean) @ self.basis.T
 
     def decode(self, coefficients: np.ndarray) -> np.ndarray:
-        """Faces (B, V, 3) float32 mm of coefficients (B, k) of the first k components."""
+        """Faces (B, V, 3) float32 mm from coefficients (B, k) mm of the first k components."""
         flat = self.mean + coefficients @ self.basis[: coefficients.shape[1]]
         return flat.reshape(len(flat), -1, 3).astype(np.float32)
 
 
 def fit_pca(vertices: np.ndarray, rows: np.ndarray, components: int, seed: int = 0) -> Pca:
-    """PCA of faces by a randomized range finder with power iterations, in float64.
+    """PCA by a randomized range finder with power iterations, in float64.
 
-    Halko, Martinsson, Tropp 2011, "Finding structure with randomness", algorithm 4.4, from a seeded
-    start, with a Rayleigh-Ritz step after each pass over the faces. It stops when a pass adds less
-    than TOLERANCE of the captured variance; directions of nearly equal variance may still be mixed.
-    Exact where components + OVERSAMPLING reach the rank. Time: 4 N 3V c operations a pass.
+    Halko, Martinsson, Tropp 2011, "Finding structure with randomness", algorithm 4.4, with a
+    Rayleigh-Ritz step after each pass over the faces. Iteration stops when a pass adds less than
+    TOLERANCE of the captured variance; directions of nearly equal variance may then still be mixed.
+    The result is exact where components + OVERSAMPLING reach the rank. Time: 4 N 3V c operations a
+    pass.
 
     Args:
-        vertices: (N, V, 3) mm, a memory map as well as an array.
-        rows: which of the N.
-        components: how many; fewer come back when the faces span fewer.
+        vertices: (N, V, 3) mm, an array or a memory map.
+        rows: (n,) training faces.
+        components: number of components; fewer are returned where the faces span fewer.
         seed: of the random start.
     """
     size = vertices.shape[1] * 3
@@ -64,19 +65,19 @@ def fit_pca(vertices: np.ndarray, rows: np.ndarray, components: int, seed: int =
         for block in face_blocks(vertices, rows):
             centred = block.reshape(len(block), -1) - mean
             image += centred.T @ (centred @ basis)
-        values, turn = np.linalg.eigh(basis.T @ image / len(rows))
-        variance, order = values[::-1], turn[:, ::-1]
-        ritz = basis @ order
+        values, vectors = np.linalg.eigh(basis.T @ image / len(rows))
+        variance, rotation = values[::-1], vectors[:, ::-1]
+        ritz = basis @ rotation
         before, captured = captured, float(variance[:components].sum())
         if captured - before <= TOLERANCE * captured:
             break
-        basis = np.linalg.qr(image @ order)[0]
-    # directions without variance are noise of the arithmetic, not components
+        basis = np.linalg.qr(image @ rotation)[0]
+    # directions without variance are rounding errors, not components
     keep = int(np.count_nonzero(variance[:components] > 1e-12 * max(variance[0], 1e-300)))
     return Pca(mean, np.ascontiguousarray(ritz[:, :keep].T), variance[:keep])
 
 
 def face_blocks(vertices: np.ndarray, rows: Sequence[int] | np.ndarray) -> Iterator[np.ndarray]:
-    """The given faces in float64, (BLOCK, V, 3) at a time."""
+    """The faces (n, V, 3) of the given rows in float64, in blocks of BLOCK_FACES."""
     for start in range(0, len(rows), BLOCK_FACES):
         yield vertices[rows[start : start + BLOCK_FACES]].astype(np.float64)

@@ -1,48 +1,57 @@
-"""One fixed choice of vertices that makes every mesh of a data set smaller in the same way.
+"""Simplification of all meshes of a data set to one subset of their vertices.
 
-Quadric edge collapse (Garland and Heckbert 1997) moves vertices, and replaying one sequence on
-other meshes is not linear in them. So only its clusters are used: from each set of vertices that
-collapsed into one, one original vertex stays, and the simplified triangles are laid over those.
+Quadric edge collapse (Garland and Heckbert 1997) moves vertices, and replaying its collapses on
+other meshes is not linear in their vertices. So only its clusters are used: of the vertices that
+collapse into one, one original vertex is kept, and the simplified triangles connect the kept ones.
 """
 
 from collections.abc import Iterator
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from facedis_core.errors import InputError, missing_extra
+from facedis_core.errors import ErrorCode, InputError, missing_extra
 from facedis_core.geometry.fold_repair import FoldRepair
 from facedis_core.geometry.surface import triangle_normals, unit_vectors, vertex_normals
 
-# A triangle counts as turned when its normal is further than this from the surface it lies on; the
-# search asks for more than mere "not over 90 degrees", so that the map holds for other people's
-# faces.
-SAFE_COSINE = 0.2
-# A repair asks for more where that can be had: with 0.2, some triangles that it left turned over in
-# other people's expressions. The search above cannot, or sets made before would change.
-REPAIRED_COSINE = 0.5
-# One of these speeds of collapse often leaves triangles that can be laid without a fold.
-AGGRESSIVENESS = (7, 5, 3)
-# A slow collapse may stop early; this much too many triangles is no longer "about" the target.
-TOLERANCE = 1.02
-SWEEPS = 20
-# Of a mesh that is folded this much, no few changes make a surface.
-HOPELESS = 0.05
-# Collapsing this often more triangles than wanted does not pinch a surface that need not be.
-DOUBLINGS = 4
+# Cosine between a triangle's normal and the surface's from which the search for representatives
+# counts it as safe; above 0, so that the map has no folds on other people's faces either.
+SAFE_COSINE: Final = 0.2
+# The same of a repair, which can reach more: with 0.2 some of its triangles folded in other
+# people's expressions. The search keeps 0.2, since another value changes existing maps.
+REPAIRED_COSINE: Final = 0.5
+# Speeds of the collapse; with one of them there is often no fold.
+AGGRESSIVENESS: Final = (7, 5, 3)
+# Largest accepted ratio of triangles to the target; a slow collapse may stop early.
+TOLERANCE: Final = 1.02
+SWEEPS: Final = 20
+# Share of folded triangles beyond which local changes cannot repair a mesh.
+MOST_FOLDED: Final = 0.05
+# A collapse far down pinches the surface; one to 2, 4, ... times the target may not.
+DOUBLINGS: Final = 4
 
 
-class Attempt(NamedTuple):
-    """Triangles (F, 3) on the original vertices, and the cluster (V,) of each of these."""
+class CollapsedMesh(NamedTuple):
+    """A collapse laid over the original vertices.
+
+    Attributes:
+        triangles: (F, 3) indices of original vertices.
+        cluster: (V,) cluster of each original vertex.
+    """
 
     triangles: NDArray[np.integer[Any]]
     cluster: NDArray[np.integer[Any]]
 
 
 class VertexMap(NamedTuple):
-    """Kept vertices of the original mesh (V,), ascending, and the triangles (F, 3) on them."""
+    """A simplified mesh on a subset of the vertices.
+
+    Attributes:
+        vertex_index: (V,) kept vertices of the original mesh, ascending.
+        triangles: (F, 3) indices of kept vertices.
+    """
 
     vertex_index: NDArray[np.int32]
     triangles: NDArray[np.int32]
@@ -51,105 +60,104 @@ class VertexMap(NamedTuple):
 def vertex_map(
     vertices: NDArray[Any], triangles: NDArray[np.integer[Any]], target_faces: int
 ) -> VertexMap:
-    """Choose the vertices that carry a mesh of about `target_faces` triangles.
+    """Choose the vertices and triangles of a simplified mesh.
 
-    `vertices` (V, 3) and `triangles` (F, 3) are the reference face, e.g. the mean neutral. No
-    vertex is kept twice or without a triangle, no triangle is turned over or degenerate against
-    the surface given, even where some of `triangles` are. What a collapse does not lay well is
-    repaired: slivers too, which other faces may turn over. The answer depends on the version of
-    fast_simplification; a set that must not change ships its map as data.
-    Raises UsageError without fast_simplification, InputError where no such map is found: for so
-    few triangles that they cannot go around the holes of the mesh, or where it is no surface.
+    No vertex is kept twice or without a triangle; no triangle is folded or degenerate against the
+    surface, even where some of `triangles` are. Folds of the collapse and slivers, which may fold
+    on other faces, are repaired. The result depends on the version of fast_simplification: a data
+    set whose map must not change ships the map.
+
+    Args:
+        vertices: (V, 3) reference face, e.g. the mean neutral.
+        triangles: (F, 3).
+        target_faces: approximate number of triangles.
+
+    Raises:
+        UsageError: fast_simplification is not installed.
+        InputError: there is no such map: the number of triangles is out of range or too small for
+            the holes of the mesh, or the mesh is no surface.
     """
     if not 4 <= target_faces < len(triangles):
         raise InputError(
             f"cannot simplify {len(triangles)} triangles to {target_faces}; "
-            f"ask for a number from 4 to {len(triangles) - 1}, or leave out --simplify"
+            f"ask for a number from 4 to {len(triangles) - 1}, or leave out --simplify",
+            ErrorCode.NOT_SIMPLIFIED,
         )
     used, compact = np.unique(triangles, return_inverse=True)
     points = np.ascontiguousarray(vertices[used], np.float32)
     faces = compact.reshape(-1, 3).astype(np.int32)
     most = TOLERANCE * target_faces
-    normals = vertex_normals(points, faces)
-    attempts = []
+
+    def repair_of(mesh: CollapsedMesh) -> FoldRepair:
+        return FoldRepair(points, faces, mesh.triangles, mesh.cluster, REPAIRED_COSINE)
+
+    def map_of(kept_triangles: NDArray[np.integer[Any]]) -> VertexMap:
+        kept, compact = np.unique(kept_triangles, return_inverse=True)
+        return VertexMap(used[kept].astype(np.int32), compact.reshape(-1, 3).astype(np.int32))
+
+    collapsed = []
     for aggressiveness in AGGRESSIVENESS:
-        attempt = _attempt(points, faces, target_faces, aggressiveness)
-        if len(attempt.triangles) <= most and _sheet(points, faces, attempt).badness.folded == 0:
-            return _compact_map(used, attempt.triangles)
-        attempts.append(attempt)
-    for attempt in _to_be_repaired(points, faces, normals, target_faces, attempts):
-        sheet = _sheet(points, faces, attempt)
-        sheet.unfold()
-        if len(sheet) > most:
-            sheet.thin_out(target_faces)
-            sheet.unfold()
-        if len(sheet) <= most and sheet.badness.folded == 0:
-            return _compact_map(used, sheet.triangles)
+        mesh = _collapse(points, faces, target_faces, aggressiveness)
+        if len(mesh.triangles) <= most and repair_of(mesh).folds.folded == 0:
+            return map_of(mesh.triangles)
+        collapsed.append(mesh)
+    for mesh in _repairable(points, faces, target_faces, collapsed):
+        repair = repair_of(mesh)
+        repair.unfold()
+        if len(repair) > most:
+            repair.simplify_to(target_faces)
+            repair.unfold()
+        if len(repair) <= most and repair.folds.folded == 0:
+            return map_of(repair.triangles)
     raise InputError(
         f"no choice of vertices simplifies this mesh to {target_faces} triangles without turning "
-        "some over; ask for another number of faces, or leave out --simplify"
+        "some over; ask for another number of faces, or leave out --simplify",
+        ErrorCode.NOT_SIMPLIFIED,
     )
 
 
-def _sheet(points: NDArray[Any], faces: NDArray[np.int32], attempt: Attempt) -> FoldRepair:
-    return FoldRepair(points, faces, attempt.triangles, attempt.cluster, REPAIRED_COSINE)
-
-
-def _attempt(
-    points: NDArray[np.float32], faces: NDArray[np.int32], target_faces: int, aggressiveness: int
-) -> Attempt:
-    """What a collapse at one speed leads to."""
-    moved, simplified, cluster = _collapse(points, faces, target_faces, aggressiveness)
-    kept = _representatives(points, faces, simplified, cluster, moved)
-    return Attempt(kept[simplified], cluster)
-
-
-def _folded(points: NDArray[Any], normals: NDArray[Any], attempt: Attempt) -> int:
-    # What is not a number is not above 0 either.
-    return int((~(_surface_cosines(points, normals, attempt.triangles) > 0)).sum())
-
-
-def _to_be_repaired(
+def _repairable(
     points: NDArray[np.float32],
     faces: NDArray[np.int32],
-    normals: NDArray[Any],
     target_faces: int,
-    attempts: list[Attempt],
-) -> Iterator[Attempt]:
-    """Attempts that are worth a repair, the most promising first.
+    collapsed: list[CollapsedMesh],
+) -> Iterator[CollapsedMesh]:
+    """Meshes that a repair may unfold, the most promising first.
 
-    Collapses far down pinch a surface. So there are some to more triangles after those given, and
-    last the mesh itself, which has nothing to repair but its own faults.
+    First those given, then collapses to more triangles, which pinch the surface less, last the
+    mesh itself.
     """
+    normals = vertex_normals(points, faces)
     crowded, most = _crowded_edges(faces), TOLERANCE * target_faces
 
-    def promising(attempts: list[Attempt]) -> list[Attempt]:
-        good = [
-            (max(len(attempt.triangles), most), folded, k)
-            for k, attempt in enumerate(attempts)
-            if (folded := _folded(points, normals, attempt)) <= HOPELESS * len(attempt.triangles)
-            and _crowded_edges(attempt.triangles) <= crowded
-        ]
-        good.sort()
-        # Thinning out takes long, and what stops it is the same for all.
-        enough = max(1, sum(count <= most for count, _, _ in good))
-        return [attempts[k] for _, _, k in good[:enough]]
+    def promising(meshes: list[CollapsedMesh]) -> list[CollapsedMesh]:
+        ranked = []
+        for k, mesh in enumerate(meshes):
+            # NaN is not above 0 and counts as folded
+            folded = int((~(_surface_cosines(points, normals, mesh.triangles) > 0)).sum())
+            if folded > MOST_FOLDED * len(mesh.triangles):
+                continue
+            if _crowded_edges(mesh.triangles) <= crowded:
+                ranked.append((max(len(mesh.triangles), most), folded, k))
+        ranked.sort()
+        # simplifying by repair takes long, and fails for all meshes alike: try one
+        enough = max(1, sum(count <= most for count, _, _ in ranked))
+        return [meshes[k] for _, _, k in ranked[:enough]]
 
-    yield from promising(attempts)
-    whole = promising([Attempt(faces, np.arange(len(points)))])
+    yield from promising(collapsed)
+    whole = promising([CollapsedMesh(faces, np.arange(len(points)))])
     if not whole:
         return
     for doubling in range(1, DOUBLINGS + 1):
-        reach = target_faces << doubling
-        if reach >= len(faces):
+        count = target_faces << doubling
+        if count >= len(faces):
             yield from whole
             return
-        again = [_attempt(points, faces, reach, speed) for speed in AGGRESSIVENESS]
-        yield from promising(again)
+        yield from promising([_collapse(points, faces, count, speed) for speed in AGGRESSIVENESS])
 
 
 def _crowded_edges(triangles: NDArray[np.integer[Any]]) -> int:
-    """How many edges have more than two triangles, or two of the same sense."""
+    """Number of edges with more than two triangles, plus those passed twice in one direction."""
     start, end = (
         np.concatenate([triangles[:, k] for k in order]) for order in ((0, 1, 2), (1, 2, 0))
     )
@@ -162,8 +170,8 @@ def _crowded_edges(triangles: NDArray[np.integer[Any]]) -> int:
 
 def _collapse(
     points: NDArray[np.float32], faces: NDArray[np.int32], target_faces: int, aggressiveness: int
-) -> tuple[NDArray[np.float32], NDArray[np.int32], NDArray[np.int32]]:
-    """Simplified positions (C, 3), triangles (F, 3), and the cluster (V,) of each vertex."""
+) -> CollapsedMesh:
+    """Quadric edge collapse at one speed, its triangles laid over original vertices."""
     try:
         import fast_simplification
     except ImportError:
@@ -171,18 +179,21 @@ def _collapse(
     _, _, collapses = fast_simplification.simplify(
         points, faces, target_count=target_faces, agg=aggressiveness, return_collapses=True
     )
-    return fast_simplification.replay_simplification(points, faces, collapses)
+    # positions (C, 3), triangles (F, 3) on them, cluster (V,) of each vertex
+    moved, simplified, cluster = fast_simplification.replay_simplification(points, faces, collapses)
+    kept = _representatives(points, faces, simplified, cluster, moved)
+    return CollapsedMesh(kept[simplified], cluster)
 
 
 def _surface_cosines(
-    points: NDArray[Any], normals: NDArray[Any], faces: NDArray[np.integer[Any]]
+    points: NDArray[Any], normals: NDArray[Any], triangles: NDArray[np.integer[Any]]
 ) -> NDArray[Any]:
-    """Cosine (F,) between each triangle's normal and the mean of the surface's at its corners.
+    """Cosine (F,) between the normal of each triangle and the surface's mean one at its corners.
 
     It is 0 for a degenerate triangle.
     """
-    laid = unit_vectors(triangle_normals(points, faces))
-    return (laid * unit_vectors(normals[faces].sum(1))).sum(1)
+    own = unit_vectors(triangle_normals(points, triangles))
+    return (own * unit_vectors(normals[triangles].sum(1))).sum(1)
 
 
 def _representatives(
@@ -192,9 +203,9 @@ def _representatives(
     cluster: NDArray[np.int32],
     moved: NDArray[np.float32],
 ) -> NDArray[np.int64]:
-    """One original vertex a cluster (C,): the nearest to where the cluster went, unless that folds.
+    """One original vertex for each cluster (C,): the one nearest to the collapsed position.
 
-    Clusters at turned triangles try their other members in turn and keep the one that turns least.
+    Clusters at unsafe triangles try their other members in turn and keep the safest.
     """
     distance = np.linalg.norm(points - moved[cluster], axis=1)
     by_cluster = np.lexsort((distance, cluster))
@@ -206,8 +217,8 @@ def _representatives(
 
     def cost(c: int, member: int) -> float:
         kept[c] = member
-        around = by_corner[corner_starts[c] : corner_starts[c + 1]] // 3
-        cosines = _surface_cosines(points, normals, kept[simplified[around]])
+        triangles = by_corner[corner_starts[c] : corner_starts[c + 1]] // 3
+        cosines = _surface_cosines(points, normals, kept[simplified[triangles]])
         return float(np.maximum(SAFE_COSINE - cosines, 0).sum())
 
     for _ in range(SWEEPS):
@@ -215,14 +226,8 @@ def _representatives(
         unsafe = np.unique(simplified[cosines < SAFE_COSINE])
         before = kept[unsafe].copy()
         for c in unsafe:
-            # Members lie nearest first, and min keeps the first of equals.
+            # members are sorted by distance, and min keeps the first of equals
             kept[c] = min(by_cluster[starts[c] : starts[c + 1]].copy(), key=partial(cost, c))
         if (kept[unsafe] == before).all():
             break
     return kept
-
-
-def _compact_map(used: NDArray[Any], triangles: NDArray[np.integer[Any]]) -> VertexMap:
-    """The map that keeps the vertices which have triangles, in the order of the original mesh."""
-    kept, compact = np.unique(triangles, return_inverse=True)
-    return VertexMap(used[kept].astype(np.int32), compact.reshape(-1, 3).astype(np.int32))

@@ -1,4 +1,4 @@
-"""Normals, edges, Laplacian and point sampling of triangulated surfaces."""
+"""Triangulated surfaces: normals, edges, Laplacian, farthest-point sampling."""
 
 from typing import Any, NamedTuple
 
@@ -9,7 +9,12 @@ Points = NDArray[Any]
 
 
 class SparseMatrix(NamedTuple):
-    """A sparse V x V matrix as parallel arrays (E,), sorted by row, then column."""
+    """A sparse V x V matrix.
+
+    Attributes:
+        row, column: (E,) indices, sorted by row, then column.
+        value: (E,).
+    """
 
     row: NDArray[np.int32]
     column: NDArray[np.int32]
@@ -17,44 +22,42 @@ class SparseMatrix(NamedTuple):
 
 
 def triangle_normals(vertices: Points, triangles: NDArray[np.integer[Any]]) -> Points:
-    """Normals (..., F, 3) of triangles on vertices (..., V, 3); their length is twice the area."""
+    """Normals (..., F, 3) of triangles (F, 3) on vertices (..., V, 3), of length twice the area."""
     a, b, c = (vertices[..., triangles[:, k], :] for k in range(3))
     return np.cross(b - a, c - a)
 
 
 def unit_vectors(vectors: Points) -> Points:
-    """`vectors` (..., 3) at length 1; a zero vector stays zero."""
+    """Vectors (..., 3) scaled to length 1; a zero vector stays zero."""
     length = np.sqrt((vectors**2).sum(-1, keepdims=True))
     return vectors / np.where(length > 0, length, 1)
 
 
-def _sum_by_index(index: NDArray[Any], values: Points, count: int) -> Points:
-    """Row i of the answer (count, 3) is the sum of the rows of `values` (E, 3) whose index is i.
-
-    bincount is many times faster than np.add.at, and adds in float64.
-    """
-    return np.stack([np.bincount(index, values[:, k], count) for k in range(3)], axis=1)
-
-
 def vertex_normals(vertices: Points, triangles: NDArray[np.integer[Any]]) -> Points:
-    """Unit normals (V, 3): the sum of the adjacent triangles' normals, so weighted by their areas.
+    """Unit vertex normals (V, 3): the area-weighted mean of the normals of adjacent triangles.
 
     A vertex without triangles has the normal zero.
+
+    Args:
+        vertices: (V, 3).
+        triangles: (F, 3).
     """
-    faces = triangle_normals(vertices, triangles)
-    total = _sum_by_index(triangles.T.ravel(), np.tile(faces, (3, 1)), len(vertices))
-    return unit_vectors(total).astype(vertices.dtype)
+    corners = triangles.T.ravel()
+    normals = np.tile(triangle_normals(vertices, triangles), (3, 1))  # one row per corner
+    # bincount is many times faster than np.add.at, and adds in float64
+    total = [np.bincount(corners, normals[:, k], len(vertices)) for k in range(3)]
+    return unit_vectors(np.stack(total, axis=1)).astype(vertices.dtype)
 
 
 def unique_edges(triangles: NDArray[np.integer[Any]]) -> NDArray[np.int32]:
-    """Every edge once (E, 2), smaller index first, sorted."""
+    """The edges (E, 2) of triangles (F, 3), each once, smaller index first, sorted."""
     pairs = triangles[:, [[0, 1], [1, 2], [2, 0]]].reshape(-1, 2)
     pairs = np.sort(pairs[pairs[:, 0] != pairs[:, 1]], axis=1)
     return np.unique(pairs, axis=0).astype(np.int32)
 
 
 def mean_edge_lengths(vertices: Points, triangles: NDArray[np.integer[Any]]) -> Points:
-    """Per vertex the mean length (V,) of the edges that meet there; 0 where none does."""
+    """Mean length (V,) of the edges at each vertex of (V, 3); 0 without edges."""
     edges = unique_edges(triangles)
     length = np.linalg.norm(vertices[edges[:, 0]] - vertices[edges[:, 1]], axis=1)
     ends = edges.T.ravel()
@@ -64,10 +67,15 @@ def mean_edge_lengths(vertices: Points, triangles: NDArray[np.integer[Any]]) -> 
 
 
 def uniform_laplacian(triangles: NDArray[np.integer[Any]], vertex_count: int) -> SparseMatrix:
-    """L = I - D^-1 A, A the adjacency and D the degrees: (L x)_i = x_i - mean of its neighbours.
+    """The uniform Laplacian L = I - D^-1 A: (L x)_i = x_i - mean of the neighbours of i.
 
-    Uniform weights, not cotangents, since it is applied to faces that do not exist yet. The row of
-    a vertex without neighbours is empty.
+    A is the adjacency matrix, D the diagonal matrix of degrees. Weights are uniform instead of
+    cotangents because the loss applies L to faces that are only being predicted. The row of a
+    vertex without neighbours is empty.
+
+    Args:
+        triangles: (F, 3).
+        vertex_count: V.
     """
     edges = unique_edges(triangles)
     degree = np.bincount(edges.ravel(), minlength=vertex_count)
@@ -82,10 +90,13 @@ def uniform_laplacian(triangles: NDArray[np.integer[Any]], vertex_count: int) ->
 
 
 def farthest_points(vertices: Points, count: int) -> NDArray[np.int32]:
-    """`count` vertices of (V, 3) spread evenly, as sorted indices (count,).
+    """Farthest-point sampling: sorted indices (count,) of evenly spread vertices of (V, 3).
 
-    Farthest-point sampling from the vertex farthest from the centroid; of equals the first wins, so
-    the choice is a function of the input alone.
+    It starts at the vertex farthest from the centroid; of equally far vertices the first is taken,
+    so the result depends on the input alone.
+
+    Raises:
+        ValueError: `count` is not from 1 to V.
     """
     points = np.asarray(vertices, np.float64)
     if not 0 < count <= len(points):
