@@ -1,4 +1,4 @@
-"""fd-prep: a data set on disk to a face set."""
+"""fd-prep: prepare a data set as a face set."""
 
 import fd_cli
 
@@ -17,38 +17,41 @@ def prep(
         str,
         typer.Argument(
             metavar="SOURCE",
-            help="What lies there: coma, bu3dfe, facescape, facewarehouse, ict or folder.",
+            help="Data set: coma, bu3dfe, facescape, facewarehouse, ict or folder.",
         ),
     ],
-    root: Annotated[Path, typer.Argument(metavar="ROOT", help="The folder with the data.")],
+    root: Annotated[Path, typer.Argument(metavar="ROOT", help="Folder of the data set.")],
     output: Annotated[
         str | None,
-        typer.Option("--output", "-o", metavar="SET", help="Where to write; - is standard output."),
+        typer.Option("--output", "-o", metavar="SET", help="Output file; - is standard output."),
     ] = None,
     like: Annotated[
         str | None,
         typer.Option(
-            "--like", metavar="MODEL|SET", help="Take its vertex map, triangles, units, alignment."
+            "--like",
+            metavar="MODEL|SET",
+            help="Prepare as for this model or set: same vertex map, triangles, unit, alignment.",
         ),
     ] = None,
     exclude: Annotated[
         Path | None,
         typer.Option(
-            "--exclude", metavar="FILE", help="Faces or subjects to leave out, one a line."
+            "--exclude", metavar="FILE", help="Names of faces or subjects to exclude, one per line."
         ),
     ] = None,
     protocol: Annotated[
         str | None,
         typer.Option(
             "--protocol",
-            help="Who is tested on: paper, subjects:PART, identity-fold:K/N or file:CSV.  "
-            "[default: paper, of ict and folder subjects:0.3]",
+            help="Train/test split: paper (the publication's), subjects:PART (a random part of the "
+            "people for test), identity-fold:K/N (every N-th person) or file:CSV (columns subject "
+            "or name, and split).  [default: paper; ict and folder subjects:0.3]",
         ),
     ] = None,
     validation: Annotated[
         float | None,
         typer.Option(
-            "--validation", metavar="PART", help="Part of the other subjects to validate on."
+            "--validation", metavar="PART", help="Part of the remaining subjects for validation."
         ),
     ] = None,
     seed: fd_cli.Seed = 0,
@@ -58,40 +61,43 @@ def prep(
             "--simplify",
             metavar="FACES",
             min=0,
-            help="Keep about so many triangles, 0 = all.  [default: facescape 9000, others all]",
+            help="Approximate number of triangles to keep; 0 keeps all.  "
+            "[default: facescape 9000, others all]",
         ),
     ] = None,
     align: Annotated[
         Literal["none", "rigid", "similarity", "stable"] | None,
         typer.Option(
             "--align",
-            help="Align to the mean face; stable = to one's own neutral by stable vertices.  "
-            "[default: bu3dfe stable, others none]",
+            help="Alignment to the mean face; stable = to the person's own neutral, by vertices "
+            "that expressions hardly move.  [default: bu3dfe stable, others none]",
         ),
     ] = None,
     units: Annotated[
         Literal["mm", "cm", "dm", "m"] | None,
         typer.Option(
             "--units",
-            help="What meshes are in that do not say.  [default: coma m, facewarehouse told by "
-            "size, others mm]",
+            help="Unit of meshes that do not declare one.  [default: coma m, facewarehouse by size, "
+            "others mm]",
         ),
     ] = None,
     subjects: Annotated[
-        int | None, typer.Option("--subjects", help="ict: how many people.  [default: 200]")
+        int | None, typer.Option("--subjects", help="ict: number of people.  [default: 200]")
     ] = None,
     variation: Annotated[
         Literal["strong", "combined", "moved", "noisy"] | None,
         typer.Option(
             "--variation",
-            help="ict: the same people, but expressions 1.5 times as strong, two expressions at "
-            "once, heads moved (2 degrees, 1 mm), or 0.5 mm of noise.",
+            help="ict: the same people with expressions 1.5 times as strong, two expressions at "
+            "once, heads moved (2 degrees, 1 mm), or 0.5 mm of vertex noise.",
         ),
     ] = None,
     pattern: Annotated[
         str | None,
         typer.Option(
-            "--pattern", help="folder: names, as in '{subject}/{expression}.obj'; * is any."
+            "--pattern",
+            help="folder: labels from file names, such as '{subject}/{expression}.obj'; * matches "
+            "anything.",
         ),
     ] = None,
     labels: Annotated[
@@ -99,34 +105,48 @@ def prep(
         typer.Option(
             "--labels",
             metavar="CSV",
-            help="folder: columns file,subject,expression[,level][,split].",
+            help="folder: labels from a table file,subject,expression[,level][,split].",
         ),
     ] = None,
     neutral: Annotated[
         str | None,
-        typer.Option("--neutral", help="folder: the neutral expression.  [default: neutral]"),
+        typer.Option(
+            "--neutral", help="folder: name of the neutral expression.  [default: neutral]"
+        ),
     ] = None,
     jobs: fd_cli.Jobs = 0,
     keep_going: Annotated[
         bool,
         typer.Option(
-            "--keep-going", help="Leave out what is broken or missing; exit 1 if anything was."
+            "--keep-going", help="Skip broken and missing meshes; exit 1 if there were any."
         ),
     ] = False,
     dry_run: Annotated[
         bool,
-        typer.Option("--dry-run", help="Count faces by class and split; read no mesh."),
+        typer.Option(
+            "--dry-run", help="Only count the faces per class and split; no mesh is read."
+        ),
     ] = False,
     no_history: fd_cli.NoHistory = False,
     force: fd_cli.Force = False,
 ) -> None:
-    """Turn a data set into a face set: one topology, millimetres, labels, a split.
+    """Prepare a data set as a face set: one topology, millimetres, labels, a split.
 
-    Every mesh is reduced to the same vertices. SOURCE ict makes synthetic people of ICT-FaceKit's
-    folder FaceXModel, the open benchmark; folder takes anybody's registered meshes, labelled by
-    --pattern or --labels; the others take a data set as it is distributed. What was used and what
-    was left out is listed beside the set, in SET.report.json.
-    """
+    All meshes must be registered to one topology; they are reduced to the same vertices. Sources:
+
+    \b
+    coma, bu3dfe, facescape, facewarehouse
+            the data set as it is distributed
+    ict     the open benchmark: synthetic people from ICT-FaceKit's folder FaceXModel
+    folder  your own registered meshes, labelled by --pattern or --labels
+
+    SET.report.json beside the set counts the faces and lists what was skipped or excluded.
+
+    Examples:
+      fd-prep folder scans/ --pattern '{subject}/{expression}.obj' --units cm -o set.safetensors
+      fd-prep coma CoMA/ --dry-run
+      fd-prep ict FaceXModel/ --subjects 847 --validation 0.1 -o ict.safetensors
+    """  # noqa: D301 - click keeps the lines after \b as they are
     from facedis_core.datasets.contents import count_faces
     from facedis_core.datasets.prepare import PrepareOptions, plan_face_set, prepare_face_set
     from facedis_core.errors import CheckFailed
@@ -157,7 +177,7 @@ def prep(
         force=force,
     )
     plan = plan_face_set(options)
-    notes = plan.notes()  # shown at the end: an error before it stands alone
+    notes = plan.notes()  # printed at the end, so that an error is a single line
     report = None
     if dry_run:
         _print_counts(count_faces(plan.opened.source.labels, plan.chosen.rows))
@@ -169,13 +189,11 @@ def prep(
         fd_cli.warn(line)
     if report is not None and report.fault:
         listed = f"; see {options.report_file}" if options.report_file else ""
-        raise CheckFailed(
-            f"{report.faces} faces are in the set, what is named above is not{listed}"
-        )
+        raise CheckFailed(f"{report.faces} faces are in the set, those named above are not{listed}")
 
 
 def _print_counts(counts: "Iterable[ClassCount]") -> None:
-    """A table for people and for awk: columns divided by tabs."""
+    """Print the counts as a table with tab-separated columns."""
     from facedis_core.io.streams import on_one_line, open_output
 
     with open_output("-", force=False, binary=False) as stream:

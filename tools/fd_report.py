@@ -86,7 +86,7 @@ def report(
 
     Examples:
       fd-report set.safetensors -m model.safetensors -o report.html
-      fd-report set.safetensors -m with.safetensors -m without.safetensors --figures figures/
+      fd-report set.safetensors -m a.safetensors -m b.safetensors -o ab.html --figures png/
     """
     from facedis_core.io.streams import check_output, open_output
     from facedis_core.render.color_scale import ColorScale
