@@ -77,8 +77,8 @@ def prep(
         Literal["mm", "cm", "dm", "m"] | None,
         typer.Option(
             "--units",
-            help="Unit of meshes that do not declare one.  [default: coma m, facewarehouse by size, "
-            "others mm]",
+            help="Unit of meshes that do not declare one.  "
+            "[default: coma m, facewarehouse by size, others mm]",
         ),
     ] = None,
     subjects: Annotated[
