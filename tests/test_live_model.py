@@ -19,7 +19,7 @@ from facedis_core.pipeline.combine import transfer
 from facedis_core.pipeline.decode import LatentDecoder
 from facedis_core.pipeline.encode import MeshEncoder
 from facedis_core.viewer.gallery import MAX_FACES, face_of_bytes, load_gallery
-from facedis_core.viewer.model import LiveModel, Mixture
+from facedis_core.viewer.live_model import LiveModel, Mixture
 
 
 @pytest.fixture

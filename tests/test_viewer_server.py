@@ -16,7 +16,7 @@ import facedis_core.viewer.server
 from facedis_core.errors import UsageError
 from facedis_core.pipeline.encode import MeshEncoder
 from facedis_core.viewer.gallery import load_gallery
-from facedis_core.viewer.model import LiveModel
+from facedis_core.viewer.live_model import LiveModel
 from facedis_core.viewer.server import MAX_CONNECTIONS, LiveServer
 
 

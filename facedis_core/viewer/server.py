@@ -21,7 +21,7 @@ from urllib.parse import parse_qs
 from facedis_core import render
 from facedis_core.errors import FacedisError, UsageError
 from facedis_core.io.streams import read_up_to
-from facedis_core.viewer.model import LiveModel
+from facedis_core.viewer.live_model import LiveModel
 
 SOCKET_TIMEOUT: Final = 20.0  # seconds without a byte before a connection is closed
 MAX_CONNECTIONS: Final = 64  # at once, with a thread each; a browser opens six

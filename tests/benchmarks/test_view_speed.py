@@ -13,7 +13,7 @@ import pytest
 from facedis_core.model.model import load_model
 from facedis_core.pipeline.encode import MeshEncoder
 from facedis_core.viewer.gallery import load_gallery
-from facedis_core.viewer.model import LiveModel
+from facedis_core.viewer.live_model import LiveModel
 from facedis_core.viewer.server import LiveServer
 
 
