@@ -83,7 +83,7 @@ class PrepareOptions:
 
 
 @dataclass(frozen=True, eq=False)
-class Plan:
+class PreparationPlan:
     """The faces of a set, before any mesh is read."""
 
     options: PrepareOptions
@@ -99,7 +99,7 @@ class Plan:
         return [*source.notes, *listing_lines(source.findings, missing, self.chosen.strangers)]
 
 
-def plan_face_set(options: PrepareOptions) -> Plan:
+def plan_face_set(options: PrepareOptions) -> PreparationPlan:
     """List the data set and choose its faces.
 
     Raises:
@@ -111,11 +111,11 @@ def plan_face_set(options: PrepareOptions) -> Plan:
             check_output(output, options.force)
     opened = open_source(options.source, options.root, options.source_options)
     exclusion = read_exclusion(options.exclude) if options.exclude else None
-    return Plan(options, opened, select_faces(opened.source, exclusion))
+    return PreparationPlan(options, opened, select_faces(opened.source, exclusion))
 
 
 def prepare_face_set(
-    plan: Plan,
+    plan: PreparationPlan,
     *,
     advance: Callable[[int], None] = lambda faces: None,
     warn: Callable[[str], None] = lambda line: None,
@@ -229,7 +229,7 @@ class _Read:
 
 
 def _read_faces(
-    plan: Plan,
+    plan: PreparationPlan,
     preparation: Preparation,
     like: ReferencePreparation | None,
     faces: _FaceFile,
@@ -258,7 +258,7 @@ def _read_faces(
     return read
 
 
-def _settle(plan: Plan, read: _Read) -> LabelledRows:
+def _settle(plan: PreparationPlan, read: _Read) -> LabelledRows:
     chosen = plan.chosen.rows
     usable = chosen[~np.isin(chosen, list(read.failures))]
     if not len(usable):
@@ -274,7 +274,7 @@ def _settle(plan: Plan, read: _Read) -> LabelledRows:
 
 
 def _history(
-    plan: Plan, like: ReferencePreparation | None, report: PreparationReport
+    plan: PreparationPlan, like: ReferencePreparation | None, report: PreparationReport
 ) -> HistoryStep:
     inputs = dict(plan.opened.source.inputs)
     if like:
