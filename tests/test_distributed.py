@@ -100,18 +100,19 @@ def test_a_restart_replaces_nothing_that_the_first_start_refused(
 LATE = """
 import os, signal, sys
 import fd_train
-from facedis_core import runs
+from facedis_core.nn.distributed import rank
+from facedis_core.train.run import TrainingRun
 
-train = runs.TrainingRun.train
+train = TrainingRun.train
 
 def and_die(run, callbacks):
-    if runs.rank() and not os.path.exists("died"):
+    if rank() and not os.path.exists("died"):
         open("died", "w").close()
         train(run, callbacks)
         os.kill(os.getpid(), signal.SIGKILL)
     train(run, callbacks)
 
-runs.TrainingRun.train = and_die
+TrainingRun.train = and_die
 fd_train.main()
 """
 

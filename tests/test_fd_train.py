@@ -1,7 +1,6 @@
 """fd-train: files, log, interruption, bad input."""
 
 import json
-import signal
 import subprocess
 import sys
 import time
@@ -10,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import synthetic
+from trainers import interrupted
 
 from facedis_core.data.face_set import load_face_set
 from facedis_core.model.config import RegisteredConfig
@@ -76,23 +76,8 @@ def test_ctrl_c_saves_and_resume_reaches_the_bytes_of_an_unbroken_run(
 ) -> None:
     options = f"{SMALL} --epochs 12"
     assert call(f"fd-train set.safetensors -o whole.safetensors {options}").code == 0
-    broken = subprocess.Popen(
-        [
-            str(commands / "fd-train"),
-            *f"set.safetensors -o broken.safetensors {options}".split(),
-        ],
-        cwd=tmp_path,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    log = tmp_path / "broken.jsonl"
-    deadline = time.monotonic() + 100
-    while not log.exists() and time.monotonic() < deadline:
-        time.sleep(0.02)
-    broken.send_signal(signal.SIGINT)
-    _, err = broken.communicate(timeout=100)
-    assert broken.returncode == 130, err
-    assert "--resume" in err.splitlines()[-1]
+    line = f"set.safetensors -o broken.safetensors {options}"
+    assert "--resume" in interrupted(commands / "fd-train", line, tmp_path)
     assert load_model(tmp_path / "broken.safetensors")
     assert (tmp_path / "broken.state.safetensors").exists()
     resume_and_compare(call, tmp_path, options)
@@ -342,18 +327,17 @@ def test_a_discriminator_of_other_coordinates_is_refused(call, face_set: Path) -
 
 
 @pytest.mark.slow
-def test_resume_is_of_the_same_run(call, shell, face_set: Path, tmp_path: Path) -> None:
+def test_resume_is_of_the_same_run(call, commands: Path, face_set: Path, tmp_path: Path) -> None:
     """Another recipe, or no discriminator any more, is another run."""
-    train = f"fd-train set.safetensors -o m.safetensors {SMALL} --epochs 300"
-    stopped = shell(f"timeout -s INT 6 {train}")
-    assert stopped.code in (124, 130), stopped.err
+    line = f"set.safetensors -o m.safetensors {SMALL} --epochs 300"
+    interrupted(commands / "fd-train", line, tmp_path)
     before = (tmp_path / "m.state.safetensors").read_bytes()
     for change, words in (
         ("--discriminator none", "discriminator id 'untrained'"),
         ("--set identity=5", "identity 4, this one has 5"),
         ("--seed 7", "seed 0, this one has 7"),
     ):
-        done = call(f"{train} --resume {change}")
+        done = call(f"fd-train {line} --resume {change}")
         assert done.code == 3, done.err
         assert words in done.line
     assert (tmp_path / "m.state.safetensors").read_bytes() == before

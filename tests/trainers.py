@@ -1,4 +1,9 @@
-"""Trainers for tests, as `fd-train` sets them up."""
+"""Trainers for tests, as `fd-train` sets them up, and trainings that are interrupted."""
+
+import signal
+import subprocess
+import time
+from pathlib import Path
 
 import torch
 
@@ -27,3 +32,17 @@ def trainer(
         seed=seed,
         device=torch.device("cpu"),
     )
+
+
+def interrupted(program: Path, line: str, folder: Path) -> str:
+    """Start a training in a folder and press Ctrl-C once its log is there; its last words."""
+    log = folder / line.split("-o ")[1].split()[0].replace(".safetensors", ".jsonl")
+    command = [str(program), *line.split()]
+    run = subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 100
+    while not log.exists() and run.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    run.send_signal(signal.SIGINT)
+    _, err = run.communicate(timeout=100)
+    assert run.returncode == 130, err
+    return err.splitlines()[-1]
