@@ -73,7 +73,7 @@ def _with_version(
     name: str,
     suggestions: Mapping[str, Callable[[str], list[str]]],
 ) -> Callable[..., None]:
-    """The same command with the option `--version`, and with suggestions for values."""
+    """The command with the option `--version` and completion of values."""
 
     def show(context: typer.Context, wanted: bool) -> None:
         if wanted and not context.resilient_parsing:

@@ -1,1 +1,1 @@
-"""What files hold: face sets, latents, how raw meshes are prepared, and the history of commands."""
+"""Face sets, latents, the preparation of raw meshes, and the history of commands."""

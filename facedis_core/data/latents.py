@@ -1,4 +1,4 @@
-"""Latents: one row a face, exchanged as structured `.npy` arrays.
+"""Latents: one row per face, exchanged as structured `.npy` arrays.
 
 The dtype is `name` U(longest), `model` U12, `identity` f4 (D_id), `expression` f4 (D_exp). The
 model id is the provenance of a row: latents of one model mean nothing to another. One array is the

@@ -194,7 +194,7 @@ class Preparation:
 
 @dataclass(frozen=True)
 class _Alignment:
-    """How the metadata of a file has the alignment."""
+    """The alignment in the metadata of a file."""
 
     kind: str
     stable_vertices: list[Any]
@@ -202,7 +202,7 @@ class _Alignment:
 
 @dataclass(frozen=True)
 class _Metadata:
-    """How the metadata of a file has a preparation."""
+    """The preparation in the metadata of a file."""
 
     topology: str
     raw_vertices: int

@@ -213,7 +213,7 @@ class ComaSource(MeshFileSource):
 def settle_levels(
     distance: NDArray[np.float64], sequence: NDArray[np.intp]
 ) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
-    """Which frames are no outliers (n,), and the level of each (n,), 1 at its sequence's apex.
+    """Inlier mask (n,) and levels (n,) of frames, 0 neutral to 1 at the apex of a sequence.
 
     An outlier lies more than three standard deviations above the mean distance of its sequence. The
     distances of the rest are divided by their largest.

@@ -1,1 +1,1 @@
-"""What a file is, what it holds, and whether it is whole."""
+"""Contents and integrity of files: what fd-info prints and verifies."""

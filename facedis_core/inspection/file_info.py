@@ -188,7 +188,7 @@ class _TrainingMetadata:
 
 
 def _training(file: SafetensorsFile) -> Facts:
-    """What `fd-train --resume` starts from."""
+    """Facts about a checkpoint (`fd-train --resume`)."""
     metadata = record(_TrainingMetadata, file.metadata)
     return {
         "kind": KINDS[file.kind],
@@ -203,13 +203,13 @@ def _as_json(history: Sequence[HistoryStep]) -> list[dict[str, Any]]:
 
 
 def parameters(tensors: Mapping[str, np.ndarray]) -> int:
-    """How many numbers were learnt; statistics and the frame are none of them."""
+    """Number of trained parameters, without batch statistics and the coordinate frame."""
     learnt = (a.size for name, a in tensors.items() if name.endswith((".weight", ".bias")))
     return sum(learnt)
 
 
 def _registration(file: SafetensorsFile) -> Facts:
-    """Of face sets and models: the mesh they are made for, and the raw one it comes from."""
+    """Topology of a face set or model, and of its raw meshes."""
     keys = ("topology", "alignment", "raw_vertices", "raw_topology", "raw_unit_mm")
     return {
         "vertices": len(file.tensors["vertex_index"]),

@@ -141,7 +141,7 @@ def _check_people(labels: Labels, protocol: str) -> None:
 
 
 def _without_neutral(neutrals: NDArray[np.float32], subjects: Sequence[str]) -> list[str]:
-    """Who has no neutral, all NaN of (S, V, 3); in anyone else's every value must be finite."""
+    """Subjects without a neutral (all NaN) in (S, V, 3); all other neutrals must be finite."""
     lacking = []
     for name, neutral in zip(subjects, neutrals, strict=True):
         if np.isnan(neutral).all():
@@ -182,7 +182,7 @@ def _shape(faces: FaceSet, warn: Callable[[str], None]) -> dict[str, Any]:
 
 
 def _distances(faces: NDArray[np.float32], mean_face: NDArray[np.float32]) -> NDArray[np.float64]:
-    """How far each of some faces (N, V, 3) mm lies from the mean face (V, 3); NaN stays NaN."""
+    """Mean vertex distance of faces (N, V, 3) mm to the mean face (V, 3); NaN stays NaN."""
     return np.concatenate([vertex_distance(faces[rows], mean_face) for rows in _blocks(faces)])
 
 

@@ -80,7 +80,7 @@ def read_safetensors(source: str | Path, kind: str | None = None) -> Safetensors
 
 
 def parse_safetensors(data: np.ndarray, kind: str | None) -> SafetensorsFile:
-    """The same from the bytes (uint8) of a file; errors do not name it."""
+    """Parse the bytes (uint8) of a file; errors do not name it."""
     header, start = _parse_header(data)
     metadata = _our_metadata(header)
     found = _check_format(metadata.pop("format", ""), kind)
@@ -131,7 +131,7 @@ def record(cls: type[R], values: Mapping[str, Any]) -> R:
 
 
 def _read_promised(stream: BinaryIO) -> bytearray:
-    """As much as the header says, and a byte more where there is one: a pipe need never end."""
+    """Read as many bytes as the header announces, and one more to detect a longer stream."""
     data = bytearray(stream.read(8))
     size = int.from_bytes(data, "little")
     if len(data) == 8 and size <= _LARGEST_HEADER:

@@ -36,7 +36,7 @@ class Mesh:
 
 
 class Codec(NamedTuple):
-    """How one format is decoded and encoded."""
+    """Decoder and encoder of one format."""
 
     read: Callable[[BinaryIO], SurfaceBuilder]
     write: Callable[[BinaryIO, NDArray[np.float32], NDArray[np.int32], str, bool], None]

@@ -85,7 +85,7 @@ def write(
 
 
 def _blocks(stream: BinaryIO) -> Iterator[bytes]:
-    """Whole lines, with continued ones in one piece, some at a time; one newline a line."""
+    """Blocks of whole lines, with continued lines in one piece; one newline per line."""
     left = stream.read(3).removeprefix(b"\xef\xbb\xbf")
     more = True
     while more:
@@ -105,7 +105,7 @@ def _blocks(stream: BinaryIO) -> Iterator[bytes]:
 
 
 def _end_of_lines(text: bytes) -> int:
-    """Where the last line ends that the next one does not continue."""
+    """End of the last line that the next one does not continue."""
     end = text.rfind(b"\n")
     while end > 0 and text[end - 1] == ord("\\") and len(text) - end <= LONGEST_LINE:
         end = text.rfind(b"\n", 0, end)

@@ -328,7 +328,7 @@ def _read_binary(stream: BinaryIO, element: Element, order: str) -> Iterator[tup
 
 
 def _truncated(element: Element) -> InputError:
-    """What to say where the data end within the table."""
+    """Error for data that end within the table."""
     return InputError(
         f"is truncated: its header promises {element.count} rows of {element.name[:32]!r}, "
         "the data end before that"
@@ -387,7 +387,7 @@ def _walk(
 
 
 class _RowWalker:
-    """How to go from row to row of a table."""
+    """Steps from row to row of a table with lists."""
 
     def __init__(self, element: Element, order: str) -> None:
         self._element = element
@@ -408,7 +408,7 @@ class _RowWalker:
                 gap = 0
 
     def follow(self, data: bytes, begin: int, most: int) -> tuple[list[int], int, int]:
-        """Where whole rows begin, from `begin` on, where they end, and the next one at the least.
+        """Starts of whole rows from `begin` on, their end, and the least end of the next row.
 
         So many rows at most, and not too many at once.
         Raises InputError on a list that is shorter than any may be, or longer.
@@ -437,7 +437,7 @@ class _RowWalker:
         return begins, position, position + self._least
 
     def _row_end(self, data: bytes, position: int) -> int:
-        """Where the row that begins here ends; at the least, where its counts are not all there."""
+        """End of the row that begins here; a lower bound if its counts are not complete."""
         end = position + self._least
         for gap, unpack, width, size, fewest, p in self._lists:
             position += gap
@@ -571,7 +571,7 @@ def _some_lines(stream: BinaryIO, most: int) -> bytes:
 
 
 def _next_piece(stream: BinaryIO, most: int) -> bytes:
-    """What the stream has at hand, up to the end of as many lines, whole or not; else a line."""
+    """Bytes that the stream has buffered, up to `count` lines; at least one line."""
     if not isinstance(stream, BufferedReader):
         return stream.readline(LONGEST_LINE)
     ready = stream.peek()

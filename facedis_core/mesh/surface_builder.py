@@ -76,7 +76,7 @@ class SurfaceBuilder:
         self._polygon_count += len(counts) - len(fan)
 
     def add_triangles(self, corners: NDArray[Any], size: int) -> None:
-        """Likewise, where every polygon is a triangle: corners (n, 3)."""
+        """Add triangles: corners (n, 3)."""
         if not corners.size:
             return
         self._check_amount(len(corners), size)

@@ -79,7 +79,7 @@ def spans(starts: Indices, lengths: Indices, step: int = 1) -> Indices:
 
 
 def integers(tokens: Tokens, which: Indices, *, until_slash: bool = False) -> Indices:
-    """Whole numbers of the words `which`; of `12/7/3` the 12 when `until_slash`.
+    """Integers of the words `which`; the 12 of `12/7/3` if `until_slash`.
 
     Raises InputError naming the first word that is none.
     """
@@ -158,7 +158,7 @@ def _decimals(tokens: Tokens, which: Indices) -> NDArray[np.float64]:
 
 
 def _signs(text: NDArray[np.uint8], start: Indices) -> tuple[NDArray[np.bool_], Indices]:
-    """Whether each number is negative, and where its digits begin."""
+    """Sign of each number, and the position of its first digit."""
     sign = text[start]
     negative = sign == ord("-")
     return negative, start + (negative | (sign == ord("+")))

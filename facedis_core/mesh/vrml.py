@@ -32,7 +32,7 @@ _ROWS_AT_ONCE = 8192
 
 
 class _List(NamedTuple):
-    """Where the numbers between two brackets lie: parts of the text, and the position behind."""
+    """A bracketed list of numbers: its parts of the text, and the position behind it."""
 
     parts: list[slice]
     end: int
@@ -163,7 +163,7 @@ def _next_symbol(text: bytearray, position: int) -> tuple[bytes, int]:
 
 
 def _list(text: bytearray, start: int) -> _List:
-    """What stands before the closing bracket, but for comments."""
+    """Text up to the closing bracket, without comments."""
     parts: list[slice] = []
     end = text.find(b"]", start)
     for _ in range(_MOST_SYMBOLS):

@@ -131,7 +131,7 @@ def model_id(path: str | Path) -> str:
 
 
 def weights_folder() -> Path:
-    """Where the bundled models and example faces are installed."""
+    """Folder of the bundled models and example faces."""
     spec = find_spec("facedis_weights")
     places = spec.submodule_search_locations if spec else None
     return Path(next(iter(places))) if places else Path(__file__).parent.parent / "weights"

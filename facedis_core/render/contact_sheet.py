@@ -31,7 +31,7 @@ def sheet_columns(
     column_labels: Sequence[str] = (),
     most: int = COLUMNS,
 ) -> int:
-    """How many pictures stand in a row: as asked, else as the labels need, else up to `most`.
+    """Number of columns: as given, else as the labels need, else up to `most`.
 
     Raises:
         UsageError: there are not as many labels as rows or columns.

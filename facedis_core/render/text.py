@@ -41,7 +41,7 @@ class TextLine(NamedTuple):
     color: RGB
 
     def moved(self, columns: int, rows: int) -> "TextLine":
-        """The same text elsewhere."""
+        """The text at another position."""
         return self._replace(centre=(self.centre[0] + columns, self.centre[1] + rows))
 
 
@@ -116,7 +116,7 @@ def _drawable(char: str, font: str) -> str:
 
 @lru_cache(maxsize=4096)
 def _lacks(char: str, font: str) -> bool:
-    """Whether a font draws the character as it draws a missing one."""
+    """Whether a font lacks the character."""
     return _drawn(char, font) == _drawn("\uffff", font)
 
 

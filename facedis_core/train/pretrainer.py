@@ -167,5 +167,5 @@ class PreTrainer(Learner):
 
 
 def _can_be_paired(pairs: FacePairs) -> bool:
-    """Whether there are pairs of one subject and pairs of two."""
+    """Whether both pairs of one subject and pairs of two subjects exist."""
     return pairs.subjects >= 2 and pairs.single_face_subjects < pairs.subjects

@@ -205,7 +205,7 @@ def _change(
 
 
 def _problem(key: str, value: Any, annotation: Any) -> str:
-    """What was expected of a value that does not fit; empty where it does."""
+    """Description of the expected value, or empty if the value fits."""
     choices = network_names() if key == "network" else []
     if get_origin(annotation) is Literal:
         choices = [*get_args(annotation)]
