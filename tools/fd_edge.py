@@ -1,4 +1,4 @@
-"""The edge of a process: arguments in, one line and an exit code out, whatever happens between.
+"""The process of a command: arguments in; errors become one line on stderr and an exit code.
 
 Nothing here imports NumPy, torch or rich.
 """
@@ -229,7 +229,7 @@ def _die_of(signum: int) -> NoReturn:
 
 
 def complain(message: str) -> None:
-    """One line, whatever a file name in the message may contain."""
+    """Print a message on one line; unprintable characters of file names are escaped."""
     line = re.sub(r"\s+", " ", message).strip()
     line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
     with suppress(OSError, ValueError):

@@ -50,7 +50,7 @@ def click_command(
 
 
 class _Unchecked:
-    """Hands on text and defaults as they are.
+    """Passes text and defaults on without validation.
 
     typer has every value checked by pydantic, whose import alone takes a command as long as
     NumPy's; with this only those who give a number or a choice pay for it.

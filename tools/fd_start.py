@@ -1,13 +1,13 @@
-"""The first thing that a command imports: until it can clean up, Ctrl-C just ends it.
+"""Imported first by every command: Ctrl-C ends the process quietly while modules load.
 
-Otherwise whoever presses it while modules are imported gets a page of traceback.
+Python would print a traceback instead.
 """
 
 import os
 import signal
 import sys
 
-# only in a process that is a command, not in one that looks into it, such as a test
+# only in the process of a command, not in one that imports it, such as a test
 if os.path.basename(sys.argv[0]).startswith("fd") and (  # noqa: PTH119 - pathlib takes long
     signal.getsignal(signal.SIGINT) is signal.default_int_handler
 ):

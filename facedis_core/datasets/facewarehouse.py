@@ -29,7 +29,7 @@ LAYOUT: Final = Layout(
 
 
 def open_facewarehouse(root: Path, **options: Unpack[MeshOptions]) -> MeshFileSource:
-    """The blendshapes of FaceWarehouse; their unit is told from their size.
+    """The blendshapes of FaceWarehouse; the unit is inferred from their size.
 
     Raises InputError where `root` does not hold them, UsageError for an option out of its range.
     """

@@ -1,4 +1,4 @@
-"""A folder of registered meshes, labelled by their names or by a CSV file: anybody's own data."""
+"""A folder of the user's registered meshes, labelled by file names or by a CSV file."""
 
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -79,7 +79,7 @@ def open_folder(
             )
         notes.append("no file shows the expression 'neutral', so subjects have no true neutral")
     entries = [Entry(r.file, r.subject, r.expression, _usual_level(r, at_rest_name)) for r in rows]
-    # The neutral first, whatever its name: label 0 is then the same thing in every set.
+    # The neutral first, whatever its name, so that expression 0 is the neutral in every set.
     expressions = sorted({e.expression for e in entries}, key=lambda e: (e != at_rest_name, e))
     source = open_labelled(
         root,

@@ -1,4 +1,4 @@
-"""USC's ICT-FaceKit (MIT), from which anybody can make the open benchmark: a folder FaceXModel."""
+"""ICT-FaceKit of USC (MIT licence), a folder FaceXModel: the source of the open benchmark."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -247,7 +247,7 @@ def raw_meshes(root: Path, seed: int, subject: int, expressions: Sequence[str]) 
 
 
 def build_ict_map(generic: Mesh) -> VertexMap:
-    """The choice of vertices of the narrow face, made anew; `generic` in centimetres.
+    """Compute the vertex map of the narrow face; `generic` in centimetres.
 
     `ict_map.safetensors` is its result with fast_simplification 0.2.0, written by
     safetensors.numpy: tensors `vertex_index` and `triangles`. Shipped, because another version may

@@ -55,7 +55,7 @@ class Property:
 
 @dataclass
 class Element:
-    """A table of the file: so many rows of these properties."""
+    """A table of the file: number of rows, and the properties of a row."""
 
     name: str
     count: int
@@ -63,7 +63,7 @@ class Element:
 
     @cached_property
     def wanted(self) -> tuple[str, ...]:
-        """The properties that make a mesh, as far as they are here; all others are passed over."""
+        """The properties of the mesh that this table has; all others are skipped."""
         names = {"vertex": _COORDINATES, "face": _CORNER_LISTS}.get(self.name, ())
         lists = self.name == "face"
         return tuple(
@@ -539,7 +539,7 @@ def _read_text(stream: BinaryIO, element: Element) -> Iterator[tuple[Columns, in
 
 
 def _skip_empty_lines(stream: BinaryIO) -> int:
-    """Pass over empty lines that are at hand, all at once, and say how many bytes those were."""
+    """Skip the buffered empty lines at once; returns how many bytes they had."""
     skipped = 0
     while isinstance(stream, BufferedReader):
         ready = stream.peek()
@@ -571,7 +571,7 @@ def _some_lines(stream: BinaryIO, most: int) -> bytes:
 
 
 def _next_piece(stream: BinaryIO, most: int) -> bytes:
-    """Bytes that the stream has buffered, up to `count` lines; at least one line."""
+    """Bytes that the stream has buffered, up to `most` lines; at least one line."""
     if not isinstance(stream, BufferedReader):
         return stream.readline(LONGEST_LINE)
     ready = stream.peek()

@@ -28,7 +28,7 @@ def resolve_model(source: str | Path | None) -> str:
     """
     given = source if source is not None else os.environ.get(MODEL_VARIABLE) or None
     name = str(DEFAULT_MODEL if given is None else given)
-    # a folder is no model: beside data of the same name, a bundled name stays one
+    # a folder of that name is not a model: the bundled name stays valid
     found = exists(name) and not is_folder(name)
     bundled = bundled_models()
     if given is not None and (name == "-" or os.sep in name or found or name.endswith(SUFFIX)):
@@ -48,7 +48,7 @@ def resolve_model(source: str | Path | None) -> str:
 
 
 def _near(name: str, bundled: Iterable[str]) -> str | None:
-    """A model file beside the one named, or a bundled name, that is written almost like it."""
+    """A similar name of a model file in the same folder, or of a bundled model."""
     file = name.rpartition(os.sep)[2]
     folder = name.removesuffix(file)
     beside = [path.name for path in model_files(folder)]
@@ -79,7 +79,7 @@ class ListedModel(NamedTuple):
 
 
 def list_models() -> list[ListedModel]:
-    """The bundled models and the default one, whatever state their files are in."""
+    """The bundled models and the default one, also if a file is broken."""
     rows = [(name, str(path)) for name, path in sorted(bundled_models().items())]
     chosen = os.environ.get(MODEL_VARIABLE) or None
     name, reason = (

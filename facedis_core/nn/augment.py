@@ -40,7 +40,7 @@ def random_poses(faces: Tensor, poses: PoseVariation, scale: Tensor | float) -> 
 
     Args:
         faces: (B, V, 3), in units of `scale` mm.
-        poses: how much; none leaves the faces as they are and draws no random numbers.
+        poses: size of the random poses; none returns the faces unchanged and draws no numbers.
         scale: mm per unit.
 
     Returns:

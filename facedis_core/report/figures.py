@@ -125,7 +125,7 @@ class FigureMaker:
 
 
 def _text_size(camera: Camera, pictures: int) -> int:
-    """Size of the text on a sheet with so many pictures in a row."""
+    """Text size on a sheet with this number of columns."""
     size = min(
         camera.width * pictures // _TEXT_SIZES_PER_SHEET, camera.width // _TEXT_SIZES_PER_PICTURE
     )

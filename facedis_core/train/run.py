@@ -138,7 +138,7 @@ class TrainingRun:
 
         Args:
             resume: the user asks for it; a checkpoint must exist.
-            restarted: torchrun has restarted the processes; without a checkpoint begin anew.
+            restarted: torchrun has restarted the processes; without a checkpoint start from the beginning.
 
         Returns:
             whether the run was resumed.
