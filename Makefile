@@ -26,9 +26,10 @@ test: $(VENV)/.test ## Run the tests.
 slow: $(VENV)/.test ## Run the slow tests: trainings, interrupted and killed processes.
 	$(BIN)/python -m pytest -m slow -n auto --dist loadfile
 
-# FUZZ='--seconds 600 --seed 7 --only ply'
-fuzz: $(VENV)/.test ## Feed damaged files to every reader for a minute.
-	$(BIN)/python tests/fuzz.py $(FUZZ)
+# FUZZ='-k ply' for one kind of file, FUZZ='--hypothesis-seed 7' for the same files again
+fuzz: $(VENV)/.test ## Feed damaged files to every reader for some minutes.
+	HYPOTHESIS_PROFILE=fuzz $(BIN)/python -m pytest tests/test_damaged_files.py -n auto \
+	  --hypothesis-show-statistics $(FUZZ)
 
 check: $(VENV)/.test ## Lint, check types, the order of imports and that docs/commands.md is up to date.
 	$(BIN)/ruff check

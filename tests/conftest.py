@@ -7,13 +7,16 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # before torch: as the comm
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TextIO
 
 import numpy as np
 import pytest
 from browser import browser  # noqa: F401 - a fixture
+from hypothesis import HealthCheck, settings
 from runner import Result, run_command
 from synthetic import grid_mesh
 
@@ -28,6 +31,17 @@ RAW_EXTRA = 14  # vertices of a raw mesh that the prepared one leaves out
 
 
 Run = Callable[..., Result]
+
+# Examples write their files in tmp_path anew; a busy processor is slow.
+settings.register_profile(
+    "tests",
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+settings.register_profile(
+    "fuzz", settings.get_profile("tests"), max_examples=4000, derandomize=False
+)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "tests"))
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -101,6 +115,26 @@ def shell(commands: Path, model_file: Path, tmp_path: Path) -> Run:
         return Result(code, done.stdout, done.stderr.decode())
 
     return run
+
+
+@pytest.fixture
+def endless_pipe(tmp_path: Path) -> Callable[[str, bytes, bytes], Path]:
+    """Make a named pipe that holds the same again and again, until its reader leaves."""
+
+    def make(name: str, repeated: bytes, beginning: bytes = b"") -> Path:
+        path = tmp_path / name
+        os.mkfifo(path)
+
+        def feed() -> None:
+            with path.open("wb", buffering=0) as pipe, suppress(BrokenPipeError):
+                pipe.write(beginning)
+                while True:
+                    pipe.write(repeated)
+
+        threading.Thread(target=feed, daemon=True).start()
+        return path
+
+    return make
 
 
 @pytest.fixture(scope="session")

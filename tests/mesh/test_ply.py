@@ -1,0 +1,265 @@
+"""PLY files of many kinds, one after another in a stream, and files that are none."""
+
+import io
+import math
+import os
+import struct
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from mesh_files import (
+    ENCODINGS,
+    PLY_CODES,
+    POLYGONS,
+    TRIANGLES,
+    V9,
+    blocks_of,
+    check_mesh,
+    check_refused,
+    encoded,
+    face_table,
+    fans,
+    make_ply,
+    nine,
+    read_bytes,
+    read_in_blocks,
+    vertex_table,
+)
+
+from facedis_core.errors import InputError
+from facedis_core.mesh.mesh import Mesh, read_meshes, write_mesh
+from facedis_core.mesh.surface_builder import LONGEST_POLYGON
+from facedis_core.mesh.text_numbers import LONGEST_LINE
+
+MB = 1 << 20
+
+
+class Trickle(io.RawIOBase):
+    """A pipe: no seeking, a few bytes at a time."""
+
+    def __init__(self, data: bytes, step: int) -> None:
+        self.data, self.step, self.position = data, step, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer) -> int:
+        block = self.data[self.position : self.position + min(self.step, len(buffer))]
+        buffer[: len(block)] = block
+        self.position += len(block)
+        return len(block)
+
+
+WHOLE = st.sampled_from([kind for kind in PLY_CODES if kind not in ("float", "double")])
+OTHERS = st.one_of(
+    st.sampled_from(sorted(PLY_CODES)),
+    st.tuples(WHOLE, st.sampled_from(sorted(PLY_CODES))).map(lambda two: f"list {two[0]} {two[1]}"),
+)
+
+
+def among_others(draw, table, most=3):
+    """The table with other properties between those that count."""
+    name, properties, rows = table
+    properties, rows = list(properties), [list(row) for row in rows]
+    for number in range(draw(st.integers(0, most))):
+        place = draw(st.integers(0, len(properties)))
+        kind = draw(OTHERS)
+        properties.insert(place, f"{kind} p{number}")
+        values = st.integers(0, 4)
+        for row in rows:
+            row.insert(place, draw(st.lists(values, max_size=3) if "list" in kind else values))
+    return name, properties, rows
+
+
+@st.composite
+def plys(draw):
+    """A PLY, its vertices and its polygons."""
+    vertices = V9[: draw(st.integers(5, 9))]
+    size = draw(st.sampled_from([3, 4, None]))
+    corners = st.lists(st.integers(0, 4), min_size=size or 3, max_size=size or 6)
+    polygons = draw(st.lists(corners, max_size=8))
+    name = draw(st.sampled_from(["vertex_indices", "vertex_index"]))
+    tables = [
+        among_others(draw, vertex_table(vertices, draw(st.sampled_from(["float", "double"])))),
+        among_others(draw, face_table(polygons, f"list {draw(WHOLE)} {draw(WHOLE)} {name}")),
+    ]
+    if draw(st.booleans()):
+        edges = among_others(draw, ("edge", ["int vertex1"], [[k] for k in range(3)]))
+        tables.insert(draw(st.integers(0, 2)), edges)
+    newline = draw(st.sampled_from(["\n", "\r\n", "\n\n", " \n"]))
+    data = make_ply(draw(st.sampled_from(ENCODINGS)), *tables, newline=newline)
+    return data, vertices, polygons
+
+
+@settings(max_examples=150)
+@given(plys(), st.sampled_from([1, 9, 60]), st.sampled_from([1, 7, 10**6]), st.integers(0, 9))
+def test_any_properties_in_blocks_of_any_size(tmp_path, made, size, step, cut):
+    data, vertices, polygons = made
+    mesh = read_bytes(tmp_path, data, ".PLY")
+    check_mesh(mesh, vertices, fans(polygons))
+    assert mesh.unit_mm is None
+    usual, found = read_in_blocks(tmp_path, data[: len(data) - cut], ".ply", size)
+    assert found == usual
+    stream = Trickle(b"\n" + data + b" \r\n" + data, step)
+    with blocks_of(size):
+        meshes = read_meshes(stream)
+        for end in (1 + len(data), 4 + 2 * len(data)):
+            check_mesh(next(meshes), vertices, fans(polygons))
+            # nothing of what follows has been asked for, so a live pipe never waits for it
+            assert stream.position <= end and not stream.data[stream.position : end].strip()
+        assert next(meshes, None) is None
+
+
+def test_a_mesh_arrives_before_the_next_is_sent():
+    read_end, write_end = os.pipe()
+    with os.fdopen(read_end, "rb") as source, os.fdopen(write_end, "wb") as sink:
+        meshes = read_meshes(source)
+        for number in range(3):
+            write_mesh(sink, nine())
+            sink.flush()
+            mesh = next(meshes)
+            check_mesh(mesh, V9, TRIANGLES)
+            assert mesh.name == f"mesh{number + 1}"
+        sink.close()
+        assert next(meshes, None) is None
+
+
+def test_ours_byte_for_byte():
+    mesh = Mesh(np.ones((3, 3), np.float32), np.array([[0, 1, 2]], np.int32), "a b/é=1\n", 1.0)
+    assert encoded(mesh) == (
+        b"ply\nformat binary_little_endian 1.0\ncomment facedis unit=mm\n"
+        b"comment facedis name=a%20b%2F%C3%A9%3D1%0A\nelement vertex 3\n"
+        b"property float x\nproperty float y\nproperty float z\nelement face 1\n"
+        b"property list uchar int vertex_indices\nend_header\n"
+        + struct.pack("<9f", *[1.0] * 9)
+        + struct.pack("<B3i", 3, 0, 1, 2)
+    )
+    (back,) = read_meshes(io.BytesIO(encoded(mesh)))
+    assert (back.name, back.unit_mm) == ("a b/é=1\n", 1.0)
+
+
+@pytest.mark.parametrize("unit_mm", [None, 10.0])
+def test_the_unit_is_written_where_it_is_mm(unit_mm):
+    data = encoded(Mesh(V9, np.array(TRIANGLES, np.int32), "face", unit_mm))
+    assert b"unit" not in data
+    (back,) = read_meshes(io.BytesIO(data))
+    assert back.unit_mm is None
+
+
+def test_a_name_that_is_not_utf_8_comes_back_byte_for_byte():
+    name = os.fsdecode(b"m\xfcller/\xe9")
+    data = encoded(nine(name))
+    assert b"name=m%FCller%2F%E9\n" in data
+    (back,) = read_meshes(io.BytesIO(data))
+    assert back.name == name
+
+
+def test_polygons_are_numbered_across_blocks(tmp_path):
+    with blocks_of(1):
+        data = ascii_ply(polygons=[[0, 1, 2], [1, 2, 3], [0, 1]])
+        check_refused(tmp_path, data, ".ply", "polygon 2 has 2 corners")
+
+
+BINARY = make_ply("binary_little_endian", vertex_table(), face_table())
+QUADS = make_ply("binary_little_endian", vertex_table(), face_table(POLYGONS))
+ASCII = make_ply("ascii", vertex_table(), face_table())
+POINTS = make_ply("ascii", vertex_table([[0, 0, 0]] * 3))
+INT_LISTS = make_ply(
+    "binary_little_endian", vertex_table(), face_table(TRIANGLES, "list int int vertex_indices")
+)
+
+
+def ascii_ply(vertices=V9, polygons=TRIANGLES, kind="float"):
+    return make_ply("ascii", vertex_table(vertices, kind), face_table(polygons))
+
+
+def uchar_ply(faces, counts, corners, body):
+    """Three vertices of bytes, and faces whose rows are given."""
+    coordinates = "".join(f"property uchar {axis}\n" for axis in "xyz")
+    header = (
+        f"ply\nformat binary_little_endian 1.0\nelement vertex 3\n{coordinates}"
+        f"element face {faces}\nproperty list {counts} {corners} vertex_indices\nend_header\n"
+    )
+    return header.encode() + bytes(9) + body
+
+
+UNUSABLE = {
+    "empty": (b"", "is empty"),
+    "a pickle": (b"\x80\x04\x95\x00", "begins with"),
+    "latents": (b"\x93NUMPY\x01\x00v\x00", "holds latents"),
+    "no header end": (BINARY[:60], "truncated within its PLY header"),
+    "truncated vertices": (BINARY[: BINARY.index(b"end_header") + 30], "is truncated"),
+    "truncated faces": (BINARY[:-1], "is truncated"),
+    "truncated polygons": (QUADS[:-1], "is truncated"),
+    "truncated ascii": (ASCII[:-12], "is truncated"),
+    "trailing": (BINARY + b"more", "goes on after its mesh"),
+    "many rows": (BINARY.replace(b"vertex 9", b"vertex 1000000000000"), "es 1000000000000 rows"),
+    "many polygons": (QUADS.replace(b"face 5", b"face 1000000000000"), "es 1000000000000 rows"),
+    "many lines": (ASCII.replace(b"vertex 9", b"vertex 1000000000000"), "es 1000000000000 rows"),
+    "count without end": (BINARY.replace(b"vertex 9", b"vertex " + b"9" * 5000), "promises"),
+    "negative count": (BINARY.replace(b"vertex 9", b"vertex -9"), "promises '-9' rows"),
+    "escapes in an element": (BINARY.replace(b"vertex 9", b"ver\x1btex -3"), "expected a"),
+    "zero vertices": (b"ply\nformat ascii 1.0\nelement vertex 0\nend_header\n", "no vertices"),
+    "no vertex element": (b"ply\nformat ascii 1.0\nend_header\n", "PLY elements"),
+    "no coordinates": (BINARY.replace(b"float x", b"float u"), "no x, y and z"),
+    "a property twice": (BINARY.replace(b"float x", b"float y"), "two properties of one name"),
+    "many properties": (
+        POINTS.replace(b"end_", b"".join(b"property char p%d\n" % k for k in range(999)) + b"end_"),
+        "1002 properties in PLY element 'vertex'",
+    ),
+    "no format": (BINARY.replace(b"format binary_little_endian 1.0\n", b""), "format"),
+    "a line of no PLY": (BINARY.replace(b"element face", b"elephant face"), "not understood"),
+    "unknown type": (BINARY.replace(b"float x", b"quaternion x"), "type 'quaternion'"),
+    "corners of float": (BINARY.replace(b"uchar int", b"uchar float"), "whole numbers"),
+    "negative list": (
+        INT_LISTS.replace(struct.pack("<ii", 3, 0), struct.pack("<ii", -3, 0)),
+        "length -3",
+    ),
+    "two corners": (ascii_ply(polygons=[[0, 1, 2], [0, 1]]), "polygon 1 has 2 corners"),
+    "index out of range": (ascii_ply(polygons=[[0, 1, 9]]), "refers to vertex 9"),
+    "negative index": (
+        make_ply("binary_big_endian", vertex_table(), face_table([[0, 1, -1]])),
+        "refers to vertex -1",
+    ),
+    "not finite": (ascii_ply([[0, 0, 0], [0, 0, math.nan]]), "vertex 1 is not finite"),
+    "double beyond float": (ascii_ply([[0, 0, 1e300]] * 3, kind="double"), "not finite"),
+    "row too short": (ASCII.replace(b"3 0 1 3", b"3 0 1"), "row 0 of PLY element 'face'"),
+    "row too long": (ASCII.replace(b"3 0 1 3", b"3 0 1 3 4"), "row 0 of PLY element 'face'"),
+    "word for a number": (ASCII.replace(b"3 0 1 3", b"3 0 x 3"), "has 'x' where"),
+    "blanks before": (b" " * MB, "blanks where a PLY"),
+    "blanks behind": (POINTS + b"\n" * MB, "blanks where a PLY"),
+    "a long row": (POINTS[:-20] + b"7" * LONGEST_LINE, "line of more than"),
+    "a long row of blanks": (POINTS[:-20] + b" " * LONGEST_LINE, "line of more than"),
+    "empty rows": (
+        POINTS[: POINTS.index(b"end_header") + 11] + b"\n" * 18 * MB,
+        "MB of empty lines",
+    ),
+    "a list of very many": (
+        uchar_ply(2, "uint", "int", b"\xff\xff\xff\x7f" + bytes(99)),
+        f"of 2147483647 corners; expected {LONGEST_POLYGON} at most",
+    ),
+    "lists of 255": (
+        uchar_ply(30_000, "uchar", "uchar", (b"\xff" + bytes(255)) * 30_000),
+        "MB as triangles",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", UNUSABLE)
+def test_unusable_files(tmp_path, case):
+    data, message = UNUSABLE[case]
+    check_refused(tmp_path, data, ".ply", message)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b" \n", "standard input is empty; expected one or more PLY"),
+        (BINARY + BINARY[:-1], "standard input, mesh 2: is truncated"),
+    ],
+)
+def test_unusable_streams(data, message):
+    with pytest.raises(InputError, match=message):
+        list(read_meshes(io.BytesIO(data)))

@@ -1,0 +1,39 @@
+"""Numbers in text against Python's own, bit for bit."""
+
+import math
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from facedis_core.mesh.text_numbers import decimals, tokenize
+
+NUMBER = st.from_regex(
+    r"[+-]?([0-9]{1,25}(\.[0-9]{0,25})?|\.[0-9]{1,25})([eE][+-]?[0-9]{1,3})?", fullmatch=True
+)
+SHORTEST = st.floats(width=32, allow_nan=False).map(lambda x: repr(float(x)))
+NINE_DIGITS = st.floats(width=32, allow_nan=False, allow_infinity=False).map(lambda x: f"{x:.9g}")
+
+
+def check(words):
+    found = decimals(tokenize(" ".join(words).encode()), np.arange(len(words)))
+    with np.errstate(over="ignore"):
+        expected = np.array([float(word) for word in words]).astype(np.float32)
+    np.testing.assert_array_equal(found.view(np.int32), expected.view(np.int32))
+
+
+@settings(max_examples=150)
+@given(st.lists(NUMBER | SHORTEST | NINE_DIGITS, min_size=1, max_size=30))
+def test_decimals(words):
+    check(words)
+
+
+@settings(max_examples=200)
+@given(st.integers(0, 0x7F000000), st.integers(-3, 3), st.integers(-60, 60))
+def test_decimals_beside_midpoints_of_float32(bits, nudge, shift):
+    """Where two roundings and one differ if anywhere: half way between two float32."""
+    low = np.array([bits], np.int32).view(np.float32)[0]
+    middle = (float(low) + float(np.nextafter(low, np.float32(np.inf)))) / 2
+    for _ in range(abs(nudge)):
+        middle = math.nextafter(middle, math.inf * nudge)
+    check([repr(middle), f"{middle:.18e}", f"{math.ldexp(middle, shift):.17g}"])
