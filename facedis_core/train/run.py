@@ -138,7 +138,7 @@ class TrainingRun:
 
         Args:
             resume: the user asks for it; a checkpoint must exist.
-            restarted: torchrun has restarted the processes; without a checkpoint start from the beginning.
+            restarted: torchrun has restarted the processes; without a checkpoint start at epoch 1.
 
         Returns:
             whether the run was resumed.
