@@ -4,14 +4,15 @@ import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before NumPy: small products, many processes
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # before torch: as the commands that train
+import io
 import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from runner import Result, run_command
 from synthetic import grid_mesh
 
 from facedis_core.data.preparation import Preparation
+from facedis_core.io.safetensors_file import read_safetensors, write_safetensors
 from facedis_core.mesh.mesh import Mesh, topology_id, write_mesh
 from facedis_core.model.config import PointNetConfig
 from facedis_core.model.model import Model, load_model, write_model
@@ -240,6 +242,26 @@ def save_mesh(path: Path, vertices: np.ndarray, triangles: np.ndarray | None = N
     with path.open("wb") as stream:
         write_mesh(stream, Mesh(vertices, triangles, path.stem, unit_mm=1.0), path.suffix)
     return path
+
+
+def garbled(
+    path: Path,
+    tensors: Mapping[str, np.ndarray] | None = None,
+    metadata: Mapping[str, Any] | None = None,
+    drop: Sequence[str] = (),
+) -> bytes:
+    """A file of ours with some tensors or metadata replaced or left out, its id as it was."""
+    file = read_safetensors(path)
+    arrays = file.tensors | dict(tensors or {})
+    values = file.metadata | dict(metadata or {})
+    stream = io.BytesIO()
+    write_safetensors(
+        stream,
+        file.kind,
+        {name: array for name, array in arrays.items() if name not in drop},
+        {key: value for key, value in values.items() if key not in drop},
+    )
+    return stream.getvalue()
 
 
 def contents(folder: Path) -> dict[str, bytes]:

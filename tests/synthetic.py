@@ -1,12 +1,17 @@
-"""Small made-up face sets for tests: people and expressions that add up, on a bent grid."""
+"""Small made-up face sets, models and latents for tests, on a bent grid."""
 
 import numpy as np
 
 from facedis_core.data.face_set import FaceSet, Labels, face_set_writer
+from facedis_core.data.history import HistoryStep
+from facedis_core.data.latents import Latents
 from facedis_core.data.preparation import Preparation
 from facedis_core.mesh.mesh import topology_id
+from facedis_core.model.config import PointNetConfig, RegisteredConfig
+from facedis_core.model.model import Model
 
 GRID = 6
+MODEL_ID, OTHER_ID = "0123456789ab", "ba9876543210"
 
 
 def grid_mesh(size=GRID):
@@ -61,14 +66,6 @@ def face_set(*, neutrals=True, size=GRID, seed=0, **sizes):
     )
 
 
-def one_byte_changed(path, changed, position, byte, early):
-    """Write `path` to `changed` with another byte somewhere, `early` = in the header."""
-    data = bytearray(path.read_bytes())
-    size = 8 + int.from_bytes(data[:8], "little")
-    data[position % (size if early else len(data))] = byte
-    changed.write_bytes(data)
-
-
 def write_face_set(path, faces):
     """Write a face set made by `face_set` to a file and return its path."""
     with (
@@ -80,3 +77,55 @@ def write_face_set(path, faces):
         for name in ("vertices", "neutrals", "neutrals_eval"):
             getattr(writer, name)[...] = getattr(faces, name)
     return path
+
+
+def random_model(size=6, scale=165.0, seed=0, **sizes):
+    """A model with random weights, as wild as those of a trained one, on a grid of size^2."""
+    rng = np.random.default_rng(seed)
+    mean_face, triangles = grid_mesh(size)
+    options = {"identity": 64, "expression": 64} | sizes
+    kind = RegisteredConfig if "components" in options else PointNetConfig
+    config = kind(len(mean_face), **options)
+    weights = {}
+    for name, shape in config.weight_shapes().items():
+        fan_in = shape[-1] if len(shape) == 2 else 16
+        weights[name] = rng.normal(0, 1 / np.sqrt(fan_in), shape).astype(np.float32)
+        if name.endswith("running_var"):
+            weights[name] = rng.uniform(0.05, 2, shape).astype(np.float32)
+        elif name.endswith("norm.weight"):  # a gain may be negative
+            weights[name] += np.float32(1)
+        elif name == "deviation":
+            weights[name] = rng.uniform(0.01, 0.1, shape).astype(np.float32)
+        elif "decoder.output" in name:
+            weights[name] *= np.float32(0.02)
+        elif name == "encoder.points":
+            weights[name] = np.sort(rng.permutation(len(mean_face))[: shape[0]]).astype(np.int32)
+    return Model(
+        config=config,
+        weights=weights,
+        mean_face=mean_face,
+        origin=np.array([1.5, -2.5, 3.5], np.float32),
+        scale=scale,
+        preparation=Preparation(
+            triangles,
+            np.arange(len(mean_face), dtype=np.int32),
+            len(mean_face),
+            topology_id(triangles),
+            1.0,
+        ),
+        reach_mm=5.0,
+        recipe={"batch": 8},
+        metrics={"e_rec": {"mean": 1.5}},
+        history=[HistoryStep("fd-train")],
+    )
+
+
+def latents(names, model=MODEL_ID, identity=3, expression=2, seed=0):
+    """Random latents with these names; strings name one row a letter."""
+    rng = np.random.default_rng(seed)
+    return Latents(
+        names=list(names),
+        models=[model] * len(names),
+        identity=rng.normal(size=(len(names), identity)).astype(np.float32),
+        expression=rng.normal(size=(len(names), expression)).astype(np.float32),
+    )

@@ -7,14 +7,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from synthetic import face_set, labels, one_byte_changed, write_face_set
+from conftest import garbled
+from synthetic import face_set, labels, write_face_set
 
-from facedis_core.data.face_set import TEST, TRAIN, VALIDATION, face_set_writer, load_face_set
+from facedis_core.data.face_set import (
+    TEST,
+    TRAIN,
+    VALIDATION,
+    face_set_writer,
+    load_face_set,
+    neutral_faces,
+)
 from facedis_core.data.history import HistoryStep
 from facedis_core.errors import InputError
-from facedis_core.io.safetensors_file import read_safetensors, write_safetensors
 from facedis_core.mesh.mesh import topology_id
 
 
@@ -116,6 +121,20 @@ class TestId:
         assert len({load(bytes_of(f)).id for f in different}) == len(different)
 
 
+def test_the_first_face_of_level_0_else_the_neutral_mesh_else_nobody():
+    faces = face_set()
+    level = faces.labels.level.copy()
+    level[[1, 2]] = 0  # person 0 has three of them
+    level[[4, 8]] = 0.5  # persons 1 and 2 have none
+    neutrals = faces.neutrals_eval.copy()
+    neutrals[2] = np.nan
+    changed = replace(faces, labels=replace(faces.labels, level=level), neutrals_eval=neutrals)
+    found = list(neutral_faces(changed, [0, 1, 2, 3]))
+    assert [(each.subject, each.row) for each in found] == [(0, 0), (1, -1), (3, 12)]
+    np.testing.assert_array_equal(found[0].vertices, faces.vertices[0])
+    np.testing.assert_array_equal(found[1].vertices, neutrals[1])
+
+
 class TestUse:
     def test_rows_of_a_split(self):
         known = labels(subjects=3, expressions=2, test=1)
@@ -139,21 +158,6 @@ class TestUse:
     def test_the_mean_of_no_face_is_zero(self, written):
         faces = load_face_set(written)
         assert not faces.mean_face(np.array([], np.intp)).any()
-
-
-def garbled(path, tensors=None, metadata=None, drop=()):
-    """The face set with some tensors or metadata replaced or left out."""
-    container = read_safetensors(path)
-    arrays = container.tensors | (tensors or {})
-    values = container.metadata | (metadata or {})
-    stream = io.BytesIO()
-    write_safetensors(
-        stream,
-        "faceset",
-        {name: array for name, array in arrays.items() if name not in drop},
-        {key: value for key, value in values.items() if key not in drop},
-    )
-    return stream.getvalue()
 
 
 N, V, F, S = 40, 36, 50, 10
@@ -255,20 +259,6 @@ class TestBadSets:
         for length in (0, 5, 500, len(data) // 2, len(data) - 1):
             with pytest.raises(InputError):
                 load(data[:length])
-
-    @settings(max_examples=150, deadline=None)
-    @given(st.integers(0, 10**6), st.integers(0, 255), st.booleans())
-    def test_any_changed_byte_is_read_or_refused(
-        self, written, tmp_path_factory, position, byte, early
-    ):
-        path = tmp_path_factory.getbasetemp() / "changed_set.safetensors"
-        one_byte_changed(written, path, position, byte, early)
-        try:
-            faces = load_face_set(path)
-        except InputError as error:
-            assert str(error).isprintable()
-        else:
-            assert len(faces.labels.names) == len(faces.vertices)
 
 
 def resident():

@@ -1,4 +1,4 @@
-"""Rows that meet, against the plain loops they stand for, and how little is asked for."""
+"""Rows that meet and what is made of them, against the plain loops they stand for."""
 
 from itertools import count
 
@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_latents import latents
+from synthetic import MODEL_ID, OTHER_ID, latents
 
 from facedis_core.data.latents import Latents, concatenate
-from facedis_core.errors import UsageError
-from facedis_core.pipeline.combine import RowSource, pair_rows
+from facedis_core.errors import InputError, UsageError
+from facedis_core.pipeline.combine import RowSource, pair_rows, transfer
 
 
 def cut(rows: Latents, sizes: list[int]) -> list[Latents]:
@@ -25,7 +25,7 @@ def cut(rows: Latents, sizes: list[int]) -> list[Latents]:
     return blocks
 
 
-def twin(n: int, m: int, all_pairs: bool) -> list[tuple[int, int]]:
+def slow_pairs(n: int, m: int, all_pairs: bool) -> list[tuple[int, int]]:
     if all_pairs:
         return [(i, j) for i in range(n) for j in range(m)]
     return [(0 if n == 1 else k, 0 if m == 1 else k) for k in range(max(n, m))]
@@ -34,7 +34,7 @@ def twin(n: int, m: int, all_pairs: bool) -> list[tuple[int, int]]:
 sizes = st.lists(st.integers(1, 4), min_size=1, max_size=4)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     n=st.integers(1, 9),
     m=st.integers(1, 9),
@@ -59,10 +59,16 @@ def test_whatever_the_blocks_the_pairs_are_those_of_plain_loops(
         return
     found = list(met)
     left, right = (concatenate(side) for side in zip(*found, strict=True))
-    pairs = twin(n, m, all_pairs)
+    pairs = slow_pairs(n, m, all_pairs)
     assert list(zip(left.names, right.names, strict=True)) == [(f"a{i}", f"b{j}") for i, j in pairs]
-    np.testing.assert_array_equal(left.identity, first.identity[[i for i, _ in pairs]])
-    np.testing.assert_array_equal(right.expression, second.expression[[j for _, j in pairs]])
+    combined = transfer(first, second, all_pairs=all_pairs)
+    assert combined.names == [f"a{i}__b{j}" for i, j in pairs]
+    for identity, expression in (
+        (left.identity, right.expression),
+        (combined.identity, combined.expression),
+    ):
+        np.testing.assert_array_equal(identity, first.identity[[i for i, _ in pairs]])
+        np.testing.assert_array_equal(expression, second.expression[[j for _, j in pairs]])
 
 
 def endless(asked: list[int]):
@@ -86,8 +92,29 @@ def test_one_row_meets_each_of_an_endless_stream_as_it_comes(side):
 
 
 def test_of_two_that_do_not_pair_up_the_shorter_is_named():
-    met = pair_rows(
-        RowSource(iter([latents("ab")]), "a.npy"), RowSource(iter([latents("xyz")]), "b.npy")
-    )
-    with pytest.raises(UsageError, match=r"a\.npy has 2 rows and b\.npy more"):
-        list(met)
+    with pytest.raises(UsageError, match="identity has 2 rows and expression more"):
+        transfer(latents("ab"), latents("xyz"))
+
+
+def test_scale_multiplies_the_expression_only():
+    identity, expression = latents("a"), latents("x", seed=1)
+    combined = transfer(identity, expression, scale=1.5)
+    np.testing.assert_array_equal(combined.identity, identity.identity)
+    np.testing.assert_allclose(combined.expression, 1.5 * expression.expression)
+
+
+@pytest.mark.parametrize("scale", [float("nan"), 1e300])
+def test_scaled_latents_must_be_finite(scale):
+    with pytest.raises(UsageError, match="the scale .* not finite"):
+        transfer(latents("a"), latents("x"), scale=scale)
+
+
+def test_two_models_do_not_mix():
+    with pytest.raises(InputError, match=f"{MODEL_ID}.*{OTHER_ID}"):
+        transfer(latents("ab"), latents("xy", model=OTHER_ID))
+
+
+@pytest.mark.parametrize("models", [("", MODEL_ID), (MODEL_ID, ""), ("", "")])
+def test_an_unknown_model_takes_the_known_one(models):
+    one, other = models
+    assert transfer(latents("a", model=one), latents("x", model=other)).models == [one or other]

@@ -110,14 +110,14 @@ def test_a_file_appears_only_when_whole(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "failure", [ValueError, KeyboardInterrupt, InputError, OSError, SystemExit]
+    "failure", [ValueError(), KeyboardInterrupt(), InputError(""), OSError(), SystemExit()]
 )
 @pytest.mark.parametrize("force", [False, True])
 def test_nothing_is_left_behind_a_failure(tmp_path, failure, force):
     path = tmp_path / "out.ply"
     if force:
         path.write_bytes(b"old")
-    expected = OutputError if failure is OSError else failure
+    expected = OutputError if isinstance(failure, OSError) else type(failure)
     with pytest.raises(expected), open_output(str(path), force=force) as stream:
         stream.write(b"half")
         raise failure

@@ -1,0 +1,166 @@
+"""Encoding and decoding on NumPy: against torch in double precision; what is refused."""
+
+import warnings
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from conftest import face
+from synthetic import random_model
+
+from facedis_core.errors import InputError, UsageError
+from facedis_core.train.checkpoint import network_from_model
+
+FACES = np.stack([face(seed) for seed in range(3)])
+
+
+def by_torch(model, faces):
+    """Latent means, and offsets of both parts in mm: the network of the training, in float64."""
+    network = network_from_model(model).double().eval()
+    with torch.no_grad():
+        posterior = network.encode(network.normalise(torch.tensor(faces, dtype=torch.float64)))
+        latents = {"identity": posterior.identity.mean, "expression": posterior.expression.mean}
+        offsets = {
+            "identity": network.identity_offsets(latents["identity"]) * network.scale,
+            "expression": network.expression_offsets(latents["expression"]) * network.scale,
+        }
+    return (*({k: v.numpy() for k, v in found.items()} for found in (latents, offsets)),)
+
+
+MODELS = {
+    "all vertices": random_model(identity=5, expression=4, channels=(8, 8, 16)),
+    "points": random_model(identity=5, expression=4, channels=(8, 16), points=11),
+    "one layer": random_model(identity=1, expression=1, channels=(8,)),
+    "the paper's channels": random_model(identity=64, expression=64),
+    "half decoders": random_model(identity=64, expression=64, half_decoders=True),
+    "several blocks of vertices": random_model(size=30, channels=(8, 16)),
+    "registered": random_model(identity=5, expression=4, components=30),
+    "one component": random_model(identity=2, expression=1, components=1),
+    "half basis": random_model(size=15, components=100, half_basis=True),
+}
+
+
+def some_faces(model):
+    """(3, V, 3) mm."""
+    offset = np.random.default_rng(1).normal(0, 3, (3, *model.mean_face.shape))
+    return (model.mean_face + offset).astype(np.float32)
+
+
+@pytest.mark.parametrize("model", MODELS.values(), ids=MODELS)
+class TestForward:
+    def test_numpy_and_torch_agree_on_every_vertex(self, model):
+        faces = some_faces(model)
+        latents, offsets = by_torch(model, faces)
+        found = model.encode(faces)
+        for part, expected in latents.items():
+            assert getattr(found, part).dtype == np.float32
+            np.testing.assert_allclose(getattr(found, part), expected, rtol=1e-4, atol=1e-4)
+        full = offsets["identity"] + offsets["expression"]
+        assert np.linalg.norm(full, axis=-1).mean() > 0.1  # mm: there is something to agree on
+        for part, expected in {"full": full, **offsets}.items():
+            vertices = model.decode(found.identity, found.expression, part)
+            assert vertices.dtype == np.float32
+            apart = np.linalg.norm(vertices - model.mean_face - expected, axis=-1)
+            assert apart.max() < 1e-3
+
+    @pytest.mark.parametrize("part", ["full", "identity", "expression"])
+    def test_offsets_leave_the_mean_face_out(self, model, part):
+        z = model.encode(some_faces(model))
+        offsets = model.decode(z.identity, z.expression, part, offsets=True)
+        whole = model.decode(z.identity, z.expression, part)
+        np.testing.assert_array_equal(whole, offsets + model.mean_face)
+
+
+class TestEncode:
+    def test_names_and_model_go_with_the_latents(self, model):
+        latents = model.encode(FACES, ["a", "b", "c"])
+        assert latents.names == ["a", "b", "c"]
+        assert latents.models == [model.id] * 3
+        assert model.encode(FACES).names == ["0", "1", "2"]
+
+    def test_a_face_does_not_depend_on_its_neighbours(self, model):
+        alone = model.encode(FACES[1:2])
+        np.testing.assert_allclose(alone.identity[0], model.encode(FACES).identity[1], rtol=1e-5)
+
+    def test_points_are_all_it_looks_at(self):
+        model = MODELS["points"]
+        changed = FACES.copy()
+        points = model.weights["encoder.points"]
+        changed[:, np.setdiff1d(np.arange(36), points)] += 50
+        np.testing.assert_array_equal(model.encode(changed).identity, model.encode(FACES).identity)
+        changed[:, points] += 50
+        assert (model.encode(changed).identity != model.encode(FACES).identity).any()
+
+    def test_no_face_has_no_latents(self, model):
+        assert model.encode(FACES[:0]).identity.shape == (0, 3)
+
+    @pytest.mark.parametrize("shape", [(36, 3), (1, 35, 3), (1, 36, 2), (1, 36), (1, 1, 36, 3)])
+    def test_other_shapes_are_refused(self, model, shape):
+        with pytest.raises(InputError, match=r"expected \(B, 36, 3\) for model .*fd-prep"):
+            model.encode(np.zeros(shape, np.float32))
+
+    @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+    def test_what_is_not_finite_is_refused(self, model, value):
+        broken = FACES.copy()
+        broken[2, 3, 1] = value
+        with pytest.raises(InputError, match="not finite"):
+            model.encode(broken)
+
+
+class TestDecode:
+    @pytest.mark.parametrize(
+        ("identity", "expression", "message"),
+        [
+            (np.zeros((1, 2)), np.zeros((1, 2)), r"identity latents of shape \(1, 2\).*\(B, 3\)"),
+            (np.zeros((1, 3)), np.zeros((1, 3)), r"expression latents of shape \(1, 3\)"),
+            (np.zeros(3), np.zeros(2), "identity latents of shape"),
+            (np.zeros((2, 3)), np.zeros((1, 2)), "2 identities and 1 expressions"),
+            (np.full((1, 3), np.nan), np.zeros((1, 2)), "identity latents are not finite"),
+            (np.zeros((1, 3)), np.full((1, 2), np.inf), "expression latents are not finite"),
+        ],
+    )
+    def test_other_latents_are_refused(self, model, identity, expression, message):
+        with pytest.raises(InputError, match=message):
+            model.decode(identity, expression)
+
+    @pytest.mark.parametrize("kind", ["registered", "all vertices"])
+    def test_latents_beyond_any_face_are_refused_without_a_warning(self, kind):
+        model = MODELS[kind]
+        z = np.full((1, 5), 3e38, np.float32), np.full((1, 4), -3e38, np.float32)
+        with warnings.catch_warnings(), pytest.raises(InputError, match="too large for a face"):
+            warnings.simplefilter("error")
+            model.decode(*z)
+
+    def test_other_parts_are_refused(self, model):
+        with pytest.raises(UsageError, match="expected one of full, identity, expression"):
+            model.decode(np.zeros((1, 3)), np.zeros((1, 2)), "nose")
+
+    def test_zero_offsets_are_the_mean_face(self, model):
+        z = np.zeros((2, 3)), np.zeros((2, 2))
+        silent = {
+            name: np.zeros_like(array) if "decoder" in name else array
+            for name, array in model.weights.items()
+        }
+        found = replace(model, weights=silent).decode(*z)
+        np.testing.assert_array_equal(found, np.stack([model.mean_face] * 2))
+
+
+def test_a_copy_with_other_weights_computes_with_them(model):
+    model.encode(FACES)
+    name = "encoder.layers.0.linear.weight"
+    other = replace(model, weights=model.weights | {name: -model.weights[name]})
+    expected, _ = by_torch(other, FACES)
+    np.testing.assert_allclose(other.encode(FACES).identity, expected["identity"], rtol=1e-4)
+
+
+def test_distance_to_mean_is_the_mean_over_vertices(model):
+    found = model.distance_to_mean(FACES)
+    expected = [
+        np.mean([np.linalg.norm(v - m) for v, m in zip(f, model.mean_face, strict=True)])
+        for f in FACES
+    ]
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+    shifted = model.mean_face + np.float32([3, 0, 4])
+    np.testing.assert_allclose(model.distance_to_mean(shifted[None]), [5], rtol=1e-6)
+    assert model.distance_to_mean(np.full((1, 36, 3), 1e30, np.float32))[0] > 1e30
