@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import trees
 
-from facedis_core.datasets.layout import check_unique, missing_of_each
+from facedis_core.datasets.layout import check_unique, missing_of_each, part_of
 from facedis_core.datasets.source import open_source
 from facedis_core.errors import InputError
 
@@ -233,3 +233,10 @@ def test_what_some_have_and_others_lack():
     assert missing_of_each(present) == [("ann", 3), ("bob", 1)]
     assert missing_of_each([("ann", 1), ("bob", 1)]) == []
     assert missing_of_each([]) == []
+
+
+def test_what_a_smaller_copy_is_told():
+    whole = [(str(s), str(k)) for s in range(3) for k in range(2)]
+    assert part_of("X", whole, 3, 2, "0") == []
+    said = part_of("X", [pair for pair in whole if pair[1] == "1"], 4, 2, "0")
+    assert "3 of 4 people, 1 of 2" in said[0] and "nobody has a neutral (0)" in said[1]

@@ -5,7 +5,14 @@ from pathlib import Path
 import pytest
 
 from facedis_core.errors import InputError, UsageError
-from facedis_core.io.paths import OutputPaths, exists, is_file, is_folder, is_folder_pattern
+from facedis_core.io.paths import (
+    OutputPaths,
+    exists,
+    files_below,
+    is_file,
+    is_folder,
+    is_folder_pattern,
+)
 
 
 def paths(pattern, names):
@@ -89,3 +96,14 @@ def test_a_folder_that_became_a_file_clashes_in_either_order():
         outputs.of(first)
         with pytest.raises(UsageError, match=r"'a' would be the file dir/a\.ply, where 'a\.ply/b'"):
             outputs.of(second)
+
+
+def test_a_whole_disk_is_not_walked(tmp_path):
+    for k in range(50):
+        (tmp_path / str(k // 10)).mkdir(exist_ok=True)
+        (tmp_path / str(k // 10) / f"{k}.ply").touch()
+    assert len(files_below(tmp_path, 50)) == 50
+    with pytest.raises(
+        InputError, match="holds more than 40 files or 100000 folders; expected a folder of meshes"
+    ):
+        files_below(tmp_path, 40)

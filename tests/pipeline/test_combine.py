@@ -105,7 +105,7 @@ def test_scale_multiplies_the_expression_only():
 
 @pytest.mark.parametrize("scale", [float("nan"), 1e300])
 def test_scaled_latents_must_be_finite(scale):
-    with pytest.raises(UsageError, match="the scale .* not finite"):
+    with pytest.raises(UsageError, match=r"the scale .* not finite"):
         transfer(latents("a"), latents("x"), scale=scale)
 
 
