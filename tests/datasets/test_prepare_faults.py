@@ -313,12 +313,12 @@ def test_a_full_disk(shell, disk, tmp_path):
 
 @pytest.fixture
 def three_people(tmp_path):
-    """Three people of FaceWarehouse, two shapes each."""
-    return trees.facewarehouse(tmp_path / "data", testers=(1, 2, 141), shapes=range(2))
+    """Three people of FaceWarehouse, four shapes each."""
+    return trees.facewarehouse(tmp_path / "data", testers=(1, 2, 141), shapes=range(4))
 
 
 PREP = "fd-prep facewarehouse data --jobs 1 -o set.safetensors"
-SPOILT = trees.facewarehouse_name(2, 1)
+SPOILT = trees.facewarehouse_name(2, 2)
 
 SPOIL = {
     "no size": (lambda v: np.zeros_like(v), "is 0 mm high, the others about"),
@@ -340,7 +340,7 @@ def test_a_mesh_that_is_no_face_like_the_others(call, three_people, tmp_path, ho
     assert done.code == 1
     failed = json.loads((tmp_path / "set.report.json").read_text())["left_out"]["failed"]
     assert list(failed) == [SPOILT.removesuffix(".obj")]
-    assert len(load_face_set(tmp_path / "set.safetensors").labels.names) == 5
+    assert len(load_face_set(tmp_path / "set.safetensors").labels.names) == 11
 
 
 def test_a_reference_that_is_no_face(call, three_people, tmp_path):
@@ -352,7 +352,7 @@ def test_a_reference_that_is_no_face(call, three_people, tmp_path):
     done = call(f"{PREP} --keep-going --simplify 9000")
     assert done.code == 1
     made = load_face_set(tmp_path / "set.safetensors")
-    assert len(made.labels.names) == 5
+    assert len(made.labels.names) == 11
     assert np.isnan(made.neutrals[0]).all() and np.isfinite(made.neutrals[1:]).all()
 
 
