@@ -2,6 +2,7 @@
 
 import fd_cli
 
+import io
 import os
 import re
 import shlex
@@ -71,7 +72,7 @@ def run_command(
         raise ending.error  # of the person who waits for the tests
     if ending.error is not None:
         release_frames(ending.error)
-    return Result(ending.code, streams.out, streams.err.decode(), ending.error)
+    return Result(ending.code, streams.out, streams.err, ending.error)
 
 
 def command_function(command: str) -> Callable[..., Any]:
@@ -83,14 +84,16 @@ def command_function(command: str) -> Callable[..., Any]:
 
 
 class Streams:
-    """Pipes in place of sys.stdin, sys.stdout and sys.stderr, within a `with` block.
+    """Pipes in place of sys.stdin and sys.stdout, and memory in place of sys.stderr.
+
+    Processes that multiprocessing starts would inherit a pipe of stderr and keep it open.
 
     Attributes:
-        out, err: what was written, complete after the block.
+        out, err: what was written, complete after the `with` block.
     """
 
     out: bytes
-    err: bytes
+    err: str
 
     def __init__(self, stdin: bytes | TextIO) -> None:
         self._stdin = stdin
@@ -104,10 +107,14 @@ class Streams:
             sys.stdin = os.fdopen(read_end, encoding="utf-8")
         else:
             sys.stdin = self._stdin
-        sys.stdout = self._collected("out", "strict")
-        sys.stderr = self._collected("err", "backslashreplace")
+        read_end, write_end = os.pipe()
+        self._start(self._collect, read_end)
+        sys.stdout = os.fdopen(write_end, "w", encoding="utf-8")
+        self._err = io.BytesIO()
+        sys.stderr = io.TextIOWrapper(self._err, "utf-8", "backslashreplace", write_through=True)
 
     def __exit__(self, *error: object) -> None:
+        self.err = self._err.getvalue().decode()
         used = sys.stdin, sys.stdout, sys.stderr
         sys.stdin, sys.stdout, sys.stderr = self._before
         for stream in used:
@@ -124,15 +131,9 @@ class Streams:
         with suppress(BrokenPipeError), os.fdopen(descriptor, "wb") as pipe:
             pipe.write(content)
 
-    def _collected(self, name: str, errors: str) -> TextIO:
-        """The write end of a pipe, of which all will be in the attribute of this name."""
-        read_end, write_end = os.pipe()
-        self._start(self._collect, read_end, name)
-        return os.fdopen(write_end, "w", encoding="utf-8", errors=errors)
-
-    def _collect(self, descriptor: int, name: str) -> None:
+    def _collect(self, descriptor: int) -> None:
         with os.fdopen(descriptor, "rb") as pipe:
-            setattr(self, name, pipe.read())
+            self.out = pipe.read()
 
 
 @contextmanager

@@ -252,13 +252,13 @@ def test_each_expression_says_how_many_faces_its_means_stand_on(call, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_default_report_is_below_five_megabytes(shell, tmp_path):
+def test_a_default_report_is_below_five_megabytes(call, tmp_path):
     """Of both bundled models, on faces of as many vertices as theirs."""
     line = (
         f"fd-prep folder {EXAMPLES} --pattern '{{subject}}_{{expression}}.ply' --like ict"
         " -o set.safetensors && fd-report set.safetensors --split all -m ict -m ict-pointnet"
     )
-    done = shell(line, env={"FACEDIS_MODEL": ""})
+    done = call(line, env={"FACEDIS_MODEL": ""})
     assert done.code == 0
     assert len(done.out) < 5_000_000
     assert len(Page(done.out.decode()).all("img")) == 12
@@ -300,8 +300,8 @@ def differs(browser, before):
     return float((shown(browser)[0] != before).any(-1).mean()) > 0.005
 
 
-def test_the_page_in_a_browser(browser, shell, face_set, other, tmp_path):
-    assert shell(f"{BOTH} --no-baselines -o page.html").code == 0
+def test_the_page_in_a_browser(browser, call, face_set, other, tmp_path):
+    assert call(f"{BOTH} --no-baselines -o page.html").code == 0
     browser.open((tmp_path / "page.html").as_uri())
     assert browser.find("h1").text
     start, face = shown(browser)
@@ -351,8 +351,8 @@ def test_the_page_in_a_browser(browser, shell, face_set, other, tmp_path):
     assert browser.complaints() == []
 
 
-def test_errors_told_by_the_page_are_those_of_the_figures(browser, shell, face_set, tmp_path):
-    assert shell(f"{LINE} --no-baselines -o page.html").code == 0
+def test_errors_told_by_the_page_are_those_of_the_figures(browser, call, face_set, tmp_path):
+    assert call(f"{LINE} --no-baselines -o page.html").code == 0
     browser.open((tmp_path / "page.html").as_uri())
     options = "[...document.querySelectorAll('#face option')].map((o) => o.textContent)"
     for number, words in enumerate(browser.run(f"return {options}")):

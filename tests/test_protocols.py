@@ -266,22 +266,20 @@ class TestInAShell:
         lines = [line.split("\t") for line in done.out.decode().splitlines()]
         return {line[1]: [int(n) for n in line[3:]] for line in lines if line[0] == "subject"}
 
-    def test_leave_one_out_goes_in_natural_order(self, shell, data):
+    def test_leave_one_out_goes_in_natural_order(self, call, data):
         found = self.subjects(
-            shell("fd-prep facewarehouse data --dry-run --protocol identity-fold:3/11")
+            call("fd-prep facewarehouse data --dry-run --protocol identity-fold:3/11")
         )
         assert [name for name, (_, test, _) in found.items() if test] == ["Tester_3"]
 
-    def test_a_file_from_a_pipe(self, shell, data):
+    def test_a_file_from_a_pipe(self, call, data):
         lines = "".join(
-            f"Tester_{t},{'test' if t == 5 else 'validation' if t == 6 else 'train'}\\n"
+            f"Tester_{t},{'test' if t == 5 else 'validation' if t == 6 else 'train'}\n"
             for t in (*range(1, 11), 141)
         )
+        table = f"subject,split\n{lines}".encode()
         found = self.subjects(
-            shell(
-                f"printf 'subject,split\\n{lines}' | "
-                "fd-prep facewarehouse data --dry-run --protocol file:-"
-            )
+            call("fd-prep facewarehouse data --dry-run --protocol file:-", stdin=table)
         )
         assert found["Tester_5"] == [0, 2, 0] and found["Tester_6"] == [0, 0, 2]
         assert sum(train for train, _, _ in found.values()) == 18
@@ -293,17 +291,17 @@ class TestInAShell:
             ("--protocol identity-fold:12/12", 3, "11 subjects cannot be split into 12 folds"),
         ],
     )
-    def test_errors_are_one_line(self, shell, data, options, code, message):
-        done = shell(f"fd-prep facewarehouse data -o set.safetensors {options}")
+    def test_errors_are_one_line(self, call, data, options, code, message):
+        done = call(f"fd-prep facewarehouse data -o set.safetensors {options}")
         assert done.code == code and message in done.line and done.out == b""
 
 
-def test_history_names_no_path(shell, tmp_path):
+def test_history_names_no_path(call, tmp_path):
     trees.facewarehouse(tmp_path / "data", testers=(1, 2), shapes=(0,))
     path = write(
         tmp_path / "mine.csv", ("subject", "split"), ("Tester_1", "train"), ("Tester_2", "test")
     )
-    done = shell(
+    done = call(
         f"fd-prep facewarehouse {tmp_path}/data --units dm --protocol file:{path} -o a.safetensors"
     )
     assert (done.code, news(done)) == (0, "")

@@ -279,24 +279,25 @@ def test_other_variations_and_other_sources(folder, tmp_path):
             open_source(source, tmp_path, {"variation": "strong"})
 
 
-def test_the_command_and_its_history(shell, like, tmp_path):
+def test_the_command_and_its_history(call, like, tmp_path):
     """--variation is all that the histories differ in."""
-    assert shell(f"{COMMAND} --subjects 5 -o plain.safetensors").code == 0
+    assert call(f"{COMMAND} --subjects 5 -o plain.safetensors").code == 0
     plain = load_face_set(tmp_path / "plain.safetensors")
-    assert shell(f"{COMMAND} --subjects 5 --variation moved -o moved.safetensors").code == 0
+    assert call(f"{COMMAND} --subjects 5 --variation moved -o moved.safetensors").code == 0
     made = load_face_set(tmp_path / "moved.safetensors")
     assert made.id != plain.id and (made.source, made.protocol) == (plain.source, plain.protocol)
     np.testing.assert_array_equal(made.neutrals, plain.neutrals)
     assert made.history[0].options == {**plain.history[0].options, "variation": "moved"}
     assert "variation" not in plain.history[0].options
-    assert "'loud' is not one of" in shell(f"{COMMAND} --variation loud -o x").line
-    other = shell("mkdir scans; fd-prep folder scans --variation noisy -o x")
+    assert "'loud' is not one of" in call(f"{COMMAND} --variation loud -o x").line
+    (tmp_path / "scans").mkdir()
+    other = call("fd-prep folder scans --variation noisy -o x")
     assert (other.code, "--variation; it is for ict" in other.line) == (2, True)
 
 
-def test_fewer_training_people_leave_the_tested_ones_as_they_are(shell, like, tmp_path):
+def test_fewer_training_people_leave_the_tested_ones_as_they_are(call, like, tmp_path):
     """`--exclude` of training people: the bytes, names and labels of the test split stay."""
-    assert shell(f"{COMMAND} --subjects 20 -o all.safetensors").code == 0
+    assert call(f"{COMMAND} --subjects 20 -o all.safetensors").code == 0
     everybody = load_face_set(tmp_path / "all.safetensors")
     labels = everybody.labels
     tested = {labels.subjects[s] for s in labels.subject[labels.split == TEST]}
@@ -304,7 +305,7 @@ def test_fewer_training_people_leave_the_tested_ones_as_they_are(shell, like, tm
     assert (len(tested), len(trained)) == (6, 14)
     kept = trained[: round(len(trained) / 4)]
     (tmp_path / "rest.txt").write_text("\n".join(name for name in trained if name not in kept))
-    done = shell(f"{COMMAND} --subjects 20 --exclude rest.txt -o some.safetensors")
+    done = call(f"{COMMAND} --subjects 20 --exclude rest.txt -o some.safetensors")
     assert (done.code, done.err) == (0, "")
     some = load_face_set(tmp_path / "some.safetensors")
     assert set(some.labels.subjects) == tested | set(kept)
