@@ -28,18 +28,19 @@ class ErrorCode(StrEnum):
     NOT_A_FILE = "not-a-file", "A folder was given where a file is expected."
     NOT_A_FOLDER = "not-a-folder", "A file was given where a folder is expected."
     EMPTY = "empty", "The file, folder or stream holds no data."
-    STREAM_CLOSED = "stream-closed", "Standard input or output is closed."
+    STREAM_CLOSED = "stream-closed", "Standard input is closed."
     TERMINAL = "terminal", "Data would be read from a terminal, or binary data written to one."
-    SAME_FILE = "same-file", "One file or stream is given for two inputs or outputs."
+    SAME_FILE = "same-file", "One file, stream or model is given twice."
     TOO_LARGE = "too-large", "The input exceeds a size limit."
-    MEMORY = "memory", "The data do not fit into the memory of the computer or of the GPU."
+    MEMORY = "memory", "The data do not fit into memory."
 
     # Content of one file
     WRONG_KIND = "wrong-kind", "The file holds another kind of data than expected."
-    UNSUPPORTED = "unsupported", "facedis does not read or write this format or feature."
+    UNSUPPORTED = "unsupported", "This format or feature can be neither read nor written."
     FORMAT_VERSION = "format-version", "The file has a format version that facedis does not know."
     TRUNCATED = "truncated", "The data end too early."
     DAMAGED = "damaged", "The content of the file contradicts itself."
+    ID_MISMATCH = "id-mismatch", "The content of the file does not match its id."
     MESH_SYNTAX = "mesh-syntax", "The mesh file breaks the rules of its format."
     VERTEX_INDEX = "vertex-index", "A vertex index lies outside of the vertices."
     NOT_FINITE = "not-finite", "A number is infinite or not a number."
@@ -91,7 +92,7 @@ class ErrorCode(StrEnum):
     OPTION_MISSING = "option-missing", "A required option is missing."
     OPTION_CONFLICT = "option-conflict", "Options do not go together, or not with the input."
     EXTRA_MISSING = "extra-missing", "An optional dependency is not installed."
-    DEVICE = "device", "The computing device is not available."
+    DEVICE = "device", "The computing device is not available or has too little memory."
 
     # Outputs
     OUTPUT_EXISTS = "output-exists", "The output exists, and --force is not given."
@@ -104,9 +105,11 @@ class ErrorCode(StrEnum):
 
     # Training
     RECIPE_MISMATCH = "recipe-mismatch", "The file was trained with another recipe or network."
-    RESUME_MISMATCH = "resume-mismatch", "The run to resume does not exist or has other options."
+    CHECKPOINT_MISSING = "checkpoint-missing", "There is no checkpoint to resume from."
+    RESUME_MISMATCH = "resume-mismatch", "The checkpoint belongs to a run with other options."
     DIVERGED = "diverged", "The training diverged."
-    PROCESSES = "processes", "The processes of a training do not fit together."
+    PROCESS_COUNT = "process-count", "The faces cannot be divided among the processes."
+    PROCESSES_DIFFER = "processes-differ", "The processes have different files or options."
 
     # The viewer
     REQUEST = "request", "A request to the viewer is malformed."
@@ -124,11 +127,8 @@ class FacedisError(Exception):
         code: the kind of the error.
     """
 
-    default: ErrorCode = ErrorCode.OPTION_VALUE
-
-    def __init__(self, message: str, code: ErrorCode | None = None) -> None:
-        code = code or self.default
-        super().__init__(message, code)  # all arguments, so that errors of workers are unpickled
+    def __init__(self, message: str, code: ErrorCode) -> None:
+        super().__init__(message, code)  # with both arguments an error of a worker is unpickled
         self.code = code
 
     def __str__(self) -> str:
@@ -142,31 +142,21 @@ class UsageError(FacedisError):
 class InputError(FacedisError):
     """Unusable input: missing, truncated, not finite, of the wrong kind or topology."""
 
-    default = ErrorCode.WRONG_KIND
-
 
 class OutputError(FacedisError):
     """The output could not be written."""
-
-    default = ErrorCode.OUTPUT_UNWRITABLE
 
 
 class ReaderLeft(OutputError):
     """The process that reads our pipe has closed it."""
 
-    default = ErrorCode.READER_LEFT
-
 
 class CheckFailed(FacedisError):
     """A check did not hold, or items were skipped; all the rest is done."""
 
-    default = ErrorCode.CHECK_FAILED
-
 
 class Stopped(FacedisError):
     """The user stopped the command; the message says what was saved."""
-
-    default = ErrorCode.STOPPED
 
 
 def missing_extra(feature: str, extra: str) -> UsageError:

@@ -39,6 +39,11 @@ class Result:
     error: BaseException | None = None
 
     @property
+    def kind(self) -> str:
+        """Code of the error, such as `file-missing`; "" without one."""
+        return getattr(self.error, "code", "")
+
+    @property
     def line(self) -> str:
         """The only line on stderr."""
         lines = self.err.splitlines()

@@ -67,7 +67,7 @@ def test_a_written_model_computes_in_numpy_what_torch_computes(
     vertices = np.asarray(faces.vertices[:9])
     latents = model.encode(vertices)
     ours = run.predict(vertices)
-    assert latents.identity == pytest.approx(ours.latent, abs=1e-4)
+    assert latents.identity == pytest.approx(ours.identity_latent, abs=1e-4)
     decoded = model.decode(latents.identity, latents.expression)
     identity = model.decode(latents.identity, latents.expression, "identity")
     assert np.linalg.norm(decoded - ours.reconstruction, axis=-1).max() < 1e-3  # mm

@@ -11,7 +11,8 @@ from synthetic import grid_mesh
 
 from facedis_core.errors import InputError
 from facedis_core.evaluate import metrics
-from facedis_core.evaluate.mesh_comparison import compare_meshes, find_meshes, read_labels
+from facedis_core.evaluate.face_labels import read_labels
+from facedis_core.evaluate.mesh_comparison import compare_meshes, find_meshes
 from facedis_core.mesh.mesh import Mesh, write_mesh
 
 PEOPLE = ("ann", "bob", "cy")

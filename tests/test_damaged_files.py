@@ -43,7 +43,7 @@ from facedis_core.data.latents import Latents, read_latents, write_latents
 from facedis_core.datasets.selection import read_exclusion, select_faces
 from facedis_core.datasets.source import Source, open_source
 from facedis_core.errors import InputError
-from facedis_core.evaluate.mesh_comparison import read_labels
+from facedis_core.evaluate.face_labels import read_labels
 from facedis_core.inspection.file_info import describe
 from facedis_core.io.safetensors_file import write_safetensors
 from facedis_core.mesh.mesh import Mesh, read_mesh, read_meshes

@@ -59,7 +59,9 @@ def test_recognition_like_trying_everybody(faces, test_rows):
     ]
     assert found.metrics["rank1_vertex_accuracy"] == np.mean(hits)
     assert found.metrics["rank1_probes"] == 9
-    latents = everything.latent / np.linalg.norm(everything.latent, axis=1, keepdims=True)
+    latents = everything.identity_latent / np.linalg.norm(
+        everything.identity_latent, axis=1, keepdims=True
+    )
     nearest = (latents[~neutral] @ latents[neutral].T).argmax(1)
     accuracy = np.mean(subject[neutral][nearest] == subject[~neutral])
     assert found.metrics["rank1_cosine_accuracy"] == accuracy

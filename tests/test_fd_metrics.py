@@ -255,7 +255,7 @@ def test_an_earlier_report_is_looked_at_before_anything_is_computed(call, tmp_pa
     (tmp_path / "old.json").write_text(json.dumps(old_report))
     assert "is a report on set 000000000000" in call(AGAINST).line
     (tmp_path / "old.json").write_text("{}")
-    assert "old.json is no report" in call(AGAINST.replace("set.safe", "missing.safe")).line
+    assert "old.json is not a report" in call(AGAINST.replace("set.safe", "missing.safe")).line
 
 
 def test_folders_against_an_earlier_report(call, shifted, tmp_path):
@@ -359,7 +359,7 @@ def test_baselines_from_a_set_of_another_topology(call, face_set, tmp_path):
         ("set.safetensors --junit - --check 'e_rec<1'", 2, "--output and --junit are both -"),
         ("set.safetensors --junit x", 2, "give --check or --against"),
         ("set.safetensors --tolerance 2%", 2, "--tolerance belongs to --against REPORT"),
-        ("set.safetensors --tolerance two --against x", 2, "'two' is no tolerance"),
+        ("set.safetensors --tolerance two --against x", 2, "'two' is not a tolerance"),
         ("set.safetensors --against missing.json", 3, "missing.json does not exist"),
         ("- --against -", 2, "standard input (-) is named twice"),
         ("--truth - --predicted faces --against -", 2, "standard input (-) is named twice"),

@@ -97,7 +97,7 @@ def test_pairs_of_one_kind_verify_nothing():
 @pytest.mark.parametrize("seed", range(4))
 def test_like_sorting_by_hand(monkeypatch, small, step, seed):
     if small:  # blocks of a probe and of a few faces
-        for name, size in (("_HELD", 6), ("_MET", 4), ("_SCORES", 8)):
+        for name, size in (("_GALLERY_VALUES", 6), ("_PROBE_VALUES", 4), ("_BLOCK_SCORES", 8)):
             monkeypatch.setattr(recognition, name, size)
     rng = np.random.default_rng(seed)
     gallery, probes = rng.integers(0, 7, 15), rng.integers(0, 9, 20)  # some are in no gallery
@@ -165,8 +165,8 @@ def test_rank_1_is_that_of_the_metrics():
 
 
 def test_no_more_than_some_faces_are_in_memory(monkeypatch):
-    monkeypatch.setattr(recognition, "_HELD", 60)  # 10 faces of 6 values
-    monkeypatch.setattr(recognition, "_MET", 24)  # 4 probes
+    monkeypatch.setattr(recognition, "_GALLERY_VALUES", 60)  # 10 faces of 6 values
+    monkeypatch.setattr(recognition, "_PROBE_VALUES", 24)  # 4 probes
     rng = np.random.default_rng(0)
     most = {"gallery": 0, "probes": 0}
 

@@ -1,4 +1,4 @@
-"""Linear models of faces, fitted block by block: principal components and ridge regression."""
+"""Linear baselines beside a model: mean face, PCA, and ridge regression to identity faces."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -7,14 +7,14 @@ from typing import Any, Final
 import numpy as np
 
 from facedis_core.data.face_set import TRAIN, FaceSet, check_topology
-from facedis_core.errors import InputError
+from facedis_core.errors import ErrorCode, InputError
 from facedis_core.evaluate.evaluation import Prediction, Predictor, evaluate_face_set
 from facedis_core.geometry.pca import BLOCK_FACES, Pca, face_blocks, fit_pca
 
 FOLDS: Final = 5
-# Candidates for the ridge penalty, in units of the mean variance of a coefficient times N.
+# Candidates for the ridge penalty, relative to N times the mean variance of a coefficient.
 PENALTIES: Final = tuple(10.0 ** (half / 2) for half in range(-12, 3))
-DEFAULT_PENALTY: Final = 1e-3  # one training subject leaves nothing to choose it by
+DEFAULT_PENALTY: Final = 1e-3  # with one training subject there is no cross-validation
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,7 +22,8 @@ class Ridge:
     """A linear map from the first k PCA coefficients to identity faces.
 
     Attributes:
-        weight: (k, 3V); intercept: (3V,) mm.
+        weight: (k, 3V).
+        intercept: (3V,) mm.
         penalty: chosen by cross-validation, relative to N times the mean coefficient variance.
     """
 
@@ -31,105 +32,21 @@ class Ridge:
     penalty: float
 
     def predict(self, coefficients: np.ndarray) -> np.ndarray:
-        """Identity faces (B, V, 3) float32 mm of PCA coefficients (B, c), c >= k."""
+        """Identity faces (B, V, 3) float32 mm from PCA coefficients (B, c) mm, c >= k."""
         flat = coefficients[:, : len(self.weight)] @ self.weight + self.intercept
         return flat.reshape(len(flat), -1, 3).astype(np.float32)
 
 
-def fit_ridges(
-    coefficients: np.ndarray,
-    subject: np.ndarray,
-    target: Callable[[int], np.ndarray],
-    pca: Pca,
-    counts: Sequence[int],
-) -> list[Ridge]:
-    """Ridge regressions of each subject's target face on the first k coefficients of its faces.
-
-    The penalty is chosen by cross-validation with whole subjects left out, on the PCA coefficients
-    of the targets; the chosen one is then fitted to the targets themselves, a block at a time.
-
-    Args:
-        coefficients: (N, c) mm.
-        subject: (N,).
-        target: subject -> its target (V, 3) mm; not finite where it has none.
-        pca: whose coefficients stand for the targets in the cross-validation.
-        counts: the values of k.
-
-    Returns:
-        One for each of `counts`; nothing where no subject has a target.
-    """
-    people = np.unique(subject)
-    projected = np.concatenate([pca.encode(block) for _, block in _target_blocks(people, target)])
-    people, projected = (a[np.isfinite(projected).all(axis=1)] for a in (people, projected))
-    if not len(people):
-        return []
-    used = np.isin(subject, people)
-    place = np.searchsorted(people, subject[used])
-    share = np.bincount(place) / len(place)
-    x = coefficients[used]
-    centre = x.mean(axis=0)
-    x = x - centre
-    penalties = [choose_penalty(x[:, :k], projected[place], place) for k in counts]
-    totals = np.stack([x[place == i].sum(axis=0) for i in range(len(people))])  # (S, c)
-    # weight = (x'x + penalty)^-1 x'y, where the rows of y are the targets, one row a face
-    solved = [
-        np.linalg.solve(_penalized(x[:, :k].T @ x[:, :k], penalty), totals[:, :k].T)  # (k, S)
-        for k, penalty in zip(counts, penalties, strict=True)
-    ]
-    weights = [np.zeros((len(rows), len(pca.mean))) for rows in solved]
-    intercept = np.zeros(len(pca.mean))
-    for where, block in _target_blocks(people, target):
-        faces = block.reshape(len(block), -1)
-        intercept += share[where] @ faces
-        for weight, rows in zip(weights, solved, strict=True):
-            weight += rows[:, where] @ faces
-    return [
-        Ridge(weight, intercept - centre[: len(weight)] @ weight, penalty)
-        for weight, penalty in zip(weights, penalties, strict=True)
-    ]
-
-
-def _target_blocks(
-    people: np.ndarray, target: Callable[[int], np.ndarray]
-) -> Iterator[tuple[slice, np.ndarray]]:
-    """Target faces of `people` in float64, (BLOCK, V, 3) at a time, and which they are."""
-    for start in range(0, len(people), BLOCK_FACES):
-        where = slice(start, start + BLOCK_FACES)
-        yield where, np.stack([target(person) for person in people[where]]).astype(np.float64)
-
-
-def choose_penalty(x: np.ndarray, y: np.ndarray, group: np.ndarray) -> float:
-    """The candidate of PENALTIES with the least squared error on groups left out.
-
-    Args:
-        x: (N, k).
-        y: (N, m).
-        group: (N,) integers from 0; group g is left out in fold g mod FOLDS.
-    """
-    folds = group % min(FOLDS, int(group.max()) + 1)
-    if folds.max() == 0:
-        return DEFAULT_PENALTY
-    errors = np.zeros(len(PENALTIES))
-    for fold in range(folds.max() + 1):
-        train, test = folds != fold, folds == fold
-        centre, mean = x[train].mean(axis=0), y[train].mean(axis=0)
-        inside, outside = x[train] - centre, x[test] - centre
-        gram, cross = inside.T @ inside, inside.T @ (y[train] - mean)
-        for i, penalty in enumerate(PENALTIES):
-            weight = np.linalg.solve(_penalized(gram, penalty), cross)
-            errors[i] += ((outside @ weight + mean - y[test]) ** 2).sum()
-    return PENALTIES[int(errors.argmin())]
-
-
-def _penalized(gram: np.ndarray, penalty: float) -> np.ndarray:
-    """`gram` plus a multiple of its mean diagonal; zeros get an identity, to stay solvable."""
-    scale = np.trace(gram) / max(len(gram), 1)
-    return gram + (penalty * scale if scale > 0 else 1.0) * np.eye(len(gram))
-
-
 @dataclass(frozen=True, eq=False)
 class Baselines:
-    """The fitted baselines: PCA of `components` and as many more, regressions by JSON key."""
+    """The fitted baselines.
+
+    Attributes:
+        pca: principal components of the training faces, twice as many as `components` if possible.
+        components: number of components of the baseline `pca`.
+        ridges: JSON key -> regression.
+        topology: topology id of the training faces.
+    """
 
     pca: Pca
     components: int
@@ -137,11 +54,11 @@ class Baselines:
     topology: str
 
     def predictors(self) -> dict[str, Predictor]:
-        """Each baseline as something to measure, by its JSON key.
+        """JSON key -> predictor.
 
-        The mean face stands for reconstruction and identity both. PCA does not split: its identity
-        face is its reconstruction. A regression predicts the identity face and reconstructs as the
-        PCA that it starts from, so that the expression is the rest.
+        The mean face is both reconstruction and identity face. PCA does not split: its identity
+        face is its reconstruction. A regression predicts the identity face; its reconstruction is
+        that of PCA with as many components, so the expression is the difference.
         """
         mean = self.pca.mean.reshape(1, -1, 3).astype(np.float32)
 
@@ -168,24 +85,23 @@ class Baselines:
 def fit_baselines(train_set: FaceSet, components: int) -> Baselines:
     """Fit all baselines on the training split of a face set.
 
-    Args:
-        train_set: faces of which only the training split is looked at.
-        components: of the PCA, D_identity + D_expression of the model to compare with. The
-            regressions use as many, and twice as many under the same key with `_2x`. Fewer faces
-            than that limit both.
+    `ridge_identity_mean` regresses to the mean of each subject's training faces, `ridge_neutral` to
+    its neutral (not without training neutrals). Both use as many coefficients as the PCA, and twice
+    as many under the key with `_2x`. Few training faces limit both numbers.
 
-    Returns:
-        `ridge_identity_mean` regresses to the mean of each subject's training faces,
-        `ridge_neutral` to its neutral; without any training neutral there is none.
+    Args:
+        train_set: only its training split is read.
+        components: number of PCA components: D_id + D_exp of the model to compare with.
 
     Raises:
-        InputError: no training faces, or one that is not finite.
+        InputError: fewer than two training faces, or one that is not finite.
     """
     rows = train_set.rows(TRAIN)
     if len(rows) < 2:
         raise InputError(
             f"the face set has {len(rows)} training faces, baselines need 2 or more; "
-            "do without them, or fit them on another set (fd-metrics --baselines-from)"
+            "do without them, or fit them on another set (fd-metrics --baselines-from)",
+            ErrorCode.TOO_FEW_FACES,
         )
     for start in range(0, len(rows), BLOCK_FACES):
         train_set.read(rows[start : start + BLOCK_FACES])  # names a face that is not finite
@@ -220,12 +136,13 @@ def evaluate_baselines(
     align: bool = False,
     progress: Callable[[int], None] | None = None,
 ) -> dict[str, dict[str, Any]]:
-    """Metrics of every baseline on `rows` of a face set, by JSON key.
+    """Metrics of every baseline on rows of a face set, by JSON key.
 
-    Beside the metrics: `components`, how many coefficients it uses, and `penalty` of a regression.
+    PCA and regressions also have `components`, the number of coefficients, and regressions
+    `penalty`. Arguments as of `evaluate_face_set`.
 
     Raises:
-        InputError: faces of another topology than the baselines were fitted on.
+        InputError: the faces have another topology than the training faces, or are not finite.
     """
     check_topology(face_set, "the face set", baselines.topology, "its baselines")
     found = {}
@@ -237,3 +154,95 @@ def evaluate_baselines(
         evaluation = evaluate_face_set(predict, face_set, rows, align=align, progress=progress)
         found[key] = evaluation.metrics | facts
     return found
+
+
+def fit_ridges(
+    coefficients: np.ndarray,
+    subject: np.ndarray,
+    target: Callable[[int], np.ndarray],
+    pca: Pca,
+    counts: Sequence[int],
+) -> list[Ridge]:
+    """Ridge regressions from the first k coefficients of a face to its subject's target face.
+
+    W = (X'X + p I)^-1 X'Y with centred coefficients X and targets Y, p the penalty times the mean
+    diagonal of X'X. The penalty is chosen by cross-validation over subjects, on the PCA
+    coefficients of the targets; W is then fitted to the targets themselves, block by block.
+
+    Args:
+        coefficients: (N, c) mm.
+        subject: (N,).
+        target: subject -> its target face (V, 3) mm; not finite = none.
+        pca: the PCA of the coefficients.
+        counts: values of k.
+
+    Returns:
+        One regression for each k; none where no subject has a target.
+    """
+    people = np.unique(subject)
+    projected = np.concatenate([pca.encode(block) for _, block in _target_blocks(people, target)])
+    people, projected = (a[np.isfinite(projected).all(axis=1)] for a in (people, projected))
+    if not len(people):
+        return []
+    used = np.isin(subject, people)
+    number = np.searchsorted(people, subject[used])  # of the subject of each face
+    share = np.bincount(number) / len(number)
+    x = coefficients[used]
+    mean = x.mean(axis=0)
+    x = x - mean
+    penalties = [choose_penalty(x[:, :k], projected[number], number) for k in counts]
+    totals = np.stack([x[number == i].sum(axis=0) for i in range(len(people))])  # (S, c)
+    # all faces of a subject have one target, so X'Y = totals' targets
+    solved = [
+        np.linalg.solve(_penalized(x[:, :k].T @ x[:, :k], penalty), totals[:, :k].T)  # (k, S)
+        for k, penalty in zip(counts, penalties, strict=True)
+    ]
+    weights = [np.zeros((len(rows), len(pca.mean))) for rows in solved]
+    intercept = np.zeros(len(pca.mean))
+    for where, block in _target_blocks(people, target):
+        targets = block.reshape(len(block), -1)
+        intercept += share[where] @ targets
+        for weight, rows in zip(weights, solved, strict=True):
+            weight += rows[:, where] @ targets
+    return [
+        Ridge(weight, intercept - mean[: len(weight)] @ weight, penalty)
+        for weight, penalty in zip(weights, penalties, strict=True)
+    ]
+
+
+def choose_penalty(x: np.ndarray, y: np.ndarray, group: np.ndarray) -> float:
+    """The candidate of PENALTIES with the least squared error on held-out groups.
+
+    Args:
+        x: inputs (N, k).
+        y: targets (N, m).
+        group: (N,) integers from 0; group g is held out in fold g mod FOLDS.
+    """
+    folds = group % min(FOLDS, int(group.max()) + 1)
+    if folds.max() == 0:
+        return DEFAULT_PENALTY
+    errors = np.zeros(len(PENALTIES))
+    for fold in range(folds.max() + 1):
+        train, test = folds != fold, folds == fold
+        x_mean, y_mean = x[train].mean(axis=0), y[train].mean(axis=0)
+        x_train, x_test = x[train] - x_mean, x[test] - x_mean
+        gram, cross = x_train.T @ x_train, x_train.T @ (y[train] - y_mean)
+        for i, penalty in enumerate(PENALTIES):
+            weight = np.linalg.solve(_penalized(gram, penalty), cross)
+            errors[i] += ((x_test @ weight + y_mean - y[test]) ** 2).sum()
+    return PENALTIES[int(errors.argmin())]
+
+
+def _target_blocks(
+    people: np.ndarray, target: Callable[[int], np.ndarray]
+) -> Iterator[tuple[slice, np.ndarray]]:
+    """Slices of `people` and their target faces in float64, BLOCK_FACES (n, V, 3) at a time."""
+    for start in range(0, len(people), BLOCK_FACES):
+        where = slice(start, start + BLOCK_FACES)
+        yield where, np.stack([target(person) for person in people[where]]).astype(np.float64)
+
+
+def _penalized(gram: np.ndarray, penalty: float) -> np.ndarray:
+    """X'X plus the penalty times its mean diagonal; plus the identity where X is 0."""
+    scale = np.trace(gram) / max(len(gram), 1)
+    return gram + (penalty * scale if scale > 0 else 1.0) * np.eye(len(gram))

@@ -1,7 +1,9 @@
-"""How good a split into identity and expression is: every number in mm, formed in float64.
+"""Metrics of a split into identity and expression: one function for each definition, in mm.
 
-Pure functions on arrays, one a definition; `evaluation` applies them to whole sets. What has no
-meaning (the spread of one face, the mean of nothing) is an error, never 0 or NaN.
+Pure functions on arrays, computed in float64. What is undefined (the spread of one face, the mean
+of no values) is an error instead of 0 or NaN.
+
+d(a, b) is the mean vertex distance of two faces (`vertex_distance`).
 
 Source: Gu, Pears, Sun, "Adversarial 3D Face Disentanglement of Identity and Expression", FG 2023.
 """
@@ -13,8 +15,7 @@ import numpy as np
 
 from facedis_core.geometry.distances import vertex_distance, vertex_distances
 
-# Every number of a report by its JSON key, and which way it is better; None of those that say only
-# how the others are to be read.
+# JSON key of every number of a report -> the better direction; None for context such as counts.
 BETTER: Final[Mapping[str, Literal["lower", "higher"] | None]] = {
     "e_rec": "lower",
     "e_dis": "lower",
@@ -31,12 +32,12 @@ BETTER: Final[Mapping[str, Literal["lower", "higher"] | None]] = {
     "expression_faces": None,
 }
 
-# Consecutive vertices summed up by the sketch that rules out most of a gallery.
-SKETCH: Final = 16
+# Number of consecutive vertices that are summed for a lower bound of vertex distances.
+BOUND_VERTICES: Final = 16
 
 
 class Summary(NamedTuple):
-    """Mean, population standard deviation and median of n values."""
+    """Mean, population standard deviation, median and number of values."""
 
     mean: float
     std: float
@@ -45,10 +46,10 @@ class Summary(NamedTuple):
 
 
 def summarize(values: Sequence[float] | np.ndarray) -> Summary:
-    """Summary of at least one value.
+    """The summary of at least one value.
 
     Raises:
-        ValueError: there is none; an empty mean would be a silent NaN.
+        ValueError: no values.
     """
     values = np.asarray(values, np.float64).ravel()
     if not values.size:
@@ -58,17 +59,27 @@ def summarize(values: Sequence[float] | np.ndarray) -> Summary:
 
 
 def reconstruction_error(reconstruction: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """E_rec (eq. 9): d(reconstruction, input) of each mesh, (N,) mm, both (N, V, 3)."""
+    """E_rec (eq. 9) = d(reconstruction, input) of each mesh, (N,) mm.
+
+    Args:
+        reconstruction: (N, V, 3) mm.
+        truth: the inputs (N, V, 3) mm.
+    """
     return vertex_distance(reconstruction, truth)
 
 
 def neutral_error(identity: np.ndarray, neutral: np.ndarray) -> np.ndarray:
-    """AVD_neu: d(identity face, the subject's true neutral), (N,) mm; (N, V, 3) and (V, 3)."""
+    """AVD_neu = d(identity face, true neutral of the subject) of each mesh, (N,) mm.
+
+    Args:
+        identity: predicted identity faces (N, V, 3) mm.
+        neutral: (V, 3) mm, or (N, V, 3).
+    """
     return vertex_distance(identity, neutral)
 
 
 def distances_to_mean(faces: np.ndarray) -> np.ndarray:
-    """Distance of every vertex of every face (k, V, 3) to the mean of the k faces, (k, V) mm.
+    """|f_iv - m_v| for k faces f_i with the mean face m, (k, V) mm, of faces (k, V, 3) mm.
 
     Raises:
         ValueError: fewer than two faces, whose spread would be a meaningless 0.
@@ -80,36 +91,36 @@ def distances_to_mean(faces: np.ndarray) -> np.ndarray:
 
 
 def disentanglement_error(faces: np.ndarray) -> float:
-    """E_dis (eq. 10) of one subject's k predicted identity faces (k, V, 3), mm.
+    """E_dis (eq. 10) = population std over i and v of |f_iv - m_v|, mm.
 
-    The population standard deviation of all k V distances to the mean of the k faces. It is 0
-    where the distances are constant, however large: read it beside the two below.
+    f_1 ... f_k are the predicted identity faces (k, V, 3) mm of one subject, m is their mean. It is
+    0 where all distances are equal, however large: read it beside the two metrics below.
     """
     return float(distances_to_mean(faces).std())
 
 
 def disentanglement_error_jiang(faces: np.ndarray) -> float:
-    """E_dis as Jiang et al. 2019 have it, of one subject's k identity faces (k, V, 3), mm.
+    """E_dis of Jiang et al. = mean over v of sqrt(mean over i of |f_iv - m_v|^2), mm.
 
-    Per vertex the norm of the per-coordinate population standard deviation over the k faces, which
-    is the root mean square of its k distances; then the mean over vertices. ("Disentangled
-    Representation Learning for 3D Face Shape", CVPR 2019.)
+    The root is the norm of the per-coordinate population std at a vertex. Faces (k, V, 3) mm as in
+    `disentanglement_error`. Source: "Disentangled Representation Learning for 3D Face Shape", CVPR
+    2019.
     """
     return float(np.sqrt((distances_to_mean(faces) ** 2).mean(axis=0)).mean())
 
 
 def disentanglement_mean_distance(faces: np.ndarray) -> float:
-    """Mean of all k V distances of k identity faces (k, V, 3) of one subject to their mean, mm."""
+    """Mean over i and v of |f_iv - m_v|, mm; faces (k, V, 3) mm as in `disentanglement_error`."""
     return float(distances_to_mean(faces).mean())
 
 
 def between_subject_spread(faces: np.ndarray) -> float:
-    """The formula of E_dis (eq. 10) over S people, one identity face each, (S, V, 3), mm."""
+    """The formula of E_dis (eq. 10) over one identity face of each of S subjects (S, V, 3), mm."""
     return disentanglement_error(faces)
 
 
 def cosine_similarity(latents: np.ndarray, gallery: np.ndarray) -> np.ndarray:
-    """Cosine of each latent (P, D) with each of a gallery (S, D): (P, S); that of zeros is 0."""
+    """a.b / (|a| |b|) of latents a (P, D) and gallery latents b (S, D): (P, S); 0 for zeros."""
 
     def unit(z: np.ndarray) -> np.ndarray:
         z = np.asarray(z, np.float64)
@@ -122,10 +133,15 @@ def cosine_similarity(latents: np.ndarray, gallery: np.ndarray) -> np.ndarray:
 def recognized_by_cosine(
     latents: np.ndarray, own: int, gallery: np.ndarray, margin: float = 1e-12
 ) -> np.ndarray:
-    """Rank-1 recognition by the cosine of z_id: (P,) bool for probes (P, D) and a gallery (S, D).
+    """Rank-1 recognition by the cosine of z_id: whether the own subject is the most similar, (P,).
 
-    All probes are of the person in row `own` of the gallery. A tie is a miss, so that a model which
-    gives everybody one latent recognizes nobody; `margin` keeps rounding from breaking ties.
+    A tie is a miss, so a model with one latent for all subjects recognizes none.
+
+    Args:
+        latents: z_id of the probes of one subject (P, D).
+        own: row of that subject in the gallery.
+        gallery: z_id of each subject's neutral (S, D).
+        margin: difference of cosines that counts as a tie, for rounding.
     """
     cosine = cosine_similarity(latents, gallery)
     others = np.delete(cosine, own, axis=1)
@@ -133,22 +149,26 @@ def recognized_by_cosine(
 
 
 def recognized_by_vertex_distance(faces: np.ndarray, own: int, gallery: np.ndarray) -> np.ndarray:
-    """Rank-1 recognition by d: (P,) bool for identity faces (P, V, 3) and a gallery (S, V, 3).
+    """Rank-1 recognition by d: whether the own subject is the nearest, (P,) bool.
 
-    All probes are of the person in row `own` of the gallery; a tie is a miss. Exact, though a bound
-    rules out most of the gallery: the distances of some vertices sum up to at least the length of
-    the sum of their differences.
+    A tie is a miss. A bound excludes most of the gallery and leaves the result exact: a sum of
+    distances is at least the length of the sum of the difference vectors.
+
+    Args:
+        faces: identity faces (P, V, 3) mm of the probes of one subject.
+        own: row of that subject in the gallery.
+        gallery: identity face of each subject's neutral (S, V, 3) mm.
     """
     count = gallery.shape[1]
-    starts = np.arange(0, count, SKETCH)
-    sketches = np.add.reduceat(gallery, starts, axis=1, dtype=np.float64)  # (S, V / SKETCH, 3)
+    starts = np.arange(0, count, BOUND_VERTICES)
+    sums = np.add.reduceat(gallery, starts, axis=1, dtype=np.float64)  # (S, V / 16, 3)
     hits = np.empty(len(faces), bool)
     for i, face in enumerate(faces):
         distance = vertex_distance(face, gallery[own])
-        sketch = np.add.reduceat(face, starts, axis=0, dtype=np.float64)
-        bounds = vertex_distances(sketches, sketch).sum(-1) / count
+        face_sums = np.add.reduceat(face, starts, axis=0, dtype=np.float64)
+        bounds = vertex_distances(sums, face_sums).sum(-1) / count
         bounds[own] = np.inf
-        rivals = np.flatnonzero(bounds <= distance * (1 + 1e-9))  # rounding must not rule one out
+        rivals = np.flatnonzero(bounds <= distance * (1 + 1e-9))  # rounding must exclude none
         rivals = rivals[np.argsort(bounds[rivals])]
         hits[i] = not any(vertex_distance(face, gallery[rival]) <= distance for rival in rivals)
     return hits

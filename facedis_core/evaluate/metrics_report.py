@@ -1,4 +1,4 @@
-"""Metrics reports: every metric of a model or of predicted meshes, and what was measured."""
+"""Metrics report of a model on a face set or of predicted meshes, for fd-metrics."""
 
 import csv
 import io
@@ -11,10 +11,10 @@ import numpy as np
 from facedis_core import __version__
 from facedis_core.data.face_set import SPLITS, FaceSet, check_topology, load_face_set
 from facedis_core.data.history import made_by
-from facedis_core.errors import InputError, UsageError
+from facedis_core.errors import ErrorCode, InputError, UsageError
 from facedis_core.evaluate.baselines import evaluate_baselines, fit_baselines
 from facedis_core.evaluate.evaluation import Evaluation, evaluate_face_set, model_predictor
-from facedis_core.evaluate.gates import BaselineReport, Check, Tolerance
+from facedis_core.evaluate.gates import Check, EarlierReport, Tolerance
 from facedis_core.evaluate.mesh_comparison import compare_meshes
 from facedis_core.io.progress import Progress, no_progress
 from facedis_core.model.model import Model, load_model
@@ -27,8 +27,7 @@ class MeasureOptions:
     Attributes:
         align: align predictions rigidly to the truth first.
         inspect: called with the provenance of the report before anything is computed; may raise.
-        progress: context manager of a description and a number of steps; yields a function to
-            call with the steps just done.
+        progress: shows the number of measured faces.
     """
 
     align: bool = False
@@ -36,7 +35,13 @@ class MeasureOptions:
     progress: Progress = no_progress
 
     def facts(self, faces: int, subjects: int | None = None, **more: Any) -> dict[str, Any]:
-        """The provenance of a report, after `inspect` has seen it."""
+        """The provenance of a report; calls `inspect` with it.
+
+        Args:
+            faces: number of faces.
+            subjects: number of subjects, if known.
+            more: other facts.
+        """
         facts = {"version": __version__, "aligned": self.align, "faces": faces}
         facts |= {} if subjects is None else {"subjects": subjects}
         facts |= more
@@ -47,20 +52,21 @@ class MeasureOptions:
 
 @dataclass(frozen=True)
 class MetricsOptions:
-    """What fd-metrics measures, on which faces, against which limits.
+    """Options of fd-metrics.
 
     Attributes:
-        face_set: a face set (`-` = standard input) on which `model` is measured.
+        face_set: face set to measure the model on; None = standard input.
         model: path or bundled name; None = the default model.
-        split: of the face set: all, train, test or validation.
-        truth, predicted: instead of a face set, meshes that are matched by name.
-        labels: CSV with name, subject, expression of these meshes.
+        split: split of the face set: all, train, test or validation.
+        truth, predicted: meshes to compare by name, instead of a face set.
+        labels: CSV file with name, subject, expression of these meshes.
         neutral: name of the neutral expression in the labels; None = `neutral`.
-        baselines: also measure linear methods, fitted on the training split of the set.
-        baselines_from: fit them on the training split of this set instead.
+        baselines: also measure the linear baselines, fitted on the training split of the set.
+        baselines_from: face set to fit the baselines on instead.
         align: align predictions rigidly to the truth first.
-        checks: limits that the numbers must keep.
-        against: an earlier report that they must not be worse than, by more than `tolerance`.
+        checks: limits of numbers.
+        against: earlier report to compare with.
+        tolerance: how much worse than in the earlier report a metric may be; None = not at all.
 
     Raises:
         UsageError: options that do not go together.
@@ -82,38 +88,45 @@ class MetricsOptions:
 
     def __post_init__(self) -> None:
         if self.tolerance is not None and self.against is None:
-            raise UsageError("--tolerance belongs to --against REPORT; give both")
+            raise UsageError(
+                "--tolerance belongs to --against REPORT; give both", ErrorCode.OPTION_MISSING
+            )
         if self.neutral is not None and self.labels is None:
-            raise UsageError("--neutral names an expression in --labels; give both")
+            raise UsageError(
+                "--neutral names an expression in --labels; give both", ErrorCode.OPTION_MISSING
+            )
         if self.of_meshes:
             if self.truth is None or self.predicted is None:
-                raise UsageError("--truth and --predicted belong together; give both")
+                raise UsageError(
+                    "--truth and --predicted belong together; give both", ErrorCode.OPTION_MISSING
+                )
             of_set = self.face_set, self.model, self.baselines, self.baselines_from
             if any(of_set) or self.split != "test":
                 raise UsageError(
-                    "SET, --model, --split and --baselines do not go with --truth; leave them out"
+                    "SET, --model, --split and --baselines do not go with --truth; leave them out",
+                    ErrorCode.OPTION_CONFLICT,
                 )
 
     @property
     def of_meshes(self) -> bool:
-        """Whether meshes are compared, not a model measured on a face set."""
+        """Whether to compare meshes instead of measuring a model on a face set."""
         return not (self.truth is None and self.predicted is None and self.labels is None)
 
     @property
     def sources(self) -> list[str | None]:
-        """Everything that is read; at most one may be standard input."""
+        """All inputs; at most one may be standard input."""
         if self.of_meshes:
             return [self.truth, self.predicted, self.labels, self.against]
         return [self.face_set or "-", self.model, self.baselines_from, self.against]
 
 
 class MetricsReport(NamedTuple):
-    """What fd-metrics found.
+    """Results of fd-metrics.
 
     Attributes:
-        report: plain values for JSON.
-        per_mesh: the errors of each mesh as CSV.
-        checks: the limits that the report must keep, by where they come from.
+        report: values for JSON.
+        per_mesh: errors of each mesh as CSV.
+        checks: checks of the report by origin: `check` and `against`.
     """
 
     report: dict[str, Any]
@@ -122,19 +135,20 @@ class MetricsReport(NamedTuple):
 
 
 def measure(options: MetricsOptions, progress: Progress = no_progress) -> MetricsReport:
-    """Measure what the options say.
+    """Measure a model or predicted meshes.
 
     Raises:
-        InputError: unreadable input, no such faces, or topologies that do not fit.
+        InputError: unreadable input, no faces in the split, topologies that do not fit, or an
+            earlier report on other faces.
     """
-    earlier = BaselineReport.read(options.against) if options.against is not None else None
-    ways = MeasureOptions(options.align, earlier.require_same if earlier else None, progress)
+    earlier = EarlierReport.read(options.against) if options.against is not None else None
+    how = MeasureOptions(options.align, earlier.require_same if earlier else None, progress)
     if options.truth is not None and options.predicted is not None:
         report, table = _measure_meshes(
-            options.truth, options.predicted, options.labels, options.neutral, ways
+            options.truth, options.predicted, options.labels, options.neutral, how
         )
     else:
-        report, table = _measure_model(options, ways)
+        report, table = _measure_model(options, how)
     checks = {"check": options.checks}
     if earlier is not None:
         checks["against"] = earlier.checks(options.tolerance or Tolerance())
@@ -142,56 +156,69 @@ def measure(options: MetricsOptions, progress: Progress = no_progress) -> Metric
 
 
 def open_split(source: str, model: Model, split: str) -> tuple[FaceSet, np.ndarray]:
-    """A face set that a model knows how to encode, and the rows of one split of it, or of `all`.
+    """A face set in the topology of a model, and the rows of one split, or of `all`.
 
     Raises:
-        InputError: unreadable, of another topology than the model, or no such faces.
+        InputError: unreadable, of another topology, or no faces in the split.
     """
     faces = load_face_set(source)
     label = f"model {model.source or model.id} ({made_by(model.history)})"
     check_topology(faces, source, model.topology, label)
     rows = faces.rows(None if split == "all" else SPLITS[split])
     if not len(rows):
-        raise InputError(f"{source} has no faces in its {split} split; choose another --split")
+        raise InputError(
+            f"{source} has no faces in its {split} split; choose another --split",
+            ErrorCode.SPLIT_EMPTY,
+        )
     return faces, rows
 
 
 def measure_baselines(
-    training: FaceSet, model: Model, faces: FaceSet, rows: np.ndarray, ways: MeasureOptions
+    training: FaceSet, model: Model, faces: FaceSet, rows: np.ndarray, how: MeasureOptions
 ) -> dict[str, dict[str, Any]]:
-    """Metrics of linear methods with as many coefficients as a model has latent dimensions.
+    """Metrics of the linear baselines with as many coefficients as the model has latents.
 
-    They are fitted on the training split of `training` and measured on `rows` of `faces`; keys and
-    errors are those of `fit_baselines` and `evaluate_baselines`.
+    Args:
+        training: face set to fit them on, on its training split.
+        model: the model to compare with.
+        faces: face set to measure them on.
+        rows: its rows to measure.
+        how: how to measure.
+
+    Returns:
+        The metrics by name, as of `evaluate_baselines`.
+
+    Raises:
+        InputError: errors of `fit_baselines` and `evaluate_baselines`.
     """
-    with ways.progress("baselines", None) as advance:
+    with how.progress("baselines", None) as advance:
         fitted = fit_baselines(training, model.config.identity + model.config.expression)
-        return evaluate_baselines(fitted, faces, rows, align=ways.align, progress=advance)
+        return evaluate_baselines(fitted, faces, rows, align=how.align, progress=advance)
 
 
-def _measure_model(options: MetricsOptions, ways: MeasureOptions) -> tuple[dict[str, Any], str]:
+def _measure_model(options: MetricsOptions, how: MeasureOptions) -> tuple[dict[str, Any], str]:
     """The report on a model and a face set, and the errors of each face as CSV."""
     source, fitted_on = options.face_set or "-", options.baselines_from
     baselines = options.baselines or fitted_on is not None
-    trained = load_model(options.model)
-    faces, rows = open_split(source, trained, options.split)
+    model = load_model(options.model)
+    faces, rows = open_split(source, model, options.split)
     labels = faces.labels
-    people = len(set(labels.subject[rows].tolist()))
-    origin = {"model": trained.id, "set": faces.id, "source": faces.source, "split": options.split}
-    facts = ways.facts(len(rows), people, **origin)
+    subjects = len(set(labels.subject[rows].tolist()))
+    origin = {"model": model.id, "set": faces.id, "source": faces.source, "split": options.split}
+    facts = how.facts(len(rows), subjects, **origin)
     training = load_face_set(fitted_on) if fitted_on is not None else faces
     if baselines:
         check_topology(training, fitted_on or source, faces.topology, source)
-    with ways.progress("measuring", len(rows)) as advance:
-        found = evaluate_face_set(
-            model_predictor(trained), faces, rows, align=ways.align, progress=advance
+    with how.progress("measuring", len(rows)) as advance:
+        evaluation = evaluate_face_set(
+            model_predictor(model), faces, rows, align=how.align, progress=advance
         )
-    report: dict[str, Any] = {"model": found.metrics}
+    report: dict[str, Any] = {"model": evaluation.metrics}
     if baselines:
-        report["baselines"] = measure_baselines(training, trained, faces, rows, ways)
+        report["baselines"] = measure_baselines(training, model, faces, rows, how)
         facts["baselines_set"] = training.id
     report["provenance"] = facts
-    named = [
+    names = [
         (
             labels.names[row],
             labels.subjects[labels.subject[row]],
@@ -199,36 +226,42 @@ def _measure_model(options: MetricsOptions, ways: MeasureOptions) -> tuple[dict[
         )
         for row in rows
     ]
-    return report, _csv(named, found)
+    return report, _csv(names, evaluation)
 
 
 def _measure_meshes(
-    truth: str, predicted: str, labels: str | None, neutral: str | None, ways: MeasureOptions
+    truth: str, predicted: str, labels: str | None, neutral: str | None, how: MeasureOptions
 ) -> tuple[dict[str, Any], str]:
     """The report on predicted meshes, and the errors of each mesh as CSV."""
-    with ways.progress("measuring", None) as advance:
-        found = compare_meshes(
+    with how.progress("measuring", None) as advance:
+        comparison = compare_meshes(
             truth,
             predicted,
             labels,
             neutral=neutral,
-            align=ways.align,
-            on_match=ways.facts,
+            align=how.align,
+            on_match=how.facts,
             progress=advance,
         )
-    known = [(label.subject, label.expression) for label in found.labels]
-    pairs = zip(found.names, known or [("", "")] * len(found.names), strict=True)
-    people = len({label.subject for label in found.labels}) or None
-    facts = ways.facts(len(found.names), people)
-    report = {"model": found.evaluation.metrics, "provenance": facts}
-    return report, _csv([(name, *label) for name, label in pairs], found.evaluation)
+    names, known = comparison.names, comparison.labels
+    subjects = len({label.subject for label in known}) or None
+    facts = how.facts(len(names), subjects)
+    report = {"model": comparison.evaluation.metrics, "provenance": facts}
+    columns = [(label.subject, label.expression) for label in known]
+    pairs = zip(names, columns or [("", "")] * len(names), strict=True)
+    return report, _csv([(name, *label) for name, label in pairs], comparison.evaluation)
 
 
-def _csv(named: Sequence[tuple[str, str, str]], found: Evaluation) -> str:
-    """One line per mesh; a value that a mesh does not have is empty."""
+def _csv(names: Sequence[tuple[str, str, str]], evaluation: Evaluation) -> str:
+    """Errors of each mesh as CSV, empty where a mesh has none.
+
+    Args:
+        names: name, subject and expression of each mesh.
+        evaluation: of these meshes.
+    """
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["name", "subject", "expression", *found.per_mesh])
-    for label, values in zip(named, zip(*found.per_mesh.values(), strict=True), strict=True):
-        writer.writerow([*label, *("" if value != value else f"{value:.6g}" for value in values)])
+    writer.writerow(["name", "subject", "expression", *evaluation.per_mesh])
+    for name, values in zip(names, zip(*evaluation.per_mesh.values(), strict=True), strict=True):
+        writer.writerow([*name, *("" if value != value else f"{value:.6g}" for value in values)])
     return text.getvalue()

@@ -1,9 +1,8 @@
-"""Who is it, and is it the same person: people looked up in a gallery by their identity part.
+"""Face recognition: identification (ranks in a gallery) and verification (ROC over all pairs).
 
-Identification finds the rank of the right person among all in the gallery, verification looks at
-every pair of a gallery face and a probe. Both are exact, in float64, and a tie is never in favour
-of who is right. Faces are compared block by block: the memory grows with the number of probes, of
-faces that the gallery has of one person, and of pairs of one person, not with that of all pairs.
+Both are exact, in float64; a tie never counts for the right person. Faces are compared block by
+block: memory grows with the number of probes, of gallery faces of one person, and of genuine
+pairs, not with the number of all pairs.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -14,17 +13,18 @@ import numpy as np
 from facedis_core.evaluate.metrics import cosine_similarity
 from facedis_core.geometry.distances import vertex_distance
 
-_HELD: Final = 1 << 25  # values of gallery faces that are in memory at once
-_MET: Final = 1 << 18  # of probes
-_SCORES: Final = 1 << 20
+# Numbers in memory at once: of gallery faces, of probes, of scores.
+_GALLERY_VALUES: Final = 1 << 25
+_PROBE_VALUES: Final = 1 << 18
+_BLOCK_SCORES: Final = 1 << 20
 
 
 class FaceCollection(NamedTuple):
-    """Faces that are compared with others.
+    """Faces to compare with others.
 
     Attributes:
-        subject: (N,) whose; the numbers of gallery and probes mean the same people.
-        read: rows (B,) -> what of them is compared, (B, ...).
+        subject: (N,) numbers of people, the same in gallery and probes.
+        read: rows (B,) -> the features to compare (B, ...): latents or vertices.
     """
 
     subject: np.ndarray
@@ -32,11 +32,11 @@ class FaceCollection(NamedTuple):
 
 
 class Similarity(NamedTuple):
-    """How alike faces are: more is more alike.
+    """A similarity score of two faces.
 
     Attributes:
-        score: probes (B, ...) and gallery faces (G, ...) -> (B, G).
-        margin: scores that differ by less than rounding may make of one are a tie.
+        score: features of probes (B, ...) and of gallery faces (G, ...) -> scores (B, G).
+        margin: difference of scores that counts as a tie, for rounding.
     """
 
     score: Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -44,14 +44,14 @@ class Similarity(NamedTuple):
 
 
 class Verification(NamedTuple):
-    """How well a threshold on the score tells pairs of one person from pairs of two.
+    """How well a threshold on the score separates genuine pairs from impostor pairs.
 
     Attributes:
-        auc: area under the ROC curve; how often a genuine pair scores higher than an impostor
-            pair, a tie counting half.
-        eer: where the ROC curve, straight from each distinct score to the next, has as large a
-            share of accepted impostors as of rejected genuine pairs.
-        genuine, impostors: how many pairs there are.
+        auc: area under the ROC curve: share of (genuine, impostor) pairs of pairs in which the
+            genuine pair scores higher, ties counted half.
+        eer: equal error rate: point of the ROC curve, linear between distinct scores, at which the
+            share of accepted impostor pairs equals the share of rejected genuine pairs.
+        genuine, impostors: number of pairs.
     """
 
     auc: float
@@ -61,13 +61,12 @@ class Verification(NamedTuple):
 
 
 class Recognition(NamedTuple):
-    """What came of looking up P probes.
+    """Ranks and verification of P probes.
 
     Attributes:
-        rank: (P,) how many people of the gallery are at least as alike as the right one, itself
-            among them; 0 where it is not in the gallery. A person is as alike as the nearest of
-            its faces.
-        verification: None where there are no genuine or no impostor pairs.
+        rank: (P,) number of gallery people whose most similar face is at least as similar as that
+            of the right person, that person included; 0 where the person is not in the gallery.
+        verification: None without genuine or without impostor pairs.
     """
 
     rank: np.ndarray
@@ -79,120 +78,120 @@ def _vertex_scores(probes: np.ndarray, gallery: np.ndarray) -> np.ndarray:
 
 
 COSINE: Final = Similarity(cosine_similarity, 1e-12)  # of identity latents (N, D)
-VERTEX: Final = Similarity(_vertex_scores)  # minus d of identity faces (N, V, 3) mm
+VERTEX: Final = Similarity(_vertex_scores)  # -d of identity faces (N, V, 3) mm
 
 
 def recognize(
     gallery: FaceCollection,
     probes: FaceCollection,
-    likeness: Similarity,
+    similarity: Similarity,
     *,
     progress: Callable[[int], None] = lambda pairs: None,
 ) -> Recognition:
-    """Look up all probes.
+    """Compare G gallery faces and P probes.
 
     Args:
-        gallery: faces of known people, one a person or more; at least one face.
-        probes: faces to look up.
-        likeness: how they are compared.
-        progress: told how many pairs have just been compared; all are P x G.
+        gallery: faces of known people, at least one, any number of each person.
+        probes: faces to recognize.
+        similarity: score of two faces.
+        progress: called with the number of newly compared pairs, P x G in all.
     """
-    order = np.argsort(gallery.subject, kind="stable")  # a person's faces side by side
+    order = np.argsort(gallery.subject, kind="stable")  # the faces of a person side by side
     people, starts = np.unique(gallery.subject[order], return_index=True)
-    edges = np.append(starts, len(order))
+    bounds = np.append(starts, len(order))
     rank = np.zeros(len(probes.subject), int)
-    best = np.full(len(rank), -np.inf)  # of the right person
+    own_score = np.full(len(rank), -np.inf)  # best score with the right person
     genuine = [np.empty(0)]
-    for place, person in enumerate(people):
-        own = order[edges[place] : edges[place + 1]]
-        for rows, scores in _score_blocks(gallery, probes, own, probes.subject == person, likeness):
-            best[rows] = np.maximum(best[rows], scores.max(axis=1))
+    for first, person in enumerate(people):
+        columns = order[bounds[first] : bounds[first + 1]]
+        own_rows = np.flatnonzero(probes.subject == person)
+        for rows, scores in _score_blocks(gallery, probes, columns, own_rows, similarity):
+            own_score[rows] = np.maximum(own_score[rows], scores.max(axis=1))
             rank[rows] = 1
-            genuine.append(_quantised(scores, likeness.margin).ravel())
+            genuine.append(_rounded(scores, similarity.margin).ravel())
 
-    def impostors() -> Iterator[np.ndarray]:
-        """The scores of pairs of two people; meanwhile, ranks are counted."""
-        everybody = np.ones(len(rank), bool)
+    def impostor_scores() -> Iterator[np.ndarray]:
+        """Scores of impostor pairs, block by block; each block also raises the ranks."""
+        all_rows = np.arange(len(rank))
         size = gallery.read(order[:1])[0].size
-        for first, last in _person_blocks(edges, max(1, _HELD // size)):
-            columns = order[edges[first] : edges[last]]
-            for rows, scores in _score_blocks(gallery, probes, columns, everybody, likeness):
+        for first, last in _person_blocks(bounds, max(1, _GALLERY_VALUES // size)):
+            columns = order[bounds[first] : bounds[last]]
+            for rows, scores in _score_blocks(gallery, probes, columns, all_rows, similarity):
                 same = probes.subject[rows][:, None] == gallery.subject[columns]
-                yield _quantised(scores[~same], likeness.margin)
+                yield _rounded(scores[~same], similarity.margin)
                 scores[same] = -np.inf
-                nearest = np.maximum.reduceat(scores, edges[first:last] - edges[first], axis=1)
-                before = nearest + likeness.margin >= best[rows][:, None]
-                rank[rows] += np.where(rank[rows] > 0, before.sum(axis=1), 0)
+                nearest = np.maximum.reduceat(scores, bounds[first:last] - bounds[first], axis=1)
+                better = nearest + similarity.margin >= own_score[rows][:, None]
+                rank[rows] += np.where(rank[rows] > 0, better.sum(axis=1), 0)
                 progress(scores.size)
 
-    found = verification(np.concatenate(genuine), impostors())
+    found = verification(np.concatenate(genuine), impostor_scores())
     return Recognition(rank, found)
+
+
+def verification(genuine: np.ndarray, impostors: Iterable[np.ndarray]) -> Verification | None:
+    """AUC and EER from the scores of genuine pairs (n,) and of impostor pairs in blocks (m,).
+
+    Impostor scores are only counted, at each distinct genuine score and between any two of them:
+    the ROC curve is linear in between. All blocks are consumed.
+
+    Returns:
+        None without genuine or without impostor pairs.
+    """
+    scores, counts = np.unique(genuine, return_counts=True)
+    tied = np.zeros(len(scores), np.int64)  # impostors at each genuine score
+    between = np.zeros(len(scores) + 1, np.int64)  # [k]: between the scores k - 1 and k
+    for block in impostors:
+        place = np.searchsorted(scores, block)
+        equal = place < len(scores)
+        equal[equal] = scores[place[equal]] == block[equal]
+        tied += np.bincount(place[equal], minlength=len(tied))
+        between += np.bincount(place[~equal], minlength=len(between))
+    all_genuine, all_impostors = len(genuine), int(tied.sum() + between.sum())
+    if not all_genuine or not all_impostors:
+        return None
+    lower = np.cumsum(between[:-1]) + np.cumsum(tied) - tied
+    auc = (2 * lower + tied) @ counts / (2 * all_genuine * all_impostors)
+    # thresholds from high to low: impostors between two genuine scores, then pairs at a score
+    steps = np.zeros((2, 2 * len(scores) + 2), np.int64)
+    steps[0, 1::2], steps[0, 2::2], steps[1, 2::2] = between[::-1], tied[::-1], counts[::-1]
+    impostors_accepted, genuine_accepted = steps.cumsum(axis=1)
+    false_accepts = impostors_accepted / all_impostors
+    false_rejects = 1 - genuine_accepted / all_genuine
+    last = int(np.argmax(false_accepts >= false_rejects))
+    gap = false_rejects[last - 1] - false_accepts[last - 1]
+    fraction = gap / (gap - (false_rejects[last] - false_accepts[last]))
+    eer = false_accepts[last - 1] + fraction * (false_accepts[last] - false_accepts[last - 1])
+    return Verification(float(auc), float(eer), all_genuine, all_impostors)
 
 
 def _score_blocks(
     gallery: FaceCollection,
     probes: FaceCollection,
     columns: np.ndarray,
-    wanted: np.ndarray,
-    likeness: Similarity,
+    rows: np.ndarray,
+    similarity: Similarity,
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Rows of the probes that are wanted, some at a time, and their scores (B, columns)."""
-    rows = np.flatnonzero(wanted)
+    """Some rows (B,) of the probes at a time, and their scores (B, columns)."""
     if not len(rows):
         return
-    theirs = gallery.read(columns)
-    together = max(1, min(_MET // theirs[0].size, _SCORES // len(columns)))
-    for start in range(0, len(rows), together):
-        some = rows[start : start + together]
-        yield some, likeness.score(probes.read(some), theirs)
+    known = gallery.read(columns)
+    size = max(1, min(_PROBE_VALUES // known[0].size, _BLOCK_SCORES // len(columns)))
+    for start in range(0, len(rows), size):
+        some = rows[start : start + size]
+        yield some, similarity.score(probes.read(some), known)
 
 
-def _person_blocks(edges: np.ndarray, together: int) -> Iterator[tuple[int, int]]:
-    """People from the first to before the last, with so many faces or one of them with more."""
+def _person_blocks(bounds: np.ndarray, faces: int) -> Iterator[tuple[int, int]]:
+    """Ranges (first, last) of people with up to so many faces together, or of one with more."""
     first = 0
-    while first < len(edges) - 1:
-        last = int(np.searchsorted(edges, edges[first] + together, side="right")) - 1
+    while first < len(bounds) - 1:
+        last = int(np.searchsorted(bounds, bounds[first] + faces, side="right")) - 1
         last = max(last, first + 1)
         yield first, last
         first = last
 
 
-def _quantised(scores: np.ndarray, margin: float) -> np.ndarray:
-    """Scores of which those that are a tie are one number, in the same order."""
+def _rounded(scores: np.ndarray, margin: float) -> np.ndarray:
+    """Scores in units of the margin, rounded so that tied scores are equal."""
     return np.rint(scores / margin) if margin else scores
-
-
-def verification(genuine: np.ndarray, impostors: Iterable[np.ndarray]) -> Verification | None:
-    """AUC and EER of scores of genuine pairs (n,) and, in blocks (m,), of impostor pairs.
-
-    Of the impostors only their number between any two genuine scores, and at each of them, is
-    kept: the ROC curve is straight in between. All blocks are taken, whatever comes of them.
-
-    Returns:
-        None where there are no genuine or no impostor pairs.
-    """
-    scores, counts = np.unique(genuine, return_counts=True)
-    at = np.zeros(len(scores), np.int64)
-    below = np.zeros(len(scores) + 1, np.int64)  # below[k]: between scores k - 1 and k
-    for block in impostors:
-        place = np.searchsorted(scores, block)
-        tied = place < len(scores)
-        tied[tied] = scores[place[tied]] == block[tied]
-        at += np.bincount(place[tied], minlength=len(at))
-        below += np.bincount(place[~tied], minlength=len(below))
-    all_genuine, all_impostors = len(genuine), int(at.sum() + below.sum())
-    if not all_genuine or not all_impostors:
-        return None
-    worse = np.cumsum(below[:-1]) + np.cumsum(at) - at
-    auc = (2 * worse + at) @ counts / (2 * all_genuine * all_impostors)
-    # From above every score down: impostors between two genuine scores, then those at a score.
-    steps = np.zeros((2, 2 * len(scores) + 2), np.int64)
-    steps[0, 1::2], steps[0, 2::2], steps[1, 2::2] = below[::-1], at[::-1], counts[::-1]
-    accepted, kept = steps.cumsum(axis=1)
-    wrong = accepted / all_impostors  # impostors that are accepted
-    missed = 1 - kept / all_genuine  # genuine pairs that are rejected
-    last = int(np.argmax(wrong >= missed))
-    gap, next_gap = missed[last - 1] - wrong[last - 1], missed[last] - wrong[last]
-    way = gap / (gap - next_gap)
-    eer = wrong[last - 1] + way * (wrong[last] - wrong[last - 1])
-    return Verification(float(auc), float(eer), all_genuine, all_impostors)

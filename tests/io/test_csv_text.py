@@ -13,7 +13,7 @@ from facedis_core.datasets.folder import open_folder
 from facedis_core.datasets.protocols import People, make_split
 from facedis_core.datasets.selection import read_exclusion
 from facedis_core.errors import InputError
-from facedis_core.evaluate.mesh_comparison import read_labels
+from facedis_core.evaluate.face_labels import read_labels
 from facedis_core.io import csv_text
 from facedis_core.io.csv_text import read_lines, read_table, read_text
 
