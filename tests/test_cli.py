@@ -59,18 +59,18 @@ def call_probe(call, probe, tmp_path, monkeypatch):
 
 
 ERRORS = {
-    "UsageError('a b')": (2, "a b"),
+    "UsageError('a b', ErrorCode.ARGUMENTS)": (2, "a b"),
     "missing_extra('--simplify', 'prep')": (2, "pip install 'facedis[prep]'"),
-    "InputError('a b')": (3, "a b"),
-    "OutputError('a b')": (4, "a b"),
-    "CheckFailed('e_rec is 2, expected <= 1')": (1, "e_rec is 2, expected <= 1"),
-    "Stopped('saved in m.safetensors')": (130, "saved in m.safetensors"),
+    "InputError('a b', ErrorCode.EMPTY)": (3, "a b"),
+    "OutputError('a b', ErrorCode.DISK_FULL)": (4, "a b"),
+    "CheckFailed('e_rec is 2', ErrorCode.CHECK_FAILED)": (1, "e_rec is 2"),
+    "Stopped('saved in m', ErrorCode.STOPPED)": (130, "saved in m"),
     "MemoryError('for 3 GiB')": (3, "out of memory: for 3 GiB"),
     "ModuleNotFoundError('no', name='torch.nn')": (2, "pip install 'facedis[train]'"),
     "OSError(28, 'No space left on device')": (4, "No space left on device"),
     "open('/none')": (3, "cannot use /none: No such file or directory"),
     "open('a' * 300)": (3, "File name too long"),
-    "InputError('first\\nsecond \\x1b[31m grün')": (3, r"first second \x1b[31m grün"),
+    "InputError('a\\nb \\x1b[31m grün', ErrorCode.EMPTY)": (3, r"a b \x1b[31m grün"),
 }
 
 
@@ -84,7 +84,7 @@ def test_an_error_is_one_line_and_its_exit_code(call_probe, error, expected):
 
 
 def test_the_same_in_a_process(shell, probe):
-    line = probe("print(value); raise InputError('a b')")
+    line = probe("print(value); raise InputError('a b', ErrorCode.EMPTY)")
     result = shell(line)
     assert (result.code, result.out, result.err) == (3, b"1\n", "fd-probe: a b\n")
     result = shell(f"{line} --value many")
@@ -150,7 +150,9 @@ def test_version_needs_no_numpy_and_no_model(shell, tmp_path):
 
 
 class TestBrokenPipe:
-    @pytest.mark.parametrize("body", ["print('x\\n' * 10**6)", "raise ReaderLeft('')"])
+    @pytest.mark.parametrize(
+        "body", ["print('x\\n' * 10**6)", "raise ReaderLeft('', ErrorCode.READER_LEFT)"]
+    )
     def test_dies_silently_of_sigpipe(self, shell, probe, body):
         result = shell(f"{probe(body)} | head -c 1 > /dev/null; echo ${{PIPESTATUS[0]}}")
         assert result.out == b"141\n"

@@ -164,7 +164,7 @@ def read(root, rows=(0,), **options):
     source = open_folder(root, pattern=PATTERN, **options)
     block = source.reader(prepared(source), everything(source)).read(rows)
     for why in block.failures.values():
-        raise InputError(why)
+        raise why
     return block.faces
 
 

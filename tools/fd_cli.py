@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 
 import typer
 
-from facedis_core.errors import CheckFailed, UsageError
+from facedis_core.errors import CheckFailed, ErrorCode, UsageError
 from facedis_core.io.signals import install_signal_handlers
 from fd_edge import complain, run
 
@@ -134,19 +134,26 @@ def check_different(targets: Mapping[str, str | None]) -> None:
     for name, target in targets.items():
         other = name if target is None else owners.setdefault(os.path.realpath(target), name)
         if other != name:
-            raise UsageError(f"{other} and {name} are both {target}; give two different files")
+            raise UsageError(
+                f"{other} and {name} are both {target}; give two different files",
+                ErrorCode.SAME_FILE,
+            )
 
 
 def check_read_once(*sources: str | None) -> None:
     """Raise UsageError where standard input is named more than once."""
     if sources.count("-") > 1:
-        raise UsageError("standard input (-) is named twice; give a file for one of them")
+        raise UsageError(
+            "standard input (-) is named twice; give a file for one of them", ErrorCode.SAME_FILE
+        )
 
 
 def check_stream(stream: bool, jobs: int) -> None:
     """Raise UsageError for --stream with --jobs: worker processes read ahead of the output."""
     if stream and jobs != 1:
-        raise UsageError("--stream writes row by row in one process; leave out --jobs")
+        raise UsageError(
+            "--stream writes row by row in one process; leave out --jobs", ErrorCode.OPTION_CONFLICT
+        )
 
 
 class Skipping:
@@ -157,7 +164,9 @@ class Skipping:
         from facedis_core.io.streams import check_output
 
         if manifest is not None and not keep_going:
-            raise UsageError("--failures lists what --keep-going skips; give both")
+            raise UsageError(
+                "--failures lists what --keep-going skips; give both", ErrorCode.OPTION_MISSING
+            )
         if manifest is not None:
             check_output(manifest, force, binary=False)
             check_different({"--output": output, "--failures": manifest})
@@ -178,7 +187,9 @@ class Skipping:
             write_failures(self._manifest, self.failures, force=self._force)
         if self.failures:
             count = len(self.failures)
-            raise CheckFailed(f"{count} of {count + done} faces were skipped")
+            raise CheckFailed(
+                f"{count} of {count + done} faces were skipped", ErrorCode.ITEMS_SKIPPED
+            )
 
 
 def progress(items: Iterable[Item], description: str, total: int | None = None) -> Iterator[Item]:

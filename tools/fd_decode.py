@@ -74,7 +74,7 @@ def decode(
       fd-decode faces.npy --part full --part identity -o 'parts/{name}_{part}.obj'
     """
     from facedis_core.data.latents import concatenate, open_latents
-    from facedis_core.errors import UsageError
+    from facedis_core.errors import ErrorCode, UsageError
     from facedis_core.model.model import load_model
     from facedis_core.pipeline.decode import (
         LatentDecoder,
@@ -85,7 +85,8 @@ def decode(
 
     if skip_existing and force:
         raise UsageError(
-            "--skip-existing keeps existing files, --force replaces them; give one of the two"
+            "--skip-existing keeps existing files, --force replaces them; give one of the two",
+            ErrorCode.OPTION_CONFLICT,
         )
     fd_cli.check_stream(stream, jobs)
     parts: list[Any] = [chosen.value for chosen in dict.fromkeys(part or [Part.full])]

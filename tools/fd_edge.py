@@ -21,6 +21,7 @@ import typer
 
 from facedis_core.errors import (
     CheckFailed,
+    ErrorCode,
     InputError,
     OutputError,
     ReaderLeft,
@@ -194,7 +195,7 @@ def _translated(error: BaseException) -> BaseException:
     """Errors of libraries and of the system as ours, where they are no bug."""
     if hasattr(error, "format_message"):  # what typer finds wrong in the arguments
         message = error.format_message().replace("Value error, ", "").rstrip(".")
-        return UsageError(f"{message}; try --help")
+        return UsageError(f"{message}; try --help", ErrorCode.ARGUMENTS)
     if isinstance(error, MemoryError):
         return MemoryError(f"out of memory: {str(error) or 'no details'}; give it less at a time")
     if isinstance(error, ModuleNotFoundError) and error.name is not None:
@@ -202,9 +203,13 @@ def _translated(error: BaseException) -> BaseException:
         if package in _EXTRAS:
             return missing_extra(f"this ({package})", _EXTRAS[package])
     if isinstance(error, OSError) and error.errno in _DISK_FULL:
-        return OutputError(f"cannot write {error.filename or 'the output'}: {error.strerror}")
+        return OutputError(
+            f"cannot write {error.filename or 'the output'}: {error.strerror}", ErrorCode.DISK_FULL
+        )
     if isinstance(error, OSError) and error.filename is not None:
-        return InputError(f"cannot use {error.filename}: {error.strerror}")
+        return InputError(
+            f"cannot use {error.filename}: {error.strerror}", ErrorCode.FILE_UNREADABLE
+        )
     return error
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from facedis_core.errors import UsageError
+from facedis_core.errors import ErrorCode, UsageError
 
 
 def info(
@@ -63,7 +63,9 @@ def info(
         print(completion_script(completion))
         return
     if history and (as_json or verify):
-        raise UsageError("--history prints commands; leave out --json and --verify")
+        raise UsageError(
+            "--history prints commands; leave out --json and --verify", ErrorCode.OPTION_CONFLICT
+        )
     from facedis_core.inspection.file_info import describe, made_with
     from facedis_core.io.streams import open_output
     from facedis_core.pipeline.inputs import collect_inputs

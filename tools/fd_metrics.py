@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from facedis_core.errors import UsageError
+from facedis_core.errors import ErrorCode, UsageError
 
 COMPARED = ("e_rec", "e_dis", "avd_neu")
 
@@ -146,7 +146,10 @@ def metrics(
         tolerance=None if tolerance is None else Tolerance.parse(tolerance),
     )
     if junit is not None and against is None and not check:
-        raise UsageError("--junit writes the results of checks; give --check or --against")
+        raise UsageError(
+            "--junit writes the results of checks; give --check or --against",
+            ErrorCode.OPTION_MISSING,
+        )
     fd_cli.check_read_once(*options.sources)
     targets = {"--output": output, "--per-mesh": per_mesh, "--junit": junit}
     fd_cli.check_different(targets)

@@ -149,7 +149,7 @@ def prep(
     """  # noqa: D301 - click keeps the lines after \b as they are
     from facedis_core.datasets.contents import count_faces
     from facedis_core.datasets.prepare import PrepareOptions, plan_face_set, prepare_face_set
-    from facedis_core.errors import CheckFailed
+    from facedis_core.errors import CheckFailed, ErrorCode
 
     options = PrepareOptions(
         source=source,
@@ -189,7 +189,10 @@ def prep(
         fd_cli.warn(line)
     if report is not None and report.fault:
         listed = f"; see {options.report_file}" if options.report_file else ""
-        raise CheckFailed(f"{report.faces} faces are in the set, those named above are not{listed}")
+        raise CheckFailed(
+            f"{report.faces} faces are in the set, those named above are not{listed}",
+            ErrorCode.ITEMS_SKIPPED,
+        )
 
 
 def _print_counts(counts: "Iterable[ClassCount]") -> None:

@@ -10,7 +10,7 @@ import numpy as np
 
 from facedis_core.data.history import HistoryStep, made_by
 from facedis_core.data.preparation import Preparation
-from facedis_core.errors import InputError
+from facedis_core.errors import ErrorCode, InputError
 from facedis_core.io.safetensors_file import (
     SafetensorsFile,
     content_id,
@@ -118,7 +118,10 @@ class FaceSet:
         finite = np.isfinite(faces).all(axis=(1, 2))
         if not finite.all():
             name = self.labels.names[rows[int(np.argmin(finite))]]
-            raise InputError(f"the face {name!r} of the set is not finite; prepare the set again")
+            raise InputError(
+                f"the face {name!r} of the set is not finite; prepare the set again",
+                ErrorCode.NOT_FINITE,
+            )
         return faces
 
     def mean_face(self, rows: np.ndarray, block: int = 256) -> np.ndarray:
@@ -198,7 +201,8 @@ def check_topology(faces: FaceSet, label: str, topologies: str | Sequence[str], 
         raise InputError(
             f"{label} ({made_by(faces.history)}) has topology {faces.topology} "
             f"({faces.vertices.shape[1]} vertices), {other} expects {' or '.join(expected)}; "
-            "prepare the set with fd-prep --like"
+            "prepare the set with fd-prep --like",
+            ErrorCode.TOPOLOGY,
         )
 
 
@@ -207,7 +211,9 @@ def _check_tensors(tensors: Mapping[str, np.ndarray]) -> dict[str, int]:
     sizes: dict[str, int] = {}
     for name, (dtype, shape) in _TENSORS.items():
         if name not in tensors:
-            raise InputError(f"has no tensor {name!r}; a face set needs it, prepare it again")
+            raise InputError(
+                f"has no tensor {name!r}; a face set needs it, prepare it again", ErrorCode.TENSOR
+            )
         array = tensors[name]
         fits = array.ndim == len(shape) and array.dtype == np.dtype(dtype)
         for want, got in zip(shape, array.shape, strict=False):
@@ -215,7 +221,8 @@ def _check_tensors(tensors: Mapping[str, np.ndarray]) -> dict[str, int]:
         if not fits:
             raise InputError(
                 f"tensor {name!r} is {array.dtype} {array.shape}, "
-                f"expected {np.dtype(dtype)} {shape} with {sizes}; prepare it again"
+                f"expected {np.dtype(dtype)} {shape} with {sizes}; prepare it again",
+                ErrorCode.TENSOR,
             )
     return sizes
 
@@ -226,10 +233,14 @@ def _check_labels(labels: Labels, sizes: Mapping[str, int]) -> None:
         ("subjects", labels.subjects, sizes["S"]),
     ):
         if len(found) != count:
-            raise InputError(f"has {len(found)} {words} for {count}; prepare it again")
+            raise InputError(
+                f"has {len(found)} {words} for {count}; prepare it again", ErrorCode.METADATA
+            )
     twin = _twin(labels.names)
     if twin is not None:
-        raise InputError(f"has two faces named {twin!r}; prepare it again")
+        raise InputError(
+            f"has two faces named {twin!r}; prepare it again", ErrorCode.NAME_DUPLICATE
+        )
     for name, classes, limit in (
         ("subject", "subjects", len(labels.subjects)),
         ("expression", "expressions", len(labels.expressions)),
@@ -237,9 +248,11 @@ def _check_labels(labels: Labels, sizes: Mapping[str, int]) -> None:
     ):
         array = getattr(labels, name)
         if array.size and not (array.min() >= 0 and array.max() < limit):
-            raise InputError(f"{name} labels lie outside the {limit} {classes}")
+            raise InputError(f"{name} labels lie outside the {limit} {classes}", ErrorCode.DAMAGED)
     if not ((labels.level >= 0) & (labels.level <= 1)).all():  # NaN is neither
-        raise InputError("a level lies outside of 0 neutral to 1 apex; prepare it again")
+        raise InputError(
+            "a level lies outside of 0 neutral to 1 apex; prepare it again", ErrorCode.DAMAGED
+        )
 
 
 def _twin(names: Sequence[str]) -> str | None:
@@ -281,7 +294,10 @@ def face_set_writer(
     """
     twin = _twin(labels.names)
     if twin is not None:
-        raise InputError(f"two faces are named {twin!r}; names must be unique in a face set")
+        raise InputError(
+            f"two faces are named {twin!r}; names must be unique in a face set",
+            ErrorCode.NAME_DUPLICATE,
+        )
     sizes: dict[str | int, int] = {
         "N": len(labels.names),
         "V": len(preparation.vertex_index),

@@ -14,7 +14,7 @@ from typing import BinaryIO, Final
 
 import numpy as np
 
-from facedis_core.errors import InputError
+from facedis_core.errors import ErrorCode, InputError
 from facedis_core.io.npy import ArrayHeader, NpyReader, encoded_header
 from facedis_core.io.streams import naming, open_input, open_output, shown
 
@@ -64,7 +64,8 @@ class Latents:
             if found and found != model_id:
                 raise InputError(
                     f"the latents of {name!r} were made by fd-encode with model {found}, but "
-                    f"{label} is model {model_id}; give the other model with -m or encode again"
+                    f"{label} is model {model_id}; give the other model with -m or encode again",
+                    ErrorCode.WRONG_MODEL,
                 )
 
     def check_finite(self) -> None:
@@ -72,7 +73,10 @@ class Latents:
         finite = np.isfinite(self.identity).all(axis=1) & np.isfinite(self.expression).all(axis=1)
         if not finite.all():
             name = self.names[int(np.argmin(finite))]
-            raise InputError(f"the latents of {name!r} are not finite; encode the face again")
+            raise InputError(
+                f"the latents of {name!r} are not finite; encode the face again",
+                ErrorCode.NOT_FINITE,
+            )
 
 
 class LatentSource:
@@ -97,7 +101,9 @@ class LatentSource:
         with naming(source):
             header = self._reader.header()
             if header is None:
-                raise InputError("is empty, expected latents; did the command before it fail?")
+                raise InputError(
+                    "is empty, expected latents; did the command before it fail?", ErrorCode.EMPTY
+                )
             self._first = header
             self.sizes = _sizes(header)
 
@@ -121,7 +127,10 @@ class LatentSource:
             while header is not None:
                 found = _sizes(header) or _divided(header, sizes)
                 if found != (sizes := sizes or found):
-                    raise InputError(f"holds latents of different sizes: {sorted({sizes, found})}")
+                    raise InputError(
+                        f"holds latents of different sizes: {sorted({sizes, found})}",
+                        ErrorCode.LATENT_SIZE,
+                    )
                 for array in self._reader.blocks(header):
                     rows = _as_latents(array, sizes, count)
                     if finite:
@@ -130,7 +139,9 @@ class LatentSource:
                     yield rows
                 header = self._reader.header()
             if not count:
-                raise InputError("holds no rows, expected the latents of one face at least")
+                raise InputError(
+                    "holds no rows, expected the latents of one face at least", ErrorCode.EMPTY
+                )
 
 
 @contextmanager
@@ -169,10 +180,13 @@ def _sizes(header: ArrayHeader) -> tuple[int, int] | None:
         if found is None or found.base.kind != kind or len(found.shape) != dimensions:
             raise InputError(
                 f"the field {name!r} of its latents is {found or 'missing'}, expected "
-                f"{'a row of float32' if dimensions else 'text'}; encode the faces again"
+                f"{'a row of float32' if dimensions else 'text'}; encode the faces again",
+                ErrorCode.ARRAY_SHAPE,
             )
     if len(header.shape) != 1:
-        raise InputError(f"has latents of shape {header.shape}, expected one row a face")
+        raise InputError(
+            f"has latents of shape {header.shape}, expected one row a face", ErrorCode.ARRAY_SHAPE
+        )
     return fields["identity"][0].shape[0], fields["expression"][0].shape[0]
 
 
@@ -182,16 +196,19 @@ def _divided(header: ArrayHeader, sizes: tuple[int, int] | None) -> tuple[int, i
     if dtype.kind != "f" or len(shape) != 2:
         raise InputError(
             f"is an array {dtype} {shape}, expected latents as fd-encode "
-            "writes them or float rows (N, D_id + D_exp)"
+            "writes them or float rows (N, D_id + D_exp)",
+            ErrorCode.ARRAY_SHAPE,
         )
     if sizes is None:
         raise InputError(
             "is a plain array, which does not say where identity ends and expression "
-            "begins; encode the faces with fd-encode"
+            "begins; encode the faces with fd-encode",
+            ErrorCode.LATENT_SPLIT,
         )
     if shape[1] != sum(sizes):
         raise InputError(
-            f"has {shape[1]} columns, expected {sizes[0]} of identity and {sizes[1]} of expression"
+            f"has {shape[1]} columns, expected {sizes[0]} of identity and {sizes[1]} of expression",
+            ErrorCode.LATENT_SIZE,
         )
     return sizes
 
@@ -218,7 +235,9 @@ def _texts(values: np.ndarray) -> list[str]:
     if values.dtype.itemsize:
         code = np.dtype("u4").newbyteorder(values.dtype.byteorder)
         if np.ascontiguousarray(values).view(code).max(initial=0) > sys.maxunicode:
-            raise InputError("has names that are no text; it is damaged, encode again")
+            raise InputError(
+                "has names that are no text; it is damaged, encode again", ErrorCode.DAMAGED
+            )
     return values.tolist()
 
 

@@ -11,7 +11,7 @@ from typing import Any, Final, Literal
 
 import numpy as np
 
-from facedis_core.errors import InputError
+from facedis_core.errors import ErrorCode, InputError
 from facedis_core.geometry.alignment import rigid_alignment
 from facedis_core.io.safetensors_file import SafetensorsFile, record
 from facedis_core.mesh.mesh import Mesh, topology_id
@@ -93,7 +93,8 @@ class Preparation:
             raw = f" or {self.raw_vertices}" if self.raw_vertices != prepared else ""
             raise InputError(
                 f"{mesh.name or 'mesh'} has {count} vertices, expected {prepared}{raw}; "
-                "only meshes registered to this topology fit (see fd-prep)"
+                "only meshes registered to this topology fit (see fd-prep)",
+                ErrorCode.VERTEX_COUNT,
             )
         if units != "auto":
             return units == "raw"
@@ -117,7 +118,8 @@ class Preparation:
             return False
         raise InputError(
             f"{mesh.name or 'mesh'} could be in mm ({as_mm:.3g} mm off the mean face) or in "
-            f"units of {self.raw_unit_mm:g} mm ({as_raw:.3g} mm); say which with --units mm|raw"
+            f"units of {self.raw_unit_mm:g} mm ({as_raw:.3g} mm); say which with --units mm|raw",
+            ErrorCode.UNIT,
         )
 
     def _check_topology(self, mesh: Mesh, trust_order: bool) -> None:
@@ -137,7 +139,8 @@ class Preparation:
             raise InputError(
                 f"{mesh.name or 'mesh'} has topology {found}, expected "
                 f"{' or '.join(known)}; the vertex count fits but the triangles differ, "
-                "pass --trust-order if the vertex order is known to be right"
+                "pass --trust-order if the vertex order is known to be right",
+                ErrorCode.TOPOLOGY,
             )
 
     def _align(
@@ -187,7 +190,8 @@ class Preparation:
         if preparation.topology != stored.topology:
             raise InputError(
                 f"has triangles of topology {preparation.topology} but says "
-                f"{stored.topology!r}; the file is damaged"
+                f"{stored.topology!r}; the file is damaged",
+                ErrorCode.DAMAGED,
             )
         return preparation
 
@@ -215,30 +219,39 @@ def _indices(tensors: Mapping[str, np.ndarray], name: str, ndim: int, limit: int
     """A tensor of int32 vertex numbers: (N,), or (N, 3) where `ndim` is 2."""
     array = tensors.get(name)
     if array is None:
-        raise InputError(f"lacks {name!r}; make it again with facedis")
+        raise InputError(f"lacks {name!r}; make it again with facedis", ErrorCode.TENSOR)
     if array.dtype != np.int32 or array.ndim != ndim or array.shape[1:] not in ((), (3,)):
         raise InputError(
             f"tensor {name!r} is {array.dtype} {array.shape}, expected int32 vertex "
-            "numbers; make it again with facedis"
+            "numbers; make it again with facedis",
+            ErrorCode.TENSOR,
         )
     if array.size and not 0 <= array.min() <= array.max() < limit:
-        raise InputError(f"{name!r} names vertices outside of the {limit} there are")
+        raise InputError(
+            f"{name!r} names vertices outside of the {limit} there are", ErrorCode.VERTEX_INDEX
+        )
     return array
 
 
 def _check_plausible(preparation: Preparation) -> None:
     if not len(preparation.vertex_index):
-        raise InputError("is for meshes without vertices; make it again with facedis")
+        raise InputError(
+            "is for meshes without vertices; make it again with facedis", ErrorCode.DAMAGED
+        )
     if not preparation.raw_unit_mm > 0:
-        raise InputError(f"says a raw unit is {preparation.raw_unit_mm} mm; it is damaged")
+        raise InputError(
+            f"says a raw unit is {preparation.raw_unit_mm} mm; it is damaged", ErrorCode.METADATA
+        )
     if preparation.alignment not in ALIGNMENTS:
         raise InputError(
             f"has alignment {preparation.alignment!r}, expected one of "
-            f"{', '.join(ALIGNMENTS)}; update facedis"
+            f"{', '.join(ALIGNMENTS)}; update facedis",
+            ErrorCode.METADATA,
         )
     for vertex in preparation.stable_vertices:
         if type(vertex) is not int or not 0 <= vertex < len(preparation.vertex_index):
             raise InputError(
                 f"aligns by vertex {reprlib.repr(vertex)}, of {len(preparation.vertex_index)}; "
-                "it is damaged"
+                "it is damaged",
+                ErrorCode.VERTEX_INDEX,
             )

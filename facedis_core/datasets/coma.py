@@ -16,7 +16,7 @@ from facedis_core.datasets.layout import Layout, missing_of_each
 from facedis_core.datasets.mesh_files import MeshFileReader, MeshFileSource
 from facedis_core.datasets.protocols import People, Published
 from facedis_core.datasets.source import LabelledRows, ListingReport, MeshOptions, MissingFile
-from facedis_core.errors import InputError
+from facedis_core.errors import ErrorCode, InputError
 from facedis_core.mesh.mesh import Mesh
 
 EXPRESSIONS: Final = (
@@ -140,7 +140,9 @@ class ComaReader(MeshFileReader):
         Both in mm, the latter along x.
         """
         if len(mesh.vertices) != VERTICES:
-            raise InputError(f"{mesh.name} has {len(mesh.vertices)} vertices; {ADVICE}")
+            raise InputError(
+                f"{mesh.name} has {len(mesh.vertices)} vertices; {ADVICE}", ErrorCode.VERTEX_COUNT
+            )
         moved = self._in_mm(mesh) - self._first_frame(int(self.sequence[row]))
         distance = np.linalg.norm(moved.astype(np.float64), axis=1).mean()
         return float(distance), float(moved[MOUTH_CORNER, 0])

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from facedis_core.data.face_set import SPLITS, Labels
 from facedis_core.datasets.selection import FaceSelection
 from facedis_core.datasets.source import LabelledRows, ListingReport, OpenedSource
+from facedis_core.errors import InputError
 
 
 class ClassCount(NamedTuple):
@@ -72,9 +73,9 @@ class PreparationReport:
         opened: OpenedSource,
         chosen: FaceSelection,
         settled: LabelledRows,
-        failures: Mapping[int, str],
+        failures: Mapping[int, InputError],
     ) -> "PreparationReport":
-        """The report on a set of the rows `chosen`; `failures`: row -> error message."""
+        """The report on a set of the rows `chosen`; `failures`: row -> its error."""
         source = opened.source
         findings: ListingReport = source.findings
         names = source.labels.names
@@ -83,7 +84,7 @@ class PreparationReport:
             source=opened.name,
             protocol=source.protocol,
             counts=list(count_faces(settled.labels)),
-            failed={names[row]: why for row, why in sorted(failures.items())},
+            failed={names[row]: str(failures[row]) for row in sorted(failures)},
             missing=[missing.file for missing in chosen.missing],
             unknown=list(findings.unknown),
             excluded=sorted([*findings.excluded, *(names[row] for row in left_out)]),

@@ -13,7 +13,7 @@ from facedis_core.data.name_patterns import compile_pattern
 from facedis_core.datasets.labels import Entry, open_labelled
 from facedis_core.datasets.mesh_files import MeshFileSource
 from facedis_core.datasets.source import ListingReport, MeshOptions, MissingFile
-from facedis_core.errors import InputError, UsageError
+from facedis_core.errors import ErrorCode, InputError, UsageError
 from facedis_core.io.csv_text import brief, brief_list, read_table, read_text
 from facedis_core.io.paths import check_name, files_below, is_file, is_folder
 from facedis_core.io.streams import file_id
@@ -57,10 +57,13 @@ def open_folder(
     if (pattern is None) == (labels is None):
         raise UsageError(
             "source folder needs --pattern, such as '{subject}_{expression}.ply', or --labels "
-            "with a CSV file, and not both"
+            "with a CSV file, and not both",
+            ErrorCode.OPTION_MISSING,
         )
     if not is_folder(root):
-        raise InputError(f"{root} is not a folder; expected one with registered meshes")
+        raise InputError(
+            f"{root} is not a folder; expected one with registered meshes", ErrorCode.NOT_A_FOLDER
+        )
     inputs: dict[str, str] = {}
     unknown: list[str] = []
     missing: list[MissingFile] = []
@@ -75,7 +78,8 @@ def open_folder(
     if at_rest_name not in {row.expression for row in rows}:
         if neutral is not None:
             raise InputError(
-                f"no file in {root} shows the expression {neutral!r} given as --neutral"
+                f"no file in {root} shows the expression {neutral!r} given as --neutral",
+                ErrorCode.NEUTRAL_MISSING,
             )
         notes.append("no file shows the expression 'neutral', so subjects have no true neutral")
     entries = [Entry(r.file, r.subject, r.expression, _usual_level(r, at_rest_name)) for r in rows]
@@ -102,14 +106,18 @@ def _with_split(
     Nobody is trained and tested on, or the numbers say nothing about new people.
     """
     if options.get("protocol") is not None or options.get("validation") is not None:
-        raise UsageError("the labels have a column split; leave out --protocol and --validation")
+        raise UsageError(
+            "the labels have a column split; leave out --protocol and --validation",
+            ErrorCode.OPTION_CONFLICT,
+        )
     first: dict[str, str | None] = {}
     for row in rows:
         known = first.setdefault(row.subject, row.split)
         if row.split != known:
             raise InputError(
                 f"subject {row.subject!r} is in the splits {known} and {row.split}; "
-                "a split is by subjects, give each person one"
+                "a split is by subjects, give each person one",
+                ErrorCode.SPLIT_OVERLAP,
             )
     split = np.array([SPLITS[row.split or ""] for row in rows], np.uint8)
     return replace(source, labels=replace(source.labels, split=split), protocol="as labelled")
@@ -120,13 +128,14 @@ def match_files(root: Path, pattern: str) -> tuple[list[Row], list[str]]:
     expression = compile_pattern(pattern)
     files = files_below(root)
     if not files:
-        raise InputError(f"{root} holds no files; expected registered meshes")
+        raise InputError(f"{root} holds no files; expected registered meshes", ErrorCode.EMPTY)
     matches = {file: match for file in files if (match := expression.fullmatch(file))}
     others = [file for file in files if file not in matches]
     if not matches:
         raise InputError(
             f"none of the {len(files)} files in {root} fits the pattern {pattern!r}, "
-            f"for instance {others[0]} does not"
+            f"for instance {others[0]} does not",
+            ErrorCode.PATTERN_MISMATCH,
         )
     rows = []
     for file, match in matches.items():
@@ -145,7 +154,8 @@ def read_labels_csv(content: bytes, label: str) -> Iterator[Row]:
         if missing or unknown:
             raise InputError(
                 f"{label} has the columns {brief_list(header) or 'of an empty file'}; "
-                f"expected {', '.join(COLUMNS[:3])} and, if wanted, level and split"
+                f"expected {', '.join(COLUMNS[:3])} and, if wanted, level and split",
+                ErrorCode.CSV_COLUMNS,
             )
 
     for where, values in read_table(content, label, check_header):
@@ -155,16 +165,21 @@ def read_labels_csv(content: bytes, label: str) -> Iterator[Row]:
 def _csv_row(values: Mapping[str, str], where: str) -> Row:
     for name in COLUMNS[:3]:
         if not values[name]:
-            raise InputError(f"{where} says nothing under {name!r}; every mesh needs it")
+            raise InputError(
+                f"{where} says nothing under {name!r}; every mesh needs it", ErrorCode.CSV_VALUE
+            )
     split = values.get("split")
     if split is not None and split not in SPLITS:
-        raise InputError(f"{where} has split {brief(split)}, expected one of {', '.join(SPLITS)}")
+        raise InputError(
+            f"{where} has split {brief(split)}, expected one of {', '.join(SPLITS)}",
+            ErrorCode.CSV_VALUE,
+        )
     level = values.get("level")
     file = Path(values["file"]).as_posix()
     try:
         check_name(file)
     except InputError as error:
-        raise InputError(f"{where}: {error}") from None
+        raise InputError(f"{where}: {error}", error.code) from None
     return Row(
         file,
         sys.intern(values["subject"]),
@@ -181,7 +196,8 @@ def _level(text: str, where: str) -> float:
         level = -1.0
     if not 0 <= level <= 1:
         raise InputError(
-            f"{where} has level {brief(text)}, expected a number from 0 neutral to 1 apex"
+            f"{where} has level {brief(text)}, expected a number from 0 neutral to 1 apex",
+            ErrorCode.CSV_VALUE,
         )
     return level
 
@@ -193,7 +209,10 @@ def _there(root: Path, rows: Iterable[Row], label: str) -> tuple[list[Row], list
     missing: list[MissingFile] = []
     for row in rows:
         if row.file in seen:
-            raise InputError(f"{label} lists {row.file} twice; a face may have one row only")
+            raise InputError(
+                f"{label} lists {row.file} twice; a face may have one row only",
+                ErrorCode.LABEL_CONFLICT,
+            )
         seen.add(row.file)
         if is_file(root / row.file):
             there.append(row)
@@ -202,13 +221,19 @@ def _there(root: Path, rows: Iterable[Row], label: str) -> tuple[list[Row], list
         if len(missing) > _MOST_MISSING * (1 + len(there)):
             break
     if not seen:
-        raise InputError(f"{label} has a header and no rows; expected one row a mesh")
+        raise InputError(
+            f"{label} has a header and no rows; expected one row a mesh", ErrorCode.EMPTY
+        )
     if not there:
-        raise InputError(f"{label} lists {missing[0].file} and others, none of which is in {root}")
+        raise InputError(
+            f"{label} lists {missing[0].file} and others, none of which is in {root}",
+            ErrorCode.LABEL_MISSING,
+        )
     if len(missing) > _MOST_MISSING * (1 + len(there)):
         raise InputError(
             f"{label} lists {len(there)} files that are in {root} and {len(missing)}, such as "
-            f"{missing[0].file}, that are not; expected the labels of this folder"
+            f"{missing[0].file}, that are not; expected the labels of this folder",
+            ErrorCode.LABEL_MISSING,
         )
     return there, missing
 

@@ -21,7 +21,7 @@ from facedis_core.datasets.ict_synthesis import (
 )
 from facedis_core.datasets.protocols import People, make_split
 from facedis_core.datasets.source import Block, LabelledRows, ListingReport, Warn
-from facedis_core.errors import InputError, UsageError
+from facedis_core.errors import ErrorCode, InputError, UsageError
 from facedis_core.geometry.simplification import VertexMap, vertex_map
 from facedis_core.io.paths import is_file
 from facedis_core.mesh.mesh import Mesh, read_mesh, topology_id
@@ -84,7 +84,8 @@ class IctSource:
         if found != RAW_TOPOLOGY:
             raise InputError(
                 f"{self.root / GENERIC} has {len(self.generic.vertices)} vertices and topology "
-                f"{found}, expected 26719 and {RAW_TOPOLOGY}, as in the light model of {HOME}"
+                f"{found}, expected 26719 and {RAW_TOPOLOGY}, as in the light model of {HOME}",
+                ErrorCode.TOPOLOGY,
             )
         chosen, triangles = load_ict_map()
         return Preparation(
@@ -106,7 +107,8 @@ class IctSource:
         if preparation.raw_topology != raw:
             raise InputError(
                 f"the map to follow is for raw meshes of topology {preparation.raw_topology}, "
-                f"{GENERIC} has {raw}; leave out --like or give a set or model of this data"
+                f"{GENERIC} has {raw}; leave out --like or give a set or model of this data",
+                ErrorCode.TOPOLOGY,
             )
         return IctReader(
             load_ict_faces(self.root, self.generic, preparation.vertex_index),
@@ -142,7 +144,7 @@ def open_ict(
         InputError: `root` is not the folder FaceXModel of ICT-FaceKit.
     """
     if subjects < 1:
-        raise UsageError(f"--subjects is {subjects}, expected at least 1")
+        raise UsageError(f"--subjects is {subjects}, expected at least 1", ErrorCode.OPTION_VALUE)
     expressions = list(expression_table().expressions)
     people = [f"{number:04d}" for number in range(subjects)]
     expression = np.tile(np.arange(len(expressions), dtype=np.int32), subjects)
@@ -178,7 +180,8 @@ def read_generic(root: Path) -> Mesh:
     path = root / GENERIC
     if not is_file(path):
         raise InputError(
-            f"{root} has no {GENERIC}; expected the folder FaceXModel of ICT-FaceKit, see {HOME}"
+            f"{root} has no {GENERIC}; expected the folder FaceXModel of ICT-FaceKit, see {HOME}",
+            ErrorCode.LAYOUT,
         )
     return read_mesh(path)
 
@@ -219,12 +222,16 @@ def load_ict_faces(
 
 def _read_shape(path: Path, raw_vertices: int) -> NDArray[np.float32]:
     if not is_file(path):
-        raise InputError(f"{path} is missing; copy the folder FaceXModel whole, see {HOME}")
+        raise InputError(
+            f"{path} is missing; copy the folder FaceXModel whole, see {HOME}",
+            ErrorCode.FILE_MISSING,
+        )
     vertices = read_mesh(path).vertices
     if len(vertices) != raw_vertices:
         raise InputError(
             f"{path} has {len(vertices)} vertices, {GENERIC} has {raw_vertices}; "
-            f"copy the folder FaceXModel whole, see {HOME}"
+            f"copy the folder FaceXModel whole, see {HOME}",
+            ErrorCode.VERTEX_COUNT,
         )
     return vertices
 
@@ -238,7 +245,10 @@ def raw_meshes(root: Path, seed: int, subject: int, expressions: Sequence[str]) 
     known = list(expression_table().expressions)
     for name in expressions:
         if name not in known:
-            raise UsageError(f"there is no expression {name!r}; choose from {', '.join(known)}")
+            raise UsageError(
+                f"there is no expression {name!r}; choose from {', '.join(known)}",
+                ErrorCode.OPTION_VALUE,
+            )
     generic = read_generic(root)
     generator = load_ict_faces(root, generic)
     faces = generator.faces(seed, subject, [known.index(name) for name in expressions])

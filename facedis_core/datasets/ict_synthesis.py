@@ -23,7 +23,7 @@ from facedis_core.datasets.protocols import (
     SUBJECT_STREAM,
     random_stream,
 )
-from facedis_core.errors import UsageError
+from facedis_core.errors import ErrorCode, UsageError
 from facedis_core.geometry.alignment import rotation_about, rotation_between
 from facedis_core.geometry.surface import mean_edge_lengths, unit_vectors, vertex_normals
 
@@ -90,7 +90,10 @@ def find_variation(name: str | None) -> Variation:
     if name is None:
         return PLAIN
     if name not in VARIATIONS:
-        raise UsageError(f"--variation is {name!r}, expected one of {', '.join(VARIATIONS)}")
+        raise UsageError(
+            f"--variation is {name!r}, expected one of {', '.join(VARIATIONS)}",
+            ErrorCode.OPTION_VALUE,
+        )
     return VARIATIONS[name]
 
 

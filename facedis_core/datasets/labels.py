@@ -10,7 +10,7 @@ from facedis_core.data.face_set import TEST, Labels
 from facedis_core.datasets.mesh_files import MeshFileSource, check_align, check_units
 from facedis_core.datasets.protocols import People, Published, Split, make_split
 from facedis_core.datasets.source import MeshOptions
-from facedis_core.errors import InputError
+from facedis_core.errors import ErrorCode, InputError
 from facedis_core.io.paths import natural_key
 
 
@@ -130,7 +130,8 @@ def _names(entries: Sequence[Entry]) -> list[str]:
         if name in first:
             raise InputError(
                 f"{first[name]} and {entry.file} would both be named {name!r}; "
-                "a face set needs unique names"
+                "a face set needs unique names",
+                ErrorCode.NAME_DUPLICATE,
             )
         first[name] = entry.file
     return list(first)

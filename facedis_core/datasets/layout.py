@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from facedis_core.errors import InputError
+from facedis_core.errors import ErrorCode, InputError
 from facedis_core.io.paths import files_below, is_folder
 
 # Levels above or below the right root at which a wrong one is still recognised.
@@ -40,13 +40,20 @@ class Layout:
         Raises InputError if none matches the layout; the message suggests the right root.
         """
         if not is_folder(root):
-            raise InputError(f"{root} is not a folder; expected the root of {self.name}")
+            raise InputError(
+                f"{root} is not a folder; expected the root of {self.name}", ErrorCode.NOT_A_FOLDER
+            )
         files = files_below(root)
         if not files:
-            raise InputError(f"{root} holds no files; expected {self.name}, {self.example}")
+            raise InputError(
+                f"{root} holds no files; expected {self.name}, {self.example}", ErrorCode.EMPTY
+            )
         found = {file: match for file in files if (match := self.pattern.fullmatch(file))}
         if not found:
-            raise InputError(f"{root} has no file like {self.example}; {self._advice(root, files)}")
+            raise InputError(
+                f"{root} has no file like {self.example}; {self._advice(root, files)}",
+                ErrorCode.LAYOUT,
+            )
         return Listing(found, [file for file in files if file not in found])
 
     def _advice(self, root: Path, files: Iterable[str]) -> str:
@@ -69,7 +76,8 @@ def check_unique(claims: Iterable[tuple[str, str]], root: Path) -> None:
     for file, shown in claims:
         if shown in first:
             raise InputError(
-                f"{root} has two files of {shown}, {first[shown]} and {file}; move one away"
+                f"{root} has two files of {shown}, {first[shown]} and {file}; move one away",
+                ErrorCode.NAME_DUPLICATE,
             )
         first[shown] = file
 

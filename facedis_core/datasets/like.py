@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from facedis_core.data.face_set import TRAIN, FaceSet, load_face_set
 from facedis_core.data.preparation import Preparation
-from facedis_core.errors import InputError
+from facedis_core.errors import ErrorCode, InputError
 from facedis_core.geometry.distances import vertex_distance
 from facedis_core.io.safetensors_file import KINDS, read_safetensors
 from facedis_core.model.bundled import resolve_model
@@ -40,7 +40,9 @@ class ReferencePreparation(NamedTuple):
         farthest = int(distances.argmax())
         found = describe_reach(names[farthest], distances[farthest], self.reach_mm)
         if distances[farthest] > REFUSED_REACH * self.reach_mm:
-            raise InputError(f"{found}; check --units, or prepare without --like")
+            raise InputError(
+                f"{found}; check --units, or prepare without --like", ErrorCode.FAR_FACE
+            )
         if found:
             count = np.count_nonzero(distances > self.reach_mm)
             warn(f"{found}; {count} of {len(faces)} faces lie farther than these")
@@ -70,4 +72,6 @@ def load_reference(source: str | Path) -> ReferencePreparation:
     if kind == "model":
         model = load_model(path)
         return ReferencePreparation(model.preparation, model.mean_face, model.id, model.reach_mm)
-    raise InputError(f"{path} is a {KINDS[kind]}, --like needs a face set or a model")
+    raise InputError(
+        f"{path} is a {KINDS[kind]}, --like needs a face set or a model", ErrorCode.WRONG_KIND
+    )

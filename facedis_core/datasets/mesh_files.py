@@ -12,7 +12,7 @@ from facedis_core.data.face_set import Labels
 from facedis_core.data.preparation import ALIGNMENTS, Preparation
 from facedis_core.datasets.reference_mesh import WILD, Reference, find_reference
 from facedis_core.datasets.source import Block, LabelledRows, ListingReport, Warn
-from facedis_core.errors import InputError, UsageError
+from facedis_core.errors import ErrorCode, InputError, UsageError
 from facedis_core.geometry.alignment import rigid_alignment
 from facedis_core.geometry.simplification import vertex_map
 from facedis_core.mesh.mesh import Mesh, read_mesh, topology_id
@@ -56,7 +56,7 @@ class MeshFileReader:
         """Read and prepare the faces (n, V, 3) mm of `rows`."""
         faces = np.full((len(rows), len(self.preparation.vertex_index), 3), np.nan, np.float32)
         measured = np.full((len(rows), self.measures), np.nan)
-        failures = {}
+        failures: dict[int, InputError] = {}
         for k, row in enumerate(rows):
             try:
                 mesh = self.load(self.files[row])
@@ -66,7 +66,7 @@ class MeshFileReader:
                     check_resemblance(face, self.model_face, str(self.files[row]))
                 faces[k] = face
             except InputError as error:
-                failures[row] = str(error)
+                failures[row] = error
         return Block(faces, measured=measured, failures=failures)
 
     def measure(self, row: int, mesh: Mesh) -> tuple[float, ...]:
@@ -82,15 +82,20 @@ class MeshFileReader:
         if len(mesh.vertices) not in self.vertex_counts:
             expected = " or ".join(f"{n} as {who}" for n, who in self.vertex_counts.items())
             raise InputError(
-                f"{path} has {len(mesh.vertices)} vertices, expected {expected}; {self.advice}"
+                f"{path} has {len(mesh.vertices)} vertices, expected {expected}; {self.advice}",
+                ErrorCode.VERTEX_COUNT,
             )
         if not len(mesh.triangles) and not self.bare:
-            raise InputError(f"{path} has no triangles, so it may be cut short; {self.advice}")
+            raise InputError(
+                f"{path} has no triangles, so it may be cut short; {self.advice}",
+                ErrorCode.NO_TRIANGLES,
+            )
         known = (self.preparation.raw_topology, self.preparation.topology)
         if len(mesh.triangles) and topology_id(mesh.triangles) not in known:
             raise InputError(
                 f"{path} has other triangles than {self.vertex_counts[len(mesh.vertices)]}; "
-                f"{self.advice}"
+                f"{self.advice}",
+                ErrorCode.TOPOLOGY,
             )
         unit = self.unit_mm if mesh.unit_mm is None else None
         vertices = mesh.vertices if unit is None else mesh.vertices * np.float32(unit)
@@ -195,14 +200,16 @@ class MeshFileSource:
         if not self.stable_vertices or count != self.expected_vertices:
             raise InputError(
                 f"{reference.path} has {count} vertices, the stable vertices are known for "
-                f"{self.expected_vertices} only; pass --align rigid or --align none"
+                f"{self.expected_vertices} only; pass --align rigid or --align none",
+                ErrorCode.VERTEX_COUNT,
             )
         place = {int(raw): k for k, raw in enumerate(chosen)}
         lost = [vertex for vertex in self.stable_vertices if vertex not in place]
         if lost:
             raise UsageError(
                 f"--simplify drops vertex {lost[0]}, which --align stable needs; pass "
-                "--align rigid, or leave out --simplify"
+                "--align rigid, or leave out --simplify",
+                ErrorCode.OPTION_CONFLICT,
             )
         return tuple(place[vertex] for vertex in self.stable_vertices)
 
@@ -245,21 +252,25 @@ def check_resemblance(face: NDArray[np.float32], model: NDArray[np.float32], lab
     if not usual / WILD <= size <= usual * WILD:
         raise InputError(
             f"{label} is {size:.3g} mm high, the others about {usual:.3g}; check the file and "
-            "its unit"
+            "its unit",
+            ErrorCode.OUTLIER,
         )
     moved = rigid_alignment(face, model).apply(face)
     distance = float(np.linalg.norm(moved - model, axis=1).mean())
     if distance > STRANGE * usual:
         raise InputError(
             f"{label} is {distance:.3g} mm from the others on average after alignment; check the "
-            "file and its vertex order"
+            "file and its vertex order",
+            ErrorCode.OUTLIER,
         )
 
 
 def check_units(units: str | None) -> None:
     """Raise UsageError for an unknown unit."""
     if units is not None and units not in UNITS_MM:
-        raise UsageError(f"--units is {units!r}, expected one of {', '.join(UNITS_MM)}")
+        raise UsageError(
+            f"--units is {units!r}, expected one of {', '.join(UNITS_MM)}", ErrorCode.OPTION_VALUE
+        )
 
 
 def check_align(align: str | None, *, stable: bool = False) -> None:
@@ -268,7 +279,8 @@ def check_align(align: str | None, *, stable: bool = False) -> None:
     if align is not None and align not in known:
         raise UsageError(
             f"--align is {align!r}, expected one of {', '.join(known)}; which vertices are stable "
-            "is known for bu3dfe only"
+            "is known for bu3dfe only",
+            ErrorCode.OPTION_VALUE,
         )
 
 
@@ -279,5 +291,6 @@ def _unit_of_a_face(reference: Reference) -> str:
             return name
     raise InputError(
         f"{reference.path} is {reference.extent:.3g} units high, not the size of a face in any of "
-        f"{', '.join(UNITS_MM)}; check the mesh, or pass --units"
+        f"{', '.join(UNITS_MM)}; check the mesh, or pass --units",
+        ErrorCode.UNIT,
     )

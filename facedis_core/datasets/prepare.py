@@ -21,7 +21,7 @@ from facedis_core.datasets.protocols import FILE
 from facedis_core.datasets.reference_mesh import WAYS_OUT
 from facedis_core.datasets.selection import FaceSelection, read_exclusion, select_faces
 from facedis_core.datasets.source import LabelledRows, OpenedSource, open_source
-from facedis_core.errors import InputError, OutputError, UsageError
+from facedis_core.errors import ErrorCode, InputError, OutputError, UsageError
 from facedis_core.geometry.alignment import align_by_neutrals, align_to, mean_shape
 from facedis_core.io.atomic import reserve_space
 from facedis_core.io.signals import install_signal_handlers
@@ -69,10 +69,16 @@ class PrepareOptions:
 
     def __post_init__(self) -> None:
         if self.output is None and not self.dry_run:
-            raise UsageError("there is no output; pass -o SET, or --dry-run to count only")
+            raise UsageError(
+                "there is no output; pass -o SET, or --dry-run to count only",
+                ErrorCode.OPTION_MISSING,
+            )
         for key in _DECIDED_BY_LIKE:
             if self.like is not None and self.source_options.get(key) is not None:
-                raise UsageError(f"--{key} is given by the --like file; leave out one of the two")
+                raise UsageError(
+                    f"--{key} is given by the --like file; leave out one of the two",
+                    ErrorCode.OPTION_CONFLICT,
+                )
 
     @property
     def report_file(self) -> str | None:
@@ -135,13 +141,14 @@ def prepare_face_set(
     options, opened, chosen = plan.options, plan.opened, plan.chosen
     output, source = options.output, opened.source
     if output is None:
-        raise UsageError("a dry run has no output")
+        raise UsageError("a dry run has no output", ErrorCode.OPTION_CONFLICT)
     like = load_reference(options.like) if options.like else None
     if chosen.missing and not (source.findings.incomplete or options.keep_going):
         more = f" and {len(chosen.missing) - 1} more" if len(chosen.missing) > 1 else ""
         raise InputError(
             f"{source.root} lacks {chosen.missing[0].file}{more}; add the files, or pass "
-            "--keep-going to skip them"
+            "--keep-going to skip them",
+            ErrorCode.FILE_MISSING,
         )
     preparation = (
         like.preparation
@@ -201,14 +208,16 @@ def _face_file(output: str, faces: int, vertices: int) -> Iterator[_FaceFile]:
         if free < 2 * size:
             raise OutputError(
                 f"{target} needs {2 * size / 1e9:.3g} GB while it is made, its disk has "
-                f"{free / 1e9:.3g} GB left; make room, or write to another disk"
+                f"{free / 1e9:.3g} GB left; make room, or write to another disk",
+                ErrorCode.DISK_FULL,
             )
     with tempfile.TemporaryFile(dir=target and target.parent) as file:
         try:
             reserve_space(file.fileno(), size)
         except OSError as error:
             raise OutputError(
-                f"{target or output} could not be written: {error.strerror}"
+                f"{target or output} could not be written: {error.strerror}",
+                ErrorCode.OUTPUT_UNWRITABLE,
             ) from error
         yield _FaceFile(file, vertices)
 
@@ -219,12 +228,12 @@ class _Read:
 
     Attributes:
         measured: (N, M) numbers that the source measured on each mesh, NaN where none was read.
-        failures: row -> error message.
+        failures: row -> its error.
         neutrals: subjects whose true neutral is in the temporary file, after the N faces.
     """
 
     measured: NDArray[np.float64]
-    failures: dict[int, str] = field(default_factory=dict)
+    failures: dict[int, InputError] = field(default_factory=dict)
     neutrals: set[int] = field(default_factory=set)
 
 
@@ -244,7 +253,8 @@ def _read_faces(
     with closing(in_order(reader.read, blocks, plan.options.jobs)) as results:
         for rows, block in zip(blocks, results, strict=True):
             if block.failures and not plan.options.keep_going:
-                raise InputError(f"{next(iter(block.failures.values()))}; {WAYS_OUT}")
+                first = next(iter(block.failures.values()))
+                raise InputError(f"{first}; {WAYS_OUT}", first.code)
             read.failures.update(block.failures)
             for row, face in zip(rows, block.faces, strict=True):
                 faces[row] = face
@@ -262,13 +272,13 @@ def _settle(plan: PreparationPlan, read: _Read) -> LabelledRows:
     chosen = plan.chosen.rows
     usable = chosen[~np.isin(chosen, list(read.failures))]
     if not len(usable):
-        raise InputError(
-            f"none of {len(chosen)} faces could be read: {next(iter(read.failures.values()))}"
-        )
+        first = next(iter(read.failures.values()))
+        raise InputError(f"none of {len(chosen)} faces could be read: {first}", first.code)
     settled = plan.opened.source.settle(usable, read.measured[usable])
     if not (settled.labels.split == TRAIN).any():
         raise InputError(
-            "no face for training is left; check --protocol, --exclude and what was skipped"
+            "no face for training is left; check --protocol, --exclude and what was skipped",
+            ErrorCode.SPLIT_EMPTY,
         )
     return settled
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facedis_core.data.face_set import SPLITS, TEST, TRAIN, VALIDATION
-from facedis_core.errors import InputError, UsageError
+from facedis_core.errors import ErrorCode, InputError, UsageError
 from facedis_core.io.csv_text import brief, brief_list, read_table, read_text
 from facedis_core.io.streams import file_id
 
@@ -41,14 +41,16 @@ def split_subjects(
     """
     if not 0 <= validation < 1:
         raise UsageError(
-            f"--validation is {validation:g}, expected a part of the subjects from 0 to below 1"
+            f"--validation is {validation:g}, expected a part of the subjects from 0 to below 1",
+            ErrorCode.OPTION_VALUE,
         )
     others = [s for s in _order(subjects, seed) if s not in tested]
     validated = round(validation * len(others))
     if validated >= len(others):
         raise InputError(
             f"{subjects} subjects split into {len(tested)} for test and {validated} for validation "
-            "leave none for training; use more subjects, or another --protocol or --validation"
+            "leave none for training; use more subjects, or another --protocol or --validation",
+            ErrorCode.SPLIT_EMPTY,
         )
     split = np.full(subjects, TRAIN, np.uint8)
     split[list(tested)] = TEST
@@ -122,7 +124,8 @@ def make_split(
         if published is None:
             raise UsageError(
                 "--protocol paper: this source has no published split; expected "
-                "subjects:PART, identity-fold:K/N or file:CSV"
+                "subjects:PART, identity-fold:K/N or file:CSV",
+                ErrorCode.OPTION_CONFLICT,
             )
         text, test = published(people)
         tested = frozenset(people.subject[test].tolist())
@@ -138,7 +141,8 @@ def make_split(
     if kind == FILE and rest:
         return _from_file(rest, people, validation)
     raise UsageError(
-        f"--protocol is {protocol!r}, expected paper, subjects:PART, identity-fold:K/N or file:CSV"
+        f"--protocol is {protocol!r}, expected paper, subjects:PART, identity-fold:K/N or file:CSV",
+        ErrorCode.OPTION_VALUE,
     )
 
 
@@ -166,12 +170,14 @@ def _by_faces(
     if validation is not None:
         raise UsageError(
             f"--validation takes a part of the subjects, but the protocol ({text}) goes by faces "
-            "or by a file; leave it out, or choose --protocol subjects:PART or identity-fold:K/N"
+            "or by a file; leave it out, or choose --protocol subjects:PART or identity-fold:K/N",
+            ErrorCode.OPTION_CONFLICT,
         )
     if not (split == TRAIN).any():
         raise InputError(
             f"the protocol ({text}) leaves none of {len(people.subjects)} subjects for training; "
-            f"try --protocol {USUAL}"
+            f"try --protocol {USUAL}",
+            ErrorCode.SPLIT_EMPTY,
         )
     return Split(split, text, inputs or {})
 
@@ -183,7 +189,8 @@ def _part(text: str) -> float:
         part = -1.0
     if not 0 <= part < 1:
         raise UsageError(
-            f"--protocol subjects:{text}: expected a part of the subjects from 0 to below 1"
+            f"--protocol subjects:{text}: expected a part of the subjects from 0 to below 1",
+            ErrorCode.OPTION_VALUE,
         )
     return part
 
@@ -193,10 +200,14 @@ def _fold(text: str, subjects: int) -> tuple[frozenset[int], str]:
     fold, folds = map(int, match.groups()) if match else (0, 0)
     if not 1 <= fold <= folds:
         raise UsageError(
-            f"--protocol identity-fold:{text}: expected K/N with K from 1 to N, such as 3/12"
+            f"--protocol identity-fold:{text}: expected K/N with K from 1 to N, such as 3/12",
+            ErrorCode.OPTION_VALUE,
         )
     if folds > subjects:
-        raise InputError(f"{subjects} subjects cannot be split into {folds} folds; ask for fewer")
+        raise InputError(
+            f"{subjects} subjects cannot be split into {folds} folds; ask for fewer",
+            ErrorCode.TOO_FEW_FACES,
+        )
     return frozenset(range(fold - 1, subjects, folds)), f"identity fold {fold} of {folds}"
 
 
@@ -207,7 +218,8 @@ def _from_file(path: str, people: People, validation: float | None) -> Split:
     left = [name for name in own if name not in listed]
     if left:
         raise InputError(
-            f"{path} does not list the {column} {brief(left[0])}; every one needs a split"
+            f"{path} does not list the {column} {brief(left[0])}; every one needs a split",
+            ErrorCode.LABEL_MISSING,
         )
     split = np.array([SPLITS[listed[name]] for name in own], np.uint8)
     pairs = np.unique(np.stack([people.subject, split], axis=1), axis=0)
@@ -233,7 +245,8 @@ def _read_csv(content: bytes, label: str, people: People) -> tuple[str, dict[str
         if sorted(header) not in (["split", "subject"], ["name", "split"]):
             raise InputError(
                 f"{label} has the columns {brief_list(header) or 'of an empty file'}; "
-                "expected subject and split, or name and split"
+                "expected subject and split, or name and split",
+                ErrorCode.CSV_COLUMNS,
             )
         column = "subject" if "subject" in header else "name"
 
@@ -244,10 +257,17 @@ def _read_csv(content: bytes, label: str, people: People) -> tuple[str, dict[str
         name, split = values[column], values["split"]
         if split not in SPLITS:
             raise InputError(
-                f"{where} has split {brief(split)}, expected one of {', '.join(SPLITS)}"
+                f"{where} has split {brief(split)}, expected one of {', '.join(SPLITS)}",
+                ErrorCode.CSV_VALUE,
             )
         if name not in known:
-            raise InputError(f"{label} lists the {column} {brief(name)}, which is not in the data")
+            raise InputError(
+                f"{label} lists the {column} {brief(name)}, which is not in the data",
+                ErrorCode.NAME_UNKNOWN,
+            )
         if listed.setdefault(name, split) != split:
-            raise InputError(f"{where} gives {brief(name)} a second split; expected one each")
+            raise InputError(
+                f"{where} gives {brief(name)} a second split; expected one each",
+                ErrorCode.LABEL_CONFLICT,
+            )
     return column, listed

@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from facedis_core.errors import InputError
+from facedis_core.errors import ErrorCode, InputError
 from facedis_core.mesh.mesh import Mesh, read_mesh, topology_id
 
 # Next step for a mesh that cannot be used.
@@ -60,24 +60,27 @@ def find_reference(
             readable.append(Reference(path, read_mesh(path)))
         except InputError as error:
             if not keep_going:
-                raise InputError(f"{error}; {WAYS_OUT}") from error
+                raise InputError(f"{error}; {WAYS_OUT}", error.code) from error
             errors.append(error)
         if len(readable) == COMPARED:
             break
     readable, wild = _of_one_size(readable)
     if wild and not keep_going:
-        raise InputError(f"{wild[0]}; {WAYS_OUT}")
+        raise InputError(f"{wild[0]}; {WAYS_OUT}", wild[0].code)
     errors += wild
     if not readable:
         raise InputError(
             f"none of the first {len(errors)} meshes could be read: {errors[0]}"
             if errors
-            else "there is no mesh to take as the reference; check --exclude"
+            else "there is no mesh to take as the reference; check --exclude",
+            errors[0].code if errors else ErrorCode.EMPTY,
         )
     fitting = [r for r in readable if len(r.mesh.vertices) == expected_vertices]
     chosen = _most_alike(fitting or readable)
     if not len(chosen.mesh.triangles):
-        raise InputError(f"{chosen.path} has no triangles; a face set needs them")
+        raise InputError(
+            f"{chosen.path} has no triangles; a face set needs them", ErrorCode.NO_TRIANGLES
+        )
     if expected_vertices is not None and not fitting:
         _check_agreement(readable, chosen, expected_vertices, advice)
         warn(
@@ -92,7 +95,10 @@ def _of_one_size(found: list[Reference]) -> tuple[list[Reference], list[InputErr
     usual = float(np.median([r.extent for r in found])) if found else 0.0
     like = [r for r in found if r.extent > 0 and usual / WILD <= r.extent <= usual * WILD]
     return like, [
-        InputError(f"{r.path} is {r.extent:.3g} units high, meshes beside it {usual:.3g}")
+        InputError(
+            f"{r.path} is {r.extent:.3g} units high, meshes beside it {usual:.3g}",
+            ErrorCode.OUTLIER,
+        )
         for r in found
         if r not in like
     ]
@@ -115,5 +121,6 @@ def _check_agreement(
         other = next((r for r in readable if len(r.mesh.vertices) != count), chosen)
         raise InputError(
             f"{chosen.path} has {count} vertices, {other.path} "
-            f"{len(other.mesh.vertices)}, expected {expected}; {advice}"
+            f"{len(other.mesh.vertices)}, expected {expected}; {advice}",
+            ErrorCode.VERTEX_COUNT,
         )

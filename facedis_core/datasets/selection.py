@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facedis_core.datasets.source import MissingFile, Source
-from facedis_core.errors import InputError
+from facedis_core.errors import ErrorCode, InputError
 from facedis_core.io.csv_text import brief, read_lines, read_text
 from facedis_core.io.streams import file_id
 from facedis_core.mesh.mesh import CODECS
@@ -47,10 +47,13 @@ def read_exclusion(path: Path) -> ExclusionList:
                 names.add(name)
             if len(names) > _MOST_NAMES:
                 raise InputError(
-                    f"{path} has more than {_MOST_NAMES} names; expected those to leave out"
+                    f"{path} has more than {_MOST_NAMES} names; expected those to leave out",
+                    ErrorCode.TOO_LARGE,
                 )
     except UnicodeDecodeError:
-        raise InputError(f"{path} is not text in UTF-8; expected one name a line") from None
+        raise InputError(
+            f"{path} is not text in UTF-8; expected one name a line", ErrorCode.WRONG_KIND
+        ) from None
     return ExclusionList(frozenset(names), file_id(content))
 
 
@@ -80,10 +83,13 @@ def select_faces(source: Source, exclusion: ExclusionList | None = None) -> Face
         found = brief(strangers[0]) if strangers else "nothing"
         raise InputError(
             f"{found} is to be excluded, but no face or subject has that name; "
-            "see --dry-run for the subjects"
+            "see --dry-run for the subjects",
+            ErrorCode.NAME_UNKNOWN,
         )
     if excluded.all():
-        raise InputError(f"all {len(faces)} faces are excluded; nothing would be left")
+        raise InputError(
+            f"all {len(faces)} faces are excluded; nothing would be left", ErrorCode.EMPTY
+        )
     return FaceSelection(np.flatnonzero(~excluded), missing, strangers, exclusion.id)
 
 

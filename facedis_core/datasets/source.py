@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from facedis_core.data.face_set import Labels
 from facedis_core.data.preparation import Preparation
-from facedis_core.errors import UsageError
+from facedis_core.errors import ErrorCode, InputError, UsageError
 
 Warn = Callable[[str], None]
 
@@ -47,13 +47,13 @@ class Block(NamedTuple):
         faces: (n, V, 3) mm, prepared but not aligned; NaN where a row is in `failures`.
         neutral: (V, 3) mm, the subject's true neutral if the source knows it.
         measured: (n, M) numbers measured on the raw meshes, from which labels are derived.
-        failures: row -> error message.
+        failures: row -> its error.
     """
 
     faces: NDArray[np.float32]
     neutral: NDArray[np.float32] | None = None
     measured: NDArray[np.float64] | None = None
-    failures: Mapping[int, str] = {}
+    failures: Mapping[int, InputError] = {}
 
 
 class Reader(Protocol):
@@ -187,7 +187,8 @@ def open_source(name: str, root: Path, options: Mapping[str, Any]) -> OpenedSour
             takers = [other for other in SOURCES if key in _known_options(_opener(other))]
             raise UsageError(
                 f"source {name} has no option --{key.replace('_', '-')}; "
-                f"it is for {' and '.join(takers) or 'no source'}"
+                f"it is for {' and '.join(takers) or 'no source'}",
+                ErrorCode.OPTION_CONFLICT,
             )
     parameters = inspect.signature(opener).parameters
     defaults = {k: p.default for k, p in parameters.items() if p.default is not p.empty}
@@ -204,6 +205,8 @@ def _known_options(opener: Callable[..., Source]) -> set[str]:
 
 def _opener(name: str) -> Callable[..., Source]:
     if name not in SOURCES:
-        raise UsageError(f"there is no source {name!r}; choose from {', '.join(SOURCES)}")
+        raise UsageError(
+            f"there is no source {name!r}; choose from {', '.join(SOURCES)}", ErrorCode.OPTION_VALUE
+        )
     module, function = SOURCES[name]
     return getattr(import_module(module), function)

@@ -11,7 +11,7 @@ import numpy as np
 from facedis_core.data.face_set import SPLITS, parse_face_set
 from facedis_core.data.history import HistoryStep, with_output
 from facedis_core.data.latents import LatentSource, concatenate
-from facedis_core.errors import InputError
+from facedis_core.errors import ErrorCode, InputError
 from facedis_core.inspection.verification import verify_file
 from facedis_core.io.npy import MAGIC
 from facedis_core.io.paths import is_file
@@ -47,7 +47,8 @@ def _describe(source: str, verify: bool, warn: Callable[[str], None]) -> Iterato
         beginning, stream = read_ahead(opened, 16)
         if not beginning:
             raise InputError(
-                f"{shown(source)} is empty, expected a mesh, latents, a face set or a model"
+                f"{shown(source)} is empty, expected a mesh, latents, a face set or a model",
+                ErrorCode.EMPTY,
             )
         suffix = Path(source).suffix.lower()
         if beginning.startswith(MAGIC) or suffix == ".npy":
@@ -61,7 +62,9 @@ def _describe(source: str, verify: bool, warn: Callable[[str], None]) -> Iterato
         yield from map(_mesh, read_file_meshes(source))
         return
     if not is_file(source):
-        raise InputError(f"{shown(source)} holds a face set or a model; name it as a file")
+        raise InputError(
+            f"{shown(source)} holds a face set or a model; name it as a file", ErrorCode.WRONG_KIND
+        )
     file = read_safetensors(source)
     with naming(source):
         facts = _DESCRIBERS[file.kind](file)
@@ -93,10 +96,16 @@ def made_with(source: str) -> list[HistoryStep]:
     file = read_safetensors(source)
     with naming(source):
         if file.kind == "training":
-            raise InputError(f"is a {KINDS[file.kind]}, which has no history; give the model")
+            raise InputError(
+                f"is a {KINDS[file.kind]}, which has no history; give the model",
+                ErrorCode.HISTORY_MISSING,
+            )
         made = record(_Made, file.metadata)
         if not made.history:
-            raise InputError("does not say how it was made: it was written with --no-history")
+            raise InputError(
+                "does not say how it was made: it was written with --no-history",
+                ErrorCode.HISTORY_MISSING,
+            )
         return with_output(made.history, made.id)
 
 

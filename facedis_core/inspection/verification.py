@@ -15,7 +15,7 @@ from facedis_core.data.face_set import (
     divides_people,
     parse_face_set,
 )
-from facedis_core.errors import InputError
+from facedis_core.errors import ErrorCode, InputError
 from facedis_core.geometry.distances import vertex_distance
 from facedis_core.io.safetensors_file import SafetensorsFile, content_id
 from facedis_core.io.streams import naming, shown
@@ -62,7 +62,9 @@ def _check_values(file: SafetensorsFile) -> None:
             values = array.reshape(-1)
             for rows in _blocks(values):
                 if not np.isfinite(values[rows]).all():
-                    raise InputError(f"tensor {name!r} is not finite; make it again")
+                    raise InputError(
+                        f"tensor {name!r} is not finite; make it again", ErrorCode.NOT_FINITE
+                    )
 
 
 def _verify_id(file: SafetensorsFile) -> str | None:
@@ -75,7 +77,9 @@ def _verify_id(file: SafetensorsFile) -> str | None:
         named = file.metadata["config"]
     found, stored = content_id(file.tensors, named), file.metadata.get("id")
     if found != stored:
-        raise InputError(f"has the id {stored} but its content {found}; it was changed")
+        raise InputError(
+            f"has the id {stored} but its content {found}; it was changed", ErrorCode.ID_MISMATCH
+        )
     return found
 
 
@@ -87,7 +91,8 @@ def _verify_face_set(faces: FaceSet, warn: Callable[[str], None]) -> dict[str, A
     if not (labels.split == TRAIN).any():
         raise InputError(
             f"has none of its {len(labels.names)} faces in train, expected some to train "
-            "on; prepare it with another --protocol"
+            "on; prepare it with another --protocol",
+            ErrorCode.SPLIT_EMPTY,
         )
     if not divides_people(faces.protocol):
         _check_people(labels, faces.protocol)
@@ -104,25 +109,29 @@ def _check_vertex_map(vertex_index: NDArray[np.int32]) -> None:
     if (counts > 1).any():
         raise InputError(
             f"vertex_index names the raw vertex {vertices[int(counts.argmax())]} "
-            f"{counts.max()} times, expected each at most once; prepare it again"
+            f"{counts.max()} times, expected each at most once; prepare it again",
+            ErrorCode.VERTEX_INDEX,
         )
 
 
 def _check_classes(labels: Labels) -> None:
     """Names of subjects and of expressions are unique, and each has a face."""
     if not len(labels.names):
-        raise InputError("holds no faces; prepare it again")
+        raise InputError("holds no faces; prepare it again", ErrorCode.EMPTY)
     for kind, names, found in (
         ("subject", labels.subjects, labels.subject),
         ("expression", labels.expressions, labels.expression),
     ):
         twins = [name for name, count in Counter(names).items() if count > 1]
         if twins:
-            raise InputError(f"has two {kind}s named {twins[0]!r}; prepare it again")
+            raise InputError(
+                f"has two {kind}s named {twins[0]!r}; prepare it again", ErrorCode.NAME_DUPLICATE
+            )
         counts = np.bincount(found, minlength=len(names))
         if not counts.all():
             raise InputError(
-                f"has no face of the {kind} {names[int(counts.argmin())]!r}; prepare it again"
+                f"has no face of the {kind} {names[int(counts.argmin())]!r}; prepare it again",
+                ErrorCode.METADATA,
             )
 
 
@@ -136,7 +145,8 @@ def _check_people(labels: Labels, protocol: str) -> None:
             raise InputError(
                 f"has faces of {labels.subjects[shared[0]]!r} both in train and in "
                 f"{name}{others}, but its protocol {protocol!r} does not divide people; prepare "
-                "it with each subject in one split"
+                "it with each subject in one split",
+                ErrorCode.SPLIT_OVERLAP,
             )
 
 
@@ -149,7 +159,8 @@ def _without_neutral(neutrals: NDArray[np.float32], subjects: Sequence[str]) -> 
         elif not np.isfinite(neutral).all():
             raise InputError(
                 f"a neutral of {name!r} is finite only in part, expected all values "
-                "finite, or all NaN where unknown; prepare the set again"
+                "finite, or all NaN where unknown; prepare the set again",
+                ErrorCode.NOT_FINITE,
             )
     return lacking
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from facedis_core.errors import UsageError
+from facedis_core.errors import ErrorCode, UsageError
 from facedis_core.io.paths import exists
 from facedis_core.io.signals import install_signal_handlers
 
@@ -60,7 +60,8 @@ def _rename_to_new(temporary: Path, path: Path) -> None:
         os.link(temporary, path)
     except FileExistsError as error:
         raise UsageError(
-            f"{path} has appeared meanwhile; replace it with --force, or choose another name"
+            f"{path} has appeared meanwhile; replace it with --force, or choose another name",
+            ErrorCode.OUTPUT_EXISTS,
         ) from error
     except OSError:  # a file system without hard links
         temporary.replace(path)

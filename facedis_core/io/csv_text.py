@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
-from facedis_core.errors import InputError
+from facedis_core.errors import ErrorCode, InputError
 from facedis_core.io.streams import read_all
 
 _MOST_BYTES = 1 << 26
@@ -44,10 +44,14 @@ def read_lines(content: bytes, label: str) -> Iterator[str]:
         if len(line) == _LONGEST_LINE:
             raise InputError(
                 f"{label} line {number + 1} has {_LONGEST_LINE} characters and more; "
-                "expected one line a face"
+                "expected one line a face",
+                ErrorCode.TOO_LARGE,
             )
         if number == _MOST_LINES:
-            raise InputError(f"{label} has more than {_MOST_LINES} lines; expected one a face")
+            raise InputError(
+                f"{label} has more than {_MOST_LINES} lines; expected one a face",
+                ErrorCode.TOO_LARGE,
+            )
         yield line
 
 
@@ -61,9 +65,13 @@ def read_table(
     for number, row in read_rows(content, label, check_header, strict=True):
         where = f"{label} line {number}"
         if None in row or None in row.values():
-            raise InputError(f"{where} has more or fewer fields than the header")
+            raise InputError(
+                f"{where} has more or fewer fields than the header", ErrorCode.CSV_SYNTAX
+            )
         if any(len(value) > _LONGEST_FIELD for value in row.values()):
-            raise InputError(f"{where} has a field of more than {_LONGEST_FIELD} characters")
+            raise InputError(
+                f"{where} has a field of more than {_LONGEST_FIELD} characters", ErrorCode.TOO_LARGE
+            )
         yield CsvRow(where, {str(key): str(value).strip() for key, value in row.items()})
 
 
@@ -86,7 +94,9 @@ def read_rows(
         for row in rows:
             yield rows.line_num, row
     except (UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{label} is not a CSV file in UTF-8 ({error})") from None
+        raise InputError(
+            f"{label} is not a CSV file in UTF-8 ({error})", ErrorCode.CSV_SYNTAX
+        ) from None
 
 
 def brief(text: str, longest: int = 60) -> str:

@@ -14,7 +14,7 @@ from typing import BinaryIO, Final, NamedTuple
 
 import numpy as np
 
-from facedis_core.errors import InputError
+from facedis_core.errors import ErrorCode, InputError
 from facedis_core.io.streams import read_up_to
 
 MAGIC: Final = b"\x93NUMPY"
@@ -57,14 +57,18 @@ class NpyReader:
         if not magic:
             return None
         if magic != MAGIC:
-            raise InputError(f"is {self._guess(magic + read_up_to(self._stream, 10))}")
+            raise InputError(
+                f"is {self._guess(magic + read_up_to(self._stream, 10))}", ErrorCode.WRONG_KIND
+            )
         self._arrays += 1
         version = read_up_to(self._stream, 2)
         size = read_up_to(self._stream, 2 if version[:1] == b"\x01" else 4)
         length = int.from_bytes(size, "little")
         text = read_up_to(self._stream, length) if length <= _LONGEST_HEADER else b""
         if len(size) < 2 or len(text) < length:
-            raise InputError(f"is truncated in its header, expected {self._wanted}")
+            raise InputError(
+                f"is truncated in its header, expected {self._wanted}", ErrorCode.TRUNCATED
+            )
         return _parsed(text)
 
     def blocks(self, header: ArrayHeader) -> Iterator[np.ndarray]:
@@ -85,7 +89,8 @@ class NpyReader:
             if len(data) < wanted:
                 raise InputError(
                     f"is truncated: its header promises {promised} bytes of an array, "
-                    f"{done} are there"
+                    f"{done} are there",
+                    ErrorCode.TRUNCATED,
                 )
             rows = np.frombuffer(data, dtype)
             if not shape:
@@ -106,7 +111,7 @@ class NpyReader:
 
 @lru_cache(maxsize=64)  # in a stream of many arrays all have the same
 def _parsed(text: bytes) -> ArrayHeader:
-    damaged = InputError("has a damaged .npy header; make it again")
+    damaged = InputError("has a damaged .npy header; make it again", ErrorCode.DAMAGED)
     try:
         with warnings.catch_warnings(action="ignore"):  # of Python, about the text it parses
             header = ast.literal_eval(text.decode().strip())
@@ -124,7 +129,9 @@ def _parsed(text: bytes) -> ArrayHeader:
     ):
         raise damaged from None
     if dtype.hasobject:
-        raise InputError("holds Python objects, which facedis never opens; make it again")
+        raise InputError(
+            "holds Python objects, which facedis never opens; make it again", ErrorCode.UNSUPPORTED
+        )
     if not dtype.itemsize or dtype.subdtype is not None or any(length < 0 for length in shape):
         raise damaged
     return ArrayHeader(dtype, shape, fortran_order)

@@ -8,7 +8,7 @@ import re
 import unicodedata
 from pathlib import Path
 
-from facedis_core.errors import InputError, UsageError
+from facedis_core.errors import ErrorCode, InputError, UsageError
 
 _MOST_FOLDERS = 100_000
 _NUMBER = re.compile(r"([0-9]+)")
@@ -56,7 +56,9 @@ def files_below(
             with os.scandir(place) as listing:
                 entries = [entry for entry in listing if not entry.name.startswith(".")]
         except OSError as error:
-            raise InputError(f"{place}: {error.strerror}; expected a folder of meshes") from error
+            raise InputError(
+                f"{place}: {error.strerror}; expected a folder of meshes", ErrorCode.FILE_UNREADABLE
+            ) from error
         inside = above | {(here.st_dev, here.st_ino)}
         if len(inside) > len(above):  # else a link has led back to a folder around it
             found += [prefix + entry.name for entry in entries if is_file(entry.path)]
@@ -67,7 +69,8 @@ def files_below(
         if len(found) > at_most or folders + len(waiting) > _MOST_FOLDERS:
             raise InputError(
                 f"{folder} holds more than {at_most} files or {_MOST_FOLDERS} folders; expected a "
-                "folder of meshes and little else, give the one that they are in"
+                "folder of meshes and little else, give the one that they are in",
+                ErrorCode.TOO_LARGE,
             )
     return sorted(found)
 
@@ -92,7 +95,8 @@ class OutputPaths:
         for placeholder in _PLACEHOLDER.findall(pattern):
             if placeholder not in ("{name}", "{part}"):
                 raise UsageError(
-                    f"the output {pattern} has {placeholder}; expected {{name}} or {{part}}"
+                    f"the output {pattern} has {placeholder}; expected {{name}} or {{part}}",
+                    ErrorCode.OUTPUT_PATTERN,
                 )
         self.pattern = pattern
         # a file per output, in folders that are created
@@ -114,7 +118,8 @@ class OutputPaths:
             if self._owners:
                 raise UsageError(
                     f"several outputs cannot share the file {self.pattern}; "
-                    "give a folder (dir/) or a pattern (dir/{name}.ply)"
+                    "give a folder (dir/) or a pattern (dir/{name}.ply)",
+                    ErrorCode.OUTPUT_COLLISION,
                 )
             self._owners[self.pattern] = name
             return Path(self.pattern)
@@ -128,7 +133,8 @@ class OutputPaths:
         if place in self._owners:
             raise UsageError(
                 f"{self._owners[place]!r} and {name!r} would both be written to {place}; rename "
-                "one, or tell them apart by {name} and {part} in the output"
+                "one, or tell them apart by {name} and {part} in the output",
+                ErrorCode.OUTPUT_COLLISION,
             )
         if place in self._folders:
             raise _folder_needed(name, place, self._folders[place])
@@ -144,7 +150,8 @@ class OutputPaths:
 
 def _folder_needed(name: str, place: str, other: str) -> UsageError:
     return UsageError(
-        f"{name!r} would be the file {place}, where {other!r} needs a folder; rename one"
+        f"{name!r} would be the file {place}, where {other!r} needs a folder; rename one",
+        ErrorCode.OUTPUT_COLLISION,
     )
 
 
@@ -156,10 +163,14 @@ def is_folder_pattern(pattern: str) -> bool:
 def check_name(name: str) -> None:
     """Raise InputError unless the name can be a file of its own below a folder."""
     if any(map(_is_control, name)):
-        raise InputError(f"the name {name!r} has a control character; expected a file name")
+        raise InputError(
+            f"the name {name!r} has a control character; expected a file name",
+            ErrorCode.NAME_INVALID,
+        )
     if not name or name.startswith("/") or name.endswith("/") or ".." in name.split("/"):
         raise InputError(
-            f"the name {name!r} cannot be a file; expected a relative path without '..'"
+            f"the name {name!r} cannot be a file; expected a relative path without '..'",
+            ErrorCode.NAME_INVALID,
         )
 
 

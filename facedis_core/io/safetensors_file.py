@@ -22,7 +22,7 @@ from typing import Any, BinaryIO, TypeVar, get_args, get_origin
 
 import numpy as np
 
-from facedis_core.errors import InputError
+from facedis_core.errors import ErrorCode, InputError
 from facedis_core.io.atomic import reserve_space
 from facedis_core.io.paths import is_file
 from facedis_core.io.streams import naming, on_one_line, open_input
@@ -75,7 +75,7 @@ def read_safetensors(source: str | Path, kind: str | None = None) -> Safetensors
             return parse_safetensors(np.memmap(stream, np.uint8, "r"), kind)
         data = _read_promised(stream)
         if not data:
-            raise InputError("is empty, expected a facedis model or face set")
+            raise InputError("is empty, expected a facedis model or face set", ErrorCode.EMPTY)
         return parse_safetensors(np.frombuffer(data, np.uint8), kind)
 
 
@@ -103,7 +103,8 @@ def record(cls: type[R], values: Mapping[str, Any]) -> R:
         if field.name not in values:
             if field.default is MISSING and field.default_factory is MISSING:
                 raise InputError(
-                    f"lacks {field.name!r} in its metadata; make it again with facedis"
+                    f"lacks {field.name!r} in its metadata; make it again with facedis",
+                    ErrorCode.METADATA,
                 )
             continue
         value = values[field.name]
@@ -121,7 +122,10 @@ def record(cls: type[R], values: Mapping[str, Any]) -> R:
         if isinstance(value, str):
             fits = fits and value.isprintable() and len(value) <= _LONGEST_TEXT
         if not fits:
-            raise InputError(f"garbles {field.name!r} in its metadata; make it again with facedis")
+            raise InputError(
+                f"garbles {field.name!r} in its metadata; make it again with facedis",
+                ErrorCode.METADATA,
+            )
         if inner:
             value = record(kind, value)
         if inner_part:
@@ -148,13 +152,15 @@ def _parse_header(data: np.ndarray) -> tuple[dict[str, Any], int]:
 
     for magic, what in _MISTAKEN.items():
         if data[: len(magic)].tobytes() == magic:
-            raise InputError(f"holds {what}, expected a facedis model or face set")
+            raise InputError(
+                f"holds {what}, expected a facedis model or face set", ErrorCode.WRONG_KIND
+            )
     wrong = "not a whole safetensors file; expected a facedis model or face set"
     size = int.from_bytes(data[:8].tobytes(), "little") if len(data) >= 8 else 0
     if not 2 <= size <= len(data) - 8:
-        raise InputError(wrong)
+        raise InputError(wrong, ErrorCode.DAMAGED)
     if size > _LARGEST_HEADER:
-        raise InputError(f"{wrong}: its header has {size >> 20} MB")
+        raise InputError(f"{wrong}: its header has {size >> 20} MB", ErrorCode.TOO_LARGE)
     try:  # the library's own validation: overlaps, holes, shapes, offsets past the end
         if isinstance(data, np.memmap):
             with safe_open(str(data.filename), framework="np"):
@@ -162,20 +168,22 @@ def _parse_header(data: np.ndarray) -> tuple[dict[str, Any], int]:
         else:
             deserialize(data.tobytes())
     except (SafetensorError, OSError) as error:
-        raise InputError(f"{wrong} ({on_one_line(str(error)[:200])})") from None
+        raise InputError(f"{wrong} ({on_one_line(str(error)[:200])})", ErrorCode.DAMAGED) from None
     return json.loads(data[8 : 8 + size].tobytes()), 8 + size
 
 
 def _our_metadata(header: dict[str, Any]) -> dict[str, Any]:
     text = (header.pop("__metadata__", None) or {}).get("facedis")
     if text is None:
-        raise InputError("is a safetensors file, but not one that facedis wrote")
+        raise InputError(
+            "is a safetensors file, but not one that facedis wrote", ErrorCode.WRONG_KIND
+        )
     try:
         metadata = json.loads(text)
     except (ValueError, RecursionError):
         metadata = None
     if not isinstance(metadata, dict):
-        raise InputError("has facedis metadata that is not a JSON object")
+        raise InputError("has facedis metadata that is not a JSON object", ErrorCode.METADATA)
     return metadata
 
 
@@ -184,20 +192,26 @@ def _check_format(found: Any, kind: str | None) -> str:
     name, _, version = str(found if isinstance(found, str) else type(found)).partition("/")
     prefix, _, name = name.partition(".")
     if prefix != "facedis" or name not in KINDS:
-        raise InputError(f"is of the unknown kind {reprlib.repr(found)}; expected a facedis file")
+        raise InputError(
+            f"is of the unknown kind {reprlib.repr(found)}; expected a facedis file",
+            ErrorCode.WRONG_KIND,
+        )
     if kind is not None and name != kind:
-        raise InputError(f"is a {KINDS[name]}, expected a {KINDS[kind]}")
+        raise InputError(f"is a {KINDS[name]}, expected a {KINDS[kind]}", ErrorCode.WRONG_KIND)
     if version != str(VERSION):
         raise InputError(
             f"has format version {on_one_line(version[:60])}, this facedis reads {VERSION}; "
-            "update it"
+            "update it",
+            ErrorCode.FORMAT_VERSION,
         )
     return name
 
 
 def _tensor(data: np.ndarray, start: int, entry: dict[str, Any]) -> np.ndarray:
     if entry["dtype"] not in _DTYPES:
-        raise InputError(f"holds a tensor of type {entry['dtype']}, which facedis never writes")
+        raise InputError(
+            f"holds a tensor of type {entry['dtype']}, which facedis never writes", ErrorCode.TENSOR
+        )
     first, last = entry["data_offsets"]
     # a plain array over the map: keeps the file mapped, without memmap's slow slicing
     raw = np.asarray(data)[start + first : start + last]
@@ -207,7 +221,9 @@ def _tensor(data: np.ndarray, start: int, entry: dict[str, Any]) -> np.ndarray:
     try:
         return raw.view(dtype).reshape(entry["shape"])
     except (ValueError, OverflowError):  # so many dimensions, or so large beside a zero
-        raise InputError("holds a tensor of a shape that facedis never writes") from None
+        raise InputError(
+            "holds a tensor of a shape that facedis never writes", ErrorCode.TENSOR
+        ) from None
 
 
 def not_finite(tensors: Mapping[str, np.ndarray]) -> list[str]:

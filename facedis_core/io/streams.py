@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from facedis_core.errors import InputError, OutputError, ReaderLeft, UsageError
+from facedis_core.errors import ErrorCode, InputError, OutputError, ReaderLeft, UsageError
 from facedis_core.io.atomic import created_folders, replacing
 from facedis_core.io.paths import exists, is_file, is_folder
 
@@ -50,11 +50,13 @@ def naming(source: str | Path) -> Iterator[None]:
         text = str(error)
         if len(text) > _LONGEST_MESSAGE:  # it quotes the file
             text = f"{text[:_LONGEST_MESSAGE]}..."
-        raise InputError(f"{shown(source)}: {text}") from error
+        raise InputError(f"{shown(source)}: {text}", error.code) from error
     except OSError as error:
-        raise InputError(f"{shown(source)}: could not be read ({error.strerror})") from error
+        raise InputError(
+            f"{shown(source)}: could not be read ({error.strerror})", ErrorCode.FILE_UNREADABLE
+        ) from error
     except MemoryError as error:
-        raise InputError(f"{shown(source)}: does not fit into memory") from error
+        raise InputError(f"{shown(source)}: does not fit into memory", ErrorCode.MEMORY) from error
 
 
 @contextmanager
@@ -66,25 +68,37 @@ def open_input(source: str) -> Iterator[BinaryIO]:
     """
     if source == "-":
         if sys.stdin is None:
-            raise InputError("standard input is closed; expected data, or name a file")
+            raise InputError(
+                "standard input is closed; expected data, or name a file", ErrorCode.STREAM_CLOSED
+            )
         if sys.stdin.isatty():
             raise UsageError(
-                "standard input is a terminal; name a file, or pipe data in: command < FILE"
+                "standard input is a terminal; name a file, or pipe data in: command < FILE",
+                ErrorCode.TERMINAL,
             )
         yield sys.stdin.buffer
         return
     try:
         stream = open(source, "rb")  # noqa: SIM115, PTH123 - entered below, outside of this try
     except FileNotFoundError as error:
-        raise InputError(f"{shown(source)} does not exist; expected a file") from error
+        raise InputError(
+            f"{shown(source)} does not exist; expected a file", ErrorCode.FILE_MISSING
+        ) from error
     except IsADirectoryError as error:
-        raise InputError(f"{shown(source)} is a folder; expected a file") from error
+        raise InputError(
+            f"{shown(source)} is a folder; expected a file", ErrorCode.NOT_A_FILE
+        ) from error
     except (OSError, ValueError) as error:  # ValueError: a NUL character in the name
         reason = getattr(error, "strerror", None) or error
-        raise InputError(f"{shown(source)} could not be opened: {reason}") from error
+        raise InputError(
+            f"{shown(source)} could not be opened: {reason}", ErrorCode.FILE_UNREADABLE
+        ) from error
     with stream, _being_read(stream):
         if stream.isatty():
-            raise UsageError(f"{shown(source)} is a terminal; expected data from a file or a pipe")
+            raise UsageError(
+                f"{shown(source)} is a terminal; expected data from a file or a pipe",
+                ErrorCode.TERMINAL,
+            )
         yield stream
 
 
@@ -113,7 +127,9 @@ def _refuse_own_input(stream: BinaryIO, target: str) -> None:
     except (OSError, ValueError):  # no file of the system behind it
         return
     if key and _inputs[key] > 0:
-        raise UsageError(f"{shown(target)} is also an input; write to another file")
+        raise UsageError(
+            f"{shown(target)} is also an input; write to another file", ErrorCode.SAME_FILE
+        )
 
 
 def read_all(source: str, at_most: int | None = None, expected: str = "less") -> bytes:
@@ -127,9 +143,14 @@ def read_all(source: str, at_most: int | None = None, expected: str = "less") ->
             content = stream.read() if at_most is None else read_up_to(stream, at_most + 1)
         except (OSError, MemoryError) as error:
             reason = getattr(error, "strerror", None) or "it does not fit into memory"
-            raise InputError(f"{shown(source)} could not be read: {reason}") from error
+            raise InputError(
+                f"{shown(source)} could not be read: {reason}", ErrorCode.FILE_UNREADABLE
+            ) from error
     if at_most is not None and len(content) > at_most:
-        raise InputError(f"{shown(source)} has more than {at_most >> 20} MB; expected {expected}")
+        raise InputError(
+            f"{shown(source)} has more than {at_most >> 20} MB; expected {expected}",
+            ErrorCode.TOO_LARGE,
+        )
     return content
 
 
@@ -180,7 +201,9 @@ def check_output(target: str, force: bool, *, binary: bool = True, parents: bool
     """
     if target == "-":
         if sys.stdout is None:
-            raise OutputError("standard output is closed; name a file with -o")
+            raise OutputError(
+                "standard output is closed; name a file with -o", ErrorCode.OUTPUT_UNWRITABLE
+            )
         if binary and sys.stdout.isatty():
             raise _terminal_refused("standard output")
         return
@@ -191,18 +214,27 @@ def check_output(target: str, force: bool, *, binary: bool = True, parents: bool
                 raise _terminal_refused(target)
             return
         if is_folder(path) or target.endswith("/"):
-            raise UsageError(f"{shown(target)} is a folder; expected the name of a file")
+            raise UsageError(
+                f"{shown(target)} is a folder; expected the name of a file",
+                ErrorCode.OUTPUT_PATTERN,
+            )
         if exists(path) and not force:
             raise UsageError(
-                f"{shown(target)} exists; replace it with --force, or choose another name"
+                f"{shown(target)} exists; replace it with --force, or choose another name",
+                ErrorCode.OUTPUT_EXISTS,
             )
         folder = Path(os.path.realpath(path)).parent
         while parents and not exists(folder):
             folder = folder.parent
         if not is_folder(folder):
-            raise OutputError(f"{shown(target)}: there is no folder {folder}; create it first")
+            raise OutputError(
+                f"{shown(target)}: there is no folder {folder}; create it first",
+                ErrorCode.OUTPUT_UNWRITABLE,
+            )
         if not os.access(folder, os.W_OK | os.X_OK):
-            raise OutputError(f"{shown(target)}: the folder {folder} is not writable")
+            raise OutputError(
+                f"{shown(target)}: the folder {folder} is not writable", ErrorCode.OUTPUT_UNWRITABLE
+            )
 
 
 def replaced_file(target: str) -> Path | None:
@@ -238,7 +270,9 @@ def open_output(
         except OSError as error:
             if error.filename is None:  # as whenever an open stream cannot be written
                 raise
-            raise InputError(f"{shown(error.filename)}: {error.strerror}") from error
+            raise InputError(
+                f"{shown(error.filename)}: {error.strerror}", ErrorCode.FILE_UNREADABLE
+            ) from error
 
 
 @contextmanager
@@ -263,7 +297,8 @@ def _opened(target: str, force: bool, binary: bool) -> Iterator[BinaryIO]:
 def _terminal_refused(target: str) -> UsageError:
     return UsageError(
         f"{target} is a terminal and the output is binary; "
-        "redirect it (> FILE), pipe it (| COMMAND) or name a file with -o"
+        "redirect it (> FILE), pipe it (| COMMAND) or name a file with -o",
+        ErrorCode.TERMINAL,
     )
 
 
@@ -273,13 +308,15 @@ def _as_output_error(target: str) -> Iterator[None]:
     try:
         yield
     except BrokenPipeError as error:
-        raise ReaderLeft(f"the reader of {name} has left") from error
+        raise ReaderLeft(f"the reader of {name} has left", ErrorCode.READER_LEFT) from error
     except (OSError, ValueError) as error:
         # A ValueError is about the name (a NUL in it) only when it comes from the path functions.
         if isinstance(error, ValueError) and "\0" not in target:
             raise
         reason = getattr(error, "strerror", None) or error
-        raise OutputError(f"{name} could not be written: {reason}") from error
+        raise OutputError(
+            f"{name} could not be written: {reason}", ErrorCode.OUTPUT_UNWRITABLE
+        ) from error
 
 
 def _descriptor(path: Path) -> int | None:

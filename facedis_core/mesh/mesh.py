@@ -14,7 +14,7 @@ from typing import BinaryIO, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from facedis_core.errors import InputError, UsageError
+from facedis_core.errors import ErrorCode, InputError, UsageError
 from facedis_core.io.paths import files_below, is_file
 from facedis_core.io.streams import naming, open_input, shown
 from facedis_core.mesh import obj, ply, vrml
@@ -78,7 +78,7 @@ def read_mesh(source: str | Path) -> Mesh:
     codec = CODECS.get(suffix)
     with open_input(str(source)) as stream, naming(source):
         if suffix in _UNORDERED:
-            raise InputError(f"{_UNORDERED[suffix]}; expected {_OWN}")
+            raise InputError(f"{_UNORDERED[suffix]}; expected {_OWN}", ErrorCode.UNSUPPORTED)
         _check_beginning(stream)
         surface = codec.read(stream) if codec else read_with_meshio(path)
         name = path.stem if is_file(path) else surface.name or "mesh1"
@@ -95,7 +95,7 @@ def decode_mesh(stream: BinaryIO, source: str) -> Mesh:
     with naming(source):
         if codec is None:
             reason = _UNORDERED.get(path.suffix.lower(), "only a file by itself can be of its kind")
-            raise InputError(f"{reason}; expected {_OWN}")
+            raise InputError(f"{reason}; expected {_OWN}", ErrorCode.UNSUPPORTED)
         _check_beginning(stream)
         return _mesh(codec.read(stream), path.stem)
 
@@ -119,7 +119,9 @@ def read_meshes(stream: BinaryIO, source: str = "standard input") -> Iterator[Me
         count += 1
         yield mesh
     if count == 0:
-        raise InputError(f"{shown(source)} is empty; expected one or more PLY meshes")
+        raise InputError(
+            f"{shown(source)} is empty; expected one or more PLY meshes", ErrorCode.EMPTY
+        )
 
 
 def write_mesh(stream: BinaryIO, mesh: Mesh, suffix: str = ".ply") -> None:
@@ -134,7 +136,9 @@ def write_mesh(stream: BinaryIO, mesh: Mesh, suffix: str = ".ply") -> None:
     if codec:
         codec.write(stream, mesh.vertices, mesh.triangles, mesh.name, mesh.unit_mm == 1.0)
     elif suffix in _UNORDERED:
-        raise UsageError(f"cannot write {suffix}: {_UNORDERED[suffix]}; expected {_OWN}")
+        raise UsageError(
+            f"cannot write {suffix}: {_UNORDERED[suffix]}; expected {_OWN}", ErrorCode.OUTPUT_SUFFIX
+        )
     else:
         stream.write(write_with_meshio(mesh.vertices, mesh.triangles, suffix))
 
@@ -149,7 +153,9 @@ def mesh_files(folder: Path) -> list[Path]:
     names = files_below(folder, broken_links=True)
     found = [Path(folder, name) for name in names if Path(name).suffix.lower() in known]
     if not found:
-        raise InputError(f"{shown(folder)} has no mesh; expected files {' '.join(known)}")
+        raise InputError(
+            f"{shown(folder)} has no mesh; expected files {' '.join(known)}", ErrorCode.EMPTY
+        )
     return sorted(found)
 
 
@@ -158,7 +164,7 @@ def _check_beginning(stream: BinaryIO) -> None:
     beginning = stream.peek(16) if isinstance(stream, io.BufferedReader) else b""
     for offset, magic, what in _MISTAKEN:
         if beginning[offset : offset + len(magic)] == magic:
-            raise InputError(f"holds {what}")
+            raise InputError(f"holds {what}", ErrorCode.WRONG_KIND)
 
 
 def _mesh(surface: SurfaceBuilder, name: str) -> Mesh:

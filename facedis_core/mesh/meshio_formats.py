@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from facedis_core.errors import InputError, OutputError, UsageError
+from facedis_core.errors import ErrorCode, InputError, OutputError, UsageError
 from facedis_core.mesh.surface_builder import SurfaceBuilder
 
 MESHIO_SUFFIXES = (".off", ".vtk", ".vtu")
@@ -33,10 +33,13 @@ def read_with_meshio(path: Path) -> SurfaceBuilder:
     except (Exception, SystemExit) as error:  # it raises whatever comes, and may exit
         raise InputError(
             f"meshio could not read it ({_reason(error, path)}); "
-            "expected .ply .obj .wrl or a format of meshio's"
+            "expected .ply .obj .wrl or a format of meshio's",
+            ErrorCode.UNSUPPORTED,
         ) from error
     if mesh.points.ndim != 2 or mesh.points.shape[1] != 3:
-        raise InputError(f"has vertices of shape {mesh.points.shape}; expected x y z each")
+        raise InputError(
+            f"has vertices of shape {mesh.points.shape}; expected x y z each", ErrorCode.UNSUPPORTED
+        )
     surface = SurfaceBuilder()
     with np.errstate(over="ignore"):  # too large for float32 is inf, which is refused
         surface.add_vertices(mesh.points.astype(np.float32))
@@ -44,7 +47,9 @@ def read_with_meshio(path: Path) -> SurfaceBuilder:
         if block.type in ("vertex", "line"):
             continue
         if block.type not in ("triangle", "quad", "polygon"):
-            raise InputError(f"has {block.type} cells; expected a surface of polygons")
+            raise InputError(
+                f"has {block.type} cells; expected a surface of polygons", ErrorCode.UNSUPPORTED
+            )
         corners = np.asarray(block.data, np.int64)
         counts = np.full(len(corners), corners.shape[1])
         surface.add_polygons(corners.ravel(), counts, corners.nbytes)
@@ -67,15 +72,20 @@ def write_with_meshio(
             with _silence():
                 meshio.write_points_cells(path, vertices, [("triangle", triangles)])
         except OSError as error:
-            raise OutputError(f"a {suffix} mesh could not be written ({error.strerror})") from error
+            raise OutputError(
+                f"a {suffix} mesh could not be written ({error.strerror})",
+                ErrorCode.OUTPUT_UNWRITABLE,
+            ) from error
         except (Exception, SystemExit) as error:
             raise UsageError(
                 f"cannot write {suffix or 'a mesh without suffix'} ({_reason(error, path)}); "
-                "expected .ply .obj .wrl or a format of meshio's"
+                "expected .ply .obj .wrl or a format of meshio's",
+                ErrorCode.OUTPUT_SUFFIX,
             ) from error
         if len(list(Path(folder).iterdir())) != 1:
             raise UsageError(
-                f"cannot write {suffix}, which takes several files; expected .ply .obj .wrl"
+                f"cannot write {suffix}, which takes several files; expected .ply .obj .wrl",
+                ErrorCode.OUTPUT_SUFFIX,
             )
         return path.read_bytes()
 
@@ -85,7 +95,9 @@ def _check_off(path: Path) -> None:
     with path.open("rb") as stream:
         first, *lines = map(bytes.strip, stream.read(_LONGEST_PREAMBLE).split(b"\n"))
     if first == b"OFF" and all(line[:1] in (b"", b"#") for line in lines):
-        raise InputError("is truncated: it does not say how many vertices it has")
+        raise InputError(
+            "is truncated: it does not say how many vertices it has", ErrorCode.TRUNCATED
+        )
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from facedis_core.errors import InputError
+from facedis_core.errors import ErrorCode, InputError
 from facedis_core.mesh.surface_builder import SurfaceBuilder
 from facedis_core.mesh.text_numbers import (
     LONGEST_LINE,
@@ -43,7 +43,10 @@ def read(stream: BinaryIO) -> SurfaceBuilder:
     for block in _blocks(stream):
         idle += len(block)
         if idle > _MOST_IDLE:
-            raise InputError(f"has no line v or f in {idle >> 20} MB of text; expected an OBJ")
+            raise InputError(
+                f"has no line v or f in {idle >> 20} MB of text; expected an OBJ",
+                ErrorCode.MESH_SYNTAX,
+            )
         if block.isspace():
             continue
         tokens = tokenize(_without_comments(block))
@@ -67,7 +70,8 @@ def read(stream: BinaryIO) -> SurfaceBuilder:
     if promise and not faces:
         raise InputError(
             f"ends before its faces: it has lines {promise.decode()} and none with f; "
-            "fetch or export it again"
+            "fetch or export it again",
+            ErrorCode.TRUNCATED,
         )
     return surface
 
@@ -101,7 +105,10 @@ def _blocks(stream: BinaryIO) -> Iterator[bytes]:
         yield left[:end]
         left = left[end:]
         if len(left) > LONGEST_LINE:
-            raise InputError(f"has a line of more than {LONGEST_LINE} bytes; expected an OBJ")
+            raise InputError(
+                f"has a line of more than {LONGEST_LINE} bytes; expected an OBJ",
+                ErrorCode.TOO_LARGE,
+            )
 
 
 def _end_of_lines(text: bytes) -> int:
@@ -139,7 +146,10 @@ def _corners(tokens: Tokens, first: Indices, sizes: Indices, vertices_above: Ind
     """Corners of all faces, counted from 0."""
     corners = integers(tokens, spans(first + 1, sizes), until_slash=True)
     if not corners.all():
-        raise InputError("a face has vertex index 0; OBJ counts from 1, or from -1 backwards")
+        raise InputError(
+            "a face has vertex index 0; OBJ counts from 1, or from -1 backwards",
+            ErrorCode.VERTEX_INDEX,
+        )
     backwards = np.flatnonzero(corners < 0)
     corners -= 1
     if backwards.size:
@@ -153,7 +163,8 @@ def _vertices(tokens: Tokens, first: Indices, sizes: Indices, before: int) -> ND
     if not good.all():
         row = int(np.argmin(good))
         raise InputError(
-            f"vertex {before + row} has {sizes[row]} numbers; expected x y z [w] [r g b]"
+            f"vertex {before + row} has {sizes[row]} numbers; expected x y z [w] [r g b]",
+            ErrorCode.MESH_SYNTAX,
         )
     which = first[:, None] + np.arange(1, 4)
     return decimals(tokens, which.ravel()).reshape(-1, 3)

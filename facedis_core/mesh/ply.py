@@ -18,7 +18,7 @@ from urllib.parse import quote, unquote
 import numpy as np
 from numpy.typing import NDArray
 
-from facedis_core.errors import InputError
+from facedis_core.errors import ErrorCode, InputError
 from facedis_core.mesh.surface_builder import LONGEST_POLYGON, SurfaceBuilder
 from facedis_core.mesh.text_numbers import LONGEST_LINE, decimals, integers, lines, spans, tokenize
 
@@ -103,9 +103,11 @@ def read(stream: BinaryIO) -> SurfaceBuilder:
     """
     surface = read_next(stream)
     if surface is None:
-        raise InputError("is empty; expected a PLY mesh")
+        raise InputError("is empty; expected a PLY mesh", ErrorCode.EMPTY)
     if _skip_blanks(stream):
-        raise InputError("goes on after its mesh; expected one PLY and nothing else")
+        raise InputError(
+            "goes on after its mesh; expected one PLY and nothing else", ErrorCode.MESH_SYNTAX
+        )
     return surface
 
 
@@ -199,7 +201,9 @@ def _skip_blanks(stream: BinaryIO) -> bytes:
     for _ in range(_MOST_BLANKS):
         if not (byte := stream.read(1)).isspace():
             return byte
-    raise InputError(f"has {_MOST_BLANKS} blanks where a PLY mesh was expected")
+    raise InputError(
+        f"has {_MOST_BLANKS} blanks where a PLY mesh was expected", ErrorCode.MESH_SYNTAX
+    )
 
 
 def _read_header(start: bytes, stream: BinaryIO) -> PlyHeader:
@@ -210,7 +214,9 @@ def _read_header(start: bytes, stream: BinaryIO) -> PlyHeader:
     magic = start + stream.readline(7)
     if magic.rstrip() != b"ply":
         shown = magic.rstrip().decode("ascii", "backslashreplace")
-        raise InputError(f"begins with {shown!r}; expected a PLY, which begins with 'ply'")
+        raise InputError(
+            f"begins with {shown!r}; expected a PLY, which begins with 'ply'", ErrorCode.WRONG_KIND
+        )
     header = PlyHeader()
     formats = 0
     for words in _header_lines(stream):
@@ -233,10 +239,13 @@ def _read_header(start: bytes, stream: BinaryIO) -> PlyHeader:
                 header.elements[-1].properties.append(Property(name, _type(kind)))
             case _:
                 raise InputError(
-                    f"has the PLY header line {_quoted(' '.join(words))}, not understood"
+                    f"has the PLY header line {_quoted(' '.join(words))}, not understood",
+                    ErrorCode.MESH_SYNTAX,
                 )
     if formats != 1:
-        raise InputError(f"has {formats} format lines in its PLY header; expected one")
+        raise InputError(
+            f"has {formats} format lines in its PLY header; expected one", ErrorCode.MESH_SYNTAX
+        )
     _check_elements(header)
     return header
 
@@ -256,13 +265,17 @@ def _header_lines(stream: BinaryIO) -> Iterator[list[str]]:
     raise InputError(
         "is truncated within its PLY header"
         if left > 0
-        else f"has no end_header within {_LONGEST_HEADER} bytes; expected a PLY header"
+        else f"has no end_header within {_LONGEST_HEADER} bytes; expected a PLY header",
+        ErrorCode.TRUNCATED if left > 0 else ErrorCode.MESH_SYNTAX,
     )
 
 
 def _count(element: str, word: str) -> int:
     if not (word.isascii() and word.isdigit() and len(word) <= 18):
-        raise InputError(f"promises {_quoted(word)} rows of {element[:32]!r}; expected a count")
+        raise InputError(
+            f"promises {_quoted(word)} rows of {element[:32]!r}; expected a count",
+            ErrorCode.MESH_SYNTAX,
+        )
     return int(word)
 
 
@@ -270,7 +283,10 @@ def _type(word: str, *, whole: bool = False) -> str:
     code = _TYPES.get(word, "")
     if not code or (whole and code not in _WHOLE_TYPES):
         expected = "a whole-number type" if whole else "one of char ... double"
-        raise InputError(f"has a PLY property of type {_quoted(word)}; expected {expected}")
+        raise InputError(
+            f"has a PLY property of type {_quoted(word)}; expected {expected}",
+            ErrorCode.MESH_SYNTAX,
+        )
     return code
 
 
@@ -283,27 +299,35 @@ def _check_elements(header: PlyHeader) -> None:
     names = [element.name for element in header.elements]
     if names.count("vertex") != 1 or names.count("face") > 1:
         raise InputError(
-            f"has the PLY elements {_quoted(' '.join(names))}; expected vertex and face"
+            f"has the PLY elements {_quoted(' '.join(names))}; expected vertex and face",
+            ErrorCode.MESH_SYNTAX,
         )
     for element in header.elements:
         if element.name == "vertex" and element.count == 0:
-            raise InputError("has no vertices; expected a mesh")
+            raise InputError("has no vertices; expected a mesh", ErrorCode.EMPTY)
         properties = [p.name for p in element.properties]
         if len(properties) > _MOST_PROPERTIES:
             raise InputError(
                 f"has {len(properties)} properties in PLY element {element.name[:32]!r}; "
-                f"expected {_MOST_PROPERTIES} at most"
+                f"expected {_MOST_PROPERTIES} at most",
+                ErrorCode.TOO_LARGE,
             )
         if len(set(properties)) < len(properties):
-            raise InputError(f"has two properties of one name in PLY element {element.name[:32]!r}")
+            raise InputError(
+                f"has two properties of one name in PLY element {element.name[:32]!r}",
+                ErrorCode.MESH_SYNTAX,
+            )
         if element.name == "vertex":
             scalars = {p.name for p in element.properties if p.count_type is None}
             if not scalars.issuperset(_COORDINATES):
-                raise InputError("has no x, y and z in its PLY vertices")
+                raise InputError("has no x, y and z in its PLY vertices", ErrorCode.MESH_SYNTAX)
         if element.name == "face" and element.count:
             lists = [p for p in element.properties if p.name in _CORNER_LISTS and p.count_type]
             if len(lists) != 1 or lists[0].type not in _WHOLE_TYPES:
-                raise InputError("has PLY faces without one list vertex_indices of whole numbers")
+                raise InputError(
+                    "has PLY faces without one list vertex_indices of whole numbers",
+                    ErrorCode.MESH_SYNTAX,
+                )
 
 
 def _read_binary(stream: BinaryIO, element: Element, order: str) -> Iterator[tuple[Columns, int]]:
@@ -331,7 +355,8 @@ def _truncated(element: Element) -> InputError:
     """Error for data that end within the table."""
     return InputError(
         f"is truncated: its header promises {element.count} rows of {element.name[:32]!r}, "
-        "the data end before that"
+        "the data end before that",
+        ErrorCode.TRUNCATED,
     )
 
 
@@ -476,11 +501,13 @@ class _RowWalker:
         least = self._element.fewest(p)
         if count < least:
             raise InputError(
-                f"has a list {p.name[:32]!r} of length {count}; expected at least {least}"
+                f"has a list {p.name[:32]!r} of length {count}; expected at least {least}",
+                ErrorCode.MESH_SYNTAX,
             )
         if count > LONGEST_POLYGON and p.name in self._element.wanted:
             raise InputError(
-                f"has a polygon of {count} corners; expected {LONGEST_POLYGON} at most"
+                f"has a polygon of {count} corners; expected {LONGEST_POLYGON} at most",
+                ErrorCode.TOO_LARGE,
             )
 
 
@@ -511,7 +538,9 @@ def _read_text(stream: BinaryIO, element: Element) -> Iterator[tuple[Columns, in
         if text.isspace():
             blank += len(text)
         if blank > _MOST_BLANK_LINES:
-            raise InputError(f"has {blank >> 20} MB of empty lines; expected one line a row")
+            raise InputError(
+                f"has {blank >> 20} MB of empty lines; expected one line a row", ErrorCode.TOO_LARGE
+            )
         if text.isspace():
             continue
         tokens = tokenize(text)
@@ -583,7 +612,10 @@ def _next_piece(stream: BinaryIO, most: int) -> bytes:
 
 def _check_line(length: int) -> None:
     if length >= LONGEST_LINE:
-        raise InputError(f"has a line of more than {LONGEST_LINE} bytes; expected one row a line")
+        raise InputError(
+            f"has a line of more than {LONGEST_LINE} bytes; expected one row a line",
+            ErrorCode.TOO_LARGE,
+        )
 
 
 def _check_rows(good: NDArray[np.bool_], stream: BinaryIO, element: Element, before: int) -> None:
@@ -594,5 +626,6 @@ def _check_rows(good: NDArray[np.bool_], stream: BinaryIO, element: Element, bef
         properties = " ".join(p.name for p in element.properties[:9])[:60]
         raise InputError(
             f"row {row} of PLY element {element.name[:32]!r} has too few or too many values; "
-            f"expected one line a row with {properties!r}"
+            f"expected one line a row with {properties!r}",
+            ErrorCode.MESH_SYNTAX,
         )

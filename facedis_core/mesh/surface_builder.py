@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from facedis_core.errors import InputError
+from facedis_core.errors import ErrorCode, InputError
 from facedis_core.mesh.text_numbers import spans
 
 LONGEST_POLYGON = 1 << 20
@@ -45,7 +45,8 @@ class SurfaceBuilder:
             row = int(np.argmin(finite.all(axis=1)))
             raise InputError(
                 f"vertex {self.vertex_count + row} is not finite: {vertices[row].tolist()}; "
-                "repair the file"
+                "repair the file",
+                ErrorCode.NOT_FINITE,
             )
         self.vertex_count += len(vertices)
         self._vertices.append(vertices)
@@ -62,7 +63,8 @@ class SurfaceBuilder:
             expected = "at least 3" if counts[row] < 3 else f"at most {LONGEST_POLYGON}"
             raise InputError(
                 f"polygon {self._polygon_count + row} has {counts[row]} corners; "
-                f"expected {expected}"
+                f"expected {expected}",
+                ErrorCode.MESH_SYNTAX,
             )
         self._check_amount(corners.size - 2 * counts.size, size)
         if (counts == 3).all():
@@ -97,7 +99,7 @@ class SurfaceBuilder:
         Raises InputError where there are no vertices or a corner is none of them.
         """
         if not self.vertex_count:
-            raise InputError("has no vertices; expected a mesh")
+            raise InputError("has no vertices; expected a mesh", ErrorCode.EMPTY)
         triangles = self._triangles.all()
         if self._lowest < 0 or self._highest >= self.vertex_count:
             flat = triangles.reshape(-1)
@@ -110,12 +112,15 @@ class SurfaceBuilder:
         if taken > _ALWAYS_TAKEN + _MOST_BYTES_EACH * self._polygon_bytes:
             raise InputError(
                 f"its polygons are {taken >> 20} MB as triangles and {self._polygon_bytes >> 20} "
-                "MB as they are; expected a surface of triangles or quads"
+                "MB as they are; expected a surface of triangles or quads",
+                ErrorCode.TOO_LARGE,
             )
 
     def _refuse(self, corner: Any) -> None:
         has = f"; the file has {self.vertex_count}" if self.vertex_count else ""
-        raise InputError(f"a polygon refers to vertex {corner} (counted from 0){has}")
+        raise InputError(
+            f"a polygon refers to vertex {corner} (counted from 0){has}", ErrorCode.VERTEX_INDEX
+        )
 
 
 class _GrowingArray:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from facedis_core.errors import InputError
+from facedis_core.errors import ErrorCode, InputError
 
 Indices = NDArray[np.int64]
 
@@ -47,7 +47,7 @@ def tokenize(data: bytes) -> Tokens:
     Raises InputError where the data holds NUL bytes, which no text does.
     """
     if b"\0" in data:
-        raise InputError("contains NUL bytes; expected text")
+        raise InputError("contains NUL bytes; expected text", ErrorCode.MESH_SYNTAX)
     padded = np.frombuffer(b"\n%b%b" % (data, _PADDING), np.uint8)
     changes = np.empty(len(padded) - 1, np.bool_)
     for block in _blocks(len(changes)):
@@ -239,4 +239,4 @@ def _parse(word: bytes) -> float:
 
 def _refuse(word: bytes, expected: str) -> None:
     shown = word[:32].decode("ascii", "backslashreplace") + ("..." if len(word) > 32 else "")
-    raise InputError(f"has {shown!r} where {expected} was expected")
+    raise InputError(f"has {shown!r} where {expected} was expected", ErrorCode.MESH_SYNTAX)

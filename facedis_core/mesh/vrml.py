@@ -12,7 +12,7 @@ from typing import BinaryIO, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from facedis_core.errors import InputError
+from facedis_core.errors import ErrorCode, InputError
 from facedis_core.mesh.surface_builder import LONGEST_POLYGON, SurfaceBuilder
 from facedis_core.mesh.text_numbers import LONGEST_LINE, Tokens, decimals, integers, tokenize
 
@@ -60,7 +60,9 @@ def read(stream: BinaryIO) -> SurfaceBuilder:
     beginning = stream.read(len(_MAGIC))
     if beginning != _MAGIC:
         shown = beginning.decode("ascii", "backslashreplace")
-        raise InputError(f"begins with {shown!r}; expected '{_MAGIC.decode()}'")
+        raise InputError(
+            f"begins with {shown!r}; expected '{_MAGIC.decode()}'", ErrorCode.WRONG_KIND
+        )
     text = bytearray(b"#")  # the rest of that line is a comment
     while piece := stream.read(_READ_AT_ONCE):
         text += piece
@@ -76,7 +78,7 @@ def read(stream: BinaryIO) -> SurfaceBuilder:
         if not shape.polygons:
             continue
         if shape.coordinate is None:
-            raise InputError("has an IndexedFaceSet without a Coordinate")
+            raise InputError("has an IndexedFaceSet without a Coordinate", ErrorCode.MESH_SYNTAX)
         _add_polygons(surface, text, shape.polygons, *first[shape.coordinate :][:2])
     return surface
 
@@ -110,7 +112,9 @@ def _parse(text: bytearray) -> _Scene:
         node, shape, coordinate = nodes[-1] if nodes else (b"", None, 0)
         if symbol == b"{":
             if len(nodes) == _MOST_OPEN:
-                raise InputError(f"has {_MOST_OPEN} nodes in one another; expected a face")
+                raise InputError(
+                    f"has {_MOST_OPEN} nodes in one another; expected a face", ErrorCode.TOO_LARGE
+                )
             if words[-1] == b"IndexedFaceSet":
                 shape = _Shape()
                 scene.shapes.append(shape)
@@ -124,7 +128,10 @@ def _parse(text: bytearray) -> _Scene:
             nodes.append((words[-1], shape, coordinate))
         elif symbol == b"}":
             if not nodes:
-                raise InputError("closes a brace that it never opened; expected VRML nodes")
+                raise InputError(
+                    "closes a brace that it never opened; expected VRML nodes",
+                    ErrorCode.MESH_SYNTAX,
+                )
             nodes.pop()
         elif symbol == b"[" and (node, words[-1]) == (b"Coordinate", b"point"):
             scene.points[coordinate] = points = _list(text, position)
@@ -135,13 +142,17 @@ def _parse(text: bytearray) -> _Scene:
             position = shape.polygons.end
         elif words[-2:] == [b"coord", b"USE"] and shape:
             if symbol not in named:
-                raise InputError("uses a Coordinate that no DEF before it has named")
+                raise InputError(
+                    "uses a Coordinate that no DEF before it has named", ErrorCode.MESH_SYNTAX
+                )
             shape.coordinate = named[symbol]
         words = [*words[1:], symbol]
     else:
-        raise InputError(f"has more than {_MOST_SYMBOLS} words and braces; expected a face")
+        raise InputError(
+            f"has more than {_MOST_SYMBOLS} words and braces; expected a face", ErrorCode.TOO_LARGE
+        )
     if nodes:
-        raise InputError("is truncated: a brace is never closed")
+        raise InputError("is truncated: a brace is never closed", ErrorCode.TRUNCATED)
     return scene
 
 
@@ -152,7 +163,10 @@ def _next_symbol(text: bytearray, position: int) -> tuple[bytes, int]:
     """
     if not (match := _INTERESTING.search(text, position, position + _WIDEST_GAP)):
         if position + _WIDEST_GAP < len(text):
-            raise InputError(f"has no node in {_WIDEST_GAP >> 20} MB of text; expected a face")
+            raise InputError(
+                f"has no node in {_WIDEST_GAP >> 20} MB of text; expected a face",
+                ErrorCode.MESH_SYNTAX,
+            )
         return b"", len(text)
     kind, start = match[0], match.start()
     if kind in b"{}[]":
@@ -168,7 +182,7 @@ def _list(text: bytearray, start: int) -> _List:
     end = text.find(b"]", start)
     for _ in range(_MOST_SYMBOLS):
         if end < 0:
-            raise InputError("is truncated: a list is never closed")
+            raise InputError("is truncated: a list is never closed", ErrorCode.TRUNCATED)
         comment = text.find(b"#", start, end)
         if comment < 0:
             return _List([*parts, slice(start, end)], end + 1)
@@ -176,7 +190,9 @@ def _list(text: bytearray, start: int) -> _List:
         _, start = _next_symbol(text, comment)
         if start > end:  # that bracket was a part of the comment
             end = text.find(b"]", start)
-    raise InputError(f"has more than {_MOST_SYMBOLS} comments in a list; expected numbers")
+    raise InputError(
+        f"has more than {_MOST_SYMBOLS} comments in a list; expected numbers", ErrorCode.TOO_LARGE
+    )
 
 
 def _blocks(text: bytearray, content: _List) -> Iterator[tuple[Tokens, int]]:
@@ -188,7 +204,10 @@ def _blocks(text: bytearray, content: _List) -> Iterator[tuple[Tokens, int]]:
             if len(block) >= _BLOCK:
                 end = max(block.rfind(blank) for blank in b" \n") + 1
                 if len(block) - end > LONGEST_LINE:
-                    raise InputError(f"has a word of more than {LONGEST_LINE} bytes in a list")
+                    raise InputError(
+                        f"has a word of more than {LONGEST_LINE} bytes in a list",
+                        ErrorCode.TOO_LARGE,
+                    )
                 yield tokenize(bytes(block[:end])), end
                 del block[:end]
         block += b" "  # a comment divides words
@@ -206,7 +225,9 @@ def _add_points(surface: SurfaceBuilder, text: bytearray, content: _List) -> Non
         surface.add_vertices(numbers[:whole].reshape(-1, 3))
         rest = numbers[whole:]
     if rest.size:
-        raise InputError(f"has {total} numbers in a point list; expected x y z each")
+        raise InputError(
+            f"has {total} numbers in a point list; expected x y z each", ErrorCode.MESH_SYNTAX
+        )
 
 
 def _add_polygons(
@@ -220,13 +241,16 @@ def _add_polygons(
         if wrong.any():
             raise InputError(
                 f"a polygon refers to vertex {values[np.argmax(wrong)]} (counted from 0) of a "
-                f"Coordinate with {end - first}"
+                f"Coordinate with {end - first}",
+                ErrorCode.VERTEX_INDEX,
             )
         values = np.concatenate((rest, values))
         ends = np.flatnonzero(values == -1)
         rest = values[ends[-1] + 1 if ends.size else 0 :]
         if rest.size > LONGEST_POLYGON:
-            raise InputError(f"has a polygon of more than {LONGEST_POLYGON} corners")
+            raise InputError(
+                f"has a polygon of more than {LONGEST_POLYGON} corners", ErrorCode.TOO_LARGE
+            )
         _add_ended(surface, values[: values.size - rest.size], ends, first, size)
     values = np.append(rest, -1)  # the last polygon may lack its end
     _add_ended(surface, values, np.array([rest.size]), first, 0)

@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from facedis_core.errors import InputError, UsageError
+from facedis_core.errors import ErrorCode, InputError, UsageError
 from facedis_core.io.paths import exists, is_file, is_folder
 from facedis_core.io.streams import shown
 
@@ -34,7 +34,9 @@ def resolve_model(source: str | Path | None) -> str:
     if given is not None and (name == "-" or os.sep in name or found or name.endswith(SUFFIX)):
         near = None if name == "-" or exists(name) else _near(name, bundled)
         if near is not None:
-            raise InputError(f"{shown(name)} does not exist; did you mean {near!r}?")
+            raise InputError(
+                f"{shown(name)} does not exist; did you mean {near!r}?", ErrorCode.FILE_MISSING
+            )
         return name
     if name not in bundled:
         near = _near(name, bundled)
@@ -43,7 +45,10 @@ def resolve_model(source: str | Path | None) -> str:
             if near is not None
             else f"bundled: {', '.join(sorted(bundled)) or 'none'}"
         )
-        raise UsageError(f"there is no model {name!r}, neither a file nor a bundled name; {hint}")
+        raise UsageError(
+            f"there is no model {name!r}, neither a file nor a bundled name; {hint}",
+            ErrorCode.MODEL_MISSING,
+        )
     return str(bundled[name])
 
 
@@ -112,21 +117,21 @@ def model_id(path: str | Path) -> str:
         InputError: no regular file, or no model; the message does not name the file.
     """
     if not is_file(path):
-        raise InputError("no such file, or no regular one")
+        raise InputError("no such file, or no regular one", ErrorCode.FILE_MISSING)
     try:
         with Path(path).open("rb") as stream:
             size = int.from_bytes(stream.read(8), "little")
             if not 2 <= size <= min(os.fstat(stream.fileno()).st_size - 8, _LARGEST_HEADER):
-                raise InputError("not a whole safetensors file")
+                raise InputError("not a whole safetensors file", ErrorCode.DAMAGED)
             header = json.loads(stream.read(size))
         metadata = json.loads(header["__metadata__"]["facedis"])
         kind, found = metadata["format"], metadata["id"]
     except OSError as error:
-        raise InputError(f"unreadable: {error.strerror}") from None
+        raise InputError(f"unreadable: {error.strerror}", ErrorCode.FILE_UNREADABLE) from None
     except (ValueError, RecursionError, LookupError, TypeError):
-        raise InputError("not a file of facedis") from None
+        raise InputError("not a file of facedis", ErrorCode.WRONG_KIND) from None
     if not str(kind).startswith("facedis.model/"):
-        raise InputError("not a model")
+        raise InputError("not a model", ErrorCode.WRONG_KIND)
     return shown(str(found))
 
 

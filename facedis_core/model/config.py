@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, ClassVar, Self, TypeVar, cast
 
 from facedis_core.data.history import HistoryStep
-from facedis_core.errors import InputError
+from facedis_core.errors import ErrorCode, InputError
 
 POINTNET_CHANNELS = (64, 64, 64, 128, 1024)
 
@@ -219,14 +219,18 @@ def read_config(cls: type[Config], values: Mapping[str, Any]) -> Config:
     """
     wrong = "stored configuration does not fit this facedis"
     if not isinstance(values, Mapping):
-        raise InputError(f"{wrong}: it is {reprlib.repr(values)}, expected a table")
+        raise InputError(
+            f"{wrong}: it is {reprlib.repr(values)}, expected a table", ErrorCode.METADATA
+        )
     types = {f.name: f.type for f in fields(cast(Any, cls))}
     odd = sorted(types.keys() ^ values.keys())
     if odd:
-        raise InputError(f"{wrong}: {reprlib.repr(odd[0])} is missing or unknown")
+        raise InputError(
+            f"{wrong}: {reprlib.repr(odd[0])} is missing or unknown", ErrorCode.METADATA
+        )
     for key, value in values.items():
         if not _is_stored(value, types[key]):
-            raise InputError(f"{wrong}: {key} is {reprlib.repr(value)}")
+            raise InputError(f"{wrong}: {key} is {reprlib.repr(value)}", ErrorCode.METADATA)
     return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from facedis_core.data.history import HistoryStep
 from facedis_core.data.latents import Latents
 from facedis_core.data.preparation import Preparation
-from facedis_core.errors import InputError, UsageError
+from facedis_core.errors import ErrorCode, InputError, UsageError
 from facedis_core.geometry.distances import vertex_distance
 from facedis_core.io.safetensors_file import (
     SafetensorsFile,
@@ -105,10 +105,14 @@ class Model:
         if vertices.ndim != 3 or vertices.shape[1:] != expected:
             raise InputError(
                 f"faces of shape {vertices.shape}, expected (B, {expected[0]}, 3) for model "
-                f"{self.source or self.id}; prepare them with fd-prep first"
+                f"{self.source or self.id}; prepare them with fd-prep first",
+                ErrorCode.ARRAY_SHAPE,
             )
         if not np.isfinite(vertices).all():
-            raise InputError("a face has vertices that are not finite; repair the mesh first")
+            raise InputError(
+                "a face has vertices that are not finite; repair the mesh first",
+                ErrorCode.NOT_FINITE,
+            )
         return vertices
 
     def decode(
@@ -136,19 +140,28 @@ class Model:
             UsageError: another part.
         """
         if part not in get_args(Part):
-            raise UsageError(f"part {part!r}, expected one of {', '.join(get_args(Part))}")
+            raise UsageError(
+                f"part {part!r}, expected one of {', '.join(get_args(Part))}",
+                ErrorCode.OPTION_VALUE,
+            )
         for name, z, size in (
             ("identity", identity, self.config.identity),
             ("expression", expression, self.config.expression),
         ):
             if z.ndim != 2 or z.shape[1] != size:
-                raise InputError(f"{name} latents of shape {z.shape}, expected (B, {size})")
+                raise InputError(
+                    f"{name} latents of shape {z.shape}, expected (B, {size})",
+                    ErrorCode.LATENT_SIZE,
+                )
             if not np.isfinite(z).all():
-                raise InputError(f"{name} latents are not finite; encode the faces again")
+                raise InputError(
+                    f"{name} latents are not finite; encode the faces again", ErrorCode.NOT_FINITE
+                )
         if len(identity) != len(expression):
             raise InputError(
                 f"{len(identity)} identities and {len(expression)} expressions; "
-                "expected as many of both, pair them with fd-transfer"
+                "expected as many of both, pair them with fd-transfer",
+                ErrorCode.ARRAY_SHAPE,
             )
         faces = np.empty((len(identity), self.mean_face.size), np.float32)
         with np.errstate(over="ignore", invalid="ignore"):  # looked for below
@@ -159,7 +172,10 @@ class Model:
                 )
             faces *= np.float32(self.scale)
         if not np.isfinite(faces).all():
-            raise InputError("latents too large for a face of them to be finite; encode it again")
+            raise InputError(
+                "latents too large for a face of them to be finite; encode it again",
+                ErrorCode.NOT_FINITE,
+            )
         offset = faces.reshape(-1, *self.mean_face.shape)
         return offset if offsets else offset + self.mean_face
 
@@ -253,18 +269,27 @@ def _check_tensors(config: ModelConfig, shapes: Shapes, tensors: Mapping[str, np
     }
     for name in sorted(expected.keys() ^ tensors.keys()):
         odd = "lacks" if name in expected else "holds"
-        raise InputError(f"{odd} the tensor {name!r}, against its config; fetch it again")
+        raise InputError(
+            f"{odd} the tensor {name!r}, against its config; fetch it again", ErrorCode.TENSOR
+        )
     for name in not_finite(tensors):
-        raise InputError(f"tensor {name!r} is not finite; train or fetch it again")
+        raise InputError(
+            f"tensor {name!r} is not finite; train or fetch it again", ErrorCode.NOT_FINITE
+        )
     for name, shape in expected.items():
         array = tensors[name]
         dtype = "int32" if name in ("vertex_index", "triangles") else config.stored_type(name)
         if array.shape != shape or array.dtype != dtype:
             raise InputError(
                 f"tensor {name!r} has shape {array.shape} of {array.dtype}, "
-                f"expected {shape} of {dtype}"
+                f"expected {shape} of {dtype}",
+                ErrorCode.TENSOR,
             )
         if problem := config.weight_problem(name, array):
-            raise InputError(f"tensor {name!r} {problem}; train or fetch it again")
+            raise InputError(
+                f"tensor {name!r} {problem}; train or fetch it again", ErrorCode.TENSOR
+            )
     if not tensors["scale"][0] > 0:
-        raise InputError(f"has scale {tensors['scale'][0]}, expected a length in mm")
+        raise InputError(
+            f"has scale {tensors['scale'][0]}, expected a length in mm", ErrorCode.TENSOR
+        )

@@ -18,7 +18,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from facedis_core.errors import Stopped
+from facedis_core.errors import ErrorCode, Stopped
 
 _TIMEOUT = timedelta(hours=1)  # the other processes wait while the main one evaluates
 
@@ -63,7 +63,8 @@ def process_group(device: torch.device) -> Iterator[None]:
         if isinstance(error, dist.DistError) or "gloo" in str(error):
             raise Stopped(
                 "another process of this training has ended; run the same command with --resume "
-                "to continue from the last checkpoint"
+                "to continue from the last checkpoint",
+                ErrorCode.STOPPED,
             ) from error
         raise
     finally:
@@ -96,7 +97,10 @@ def _store_of_this_start(store: dist.Store, number: int, count: int) -> dist.Sto
                     store.set(f"prefix/{found.decode()}", name)
                     told[other] = found
         if monotonic() > deadline:
-            raise Stopped(f"{len(waiting)} of {count} processes did not start; start them again")
+            raise Stopped(
+                f"{len(waiting)} of {count} processes did not start; start them again",
+                ErrorCode.STOPPED,
+            )
         sleep(0.01)
     return dist.PrefixStore(name, store)
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from facedis_core.errors import InputError
+from facedis_core.errors import ErrorCode, InputError
 from facedis_core.geometry.pca import fit_pca
 from facedis_core.model.config import RegisteredConfig
 from facedis_core.nn.augment import add_poses
@@ -104,7 +104,10 @@ class RegisteredAutoEncoder(AutoEncoder):
         if data.poses:
             pca = add_poses(pca, data.poses, config.components)
         if not len(pca.variance):
-            raise InputError("the training faces are all alike; expected faces that differ")
+            raise InputError(
+                "the training faces are all alike; expected faces that differ",
+                ErrorCode.TOO_FEW_FACES,
+            )
         used = pca.variance > _LEAST_VARIANCE * pca.variance[0]
         basis = torch.from_numpy(pca.basis[used])
         return cls(

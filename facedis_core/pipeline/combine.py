@@ -8,7 +8,7 @@ from typing import Literal, get_args
 import numpy as np
 
 from facedis_core.data.latents import Latents, LatentSource, as_float32, concatenate
-from facedis_core.errors import InputError, UsageError
+from facedis_core.errors import ErrorCode, InputError, UsageError
 from facedis_core.io.streams import open_input, shown
 
 _PAIR_ROWS = 1024  # rows that a pair of blocks has at most
@@ -55,7 +55,9 @@ def open_pair(first: str, second: str) -> Iterator[tuple[RowSource, RowSource]]:
         InputError: as of `open_latents`.
     """
     if first == second == "-":
-        raise UsageError(f"{shown('-')} (-) is named twice; give a file for one of the two")
+        raise UsageError(
+            f"{shown('-')} (-) is named twice; give a file for one of the two", ErrorCode.SAME_FILE
+        )
     with ExitStack() as stack:
         streams = [stack.enter_context(open_input(source)) for source in (first, second)]
         # a file first: what is wrong with it is known before the pipe has anything
@@ -67,7 +69,8 @@ def open_pair(first: str, second: str) -> Iterator[tuple[RowSource, RowSource]]:
         if sizes is None:
             raise UsageError(
                 f"{shown(first)} and {shown(second)} are plain arrays, which do not say where "
-                "identity ends and expression begins; give one of them as fd-encode writes it"
+                "identity ends and expression begins; give one of them as fd-encode writes it",
+                ErrorCode.OPTION_CONFLICT,
             )
         one, other = (
             RowSource(source.blocks(sizes), source.label, awaited=not source.is_file)
@@ -129,7 +132,8 @@ def _equal_counts(first: RowSource, second: RowSource) -> Pairs:
         ended, longer = (first, second) if one is None else (second, first)
         raise UsageError(
             f"{ended.label} has {met} rows and {longer.label} more, which do not pair up; give "
-            "one of either, equally many of both, or --all-pairs"
+            "one of either, equally many of both, or --all-pairs",
+            ErrorCode.ROW_COUNT,
         )
 
 
@@ -180,7 +184,8 @@ def transfer_blocks(pairs: Pairs, scale: float = 1.0) -> Iterator[Latents]:
         scaled = as_float32(expression.expression * np.float64(scale))
         if not np.isfinite(scaled).all():
             raise UsageError(
-                f"the scale {scale:g} makes latents that are not finite; give a smaller one"
+                f"the scale {scale:g} makes latents that are not finite; give a smaller one",
+                ErrorCode.OPTION_VALUE,
             )
         yield Latents(pair_names(identity, expression), models, identity.identity, scaled)
 
@@ -201,9 +206,13 @@ def interpolate_blocks(pairs: Pairs, steps: int, part: Varied = "both") -> Itera
         InputError: two rows that meet are of different models.
     """
     if steps < 2:
-        raise UsageError(f"{steps} steps, expected 2 at least: the beginning and the end")
+        raise UsageError(
+            f"{steps} steps, expected 2 at least: the beginning and the end", ErrorCode.OPTION_VALUE
+        )
     if part not in get_args(Varied):
-        raise UsageError(f"part {part!r}, expected one of {', '.join(get_args(Varied))}")
+        raise UsageError(
+            f"part {part!r}, expected one of {', '.join(get_args(Varied))}", ErrorCode.OPTION_VALUE
+        )
     shares = np.linspace(0, 1, steps)[:, None]
     moving = {z: shares * (part in ("both", z)) for z in ("identity", "expression")}
     digits = len(str(steps - 1))
@@ -240,7 +249,8 @@ def _common_models(first: Latents, second: Latents) -> list[str]:
         if one and other and one != other:
             raise InputError(
                 f"{first.names[i]!r} was encoded with model {one}, {second.names[i]!r} with model "
-                f"{other}; encode both with one model"
+                f"{other}; encode both with one model",
+                ErrorCode.WRONG_MODEL,
             )
         models.append(one or other)
     return models

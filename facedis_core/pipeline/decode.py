@@ -11,7 +11,7 @@ import numpy as np
 
 from facedis_core.data.history import made_by
 from facedis_core.data.latents import Latents, LatentSource
-from facedis_core.errors import InputError, UsageError
+from facedis_core.errors import ErrorCode, InputError, UsageError
 from facedis_core.io.csv_text import brief
 from facedis_core.io.npy import encoded_header
 from facedis_core.io.paths import OutputPaths, check_name, is_file, is_folder_pattern
@@ -45,7 +45,7 @@ class LatentDecoder:
         try:
             (vertices,) = self.model.decode(*z, part, offsets=self.offsets)
         except InputError as error:
-            raise InputError(f"{brief(rows.names[row])}: {error}") from None
+            raise InputError(f"{brief(rows.names[row])}: {error}", error.code) from None
         return vertices
 
     def mesh(self, rows: Latents, row: int, part: Part) -> Mesh:
@@ -242,14 +242,23 @@ def check_destination(
     if len(parts) > 1 and "{part}" not in output:
         raise UsageError(
             f"{len(parts)} parts of each face need {{part}} in the output, such as "
-            "-o 'dir/{name}_{part}.ply'"
+            "-o 'dir/{name}_{part}.ply'",
+            ErrorCode.OUTPUT_PATTERN,
         )
     if array and "{name}" in output:
-        raise UsageError(f"--npy writes all faces to one file, but the output is {output}")
+        raise UsageError(
+            f"--npy writes all faces to one file, but the output is {output}",
+            ErrorCode.OUTPUT_PATTERN,
+        )
     if array and stream and len(parts) > 1:
-        raise UsageError("a stream can be one array only; give one --part, or no --stream")
+        raise UsageError(
+            "a stream can be one array only; give one --part, or no --stream",
+            ErrorCode.OPTION_CONFLICT,
+        )
     if not array and Path(output).suffix.lower() == ".npy":
-        raise UsageError(f"{output} can be an array of vertices: add --npy")
+        raise UsageError(
+            f"{output} can be an array of vertices: add --npy", ErrorCode.OUTPUT_SUFFIX
+        )
     files = [output.replace("{part}", part) for part in parts] if array else [output]
     for file in files if array or not is_folder_pattern(output) else ():
         if not (skip_existing and is_file(file)):

@@ -10,7 +10,7 @@ from facedis_core.data.face_set import check_topology
 from facedis_core.data.history import made_by
 from facedis_core.data.latents import Latents, concatenate
 from facedis_core.data.preparation import Align, Units
-from facedis_core.errors import InputError
+from facedis_core.errors import ErrorCode, InputError
 from facedis_core.mesh.mesh import Mesh
 from facedis_core.model.model import Model
 from facedis_core.pipeline.failures import Failure
@@ -95,16 +95,20 @@ class MeshEncoder:
                 trust_order=self.trust_order,
             )
             if not np.isfinite(vertices).all():
-                raise InputError(f"{mesh.name} has vertices that are not finite; repair it first")
+                raise InputError(
+                    f"{mesh.name} has vertices that are not finite; repair it first",
+                    ErrorCode.NOT_FINITE,
+                )
         except InputError as error:
             model = f"model {self.model.source}, {made_by(self.model.history)}"
-            raise InputError(f"{source}: {error} ({model})") from None
+            raise InputError(f"{source}: {error} ({model})", error.code) from None
         reach = self.model.reach_mm
         distance = float(self.model.distance_to_mean(vertices[None])[0])
         found = describe_reach(mesh.name or "mesh", distance, reach)
         if found and distance > REFUSED_REACH * reach and not self.far_faces:
             raise InputError(
-                f"{source}: {found}; check --units and --align, or pass --force-encode"
+                f"{source}: {found}; check --units and --align, or pass --force-encode",
+                ErrorCode.FAR_FACE,
             )
         return vertices, f"{found}; its latents are doubtful" if found else ""
 

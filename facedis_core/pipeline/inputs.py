@@ -13,7 +13,7 @@ from typing import Any, BinaryIO, Final, NamedTuple
 import numpy as np
 
 from facedis_core.data.face_set import SPLITS, FaceSet, load_face_set
-from facedis_core.errors import InputError, UsageError
+from facedis_core.errors import ErrorCode, InputError, UsageError
 from facedis_core.io.npy import MAGIC, ArrayHeader, NpyReader
 from facedis_core.io.paths import exists, is_file, is_folder
 from facedis_core.io.streams import naming, open_input, read_ahead, read_all, shown
@@ -66,16 +66,19 @@ def _vertex_arrays(stream: BinaryIO, source: str) -> Iterator[Mesh]:
                         yield Mesh(np.ascontiguousarray(vertices, np.float32), _NO_TRIANGLES, name)
                     count += 1
         if not count:
-            raise InputError("holds no faces; expected vertices (N, V, 3)")
+            raise InputError("holds no faces; expected vertices (N, V, 3)", ErrorCode.EMPTY)
 
 
 def _check_vertices(header: ArrayHeader) -> None:
     if header.dtype.names is not None:
-        raise InputError("holds latents, which are encoded already; expected a mesh")
+        raise InputError(
+            "holds latents, which are encoded already; expected a mesh", ErrorCode.WRONG_KIND
+        )
     dtype, shape, _ = header
     if dtype.kind != "f" or len(shape) not in (2, 3) or shape[-1] != 3 or not shape[-2]:
         raise InputError(
-            f"is an array {dtype} {shape}, expected float vertices (N, V, 3) or (V, 3)"
+            f"is an array {dtype} {shape}, expected float vertices (N, V, 3) or (V, 3)",
+            ErrorCode.ARRAY_SHAPE,
         )
 
 
@@ -133,10 +136,15 @@ def find_inputs(
         InputError: an empty folder, a broken face set, a split without faces.
     """
     if list(inputs).count("-") > 1:
-        raise UsageError("standard input (-) is named twice; it can be read once")
+        raise UsageError(
+            "standard input (-) is named twice; it can be read once", ErrorCode.SAME_FILE
+        )
     named = [source for given in inputs for source in expand_pattern(given)]
     if split != "all" and not any(_suffix(source) == ".safetensors" for source in named):
-        raise UsageError(f"--split {split} needs a face set (.safetensors) among the inputs")
+        raise UsageError(
+            f"--split {split} needs a face set (.safetensors) among the inputs",
+            ErrorCode.OPTION_CONFLICT,
+        )
     names = _distinct_names(named)
     parts = [_find_one(source, names.get(source), split, keep_going, decode) for source in named]
     counts = [part.count for part in parts if part.count is not None]
@@ -157,7 +165,10 @@ def collect_inputs(inputs: Sequence[str], files_from: str | None) -> list[str]:
     if files_from is None:
         return list(inputs) or ["-"]
     if files_from == "-" and "-" in inputs:
-        raise UsageError("standard input (-) is a list of files and faces; give a file for one")
+        raise UsageError(
+            "standard input (-) is a list of files and faces; give a file for one",
+            ErrorCode.SAME_FILE,
+        )
     return [*inputs, *read_file_list(files_from)]
 
 
@@ -169,16 +180,25 @@ def read_file_list(source: str) -> list[str]:
     """
     content = read_all(source, _LONGEST_LIST, "a list of files")
     if content.startswith(_NO_LIST):
-        raise InputError(f"{shown(source)} is no list of files; give it as an input by itself")
+        raise InputError(
+            f"{shown(source)} is no list of files; give it as an input by itself",
+            ErrorCode.WRONG_KIND,
+        )
     if b"\0" in content:
         lines = content.split(b"\0")
     else:
         lines = [line.removesuffix(b"\r") for line in content.split(b"\n")]
     names = [os.fsdecode(line) for line in lines if line.strip()]
     if any(len(name) > _LONGEST_NAME for name in names):
-        raise InputError(f"{shown(source)} has a line of more than {_LONGEST_NAME} bytes, no file")
+        raise InputError(
+            f"{shown(source)} has a line of more than {_LONGEST_NAME} bytes, no file",
+            ErrorCode.TOO_LARGE,
+        )
     if not names:
-        raise InputError(f"{shown(source)} lists no files; expected one a line, or as find -print0")
+        raise InputError(
+            f"{shown(source)} lists no files; expected one a line, or as find -print0",
+            ErrorCode.EMPTY,
+        )
     return names
 
 
@@ -317,7 +337,10 @@ def _face_set_items(source: str, split: str) -> FaceInputs:
     faces = _opened(source)
     rows = faces.rows(None if split == "all" else SPLITS[split])
     if not len(rows):
-        raise InputError(f"{source} has no faces in its {split} split; choose another --split")
+        raise InputError(
+            f"{source} has no faces in its {split} split; choose another --split",
+            ErrorCode.SPLIT_EMPTY,
+        )
     names = faces.labels.names
     items = [
         InputItem(f"{source}: {names[row]}", partial(_face_of_set, source, int(row)))

@@ -12,7 +12,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from facedis_core.errors import InputError
+from facedis_core.errors import ErrorCode, InputError
 from facedis_core.io.paths import exists
 from facedis_core.io.signals import install_signal_handlers
 
@@ -81,7 +81,8 @@ def in_order(
         except BrokenProcessPool:
             _kill_workers()
             raise InputError(
-                "a worker process was killed, most likely for lack of memory; use fewer --jobs"
+                "a worker process was killed, most likely for lack of memory; use fewer --jobs",
+                ErrorCode.MEMORY,
             ) from None
         finally:
             pool.shutdown(cancel_futures=True)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Final
 
-from facedis_core.errors import UsageError
+from facedis_core.errors import ErrorCode, UsageError
 from facedis_core.io.progress import Progress, no_progress
 from facedis_core.mesh.mesh import Mesh
 from facedis_core.render.contact_sheet import count_caption_lines
@@ -50,13 +50,15 @@ class Motion:
         if self.fps is not None:
             raise UsageError(
                 f"--seconds and --fps both set the duration of {faces} faces one after another; "
-                "give one of them"
+                "give one of them",
+                ErrorCode.OPTION_CONFLICT,
             )
         count = 2 * faces - 2 if self.bounce and faces > 2 else faces
         if count > MAX_FPS * self.seconds:
             raise UsageError(
                 f"{count} frames in {self.seconds:g} s, expected at most {MAX_FPS:g} per second; "
-                "give more --seconds"
+                "give more --seconds",
+                ErrorCode.OPTION_VALUE,
             )
         return count / self.seconds
 
@@ -100,14 +102,16 @@ def render_frames(
         if motion.bounce:
             raise UsageError(
                 "--bounce is for faces one after another, and a turn goes back by itself; leave "
-                "out --bounce, or give --turn 0"
+                "out --bounce, or give --turn 0",
+                ErrorCode.OPTION_CONFLICT,
             )
         scene = build_scene(meshes, options, truths=truths, angles=angles)
         return _turning(scene, angles, jobs, progress)
     if options.columns or options.row_labels or options.column_labels:
         raise UsageError(
             "--columns, --row-labels and --column-labels are for faces side by side, and these are "
-            "shown one after another; leave them out, or give --turn DEGREES"
+            "shown one after another; leave them out, or give --turn DEGREES",
+            ErrorCode.OPTION_CONFLICT,
         )
     scene = build_scene(meshes, options, truths=truths, one_by_one=True)
     return _one_by_one(scene, motion.bounce, jobs, progress)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from facedis_core.errors import UsageError, missing_extra
+from facedis_core.errors import ErrorCode, UsageError, missing_extra
 from facedis_core.render.shading import BACKGROUND, LinearRGB, Picture, to_srgb
 
 try:
@@ -51,7 +51,8 @@ class Background:
         # Pillow accepts values above 255, and an alpha channel
         if len(color) != 3 or not all(0 <= part <= 255 for part in color):
             raise UsageError(
-                f"background {text!r}, expected transparent, a name such as white, or #rrggbb"
+                f"background {text!r}, expected transparent, a name such as white, or #rrggbb",
+                ErrorCode.OPTION_VALUE,
             )
         red, green, blue = color
         return cls((red, green, blue))

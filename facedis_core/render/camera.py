@@ -12,7 +12,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from facedis_core.errors import UsageError
+from facedis_core.errors import ErrorCode, UsageError
 
 MARGIN: Final = 0.06  # share of the larger side of the faces' bounding box
 
@@ -33,11 +33,14 @@ def parse_views(text: str) -> list[float]:
         if not abs(view) <= 360:
             raise UsageError(
                 f"view {word!r}, expected {', '.join(VIEWS)}, or degrees from -360 to 360 (below 0 "
-                "the nose points to the left), separated by commas"
+                "the nose points to the left), separated by commas",
+                ErrorCode.OPTION_VALUE,
             )
         views.append(view)
     if len(views) > MAX_VIEWS:
-        raise UsageError(f"{len(views)} views, expected at most {MAX_VIEWS}")
+        raise UsageError(
+            f"{len(views)} views, expected at most {MAX_VIEWS}", ErrorCode.OPTION_VALUE
+        )
     return views
 
 

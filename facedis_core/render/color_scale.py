@@ -13,7 +13,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from facedis_core.errors import UsageError
+from facedis_core.errors import ErrorCode, UsageError
 
 STEPS: Final = 256
 
@@ -87,7 +87,8 @@ class ColorScale:
             low = high = float("nan")
         if not (high - low > _MIN_RANGE and np.isfinite(high - low)):
             raise UsageError(
-                f"range {text!r}, expected a lower and a higher number in mm, such as 0,3"
+                f"range {text!r}, expected a lower and a higher number in mm, such as 0,3",
+                ErrorCode.OPTION_VALUE,
             )
         return cls(low, high)
 

@@ -9,7 +9,7 @@ from math import ceil
 
 import numpy as np
 
-from facedis_core.errors import UsageError
+from facedis_core.errors import ErrorCode, UsageError
 from facedis_core.render.background import LIGHT_GRAY, Background
 from facedis_core.render.color_bar import ColorBar, draw_color_bar
 from facedis_core.render.shading import Picture
@@ -45,12 +45,14 @@ def sheet_columns(
     if row_labels and len(row_labels) != rows:
         raise UsageError(
             f"{count} pictures, {columns} in a row, make {rows} rows, but there are "
-            f"{len(row_labels)} row labels; change --columns or --row-labels"
+            f"{len(row_labels)} row labels; change --columns or --row-labels",
+            ErrorCode.OPTION_VALUE,
         )
     if column_labels and len(column_labels) != columns:
         raise UsageError(
             f"{count} pictures stand in {columns} columns, but there are {len(column_labels)} "
-            "column labels; change --columns or --column-labels"
+            "column labels; change --columns or --column-labels",
+            ErrorCode.OPTION_VALUE,
         )
     return columns
 

@@ -6,7 +6,7 @@ from functools import cached_property
 from typing import BinaryIO, NamedTuple
 
 from facedis_core.data.latents import LatentSource
-from facedis_core.errors import InputError, UsageError
+from facedis_core.errors import ErrorCode, InputError, UsageError
 from facedis_core.io.csv_text import brief
 from facedis_core.io.progress import Progress, no_progress
 from facedis_core.mesh.mesh import Mesh
@@ -51,10 +51,14 @@ class RenderOptions:
         if not self.format.animated and self.motion != Motion():
             raise UsageError(
                 f"{self.output} is a still picture; --turn, --seconds, --fps and --bounce need "
-                "-o with a .gif, .webp or .mp4"
+                "-o with a .gif, .webp or .mp4",
+                ErrorCode.OPTION_CONFLICT,
             )
         if self.scene.scale is not None and self.against is None:
-            raise UsageError("--range is the range of distances to --against TRUTH; give both")
+            raise UsageError(
+                "--range is the range of distances to --against TRUTH; give both",
+                ErrorCode.OPTION_MISSING,
+            )
 
     @cached_property
     def format(self) -> ImageFormat:
@@ -90,7 +94,10 @@ def draw_faces(options: RenderOptions, progress: Progress = no_progress) -> Draw
     meshes = read(options.sources)
     truths = read([options.against]) if options.against is not None else None
     if not model_meshes.model_used and (options.part != "full" or options.model is not None):
-        raise UsageError("--part and --model are for latents, but all inputs are meshes")
+        raise UsageError(
+            "--part and --model are for latents, but all inputs are meshes",
+            ErrorCode.OPTION_CONFLICT,
+        )
     fps = options.format.nearest_fps(options.motion.frame_rate(len(meshes)))
     frames = render_frames(
         meshes,
@@ -139,6 +146,7 @@ class ModelMeshes:
                 f"{brief(mesh.name) if mesh.name else 'mesh'} has {len(mesh.vertices)} vertices "
                 f"and no triangles, and model {self._model.source} has "
                 f"{self._model.config.vertices}; give a mesh with triangles, or the --model of "
-                "these vertices"
+                "these vertices",
+                ErrorCode.NO_TRIANGLES,
             )
         return replace(mesh, triangles=self._model.triangles)

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from facedis_core.errors import InputError
+from facedis_core.errors import ErrorCode, InputError
 from facedis_core.geometry.distances import vertex_distances
 from facedis_core.mesh.mesh import Mesh
 
@@ -21,10 +21,16 @@ def vertex_errors(meshes: Sequence[Mesh], truths: Iterable[Mesh]) -> list[NDArra
     known: dict[str, Mesh] = {}
     for truth in truths:
         if truth.name in known:
-            raise InputError(f"two true meshes are named {truth.name!r}; expected different names")
+            raise InputError(
+                f"two true meshes are named {truth.name!r}; expected different names",
+                ErrorCode.NAME_DUPLICATE,
+            )
         known[truth.name] = truth
     if not known:
-        raise InputError("no true meshes to compare with; expected one, or one for each name")
+        raise InputError(
+            "no true meshes to compare with; expected one, or one for each name",
+            ErrorCode.PARTNER_MISSING,
+        )
     if len(known) == 1:
         (only,) = known.values()
         return [_distance(mesh, only) for mesh in meshes]
@@ -32,7 +38,8 @@ def vertex_errors(meshes: Sequence[Mesh], truths: Iterable[Mesh]) -> list[NDArra
     if missing:
         raise InputError(
             f"no true mesh is named {missing[0]!r} ({len(missing)} of {len(meshes)} faces have no "
-            f"truth); names are paths below the folder without suffix, e.g. {next(iter(known))!r}"
+            f"truth); names are paths below the folder without suffix, e.g. {next(iter(known))!r}",
+            ErrorCode.PARTNER_MISSING,
         )
     return [_distance(mesh, known[mesh.name]) for mesh in meshes]
 
@@ -41,11 +48,13 @@ def _distance(mesh: Mesh, truth: Mesh) -> NDArray[np.float64]:
     if len(mesh.vertices) != len(truth.vertices):
         raise InputError(
             f"{mesh.name} has {len(mesh.vertices)} vertices and its truth {truth.name} "
-            f"{len(truth.vertices)}; expected one topology"
+            f"{len(truth.vertices)}; expected one topology",
+            ErrorCode.VERTEX_COUNT,
         )
     if len(truth.triangles) and not np.array_equal(mesh.triangles, truth.triangles):
         raise InputError(
-            f"{mesh.name} and its truth {truth.name} have other triangles; expected one topology"
+            f"{mesh.name} and its truth {truth.name} have other triangles; expected one topology",
+            ErrorCode.TOPOLOGY,
         )
     return vertex_distances(mesh.vertices, truth.vertices)
 

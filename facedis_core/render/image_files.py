@@ -11,7 +11,7 @@ from typing import BinaryIO, Final, NamedTuple
 
 import numpy as np
 
-from facedis_core.errors import UsageError, missing_extra
+from facedis_core.errors import ErrorCode, UsageError, missing_extra
 from facedis_core.render.shading import Picture
 
 try:
@@ -51,7 +51,8 @@ class ImageFormat(NamedTuple):
         if self.max_side is not None and max(height, width) > self.max_side:
             raise UsageError(
                 f"frames of {width} x {height} pixels, expected at most {self.max_side} per side; "
-                "use other --columns, a smaller --size or fewer faces, or write a .png"
+                "use other --columns, a smaller --size or fewer faces, or write a .png",
+                ErrorCode.OPTION_VALUE,
             )
         return frame
 
@@ -167,10 +168,14 @@ def image_format(output: str, *, transparent: bool) -> ImageFormat:
         animated = ", ".join(suffix for suffix, kind in FORMATS.items() if kind.animated)
         raise UsageError(
             f"{output} is no image file; expected a name that ends in .png, or in {animated} for "
-            "an animation"
+            "an animation",
+            ErrorCode.OUTPUT_SUFFIX,
         )
     if transparent and found.opaque:
-        raise UsageError(f"{output} cannot be transparent; use .webp or .png, or a --background")
+        raise UsageError(
+            f"{output} cannot be transparent; use .webp or .png, or a --background",
+            ErrorCode.OUTPUT_SUFFIX,
+        )
     if suffix == ".mp4" and find_spec("av") is None:
         raise missing_extra("writing .mp4", "video")
     return found

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from facedis_core.errors import InputError
+from facedis_core.errors import ErrorCode, InputError
 from facedis_core.geometry.surface import triangle_normals, unit_vectors, vertex_normals
 from facedis_core.mesh.mesh import Mesh
 from facedis_core.render.camera import FRONT, Camera, rotate_about_vertical
@@ -96,7 +96,10 @@ def render_mesh(
     """
     triangles = mesh.triangles
     if not len(triangles):
-        raise InputError(f"{mesh.name or 'mesh'} has no triangles; a picture needs a surface")
+        raise InputError(
+            f"{mesh.name or 'mesh'} has no triangles; a picture needs a surface",
+            ErrorCode.NO_TRIANGLES,
+        )
     vertices = rotate_about_vertical(mesh.vertices, view, camera.axis)
     normals = vertex_normals(vertices, triangles)
     away = triangle_normals(vertices, triangles)[:, 2] < 0

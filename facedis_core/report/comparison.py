@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 
 from facedis_core.data.face_set import TRAIN, FaceSet, check_topology
-from facedis_core.errors import UsageError
+from facedis_core.errors import ErrorCode, UsageError
 from facedis_core.evaluate.evaluation import (
     Evaluation,
     Sample,
@@ -245,7 +245,9 @@ def _labels(models: Sequence[Model]) -> list[str]:
     ids = [model.id for model in models]
     twin = next((id_ for id_ in ids if ids.count(id_) > 1), None)
     if twin is not None:
-        raise UsageError(f"--model names model {twin} twice; name each model once")
+        raise UsageError(
+            f"--model names model {twin} twice; name each model once", ErrorCode.SAME_FILE
+        )
     stems = [Path(model.source).stem for model in models]
     return [
         stem if stems.count(stem) == 1 else f"{stem} {id_}"

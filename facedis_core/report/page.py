@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from facedis_core.errors import UsageError
+from facedis_core.errors import ErrorCode, UsageError
 from facedis_core.io.paths import is_file, is_folder
 from facedis_core.io.progress import Progress, no_progress
 from facedis_core.io.streams import check_output, open_output, shown
@@ -57,7 +57,10 @@ class ReportOptions:
 
     def __post_init__(self) -> None:
         if Path(self.output).suffix.lower() not in ("", ".html", ".htm"):
-            raise UsageError(f"{self.output} is no HTML file; expected a name that ends in .html")
+            raise UsageError(
+                f"{self.output} is no HTML file; expected a name that ends in .html",
+                ErrorCode.OUTPUT_SUFFIX,
+            )
 
 
 class Report(NamedTuple):
@@ -111,12 +114,15 @@ def check_folder(folder: str, force: bool) -> None:
         OutputError: it is not writable.
     """
     if is_file(folder):
-        raise UsageError(f"{shown(folder)} is a file; --figures needs a folder")
+        raise UsageError(
+            f"{shown(folder)} is a file; --figures needs a folder", ErrorCode.OUTPUT_PATTERN
+        )
     there = sorted(path.name for path in _figures_in(folder))
     if there and not force:
         raise UsageError(
             f"{shown(folder)} has figures already, e.g. {there[0]}; replace them with --force, or "
-            "choose another folder"
+            "choose another folder",
+            ErrorCode.OUTPUT_EXISTS,
         )
     check_output(str(Path(folder) / "01-mean-errors.png"), force, parents=True)
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from facedis_core.data.face_set import TRAIN, FaceSet
-from facedis_core.errors import InputError, UsageError
+from facedis_core.errors import ErrorCode, InputError, UsageError
 from facedis_core.nn.distributed import shard, world_size
 from facedis_core.train.face_storage import Storage, store_faces
 from facedis_core.train.recipe import Recipe
@@ -97,12 +97,15 @@ def check_batch_size(key: str, batch: int, faces: int) -> None:
     """
     processes = world_size()
     if faces < processes:
-        raise UsageError(f"{faces} training faces are too few for {processes} processes")
+        raise UsageError(
+            f"{faces} training faces are too few for {processes} processes", ErrorCode.PROCESS_COUNT
+        )
     used = min(batch, faces)
     if used % processes:
         raise UsageError(
             f"{key} is {batch}, and {used} faces cannot be shared evenly by {processes} processes; "
-            f"try --set {key}={max(processes, used - used % processes)}"
+            f"try --set {key}={max(processes, used - used % processes)}",
+            ErrorCode.PROCESS_COUNT,
         )
 
 
@@ -150,7 +153,10 @@ class TrainingBatches:
             subjects = np.unique(self.subject)
             known = [bool(np.isfinite(face_set.neutrals[subject]).all()) for subject in subjects]
             if not any(known):
-                raise InputError("no training subject has a neutral; train with --no-neutrals")
+                raise InputError(
+                    "no training subject has a neutral; train with --no-neutrals",
+                    ErrorCode.NEUTRAL_MISSING,
+                )
             self.has_neutral = np.isin(self.subject, subjects[known])
             self.neutrals = store_faces(
                 face_set.neutrals, np.arange(len(face_set.neutrals)), device

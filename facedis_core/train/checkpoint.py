@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 
 from facedis_core.data.history import HistoryStep
 from facedis_core.data.preparation import Preparation
-from facedis_core.errors import InputError
+from facedis_core.errors import ErrorCode, InputError
 from facedis_core.io.safetensors_file import (
     content_id,
     parse_safetensors,
@@ -93,11 +93,15 @@ def load_state(network: nn.Module, tensors: Mapping[str, Tensor], label: str) ->
     wanted -= set(_MODEL_BUFFERS) - set(tensors)
     if wanted != set(tensors):
         odd = sorted(wanted ^ set(tensors))[0]
-        raise InputError(f"{label}: tensor {odd!r} is missing or unknown to its config")
+        raise InputError(
+            f"{label}: tensor {odd!r} is missing or unknown to its config", ErrorCode.TENSOR
+        )
     try:
         network.load_state_dict(dict(tensors), strict=False)
     except RuntimeError as error:
-        raise InputError(f"{label}: {str(error).splitlines()[-1].strip()}") from None
+        raise InputError(
+            f"{label}: {str(error).splitlines()[-1].strip()}", ErrorCode.TENSOR
+        ) from None
 
 
 def write_discriminator(
@@ -134,7 +138,9 @@ def load_discriminator(source: str | Path) -> StoredDiscriminator:
         config = DiscriminatorConfig.from_dict(metadata.config)
         for name, array in file.tensors.items():
             if not np.isfinite(array).all():
-                raise InputError(f"tensor {name!r} is not finite; train it again")
+                raise InputError(
+                    f"tensor {name!r} is not finite; train it again", ErrorCode.NOT_FINITE
+                )
     network = IdentityDiscriminator(config, torch.zeros(3), 1.0)
     load_state(network, {name: torch.tensor(a) for name, a in file.tensors.items()}, str(source))
     return StoredDiscriminator(
@@ -204,7 +210,8 @@ class TrainingState:
         for name in self.tensors:
             if not name.startswith(owners):
                 raise InputError(
-                    f"{self.source}: tensor {name!r} is missing or unknown to this run"
+                    f"{self.source}: tensor {name!r} is missing or unknown to this run",
+                    ErrorCode.TENSOR,
                 )
         for name, network in networks.items():
             load_state(network, _below(self.tensors, f"network.{name}."), self.source)

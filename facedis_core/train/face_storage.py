@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from facedis_core.errors import UsageError
+from facedis_core.errors import ErrorCode, UsageError
 
 Storage = Literal["auto", "resident", "half", "streamed"]
 
@@ -132,6 +132,7 @@ def store_faces(
     if free is not None and need > free:
         raise UsageError(
             f"the faces need {need / 1e9:.1f} GB of the device's memory, {free / 1e9:.1f} GB are "
-            "free; use --data half or --data streamed"
+            "free; use --data half or --data streamed",
+            ErrorCode.DEVICE,
         )
     return ResidentFaces(vertices, rows, device, mean_face if half else None)

@@ -10,7 +10,7 @@ import torch
 
 from facedis_core.data.face_set import TEST, FaceSet, load_face_set
 from facedis_core.data.history import HistoryStep, history_step, merged, with_output
-from facedis_core.errors import UsageError
+from facedis_core.errors import ErrorCode, UsageError
 from facedis_core.io.streams import file_id
 from facedis_core.model.model import load_model, write_model
 from facedis_core.nn.autoencoder import AutoEncoder
@@ -76,9 +76,12 @@ class Plan(ABC):
 
     def __post_init__(self) -> None:
         if self.seed < 0:
-            raise UsageError(f"seed is {self.seed}, expected 0 or more")
+            raise UsageError(f"seed is {self.seed}, expected 0 or more", ErrorCode.OPTION_VALUE)
         if not self.checkpoint_minutes >= 0:
-            raise UsageError(f"checkpoint_minutes is {self.checkpoint_minutes}, expected 0 or more")
+            raise UsageError(
+                f"checkpoint_minutes is {self.checkpoint_minutes}, expected 0 or more",
+                ErrorCode.OPTION_VALUE,
+            )
 
     @abstractmethod
     def prepare(self, files: RunFiles, device: torch.device) -> PreparedRun:
@@ -175,11 +178,16 @@ class TrainingPlan(Plan):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.evaluate_every < 1:
-            raise UsageError(f"evaluate_every is {self.evaluate_every}, expected 1 or more")
+            raise UsageError(
+                f"evaluate_every is {self.evaluate_every}, expected 1 or more",
+                ErrorCode.OPTION_VALUE,
+            )
         for key, choices in (("precision", Precision), ("storage", Storage)):
             value, known = getattr(self, key), get_args(choices)
             if value not in known:
-                raise UsageError(f"{key} is {value!r}, expected {', '.join(known)}")
+                raise UsageError(
+                    f"{key} is {value!r}, expected {', '.join(known)}", ErrorCode.OPTION_VALUE
+                )
 
     def prepare(self, files: RunFiles, device: torch.device) -> PreparedRun:
         """Read and check all inputs and build both networks; raises as `Plan.prepare`."""
@@ -265,7 +273,8 @@ class TrainingPlan(Plan):
             if self.discriminator is not None:
                 raise UsageError(
                     f"the recipe has no use for {self.discriminator}, its weight `discriminator` "
-                    "is 0; leave out --discriminator, or set a weight with --set discriminator=W"
+                    "is 0; leave out --discriminator, or set a weight with --set discriminator=W",
+                    ErrorCode.OPTION_CONFLICT,
                 )
             return None
         if self.discriminator is None:

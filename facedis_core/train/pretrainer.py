@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from facedis_core.data.face_set import TEST, TRAIN, FaceSet
-from facedis_core.errors import InputError
+from facedis_core.errors import ErrorCode, InputError
 from facedis_core.nn.augment import random_poses
 from facedis_core.nn.discriminator import IdentityDiscriminator
 from facedis_core.nn.distributed import data_parallel, mean_values, shard
@@ -80,7 +80,8 @@ class PreTrainer(Learner):
             raise InputError(
                 f"the training faces show {self.pairs.subjects} people, "
                 f"{self.pairs.single_face_subjects} of them once; expected at least two people, "
-                "and one with two faces"
+                "and one with two faces",
+                ErrorCode.TOO_FEW_FACES,
             )
         self.faces = store_faces(face_set.vertices, self.rows, device)
         self.parallel_discriminator = data_parallel(discriminator)
@@ -119,7 +120,8 @@ class PreTrainer(Learner):
             if not np.isfinite(values["loss"]):
                 raise InputError(
                     f"pre-training diverged at epoch {self.epoch.number + 1}, step "
-                    f"{self.epoch.step + 1}: the loss is not finite; lower pretrain_learning_rate"
+                    f"{self.epoch.step + 1}: the loss is not finite; lower pretrain_learning_rate",
+                    ErrorCode.DIVERGED,
                 )
             self.optimizer.step()
         return values

@@ -3,13 +3,14 @@
 import reprlib
 import sys
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from difflib import get_close_matches
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
-from facedis_core.errors import FacedisError, InputError, UsageError
+from facedis_core.errors import ErrorCode, FacedisError, InputError, UsageError
 from facedis_core.io.paths import is_file
 from facedis_core.model.config import LARGEST, DiscriminatorConfig, ModelConfig, used_points
 from facedis_core.model.networks import network_named, network_names
@@ -127,19 +128,25 @@ def load_recipe(name: str, *, neutrals: bool, changes: Sequence[str] = ()) -> Re
         hint = f"did you mean {near[0]!r}? " if near else ""
         raise UsageError(
             f"there is no recipe {name!r}; {hint}choose {', '.join(recipe_names())} or give a "
-            ".toml file"
+            ".toml file",
+            ErrorCode.OPTION_VALUE,
         )
+    in_file = partial(InputError, code=ErrorCode.RECIPE_SYNTAX)
+    in_option = partial(UsageError, code=ErrorCode.OPTION_VALUE)
     table = _read_toml(path)
     parts = {key: table.pop(key, {}) for key in ("with_neutrals", "without_neutrals")}
-    common = _change(Recipe(), table, str(path), InputError)
+    common = _change(Recipe(), table, str(path), in_file)
     recipes = {}
     for key, part in parts.items():  # both are checked, though one is used
         if not isinstance(part, dict):
-            raise InputError(f"{path}: {key} is {reprlib.repr(part)}, expected a table [{key}]")
-        recipes[key] = _change(common, part, f"{path} [{key}]", InputError)
+            raise InputError(
+                f"{path}: {key} is {reprlib.repr(part)}, expected a table [{key}]",
+                ErrorCode.RECIPE_SYNTAX,
+            )
+        recipes[key] = _change(common, part, f"{path} [{key}]", in_file)
     recipe = recipes["with_neutrals" if neutrals else "without_neutrals"]
     for change in changes:
-        recipe = _change(recipe, dict([_parse_change(change)]), "--set", UsageError)
+        recipe = _change(recipe, dict([_parse_change(change)]), "--set", in_option)
     return recipe
 
 
@@ -149,9 +156,14 @@ def _read_toml(path: Path) -> dict[str, Any]:
         with path.open("rb") as file:
             content = file.read(_MAX_BYTES + 1)
     except OSError as error:
-        raise InputError(f"{path} could not be read: {error.strerror}") from None
+        raise InputError(
+            f"{path} could not be read: {error.strerror}", ErrorCode.FILE_UNREADABLE
+        ) from None
     if len(content) > _MAX_BYTES:
-        raise InputError(f"{path} has more than {_MAX_BYTES >> 10} kB; expected a recipe in TOML")
+        raise InputError(
+            f"{path} has more than {_MAX_BYTES >> 10} kB; expected a recipe in TOML",
+            ErrorCode.TOO_LARGE,
+        )
     try:
         text = content.decode().replace("\r\n", "\n")
         if any(len(line) > _MAX_LINE for line in text.split("\n")):
@@ -159,13 +171,13 @@ def _read_toml(path: Path) -> dict[str, Any]:
         return tomllib.loads(text)
     except (ValueError, RecursionError) as error:  # also invalid UTF-8 and numbers too long
         reason = " ".join(str(error).split())[:200]
-        raise InputError(f"{path} is not TOML: {reason}") from None
+        raise InputError(f"{path} is not TOML: {reason}", ErrorCode.RECIPE_SYNTAX) from None
 
 
 def _parse_change(change: str) -> tuple[str, Any]:
     key, equals, text = change.partition("=")
     if not equals:
-        raise UsageError(f"--set {change!r} is not key=value")
+        raise UsageError(f"--set {change!r} is not key=value", ErrorCode.OPTION_VALUE)
     key, text = key.strip(), text.strip()
     words = {"none": None, "null": None, "true": True, "false": False}
     if text.lower() in words:
@@ -180,11 +192,15 @@ def _parse_change(change: str) -> tuple[str, Any]:
 
 
 def _change(
-    recipe: Recipe, values: Mapping[str, Any], origin: str, fault: type[FacedisError]
+    recipe: Recipe, values: Mapping[str, Any], origin: str, fault: Callable[[str], FacedisError]
 ) -> Recipe:
     """A copy with some values replaced, each checked against the type of its field.
 
-    What is wrong is a `fault`: of the request, or of a file.
+    Args:
+        recipe: the recipe to copy.
+        values: new values by key.
+        origin: where they come from, for messages.
+        fault: error of a message about an unknown key or a wrong value.
     """
     types = {f.name: f.type for f in fields(recipe)}
     checked: dict[str, Any] = {}

@@ -13,7 +13,7 @@ from typing import Any, BinaryIO, Final
 
 import torch
 
-from facedis_core.errors import InputError, Stopped, UsageError
+from facedis_core.errors import ErrorCode, InputError, Stopped, UsageError
 from facedis_core.io.streams import check_output, open_output
 from facedis_core.nn.distributed import (
     any_process,
@@ -155,7 +155,9 @@ class TrainingRun:
         elif resume and not restarted:
             raise UsageError(
                 f"there is no {self.files.checkpoint or 'checkpoint'} to resume from; leave out "
-                "--resume, or continue from a finished model with --init MODEL and another --output"
+                "--resume, or continue from a finished model with --init MODEL and another "
+                "--output",
+                ErrorCode.CHECKPOINT_MISSING,
             )
         else:
             self._delete_checkpoint()
@@ -195,10 +197,14 @@ class TrainingRun:
                 self._save()
                 where = f"epoch {learner.epoch.number + 1} of {epochs}, step {learner.epoch.step}"
                 if self.files.checkpoint is None:
-                    raise Stopped(f"stopped in {where}; nothing was saved: the output is a pipe")
+                    raise Stopped(
+                        f"stopped in {where}; nothing was saved: the output is a pipe",
+                        ErrorCode.STOPPED,
+                    )
                 raise Stopped(
                     f"stopped in {where}; the result so far is {self.files.result}, run the same "
-                    "command with --resume to continue"
+                    "command with --resume to continue",
+                    ErrorCode.STOPPED,
                 )
         self._write_result()
         set_flag(_FINISHED)
@@ -221,7 +227,8 @@ class TrainingRun:
             if saved.get(key) != self.identity.get(key) and key not in _EXTENDABLE:
                 raise InputError(
                     f"{label} is of a run with {key} {saved.get(key)!r}, this one has "
-                    f"{self.identity.get(key)!r}; use the same options or leave out --resume"
+                    f"{self.identity.get(key)!r}; use the same options or leave out --resume",
+                    ErrorCode.RESUME_MISMATCH,
                 )
         found.restore(learner.networks, learner.optimizers)
         learner.epoch = EpochProgress(**progress.epoch)
@@ -272,5 +279,6 @@ def check_same_run(identity: Mapping[str, Any], device: torch.device) -> None:
         if main.get(key) != value:
             raise InputError(
                 f"process {rank() + 1} has {key} {value!r}, the first has {main.get(key)!r}; "
-                "give all of them the same files and options"
+                "give all of them the same files and options",
+                ErrorCode.PROCESSES_DIFFER,
             )

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from facedis_core.data.face_set import TRAIN, FaceSet
-from facedis_core.errors import InputError, UsageError
+from facedis_core.errors import ErrorCode, InputError, UsageError
 from facedis_core.geometry.surface import farthest_points
 from facedis_core.model.config import ModelConfig, used_points
 from facedis_core.model.model import Model
@@ -76,11 +76,15 @@ def training_frame(
     """
     rows = face_set.rows(TRAIN)
     if len(rows) < 2:
-        raise InputError(f"the face set has {len(rows)} training faces, expected at least 2")
+        raise InputError(
+            f"the face set has {len(rows)} training faces, expected at least 2",
+            ErrorCode.TOO_FEW_FACES,
+        )
     if like is not None and recipe.scale not in (None, like.scale):
         raise InputError(
             f"{like.source} has a scale of {like.scale:g} mm, the recipe {recipe.scale:g}; "
-            "keep the model's with --set scale=none"
+            "keep the model's with --set scale=none",
+            ErrorCode.RECIPE_MISMATCH,
         )
     mean_face = face_set.mean_face(rows) if like is None else like.mean_face
     origin = np.zeros(3, np.float32) if recipe.scale else mean_face.mean(axis=0)
@@ -136,7 +140,8 @@ def check_same_topology(label: str, topology: str, faces: FaceSet) -> None:
     if topology != faces.topology:
         raise InputError(
             f"{label} has topology {topology}, the face set has {faces.topology}; "
-            "prepare the set with fd-prep --like, or train without this file"
+            "prepare the set with fd-prep --like, or train without this file",
+            ErrorCode.TOPOLOGY,
         )
 
 
@@ -147,14 +152,16 @@ def check_network(label: str, found: ModelConfig, recipe: Recipe) -> None:
         kind = network_of(found).name
         raise InputError(
             f"{label} is a {kind} network, the recipe trains a {recipe.network} one; "
-            f"give a --recipe whose network is {kind}"
+            f"give a --recipe whose network is {kind}",
+            ErrorCode.RECIPE_MISMATCH,
         )
     ours, theirs = asdict(wanted), asdict(found)
     odd = [f"{key} {theirs[key]} against {ours[key]}" for key in wanted.differences(found)]
     if odd:
         raise InputError(
             f"{label} and the recipe have different networks: {', '.join(odd)}; "
-            "change the recipe with --set"
+            "change the recipe with --set",
+            ErrorCode.RECIPE_MISMATCH,
         )
 
 
@@ -170,13 +177,15 @@ def check_discriminator(
         )
         raise InputError(
             f"{label} was built with {theirs}, the recipe has {ours}; "
-            "pre-train it with the same --recipe, --set and --neutrals"
+            "pre-train it with the same --recipe, --set and --neutrals",
+            ErrorCode.RECIPE_MISMATCH,
         )
     origin, scale = found.origin.numpy(), float(found.scale)
     if np.abs([*(origin - frame.origin), scale - frame.scale]).max() > _FRAME_TOLERANCE * scale:
         raise InputError(
             f"{label} normalises faces by origin {origin.round(2)} and {scale:g} mm a unit, this "
-            f"run by {frame.origin.round(2)} and {frame.scale:g}; pre-train it on the same faces"
+            f"run by {frame.origin.round(2)} and {frame.scale:g}; pre-train it on the same faces",
+            ErrorCode.RECIPE_MISMATCH,
         )
 
 
@@ -187,7 +196,9 @@ def choose_device(name: str) -> torch.device:
         UsageError: no GPU, or fewer GPUs than processes.
     """
     if name == "cuda" and not torch.cuda.is_available():
-        raise UsageError("--device cuda, but torch finds no CUDA device here; use --device cpu")
+        raise UsageError(
+            "--device cuda, but torch finds no CUDA device here; use --device cpu", ErrorCode.DEVICE
+        )
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name == "cpu":
@@ -196,7 +207,8 @@ def choose_device(name: str) -> torch.device:
     if number >= found:
         raise UsageError(
             f"process {number + 1} of this machine has no GPU of its own, there are {found}; "
-            f"use --nproc-per-node {found} or --device cpu"
+            f"use --nproc-per-node {found} or --device cpu",
+            ErrorCode.DEVICE,
         )
     return torch.device("cuda", number)
 

@@ -5,7 +5,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from facedis_core.errors import OutputError, missing_extra
+from facedis_core.errors import ErrorCode, OutputError, missing_extra
 
 
 class TensorBoardWriter:
@@ -52,7 +52,9 @@ class TensorBoardWriter:
         try:
             yield
         except OSError as error:
-            raise OutputError(f"cannot write {self.folder}: {error.strerror}") from None
+            raise OutputError(
+                f"cannot write {self.folder}: {error.strerror}", ErrorCode.OUTPUT_UNWRITABLE
+            ) from None
 
 
 def _leaves(record: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from facedis_core.data.face_set import TEST, VALIDATION, FaceSet
-from facedis_core.errors import InputError
+from facedis_core.errors import ErrorCode, InputError
 from facedis_core.evaluate.evaluation import Prediction, evaluate_face_set
 from facedis_core.nn import losses
 from facedis_core.nn.augment import random_poses
@@ -273,7 +273,8 @@ class Trainer(Learner):
             raise InputError(
                 f"training diverged at epoch {self.epoch.number + 1}, step {self.epoch.step + 1}: "
                 f"{', '.join(bad) or 'the gradient'} is not finite; lower learning_rate "
-                "or discriminator_learning_rate"
+                "or discriminator_learning_rate",
+                ErrorCode.DIVERGED,
             )
 
     def evaluate(self, record: Mapping[str, Any] | None = None) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facedis_core.data.latents import Latents, LatentSource, open_latents
-from facedis_core.errors import InputError
+from facedis_core.errors import ErrorCode, InputError
 from facedis_core.geometry.distances import vertex_distances
 from facedis_core.io.paths import is_file
 from facedis_core.io.streams import open_input, read_all
@@ -131,7 +131,8 @@ def _meshes(content: bytes, name: str) -> Iterator[Mesh]:
     if suffix not in ("", ".npy", ".stl", *CODECS):  # the mesh reader explains .stl
         raise InputError(
             f"{name} cannot be opened by fd-view; expected {' '.join(CODECS)} or .npy, such as "
-            "latents by fd-encode"
+            "latents by fd-encode",
+            ErrorCode.UNSUPPORTED,
         )
     if suffix != ".npy":
         return decode_file_meshes(content, name)

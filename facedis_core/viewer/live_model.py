@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facedis_core.data.latents import Latents, write_latents
-from facedis_core.errors import InputError
+from facedis_core.errors import ErrorCode, InputError
 from facedis_core.io.streams import naming
 from facedis_core.mesh.mesh import CODECS, write_mesh
 from facedis_core.model.latent_directions import LatentDirections, leading_directions
@@ -87,10 +87,11 @@ class LiveModel:
             InputError: there is none.
         """
         if not (number.isascii() and number.isdecimal() and len(number) < 9):
-            raise InputError(f"no face has the number {number[:20]!r}")
+            raise InputError(f"no face has the number {number[:20]!r}", ErrorCode.NAME_UNKNOWN)
         if int(number) >= len(self.faces):
             raise InputError(
-                f"no face has the number {number}; there are {len(self.faces)}, counted from 0"
+                f"no face has the number {number}; there are {len(self.faces)}, counted from 0",
+                ErrorCode.NAME_UNKNOWN,
             )
         return self.faces[int(number)]
 
@@ -105,7 +106,8 @@ class LiveModel:
         if length > _LONGEST_NAME:
             raise InputError(
                 f"the face in {name} has a name of {length} characters, expected "
-                f"{_LONGEST_NAME} at most; rename it"
+                f"{_LONGEST_NAME} at most; rename it",
+                ErrorCode.TOO_LARGE,
             )
         return face
 
@@ -148,7 +150,7 @@ class LiveModel:
             write_mesh(stream, LatentDecoder(self.model).mesh(rows, 0, mixture.part), suffix)
         else:
             known = " ".join((*MESH_SUFFIXES, ".npy"))
-            raise InputError(f"suffix {suffix[:20]!r}; expected one of {known}")
+            raise InputError(f"suffix {suffix[:20]!r}; expected one of {known}", ErrorCode.REQUEST)
         return stream.getvalue()
 
     def mixture(self, content: bytes) -> Mixture:
@@ -166,16 +168,20 @@ class LiveModel:
         except (ValueError, LookupError, TypeError, RecursionError) as error:
             raise InputError(
                 f"malformed mixture ({type(error).__name__}); expected the JSON that the page of "
-                "this version sends: reload the page"
+                "this version sends: reload the page",
+                ErrorCode.REQUEST,
             ) from None
         if part not in get_args(Part):
             raise InputError(
-                f"part {str(part)[:20]!r}, expected one of {', '.join(get_args(Part))}"
+                f"part {str(part)[:20]!r}, expected one of {', '.join(get_args(Part))}",
+                ErrorCode.REQUEST,
             )
         for kind, steps in moves.items():
             most = len(self.directions[kind].mm)
             if len(steps) > most:
-                raise InputError(f"{len(steps)} moves of {kind}, expected at most {most}")
+                raise InputError(
+                    f"{len(steps)} moves of {kind}, expected at most {most}", ErrorCode.REQUEST
+                )
         return Mixture(ends[0], ends[1], share, strength, moves, part)
 
     def _row(self, said: Mapping[str, Any]) -> Latents:

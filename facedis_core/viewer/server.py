@@ -19,7 +19,7 @@ from typing import Any, Final, NamedTuple
 from urllib.parse import parse_qs
 
 from facedis_core import render
-from facedis_core.errors import FacedisError, UsageError
+from facedis_core.errors import ErrorCode, FacedisError, UsageError
 from facedis_core.io.streams import read_up_to
 from facedis_core.viewer.live_model import LiveModel
 
@@ -144,7 +144,8 @@ class LiveServer(ThreadingHTTPServer):
             super().__init__(("127.0.0.1", port), _Handler)
         except OSError as error:
             raise UsageError(
-                f"port {port} cannot be used ({error.strerror}); give another --port, or none"
+                f"port {port} cannot be used ({error.strerror}); give another --port, or none",
+                ErrorCode.OPTION_VALUE,
             ) from None
         names = [f"{name}:{self.server_port}" for name in ("127.0.0.1", "localhost")]
         # browsers leave out the port of the protocol

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from facedis_core.errors import InputError, OutputError, ReaderLeft, UsageError
+from facedis_core.errors import ErrorCode, InputError, OutputError, ReaderLeft, UsageError
 from facedis_core.io.streams import check_output, naming, open_input, open_output, read_all
 
 
@@ -110,7 +110,8 @@ def test_a_file_appears_only_when_whole(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "failure", [ValueError(), KeyboardInterrupt(), InputError(""), OSError(), SystemExit()]
+    "failure",
+    [ValueError(), KeyboardInterrupt(), InputError("", ErrorCode.EMPTY), OSError(), SystemExit()],
 )
 @pytest.mark.parametrize("force", [False, True])
 def test_nothing_is_left_behind_a_failure(tmp_path, failure, force):
@@ -282,10 +283,10 @@ class TestNaming:
     @pytest.mark.parametrize(
         ("error", "message"),
         [
-            (InputError("has no vertices"), "a.ply: has no vertices"),
+            (InputError("has no vertices", ErrorCode.EMPTY), "a.ply: has no vertices"),
             (OSError(5, "Input/output error"), "a.ply: could not be read (Input/output error)"),
             (MemoryError(), "a.ply: does not fit into memory"),
-            (InputError("x" * 5000), f"a.ply: {'x' * 1000}..."),
+            (InputError("x" * 5000, ErrorCode.EMPTY), f"a.ply: {'x' * 1000}..."),
         ],
     )
     def test_faults_have_the_name_of_their_source(self, error, message):
@@ -295,4 +296,4 @@ class TestNaming:
 
     def test_other_errors_are_left_alone(self):
         with pytest.raises(UsageError, match=r"^wrong$"), naming("a.ply"):
-            raise UsageError("wrong")
+            raise UsageError("wrong", ErrorCode.ARGUMENTS)

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from facedis_core.datasets.source import Block
-from facedis_core.errors import InputError
+from facedis_core.errors import ErrorCode, InputError
 from facedis_core.pipeline.parallel import BLOCKS_AHEAD, in_order
 
 BLOCKS = [range(k, k + 3) for k in range(0, 30, 3)]
@@ -42,7 +42,7 @@ class Failing:
 
     def read(self, rows: Sequence[int]) -> Block:
         if rows[0] >= self.from_row:
-            raise InputError(f"row {rows[0]} is impossible")
+            raise InputError(f"row {rows[0]} is impossible", ErrorCode.EMPTY)
         return Telling().read(rows)
 
 
@@ -218,7 +218,7 @@ def test_an_error_of_the_blocks_comes_after_the_results_before_it(jobs, sound):
 
     def broken():
         yield from BLOCKS[:sound]
-        raise InputError("no more")
+        raise InputError("no more", ErrorCode.EMPTY)
 
     made = []
     with pytest.raises(InputError, match=r"^no more$"):
