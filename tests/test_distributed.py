@@ -132,6 +132,7 @@ def test_a_death_after_the_end_trains_nothing_again(
     assert not (tmp_path / "m.state.safetensors").exists()
 
 
+@pytest.mark.slow
 def test_processes_with_other_faces_are_told_apart(
     shell: Run, face_set: Path, tmp_path: Path
 ) -> None:

@@ -293,8 +293,14 @@ def test_the_real_benchmark(shell, tmp_path):
     ("given", "message"),
     [
         ({}, "-o SET"),
-        ({"output": "x", "like": "ict", "source_options": {"simplify": 0}}, "--simplify is decid"),
-        ({"output": "x", "like": "ict", "source_options": {"align": "none"}}, "--align is decid"),
+        (
+            {"output": "x", "like": "ict", "source_options": {"simplify": 0}},
+            "--simplify is given",
+        ),
+        (
+            {"output": "x", "like": "ict", "source_options": {"align": "none"}},
+            "--align is given",
+        ),
     ],
 )
 def test_options_that_exclude_each_other(given, message):

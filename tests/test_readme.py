@@ -127,7 +127,7 @@ def test_the_examples_of_a_page_can_be_pasted_after_the_demo(name, demo, environ
     paste(ROOT / "docs" / name, folder, environment)
 
 
-def test_examples_that_are_not_run_have_options_that_exist(commands):
+def test_examples_that_are_not_run_have_options_that_exist(call, commands):
     known = {command.name for command in commands.iterdir()}
     lines = [row for page in PAGES for text in blocks(page, "console") for row in text.splitlines()]
     shown = "\n".join(blocks(ROOT / "docs" / "commands.md", "text"))
@@ -141,8 +141,7 @@ def test_examples_that_are_not_run_have_options_that_exist(commands):
             assert command in known or not command.startswith("fd-"), line
             if command in known:
                 if command not in helps:
-                    asked = [commands / command, "--help"]
-                    text = subprocess.run(asked, capture_output=True, text=True).stdout
+                    text = call(f"{command} --help").out.decode()
                     helps[command] = set(re.findall(r"(?<![\w-])--?\w[\w-]*", text))
                 assert {word for word in words if re.match(r"-\w|--", word)} <= helps[command], line
 
