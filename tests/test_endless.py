@@ -7,32 +7,24 @@ import subprocess
 import numpy as np
 import pytest
 from conftest import contents, face, save_model
-from synthetic import grid_mesh
+from mesh_files import encoded
+from synthetic import grid_mesh, latents
 
-from facedis_core.data.latents import Latents, read_latents, write_latents
-from facedis_core.mesh.mesh import Mesh, read_mesh, write_mesh
+from facedis_core.data.latents import read_latents, write_latents
+from facedis_core.mesh.mesh import Mesh, read_mesh
 from facedis_core.model.model import load_model
 
 
-def ply(vertices, name):
-    stream = io.BytesIO()
-    write_mesh(stream, Mesh(vertices, grid_mesh()[1], name, unit_mm=1.0))
-    return stream.getvalue()
+def ply(seed, name):
+    return encoded(Mesh(face(seed), grid_mesh()[1], name, unit_mm=1.0))
 
 
 def rows(model, count, first=0):
-    rng = np.random.default_rng(first)
-    return Latents(
-        [f"row{first + k}" for k in range(count)],
-        [model.id] * count,
-        rng.normal(size=(count, model.config.identity)).astype(np.float32),
-        rng.normal(size=(count, model.config.expression)).astype(np.float32),
-    )
-
-
-def npy(latents):
+    """Encoded rows of the model with names of their own."""
+    names = [f"row{first + k}" for k in range(count)]
+    sizes = model.config.identity, model.config.expression
     stream = io.BytesIO()
-    write_latents(stream, latents)
+    write_latents(stream, latents(names, model.id, *sizes, seed=first))
     return stream.getvalue()
 
 
@@ -66,15 +58,15 @@ def start(commands, model_file, tmp_path):
 
 def test_a_live_pipe_answers_mesh_by_mesh(start, call, tmp_path):
     """Nothing but a face is sent, and its transfer is there, before the next is sent."""
-    (tmp_path / "ann.ply").write_bytes(ply(face(0), "ann"))
+    (tmp_path / "ann.ply").write_bytes(ply(0, "ann"))
     assert call("fd-encode ann.ply -o ann.npy").code == 0
     stages = "fd-encode --stream | fd-transfer ann.npy - --stream | fd-decode --stream"
-    expressions = call("fd-encode", stdin=ply(face(1), "x")).out
+    expressions = call("fd-encode", stdin=ply(1, "x")).out
     rows = call("fd-transfer ann.npy -", stdin=expressions).out
     expected = call("fd-decode", stdin=rows).out
     live = start(stages)
     for _ in range(3):
-        live.stdin.write(ply(face(1), "x"))
+        live.stdin.write(ply(1, "x"))
         live.stdin.flush()
         assert live.stdout.read(len(expected)) == expected
     live.stdin.close()
@@ -98,7 +90,7 @@ def test_streams_and_whole_arrays_hold_the_same_rows(call, faces, tmp_path):
 
 
 def test_a_stream_that_breaks_off_gives_what_came_before(call, model, tmp_path):
-    data = npy(rows(model, 0)) + npy(rows(model, 1)) + npy(rows(model, 1, 1))[:-3]
+    data = rows(model, 0) + rows(model, 1) + rows(model, 1, 1)[:-3]
     result = call("fd-decode --stream", stdin=data)
     assert result.code == 3
     assert "truncated" in result.line
@@ -108,7 +100,7 @@ def test_a_stream_that_breaks_off_gives_what_came_before(call, model, tmp_path):
 
 
 def test_arrays_of_vertices_as_a_stream(call, model):
-    data = npy(rows(model, 0)) + npy(rows(model, 2)) + npy(rows(model, 1, 2))
+    data = rows(model, 0) + rows(model, 2) + rows(model, 1, 2)
     stream = io.BytesIO(call("fd-decode --npy --stream", stdin=data).out)
     shapes = [np.load(stream).shape for _ in range(2)]
     assert shapes == [(2, 36, 3), (1, 36, 3)]
@@ -137,12 +129,13 @@ def wide_model(tmp_path_factory):
 def many_rows(wide_model, tmp_path_factory):
     """100,000 rows: `whole.npy`, and as a stream `stream.npy`; `one.npy` has one."""
     folder = tmp_path_factory.mktemp("many")
-    every = rows(wide_model, 100_000)
-    (folder / "whole.npy").write_bytes(npy(every))
-    (folder / "one.npy").write_bytes(npy(every.take(slice(1))))
+    every = latents([f"row{k}" for k in range(100_000)], wide_model.id, 64, 64)
+    with (folder / "whole.npy").open("wb") as whole, (folder / "one.npy").open("wb") as one:
+        write_latents(whole, every)
+        write_latents(one, every.take(slice(1)))
     with (folder / "stream.npy").open("wb") as stream:
         for start in (0, *range(0, 100_000, 100)):
-            stream.write(npy(every.take(slice(start, start + (100 if stream.tell() else 0)))))
+            write_latents(stream, every.take(slice(start, start + (100 if stream.tell() else 0))))
     return folder
 
 
@@ -163,7 +156,7 @@ def test_100000_rows_take_less_than_300_mb(shell, many_rows, wide_model, rows, o
 
 @pytest.mark.slow
 def test_meshes_after_meshes_in_constant_memory(shell, wide_model, tmp_path):
-    data = ply(face(0), "x")
+    data = ply(0, "x")
     for name, count in (("few", 50), ("many", 20_000)):
         (tmp_path / f"{name}.ply").write_bytes(data * count)
     few, many = (

@@ -20,10 +20,10 @@ from facedis_core.model.model import load_model
 
 @pytest.fixture(autouse=True)
 def bundled(tmp_path, monkeypatch):
-    """A bundle with the models `ict` and `big`, and an empty folder to stand in."""
+    """A bundle with the models `ict`, `big` and `both`, and a folder to stand in."""
     folder = tmp_path / "bundle"
     folder.mkdir()
-    for name in ("ict.safetensors", "big.safetensors", "card.md"):
+    for name in ("ict.safetensors", "big.safetensors", "both.safetensors", "card.md"):
         (folder / name).touch()
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
@@ -32,36 +32,25 @@ def bundled(tmp_path, monkeypatch):
     return folder
 
 
-def test_names_are_those_of_the_bundle(bundled):
-    assert resolve_model("big") == str(bundled / "big.safetensors")
-    assert resolve_model(None) == str(bundled / f"{DEFAULT_MODEL}.safetensors")
-
-
-def test_the_environment_is_the_default(bundled, monkeypatch):
-    monkeypatch.setenv("FACEDIS_MODEL", "big")
-    assert resolve_model(None) == str(bundled / "big.safetensors")
-    assert resolve_model("ict") == str(bundled / "ict.safetensors")
-    monkeypatch.setenv("FACEDIS_MODEL", "")
-    assert resolve_model(None) == str(bundled / "ict.safetensors")
-
-
-@pytest.mark.parametrize("path", ["-", "./missing", "a/missing.safetensors", "/missing"])
-def test_paths_stay_whether_they_exist_or_not(path):
-    assert resolve_model(path) == path
-
-
-def test_a_file_goes_before_a_bundled_name():
-    Path("big").touch()
-    Path("mine.safetensors").touch()
+@pytest.mark.parametrize(
+    ("source", "variable", "found"),
+    [
+        ("big", "", "bundle/big.safetensors"),
+        (None, "", f"bundle/{DEFAULT_MODEL}.safetensors"),
+        (None, "big", "bundle/big.safetensors"),
+        ("ict", "big", "bundle/ict.safetensors"),
+        # paths stay whether they exist or not, and a file goes before a bundled name
+        *((path, "", path) for path in ("-", "./missing", "a/missing.safetensors", "/missing")),
+        *((path, "", path) for path in ("none.safetensors", "pipe", "both", Path("both"))),
+    ],
+)
+def test_what_a_name_means(bundled, monkeypatch, source, variable, found):
+    monkeypatch.setenv("FACEDIS_MODEL", variable)
+    Path("both").touch()
     os.mkfifo("pipe")
-    for name in ("big", "mine.safetensors", "pipe"):
-        assert resolve_model(name) == name
-        assert resolve_model(Path(name)) == name
-
-
-def test_a_folder_does_not_hide_a_bundled_name(bundled):
-    Path("ict").mkdir()
-    assert resolve_model("ict") == resolve_model(None) == str(bundled / "ict.safetensors")
+    Path("big").mkdir()  # a folder is no model
+    expected = str(found).replace("bundle", str(bundled))
+    assert resolve_model(source) == expected
 
 
 def test_the_default_is_the_bundled_one_whatever_lies_here(bundled):
@@ -73,7 +62,8 @@ def test_the_default_is_the_bundled_one_whatever_lies_here(bundled):
     ("name", "hint"),
     [
         ("itc", "did you mean 'ict'"),
-        ("zzz", "bundled: big, ict"),
+        ("zzz", "bundled: big, both, ict"),
+        ("", "bundled"),
         ("card", "bundled"),
         ("x" * 300, "bundled"),
         ("a\0b", "bundled"),
@@ -85,10 +75,6 @@ def test_unknown_names_are_refused_in_one_line(name, hint):
     assert str(caught.value).isprintable()
 
 
-def test_what_is_called_like_a_file_is_meant_as_one():
-    assert resolve_model("mine.safetensors") == "mine.safetensors"
-
-
 @pytest.mark.parametrize(
     ("name", "meant"),
     [
@@ -98,22 +84,18 @@ def test_what_is_called_like_a_file_is_meant_as_one():
         ("./models/mine.safetensor", "./models/mine.safetensors"),
         ("models//mime.safetensors", "models//mine.safetensors"),
         ("big.safetensor", "big"),
+        ("mine.safetensor", "mine.safetensors"),
     ],
 )
 def test_a_file_that_is_not_there_while_one_of_almost_its_name_is(name, meant):
     Path("models").mkdir()
+    Path("mine.safetensors").touch()
     Path("models/mine.safetensors").touch()
     with pytest.raises((InputError, UsageError), match="did you mean ") as caught:
         resolve_model(name)
     assert name in str(caught.value)
     assert str(caught.value).endswith(f"did you mean {meant!r}?")
-    assert isinstance(caught.value, InputError) == (name != "big.safetensor")
-
-
-def test_a_file_here_is_suggested_before_a_bundled_model():
-    Path("mine.safetensors").touch()
-    with pytest.raises(UsageError, match=r"did you mean 'mine\.safetensors'\?"):
-        resolve_model("mine.safetensor")
+    assert isinstance(caught.value, InputError) == (name.endswith("s") or "/" in name)
 
 
 def write_model(path, found="a1b2c3d4e5f6", kind="facedis.model/1"):
@@ -131,6 +113,7 @@ class TestList:
     def two(self, bundled):
         write_model(bundled / "ict.safetensors")
         write_model(bundled / "big.safetensors", "ffffffffffff")
+        (bundled / "both.safetensors").unlink()
 
     def test_the_default_is_marked(self):
         assert list_models() == [("big", "f" * 12, ""), ("ict", "a1b2c3d4e5f6", "default")]
@@ -185,19 +168,9 @@ def test_nothing_is_bundled(bundled):
         path.unlink()
     (model,) = list_models()
     assert (model.name, model.default) == ("ict", "default")
-
-
-def test_an_empty_bundle_says_so(bundled):
-    for path in bundled.glob("*.safetensors"):
-        path.unlink()
     with pytest.raises(UsageError, match="bundled: none"):
         resolve_model(None)
 
 
 def test_the_installed_bundle_is_a_folder():
     assert weights_folder().is_dir()
-
-
-def test_an_empty_name_is_none():
-    with pytest.raises(UsageError, match="there is no model ''"):
-        resolve_model("")

@@ -45,7 +45,7 @@ def test_of_a_linear_model_they_are_the_principal_components_of_its_faces(linear
     """Latents as the encoder makes them of principal components c ~ N(0, 1): W c + b."""
     found = leading_directions(linear, part)
     weights = linear.weights[f"encoder.{part}_mean.weight"]
-    drawn = np.random.default_rng(0).normal(size=(100_000, 12)) @ weights.T
+    drawn = np.random.default_rng(0).normal(size=(30_000, 12)) @ weights.T
     faces = decoded(linear, part, drawn)
     size = getattr(linear.config, part)
     variance, components = np.linalg.eigh(np.cov(faces.T))
