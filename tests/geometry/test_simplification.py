@@ -1,7 +1,5 @@
 """The map is injective, and the simplified surface lies on the original one without a fold."""
 
-from collections import Counter
-
 import numpy as np
 import pytest
 import trees
@@ -9,6 +7,7 @@ import trees
 from facedis_core.errors import InputError, UsageError
 from facedis_core.geometry.fold_repair import FoldRepair
 from facedis_core.geometry.simplification import vertex_map
+from facedis_core.geometry.surface import triangle_normals, unique_edges
 from facedis_core.model.model import load_model
 
 # The map needs it, and so has nothing to test without.
@@ -29,31 +28,26 @@ def wavy_sheet(size=40, seed=0):
 
 def crowded_edges(triangles):
     """How often an edge has a third triangle, or one that goes along it as another does."""
-    sides = [(t[k - 1], t[k]) for t in triangles.tolist() for k in range(3)]
-    edges = Counter(tuple(sorted(side)) for side in sides)
-    return sum(n > 2 for n in edges.values()) + len(sides) - len(set(sides))
+    sides = np.concatenate([triangles[:, [k - 1, k]] for k in range(3)])
+    _, counts = np.unique(np.sort(sides, axis=1), axis=0, return_counts=True)
+    return (counts > 2).sum() + len(sides) - len(np.unique(sides, axis=0))
 
 
 def check_map(vertices, triangles, chosen, kept):
-    """Everything a map promises, by loops and from the definitions."""
+    """Everything a map promises, from the definitions."""
     assert chosen.dtype == np.int32 and kept.dtype == np.int32
-    assert len(set(chosen.tolist())) == len(chosen)
     assert (np.diff(chosen) > 0).all()
-    assert set(kept.ravel().tolist()) == set(range(len(chosen)))
-    assert len({tuple(sorted(t)) for t in kept.tolist()}) == len(kept)
+    np.testing.assert_array_equal(np.unique(kept), np.arange(len(chosen)))
+    corners = np.sort(kept, axis=1)
+    assert (np.diff(corners, axis=1) > 0).all() and len(np.unique(corners, axis=0)) == len(kept)
     assert crowded_edges(kept) <= crowded_edges(triangles)
     surface = np.zeros((len(vertices), 3))
-    for i, j, k in triangles:
-        normal = np.cross(vertices[j] - vertices[i], vertices[k] - vertices[i])
-        for vertex in (i, j, k):
-            surface[vertex] += normal
+    for corner in triangles.T:
+        np.add.at(surface, corner, triangle_normals(vertices.astype(float), triangles))
     surface /= np.maximum(np.linalg.norm(surface, axis=1, keepdims=True), 1e-12)
-    for corners in chosen[kept]:
-        assert len(set(corners.tolist())) == 3
-        a, b, c = vertices[corners].astype(float)
-        normal = np.cross(b - a, c - a)
-        assert np.linalg.norm(normal) > 1e-6
-        assert normal @ surface[corners].sum(0) > 0
+    normals = triangle_normals(vertices[chosen].astype(float), kept)
+    assert np.linalg.norm(normals, axis=1).min() > 1e-6
+    assert (normals * surface[chosen[kept]].sum(axis=1)).sum(axis=1).min() > 0
 
 
 @pytest.mark.parametrize("faces", [2000, 800, 200])
@@ -64,14 +58,10 @@ def test_map_is_injective_and_turns_no_triangle(faces):
     check_map(vertices, triangles, chosen, kept)
 
 
-def test_map_is_the_same_twice_and_stays_near_the_surface():
+def test_map_stays_near_the_surface():
     vertices, triangles = wavy_sheet()
-    first, second = (vertex_map(vertices, triangles, 1000) for _ in range(2))
-    np.testing.assert_array_equal(first.vertex_index, second.vertex_index)
-    np.testing.assert_array_equal(first.triangles, second.triangles)
-    kept = vertices[first.vertex_index]
-    away = [np.linalg.norm(kept - vertex, axis=1).min() for vertex in vertices]
-    assert max(away) < 12
+    kept = vertices[vertex_map(vertices, triangles, 1000).vertex_index]
+    assert max(np.linalg.norm(kept - vertex, axis=1).min() for vertex in vertices) < 12
 
 
 def test_vertices_without_triangles_are_left_out():
@@ -104,6 +94,11 @@ def test_faces_that_every_collapse_folds(person):
     chosen, kept = vertex_map(vertices, triangles, 4000)
     assert 0.99 * 4000 < len(kept) <= 4000
     check_map(vertices, triangles, chosen, kept)
+    if person == "1":
+        for first, second in zip(
+            (chosen, kept), vertex_map(vertices, triangles, 4000), strict=True
+        ):
+            np.testing.assert_array_equal(first, second)
 
 
 def test_a_large_face_that_every_collapse_folds():
@@ -131,12 +126,6 @@ def test_far_down_and_in_a_strange_unit(unit, faces):
     check_map(vertices, triangles, chosen, kept)
 
 
-def test_a_repair_is_the_same_twice():
-    first, second = (vertex_map(*small_face("1"), 4000) for _ in range(2))
-    np.testing.assert_array_equal(first.vertex_index, second.vertex_index)
-    np.testing.assert_array_equal(first.triangles, second.triangles)
-
-
 def sheet_of(vertices, triangles, laid=None):
     faces = np.asarray(triangles)
     laid = faces if laid is None else np.asarray(laid)
@@ -144,8 +133,7 @@ def sheet_of(vertices, triangles, laid=None):
 
 
 def euler(triangles):
-    edges = {tuple(sorted((t[k - 1], t[k]))) for t in triangles.tolist() for k in range(3)}
-    return len(np.unique(triangles)) - len(edges) + len(triangles)
+    return len(np.unique(triangles)) - len(unique_edges(triangles)) + len(triangles)
 
 
 def test_thinning_out_keeps_the_holes_and_folds_nothing():
