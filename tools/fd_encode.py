@@ -71,9 +71,9 @@ def encode(
         check_face_sets(faces, encoder.model)
 
     def encoded() -> Iterator["Latents"]:
-        together = 1 if stream else BLOCK_FACES
+        size = 1 if stream else BLOCK_FACES
         with fd_cli.progress_bar("encoding", faces.count) as advance:
-            for block in encode_blocks(encoder, faces.items, jobs=jobs, together=together):
+            for block in encode_blocks(encoder, faces.items, jobs=jobs, size=size):
                 for line in block.warnings:
                     fd_cli.warn(line)
                 skipping.add(block.failures)

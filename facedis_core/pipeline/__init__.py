@@ -1,1 +1,1 @@
-"""Many faces, block by block: find inputs, encode, decode, combine latents."""
+"""Pipelines over many faces, block by block: inputs, encoding, decoding, combining latents."""

@@ -1,9 +1,9 @@
-"""Which latents meet which: rows of two sources side by side, block by block."""
+"""Combination of latents from two sources: pairs of rows, expression transfer, interpolation."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from itertools import chain
-from typing import Literal, get_args
+from typing import Final, Literal, get_args
 
 import numpy as np
 
@@ -11,56 +11,58 @@ from facedis_core.data.latents import Latents, LatentSource, as_float32, concate
 from facedis_core.errors import ErrorCode, InputError, UsageError
 from facedis_core.io.streams import open_input, shown
 
-_PAIR_ROWS = 1024  # rows that a pair of blocks has at most
+Varied = Literal["both", "identity", "expression"]
+Pairs = Iterator[tuple[Latents, Latents]]  # blocks of equally many rows
+
+_PAIR_ROWS: Final = 1024  # most rows of a block of pairs
+_INTERPOLATED_ROWS: Final = 4096  # most rows of a block of interpolations
 
 
 class RowSource:
-    """Rows to be taken in any number, and of which one can be looked ahead to.
+    """Blocks of latents, whose first rows can be looked at in advance.
 
     Attributes:
-        label: what messages call them.
-        awaited: whether looking ahead may have to wait for whoever makes them.
+        label: its name in messages.
+        may_wait: whether the next row may still have to be made, as in a pipe.
     """
 
-    def __init__(self, blocks: Iterator[Latents], label: str, *, awaited: bool = False) -> None:
-        self.label, self.awaited = label, awaited
+    def __init__(self, blocks: Iterator[Latents], label: str, *, may_wait: bool = False) -> None:
+        self.label, self.may_wait = label, may_wait
         self._blocks = blocks
-        self._seen: list[Latents] = []
+        self._read: list[Latents] = []
 
     def only(self) -> Latents | None:
         """The only row; None where there are more."""
-        while sum(map(len, self._seen)) < 2:
+        while sum(map(len, self._read)) < 2:
             block = next(self._blocks, None)
             if block is None:
-                return concatenate(self._seen)
-            self._seen.append(block)
+                return concatenate(self._read)
+            self._read.append(block)
         return None
 
     def blocks(self) -> Iterator[Latents]:
-        """All of them, as they come."""
-        for block in chain(self._seen, self._blocks):
+        """All rows, in blocks of up to _PAIR_ROWS."""
+        for block in chain(self._read, self._blocks):
             for start in range(0, len(block), _PAIR_ROWS):
                 yield block.take(slice(start, start + _PAIR_ROWS))
 
 
-Pairs = Iterator[tuple[Latents, Latents]]
-
-
 @contextmanager
 def open_pair(first: str, second: str) -> Iterator[tuple[RowSource, RowSource]]:
-    """Two sources of latents, of which one may be `-` and one plain arrays.
+    """Open two sources of latents; one may be `-`, one may be a plain array.
 
     Raises:
-        UsageError: both are standard input, or nothing but plain arrays.
-        InputError: as of `open_latents`.
+        UsageError: both are standard input, or both are plain arrays.
+        InputError: errors of `LatentSource`.
     """
     if first == second == "-":
         raise UsageError(
-            f"{shown('-')} (-) is named twice; give a file for one of the two", ErrorCode.SAME_FILE
+            f"{shown('-')} (-) is named twice; give a file for one of the two",
+            ErrorCode.SAME_FILE,
         )
     with ExitStack() as stack:
         streams = [stack.enter_context(open_input(source)) for source in (first, second)]
-        # a file first: what is wrong with it is known before the pipe has anything
+        # files first: their errors show without waiting for the pipe
         opened = {
             side: LatentSource(streams[side], (first, second)[side])
             for side in sorted((0, 1), key=lambda side: (first, second)[side] == "-")
@@ -73,35 +75,135 @@ def open_pair(first: str, second: str) -> Iterator[tuple[RowSource, RowSource]]:
                 ErrorCode.OPTION_CONFLICT,
             )
         one, other = (
-            RowSource(source.blocks(sizes), source.label, awaited=not source.is_file)
+            RowSource(source.blocks(sizes), source.label, may_wait=not source.is_file)
             for source in (opened[0], opened[1])
         )
         yield one, other
 
 
 def pair_rows(one: RowSource, other: RowSource, *, all_pairs: bool = False) -> Pairs:
-    """Blocks of equally many rows that meet: one with many, many with one, as many with as many.
+    """Pairs of rows: one with many, many with one, or row by row.
 
-    Nothing is awaited that is not needed to know how they meet, so that rows which come without
-    an end can be paired.
+    No more rows are read in advance than needed to tell these cases apart, so that endless sources
+    can be paired.
 
     Args:
         one: at least one row.
-        other: likewise.
-        all_pairs: every row of the first with every one of the second, which is then held whole.
+        other: at least one row.
+        all_pairs: pair every row of the first with every row of the second, which is then kept in
+            memory.
 
     Raises:
-        UsageError: the counts do not pair up.
+        UsageError: different numbers of rows, neither of them 1.
     """
-    if all_pairs and (one.awaited or one.only() is None):
+    if all_pairs and (one.may_wait or one.only() is None):
         return _all_pairs(one, other)
-    if one.awaited and not other.awaited:
+    if one.may_wait and not other.may_wait:
         return ((a, b) for b, a in _side_by_side(other, one))
     return _side_by_side(one, other)
 
 
-def _repeated(row: Latents, count: int) -> Latents:
-    return row.take(np.zeros(count, np.intp))
+def transfer(
+    identity: Latents, expression: Latents, *, all_pairs: bool = False, scale: float = 1.0
+) -> Latents:
+    """Expression transfer: rows with the identity of the first and the expression of the second.
+
+    Args:
+        identity: 1 or N rows.
+        expression: 1 or N rows.
+        all_pairs: every identity with every expression, identities in the outer loop.
+        scale: factor of the expression latents.
+
+    Returns:
+        N rows named `<identity>__<expression>`.
+
+    Raises:
+        UsageError: different numbers of rows, or a scale that makes latents infinite or NaN.
+        InputError: two paired rows are of different models.
+    """
+    pairs = pair_rows(
+        RowSource(iter([identity]), "identity"),
+        RowSource(iter([expression]), "expression"),
+        all_pairs=all_pairs,
+    )
+    return concatenate(list(transfer_blocks(pairs, scale)))
+
+
+def transfer_blocks(pairs: Pairs, scale: float = 1.0) -> Iterator[Latents]:
+    """Expression transfer block by block, from pairs of identity and expression; as `transfer`."""
+    for identity, expression in pairs:
+        models = _common_models(identity, expression)
+        scaled = as_float32(expression.expression * np.float64(scale))
+        if not np.isfinite(scaled).all():
+            raise UsageError(
+                f"the scale {scale:g} makes latents that are not finite; give a smaller one",
+                ErrorCode.OPTION_VALUE,
+            )
+        yield Latents(pair_names(identity, expression), models, identity.identity, scaled)
+
+
+def interpolate_blocks(pairs: Pairs, steps: int, part: Varied = "both") -> Iterator[Latents]:
+    """Linear interpolation in latent space between the rows of each pair (section III-D).
+
+    Args:
+        pairs: first and last rows.
+        steps: rows per pair, both ends included, at least 2.
+        part: the latents to interpolate; the other ones stay those of the first row.
+
+    Returns:
+        Blocks of rows, pair by pair, named `<first>__<second>/<step>`.
+
+    Raises:
+        UsageError: fewer than 2 steps, or another part.
+        InputError: two paired rows are of different models.
+    """
+    if steps < 2:
+        raise UsageError(f"{steps} steps, expected at least 2: both ends", ErrorCode.OPTION_VALUE)
+    if part not in get_args(Varied):
+        raise UsageError(
+            f"part {part!r}, expected one of {', '.join(get_args(Varied))}", ErrorCode.OPTION_VALUE
+        )
+    shares = np.linspace(0, 1, steps)[:, None]
+    part_shares = {name: shares * (part in ("both", name)) for name in ("identity", "expression")}
+    digits = len(str(steps - 1))
+    size = max(1, _INTERPOLATED_ROWS // steps)
+    for first_block, second_block in pairs:
+        for start in range(0, len(first_block), size):
+            rows = slice(start, start + size)
+            first, second = first_block.take(rows), second_block.take(rows)
+            models = _common_models(first, second)
+            identity = interpolate(first.identity, second.identity, part_shares["identity"])
+            expression = interpolate(first.expression, second.expression, part_shares["expression"])
+            yield Latents(
+                [
+                    f"{name}/{step:0{digits}}"
+                    for name in pair_names(first, second)
+                    for step in range(steps)
+                ],
+                [model for model in models for _ in range(steps)],
+                as_float32(identity),
+                as_float32(expression),
+            )
+
+
+def interpolate(first: np.ndarray, second: np.ndarray, shares: np.ndarray) -> np.ndarray:
+    """(1 - s) first + s second for each of S shares s, exact at 0 and 1.
+
+    Args:
+        first: (N, D).
+        second: (N, D).
+        shares: (S, 1), from 0 to 1.
+
+    Returns:
+        float64 (N S, D), the shares in the inner loop.
+    """
+    start, end = first[:, None].astype(np.float64), second[:, None].astype(np.float64)
+    return ((1 - shares) * start + shares * end).reshape(-1, first.shape[1])
+
+
+def pair_names(first: Latents, second: Latents) -> list[str]:
+    """The name `<first>__<second>` of each pair of rows."""
+    return [f"{one}__{other}" for one, other in zip(first.names, second.names, strict=True)]
 
 
 def _side_by_side(one: RowSource, other: RowSource) -> Pairs:
@@ -119,131 +221,43 @@ def _side_by_side(one: RowSource, other: RowSource) -> Pairs:
 
 
 def _equal_counts(first: RowSource, second: RowSource) -> Pairs:
-    ones, others = first.blocks(), second.blocks()
-    one, other = next(ones, None), next(others, None)
-    met = 0
+    first_blocks, second_blocks = first.blocks(), second.blocks()
+    one, other = next(first_blocks, None), next(second_blocks, None)
+    paired = 0
     while one is not None and other is not None:
         count = min(len(one), len(other))
         yield one.take(slice(count)), other.take(slice(count))
-        met += count
-        one = one.take(slice(count, None)) if len(one) > count else next(ones, None)
-        other = other.take(slice(count, None)) if len(other) > count else next(others, None)
+        paired += count
+        one = one.take(slice(count, None)) if len(one) > count else next(first_blocks, None)
+        other = other.take(slice(count, None)) if len(other) > count else next(second_blocks, None)
     if one is not None or other is not None:
         ended, longer = (first, second) if one is None else (second, first)
         raise UsageError(
-            f"{ended.label} has {met} rows and {longer.label} more, which do not pair up; give "
+            f"{ended.label} has {paired} rows and {longer.label} more, which do not pair up; give "
             "one of either, equally many of both, or --all-pairs",
             ErrorCode.ROW_COUNT,
         )
 
 
 def _all_pairs(one: RowSource, other: RowSource) -> Pairs:
-    whole = concatenate(list(other.blocks()))
+    inner = concatenate(list(other.blocks()))
     for block in one.blocks():
         for row in range(len(block)):
-            for start in range(0, len(whole), _PAIR_ROWS):
-                part = whole.take(slice(start, start + _PAIR_ROWS))
+            for start in range(0, len(inner), _PAIR_ROWS):
+                part = inner.take(slice(start, start + _PAIR_ROWS))
                 yield _repeated(block.take([row]), len(part)), part
 
 
-Varied = Literal["both", "identity", "expression"]
-
-_BLOCK_ROWS = 4096  # that interpolation makes at once
-
-
-def transfer(
-    identity: Latents, expression: Latents, *, all_pairs: bool = False, scale: float = 1.0
-) -> Latents:
-    """Rows with the identity of the first and the expression of the second.
-
-    Args:
-        identity: 1 or N rows.
-        expression: 1 or N rows.
-        all_pairs: every identity with every expression, identities in the outer loop.
-        scale: multiplies the expression latents.
-
-    Returns:
-        N rows named `<identity>__<expression>`.
-
-    Raises:
-        UsageError: the counts do not pair up, or the scale is not finite or makes latents so.
-        InputError: two rows that meet are of different models.
-    """
-    met = pair_rows(
-        RowSource(iter([identity]), "identity"),
-        RowSource(iter([expression]), "expression"),
-        all_pairs=all_pairs,
-    )
-    return concatenate(list(transfer_blocks(met, scale)))
-
-
-def transfer_blocks(pairs: Pairs, scale: float = 1.0) -> Iterator[Latents]:
-    """The same of pairs of identity and expression as they come, block by block."""
-    for identity, expression in pairs:
-        models = _common_models(identity, expression)
-        scaled = as_float32(expression.expression * np.float64(scale))
-        if not np.isfinite(scaled).all():
-            raise UsageError(
-                f"the scale {scale:g} makes latents that are not finite; give a smaller one",
-                ErrorCode.OPTION_VALUE,
-            )
-        yield Latents(pair_names(identity, expression), models, identity.identity, scaled)
-
-
-def interpolate_blocks(pairs: Pairs, steps: int, part: Varied = "both") -> Iterator[Latents]:
-    """Rows on the way from the first of each pair to the second, linear in latent space (III-D).
-
-    Args:
-        pairs: where the ways begin and end, block by block.
-        steps: rows a pair, both ends among them, at least 2.
-        part: what changes on the way; the other part stays that of the beginning.
-
-    Returns:
-        Blocks of rows, pair after pair, named `<first>__<second>/<step>`.
-
-    Raises:
-        UsageError: fewer steps, or another part.
-        InputError: two rows that meet are of different models.
-    """
-    if steps < 2:
-        raise UsageError(
-            f"{steps} steps, expected 2 at least: the beginning and the end", ErrorCode.OPTION_VALUE
-        )
-    if part not in get_args(Varied):
-        raise UsageError(
-            f"part {part!r}, expected one of {', '.join(get_args(Varied))}", ErrorCode.OPTION_VALUE
-        )
-    shares = np.linspace(0, 1, steps)[:, None]
-    moving = {z: shares * (part in ("both", z)) for z in ("identity", "expression")}
-    digits = len(str(steps - 1))
-    together = max(1, _BLOCK_ROWS // steps)
-    for firsts, seconds in pairs:
-        for start in range(0, len(firsts), together):
-            rows = slice(start, start + together)
-            first, second = firsts.take(rows), seconds.take(rows)
-            models = _common_models(first, second)
-            names = pair_names(first, second)
-            yield Latents(
-                [f"{name}/{step:0{digits}}" for name in names for step in range(steps)],
-                [model for model in models for _ in range(steps)],
-                as_float32(interpolate(first.identity, second.identity, moving["identity"])),
-                as_float32(interpolate(first.expression, second.expression, moving["expression"])),
-            )
-
-
-def interpolate(first: np.ndarray, second: np.ndarray, shares: np.ndarray) -> np.ndarray:
-    """(N, D), (N, D), (S, 1) -> float64 (N S, D), linear; at 0 and 1 exactly the rows given."""
-    start, end = first[:, None].astype(np.float64), second[:, None].astype(np.float64)
-    return ((1 - shares) * start + shares * end).reshape(-1, first.shape[1])
-
-
-def pair_names(first: Latents, second: Latents) -> list[str]:
-    """What is made of each two rows is called `<first>__<second>`."""
-    return [f"{one}__{other}" for one, other in zip(first.names, second.names, strict=True)]
+def _repeated(row: Latents, count: int) -> Latents:
+    return row.take(np.zeros(count, np.intp))
 
 
 def _common_models(first: Latents, second: Latents) -> list[str]:
-    """The model of each pair of rows, which must be one; an unknown one takes the known one."""
+    """The model of each pair of rows; an unknown model counts as that of the other row.
+
+    Raises:
+        InputError: different models.
+    """
     models = []
     for i, (one, other) in enumerate(zip(first.models, second.models, strict=True)):
         if one and other and one != other:

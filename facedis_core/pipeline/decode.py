@@ -1,11 +1,11 @@
-"""From latents to meshes, in files or one after another."""
+"""Decoding of latents to meshes: in files, as PLY after PLY, or as one array of vertices."""
 
 import io
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO, Final, NamedTuple
 
 import numpy as np
 
@@ -21,17 +21,17 @@ from facedis_core.model.model import Model, Part
 from facedis_core.pipeline.failures import Failure
 from facedis_core.pipeline.parallel import in_order
 
-BLOCK_ROWS = 16  # rows that are decoded before the next ones
+BLOCK_ROWS: Final = 16  # rows decoded at once
 
 
 @dataclass(frozen=True)
 class LatentDecoder:
-    """Turns rows into faces; can be sent to another process.
+    """Decodes latents, a part of a row at a time; picklable for workers.
 
     Attributes:
-        model: must be the one that encoded the rows.
-        parts: of each face, in this order: `full`, `identity`, `expression`.
-        offsets: leave the mean face out.
+        model: the model that encoded the latents.
+        parts: parts of each face to write, in this order.
+        offsets: give offsets without the mean face.
     """
 
     model: Model
@@ -39,7 +39,11 @@ class LatentDecoder:
     offsets: bool = False
 
     def face(self, rows: Latents, row: int, part: Part) -> np.ndarray:
-        """One part of one row, (V, 3) mm; InputError names a row of which there is no face."""
+        """One part of one row, (V, 3) mm.
+
+        Raises:
+            InputError: latents that cannot be decoded; the message names the row.
+        """
         chosen = slice(row, row + 1)
         z = rows.identity[chosen], rows.expression[chosen]
         try:
@@ -49,7 +53,7 @@ class LatentDecoder:
         return vertices
 
     def mesh(self, rows: Latents, row: int, part: Part) -> Mesh:
-        """The same with triangles and the name of its row."""
+        """The face of a row as a mesh with its name."""
         vertices = self.face(rows, row, part)
         return Mesh(vertices, self.model.triangles, rows.names[row], unit_mm=1.0)
 
@@ -60,22 +64,22 @@ def checked_rows(
     output: str,
     skip: Callable[[list[Failure]], None] | None = None,
 ) -> Iterator[Latents]:
-    """The rows that the model can decode to an output.
+    """Blocks of the latents of a source that a model can decode to an output.
 
     Args:
-        source: where they come from.
-        model: what is to decode them.
-        output: where they go; with a file a row each name must be one of a file.
-        skip: told of rows that are left out; with None the first such row raises.
+        source: the latents.
+        model: the model to decode them.
+        output: path or pattern; with one file per row, each name must be a valid file name.
+        skip: called with rows that are left out; None = the first such row raises.
 
     Raises:
-        InputError: a row is of another model, or not finite, or cannot be a file.
+        InputError: a row of another model, not finite, or with an invalid name.
     """
-    known = f"{model.source} ({made_by(model.history)})"
+    label = f"{model.source} ({made_by(model.history)})"
     as_files = is_folder_pattern(output)
 
     def check(rows: Latents) -> None:
-        rows.check_model(model.id, known)
+        rows.check_model(model.id, label)
         with naming(source.label):
             rows.check_finite()
         for name in rows.names if as_files else ():
@@ -98,131 +102,6 @@ def checked_rows(
         yield block.take(good)
 
 
-def _split_blocks(blocks: Iterable[Latents]) -> Iterator[Latents]:
-    for block in blocks:
-        for start in range(0, len(block), BLOCK_ROWS):
-            yield block.take(slice(start, start + BLOCK_ROWS))
-
-
-@dataclass(frozen=True)
-class _MeshBytes:
-    """Rows as the bytes of meshes of one format, or of their vertices alone."""
-
-    decoder: LatentDecoder
-    suffix: str | None
-
-    def __call__(self, rows: Latents) -> bytes:
-        data = io.BytesIO()
-        for row in range(len(rows)):
-            for part in self.decoder.parts:
-                if self.suffix is None:
-                    data.write(self.decoder.face(rows, row, part).tobytes())
-                else:
-                    write_mesh(data, self.decoder.mesh(rows, row, part), self.suffix)
-        return data.getvalue()
-
-
-def write_meshes(
-    stream: BinaryIO, decoder: LatentDecoder, blocks: Iterable[Latents], *, jobs: int = 1
-) -> Iterator[int]:
-    """Write PLY after PLY; yields how many rows have just been written."""
-    for data, count in _with_counts(_MeshBytes(decoder, ".ply"), _split_blocks(blocks), jobs):
-        stream.write(data)
-        stream.flush()
-        yield count
-
-
-def write_array(
-    stream: BinaryIO, decoder: LatentDecoder, blocks: Iterable[Latents], *, jobs: int = 1
-) -> Iterator[int]:
-    """Write each block as one float32 array (N, V, 3) in mm; yields as `write_meshes`."""
-    for block in blocks:
-        shape = (len(block), *decoder.model.mean_face.shape)
-        stream.write(encoded_header(np.dtype("<f4"), shape))
-        for data, count in _with_counts(_MeshBytes(decoder, None), _split_blocks([block]), jobs):
-            stream.write(data)
-            yield count
-        stream.flush()
-
-
-def _with_counts(
-    work: _MeshBytes, turns: Iterable[Latents], jobs: int
-) -> Iterator[tuple[bytes, int]]:
-    """What becomes of the blocks, and how many rows each had."""
-    counts: deque[int] = deque()
-
-    def noted() -> Iterator[Latents]:
-        for rows in turns:
-            counts.append(len(rows))
-            yield rows
-
-    for data in in_order(work, noted(), jobs):
-        yield data, counts.popleft()
-
-
-class OutputFile(NamedTuple):
-    """One part of one row, and the file it becomes."""
-
-    row: int
-    part: Part
-    path: Path
-
-
-@dataclass(frozen=True)
-class FileWriter:
-    """Writes rows to files of their own; can be sent to another process."""
-
-    decoder: LatentDecoder
-    force: bool
-    parents: bool
-
-    def __call__(self, task: tuple[Latents, list[OutputFile]]) -> int:
-        rows, targets = task
-        for row, part, path in targets:
-            mesh = self.decoder.mesh(rows, row, part)
-            with open_output(str(path), force=self.force, parents=self.parents) as stream:
-                write_mesh(stream, mesh, path.suffix or ".ply")
-        return len(rows)
-
-
-def write_files(
-    decoder: LatentDecoder,
-    blocks: Iterable[Latents],
-    paths: OutputPaths,
-    *,
-    force: bool,
-    skip_existing: bool = False,
-    jobs: int = 1,
-) -> Iterator[int]:
-    """Write each part of each row to a file of its own; yields how many rows are just done.
-
-    All files of a block are named, and refused, before the first of them is written.
-
-    Raises:
-        UsageError: two outputs of one path, or a file exists without `force`.
-        InputError: a name that cannot be a file.
-    """
-
-    def tasks() -> Iterator[tuple[Latents, list[OutputFile]]]:
-        for block in blocks:
-            targets = [
-                OutputFile(row, part, paths.of(name, part))
-                for row, name in enumerate(block.names)
-                for part in decoder.parts
-            ]
-            if skip_existing:
-                targets = [target for target in targets if not is_file(target.path)]
-            for target in targets:
-                check_output(str(target.path), force, parents=paths.many)
-            turns: dict[int, list[OutputFile]] = defaultdict(list)
-            for row, part, path in targets:
-                turns[row // BLOCK_ROWS].append(OutputFile(row % BLOCK_ROWS, part, path))
-            for turn, rows in enumerate(_split_blocks([block])):
-                yield rows, turns[turn]
-
-    yield from in_order(FileWriter(decoder, force, paths.many), tasks(), jobs)
-
-
 def check_destination(
     output: str,
     parts: Sequence[Part],
@@ -232,12 +111,20 @@ def check_destination(
     stream: bool,
     skip_existing: bool = False,
 ) -> None:
-    """Raise at once what is wrong with an output before anything is known of the rows.
+    """Check an output before any row is read.
+
+    Args:
+        output: file, folder, pattern, or `-`.
+        parts: parts of each face to write.
+        force: replace existing files.
+        array: write arrays of vertices.
+        stream: write row by row.
+        skip_existing: keep existing files.
 
     Raises:
-        UsageError: several parts without {part}; an array and {name}, or several arrays of a
-            stream; what `check_output` raises.
-        OutputError: likewise.
+        UsageError: several parts without {part}; an array with {name}; several arrays of a stream;
+            errors of `check_output`.
+        OutputError: errors of `check_output`.
     """
     if len(parts) > 1 and "{part}" not in output:
         raise UsageError(
@@ -275,36 +162,179 @@ def decode_to(
     skip_existing: bool = False,
     jobs: int = 1,
 ) -> Iterator[int]:
-    """Decode all rows to where the output says; yields how many are just done.
+    """Decode latents to an output; yields the number of newly decoded rows.
 
     Args:
-        output: one mesh file, a folder or pattern for a file a row, or - for PLY after PLY.
-        decoder: makes the faces.
-        blocks: rows that are sound.
-        force: replace files.
+        output: a mesh file, a folder or pattern for one file per row, or `-` for PLY after PLY.
+        decoder: decodes the rows.
+        blocks: rows of `checked_rows`.
+        force: replace existing files.
         array: write one array of vertices instead of meshes.
-        skip_existing: leave out rows whose files are there.
-        jobs: processes at once, 0 = one a core; the same bytes with any number.
+        skip_existing: leave out rows whose files exist.
+        jobs: number of worker processes, 0 = one per core; the bytes are the same with any number.
+
+    Raises:
+        UsageError: two outputs of one path, or a file exists.
+        InputError: latents that cannot be decoded.
+        OutputError: an output cannot be written.
     """
     if array:
         for part in decoder.parts:
-            place = output.replace("{part}", part)
-            if skip_existing and is_file(place):
+            path = output.replace("{part}", part)
+            if skip_existing and is_file(path):
                 continue
-            with open_output(place, force=force) as stream:
-                yield from write_array(stream, replace(decoder, parts=[part]), blocks, jobs=jobs)
+            with open_output(path, force=force) as stream:
+                yield from _write_array(stream, replace(decoder, parts=[part]), blocks, jobs=jobs)
     elif _is_stream(output):
         with open_output(output, force=force) as stream:
-            yield from write_meshes(stream, decoder, blocks, jobs=jobs)
+            yield from _write_meshes(stream, decoder, blocks, jobs=jobs)
     else:
         paths = OutputPaths(output)
-        yield from write_files(
+        yield from _write_files(
             decoder, blocks, paths, force=force, skip_existing=skip_existing, jobs=jobs
         )
 
 
+def _write_meshes(
+    stream: BinaryIO, decoder: LatentDecoder, blocks: Iterable[Latents], *, jobs: int = 1
+) -> Iterator[int]:
+    """Write PLY after PLY; yields the number of newly written rows."""
+    for data, count in _encoded_blocks(_MeshBytes(decoder, ".ply"), _split_blocks(blocks), jobs):
+        stream.write(data)
+        stream.flush()
+        yield count
+
+
+def _write_array(
+    stream: BinaryIO, decoder: LatentDecoder, blocks: Iterable[Latents], *, jobs: int = 1
+) -> Iterator[int]:
+    """Write each block as one float32 array (N, V, 3) mm; yields as `_write_meshes`."""
+    for block in blocks:
+        shape = (len(block), *decoder.model.mean_face.shape)
+        stream.write(encoded_header(np.dtype("<f4"), shape))
+        for data, count in _encoded_blocks(_MeshBytes(decoder, None), _split_blocks([block]), jobs):
+            stream.write(data)
+            yield count
+        stream.flush()
+
+
+class _OutputFile(NamedTuple):
+    """The file for one part of one row."""
+
+    row: int
+    part: Part
+    path: Path
+
+
+@dataclass(frozen=True)
+class _FileWriter:
+    """Writes rows to files; picklable for workers.
+
+    Attributes:
+        decoder: decodes the rows.
+        force: replace existing files.
+        parents: make missing folders.
+    """
+
+    decoder: LatentDecoder
+    force: bool
+    parents: bool
+
+    def __call__(self, task: tuple[Latents, list[_OutputFile]]) -> int:
+        """Write the files of some rows; returns the number of rows."""
+        rows, targets = task
+        for row, part, path in targets:
+            mesh = self.decoder.mesh(rows, row, part)
+            with open_output(str(path), force=self.force, parents=self.parents) as stream:
+                write_mesh(stream, mesh, path.suffix or ".ply")
+        return len(rows)
+
+
+def _write_files(
+    decoder: LatentDecoder,
+    blocks: Iterable[Latents],
+    paths: OutputPaths,
+    *,
+    force: bool,
+    skip_existing: bool = False,
+    jobs: int = 1,
+) -> Iterator[int]:
+    """Write each part of each row to its own file; yields the number of newly written rows.
+
+    All paths of a block are checked before its first file is written.
+
+    Raises:
+        UsageError: two outputs of one path, or a file exists without `force`.
+        InputError: an invalid name.
+    """
+
+    def tasks() -> Iterator[tuple[Latents, list[_OutputFile]]]:
+        for block in blocks:
+            targets = [
+                _OutputFile(row, part, paths.of(name, part))
+                for row, name in enumerate(block.names)
+                for part in decoder.parts
+            ]
+            if skip_existing:
+                targets = [target for target in targets if not is_file(target.path)]
+            for target in targets:
+                check_output(str(target.path), force, parents=paths.many)
+            by_block: dict[int, list[_OutputFile]] = defaultdict(list)
+            for row, part, path in targets:
+                by_block[row // BLOCK_ROWS].append(_OutputFile(row % BLOCK_ROWS, part, path))
+            for number, rows in enumerate(_split_blocks([block])):
+                yield rows, by_block[number]
+
+    yield from in_order(_FileWriter(decoder, force, paths.many), tasks(), jobs)
+
+
+def _split_blocks(blocks: Iterable[Latents]) -> Iterator[Latents]:
+    """The same rows in blocks of up to BLOCK_ROWS."""
+    for block in blocks:
+        for start in range(0, len(block), BLOCK_ROWS):
+            yield block.take(slice(start, start + BLOCK_ROWS))
+
+
+@dataclass(frozen=True)
+class _MeshBytes:
+    """Encodes rows as the bytes of meshes; picklable for workers.
+
+    Attributes:
+        decoder: decodes the rows.
+        suffix: mesh format; None = the vertices alone, float32.
+    """
+
+    decoder: LatentDecoder
+    suffix: str | None
+
+    def __call__(self, rows: Latents) -> bytes:
+        data = io.BytesIO()
+        for row in range(len(rows)):
+            for part in self.decoder.parts:
+                if self.suffix is None:
+                    data.write(self.decoder.face(rows, row, part).tobytes())
+                else:
+                    write_mesh(data, self.decoder.mesh(rows, row, part), self.suffix)
+        return data.getvalue()
+
+
+def _encoded_blocks(
+    encode: _MeshBytes, blocks: Iterable[Latents], jobs: int
+) -> Iterator[tuple[bytes, int]]:
+    """The bytes and the number of rows of each block."""
+    counts: deque[int] = deque()
+
+    def counted() -> Iterator[Latents]:
+        for rows in blocks:
+            counts.append(len(rows))
+            yield rows
+
+    for data in in_order(encode, counted(), jobs):
+        yield data, counts.popleft()
+
+
 def _is_stream(output: str) -> bool:
-    """Whether mesh after mesh can go there: a pipe or a device, of no other format than PLY."""
+    """Whether the output is a pipe or device for PLY after PLY."""
     if is_folder_pattern(output) or Path(output).suffix.lower() not in ("", ".ply"):
         return False
     return replaced_file(output) is None

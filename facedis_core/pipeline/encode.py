@@ -1,8 +1,9 @@
-"""From meshes to latents, block by block."""
+"""Encoding of meshes to latents, block by block."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from typing import Final
 
 import numpy as np
 
@@ -17,19 +18,19 @@ from facedis_core.pipeline.failures import Failure
 from facedis_core.pipeline.inputs import FaceInputs, InputItem
 from facedis_core.pipeline.parallel import in_order
 
-REFUSED_REACH = 3.0  # times the reach of the training faces
-BLOCK_FACES = 16  # faces that are encoded before the next ones are read
+REFUSED_REACH: Final = 3.0  # times the largest distance of a training face to the mean face
+BLOCK_FACES: Final = 16  # faces encoded at once
 
 
 @dataclass(frozen=True)
 class EncodedBlock:
-    """What became of some items.
+    """The result of encoding some items.
 
     Attributes:
-        items: how many there were.
-        latents: of those that could be encoded, in order.
-        warnings: lines about faces that are doubtful.
-        failures: the others.
+        items: number of items.
+        latents: latents of the encoded meshes, in order.
+        warnings: lines about doubtful faces.
+        failures: items that could not be encoded.
     """
 
     items: int
@@ -40,13 +41,16 @@ class EncodedBlock:
 
 @dataclass(frozen=True)
 class MeshEncoder:
-    """Turns items into latents; can be sent to another process.
+    """Prepares and encodes meshes; picklable for workers.
 
     Attributes:
-        model: encodes prepared faces; its preparation takes raw meshes there.
-        units, align, trust_order: as in `Preparation.apply`.
-        far_faces: also encode what is beyond three times the reach of the training faces.
-        keep_going: leave out what cannot be encoded.
+        model: the model, with the preparation of raw meshes.
+        units: unit of meshes that do not declare one.
+        align: alignment of raw meshes.
+        trust_order: accept a different triangulation; the vertex order must match.
+        far_faces: encode meshes more than REFUSED_REACH times farther from the mean face than any
+            training face.
+        keep_going: skip items that cannot be encoded.
     """
 
     model: Model
@@ -60,8 +64,7 @@ class MeshEncoder:
         """Read and encode some items.
 
         Raises:
-            InputError: one cannot be read, does not fit the model or is far from any face; unless
-                it is to be left out.
+            InputError: without `keep_going`: unreadable, or errors of `prepared`.
         """
         rows: list[Latents] = []
         warnings: list[str] = []
@@ -69,8 +72,8 @@ class MeshEncoder:
         for item in items:
             try:
                 for mesh in item.load():
-                    vertices, doubt = self.prepared(mesh, item.source)
-                    warnings += [doubt] if doubt else []
+                    vertices, warning = self.prepared(mesh, item.source)
+                    warnings += [warning] if warning else []
                     rows.append(self.model.encode(vertices[None], [mesh.name]))
             except InputError as error:
                 if not self.keep_going:
@@ -81,10 +84,11 @@ class MeshEncoder:
         return EncodedBlock(len(items), concatenate(rows), warnings, failures)
 
     def prepared(self, mesh: Mesh, source: str) -> tuple[np.ndarray, str]:
-        """A mesh as the model takes it, float32 (V, 3) mm, and what is doubtful about it if any.
+        """The prepared vertices of a mesh, float32 (V, 3) mm, and a warning or "".
 
         Raises:
-            InputError: it does not fit the model or is far from any face; named by `source`.
+            InputError: the mesh does not fit the model, is not finite, or is too far from the mean
+                face; the message begins with `source`.
         """
         try:
             vertices = self.model.preparation.apply(
@@ -104,46 +108,53 @@ class MeshEncoder:
             raise InputError(f"{source}: {error} ({model})", error.code) from None
         reach = self.model.reach_mm
         distance = float(self.model.distance_to_mean(vertices[None])[0])
-        found = describe_reach(mesh.name or "mesh", distance, reach)
-        if found and distance > REFUSED_REACH * reach and not self.far_faces:
+        warning = describe_reach(mesh.name or "mesh", distance, reach)
+        if warning and distance > REFUSED_REACH * reach and not self.far_faces:
             raise InputError(
-                f"{source}: {found}; check --units and --align, or pass --force-encode",
+                f"{source}: {warning}; check --units and --align, or pass --force-encode",
                 ErrorCode.FAR_FACE,
             )
-        return vertices, f"{found}; its latents are doubtful" if found else ""
+        return vertices, f"{warning}; its latents are doubtful" if warning else ""
 
 
 def encode_blocks(
-    encoder: MeshEncoder, items: Iterable[InputItem], *, jobs: int = 1, together: int = BLOCK_FACES
+    encoder: MeshEncoder, items: Iterable[InputItem], *, jobs: int = 1, size: int = BLOCK_FACES
 ) -> Iterator[EncodedBlock]:
-    """All items in order, some at a time.
+    """Encode all items in order.
 
     Args:
-        encoder: what is done with each.
-        items: as `find_faces` gives them.
-        jobs: processes at once, 0 = one a core; the same latents with any number.
-        together: how many items a block has.
+        encoder: encodes each block.
+        items: items of `find_inputs`.
+        jobs: number of worker processes, 0 = one per core; the latents are the same with any.
+        size: number of items per block.
 
     Raises:
-        InputError: as of `MeshEncoder`, or a process was killed.
+        InputError: errors of `MeshEncoder`, or a worker process was killed.
     """
-    waiting = iter(items)
-    blocks = iter(lambda: list(islice(waiting, together)), [])
+    remaining = iter(items)
+    blocks = iter(lambda: list(islice(remaining, size)), [])
     return in_order(encoder, blocks, jobs)
 
 
 def check_face_sets(faces: FaceInputs, model: Model) -> None:
-    """Raise InputError, before any face is read, where a set is not of a model's faces."""
-    known = [model.topology, *filter(None, [model.preparation.raw_topology])]
+    """Check that the face sets among the inputs have the topology of a model, before any is read.
+
+    Raises:
+        InputError: another topology than that of prepared or raw meshes.
+    """
+    topologies = [model.topology, *filter(None, [model.preparation.raw_topology])]
     label = f"model {model.source} ({made_by(model.history)})"
     for source, face_set in faces.sets:
-        check_topology(face_set, source, known, label)
+        check_topology(face_set, source, topologies, label)
 
 
 def describe_reach(name: str, distance: float, reach_mm: float) -> str:
-    """What to say of a face farther from the mean face than any training face, else nothing.
+    """A line about a face farther from the mean face than any training face; "" for others.
 
-    Much farther, by REFUSED_REACH, it is no face to the model.
+    Args:
+        name: of the face.
+        distance: mean vertex distance to the mean face, mm.
+        reach_mm: largest such distance of a training face, mm.
     """
     if distance <= reach_mm:
         return ""

@@ -1,4 +1,4 @@
-"""Faces in NumPy arrays: vertices of many in one, or latents that become faces."""
+"""Inputs of commands: meshes in files, folders, face sets, arrays and pipes, read when needed."""
 
 import io
 import os
@@ -19,21 +19,213 @@ from facedis_core.io.paths import exists, is_file, is_folder
 from facedis_core.io.streams import naming, open_input, read_ahead, read_all, shown
 from facedis_core.mesh.mesh import Mesh, decode_mesh, mesh_files, read_mesh, read_meshes
 
-# Makes meshes of the latents in a stream of that name.
+# A stream of latents and its name -> the decoded meshes.
 DecodeLatents = Callable[[BinaryIO, str], Iterator[Mesh]]
 
-_NO_TRIANGLES: Final = np.empty((0, 3), np.int32)
-_MISTAKEN: Final = ((0, b"ply", "a PLY mesh; name it .ply"),)
-# In the header of latents: the fields of a structured array, or rows of anything but x, y, z.
+NPY_HEADER_BYTES: Final = 128  # every .npy file has as many before its data
+# In the header of latents: fields of a structured array, or rows of anything but x, y, z.
 _LATENTS: Final = re.compile(rb"'descr': \[|'shape': \(\d+, (?!3\))\d+\)")
-NPY_HEADER_BYTES: Final = 128  # bytes that every array has before its numbers, enough to tell
+_NO_TRIANGLES: Final = np.empty((0, 3), np.int32)
+# What a .npy file may hold by mistake: offset, bytes there, words.
+_MISTAKEN_ARRAYS: Final = ((0, b"ply", "a PLY mesh; name it .ply"),)
+# What a list of files may be by mistake: its first bytes.
+_MISTAKEN_LISTS: Final = (MAGIC, b"ply\n", b"ply\r", b"\x89PNG", b"PK\x03")
+_MOST_LIST_BYTES: Final = 1 << 28
+_LONGEST_NAME: Final = 4096
+
+
+class InputItem(NamedTuple):
+    """One mesh to read, or the meshes of a file with PLY after PLY; picklable for workers.
+
+    Attributes:
+        source: its name in messages and lists of failures.
+        load: reads the meshes.
+    """
+
+    source: str
+    load: Callable[[], Iterable[Mesh]]
+
+
+@dataclass(frozen=True)
+class FaceInputs:
+    """The meshes of some inputs.
+
+    Attributes:
+        items: in the order of the inputs; an unreadable one raises when it is loaded.
+        count: number of items; None = unknown, of a pipe.
+        sets: names and face sets among the inputs.
+    """
+
+    items: Iterable[InputItem]
+    count: int | None
+    sets: tuple[tuple[str, FaceSet], ...] = ()
+
+
+def find_inputs(
+    inputs: Sequence[str],
+    split: str = "all",
+    *,
+    keep_going: bool = False,
+    decode: DecodeLatents | None = None,
+) -> FaceInputs:
+    """The meshes that the inputs name; only folders and headers of face sets are read yet.
+
+    Args:
+        inputs: meshes, folders of meshes, face sets (.safetensors), vertex arrays (.npy), patterns
+            that match any of these, or `-` for PLY after PLY or arrays on standard input.
+        split: split of face sets: `train`, `test`, `validation` or `all`.
+        keep_going: an unusable input becomes an item that raises.
+        decode: decodes latents; None = latents are refused.
+
+    Raises:
+        UsageError: standard input twice, or a split without a face set.
+        InputError: an empty folder, a broken face set, or a split without faces.
+    """
+    if list(inputs).count("-") > 1:
+        raise UsageError(
+            "standard input (-) is named twice; it can be read once", ErrorCode.SAME_FILE
+        )
+    sources = [source for given in inputs for source in expand_pattern(given)]
+    if split != "all" and not any(_suffix(source) == ".safetensors" for source in sources):
+        raise UsageError(
+            f"--split {split} needs a face set (.safetensors) among the inputs",
+            ErrorCode.OPTION_CONFLICT,
+        )
+    names = _distinct_names(sources)
+    parts = [_find_one(source, names.get(source), split, keep_going, decode) for source in sources]
+    counts = [part.count for part in parts if part.count is not None]
+    return FaceInputs(
+        items=(item for part in parts for item in part.items),
+        count=sum(counts) if len(counts) == len(parts) else None,
+        sets=tuple(named for part in parts for named in part.sets),
+    )
+
+
+def collect_inputs(inputs: Sequence[str], files_from: str | None) -> list[str]:
+    """The given inputs and those of a list of files; standard input where there are none.
+
+    Raises:
+        UsageError: standard input is both a list and faces.
+        InputError: errors of `read_file_list`.
+    """
+    if files_from is None:
+        return list(inputs) or ["-"]
+    if files_from == "-" and "-" in inputs:
+        raise UsageError(
+            "standard input (-) is a list of files and faces; give a file for one",
+            ErrorCode.SAME_FILE,
+        )
+    return [*inputs, *read_file_list(files_from)]
+
+
+def read_file_list(source: str) -> list[str]:
+    """The names in a list of files: one a line, or each ended by a NUL (find -print0).
+
+    Args:
+        source: path, or `-` for standard input.
+
+    Raises:
+        InputError: unreadable, another kind of file, or without a name.
+    """
+    content = read_all(source, _MOST_LIST_BYTES, "a list of files")
+    if content.startswith(_MISTAKEN_LISTS):
+        raise InputError(
+            f"{shown(source)} is not a list of files; give it as an input", ErrorCode.WRONG_KIND
+        )
+    if b"\0" in content:
+        lines = content.split(b"\0")
+    else:
+        lines = [line.removesuffix(b"\r") for line in content.split(b"\n")]
+    names = [os.fsdecode(line) for line in lines if line.strip()]
+    if any(len(name) > _LONGEST_NAME for name in names):
+        raise InputError(
+            f"{shown(source)} has a line of more than {_LONGEST_NAME} bytes; expected file names",
+            ErrorCode.TOO_LARGE,
+        )
+    if not names:
+        raise InputError(
+            f"{shown(source)} lists no files; expected one a line, or as find -print0",
+            ErrorCode.EMPTY,
+        )
+    return names
+
+
+def expand_pattern(source: str) -> list[str]:
+    """The paths that match a pattern, sorted; `source` itself where nothing matches."""
+    if source == "-" or not has_magic(source) or exists(source):
+        return [source]
+    return sorted(glob(source, recursive=True)) or [source]  # noqa: PTH207 - also from the root
+
+
+def read_file_meshes(source: str, name: str | None = None) -> Iterator[Mesh]:
+    """The mesh of a file, or the meshes of a file with PLY after PLY.
+
+    Args:
+        source: path.
+        name: name of a single mesh; None = stem of the path. Several have the names in the file.
+
+    Raises:
+        InputError: errors of `read_mesh`.
+    """
+    name = name or Path(source).stem
+    if _suffix(source) not in ("", ".ply"):
+        yield replace(read_mesh(source), name=name)
+        return
+    with open_input(source) as stream:
+        yield from _ply_meshes(stream, source, name)
+
+
+def decode_file_meshes(content: bytes, source: str) -> Iterator[Mesh]:
+    """The meshes of `read_file_meshes` from the content of a file.
+
+    Args:
+        content: bytes of the file.
+        source: its name.
+
+    Raises:
+        InputError: errors of `decode_mesh`.
+    """
+    stream: Any = io.BytesIO(content)
+    stream = io.BufferedReader(stream)  # readers peek
+    if _suffix(source) in ("", ".ply"):
+        yield from _ply_meshes(stream, source, Path(source).stem)
+    else:
+        yield decode_mesh(stream, source)
+
+
+def stream_items(
+    stream: BinaryIO, source: str, decode: DecodeLatents | None = None
+) -> Iterator[InputItem]:
+    """The meshes or arrays in a stream.
+
+    Args:
+        stream: PLY after PLY, or `.npy` arrays.
+        source: its name.
+        decode: decodes latents; None = latents are refused.
+
+    Raises:
+        InputError: unreadable data.
+    """
+    label = shown(source)
+    beginning, stream = read_ahead(stream, 16)  # enough for readers to tell mistaken kinds
+    if beginning.startswith(MAGIC):
+        meshes = read_face_arrays(stream, source, decode)
+    else:
+        meshes = read_meshes(stream, label)
+    for number, mesh in enumerate(meshes, 1):
+        yield InputItem(f"{label}, mesh {number}", partial(_single, mesh))
 
 
 def read_face_arrays(stream: BinaryIO, source: str, decode: DecodeLatents | None) -> Iterator[Mesh]:
-    """Faces of vertex arrays, or of latents where there is something to decode them.
+    """Faces from `.npy` arrays of vertices or latents.
+
+    Args:
+        stream: the arrays.
+        source: its name.
+        decode: decodes latents; None = latents are refused.
 
     Raises:
-        InputError: neither, or latents without `decode`.
+        InputError: neither vertices nor latents, or latents without `decode`.
     """
     beginning, stream = read_ahead(stream, NPY_HEADER_BYTES)
     if decode is not None and holds_latents(beginning):
@@ -42,18 +234,18 @@ def read_face_arrays(stream: BinaryIO, source: str, decode: DecodeLatents | None
 
 
 def holds_latents(beginning: bytes) -> bool:
-    """Whether an array that begins so, with HEADER bytes of it, holds latents, not vertices."""
+    """Whether a file with these first NPY_HEADER_BYTES is an array of latents, not of vertices."""
     return beginning.startswith(MAGIC) and _LATENTS.search(beginning[:NPY_HEADER_BYTES]) is not None
 
 
 def _vertex_arrays(stream: BinaryIO, source: str) -> Iterator[Mesh]:
-    """Faces of float arrays (N, V, 3), named by file and row, or (V, 3), named by file.
+    """Faces without triangles and units, from float arrays (N, V, 3) or (V, 3).
 
-    Arrays know neither triangles nor units.
+    They are named by file and row; of an array (V, 3) by file.
     """
-    named = is_file(source)
-    stem = f"{Path(source).stem}_" if named else "row"
-    reader = NpyReader(stream, "vertices (N, V, 3)", _MISTAKEN)
+    is_named = is_file(source)
+    stem = f"{Path(source).stem}_" if is_named else "row"
+    reader = NpyReader(stream, "vertices (N, V, 3)", _MISTAKEN_ARRAYS)
     count = 0
     with naming(source):
         while (header := reader.header()) is not None:
@@ -61,7 +253,7 @@ def _vertex_arrays(stream: BinaryIO, source: str) -> Iterator[Mesh]:
             for block in reader.blocks(header):
                 single = len(header.shape) == 2
                 for vertices in [block] if single else block:
-                    name = Path(source).stem if single and named else f"{stem}{count:04d}"
+                    name = Path(source).stem if single and is_named else f"{stem}{count:04d}"
                     with np.errstate(over="ignore"):  # too large is inf, which is refused later
                         yield Mesh(np.ascontiguousarray(vertices, np.float32), _NO_TRIANGLES, name)
                     count += 1
@@ -82,148 +274,21 @@ def _check_vertices(header: ArrayHeader) -> None:
         )
 
 
-_LONGEST_LIST: Final = 1 << 28
-_LONGEST_NAME: Final = 4096
-_NO_LIST: Final = (MAGIC, b"ply\n", b"ply\r", b"\x89PNG", b"PK\x03")  # a file in place of a list
-
-
-class InputItem(NamedTuple):
-    """Something to be read, and how messages and lists of failures name it.
-
-    It holds one mesh, but for a file with PLY after PLY. It can be sent to another process, which
-    then does the reading.
-    """
-
-    source: str
-    load: Callable[[], Iterable[Mesh]]
-
-
-@dataclass(frozen=True)
-class FaceInputs:
-    """Meshes of one or several inputs.
-
-    Attributes:
-        items: in the order of the inputs; what cannot be read raises when it is loaded.
-        count: how many there are; None = a pipe does not say.
-        sets: the face sets among the inputs, by what the user calls them.
-    """
-
-    items: Iterable[InputItem]
-    count: int | None
-    sets: tuple[tuple[str, FaceSet], ...] = ()
-
-
-def find_inputs(
-    inputs: Sequence[str],
-    split: str = "all",
-    *,
-    keep_going: bool = False,
-    decode: DecodeLatents | None = None,
-) -> FaceInputs:
-    """What lies behind the inputs.
-
-    Nothing is read yet but directories and the headers of face sets.
-
-    Args:
-        inputs: meshes, folders of them, face sets (.safetensors), vertex arrays (.npy), patterns
-            that match any of these, or `-` for PLY after PLY or arrays on standard input.
-        split: `train`, `test` or `validation` takes only these faces of face sets; `all`.
-        keep_going: an input that cannot be used is an item that raises, like a broken mesh.
-        decode: what makes faces of latents; None = latents are refused.
-
-    Raises:
-        UsageError: standard input twice, or a split where no face set is.
-        InputError: an empty folder, a broken face set, a split without faces.
-    """
-    if list(inputs).count("-") > 1:
-        raise UsageError(
-            "standard input (-) is named twice; it can be read once", ErrorCode.SAME_FILE
-        )
-    named = [source for given in inputs for source in expand_pattern(given)]
-    if split != "all" and not any(_suffix(source) == ".safetensors" for source in named):
-        raise UsageError(
-            f"--split {split} needs a face set (.safetensors) among the inputs",
-            ErrorCode.OPTION_CONFLICT,
-        )
-    names = _distinct_names(named)
-    parts = [_find_one(source, names.get(source), split, keep_going, decode) for source in named]
-    counts = [part.count for part in parts if part.count is not None]
-    return FaceInputs(
-        items=(item for part in parts for item in part.items),
-        count=sum(counts) if len(counts) == len(parts) else None,
-        sets=tuple(named for part in parts for named in part.sets),
-    )
-
-
-def collect_inputs(inputs: Sequence[str], files_from: str | None) -> list[str]:
-    """The inputs named one by one and those that a file lists; standard input where none are.
-
-    Raises:
-        UsageError: standard input is to be both a list and faces.
-        InputError: as of `read_file_list`.
-    """
-    if files_from is None:
-        return list(inputs) or ["-"]
-    if files_from == "-" and "-" in inputs:
-        raise UsageError(
-            "standard input (-) is a list of files and faces; give a file for one",
-            ErrorCode.SAME_FILE,
-        )
-    return [*inputs, *read_file_list(files_from)]
-
-
-def read_file_list(source: str) -> list[str]:
-    """Names that a file, or standard input for `-`, lists: one a line, or each before a NUL.
-
-    Raises:
-        InputError: missing, or no name in it.
-    """
-    content = read_all(source, _LONGEST_LIST, "a list of files")
-    if content.startswith(_NO_LIST):
-        raise InputError(
-            f"{shown(source)} is no list of files; give it as an input by itself",
-            ErrorCode.WRONG_KIND,
-        )
-    if b"\0" in content:
-        lines = content.split(b"\0")
-    else:
-        lines = [line.removesuffix(b"\r") for line in content.split(b"\n")]
-    names = [os.fsdecode(line) for line in lines if line.strip()]
-    if any(len(name) > _LONGEST_NAME for name in names):
-        raise InputError(
-            f"{shown(source)} has a line of more than {_LONGEST_NAME} bytes, no file",
-            ErrorCode.TOO_LARGE,
-        )
-    if not names:
-        raise InputError(
-            f"{shown(source)} lists no files; expected one a line, or as find -print0",
-            ErrorCode.EMPTY,
-        )
-    return names
-
-
 def _suffix(source: str) -> str:
     return Path(source).suffix.lower()
 
 
-def expand_pattern(source: str) -> list[str]:
-    """What a pattern that the shell has not replaced stands for; anything else is itself."""
-    if source == "-" or not has_magic(source) or exists(source):
-        return [source]
-    return sorted(glob(source, recursive=True)) or [source]  # noqa: PTH207 - also from the root
-
-
 def _distinct_names(sources: Sequence[str]) -> dict[str, str]:
-    """Names for files whose own names are alike: with as many folders before it as it takes."""
-    alike: dict[str, set[str]] = {}
+    """Names for files of one stem: with as many folders before it as make them distinct."""
+    by_stem: dict[str, set[str]] = {}
     for source in sources:
         if source != "-":
-            alike.setdefault(Path(source).stem, set()).add(source)
+            by_stem.setdefault(Path(source).stem, set()).add(source)
     names: dict[str, str] = {}
-    for same in (same for same in alike.values() if len(same) > 1):
-        # not resolved: a link keeps the name that somebody gave it
-        whole = {source: Path(os.path.abspath(source)) for source in same}  # noqa: PTH100
-        paths = {source: (path.parent / path.stem).parts for source, path in whole.items()}
+    for same in (same for same in by_stem.values() if len(same) > 1):
+        # not resolved: a link keeps its own name
+        absolute = {source: Path(os.path.abspath(source)) for source in same}  # noqa: PTH100
+        paths = {source: (path.parent / path.stem).parts for source, path in absolute.items()}
         depth = 1
         while len({parts[-depth:] for parts in paths.values()}) < len(set(paths.values())):
             depth += 1
@@ -235,9 +300,10 @@ def _distinct_names(sources: Sequence[str]) -> dict[str, str]:
 def _find_one(
     source: str, name: str | None, split: str, keep_going: bool, decode: DecodeLatents | None
 ) -> FaceInputs:
+    """The meshes of one input without a pattern; `name` is that of a single mesh."""
     try:
         if source == "-" or (exists(source) and not is_file(source) and not is_folder(source)):
-            return FaceInputs(_piped_items(source, decode), None)
+            return FaceInputs(_pipe_items(source, decode), None)
         if is_folder(source):
             return _folder_items(Path(source))
         if _suffix(source) == ".safetensors":
@@ -251,56 +317,8 @@ def _find_one(
     return FaceInputs([InputItem(source, partial(read_file_meshes, source, name))], 1)
 
 
-def read_file_meshes(source: str, name: str | None = None) -> Iterator[Mesh]:
-    """The mesh of a file, or PLY after PLY by the names that they carry.
-
-    A single one is called `name`, or as the file is. Raises what `read_mesh` does.
-    """
-    name = name or Path(source).stem
-    if _suffix(source) not in ("", ".ply"):
-        yield replace(read_mesh(source), name=name)
-        return
-    with open_input(source) as stream:
-        yield from _plys(stream, source, name)
-
-
-def decode_file_meshes(content: bytes, source: str) -> Iterator[Mesh]:
-    """The same of what a file holds that is not here, and the name that it has.
-
-    Raises what `decode_mesh` does.
-    """
-    stream: Any = io.BytesIO(content)
-    stream = io.BufferedReader(stream)  # readers peek
-    if _suffix(source) in ("", ".ply"):
-        yield from _plys(stream, source, Path(source).stem)
-    else:
-        yield decode_mesh(stream, source)
-
-
-def _plys(stream: BinaryIO, source: str, name: str) -> Iterator[Mesh]:
-    meshes = read_meshes(stream, source)
-    first, second = next(meshes), next(meshes, None)
-    if second is None:
-        yield replace(first, name=name)
-        return
-    yield from (first, second)
-    yield from meshes
-
-
-def _failed_item(source: str, error: InputError) -> InputItem:
-    return InputItem(source, partial(_raise, error))
-
-
-def _raise(error: InputError) -> list[Mesh]:
-    raise error
-
-
-def _single(mesh: Mesh) -> list[Mesh]:
-    return [mesh]
-
-
-def _piped_items(source: str, decode: DecodeLatents | None) -> Iterator[InputItem]:
-    """The meshes or arrays in a pipe; what breaks it is the last item."""
+def _pipe_items(source: str, decode: DecodeLatents | None) -> Iterator[InputItem]:
+    """The meshes or arrays in a pipe; an error becomes the last item."""
     try:
         with open_input(source) as stream:
             yield from stream_items(stream, source, decode)
@@ -308,18 +326,14 @@ def _piped_items(source: str, decode: DecodeLatents | None) -> Iterator[InputIte
         yield _failed_item(shown(source), error)
 
 
-def stream_items(
-    stream: BinaryIO, source: str, decode: DecodeLatents | None = None
-) -> Iterator[InputItem]:
-    """The meshes or arrays in a stream that `source` names; raises what their readers do."""
-    label = shown(source)
-    beginning, stream = read_ahead(stream, 16)  # as far as readers look for mistakes
-    if beginning.startswith(MAGIC):
-        found = read_face_arrays(stream, source, decode)
-    else:
-        found = read_meshes(stream, label)
-    for number, mesh in enumerate(found, 1):
-        yield InputItem(f"{label}, mesh {number}", partial(_single, mesh))
+def _array_items(source: str, decode: DecodeLatents | None) -> Iterator[InputItem]:
+    """The faces of a `.npy` file; an error becomes the last item."""
+    try:
+        with open_input(source) as stream:
+            for number, mesh in enumerate(read_face_arrays(stream, source, decode)):
+                yield InputItem(f"{source}: row {number}", partial(_single, mesh))
+    except InputError as error:
+        yield _failed_item(source, error)
 
 
 def _folder_items(folder: Path) -> FaceInputs:
@@ -329,12 +343,8 @@ def _folder_items(folder: Path) -> FaceInputs:
     )
 
 
-def _mesh_below(folder: Path, path: Path) -> list[Mesh]:
-    return [replace(read_mesh(path), name=path.relative_to(folder).with_suffix("").as_posix())]
-
-
 def _face_set_items(source: str, split: str) -> FaceInputs:
-    faces = _opened(source)
+    faces = _face_set(source)
     rows = faces.rows(None if split == "all" else SPLITS[split])
     if not len(rows):
         raise InputError(
@@ -349,8 +359,44 @@ def _face_set_items(source: str, split: str) -> FaceInputs:
     return FaceInputs(items, len(rows), ((source, faces),))
 
 
-def _opened(source: str) -> FaceSet:
-    """A face set, once per process and state of its file: each of its faces asks for it."""
+def _failed_item(source: str, error: InputError) -> InputItem:
+    return InputItem(source, partial(_raise, error))
+
+
+# What items load; module functions, since items are pickled.
+
+
+def _raise(error: InputError) -> list[Mesh]:
+    raise error
+
+
+def _single(mesh: Mesh) -> list[Mesh]:
+    return [mesh]
+
+
+def _mesh_below(folder: Path, path: Path) -> list[Mesh]:
+    return [replace(read_mesh(path), name=path.relative_to(folder).with_suffix("").as_posix())]
+
+
+def _face_of_set(source: str, row: int) -> list[Mesh]:
+    faces = _face_set(source)
+    (vertices,) = faces.read([row])
+    return [Mesh(vertices, faces.triangles, faces.labels.names[row], unit_mm=1.0)]
+
+
+def _ply_meshes(stream: BinaryIO, source: str, name: str) -> Iterator[Mesh]:
+    """The meshes of PLY after PLY; a single one is called `name`."""
+    meshes = read_meshes(stream, source)
+    first, second = next(meshes), next(meshes, None)
+    if second is None:
+        yield replace(first, name=name)
+        return
+    yield from (first, second)
+    yield from meshes
+
+
+def _face_set(source: str) -> FaceSet:
+    """A face set, loaded once per process and state of its file: each of its items needs it."""
     state = Path(source).stat() if is_file(source) else None
     return _loaded(source, state and (state.st_ino, state.st_size, state.st_mtime_ns))
 
@@ -358,19 +404,3 @@ def _opened(source: str) -> FaceSet:
 @lru_cache(maxsize=8)
 def _loaded(source: str, state: tuple[int, ...] | None) -> FaceSet:
     return load_face_set(source)
-
-
-def _face_of_set(source: str, row: int) -> list[Mesh]:
-    faces = _opened(source)
-    (vertices,) = faces.read([row])
-    return [Mesh(vertices, faces.triangles, faces.labels.names[row], unit_mm=1.0)]
-
-
-def _array_items(source: str, decode: DecodeLatents | None) -> Iterator[InputItem]:
-    """The faces of arrays in a file; what breaks it is the last item."""
-    try:
-        with open_input(source) as stream:
-            for number, mesh in enumerate(read_face_arrays(stream, source, decode)):
-                yield InputItem(f"{source}: row {number}", partial(_single, mesh))
-    except InputError as error:
-        yield _failed_item(source, error)

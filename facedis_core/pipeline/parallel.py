@@ -1,4 +1,4 @@
-"""Work on many blocks shared by worker processes: results in order, few blocks ahead."""
+"""A parallel map over blocks with worker processes: results in order, in constant memory."""
 
 import gc
 import os
@@ -19,9 +19,9 @@ from facedis_core.io.signals import install_signal_handlers
 Block = TypeVar("Block")
 Result = TypeVar("Result")
 
-# Blocks per worker that are sent before their results are taken: enough that none waits.
+# Blocks per worker that are sent in advance, so that no worker waits.
 BLOCKS_AHEAD: Final = 3
-# Each worker loads all modules again: a mistyped --jobs must not start a hundred thousand.
+# A limit for a mistyped --jobs: each worker imports all modules again.
 MAX_WORKERS: Final = max(16, 2 * (os.cpu_count() or 1))
 
 _SIGNALS: Final = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
@@ -30,23 +30,23 @@ _SIGNALS: Final = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
 def in_order(
     work: Callable[[Block], Result], blocks: Iterable[Block], jobs: int
 ) -> Generator[Result, None, None]:
-    """The results of `work` on each block, in the order of the blocks; closed, it ends the workers.
+    """Yield work(block) for each block in order; closing the generator ends the workers.
 
     Args:
-        work: picklable, as are blocks and results; sent once to each process.
-        blocks: read lazily, in this thread, `BLOCKS_AHEAD` a worker before the results are taken.
-        jobs: number of processes; 1 = this one alone, 0 = one a core, at most `MAX_WORKERS`.
+        work: picklable, like blocks and results; sent once to each worker.
+        blocks: read in this thread, at most BLOCKS_AHEAD per worker before their results.
+        jobs: number of worker processes, up to MAX_WORKERS; 0 = one per core, 1 = no worker.
 
     Raises:
-        InputError: a worker process was killed; nearly always for lack of memory.
+        InputError: a worker process was killed, nearly always for lack of memory.
     """
     blocks = iter(blocks)
     workers = min(jobs or os.cpu_count() or 1, MAX_WORKERS)
     first = list(islice(blocks, min(workers, 2)))
-    if len(first) <= 1:  # a single block needs no process
+    if len(first) <= 1:  # a single block needs no worker
         yield from map(work, chain(first, blocks))
         return
-    # Imported here: processes take longer to import than a face to encode.
+    # Imported late: this takes longer than encoding a face.
     import pickle
     import tempfile
     from concurrent.futures import Future, ProcessPoolExecutor
@@ -54,25 +54,25 @@ def in_order(
     from multiprocessing import get_context, resource_tracker
 
     install_signal_handlers()
-    # The work goes by a file: writing megabytes to the pipe of a worker that was killed blocks.
-    # Where the system shows open files it has no other name, and goes even if we are killed.
+    # The work is sent in a file: writing megabytes to the pipe of a killed worker would block.
+    # With /proc the file needs no name, and vanishes even if this process is killed.
     nameless = exists(f"/proc/{os.getpid()}/fd")
     with tempfile.TemporaryFile() if nameless else tempfile.NamedTemporaryFile() as stored:
         pickle.dump(work, stored)
         stored.flush()
         name = f"/proc/{os.getpid()}/fd/{stored.fileno()}" if nameless else stored.name
-        # A semaphore is left behind where a signal comes before it is listed for removal.
-        resource_tracker.ensure_running()  # before, since it unblocks signals
+        # A signal between the creation of a semaphore and its registration would leak it.
+        resource_tracker.ensure_running()  # first, since it unblocks signals
         with _blocked_signals():
-            # Not fork: it copies locks that another thread, such as a progress bar's, may hold.
+            # not fork: it copies locks that another thread, such as a progress bar's, may hold
             pool = ProcessPoolExecutor(workers, get_context("spawn"), _load_work, (name,))
-        # All workers start with the first block: Python 3.11 closes the pipe of one that starts
-        # while another is found dead.
+        # All workers start with the first block: Python 3.11 closes the pipe of a worker that
+        # starts while a dead one is found.
         pool._safe_to_dynamically_spawn_children = False  # type: ignore[attr-defined]
         sent: deque[Future[Result]] = deque()
         try:
             for block in chain(first, blocks):
-                with _blocked_signals():  # inherited by the workers, until they can be ended
+                with _blocked_signals():  # workers inherit this until they are initialised
                     sent.append(pool.submit(_do_work, block))
                 if len(sent) >= workers * BLOCKS_AHEAD:
                     yield sent.popleft().result()
@@ -98,7 +98,7 @@ def _blocked_signals() -> Iterator[None]:
 
 
 def _kill_workers() -> None:
-    """End those that are only starting, which do not yet see the signal of a broken pool."""
+    """Kill workers that are just starting, which a broken pool does not end."""
     from multiprocessing import active_children
 
     while workers := active_children():
@@ -107,7 +107,7 @@ def _kill_workers() -> None:
         time.sleep(0.01)
 
 
-# In a worker process: what it does, loaded once, since it may be many times larger than a block.
+# The work of this worker process, loaded once: it may be many times larger than a block.
 _work: Callable[[Any], Any]
 
 
@@ -117,16 +117,16 @@ def _load_work(stored: str) -> None:
 
     global _work
     with Path(stored).open("rb") as stream:
-        _work = pickle.load(stream)  # written by our parent
-    gc.freeze()  # all this stays; the collector need not visit it
-    # Ctrl-C reaches every process of a terminal; the parent ends its workers.
+        _work = pickle.load(stream)  # written by the parent process
+    gc.freeze()  # the collector need not visit what stays
+    # Ctrl-C reaches every process of a terminal; the parent ends its workers
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
     threading.Thread(target=_exit_with_parent, daemon=True).start()
 
 
 def _exit_with_parent() -> None:
-    """End this worker when its parent ends, even if that was killed."""
+    """End this worker when its parent process ends, even if that was killed."""
     from multiprocessing import parent_process
 
     parent = parent_process()
