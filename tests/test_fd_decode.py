@@ -82,18 +82,24 @@ class TestOutputs:
         (tmp_path / "out").mkdir()
         (tmp_path / "out" / "eva grün.ply").write_text("precious")
         result = call("fd-decode three.npy -o out/")
-        assert result.code == 2
-        assert "--force" in result.line
+        assert (result.code, result.kind) == (2, "output-exists")
+        assert "eva grün.ply" in result.line
         assert list((tmp_path / "out").iterdir()) == [tmp_path / "out" / "eva grün.ply"]
         assert call("fd-decode three.npy -o out/ --force").code == 0
 
     @pytest.mark.parametrize(
-        "output", ["out.ply", "'{nam}.ply'", "'{name}.nonsense'", "'{name}.stl'"]
+        ("output", "kind"),
+        [
+            ("out.ply", "output-collision"),
+            ("'{nam}.ply'", "output-pattern"),
+            ("'{name}.nonsense'", "output-suffix"),
+            ("'{name}.stl'", "output-suffix"),
+        ],
     )
-    def test_outputs_that_cannot_be(self, call, rows, tmp_path, output):
+    def test_outputs_that_cannot_be(self, call, rows, tmp_path, output, kind):
         before = sorted(tmp_path.iterdir())
         result = call(f"fd-decode three.npy -o {output}")
-        assert result.code == 2
+        assert (result.code, result.kind) == (2, kind)
         assert result.line
         assert sorted(tmp_path.iterdir()) == before
 
@@ -106,26 +112,26 @@ class TestOutputs:
 
     def test_a_placeholder_that_is_not_known(self, call, rows, tmp_path):
         result = call("fd-decode one.npy -o 'out/{nam}.obj'")
-        assert result.code == 2
-        assert "has {nam}; expected {name}" in result.line
+        assert (result.code, result.kind) == (2, "output-pattern")
+        assert "{nam}" in result.line
         assert not (tmp_path / "out").exists()
 
     def test_a_folder_name_too_long(self, call, rows):
         result = call(f"fd-decode one.npy -o {'a' * 300}/a.ply")
-        assert result.code == 4
+        assert (result.code, result.kind) == (4, "output-unwritable")
         assert result.line
 
     @pytest.mark.parametrize("name", ["../up", "/abs", "a/../b", "new\nline"])
     def test_names_that_lead_out_of_the_folder(self, call, model, tmp_path, name):
         save(tmp_path / "bad.npy", latents(model, ["good", name]))
         result = call("fd-decode bad.npy -o out/")
-        assert result.code == 3
+        assert (result.code, result.kind) == (3, "name-invalid")
         assert result.line
         assert not (tmp_path / "out").exists()
 
     def test_two_rows_of_one_name_clash(self, call, model, tmp_path):
         save(tmp_path / "twice.npy", latents(model, ["ann", "ann"]))
-        assert call("fd-decode twice.npy -o out/").code == 2
+        assert call("fd-decode twice.npy -o out/").kind == "output-collision"
         assert not (tmp_path / "out").exists()
 
 
@@ -158,7 +164,7 @@ class TestLatents:
 
     def test_another_model_is_an_error_naming_both(self, call, rows, model, other_model_file):
         result = call(f"fd-decode -m {other_model_file} three.npy -o out/")
-        assert result.code == 3
+        assert (result.code, result.kind) == (3, "wrong-model")
         assert model.id in result.line
         assert str(other_model_file) in result.line
         assert not result.out
@@ -167,29 +173,29 @@ class TestLatents:
         wrong = latents(model, ["ann"], models=[""], identity=np.zeros((1, 7), np.float32))
         save(tmp_path / "wrong.npy", wrong)
         result = call("fd-decode wrong.npy -o out.ply")
-        assert result.code == 3
+        assert (result.code, result.kind) == (3, "latent-size")
         assert "(B, 3)" in result.line
         assert not (tmp_path / "out.ply").exists()
 
     @pytest.mark.parametrize(
-        "spoil",
+        ("spoil", "kind"),
         [
-            lambda data: data[:-1],
-            lambda data: b"",
-            lambda data: pickle.dumps([1]),
-            lambda data: b"no latents\n",
+            (lambda data: data[:-1], "truncated"),
+            (lambda data: b"", "empty"),
+            (lambda data: pickle.dumps([1]), "wrong-kind"),
+            (lambda data: b"no latents\n", "wrong-kind"),
         ],
         ids=["truncated", "empty", "pickle", "text"],
     )
-    def test_bad_latents(self, call, rows, tmp_path, spoil):
+    def test_bad_latents(self, call, rows, tmp_path, spoil, kind):
         (tmp_path / "bad.npy").write_bytes(spoil((tmp_path / "one.npy").read_bytes()))
         result = call("fd-decode bad.npy -o out.ply")
-        assert result.code == 3
+        assert (result.code, result.kind) == (3, kind)
         assert result.line.startswith("fd-decode: bad.npy")
         assert not (tmp_path / "out.ply").exists()
 
     def test_a_missing_file(self, call):
-        assert call("fd-decode nothing.npy").code == 3
+        assert call("fd-decode nothing.npy").kind == "file-missing"
 
 
 class TestManyOutputs:
@@ -206,7 +212,7 @@ class TestManyOutputs:
     @pytest.mark.parametrize("output", ["out/", "'out/{name}.ply'", "-", "out.ply"])
     def test_several_parts_need_a_place_each(self, call, rows, tmp_path, output):
         result = call(f"fd-decode one.npy --part full --part identity -o {output}")
-        assert result.code == 2
+        assert (result.code, result.kind) == (2, "output-pattern")
         assert "{part}" in result.line
         assert not (tmp_path / "out").exists()
 
@@ -222,7 +228,7 @@ class TestManyOutputs:
         identity = model.decode(rows.identity, rows.expression, "identity")
         np.testing.assert_array_equal(np.load(tmp_path / "identity.npy"), identity)
         result = call("fd-decode three.npy --npy -o 'out/{name}.npy'")
-        assert result.code == 2
+        assert (result.code, result.kind) == (2, "output-pattern")
         assert "--npy" in result.line
 
     def test_vertices_there_and_back(self, call, rows):
@@ -260,7 +266,7 @@ class TestManyOutputs:
         result = run(f"fd-decode many.npy -o out/ --skip-existing --jobs {jobs}")
         assert (result.code, result.err) == (0, "")
         assert contents(tmp_path / "out") == {**expected, "20.ply": b"mine"}
-        assert call("fd-decode many.npy -o out/ --skip-existing --force").code == 2
+        assert call("fd-decode many.npy -o out/ --skip-existing --force").kind == "option-conflict"
 
     @pytest.mark.parametrize("words", ["one.npy -o out.ply", "three.npy --npy -o out.npy"])
     def test_a_single_file_that_is_there_can_stay(self, call, rows, tmp_path, words):
@@ -272,8 +278,8 @@ class TestManyOutputs:
 
     def test_an_array_must_be_asked_for(self, call, rows, tmp_path):
         result = call("fd-decode three.npy -o out.npy")
-        assert result.code == 2
-        assert "add --npy" in result.line
+        assert (result.code, result.kind) == (2, "output-suffix")
+        assert "--npy" in result.line
 
     def test_several_meshes_into_a_pipe_by_name(self, call, shell, rows, tmp_path):
         expected = call("fd-decode three.npy").out
@@ -290,7 +296,7 @@ class TestKeepGoing:
         array = np.load(tmp_path / "bad.npy")
         array["identity"][4, 0] = np.nan
         np.save(tmp_path / "bad.npy", array)
-        assert call("fd-decode bad.npy -o out/").code == 3
+        assert call("fd-decode bad.npy -o out/").kind == "not-finite"
         result = call("fd-decode bad.npy -o out/ --keep-going --failures failed.jsonl")
         assert result.code == 1
         assert result.err.splitlines()[-1] == "fd-decode: 3 of 5 faces were skipped"

@@ -69,24 +69,24 @@ def test_standard_input_and_streams_give_the_same_rows(call, encoded, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("words", "code", "message"),
+    ("words", "code", "kind", "named"),
     [
-        ("ann.npy bob.npy --steps 1", 2, "--steps"),
-        ("two.npy three.npy", 2, "two.npy has 2 rows and three.npy more"),
-        ("- -", 2, "named twice"),
-        ("ann.npy", 2, "B"),
-        ("ann.npy nothing.npy", 3, "nothing.npy does not exist"),
+        ("ann.npy bob.npy --steps 1", 2, "arguments", "--steps"),
+        ("two.npy three.npy", 2, "row-count", "two.npy has 2 rows"),
+        ("- -", 2, "same-file", "standard input (-)"),
+        ("ann.npy", 2, "arguments", "'B'"),
+        ("ann.npy nothing.npy", 3, "file-missing", "nothing.npy"),
     ],
 )
-def test_what_cannot_be(call, encoded, tmp_path, words, code, message):
+def test_what_cannot_be(call, encoded, tmp_path, words, code, kind, named):
     result = call(f"fd-interp {words} -o out.npy")
-    assert result.code == code
-    assert message in result.line
+    assert (result.code, result.kind) == (code, kind)
+    assert named in result.line
     assert not (tmp_path / "out.npy").exists()
 
 
 def test_two_models_do_not_mix(call, encoded, faces, other_model_file, tmp_path):
     assert call(f"fd-encode -m {other_model_file} faces/bob.ply -o other.npy").code == 0
     result = call("fd-interp ann.npy other.npy -o out.npy")
-    assert result.code == 3
+    assert (result.code, result.kind) == (3, "wrong-model")
     assert read_latents(str(tmp_path / "other.npy")).models[0] in result.line

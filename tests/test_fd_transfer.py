@@ -71,25 +71,25 @@ def test_scale(call, encoded, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("words", "code", "message"),
+    ("words", "code", "kind", "named"),
     [
-        ("two.npy all.npy", 2, "two.npy has 2 rows and all.npy more, which do not pair up"),
-        ("- -", 2, "named twice"),
-        ("ann.npy", 2, "EXPRESSION"),
-        ("ann.npy bob.npy --scale nan", 2, "nan"),
-        ("ann.npy bob.npy --scale 1e300", 2, "1e+300"),
-        ("ann.npy nothing.npy", 3, "nothing.npy"),
-        ("ann.npy faces/bob.ply", 3, "fd-encode"),
-        ("plain.npy plain.npy", 2, "plain arrays, which do not say where identity ends"),
-        ("ann.npy short.npy", 3, "short.npy: has 4 columns, expected 3 of identity and 2"),
+        ("two.npy all.npy", 2, "row-count", "two.npy has 2 rows"),
+        ("- -", 2, "same-file", "standard input (-)"),
+        ("ann.npy", 2, "arguments", "EXPRESSION"),
+        ("ann.npy bob.npy --scale nan", 2, "option-value", "nan"),
+        ("ann.npy bob.npy --scale 1e300", 2, "option-value", "1e+300"),
+        ("ann.npy nothing.npy", 3, "file-missing", "nothing.npy"),
+        ("ann.npy faces/bob.ply", 3, "wrong-kind", "fd-encode"),
+        ("plain.npy plain.npy", 2, "option-conflict", "plain.npy"),
+        ("ann.npy short.npy", 3, "latent-size", "short.npy: has 4 columns"),
     ],
 )
-def test_what_cannot_be(call, encoded, tmp_path, words, code, message):
+def test_what_cannot_be(call, encoded, tmp_path, words, code, kind, named):
     np.save(tmp_path / "plain.npy", np.zeros((1, 5)))
     np.save(tmp_path / "short.npy", np.zeros((1, 4)))
     result = call(f"fd-transfer {words} -o out.npy")
-    assert result.code == code
-    assert message in result.line
+    assert (result.code, result.kind) == (code, kind)
+    assert named in result.line
     assert not (tmp_path / "out.npy").exists()
 
 
@@ -97,12 +97,12 @@ def test_latents_of_two_models_do_not_mix(call, encoded, model, other_model_file
     assert call(f"fd-encode -m {other_model_file} faces/bob.ply -o other.npy").code == 0
     other = read_latents(str(tmp_path / "other.npy"))
     result = call("fd-transfer ann.npy other.npy -o out.npy")
-    assert result.code == 3
+    assert (result.code, result.kind) == (3, "wrong-model")
     assert model.id in result.line
     assert other.models[0] in result.line
     assert not (tmp_path / "out.npy").exists()
 
 
 def test_an_existing_output_needs_force(call, encoded):
-    assert call("fd-transfer ann.npy bob.npy -o two.npy").code == 2
+    assert call("fd-transfer ann.npy bob.npy -o two.npy").kind == "output-exists"
     assert call("fd-transfer ann.npy bob.npy -o two.npy --force").code == 0
