@@ -18,7 +18,7 @@ from facedis_core.model.model import load_model
 from facedis_core.pipeline.combine import transfer
 from facedis_core.pipeline.decode import LatentDecoder
 from facedis_core.pipeline.encode import MeshEncoder
-from facedis_core.viewer.gallery import MAX_FACES, face_of_bytes, load_gallery
+from facedis_core.viewer.faces import MAX_FACES, face_of_bytes, load_faces
 from facedis_core.viewer.live_model import LiveModel, Mixture
 
 
@@ -29,7 +29,7 @@ def encoder(model) -> MeshEncoder:
 
 @pytest.fixture
 def live(encoder, faces) -> LiveModel:
-    return LiveModel(encoder, load_gallery(encoder, [str(faces)]).faces)
+    return LiveModel(encoder, load_faces(encoder, [str(faces)]).faces)
 
 
 def two_faces(live, **said):
@@ -65,7 +65,7 @@ class TestGallery:
         rows = model.encode(np.stack([face(1), face(2)]), ["one", "two"])
         write_latents(stream, rows)
         (tmp_path / "rows.npy").write_bytes(stream.getvalue())
-        *found, _ = load_gallery(encoder, [str(tmp_path / "r*.npy")]).faces
+        *found, _ = load_faces(encoder, [str(tmp_path / "r*.npy")]).faces
         assert [one.latents.names for one in found] == [["one"], ["two"]]
         assert found[0].error is None
         assert np.array_equal(found[1].vertices, model.decode(rows.identity, rows.expression)[1])
@@ -78,7 +78,7 @@ class TestGallery:
         both = np.concatenate([rows.identity, rows.expression], axis=1)
         for array, known in ((both, False), (face(1)[None], True), (face(1), True)):
             np.save(tmp_path / "a.npy", array)
-            given, _ = load_gallery(encoder, [str(tmp_path / "a.npy")]).faces
+            given, _ = load_faces(encoder, [str(tmp_path / "a.npy")]).faces
             dropped = face_of_bytes(encoder, (tmp_path / "a.npy").read_bytes(), "a.npy")
             for one in (given, dropped):
                 assert (one.error is not None) == known
@@ -99,7 +99,7 @@ class TestGallery:
         with NamedTemporaryFile(suffix=".npy") as file:
             file.write(stream.getvalue())
             file.flush()
-            gallery = load_gallery(encoder, [file.name])
+            gallery = load_faces(encoder, [file.name])
         assert len(decoded) == MAX_FACES == len(gallery.faces) - 1
         assert gallery.warnings == ["600 faces were given; 200 of them are shown, evenly spaced"]
         assert decoded[:2] == [rows.names[0], rows.names[3]]
@@ -109,7 +109,7 @@ class TestGallery:
         write_face_set(tmp_path / "set.safetensors", faces)
         many = [str(tmp_path / "set.safetensors")] * (1 + MAX_FACES // len(faces.labels.names))
         loose = replace(encoder, far_faces=True)
-        found, (warning, *_) = load_gallery(loose, many * 2)
+        found, (warning, *_) = load_faces(loose, many * 2)
         assert len(found) == MAX_FACES + 1
         assert warning.startswith(
             f"{2 * len(many) * len(faces.labels.names)} faces were given; 200"
@@ -117,14 +117,14 @@ class TestGallery:
         assert {one.latents.names[0] for one in found} > set(faces.labels.names[-2:])
 
     def test_examples_are_for_models_that_they_fit(self, encoder):
-        assert len(load_gallery(encoder, []).faces) == 1
-        faces = load_gallery(MeshEncoder(load_model("ict")), []).faces
+        assert len(load_faces(encoder, []).faces) == 1
+        faces = load_faces(MeshEncoder(load_model("ict")), []).faces
         names = [one.latents.names[0] for one in faces]
         assert len(names) == 9 + 1
         assert names[1] == "alice_neutral"
 
     def test_the_mean_face_is_one_of_them(self, encoder, model):
-        (mean_face,) = load_gallery(encoder, []).faces
+        (mean_face,) = load_faces(encoder, []).faces
         assert np.array_equal(mean_face.vertices, model.mean_face)
 
     def test_latents_of_another_model_are_refused(self, encoder, other_model_file, tmp_path):
@@ -132,7 +132,7 @@ class TestGallery:
         with (tmp_path / "other.npy").open("wb") as stream:
             write_latents(stream, other.encode(face(1)[None]))
         with pytest.raises(InputError, match="made by fd-encode with model"):
-            load_gallery(encoder, [str(tmp_path / "other.npy")])
+            load_faces(encoder, [str(tmp_path / "other.npy")])
 
 
 def ply(vertices, name=""):

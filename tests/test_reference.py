@@ -7,7 +7,7 @@ import pytest
 from conftest import save_mesh
 from synthetic import grid_mesh
 
-from facedis_core.datasets.reference_mesh import COMPARED, SEARCHED, find_reference
+from facedis_core.datasets.reference_mesh import COMPARED, SEARCHED, find_reference_mesh
 from facedis_core.datasets.source import open_source
 from facedis_core.errors import InputError
 
@@ -35,7 +35,7 @@ def write(folder, *kinds):
 def find(paths, expected=None, *, keep_going=False):
     """The reference and what was said."""
     said = []
-    found = find_reference(
+    found = find_reference_mesh(
         paths, expected, advice="register them", keep_going=keep_going, warn=said.append
     )
     return found, said

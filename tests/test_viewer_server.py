@@ -15,7 +15,7 @@ from conftest import face, save_mesh
 import facedis_core.viewer.server
 from facedis_core.errors import UsageError
 from facedis_core.pipeline.encode import MeshEncoder
-from facedis_core.viewer.gallery import load_gallery
+from facedis_core.viewer.faces import load_faces
 from facedis_core.viewer.live_model import LiveModel
 from facedis_core.viewer.server import MAX_CONNECTIONS, LiveServer
 
@@ -37,7 +37,7 @@ def running(live):
 @pytest.fixture(scope="module")
 def live(model):
     encoder = MeshEncoder(model)
-    return LiveModel(encoder, load_gallery(encoder, []).faces)
+    return LiveModel(encoder, load_faces(encoder, []).faces)
 
 
 @pytest.fixture(scope="module")

@@ -46,7 +46,7 @@ def view(
     """
     from facedis_core.model.model import load_model
     from facedis_core.pipeline.encode import MeshEncoder
-    from facedis_core.viewer.gallery import load_gallery
+    from facedis_core.viewer.faces import load_faces
     from facedis_core.viewer.live_model import LiveModel
     from facedis_core.viewer.server import LiveServer
 
@@ -58,10 +58,10 @@ def view(
         trust_order=trust_order,
         far_faces=force_encode,
     )
-    gallery = load_gallery(encoder, faces or ())
-    for warning in gallery.warnings:
+    offered = load_faces(encoder, faces or ())
+    for warning in offered.warnings:
         fd_cli.warn(warning)
-    with LiveServer(LiveModel(encoder, gallery.faces), port, on_bug=_print_traceback) as server:
+    with LiveServer(LiveModel(encoder, offered.faces), port, on_bug=_print_traceback) as server:
         fd_cli.say(server.url)
         if open_browser:
             _open(server.url)

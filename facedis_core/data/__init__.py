@@ -1,1 +1,1 @@
-"""Face sets, latents, the preparation of raw meshes, and the history of commands."""
+"""Face sets, latents, the preparation of raw meshes, units, and the history of commands."""

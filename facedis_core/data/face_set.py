@@ -14,8 +14,8 @@ from facedis_core.errors import ErrorCode, InputError
 from facedis_core.io.safetensors_file import (
     SafetensorsFile,
     content_id,
+    parse_record,
     read_safetensors,
-    record,
     safetensors_writer,
 )
 from facedis_core.io.streams import naming
@@ -173,7 +173,7 @@ def parse_face_set(file: SafetensorsFile) -> FaceSet:
     """The face set in a file that has been read; errors do not name it."""
     tensors = file.tensors
     sizes = _check_tensors(tensors)
-    metadata = record(_Metadata, file.metadata)
+    metadata = parse_record(_Metadata, file.metadata)
     labels = Labels(
         names=metadata.names,
         subjects=metadata.subjects,

@@ -13,7 +13,7 @@ import numpy as np
 
 from facedis_core.errors import ErrorCode, InputError
 from facedis_core.geometry.alignment import rigid_alignment
-from facedis_core.io.safetensors_file import SafetensorsFile, record
+from facedis_core.io.safetensors_file import SafetensorsFile, parse_record
 from facedis_core.mesh.mesh import Mesh, topology_id
 
 Units = Literal["auto", "raw", "mm"]
@@ -175,7 +175,7 @@ class Preparation:
         Raises:
             InputError: parts are missing or the stored topology id does not fit the triangles.
         """
-        stored = record(_Metadata, file.metadata)
+        stored = parse_record(_Metadata, file.metadata)
         vertex_index = _indices(file.tensors, "vertex_index", 1, stored.raw_vertices)
         preparation = cls(
             triangles=_indices(file.tensors, "triangles", 2, len(vertex_index)),

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 from typing import Final, Unpack
 
-from facedis_core.datasets.labels import Entry, open_labelled
+from facedis_core.datasets.labels import LabelledFile, open_labelled
 from facedis_core.datasets.layout import Layout, check_unique, missing_of_each, part_of
 from facedis_core.datasets.mesh_files import MeshFileSource
 from facedis_core.datasets.protocols import People, Published, by_subjects
@@ -44,7 +44,7 @@ def open_bu3dfe(root: Path, **options: Unpack[MeshOptions]) -> MeshFileSource:
     scans = {file: (match["subject"], match["scan"]) for file, match in found.items()}
     check_unique(((file, "_".join(scan)) for file, scan in scans.items()), root)
     entries = [
-        Entry(file, subject, scan[:2], int(scan[2:]) / HIGHEST_LEVEL)
+        LabelledFile(file, subject, scan[:2], int(scan[2:]) / HIGHEST_LEVEL)
         for file, (subject, scan) in scans.items()
     ]
     missing = [

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facedis_core.data.preparation import Preparation
-from facedis_core.datasets.labels import Entry, open_labelled
+from facedis_core.datasets.labels import LabelledFile, open_labelled
 from facedis_core.datasets.layout import Layout, missing_of_each
 from facedis_core.datasets.mesh_files import MeshFileReader, MeshFileSource
 from facedis_core.datasets.protocols import People, Published
@@ -61,7 +61,7 @@ def open_coma(root: Path, **options: Unpack[MeshOptions]) -> MeshFileSource:
     Raises InputError where `root` does not hold them, UsageError for an option out of its range.
     """
     found, unknown = LAYOUT.list_files(root)
-    entries = [Entry(file, m["subject"], m["expression"], 1.0) for file, m in found.items()]
+    entries = [LabelledFile(file, m["subject"], m["expression"], 1.0) for file, m in found.items()]
     frames = [int(match["frame"]) for match in found.values()]
     return open_labelled(
         root,
@@ -95,7 +95,7 @@ def _part(frames: int) -> str:
     )
 
 
-def _missing(entries: Sequence[Entry], frames: Sequence[int]) -> list[MissingFile]:
+def _missing(entries: Sequence[LabelledFile], frames: Sequence[int]) -> list[MissingFile]:
     """Gaps in the frame numbers of sequences, and sequences that other subjects have."""
     if len(entries) == COMPLETE:
         return []

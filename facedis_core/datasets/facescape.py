@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 from typing import Final, Unpack
 
-from facedis_core.datasets.labels import Entry, open_labelled
+from facedis_core.datasets.labels import LabelledFile, open_labelled
 from facedis_core.datasets.layout import Layout, check_unique, missing_of_each, part_of
 from facedis_core.datasets.mesh_files import MeshFileSource
 from facedis_core.datasets.protocols import (
@@ -77,7 +77,7 @@ def open_facescape(root: Path, **options: Unpack[MeshOptions]) -> MeshFileSource
     taken = {file: scans[file] for file in files if file not in {*strangers, *excluded}}
     check_unique(((f, f"subject {s}, {shown}") for f, (s, shown) in taken.items()), root)
     entries = [
-        Entry(file, subject, name, float(name != NEUTRAL))
+        LabelledFile(file, subject, name, float(name != NEUTRAL))
         for file, (subject, shown) in taken.items()
         if (name := shown.partition("_")[2])
     ]

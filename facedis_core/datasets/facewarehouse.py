@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 from typing import Final, Unpack
 
-from facedis_core.datasets.labels import Entry, open_labelled
+from facedis_core.datasets.labels import LabelledFile, open_labelled
 from facedis_core.datasets.layout import Layout, missing_of_each, part_of
 from facedis_core.datasets.mesh_files import MeshFileSource
 from facedis_core.datasets.protocols import People, Published, by_subjects
@@ -35,7 +35,9 @@ def open_facewarehouse(root: Path, **options: Unpack[MeshOptions]) -> MeshFileSo
     """
     found, unknown = LAYOUT.list_files(root)
     shapes = {f: (found[f]["subject"], found[f]["shown"]) for f in sorted(found, key=natural_key)}
-    entries = [Entry(f, s, shape, float(shape != NEUTRAL)) for f, (s, shape) in shapes.items()]
+    entries = [
+        LabelledFile(f, s, shape, float(shape != NEUTRAL)) for f, (s, shape) in shapes.items()
+    ]
     missing = [
         MissingFile(f"{s}/Blendshape/{shape}.obj", s)
         for s, shape in missing_of_each(shapes.values())
@@ -48,7 +50,8 @@ def open_facewarehouse(root: Path, **options: Unpack[MeshOptions]) -> MeshFileSo
         neutral=NEUTRAL,
         published=_published,
         expected_vertices=VERTICES,
-        usual_units=None,
+        usual_units="dm",
+        unit_by_size=True,
         notes=part_of("FaceWarehouse", shapes.values(), SUBJECTS, SHAPES, NEUTRAL),
         advice="take the files of FaceWarehouse as they are distributed",
         findings=ListingReport(missing, unknown),

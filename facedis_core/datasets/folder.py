@@ -10,7 +10,7 @@ import numpy as np
 
 from facedis_core.data.face_set import SPLITS
 from facedis_core.data.name_patterns import compile_pattern
-from facedis_core.datasets.labels import Entry, open_labelled
+from facedis_core.datasets.labels import LabelledFile, open_labelled
 from facedis_core.datasets.mesh_files import MeshFileSource
 from facedis_core.datasets.source import ListingReport, MeshOptions, MissingFile
 from facedis_core.errors import ErrorCode, InputError, UsageError
@@ -22,8 +22,8 @@ COLUMNS: Final = ("file", "subject", "expression", "level", "split")
 _MOST_MISSING = 20_000  # for every file there
 
 
-class Row(NamedTuple):
-    """One file and what is said of it; None where nothing is."""
+class LabelRow(NamedTuple):
+    """Labels of one file, whose path is relative to the root; None = not given."""
 
     file: str
     subject: str
@@ -82,7 +82,9 @@ def open_folder(
                 ErrorCode.NEUTRAL_MISSING,
             )
         notes.append("no file shows the expression 'neutral', so subjects have no true neutral")
-    entries = [Entry(r.file, r.subject, r.expression, _usual_level(r, at_rest_name)) for r in rows]
+    entries = [
+        LabelledFile(r.file, r.subject, r.expression, _usual_level(r, at_rest_name)) for r in rows
+    ]
     # The neutral first, whatever its name, so that expression 0 is the neutral in every set.
     expressions = sorted({e.expression for e in entries}, key=lambda e: (e != at_rest_name, e))
     source = open_labelled(
@@ -99,7 +101,7 @@ def open_folder(
 
 
 def _with_split(
-    source: MeshFileSource, rows: Sequence[Row], options: MeshOptions
+    source: MeshFileSource, rows: Sequence[LabelRow], options: MeshOptions
 ) -> MeshFileSource:
     """The source with the split that the labels give.
 
@@ -123,7 +125,7 @@ def _with_split(
     return replace(source, labels=replace(source.labels, split=split), protocol="as labelled")
 
 
-def match_files(root: Path, pattern: str) -> tuple[list[Row], list[str]]:
+def match_files(root: Path, pattern: str) -> tuple[list[LabelRow], list[str]]:
     """Files below `root` that fit the pattern, by path, and those that do not."""
     expression = compile_pattern(pattern)
     files = files_below(root)
@@ -141,11 +143,11 @@ def match_files(root: Path, pattern: str) -> tuple[list[Row], list[str]]:
     for file, match in matches.items():
         found = match.groupdict()
         level = None if found.get("level") is None else _level(found["level"], file)
-        rows.append(Row(file, found["subject"], found["expression"], level))
+        rows.append(LabelRow(file, found["subject"], found["expression"], level))
     return rows, others
 
 
-def read_labels_csv(content: bytes, label: str) -> Iterator[Row]:
+def read_labels_csv(content: bytes, label: str) -> Iterator[LabelRow]:
     """The rows of a CSV file with a header; raises InputError that names the line."""
 
     def check_header(header: Sequence[str]) -> None:
@@ -162,7 +164,7 @@ def read_labels_csv(content: bytes, label: str) -> Iterator[Row]:
         yield _csv_row(values, where)
 
 
-def _csv_row(values: Mapping[str, str], where: str) -> Row:
+def _csv_row(values: Mapping[str, str], where: str) -> LabelRow:
     for name in COLUMNS[:3]:
         if not values[name]:
             raise InputError(
@@ -180,7 +182,7 @@ def _csv_row(values: Mapping[str, str], where: str) -> Row:
         check_name(file)
     except InputError as error:
         raise InputError(f"{where}: {error}", error.code) from None
-    return Row(
+    return LabelRow(
         file,
         sys.intern(values["subject"]),
         sys.intern(values["expression"]),
@@ -202,10 +204,12 @@ def _level(text: str, where: str) -> float:
     return level
 
 
-def _there(root: Path, rows: Iterable[Row], label: str) -> tuple[list[Row], list[MissingFile]]:
+def _there(
+    root: Path, rows: Iterable[LabelRow], label: str
+) -> tuple[list[LabelRow], list[MissingFile]]:
     """The rows whose files exist, and the others."""
     seen: set[str] = set()
-    there: list[Row] = []
+    there: list[LabelRow] = []
     missing: list[MissingFile] = []
     for row in rows:
         if row.file in seen:
@@ -238,5 +242,5 @@ def _there(root: Path, rows: Iterable[Row], label: str) -> tuple[list[Row], list
     return there, missing
 
 
-def _usual_level(row: Row, neutral: str) -> float:
+def _usual_level(row: LabelRow, neutral: str) -> float:
     return float(row.expression != neutral) if row.level is None else row.level

@@ -27,6 +27,15 @@ from facedis_core.errors import ErrorCode, UsageError
 from facedis_core.geometry.alignment import rotation_about, rotation_between
 from facedis_core.geometry.surface import mean_edge_lengths, unit_vectors, vertex_normals
 
+Array = NDArray[np.float32]
+
+IDENTITY_MODES: Final = 100
+WEIGHT_CUT: Final = 2.5
+SHAPE_GAIN_STD: Final = 0.25
+IMBALANCE_STD: Final = 0.1
+MESH_GAIN_STD: Final = 0.1
+BACKGROUND_STD: Final = 0.03
+STRETCH_LIMITS: Final = (0.5, 2.0)
 NOISE_STD_MM: Final = 0.05
 
 
@@ -95,17 +104,6 @@ def find_variation(name: str | None) -> Variation:
             ErrorCode.OPTION_VALUE,
         )
     return VARIATIONS[name]
-
-
-Array = NDArray[np.float32]
-
-IDENTITY_MODES: Final = 100
-WEIGHT_CUT: Final = 2.5
-SHAPE_GAIN_STD: Final = 0.25
-IMBALANCE_STD: Final = 0.1
-MESH_GAIN_STD: Final = 0.1
-BACKGROUND_STD: Final = 0.03
-STRETCH_LIMITS: Final = (0.5, 2.0)
 
 
 @dataclass(frozen=True)

@@ -7,14 +7,15 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from facedis_core.data.face_set import TEST, Labels
-from facedis_core.datasets.mesh_files import MeshFileSource, check_align, check_units
+from facedis_core.data.units import check_units
+from facedis_core.datasets.mesh_files import MeshFileSource, check_align
 from facedis_core.datasets.protocols import People, Published, Split, make_split
 from facedis_core.datasets.source import MeshOptions
 from facedis_core.errors import ErrorCode, InputError
 from facedis_core.io.paths import natural_key
 
 
-class Entry(NamedTuple):
+class LabelledFile(NamedTuple):
     """A labelled file: path below the root (with `/`), subject, expression, level 0 to 1."""
 
     file: str
@@ -25,7 +26,7 @@ class Entry(NamedTuple):
 
 def open_labelled(
     root: Path,
-    entries: Sequence[Entry],
+    entries: Sequence[LabelledFile],
     expressions: Sequence[str],
     options: MeshOptions,
     *,
@@ -85,7 +86,7 @@ def open_labelled(
     )
 
 
-def people_of(entries: Sequence[Entry]) -> People:
+def people_of(entries: Sequence[LabelledFile]) -> People:
     """Names and subjects of the files; subjects in natural order (2 before 10).
 
     The name of a face is the path of its file without suffix.
@@ -98,7 +99,7 @@ def people_of(entries: Sequence[Entry]) -> People:
 
 
 def make_labels(
-    entries: Sequence[Entry], people: People, split: Split, expressions: Sequence[str]
+    entries: Sequence[LabelledFile], people: People, split: Split, expressions: Sequence[str]
 ) -> Labels:
     """Labels of the entries; `expressions` that do not occur are left out."""
     occurring = {entry.expression for entry in entries}
@@ -123,7 +124,7 @@ def _candidates(at_rest: np.ndarray) -> list[int]:
     return np.argsort(~at_rest, kind="stable").tolist()
 
 
-def _names(entries: Sequence[Entry]) -> list[str]:
+def _names(entries: Sequence[LabelledFile]) -> list[str]:
     first: dict[str, str] = {}
     for entry in entries:
         name = entry.file.rpartition(".")[0]

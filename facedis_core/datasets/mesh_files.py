@@ -10,20 +10,16 @@ from numpy.typing import NDArray
 
 from facedis_core.data.face_set import Labels
 from facedis_core.data.preparation import ALIGNMENTS, Preparation
-from facedis_core.datasets.reference_mesh import WILD, Reference, find_reference
+from facedis_core.data.units import UNITS_MM, implausible_size, units_by_size
+from facedis_core.datasets.reference_mesh import WILD, ReferenceMesh, find_reference_mesh
 from facedis_core.datasets.source import Block, LabelledRows, ListingReport, Warn
 from facedis_core.errors import ErrorCode, InputError, UsageError
 from facedis_core.geometry.alignment import rigid_alignment
 from facedis_core.geometry.simplification import vertex_map
 from facedis_core.mesh.mesh import Mesh, read_mesh, topology_id
 
-UNITS_MM: Final[Mapping[str, float]] = {"mm": 1.0, "cm": 10.0, "dm": 100.0, "m": 1000.0}
 # Files that a worker process reads at once.
 FILES_PER_BLOCK: Final = 16
-# Unit of FaceWarehouse as it is distributed; the unit is inferred from the size of a face.
-DISTRIBUTED_UNIT: Final = "dm"
-# Plausible largest extent in mm, from half a face to a head with shoulders.
-PLAUSIBLE_MM: Final = (80.0, 600.0)
 # Largest plausible mean distance of two aligned faces, relative to their extent.
 STRANGE: Final = 0.15
 
@@ -117,7 +113,8 @@ class MeshFileSource:
         candidates: rows that may be the reference mesh, best first.
         expected_vertices: vertex count of this data set; None = any.
         units: unit of files that do not declare one; None = `usual_units`, or that of `--like`.
-        usual_units: unit of this data set; None = inferred from the size of a face.
+        usual_units: unit of this data set.
+        unit_by_size: copies in other units exist, so it is inferred from the size of a face.
         simplify: approximate number of triangles to keep; 0 keeps all, None = `usual_faces`.
         usual_faces: default of `simplify` for meshes with more triangles; None keeps all.
         align: `none`, `rigid`, `similarity`, or `stable` by `stable_vertices`.
@@ -135,7 +132,8 @@ class MeshFileSource:
     candidates: Sequence[int]
     expected_vertices: int | None = None
     units: str | None = None
-    usual_units: str | None = "mm"
+    usual_units: str = "mm"
+    unit_by_size: bool = False
     simplify: int | None = None
     usual_faces: int | None = None
     align: str = "none"
@@ -153,7 +151,7 @@ class MeshFileSource:
     ) -> Preparation:
         """Vertex map (all vertices, or simplified), unit and alignment, from the reference mesh."""
         wanted = set(rows.tolist())
-        reference = find_reference(
+        reference = find_reference_mesh(
             [self.root / self.files[row] for row in self.candidates if row in wanted],
             self.expected_vertices,
             advice=self.advice,
@@ -179,22 +177,20 @@ class MeshFileSource:
             stable_vertices=self._stable(reference, chosen) if self.align == "stable" else (),
         )
 
-    def _unit_mm(self, reference: Reference, warn: Warn) -> float:
+    def _unit_mm(self, reference: ReferenceMesh, warn: Warn) -> float:
         if reference.mesh.unit_mm is not None:
             return 1.0
-        size = reference.extent
-        units = self.units or self.usual_units or _unit_of_a_face(reference)
-        if not (self.units or self.usual_units) and units != DISTRIBUTED_UNIT:
-            warn(f"assuming that meshes are in {units}: {reference.path} is {size:.3g} units high")
-        unit = UNITS_MM[units]
-        if not PLAUSIBLE_MM[0] <= size * unit <= PLAUSIBLE_MM[1]:
-            warn(
-                f"{reference.path} is {size * unit:.3g} mm high in {units}, expected "
-                f"{PLAUSIBLE_MM[0]:g} to {PLAUSIBLE_MM[1]:g} for a face; check --units"
-            )
-        return unit
+        units = self.units or self.usual_units
+        if self.units is None and self.unit_by_size:
+            units = units_by_size(reference.extent, str(reference.path))
+            if units != self.usual_units:
+                size = f"{reference.extent:.3g} units high"
+                warn(f"assuming that meshes are in {units}: {reference.path} is {size}")
+        if warning := implausible_size(reference.extent, units, str(reference.path)):
+            warn(warning)
+        return UNITS_MM[units]
 
-    def _stable(self, reference: Reference, chosen: NDArray[np.int32]) -> tuple[int, ...]:
+    def _stable(self, reference: ReferenceMesh, chosen: NDArray[np.int32]) -> tuple[int, ...]:
         """The stable vertices, as indices into the kept vertices."""
         count = len(reference.mesh.vertices)
         if not self.stable_vertices or count != self.expected_vertices:
@@ -265,14 +261,6 @@ def check_resemblance(face: NDArray[np.float32], model: NDArray[np.float32], lab
         )
 
 
-def check_units(units: str | None) -> None:
-    """Raise UsageError for an unknown unit."""
-    if units is not None and units not in UNITS_MM:
-        raise UsageError(
-            f"--units is {units!r}, expected one of {', '.join(UNITS_MM)}", ErrorCode.OPTION_VALUE
-        )
-
-
 def check_align(align: str | None, *, stable: bool = False) -> None:
     """Raise UsageError for an unknown alignment, or `stable` without stable vertices."""
     known = (*ALIGNMENTS, "stable") if stable else ALIGNMENTS
@@ -282,15 +270,3 @@ def check_align(align: str | None, *, stable: bool = False) -> None:
             "is known for bu3dfe only",
             ErrorCode.OPTION_VALUE,
         )
-
-
-def _unit_of_a_face(reference: Reference) -> str:
-    """The unit in which the face is 100 to 1000 mm high."""
-    for name, unit in UNITS_MM.items():
-        if 100 <= reference.extent * unit < 1000:
-            return name
-    raise InputError(
-        f"{reference.path} is {reference.extent:.3g} units high, not the size of a face in any of "
-        f"{', '.join(UNITS_MM)}; check the mesh, or pass --units",
-        ErrorCode.UNIT,
-    )

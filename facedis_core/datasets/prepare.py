@@ -16,7 +16,7 @@ from facedis_core.data.face_set import TRAIN, FaceSetWriter, Labels, face_set_wr
 from facedis_core.data.history import HistoryStep, history_step
 from facedis_core.data.preparation import Preparation
 from facedis_core.datasets.contents import PreparationReport, listing_lines
-from facedis_core.datasets.like import ReferencePreparation, load_reference
+from facedis_core.datasets.existing_preparation import ExistingPreparation, load_preparation
 from facedis_core.datasets.protocols import FILE
 from facedis_core.datasets.reference_mesh import WAYS_OUT
 from facedis_core.datasets.selection import FaceSelection, read_exclusion, select_faces
@@ -142,7 +142,7 @@ def prepare_face_set(
     output, source = options.output, opened.source
     if output is None:
         raise UsageError("a dry run has no output", ErrorCode.OPTION_CONFLICT)
-    like = load_reference(options.like) if options.like else None
+    like = load_preparation(options.like) if options.like else None
     if chosen.missing and not (source.findings.incomplete or options.keep_going):
         more = f" and {len(chosen.missing) - 1} more" if len(chosen.missing) > 1 else ""
         raise InputError(
@@ -223,7 +223,7 @@ def _face_file(output: str, faces: int, vertices: int) -> Iterator[_FaceFile]:
 
 
 @dataclass(frozen=True, eq=False)
-class _Read:
+class _ReadResults:
     """Results of reading beside the faces.
 
     Attributes:
@@ -240,15 +240,15 @@ class _Read:
 def _read_faces(
     plan: PreparationPlan,
     preparation: Preparation,
-    like: ReferencePreparation | None,
+    like: ExistingPreparation | None,
     faces: _FaceFile,
     advance: Callable[[int], None],
-) -> _Read:
+) -> _ReadResults:
     source, chosen = plan.opened.source, plan.chosen.rows
     wanted = set(chosen.tolist())
     blocks = [[row for row in block if row in wanted] for block in source.blocks()]
     blocks = [rows for rows in blocks if rows]
-    read = _Read(np.full((len(source.labels.names), source.measures), np.nan))
+    read = _ReadResults(np.full((len(source.labels.names), source.measures), np.nan))
     reader = source.reader(preparation, chosen, like.mean_face if like else None)
     with closing(in_order(reader.read, blocks, plan.options.jobs)) as results:
         for rows, block in zip(blocks, results, strict=True):
@@ -268,7 +268,7 @@ def _read_faces(
     return read
 
 
-def _settle(plan: PreparationPlan, read: _Read) -> LabelledRows:
+def _settle(plan: PreparationPlan, read: _ReadResults) -> LabelledRows:
     chosen = plan.chosen.rows
     usable = chosen[~np.isin(chosen, list(read.failures))]
     if not len(usable):
@@ -284,7 +284,7 @@ def _settle(plan: PreparationPlan, read: _Read) -> LabelledRows:
 
 
 def _history(
-    plan: PreparationPlan, like: ReferencePreparation | None, report: PreparationReport
+    plan: PreparationPlan, like: ExistingPreparation | None, report: PreparationReport
 ) -> HistoryStep:
     inputs = dict(plan.opened.source.inputs)
     if like:
@@ -300,7 +300,7 @@ def _history(
 
 
 def _copy_faces(
-    out: FaceSetWriter, faces: _FaceFile, read: _Read, settled: LabelledRows, planned: Labels
+    out: FaceSetWriter, faces: _FaceFile, read: _ReadResults, settled: LabelledRows, planned: Labels
 ) -> None:
     """Copy the kept faces and the true neutrals of their subjects into the set."""
     for start in range(0, len(settled.rows), _BLOCK):
@@ -317,7 +317,7 @@ def _align(
     out: FaceSetWriter,
     settled: LabelledRows,
     preparation: Preparation,
-    like: ReferencePreparation | None,
+    like: ExistingPreparation | None,
 ) -> None:
     """Align faces and known neutrals in place to the mean face of `like`, else to their own.
 

@@ -13,6 +13,12 @@ from facedis_core.errors import ErrorCode, InputError, UsageError
 from facedis_core.io.csv_text import brief, brief_list, read_table, read_text
 from facedis_core.io.streams import file_id
 
+PAPER: Final = "paper"
+USUAL_PART: Final = 0.3
+USUAL: Final = f"subjects:{USUAL_PART}"
+FILE: Final = "file"
+_FOLD = re.compile(r"([0-9]{1,6})/([0-9]{1,6})")
+
 # First number of the key of a random stream: its purpose, so that no two streams coincide.
 SPLIT_STREAM, SUBJECT_STREAM, MESH_STREAM, SECOND_STREAM, MOTION_STREAM = range(5)
 
@@ -60,13 +66,6 @@ def split_subjects(
 
 def _order(subjects: int, seed: int) -> list[int]:
     return random_stream(seed, SPLIT_STREAM).permutation(subjects).tolist()
-
-
-PAPER: Final = "paper"
-USUAL_PART: Final = 0.3
-USUAL: Final = f"subjects:{USUAL_PART}"
-FILE: Final = "file"
-_FOLD = re.compile(r"([0-9]{1,6})/([0-9]{1,6})")
 
 
 class People(NamedTuple):

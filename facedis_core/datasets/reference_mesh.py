@@ -1,4 +1,4 @@
-"""Reference mesh of a data set: the mesh that defines vertex count, triangles and unit."""
+"""Reference mesh of a data set: the mesh that defines vertex count and triangles."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -20,7 +20,7 @@ WILD: Final = 3.0
 SEARCHED: Final = 50
 
 
-class Reference(NamedTuple):
+class ReferenceMesh(NamedTuple):
     """The reference mesh and its file."""
 
     path: Path
@@ -33,14 +33,14 @@ class Reference(NamedTuple):
         return float((vertices.max(axis=0) - vertices.min(axis=0)).max())
 
 
-def find_reference(
+def find_reference_mesh(
     candidates: Sequence[Path],
     expected_vertices: int | None,
     *,
     advice: str,
     keep_going: bool,
     warn: Callable[[str], None],
-) -> Reference:
+) -> ReferenceMesh:
     """Find the first candidate that has the topology and size of most of them.
 
     Args:
@@ -53,11 +53,11 @@ def find_reference(
     Raises:
         InputError: a mesh cannot be read, or the meshes disagree.
     """
-    readable: list[Reference] = []
+    readable: list[ReferenceMesh] = []
     errors: list[InputError] = []
     for path in candidates[:SEARCHED]:
         try:
-            readable.append(Reference(path, read_mesh(path)))
+            readable.append(ReferenceMesh(path, read_mesh(path)))
         except InputError as error:
             if not keep_going:
                 raise InputError(f"{error}; {WAYS_OUT}", error.code) from error
@@ -90,7 +90,7 @@ def find_reference(
     return chosen
 
 
-def _of_one_size(found: list[Reference]) -> tuple[list[Reference], list[InputError]]:
+def _of_one_size(found: list[ReferenceMesh]) -> tuple[list[ReferenceMesh], list[InputError]]:
     """Meshes of similar size, and errors about the others."""
     usual = float(np.median([r.extent for r in found])) if found else 0.0
     like = [r for r in found if r.extent > 0 and usual / WILD <= r.extent <= usual * WILD]
@@ -104,7 +104,7 @@ def _of_one_size(found: list[Reference]) -> tuple[list[Reference], list[InputErr
     ]
 
 
-def _most_alike(readable: Sequence[Reference]) -> Reference:
+def _most_alike(readable: Sequence[ReferenceMesh]) -> ReferenceMesh:
     """The first of the largest group with the same vertex count and triangles."""
     kinds = [(len(r.mesh.vertices), topology_id(r.mesh.triangles)) for r in readable]
     most = Counter(kinds).most_common(1)[0][0]
@@ -112,7 +112,7 @@ def _most_alike(readable: Sequence[Reference]) -> Reference:
 
 
 def _check_agreement(
-    readable: Sequence[Reference], chosen: Reference, expected: int, advice: str
+    readable: Sequence[ReferenceMesh], chosen: ReferenceMesh, expected: int, advice: str
 ) -> None:
     """Raise InputError unless most meshes share one vertex count."""
     count = len(chosen.mesh.vertices)

@@ -15,7 +15,7 @@ from facedis_core.errors import ErrorCode, InputError
 from facedis_core.inspection.verification import verify_file
 from facedis_core.io.npy import MAGIC
 from facedis_core.io.paths import is_file
-from facedis_core.io.safetensors_file import KINDS, SafetensorsFile, read_safetensors, record
+from facedis_core.io.safetensors_file import KINDS, SafetensorsFile, parse_record, read_safetensors
 from facedis_core.io.streams import naming, open_input, read_ahead, shown
 from facedis_core.mesh.mesh import Mesh, read_meshes, topology_id
 from facedis_core.model.config import DiscriminatorConfig, DiscriminatorMetadata
@@ -100,7 +100,7 @@ def made_with(source: str) -> list[HistoryStep]:
                 f"is a {KINDS[file.kind]}, which has no history; give the model",
                 ErrorCode.HISTORY_MISSING,
             )
-        made = record(_Made, file.metadata)
+        made = parse_record(_Made, file.metadata)
         if not made.history:
             raise InputError(
                 "does not say how it was made: it was written with --no-history",
@@ -173,7 +173,7 @@ def _model(file: SafetensorsFile) -> Facts:
 
 
 def _discriminator(file: SafetensorsFile) -> Facts:
-    metadata = record(DiscriminatorMetadata, file.metadata)
+    metadata = parse_record(DiscriminatorMetadata, file.metadata)
     config = DiscriminatorConfig.from_dict(metadata.config)
     return {
         "kind": KINDS[file.kind],
@@ -198,7 +198,7 @@ class _TrainingMetadata:
 
 def _training(file: SafetensorsFile) -> Facts:
     """Facts about a checkpoint (`fd-train --resume`)."""
-    metadata = record(_TrainingMetadata, file.metadata)
+    metadata = parse_record(_TrainingMetadata, file.metadata)
     return {
         "kind": KINDS[file.kind],
         "epochs_done": metadata.epoch.get("number"),

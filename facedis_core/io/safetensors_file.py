@@ -88,7 +88,7 @@ def parse_safetensors(data: np.ndarray, kind: str | None) -> SafetensorsFile:
     return SafetensorsFile(found, tensors, metadata)
 
 
-def record(cls: type[R], values: Mapping[str, Any]) -> R:
+def parse_record(cls: type[R], values: Mapping[str, Any]) -> R:
     """A dataclass from a JSON object with the names of its fields; other names are ignored.
 
     Fields are texts (printable), numbers (finite), booleans, `dict`, `list`, `list[str]`, other

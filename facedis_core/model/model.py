@@ -17,8 +17,8 @@ from facedis_core.io.safetensors_file import (
     SafetensorsFile,
     content_id,
     not_finite,
+    parse_record,
     read_safetensors,
-    record,
     write_safetensors,
 )
 from facedis_core.io.streams import naming, shown
@@ -238,7 +238,7 @@ def parse_model(file: SafetensorsFile, source: str) -> Model:
     """The model in a file that has been read; errors do not name it."""
     tensors = file.tensors
     preparation = Preparation.from_file(file)
-    metadata = record(_Metadata, file.metadata)
+    metadata = parse_record(_Metadata, file.metadata)
     config = model_config(metadata.config)
     shapes = config.weight_shapes()
     _check_tensors(config, shapes, tensors)

@@ -15,9 +15,9 @@ from facedis_core.data.preparation import Preparation
 from facedis_core.errors import ErrorCode, InputError
 from facedis_core.io.safetensors_file import (
     content_id,
+    parse_record,
     parse_safetensors,
     read_safetensors,
-    record,
     write_safetensors,
 )
 from facedis_core.io.streams import naming
@@ -134,7 +134,7 @@ def load_discriminator(source: str | Path) -> StoredDiscriminator:
     """
     file = read_safetensors(source, "discriminator")
     with naming(source):
-        metadata = record(DiscriminatorMetadata, file.metadata)
+        metadata = parse_record(DiscriminatorMetadata, file.metadata)
         config = DiscriminatorConfig.from_dict(metadata.config)
         for name, array in file.tensors.items():
             if not np.isfinite(array).all():
@@ -236,7 +236,7 @@ def read_training_state(content: bytes, label: str) -> TrainingState:
     """
     with naming(label):
         file = parse_safetensors(np.frombuffer(content, np.uint8), "training")
-        progress = record(TrainingProgress, file.metadata)
+        progress = parse_record(TrainingProgress, file.metadata)
     tensors = {name: torch.tensor(array) for name, array in file.tensors.items()}
     return TrainingState(tensors, progress, label)
 

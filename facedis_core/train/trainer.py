@@ -1,4 +1,4 @@
-"""Joint training of the auto-encoder and the identity discriminator."""
+"""Joint training of the auto-encoder and the identity discriminator: steps and learning rates."""
 
 from collections.abc import Generator, Mapping
 from typing import Any, Final

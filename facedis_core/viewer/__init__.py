@@ -1,1 +1,1 @@
-"""The live viewer in the browser: model, gallery, server, page."""
+"""The live viewer in the browser: faces, model, server, page."""

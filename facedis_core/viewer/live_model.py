@@ -23,7 +23,7 @@ from facedis_core.pipeline.decode import LatentDecoder
 from facedis_core.pipeline.encode import MeshEncoder
 from facedis_core.render.color_scale import ROUND_ENDS, colormap
 from facedis_core.render.shading import to_srgb
-from facedis_core.viewer.gallery import GalleryFace, face_of_bytes, floats_base64
+from facedis_core.viewer.faces import ViewerFace, face_of_bytes, floats_base64
 
 MESH_SUFFIXES: Final = tuple(CODECS)
 _LONGEST_NAME: Final = 4096
@@ -53,7 +53,7 @@ class Mixture:
 class LiveModel:
     """A model and faces to choose from; immutable, so that threads can share it."""
 
-    def __init__(self, encoder: MeshEncoder, faces: Sequence[GalleryFace]) -> None:
+    def __init__(self, encoder: MeshEncoder, faces: Sequence[ViewerFace]) -> None:
         """`faces` are those that the page offers; at least one."""
         self.encoder = encoder
         self.model: Model = encoder.model
@@ -80,7 +80,7 @@ class LiveModel:
             "suffixes": [*MESH_SUFFIXES, ".npy"],
         }
 
-    def face(self, number: str) -> GalleryFace:
+    def face(self, number: str) -> ViewerFace:
         """The face with that number in the list that the page offers.
 
         Raises:
@@ -95,7 +95,7 @@ class LiveModel:
             )
         return self.faces[int(number)]
 
-    def encoded(self, content: bytes, name: str) -> GalleryFace:
+    def encoded(self, content: bytes, name: str) -> ViewerFace:
         """The first face of a file dropped on the page.
 
         Raises:

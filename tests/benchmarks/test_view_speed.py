@@ -12,7 +12,7 @@ import pytest
 
 from facedis_core.model.model import load_model
 from facedis_core.pipeline.encode import MeshEncoder
-from facedis_core.viewer.gallery import load_gallery
+from facedis_core.viewer.faces import load_faces
 from facedis_core.viewer.live_model import LiveModel
 from facedis_core.viewer.server import LiveServer
 
@@ -20,7 +20,7 @@ from facedis_core.viewer.server import LiveServer
 @pytest.fixture(scope="module", params=["ict", "ict-pointnet"])
 def live(request):
     encoder = MeshEncoder(load_model(request.param))
-    return LiveModel(encoder, load_gallery(encoder, []).faces)
+    return LiveModel(encoder, load_faces(encoder, []).faces)
 
 
 @pytest.fixture(scope="module")

@@ -75,7 +75,7 @@ def combine_moments(parts: Iterable[Moments]) -> Moments:
     return Moments(size, centre.to(precision), (within / size + between).to(precision))
 
 
-class _Moments(torch.autograd.Function):
+class _MomentsFunction(torch.autograd.Function):
     """Rows (N, C) -> their mean and covariance."""
 
     @staticmethod
@@ -94,7 +94,7 @@ class _Moments(torch.autograd.Function):
         return torch.addmm(bias, rows, weight)
 
 
-class _Hidden(torch.autograd.Function):
+class _HiddenFunction(torch.autograd.Function):
     """Rows (N, C_in), weight, bias -> ReLU(rows @ weight.T + bias), its mean and covariance.
 
     Without `keep` the first result is None, and the backward pass recomputes it.
@@ -170,7 +170,7 @@ def _gradient_of_moments(
 
 def batch_moments(rows: Tensor) -> Moments:
     """Moments of the rows (N, C) of all processes; differentiable."""
-    return _of_all_processes(Moments(len(rows), *_Moments.apply(rows)))
+    return _of_all_processes(Moments(len(rows), *_MomentsFunction.apply(rows)))
 
 
 class Hidden(NamedTuple):
@@ -188,7 +188,7 @@ def hidden_layer(rows: Tensor, layer: FoldedLayer, *, keep: bool) -> Hidden:
         layer: with its norm folded in.
         keep: whether to store the outputs, for the layer after it.
     """
-    hidden, mean, covariance = _Hidden.apply(rows, *layer, keep)
+    hidden, mean, covariance = _HiddenFunction.apply(rows, *layer, keep)
     return Hidden(hidden, _of_all_processes(Moments(len(rows), mean, covariance)))
 
 

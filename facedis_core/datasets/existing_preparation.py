@@ -18,7 +18,7 @@ from facedis_core.model.model import load_model
 from facedis_core.pipeline.encode import REFUSED_REACH, describe_reach
 
 
-class ReferencePreparation(NamedTuple):
+class ExistingPreparation(NamedTuple):
     """Preparation, mean face (V, 3) mm and id of a face set or model.
 
     `reach_mm` is the model's; infinite for a face set, whose faces may be too few to tell.
@@ -59,7 +59,7 @@ def _aligned_to(face_set: FaceSet) -> NDArray[np.float32]:
     return face_set.mean_face(face_set.rows(TRAIN))
 
 
-def load_reference(source: str | Path) -> ReferencePreparation:
+def load_preparation(source: str | Path) -> ExistingPreparation:
     """Read the preparation of a face set or a model (path or bundled name).
 
     Raises UsageError if there is no such file or model, InputError for another kind of file.
@@ -68,10 +68,10 @@ def load_reference(source: str | Path) -> ReferencePreparation:
     kind = read_safetensors(path).kind
     if kind == "faceset":
         face_set = load_face_set(path)
-        return ReferencePreparation(face_set.preparation, _aligned_to(face_set), face_set.id)
+        return ExistingPreparation(face_set.preparation, _aligned_to(face_set), face_set.id)
     if kind == "model":
         model = load_model(path)
-        return ReferencePreparation(model.preparation, model.mean_face, model.id, model.reach_mm)
+        return ExistingPreparation(model.preparation, model.mean_face, model.id, model.reach_mm)
     raise InputError(
         f"{path} is a {KINDS[kind]}, --like needs a face set or a model", ErrorCode.WRONG_KIND
     )

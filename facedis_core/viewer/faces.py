@@ -37,7 +37,7 @@ MAX_FACES: Final = 200  # of more faces, this number is taken, evenly spaced
 
 
 @dataclass(frozen=True, eq=False)
-class GalleryFace:
+class ViewerFace:
     """A face with its latents.
 
     Attributes:
@@ -69,14 +69,14 @@ def floats_base64(values: NDArray[Any]) -> str:
     return b64encode(values.astype("<f4").tobytes()).decode()
 
 
-class Gallery(NamedTuple):
+class ViewerFaces(NamedTuple):
     """Faces to choose from on the page, and warnings about them."""
 
-    faces: list[GalleryFace]
+    faces: list[ViewerFace]
     warnings: list[str]
 
 
-def load_gallery(encoder: MeshEncoder, inputs: Sequence[str]) -> Gallery:
+def load_faces(encoder: MeshEncoder, inputs: Sequence[str]) -> ViewerFaces:
     """The faces that a user names, or else the bundled examples, and the model's mean face.
 
     At most MAX_FACES are taken. Bundled examples are left out where they do not fit the model.
@@ -100,10 +100,10 @@ def load_gallery(encoder: MeshEncoder, inputs: Sequence[str]) -> Gallery:
         faces = _bundled_faces(encoder)
     model = encoder.model
     mean_face = Mesh(model.mean_face, model.triangles, "mean face", 1.0)
-    return Gallery([*faces, _encoded(encoder, mean_face, "mean face")], warnings)
+    return ViewerFaces([*faces, _encoded(encoder, mean_face, "mean face")], warnings)
 
 
-def face_of_bytes(encoder: MeshEncoder, content: bytes, name: str) -> GalleryFace:
+def face_of_bytes(encoder: MeshEncoder, content: bytes, name: str) -> ViewerFace:
     """The first face of an uploaded file: a mesh, a vertex array or latents, by the file's name.
 
     Raises:
@@ -140,7 +140,7 @@ def _meshes(content: bytes, name: str) -> Iterator[Mesh]:
     return (replace(mesh, name=Path(name).stem) for mesh in arrays)
 
 
-def _bundled_faces(encoder: MeshEncoder) -> list[GalleryFace]:
+def _bundled_faces(encoder: MeshEncoder) -> list[ViewerFace]:
     """The example faces that are installed; none where they do not fit the model."""
     files = [str(path) for path in mesh_files(weights_folder() / "examples")]
     meshes = [(path, mesh) for path in files for mesh in read_file_meshes(path)]
@@ -150,7 +150,7 @@ def _bundled_faces(encoder: MeshEncoder) -> list[GalleryFace]:
         return []
 
 
-def _named_faces(encoder: MeshEncoder, inputs: Sequence[str]) -> tuple[list[GalleryFace], int]:
+def _named_faces(encoder: MeshEncoder, inputs: Sequence[str]) -> tuple[list[ViewerFace], int]:
     """The faces of some inputs, at most MAX_FACES, and how many there are."""
     found: list[InputItem | Latents] = []
     meshes: list[str] = []
@@ -199,19 +199,19 @@ def _spread(items: list[Any]) -> list[Any]:
     return [items[i * len(items) // MAX_FACES] for i in range(MAX_FACES)]
 
 
-def _faces_of(encoder: MeshEncoder, one: InputItem | Latents) -> list[GalleryFace]:
+def _faces_of(encoder: MeshEncoder, one: InputItem | Latents) -> list[ViewerFace]:
     if isinstance(one, Latents):
         return [_decoded(encoder, one)]
     return [_encoded(encoder, mesh, one.source) for mesh in one.load()]
 
 
-def _encoded(encoder: MeshEncoder, mesh: Mesh, source: str) -> GalleryFace:
+def _encoded(encoder: MeshEncoder, mesh: Mesh, source: str) -> ViewerFace:
     vertices, warning = encoder.prepared(mesh, source)
     latents = encoder.model.encode(vertices[None], [mesh.name])
     (made,) = encoder.model.decode(latents.identity, latents.expression)
     error = vertex_distances(vertices, made)
-    return GalleryFace(latents, vertices, error.astype(np.float32), warning)
+    return ViewerFace(latents, vertices, error.astype(np.float32), warning)
 
 
-def _decoded(encoder: MeshEncoder, latents: Latents) -> GalleryFace:
-    return GalleryFace(latents, LatentDecoder(encoder.model).face(latents, 0, "full"), None)
+def _decoded(encoder: MeshEncoder, latents: Latents) -> ViewerFace:
+    return ViewerFace(latents, LatentDecoder(encoder.model).face(latents, 0, "full"), None)
