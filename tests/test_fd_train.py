@@ -1,9 +1,11 @@
 """fd-train: files, log, interruption, bad input."""
 
 import json
+import re
 import subprocess
 import sys
 import time
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,7 @@ from facedis_core.data.face_set import load_face_set
 from facedis_core.model.config import RegisteredConfig
 from facedis_core.model.model import load_model
 from facedis_core.train.checkpoint import load_discriminator
+from facedis_core.train.recipe import Recipe
 
 REGISTERED = "--recipe registered --set identity=6 --set expression=5 --set batch=7"
 # Every PointNet layer has its real width; the faces are few and small.
@@ -50,6 +53,11 @@ def test_train_writes_a_model_that_encodes_and_a_log(call, face_set: Path, tmp_p
     measured = call("fd-metrics set.safetensors -m m.safetensors --json")
     found = json.loads(measured.out)["model"]
     assert found["e_rec"]["mean"] == pytest.approx(model.metrics["test"]["e_rec"]["mean"], abs=1e-4)
+
+
+def test_help_lists_the_keys_of_set(call) -> None:
+    words = set(re.findall(r"\w+", call("fd-train --help").out.decode()))
+    assert {field.name for field in fields(Recipe)} <= words
 
 
 @pytest.mark.slow

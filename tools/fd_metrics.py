@@ -61,7 +61,11 @@ def metrics(
         ),
     ] = None,
     align: Annotated[
-        bool, typer.Option("--align", help="Align predictions rigidly to the truth first (BU3DFE).")
+        bool,
+        typer.Option(
+            "--align",
+            help="Align predictions rigidly to the truth first, as the paper does for BU-3DFE.",
+        ),
     ] = False,
     check: Annotated[
         list[str] | None,

@@ -23,7 +23,12 @@ def prep(
     root: Annotated[Path, typer.Argument(metavar="ROOT", help="Folder of the data set.")],
     output: Annotated[
         str | None,
-        typer.Option("--output", "-o", metavar="SET", help="Output file; - is standard output."),
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="SET",
+            help="Output file (.safetensors); - is standard output. Not needed with --dry-run.",
+        ),
     ] = None,
     like: Annotated[
         str | None,
@@ -43,15 +48,18 @@ def prep(
         str | None,
         typer.Option(
             "--protocol",
-            help="Train/test split: paper (the publication's), subjects:PART (a random part of the "
-            "people for test), identity-fold:K/N (every N-th person) or file:CSV (columns subject "
-            "or name, and split).  [default: paper; ict and folder subjects:0.3]",
+            help="Train/test split: paper (the publication's), subjects:PART (random people for "
+            "test; PART from 0 to 1), identity-fold:K/N (every N-th person for test, from the K-th "
+            "on) or file:CSV (columns subject or name, and split).  [default: paper; ict and "
+            "folder subjects:0.3]",
         ),
     ] = None,
     validation: Annotated[
         float | None,
         typer.Option(
-            "--validation", metavar="PART", help="Part of the remaining subjects for validation."
+            "--validation",
+            metavar="PART",
+            help="Part of the training subjects to split off for validation, such as 0.1.",
         ),
     ] = None,
     seed: fd_cli.Seed = 0,

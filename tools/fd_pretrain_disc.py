@@ -27,7 +27,8 @@ def pretrain_disc(
     The discriminator learns whether two faces show the same person, from pairs drawn with equal
     chance of one subject and of two; its accuracy on subjects of the test split is printed. Use
     the same --recipe, --set, --points and --neutrals as for fd-train: they define its layers and
-    its input. The recipes are described by fd-train --help; registered has no discriminator.
+    its input. Recipes and their keys are described by fd-train --help; registered has no
+    discriminator.
 
     The log (OUT with the suffix .jsonl) has one JSON line per epoch. Ctrl-C, --resume and torchrun
     work as in fd-train.

@@ -50,7 +50,8 @@ def recognize(
         typer.Option(
             "--check",
             metavar="LIMIT",
-            help="Exit 1 unless this limit holds: 'rank1_cosine_accuracy>=0.9'; repeatable.",
+            help="Exit 1 unless this limit on a number of the JSON output holds: "
+            "'rank1_cosine_accuracy>=0.9'; repeatable.",
         ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,

@@ -36,7 +36,11 @@ def report(
         ),
     ] = None,
     align: Annotated[
-        bool, typer.Option("--align", help="Align predictions rigidly to the truth first (BU3DFE).")
+        bool,
+        typer.Option(
+            "--align",
+            help="Align predictions rigidly to the truth first, as the paper does for BU-3DFE.",
+        ),
     ] = False,
     title: Annotated[
         str | None,

@@ -37,8 +37,8 @@ def train(
         Literal["fp32", "bf16"],
         typer.Option(
             "--precision",
-            help="Precision of the max-pool search; values and gradients stay fp32 (TF32 on a "
-            "GPU).",
+            help="Precision of the search for the vertices that the max-pool selects; values and "
+            "gradients stay fp32 (TF32 on a GPU).",
         ),
     ] = "fp32",
     data: Annotated[
@@ -72,6 +72,25 @@ def train(
                  faces of fd-prep ict; the default for all other data
     coma, bu3dfe, facescape
                  the same with the paper's settings for these data sets
+
+    Keys for --set, explained in docs/commands.md:
+
+    \b
+    network     network, identity, expression (latent sizes), components, points,
+                scale, half_decoders, decoder_init
+    schedule    epochs, batch, learning_rate, learning_rate_factor,
+                learning_rate_epochs, weight_decay, gradient_clip,
+                log_variance_limit, kl_decay_epochs
+    loss weights
+                reconstruction, kl_identity, kl_expression, discriminator,
+                neutral, neutral_expression, neutral_latent, laplacian, swap,
+                partner_latent, expression_norm, expression_power (an exponent)
+    random poses
+                pose_degrees, pose_mm
+    discriminator
+                discriminator_batch_norm, discriminator_learning_rate,
+                discriminator_every, label_smoothing, instance_noise,
+                pretrain_epochs, pretrain_batch, pretrain_learning_rate
 
     The log (OUT with the suffix .jsonl) has one JSON line per epoch: losses, accuracies of the
     discriminator, and the metrics of fd-metrics on the test split. Ctrl-C finishes the current

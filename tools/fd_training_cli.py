@@ -49,7 +49,7 @@ Set = Annotated[
         "--set",
         metavar="KEY=VALUE",
         show_default=False,
-        help="Override a value of the recipe, such as batch=8; repeatable.",
+        help="Override a key of the recipe, such as batch=8; repeatable.",
     ),
 ]
 Neutrals = Annotated[
@@ -74,7 +74,7 @@ Points = Annotated[
         metavar="K",
         show_default=False,
         help="Subsample the input of encoder and discriminator to K vertices (farthest-point "
-        "sampling): faster, slightly less exact.",
+        "sampling): faster, slightly less exact.  [default: as the recipe, all vertices]",
     ),
 ]
 CheckpointMinutes = Annotated[
@@ -94,7 +94,9 @@ TensorBoard = Annotated[
 ]
 Profile = Annotated[
     bool,
-    typer.Option("--profile", help="Print time and memory of each part of the steps 3 to 7."),
+    typer.Option(
+        "--profile", help="Print time and memory of the parts of a step: means of steps 3 to 7."
+    ),
 ]
 Device = Annotated[
     Literal["auto", "cpu", "cuda"],

@@ -9,43 +9,55 @@ import re
 import subprocess
 import sys
 import tomllib
+from dataclasses import fields
 from pathlib import Path
 
 from facedis_core.train.recipe import Recipe, load_recipe, recipe_names
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "commands.md"
-# Keys that differ between recipes, and `points`; all keys are fields of Recipe.
-KEYS = (
-    "network",
-    "components",
-    "identity",
-    "expression",
-    "scale",
-    "epochs",
-    "batch",
-    "learning_rate",
-    "pretrain_epochs",
-    "pretrain_learning_rate",
-    "reconstruction",
-    "kl_identity",
-    "kl_expression",
-    "discriminator",
-    "neutral",
-    "neutral_expression",
-    "neutral_latent",
-    "laplacian",
-    "swap",
-    "partner_latent",
-    "expression_norm",
-    "expression_power",
-    "pose_degrees",
-    "pose_mm",
-    "discriminator_batch_norm",
-    "discriminator_every",
-    "points",
-    "half_decoders",
-)
+# Meaning of every field of Recipe.
+KEYS = {
+    "network": "`pointnet` or `registered`",
+    "identity": "size of the identity latent",
+    "expression": "size of the expression latent",
+    "components": "principal components of `registered`, at most",
+    "points": "vertices that PointNets see",
+    "half_decoders": "store decoders or principal components as float16",
+    "decoder_init": "last layers of PointNet decoders: `zero`, or `default` of PyTorch",
+    "scale": "mm per unit of the network's coordinates",
+    "epochs": "number of epochs",
+    "batch": "faces per step",
+    "learning_rate": "of Adam, for the auto-encoder",
+    "learning_rate_factor": "factor on all learning rates ...",
+    "learning_rate_epochs": "... every so many epochs",
+    "weight_decay": "of Adam, for the auto-encoder",
+    "gradient_clip": "largest norm of the auto-encoder's gradient; 0 = none",
+    "log_variance_limit": "log-variances are clamped to +- this",
+    "reconstruction": "weight: reconstruction to input",
+    "kl_identity": "weight: KL divergence of the identity latent",
+    "kl_expression": "weight: KL divergence of the expression latent",
+    "kl_decay_epochs": "epochs in which the KL weights fall linearly to 0",
+    "discriminator": "weight: generator loss, identity faces against the discriminator",
+    "neutral": "weight (times `reconstruction`): identity face to the true neutral",
+    "neutral_expression": "weight (times `reconstruction`): expression to the face less its neutral",
+    "neutral_latent": "weight: identity latent of the identity face to that of the face",
+    "laplacian": "weight: roughness of the identity face",
+    "swap": "weight (times `reconstruction`): reconstruction with the identity of another face of the person",
+    "partner_latent": "weight: distance of the identity latents of two faces of a person",
+    "expression_norm": "weight: size of the expression",
+    "expression_power": "exponent of each vertex's length in `expression_norm`",
+    "pose_degrees": "standard deviation of random rotations of the training faces",
+    "pose_mm": "standard deviation of random translations, per coordinate",
+    "discriminator_batch_norm": "whether the discriminator has batch norm",
+    "discriminator_learning_rate": "of Adam, for the discriminator",
+    "discriminator_every": "steps of the auto-encoder per step of the discriminator",
+    "label_smoothing": "of the discriminator's cross-entropy",
+    "instance_noise": "standard deviation of noise on the discriminator's input",
+    "pretrain_epochs": "epochs of fd-pretrain-disc",
+    "pretrain_batch": "pairs per step of fd-pretrain-disc",
+    "pretrain_learning_rate": "of Adam in fd-pretrain-disc",
+}
 
 
 def replaced(page: str, pattern: str, text: str) -> str:
@@ -69,7 +81,7 @@ def help_text(command: str) -> str:
 
 
 def recipe_table() -> str:
-    """A row a key, a column a recipe; `with / without neutrals` where that matters."""
+    """A row per key, a column per recipe; `with / without neutrals` where that matters."""
     recipes = recipe_names()
     pairs = [[load_recipe(name, neutrals=n) for n in (True, False)] for name in recipes]
 
@@ -78,8 +90,10 @@ def recipe_table() -> str:
         words = ["-" if v is None else f"{v:g}" if type(v) is float else str(v) for v in values]
         return words[0] if words[0] == words[1] else " / ".join(words)
 
-    rows = [["key", *recipes], ["---"] * (len(recipes) + 1)]
-    rows += [[f"`{key}`", *(cell(pair, key) for pair in pairs)] for key in KEYS]
+    rows = [["key", "meaning", *recipes], ["---"] * (len(recipes) + 2)]
+    for field in fields(Recipe):
+        key = field.name
+        rows.append([f"`{key}`", KEYS[key], *(cell(pair, key) for pair in pairs)])
     return "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
 

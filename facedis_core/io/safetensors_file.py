@@ -127,9 +127,9 @@ def parse_record(cls: type[R], values: Mapping[str, Any]) -> R:
                 ErrorCode.METADATA,
             )
         if inner:
-            value = record(kind, value)
+            value = parse_record(kind, value)
         if inner_part:
-            value = [record(part, item) for item in value]
+            value = [parse_record(part, item) for item in value]
         found[field.name] = value
     return cls(**found)
 

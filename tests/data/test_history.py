@@ -9,7 +9,7 @@ from synthetic import face_set, write_face_set
 
 from facedis_core import __version__
 from facedis_core.data.history import HistoryStep, history_step, made_by, merged, with_output
-from facedis_core.io.safetensors_file import read_safetensors, record, write_safetensors
+from facedis_core.io.safetensors_file import parse_record, read_safetensors, write_safetensors
 from facedis_core.model.bundled import bundled_models, weights_folder
 
 SET, DISC, FIRST, OWN = (digit * 12 for digit in "abcd")
@@ -38,7 +38,7 @@ class TestSteps:
 
     @pytest.mark.parametrize("known", [PREP, TRAIN, replace(PREP, output=SET)])
     def test_come_back_as_they_were_stored(self, known):
-        assert record(HistoryStep, known.as_json()) == known
+        assert parse_record(HistoryStep, known.as_json()) == known
 
     def test_are_one_line_each(self):
         assert str(PREP) == f"fd-prep {__version__} source=ict seed=0 subjects=200"

@@ -18,8 +18,8 @@ from facedis_core.errors import InputError
 from facedis_core.io.safetensors_file import (
     content_id,
     not_finite,
+    parse_record,
     read_safetensors,
-    record,
     safetensors_writer,
     write_safetensors,
 )
@@ -317,7 +317,7 @@ class Outer:
 class TestRecord:
     def field(self, key, kind):
         made = make_dataclass("Made", [(key, kind)])
-        return getattr(record(made, MIXED), key)
+        return getattr(parse_record(made, MIXED), key)
 
     def test_values_of_the_right_type(self):
         assert self.field("text", str) == "a"
@@ -350,7 +350,7 @@ class TestRecord:
 
     def test_records_in_records(self):
         values = {"inner": {"key": "a", "size": 2, "more": 1}, "many": [{"key": "b"}], "words": []}
-        assert record(Outer, values) == Outer(Inner("a", 2), [Inner("b")], [])
+        assert parse_record(Outer, values) == Outer(Inner("a", 2), [Inner("b")], [])
 
     @pytest.mark.parametrize(
         ("changes", "message"),
@@ -367,7 +367,7 @@ class TestRecord:
     def test_wrong_parts_are_named(self, changes, message):
         values = {"inner": {"key": "a"}, "many": [], "words": [], **changes}
         with pytest.raises(InputError, match=message):
-            record(Outer, values)
+            parse_record(Outer, values)
 
 
 class TestContentId:

@@ -1,10 +1,11 @@
-"""Max-pooled PointNet layers: linear, batch norm and ReLU per vertex, then the maximum over them.
+"""Max-pooled PointNet layers, fast (`pool`) and plain (`pool_reference`): maximum over vertices.
 
-`pool_reference` is the plain implementation: it stores V x 1024 activations per face and as many
-gradients. `pool` computes the same values and gradients, up to rounding, without them. The maximum
-keeps one vertex per channel, so only that vertex's input has a gradient; and the mean and variance
-for batch norm follow from the mean and covariance of the layer's inputs. So the activations of all
-layers are computed block by block to find vertices and moments, then again at these vertices only.
+Linear, batch norm and ReLU per vertex, then the maximum over them. `pool_reference` stores V x 1024
+activations per face and as many gradients. `pool` computes the same values and gradients, up to
+rounding, without them. The maximum keeps one vertex per channel, so only that vertex's input has a
+gradient; and the mean and variance for batch norm follow from the mean and covariance of the
+layer's inputs. So the activations of all layers are computed block by block to find vertices and
+moments, then again at these vertices only.
 `set_pooling(network, implementation="reference")` selects the plain one.
 """
 
