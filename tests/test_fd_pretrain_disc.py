@@ -52,19 +52,19 @@ def test_same_seed_same_bytes(call, face_set: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "code", "words"),
+    ("line", "code", "kind", "named"),
     [
-        ("nosuch.safetensors -o d.safetensors", 3, "nosuch.safetensors"),
-        ("set.safetensors", 2, "--output"),
-        ("set.safetensors -o set.safetensors", 2, "--force"),
-        ("set.safetensors -o no/such/d.safetensors", 4, "no/such"),
+        ("nosuch.safetensors -o d.safetensors", 3, "file-missing", "nosuch.safetensors"),
+        ("set.safetensors", 2, "arguments", "--output"),
+        ("set.safetensors -o set.safetensors", 2, "output-exists", "set.safetensors"),
+        ("set.safetensors -o no/such/d.safetensors", 4, "output-unwritable", "no/such"),
     ],
 )
-def test_bad_requests(call, face_set: Path, line: str, code: int, words: str) -> None:
+def test_bad_requests(call, face_set: Path, line: str, code: int, kind: str, named: str) -> None:
     before = face_set.read_bytes()
     done = call(f"fd-pretrain-disc {line} --epochs 1")
-    assert done.code == code, done.err
-    assert words in done.line
+    assert (done.code, done.kind) == (code, kind), done.err
+    assert named in done.line
     assert face_set.read_bytes() == before
     assert [p.name for p in face_set.parent.iterdir()] == ["set.safetensors"]
 
@@ -91,5 +91,4 @@ def test_stopped_and_resumed_it_is_the_same(
 def test_one_person_has_nobody_to_be_told_from(call, tmp_path: Path) -> None:
     synthetic.write_face_set(tmp_path / "set.safetensors", synthetic.face_set(subjects=1, test=0))
     done = call("fd-pretrain-disc set.safetensors -o d.safetensors")
-    assert done.code == 3
-    assert "two people" in done.line
+    assert (done.code, done.kind) == (3, "too-few-faces")

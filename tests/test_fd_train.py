@@ -203,7 +203,7 @@ def test_without_the_extra_tensorboard_is_refused(
     done = call(
         f"fd-train set.safetensors -o m.safetensors {SMALL} --discriminator none --tensorboard tb"
     )
-    assert done.code == 2
+    assert (done.code, done.kind) == (2, "extra-missing")
     assert "pip install 'facedis[tensorboard]'" in done.line
     assert not (tmp_path / "m.safetensors").exists()
 
@@ -242,13 +242,13 @@ def test_a_registered_network_and_pointnets_know_each_other_apart(
     assert "sees all vertices" in done.err
     sizes = "--set identity=6 --set expression=5"
     refused = call(f"fd-train set.safetensors {sizes} --init a.safetensors -o b.safetensors")
-    assert refused.code == 3
-    assert "is a registered network, the recipe trains a pointnet one" in refused.line
+    assert (refused.code, refused.kind) == (3, "recipe-mismatch")
+    assert "a.safetensors" in refused.line
     fewer = call(
         f"fd-train set.safetensors {REGISTERED} --set components=3 --set expression=4 "
         "--init a.safetensors -o b.safetensors"
     )
-    assert fewer.code == 3
+    assert (fewer.code, fewer.kind) == (3, "recipe-mismatch")
     assert "expression 5 against 4, components" in fewer.line
     both = call(
         f"fd-train set.safetensors {REGISTERED} --set discriminator=0.1 --epochs 1 -o c.safetensors"
@@ -291,27 +291,33 @@ def test_where_the_faces_are_does_not_matter_but_how_exact_they_are(
 
 
 @pytest.mark.parametrize(
-    ("options", "code", "words"),
+    ("options", "code", "kind", "named"),
     [
-        ("--set learning_rat=1", 2, "did you mean 'learning_rate'"),
-        ("--set epochs=soon", 2, "expected a whole number"),
-        ("--recipe nosuch", 2, "choose bu3dfe, coma, facescape, ict"),
-        ("--discriminator nosuch.safetensors", 3, "nosuch.safetensors"),
-        ("--discriminator set.safetensors", 3, "is a face set, expected a discriminator"),
-        ("--init set.safetensors", 3, "is a face set, expected a model"),
-        ("--discriminator d.safetensors --set discriminator=0", 2, "no use for d.safetensors"),
-        ("--recipe registered --discriminator d.safetensors", 2, "--set discriminator=W"),
-        ("--recipe registered --set network=resnet", 2, "expected pointnet or registered"),
-        ("--resume", 2, "leave out --resume"),
-        ("--device cuda", 2, "--device cpu"),
+        ("--set learning_rat=1", 2, "option-value", "did you mean 'learning_rate'"),
+        ("--set epochs=soon", 2, "option-value", "'soon'"),
+        ("--recipe nosuch", 2, "option-value", "bu3dfe, coma, facescape, ict"),
+        ("--discriminator nosuch.safetensors", 3, "file-missing", "nosuch.safetensors"),
+        ("--discriminator set.safetensors", 3, "wrong-kind", "set.safetensors"),
+        ("--init set.safetensors", 3, "wrong-kind", "set.safetensors"),
+        (
+            *("--discriminator d.safetensors --set discriminator=0", 2),
+            *("option-conflict", "d.safetensors"),
+        ),
+        (
+            *("--recipe registered --discriminator d.safetensors", 2),
+            *("option-conflict", "--set discriminator"),
+        ),
+        ("--recipe registered --set network=resnet", 2, "option-value", "'resnet'"),
+        ("--resume", 2, "checkpoint-missing", "m.state.safetensors"),
+        ("--device cuda", 2, "device", "--device cpu"),
     ],
 )
 def test_bad_options_are_one_line_and_leave_nothing(
-    call, face_set: Path, tmp_path: Path, options: str, code: int, words: str
+    call, face_set: Path, tmp_path: Path, options: str, code: int, kind: str, named: str
 ) -> None:
     done = call(f"fd-train set.safetensors -o m.safetensors --epochs 1 {options}")
-    assert done.code == code, done.err
-    assert words in done.line
+    assert (done.code, done.kind) == (code, kind), done.err
+    assert named in done.line
     assert sorted(p.name for p in tmp_path.iterdir()) == ["set.safetensors"]
 
 
@@ -322,7 +328,7 @@ def test_a_discriminator_built_otherwise_is_refused(call, face_set: Path) -> Non
     )
     assert made.code == 0, made.err
     done = call("fd-train set.safetensors -o m.safetensors --discriminator d.safetensors")
-    assert done.code == 3
+    assert (done.code, done.kind) == (3, "recipe-mismatch")
     assert "batch_norm=True" in done.line and "batch_norm=False" in done.line
 
 
@@ -330,7 +336,7 @@ def test_a_discriminator_of_other_coordinates_is_refused(call, face_set: Path) -
     made = call("fd-pretrain-disc set.safetensors -o d.safetensors --epochs 1 --set scale=573")
     assert made.code == 0, made.err
     done = call("fd-train set.safetensors -o m.safetensors --discriminator d.safetensors")
-    assert done.code == 3
+    assert (done.code, done.kind) == (3, "recipe-mismatch")
     assert "573 mm a unit" in done.line
 
 
@@ -354,7 +360,7 @@ def test_resume_is_of_the_same_run(call, commands: Path, face_set: Path, tmp_pat
 def test_outputs_that_exist_are_safe(call, face_set: Path, tmp_path: Path) -> None:
     (tmp_path / "m.jsonl").write_text("precious\n")
     done = call("fd-train set.safetensors -o m.safetensors --epochs 1")
-    assert done.code == 2
+    assert (done.code, done.kind) == (2, "output-exists")
     assert "m.jsonl" in done.line
     assert (tmp_path / "m.jsonl").read_text() == "precious\n"
 
@@ -362,7 +368,7 @@ def test_outputs_that_exist_are_safe(call, face_set: Path, tmp_path: Path) -> No
 def test_a_set_without_neutrals_trains_without_them_only(call, tmp_path: Path) -> None:
     synthetic.write_face_set(tmp_path / "set.safetensors", synthetic.face_set(neutrals=False))
     refused = call(f"fd-train set.safetensors -o m.safetensors {SMALL} --epochs 1 --neutrals")
-    assert refused.code == 3
+    assert (refused.code, refused.kind) == (3, "neutral-missing")
     assert "--no-neutrals" in refused.line
     assert call(f"fd-train set.safetensors -o m.safetensors {SMALL} --epochs 1").code == 0
     assert "avd_neu" not in log_of(tmp_path / "m.jsonl")[0]["test"]
