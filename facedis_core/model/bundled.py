@@ -1,4 +1,4 @@
-"""Bundled models: finding a model by name, listing them; standard library only."""
+"""Bundled models: paths by name, and a list with ids; needs only the standard library."""
 
 import json
 import os
@@ -8,30 +8,49 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from facedis_core.errors import ErrorCode, InputError, UsageError
+from facedis_core.errors import ErrorCode, FacedisError, InputError, UsageError
 from facedis_core.io.paths import exists, is_file, is_folder
 from facedis_core.io.streams import shown
 
 DEFAULT_MODEL: Final = "ict"
 MODEL_VARIABLE: Final = "FACEDIS_MODEL"
 SUFFIX: Final = ".safetensors"
-_ALIKE: Final = 0.85  # of file names, whose suffix is always the same
-_LARGEST_HEADER: Final = 100_000_000  # bytes, as safetensors itself has it
+_TYPO_SIMILARITY: Final = 0.85  # of file names, which share the suffix
+_MOST_HEADER_BYTES: Final = 100_000_000  # the limit of safetensors
+
+
+class ListedModel(NamedTuple):
+    """A model to choose.
+
+    Attributes:
+        name: bundled name, or path.
+        id: its id, or what is wrong with its file.
+        default: why it is the default; "" for others.
+    """
+
+    name: str
+    id: str
+    default: str = ""
 
 
 def resolve_model(source: str | Path | None) -> str:
-    """Path of a model given by path or bundled name (`-` stays: a model may come on a pipe).
+    """The path of a model.
+
+    Args:
+        source: path or bundled name; `-` = standard input, None = $FACEDIS_MODEL, else the bundled
+            default.
 
     Raises:
         UsageError: neither a file nor a bundled name.
-        InputError: a file that is not there, while one of nearly the same name is.
+        InputError: a missing file with a similar name to that of another model.
     """
     given = source if source is not None else os.environ.get(MODEL_VARIABLE) or None
     name = str(DEFAULT_MODEL if given is None else given)
     # a folder of that name is not a model: the bundled name stays valid
-    found = exists(name) and not is_folder(name)
+    is_model_file = exists(name) and not is_folder(name)
     bundled = bundled_models()
-    if given is not None and (name == "-" or os.sep in name or found or name.endswith(SUFFIX)):
+    is_path = name == "-" or os.sep in name or is_model_file or name.endswith(SUFFIX)
+    if given is not None and is_path:
         near = None if name == "-" or exists(name) else _near(name, bundled)
         if near is not None:
             raise InputError(
@@ -52,18 +71,8 @@ def resolve_model(source: str | Path | None) -> str:
     return str(bundled[name])
 
 
-def _near(name: str, bundled: Iterable[str]) -> str | None:
-    """A similar name of a model file in the same folder, or of a bundled model."""
-    file = name.rpartition(os.sep)[2]
-    folder = name.removesuffix(file)
-    beside = [path.name for path in model_files(folder)]
-    near = [f"{folder}{other}" for other in get_close_matches(file, beside, 1, _ALIKE)]
-    near += get_close_matches(file.partition(".")[0], list(bundled), 1)
-    return next(iter(near), None)
-
-
 def model_files(folder: str) -> list[Path]:
-    """The files of our own format in a folder ("" = the current one); none if it is unreadable."""
+    """The safetensors files in a folder ("" = the current one); none where it is unreadable."""
     try:
         return sorted([path for path in Path(folder).iterdir() if path.suffix == SUFFIX])
     except (OSError, ValueError):  # ValueError: a NUL in the name
@@ -71,21 +80,13 @@ def model_files(folder: str) -> list[Path]:
 
 
 def bundled_models() -> dict[str, Path]:
-    """Name -> file of every model that is installed with the commands."""
+    """Name -> path of every bundled model."""
     return {path.stem: path for path in model_files(str(weights_folder()))}
 
 
-class ListedModel(NamedTuple):
-    """A model that `--model` can take: its name, its id or what is wrong, and why it is default."""
-
-    name: str
-    id: str
-    default: str = ""
-
-
 def list_models() -> list[ListedModel]:
-    """The bundled models and the default one, also if a file is broken."""
-    rows = [(name, str(path)) for name, path in sorted(bundled_models().items())]
+    """The bundled models and the default model, usable or not."""
+    models = [(name, str(path)) for name, path in sorted(bundled_models().items())]
     chosen = os.environ.get(MODEL_VARIABLE) or None
     name, reason = (
         (DEFAULT_MODEL, "default")
@@ -94,34 +95,31 @@ def list_models() -> list[ListedModel]:
     )
     try:
         default = (name, resolve_model(chosen))
-    except (InputError, UsageError):
+    except FacedisError:
         default = (name, "")
-    rows += [] if default in rows else [default]
-    return [
-        ListedModel(shown(name), _id_or_trouble(path), reason if (name, path) == default else "")
-        for name, path in rows
-    ]
-
-
-def _id_or_trouble(path: str) -> str:
-    try:
-        return model_id(path)
-    except InputError as error:
-        return str(error)
+    models += [] if default in models else [default]
+    listed = []
+    for name, path in models:
+        try:
+            found = model_id(path)
+        except InputError as error:
+            found = str(error)
+        listed.append(ListedModel(shown(name), found, reason if (name, path) == default else ""))
+    return listed
 
 
 def model_id(path: str | Path) -> str:
-    """The id that a model file says it has; only its header is read, without NumPy.
+    """The id in the header of a model file.
 
     Raises:
-        InputError: no regular file, or no model; the message does not name the file.
+        InputError: not a model file; the message does not name the path.
     """
     if not is_file(path):
         raise InputError("no such file, or no regular one", ErrorCode.FILE_MISSING)
     try:
         with Path(path).open("rb") as stream:
             size = int.from_bytes(stream.read(8), "little")
-            if not 2 <= size <= min(os.fstat(stream.fileno()).st_size - 8, _LARGEST_HEADER):
+            if not 2 <= size <= min(os.fstat(stream.fileno()).st_size - 8, _MOST_HEADER_BYTES):
                 raise InputError("not a whole safetensors file", ErrorCode.DAMAGED)
             header = json.loads(stream.read(size))
         metadata = json.loads(header["__metadata__"]["facedis"])
@@ -140,3 +138,13 @@ def weights_folder() -> Path:
     spec = find_spec("facedis_weights")
     places = spec.submodule_search_locations if spec else None
     return Path(next(iter(places))) if places else Path(__file__).parent.parent / "weights"
+
+
+def _near(name: str, bundled: Iterable[str]) -> str | None:
+    """A similar name of a model file in the same folder, or of a bundled model."""
+    file = name.rpartition(os.sep)[2]
+    folder = name.removesuffix(file)
+    beside = [path.name for path in model_files(folder)]
+    near = [f"{folder}{other}" for other in get_close_matches(file, beside, 1, _TYPO_SIMILARITY)]
+    near += get_close_matches(file.partition(".")[0], list(bundled), 1)
+    return next(iter(near), None)

@@ -4,22 +4,23 @@ import reprlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any, ClassVar, Self, TypeVar, cast
+from typing import Any, ClassVar, Final, Self, TypeVar, cast
 
 from facedis_core.data.history import HistoryStep
 from facedis_core.errors import ErrorCode, InputError
 
-POINTNET_CHANNELS = (64, 64, 64, 128, 1024)
-
-_TINY = 2.0**-126  # the smallest normal float32
-
-LARGEST = 2**31 - 1  # of any whole number; more is a mistake
-
-_HEADS = ("identity_mean", "identity_log_variance", "expression_mean", "expression_log_variance")
-
-Shapes = dict[str, tuple[int, ...]]
-
+Shapes = dict[str, tuple[int, ...]]  # tensor name -> shape
 Config = TypeVar("Config")
+
+POINTNET_CHANNELS: Final = (64, 64, 64, 128, 1024)
+LARGEST: Final = 2**31 - 1  # limit of all whole numbers
+_HEADS: Final = (
+    "identity_mean",
+    "identity_log_variance",
+    "expression_mean",
+    "expression_log_variance",
+)
+_SMALLEST_NORMAL: Final = 2.0**-126  # of float32
 
 
 @dataclass(frozen=True)
@@ -53,8 +54,8 @@ class ModelConfig(ABC):
 
     def differences(self, other: Self) -> list[str]:
         """Fields in which the network of a model differs from this one, which is to be trained."""
-        ours, theirs = asdict(self), asdict(other)
-        return [key for key in ours if theirs[key] != ours[key]]
+        own, others = asdict(self), asdict(other)
+        return [key for key in own if others[key] != own[key]]
 
     def weight_problem(self, name: str, array: Any) -> str:
         """An error in the values of a finite tensor, as a predicate; empty if there is none."""
@@ -127,8 +128,8 @@ class RegisteredConfig(ModelConfig):
     """Linear maps of principal components, for faces in dense correspondence.
 
     Attributes:
-        components: K, of the training faces; `basis` (K, 3V) has them as orthonormal rows.
-        half_basis: they are stored in float16, which halves the file.
+        components: number K of principal components, the orthonormal rows of `basis` (K, 3V).
+        half_basis: the basis is stored in float16, which halves the file.
     """
 
     fixed_basis: ClassVar[bool] = True
@@ -167,18 +168,26 @@ class RegisteredConfig(ModelConfig):
 
         It may have fewer components, if its training faces spanned no more.
         """
-        odd = super().differences(other)
-        return [key for key in odd if key != "components" or other.components > self.components]
+        keys = super().differences(other)
+        return [key for key in keys if key != "components" or other.components > self.components]
 
     def weight_problem(self, name: str, array: Any) -> str:
         """An error in the values of a finite tensor, as a predicate; empty if there is none."""
-        # below the smallest normal number a quotient may overflow
-        return "is not positive" if name == "deviation" and not (array > _TINY).all() else ""
+        # a quotient by less than the smallest normal number may overflow
+        if name == "deviation" and not (array > _SMALLEST_NORMAL).all():
+            return "is not positive"
+        return ""
 
 
 @dataclass(frozen=True)
 class DiscriminatorConfig:
-    """Enough to rebuild the identity discriminator; `origin` and `scale` normalise its input."""
+    """Sizes of an identity discriminator.
+
+    Attributes:
+        vertices: V.
+        batch_norm: whether its layers have batch norm.
+        points: number of vertices that it sees (farthest-point sampling); None = all.
+    """
 
     vertices: int
     batch_norm: bool = False
@@ -186,18 +195,13 @@ class DiscriminatorConfig:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "DiscriminatorConfig":
-        """Read a stored config back; keys or values that do not fit raise InputError."""
+        """Read a stored configuration; errors as of `read_config`."""
         return read_config(cls, values)
-
-
-def used_points(vertices: int, points: int | None) -> int | None:
-    """Number of vertices that PointNets see, when `points` of V are asked for; None = all."""
-    return points if points and points < vertices else None
 
 
 @dataclass(frozen=True)
 class DiscriminatorMetadata:
-    """The metadata of a discriminator's file; `config` as JSON."""
+    """The metadata of a discriminator's file."""
 
     config: dict[str, Any]
     topology: str
@@ -206,16 +210,20 @@ class DiscriminatorMetadata:
     id: str
 
 
-def _linear(shapes: Shapes, name: str, inputs: int, outputs: int) -> None:
-    shapes[f"{name}.weight"] = (outputs, inputs)
-    shapes[f"{name}.bias"] = (outputs,)
+def used_points(vertices: int, points: int | None) -> int | None:
+    """Number of vertices that PointNets see, when `points` of V are asked for; None = all."""
+    return points if points and points < vertices else None
 
 
 def read_config(cls: type[Config], values: Mapping[str, Any]) -> Config:
-    """A stored configuration of this class.
+    """Read a stored configuration.
+
+    Args:
+        cls: class of the configuration.
+        values: its fields, from JSON.
 
     Raises:
-        InputError: keys or values do not fit.
+        InputError: a field is missing or unknown, or has an impossible value.
     """
     wrong = "stored configuration does not fit this facedis"
     if not isinstance(values, Mapping):
@@ -229,19 +237,25 @@ def read_config(cls: type[Config], values: Mapping[str, Any]) -> Config:
             f"{wrong}: {reprlib.repr(odd[0])} is missing or unknown", ErrorCode.METADATA
         )
     for key, value in values.items():
-        if not _is_stored(value, types[key]):
+        if not _fits(value, types[key]):
             raise InputError(f"{wrong}: {key} is {reprlib.repr(value)}", ErrorCode.METADATA)
     return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
 
 
-def _is_stored(value: Any, annotation: Any) -> bool:
-    """Whether JSON can have this value for a field: positive integers, lists of them, booleans."""
+def _fits(value: Any, annotation: Any) -> bool:
+    """Whether a value from JSON fits a field: positive integers, lists of them, booleans, None."""
     if annotation == tuple[int, ...]:
         return (
             isinstance(value, list | tuple)
             and len(value) > 0
-            and all(_is_stored(item, int) for item in value)
+            and all(_fits(item, int) for item in value)
         )
     if annotation is bool or isinstance(value, bool):
         return annotation is bool and isinstance(value, bool)
     return isinstance(value, annotation) and (value is None or 0 < value <= LARGEST)
+
+
+def _linear(shapes: Shapes, name: str, inputs: int, outputs: int) -> None:
+    """Add the tensors of a linear layer."""
+    shapes[f"{name}.weight"] = (outputs, inputs)
+    shapes[f"{name}.bias"] = (outputs,)

@@ -1,4 +1,4 @@
-"""Model: a trained auto-encoder on NumPy alone; load, encode, decode, write."""
+"""Model: a trained auto-encoder in NumPy; encode, decode, load, write."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -36,12 +36,17 @@ class Model:
     """A trained auto-encoder: X = X_id + X_exp (eq. 1 of the paper).
 
     Attributes:
+        config: configuration of the network.
         weights: every learned tensor by its name in the file.
         mean_face: float32 (V, 3) mm.
-        origin: float32 (3,) mm; the network sees (X - origin) / scale.
-        scale: mm a unit.
+        origin: float32 (3,) mm; normalised coordinates are (X - origin) / scale.
+        scale: mm per unit of normalised coordinates.
+        preparation: topology, and how raw meshes become faces of the model.
         reach_mm: largest distance of a training face to the mean face.
+        recipe, metrics: of its training.
+        history: commands that made it.
         id: first 12 hex digits of SHA-256 over tensors and config.
+        source: path, for messages.
     """
 
     config: ModelConfig
@@ -64,43 +69,19 @@ class Model:
 
     @property
     def topology(self) -> str:
-        """Topology id of the faces this model knows."""
+        """Topology id of the model's faces."""
         return self.preparation.topology
 
     def encode(self, vertices: np.ndarray, names: Sequence[str] | None = None) -> Latents:
-        """Latent means mu of identity and expression (no sampling).
+        """Latent means of identity and expression (no sampling).
 
         Args:
-            vertices: (B, V, 3) mm, prepared.
-            names: B names; row numbers when left out.
+            vertices: prepared faces (B, V, 3) mm.
+            names: names of the faces; None = row numbers.
 
         Raises:
             InputError: another shape, or not finite.
         """
-        vertices = self._checked(vertices)
-        identity = np.empty((len(vertices), self.config.identity), np.float32)
-        expression = np.empty((len(vertices), self.config.expression), np.float32)
-        # Face by face, here and in `decode`: products of more rows at once round otherwise, and
-        # what a face is must not depend on those beside it.
-        for row, face in enumerate(vertices):
-            identity[row], expression[row] = self._forward.encode(self._normalised(face))
-        names = list(names) if names is not None else [str(row) for row in range(len(vertices))]
-        return Latents(names, [self.id] * len(names), identity, expression)
-
-    def latent_covariance(self, part: LatentPart) -> np.ndarray | None:
-        """Covariance (D, D) of a latent over the training faces; None if the weights lack it."""
-        return self._forward.latent_covariance(part)
-
-    @cached_property
-    def _forward(self) -> Forward:
-        forward: type[Forward] = network_of(self.config).load_numpy_forward()
-        return forward(self.config, self.weights, self._normalised(self.mean_face))
-
-    def _normalised(self, vertices: np.ndarray) -> np.ndarray:
-        """Mm -> network coordinates."""
-        return (vertices - self.origin) / np.float32(self.scale)
-
-    def _checked(self, vertices: np.ndarray) -> np.ndarray:
         expected = (self.config.vertices, 3)
         if vertices.ndim != 3 or vertices.shape[1:] != expected:
             raise InputError(
@@ -113,7 +94,18 @@ class Model:
                 "a face has vertices that are not finite; repair the mesh first",
                 ErrorCode.NOT_FINITE,
             )
-        return vertices
+        identity = np.empty((len(vertices), self.config.identity), np.float32)
+        expression = np.empty((len(vertices), self.config.expression), np.float32)
+        # Face by face, here and in `decode`: a product of several rows rounds differently, and a
+        # result must not depend on the other faces of a batch.
+        for row, face in enumerate(vertices):
+            identity[row], expression[row] = self._forward.encode(self._normalised(face))
+        names = list(names) if names is not None else [str(row) for row in range(len(vertices))]
+        return Latents(names, [self.id] * len(names), identity, expression)
+
+    def latent_covariance(self, part: LatentPart) -> np.ndarray | None:
+        """Covariance (D, D) of a latent over the training faces; None if the weights lack it."""
+        return self._forward.latent_covariance(part)
 
     def decode(
         self,
@@ -128,16 +120,16 @@ class Model:
         Args:
             identity: (B, D_id).
             expression: (B, D_exp).
-            part: `full` X_id + X_exp, `identity` X_id, `expression` the mean face plus X_exp.
-            offsets: leave the mean face out.
+            part: `full`: X_id + X_exp, `identity`: X_id, `expression`: the mean face plus X_exp.
+            offsets: give offsets without the mean face.
 
         Returns:
             float32 (B, V, 3) mm.
 
         Raises:
-            InputError: latents of another size or not finite, too large, or not one identity an
-                expression.
-            UsageError: another part.
+            InputError: latents of another size, not finite or too large, or different numbers of
+                identities and expressions.
+            UsageError: an unknown part.
         """
         if part not in get_args(Part):
             raise UsageError(
@@ -164,7 +156,7 @@ class Model:
                 ErrorCode.ARRAY_SHAPE,
             )
         faces = np.empty((len(identity), self.mean_face.size), np.float32)
-        with np.errstate(over="ignore", invalid="ignore"):  # looked for below
+        with np.errstate(over="ignore", invalid="ignore"):  # checked below
             for row, face in enumerate(faces):
                 face[:] = self._forward.offsets(
                     None if part == "expression" else identity[row].astype(np.float32),
@@ -180,12 +172,26 @@ class Model:
         return offset if offsets else offset + self.mean_face
 
     def distance_to_mean(self, vertices: np.ndarray) -> np.ndarray:
-        """Mean vertex distance of each face to the mean face: (B, V, 3) mm -> (B,) mm."""
+        """Mean vertex distance (B,) mm of faces (B, V, 3) mm to the mean face."""
         return vertex_distance(vertices, self.mean_face)
+
+    @cached_property
+    def _forward(self) -> Forward:
+        forward: type[Forward] = network_of(self.config).load_numpy_forward()
+        return forward(self.config, self.weights, self._normalised(self.mean_face))
+
+    def _normalised(self, vertices: np.ndarray) -> np.ndarray:
+        """Normalised coordinates of vertices in mm."""
+        return (vertices - self.origin) / np.float32(self.scale)
 
 
 def write_model(stream: BinaryIO, model: Model) -> str:
-    """Write a model whole; returns its id, which is computed here and stored."""
+    """Write a model; returns its id, which is computed from the content and stored.
+
+    Args:
+        stream: opened for writing and reading.
+        model: the model; its own `id` and `source` are not used.
+    """
     tensors = {
         name: array.astype(model.config.stored_type(name), copy=False)
         for name, array in model.weights.items()
@@ -211,7 +217,7 @@ def write_model(stream: BinaryIO, model: Model) -> str:
 
 @dataclass(frozen=True)
 class _Metadata:
-    """The metadata of a model, but for its preparation."""
+    """The metadata of a model file, except the preparation."""
 
     config: dict[str, Any]
     reach_mm: float
@@ -222,11 +228,14 @@ class _Metadata:
 
 
 def load_model(source: str | Path | None = None) -> Model:
-    """Load a model by path or bundled name; None takes $FACEDIS_MODEL, else the bundled one.
+    """Load a model.
+
+    Args:
+        source: path or bundled name; None = $FACEDIS_MODEL, else the bundled default.
 
     Raises:
-        UsageError: there is no such file or bundled model.
-        InputError: not a whole model; every tensor must be there, with its shape, and no other.
+        UsageError: no file and no bundled model of this name.
+        InputError: not a model file, or a tensor is missing, unknown or of another shape.
     """
     path = resolve_model(source)
     file = read_safetensors(path, "model")
@@ -235,7 +244,12 @@ def load_model(source: str | Path | None = None) -> Model:
 
 
 def parse_model(file: SafetensorsFile, source: str) -> Model:
-    """The model in a file that has been read; errors do not name it."""
+    """The model in a safetensors file; errors do not name the file.
+
+    Args:
+        file: its content.
+        source: its path, for later messages.
+    """
     tensors = file.tensors
     preparation = Preparation.from_file(file)
     metadata = parse_record(_Metadata, file.metadata)
@@ -259,7 +273,7 @@ def parse_model(file: SafetensorsFile, source: str) -> Model:
 
 
 def _check_tensors(config: ModelConfig, shapes: Shapes, tensors: Mapping[str, np.ndarray]) -> None:
-    """Every tensor and no other, with its shape and type; numbers that can be computed with."""
+    """Check that all tensors, and no others, are there with the right shape, type and values."""
     expected = shapes | {
         "mean_face": (config.vertices, 3),
         "vertex_index": (config.vertices,),
@@ -268,9 +282,9 @@ def _check_tensors(config: ModelConfig, shapes: Shapes, tensors: Mapping[str, np
         "triangles": tensors["triangles"].shape,
     }
     for name in sorted(expected.keys() ^ tensors.keys()):
-        odd = "lacks" if name in expected else "holds"
+        verb = "lacks" if name in expected else "holds"
         raise InputError(
-            f"{odd} the tensor {name!r}, against its config; fetch it again", ErrorCode.TENSOR
+            f"{verb} the tensor {name!r}, against its config; fetch it again", ErrorCode.TENSOR
         )
     for name in not_finite(tensors):
         raise InputError(

@@ -6,14 +6,14 @@ All coordinates are normalised, (X - origin) / scale.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 import numpy as np
 
 from facedis_core.model.config import ModelConfig, PointNetConfig
 
-_NORM_EPSILON = 1e-5  # of torch's batch norm
-_VERTEX_BLOCK = 512  # vertices whose activations fit the processor's cache
+_NORM_EPSILON: Final = 1e-5  # of torch's batch norm
+_VERTEX_BLOCK: Final = 512  # vertices whose activations fit the processor's cache
 
 
 class LatentMeans(NamedTuple):
