@@ -1,11 +1,11 @@
-"""A made-up folder of ICT-FaceKit's layout, small enough for tests."""
+"""A made-up folder of ICT-FaceKit's layout, small enough for tests, and raw meshes of a folder."""
 
 import numpy as np
 from synthetic import grid_mesh
 
 from facedis_core.data.face_set import face_set_writer
 from facedis_core.data.preparation import Preparation
-from facedis_core.datasets.ict import open_ict
+from facedis_core.datasets.ict import load_ict_faces, open_ict, read_generic
 from facedis_core.datasets.ict_synthesis import expression_table
 from facedis_core.mesh.mesh import Mesh, topology_id, write_mesh
 
@@ -64,3 +64,13 @@ def write_like(folder):
     ):
         out.vertices[...] = grid_mesh()[0][known.vertex_index]
     return path
+
+
+def raw_meshes(root, seed, subject, expressions):
+    """Full-resolution meshes in centimetres, named `0003_smile`, of the set with this seed."""
+    known = list(expression_table().expressions)
+    generic = read_generic(root)
+    generator = load_ict_faces(root, generic)
+    faces = generator.faces(seed, subject, [known.index(name) for name in expressions])
+    for name, face in zip(expressions, faces, strict=True):
+        yield Mesh(face / np.float32(10), generic.triangles, f"{subject:04d}_{name}")

@@ -209,7 +209,8 @@ class TestThreads:
 
 class TestProgress:
     BODY = (
-        "for i in fd_cli.progress(range(3), 'counting'): time.sleep(0.2)\n"
+        "with fd_cli.progress_bar('counting', 3) as advance:\n"
+        "        for i in range(3): time.sleep(0.2); advance(1)\n"
         "    fd_cli.warn('look'); fd_cli.say('done'); print('rich' in sys.modules)"
     )
 
@@ -218,7 +219,10 @@ class TestProgress:
         assert result.out == b"False\n"
         assert result.err == "fd-probe: warning: look\ndone\n"
 
-    SLOW = "for i in fd_cli.progress(range(8), 'counting'): time.sleep(0.15)"
+    SLOW = (
+        "with fd_cli.progress_bar('counting', 8) as advance:\n"
+        "        for i in range(8): time.sleep(0.15); advance(1)"
+    )
 
     def test_shows_rate_and_time_left_on_a_terminal_and_leaves_nothing(self, probe):
         shown = on_a_terminal(probe(self.SLOW), TERM="xterm-256color")

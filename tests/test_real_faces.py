@@ -100,7 +100,7 @@ def raw_faces(tmp_path: Path) -> Path:
     root = os.environ.get("FACEDIS_ICT")
     if not root:
         pytest.skip("FACEDIS_ICT does not name the folder FaceXModel")
-    from facedis_core.datasets.ict import raw_meshes
+    from ict_twin import raw_meshes
 
     folder = tmp_path / "raw"
     folder.mkdir()

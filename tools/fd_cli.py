@@ -1,4 +1,4 @@
-"""What all commands share: common options, messages on stderr, progress bars.
+"""Options that several commands share, messages on stderr, progress bars.
 
 A command is `def main() -> None: fd_cli.run(function)`; the parameters of `function` are its
 options and its docstring is its help page. Nothing here imports NumPy or torch, and rich only where
@@ -9,9 +9,9 @@ import fd_start  # noqa: F401 - before anything else
 
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from facedis_core.pipeline.failures import Failure
 
 __all__ = ["run"]
-
-Item = TypeVar("Item")
 
 Output = Annotated[
     str, typer.Option("--output", "-o", metavar="OUT", help="Output file; - is standard output.")
@@ -192,20 +190,10 @@ class Skipping:
             )
 
 
-def progress(items: Iterable[Item], description: str, total: int | None = None) -> Iterator[Item]:
-    """Yield the items and show a progress bar where standard error is a terminal."""
-    if total is None and isinstance(items, Sized):
-        total = len(items)
-    with progress_bar(description, total) as advance:
-        for item in items:
-            yield item
-            advance(1)
-
-
 @contextmanager
 def progress_bar(description: str, total: int | None) -> Iterator[Callable[[int], None]]:
     """Yield a function that advances a progress bar; without a terminal it does nothing."""
-    # a terminal that cannot move its cursor would be left with what has passed
+    # a terminal that cannot move its cursor would keep a line for every update
     if not sys.stderr.isatty() or os.environ.get("TERM") in ("dumb", "unknown"):
         yield lambda steps: None
         return

@@ -68,7 +68,7 @@ _name = "facedis"  # of the command that is running
 
 @dataclass(frozen=True)
 class Ending:
-    """How a command ends.
+    """Exit code and message of a command that has ended.
 
     Attributes:
         code: exit code.
@@ -104,7 +104,7 @@ def run(function: Callable[..., Any], *, numpy_threads: bool = True) -> NoReturn
             signal.SIGHUP: _terminate,
         }
     )
-    if not numpy_threads:  # a training has what is worth keeping from the beginning
+    if not numpy_threads:  # a training saves its checkpoint when it is stopped
         install_signal_handlers()
     ending = perform(function, sys.argv[1:])
     if ending.signum:

@@ -1,4 +1,4 @@
-"""From the function of a command to its options, help page and version.
+"""Options, help page and version of a command, from the function that does its work.
 
 Nothing here imports NumPy, torch or rich.
 """

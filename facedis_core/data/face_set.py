@@ -25,7 +25,7 @@ TEST: Final = 1
 VALIDATION: Final = 2
 SPLITS: Final[Mapping[str, int]] = {"train": TRAIN, "test": TEST, "validation": VALIDATION}
 
-# How a protocol begins that puts faces of one person into several splits on purpose.
+# First words of the protocols that put faces of one person into several splits on purpose.
 DIVIDES_PEOPLE: Final = ("frames", "faces")
 
 

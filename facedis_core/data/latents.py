@@ -83,7 +83,7 @@ class LatentSource:
     """Latents that are read as they come, in constant memory.
 
     Attributes:
-        label: what messages call them.
+        label: name of the source, for messages.
         sizes: (D_id, D_exp); None for plain arrays, which do not say.
         is_file: whether they lie on a disk, so that reading them never waits.
     """
@@ -289,7 +289,7 @@ def save_latents(
     """Write all rows to a file, or standard output for `-`; returns how many there were.
 
     Args:
-        output: where to; nothing is written where there is no row.
+        output: path or `-`; nothing is written if there is no row.
         blocks: the rows.
         force: replace a file.
         stream: write an array a block as they come, the first without rows, not one at the end.

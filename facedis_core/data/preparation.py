@@ -21,8 +21,8 @@ Align = Literal["auto", "none", "rigid", "similarity"]
 
 ALIGNMENTS: Final = ("none", "rigid", "similarity")
 
-# Where raw and prepared meshes have equally many vertices, one reading of the unit must land this
-# many times nearer to the mean face than the other before we believe it.
+# Raw and prepared meshes with equally many vertices: in one of the two units the mesh must be this
+# many times nearer to the mean face than in the other.
 _UNIT_MARGIN = 10.0
 
 
@@ -67,7 +67,7 @@ class Preparation:
         Args:
             mesh: V or `raw_vertices` vertices.
             mean_face: (V, 3) mm, what alignment aims at; None leaves alignment out.
-            units: what the mesh is in; `auto` takes our unit comment, then the vertex count,
+            units: unit of the mesh; `auto` takes our unit comment, then the vertex count,
                 then the reading that lands much nearer to the mean face.
             align: `auto` repeats the alignment of the data set.
             trust_order: accept other triangles when the vertex count is right.

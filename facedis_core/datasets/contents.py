@@ -44,7 +44,7 @@ def count_faces(labels: Labels, rows: NDArray[np.intp] | None = None) -> Iterato
 
 @dataclass(frozen=True)
 class PreparationReport:
-    """What a face set holds, and what was left out.
+    """Counts of the faces in a face set, and the files that were left out.
 
     Attributes:
         source, protocol: name of the data set, description of the split.

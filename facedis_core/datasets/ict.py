@@ -1,6 +1,6 @@
 """ICT-FaceKit of USC (MIT licence), a folder FaceXModel: the source of the open benchmark."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
@@ -234,26 +234,6 @@ def _read_shape(path: Path, raw_vertices: int) -> NDArray[np.float32]:
             ErrorCode.VERTEX_COUNT,
         )
     return vertices
-
-
-def raw_meshes(root: Path, seed: int, subject: int, expressions: Sequence[str]) -> Iterator[Mesh]:
-    """Full-resolution meshes as ICT-FaceKit would hold them, 26,719 vertices in centimetres.
-
-    A set of the same seed has the same faces, prepared. They are named `0003_smile`.
-    Raises UsageError for an expression that the table does not know.
-    """
-    known = list(expression_table().expressions)
-    for name in expressions:
-        if name not in known:
-            raise UsageError(
-                f"there is no expression {name!r}; choose from {', '.join(known)}",
-                ErrorCode.OPTION_VALUE,
-            )
-    generic = read_generic(root)
-    generator = load_ict_faces(root, generic)
-    faces = generator.faces(seed, subject, [known.index(name) for name in expressions])
-    for name, face in zip(expressions, faces, strict=True):
-        yield Mesh(face / np.float32(UNIT_MM), generic.triangles, f"{subject:04d}_{name}")
 
 
 def build_ict_map(generic: Mesh) -> VertexMap:

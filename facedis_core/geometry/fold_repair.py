@@ -26,11 +26,11 @@ FOLDED: Final = 2e-2
 
 
 class FoldCount(NamedTuple):
-    """How far some triangles are from being safe.
+    """Number of folded triangles, and the missing quality of all.
 
     Attributes:
         folded: number of folded triangles.
-        deficit: sum over triangles of what their quality lacks to be safe.
+        deficit: sum over triangles of the quality that they lack to be safe.
     """
 
     folded: int

@@ -20,14 +20,14 @@ from facedis_core.geometry.distances import vertex_distance
 from facedis_core.io.safetensors_file import SafetensorsFile, content_id
 from facedis_core.io.streams import naming, shown
 
-# Between a baby's narrow face and a head with its neck, with room on both sides: what lies outside
-# is in metres, in centimetres or in micrometres. Largest extent of the mean face, mm.
+# Largest extent of the mean face, mm: from a baby's narrow face to a head with its neck, with a
+# margin. Values outside mean metres, centimetres or micrometres.
 PLAUSIBLE_EXTENT_MM: Final = (80.0, 500.0)
-# Faces differ from their mean by some hundredths of its extent, a wide-open mouth and a very large
-# head included; what lies as far as this is broken, misplaced or in another unit.
-DOUBTED_DISTANCE: Final = 0.25  # of the mean face's largest extent
+# Distance to the mean face, relative to its largest extent, of faces that are broken, misplaced or
+# in another unit: a wide-open mouth and a very large head differ by some hundredths.
+DOUBTED_DISTANCE: Final = 0.25
 
-_BLOCK_BYTES: Final = 4 << 20  # of values looked at together; some four times as much is in use
+_BLOCK_BYTES: Final = 4 << 20  # of values checked at a time; peak memory is some four times that
 
 
 def verify_file(
@@ -36,7 +36,7 @@ def verify_file(
     """Look at everything in a file of ours; a face set's findings come with its id.
 
     Args:
-        source: what messages call it.
+        source: name of the file, for messages.
         file: its content.
         warn: called with a line about what is doubtful but no error.
 

@@ -41,7 +41,7 @@ class NpyReader:
 
         Args:
             stream: at the beginning of an array, or at its end.
-            wanted: what messages say was expected.
+            wanted: expected content, for messages.
             mistaken: other files that people give: an offset, the bytes there, what to say.
         """
         self._stream, self._wanted, self._mistaken = stream, wanted, mistaken

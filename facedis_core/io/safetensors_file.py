@@ -285,7 +285,7 @@ def safetensors_writer(
         stream: open for writing; one that cannot be mapped (a pipe) gets the bytes at the end.
         kind: `faceset`, `model` or `discriminator`.
         layout: name -> (NumPy dtype, shape).
-        metadata: what goes under the key `facedis`, without `format`.
+        metadata: JSON object under the key `facedis`, without `format`.
     """
     mappable = _is_mappable(stream)
     with tempfile.TemporaryFile() if not mappable else _borrowed(stream) as file:

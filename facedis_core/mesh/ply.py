@@ -405,7 +405,7 @@ def _walk(
             position = end
         data = data[position:]
         if left:
-            # What this row and all later ones need at the least is surely there to be asked for.
+            # This row and the smallest possible later ones must exist, so reading them cannot wait.
             first = needed - position - len(data)
             ask = min(first + (left - 1) * smallest, max(first, _READ_AT_ONCE))
             data += b"".join(_read_exactly(stream, element, ask))
@@ -418,8 +418,8 @@ class _RowWalker:
         self._element = element
         self._order = order
         self._least = _smallest_row(element)
-        # Of each list: bytes in front of its count, how to read that, its bytes, bytes of a value,
-        # and how many values there are at the least.
+        # For each list: bytes before its count, reader of the count, bytes of the count, bytes of a
+        # value, and smallest allowed number of values.
         self._lists: list[tuple[int, Callable[..., tuple[int]], int, int, int, Property]] = []
         gap = 0
         for p in element.properties:

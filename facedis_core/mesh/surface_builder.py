@@ -13,9 +13,9 @@ from facedis_core.mesh.text_numbers import spans
 
 LONGEST_POLYGON = 1 << 20
 _LARGEST = 2**31 - 1  # of a vertex number; topologies are int32
-# The triangles of a surface are smaller than its file.  Polygons of hundreds of corners among a few
-# vertices are many times larger as triangles, and are no surface.
-_MOST_BYTES_EACH = 3  # of triangles for a byte of their polygons in the file
+# Most bytes of triangles per byte of polygons in the file. A surface has fewer; polygons of
+# hundreds of corners among a few vertices have many times more.
+_MOST_BYTES_EACH = 3
 _ALWAYS_TAKEN = 1 << 26
 
 

@@ -123,7 +123,7 @@ def laplacian_loss(identity_faces: Tensor, laplacian: Tensor) -> Tensor:
 
     Args:
         identity_faces: (B, V, 3), mean face plus identity offsets.
-        laplacian: what `laplacian_matrix` gives.
+        laplacian: sparse (V, V), from `laplacian_matrix`.
     """
     faces, vertices, _ = identity_faces.shape
     columns = identity_faces.permute(1, 0, 2).reshape(vertices, faces * 3)

@@ -1,4 +1,4 @@
-"""Drawing of given faces as a contact sheet or an animation: what fd-render does."""
+"""fd-render: options, inputs, and frames of a contact sheet or an animation."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -24,7 +24,7 @@ class RenderOptions:
     """Faces to draw and how.
 
     Attributes:
-        sources: what `find_inputs` takes; latents are decoded.
+        sources: inputs as of `find_inputs`; latents are decoded.
         output: name of the output; its suffix decides the format.
         scene: views, size, labels and colors.
         motion: of an animation.

@@ -44,7 +44,7 @@ def find_regions(
 
 
 def near_rim(count: int, triangles: np.ndarray) -> np.ndarray:
-    """Which of `count` vertices are at most RIM_RINGS edges from an open edge, (V,) bool."""
+    """Mask (V,) of the vertices that are at most RIM_RINGS edges from an open edge."""
     sides = np.concatenate([triangles[:, [0, 1]], triangles[:, [1, 2]], triangles[:, [2, 0]]])
     edges, uses = np.unique(np.sort(sides, axis=1), axis=0, return_counts=True)
     near = np.zeros(count, bool)

@@ -18,7 +18,7 @@ class PartOfStep(NamedTuple):
     Attributes:
         milliseconds: on the CPU, or until the last kernel is launched.
         gpu_milliseconds: of its kernels; 0 without a GPU.
-        kept_mb: what it allocates on the device and does not free.
+        kept_mb: memory allocated on the device and not freed.
     """
 
     name: str

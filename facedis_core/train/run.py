@@ -103,8 +103,8 @@ class TrainingRun:
     """Runs a learner to its last epoch; of several processes only the main one writes files.
 
     Args:
-        learner: what is trained.
-        files: where it is written.
+        learner: networks and optimisers with their steps.
+        files: result, log and checkpoint.
         write: writes the trained network with its metrics to a stream; returns its id.
         identity: recipe, seed and ids of the inputs; a checkpoint with another identity is refused.
         evaluate_every: epochs between evaluations on the test split.
