@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from facedis_core.errors import ErrorCode, FacedisError
+from facedis_core.errors import FacedisError
 from facedis_core.io.streams import open_output
 
 
@@ -18,7 +18,7 @@ class Failure(NamedTuple):
     """
 
     item: str
-    kind: ErrorCode
+    kind: str
     error: str
 
     @classmethod
