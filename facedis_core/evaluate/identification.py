@@ -214,15 +214,17 @@ def task_from_latents(
         UsageError: a pattern without a required part.
         InputError: unreadable, of another model, without a label, or no row is neutral.
     """
-    known = _read_latents(gallery, model)
+    gallery_rows = _read_latents(gallery, model)
     if probes is not None:
-        asked = _read_latents(probes, model)
-        every_label = labels.of([*known.names, *asked.names], ("subject",))
-        known_labels, asked_labels = every_label[: len(known)], every_label[len(known) :]
+        probe_rows = _read_latents(probes, model)
+        every_label = labels.of([*gallery_rows.names, *probe_rows.names], ("subject",))
+        gallery_labels = every_label[: len(gallery_rows)]
+        probe_labels = every_label[len(gallery_rows) :]
     else:
-        asked, asked_labels = known, labels.of(known.names, ("subject", "expression"))
+        probe_rows = gallery_rows
+        probe_labels = labels.of(probe_rows.names, ("subject", "expression"))
         first: dict[str, int] = {}  # subject -> row of its first neutral
-        for row, label in enumerate(asked_labels):
+        for row, label in enumerate(probe_labels):
             if label.expression == neutral:
                 first.setdefault(label.subject, row)
         if not first:
@@ -231,17 +233,17 @@ def task_from_latents(
                 "gallery; name another with --neutral, or give GALLERY and PROBES",
                 ErrorCode.NEUTRAL_MISSING,
             )
-        known_labels = [asked_labels[row] for row in first.values()]
-        known = known.take([*first.values()])
-    enrolled = set(_row_keys(known))
-    rows = [row for row, key in enumerate(_row_keys(asked)) if key not in enrolled]
+        gallery_labels = [probe_labels[row] for row in first.values()]
+        gallery_rows = gallery_rows.take([*first.values()])
+    enrolled = set(_row_keys(gallery_rows))
+    rows = [row for row, key in enumerate(_row_keys(probe_rows)) if key not in enrolled]
     return IdentificationTask(
-        known,
-        [label.subject for label in known_labels],
-        asked.take(rows),
-        [asked_labels[row].subject for row in rows],
+        gallery_rows,
+        [label.subject for label in gallery_labels],
+        probe_rows.take(rows),
+        [probe_labels[row].subject for row in rows],
         # the neutrals of a single input were no probes in the first place
-        len(asked) - len(rows) if probes is not None else 0,
+        len(probe_rows) - len(rows) if probes is not None else 0,
         {"model": model.id},
     )
 
@@ -268,29 +270,29 @@ def identification_report(
         InputError: no probes, no person to tell from another, or a decoded face is not finite.
     """
     people, number = np.unique([*task.gallery_subjects, *task.probe_subjects], return_inverse=True)
-    known, asked = np.split(number, [len(task.gallery_subjects)])
-    _check_task(task, known, asked)
-    enrolled, known_people = np.isin(asked, known), len(np.unique(known))
-    pairs = len(known) * len(asked)
-    genuine = int(np.bincount(known, minlength=len(people))[asked].sum())
+    gallery, probes = np.split(number, [len(task.gallery_subjects)])
+    _check_task(task, gallery, probes)
+    enrolled, gallery_people = np.isin(probes, gallery), len(np.unique(gallery))
+    pairs = len(gallery) * len(probes)
+    genuine = int(np.bincount(gallery, minlength=len(people))[probes].sum())
     found: dict[str, Any] = {}
     with progress("recognizing", len(SIMILARITIES) * pairs) as advance:
         for name, similarity in SIMILARITIES.items():
             rank, verified = recognize(
-                FaceCollection(known, _feature_reader(task.gallery, model, name)),
-                FaceCollection(asked, _feature_reader(task.probes, model, name)),
+                FaceCollection(gallery, _feature_reader(task.gallery, model, name)),
+                FaceCollection(probes, _feature_reader(task.probes, model, name)),
                 similarity,
                 progress=advance,
             )
             for k in ranks:
-                if k < known_people:
+                if k < gallery_people:
                     found[f"rank{k}_{name}_accuracy"] = float((rank[enrolled] <= k).mean())
             if verified is not None:
                 found |= {f"auc_{name}": verified.auc, f"eer_{name}": verified.eer}
     counts = (
-        len(known),
-        known_people,
-        len(asked),
+        len(gallery),
+        gallery_people,
+        len(probes),
         task.left_out,
         int((~enrolled).sum()),
         genuine,
@@ -331,21 +333,21 @@ def _feature_reader(
     return faces if similarity == "vertex" else lambda rows: latents.identity[rows]
 
 
-def _check_task(task: IdentificationTask, known: np.ndarray, asked: np.ndarray) -> None:
-    if not len(asked):
+def _check_task(task: IdentificationTask, gallery: np.ndarray, probes: np.ndarray) -> None:
+    if not len(probes):
         raise InputError(
-            f"all {task.left_out or len(known)} faces are in the gallery themselves; "
+            f"all {task.left_out or len(gallery)} faces are in the gallery themselves; "
             "expected other faces as probes",
             ErrorCode.GALLERY,
         )
-    if not np.isin(asked, known).any():
+    if not np.isin(probes, gallery).any():
         example = brief(task.probe_subjects[0]), brief(task.gallery_subjects[0])
         raise InputError(
-            f"none of the {len(asked)} probes is of a person in the gallery (a probe is of "
+            f"none of the {len(probes)} probes is of a person in the gallery (a probe is of "
             f"{example[0]}, a gallery face of {example[1]}); check the labels",
             ErrorCode.GALLERY,
         )
-    if len(np.unique(np.concatenate([known, asked]))) == 1:
+    if len(np.unique(np.concatenate([gallery, probes]))) == 1:
         raise InputError(
             f"gallery and probes are all of {brief(task.probe_subjects[0])}; "
             "expected several people",
