@@ -299,5 +299,5 @@ def test_nothing_is_asked_of_a_person_at_a_terminal(call, line):
     terminal, slave = pty.openpty()
     result = call(line, stdin=os.fdopen(slave))
     os.close(terminal)
-    assert result.code == 2
-    assert "terminal" in result.line
+    assert (result.code, result.kind) == (2, "terminal")
+    assert result.line

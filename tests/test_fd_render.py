@@ -166,51 +166,43 @@ def test_animations(call, faces, tmp_path, kind):
 
 
 @pytest.mark.parametrize(
-    ("words", "code", "message"),
+    ("words", "code", "kind", "named"),
     [
-        ("faces -o turn.gif --background transparent", 2, "turn.gif cannot be transparent"),
-        ("faces --turn 30", 2, "is a still picture; --turn, --seconds, --fps and --bounce need"),
-        (
-            "faces --bounce -o a.png",
-            2,
-            "is a still picture; --turn, --seconds, --fps and --bounce need",
-        ),
-        ("faces --range 0,3", 2, "give both"),
-        (
-            "faces --against faces --range 3,0",
-            2,
-            "range '3,0', expected a lower and a higher number",
-        ),
-        ("faces --view above", 2, "view 'above', expected left, half-left, front"),
-        ("faces --background whitish", 2, "background 'whitish', expected transparent"),
-        ("- --against -", 2, "standard input"),
-        ("faces --against two", 3, "no true mesh is named"),
-        ("faces/ann.ply --against part.ply", 3, "other triangles"),
-        ("other.npy", 3, "0123456789ab"),
-        ("faces -o sheet.jpg", 2, "sheet.jpg is no image file"),
-        ("faces -o old.png", 2, "old.png exists"),
-        ("faces --row-labels a,b,c,d", 2, "5 pictures, 2 in a row, make 3 rows, but there are 4"),
-        ("faces --columns 0", 2, "--columns"),
-        ("faces --columns 2 --column-labels a,b,c", 2, "2 columns, but there are 3 column labels"),
-        ("faces --column-labels a -o a.gif", 2, "shown one after another"),
-        ("nowhere.ply", 3, "nowhere.ply does not exist"),
-        ("cloud.ply", 3, "'cloud' has 9 vertices and no triangles, and model"),
-        ("faces --fps 10", 2, "--fps and --bounce need"),
-        ("faces -o a.gif --fps 10 --seconds 2", 2, "--seconds and --fps both set"),
-        ("faces faces faces faces -o a.gif --seconds 0.1", 2, "give more --seconds"),
-        ("faces --part identity", 2, "--part and --model are for latents"),
-        ("faces -m ict", 2, "--part and --model are for latents"),
-        ("", 3, "standard input"),
-        ("broken.safetensors", 3, "'person0/expression1' of the set is not finite"),
-        ("a.npy", 3, "a.npy: has 6 columns, expected 3 of identity and 2 of expression"),
-        ("b.npy", 3, "b.npy: is an array float64 (1,), expected float vertices (N, V, 3)"),
-        ("faces --background 'rgb(300,0,0)'", 2, "background 'rgb(300,0,0)', expected"),
-        ("faces --against faces --range -1.7e308,1.7e308", 2, "a lower and a higher number"),
-        ("faces --bounce -o a.gif --turn 9", 2, "leave out --bounce"),
-        ("faces --row-labels a -o a.gif", 2, "shown one after another"),
+        ("faces -o turn.gif --background transparent", 2, "output-suffix", "turn.gif"),
+        ("faces --turn 30", 2, "option-conflict", "--turn"),
+        ("faces --bounce -o a.png", 2, "option-conflict", "a.png"),
+        ("faces --fps 10", 2, "option-conflict", "--fps"),
+        ("faces --range 0,3", 2, "option-missing", "--against"),
+        ("faces --against faces --range 3,0", 2, "option-value", "'3,0'"),
+        ("faces --against faces --range -1.7e308,1.7e308", 2, "option-value", "1.7e308"),
+        ("faces --view above", 2, "option-value", "'above', expected left, half-left, front"),
+        ("faces --background whitish", 2, "option-value", "'whitish', expected transparent"),
+        ("faces --background 'rgb(300,0,0)'", 2, "option-value", "'rgb(300,0,0)'"),
+        ("- --against -", 2, "same-file", "standard input"),
+        ("faces --against two", 3, "partner-missing", "'bob'"),
+        ("faces/ann.ply --against part.ply", 3, "topology", "part"),
+        ("other.npy", 3, "wrong-model", "0123456789ab"),
+        ("faces -o sheet.jpg", 2, "output-suffix", "sheet.jpg"),
+        ("faces -o old.png", 2, "output-exists", "old.png"),
+        ("faces --row-labels a,b,c,d", 2, "option-value", "make 3 rows, but there are 4"),
+        ("faces --columns 0", 2, "arguments", "--columns"),
+        ("faces --columns 2 --column-labels a,b,c", 2, "option-value", "3 column labels"),
+        ("faces --column-labels a -o a.gif", 2, "option-conflict", "--column-labels"),
+        ("faces --row-labels a -o a.gif", 2, "option-conflict", "--row-labels"),
+        ("nowhere.ply", 3, "file-missing", "nowhere.ply"),
+        ("cloud.ply", 3, "no-triangles", "'cloud' has 9 vertices"),
+        ("faces -o a.gif --fps 10 --seconds 2", 2, "option-conflict", "--seconds and --fps"),
+        ("faces faces faces faces -o a.gif --seconds 0.1", 2, "option-value", "--seconds"),
+        ("faces --bounce -o a.gif --turn 9", 2, "option-conflict", "--bounce"),
+        ("faces --part identity", 2, "option-conflict", "--part and --model"),
+        ("faces -m ict", 2, "option-conflict", "--part and --model"),
+        ("", 3, "empty", "standard input"),
+        ("broken.safetensors", 3, "not-finite", "'person0/expression1'"),
+        ("a.npy", 3, "latent-size", "a.npy: has 6 columns"),
+        ("b.npy", 3, "array-shape", "b.npy"),
     ],
 )
-def test_what_cannot_be_drawn(call, faces, tmp_path, words, code, message):
+def test_what_cannot_be_drawn(call, faces, tmp_path, words, code, kind, named):
     (tmp_path / "old.png").write_text("old")
     save_mesh(tmp_path / "cloud.ply", face(0)[:9], np.empty((0, 3), np.int32))
     np.save(tmp_path / "a.npy", np.zeros((1, 6)))
@@ -226,8 +218,8 @@ def test_what_cannot_be_drawn(call, faces, tmp_path, words, code, message):
     broken.vertices[1] = np.inf
     write_face_set(tmp_path / "broken.safetensors", broken)
     result = call(f"fd-render {words}")
-    assert result.code == code
-    assert message in result.line
+    assert (result.code, result.kind) == (code, kind)
+    assert named in result.line
     assert (tmp_path / "old.png").read_text() == "old"
     assert not (tmp_path / "sheet.jpg").exists()
 

@@ -185,25 +185,27 @@ def test_what_exists_is_replaced_only_if_asked_to(call, face_set, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("words", "code", "says"),
+    ("words", "code", "kind", "named"),
     [
-        ("--split validation", 3, "no faces in its validation split"),
-        ("-m small -m small", 2, "there is no model"),
-        ("-m other.safetensors -m other.safetensors", 2, "twice"),
-        ("-m ict", 3, "topology"),
-        ("--range 3,1", 2, "a lower and a higher number"),
-        ("--faces 0", 2, "--faces"),
-        ("-o missing/page.html", 4, "there is no folder"),
-        ("-o page.pdf", 2, "page.pdf is no HTML file"),
-        ("-o set.safetensors --force", 2, "set.safetensors is no HTML file"),
-        ("-m model -o model --force", 2, "--model model and --output are both model"),
+        ("--split validation", 3, "split-empty", "validation"),
+        ("-m small -m small", 2, "model-missing", "'small'"),
+        ("-m other.safetensors -m other.safetensors", 2, "same-file", "twice"),
+        ("-m ict", 3, "topology", "set.safetensors"),
+        ("--range 3,1", 2, "option-value", "'3,1'"),
+        ("--faces 0", 2, "arguments", "--faces"),
+        ("-o missing/page.html", 4, "output-unwritable", "missing"),
+        ("-o page.pdf", 2, "output-suffix", "page.pdf"),
+        ("-o set.safetensors --force", 2, "output-suffix", "set.safetensors"),
+        ("-m model -o model --force", 2, "same-file", "--model model and --output"),
     ],
 )
-def test_what_cannot_be_done_is_said_in_a_line(call, face_set, other, tmp_path, words, code, says):
+def test_what_cannot_be_done_is_said_in_a_line(
+    call, face_set, other, tmp_path, words, code, kind, named
+):
     (tmp_path / "model").touch()
     result = call(f"{LINE} {words}")
-    assert result.code == code
-    assert says in result.line
+    assert (result.code, result.kind) == (code, kind)
+    assert named in result.line
     assert not result.out
 
 

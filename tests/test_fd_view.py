@@ -115,29 +115,29 @@ def test_a_doubtful_face_is_warned_of_as_by_fd_encode(call, shell, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "words"),
+    ("arguments", "code", "kind", "named"),
     [
-        ("missing.ply", 3, "missing.ply does not exist"),
-        ("--port 70000", 2, "65535"),
-        ("--model nothing", 2, "there is no model 'nothing'"),
-        ("-m {model} far.ply", 3, "mm from the mean face"),
+        ("missing.ply", 3, "file-missing", "missing.ply"),
+        ("--port 70000", 2, "arguments", "65535"),
+        ("--model nothing", 2, "model-missing", "'nothing'"),
+        ("-m {model} far.ply", 3, "far-face", "far.ply"),
     ],
 )
 def test_what_cannot_be_shown_is_told_before_anything_is_served(
-    call, model_file, tmp_path, arguments, code, words
+    call, model_file, tmp_path, arguments, code, kind, named
 ):
     save_mesh(tmp_path / "far.ply", face(0) + 500)
     result = call(f"fd-view {arguments.format(model=model_file)}")
-    assert result.code == code
-    assert words in result.line
+    assert (result.code, result.kind) == (code, kind)
+    assert named in result.line
     assert not result.out
 
 
 def test_a_port_that_is_taken_is_a_mistake_in_the_call(commands, call, model_file):
     with viewing(commands, model=model_file) as (url, _):
         result = call(f"fd-view --port {urlsplit(url).port}")
-    assert result.code == 2
-    assert "give another --port" in result.line
+    assert (result.code, result.kind) == (2, "option-value")
+    assert "--port" in result.line
 
 
 # Tells of everything that Python opens to write, or makes, in its own process.
