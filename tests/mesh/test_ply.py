@@ -100,6 +100,8 @@ def test_any_properties_in_blocks_of_any_size(tmp_path, made, size, step, cut):
     mesh = read_bytes(tmp_path, data, ".PLY")
     check_mesh(mesh, vertices, fans(polygons))
     assert mesh.unit_mm is None
+    if b"format ascii" in data:  # the last line may lack its end
+        check_mesh(read_bytes(tmp_path, data.rstrip(), ".ply"), vertices, fans(polygons))
     usual, found = read_in_blocks(tmp_path, data[: len(data) - cut], ".ply", size)
     assert found == usual
     stream = Trickle(b"\n" + data + b" \r\n" + data, step)
