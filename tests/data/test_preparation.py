@@ -82,6 +82,12 @@ class TestEqualCounts:
         tiny = face(1) / 1000
         close(equal_counts().apply(prepared_mesh(tiny, 1.0), MEAN), tiny, atol=0)
 
+    def test_our_comment_says_that_the_order_is_ours(self):
+        turned = replace(equal_counts(), vertex_index=np.arange(V, dtype=np.int32)[::-1])
+        close(turned.apply(prepared_mesh(face(1), 1.0), MEAN), face(1), atol=0)
+        raw = prepared_mesh(face(1)[::-1] / 1000, triangles=NONE)
+        close(turned.apply(raw, MEAN), face(1))
+
     @pytest.mark.parametrize(("units", "factor"), [("raw", 1000), ("mm", 1)])
     def test_the_option_decides_before_the_distance(self, units, factor):
         for vertices in (face(1), face(1) / 1000):
