@@ -1,15 +1,22 @@
 """Face sets made of data sets on disk, and slow ways to say what they must hold."""
 
-import shutil
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+from unittest import mock
 
 import numpy as np
-from trees import Tree
+from conftest import save_mesh
+from synthetic import grid_mesh
 
-from facedis_core.data.face_set import SPLITS, FaceSet, load_face_set
-from facedis_core.datasets.contents import PreparationReport
+from facedis_core.data.face_set import SPLITS, FaceSet, Labels, load_face_set
+from facedis_core.datasets import layout
+from facedis_core.datasets.contents import PreparationReport, count_faces
 from facedis_core.datasets.prepare import PrepareOptions, plan_face_set, prepare_face_set
 from facedis_core.datasets.selection import ExclusionList, select_faces
+from facedis_core.datasets.source import Source, open_source
 from facedis_core.mesh.mesh import read_mesh
 
 
@@ -60,6 +67,7 @@ def prepare(source, root, target, *, like=None, exclude=(), keep_going=False, jo
             force=True,
         )
     )
+    said += plan.notes()
     if exclude:
         exclusion = ExclusionList(frozenset(exclude), "0" * 12)
         plan = replace(plan, chosen=select_faces(plan.opened.source, exclusion))
@@ -67,18 +75,34 @@ def prepare(source, root, target, *, like=None, exclude=(), keep_going=False, jo
     return Prepared(load_face_set(target), report, said)
 
 
-def read_prepared(path):
-    """A set that a command has made; what the command said is not known."""
-    return Prepared(load_face_set(path), PreparationReport("", "", []), [])
+SCANNED = ("neutral", "smile", "mouth_stretch")
 
 
-def news(done):
-    """What a command said beside that this is a part of a data set, which small trees are."""
-    return "".join(
-        line
-        for line in done.err.splitlines(keepends=True)
-        if "warning: this is a part of" not in line
-    )
+def scan(subject: int, expression: int) -> np.ndarray:
+    """Everybody's own face (36, 3) mm; expression 0 is the neutral."""
+    vertices, _ = grid_mesh()
+    person = np.random.default_rng(subject).normal(0, 2, vertices.shape)
+    shown = np.random.default_rng(100 + expression).normal(0, 1, vertices.shape)
+    return (vertices + person + shown * (expression > 0)).astype(np.float32)
+
+
+def write_scans(root: Path) -> Path:
+    """A folder of six people with three expressions each, such as `p0_smile.ply`."""
+    for subject in range(6):
+        for expression, name in enumerate(SCANNED):
+            save_mesh(root / f"p{subject}_{name}.ply", scan(subject, expression))
+    return root
+
+
+def open_names(source: str, names: Iterable[str], **options: Any) -> Source:
+    """A data set whose folder seems to hold files of these names; no file is opened."""
+    with mock.patch.object(layout, "files_below", lambda root: sorted(names)):
+        return open_source(source, Path.cwd(), options).source
+
+
+def counts(labels: Labels) -> dict[tuple[str, str], list[int]]:
+    """(what, name) -> [faces, train, test, validation]."""
+    return {(c.what, c.name): [c.faces, *c.splits.values()] for c in count_faces(labels)}
 
 
 def stem(path):
@@ -94,33 +118,50 @@ def check_vertices(made, tree):
     files = {stem(path): path for path in tree.files}
     mean = made.mean_face(made.rows(0))
     for row, name in enumerate(made.labels.names):
-        raw = tree.files[files[name]].vertices
-        expected = np.array([raw[k] for k in made.preparation.vertex_index])
+        expected = tree.files[files[name]].vertices[made.preparation.vertex_index]
         np.testing.assert_array_equal(made.vertices[row], expected)
         mesh = read_mesh(tree.root / files[name])
         np.testing.assert_array_equal(made.preparation.apply(mesh, mean), expected)
 
 
 def check_simplified(made, tree, target):
-    """The choice of vertices has none twice, and turns no triangle over on any of the faces."""
+    """About so many triangles, and no fold on any of the faces."""
     chosen, triangles = made.preparation.vertex_index, made.triangles
-    assert len(np.unique(chosen)) == len(chosen) < len(tree.topology.order)
     assert abs(len(triangles) - target) <= 0.02 * target
-    assert np.array_equal(np.unique(triangles), np.arange(len(chosen)))
-    assert (np.diff(np.sort(triangles, axis=1), axis=1) > 0).all()
     files = {stem(path): file for path, file in tree.files.items()}
-    turned = {}
-    for name in made.labels.names:
-        raw = files[name].vertices.astype(np.float64)
-        laid = normals(raw[chosen], triangles)
-        surface = np.zeros_like(raw)
-        for corner in tree.topology.triangles.T:
-            np.add.at(surface, corner, normals(raw, tree.topology.triangles))
-        surface /= np.linalg.norm(surface, axis=1, keepdims=True)
-        against = (laid * surface[chosen[triangles]].sum(axis=1)).sum(axis=1) <= 0
-        if against.any():
-            turned[name] = int(against.sum())
-    assert not turned, turned
+    raw = [files[name].vertices for name in made.labels.names]
+    check_map(raw[0], tree.topology.triangles, chosen, triangles)
+    for vertices in raw[1:]:
+        check_laid(vertices, tree.topology.triangles, chosen, triangles)
+
+
+def check_map(vertices, triangles, chosen, kept):
+    """Everything that a choice of vertices promises, from the definitions."""
+    assert chosen.dtype == kept.dtype == np.int32
+    assert (np.diff(chosen) > 0).all()
+    assert np.array_equal(np.unique(kept), np.arange(len(chosen)))
+    corners = np.sort(kept, axis=1)
+    assert (np.diff(corners, axis=1) > 0).all() and len(np.unique(corners, axis=0)) == len(kept)
+    assert crowded_edges(kept) <= crowded_edges(triangles)
+    check_laid(vertices, triangles, chosen, kept)
+
+
+def crowded_edges(triangles):
+    """How often an edge has a third triangle, or one that goes along it as another does."""
+    sides = [(t[k - 1], t[k]) for t in triangles.tolist() for k in range(3)]
+    edges = Counter(tuple(sorted(side)) for side in sides)
+    return sum(n > 2 for n in edges.values()) + len(sides) - len(set(sides))
+
+
+def check_laid(vertices, triangles, chosen, kept):
+    """No triangle kept has lost its area or lies turned over on the surface."""
+    points, surface = vertices.astype(np.float64), np.zeros(vertices.shape)
+    for corner in triangles.T:
+        np.add.at(surface, corner, normals(points, triangles))
+    surface /= np.maximum(np.linalg.norm(surface, axis=1, keepdims=True), 1e-12)
+    laid = normals(points[chosen], kept)
+    assert (np.linalg.norm(laid, axis=1) > 1e-6).all()
+    assert ((laid * surface[chosen[kept]].sum(axis=1)).sum(axis=1) > 0).all()
 
 
 def normals(points, triangles):
@@ -144,8 +185,3 @@ def mean_shape(faces, rounds=20):
     for _ in range(rounds):
         target = np.mean([kabsch(face, target)(face) for face in faces], axis=0)
     return target
-
-
-def copied(tree: Tree, root) -> Tree:
-    """The same data set somewhere else, to be spoilt."""
-    return replace(tree, root=shutil.copytree(tree.root, root))

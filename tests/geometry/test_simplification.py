@@ -2,55 +2,43 @@
 
 import numpy as np
 import pytest
-import trees
+from prepared import check_map
 
 from facedis_core.errors import InputError, UsageError
 from facedis_core.geometry.fold_repair import FoldRepair
 from facedis_core.geometry.simplification import vertex_map
-from facedis_core.geometry.surface import triangle_normals, unique_edges
 from facedis_core.model.model import load_model
 
 # The map needs it, and so has nothing to test without.
-pytest.importorskip("fast_simplification")
+simplification = pytest.importorskip("fast_simplification")
 
 
-def wavy_sheet(size=40, seed=0):
+def wavy_sheet(size=40):
     """A bumpy surface with noise, (size^2, 3) mm."""
     x, y = np.meshgrid(np.linspace(-60, 60, size), np.linspace(-60, 60, size))
     z = 20 * np.sin(x / 15) * np.cos(y / 12)
     vertices = np.stack([x, y, z], axis=-1).reshape(-1, 3)
-    vertices += np.random.default_rng(seed).normal(0, 0.2, vertices.shape)
+    vertices += np.random.default_rng(0).normal(0, 0.2, vertices.shape)
     corner = (np.arange(size - 1)[:, None] * size + np.arange(size - 1)).ravel()
     lower = np.stack([corner, corner + 1, corner + size], axis=1)
     upper = np.stack([corner + 1, corner + size + 1, corner + size], axis=1)
     return vertices.astype(np.float32), np.concatenate([lower, upper]).astype(np.int32)
 
 
-def crowded_edges(triangles):
-    """How often an edge has a third triangle, or one that goes along it as another does."""
-    sides = np.concatenate([triangles[:, [k - 1, k]] for k in range(3)])
-    _, counts = np.unique(np.sort(sides, axis=1), axis=0, return_counts=True)
-    return (counts > 2).sum() + len(sides) - len(np.unique(sides, axis=0))
+def mouth(seed=None, radius_mm=45):
+    """Lips of a random face of the bundled model, None = the mean face, folds included."""
+    model = load_model()
+    near = np.linalg.norm(model.mean_face - [0, -35, 105], axis=1) < radius_mm
+    triangles = model.triangles[near[model.triangles].all(axis=1)]
+    used = np.unique(triangles)
+    face = model.mean_face
+    if seed is not None:
+        z = np.random.default_rng(seed).normal(size=(2, 1, 64)).astype(np.float32)
+        (face,) = model.decode(*z)
+    return face[used], np.searchsorted(used, triangles).astype(np.int32)
 
 
-def check_map(vertices, triangles, chosen, kept):
-    """Everything a map promises, from the definitions."""
-    assert chosen.dtype == np.int32 and kept.dtype == np.int32
-    assert (np.diff(chosen) > 0).all()
-    np.testing.assert_array_equal(np.unique(kept), np.arange(len(chosen)))
-    corners = np.sort(kept, axis=1)
-    assert (np.diff(corners, axis=1) > 0).all() and len(np.unique(corners, axis=0)) == len(kept)
-    assert crowded_edges(kept) <= crowded_edges(triangles)
-    surface = np.zeros((len(vertices), 3))
-    for corner in triangles.T:
-        np.add.at(surface, corner, triangle_normals(vertices.astype(float), triangles))
-    surface /= np.maximum(np.linalg.norm(surface, axis=1, keepdims=True), 1e-12)
-    normals = triangle_normals(vertices[chosen].astype(float), kept)
-    assert np.linalg.norm(normals, axis=1).min() > 1e-6
-    assert (normals * surface[chosen[kept]].sum(axis=1)).sum(axis=1).min() > 0
-
-
-@pytest.mark.parametrize("faces", [2000, 800, 200])
+@pytest.mark.parametrize("faces", [2000, 200])
 def test_map_is_injective_and_turns_no_triangle(faces):
     vertices, triangles = wavy_sheet()
     chosen, kept = vertex_map(vertices, triangles, faces)
@@ -58,10 +46,20 @@ def test_map_is_injective_and_turns_no_triangle(faces):
     check_map(vertices, triangles, chosen, kept)
 
 
-def test_map_stays_near_the_surface():
+def test_map_is_the_same_twice_and_stays_near_the_surface():
     vertices, triangles = wavy_sheet()
-    kept = vertices[vertex_map(vertices, triangles, 1000).vertex_index]
-    assert max(np.linalg.norm(kept - vertex, axis=1).min() for vertex in vertices) < 12
+    first, second = (vertex_map(vertices, triangles, 1000) for _ in range(2))
+    np.testing.assert_array_equal(first.vertex_index, second.vertex_index)
+    np.testing.assert_array_equal(first.triangles, second.triangles)
+    kept = vertices[first.vertex_index]
+    away = [np.linalg.norm(kept - vertex, axis=1).min() for vertex in vertices]
+    assert max(away) < 12
+    # What a collapse lays well is kept as it is.
+    collapses = simplification.simplify(
+        vertices, triangles, target_count=1000, agg=7, return_collapses=True
+    )[2]
+    _, simplified, cluster = simplification.replay_simplification(vertices, triangles, collapses)
+    np.testing.assert_array_equal(cluster[first.vertex_index[first.triangles]], simplified)
 
 
 def test_vertices_without_triangles_are_left_out():
@@ -72,55 +70,22 @@ def test_vertices_without_triangles_are_left_out():
     check_map(moved, triangles + 3, chosen, kept)
 
 
-def test_what_a_collapse_lays_well_is_kept_as_it_is():
-    simplification = pytest.importorskip("fast_simplification")
-    vertices, triangles = wavy_sheet()
-    chosen, kept = vertex_map(vertices, triangles, 1000)
-    collapses = simplification.simplify(
-        vertices, triangles, target_count=1000, agg=7, return_collapses=True
-    )[2]
-    _, simplified, cluster = simplification.replay_simplification(vertices, triangles, collapses)
-    np.testing.assert_array_equal(cluster[chosen[kept]], simplified)
-
-
-def small_face(person):
-    return trees.face(person, "neutral", 0.0), load_model().triangles
-
-
-# Of each of these no collapse is free of folds.
-@pytest.mark.parametrize("person", ["1", "2", "10"])
-def test_faces_that_every_collapse_folds(person):
-    vertices, triangles = small_face(person)
-    chosen, kept = vertex_map(vertices, triangles, 4000)
-    assert 0.99 * 4000 < len(kept) <= 4000
+@pytest.mark.parametrize(("seed", "faces"), [(None, 3000), (None, 2000), (0, 3000), (1, 2000)])
+def test_lips_that_every_collapse_folds(seed, faces):
+    """The reference has folds of its own as well."""
+    vertices, triangles = mouth(seed)
+    chosen, kept = vertex_map(vertices, triangles, faces)
+    assert 0.98 * faces < len(kept) <= faces
     check_map(vertices, triangles, chosen, kept)
-    if person == "1":
-        for first, second in zip(
-            (chosen, kept), vertex_map(vertices, triangles, 4000), strict=True
-        ):
-            np.testing.assert_array_equal(first, second)
+    again = vertex_map(vertices, triangles, faces)
+    np.testing.assert_array_equal(again.vertex_index, chosen)
+    np.testing.assert_array_equal(again.triangles, kept)
 
 
-def test_a_large_face_that_every_collapse_folds():
-    topology = trees.facescape_topology()
-    vertices = topology.register(trees.face("4", "neutral", 0.0))
-    chosen, kept = vertex_map(vertices, topology.triangles, 9000)
-    assert 0.99 * 9000 < len(kept) <= 9000
-    check_map(vertices, topology.triangles, chosen, kept)
-
-
-@pytest.mark.parametrize("faces", [8100, 4500])
-def test_a_reference_with_folds_of_its_own(faces):
-    model = load_model()
-    chosen, kept = vertex_map(model.mean_face, model.triangles, faces)
-    assert 0.99 * faces < len(kept) <= faces
-    check_map(model.mean_face, model.triangles, chosen, kept)
-
-
-@pytest.mark.parametrize(("unit", "faces"), [(1, 50), (1, 20), (1e3, 500)])
+@pytest.mark.parametrize(("unit", "faces"), [(1, 20), (1e3, 200)])
 def test_far_down_and_in_a_strange_unit(unit, faces):
     """Collapses pinch the surface, or stop long before."""
-    vertices, triangles = small_face("2")
+    vertices, triangles = mouth(0, radius_mm=35)
     chosen, kept = vertex_map(np.float32(unit) * vertices, triangles, faces)
     assert faces - 2 <= len(kept) <= faces
     check_map(vertices, triangles, chosen, kept)
@@ -133,7 +98,8 @@ def sheet_of(vertices, triangles, laid=None):
 
 
 def euler(triangles):
-    return len(np.unique(triangles)) - len(unique_edges(triangles)) + len(triangles)
+    edges = {tuple(sorted((t[k - 1], t[k]))) for t in triangles.tolist() for k in range(3)}
+    return len(np.unique(triangles)) - len(edges) + len(triangles)
 
 
 def test_thinning_out_keeps_the_holes_and_folds_nothing():
@@ -141,7 +107,7 @@ def test_thinning_out_keeps_the_holes_and_folds_nothing():
     middle = vertices[triangles].mean(axis=1)
     around = triangles[np.linalg.norm(middle[:, :2] - (5, 8), axis=1) > 15]
     sheet = sheet_of(vertices, around)
-    sheet.simplify_to(150)
+    sheet.thin_out(150)
     assert 148 <= len(sheet) <= 150
     assert euler(around) == euler(sheet.triangles) == 0
     chosen, kept = np.unique(sheet.triangles, return_inverse=True)
@@ -154,9 +120,9 @@ def test_a_sliver_on_the_rim_goes():
     square = [(0, 0, 0), (2, 0, 0), (2, 2, 0), (0, 2, 0), (1, 0, 0)]
     surface = [(0, 4, 3), (4, 1, 2), (4, 2, 3)]
     sheet = sheet_of(square, surface, [(0, 4, 1), (0, 1, 2), (0, 2, 3)])
-    assert sheet.folds.folded == 1
+    assert sheet.badness.folded == 1
     sheet.unfold()
-    assert sheet.folds == (0, 0)
+    assert sheet.badness == (0, 0)
     a, b, c = (np.asarray(square, float)[sheet.triangles[:, k]] for k in range(3))
     assert np.cross(b - a, c - a)[:, 2].sum() == pytest.approx(8)  # twice the area
 
@@ -165,7 +131,7 @@ def test_an_edge_outside_a_dented_quad_is_turned():
     dart = [(0, 0, 0), (4, 0, 0), (1, 1, 0), (0, 4, 0)]
     surface = [(0, 1, 2), (0, 2, 3)]
     sheet = sheet_of(dart, surface, [(0, 1, 3), (1, 2, 3)])
-    assert sheet.folds.folded == 1
+    assert sheet.badness.folded == 1
     sheet.unfold()
     assert {frozenset(t) for t in sheet.triangles.tolist()} == {frozenset(t) for t in surface}
 
@@ -199,7 +165,7 @@ def test_too_few_triangles_for_the_shape():
         vertex_map(vertices, triangles, 8)
 
 
-@pytest.mark.parametrize("faces", [0, 3, 722, 10**6])
+@pytest.mark.parametrize("faces", [3, 722])
 def test_a_number_of_faces_that_cannot_be(faces):
     vertices, triangles = wavy_sheet(20)
     with pytest.raises(InputError, match=rf"722 triangles to {faces}; .* 4 to 721"):

@@ -1,4 +1,4 @@
-"""Normals, edges, Laplacian and farthest points against loops."""
+"""Normals, edges, Laplacian and point sampling against loops."""
 
 import numpy as np
 import pytest
@@ -68,9 +68,6 @@ def test_farthest_points():
         chosen.append(int(np.argmax(apart)))
     found = farthest_points(VERTICES, count)
     assert found.tolist() == sorted(chosen) and found.dtype == np.int32
-
-
-def test_farthest_points_of_coinciding_vertices_are_distinct():
     assert farthest_points(np.zeros((5, 3)), 5).tolist() == [0, 1, 2, 3, 4]
     with pytest.raises(ValueError, match="6 of 5"):
         farthest_points(np.zeros((5, 3)), 6)

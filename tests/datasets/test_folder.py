@@ -1,0 +1,125 @@
+"""A folder of registered meshes: labels and splits by a pattern or by a CSV file."""
+
+import csv
+
+import numpy as np
+import pytest
+from prepared import write_scans
+
+from facedis_core.datasets import folder
+from facedis_core.datasets.folder import match_files, open_folder
+from facedis_core.datasets.source import open_source
+from facedis_core.errors import InputError, UsageError
+
+PATTERN = "{subject}_{expression}.ply"
+
+
+@pytest.fixture
+def root(tmp_path):
+    return write_scans(tmp_path / "scans")
+
+
+def write_csv(path, rows, columns=("file", "subject", "expression")):
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows([columns, *rows])
+    return path
+
+
+def test_labels_by_pattern(root):
+    (root / "notes.txt").write_text("scanned in May")
+    source = open_folder(root, pattern=PATTERN)
+    labels = source.labels
+    assert list(labels.subjects) == [f"p{s}" for s in range(6)]
+    assert list(labels.expressions) == ["neutral", "mouth_stretch", "smile"]
+    assert len(labels.names) == 18 and labels.names[0] == "p0_mouth_stretch"
+    shown = [labels.expressions[e] for e in labels.expression]
+    assert all(n.endswith(s) for n, s in zip(labels.names, shown, strict=True))
+    assert (labels.level == (labels.expression > 0)).all()
+    assert np.bincount(labels.split).tolist() == [12, 6]
+    assert source.notes == [] and source.findings.unknown == ["notes.txt"]
+    assert source.at_rest.sum() == 6
+
+
+def test_labels_by_csv(root, tmp_path):
+    rows = [
+        ["p0_smile.ply", "ann", "smile", "0.5", "train"],
+        ["p1_neutral.ply", "bob", "rest", "0", "test"],
+        ["./p2_neutral.ply", "cy", "rest", "", "validation"],
+    ]
+    columns = ("file", "subject", "expression", "level", "split")
+    table = write_csv(tmp_path / "labels.csv", rows, columns)
+    table.write_bytes(b"\xef\xbb\xbf" + table.read_bytes())  # as spreadsheets do
+    source = open_folder(root, labels=table, neutral="rest")
+    labels = source.labels
+    assert labels.names == ["p0_smile", "p1_neutral", "p2_neutral"]
+    assert labels.level.tolist() == [0.5, 0, 0]
+    assert labels.split.tolist() == [0, 1, 2]
+    assert source.at_rest.tolist() == [False, True, True]
+    assert source.protocol == "as labelled" and len(source.inputs["labels"]) == 12
+    with pytest.raises(UsageError, match="column split; leave out --protocol"):
+        open_folder(root, labels=table, neutral="rest", protocol="subjects:0.2")
+
+
+@pytest.mark.parametrize(
+    ("more_columns", "rows", "message"),
+    [
+        (",mood", "", "mood; expected file, subject, expression"),
+        ("", "", "header and no rows"),
+        ("", "p0_smile.ply,ann", "line 2 has more or fewer fields"),
+        ("", "p0_smile.ply,,smile", "line 2 says nothing under 'subject'"),
+        (",level", "p0_smile.ply,a,b,2", "line 2 has level '2', expected"),
+        (",level", "p0_smile.ply,a,b,x", "line 2 has level 'x'"),
+        (",split", "p0_smile.ply,a,b,dev", "line 2 has split 'dev'"),
+        ("", "no.ply,a,b", "lists no.ply and others, none of which is in"),
+        ("", "p0_smile.ply,a,b\n./p0_smile.ply,a,c", "p0_smile.ply twice"),
+        ("", "x/../p0_smile.ply,a,b", "line 2: .* without '..'"),
+        (
+            ",split",
+            "p0_smile.ply,a,b,train\np1_smile.ply,a,b,test",
+            "subject 'a' is in the splits train and test; a split is by subjects",
+        ),
+    ],
+)
+def test_bad_csv(root, tmp_path, more_columns, rows, message):
+    table = tmp_path / "labels.csv"
+    table.write_text(f"file,subject,expression{more_columns}\n{rows}\n")
+    with pytest.raises(InputError, match=message):
+        open_folder(root, labels=table)
+
+
+def test_many_missing_files_are_labels_of_another_folder(root, tmp_path, monkeypatch):
+    monkeypatch.setattr(folder, "_MOST_MISSING", 1)
+    rows = [[f"{k}.ply", "ann", "smile"] for k in range(3)]
+    table = write_csv(tmp_path / "labels.csv", [["p0_smile.ply", "ann", "smile"], *rows])
+    with pytest.raises(InputError, match=r"lists 1 files that are in .* and 3, such as 0.ply"):
+        open_folder(root, labels=table)
+
+
+def test_bad_folders_and_options(root, tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="holds no files"):
+        open_folder(tmp_path / "empty", pattern=PATTERN)
+    with pytest.raises(InputError, match="is not a folder"):
+        open_folder(tmp_path / "none", pattern=PATTERN)
+    with pytest.raises(InputError, match=r"none of the 18 files .* p0_mouth_stretch.ply does"):
+        open_folder(root, pattern="{subject}-{expression}.ply")
+    with pytest.raises(UsageError, match="needs --pattern"):
+        open_folder(root)
+    with pytest.raises(InputError, match="shows the expression 'calm' given as --neutral"):
+        open_folder(root, pattern=PATTERN, neutral="calm")
+    with pytest.raises(UsageError, match="source folder has no option --subjects; it is for ict"):
+        open_source("folder", root, {"pattern": PATTERN, "subjects": 5, "seed": 0})
+    with pytest.raises(UsageError, match="no source 'coma2'; choose from coma, bu3dfe"):
+        open_source("coma2", root, {})
+
+
+def test_two_files_of_one_name(root):
+    (root / "p0_smile.obj").touch()
+    with pytest.raises(InputError, match=r"p0_smile.obj and p0_smile.ply would both be named"):
+        open_folder(root, pattern="{subject}_{expression}.*")
+
+
+def test_level_in_a_name(tmp_path):
+    (tmp_path / "a_b_3.ply").touch()
+    with pytest.raises(InputError, match=r"a_b_3.ply has level '3', expected a number"):
+        match_files(tmp_path, "{subject}_{expression}_{level}.ply")
