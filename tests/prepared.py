@@ -1,6 +1,5 @@
 """Face sets made of data sets on disk, and slow ways to say what they must hold."""
 
-from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -148,9 +147,9 @@ def check_map(vertices, triangles, chosen, kept):
 
 def crowded_edges(triangles):
     """How often an edge has a third triangle, or one that goes along it as another does."""
-    sides = [(t[k - 1], t[k]) for t in triangles.tolist() for k in range(3)]
-    edges = Counter(tuple(sorted(side)) for side in sides)
-    return sum(n > 2 for n in edges.values()) + len(sides) - len(set(sides))
+    sides = np.concatenate([triangles[:, [k - 1, k]] for k in range(3)])
+    _, counts = np.unique(np.sort(sides, axis=1), axis=0, return_counts=True)
+    return (counts > 2).sum() + len(sides) - len(np.unique(sides, axis=0))
 
 
 def check_laid(vertices, triangles, chosen, kept):

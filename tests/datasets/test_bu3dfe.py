@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import trees
 from prepared import check_vertices, counts, kabsch, mean_shape, open_names, prepare, stem
+from raising import raises
 
-from facedis_core.errors import InputError, UsageError
 from facedis_core.mesh.mesh import read_mesh
 
 STABLE = [4302, 954, 227, 1700, 2186, 1128, 4303, 1597, 4501, 4827, 41, 3604, 1143]
@@ -104,7 +104,7 @@ def test_rigid_alignment(tree, tmp_path):
 def test_a_missing_neutral(tree, tmp_path):
     for subject in ("F0001", "M0001"):
         (tree.root / trees.bu3dfe_name(subject, "NE", 0)).unlink()
-    with pytest.raises(InputError, match=r"bu3dfe lacks F0001_NE00\*_F3D\.wrl and 1 more"):
+    with raises("file-missing", match=r"F0001_NE00\*_F3D\.wrl and 1 more"):
         prepare("bu3dfe", tree.root, tmp_path / "set.safetensors")
     made = prepare("bu3dfe", tree.root, tmp_path / "set.safetensors", keep_going=True)
     assert made.report.missing == ["F0001_NE00*_F3D.wrl", "M0001_NE00*_F3D.wrl"]
@@ -132,12 +132,12 @@ def test_without_a_neutral_to_train_on(tree, tmp_path):
 
 
 def test_vertices_that_are_not_known_to_be_stable(tree, tmp_path):
-    with pytest.raises(UsageError, match=r"--simplify drops vertex \d+") as raised:
+    with raises("option-conflict", match=r"--simplify drops vertex \d+") as raised:
         prepare("bu3dfe", tree.root, tmp_path / "set.safetensors", simplify=3000)
     assert int(str(raised.value).split()[3].rstrip(",")) in STABLE
     for path in tree.files:
         tree.drop_vertices(path, 6)
-    with pytest.raises(InputError, match=r"has 5990 vertices, .* --align rigid or --align none"):
+    with raises("vertex-count", match="5990"):
         prepare("bu3dfe", tree.root, tmp_path / "set.safetensors")
     made = prepare("bu3dfe", tree.root, tmp_path / "set.safetensors", align="none")
     assert any("has 5990 vertices, this data set usually 5996" in line for line in made.said)
@@ -149,7 +149,7 @@ def test_vertices_that_are_not_known_to_be_stable(tree, tmp_path):
 def test_scans_that_are_not_registered(tree, tmp_path, options):
     for k, path in enumerate(tree.files):
         tree.drop_vertices(path, k + 1)
-    with pytest.raises(InputError, match="expected 5996; BU-3DFE as it is distributed is not reg"):
+    with raises("vertex-count", match="BU-3DFE"):
         prepare("bu3dfe", tree.root, tmp_path / "set.safetensors", **options)
     assert [p.name for p in tmp_path.iterdir()] == ["bu3dfe"]
 
@@ -181,5 +181,5 @@ def test_scans_that_there_are_not():
 
 
 def test_two_scans_of_the_same():
-    with pytest.raises(InputError, match=r"two files of M0001_NE00, M0001_NE00AE_F3D\.wrl and M0"):
+    with raises("name-duplicate", match="M0001_NE00AE_F3D.wrl and M0001_NE00WH"):
         open_names("bu3dfe", ["M0001_NE00AE_F3D.wrl", "M0001_NE00WH_F3D.wrl"])

@@ -6,11 +6,10 @@ from pathlib import Path
 
 import pytest
 import trees
+from raising import raises
 
 from facedis_core.datasets.layout import check_unique, missing_of_each, part_of
 from facedis_core.datasets.source import open_source
-from facedis_core.errors import InputError
-from facedis_core.io.paths import files_below
 
 ANN = trees.COMA_SUBJECTS[0]
 FILES = {
@@ -47,7 +46,7 @@ def test_a_root_too_high(source, root, levels):
     deep.parent.mkdir(parents=True)
     root.rename(deep)
     (high / "readme.txt").touch()
-    with pytest.raises(InputError) as caught:
+    with raises("layout") as caught:
         open_source(source, high, {})
     message = str(caught.value)
     assert message.startswith(f"{high} has no file like ") and len(message.splitlines()) == 1
@@ -57,7 +56,7 @@ def test_a_root_too_high(source, root, levels):
     (high / "x").mkdir()
     (high / "a").rename(high / "x/a")
     if levels == 3:
-        with pytest.raises(InputError, match=r"; expected the root of (CoMA|BU-3DFE)$"):
+        with raises("layout", match=r"; expected the root of (CoMA|BU-3DFE)$"):
             open_source(source, high, {})
 
 
@@ -72,14 +71,14 @@ def test_a_root_too_high(source, root, levels):
     indirect=["source"],
 )
 def test_a_root_too_low(source, root, below, right, monkeypatch):
-    with pytest.raises(InputError) as caught:
+    with raises("layout") as caught:
         open_source(source, root / below, {})
     place = re.search(r"; it lies within the data, give (.+)$", str(caught.value))
     assert place and Path(place[1]) == (root / right).resolve()
     assert set(listed(source, place[1])[0]) <= {*FILES[source], *(n[25:] for n in FILES[source])}
     # Also where the user is in that folder, of which the given path says nothing.
     monkeypatch.chdir(root / below)
-    with pytest.raises(InputError, match=rf"^\. has no .*, give {(root / right).resolve()}$"):
+    with raises("layout", match=rf"^\. has no .*, give {(root / right).resolve()}$"):
         open_source(source, Path(), {})
 
 
@@ -89,7 +88,7 @@ def test_a_root_through_a_link(source, root):
     assert listed(source, link) == (sorted(FILES[source]), [])
     if source == "coma":
         (root.parent / "deep").symlink_to(root / ANN / "bareteeth")
-        with pytest.raises(InputError, match=f"give {root}$"):
+        with raises("layout", match=f"give {root}$"):
             open_source("coma", root.parent / "deep", {})
 
 
@@ -97,10 +96,10 @@ def test_what_is_no_folder(tmp_path):
     (tmp_path / "empty").mkdir()
     trees.touch(tmp_path, ["hidden/.DS_Store", "hidden/.git/config", "file.ply"])
     for path in ("none", "file.ply", "file.ply/below", "a" * 300):
-        with pytest.raises(InputError, match="is not a folder; expected the root of CoMA"):
+        with raises("not-a-folder", match="CoMA"):
             open_source("coma", tmp_path / path, {})
     for path in ("empty", "hidden"):
-        with pytest.raises(InputError, match="holds no files; expected CoMA, "):
+        with raises("empty", match="CoMA"):
             open_source("coma", tmp_path / path, {})
 
 
@@ -109,7 +108,7 @@ def test_another_data_set(tmp_path):
         trees.touch(tmp_path / source, FILES[source])
         for other in FILES:
             if other != source:
-                with pytest.raises(InputError, match="; expected the root of "):
+                with raises("layout", match="; expected the root of "):
                     open_source(other, tmp_path / source, {})
 
 
@@ -130,7 +129,7 @@ def test_a_suffix_may_be_in_capitals(source, root):
     (root / first).rename(root / capital)
     assert sorted(listed(source, root)[0]) == sorted([str(capital), *FILES[source][1:]])
     trees.touch(root, [str(first)])
-    with pytest.raises(InputError, match=rf"{capital.stem}.*{first.stem}"):
+    with raises("name-duplicate", match=rf"{capital.stem}.*{first.stem}"):
         listed(source, root)
 
 
@@ -164,7 +163,7 @@ def test_a_copy_is_no_second_data_set(tmp_path):
 
 def test_two_files_that_show_the_same(tmp_path):
     check_unique([("a", "x"), ("b", "y")], tmp_path)
-    with pytest.raises(InputError, match=r"has two files of x, a and c; move one away"):
+    with raises("name-duplicate", match="x, a and c"):
         check_unique([("a", "x"), ("b", "y"), ("c", "x")], tmp_path)
 
 
@@ -180,12 +179,3 @@ def test_what_a_smaller_copy_is_told():
     assert part_of("X", whole, 3, 2, "0") == []
     said = part_of("X", [pair for pair in whole if pair[1] == "1"], 4, 2, "0")
     assert "3 of 4 people, 1 of 2" in said[0] and "nobody has a neutral (0)" in said[1]
-
-
-def test_a_whole_disk_is_not_walked(tmp_path):
-    trees.touch(tmp_path, [f"{k // 10}/{k}.ply" for k in range(50)])
-    assert len(files_below(tmp_path, 50)) == 50
-    with pytest.raises(
-        InputError, match="holds more than 40 files or 100000 folders; expected a folder of meshes"
-    ):
-        files_below(tmp_path, 40)

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from conftest import face, save_mesh
 from prepared import prepare, scan, write_scans
+from raising import raises
 from synthetic import grid_mesh
 
 from facedis_core.data.face_set import load_face_set
 from facedis_core.datasets import prepare as preparing
 from facedis_core.datasets.prepare import PrepareOptions
 from facedis_core.datasets.source import open_source
-from facedis_core.errors import InputError, OutputError, UsageError
 
 PATTERN = "{subject}_{expression}.ply"
 COMMAND = f"fd-prep folder data --pattern {PATTERN!r} --jobs 1 -o set.safetensors"
@@ -98,7 +98,7 @@ def test_by_default_one_bad_file_ends_the_command(call, data, tmp_path, name):
 def test_every_file_is_broken(data, tmp_path, keep_going):
     for path in data.iterdir():
         SPOILS["truncated"](path)
-    with pytest.raises(InputError, match=r"p0_neutral\.ply"):
+    with raises("truncated", match=r"p0_neutral\.ply"):
         prepare("folder", data, tmp_path / "set", pattern=PATTERN, keep_going=keep_going)
     assert [entry.name for entry in tmp_path.iterdir()] == ["data"]
 
@@ -108,7 +108,7 @@ def test_nobody_is_left_to_train_on(data, tmp_path):
     for name, split in zip(labels.names, labels.split, strict=True):
         if not split:
             SPOILS["truncated"](data / f"{name}.ply")
-    with pytest.raises(InputError, match="training"):
+    with raises("split-empty"):
         prepare("folder", data, tmp_path / "set", pattern=PATTERN, keep_going=True)
     assert [entry.name for entry in tmp_path.iterdir()] == ["data"]
 
@@ -166,7 +166,7 @@ def test_no_room_for_the_output(data, tmp_path, monkeypatch):
     size = (18 + 6) * 36 * 12
     usage = namedtuple("Usage", "free")
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage(2 * size - 1))
-    with pytest.raises(OutputError, match=r"set\.safetensors needs 2.07e-05 GB .* 2.07e-05 GB lef"):
+    with raises("disk-full", match=r"set\.safetensors .*2.07e-05 GB"):
         prepare("folder", data, target, pattern=PATTERN)
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage(2 * size))
 
@@ -174,7 +174,7 @@ def test_no_room_for_the_output(data, tmp_path, monkeypatch):
         raise OSError(27, "File too large")
 
     monkeypatch.setattr(preparing, "reserve_space", refuse)
-    with pytest.raises(OutputError, match="could not be written: File too large"):
+    with raises("output-unwritable", match="File too large"):
         prepare("folder", data, target, pattern=PATTERN)
     assert [entry.name for entry in tmp_path.iterdir()] == ["data"]
 
@@ -183,5 +183,5 @@ def test_a_dry_run_has_no_output(data):
     plan = preparing.plan_face_set(
         PrepareOptions("folder", data, source_options={"pattern": PATTERN}, dry_run=True)
     )
-    with pytest.raises(UsageError, match="no output"):
+    with raises("option-conflict"):
         preparing.prepare_face_set(plan)
