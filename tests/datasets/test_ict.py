@@ -62,6 +62,8 @@ def test_labels(folder):
     assert (by_subject == by_subject[:, :1]).all()
     assert np.bincount(by_subject[:, 0]).tolist() == [10, 6, 4]
     assert sorted(row for block in source.blocks() for row in block) == list(range(400))
+    with raises("option-value"):
+        open_ict(folder, subjects=0)
 
 
 def test_another_folder(tmp_path):
