@@ -12,7 +12,7 @@ import pytest
 import synthetic
 from conftest import Run
 
-TESTS = Path(__file__).parent
+TESTS = Path(__file__).parent.parent
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
 TWO = " ".join([*TORCHRUN, "--nproc-per-node", "2"])
 SMALL = "--set identity=4 --set expression=3 --set batch=6 --set half_decoders=false"

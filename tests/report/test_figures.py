@@ -32,7 +32,7 @@ from facedis_core.report.viewer_payload import (
     viewer_payload,
 )
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 
 @dataclass(frozen=True, eq=False)
