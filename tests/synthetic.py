@@ -6,6 +6,7 @@ from facedis_core.data.face_set import FaceSet, Labels, face_set_writer
 from facedis_core.data.history import HistoryStep
 from facedis_core.data.latents import Latents
 from facedis_core.data.preparation import Preparation
+from facedis_core.io.safetensors_file import write_safetensors
 from facedis_core.mesh.mesh import topology_id
 from facedis_core.model.config import PointNetConfig, RegisteredConfig
 from facedis_core.model.model import Model
@@ -76,6 +77,21 @@ def write_face_set(path, faces):
     ):
         for name in ("vertices", "neutrals", "neutrals_eval"):
             getattr(writer, name)[...] = getattr(faces, name)
+    return path
+
+
+def write_discriminator(path):
+    """Write as much of a discriminator as fd-info looks at, with a wrong id; returns its path."""
+    metadata = {
+        "config": {"vertices": 36, "batch_norm": False, "points": None},
+        "topology": "0" * 12,
+        "metrics": {"accuracy": 0.9},
+        "history": [{"command": "fd-pretrain-disc", "version": "0.1", "inputs": {"set": "1" * 12}}],
+        "id": "1" * 12,
+    }
+    with path.open("w+b") as stream:
+        tensors = {"layer.weight": np.ones((2, 3), np.float32)}
+        write_safetensors(stream, "discriminator", tensors, metadata)
     return path
 
 

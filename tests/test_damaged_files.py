@@ -36,16 +36,15 @@ from mesh_files import (
     vertex_table,
 )
 from runner import run_command
-from synthetic import face_set, write_face_set
+from synthetic import face_set, latents, write_discriminator, write_face_set
 
 from facedis_core.data.face_set import load_face_set
-from facedis_core.data.latents import Latents, read_latents, write_latents
+from facedis_core.data.latents import read_latents, write_latents
 from facedis_core.datasets.selection import read_exclusion, select_faces
 from facedis_core.datasets.source import Source, open_source
 from facedis_core.errors import InputError
 from facedis_core.evaluate.face_labels import read_labels
 from facedis_core.inspection.file_info import describe
-from facedis_core.io.safetensors_file import write_safetensors
 from facedis_core.mesh.mesh import Mesh, read_mesh, read_meshes
 from facedis_core.model.model import load_model
 from facedis_core.pipeline.inputs import find_inputs, read_file_list
@@ -234,31 +233,17 @@ def npy(array: np.ndarray) -> bytes:
     return stream.getvalue()
 
 
-def latents(*counts: int) -> bytes:
-    """Arrays of so many rows, one after another."""
+def rows_after_rows(*counts: int) -> bytes:
+    """Arrays of so many latents, one after another."""
     stream = io.BytesIO()
-    for n in counts:
-        identity, expression = np.ones((n, 3), np.float32), np.ones((n, 2), np.float32)
-        write_latents(stream, Latents(["a", "b ü"][:n], ["0" * 12] * n, identity, expression))
-    return stream.getvalue()
-
-
-def discriminator() -> bytes:
-    """As much of one as fd-info looks at."""
-    stream = io.BytesIO()
-    metadata = {
-        "config": {"vertices": 36, "batch_norm": False, "points": None},
-        "topology": "0" * 12,
-        "metrics": {"accuracy": 0.9},
-        "history": [{"command": "fd-pretrain-disc", "version": "0.1", "inputs": {"set": "1" * 12}}],
-        "id": "1" * 12,
-    }
-    write_safetensors(stream, "discriminator", {"a.weight": np.ones((2, 3), "f4")}, metadata)
+    for count in counts:
+        write_latents(stream, latents(["a", "b ü"][:count]))
     return stream.getvalue()
 
 
 with TemporaryDirectory() as folder:
     MODEL = save_model(Path(folder) / "model", seed=1).read_bytes()
+    DISCRIMINATOR = write_discriminator(Path(folder) / "disc").read_bytes()
     SET = write_face_set(
         Path(folder) / "set", face_set(subjects=3, expressions=2, test=1)
     ).read_bytes()
@@ -332,7 +317,7 @@ KINDS = {
     **{s[1:]: Kind(s, [encoded(nine(), s)], [read_one], [INFO]) for s in (".off", ".vtk", ".vtu")},
     "latents": Kind(
         ".npy",
-        [latents(2), latents(0, 2, 1), npy(np.asfortranarray(np.ones((4, 5))))],
+        [rows_after_rows(2), rows_after_rows(0, 2, 1), npy(np.asfortranarray(np.ones((4, 5))))],
         [read_rows, read_named_rows],
         [INFO, DECODE, TRANSFER],
     ),
@@ -341,7 +326,7 @@ KINDS = {
     "model": Kind(
         ".safetensors", [MODEL], OURS, [VERIFY, HISTORY, "fd-encode -m FILE tree -o out/o.npy"]
     ),
-    "discriminator": Kind(".safetensors", [discriminator()], OURS, [VERIFY, HISTORY]),
+    "discriminator": Kind(".safetensors", [DISCRIMINATOR], OURS, [VERIFY, HISTORY]),
     "labels": Kind(".csv", [LABELS.encode()], [lambda path: read_labels(str(path))], [COMPARE]),
     "table": Kind(
         ".csv",
@@ -383,7 +368,7 @@ def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The current folder, with what commands need beside the damaged file."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "model.safetensors").write_bytes(MODEL)
-    (tmp_path / "two.npy").write_bytes(latents(2))
+    (tmp_path / "two.npy").write_bytes(rows_after_rows(2))
     for seed, name in enumerate(TREE):
         save_mesh(tmp_path / "tree" / f"{name}.ply", face(seed))
     return tmp_path

@@ -4,9 +4,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from conftest import face
-from synthetic import face_set, write_face_set
-
-from facedis_core.io.safetensors_file import write_safetensors
+from synthetic import face_set, write_discriminator, write_face_set
 
 
 @pytest.fixture
@@ -69,17 +67,7 @@ def test_a_model(call, model, model_file):
 
 
 def test_a_discriminator(call, tmp_path):
-    tensors = {"layer.weight": np.ones((2, 3), np.float32)}
-    config = {"vertices": 36, "batch_norm": False, "points": None}
-    metadata = {
-        "config": config,
-        "topology": "0" * 12,
-        "metrics": {"accuracy": 0.9},
-        "history": [],
-        "id": "1" * 12,
-    }
-    with (tmp_path / "disc.safetensors").open("w+b") as stream:
-        write_safetensors(stream, "discriminator", tensors, metadata)
+    write_discriminator(tmp_path / "disc.safetensors")
     (found,) = facts(call("fd-info --json disc.safetensors"))
     assert (found["kind"], found["parameters"], found["vertices"]) == ("discriminator", 6, 36)
     result = call("fd-info --verify disc.safetensors")
