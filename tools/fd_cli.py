@@ -114,6 +114,23 @@ Split = Annotated[
     Literal["all", "train", "test", "validation"],
     typer.Option("--split", help="Split of a face set."),
 ]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+AlignPredictions = Annotated[
+    bool,
+    typer.Option(
+        "--align",
+        help="Align predictions rigidly to the truth first, as the paper does for BU-3DFE.",
+    ),
+]
+ColorRange = Annotated[
+    str | None,
+    typer.Option(
+        "--range",
+        metavar="LOW,HIGH",
+        show_default=False,
+        help="Range of the color scale in mm.  [default: 0 to the 99th percentile, rounded up]",
+    ),
+]
 
 
 def say(message: str) -> None:

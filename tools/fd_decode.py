@@ -74,26 +74,21 @@ def decode(
       fd-decode faces.npy --part full --part identity -o 'parts/{name}_{part}.obj'
     """
     from facedis_core.data.latents import concatenate, open_latents
-    from facedis_core.errors import ErrorCode, UsageError
     from facedis_core.model.model import load_model
-    from facedis_core.pipeline.decode import (
-        LatentDecoder,
-        check_destination,
-        checked_rows,
-        decode_to,
-    )
+    from facedis_core.pipeline.decode import DecodeOptions, LatentDecoder, checked_rows, decode_to
 
-    if skip_existing and force:
-        raise UsageError(
-            "--skip-existing keeps existing files, --force replaces them; give one of the two",
-            ErrorCode.OPTION_CONFLICT,
-        )
     fd_cli.check_stream(stream, jobs)
     parts: list[Any] = [chosen.value for chosen in dict.fromkeys(part or [Part.full])]
-    decoder = LatentDecoder(load_model(model), parts, offsets)
-    check_destination(
-        output, parts, force=force, array=npy, stream=stream, skip_existing=skip_existing
+    options = DecodeOptions(
+        output=output,
+        parts=parts,
+        array=npy,
+        stream=stream,
+        skip_existing=skip_existing,
+        force=force,
+        jobs=jobs,
     )
+    decoder = LatentDecoder(load_model(model), options.parts, offsets)
     skipping = fd_cli.Skipping(keep_going, failures, output, force)
     done = 0
     with open_latents(latents) as source:
@@ -101,15 +96,7 @@ def decode(
         blocks = rows if stream else [concatenate(list(rows))]
         total = None if stream else sum(map(len, blocks))
         with fd_cli.progress_bar("decoding", total) as advance:
-            for count in decode_to(
-                output,
-                decoder,
-                blocks,
-                force=force,
-                array=npy,
-                skip_existing=skip_existing,
-                jobs=jobs,
-            ):
+            for count in decode_to(options, decoder, blocks):
                 done += count
                 advance(count)
     skipping.finish(done)

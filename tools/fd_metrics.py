@@ -60,13 +60,7 @@ def metrics(
             "--baselines-from", metavar="SET", help="Fit the baselines on this face set instead."
         ),
     ] = None,
-    align: Annotated[
-        bool,
-        typer.Option(
-            "--align",
-            help="Align predictions rigidly to the truth first, as the paper does for BU-3DFE.",
-        ),
-    ] = False,
+    align: fd_cli.AlignPredictions = False,
     check: Annotated[
         list[str] | None,
         typer.Option(
@@ -92,7 +86,7 @@ def metrics(
             "[default: 0]",
         ),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    as_json: fd_cli.Json = False,
     output: fd_cli.Output = "-",
     per_mesh: Annotated[
         str | None,

@@ -54,7 +54,7 @@ def recognize(
             "'rank1_cosine_accuracy>=0.9'; repeatable.",
         ),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    as_json: fd_cli.Json = False,
     output: fd_cli.Output = "-",
     force: fd_cli.Force = False,
 ) -> None:

@@ -48,15 +48,7 @@ def render(
             "folder with the same names.",
         ),
     ] = None,
-    value_range: Annotated[
-        str | None,
-        typer.Option(
-            "--range",
-            metavar="LOW,HIGH",
-            show_default=False,
-            help="Range of the color scale in mm.  [default: 0 to the 99th percentile, rounded up]",
-        ),
-    ] = None,
+    value_range: fd_cli.ColorRange = None,
     columns: Annotated[
         int | None,
         typer.Option(

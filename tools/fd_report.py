@@ -35,13 +35,7 @@ def report(
             "has one]",
         ),
     ] = None,
-    align: Annotated[
-        bool,
-        typer.Option(
-            "--align",
-            help="Align predictions rigidly to the truth first, as the paper does for BU-3DFE.",
-        ),
-    ] = False,
+    align: fd_cli.AlignPredictions = False,
     title: Annotated[
         str | None,
         typer.Option(show_default=False, help="Title of the page.  [default: the models' names]"),
@@ -60,16 +54,7 @@ def report(
         int,
         typer.Option(min=32, max=1024, metavar="PX", help="Height of a face in pixels."),
     ] = 256,
-    value_range: Annotated[
-        str | None,
-        typer.Option(
-            "--range",
-            metavar="LOW,HIGH",
-            show_default=False,
-            help="Range of the color scales in mm.  [default: 0 to the 99th percentile, rounded "
-            "up]",
-        ),
-    ] = None,
+    value_range: fd_cli.ColorRange = None,
     output: fd_cli.Output = "-",
     figures: Annotated[
         str | None,

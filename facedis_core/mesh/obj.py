@@ -22,6 +22,7 @@ from facedis_core.mesh.text_numbers import (
     lines,
     spans,
     tokenize,
+    write_rows,
 )
 
 _VERTEX_SIZES = (3, 4, 6, 7)  # x y z, x y z w, x y z r g b, x y z r g b a
@@ -29,7 +30,6 @@ _OF_FACES = (b"vt", b"vn", b"g", b"usemtl")
 _COMMENT = re.compile(rb"#[^\n]*")
 _READ_AT_ONCE = 1 << 18
 _MOST_IDLE = 1 << 24  # of text without v, vt, vn or f, which no OBJ has
-_ROWS_AT_ONCE = 8192  # keeps the formatted text, many times larger than its numbers, small
 
 
 def read(stream: BinaryIO) -> SurfaceBuilder:
@@ -84,8 +84,8 @@ def write(
     in_mm: bool,
 ) -> None:
     """Encode as `v` and `f` lines; nine significant digits bring every float32 back exactly."""
-    _write_rows(stream, "v %.9g %.9g %.9g\n", vertices)
-    _write_rows(stream, "f %d %d %d\n", triangles + 1)
+    write_rows(stream, "v %.9g %.9g %.9g\n", vertices)
+    write_rows(stream, "f %d %d %d\n", triangles + 1)
 
 
 def _blocks(stream: BinaryIO) -> Iterator[bytes]:
@@ -168,9 +168,3 @@ def _vertices(tokens: Tokens, first: Indices, sizes: Indices, before: int) -> ND
         )
     which = first[:, None] + np.arange(1, 4)
     return decimals(tokens, which.ravel()).reshape(-1, 3)
-
-
-def _write_rows(stream: BinaryIO, line: str, rows: NDArray[np.generic]) -> None:
-    for begin in range(0, len(rows), _ROWS_AT_ONCE):
-        block = rows[begin : begin + _ROWS_AT_ONCE]
-        stream.write((line * len(block) % tuple(block.ravel().tolist())).encode("ascii"))

@@ -1,4 +1,4 @@
-"""Parsing of the numbers in a text all at once, for the OBJ, ASCII PLY and VRML readers.
+"""Numbers in text, read and written in blocks, for OBJ, ASCII PLY and VRML.
 
 Eight digits of all numbers are taken at a time, and the few numbers for which that could round
 differently from `numpy.float32(float(token))` are handed to `float`: the same bits.  Both
@@ -8,6 +8,7 @@ take 1.0 to 3.4 times as long: least for nine digits, most for 17 or beside unwa
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,7 @@ LONGEST_LINE = 1 << 20
 _MAX_DIGITS = 19  # the most that always fit into 64 bits
 _LONGEST_TOKEN = 400
 _AT_ONCE = 1 << 14
+_ROWS_AT_ONCE = 8192  # bounds the formatted text, many times larger than its numbers
 _PADDING = b"\n" * 8  # so that eight bytes can be taken from the start of any word or its end
 _POWERS = 10 ** np.arange(_MAX_DIGITS + 1, dtype=np.uint64)
 _EXACT_POWERS = 10.0 ** np.arange(23)  # 1e22 is the last power of ten that float64 holds exactly
@@ -99,6 +101,13 @@ def decimals(tokens: Tokens, which: Indices) -> NDArray[np.float32]:
         with np.errstate(over="ignore"):  # too large for float32 is inf, which callers refuse
             result[block] = _decimals(tokens, which[block])
     return result
+
+
+def write_rows(stream: BinaryIO, line: str, rows: NDArray[np.generic]) -> None:
+    """Write each row formatted by `line`, such as `v %.9g %.9g %.9g` and a newline."""
+    for begin in range(0, len(rows), _ROWS_AT_ONCE):
+        block = rows[begin : begin + _ROWS_AT_ONCE]
+        stream.write((line * len(block) % tuple(block.ravel().tolist())).encode("ascii"))
 
 
 def _blocks(count: int) -> Iterator[slice]:

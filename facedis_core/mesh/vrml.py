@@ -14,7 +14,14 @@ from numpy.typing import NDArray
 
 from facedis_core.errors import ErrorCode, InputError
 from facedis_core.mesh.surface_builder import LONGEST_POLYGON, SurfaceBuilder
-from facedis_core.mesh.text_numbers import LONGEST_LINE, Tokens, decimals, integers, tokenize
+from facedis_core.mesh.text_numbers import (
+    LONGEST_LINE,
+    Tokens,
+    decimals,
+    integers,
+    tokenize,
+    write_rows,
+)
 
 _MAGIC = b"#VRML V2.0"
 _INTERESTING = re.compile(rb"""[]{}["#A-Za-z_]""")  # a single set of bytes is found fastest
@@ -28,7 +35,6 @@ _MOST_OPEN = 256
 _WIDEST_GAP = 1 << 26  # between two of them: other lists of numbers
 _READ_AT_ONCE = 1 << 22
 _BLOCK = 1 << 18
-_ROWS_AT_ONCE = 8192
 
 
 class _List(NamedTuple):
@@ -92,9 +98,9 @@ def write(
 ) -> None:
     """Encode as one shape; nine significant digits bring every float32 back exactly."""
     stream.write(_MAGIC + b" utf8\nShape { geometry IndexedFaceSet {\ncoord Coordinate { point [\n")
-    _write_rows(stream, "%.9g %.9g %.9g,\n", vertices)
+    write_rows(stream, "%.9g %.9g %.9g,\n", vertices)
     stream.write(b"] }\ncoordIndex [\n")
-    _write_rows(stream, "%d, %d, %d, -1,\n", triangles)
+    write_rows(stream, "%d, %d, %d, -1,\n", triangles)
     stream.write(b"] } }\n")
 
 
@@ -265,9 +271,3 @@ def _add_ended(
 ) -> None:
     counts = np.diff(ends, prepend=-1) - 1
     surface.add_polygons(values[values != -1] + first, counts[counts > 0], size)
-
-
-def _write_rows(stream: BinaryIO, line: str, rows: NDArray[np.generic]) -> None:
-    for begin in range(0, len(rows), _ROWS_AT_ONCE):
-        block = rows[begin : begin + _ROWS_AT_ONCE]
-        stream.write((line * len(block) % tuple(block.ravel().tolist())).encode("ascii"))

@@ -102,101 +102,98 @@ def checked_rows(
         yield block.take(good)
 
 
-def check_destination(
-    output: str,
-    parts: Sequence[Part],
-    *,
-    force: bool,
-    array: bool,
-    stream: bool,
-    skip_existing: bool = False,
-) -> None:
-    """Check an output before any row is read.
+@dataclass(frozen=True, kw_only=True)
+class DecodeOptions:
+    """Output of decoded latents; an unusable one is refused before any row is read.
 
-    Args:
-        output: file, folder, pattern, or `-`.
+    Attributes:
+        output: a mesh file, a folder or pattern for one file per row, or `-` for PLY after PLY.
         parts: parts of each face to write.
-        force: replace existing files.
-        array: write arrays of vertices.
+        array: write one array of vertices per part instead of meshes.
         stream: write row by row.
-        skip_existing: keep existing files.
+        skip_existing: leave out rows whose files exist.
+        force: replace existing files.
+        jobs: number of worker processes, 0 = one per core; the bytes are the same with any number.
 
     Raises:
         UsageError: several parts without {part}; an array with {name}; several arrays of a stream;
-            errors of `check_output`.
+            options that exclude each other; errors of `check_output`.
         OutputError: errors of `check_output`.
     """
-    if len(parts) > 1 and "{part}" not in output:
-        raise UsageError(
-            f"{len(parts)} parts of each face need {{part}} in the output, such as "
-            "-o 'dir/{name}_{part}.ply'",
-            ErrorCode.OUTPUT_PATTERN,
-        )
-    if array and "{name}" in output:
-        raise UsageError(
-            f"--npy writes all faces to one file, but the output is {output}",
-            ErrorCode.OUTPUT_PATTERN,
-        )
-    if array and stream and len(parts) > 1:
-        raise UsageError(
-            "a stream can be one array only; give one --part, or no --stream",
-            ErrorCode.OPTION_CONFLICT,
-        )
-    if not array and Path(output).suffix.lower() == ".npy":
-        raise UsageError(
-            f"{output} can be an array of vertices: add --npy", ErrorCode.OUTPUT_SUFFIX
-        )
-    files = [output.replace("{part}", part) for part in parts] if array else [output]
-    for file in files if array or not is_folder_pattern(output) else ():
-        if not (skip_existing and is_file(file)):
-            check_output(file, force)
+
+    output: str
+    parts: Sequence[Part] = ("full",)
+    array: bool = False
+    stream: bool = False
+    skip_existing: bool = False
+    force: bool = False
+    jobs: int = 1
+
+    def __post_init__(self) -> None:
+        output, parts = self.output, self.parts
+        if self.skip_existing and self.force:
+            raise UsageError(
+                "--skip-existing keeps existing files, --force replaces them; give one of the two",
+                ErrorCode.OPTION_CONFLICT,
+            )
+        if len(parts) > 1 and "{part}" not in output:
+            raise UsageError(
+                f"{len(parts)} parts of each face need {{part}} in the output, such as "
+                "-o 'dir/{name}_{part}.ply'",
+                ErrorCode.OUTPUT_PATTERN,
+            )
+        if self.array and "{name}" in output:
+            raise UsageError(
+                f"--npy writes all faces to one file, but the output is {output}",
+                ErrorCode.OUTPUT_PATTERN,
+            )
+        if self.array and self.stream and len(parts) > 1:
+            raise UsageError(
+                "a stream can be one array only; give one --part, or no --stream",
+                ErrorCode.OPTION_CONFLICT,
+            )
+        if not self.array and Path(output).suffix.lower() == ".npy":
+            raise UsageError(
+                f"{output} can be an array of vertices: add --npy", ErrorCode.OUTPUT_SUFFIX
+            )
+        files = [output.replace("{part}", part) for part in parts] if self.array else [output]
+        for file in files if self.array or not is_folder_pattern(output) else ():
+            if not (self.skip_existing and is_file(file)):
+                check_output(file, self.force)
 
 
 def decode_to(
-    output: str,
-    decoder: LatentDecoder,
-    blocks: Iterable[Latents],
-    *,
-    force: bool = False,
-    array: bool = False,
-    skip_existing: bool = False,
-    jobs: int = 1,
+    options: DecodeOptions, decoder: LatentDecoder, blocks: Iterable[Latents]
 ) -> Iterator[int]:
     """Decode latents to an output; yields the number of newly decoded rows.
 
     Args:
-        output: a mesh file, a folder or pattern for one file per row, or `-` for PLY after PLY.
+        options: the output.
         decoder: decodes the rows.
         blocks: rows of `checked_rows`.
-        force: replace existing files.
-        array: write one array of vertices instead of meshes.
-        skip_existing: leave out rows whose files exist.
-        jobs: number of worker processes, 0 = one per core; the bytes are the same with any number.
 
     Raises:
         UsageError: two outputs of one path, or a file exists.
         InputError: latents that cannot be decoded.
         OutputError: an output cannot be written.
     """
-    if array:
+    output, jobs = options.output, options.jobs
+    if options.array:
         for part in decoder.parts:
             path = output.replace("{part}", part)
-            if skip_existing and is_file(path):
+            if options.skip_existing and is_file(path):
                 continue
-            with open_output(path, force=force) as stream:
-                yield from _write_array(stream, replace(decoder, parts=[part]), blocks, jobs=jobs)
+            with open_output(path, force=options.force) as stream:
+                yield from _write_array(stream, replace(decoder, parts=[part]), blocks, jobs)
     elif _is_stream(output):
-        with open_output(output, force=force) as stream:
-            yield from _write_meshes(stream, decoder, blocks, jobs=jobs)
+        with open_output(output, force=options.force) as stream:
+            yield from _write_meshes(stream, decoder, blocks, jobs)
     else:
-        paths = OutputPaths(output)
-        yield from _write_files(
-            decoder, blocks, paths, force=force, skip_existing=skip_existing, jobs=jobs
-        )
+        yield from _write_files(options, decoder, blocks)
 
 
 def _write_meshes(
-    stream: BinaryIO, decoder: LatentDecoder, blocks: Iterable[Latents], *, jobs: int = 1
+    stream: BinaryIO, decoder: LatentDecoder, blocks: Iterable[Latents], jobs: int
 ) -> Iterator[int]:
     """Write PLY after PLY; yields the number of newly written rows."""
     for data, count in _encoded_blocks(_MeshBytes(decoder, ".ply"), _split_blocks(blocks), jobs):
@@ -206,7 +203,7 @@ def _write_meshes(
 
 
 def _write_array(
-    stream: BinaryIO, decoder: LatentDecoder, blocks: Iterable[Latents], *, jobs: int = 1
+    stream: BinaryIO, decoder: LatentDecoder, blocks: Iterable[Latents], jobs: int
 ) -> Iterator[int]:
     """Write each block as one float32 array (N, V, 3) mm; yields as `_write_meshes`."""
     for block in blocks:
@@ -251,13 +248,7 @@ class _FileWriter:
 
 
 def _write_files(
-    decoder: LatentDecoder,
-    blocks: Iterable[Latents],
-    paths: OutputPaths,
-    *,
-    force: bool,
-    skip_existing: bool = False,
-    jobs: int = 1,
+    options: DecodeOptions, decoder: LatentDecoder, blocks: Iterable[Latents]
 ) -> Iterator[int]:
     """Write each part of each row to its own file; yields the number of newly written rows.
 
@@ -267,6 +258,7 @@ def _write_files(
         UsageError: two outputs of one path, or a file exists without `force`.
         InputError: an invalid name.
     """
+    paths = OutputPaths(options.output)
 
     def tasks() -> Iterator[tuple[Latents, list[_OutputFile]]]:
         for block in blocks:
@@ -275,17 +267,18 @@ def _write_files(
                 for row, name in enumerate(block.names)
                 for part in decoder.parts
             ]
-            if skip_existing:
+            if options.skip_existing:
                 targets = [target for target in targets if not is_file(target.path)]
             for target in targets:
-                check_output(str(target.path), force, parents=paths.many)
+                check_output(str(target.path), options.force, parents=paths.many)
             by_block: dict[int, list[_OutputFile]] = defaultdict(list)
             for row, part, path in targets:
                 by_block[row // BLOCK_ROWS].append(_OutputFile(row % BLOCK_ROWS, part, path))
             for number, rows in enumerate(_split_blocks([block])):
                 yield rows, by_block[number]
 
-    yield from in_order(_FileWriter(decoder, force, paths.many), tasks(), jobs)
+    writer = _FileWriter(decoder, options.force, paths.many)
+    yield from in_order(writer, tasks(), options.jobs)
 
 
 def _split_blocks(blocks: Iterable[Latents]) -> Iterator[Latents]:
