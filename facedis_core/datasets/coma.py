@@ -190,10 +190,10 @@ class ComaSource(MeshFileSource):
             **{f.name: getattr(plain, f.name) for f in fields(plain)}, sequence=sequence
         )
 
-    def settle(self, rows: NDArray[np.intp], measured: NDArray[np.float64]) -> LabelledRows:
+    def label_rows(self, rows: NDArray[np.intp], measured: NDArray[np.float64]) -> LabelledRows:
         """Drop outliers, scale levels to 1, split by side, and find the faces at rest."""
         sequence = self.sequence[rows]
-        stays, level = settle_levels(measured[:, 0], sequence)
+        stays, level = levels_by_distance(measured[:, 0], sequence)
         kept, side = rows[stays], measured[stays, 1]
         shown = [self.labels.expressions[e] for e in self.labels.expression[kept]]
         sided = [
@@ -212,7 +212,7 @@ class ComaSource(MeshFileSource):
         return LabelledRows(kept, labels, level[stays] <= NEUTRAL_LEVEL, outliers)
 
 
-def settle_levels(
+def levels_by_distance(
     distance: NDArray[np.float64], sequence: NDArray[np.intp]
 ) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
     """Inlier mask (n,) and levels (n,) of frames, 0 neutral to 1 at the apex of a sequence.

@@ -72,7 +72,7 @@ class PreparationReport:
         cls,
         opened: OpenedSource,
         chosen: FaceSelection,
-        settled: LabelledRows,
+        labelled: LabelledRows,
         failures: Mapping[int, InputError],
     ) -> "PreparationReport":
         """The report on a set of the rows `chosen`; `failures`: row -> its error."""
@@ -83,12 +83,12 @@ class PreparationReport:
         return cls(
             source=opened.name,
             protocol=source.protocol,
-            counts=list(count_faces(settled.labels)),
+            counts=list(count_faces(labelled.labels)),
             failed={names[row]: str(failures[row]) for row in sorted(failures)},
             missing=[missing.file for missing in chosen.missing],
             unknown=list(findings.unknown),
             excluded=sorted([*findings.excluded, *(names[row] for row in left_out)]),
-            outliers=list(settled.outliers),
+            outliers=list(labelled.outliers),
             fault=bool(failures) or (bool(chosen.missing) and not findings.incomplete),
         )
 
@@ -125,11 +125,11 @@ class PreparationReport:
 
 
 def listing_lines(
-    findings: ListingReport, missing: Sequence[str] = (), strangers: Sequence[str] = ()
+    findings: ListingReport, missing: Sequence[str] = (), unmatched: Sequence[str] = ()
 ) -> Iterator[str]:
     """Warnings about the files of a data set before any is read, one line per kind."""
     yield from _lines(
-        ("excluded names that match nothing", strangers),
+        ("excluded names that match nothing", unmatched),
         ("missing files", missing),
         ("files ignored because they do not belong to this layout", findings.unknown),
         ("faces excluded by the protocol", findings.excluded),

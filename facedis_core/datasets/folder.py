@@ -73,9 +73,9 @@ def open_folder(
         rows, missing = _there(root, read_labels_csv(content, str(labels)), str(labels))
     else:
         rows, unknown = match_files(root, pattern or "")
-    at_rest_name = neutral or "neutral"
+    neutral_name = neutral or "neutral"
     notes = []
-    if at_rest_name not in {row.expression for row in rows}:
+    if neutral_name not in {row.expression for row in rows}:
         if neutral is not None:
             raise InputError(
                 f"no file in {root} shows the expression {neutral!r} given as --neutral",
@@ -83,16 +83,16 @@ def open_folder(
             )
         notes.append("no file shows the expression 'neutral', so subjects have no true neutral")
     entries = [
-        LabelledFile(r.file, r.subject, r.expression, _usual_level(r, at_rest_name)) for r in rows
+        LabelledFile(r.file, r.subject, r.expression, _usual_level(r, neutral_name)) for r in rows
     ]
     # The neutral first, whatever its name, so that expression 0 is the neutral in every set.
-    expressions = sorted({e.expression for e in entries}, key=lambda e: (e != at_rest_name, e))
+    expressions = sorted({e.expression for e in entries}, key=lambda e: (e != neutral_name, e))
     source = open_labelled(
         root,
         entries,
         expressions,
         options,
-        neutral=at_rest_name,
+        neutral=neutral_name,
         inputs=inputs,
         notes=notes,
         findings=ListingReport(missing, unknown),

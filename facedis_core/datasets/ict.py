@@ -20,7 +20,7 @@ from facedis_core.datasets.ict_synthesis import (
     find_variation,
 )
 from facedis_core.datasets.protocols import People, make_split
-from facedis_core.datasets.source import Block, LabelledRows, ListingReport, Warn
+from facedis_core.datasets.source import FaceBlock, LabelledRows, ListingReport, Warn
 from facedis_core.errors import ErrorCode, InputError, UsageError
 from facedis_core.geometry.simplification import VertexMap, vertex_map
 from facedis_core.io.paths import is_file
@@ -45,14 +45,14 @@ class IctReader:
     seed: int
     variation: Variation = PLAIN
 
-    def read(self, rows: Sequence[int]) -> Block:
+    def read(self, rows: Sequence[int]) -> FaceBlock:
         """Faces and true neutral of the one subject whose rows these are."""
         count = len(expression_table().expressions)
         subjects = {row // count for row in rows}
         if len(subjects) != 1:
             raise ValueError(f"a block is of one subject, these rows are of {len(subjects)}")
         subject = subjects.pop()
-        return Block(
+        return FaceBlock(
             self.generator.faces(self.seed, subject, [row % count for row in rows], self.variation),
             self.generator.neutral_face(self.seed, subject),
         )
@@ -121,7 +121,7 @@ class IctSource:
         count = len(expression_table().expressions)
         return [range(k, k + count) for k in range(0, len(self.labels.names), count)]
 
-    def settle(self, rows: NDArray[np.intp], measured: NDArray[np.float64]) -> LabelledRows:
+    def label_rows(self, rows: NDArray[np.intp], measured: NDArray[np.float64]) -> LabelledRows:
         """Everything stays, and every block has brought its subject's true neutral."""
         return LabelledRows(rows, self.labels.subset(rows), np.zeros(len(rows), bool))
 
@@ -148,7 +148,7 @@ def open_ict(
     expressions = list(expression_table().expressions)
     people = [f"{number:04d}" for number in range(subjects)]
     expression = np.tile(np.arange(len(expressions), dtype=np.int32), subjects)
-    at_rest = [not expression_table().apex(k).any() for k in range(len(expressions))]
+    is_neutral = [not expression_table().apex(k).any() for k in range(len(expressions))]
     shown = People(
         names=[f"{person}_{shown}" for person in people for shown in expressions],
         subjects=people,
@@ -161,7 +161,7 @@ def open_ict(
         expressions=expressions,
         subject=shown.subject,
         expression=expression,
-        level=np.where(at_rest, 0.0, 1.0).astype(np.float32)[expression],
+        level=np.where(is_neutral, 0.0, 1.0).astype(np.float32)[expression],
         split=split.split,
     )
     return IctSource(

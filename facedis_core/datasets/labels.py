@@ -66,19 +66,19 @@ def open_labelled(
     notes = list(traits.pop("notes", ()))
     if not (labels.split == TEST).any():
         notes.append(f"the protocol ({split.text}) leaves no face to test on")
-    at_rest = np.array([e.expression == neutral and e.level == 0 for e in entries])
+    is_neutral = np.array([e.expression == neutral and e.level == 0 for e in entries])
     return kind(
         root=root,
         files=[entry.file for entry in entries],
         labels=labels,
         protocol=split.text,
-        at_rest=at_rest,
+        is_neutral=is_neutral,
         units=units,
         simplify=options.get("simplify"),
         **{
             "align": "none",
             "notes": notes,
-            "candidates": _candidates(at_rest),
+            "candidates": _candidates(is_neutral),
             **traits,
             **({} if align is None else {"align": align}),
             "inputs": {**traits.get("inputs", {}), **split.inputs},
@@ -116,12 +116,12 @@ def make_labels(
     )
 
 
-def _candidates(at_rest: np.ndarray) -> list[int]:
+def _candidates(is_neutral: np.ndarray) -> list[int]:
     """Rows in the order in which they may be the reference mesh: neutrals first.
 
     The split does not matter, so that all splits of a data set have the same vertex map.
     """
-    return np.argsort(~at_rest, kind="stable").tolist()
+    return np.argsort(~is_neutral, kind="stable").tolist()
 
 
 def _names(entries: Sequence[LabelledFile]) -> list[str]:

@@ -11,8 +11,12 @@ from numpy.typing import NDArray
 from facedis_core.data.face_set import Labels
 from facedis_core.data.preparation import ALIGNMENTS, Preparation
 from facedis_core.data.units import UNITS_MM, implausible_size, units_by_size
-from facedis_core.datasets.reference_mesh import WILD, ReferenceMesh, find_reference_mesh
-from facedis_core.datasets.source import Block, LabelledRows, ListingReport, Warn
+from facedis_core.datasets.reference_mesh import (
+    LARGEST_SIZE_RATIO,
+    ReferenceMesh,
+    find_reference_mesh,
+)
+from facedis_core.datasets.source import FaceBlock, LabelledRows, ListingReport, Warn
 from facedis_core.errors import ErrorCode, InputError, UsageError
 from facedis_core.geometry.alignment import rigid_alignment
 from facedis_core.geometry.simplification import vertex_map
@@ -21,7 +25,7 @@ from facedis_core.mesh.mesh import Mesh, read_mesh, topology_id
 # Files that a worker process reads at once.
 FILES_PER_BLOCK: Final = 16
 # Largest plausible mean distance of two aligned faces, relative to their extent.
-STRANGE: Final = 0.15
+LARGEST_DIFFERENCE: Final = 0.15
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +52,7 @@ class MeshFileReader:
     bare: bool = True
     measures: ClassVar[int] = 0
 
-    def read(self, rows: Sequence[int]) -> Block:
+    def read(self, rows: Sequence[int]) -> FaceBlock:
         """Read and prepare the faces (n, V, 3) mm of `rows`."""
         faces = np.full((len(rows), len(self.preparation.vertex_index), 3), np.nan, np.float32)
         measured = np.full((len(rows), self.measures), np.nan)
@@ -63,7 +67,7 @@ class MeshFileReader:
                 faces[k] = face
             except InputError as error:
                 failures[row] = error
-        return Block(faces, measured=measured, failures=failures)
+        return FaceBlock(faces, measured=measured, failures=failures)
 
     def measure(self, row: int, mesh: Mesh) -> tuple[float, ...]:
         """Numbers on a raw mesh from which labels are derived, `measures` of them."""
@@ -109,7 +113,7 @@ class MeshFileSource:
 
     Attributes:
         files: (N,) paths below the root, in the order of the labels.
-        at_rest: bool (N,), neutral faces; their mean is the subject's neutral.
+        is_neutral: bool (N,), neutral faces; their mean is the subject's neutral.
         candidates: rows that may be the reference mesh, best first.
         expected_vertices: vertex count of this data set; None = any.
         units: unit of files that do not declare one; None = `usual_units`, or that of `--like`.
@@ -120,15 +124,15 @@ class MeshFileSource:
         align: `none`, `rigid`, `similarity`, or `stable` by `stable_vertices`.
         stable_vertices: vertices of the raw mesh that expressions hardly move.
         advice: next step for a mesh of another topology, for the error message.
-        alike: whether a mesh that does not resemble the others is an error; else `settle` handles
-            it as an outlier.
+        alike: whether a mesh that does not resemble the others is an error; else `label_rows`
+            drops it as an outlier.
     """
 
     root: Path
     files: Sequence[str]
     labels: Labels
     protocol: str
-    at_rest: NDArray[np.bool_]
+    is_neutral: NDArray[np.bool_]
     candidates: Sequence[int]
     expected_vertices: int | None = None
     units: str | None = None
@@ -233,9 +237,9 @@ class MeshFileSource:
         count = len(self.files)
         return [range(k, min(k + FILES_PER_BLOCK, count)) for k in range(0, count, FILES_PER_BLOCK)]
 
-    def settle(self, rows: NDArray[np.intp], measured: NDArray[np.float64]) -> LabelledRows:
+    def label_rows(self, rows: NDArray[np.intp], measured: NDArray[np.float64]) -> LabelledRows:
         """Keep all faces that could be read."""
-        return LabelledRows(rows, self.labels.subset(rows), self.at_rest[rows])
+        return LabelledRows(rows, self.labels.subset(rows), self.is_neutral[rows])
 
 
 def check_resemblance(face: NDArray[np.float32], model: NDArray[np.float32], label: str) -> None:
@@ -245,7 +249,7 @@ def check_resemblance(face: NDArray[np.float32], model: NDArray[np.float32], lab
     other objects by a quarter and more.
     """
     size, usual = (float(np.ptp(part, axis=0).max()) for part in (face, model))
-    if not usual / WILD <= size <= usual * WILD:
+    if not usual / LARGEST_SIZE_RATIO <= size <= usual * LARGEST_SIZE_RATIO:
         raise InputError(
             f"{label} is {size:.3g} mm high, the others about {usual:.3g}; check the file and "
             "its unit",
@@ -253,7 +257,7 @@ def check_resemblance(face: NDArray[np.float32], model: NDArray[np.float32], lab
         )
     moved = rigid_alignment(face, model).apply(face)
     distance = float(np.linalg.norm(moved - model, axis=1).mean())
-    if distance > STRANGE * usual:
+    if distance > LARGEST_DIFFERENCE * usual:
         raise InputError(
             f"{label} is {distance:.3g} mm from the others on average after alignment; check the "
             "file and its vertex order",

@@ -18,7 +18,7 @@ from facedis_core.data.preparation import Preparation
 from facedis_core.datasets.contents import PreparationReport, listing_lines
 from facedis_core.datasets.existing_preparation import ExistingPreparation, load_preparation
 from facedis_core.datasets.protocols import FILE
-from facedis_core.datasets.reference_mesh import WAYS_OUT
+from facedis_core.datasets.reference_mesh import NEXT_STEP
 from facedis_core.datasets.selection import FaceSelection, read_exclusion, select_faces
 from facedis_core.datasets.source import LabelledRows, OpenedSource, open_source
 from facedis_core.errors import ErrorCode, InputError, OutputError, UsageError
@@ -102,7 +102,7 @@ class PreparationPlan:
         # Other missing files are an error, or named in the report.
         harmless = source.findings.incomplete or self.options.dry_run
         missing = [gap.file for gap in self.chosen.missing] if harmless else []
-        return [*source.notes, *listing_lines(source.findings, missing, self.chosen.strangers)]
+        return [*source.notes, *listing_lines(source.findings, missing, self.chosen.unmatched)]
 
 
 def plan_face_set(options: PrepareOptions) -> PreparationPlan:
@@ -159,24 +159,24 @@ def prepare_face_set(
     places = len(source.labels.names) + len(source.labels.subjects)
     with _face_file(output, places, len(preparation.vertex_index)) as faces:
         read = _read_faces(plan, preparation, like, faces, advance)
-        settled = _settle(plan, read)
-        report = PreparationReport.of(opened, chosen, settled, read.failures)
+        labelled = _label_rows(plan, read)
+        report = PreparationReport.of(opened, chosen, labelled, read.failures)
         history = [_history(plan, like, report)] if options.history else []
         with open_output(output, force=options.force) as stream:
             with face_set_writer(
                 stream,
-                settled.labels,
+                labelled.labels,
                 preparation,
                 source=opened.name,
                 protocol=source.protocol,
                 history=history,
             ) as out:
-                _copy_faces(out, faces, read, settled, source.labels)
+                _copy_faces(out, faces, read, labelled, source.labels)
                 if preparation.alignment != "none":
-                    _align(out, settled, preparation, like)
+                    _align(out, labelled, preparation, like)
                 if like:
-                    like.check_reach(out.vertices, settled.labels.names, warn)
-                _fill_neutrals(out, settled.labels, settled.at_rest)
+                    like.check_reach(out.vertices, labelled.labels.names, warn)
+                _fill_neutrals(out, labelled.labels, labelled.is_neutral)
             if options.report_file is not None:
                 with open_output(options.report_file, force=True) as report_stream:
                     report_stream.write(f"{json.dumps(report.as_dict(), indent=1)}\n".encode())
@@ -254,7 +254,7 @@ def _read_faces(
         for rows, block in zip(blocks, results, strict=True):
             if block.failures and not plan.options.keep_going:
                 first = next(iter(block.failures.values()))
-                raise InputError(f"{first}; {WAYS_OUT}", first.code)
+                raise InputError(f"{first}; {NEXT_STEP}", first.code)
             read.failures.update(block.failures)
             for row, face in zip(rows, block.faces, strict=True):
                 faces[row] = face
@@ -268,19 +268,19 @@ def _read_faces(
     return read
 
 
-def _settle(plan: PreparationPlan, read: _ReadResults) -> LabelledRows:
+def _label_rows(plan: PreparationPlan, read: _ReadResults) -> LabelledRows:
     chosen = plan.chosen.rows
     usable = chosen[~np.isin(chosen, list(read.failures))]
     if not len(usable):
         first = next(iter(read.failures.values()))
         raise InputError(f"none of {len(chosen)} faces could be read: {first}", first.code)
-    settled = plan.opened.source.settle(usable, read.measured[usable])
-    if not (settled.labels.split == TRAIN).any():
+    labelled = plan.opened.source.label_rows(usable, read.measured[usable])
+    if not (labelled.labels.split == TRAIN).any():
         raise InputError(
             "no face for training is left; check --protocol, --exclude and what was skipped",
             ErrorCode.SPLIT_EMPTY,
         )
-    return settled
+    return labelled
 
 
 def _history(
@@ -300,14 +300,18 @@ def _history(
 
 
 def _copy_faces(
-    out: FaceSetWriter, faces: _FaceFile, read: _ReadResults, settled: LabelledRows, planned: Labels
+    out: FaceSetWriter,
+    faces: _FaceFile,
+    read: _ReadResults,
+    labelled: LabelledRows,
+    planned: Labels,
 ) -> None:
     """Copy the kept faces and the true neutrals of their subjects into the set."""
-    for start in range(0, len(settled.rows), _BLOCK):
-        for place, row in enumerate(settled.rows[start : start + _BLOCK].tolist(), start):
+    for start in range(0, len(labelled.rows), _BLOCK):
+        for place, row in enumerate(labelled.rows[start : start + _BLOCK].tolist(), start):
             out.vertices[place] = faces[row]
         out.release()
-    place_of = {name: k for k, name in enumerate(settled.labels.subjects)}
+    place_of = {name: k for k, name in enumerate(labelled.labels.subjects)}
     for subject in read.neutrals:
         if (name := planned.subjects[subject]) in place_of:
             out.neutrals[place_of[name]] = faces[len(planned.names) + subject]
@@ -315,7 +319,7 @@ def _copy_faces(
 
 def _align(
     out: FaceSetWriter,
-    settled: LabelledRows,
+    labelled: LabelledRows,
     preparation: Preparation,
     like: ExistingPreparation | None,
 ) -> None:
@@ -327,10 +331,10 @@ def _align(
     scale = preparation.alignment == "similarity"
     everywhere = np.arange(out.vertices.shape[1])
     stable = np.array(preparation.stable_vertices, np.intp)
-    trained = settled.labels.split == TRAIN
+    trained = labelled.labels.split == TRAIN
     chosen = everywhere
-    if len(stable) and (trained & settled.at_rest).any():
-        trained = trained & settled.at_rest
+    if len(stable) and (trained & labelled.is_neutral).any():
+        trained = trained & labelled.is_neutral
     elif len(stable):
         chosen = stable
     target: NDArray[Any]
@@ -339,9 +343,9 @@ def _align(
     else:
         target = mean_shape(out.vertices, np.flatnonzero(trained), chosen, scale=scale)
     if len(stable):
-        subject = settled.labels.subject
-        neutral_row = np.full(len(settled.labels.subjects), -1, np.intp)  # each one's first
-        for row in np.flatnonzero(settled.at_rest)[::-1]:
+        subject = labelled.labels.subject
+        neutral_row = np.full(len(labelled.labels.subjects), -1, np.intp)  # each one's first
+        for row in np.flatnonzero(labelled.is_neutral)[::-1]:
             neutral_row[subject[row]] = row
         align_by_neutrals(out.vertices, neutral_row[subject], target, stable)
     else:
@@ -349,14 +353,14 @@ def _align(
     align_to(out.neutrals, target, everywhere, scale=scale)
 
 
-def _fill_neutrals(out: FaceSetWriter, labels: Labels, at_rest: NDArray[np.bool_]) -> None:
+def _fill_neutrals(out: FaceSetWriter, labels: Labels, is_neutral: NDArray[np.bool_]) -> None:
     """Fill missing neutrals with the mean of the subject's neutral faces.
 
     `neutrals` uses only training faces, unless the subject has none; `neutrals_eval` uses all.
     """
     for subject, neutral in enumerate(out.neutrals):
         if np.isnan(neutral).any():
-            mine = (labels.subject == subject) & at_rest
+            mine = (labels.subject == subject) & is_neutral
             trained = ((labels.subject == subject) & (labels.split == TRAIN)).any()
             for target, rows in (
                 (out.neutrals, mine & (labels.split == TRAIN) if trained else mine),

@@ -11,13 +11,13 @@ from facedis_core.errors import ErrorCode, InputError
 from facedis_core.mesh.mesh import Mesh, read_mesh, topology_id
 
 # Next step for a mesh that cannot be used.
-WAYS_OUT: Final = "replace it, or skip such files with --keep-going"
+NEXT_STEP: Final = "replace it, or skip such files with --keep-going"
 # Meshes that are compared, so that a few broken ones are outvoted.
-COMPARED: Final = 5
+MOST_COMPARED: Final = 5
 # Ratio of sizes beyond which a mesh is not a face, or in another unit.
-WILD: Final = 3.0
+LARGEST_SIZE_RATIO: Final = 3.0
 # Most files that are opened to find them.
-SEARCHED: Final = 50
+MOST_OPENED: Final = 50
 
 
 class ReferenceMesh(NamedTuple):
@@ -55,19 +55,19 @@ def find_reference_mesh(
     """
     readable: list[ReferenceMesh] = []
     errors: list[InputError] = []
-    for path in candidates[:SEARCHED]:
+    for path in candidates[:MOST_OPENED]:
         try:
             readable.append(ReferenceMesh(path, read_mesh(path)))
         except InputError as error:
             if not keep_going:
-                raise InputError(f"{error}; {WAYS_OUT}", error.code) from error
+                raise InputError(f"{error}; {NEXT_STEP}", error.code) from error
             errors.append(error)
-        if len(readable) == COMPARED:
+        if len(readable) == MOST_COMPARED:
             break
-    readable, wild = _of_one_size(readable)
-    if wild and not keep_going:
-        raise InputError(f"{wild[0]}; {WAYS_OUT}", wild[0].code)
-    errors += wild
+    readable, of_other_size = _of_one_size(readable)
+    if of_other_size and not keep_going:
+        raise InputError(f"{of_other_size[0]}; {NEXT_STEP}", of_other_size[0].code)
+    errors += of_other_size
     if not readable:
         raise InputError(
             f"none of the first {len(errors)} meshes could be read: {errors[0]}"
@@ -93,7 +93,11 @@ def find_reference_mesh(
 def _of_one_size(found: list[ReferenceMesh]) -> tuple[list[ReferenceMesh], list[InputError]]:
     """Meshes of similar size, and errors about the others."""
     usual = float(np.median([r.extent for r in found])) if found else 0.0
-    like = [r for r in found if r.extent > 0 and usual / WILD <= r.extent <= usual * WILD]
+    like = [
+        r
+        for r in found
+        if r.extent > 0 and usual / LARGEST_SIZE_RATIO <= r.extent <= usual * LARGEST_SIZE_RATIO
+    ]
     return like, [
         InputError(
             f"{r.path} is {r.extent:.3g} units high, meshes beside it {usual:.3g}",

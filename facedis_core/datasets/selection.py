@@ -27,12 +27,12 @@ class ExclusionList(NamedTuple):
 class FaceSelection(NamedTuple):
     """The selected rows (N',) of a source, and the files that are missing among them.
 
-    `strangers` are excluded names that match nothing, `exclusion` is the id of the list.
+    `unmatched` are excluded names that match nothing, `exclusion` is the id of the list.
     """
 
     rows: NDArray[np.intp]
     missing: Sequence[MissingFile]
-    strangers: Sequence[str] = ()
+    unmatched: Sequence[str] = ()
     exclusion: str | None = None
 
 
@@ -74,13 +74,13 @@ def select_faces(source: Source, exclusion: ExclusionList | None = None) -> Face
         gap for gap, names in zip(findings.missing, gaps, strict=True) if names.isdisjoint(listed)
     ]
     known = set().union(*faces, *gaps)
-    strangers = sorted(
+    unmatched = sorted(
         entry
         for name, entry in listed.items()
         if name not in known and not any(f"/{name}/" in f"/{out}/" for out in findings.excluded)
     )
-    if len(strangers) == len(exclusion.names):
-        found = brief(strangers[0]) if strangers else "nothing"
+    if len(unmatched) == len(exclusion.names):
+        found = brief(unmatched[0]) if unmatched else "nothing"
         raise InputError(
             f"{found} is to be excluded, but no face or subject has that name; "
             "see --dry-run for the subjects",
@@ -90,7 +90,7 @@ def select_faces(source: Source, exclusion: ExclusionList | None = None) -> Face
         raise InputError(
             f"all {len(faces)} faces are excluded; nothing would be left", ErrorCode.EMPTY
         )
-    return FaceSelection(np.flatnonzero(~excluded), missing, strangers, exclusion.id)
+    return FaceSelection(np.flatnonzero(~excluded), missing, unmatched, exclusion.id)
 
 
 def _names(face: str, subject: str) -> set[str]:

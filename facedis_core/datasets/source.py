@@ -40,7 +40,7 @@ class MeshOptions(TypedDict, total=False):
     align: str | None
 
 
-class Block(NamedTuple):
+class FaceBlock(NamedTuple):
     """Faces read from some rows.
 
     Attributes:
@@ -56,10 +56,10 @@ class Block(NamedTuple):
     failures: Mapping[int, InputError] = {}
 
 
-class Reader(Protocol):
+class FaceReader(Protocol):
     """Reads prepared faces; can be pickled for worker processes."""
 
-    def read(self, rows: Sequence[int]) -> Block:
+    def read(self, rows: Sequence[int]) -> FaceBlock:
         """Read the faces of `rows`; unusable meshes are failures of the block."""
 
 
@@ -69,13 +69,14 @@ class LabelledRows(NamedTuple):
     Attributes:
         rows: (N',) rows of the source, ascending.
         labels: their labels.
-        at_rest: (N',) bool, neutral faces; a subject's neutral is their mean if no block has one.
+        is_neutral: (N',) bool, neutral faces; a subject's neutral is their mean if no block has
+            one.
         outliers: names of the faces that are dropped as outliers.
     """
 
     rows: NDArray[np.intp]
     labels: Labels
-    at_rest: NDArray[np.bool_]
+    is_neutral: NDArray[np.bool_]
     outliers: Sequence[str] = ()
 
 
@@ -139,7 +140,7 @@ class Source(Protocol):
         preparation: Preparation,
         rows: NDArray[np.intp],
         mean_face: NDArray[np.float32] | None = None,
-    ) -> Reader:
+    ) -> FaceReader:
         """The reader of `rows`.
 
         `mean_face` (V, 3) mm is that of the `--like` file, if there is one. Raises InputError if
@@ -149,7 +150,7 @@ class Source(Protocol):
     def blocks(self) -> Sequence[Sequence[int]]:
         """All rows in blocks to read at once; a block with a true neutral is of one subject."""
 
-    def settle(self, rows: NDArray[np.intp], measured: NDArray[np.float64]) -> LabelledRows:
+    def label_rows(self, rows: NDArray[np.intp], measured: NDArray[np.float64]) -> LabelledRows:
         """Final labels of the `rows` (n,) that were read, from what was `measured` (n, M)."""
 
 

@@ -10,7 +10,7 @@ import trees
 from prepared import check_simplified, check_vertices, counts, open_names, prepare, stem
 from raising import raises
 
-from facedis_core.datasets.coma import settle_levels
+from facedis_core.datasets.coma import levels_by_distance
 from facedis_core.datasets.source import open_source
 from facedis_core.mesh.mesh import Mesh, write_mesh
 
@@ -223,7 +223,7 @@ def test_levels_and_outliers_against_a_loop():
     sequence = rng.permutation(np.repeat(np.arange(5), 40))
     distance = np.abs(rng.standard_t(2, len(sequence)))
     distance[sequence == 4] = 0  # nothing moves
-    stays, level = settle_levels(distance, sequence)
+    stays, level = levels_by_distance(distance, sequence)
     for number in range(4):
         mine = [k for k in range(len(sequence)) if sequence[k] == number]
         mean = sum(distance[k] for k in mine) / len(mine)

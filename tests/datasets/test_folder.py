@@ -37,7 +37,7 @@ def test_labels_by_pattern(root):
     assert (labels.level == (labels.expression > 0)).all()
     assert np.bincount(labels.split).tolist() == [12, 6]
     assert source.notes == [] and source.findings.unknown == ["notes.txt"]
-    assert source.at_rest.sum() == 6
+    assert source.is_neutral.sum() == 6
 
 
 def test_labels_by_csv(root, tmp_path):
@@ -54,7 +54,7 @@ def test_labels_by_csv(root, tmp_path):
     assert labels.names == ["p0_smile", "p1_neutral", "p2_neutral"]
     assert labels.level.tolist() == [0.5, 0, 0]
     assert labels.split.tolist() == [0, 1, 2]
-    assert source.at_rest.tolist() == [False, True, True]
+    assert source.is_neutral.tolist() == [False, True, True]
     assert source.protocol == "as labelled" and len(source.inputs["labels"]) == 12
     with raises("option-conflict", match="--protocol"):
         open_folder(root, labels=table, neutral="rest", protocol="subjects:0.2")

@@ -8,7 +8,7 @@ from conftest import save_mesh
 from raising import raises
 from synthetic import grid_mesh
 
-from facedis_core.datasets.reference_mesh import COMPARED, SEARCHED, find_reference_mesh
+from facedis_core.datasets.reference_mesh import MOST_COMPARED, MOST_OPENED, find_reference_mesh
 from facedis_core.datasets.source import open_source
 
 
@@ -110,7 +110,7 @@ def test_a_broken_mesh(tmp_path):
 
 
 def test_a_broken_mesh_that_nobody_looks_at(tmp_path):
-    paths = write(tmp_path, *[6] * COMPARED, "broken")
+    paths = write(tmp_path, *[6] * MOST_COMPARED, "broken")
     assert find(paths)[0].path == paths[0]
 
 
@@ -125,9 +125,9 @@ def test_only_broken_meshes(tmp_path):
 def test_the_search_ends(tmp_path):
     (broken,) = write(tmp_path, "broken")
     (whole,) = write(tmp_path / "whole", 6)
-    assert find([broken] * (SEARCHED - 1) + [whole], keep_going=True)[0].path == whole
+    assert find([broken] * (MOST_OPENED - 1) + [whole], keep_going=True)[0].path == whole
     with raises("truncated", match="broken"):
-        find([broken] * SEARCHED + [whole], keep_going=True)
+        find([broken] * MOST_OPENED + [whole], keep_going=True)
 
 
 def test_points_alone_are_no_reference(tmp_path):
