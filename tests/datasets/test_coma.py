@@ -196,7 +196,7 @@ def test_prepared_meshes_among_raw_ones_are_failures_of_their_own(small, tmp_pat
     block = source.reader(small_map, rows).read(rows)
     assert list(block.failures) == [0] and block.failures[0].code == "no-triangles"
     twin = slow_twin(small, gone={path})
-    labels = source.settle(rows[1:], block.measured[1:]).labels
+    labels = source.label_rows(rows[1:], block.measured[1:]).labels
     expected = [frame.level for frame in twin.frames.values()]
     np.testing.assert_allclose(labels.level, expected, atol=1e-5)
 
