@@ -138,14 +138,8 @@ def read_all(source: str, at_most: int | None = None, expected: str = "less") ->
     Raises what `open_input` does, and InputError if reading fails or there are more bytes than
     `at_most`; the message then says what was `expected`.
     """
-    with open_input(source) as stream:
-        try:
-            content = stream.read() if at_most is None else read_up_to(stream, at_most + 1)
-        except (OSError, MemoryError) as error:
-            reason = getattr(error, "strerror", None) or "it does not fit into memory"
-            raise InputError(
-                f"{shown(source)} could not be read: {reason}", ErrorCode.FILE_UNREADABLE
-            ) from error
+    with open_input(source) as stream, naming(source):
+        content = stream.read() if at_most is None else read_up_to(stream, at_most + 1)
     if at_most is not None and len(content) > at_most:
         raise InputError(
             f"{shown(source)} has more than {at_most >> 20} MB; expected {expected}",
