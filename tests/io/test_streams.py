@@ -9,8 +9,9 @@ import threading
 from pathlib import Path
 
 import pytest
+from raising import raises
 
-from facedis_core.errors import ErrorCode, InputError, OutputError, ReaderLeft, UsageError
+from facedis_core.errors import ErrorCode, InputError, OutputError, UsageError
 from facedis_core.io.streams import check_output, naming, open_input, open_output, read_all
 
 
@@ -41,19 +42,18 @@ def test_reading_a_file_and_a_pipe(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("source", "message"),
+    ("source", "error"),
     [
-        ("none", "none does not exist; expected a file"),
-        (".", "is a folder; expected a file"),
-        ("a\nb", "'a\\nb' does not exist"),
-        ("a\0b", "could not be opened"),
+        ("none", "file-missing: none"),
+        (".", r"not-a-file: ^\."),
+        ("a\nb", r"file-missing: a.*nb"),
+        ("a\0b", "file-unreadable"),
     ],
 )
-def test_unreadable_sources(tmp_path, monkeypatch, source, message):
+def test_unreadable_sources(tmp_path, monkeypatch, source, error):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(InputError) as caught, open_input(source):
+    with raises(error) as caught, open_input(source):
         pass
-    assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
@@ -127,7 +127,7 @@ def test_nothing_is_left_behind_a_failure(tmp_path, failure, force):
 
 def test_what_another_file_lacks_is_not_the_fault_of_the_output(tmp_path):
     with (
-        pytest.raises(InputError, match=r"nothing\.ply: No such file or directory"),
+        raises("file-unreadable", r"nothing\.ply"),
         open_output(str(tmp_path / "out.ply"), force=False),
     ):
         (tmp_path / "nothing.ply").read_bytes()
@@ -136,7 +136,7 @@ def test_what_another_file_lacks_is_not_the_fault_of_the_output(tmp_path):
 
 def test_a_link_to_itself_cannot_be_written(tmp_path):
     (tmp_path / "loop").symlink_to("loop")
-    with pytest.raises(OutputError, match="Too many levels of symbolic links"):
+    with raises("output-unwritable", "Too many levels"):
         write(tmp_path / "loop")
 
 
@@ -144,7 +144,7 @@ def test_an_existing_file_needs_force(tmp_path):
     path = tmp_path / "out.ply"
     path.write_bytes(b"old")
     for attempt in (lambda: check_output(str(path), False), lambda: write(path)):
-        with pytest.raises(UsageError, match="exists; replace it with --force"):
+        with raises("output-exists"):
             attempt()
     assert path.read_bytes() == b"old"
     write(path, force=True)
@@ -154,7 +154,7 @@ def test_an_existing_file_needs_force(tmp_path):
 def test_a_file_that_appears_meanwhile_is_not_replaced(tmp_path):
     path = tmp_path / "out.ply"
     with (
-        pytest.raises(UsageError, match="has appeared meanwhile"),
+        raises("output-exists"),
         open_output(str(path), force=False) as stream,
     ):
         stream.write(b"new")
@@ -181,7 +181,7 @@ def test_symbolic_links_are_followed(tmp_path):
     write(link, b"newer", force=True)
     assert link.is_symlink()
     assert (tmp_path / "there" / "file").read_bytes() == b"newer"
-    with pytest.raises(UsageError, match="exists"):
+    with raises("output-exists"):
         write(link)
 
 
@@ -193,16 +193,16 @@ def test_a_temporary_file_can_be_read_back(tmp_path):
 
 
 def test_folders(tmp_path):
-    with pytest.raises(UsageError, match="is a folder"):
+    with raises("output-pattern"):
         write(tmp_path)
-    with pytest.raises(OutputError, match=r"there is no folder .*none; create it first"):
+    with raises("output-unwritable", "none"):
         check_output(str(tmp_path / "none" / "out"), False)
-    with pytest.raises(OutputError, match="there is no folder"):
+    with raises("output-unwritable"):
         write(tmp_path / "none" / "out")
-    with pytest.raises(OutputError):
+    with raises("output-unwritable"):
         write("/proc/none")
     (tmp_path / "file").touch()
-    with pytest.raises(OutputError):
+    with raises("output-unwritable"):
         write(tmp_path / "file" / "out", parents=True)
     assert not (tmp_path / "none").exists()
 
@@ -218,7 +218,7 @@ def test_parents_are_created_and_taken_away_again(tmp_path):
 
 
 def test_a_disk_without_room():
-    with pytest.raises(OutputError, match="/dev/full could not be written: No space left"):
+    with raises("output-unwritable", "/dev/full.* No space left"):
         write("/dev/full")
     write("/dev/null")
 
@@ -238,7 +238,7 @@ def test_a_fifo_is_written_in_place(tmp_path):
 def test_the_reader_of_a_pipe_leaves():
     read_end, write_end = os.pipe()
     os.close(read_end)
-    with pytest.raises(ReaderLeft):
+    with raises("reader-left"):
         write(f"/dev/fd/{write_end}", b"x" * 10**6)
     os.close(write_end)
 
@@ -275,7 +275,7 @@ def test_standard_output_redirected_to_a_file(tmp_path):
 
 
 def test_a_descriptor_that_is_not_open():
-    with pytest.raises(OutputError, match="Bad file descriptor"):
+    with raises("output-unwritable", "Bad file descriptor"):
         write("/dev/fd/987")
 
 
@@ -295,5 +295,5 @@ class TestNaming:
         assert str(caught.value) == message
 
     def test_other_errors_are_left_alone(self):
-        with pytest.raises(UsageError, match=r"^wrong$"), naming("a.ply"):
+        with raises("arguments", "^wrong$"), naming("a.ply"):
             raise UsageError("wrong", ErrorCode.ARGUMENTS)
