@@ -16,8 +16,8 @@ from mesh_files import (
     read_bytes,
     read_in_blocks,
 )
+from raising import raises
 
-from facedis_core.errors import InputError
 from facedis_core.mesh import obj
 from facedis_core.mesh.mesh import read_mesh
 from facedis_core.mesh.text_numbers import LONGEST_LINE
@@ -119,5 +119,5 @@ def test_vertices_alone_are_a_point_cloud(tmp_path, text):
 
 def test_an_endless_pipe_is_left_at_once(endless_pipe):
     """Nobody waits for the end of what is no mesh already."""
-    with pytest.raises(InputError, match="line of more than"):
+    with raises("too-large"):
         read_mesh(endless_pipe("mesh.obj", b"7" * MB))

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from raising import raises
 from synthetic import MODEL_ID, OTHER_ID, latents
 
 from facedis_core.data.latents import Latents, concatenate
-from facedis_core.errors import InputError, UsageError
 from facedis_core.pipeline.combine import RowSource, pair_rows, transfer
 
 
@@ -54,7 +54,7 @@ def test_whatever_the_blocks_the_pairs_are_those_of_plain_loops(
         all_pairs=all_pairs,
     )
     if n != m and 1 not in (n, m) and not all_pairs:
-        with pytest.raises(UsageError, match="do not pair up"):
+        with raises("row-count"):
             list(met)
         return
     found = list(met)
@@ -92,7 +92,7 @@ def test_one_row_meets_each_of_an_endless_stream_as_it_comes(side):
 
 
 def test_of_two_that_do_not_pair_up_the_shorter_is_named():
-    with pytest.raises(UsageError, match="identity has 2 rows and expression more"):
+    with raises("row-count", "identity has 2 rows"):
         transfer(latents("ab"), latents("xyz"))
 
 
@@ -105,12 +105,12 @@ def test_scale_multiplies_the_expression_only():
 
 @pytest.mark.parametrize("scale", [float("nan"), 1e300])
 def test_scaled_latents_must_be_finite(scale):
-    with pytest.raises(UsageError, match=r"the scale .* not finite"):
+    with raises("option-value", "scale"):
         transfer(latents("a"), latents("x"), scale=scale)
 
 
 def test_two_models_do_not_mix():
-    with pytest.raises(InputError, match=f"{MODEL_ID}.*{OTHER_ID}"):
+    with raises("wrong-model", f"{MODEL_ID}.*{OTHER_ID}"):
         transfer(latents("ab"), latents("xy", model=OTHER_ID))
 
 

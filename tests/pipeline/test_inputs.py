@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 from conftest import face, save_mesh
+from raising import raises
 
-from facedis_core.errors import InputError, UsageError
 from facedis_core.pipeline.inputs import collect_inputs, find_inputs, read_file_list
 
 
@@ -38,7 +38,7 @@ class TestLists:
     @pytest.mark.parametrize("content", [b"", b"\n \n"])
     def test_no_name_at_all(self, here, content):
         (here / "list").write_bytes(content)
-        with pytest.raises(InputError, match="lists no files"):
+        with raises("empty"):
             read_file_list("list")
 
     def test_come_after_those_named_one_by_one(self, here):
@@ -46,7 +46,7 @@ class TestLists:
         assert collect_inputs(["a"], "list") == ["a", "b", "c"]
         assert collect_inputs([], None) == ["-"]
         assert collect_inputs([], "list") == ["b", "c"]
-        with pytest.raises(UsageError, match="standard input"):
+        with raises("same-file", "standard input"):
             collect_inputs(["-"], "-")
 
 
@@ -65,7 +65,7 @@ class TestPatterns:
 
     def test_that_match_nothing_are_missing_files(self, here):
         (item,) = find_inputs(["*.ply"]).items
-        with pytest.raises(InputError, match=r"\*\.ply does not exist"):
+        with raises("file-missing", r"\*\.ply"):
             list(item.load())
 
 
@@ -89,21 +89,20 @@ class TestArrays:
         assert names(["both.npy"]) == ["both_0000", "both_0001", "both_0002"]
 
     @pytest.mark.parametrize(
-        ("array", "message"),
+        ("array", "error"),
         [
-            (np.zeros((2, 5, 3), int), "array int64 (2, 5, 3), expected float vertices"),
-            (np.zeros((2, 5)), "expected float vertices (N, V, 3) or (V, 3)"),
-            (np.zeros((2, 0, 3)), "expected float vertices"),
-            (np.zeros((0, 5, 3)), "holds no faces"),
-            (np.zeros(2, [("name", "U3"), ("identity", "f4", 2)]), "encoded already"),
+            (np.zeros((2, 5, 3), int), r"array-shape: int64 \(2, 5, 3\)"),
+            (np.zeros((2, 5)), r"array-shape: \(2, 5\)"),
+            (np.zeros((2, 0, 3)), "array-shape: 0, 3"),
+            (np.zeros((0, 5, 3)), "empty"),
+            (np.zeros(2, [("name", "U3"), ("identity", "f4", 2)]), "wrong-kind"),
         ],
     )
-    def test_other_arrays(self, here, array, message):
+    def test_other_arrays(self, here, array, error):
         np.save("x.npy", array)
         (item,) = find_inputs(["x.npy"]).items
-        with pytest.raises(InputError) as caught:
+        with raises(error):
             list(item.load())
-        assert message in str(caught.value)
 
     def test_a_truncated_one_gives_what_came_before(self, here):
         np.save("x.npy", np.zeros((400, 1000, 3), np.float32))  # several blocks
@@ -111,7 +110,7 @@ class TestArrays:
         (here / "x.npy").write_bytes(data[: len(data) // 2])
         *good, bad = find_inputs(["x.npy"]).items
         assert len(good) > 100
-        with pytest.raises(InputError, match="truncated"):
+        with raises("truncated"):
             list(bad.load())
 
 
