@@ -41,7 +41,7 @@ def test_one_list_fits_every_layout(variant):
     listed = ["12/3_mouth_stretch", gone, "13", "700/1_neutral", "603"]
     found = chosen(source, *listed)
     assert len(found.rows) == 18 and not found.missing
-    assert found.strangers == ["603", "700/1_neutral"]
+    assert found.unmatched == ["603", "700/1_neutral"]
     with raises("name-unknown"):
         chosen(source, "700", "603")
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from raising import raises
 
-from facedis_core.datasets.source import Block
+from facedis_core.datasets.source import FaceBlock
 from facedis_core.errors import ErrorCode, InputError
 from facedis_core.pipeline.parallel import BLOCKS_AHEAD, in_order
 
@@ -27,12 +27,12 @@ class Telling:
 
     slow: bool = False
 
-    def read(self, rows: Sequence[int]) -> Block:
+    def read(self, rows: Sequence[int]) -> FaceBlock:
         if self.slow:  # the first blocks take longest, so that the last are ready before them
             time.sleep(0.02 * max(0, 4 - rows[0] // 3))
         faces = np.repeat(np.array(rows, np.float32), 6).reshape(len(rows), 2, 3)
         ignoring = signal.getsignal(signal.SIGINT) == signal.SIG_IGN
-        return Block(faces, measured=np.array([[os.getpid(), ignoring]] * len(rows), float))
+        return FaceBlock(faces, measured=np.array([[os.getpid(), ignoring]] * len(rows), float))
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Failing:
 
     from_row: int
 
-    def read(self, rows: Sequence[int]) -> Block:
+    def read(self, rows: Sequence[int]) -> FaceBlock:
         if rows[0] >= self.from_row:
             raise InputError(f"row {rows[0]} is impossible", ErrorCode.EMPTY)
         return Telling().read(rows)
@@ -53,17 +53,17 @@ class Killed:
 
     at_row: int
 
-    def read(self, rows: Sequence[int]) -> Block:
+    def read(self, rows: Sequence[int]) -> FaceBlock:
         if rows[0] == self.at_row:
             os.kill(os.getpid(), signal.SIGKILL)
         return Telling().read(rows)
 
 
-def rows_of(blocks: list[Block]) -> list[list[float]]:
+def rows_of(blocks: list[FaceBlock]) -> list[list[float]]:
     return [block.faces[:, 0, 0].tolist() for block in blocks]
 
 
-def readers_of(blocks: list[Block]) -> set[int]:
+def readers_of(blocks: list[FaceBlock]) -> set[int]:
     return {int(block.measured[0, 0]) for block in blocks if block.measured is not None}
 
 
@@ -159,7 +159,7 @@ def test_workers_end_with_a_parent_that_is_killed(tmp_path):
     """They are in the middle of a long block, or wait for one, and nobody tells them."""
     (tmp_path / "run.py").write_text(
         "import os, sys, time\n"
-        "from facedis_core.datasets.source import Block\n"
+        "from facedis_core.datasets.source import FaceBlock\n"
         "from facedis_core.pipeline.parallel import in_order\n"
         "import numpy as np\n"
         "class Slow:\n"
