@@ -53,7 +53,8 @@ docs: $(VENV)/.test ## Regenerate the help texts and the recipe table in docs/co
 	$(BIN)/python docs/scripts/commands.py
 
 clean: ## Remove everything that make and the tools made, .venv included.
-	rm -rf .venv demo build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .benchmarks
+	rm -rf .venv demo build dist *.egg-info
+	rm -rf .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .benchmarks
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 $(BIN)/python:
