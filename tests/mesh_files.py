@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import ArrayLike
+from raising import raises
 
 from facedis_core.errors import InputError
 from facedis_core.mesh import obj, ply, vrml
@@ -137,10 +138,10 @@ def read_bytes(folder: Path, data: bytes, suffix: str) -> Mesh:
     return read_mesh(path)
 
 
-def check_refused(folder: Path, data: bytes, suffix: str, message: str) -> None:
-    """It is refused in one short line that begins with the path and holds the message."""
+def check_refused(folder: Path, data: bytes, suffix: str, error: str) -> None:
+    """It is refused by an error of `raises`, in one short line that begins with the path."""
     path = folder / f"mesh{suffix}"
-    with pytest.raises(InputError, match=message) as caught:
+    with raises(error) as caught:
         read_bytes(folder, data, suffix)
     text = str(caught.value)
     assert text.startswith(str(path)) and text.isprintable() and len(text) < 400 + len(str(path))

@@ -10,7 +10,6 @@ from raising import raises
 from synthetic import face_set, grid_mesh, write_face_set
 
 from facedis_core.data.face_set import DIVIDES_PEOPLE, divides_people, load_face_set
-from facedis_core.errors import InputError
 from facedis_core.inspection import verification
 from facedis_core.inspection.verification import verify_file
 from facedis_core.io.safetensors_file import read_safetensors, write_safetensors
@@ -92,7 +91,7 @@ def test_nobody_is_on_both_sides(verified, code, name, protocol):
     split = face_set().labels.split.copy()
     split[[6, 13]] = code  # of persons 1 and 3
     faces = replace(with_labels(split=split), protocol=protocol)
-    with pytest.raises(InputError) as error:
+    with raises("split-overlap") as error:
         verified(faces)
     assert f"faces of 'person1' both in train and in {name} (2 subjects in all)" in str(error.value)
     assert repr(protocol) in str(error.value)

@@ -15,7 +15,6 @@ import pytest
 import safetensors.numpy
 from raising import raises
 
-from facedis_core.errors import InputError
 from facedis_core.io.safetensors_file import (
     content_id,
     not_finite,
@@ -278,8 +277,13 @@ class TestBadFiles:
         assert "\n" not in str(caught.value)
 
     def test_names_that_are_no_file(self, tmp_path):
-        for name in (tmp_path / "nothing", tmp_path, tmp_path / ("x" * 300), "a\0b"):
-            with pytest.raises(InputError) as caught:
+        for name, error in (
+            (tmp_path / "nothing", "file-missing"),
+            (tmp_path, "not-a-file"),
+            (tmp_path / ("x" * 300), "file-unreadable"),
+            ("a\0b", "file-unreadable"),
+        ):
+            with raises(error) as caught:
                 read_safetensors(name)
             assert str(caught.value).isprintable()
 

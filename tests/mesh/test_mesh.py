@@ -16,8 +16,8 @@ from mesh_files import (
     nine,
     read_bytes,
 )
+from raising import raises
 
-from facedis_core.errors import InputError
 from facedis_core.mesh.mesh import Mesh, mesh_files, read_mesh, topology_id
 
 
@@ -57,29 +57,29 @@ def test_a_file_is_called_by_its_stem_and_a_pipe_by_its_comment(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("suffix", "data", "message"),
+    ("suffix", "data", "error"),
     [
-        ("", b"what", "expected a PLY"),
-        (".npy", b"\x93NUMPY\x01\x00v\x00", "holds latents, which are encoded already"),
+        ("", b"what", "wrong-kind: expected a PLY"),
+        (".npy", b"\x93NUMPY\x01\x00v\x00", "wrong-kind: holds latents, which are encoded already"),
         (
             "",
             (90).to_bytes(8, "little") + b'{"__metadata__"',
-            "holds a face set or a model, expected a mesh; give a face set as a .safetensors file",
+            "wrong-kind: a face set or a model, expected a mesh; .* a .safetensors file",
         ),
-        (".ply", b"\x1f\x8b\x08\x00", "unpack it with gunzip"),
+        (".ply", b"\x1f\x8b\x08\x00", "wrong-kind: unpack it with gunzip"),
     ],
 )
-def test_what_is_no_mesh(tmp_path, suffix, data, message):
-    check_refused(tmp_path, data, suffix, message)
+def test_what_is_no_mesh(tmp_path, suffix, data, error):
+    check_refused(tmp_path, data, suffix, error)
 
 
 def test_what_is_no_file(tmp_path):
-    for path, message in (
-        (tmp_path / "none.obj", "does not exist"),
-        (tmp_path, "is a folder"),
-        ("a" * 300, "File name too long"),
+    for path, error in (
+        (tmp_path / "none.obj", "file-missing"),
+        (tmp_path, "not-a-file"),
+        ("a" * 300, "file-unreadable: File name too long"),
     ):
-        with pytest.raises(InputError, match=message):
+        with raises(error):
             read_mesh(path)
 
 
@@ -95,12 +95,12 @@ def test_mesh_files_are_sorted_and_hidden_ones_left_out(tmp_path):
 def test_mesh_files_of_nothing(tmp_path):
     (tmp_path / "file").touch()
     (tmp_path / "empty").mkdir()
-    for name, message in (
-        ("empty", r"has no mesh; expected files \.ply"),
-        ("none", "No such file"),
-        ("file", "Not a directory"),
+    for name, error in (
+        ("empty", r"empty: expected files \.ply"),
+        ("none", "file-unreadable: No such file"),
+        ("file", "file-unreadable: Not a directory"),
     ):
-        with pytest.raises(InputError, match=message):
+        with raises(error):
             mesh_files(tmp_path / name)
 
 

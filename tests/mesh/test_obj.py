@@ -75,41 +75,41 @@ def test_blocks_of_any_size(tmp_path, lines, size, mark):
 
 V3 = b"v 0 0 0\nv 1 0 0\nv 0 1 0\n"
 UNUSABLE = {
-    "empty": (b"", "has no vertices"),
-    "nul bytes": (V3 + b"\0\0", "NUL bytes"),
-    "utf-16": (V3.decode().encode("utf-16"), "NUL bytes"),
-    "nan": (b"v 0 0 nan\n", "not finite"),
-    "inf": (b"v 0 0 1e39\n", "not finite"),
-    "two coordinates": (b"v 0 0\n", "vertex 0 has 2 numbers"),
-    "no number": (b"v 0 0 1_0\n", "has '1_0' where a number was expected"),
-    "glued numbers": (b"v 0 0 1-2\n", "has '1-2' where"),
-    "a long number": (b"v " + b"1" * 10**6 + b" 0 0\n", "where a number was expected"),
-    "index 0": (V3 + b"f 0 1 2\n", "vertex index 0"),
-    "index 4 of 3": (V3 + b"f 1 2 4\n", "refers to vertex 3"),
-    "index -4 of 3": (V3 + b"f 1 2 -4\n", "refers to vertex -1"),
-    "index beyond int32": (V3 + b"f 1 2 4294967297\n", "refers to vertex 4294967296"),
-    "index far below": (V3 + b"f 1 2 -4294967297\n", "refers to vertex -4294967294"),
-    "index 2^63": (V3 + b"f 1 2 9223372036854775808\n", "whole number"),
-    "huge index": (V3 + b"f 1 2 99999999999999999999\n", "whole number"),
-    "fractional index": (V3 + b"f 1 2 2.5\n", "has '2.5' where a whole"),
-    "bare slash": (V3 + b"f 1 2 /3\n", "has '/3' where a whole number"),
-    "a line": (V3 + b"f 1 2\n", "polygon 0 has 2 corners"),
-    "huge polygon": (V3 + b"f " + b"9 " * 10**5, "refers to vertex 8"),
-    "texture and no face": (V3 + b"vt 0 0\nvt 0 1\n", "lines vt and none with f"),
-    "a group and no face": (V3 + b"g head\nusemtl skin\n", "lines g and none with f"),
-    "a long line": (V3 + b"f " + b"1 " * LONGEST_LINE, "line of more than"),
-    "a long continued line": (V3 + b"f " + b"1\\\n" * LONGEST_LINE, "line of more than"),
-    "no lines of its own": (b"foo bar\n" * 2 * MB, "no line v or f in"),
-    "empty lines": (b"\n" * 2 * MB, "no line v or f in"),
-    "comments": (V3 + b"#\n" * MB, "no line v or f in"),
+    "empty": (b"", "empty: has no vertices"),
+    "nul bytes": (V3 + b"\0\0", "mesh-syntax: NUL bytes"),
+    "utf-16": (V3.decode().encode("utf-16"), "mesh-syntax: NUL bytes"),
+    "nan": (b"v 0 0 nan\n", "not-finite"),
+    "inf": (b"v 0 0 1e39\n", "not-finite"),
+    "two coordinates": (b"v 0 0\n", "mesh-syntax: vertex 0 has 2 numbers"),
+    "no number": (b"v 0 0 1_0\n", "mesh-syntax: has '1_0' where a number was expected"),
+    "glued numbers": (b"v 0 0 1-2\n", "mesh-syntax: has '1-2' where"),
+    "a long number": (b"v " + b"1" * 10**6 + b" 0 0\n", "mesh-syntax: where a number was expected"),
+    "index 0": (V3 + b"f 0 1 2\n", "vertex-index: vertex index 0"),
+    "index 4 of 3": (V3 + b"f 1 2 4\n", "vertex-index: refers to vertex 3"),
+    "index -4 of 3": (V3 + b"f 1 2 -4\n", "vertex-index: refers to vertex -1"),
+    "index beyond int32": (V3 + b"f 1 2 4294967297\n", "vertex-index: refers to vertex 4294967296"),
+    "index far below": (V3 + b"f 1 2 -4294967297\n", "vertex-index: refers to vertex -4294967294"),
+    "index 2^63": (V3 + b"f 1 2 9223372036854775808\n", "mesh-syntax: whole number"),
+    "huge index": (V3 + b"f 1 2 99999999999999999999\n", "mesh-syntax: whole number"),
+    "fractional index": (V3 + b"f 1 2 2.5\n", "mesh-syntax: has '2.5' where a whole"),
+    "bare slash": (V3 + b"f 1 2 /3\n", "mesh-syntax: has '/3' where a whole number"),
+    "a line": (V3 + b"f 1 2\n", "mesh-syntax: polygon 0 has 2 corners"),
+    "huge polygon": (V3 + b"f " + b"9 " * 10**5, "vertex-index: refers to vertex 8"),
+    "texture and no face": (V3 + b"vt 0 0\nvt 0 1\n", "truncated: lines vt and none with f"),
+    "a group and no face": (V3 + b"g head\nusemtl skin\n", "truncated: lines g and none with f"),
+    "a long line": (V3 + b"f " + b"1 " * LONGEST_LINE, "too-large: line of more than"),
+    "a long continued line": (V3 + b"f " + b"1\\\n" * LONGEST_LINE, "too-large: line of more than"),
+    "no lines of its own": (b"foo bar\n" * 2 * MB, "mesh-syntax: no line v or f in"),
+    "empty lines": (b"\n" * 2 * MB, "mesh-syntax: no line v or f in"),
+    "comments": (V3 + b"#\n" * MB, "mesh-syntax: no line v or f in"),
 }
 
 
 @pytest.mark.parametrize("case", UNUSABLE)
 def test_unusable_files(tmp_path, monkeypatch, case):
     monkeypatch.setattr(obj, "_MOST_IDLE", MB)
-    data, message = UNUSABLE[case]
-    check_refused(tmp_path, data, ".obj", message)
+    data, error = UNUSABLE[case]
+    check_refused(tmp_path, data, ".obj", error)
 
 
 @pytest.mark.parametrize("text", [b"", b"# points\no cloud\n"])

@@ -27,8 +27,8 @@ from mesh_files import (
     read_in_blocks,
     vertex_table,
 )
+from raising import raises
 
-from facedis_core.errors import InputError
 from facedis_core.mesh.mesh import Mesh, read_meshes, write_mesh
 from facedis_core.mesh.surface_builder import LONGEST_POLYGON
 from facedis_core.mesh.text_numbers import LONGEST_LINE
@@ -161,7 +161,7 @@ def test_a_name_that_is_not_utf_8_comes_back_byte_for_byte():
 def test_polygons_are_numbered_across_blocks(tmp_path):
     with blocks_of(1):
         data = ascii_ply(polygons=[[0, 1, 2], [1, 2, 3], [0, 1]])
-        check_refused(tmp_path, data, ".ply", "polygon 2 has 2 corners")
+        check_refused(tmp_path, data, ".ply", "mesh-syntax: polygon 2 has 2 corners")
 
 
 BINARY = make_ply("binary_little_endian", vertex_table(), face_table())
@@ -188,80 +188,122 @@ def uchar_ply(faces, counts, corners, body):
 
 
 UNUSABLE = {
-    "empty": (b"", "is empty"),
-    "a pickle": (b"\x80\x04\x95\x00", "begins with"),
-    "latents": (b"\x93NUMPY\x01\x00v\x00", "holds latents"),
-    "no header end": (BINARY[:60], "truncated within its PLY header"),
-    "truncated vertices": (BINARY[: BINARY.index(b"end_header") + 30], "is truncated"),
-    "truncated faces": (BINARY[:-1], "is truncated"),
-    "truncated polygons": (QUADS[:-1], "is truncated"),
-    "truncated ascii": (ASCII[:-12], "is truncated"),
-    "trailing": (BINARY + b"more", "goes on after its mesh"),
-    "many rows": (BINARY.replace(b"vertex 9", b"vertex 1000000000000"), "es 1000000000000 rows"),
-    "many polygons": (QUADS.replace(b"face 5", b"face 1000000000000"), "es 1000000000000 rows"),
-    "many lines": (ASCII.replace(b"vertex 9", b"vertex 1000000000000"), "es 1000000000000 rows"),
-    "count without end": (BINARY.replace(b"vertex 9", b"vertex " + b"9" * 5000), "promises"),
-    "negative count": (BINARY.replace(b"vertex 9", b"vertex -9"), "promises '-9' rows"),
-    "escapes in an element": (BINARY.replace(b"vertex 9", b"ver\x1btex -3"), "expected a"),
-    "zero vertices": (b"ply\nformat ascii 1.0\nelement vertex 0\nend_header\n", "no vertices"),
-    "no vertex element": (b"ply\nformat ascii 1.0\nend_header\n", "PLY elements"),
-    "no coordinates": (BINARY.replace(b"float x", b"float u"), "no x, y and z"),
-    "a property twice": (BINARY.replace(b"float x", b"float y"), "two properties of one name"),
+    "empty": (b"", "empty"),
+    "a pickle": (b"\x80\x04\x95\x00", "wrong-kind: begins with"),
+    "latents": (b"\x93NUMPY\x01\x00v\x00", "wrong-kind: holds latents"),
+    "no header end": (BINARY[:60], "truncated: truncated within its PLY header"),
+    "truncated vertices": (BINARY[: BINARY.index(b"end_header") + 30], "truncated"),
+    "truncated faces": (BINARY[:-1], "truncated"),
+    "truncated polygons": (QUADS[:-1], "truncated"),
+    "truncated ascii": (ASCII[:-12], "truncated"),
+    "trailing": (BINARY + b"more", "mesh-syntax: goes on after its mesh"),
+    "many rows": (
+        BINARY.replace(b"vertex 9", b"vertex 1000000000000"),
+        "truncated: es 1000000000000 rows",
+    ),
+    "many polygons": (
+        QUADS.replace(b"face 5", b"face 1000000000000"),
+        "truncated: es 1000000000000 rows",
+    ),
+    "many lines": (
+        ASCII.replace(b"vertex 9", b"vertex 1000000000000"),
+        "truncated: es 1000000000000 rows",
+    ),
+    "count without end": (
+        BINARY.replace(b"vertex 9", b"vertex " + b"9" * 5000),
+        "mesh-syntax: promises",
+    ),
+    "negative count": (
+        BINARY.replace(b"vertex 9", b"vertex -9"),
+        "mesh-syntax: promises '-9' rows",
+    ),
+    "escapes in an element": (
+        BINARY.replace(b"vertex 9", b"ver\x1btex -3"),
+        "mesh-syntax: expected a",
+    ),
+    "zero vertices": (
+        b"ply\nformat ascii 1.0\nelement vertex 0\nend_header\n",
+        "empty: no vertices",
+    ),
+    "no vertex element": (b"ply\nformat ascii 1.0\nend_header\n", "mesh-syntax: PLY elements"),
+    "no coordinates": (BINARY.replace(b"float x", b"float u"), "mesh-syntax: no x, y and z"),
+    "a property twice": (
+        BINARY.replace(b"float x", b"float y"),
+        "mesh-syntax: two properties of one name",
+    ),
     "many properties": (
         POINTS.replace(b"end_", b"".join(b"property char p%d\n" % k for k in range(999)) + b"end_"),
-        "1002 properties in PLY element 'vertex'",
+        "too-large: 1002 properties in PLY element 'vertex'",
     ),
-    "no format": (BINARY.replace(b"format binary_little_endian 1.0\n", b""), "format"),
-    "a line of no PLY": (BINARY.replace(b"element face", b"elephant face"), "not understood"),
-    "unknown type": (BINARY.replace(b"float x", b"quaternion x"), "type 'quaternion'"),
-    "corners of float": (BINARY.replace(b"uchar int", b"uchar float"), "whole numbers"),
+    "no format": (BINARY.replace(b"format binary_little_endian 1.0\n", b""), "mesh-syntax: format"),
+    "a line of no PLY": (
+        BINARY.replace(b"element face", b"elephant face"),
+        "mesh-syntax: not understood",
+    ),
+    "unknown type": (BINARY.replace(b"float x", b"quaternion x"), "mesh-syntax: type 'quaternion'"),
+    "corners of float": (
+        BINARY.replace(b"uchar int", b"uchar float"),
+        "mesh-syntax: whole numbers",
+    ),
     "negative list": (
         INT_LISTS.replace(struct.pack("<ii", 3, 0), struct.pack("<ii", -3, 0)),
-        "length -3",
+        "mesh-syntax: length -3",
     ),
-    "two corners": (ascii_ply(polygons=[[0, 1, 2], [0, 1]]), "polygon 1 has 2 corners"),
-    "index out of range": (ascii_ply(polygons=[[0, 1, 9]]), "refers to vertex 9"),
+    "two corners": (
+        ascii_ply(polygons=[[0, 1, 2], [0, 1]]),
+        "mesh-syntax: polygon 1 has 2 corners",
+    ),
+    "index out of range": (ascii_ply(polygons=[[0, 1, 9]]), "vertex-index: refers to vertex 9"),
     "negative index": (
         make_ply("binary_big_endian", vertex_table(), face_table([[0, 1, -1]])),
-        "refers to vertex -1",
+        "vertex-index: refers to vertex -1",
     ),
-    "not finite": (ascii_ply([[0, 0, 0], [0, 0, math.nan]]), "vertex 1 is not finite"),
-    "double beyond float": (ascii_ply([[0, 0, 1e300]] * 3, kind="double"), "not finite"),
-    "row too short": (ASCII.replace(b"3 0 1 3", b"3 0 1"), "row 0 of PLY element 'face'"),
-    "row too long": (ASCII.replace(b"3 0 1 3", b"3 0 1 3 4"), "row 0 of PLY element 'face'"),
-    "word for a number": (ASCII.replace(b"3 0 1 3", b"3 0 x 3"), "has 'x' where"),
-    "blanks before": (b" " * MB, "blanks where a PLY"),
-    "blanks behind": (POINTS + b"\n" * MB, "blanks where a PLY"),
-    "a long row": (POINTS[:-20] + b"7" * LONGEST_LINE, "line of more than"),
-    "a long row of blanks": (POINTS[:-20] + b" " * LONGEST_LINE, "line of more than"),
+    "not finite": (ascii_ply([[0, 0, 0], [0, 0, math.nan]]), "not-finite: vertex 1 is not finite"),
+    "double beyond float": (
+        ascii_ply([[0, 0, 1e300]] * 3, kind="double"),
+        "not-finite",
+    ),
+    "row too short": (
+        ASCII.replace(b"3 0 1 3", b"3 0 1"),
+        "mesh-syntax: row 0 of PLY element 'face'",
+    ),
+    "row too long": (
+        ASCII.replace(b"3 0 1 3", b"3 0 1 3 4"),
+        "mesh-syntax: row 0 of PLY element 'face'",
+    ),
+    "word for a number": (ASCII.replace(b"3 0 1 3", b"3 0 x 3"), "mesh-syntax: has 'x' where"),
+    "blanks before": (b" " * MB, "mesh-syntax: blanks where a PLY"),
+    "blanks behind": (POINTS + b"\n" * MB, "mesh-syntax: blanks where a PLY"),
+    "a long row": (POINTS[:-20] + b"7" * LONGEST_LINE, "too-large: line of more than"),
+    "a long row of blanks": (POINTS[:-20] + b" " * LONGEST_LINE, "too-large: line of more than"),
     "empty rows": (
         POINTS[: POINTS.index(b"end_header") + 11] + b"\n" * 18 * MB,
-        "MB of empty lines",
+        "too-large: MB of empty lines",
     ),
     "a list of very many": (
         uchar_ply(2, "uint", "int", b"\xff\xff\xff\x7f" + bytes(99)),
-        f"of 2147483647 corners; expected {LONGEST_POLYGON} at most",
+        f"too-large: of 2147483647 corners; expected {LONGEST_POLYGON} at most",
     ),
     "lists of 255": (
         uchar_ply(30_000, "uchar", "uchar", (b"\xff" + bytes(255)) * 30_000),
-        "MB as triangles",
+        "too-large: MB as triangles",
     ),
 }
 
 
 @pytest.mark.parametrize("case", UNUSABLE)
 def test_unusable_files(tmp_path, case):
-    data, message = UNUSABLE[case]
-    check_refused(tmp_path, data, ".ply", message)
+    data, error = UNUSABLE[case]
+    check_refused(tmp_path, data, ".ply", error)
 
 
 @pytest.mark.parametrize(
-    ("data", "message"),
+    ("data", "error"),
     [
-        (b" \n", "standard input is empty; expected one or more PLY"),
-        (BINARY + BINARY[:-1], "standard input, mesh 2: is truncated"),
+        (b" \n", "empty: standard input"),
+        (BINARY + BINARY[:-1], "truncated: standard input, mesh 2"),
     ],
 )
-def test_unusable_streams(data, message):
-    with pytest.raises(InputError, match=message):
+def test_unusable_streams(data, error):
+    with raises(error):
         list(read_meshes(io.BytesIO(data)))

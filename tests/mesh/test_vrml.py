@@ -51,35 +51,44 @@ def test_blocks_of_any_size(tmp_path, polygons, blanks, size):
 
 POINT = b"Coordinate { point ["
 UNUSABLE = {
-    "of version 1": (b"#VRML V1.0 ascii\n", "expected '#VRML V2.0'"),
-    "open list": (b"Shape { geometry IndexedFaceSet { coordIndex [ 1", "a list is never closed"),
-    "open brace": (b"Shape {", "a brace is never closed"),
-    "closed twice": (b"}", "never opened"),
-    "two numbers a point": (POINT + b" 1 2 ] }", "has 2 numbers"),
-    "no coordinate": (b"IndexedFaceSet { coordIndex [0 1 2] }", "without a Coordinate"),
-    "unknown coordinate": (b"IndexedFaceSet { coord USE a }", "no DEF before it"),
+    "of version 1": (b"#VRML V1.0 ascii\n", "wrong-kind: expected '#VRML V2.0'"),
+    "open list": (
+        b"Shape { geometry IndexedFaceSet { coordIndex [ 1",
+        "truncated: a list is never closed",
+    ),
+    "open brace": (b"Shape {", "truncated: a brace is never closed"),
+    "closed twice": (b"}", "mesh-syntax: never opened"),
+    "two numbers a point": (POINT + b" 1 2 ] }", "mesh-syntax: has 2 numbers"),
+    "no coordinate": (
+        b"IndexedFaceSet { coordIndex [0 1 2] }",
+        "mesh-syntax: without a Coordinate",
+    ),
+    "unknown coordinate": (b"IndexedFaceSet { coord USE a }", "mesh-syntax: no DEF before it"),
     "index of the other shape": (
         b"Coordinate { point [0 0 0 1 1 1 2 2 2] } IndexedFaceSet { coord Coordinate {"
         b"point [0 0 0] } coordIndex [0 1 2] }",
-        r"refers to vertex 1 \(counted from 0\) of a Coordinate with 1",
+        r"vertex-index: refers to vertex 1 \(counted from 0\) of a Coordinate with 1",
     ),
-    "escapes without end": (b'"\\"' * 10**5, "no vertices"),
-    "nodes in one another": (b"{" * MB, "nodes in one another"),
-    "words": (b"a " * MB, "more than .* words"),
+    "escapes without end": (b'"\\"' * 10**5, "empty: no vertices"),
+    "nodes in one another": (b"{" * MB, "too-large: nodes in one another"),
+    "words": (b"a " * MB, "too-large: more than .* words"),
     "comments in a list": (POINT + b"#\n" * MB, "truncated"),
-    "comments in a whole list": (POINT + b"#\n" * MB + b"] }", "comments in a list"),
-    "blanks": (b" " * 2 * MB, "no node in 1 MB"),
-    "a long word in a list": (POINT + b"7" * 3 * LONGEST_LINE + b"] }", "word of more than"),
+    "comments in a whole list": (POINT + b"#\n" * MB + b"] }", "too-large: comments in a list"),
+    "blanks": (b" " * 2 * MB, "mesh-syntax: no node in 1 MB"),
+    "a long word in a list": (
+        POINT + b"7" * 3 * LONGEST_LINE + b"] }",
+        "too-large: word of more than",
+    ),
 }
 
 
 @pytest.mark.parametrize("case", UNUSABLE)
 def test_unusable_files(tmp_path, monkeypatch, case):
     monkeypatch.setattr(vrml, "_WIDEST_GAP", MB)
-    data, message = UNUSABLE[case]
+    data, error = UNUSABLE[case]
     data = data if data.startswith(b"#VRML") else b"#VRML V2.0 utf8\n" + data
-    check_refused(tmp_path, data, ".wrl", message)
+    check_refused(tmp_path, data, ".wrl", error)
 
 
 def test_an_empty_file(tmp_path):
-    check_refused(tmp_path, b"", ".wrl", "expected '#VRML V2.0'")
+    check_refused(tmp_path, b"", ".wrl", "wrong-kind: expected '#VRML V2.0'")

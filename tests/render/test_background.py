@@ -4,8 +4,8 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from raising import raises
 
-from facedis_core.errors import UsageError
 from facedis_core.render.background import LIGHT_GRAY, Background
 from facedis_core.render.color_bar import ColorBar, draw_color_bar
 from facedis_core.render.color_scale import ColorScale
@@ -28,7 +28,7 @@ def test_colors_have_names_or_numbers(text: str, color: object) -> None:
 
 @pytest.mark.parametrize("text", ["", "whitish", "#12", "#10203040", "rgb(1,2)"])
 def test_what_is_no_color(text: str) -> None:
-    with pytest.raises(UsageError, match="background"):
+    with raises("option-value", "background"):
         Background.parse(text)
 
 

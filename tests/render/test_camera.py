@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
+from raising import raises
 
-from facedis_core.errors import UsageError
 from facedis_core.render.camera import VIEWS, Camera, parse_views, rotate_about_vertical
 
 NOSE = np.array([[0.0, 0.0, 50.0]])
@@ -19,7 +19,7 @@ def test_views_are_names_or_degrees(text: str, views: list[float]) -> None:
 
 @pytest.mark.parametrize("text", ["", "top", "front,,left", "nan", "361", "front," * 24 + "front"])
 def test_what_is_no_view(text: str) -> None:
-    with pytest.raises(UsageError, match="view"):
+    with raises("option-value", "view"):
         parse_views(text)
 
 

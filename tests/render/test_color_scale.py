@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
+from raising import raises
 
-from facedis_core.errors import UsageError
 from facedis_core.render.color_scale import (
     STEPS,
     ColorScale,
@@ -63,5 +63,5 @@ def test_equal_faces_have_a_scale_too() -> None:
 
 @pytest.mark.parametrize("text", ["", "3", "3,0", "1,1", "0,nan", "0,inf", "a,b", "0,1,2"])
 def test_what_is_no_range(text: str) -> None:
-    with pytest.raises(UsageError, match="a lower and a higher number"):
+    with raises("option-value", "range"):
         ColorScale.parse(text)

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import synthetic
+from raising import raises
 
 from facedis_core.data.latents import concatenate
-from facedis_core.errors import InputError, UsageError
 from facedis_core.geometry.distances import vertex_distances
 from facedis_core.mesh.mesh import read_mesh
 from facedis_core.model.model import load_model
@@ -77,12 +77,12 @@ def test_two_files_of_one_name_are_told_apart_by_their_ids(
     assert [result.label for result in found.models] == [
         f"small {result.model.id}" for result in found.models
     ]
-    with pytest.raises(UsageError, match="twice"):
+    with raises("same-file"):
         compare_models(str(set_file), [str(twin), str(other_model_file)], baselines=False)
 
 
 def test_a_model_of_other_faces_is_refused(set_file: Path, model_file: Path) -> None:
-    with pytest.raises(InputError, match="topology"):
+    with raises("topology"):
         compare_models(str(set_file), [str(model_file), "ict"], baselines=False)
 
 

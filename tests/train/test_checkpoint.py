@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import synthetic
 import torch
+from raising import raises
 from trainers import trainer
 
 from facedis_core.data.face_set import FaceSet
-from facedis_core.errors import InputError
 from facedis_core.model.model import Model, load_model, write_model
 from facedis_core.train.checkpoint import (
     TrainingProgress,
@@ -140,8 +140,8 @@ def test_a_state_of_other_networks_is_refused(faces: FaceSet, tmp_path) -> None:
     with path.open("w+b") as stream:
         write_training_state(stream, first.networks, first.optimizers, PROGRESS)
     other = trained(faces, replace(RECIPE, identity=7))
-    with pytest.raises(InputError, match="size mismatch"):
+    with raises("tensor", "size mismatch"):
         read_training_state(path.read_bytes(), str(path)).restore(other.networks, other.optimizers)
     plain = trained(faces, replace(RECIPE, discriminator_batch_norm=False))
-    with pytest.raises(InputError, match="missing or unknown"):
+    with raises("tensor", "missing or unknown"):
         read_training_state(path.read_bytes(), str(path)).restore(plain.networks, plain.optimizers)

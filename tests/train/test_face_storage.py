@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 import torch
+from raising import raises
 
-from facedis_core.errors import UsageError
 from facedis_core.train import face_storage
 from facedis_core.train.face_storage import ResidentFaces, StreamedFaces, store_faces
 
@@ -87,7 +87,7 @@ def test_a_gpu_takes_what_fits(vertices, mean_face, monkeypatch) -> None:
     assert placed(2 * size - 1, "auto") is StreamedFaces
     assert placed(size, "resident") == ("resident", False)
     assert placed(size // 2, "half") == ("resident", True)
-    with pytest.raises(UsageError, match="--data half"):
+    with raises("device", "--data half"):
         placed(size - 1, "resident")
 
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import synthetic
 import torch
+from raising import raises
 
 from facedis_core.data.face_set import FaceSet
-from facedis_core.errors import InputError
 from facedis_core.train.batches import FacePairs
 from facedis_core.train.pretrainer import PreTrainer, draw_pairs
 from facedis_core.train.recipe import Recipe
@@ -105,9 +105,9 @@ def test_what_the_discriminator_is_shown_and_how_it_learns(monkeypatch) -> None:
 
 
 def test_nobody_to_tell_apart() -> None:
-    with pytest.raises(InputError, match="1 people"):
+    with raises("too-few-faces", "1 people"):
         pre_trainer(synthetic.face_set(subjects=1, test=0))
-    with pytest.raises(InputError, match="at least two"):
+    with raises("too-few-faces", "at least two people"):
         pre_trainer(synthetic.face_set(subjects=4, expressions=1, test=0))
 
 

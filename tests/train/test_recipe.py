@@ -6,8 +6,9 @@ from dataclasses import asdict
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from raising import raises
 
-from facedis_core.errors import InputError, UsageError
+from facedis_core.errors import InputError
 from facedis_core.model.config import (
     POINTNET_CHANNELS,
     DiscriminatorConfig,
@@ -189,7 +190,7 @@ class TestSet:
         ],
     )
     def test_wrong_ones_are_refused_in_one_line(self, change, message):
-        with pytest.raises(UsageError, match=message) as caught:
+        with raises("option-value", message) as caught:
             self.changed(change)
         assert "\n" not in str(caught.value)
 
@@ -242,30 +243,30 @@ class TestFiles:
         assert load("\n".join(lines)) == recipe
 
     @pytest.mark.parametrize(
-        ("text", "error", "message"),
+        ("text", "message"),
         [
-            ("batch = ", InputError, "mine.toml is not TOML"),
-            (b"batch = 8 # \xff", InputError, "not TOML"),
-            ("batch = " + 5000 * "1", InputError, "not TOML"),
-            ("batch = " + 5000 * "[", InputError, "not TOML"),
-            ("bacth = 8", InputError, "mine.toml.* did you mean 'batch'"),
-            ("batch = 'x'", InputError, "batch is 'x'"),
-            ("[other]\nbatch = 8", InputError, "no 'other'"),
-            ("with_neutrals = 5", InputError, r"expected a table \[with_neutrals\]"),
-            ("[[without_neutrals]]\nbatch = 8", InputError, "expected a table"),
-            ("[without_neutrals]\nbatch = -1", InputError, "without_neutrals.*batch is -1"),
-            ("#\n" * 40_000, InputError, "more than 64 kB"),
-            ("a." * 600 + "a = 1", InputError, "not TOML: it has a line of more than 1000"),
-            ("epochs = [" + "[" * 900, InputError, "not TOML"),
-            ("epochs" + ".a" * 490 + " = 1", InputError, "epochs is {'a': {'a'.*a whole number"),
-            ("x" * 990 + " = 1", InputError, "a recipe has no 'xxx"),
-            ("epochs = [" + "\n1," * 9000 + "]", InputError, "epochs is .1, 1, 1"),
-            ("batch = 8\0", InputError, "not TOML"),
+            ("batch = ", "mine.toml is not TOML"),
+            (b"batch = 8 # \xff", "not TOML"),
+            ("batch = " + 5000 * "1", "not TOML"),
+            ("batch = " + 5000 * "[", "not TOML"),
+            ("bacth = 8", "mine.toml.* did you mean 'batch'"),
+            ("batch = 'x'", "batch is 'x'"),
+            ("[other]\nbatch = 8", "no 'other'"),
+            ("with_neutrals = 5", r"expected a table \[with_neutrals\]"),
+            ("[[without_neutrals]]\nbatch = 8", "expected a table"),
+            ("[without_neutrals]\nbatch = -1", "without_neutrals.*batch is -1"),
+            ("#\n" * 40_000, "more than 64 kB"),
+            ("a." * 600 + "a = 1", "not TOML: it has a line of more than 1000"),
+            ("epochs = [" + "[" * 900, "not TOML"),
+            ("epochs" + ".a" * 490 + " = 1", "epochs is {'a': {'a'.*a whole number"),
+            ("x" * 990 + " = 1", "a recipe has no 'xxx"),
+            ("epochs = [" + "\n1," * 9000 + "]", "epochs is .1, 1, 1"),
+            ("batch = 8\0", "not TOML"),
         ],
         ids=str,
     )
-    def test_broken_files_are_refused_in_one_line(self, load, text, error, message):
-        with pytest.raises(error, match=message) as caught:
+    def test_broken_files_are_refused_in_one_line(self, load, text, message):
+        with raises("recipe-syntax|too-large", message) as caught:
             load(text)
         assert "\n" not in str(caught.value)
         assert len(str(caught.value)) < 1200
@@ -284,9 +285,7 @@ class TestFiles:
 
     @pytest.mark.parametrize("name", ["comma", "no.toml", ".", "", "coma.txt", "x" * 300 + ".toml"])
     def test_an_unknown_recipe_names_the_known_ones(self, name):
-        with pytest.raises(
-            UsageError, match="choose bu3dfe, coma, facescape, ict, registered or give"
-        ):
+        with raises("option-value", "bu3dfe, coma, facescape, ict, registered"):
             load_recipe(name, neutrals=False)
 
 

@@ -11,9 +11,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from conftest import face, save_mesh
+from raising import raises
 
 import facedis_core.viewer.server
-from facedis_core.errors import UsageError
 from facedis_core.pipeline.encode import MeshEncoder
 from facedis_core.viewer.faces import load_faces
 from facedis_core.viewer.live_model import LiveModel
@@ -354,5 +354,5 @@ def test_a_bug_is_told_to_the_terminal_and_the_next_request_is_answered(live):
 
 
 def test_a_port_that_is_taken_is_a_mistake_in_the_call(live, server):
-    with pytest.raises(UsageError, match="give another --port"):
+    with raises("option-value", "--port"):
         LiveServer(live, server.server_port)
