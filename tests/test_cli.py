@@ -108,7 +108,7 @@ def test_a_bug_shows_its_traceback(call_probe, error):
 )
 def test_usage_errors_are_one_line(call_probe, words):
     result = call_probe("pass", words)
-    assert result.code == 2
+    assert (result.code, result.kind) == (2, "arguments")
     assert result.line.startswith("fd-probe: ")
     assert result.line.endswith("try --help")
 

@@ -114,7 +114,7 @@ def test_baselines_are_left_out_where_there_is_nothing_to_fit_them_to(call, face
     synthetic.write_face_set(tmp_path / "set.safetensors", faces)
     assert "ridge_" not in page(call(LINE)).text
     result = call(f"{LINE} --baselines")
-    assert result.code == 3
+    assert (result.code, result.kind) == (3, "too-few-faces")
     assert "0 training faces" in result.line
     assert call("fd-report ''").line.startswith("fd-report: '' does not exist")
 
@@ -165,10 +165,10 @@ def test_what_exists_is_replaced_only_if_asked_to(call, face_set, tmp_path):
     (tmp_path / "page.html").write_bytes(b"old")
     line = f"{LINE} --no-baselines"
     result = call(f"{line} -o page.html")
-    assert result.code == 2
-    assert "page.html exists" in result.line
+    assert (result.code, result.kind) == (2, "output-exists")
+    assert "page.html" in result.line
     result = call(f"{line} -o new.html --figures figures")
-    assert result.code == 2
+    assert (result.code, result.kind) == (2, "output-exists")
     assert "01-mean-errors.png" in result.line
     assert not (tmp_path / "new.html").exists()
     earlier = tmp_path / "figures" / "09-identities.png"
@@ -179,9 +179,13 @@ def test_what_exists_is_replaced_only_if_asked_to(call, face_set, tmp_path):
     assert (tmp_path / "figures" / "01-mean-errors.png").read_bytes().startswith(b"\x89PNG")
     assert not earlier.exists()
     assert mine.read_bytes() == b"old"
-    assert call(f"{line} -o other.html --figures page.html").code == 2
-    assert call(f"{line} -o there --figures there").code == 2
-    assert call(f"{line} -o page.html --force --figures page.html/figures").code == 4
+    for words, code, kind in (
+        ("-o other.html --figures page.html", 2, "output-pattern"),
+        ("-o there --figures there", 2, "same-file"),
+        ("-o page.html --force --figures page.html/figures", 4, "output-unwritable"),
+    ):
+        result = call(f"{line} {words}")
+        assert (result.code, result.kind) == (code, kind)
 
 
 @pytest.mark.parametrize(

@@ -352,7 +352,7 @@ def test_resume_is_of_the_same_run(call, commands: Path, face_set: Path, tmp_pat
         ("--seed 7", "seed 0, this one has 7"),
     ):
         done = call(f"fd-train {line} --resume {change}")
-        assert done.code == 3, done.err
+        assert (done.code, done.kind) == (3, "resume-mismatch"), done.err
         assert words in done.line
     assert (tmp_path / "m.state.safetensors").read_bytes() == before
 

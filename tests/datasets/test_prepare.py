@@ -89,7 +89,7 @@ def test_by_default_one_bad_file_ends_the_command(call, data, tmp_path, name):
     other_triangles(data / f"{name}.ply")
     SPOILS["truncated"](data / f"{name}.ply")
     done = call(COMMAND)
-    assert done.code == 3
+    assert (done.code, done.kind) == (3, "truncated")
     assert f"{name}.ply" in done.line and "--keep-going" in done.line
     assert [entry.name for entry in tmp_path.iterdir()] == ["data"]
 
@@ -121,7 +121,8 @@ def test_a_listed_file_that_is_missing(call, tmp_path):
     (tmp_path / "labels.csv").write_text("\n".join([*rows, "gone/8.ply,p0,frown", ""]))
     command = "fd-prep folder data --labels labels.csv --jobs 1 -o set.safetensors"
     done = call(command)
-    assert done.code == 3 and "gone/8.ply" in done.line and "--keep-going" in done.line
+    assert (done.code, done.kind) == (3, "file-missing")
+    assert "gone/8.ply" in done.line and "--keep-going" in done.line
     assert not (tmp_path / "set.safetensors").exists()
     done = call(f"{command} --keep-going")
     assert done.code == 1 and "missing files (1): gone/8.ply" in done.err
@@ -136,14 +137,15 @@ def test_a_set_or_report_that_exists(call, data, tmp_path):
     for output in outputs:
         output.write_text("mine")
         done = call(COMMAND)
-        assert done.code == 2 and output.name in done.line and "--force" in done.line
+        assert (done.code, done.kind) == (2, "output-exists")
+        assert output.name in done.line
         output.unlink()
     for output in outputs:
         output.write_text("mine")
     last = data / "p5_smile.ply"
     content = last.read_bytes()
     SPOILS["truncated"](last)
-    assert call(f"{COMMAND} --force").code == 3
+    assert call(f"{COMMAND} --force").kind == "truncated"
     assert [output.read_text() for output in outputs] == ["mine", "mine"]  # only when all is done
     last.write_bytes(content)
     assert call(f"{COMMAND} --force").code == 0
