@@ -104,7 +104,7 @@ def test_rigid_alignment(tree, tmp_path):
 def test_a_missing_neutral(tree, tmp_path):
     for subject in ("F0001", "M0001"):
         (tree.root / trees.bu3dfe_name(subject, "NE", 0)).unlink()
-    with raises("file-missing", match=r"F0001_NE00\*_F3D\.wrl and 1 more"):
+    with raises("file-missing", r"F0001_NE00\*_F3D\.wrl and 1 more"):
         prepare("bu3dfe", tree.root, tmp_path / "set.safetensors")
     made = prepare("bu3dfe", tree.root, tmp_path / "set.safetensors", keep_going=True)
     assert made.report.missing == ["F0001_NE00*_F3D.wrl", "M0001_NE00*_F3D.wrl"]
@@ -132,12 +132,12 @@ def test_without_a_neutral_to_train_on(tree, tmp_path):
 
 
 def test_vertices_that_are_not_known_to_be_stable(tree, tmp_path):
-    with raises("option-conflict", match=r"--simplify drops vertex \d+") as raised:
+    with raises("option-conflict", r"--simplify drops vertex \d+") as raised:
         prepare("bu3dfe", tree.root, tmp_path / "set.safetensors", simplify=3000)
     assert int(str(raised.value).split()[3].rstrip(",")) in STABLE
     for path in tree.files:
         tree.drop_vertices(path, 6)
-    with raises("vertex-count", match="5990"):
+    with raises("vertex-count", "5990"):
         prepare("bu3dfe", tree.root, tmp_path / "set.safetensors")
     made = prepare("bu3dfe", tree.root, tmp_path / "set.safetensors", align="none")
     assert any("has 5990 vertices, this data set usually 5996" in line for line in made.said)
@@ -149,7 +149,7 @@ def test_vertices_that_are_not_known_to_be_stable(tree, tmp_path):
 def test_scans_that_are_not_registered(tree, tmp_path, options):
     for k, path in enumerate(tree.files):
         tree.drop_vertices(path, k + 1)
-    with raises("vertex-count", match="BU-3DFE"):
+    with raises("vertex-count", "BU-3DFE"):
         prepare("bu3dfe", tree.root, tmp_path / "set.safetensors", **options)
     assert [p.name for p in tmp_path.iterdir()] == ["bu3dfe"]
 
@@ -181,5 +181,5 @@ def test_scans_that_there_are_not():
 
 
 def test_two_scans_of_the_same():
-    with raises("name-duplicate", match="M0001_NE00AE_F3D.wrl and M0001_NE00WH"):
+    with raises("name-duplicate", "M0001_NE00AE_F3D.wrl and M0001_NE00WH"):
         open_names("bu3dfe", ["M0001_NE00AE_F3D.wrl", "M0001_NE00WH_F3D.wrl"])

@@ -214,7 +214,7 @@ def test_files_that_say_what_they_are_in(small, tmp_path):
 def test_scans_that_are_not_registered(small, tmp_path):
     for k, path in enumerate(small.files):
         small.drop_vertices(path, k + 1)
-    with raises("vertex-count", match="CoMA .*5023"):
+    with raises("vertex-count", "CoMA .*5023"):
         prepare("coma", small.root, tmp_path / "set.safetensors")
 
 

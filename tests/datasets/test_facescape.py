@@ -135,7 +135,7 @@ def test_files_that_are_of_nobody():
 def test_two_copies_of_one_scan():
     names = ["8/1_neutral.obj", "9/1_neutral.obj"]
     copies = [trees.facescape_name(7, "smile", variant) for variant in VARIANTS[:2]]
-    with raises("name-duplicate", match="7, 2_smile, 7/2_smile.obj and 7/"):
+    with raises("name-duplicate", "7, 2_smile, 7/2_smile.obj and 7/"):
         open_names("facescape", [*names, *copies])
     unseen = [trees.facescape_name(603, "smile", variant) for variant in VARIANTS]
     source = open_names("facescape", [*names, *unseen])

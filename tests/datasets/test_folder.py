@@ -56,7 +56,7 @@ def test_labels_by_csv(root, tmp_path):
     assert labels.split.tolist() == [0, 1, 2]
     assert source.is_neutral.tolist() == [False, True, True]
     assert source.protocol == "as labelled" and len(source.inputs["labels"]) == 12
-    with raises("option-conflict", match="--protocol"):
+    with raises("option-conflict", "--protocol"):
         open_folder(root, labels=table, neutral="rest", protocol="subjects:0.2")
 
 
@@ -79,7 +79,7 @@ def test_labels_by_csv(root, tmp_path):
 def test_bad_csv(root, tmp_path, more_columns, rows, code, place):
     table = tmp_path / "labels.csv"
     table.write_text(f"file,subject,expression{more_columns}\n{rows}\n")
-    with raises(code, match=place):
+    with raises(code, place):
         open_folder(root, labels=table)
 
 
@@ -87,7 +87,7 @@ def test_many_missing_files_are_labels_of_another_folder(root, tmp_path, monkeyp
     monkeypatch.setattr(folder, "_MOST_MISSING", 1)
     rows = [[f"{k}.ply", "ann", "smile"] for k in range(3)]
     table = write_csv(tmp_path / "labels.csv", [["p0_smile.ply", "ann", "smile"], *rows])
-    with raises("label-missing", match=r" 3, such as 0\.ply"):
+    with raises("label-missing", r" 3, such as 0\.ply"):
         open_folder(root, labels=table)
 
 
@@ -97,25 +97,25 @@ def test_bad_folders_and_options(root, tmp_path):
         open_folder(tmp_path / "empty", pattern=PATTERN)
     with raises("not-a-folder"):
         open_folder(tmp_path / "none", pattern=PATTERN)
-    with raises("pattern-mismatch", match=r"p0_mouth_stretch\.ply"):
+    with raises("pattern-mismatch", r"p0_mouth_stretch\.ply"):
         open_folder(root, pattern="{subject}-{expression}.ply")
-    with raises("option-missing", match="--pattern"):
+    with raises("option-missing", "--pattern"):
         open_folder(root)
-    with raises("neutral-missing", match="'calm'"):
+    with raises("neutral-missing", "'calm'"):
         open_folder(root, pattern=PATTERN, neutral="calm")
-    with raises("option-conflict", match="--subjects; it is for ict"):
+    with raises("option-conflict", "--subjects; it is for ict"):
         open_source("folder", root, {"pattern": PATTERN, "subjects": 5, "seed": 0})
-    with raises("option-value", match="coma2.*coma, bu3dfe"):
+    with raises("option-value", "coma2.*coma, bu3dfe"):
         open_source("coma2", root, {})
 
 
 def test_two_files_of_one_name(root):
     (root / "p0_smile.obj").touch()
-    with raises("name-duplicate", match=r"p0_smile\.obj and p0_smile\.ply"):
+    with raises("name-duplicate", r"p0_smile\.obj and p0_smile\.ply"):
         open_folder(root, pattern="{subject}_{expression}.*")
 
 
 def test_level_in_a_name(tmp_path):
     (tmp_path / "a_b_3.ply").touch()
-    with raises("csv-value", match=r"a_b_3\.ply"):
+    with raises("csv-value", r"a_b_3\.ply"):
         match_files(tmp_path, "{subject}_{expression}_{level}.ply")

@@ -67,12 +67,12 @@ def test_labels(folder):
 
 
 def test_another_folder(tmp_path):
-    with raises("layout", match=r"generic_neutral_mesh\.obj.*https://"):
+    with raises("layout", r"generic_neutral_mesh\.obj.*https://"):
         open_source("ict", tmp_path, {})
 
 
 def test_other_topology_than_the_maps(folder):
-    with raises("topology", match=rf"36 .*26719 .*{RAW_TOPOLOGY}"):
+    with raises("topology", rf"36 .*26719 .*{RAW_TOPOLOGY}"):
         open_ict(folder).preparation(EVERYBODY, print)
 
 
@@ -81,10 +81,10 @@ def test_shapes_that_do_not_fit(tmp_path):
     vertices, triangles = ict_twin.raw_neutral()
     (folder / "jawOpen.obj").rename(folder / "jawAjar.obj")
     source = open_ict(folder, subjects=2)
-    with raises("file-missing", match=r"jawOpen\.obj"):
+    with raises("file-missing", r"jawOpen\.obj"):
         source.reader(ict_twin.preparation(), EVERYBODY)
     ict_twin.write(folder / "jawOpen.obj", np.vstack([vertices, vertices[:1]]), triangles)
-    with raises("vertex-count", match=r"jawOpen\.obj .*37.*36"):
+    with raises("vertex-count", r"jawOpen\.obj .*37.*36"):
         source.reader(ict_twin.preparation(), EVERYBODY)
 
 
@@ -92,7 +92,7 @@ def test_a_map_for_other_meshes(folder):
     chosen, triangles = load_ict_map()
     other = ict_twin.preparation()
     strange = type(other)(triangles, chosen, 26719, RAW_TOPOLOGY, 10.0)
-    with raises("topology", match=RAW_TOPOLOGY):
+    with raises("topology", RAW_TOPOLOGY):
         open_ict(folder, subjects=2).reader(strange, EVERYBODY)
 
 

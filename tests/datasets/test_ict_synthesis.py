@@ -219,10 +219,10 @@ def test_people_labels_split_and_neutrals_are_the_plain_ones(folder, name):
 
 
 def test_other_variations_and_other_sources(folder, tmp_path):
-    with raises("option-value", match="'loud'.*strong, combined, moved, noisy"):
+    with raises("option-value", "'loud'.*strong, combined, moved, noisy"):
         open_source("ict", folder, {"variation": "loud"})
     for source in set(SOURCES) - {"ict"}:
-        with raises("option-conflict", match="--variation; it is for ict"):
+        with raises("option-conflict", "--variation; it is for ict"):
             open_source(source, tmp_path, {"variation": "strong"})
 
 

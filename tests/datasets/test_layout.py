@@ -56,7 +56,7 @@ def test_a_root_too_high(source, root, levels):
     (high / "x").mkdir()
     (high / "a").rename(high / "x/a")
     if levels == 3:
-        with raises("layout", match=r"; expected the root of (CoMA|BU-3DFE)$"):
+        with raises("layout", r"; expected the root of (CoMA|BU-3DFE)$"):
             open_source(source, high, {})
 
 
@@ -78,7 +78,7 @@ def test_a_root_too_low(source, root, below, right, monkeypatch):
     assert set(listed(source, place[1])[0]) <= {*FILES[source], *(n[25:] for n in FILES[source])}
     # Also where the user is in that folder, of which the given path says nothing.
     monkeypatch.chdir(root / below)
-    with raises("layout", match=rf"^\. has no .*, give {(root / right).resolve()}$"):
+    with raises("layout", rf"^\. has no .*, give {(root / right).resolve()}$"):
         open_source(source, Path(), {})
 
 
@@ -88,7 +88,7 @@ def test_a_root_through_a_link(source, root):
     assert listed(source, link) == (sorted(FILES[source]), [])
     if source == "coma":
         (root.parent / "deep").symlink_to(root / ANN / "bareteeth")
-        with raises("layout", match=f"give {root}$"):
+        with raises("layout", f"give {root}$"):
             open_source("coma", root.parent / "deep", {})
 
 
@@ -96,10 +96,10 @@ def test_what_is_no_folder(tmp_path):
     (tmp_path / "empty").mkdir()
     trees.touch(tmp_path, ["hidden/.DS_Store", "hidden/.git/config", "file.ply"])
     for path in ("none", "file.ply", "file.ply/below", "a" * 300):
-        with raises("not-a-folder", match="CoMA"):
+        with raises("not-a-folder", "CoMA"):
             open_source("coma", tmp_path / path, {})
     for path in ("empty", "hidden"):
-        with raises("empty", match="CoMA"):
+        with raises("empty", "CoMA"):
             open_source("coma", tmp_path / path, {})
 
 
@@ -108,7 +108,7 @@ def test_another_data_set(tmp_path):
         trees.touch(tmp_path / source, FILES[source])
         for other in FILES:
             if other != source:
-                with raises("layout", match="; expected the root of "):
+                with raises("layout", "; expected the root of "):
                     open_source(other, tmp_path / source, {})
 
 
@@ -129,7 +129,7 @@ def test_a_suffix_may_be_in_capitals(source, root):
     (root / first).rename(root / capital)
     assert sorted(listed(source, root)[0]) == sorted([str(capital), *FILES[source][1:]])
     trees.touch(root, [str(first)])
-    with raises("name-duplicate", match=rf"{capital.stem}.*{first.stem}"):
+    with raises("name-duplicate", rf"{capital.stem}.*{first.stem}"):
         listed(source, root)
 
 
@@ -163,7 +163,7 @@ def test_a_copy_is_no_second_data_set(tmp_path):
 
 def test_two_files_that_show_the_same(tmp_path):
     check_unique([("a", "x"), ("b", "y")], tmp_path)
-    with raises("name-duplicate", match="x, a and c"):
+    with raises("name-duplicate", "x, a and c"):
         check_unique([("a", "x"), ("b", "y"), ("c", "x")], tmp_path)
 
 

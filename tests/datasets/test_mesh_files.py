@@ -47,7 +47,7 @@ def test_simplification_keeps_original_vertices(tmp_path):
 def test_points_alone_are_no_faces(tmp_path):
     save_mesh(tmp_path / "a_neutral.ply", scan(0, 0), np.zeros((0, 3), np.int32))
     source = open_source("folder", tmp_path, {"pattern": PATTERN, "protocol": "subjects:0"}).source
-    with raises("no-triangles", match=r"a_neutral\.ply"):
+    with raises("no-triangles", r"a_neutral\.ply"):
         source.preparation(np.arange(1), print)
 
 
@@ -60,7 +60,7 @@ def test_a_mesh_that_is_no_face_like_the_others(tmp_path, spoil):
     root = write_scans(tmp_path / "data")
     save_mesh(root / "p5_smile.ply", spoil(scan(5, 1)))
     target = tmp_path / "set.safetensors"
-    with raises("outlier", match=r"p5_smile\.ply .*--keep-going"):
+    with raises("outlier", r"p5_smile\.ply .*--keep-going"):
         prepare("folder", root, target, pattern=PATTERN)
     made = prepare("folder", root, target, pattern=PATTERN, keep_going=True)
     assert list(made.report.failed) == ["p5_smile"] and len(made.labels) == 17
@@ -71,7 +71,7 @@ def test_a_reference_that_is_no_face(tmp_path):
     first = trees.facewarehouse_name(1, 0)
     tree.add(first, "Tester_1", "shape_0", 0.0, 0 * tree.files[first].face)
     target = tmp_path / "set.safetensors"
-    with raises("outlier", match=re.escape(first)):
+    with raises("outlier", re.escape(first)):
         prepare("facewarehouse", tree.root, target, protocol="subjects:0")
     made = prepare("facewarehouse", tree.root, target, protocol="subjects:0", keep_going=True)
     assert len(made.labels) == 3
@@ -85,5 +85,5 @@ def test_options_that_no_data_set_or_this_one_does_not_have():
         ("facewarehouse", trees.facewarehouse_name(1, 0), {"units": "inch"}),
     ):
         ((key, value),) = option.items()
-        with raises("option-value", match=f"--{key} is '{value}', expected one of "):
+        with raises("option-value", f"--{key} is '{value}', expected one of "):
             open_names(source, [name], **option)

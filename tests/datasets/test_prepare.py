@@ -98,7 +98,7 @@ def test_by_default_one_bad_file_ends_the_command(call, data, tmp_path, name):
 def test_every_file_is_broken(data, tmp_path, keep_going):
     for path in data.iterdir():
         SPOILS["truncated"](path)
-    with raises("truncated", match=r"p0_neutral\.ply"):
+    with raises("truncated", r"p0_neutral\.ply"):
         prepare("folder", data, tmp_path / "set", pattern=PATTERN, keep_going=keep_going)
     assert [entry.name for entry in tmp_path.iterdir()] == ["data"]
 
@@ -168,7 +168,7 @@ def test_no_room_for_the_output(data, tmp_path, monkeypatch):
     size = (18 + 6) * 36 * 12
     usage = namedtuple("Usage", "free")
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage(2 * size - 1))
-    with raises("disk-full", match=r"set\.safetensors .*2.07e-05 GB"):
+    with raises("disk-full", r"set\.safetensors .*2.07e-05 GB"):
         prepare("folder", data, target, pattern=PATTERN)
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage(2 * size))
 
@@ -176,7 +176,7 @@ def test_no_room_for_the_output(data, tmp_path, monkeypatch):
         raise OSError(27, "File too large")
 
     monkeypatch.setattr(preparing, "reserve_space", refuse)
-    with raises("output-unwritable", match="File too large"):
+    with raises("output-unwritable", "File too large"):
         prepare("folder", data, target, pattern=PATTERN)
     assert [entry.name for entry in tmp_path.iterdir()] == ["data"]
 

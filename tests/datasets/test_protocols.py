@@ -105,7 +105,7 @@ def test_published_frames_divide_people():
     split = make_split("paper", people, published)
     assert np.array_equal(split.split, np.where(test, TEST, TRAIN)) and divides_people(split.text)
     for validation in (0.0, 0.2):
-        with raises("option-conflict", match="--validation"):
+        with raises("option-conflict", "--validation"):
             make_split("paper", people, published, validation=validation)
 
 
@@ -127,7 +127,7 @@ def test_a_file_of_subjects(tmp_path):
     assert by_person(split, people) == [WORDS[word] for word in chosen]
     assert split.text == "subjects of a file" and not divides_people(split.text)
     assert split.inputs == {"protocol": hashlib.sha256(path.read_bytes()).hexdigest()[:12]}
-    with raises("option-conflict", match="--validation"):
+    with raises("option-conflict", "--validation"):
         make_split(f"file:{path}", people, validation=0.1)
 
 
@@ -168,7 +168,7 @@ def test_a_file_of_faces_may_keep_people_together(tmp_path):
 def test_files_that_do_not_fit(tmp_path, text, code, place):
     path = tmp_path / "split.csv"
     path.write_text(text)
-    with raises(code, match=place):
+    with raises(code, place):
         make_split(f"file:{path}", crowd(3))
 
 
@@ -191,7 +191,7 @@ def test_protocols_that_there_are_not(code, protocols):
 
 @pytest.mark.parametrize("part", [1.0, -0.1, float("nan")])
 def test_validation_parts_that_there_are_not(part):
-    with raises("option-value", match="--validation"):
+    with raises("option-value", "--validation"):
         make_split("subjects:0.3", crowd(), validation=part)
 
 

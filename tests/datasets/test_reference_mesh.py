@@ -103,7 +103,7 @@ def test_meshes_that_do_not_agree(tmp_path, kinds, keep_going):
 
 def test_a_broken_mesh(tmp_path):
     paths = write(tmp_path, "broken", 6, "broken", 6)
-    with raises("truncated", match=r"0_broken\.ply"):
+    with raises("truncated", r"0_broken\.ply"):
         find(paths)
     found, _ = find(paths, keep_going=True)
     assert found.path == paths[1]
@@ -116,7 +116,7 @@ def test_a_broken_mesh_that_nobody_looks_at(tmp_path):
 
 def test_only_broken_meshes(tmp_path):
     paths = write(tmp_path, "broken", "broken")
-    with raises("truncated", match=r"0_broken\.ply"):
+    with raises("truncated", r"0_broken\.ply"):
         find(paths, keep_going=True)
     with raises("empty"):
         find([])
@@ -126,12 +126,12 @@ def test_the_search_ends(tmp_path):
     (broken,) = write(tmp_path, "broken")
     (whole,) = write(tmp_path / "whole", 6)
     assert find([broken] * (MOST_OPENED - 1) + [whole], keep_going=True)[0].path == whole
-    with raises("truncated", match="broken"):
+    with raises("truncated", "broken"):
         find([broken] * MOST_OPENED + [whole], keep_going=True)
 
 
 def test_points_alone_are_no_reference(tmp_path):
-    with raises("no-triangles", match=r"0_bare\.ply"):
+    with raises("no-triangles", r"0_bare\.ply"):
         find(write(tmp_path, "bare", "bare", 6))
     # Points can be faces of a set whose other meshes have triangles.
     assert find(paths := write(tmp_path, "bare", 6, 6))[0].path == paths[1]

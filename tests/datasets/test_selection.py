@@ -61,7 +61,7 @@ def test_a_list_may_name_what_is_not_there_anyway(line):
 @pytest.mark.parametrize("line", ["1", "12/models_reg/1_smile", "60", "3"])
 def test_names_that_nothing_has(line):
     source = open_names("facescape", [trees.facescape_name(k, "neutral") for k in (12, 13)])
-    with raises("name-unknown", match=repr(line)):
+    with raises("name-unknown", repr(line)):
         chosen(source, line)
     with raises("name-unknown"):
         chosen(source)

@@ -218,7 +218,7 @@ def test_the_mean_of_similar_shapes_keeps_their_mean_size(rng):
 @pytest.mark.parametrize("rows", [[], [0, 1]])
 def test_a_mean_needs_a_face(rows):
     faces = np.full((2, V, 3), np.nan, np.float32)
-    with raises("split-empty", match="no face to find the mean face from"):
+    with raises("split-empty"):
         mean_shape(faces, np.array(rows, np.intp), ALL, scale=False)
 
 

@@ -1,6 +1,5 @@
 """The GPU's search against all products in memory; without a GPU in Triton's interpreter."""
 
-import importlib.util
 import os
 import subprocess
 import sys
@@ -17,8 +16,6 @@ from facedis_core.nn.max_pool.batch_statistics import FoldedLayer
 CUDA = torch.cuda.is_available()
 DEVICE = "cuda" if CUDA else "cpu"
 Search = Callable[[Tensor, Tensor], Tensor]
-HAS_TRITON = importlib.util.find_spec("triton") is not None
-TRITON = pytest.mark.skipif(not HAS_TRITON, reason="Triton is not installed")
 INTERPRETER = {} if CUDA else {"TRITON_INTERPRET": "1"}
 # The interpreter multiplies the bits of bfloat16 as if they were integers.
 BF16 = pytest.param(
@@ -27,11 +24,11 @@ BF16 = pytest.param(
 
 # Triton looks for the interpreter when it is imported, which an optimiser of PyTorch does too;
 # so here, before any test runs.
-if HAS_TRITON:
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in INTERPRETER.items():
-            patch.setenv(name, value)
-        importlib.import_module("facedis_core.nn.max_pool.argmax_triton")
+with pytest.MonkeyPatch.context() as patch:
+    for name, value in INTERPRETER.items():
+        patch.setenv(name, value)
+    pytest.importorskip("triton")
+    from facedis_core.nn.max_pool import argmax_triton
 
 # Faces, vertices, inputs, outputs: less than a block, blocks and spans with and without a rest.
 SHAPES = [
@@ -50,8 +47,6 @@ SHAPES = [
 def fused_argmax(monkeypatch: pytest.MonkeyPatch) -> Iterator[Search]:
     for name, value in INTERPRETER.items():
         monkeypatch.setenv(name, value)
-    from facedis_core.nn.max_pool import argmax_triton
-
     argmax._kernel.cache_clear()
     yield argmax_triton.fused_argmax
     argmax._kernel.cache_clear()
@@ -66,7 +61,6 @@ def whole(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
     return torch.randint(-2, 3, shape).to(DEVICE, dtype)
 
 
-@TRITON
 @pytest.mark.parametrize("dtype", [torch.float32, BF16])
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_the_first_of_the_largest_products(
@@ -81,7 +75,6 @@ def test_the_first_of_the_largest_products(
     assert torch.equal(found, slowly(features, weight))
 
 
-@TRITON
 @pytest.mark.parametrize("dtype", [torch.float32, BF16])
 def test_a_product_as_large_as_the_largest_within_the_precision(
     dtype: torch.dtype, fused_argmax: Search
@@ -97,7 +90,6 @@ def test_a_product_as_large_as_the_largest_within_the_precision(
     assert enough.double().mean() < 0.01  # or any vertex would pass
 
 
-@TRITON
 def test_rows_and_columns_that_lie_apart(fused_argmax: Search) -> None:
     torch.manual_seed(2)
     features, weight = whole(20, 3, 90)[:, 1:].permute(1, 2, 0), whole(20, 40)[:, ::2].T
@@ -105,7 +97,6 @@ def test_rows_and_columns_that_lie_apart(fused_argmax: Search) -> None:
     assert torch.equal(fused_argmax(features, weight), slowly(features, weight))
 
 
-@TRITON
 @pytest.mark.parametrize("place", [0, 70, 1023, 1024, 1099])
 def test_nan_wins_like_in_argmax(place: int, fused_argmax: Search) -> None:
     torch.manual_seed(3)
@@ -115,7 +106,6 @@ def test_nan_wins_like_in_argmax(place: int, fused_argmax: Search) -> None:
     assert torch.equal(fused_argmax(features, weight), slowly(features, weight))
 
 
-@TRITON
 @pytest.mark.filterwarnings("ignore:invalid value encountered in matmul")  # the interpreter's
 @pytest.mark.parametrize("vertices", [1, 63, 1100])
 @pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
@@ -135,7 +125,6 @@ def faces_and_chain(dtype: torch.dtype = torch.float32) -> tuple[Tensor, list[Fo
     return whole(3, 150, 3).to(dtype), chain
 
 
-@TRITON
 def test_the_layers_before_it(fused_argmax: Search) -> None:
     x, (first, last) = faces_and_chain()
     features = (x @ first.weight.T + first.bias).relu()
@@ -147,7 +136,6 @@ def test_the_layers_before_it(fused_argmax: Search) -> None:
     assert torch.equal(products.gather(1, found[:, None])[:, 0], products.amax(dim=1))
 
 
-@TRITON
 def test_double_precision_and_many_inputs_go_the_plain_way(fused_argmax: Search) -> None:
     x, (first, last) = faces_and_chain(torch.float64)
     features = (x @ first.weight.T + first.bias).relu()
@@ -155,18 +143,6 @@ def test_double_precision_and_many_inputs_go_the_plain_way(fused_argmax: Search)
     assert torch.equal(argmax._by_triton(features, last.weight), expected)
     assert argmax._kernel(x.device, torch.float64, last.weight.shape) is None
     assert argmax._kernel(x.device, torch.float32, torch.Size((9, 257))) is None
-
-
-def test_without_triton_the_plain_way(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "triton", None)
-    monkeypatch.delitem(sys.modules, "facedis_core.nn.max_pool.argmax_triton", raising=False)
-    monkeypatch.delattr("facedis_core.nn.max_pool.argmax_triton", raising=False)
-    argmax._kernel.cache_clear()
-    x, (first, last) = faces_and_chain()
-    features = (x @ first.weight.T + first.bias).relu()
-    expected = slowly(features, last.weight)
-    assert torch.equal(argmax._by_triton(features, last.weight), expected)
-    argmax._kernel.cache_clear()
 
 
 def run(program: str, **environment: str) -> str:
@@ -179,41 +155,31 @@ def run(program: str, **environment: str) -> str:
     return result.stdout + result.stderr
 
 
-@TRITON
 def test_a_triton_that_fails_is_named_once_and_done_without() -> None:
     """It cannot run its kernels on a CPU outside the interpreter."""
     said = run(
         "import torch\n"
-        "from facedis_core import winners\n"
+        "from facedis_core.nn.max_pool import argmax\n"
         "x, weight = torch.randn(2, 30, 6), torch.randn(9, 6)\n"
         "for _ in range(2):\n"
-        "    found = winners._by_triton(x, weight)\n"
+        "    found = argmax._by_triton(x, weight)\n"
         "assert torch.equal(found, (x @ weight.T).argmax(dim=1))\n"
     )
     assert said.count("UserWarning: Triton does not work here") == 1
-
-
-def test_a_cpu_needs_no_triton() -> None:
-    run(
-        "import sys, torch\n"
-        "from facedis_core.nn.max_pool.layer import MaxPooledLinear\n"
-        "MaxPooledLinear(6, 9, batch_norm=True)(torch.randn(2, 300, 6))\n"
-        "assert not {'triton', 'facedis_core.nn.max_pool.argmax_triton'} & set(sys.modules)\n"
-    )
 
 
 COMPILE = """
 import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
-from facedis_core import fusedmax
+from facedis_core.nn.max_pool import argmax_triton
 
 cases = [(86, "fp32", 128), (86, "fp32", 256), (86, "bf16", 128), (90, "fp32", 128)]
 for capability, name, inputs in [*cases, (90, "bf16", 128), (90, "bf16", 6)]:
-    sizes, options = fusedmax._settings(inputs, {"fp32": 4, "bf16": 2}[name])
+    sizes, options = argmax_triton._settings(inputs, {"fp32": 4, "bf16": 2}[name])
     types = dict(features="*" + name, weight="*" + name, highest="*fp32", vertex="*i64")
     types |= dict(vertices="i32", outputs="i32") | dict.fromkeys(sizes, "constexpr")
-    source = ASTSource(fusedmax._kernel, types, sizes)
+    source = ASTSource(argmax_triton._kernel, types, sizes)
     kernel = triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options)
     assert kernel.asm["cubin"]
     print(capability, kernel.metadata.shared)

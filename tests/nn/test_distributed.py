@@ -78,13 +78,6 @@ def test_pre_training_is_shared_too(call: Run, shell: Run, face_set: Path, tmp_p
     compare_logs(tmp_path, "one", "two")
 
 
-def test_a_batch_that_does_not_divide(shell: Run, face_set: Path) -> None:
-    done = shell(f"{TWO} -m fd_train set.safetensors -o m.safetensors --set batch=7")
-    assert done.code != 0
-    assert "7 faces cannot be shared evenly by 2 processes; try --set batch=6" in done.err
-    assert "bug" not in done.err
-
-
 @pytest.mark.slow
 def test_a_restart_replaces_nothing_that_the_first_start_refused(
     shell: Run, face_set: Path, tmp_path: Path

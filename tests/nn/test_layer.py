@@ -9,12 +9,10 @@ from torch import Tensor, nn
 
 from facedis_core.nn.max_pool import argmax, batch_statistics
 from facedis_core.nn.max_pool import layer as max_pool_layer
-from facedis_core.nn.max_pool.layer import MaxPooledLinear, pool, set_pooling
+from facedis_core.nn.max_pool.layer import pool, set_pooling
 from facedis_core.nn.pointnet import pointnet
 
-CUDA = pytest.param(
-    "cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-)
+DEVICES = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
 # Vertices, and the sizes that choose how a face is searched: at once, or in groups and blocks
 # that fit its vertices or leave a rest.
 WAYS = {
@@ -106,10 +104,17 @@ def test_the_reference_is_made_of_layers_of_torch(training: bool) -> None:
         torch.testing.assert_close(layer.norm.running_var, norm.running_var)
 
 
-@pytest.mark.parametrize("device", ["cpu", CUDA])
-@pytest.mark.parametrize("training", [True, False])
-@pytest.mark.parametrize("batch_norm", [True, False])
-@pytest.mark.parametrize("channels", [(5, 9), (3, 7, 6, 9)], ids=str)
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize(
+    ("channels", "batch_norm", "training"),
+    [
+        ((3, 7, 6, 9), True, True),
+        ((3, 7, 6, 9), True, False),
+        ((3, 7, 6, 9), False, True),
+        ((5, 9), True, True),
+    ],
+    ids=str,
+)
 def test_values_gradients_and_statistics_are_those_of_the_plain_layers(
     channels: tuple[int, ...], batch_norm: bool, training: bool, device: str, vertices: int
 ) -> None:
@@ -118,25 +123,22 @@ def test_values_gradients_and_statistics_are_those_of_the_plain_layers(
     assert_same(*(outcome(network.train(training), x) for network in networks))
 
 
-def test_data_without_a_gradient_and_weights_without_one(vertices: int) -> None:
-    for frozen in (False, True):
-        networks = both((3, 6, 9), batch_norm=True)
-        x = torch.randn(2, vertices, 3, dtype=torch.float64)
-        found = []
-        for network in networks:
-            network.eval() if frozen else network.train()
-            network.requires_grad_(not frozen)
-            found.append(outcome(network, x, inputs=frozen))
-        assert_same(*found)
-        assert (found[0]["d x"] is None) != frozen
-        assert (found[0]["d layers.0.linear.weight"] is None) == frozen
-
-
-def test_without_momentum_the_batch_counts_but_leaves_no_trace(vertices: int) -> None:
-    networks = both((3, 6, 9), batch_norm=True)
-    x = torch.randn(2, vertices, 3, dtype=torch.float64)
+@pytest.mark.parametrize("frozen", [False, True])
+def test_data_without_a_gradient_and_weights_without_one(frozen: bool) -> None:
+    x = torch.randn(2, 30, 3, dtype=torch.float64)
     found = []
-    for network in networks:
+    for network in both((3, 6, 9), batch_norm=True):
+        network.train(not frozen).requires_grad_(not frozen)
+        found.append(outcome(network, x, inputs=frozen))
+    assert_same(*found)
+    assert (found[0]["d x"] is None) != frozen
+    assert (found[0]["d layers.0.linear.weight"] is None) == frozen
+
+
+def test_without_momentum_the_batch_counts_but_leaves_no_trace() -> None:
+    x = torch.randn(2, 30, 3, dtype=torch.float64)
+    found = []
+    for network in both((3, 6, 9), batch_norm=True):
         before = {k: v.clone() for k, v in network.state_dict().items() if "running" in k}
         for module in network.modules():
             if isinstance(module, nn.BatchNorm1d):
@@ -144,33 +146,6 @@ def test_without_momentum_the_batch_counts_but_leaves_no_trace(vertices: int) ->
         found.append(outcome(network.train(), x))
         assert all(torch.equal(network.state_dict()[k], v) for k, v in before.items())
     assert_same(*found)
-
-
-@pytest.mark.slow  # the layer written plainly is the truth that every run compares with
-@pytest.mark.parametrize("batch_norm", [True, False])
-def test_gradient_against_finite_differences(batch_norm: bool, vertices: int) -> None:
-    torch.manual_seed(3)
-    network, _ = both((3, 4, 5), batch_norm=batch_norm)
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm1d):
-            module.momentum = 0.0
-    x = torch.randn(2, vertices, 3, dtype=torch.float64, requires_grad=True)
-    names = [name for name, _ in network.named_parameters()]
-
-    def values(x: Tensor, *tensors: Tensor) -> Tensor:
-        return torch.func.functional_call(network, dict(zip(names, tensors, strict=True)), (x,))
-
-    assert torch.autograd.gradcheck(values, (x, *network.parameters()), eps=1e-6, atol=1e-6)
-
-
-def test_blocks_and_groups_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    layer = MaxPooledLinear(5, 9, batch_norm=True).double().eval()
-    x = torch.randn(5, 131, 5, dtype=torch.float64)
-    whole = layer(x)
-    for few, products in ((1000, 1), (0, 1), (0, 200)):
-        monkeypatch.setattr(argmax, "_FEW", few)
-        monkeypatch.setattr(argmax, "_PRODUCTS", products)
-        torch.testing.assert_close(layer(x), whole, rtol=0, atol=0)
 
 
 def test_threads_change_not_a_bit(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -193,7 +168,7 @@ def test_the_widest_layer_in_single_precision_on_a_face_sized_batch() -> None:
     torch.manual_seed(0)
     fast = Pooled((3, 64, 128, 1024), batch_norm=True)
     plain = reference(fast).double()
-    x = torch.randn(2, 4547, 3)
+    x = torch.randn(2, 1547, 3)
     found, expected = outcome(fast, x), outcome(plain, x.double())
     for name, value in found.items():
         assert value is not None and expected[name] is not None

@@ -156,15 +156,15 @@ def test_a_discriminator_may_take_part(faces: FaceSet) -> None:
     )
 
 
-def people(*, moving: float) -> FaceSet:
-    """60 people whose expressions move a few vertices each, by an amount of the person's own."""
-    faces = synthetic.face_set(subjects=60, expressions=6, test=20, neutrals=True)
+def people() -> FaceSet:
+    """40 people whose expressions move a few vertices each, by an amount of the person's own."""
+    faces = synthetic.face_set(subjects=40, expressions=6, test=10, neutrals=True)
     rng = np.random.default_rng(5)
     neutral = faces.neutrals[faces.labels.subject]
     offsets = np.zeros((6, 36, 3))
     for offset in offsets[1:]:
-        offset[rng.permutation(36)[:8]] = rng.normal(0, moving, (8, 3))
-    gain = rng.uniform(0.5, 1.5, (60, 6))[faces.labels.subject, faces.labels.expression]
+        offset[rng.permutation(36)[:8]] = rng.normal(0, 4, (8, 3))
+    gain = rng.uniform(0.5, 1.5, (40, 6))[faces.labels.subject, faces.labels.expression]
     vertices = neutral + gain[:, None, None] * offsets[faces.labels.expression]
     return replace(faces, vertices=vertices.astype(np.float32))
 
@@ -184,7 +184,7 @@ AT_REST = ("pose_degrees=0", "pose_mm=0")
 
 @pytest.mark.parametrize("neutrals", [False, True])
 def test_identity_faces_of_unseen_people_are_near_their_neutrals(neutrals: bool) -> None:
-    faces = people(moving=4.0)
+    faces = people()
     subject = trained(faces, neutrals=neutrals, changes=["expression=6", *AT_REST])
     rows = faces.rows(TEST)
     ours = evaluate_face_set(subject.predict, faces, rows).metrics
@@ -199,7 +199,7 @@ def test_identity_faces_of_unseen_people_are_near_their_neutrals(neutrals: bool)
 
 @pytest.mark.slow
 def test_a_turned_head_is_the_same_person_to_a_model_that_has_seen_some() -> None:
-    faces = people(moving=4.0)
+    faces = people()
     torch.manual_seed(7)
     poses = random_poses(torch.tensor(faces.vertices), PoseVariation(2.0, 1.0), 1.0).numpy()
     test = faces.rows(TEST)

@@ -53,16 +53,11 @@ PARTNERS = np.array([1, 2, 3, 5, 6, 9, 10, 11])
 
 def dense_laplacian() -> Tensor:
     count = FACES.vertices.shape[1]
-    around: list[set[int]] = [set() for _ in range(count)]
-    for a, b, c in FACES.triangles:
-        for p, q in ((a, b), (b, c), (c, a)):
-            around[p].add(int(q))
-            around[q].add(int(p))
-    matrix = torch.eye(count)
-    for vertex, neighbours in enumerate(around):
-        for other in neighbours:
-            matrix[vertex, other] = -1.0 / len(neighbours)
-    return matrix
+    linked = torch.zeros(count, count)
+    for k in range(3):
+        start, end = FACES.triangles[:, k], FACES.triangles[:, (k + 1) % 3]
+        linked[start, end] = linked[end, start] = 1.0
+    return torch.eye(count) - linked / linked.sum(dim=1, keepdim=True)
 
 
 def kl(mean: Tensor, log_variance: Tensor) -> Tensor:
@@ -179,12 +174,16 @@ def step_by_hand(subject: Trainer) -> dict[str, Tensor]:
 
 # Batch norm takes away what a bias before it adds: its gradient is rounding, and poses round.
 @pytest.mark.parametrize(
-    ("full", "batch_norm"),
-    [(FULL, False), (FULL, True), (EXCHANGED, False), (EXCHANGED, True), (POSED, False)],
-    ids=["paper", "paper-bn", "exchanged", "exchanged-bn", "posed"],
+    ("full", "neutrals", "adversary", "batch_norm"),
+    [
+        (FULL, False, False, False),
+        (FULL, True, True, False),
+        (FULL, False, True, True),
+        (EXCHANGED, True, False, False),
+        (EXCHANGED, False, True, True),
+        (POSED, True, True, False),
+    ],
 )
-@pytest.mark.parametrize("adversary", [False, True])
-@pytest.mark.parametrize("neutrals", [False, True])
 def test_terms_weights_and_statistics_are_those_of_the_step_by_hand(
     full: Recipe, neutrals: bool, adversary: bool, batch_norm: bool
 ) -> None:
@@ -228,14 +227,14 @@ def test_the_reference_pooling_takes_the_same_step(batch_norm: bool) -> None:
         batch = next(subject.batches.epoch(0))
         batch = batch._replace(faces=batch.faces.double(), partners=batch.partners.double())
         torch.manual_seed(0)
-        for _ in range(3):
+        for _ in range(2):
             record = subject._train_step(batch)
         records.append(record)
     assert records[0] == pytest.approx(records[1], rel=1e-8)
 
 
 def test_learning_rates_and_decay_of_both_optimisers() -> None:
-    recipe = replace(FULL, learning_rate_factor=0.5, learning_rate_epochs=2, gradient_clip=1.0)
+    recipe = replace(FULL, batch=28, learning_rate_factor=0.5, learning_rate_epochs=2)
     subject = trainer(FACES, recipe)
     rates = []
     for _ in range(4):
