@@ -3,6 +3,8 @@
 A message is one line: what was found, what was expected, what to do next.
 """
 
+import errno
+
 
 class ErrorCode:
     """Machine-readable kind of an error, as in the lists of `--failures`.
@@ -160,3 +162,15 @@ def missing_extra(feature: str, extra: str) -> UsageError:
         f"run: pip install 'facedis[{extra}]'",
         ErrorCode.EXTRA_MISSING,
     )
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Whether an operation failed because the disk is full, over quota or read-only."""
+    full = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+    return isinstance(error, OSError) and error.errno in full
+
+
+def output_error(message: str, cause: BaseException) -> OutputError:
+    """The error of a failed write."""
+    code = ErrorCode.DISK_FULL if is_disk_full(cause) else ErrorCode.OUTPUT_UNWRITABLE
+    return OutputError(message, code)

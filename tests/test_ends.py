@@ -83,7 +83,7 @@ class TestTargets:
     def test_a_full_device(self, call, shell, inputs, name):
         before = files(inputs)
         result = call(line(name, "/dev/full"))
-        assert result.code == 4
+        assert (result.code, result.kind) == (4, "disk-full")
         assert "No space left" in result.line
         result = shell(f"{line(name)} > /dev/full")
         assert result.code == 4

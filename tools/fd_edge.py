@@ -4,7 +4,6 @@ Nothing here imports NumPy, torch or rich.
 """
 
 import atexit
-import errno
 import io
 import os
 import re
@@ -27,7 +26,9 @@ from facedis_core.errors import (
     ReaderLeft,
     Stopped,
     UsageError,
+    is_disk_full,
     missing_extra,
+    output_error,
 )
 from facedis_core.io.signals import defer_signal_handlers, install_signal_handlers
 from fd_parse import COMPLETION, click_command, command_name
@@ -51,8 +52,6 @@ _EXTRAS: Final = {
     "PIL": "view",
     "av": "video",
 }
-
-_DISK_FULL: Final = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
 
 
 class _Terminated(BaseException):
@@ -202,9 +201,9 @@ def _translated(error: BaseException) -> BaseException:
         package = error.name.partition(".")[0]
         if package in _EXTRAS:
             return missing_extra(f"this ({package})", _EXTRAS[package])
-    if isinstance(error, OSError) and error.errno in _DISK_FULL:
-        return OutputError(
-            f"cannot write {error.filename or 'the output'}: {error.strerror}", ErrorCode.DISK_FULL
+    if isinstance(error, OSError) and is_disk_full(error):
+        return output_error(
+            f"cannot write {error.filename or 'the output'}: {error.strerror}", error
         )
     if isinstance(error, OSError) and error.filename is not None:
         return InputError(

@@ -21,7 +21,7 @@ from facedis_core.datasets.protocols import FILE
 from facedis_core.datasets.reference_mesh import NEXT_STEP
 from facedis_core.datasets.selection import FaceSelection, read_exclusion, select_faces
 from facedis_core.datasets.source import LabelledRows, OpenedSource, open_source
-from facedis_core.errors import ErrorCode, InputError, OutputError, UsageError
+from facedis_core.errors import ErrorCode, InputError, OutputError, UsageError, output_error
 from facedis_core.geometry.alignment import align_by_neutrals, align_to, mean_shape
 from facedis_core.io.atomic import reserve_space
 from facedis_core.io.signals import install_signal_handlers
@@ -215,10 +215,8 @@ def _face_file(output: str, faces: int, vertices: int) -> Iterator[_FaceFile]:
         try:
             reserve_space(file.fileno(), size)
         except OSError as error:
-            raise OutputError(
-                f"{target or output} could not be written: {error.strerror}",
-                ErrorCode.OUTPUT_UNWRITABLE,
-            ) from error
+            message = f"{target or output} could not be written: {error.strerror}"
+            raise output_error(message, error) from error
         yield _FaceFile(file, vertices)
 
 

@@ -16,7 +16,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from facedis_core.errors import ErrorCode, InputError, OutputError, ReaderLeft, UsageError
+from facedis_core.errors import (
+    ErrorCode,
+    InputError,
+    OutputError,
+    ReaderLeft,
+    UsageError,
+    output_error,
+)
 from facedis_core.io.atomic import created_folders, replacing
 from facedis_core.io.paths import exists, is_file, is_folder
 
@@ -308,9 +315,7 @@ def _as_output_error(target: str) -> Iterator[None]:
         if isinstance(error, ValueError) and "\0" not in target:
             raise
         reason = getattr(error, "strerror", None) or error
-        raise OutputError(
-            f"{name} could not be written: {reason}", ErrorCode.OUTPUT_UNWRITABLE
-        ) from error
+        raise output_error(f"{name} could not be written: {reason}", error) from error
 
 
 def _descriptor(path: Path) -> int | None:

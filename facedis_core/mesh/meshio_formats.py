@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from facedis_core.errors import ErrorCode, InputError, OutputError, UsageError
+from facedis_core.errors import ErrorCode, InputError, UsageError, output_error
 from facedis_core.mesh.surface_builder import SurfaceBuilder
 
 MESHIO_SUFFIXES = (".off", ".vtk", ".vtu")
@@ -72,10 +72,8 @@ def write_with_meshio(
             with _silence():
                 meshio.write_points_cells(path, vertices, [("triangle", triangles)])
         except OSError as error:
-            raise OutputError(
-                f"a {suffix} mesh could not be written ({error.strerror})",
-                ErrorCode.OUTPUT_UNWRITABLE,
-            ) from error
+            message = f"a {suffix} mesh could not be written ({error.strerror})"
+            raise output_error(message, error) from error
         except (Exception, SystemExit) as error:
             raise UsageError(
                 f"cannot write {suffix or 'a mesh without suffix'} ({_reason(error, path)}); "

@@ -5,7 +5,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from facedis_core.errors import ErrorCode, OutputError, missing_extra
+from facedis_core.errors import missing_extra, output_error
 
 
 class TensorBoardWriter:
@@ -52,9 +52,7 @@ class TensorBoardWriter:
         try:
             yield
         except OSError as error:
-            raise OutputError(
-                f"cannot write {self.folder}: {error.strerror}", ErrorCode.OUTPUT_UNWRITABLE
-            ) from None
+            raise output_error(f"cannot write {self.folder}: {error.strerror}", error) from None
 
 
 def _leaves(record: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:

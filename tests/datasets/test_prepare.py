@@ -176,7 +176,7 @@ def test_no_room_for_the_output(data, tmp_path, monkeypatch):
         raise OSError(27, "File too large")
 
     monkeypatch.setattr(preparing, "reserve_space", refuse)
-    with raises("output-unwritable", "File too large"):
+    with raises("disk-full", "File too large"):
         prepare("folder", data, target, pattern=PATTERN)
     assert [entry.name for entry in tmp_path.iterdir()] == ["data"]
 

@@ -218,7 +218,7 @@ def test_parents_are_created_and_taken_away_again(tmp_path):
 
 
 def test_a_disk_without_room():
-    with raises("output-unwritable", "/dev/full.* No space left"):
+    with raises("disk-full", "/dev/full.* No space left"):
         write("/dev/full")
     write("/dev/null")
 
