@@ -52,11 +52,14 @@ def default_signals() -> None:
 
     They come here ignored where the tests run in the background or under nohup, and processes
     inherit that. A signal with a handler is at its default in a program started from here, and
-    with one that does nothing the tests themselves still ignore it.
+    with one that does nothing the tests themselves still ignore it. In a session of their own,
+    where that can be had, those programs survive the end of the terminal as well.
     """
     for signum in (signal.SIGINT, signal.SIGHUP):
         if signal.getsignal(signum) is signal.SIG_IGN:
             signal.signal(signum, lambda signum, frame: None)
+            with suppress(PermissionError):  # the leader of a group of processes
+                os.setsid()
 
 
 @pytest.fixture(scope="session")
