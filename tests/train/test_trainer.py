@@ -174,7 +174,7 @@ def test_a_handful_of_faces_is_learnt_by_heart(faces: FaceSet) -> None:
     few = synthetic.face_set(subjects=2, expressions=4, test=0)
     subject = trainer(few, recipe, adversary=False)
     start = evaluate_face_set(subject.predict, few, few.rows(0)).metrics["e_rec"]["mean"]
-    for _ in range(350):
+    for _ in range(500):
         subject.run_epoch()
     subject.network.eval()
     error = evaluate_face_set(subject.predict, few, few.rows(0)).metrics["e_rec"]["mean"]
