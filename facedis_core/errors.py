@@ -154,7 +154,7 @@ def missing_extra(feature: str, extra: str) -> UsageError:
     """The error where an optional dependency is not installed.
 
     Args:
-        feature: what needs it.
+        feature: the feature that needs it.
         extra: its name in pyproject.toml, for the command that installs it.
     """
     return UsageError(

@@ -22,7 +22,7 @@ class FaceLabel:
 
 @dataclass(frozen=True)
 class LabelSource:
-    """Where labels come from: a CSV file as of `read_labels`, or else a pattern of the names."""
+    """A source of labels: a CSV file as of `read_labels`, or else a pattern of the names."""
 
     file: str | None = None
     pattern: str | None = None
@@ -67,7 +67,7 @@ def read_labels(
 
     Args:
         source: path, or `-` for standard input.
-        names: names whose labels are wanted; None = all.
+        names: names to read labels of; None = all.
         required: columns that must be there; an absent value of another column is empty.
 
     Raises:

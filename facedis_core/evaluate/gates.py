@@ -65,7 +65,7 @@ class Check:
         A name that resembles no metric is accepted: the check fails since it was not measured.
 
         Args:
-            text: what to read.
+            text: the limit, such as `e_rec<=1.2`.
             names: all numbers that the report can have.
 
         Raises:
@@ -116,7 +116,7 @@ class Check:
 
 @dataclass(frozen=True)
 class Tolerance:
-    """How much worse a number may be: `amount` relative to it, or in its own unit."""
+    """Tolerated change of a number for the worse, relative to it or in its own unit."""
 
     amount: float = 0.0
     relative: bool = False

@@ -205,7 +205,7 @@ def task_from_latents(
 
     Args:
         gallery: latents of known people, any number of each person.
-        probes: latents to identify; None = the rows of `gallery` that are nobody's first neutral.
+        probes: latents to identify; None = all rows of `gallery` but the first neutrals.
         model: the model that encoded them.
         labels: subjects and, without probes, expressions.
         neutral: expression of the gallery, without probes.

@@ -22,7 +22,7 @@ from facedis_core.model.model import Model, load_model
 
 @dataclass(frozen=True)
 class MeasureOptions:
-    """How to measure.
+    """Options of a measurement.
 
     Attributes:
         align: align predictions rigidly to the truth first.

@@ -44,7 +44,7 @@ class Similarity(NamedTuple):
 
 
 class Verification(NamedTuple):
-    """How well a threshold on the score separates genuine pairs from impostor pairs.
+    """Separation of genuine from impostor pairs by a threshold on the score.
 
     Attributes:
         auc: area under the ROC curve: share of (genuine, impostor) pairs of pairs in which the
@@ -183,7 +183,7 @@ def _score_blocks(
 
 
 def _person_blocks(bounds: np.ndarray, faces: int) -> Iterator[tuple[int, int]]:
-    """Ranges (first, last) of people with up to so many faces together, or of one with more."""
+    """Ranges (first, last) of people with at most `faces` faces in all, or of one with more."""
     first = 0
     while first < len(bounds) - 1:
         last = int(np.searchsorted(bounds, bounds[first] + faces, side="right")) - 1
