@@ -201,20 +201,6 @@ def test_the_mean_is_that_of_the_loop(rng, blocks, scale, chosen):
     np.testing.assert_array_equal(faces, before)
 
 
-def test_the_mean_of_one_shape_is_that_shape_where_the_first_lies(rng):
-    faces = scattered(rng, 6, noise_mm=0)
-    rows = np.array([4, 0, 1, 2, 3, 5])
-    np.testing.assert_allclose(mean_shape(faces, rows, ALL, scale=False), faces[4], atol=1e-3)
-
-
-def test_the_mean_of_similar_shapes_keeps_their_mean_size(rng):
-    faces = scattered(rng, 40, noise_mm=3, scale=True)
-    found = mean_shape(faces, np.arange(40), ALL, scale=True)
-    sizes = [root_mean_square(face) for face in faces]
-    assert root_mean_square(found) == pytest.approx(np.mean(sizes))
-    assert max(sizes) / min(sizes) > 1.5
-
-
 @pytest.mark.parametrize("rows", [[], [0, 1]])
 def test_a_mean_needs_a_face(rows):
     faces = np.full((2, V, 3), np.nan, np.float32)

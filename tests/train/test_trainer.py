@@ -11,7 +11,6 @@ from trainers import trainer
 
 from facedis_core.data.face_set import FaceSet
 from facedis_core.evaluate.evaluation import evaluate_face_set
-from facedis_core.nn.forward_step import StepOutput, frozen_statistics
 from facedis_core.train.batches import Batch
 from facedis_core.train.recipe import Recipe, load_recipe
 from facedis_core.train.setup import build_auto_encoder, build_discriminator, training_frame
@@ -87,36 +86,6 @@ def test_the_discriminator_reaches_the_identity_decoder_alone(faces: FaceSet) ->
     gradients = dict(subject.network.named_parameters())
     assert gradients["identity_decoder.output.weight"].grad.any()
     assert not gradients["expression_decoder.output.weight"].grad.any()
-
-
-def test_predicted_faces_leave_the_running_statistics_alone(faces: FaceSet) -> None:
-    encoder = trainer(faces, SMALL).network.encoder.train()
-    x = torch.randn(4, faces.vertices.shape[1], 3)
-    before = {k: v.clone() for k, v in encoder.state_dict().items() if "running" in k}
-    with frozen_statistics(encoder):
-        inside = encoder(x).identity.mean
-    for key, value in before.items():
-        assert torch.equal(encoder.state_dict()[key], value)
-    torch.testing.assert_close(
-        encoder(x).identity.mean, inside
-    )  # normalised by the batch all the same
-    assert any(not torch.equal(encoder.state_dict()[k], v) for k, v in before.items())
-
-
-def test_faces_without_a_neutral_are_left_out_of_its_loss(faces: FaceSet) -> None:
-    partial = synthetic.face_set()
-    partial.neutrals[1:] = np.nan
-    recipe = replace(SMALL, neutral=1.0)
-    subject = trainer(partial, recipe, neutrals=True)
-    subject.network.eval()
-    positions = np.arange(8)  # two subjects of four faces, one with a neutral
-    x = normalised(subject, positions)
-    identity = subject.network.normalised_mean_face.expand_as(x)
-    made = StepOutput(None, None, identity, torch.zeros_like(x), None, None, None)
-    terms = subject._neutral_terms(x, made, subject.batches._neutrals(positions))
-    truth = subject.network.normalise(torch.tensor(partial.neutrals[0]))
-    expected = (subject.network.normalised_mean_face - truth).square().mean()
-    torch.testing.assert_close(terms["neutral"], expected)
 
 
 def test_neutrals_wanted_where_there_are_none() -> None:

