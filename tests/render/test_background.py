@@ -18,7 +18,9 @@ from facedis_core.render.background import Background
     ],
 )
 def test_colors_have_names_or_numbers(text: str, color: object) -> None:
-    assert Background.parse(text).color == color
+    background = Background.parse(text)
+    assert background.color == color
+    assert (background.linear is None) == (color is None)
 
 
 @pytest.mark.parametrize("text", ["", "whitish", "#12", "#10203040", "rgb(1,2)"])

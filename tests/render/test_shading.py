@@ -96,6 +96,16 @@ def test_a_picture_is_not_empty_and_not_full() -> None:
     assert not covered(picture)[[0, -1]].any()
 
 
+def test_a_transparent_picture_has_the_colors_of_the_opaque_one() -> None:
+    face = dome((0, 0))
+    camera = Camera.framing([face.vertices], SIZE)
+    opaque, clear = (render_mesh(face, camera, background=b) for b in (shading.BACKGROUND, None))
+    cover = clear[..., 3]
+    assert {0, 128, 255} <= set(np.unique(cover)) <= {0, 64, 128, 191, 255}  # samples of a pixel
+    assert np.array_equal(clear[cover == 255][:, :3], opaque[cover == 255])
+    assert (opaque[cover == 0] == BACKGROUND).all()
+
+
 def test_triangles_without_area_and_loose_vertices_are_left_out() -> None:
     face = dome((0, 0))
     camera = Camera.framing([face.vertices], SIZE)
