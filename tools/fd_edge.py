@@ -140,6 +140,8 @@ def perform(function: Callable[..., Any], arguments: Sequence[str]) -> Ending:
 
     Where a shell asks for the completion of a line, it gets that instead.
     """
+    global _name
+    _name = command_name(function)
     code = 0
     try:
         try:
@@ -148,7 +150,10 @@ def perform(function: Callable[..., Any], arguments: Sequence[str]) -> Ending:
 
                 code = complete(function)
             else:
-                invoke(function, arguments)
+                command = click_command(function)
+                # not command.main(): it answers interrupts and broken pipes before we could
+                with command.make_context(_name, list(arguments)) as context:
+                    command.invoke(context)
         except typer.Exit as ended:  # --help, --version
             code = ended.exit_code
         if sys.stdout is not None:
@@ -161,16 +166,6 @@ def perform(function: Callable[..., Any], arguments: Sequence[str]) -> Ending:
     if ending.message:
         complain(ending.message)
     return ending
-
-
-def invoke(function: Callable[..., Any], arguments: Sequence[str]) -> None:
-    """Run a command with these arguments, and speak in its name; what goes wrong is raised."""
-    global _name
-    _name = command_name(function)
-    command = click_command(function)
-    # not command.main(): it answers interrupts and broken pipes before we could
-    with command.make_context(_name, list(arguments)) as context:
-        command.invoke(context)
 
 
 def ending_of(error: BaseException) -> Ending:
