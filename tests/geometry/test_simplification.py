@@ -115,6 +115,19 @@ def test_thinning_out_keeps_the_holes_and_folds_nothing():
     check_map(vertices, around, chosen.astype(np.int32), kept)
 
 
+def test_thinning_out_pinches_no_strip():
+    """An edge across a strip joins two vertices of the rim; merged, it would leave one vertex."""
+    along, across = np.divmod(np.arange(12), 2)
+    vertices = np.stack([along, across, 0.01 * along**2], axis=1)
+    quads = [(2 * k, 2 * k + 2, 2 * k + 3, 2 * k + 1) for k in range(5)]
+    sheet = sheet_of(vertices, [t for a, b, c, d in quads for t in ((a, b, c), (a, c, d))])
+    sheet.simplify_to(4)
+    sides = np.sort(np.concatenate([sheet.triangles[:, [k - 1, k]] for k in range(3)]), axis=1)
+    edges, counts = np.unique(sides, axis=0, return_counts=True)
+    assert len(sheet) == 4 and euler(sheet.triangles) == 1
+    assert set(np.unique(edges[counts == 1], return_counts=True)[1]) == {2}  # one rim
+
+
 def test_a_sliver_on_the_rim_goes():
     """A vertex on a straight rim, whose two neighbours there have an edge of their own."""
     square = [(0, 0, 0), (2, 0, 0), (2, 2, 0), (0, 2, 0), (1, 0, 0)]
