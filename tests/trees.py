@@ -176,11 +176,6 @@ class Tree:
         vertices = self._write(path, pose(face), self.topology)
         self.files[path] = Written(path, subject, expression, strength, vertices, face)
 
-    def find(self, subject: str, expression: str) -> list[Written]:
-        """The files of a person's expression."""
-        wanted = (subject, expression)
-        return [file for file in self.files.values() if (file.subject, file.expression) == wanted]
-
     def drop_vertices(self, path: str, count: int = 1) -> None:
         """The file loses its last vertices and the polygons at them."""
         vertices = self.files[path].vertices[:-count]

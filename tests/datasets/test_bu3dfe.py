@@ -119,7 +119,7 @@ def test_a_missing_neutral(tree, tmp_path):
 def test_without_a_neutral_to_train_on(tree, tmp_path):
     gone = {name_of(subject, "NE", 0) for subject in TRAINED}
     made = prepare("bu3dfe", tree.root, tmp_path / "set.safetensors", exclude=gone)
-    (rest,) = tree.find("F0001", "NE")
+    rest = tree.files[trees.bu3dfe_name("F0001", "NE", 0)]
     neutral = made.face(name_of("F0001", "NE", 0))
     for file in tree.files.values():
         if file.subject == "F0001":

@@ -70,8 +70,8 @@ def test_names_that_nothing_has(line):
 
 
 def test_excluding_what_is_missing_makes_the_set_whole():
-    names = [trees.bu3dfe_name(s, e, k) for s in ("F0011", "M0001") for e, k in (("NE", 0),
-             ("SU", 2))]  # fmt: skip
+    scans = (("NE", 0), ("SU", 2))
+    names = [trees.bu3dfe_name(s, *scan) for s in ("F0011", "M0001") for scan in scans]
     source = open_names("bu3dfe", [n for n in names if not n.startswith("M0001_SU02")])
     assert [gap.file for gap in chosen(source, stem(names[0])).missing] == ["M0001_SU02*_F3D.wrl"]
     found = chosen(source, "M0001")
