@@ -1,7 +1,7 @@
 """Decoding of latents to meshes: in files, as PLY after PLY, or as one array of vertices."""
 
 import io
-from collections import defaultdict, deque
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -196,7 +196,7 @@ def _write_meshes(
     stream: BinaryIO, decoder: LatentDecoder, blocks: Iterable[Latents], jobs: int
 ) -> Iterator[int]:
     """Write PLY after PLY; yields the number of newly written rows."""
-    for data, count in _encoded_blocks(_MeshBytes(decoder, ".ply"), _split_blocks(blocks), jobs):
+    for data, count in in_order(_MeshBytes(decoder, ".ply"), _split_blocks(blocks), jobs):
         stream.write(data)
         stream.flush()
         yield count
@@ -209,7 +209,7 @@ def _write_array(
     for block in blocks:
         shape = (len(block), *decoder.model.mean_face.shape)
         stream.write(encoded_header(np.dtype("<f4"), shape))
-        for data, count in _encoded_blocks(_MeshBytes(decoder, None), _split_blocks([block]), jobs):
+        for data, count in in_order(_MeshBytes(decoder, None), _split_blocks([block]), jobs):
             stream.write(data)
             yield count
         stream.flush()
@@ -290,7 +290,7 @@ def _split_blocks(blocks: Iterable[Latents]) -> Iterator[Latents]:
 
 @dataclass(frozen=True)
 class _MeshBytes:
-    """Encodes rows as the bytes of meshes; picklable for workers.
+    """Turns rows into the bytes of meshes; picklable for workers.
 
     Attributes:
         decoder: decodes the rows.
@@ -300,7 +300,8 @@ class _MeshBytes:
     decoder: LatentDecoder
     suffix: str | None
 
-    def __call__(self, rows: Latents) -> bytes:
+    def __call__(self, rows: Latents) -> tuple[bytes, int]:
+        """The bytes, and the number of rows."""
         data = io.BytesIO()
         for row in range(len(rows)):
             for part in self.decoder.parts:
@@ -308,22 +309,7 @@ class _MeshBytes:
                     data.write(self.decoder.face(rows, row, part).tobytes())
                 else:
                     write_mesh(data, self.decoder.mesh(rows, row, part), self.suffix)
-        return data.getvalue()
-
-
-def _encoded_blocks(
-    encode: _MeshBytes, blocks: Iterable[Latents], jobs: int
-) -> Iterator[tuple[bytes, int]]:
-    """The bytes and the number of rows of each block."""
-    counts: deque[int] = deque()
-
-    def counted() -> Iterator[Latents]:
-        for rows in blocks:
-            counts.append(len(rows))
-            yield rows
-
-    for data in in_order(encode, counted(), jobs):
-        yield data, counts.popleft()
+        return data.getvalue(), len(rows)
 
 
 def _is_stream(output: str) -> bool:
