@@ -18,8 +18,6 @@ from synthetic import face_set, write_face_set
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
 PAGES = [README, ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
-# The examples of a page run in order, so a worker gets all that need the results of the demo.
-pytestmark = pytest.mark.xdist_group("readme")
 
 
 def blocks(page: Path, language: str) -> list[str]:

@@ -62,8 +62,8 @@ def process_group(device: torch.device) -> Iterator[None]:
     except RuntimeError as error:
         if isinstance(error, dist.DistError) or "gloo" in str(error):
             raise Stopped(
-                "another process of this training has ended; run the same command with --resume "
-                "to continue from the last checkpoint",
+                "another process of this training has ended; start them all again and resume "
+                "from the last checkpoint",
                 ErrorCode.STOPPED,
             ) from error
         raise
