@@ -1,7 +1,8 @@
 """Our safetensors files, read and written: tensors and one JSON string of metadata.
 
 The JSON lies under the single metadata key `facedis` with sorted keys, because several metadata
-keys come out in random order and the same content must give the same bytes.
+keys come out in random order and the same content must give the same bytes. Its `checksum` is that
+of all tensors and of the rest of the JSON; face sets, which are large and mapped, have none.
 """
 
 import hashlib
@@ -13,6 +14,7 @@ import re
 import reprlib
 import shutil
 import tempfile
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import MISSING, dataclass, fields
@@ -36,6 +38,7 @@ KINDS = {
     "training": "training state",
 }
 VERSION = 1
+_CHECKED = ("model", "discriminator", "training")  # have a checksum
 _HASHED_AT_ONCE = 1 << 25
 _READ_AT_ONCE = 1 << 22
 
@@ -67,7 +70,8 @@ def read_safetensors(source: str | Path, kind: str | None = None) -> Safetensors
         kind: `faceset`, `model` or `discriminator`; None takes any.
 
     Raises:
-        InputError: missing, truncated, not safetensors, not ours, another kind or version.
+        InputError: missing, truncated, not safetensors, not ours, another kind or version, or
+            changed since it was written (face sets: see fd-info --verify).
     """
     path = str(source)
     with open_input(path) as stream, naming(path):
@@ -83,16 +87,19 @@ def parse_safetensors(data: np.ndarray, kind: str | None) -> SafetensorsFile:
     """Parse the bytes (uint8) of a file; errors do not name it."""
     header, start = _parse_header(data)
     metadata = _our_metadata(header)
-    found = _check_format(metadata.pop("format", ""), kind)
+    found = _check_format(metadata.get("format", ""), kind)
     tensors = {name: _tensor(data, start, entry) for name, entry in header.items()}
+    if found in _CHECKED:
+        _check_checksum(found, tensors, metadata)
+    del metadata["format"]
     return SafetensorsFile(found, tensors, metadata)
 
 
 def parse_record(cls: type[R], values: Mapping[str, Any]) -> R:
     """A dataclass from a JSON object with the names of its fields; other names are ignored.
 
-    Fields are texts (printable), numbers (finite), booleans, `dict`, `list`, `list[str]`, other
-    dataclasses, or lists of these; a field with a default may be missing.
+    Fields are texts (printable), numbers (finite), booleans, `dict`, `list`, `list[str]`,
+    `dict[str, float]`, other dataclasses, or lists of these; a field with a default may be missing.
 
     Raises:
         InputError: a value is missing or of another type.
@@ -109,14 +116,16 @@ def parse_record(cls: type[R], values: Mapping[str, Any]) -> R:
             continue
         value = values[field.name]
         kind: Any = get_origin(field.type) or field.type
-        part: Any = get_args(field.type)[0] if kind is list else Any
+        part: Any = get_args(field.type)[-1] if get_args(field.type) else Any
         inner = hasattr(kind, "__dataclass_fields__")
         inner_part = hasattr(part, "__dataclass_fields__")
         if kind is float and type(value) is int:
             value = float(value) if abs(value) < 2**63 else math.inf
         fits = type(value) is (dict if inner else kind)
         if fits and part is not Any:
-            fits = set(map(type, value)) <= {dict if inner_part else part}
+            items = list(value.values() if kind is dict else value)
+            fits = set(map(type, items)) <= {dict if inner_part else part}
+            fits = fits and (part is not float or all(map(math.isfinite, items)))
         if isinstance(value, float):
             fits = fits and math.isfinite(value)
         if isinstance(value, str):
@@ -207,6 +216,10 @@ def _check_format(found: Any, kind: str | None) -> str:
     return name
 
 
+def _format(kind: str) -> str:
+    return f"facedis.{kind}/{VERSION}"
+
+
 def _tensor(data: np.ndarray, start: int, entry: dict[str, Any]) -> np.ndarray:
     if entry["dtype"] not in _DTYPES:
         raise InputError(
@@ -224,6 +237,39 @@ def _tensor(data: np.ndarray, start: int, entry: dict[str, Any]) -> np.ndarray:
         raise InputError(
             "holds a tensor of a shape that facedis never writes", ErrorCode.TENSOR
         ) from None
+
+
+def _check_checksum(kind: str, tensors: Mapping[str, np.ndarray], metadata: dict[str, Any]) -> None:
+    """Take the checksum out of the metadata and compare it with that of the content.
+
+    Models and discriminators of facedis 0.1 may have none.
+    """
+    if "checksum" not in metadata and kind != "training":
+        return
+    stored = metadata.pop("checksum", None)
+    if stored != _checksum(tensors, metadata):
+        raise InputError(
+            "does not match its checksum: it was damaged or changed; use another copy of it",
+            ErrorCode.DAMAGED,
+        )
+
+
+def _checksum(tensors: Mapping[str, np.ndarray], metadata: Mapping[str, Any]) -> str:
+    """CRC-32 of metadata and tensors, in hex: a cryptographic hash takes three times as long."""
+    value = zlib.crc32(json.dumps(metadata, sort_keys=True).encode())
+    for part in _tensor_parts(tensors):
+        value = zlib.crc32(part, value)
+    return f"{value:08x}"
+
+
+def _tensor_parts(tensors: Mapping[str, np.ndarray]) -> Iterator[bytes | memoryview]:
+    """Name, type and shape, then the bytes of each tensor, by name."""
+    for name in sorted(tensors):
+        array = np.ascontiguousarray(tensors[name])
+        yield json.dumps([name, array.dtype.str, list(array.shape)]).encode()
+        content = array.reshape(-1).view(np.uint8)
+        for start in range(0, len(content), _HASHED_AT_ONCE):
+            yield content[start : start + _HASHED_AT_ONCE].data
 
 
 def not_finite(tensors: Mapping[str, np.ndarray]) -> list[str]:
@@ -249,13 +295,9 @@ def content_id(
     `release` is called now and then, when what has been read is no longer needed.
     """
     digest = hashlib.sha256()
-    for name in sorted(tensors):
-        array = np.ascontiguousarray(tensors[name])
-        digest.update(json.dumps([name, array.dtype.str, list(array.shape)]).encode())
-        content = array.reshape(-1).view(np.uint8)
-        for start in range(0, len(content), _HASHED_AT_ONCE):
-            digest.update(content[start : start + _HASHED_AT_ONCE].data)
-            release()
+    for part in _tensor_parts(tensors):
+        digest.update(part)
+        release()
     digest.update(json.dumps(config, sort_keys=True).encode())
     return digest.hexdigest()[:12]
 
@@ -343,7 +385,7 @@ def _lay_out(
     Wider types first, then by name, so that every tensor is aligned to its own type.
     """
     order = sorted(layout, key=lambda name: (-np.dtype(layout[name][0]).itemsize, name))
-    text = json.dumps({**metadata, "format": f"facedis.{kind}/{VERSION}"}, sort_keys=True)
+    text = json.dumps({**metadata, "format": _format(kind)}, sort_keys=True)
     header: dict[str, Any] = {"__metadata__": {"facedis": text}}
     offsets, end = {}, 0
     for name in order:
@@ -362,8 +404,11 @@ def _lay_out(
 def write_safetensors(
     stream: BinaryIO, kind: str, tensors: Mapping[str, np.ndarray], metadata: Mapping[str, Any]
 ) -> None:
-    """Write tensors that are in memory; same content, same bytes."""
+    """Write tensors that are in memory, in models with a checksum; same content, same bytes."""
     layout = {name: (str(array.dtype), array.shape) for name, array in tensors.items()}
+    metadata = dict(metadata)
+    if kind in _CHECKED:
+        metadata["checksum"] = _checksum(tensors, {**metadata, "format": _format(kind)})
     with safetensors_writer(stream, kind, layout, metadata) as writer:
         for name, array in tensors.items():
             writer.tensors[name][...] = array

@@ -111,7 +111,9 @@ class TestRoundTrip:
         header, _ = header_of(encoded())
         assert list(header["__metadata__"]) == ["facedis"]
         text = header["__metadata__"]["facedis"]
-        assert text == json.dumps(METADATA | {"format": "facedis.model/1"}, sort_keys=True)
+        checksum = json.loads(text)["checksum"]
+        ours = {"format": "facedis.model/1", "checksum": checksum}
+        assert text == json.dumps(METADATA | ours, sort_keys=True)
 
     def test_every_tensor_lies_where_its_type_may(self):
         data = encoded()
@@ -130,6 +132,33 @@ class TestRoundTrip:
         }
         found = read(file_of(entries, b"\x07" + values.tobytes())).tensors["b"]
         np.testing.assert_array_equal(found, values)
+
+
+class TestChecksum:
+    @pytest.mark.parametrize("kind", ["model", "discriminator", "training"])
+    @pytest.mark.parametrize(
+        ("old", "new"),
+        [
+            (np.float32(2.5).tobytes(), np.float32(2.625).tobytes()),  # the scalar
+            (b"zeta", b"beta"),
+            (b"1.5", b"1.6"),
+            (b'"half"', b'"haIf"'),
+            (b"[3,3]", b"[9,1]"),
+        ],
+    )
+    def test_every_change_is_noticed(self, read, kind, old, new):
+        data = encoded(kind=kind)
+        assert data.count(old) == 1
+        with raises("damaged", "checksum"):
+            read(data.replace(old, new))
+
+    def test_files_without_one_are_read_but_no_training_state(self, read):
+        assert read(encoded().replace(b"checksum", b"checkmat")).metadata["checkmat"]
+        with raises("damaged", "checksum"):
+            read(encoded(kind="training").replace(b"checksum", b"checkmat"))
+
+    def test_face_sets_have_none(self):
+        assert b"checksum" not in encoded(kind="faceset")
 
 
 class TestStreams:
