@@ -1,6 +1,7 @@
 """fd-train: files, log, interruption, bad input."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import synthetic
+from conftest import contents
 from trainers import interrupted
 
 from facedis_core.data.face_set import load_face_set
@@ -120,6 +122,29 @@ def test_a_killed_run_goes_on_to_the_bytes_of_an_unbroken_one(
         check_a_full_disk_keeps_the_state(shell, state, f"fd-train {line} --resume")
     resume_and_compare(call, tmp_path, options)
     assert not state.exists()
+
+
+def test_a_damaged_state_is_refused_and_the_one_before_it_is_kept(
+    call, face_set: Path, commands: Path, tmp_path: Path
+) -> None:
+    options = f"{REGISTERED} --epochs 40 --evaluate-every 40"
+    assert call(f"fd-train set.safetensors -o whole.safetensors {options}").code == 0
+    line = f"set.safetensors -o broken.safetensors {options} --checkpoint-minutes 0"
+    interrupted(commands / "fd-train", line, tmp_path)
+    state, previous = (
+        tmp_path / f"broken.{name}.safetensors" for name in ("state", "state.previous")
+    )
+    with state.open("r+b") as stream:
+        stream.seek(-4096, os.SEEK_END)
+        stream.write(bytes(4096))
+    before = contents(tmp_path)
+    done = call(f"fd-train {line} --resume")
+    assert (done.code, done.kind) == (3, "damaged"), done.err
+    assert f"rename {previous.name} to {state.name}" in done.line
+    assert contents(tmp_path) == before
+    previous.replace(state)
+    resume_and_compare(call, tmp_path, options)
+    assert not state.exists() and not previous.exists()
 
 
 def check_a_full_disk_keeps_the_state(shell, state: Path, command: str) -> None:

@@ -1,5 +1,6 @@
 """Torch networks in files: models, discriminators, and checkpoints of a training."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from facedis_core.data.preparation import Preparation
 from facedis_core.errors import ErrorCode, InputError
 from facedis_core.io.safetensors_file import (
     content_id,
+    not_finite,
     parse_record,
     parse_safetensors,
     read_safetensors,
@@ -26,6 +28,7 @@ from facedis_core.model.model import Model
 from facedis_core.model.networks import network_of
 from facedis_core.nn.autoencoder import AutoEncoder
 from facedis_core.nn.discriminator import IdentityDiscriminator
+from facedis_core.train.learner import EpochProgress
 
 _MODEL_BUFFERS = ("mean_face", "origin", "scale")
 
@@ -136,16 +139,17 @@ def load_discriminator(source: str | Path) -> StoredDiscriminator:
     with naming(source):
         metadata = parse_record(DiscriminatorMetadata, file.metadata)
         config = DiscriminatorConfig.from_dict(metadata.config)
-        for name, array in file.tensors.items():
-            if not np.isfinite(array).all():
-                raise InputError(
-                    f"tensor {name!r} is not finite; train it again", ErrorCode.NOT_FINITE
-                )
+        _check_finite(file.tensors)
     network = IdentityDiscriminator(config, torch.zeros(3), 1.0)
     load_state(network, {name: torch.tensor(a) for name, a in file.tensors.items()}, str(source))
     return StoredDiscriminator(
         network, metadata.topology, metadata.metrics, metadata.history, metadata.id
     )
+
+
+def _check_finite(tensors: Mapping[str, np.ndarray]) -> None:
+    for name in not_finite(tensors):
+        raise InputError(f"tensor {name!r} is not finite; train it again", ErrorCode.NOT_FINITE)
 
 
 def _state_arrays(network: nn.Module) -> dict[str, np.ndarray]:
@@ -159,15 +163,38 @@ class TrainingProgress:
 
     Attributes:
         identity: recipe, seed and ids of the inputs, by which runs are told apart.
-        epoch: the fields of the `EpochProgress`.
+        epoch: the current one.
         metrics: of the last evaluation.
-        log: a JSON line per epoch.
+        log: a JSON line per epoch that is done.
     """
 
     identity: dict[str, Any]
-    epoch: dict[str, Any]
+    epoch: EpochProgress
     metrics: dict[str, Any]
     log: list[str]
+
+    def check(self) -> None:
+        """Raise InputError where numbers of epochs, steps and values contradict each other."""
+        epoch = self.epoch
+        sound = epoch.number == len(self.log) and epoch.step >= 0
+        sound = sound and set(epoch.sums) == set(epoch.counts)
+        sound = sound and all(0 < count <= epoch.step for count in epoch.counts.values())
+        if not sound:
+            raise InputError(
+                f"has impossible progress in its metadata: epoch {epoch.number}, step "
+                f"{epoch.step}, a log of {len(self.log)} epochs",
+                ErrorCode.METADATA,
+            )
+        for number, line in enumerate(self.log, 1):
+            try:
+                record = json.loads(line)
+            except (ValueError, RecursionError):
+                record = None
+            if not isinstance(record, dict) or record.get("epoch") != number:
+                raise InputError(
+                    f"has a line {number} in its log that is not the record of epoch {number}",
+                    ErrorCode.METADATA,
+                )
 
 
 def write_training_state(
@@ -206,13 +233,7 @@ class TrainingState:
         Raises:
             InputError: it belongs to other networks; these may then be partly overwritten.
         """
-        owners = (*(f"network.{n}." for n in networks), *(f"optimizer.{n}." for n in optimizers))
-        for name in self.tensors:
-            if not name.startswith(owners):
-                raise InputError(
-                    f"{self.source}: tensor {name!r} is missing or unknown to this run",
-                    ErrorCode.TENSOR,
-                )
+        self._check_tensors(networks, optimizers)
         for name, network in networks.items():
             load_state(network, _below(self.tensors, f"network.{name}."), self.source)
         for name, optimizer in optimizers.items():
@@ -222,6 +243,43 @@ class TrainingState:
                 state.setdefault(int(index), {})[slot] = tensor
             groups = optimizer.state_dict()["param_groups"]
             optimizer.load_state_dict({"state": state, "param_groups": groups})
+
+    def _check_tensors(
+        self, networks: Mapping[str, nn.Module], optimizers: Mapping[str, Optimizer]
+    ) -> None:
+        """Check that every tensor belongs to this run and has the right shape and type.
+
+        An optimiser has the moments of every parameter, or none before its first step.
+        """
+        expected: dict[str, np.ndarray] = {}
+        for name, network in networks.items():
+            expected |= {f"network.{name}.{k}": a for k, a in _state_arrays(network).items()}
+        for name, optimizer in optimizers.items():
+            if not _below(self.tensors, f"optimizer.{name}."):
+                continue
+            parameters = [p for group in optimizer.param_groups for p in group["params"]]
+            for index, parameter in enumerate(parameters):
+                shape = tuple(parameter.shape)
+                for slot, sizes in (("step", ()), ("exp_avg", shape), ("exp_avg_sq", shape)):
+                    zeros = np.broadcast_to(np.float32(0), sizes)
+                    expected[f"optimizer.{name}.{index}.{slot}"] = zeros
+        for name in sorted(expected.keys() ^ self.tensors.keys()):
+            raise InputError(
+                f"{self.source}: tensor {name!r} is missing or unknown to this run",
+                ErrorCode.TENSOR,
+            )
+        for name, array in expected.items():
+            found = self.tensors[name].numpy()
+            if found.shape != array.shape or found.dtype != array.dtype:
+                raise InputError(
+                    f"{self.source}: tensor {name!r} has shape {found.shape} of {found.dtype}, "
+                    f"expected {array.shape} of {array.dtype}",
+                    ErrorCode.TENSOR,
+                )
+            if name.endswith((".exp_avg_sq", ".running_var", ".step")) and (found < 0).any():
+                raise InputError(
+                    f"{self.source}: tensor {name!r} has negative values", ErrorCode.TENSOR
+                )
 
 
 def read_training_state(content: bytes, label: str) -> TrainingState:
@@ -237,6 +295,10 @@ def read_training_state(content: bytes, label: str) -> TrainingState:
     with naming(label):
         file = parse_safetensors(np.frombuffer(content, np.uint8), "training")
         progress = parse_record(TrainingProgress, file.metadata)
+        if asdict(progress) != file.metadata:  # keys that are missing or unknown
+            raise InputError("garbles its metadata", ErrorCode.METADATA)
+        progress.check()
+        _check_finite(file.tensors)
     tensors = {name: torch.tensor(array) for name, array in file.tensors.items()}
     return TrainingState(tensors, progress, label)
 

@@ -1,13 +1,16 @@
 """A training run and its files: the result, a log, and a checkpoint that `--resume` continues.
 
 `m.safetensors` is the trained network, `m.jsonl` a log with one line per epoch, and
-`m.state.safetensors` the checkpoint, which is deleted at the end.
+`m.state.safetensors` the checkpoint; the one before it is kept as `m.state.previous.safetensors`.
+Both are deleted at the end.
 """
 
 import json
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
@@ -28,7 +31,7 @@ from facedis_core.train.checkpoint import (
     read_training_state,
     write_training_state,
 )
-from facedis_core.train.learner import EpochProgress, Learner
+from facedis_core.train.learner import Learner
 
 # Flags for processes that torchrun restarts.
 _STARTED: Final = "started"
@@ -40,23 +43,32 @@ _EXTENDABLE: Final = {"epochs", "pretrain_epochs"}
 
 @dataclass(frozen=True)
 class RunFiles:
-    """Files of one run: result, log and checkpoint; without the last two on standard output."""
+    """Files of one run; on standard output there is only the result.
+
+    Attributes:
+        result: the trained network.
+        log: a JSON line per epoch.
+        checkpoint: the last one.
+        previous: the checkpoint before it.
+    """
 
     result: str
     log: Path | None
     checkpoint: Path | None
+    previous: Path | None
 
     @classmethod
     def beside(cls, output: str) -> "RunFiles":
         """Log and checkpoint have the name of the result with other suffixes."""
         if output == "-":
-            return cls(output, None, None)
+            return cls(output, None, None, None)
         stem = output.removesuffix(".safetensors")
-        return cls(output, Path(f"{stem}.jsonl"), Path(f"{stem}.state.safetensors"))
+        suffixes = ("jsonl", "state.safetensors", "state.previous.safetensors")
+        return cls(output, *(Path(f"{stem}.{suffix}") for suffix in suffixes))
 
     def check(self, *, force: bool) -> None:
         """Raise before the training what would prevent writing the files after it."""
-        for target in (self.result, self.log, self.checkpoint):
+        for target in (self.result, self.log, self.checkpoint, self.previous):
             if target is not None:
                 check_output(str(target), force)
 
@@ -134,7 +146,7 @@ class TrainingRun:
         self.log = EpochLog(files.log if is_main_process() else None)
 
     def start(self, *, resume: bool, restarted: bool = False) -> bool:
-        """Resume from the checkpoint where asked to, else delete an old one.
+        """Resume from the checkpoint where asked to, else delete old ones.
 
         Args:
             resume: the user asks for it; a checkpoint must exist.
@@ -145,7 +157,7 @@ class TrainingRun:
 
         Raises:
             UsageError: `resume`, but there is no checkpoint.
-            InputError: the checkpoint belongs to another run.
+            InputError: the checkpoint is damaged, or belongs to another run.
         """
         content = None
         if resume or restarted:
@@ -160,7 +172,7 @@ class TrainingRun:
                 ErrorCode.CHECKPOINT_MISSING,
             )
         else:
-            self._delete_checkpoint()
+            self._delete_checkpoints()
         set_flag(_STARTED)
         return content is not None
 
@@ -208,56 +220,97 @@ class TrainingRun:
                 )
         self._write_result()
         set_flag(_FINISHED)
-        self._delete_checkpoint()
+        self._delete_checkpoints()
 
     def _read_checkpoint(self) -> bytes | None:
-        """The checkpoint, in the main process."""
-        path = self.files.checkpoint
-        if path is None or not is_main_process() or not path.is_file():
-            return None
-        return path.read_bytes()
+        """The last checkpoint that there is, in the main process.
+
+        Without hard links a run that is killed between two renames leaves only the previous one.
+        """
+        for path in (self.files.checkpoint, self.files.previous):
+            if path is not None and is_main_process() and path.is_file():
+                return path.read_bytes()
+        return None
 
     def _restore(self, content: bytes) -> None:
         """Restore networks, optimisers, progress and log from a checkpoint."""
         learner, label = self.learner, str(self.files.checkpoint)
-        found = read_training_state(content, label)
-        progress = found.progress
-        saved = progress.identity
-        for key in sorted(set(saved) | set(self.identity)):
-            if saved.get(key) != self.identity.get(key) and key not in _EXTENDABLE:
+        try:
+            found = read_training_state(content, label)
+            progress = found.progress
+            self._check_identity(progress.identity)
+            if progress.epoch.step > learner.steps:
                 raise InputError(
-                    f"{label} is of a run with {key} {saved.get(key)!r}, this one has "
-                    f"{self.identity.get(key)!r}; use the same options or leave out --resume",
-                    ErrorCode.RESUME_MISMATCH,
+                    f"{label} has done {progress.epoch.step} of {learner.steps} steps of an epoch",
+                    ErrorCode.METADATA,
                 )
-        found.restore(learner.networks, learner.optimizers)
-        learner.epoch = EpochProgress(**progress.epoch)
+            found.restore(learner.networks, learner.optimizers)
+        except InputError as error:
+            if error.code == ErrorCode.RESUME_MISMATCH:
+                raise
+            raise InputError(f"{error}; {self._way_out()}", error.code) from error
+        learner.epoch = progress.epoch
         self.metrics = progress.metrics
         self.log.lines = progress.log
         self.log.write()
+
+    def _check_identity(self, saved: Mapping[str, Any]) -> None:
+        """Raise InputError unless a checkpoint is of a run with the same options."""
+        for key in sorted(set(saved) | set(self.identity)):
+            if saved.get(key) != self.identity.get(key) and key not in _EXTENDABLE:
+                raise InputError(
+                    f"{self.files.checkpoint} is of a run with {key} {saved.get(key)!r}, this one "
+                    f"has {self.identity.get(key)!r}; use the same options or leave out --resume",
+                    ErrorCode.RESUME_MISMATCH,
+                )
+
+    def _way_out(self) -> str:
+        """How to continue where the last checkpoint is damaged."""
+        previous = self.files.previous
+        if previous is not None and is_main_process():
+            with suppress(InputError, OSError):
+                epoch = read_training_state(previous.read_bytes(), "").progress.epoch
+                return (
+                    f"to resume from the one before it (epoch {epoch.number + 1}, step "
+                    f"{epoch.step}), rename {previous} to {self.files.checkpoint}"
+                )
+        return "train from the start, without --resume"
 
     def _save(self) -> None:
         """Write the checkpoint, then the result so far."""
         if self.files.checkpoint is None or not is_main_process():
             return
         learner = self.learner
-        progress = TrainingProgress(
-            self.identity, asdict(learner.epoch), self.metrics, self.log.lines
-        )
+        progress = TrainingProgress(self.identity, learner.epoch, self.metrics, self.log.lines)
         try:
             with open_output(str(self.files.checkpoint), force=True) as stream:
                 write_training_state(stream, learner.networks, learner.optimizers, progress)
+                self._keep_previous()
         finally:  # on a full disk the result, several times smaller, may still fit
             self._write_result()
+
+    def _keep_previous(self) -> None:
+        """Make the checkpoint that is about to be replaced the previous one."""
+        checkpoint, previous = self.files.checkpoint, self.files.previous
+        if checkpoint is None or previous is None or not checkpoint.is_file():
+            return
+        link = previous.with_name(f".facedis-{os.urandom(8).hex()}.tmp")
+        try:  # by a hard link, so that there is a checkpoint at every moment
+            os.link(checkpoint, link)
+            link.replace(previous)
+        except OSError:  # a file system without hard links
+            link.unlink(missing_ok=True)
+            checkpoint.replace(previous)
 
     def _write_result(self) -> None:
         if is_main_process():
             with open_output(self.files.result, force=True) as stream:
                 self.id = self.write(stream, self.metrics)
 
-    def _delete_checkpoint(self) -> None:
-        if self.files.checkpoint is not None and is_main_process():
-            self.files.checkpoint.unlink(missing_ok=True)
+    def _delete_checkpoints(self) -> None:
+        for path in (self.files.checkpoint, self.files.previous):
+            if path is not None and is_main_process():
+                path.unlink(missing_ok=True)
 
 
 def was_started(device: torch.device) -> bool:

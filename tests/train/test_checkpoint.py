@@ -1,5 +1,6 @@
 """Torch networks through our files and back."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
@@ -12,6 +13,7 @@ import torch
 from raising import raises
 from trainers import trainer
 
+from facedis_core.io.safetensors_file import parse_safetensors, write_safetensors
 from facedis_core.model.model import Model, load_model, write_model
 from facedis_core.train.checkpoint import (
     TrainingProgress,
@@ -22,11 +24,14 @@ from facedis_core.train.checkpoint import (
     write_discriminator,
     write_training_state,
 )
+from facedis_core.train.learner import EpochProgress
 from facedis_core.train.recipe import Recipe
 from facedis_core.train.trainer import Trainer
 
 RECIPE = Recipe(identity=6, expression=5, batch=7, discriminator_batch_norm=True)
-PROGRESS = TrainingProgress({"seed": 1}, {"number": 2}, {"e_rec": 1.5}, ["{}"])
+PROGRESS = TrainingProgress(
+    {"seed": 1}, EpochProgress(1, 3, {"total": 0.5}, {"total": 3}), {"e_rec": 1.5}, ['{"epoch": 1}']
+)
 FACES = synthetic.face_set()
 
 
@@ -128,7 +133,7 @@ def test_training_state_brings_back_every_weight_statistic_and_moment(run: Train
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"identity": 7}, "size mismatch"),
+        ({"identity": 7}, "expected \\(7, 1024\\)"),
         ({"discriminator_batch_norm": False}, "missing or unknown"),
     ],
 )
@@ -138,3 +143,72 @@ def test_a_state_of_other_networks_is_refused(
     other = trainer(FACES, replace(RECIPE, **change))
     with raises("tensor", message):
         read_training_state(state_of(run), "state").restore(other.networks, other.optimizers)
+
+
+Change = Callable[[dict[str, np.ndarray], dict[str, Any]], object]
+MOMENT = "optimizer.auto_encoder.0.exp_avg_sq"
+
+
+def altered(state: bytes, change: Change) -> bytes:
+    """A state with other tensors or metadata, and the checksum of these."""
+    file = parse_safetensors(np.frombuffer(state, np.uint8), "training")
+    tensors, metadata = dict(file.tensors), file.metadata
+    change(tensors, metadata)
+    stream = BytesIO()
+    write_safetensors(stream, "training", tensors, metadata)
+    return stream.getvalue()
+
+
+def restored(run: Trainer, state: bytes) -> None:
+    read_training_state(state, "state").restore(run.networks, run.optimizers)
+
+
+@pytest.mark.parametrize("place", [9, 200, 5000, -4096, -1])
+def test_every_changed_byte_of_a_state_is_noticed(run: Trainer, place: int) -> None:
+    state = bytearray(state_of(run))
+    state[place] ^= 4
+    with raises("damaged|metadata|wrong-kind|tensor", "state: "):
+        restored(run, bytes(state))
+
+
+def test_a_state_without_a_checksum_is_refused(run: Trainer) -> None:
+    state = state_of(run).replace(b"checksum", b"checkmat")
+    with raises("damaged", "checksum"):
+        restored(run, state)
+
+
+@pytest.mark.parametrize(
+    ("code", "change"),
+    [
+        ("metadata", lambda tensors, data: data.pop("log")),
+        ("metadata", lambda tensors, data: data.update(more=1)),
+        ("metadata", lambda tensors, data: data.update(epoch=3)),
+        ("metadata", lambda tensors, data: data["epoch"].pop("step")),
+        ("metadata", lambda tensors, data: data["epoch"].update(step="3")),
+        ("metadata", lambda tensors, data: data["epoch"].update(step=-1)),
+        ("metadata", lambda tensors, data: data["epoch"].update(step=True)),
+        ("metadata", lambda tensors, data: data["epoch"].update(number=2)),
+        ("metadata", lambda tensors, data: data["epoch"].update(sums=[])),
+        ("metadata", lambda tensors, data: data["epoch"]["sums"].update(total=float("nan"))),
+        ("metadata", lambda tensors, data: data["epoch"]["sums"].update(total="0.5")),
+        ("metadata", lambda tensors, data: data["epoch"]["counts"].update(total=0)),
+        ("metadata", lambda tensors, data: data["epoch"]["counts"].pop("total")),
+        ("metadata", lambda tensors, data: data.update(identity=[])),
+        ("metadata", lambda tensors, data: data.update(metrics=None)),
+        ("metadata", lambda tensors, data: data.update(log=["{"])),
+        ("metadata", lambda tensors, data: data.update(log=['{"epoch": 2}'])),
+        ("tensor", lambda tensors, data: tensors.pop(MOMENT)),
+        ("tensor", lambda tensors, data: tensors.update(a_tensor=tensors[MOMENT])),
+        ("tensor", lambda tensors, data: tensors.update({MOMENT + "x": tensors.pop(MOMENT)})),
+        ("tensor", lambda tensors, data: tensors.update({MOMENT: tensors[MOMENT].ravel()[1:]})),
+        ("tensor", lambda tensors, data: tensors.update({MOMENT: tensors[MOMENT] - 1})),
+        ("tensor", lambda tensors, data: tensors.update({MOMENT: tensors[MOMENT].astype("f2")})),
+        ("not-finite", lambda tensors, data: tensors.update({MOMENT: tensors[MOMENT] / 0})),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_an_altered_state_is_refused_even_with_a_right_checksum(
+    run: Trainer, code: str, change: Change
+) -> None:
+    with raises(code, "state"):
+        restored(run, altered(state_of(run), change))
