@@ -506,3 +506,12 @@ class TestFailures:
 def test_a_copied_folder_gives_the_same_bytes(call, faces, tmp_path):
     shutil.copytree(faces, tmp_path / "elsewhere" / "copy")
     assert call("fd-encode faces").out == call("fd-encode elsewhere/copy").out
+
+
+def test_force_keeps_a_private_file_private(call, faces, tmp_path):
+    for name, mode in (("out.npy", 0o600), ("failed.jsonl", 0o440)):
+        (tmp_path / name).touch(mode)
+    line = "fd-encode faces --keep-going --failures failed.jsonl -o out.npy --force"
+    assert call(line).code == 0
+    for name, mode in (("out.npy", 0o600), ("failed.jsonl", 0o440)):
+        assert (tmp_path / name).stat().st_mode & 0o777 == mode

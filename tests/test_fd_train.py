@@ -130,10 +130,13 @@ def test_a_damaged_state_is_refused_and_the_one_before_it_is_kept(
     options = f"{REGISTERED} --epochs 40 --evaluate-every 40"
     assert call(f"fd-train set.safetensors -o whole.safetensors {options}").code == 0
     line = f"set.safetensors -o broken.safetensors {options} --checkpoint-minutes 0"
-    interrupted(commands / "fd-train", line, tmp_path)
+    (tmp_path / "broken.safetensors").touch(0o600)
+    interrupted(commands / "fd-train", f"{line} --force", tmp_path)
     state, previous = (
         tmp_path / f"broken.{name}.safetensors" for name in ("state", "state.previous")
     )
+    for path in tmp_path.glob("broken.*"):
+        assert path.stat().st_mode & 0o777 == 0o600, path  # as the model that was replaced
     with state.open("r+b") as stream:
         stream.seek(-4096, os.SEEK_END)
         stream.write(bytes(4096))

@@ -12,6 +12,7 @@ from typing import BinaryIO
 
 from facedis_core.errors import ErrorCode, UsageError
 from facedis_core.io.paths import exists
+from facedis_core.io.permissions import Permissions
 from facedis_core.io.signals import install_signal_handlers
 
 
@@ -30,19 +31,28 @@ def created_folders(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def replacing(path: Path, force: bool) -> Iterator[BinaryIO]:
+def replacing(
+    path: Path, force: bool, permissions: Permissions | None = None
+) -> Iterator[BinaryIO]:
     """A hidden temporary file that becomes `path` when the block ends without an exception.
 
+    It gets the permissions of the file that it replaces; a new file gets `permissions`, or those of
+    the umask. Until then the owner alone may read it.
     Raises UsageError where a file of that name has appeared and `force` is not set.
     """
     install_signal_handlers()
     temporary = path.parent / f".facedis-{os.urandom(8).hex()}.tmp"
     try:  # before the file exists: an interrupt may come as soon as it does
-        # Not tempfile: its files are for their owner alone, ours have the mode of the umask.
-        descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+        private = permissions is not None or exists(path)
+        # Not tempfile: its files are for their owner alone, new ones have the mode of the umask.
+        descriptor = os.open(
+            temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600 if private else 0o666
+        )
         with os.fdopen(descriptor, "w+b") as stream:
             yield stream
             stream.flush()
+            if private and (given := Permissions.of(path) or permissions):
+                given.give_to(stream.fileno())
             os.fsync(stream.fileno())
         if force:
             temporary.replace(path)

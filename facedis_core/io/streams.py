@@ -26,6 +26,7 @@ from facedis_core.errors import (
 )
 from facedis_core.io.atomic import created_folders, replacing
 from facedis_core.io.paths import exists, is_file, is_folder
+from facedis_core.io.permissions import Permissions
 
 _STANDARD_DEVICES = {"/dev/stdin": 0, "/dev/stdout": 1, "/dev/stderr": 2}
 _OWN_DESCRIPTORS = ("/dev/fd", "/proc/self/fd")
@@ -254,18 +255,20 @@ def open_output(
     force: bool,
     binary: bool = True,
     parents: bool = False,
+    permissions: Permissions | None = None,
 ) -> Iterator[BinaryIO]:
     """Open a file, or standard output for `-`, for writing bytes.
 
     A regular file gets its name when the block has ended without an exception and its bytes are
     on the disk; until then it is a hidden temporary file beside it, which can also be read and
     mapped, and which is removed if the block fails.  `parents` creates missing folders, and
-    removes them again if the block fails.
+    removes them again if the block fails.  A replaced file keeps its permissions; a new one gets
+    `permissions`, or those of the umask.
     Raises what `check_output` does, OutputError where writing fails, ReaderLeft on a closed pipe,
     InputError where the block cannot read another file.
     """
     check_output(target, force, binary=binary, parents=parents)
-    with _as_output_error(target), _opened(target, force, binary) as stream:
+    with _as_output_error(target), _opened(target, force, binary, permissions) as stream:
         try:
             yield stream
         except OSError as error:
@@ -277,7 +280,9 @@ def open_output(
 
 
 @contextmanager
-def _opened(target: str, force: bool, binary: bool) -> Iterator[BinaryIO]:
+def _opened(
+    target: str, force: bool, binary: bool, permissions: Permissions | None
+) -> Iterator[BinaryIO]:
     if target == "-":
         _refuse_own_input(sys.stdout.buffer, "-")
         yield sys.stdout.buffer
@@ -291,7 +296,7 @@ def _opened(target: str, force: bool, binary: bool) -> Iterator[BinaryIO]:
     else:
         # A symbolic link stays one: the file that it points to is replaced.
         real = Path(os.path.realpath(path))
-        with created_folders(real.parent), replacing(real, force) as stream:
+        with created_folders(real.parent), replacing(real, force, permissions) as stream:
             yield stream
 
 

@@ -17,6 +17,7 @@ from typing import Any, BinaryIO, Final
 import torch
 
 from facedis_core.errors import ErrorCode, InputError, Stopped, UsageError
+from facedis_core.io.permissions import Permissions
 from facedis_core.io.streams import check_output, open_output
 from facedis_core.nn.distributed import (
     any_process,
@@ -93,11 +94,16 @@ class EpochLog:
 
     Args:
         path: of the file; None keeps the log in memory.
+
+    Attributes:
+        lines: of the epochs so far.
+        permissions: of the file where there is none yet; None = those of the umask.
     """
 
     def __init__(self, path: Path | None) -> None:
         self.path = path
         self.lines: list[str] = []
+        self.permissions: Permissions | None = None
 
     def append(self, record: Mapping[str, Any]) -> None:
         """Add the record of an epoch and write the file."""
@@ -107,7 +113,8 @@ class EpochLog:
     def write(self) -> None:
         """Write the file."""
         if self.path is not None:
-            with open_output(str(self.path), force=True) as stream:
+            target = str(self.path)
+            with open_output(target, force=True, permissions=self.permissions) as stream:
                 stream.write("".join(f"{line}\n" for line in self.lines).encode())
 
 
@@ -125,6 +132,7 @@ class TrainingRun:
     Attributes:
         metrics: of the last evaluation.
         id: of the network written last, in the main process.
+        permissions: of a new checkpoint: those of an old one or of the result that is replaced.
     """
 
     def __init__(
@@ -143,6 +151,7 @@ class TrainingRun:
         self.saved_at = time.monotonic()
         self.metrics: dict[str, Any] = {}
         self.id = ""
+        self.permissions: Permissions | None = None
         self.log = EpochLog(files.log if is_main_process() else None)
 
     def start(self, *, resume: bool, restarted: bool = False) -> bool:
@@ -159,6 +168,11 @@ class TrainingRun:
             UsageError: `resume`, but there is no checkpoint.
             InputError: the checkpoint is damaged, or belongs to another run.
         """
+        # a checkpoint holds the same as the result, so it is as private
+        for path in (self.files.checkpoint, Path(self.files.result)):
+            if path is not None and self.permissions is None:
+                self.permissions = Permissions.of(path)
+        self.log.permissions = self.permissions
         content = None
         if resume or restarted:
             content = broadcast_bytes(self._read_checkpoint(), self.learner.device)
@@ -283,7 +297,8 @@ class TrainingRun:
         learner = self.learner
         progress = TrainingProgress(self.identity, learner.epoch, self.metrics, self.log.lines)
         try:
-            with open_output(str(self.files.checkpoint), force=True) as stream:
+            target = str(self.files.checkpoint)
+            with open_output(target, force=True, permissions=self.permissions) as stream:
                 write_training_state(stream, learner.networks, learner.optimizers, progress)
                 self._keep_previous()
         finally:  # on a full disk the result, several times smaller, may still fit

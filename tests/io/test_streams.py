@@ -3,15 +3,18 @@
 import os
 import pty
 import stat
+import struct
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from raising import raises
 
 from facedis_core.errors import ErrorCode, InputError, OutputError, UsageError
+from facedis_core.io.permissions import Permissions
 from facedis_core.io.streams import check_output, naming, open_input, open_output, read_all
 
 
@@ -170,6 +173,64 @@ def test_the_mode_is_that_of_the_umask(tmp_path, mask, mode):
     finally:
         os.umask(before)
     assert stat.S_IMODE((tmp_path / "out").stat().st_mode) == mode
+
+
+@pytest.mark.parametrize(("old", "new"), [(0o600, 0o600), (0o444, 0o444), (0o2664, 0o664)])
+@pytest.mark.parametrize("linked", [False, True])
+def test_a_replaced_file_keeps_its_mode(tmp_path, old, new, linked):
+    path = tmp_path / "out"
+    path.write_bytes(b"old")
+    path.chmod(old)
+    target = path
+    if linked:
+        target = tmp_path / "link"
+        target.symlink_to(path)
+    with open_output(str(target), force=True) as stream:
+        (temporary,) = set(tmp_path.iterdir()) - {path, target}
+        assert stat.S_IMODE(temporary.stat().st_mode) == 0o600
+        stream.write(b"new")
+    assert path.read_bytes() == b"new"
+    assert stat.S_IMODE(path.stat().st_mode) == new
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+def test_a_replaced_file_keeps_its_owner_and_group(tmp_path):
+    path = tmp_path / "out"
+    path.write_bytes(b"old")
+    os.chown(path, 1234, 2345)
+    path.chmod(0o640)
+    write(path, force=True)
+    found = path.stat()
+    assert (found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode)) == (1234, 2345, 0o640)
+
+
+@pytest.mark.parametrize(("mode", "kept"), [(0o640, 0o600), (0o664, 0o644), (0o444, 0o444)])
+def test_another_group_may_not_read_more_than_all_others(tmp_path, monkeypatch, mode, kept):
+    def refuse(*arguments):
+        raise PermissionError
+
+    path = tmp_path / "out"
+    path.write_bytes(b"old")
+    found = Permissions.of(path)
+    monkeypatch.setattr(os, "fchown", refuse)
+    with path.open("r+b") as stream:
+        replace(found, group=found.group + 1, mode=mode).give_to(stream.fileno())
+    assert stat.S_IMODE(path.stat().st_mode) == kept
+
+
+def test_a_replaced_file_keeps_its_access_list(tmp_path):
+    path = tmp_path / "out"
+    path.write_bytes(b"old")
+    # rw-r-----, and user 1234 may read: version, then tag, permissions and id of each entry
+    entries = [(1, 6, -1), (2, 4, 1234), (4, 0, -1), (16, 4, -1), (32, 0, -1)]
+    access_list = struct.pack("<I", 2) + b"".join(struct.pack("<HHi", *e) for e in entries)
+    try:
+        os.setxattr(path, "system.posix_acl_access", access_list)
+    except (AttributeError, OSError):
+        pytest.skip("no access lists here")
+    write(path, force=True)
+    assert os.getxattr(path, "system.posix_acl_access") == access_list
+    assert stat.S_IMODE(path.stat().st_mode) == 0o640
 
 
 def test_symbolic_links_are_followed(tmp_path):
