@@ -152,7 +152,7 @@ def render(
     )
     fd_cli.check_read_once(*options.sources, against)
     check_output(output, force)
-    drawing = draw_faces(options, fd_cli.progress_bar)
+    drawing = draw_faces(options, fd_cli.progress_bar, fd_cli.warn)
     with open_output(output, force=force) as stream:
         options.format.write(stream, drawing.frames, drawing.fps)
 

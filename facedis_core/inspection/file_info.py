@@ -1,7 +1,7 @@
 """Facts about meshes, latents, face sets, models, discriminators: what fd-info prints."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -12,6 +12,7 @@ from facedis_core.data.face_set import SPLITS, parse_face_set
 from facedis_core.data.history import HistoryStep, with_output
 from facedis_core.data.latents import LatentSource, concatenate
 from facedis_core.errors import ErrorCode, InputError
+from facedis_core.geometry.vertex_order import describe_order
 from facedis_core.inspection.verification import verify_file
 from facedis_core.io.npy import MAGIC
 from facedis_core.io.paths import is_file
@@ -56,10 +57,10 @@ def _describe(source: str, verify: bool, warn: Callable[[str], None]) -> Iterato
             return
         ours = beginning[8:9] == b"{" or suffix == ".safetensors"
         if not ours and not is_file(source):
-            yield from map(_mesh, read_meshes(stream, shown(source)))
+            yield from _meshes(read_meshes(stream, shown(source)), warn)
             return
     if not ours:
-        yield from map(_mesh, read_file_meshes(source))
+        yield from _meshes(read_file_meshes(source), warn)
         return
     if not is_file(source):
         raise InputError(
@@ -107,6 +108,16 @@ def made_with(source: str) -> list[HistoryStep]:
                 ErrorCode.HISTORY_MISSING,
             )
         return with_output(made.history, made.id)
+
+
+def _meshes(meshes: Iterable[Mesh], warn: Callable[[str], None]) -> Iterator[Facts]:
+    """Facts about meshes; warns of the first whose vertices seem to be in another order."""
+    warned = False
+    for mesh in meshes:
+        if not warned and (doubt := describe_order(mesh.name, mesh.vertices, mesh.triangles)):
+            warn(doubt)
+            warned = True
+        yield _mesh(mesh)
 
 
 def _mesh(mesh: Mesh) -> Facts:

@@ -12,6 +12,7 @@ from facedis_core.data.history import made_by
 from facedis_core.data.latents import Latents, concatenate
 from facedis_core.data.preparation import Align, Units
 from facedis_core.errors import ErrorCode, InputError
+from facedis_core.geometry.vertex_order import describe_order
 from facedis_core.mesh.mesh import Mesh
 from facedis_core.model.model import Model
 from facedis_core.pipeline.failures import Failure
@@ -109,12 +110,13 @@ class MeshEncoder:
         reach = self.model.reach_mm
         distance = float(self.model.distance_to_mean(vertices[None])[0])
         warning = describe_reach(mesh.name or "mesh", distance, reach)
-        if warning and distance > REFUSED_REACH * reach and not self.far_faces:
-            raise InputError(
-                f"{source}: {warning}; check --units and --align, or pass --force-encode",
-                ErrorCode.FAR_FACE,
-            )
-        return vertices, f"{warning}; its latents are doubtful" if warning else ""
+        if not warning:
+            return vertices, ""
+        order = describe_order(mesh.name, vertices, self.model.triangles)
+        if distance > REFUSED_REACH * reach and not self.far_faces:
+            advice = order or "check --units and --align, or pass --force-encode"
+            raise InputError(f"{source}: {warning}; {advice}", ErrorCode.FAR_FACE)
+        return vertices, f"{warning}; {order or 'its latents are doubtful'}"
 
 
 def encode_blocks(

@@ -1,12 +1,13 @@
 """fd-render: options, inputs, and frames of a contact sheet or an animation."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import BinaryIO, NamedTuple
 
 from facedis_core.data.latents import LatentSource
 from facedis_core.errors import ErrorCode, InputError, UsageError
+from facedis_core.geometry.vertex_order import describe_order
 from facedis_core.io.csv_text import brief
 from facedis_core.io.progress import Progress, no_progress
 from facedis_core.mesh.mesh import Mesh
@@ -73,8 +74,14 @@ class Drawing(NamedTuple):
     fps: float
 
 
-def draw_faces(options: RenderOptions, progress: Progress = no_progress) -> Drawing:
+def draw_faces(
+    options: RenderOptions,
+    progress: Progress = no_progress,
+    warn: Callable[[str], None] = lambda line: None,
+) -> Drawing:
     """Read all faces, and draw them frame by frame as the frames are taken.
+
+    `warn` is called with a line about the first face whose vertices seem to be in another order.
 
     Raises, before anything is drawn:
         UsageError: options that do not suit these faces.
@@ -92,6 +99,9 @@ def draw_faces(options: RenderOptions, progress: Progress = no_progress) -> Draw
         return meshes
 
     meshes = read(options.sources)
+    doubts = (describe_order(mesh.name, mesh.vertices, mesh.triangles) for mesh in meshes)
+    if doubt := next(filter(None, doubts), ""):
+        warn(doubt)
     truths = read([options.against]) if options.against is not None else None
     if not model_meshes.model_used and (options.part != "full" or options.model is not None):
         raise UsageError(

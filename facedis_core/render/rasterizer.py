@@ -1,12 +1,16 @@
 """Rasterizer: the visible triangle of each pixel, by a z-buffer in NumPy."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import pairwise
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 BLOCK: Final = 1 << 19  # candidate pixels tested at once, which bounds memory
+LAYERS: Final = 8  # candidates per pixel, above which those that cannot be seen are culled
+TILES: Final = (64, 16, 4)  # sizes in pixels, each a multiple of the next
+TOLERANCE: Final = 1e-9  # of barycentric weights
 
 
 class VisibleSurface(NamedTuple):
@@ -30,16 +34,22 @@ def rasterize(
     """The nearest of the triangles (F, 3) at the centre of each pixel.
 
     `points` (V, 3) are columns, rows and heights in pixels, as from `Camera.project`. Candidates
-    are the pixels of each triangle's bounding box; of those inside the nearest is taken.
+    are the pixels of each triangle's bounding box, where many overlap without the parts that lie
+    behind other triangles; of those inside the nearest is taken, of equal ones the last.
     """
-    planes, drawable = _barycentric_planes(points[triangles])
-    depths = points[triangles, 2].T
+    corners = points[triangles]
+    planes, drawable = _barycentric_planes(corners)
+    depths = corners[..., 2].T
     nearest = np.full(width * height, -np.inf)
     owner = np.full(width * height, -1, np.int64)
-    for triangle, column, row in _candidates(points[triangles], drawable, width, height):
+    parts = _bounding_boxes(corners, drawable, width, height)
+    visible: Iterable[_Parts] = [parts]
+    if int(parts.pixels().sum()) > LAYERS * width * height:
+        visible = _Culling(planes, depths, width, height).visible(parts)
+    for triangle, column, row in _candidates(visible):
         weights = _weights(planes, triangle, column, row)
         # with a tolerance, so that rounding leaves no gaps between neighbours
-        inside = np.flatnonzero(weights.min(0) >= -1e-9)
+        inside = np.flatnonzero(weights.min(0) >= -TOLERANCE)
         triangle, pixel = triangle[inside], row[inside] * width + column[inside]
         depth = sum(weights[k, inside] * depths[k, triangle] for k in range(3))
         np.maximum.at(nearest, pixel, depth)
@@ -50,26 +60,149 @@ def rasterize(
     return VisibleSurface(pixel, owner[pixel], _weights(planes, owner[pixel], column, row))
 
 
-def _candidates(
+class _Parts(NamedTuple):
+    """Rectangles of pixels within the bounding boxes of triangles, in the order of these.
+
+    Attributes:
+        triangle: (P,).
+        first, last: (P, 2) column and row of opposite corners.
+    """
+
+    triangle: NDArray[np.int64]
+    first: NDArray[np.int64]
+    last: NDArray[np.int64]
+
+    def pixels(self, size: int = 1) -> NDArray[np.int64]:
+        """The number (P,) of pixels of each part, or of tiles of size^2 pixels."""
+        across, down = (self.last // size - self.first // size + 1).T
+        return across * down
+
+    def chosen(self, which: slice | NDArray[Any]) -> "_Parts":
+        """Some of the parts."""
+        return _Parts(self.triangle[which], self.first[which], self.last[which])
+
+    def split(self, size: int) -> tuple["_Parts", NDArray[np.int64]]:
+        """Their parts in each tile of size^2 pixels, and column and row (P, 2) of the tiles."""
+        counts = self.pixels(size)
+        index = np.repeat(np.arange(len(counts)), counts)
+        place = np.arange(len(index)) - np.repeat(np.cumsum(counts) - counts, counts)
+        tile = self.first // size
+        across = self.last[:, 0] // size - tile[:, 0] + 1
+        row, column = np.divmod(place, across[index])
+        tile = tile[index] + np.stack([column, row], axis=1)
+        first = np.maximum(self.first[index], tile * size)
+        last = np.minimum(self.last[index], tile * size + size - 1)
+        return _Parts(self.triangle[index], first, last), tile
+
+
+class _Culling:
+    """Finds parts of triangles that cannot be seen, tile by tile, in tiles that become smaller.
+
+    A triangle that covers a tile wholly hides what lies behind all of it there. So the work grows
+    with the surface that is seen and not with the layers behind it, of which a face whose vertices
+    are in another order has hundreds.
+    """
+
+    def __init__(
+        self, planes: NDArray[np.float64], depths: NDArray[np.float64], width: int, height: int
+    ) -> None:
+        self.size = np.array([width, height])
+        # a, b, c of the weights and of the depth (4, 3, F), and limits of their rounding (4, F)
+        self.planes = np.concatenate([planes, (planes * depths[:, None]).sum(0)[None]])
+        terms = np.abs(planes) * np.array([width, height, 1])[:, None]
+        rounding = 8 * np.finfo(float).eps * terms.sum(1)
+        self.rounding = np.concatenate([rounding, (rounding * np.abs(depths)).sum(0)[None]])
+        self.top = depths.max(0) + 4 * TOLERANCE * np.abs(depths).sum(0) + self.rounding[3]
+        # depth behind which each tile hides everything
+        self.hidden = [np.full(-(-self.size[::-1] // size), -np.inf) for size in TILES]
+
+    def visible(self, parts: _Parts) -> Iterator[_Parts]:
+        """The parts without what cannot be seen, in blocks and in their order."""
+        for block in _blocks(parts, TILES[0]):
+            self._seen(block, 0)  # what hides the most, before anything is refined
+        yield from self._refined(parts, 0)
+
+    def _refined(self, parts: _Parts, level: int) -> Iterator[_Parts]:
+        if level == len(TILES):
+            yield parts
+            return
+        for block in _blocks(parts, TILES[level]):
+            yield from self._refined(self._seen(block, level), level + 1)
+
+    def _seen(self, parts: _Parts, level: int) -> _Parts:
+        """The parts in smaller tiles that may be seen; also notes what they hide."""
+        size = TILES[level]
+        parts, tile = parts.split(size)
+        lowest, highest = self._bounds(parts)
+        place = (tile[:, 1], tile[:, 0])
+        hidden = self.hidden[level]
+        if level:
+            above = tile * size // TILES[level - 1]
+            hidden[place] = np.maximum(
+                hidden[place], self.hidden[level - 1][above[:, 1], above[:, 0]]
+            )
+        whole = (parts.first == tile * size) & (
+            parts.last == np.minimum(tile * size + size, self.size) - 1
+        )
+        covering = whole.all(1) & (lowest[:3] > TOLERANCE).all(0)
+        np.maximum.at(hidden, (place[0][covering], place[1][covering]), lowest[3, covering])
+        touching = (highest[:3] >= -2 * TOLERANCE).all(0)
+        nearest = np.minimum(highest[3], self.top[parts.triangle])
+        return parts.chosen(touching & (nearest >= hidden[place]))
+
+    def _bounds(self, parts: _Parts) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Least and greatest weights and depth (4, P) of the planes at the pixels of the parts."""
+        triangle = parts.triangle
+        x, y = ((parts.first + parts.last + 1) / 2).T
+        half_x, half_y = ((parts.last - parts.first) / 2).T
+        lowest, highest = np.empty((2, 4, len(triangle)))
+        for k, (a, b, c) in enumerate(self.planes):
+            slope_x, slope_y = a[triangle], b[triangle]
+            middle = slope_x * x + slope_y * y + c[triangle]
+            spread = np.abs(slope_x) * half_x + np.abs(slope_y) * half_y
+            spread += self.rounding[k, triangle]
+            lowest[k], highest[k] = middle - spread, middle + spread
+        return lowest, highest
+
+
+def _blocks(parts: _Parts, size: int) -> Iterator[_Parts]:
+    """The parts in blocks that are in some BLOCK / 4 tiles of size^2 pixels each."""
+    block = np.cumsum(parts.pixels(size)) // (BLOCK // 4 + 1)
+    bounds = np.flatnonzero(np.diff(block, prepend=-1, append=-1))
+    for start, stop in pairwise(bounds):
+        yield parts.chosen(slice(start, stop))
+
+
+def _bounding_boxes(
     corners: NDArray[np.float64], drawable: NDArray[np.bool_], width: int, height: int
-) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]]:
-    """Blocks of triangles, columns and rows in the bounding boxes of `corners` (F, 3, 3)."""
+) -> _Parts:
+    """The pixels in the bounding boxes of triangles (F, 3, 3), where there are any."""
     # pixel i has its centre at i + 0.5
     first = np.maximum(np.ceil(corners[..., :2].min(1) - 0.5), 0).astype(np.int64)
     last = np.floor(corners[..., :2].max(1) - 0.5)
     last = np.minimum(last, (width - 1, height - 1)).astype(np.int64)
-    columns, rows = np.maximum(last - first + 1, 0).T
-    counts = np.where(drawable, columns * rows, 0)
-    ends = np.cumsum(counts)
-    starts = ends - counts
-    for start in range(0, int(ends[-1]), BLOCK):
-        stop = min(start + BLOCK, int(ends[-1]))
-        low, high = np.searchsorted(ends, [start, stop - 1], side="right")
-        numbers = np.arange(low, high + 1)
-        shares = np.minimum(ends[numbers], stop) - np.maximum(starts[numbers], start)
-        triangle = np.repeat(numbers, shares)
-        row, column = np.divmod(np.arange(start, stop) - starts[triangle], columns[triangle])
-        yield triangle, column + first[triangle, 0], row + first[triangle, 1]
+    found = np.flatnonzero(drawable & (first <= last).all(1))
+    return _Parts(found, first[found], last[found])
+
+
+def _candidates(
+    blocks: Iterable[_Parts],
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]]:
+    """Blocks of triangles, columns and rows of the pixels of parts."""
+    for parts in blocks:
+        columns = parts.last[:, 0] - parts.first[:, 0] + 1
+        counts = parts.pixels()
+        ends = np.cumsum(counts)
+        starts = ends - counts
+        total = int(counts.sum())
+        for start in range(0, total, BLOCK):
+            stop = min(start + BLOCK, total)
+            low, high = np.searchsorted(ends, [start, stop - 1], side="right")
+            numbers = np.arange(low, high + 1)
+            shares = np.minimum(ends[numbers], stop) - np.maximum(starts[numbers], start)
+            part = np.repeat(numbers, shares)
+            row, column = np.divmod(np.arange(start, stop) - starts[part], columns[part])
+            yield parts.triangle[part], column + parts.first[part, 0], row + parts.first[part, 1]
 
 
 def _barycentric_planes(

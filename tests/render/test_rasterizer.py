@@ -49,6 +49,48 @@ def test_blocks_do_not_show(
     assert np.array_equal(fast_owner(*soup, 20, 16), whole)
 
 
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("tiles", [(64, 16, 4), (8, 4, 2), (5,)])
+def test_what_lies_behind_is_left_out_without_a_trace(
+    monkeypatch: pytest.MonkeyPatch, seed: int, tiles: tuple[int, ...]
+) -> None:
+    """Triangles of all sizes, some of them the same, some of them slivers."""
+    rng = np.random.default_rng(seed)
+    sizes = rng.choice([0.01, 3, 20, 200], (90, 1, 1))
+    points = (rng.uniform(-20, 120, (90, 1, 3)) + sizes * rng.normal(size=(90, 3, 3))).reshape(
+        -1, 3
+    )
+    triangles = np.arange(270).reshape(90, 3)
+    triangles = np.concatenate([triangles, triangles[::2, ::-1]])
+    monkeypatch.setattr(rasterizer, "LAYERS", np.inf)
+    whole = rasterize(points, triangles, 130, 70)
+    monkeypatch.setattr(rasterizer, "LAYERS", 0)
+    monkeypatch.setattr(rasterizer, "TILES", tiles)
+    monkeypatch.setattr(rasterizer, "BLOCK", 400)
+    for found, expected in zip(rasterize(points, triangles, 130, 70), whole, strict=True):
+        assert np.array_equal(found, expected)
+
+
+@pytest.mark.parametrize(("size", "per_pixel"), [(128, 150), (512, 40)])
+def test_a_face_with_vertices_in_another_order_is_little_work(
+    monkeypatch: pytest.MonkeyPatch, size: int, per_pixel: int
+) -> None:
+    vertices, triangles = grid_mesh(68)  # 8,978 triangles
+    order = np.random.default_rng(0).permutation(len(vertices))
+    points = (vertices[order].astype(float) + np.array([50, 50, 0])) * (size / 100)
+    tested = 0
+    weights = rasterizer._weights
+
+    def counted(planes: np.ndarray, triangle: np.ndarray, *place: np.ndarray) -> np.ndarray:
+        nonlocal tested
+        tested += len(triangle)
+        return weights(planes, triangle, *place)
+
+    monkeypatch.setattr(rasterizer, "_weights", counted)
+    rasterize(points, triangles, size, size)
+    assert tested < per_pixel * size**2  # the bounding boxes have 1,000 a pixel
+
+
 def test_values_of_vertices_arrive_at_the_points_seen() -> None:
     points = np.array([[-3, -4, 0], [40, 2, 5], [5, 50, 9]], float)
     triangles = np.array([[0, 1, 2]])
