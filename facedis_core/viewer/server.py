@@ -8,14 +8,18 @@ DNS rebinding by their `Host`.
 import json
 import re
 import secrets
+import socket
 import socketserver
 import sys
+import time
 from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import BoundedSemaphore
-from typing import Any, Final, NamedTuple
+from threading import Lock
+from typing import Any, Final, Literal, NamedTuple
 from urllib.parse import parse_qs
 
 from facedis_core import render
@@ -23,7 +27,9 @@ from facedis_core.errors import ErrorCode, FacedisError, UsageError
 from facedis_core.io.streams import read_up_to
 from facedis_core.viewer.live_model import LiveModel
 
-SOCKET_TIMEOUT: Final = 20.0  # seconds without a byte before a connection is closed
+# Seconds without a byte, or until a request line and its headers are whole, before a connection is
+# closed.
+SOCKET_TIMEOUT: Final = 20.0
 MAX_CONNECTIONS: Final = 64  # at once, with a thread each; a browser opens six
 MAX_FILE_BYTES: Final = 256 << 20
 MAX_JSON_BYTES: Final = 1 << 20
@@ -75,6 +81,26 @@ class Route(NamedTuple):
     max_bytes: int = 0
 
 
+@dataclass
+class _Connection:
+    """What a connection is doing.
+
+    Attributes:
+        since: when that began, in seconds of the monotonic clock.
+        stage: `request` until the headers of a request are whole, `body` until its body is,
+            `answer` while that is computed, `response` while it is sent.
+        known: a request with the token has come by it.
+    """
+
+    since: float
+    stage: Literal["request", "body", "answer", "response"] = "request"
+    known: bool = False
+
+    def enter(self, stage: Literal["request", "body", "answer", "response"]) -> None:
+        """Begin another stage."""
+        self.stage, self.since = stage, time.monotonic()
+
+
 class RequestRefused(Exception):
     """A request is refused, for a reason in one line."""
 
@@ -122,6 +148,7 @@ class LiveServer(ThreadingHTTPServer):
 
     Attributes:
         token: first part of every path.
+        connections: open ones, by their sockets.
         on_bug: called with unexpected errors; the client gets one line.
     """
 
@@ -139,7 +166,8 @@ class LiveServer(ThreadingHTTPServer):
         self.token = secrets.token_urlsafe(18)
         self.routes = build_routes(live)
         self.on_bug = on_bug or (lambda error: None)
-        self._room = BoundedSemaphore(MAX_CONNECTIONS)
+        self.connections: dict[Any, _Connection] = {}  # by their sockets
+        self._lock = Lock()
         try:
             super().__init__(("127.0.0.1", port), _Handler)
         except OSError as error:
@@ -152,22 +180,46 @@ class LiveServer(ThreadingHTTPServer):
         self.hosts = {*names, *(["127.0.0.1", "localhost"] if self.server_port == 80 else [])}
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        """Serve a connection in its own thread; beyond MAX_CONNECTIONS it is closed at once."""
-        if not self._room.acquire(blocking=False):
-            self.shutdown_request(request)
-            return
+        """Serve a connection in its own thread; beyond MAX_CONNECTIONS the slowest is closed."""
+        with self._lock:
+            if len(self.connections) >= MAX_CONNECTIONS and not self._close_slowest():
+                self.shutdown_request(request)  # all wait for an answer of ours
+                return
+            self.connections[request] = _Connection(time.monotonic())
         try:
             super().process_request(request, client_address)
         except RuntimeError:  # no more threads
-            self._room.release()
+            self._forget(request)
             self.shutdown_request(request)
+
+    def _close_slowest(self) -> bool:
+        """Close the connection that has kept us waiting longest; those without the token first."""
+        slow = {key: one for key, one in self.connections.items() if one.stage != "answer"}
+        if not slow:
+            return False
+        slowest = min(slow, key=lambda key: (slow[key].known, slow[key].since))
+        del self.connections[slowest]
+        _hang_up(slowest)
+        return True
+
+    def _forget(self, request: Any) -> None:
+        with self._lock:
+            self.connections.pop(request, None)
+
+    def service_actions(self) -> None:
+        """Close connections that send their headers byte by byte; called now and then."""
+        limit = time.monotonic() - SOCKET_TIMEOUT
+        with self._lock:
+            for request, connection in self.connections.items():
+                if connection.stage == "request" and connection.since < limit:
+                    _hang_up(request)
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
         """Serve a connection in this thread."""
         try:
             super().process_request_thread(request, client_address)
         finally:
-            self._room.release()
+            self._forget(request)
 
     def server_bind(self) -> None:
         """Bind without looking up the host's name, which the library does and which may be slow."""
@@ -186,6 +238,12 @@ class LiveServer(ThreadingHTTPServer):
             self.on_bug(error)
 
 
+def _hang_up(request: Any) -> None:
+    """End a connection that another thread serves; that thread then closes it."""
+    with suppress(OSError):
+        request.shutdown(socket.SHUT_RDWR)
+
+
 class _Handler(BaseHTTPRequestHandler):
     server: LiveServer
     protocol_version = "HTTP/1.1"
@@ -196,7 +254,20 @@ class _Handler(BaseHTTPRequestHandler):
     wbufsize = -1
     disable_nagle_algorithm = True
 
+    def setup(self) -> None:
+        """Find out which connection this is."""
+        super().setup()
+        # one that was closed before its thread began is no longer listed
+        unlisted = _Connection(time.monotonic())
+        self._connection = self.server.connections.get(self.request, unlisted)
+
+    def handle_one_request(self) -> None:
+        """Serve a request, of which there may be more on a connection."""
+        self._connection.enter("request")
+        super().handle_one_request()
+
     def _serve(self) -> None:
+        self._connection.enter("body")
         try:
             answer = self._answer()
         except RequestRefused as error:
@@ -228,6 +299,7 @@ class _Handler(BaseHTTPRequestHandler):
         prefix = f"/{self.server.token}/"
         known = secrets.compare_digest(path[: len(prefix)].encode(), prefix.encode())
         route = self.server.routes.get(path[len(prefix) :]) if known else None
+        self._connection.known |= known
         if route is None:
             raise RequestRefused(404, "not found; open the address that fd-view prints")
         if self.command != route.method:
@@ -243,6 +315,7 @@ class _Handler(BaseHTTPRequestHandler):
             raise RequestRefused(400, "the query has too many fields") from None
         body = self._body(length or 0)
         self.close_connection = ends
+        self._connection.enter("answer")
         return route.answer({key: found[0] for key, found in values.items()}, body)
 
     def _length(self) -> int | None:
@@ -285,6 +358,7 @@ class _Handler(BaseHTTPRequestHandler):
         return body
 
     def _send(self, answer: Response) -> None:
+        self._connection.enter("response")
         self.send_response(answer.status)
         for name, value in _HEADERS.items():
             self.send_header(name, value)

@@ -5,7 +5,7 @@ import json
 import socket
 import threading
 import time
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import replace
 
 import numpy as np
@@ -255,23 +255,60 @@ class TestManyClients:
         for connection in slow:
             connection.close()
 
-    def test_those_beyond_what_there_is_room_for_are_let_go(self, live):
+    @pytest.mark.parametrize("beginning", [b"", b"GET / HTTP/1.1\r\nHost: a", b"POST"])
+    def test_slow_ones_beyond_what_there_is_room_for_make_room_for_new_ones(self, live, beginning):
         with running(live) as (server, bugs):
-            idle = [
-                socket.create_connection(("127.0.0.1", server.server_port), timeout=20)
-                for _ in range(MAX_CONNECTIONS + 5)
-            ]
-            for connection in idle[MAX_CONNECTIONS:]:
+            slow = []
+            for _ in range(MAX_CONNECTIONS + 5):
+                slow.append(socket.create_connection(server.server_address[:2], timeout=20))
+                slow[-1].sendall(beginning)
+            for _ in range(3):
+                assert ask(server)[0] == 200
+            for connection in slow[:5]:
                 with suppress(ConnectionResetError):
                     assert connection.recv(1) == b""
-            for connection in idle:
+            assert len(server.connections) <= MAX_CONNECTIONS
+            for connection in slow:
                 connection.close()
+            assert not bugs
+
+    def test_those_with_the_token_stay_longest(self, live):
+        with running(live) as (server, bugs), ExitStack() as stack:
+            own = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=20)
+            stack.callback(own.close)
+            own.request("GET", f"/{server.token}/model")
+            own.getresponse().read()
+            for _ in range(2 * MAX_CONNECTIONS):
+                address = server.server_address[:2]
+                stack.enter_context(socket.create_connection(address, timeout=20))
+            assert own.sock is not None
+            own.request("GET", f"/{server.token}/model")
+            assert own.getresponse().status == 200
+            assert not bugs
+
+    def test_responses_that_nobody_reads_make_room(self, live):
+        with running(live) as (server, bugs), ExitStack() as stack:
+            line = f"GET /{server.token}/view.js HTTP/1.1\r\nHost: 127.0.0.1:{server.server_port}"
+            for _ in range(MAX_CONNECTIONS + 5):
+                address = server.server_address[:2]
+                one = stack.enter_context(socket.create_connection(address, timeout=20))
+                one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
+                with suppress(ConnectionError):
+                    one.sendall(f"{line}\r\n\r\n".encode() * 100)
+            assert ask(server)[0] == 200
+            assert not bugs
+
+    def test_headers_that_come_byte_by_byte_are_cut_off(self, live, monkeypatch):
+        monkeypatch.setattr(facedis_core.viewer.server, "SOCKET_TIMEOUT", 0.3)
+        with running(live) as (server, bugs):
+            slow = socket.create_connection(server.server_address[:2], timeout=20)
+            slow.sendall(b"GET / HTTP/1.1\r\n")
             end = time.monotonic() + 20
-            while True:
-                with suppress(ConnectionError, http.client.HTTPException):
-                    assert ask(server)[0] == 200
-                    break
-                assert time.monotonic() < end
+            with closing(slow), suppress(ConnectionError):
+                while time.monotonic() < end:
+                    slow.sendall(b"a")
+                    time.sleep(0.02)
+            assert time.monotonic() < end
             assert not bugs
 
     def test_a_thread_that_the_system_refuses_closes_one_connection(self, live, monkeypatch):
