@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
-from typing import BinaryIO, Final
+from typing import BinaryIO, Final, Literal
 
 import numpy as np
 
@@ -77,6 +77,31 @@ class Latents:
                 f"the latents of {name!r} are not finite; encode the face again",
                 ErrorCode.NOT_FINITE,
             )
+
+
+ArrayKind = Literal["latents", "vertices"]
+
+
+def array_kind(header: ArrayHeader) -> ArrayKind:
+    """Whether an array holds latents or the vertices of faces: one answer for all commands.
+
+    Fields are latents; floats (N, V, 3) and (V, 3) are vertices; other float rows are latents.
+
+    Raises:
+        InputError: neither.
+    """
+    dtype, shape, _ = header
+    if dtype.names is not None:
+        return "latents"
+    if dtype.kind == "f" and len(shape) in (2, 3) and shape[-1] == 3 and shape[-2]:
+        return "vertices"
+    if dtype.kind == "f" and len(shape) == 2 and shape[1] != 3:
+        return "latents"
+    raise InputError(
+        f"is an array {dtype} {shape}, expected float vertices (N, V, 3) or (V, 3), or latents as "
+        "fd-encode writes them or float rows (N, D_id + D_exp)",
+        ErrorCode.ARRAY_SHAPE,
+    )
 
 
 class LatentSource:
@@ -170,6 +195,11 @@ def read_latents(source: str, *, sizes: tuple[int, int] | None = None) -> Latent
 
 def _sizes(header: ArrayHeader) -> tuple[int, int] | None:
     """(D_id, D_exp) of an array of latents; None of a plain one."""
+    if array_kind(header) == "vertices":
+        raise InputError(
+            f"holds vertices {header.shape}, expected latents; encode them first: fd-encode",
+            ErrorCode.WRONG_KIND,
+        )
     if header.dtype.names is None:
         return None
     fields: Mapping[str, tuple] = header.dtype.fields or {}
@@ -192,22 +222,16 @@ def _sizes(header: ArrayHeader) -> tuple[int, int] | None:
 
 def _divided(header: ArrayHeader, sizes: tuple[int, int] | None) -> tuple[int, int]:
     """The sizes, if a plain array can be divided so."""
-    dtype, shape, _ = header
-    if dtype.kind != "f" or len(shape) != 2:
-        raise InputError(
-            f"is an array {dtype} {shape}, expected latents as fd-encode "
-            "writes them or float rows (N, D_id + D_exp)",
-            ErrorCode.ARRAY_SHAPE,
-        )
     if sizes is None:
         raise InputError(
             "is a plain array, which does not say where identity ends and expression "
             "begins; encode the faces with fd-encode",
             ErrorCode.LATENT_SPLIT,
         )
-    if shape[1] != sum(sizes):
+    columns = header.shape[1]
+    if columns != sum(sizes):
         raise InputError(
-            f"has {shape[1]} columns, expected {sizes[0]} of identity and {sizes[1]} of expression",
+            f"has {columns} columns, expected {sizes[0]} of identity and {sizes[1]} of expression",
             ErrorCode.LATENT_SIZE,
         )
     return sizes

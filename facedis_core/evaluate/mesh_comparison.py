@@ -18,8 +18,9 @@ from facedis_core.evaluate.evaluation import (
 )
 from facedis_core.evaluate.face_labels import FaceLabel, read_labels
 from facedis_core.io.paths import is_file, is_folder
-from facedis_core.io.streams import open_input, shown
+from facedis_core.io.streams import naming, open_input, shown
 from facedis_core.mesh.mesh import Mesh, mesh_files, read_mesh, read_meshes, topology_id
+from facedis_core.mesh.vertex_checks import check_extent
 
 Meshes = Mapping[str, Callable[[], Mesh]]  # name -> function that reads the mesh
 
@@ -113,16 +114,22 @@ def find_meshes(source: str) -> Meshes:
     path = Path(source)
     if is_folder(source):
         for file in mesh_files(path):
-            add(file.relative_to(path).with_suffix("").as_posix(), partial(read_mesh, file))
+            add(file.relative_to(path).with_suffix("").as_posix(), partial(_read, file))
         return found
     with open_input(source) as stream:
         several = not is_file(path) or path.suffix.lower() == ".ply"
         for mesh in read_meshes(stream, source) if several else [read_mesh(path)]:
-            add(mesh.name, partial(_same, mesh))
+            add(mesh.name, partial(_near, mesh, source))
     return found
 
 
-def _same(mesh: Mesh) -> Mesh:
+def _read(file: Path) -> Mesh:
+    return _near(read_mesh(file), str(file))
+
+
+def _near(mesh: Mesh, source: str) -> Mesh:
+    with naming(source):
+        check_extent(mesh.vertices)
     return mesh
 
 

@@ -4,24 +4,24 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 import numpy as np
 
 from facedis_core.data.face_set import SPLITS, parse_face_set
 from facedis_core.data.history import HistoryStep, with_output
-from facedis_core.data.latents import LatentSource, concatenate
+from facedis_core.data.latents import LatentSource, array_kind, concatenate
 from facedis_core.errors import ErrorCode, InputError
 from facedis_core.geometry.vertex_order import describe_order
 from facedis_core.inspection.verification import verify_file
-from facedis_core.io.npy import MAGIC
+from facedis_core.io.npy import MAGIC, peek_header
 from facedis_core.io.paths import is_file
 from facedis_core.io.safetensors_file import KINDS, SafetensorsFile, parse_record, read_safetensors
 from facedis_core.io.streams import naming, open_input, read_ahead, shown
 from facedis_core.mesh.mesh import Mesh, read_meshes, topology_id
 from facedis_core.model.config import DiscriminatorConfig, DiscriminatorMetadata
 from facedis_core.model.model import parse_model
-from facedis_core.pipeline.inputs import read_file_meshes
+from facedis_core.pipeline.inputs import array_items, read_file_meshes
 
 Facts = dict[str, Any]
 
@@ -29,10 +29,10 @@ Facts = dict[str, Any]
 def describe(
     source: str, *, verify: bool = False, warn: Callable[[str], None] = lambda line: None
 ) -> Iterator[Facts]:
-    """Facts about a mesh, latents or a file of ours; a pipe may hold more meshes.
+    """Facts about a mesh, an array or a file of ours; a pipe may hold more meshes.
 
     Args:
-        source: a path, or `-` for standard input (meshes and latents).
+        source: a path, or `-` for standard input (meshes and arrays).
         verify: also look at everything in a file of ours; what was found is `verified`.
         warn: called with a line about what is doubtful but no error.
 
@@ -53,7 +53,10 @@ def _describe(source: str, verify: bool, warn: Callable[[str], None]) -> Iterato
             )
         suffix = Path(source).suffix.lower()
         if beginning.startswith(MAGIC) or suffix == ".npy":
-            yield _latents(LatentSource(stream, source))
+            with naming(source):
+                header, stream = peek_header(stream)
+                is_vertices = header is not None and array_kind(header) == "vertices"
+            yield (_vertices if is_vertices else _latents)(stream, source)
             return
         ours = beginning[8:9] == b"{" or suffix == ".safetensors"
         if not ours and not is_file(source):
@@ -128,13 +131,41 @@ def _mesh(mesh: Mesh) -> Facts:
         "triangles": len(mesh.triangles),
         "topology": topology_id(mesh.triangles),
         "unit": None if mesh.unit_mm is None else "mm",
-        "minimum": [float(f"{value:.6g}") for value in mesh.vertices.min(axis=0)],
-        "maximum": [float(f"{value:.6g}") for value in mesh.vertices.max(axis=0)],
+        "minimum": _rounded(mesh.vertices.min(axis=0)),
+        "maximum": _rounded(mesh.vertices.max(axis=0)),
     }
 
 
-def _latents(source: LatentSource) -> Facts:
-    latents = concatenate(list(source.blocks()))
+def _rounded(values: np.ndarray) -> list[float]:
+    return [float(f"{value:.6g}") for value in values]
+
+
+def _vertices(stream: BinaryIO, source: str) -> Facts:
+    """Facts about the faces that `fd-decode --npy` writes, read one at a time."""
+    counts: set[int] = set()
+    extents = []
+    for item in array_items(stream, source):
+        for mesh in item.load():
+            counts.add(len(mesh.vertices))
+            extents.append((mesh.vertices.min(axis=0), mesh.vertices.max(axis=0)))
+    if len(counts) > 1:
+        raise InputError(
+            f"{shown(source)} holds faces of {min(counts)} and of {max(counts)} vertices; "
+            "expected one number",
+            ErrorCode.VERTEX_COUNT,
+        )
+    lows, highs = zip(*extents, strict=True)
+    return {
+        "kind": "vertices",
+        "faces": len(extents),
+        "vertices": counts.pop(),
+        "minimum": _rounded(np.min(lows, axis=0)),
+        "maximum": _rounded(np.max(highs, axis=0)),
+    }
+
+
+def _latents(stream: BinaryIO, source: str) -> Facts:
+    latents = concatenate(list(LatentSource(stream, source).blocks()))
     return {
         "kind": "latents",
         "models": sorted(set(latents.models)),

@@ -1,11 +1,11 @@
 """`.npy` arrays, one after another, read from a stream that need not seek.
 
-NumPy's own reader needs whole files, suggests to allow pickle for damaged ones, and allocates what
-a header promises; here memory grows with what the stream holds.
+NumPy reads the headers. Its reader of arrays needs whole files, suggests to allow pickle for
+damaged ones, and allocates what a header promises; here memory grows with what the stream holds.
 """
 
-import ast
 import io
+import tokenize
 import warnings
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
@@ -15,10 +15,16 @@ from typing import BinaryIO, Final, NamedTuple
 import numpy as np
 
 from facedis_core.errors import ErrorCode, InputError
-from facedis_core.io.streams import read_up_to
+from facedis_core.io.streams import read_ahead, read_up_to
 
 MAGIC: Final = b"\x93NUMPY"
+_START: Final = len(MAGIC) + 2 + 4  # magic, version, and length of a header but the oldest kind's
 _LONGEST_HEADER: Final = 65536
+# What NumPy raises on a header that is none.
+_HEADER_ERRORS: Final = (
+    *(ValueError, ArithmeticError, SyntaxError, TypeError, LookupError, AttributeError),
+    *(RuntimeError, MemoryError, tokenize.TokenError),
+)
 _BLOCK: Final = 1 << 20  # bytes of rows that are handed out together
 
 
@@ -62,14 +68,19 @@ class NpyReader:
             )
         self._arrays += 1
         version = read_up_to(self._stream, 2)
-        size = read_up_to(self._stream, 2 if version[:1] == b"\x01" else 4)
+        size = read_up_to(self._stream, _size_bytes(version))
         length = int.from_bytes(size, "little")
-        text = read_up_to(self._stream, length) if length <= _LONGEST_HEADER else b""
-        if len(size) < 2 or len(text) < length:
+        if length > _LONGEST_HEADER:
+            raise InputError(
+                f"has a .npy header of {length} bytes, expected {_LONGEST_HEADER} at most",
+                ErrorCode.TOO_LARGE,
+            )
+        text = read_up_to(self._stream, length)
+        if len(size) < _size_bytes(version) or len(text) < length:
             raise InputError(
                 f"is truncated in its header, expected {self._wanted}", ErrorCode.TRUNCATED
             )
-        return _parsed(text)
+        return _parsed(version, text)
 
     def blocks(self, header: ArrayHeader) -> Iterator[np.ndarray]:
         """The rows of the array that `header` began, about a megabyte at a time.
@@ -109,24 +120,46 @@ class NpyReader:
         return f"not a .npy file, expected {self._wanted}"
 
 
+def peek_header(stream: BinaryIO) -> tuple[ArrayHeader | None, BinaryIO]:
+    """The header of the array that a buffered stream begins with, and a stream that still has it.
+
+    None for any other stream.
+
+    Raises:
+        InputError: errors of `NpyReader.header`.
+    """
+    start, stream = read_ahead(stream, _START)
+    if not start.startswith(MAGIC):
+        return None, stream
+    size = _size_bytes(start[len(MAGIC) :][:2])
+    length = int.from_bytes(start[len(MAGIC) + 2 :][:size], "little")
+    text, stream = read_ahead(stream, len(MAGIC) + 2 + size + min(length, _LONGEST_HEADER))
+    return NpyReader(io.BytesIO(text), "a .npy array").header(), stream
+
+
+def _size_bytes(version: bytes) -> int:
+    """Bytes of the length of a header."""
+    return 2 if version[:1] == b"\x01" else 4
+
+
 @lru_cache(maxsize=64)  # in a stream of many arrays all have the same
-def _parsed(text: bytes) -> ArrayHeader:
+def _parsed(version: bytes, text: bytes) -> ArrayHeader:
+    if version not in (b"\1\0", b"\2\0", b"\3\0"):
+        raise InputError(
+            f"has version {'.'.join(map(str, version))} of the .npy format, expected 1.0 to 3.0",
+            ErrorCode.FORMAT_VERSION,
+        )
     damaged = InputError("has a damaged .npy header; make it again", ErrorCode.DAMAGED)
     try:
-        with warnings.catch_warnings(action="ignore"):  # of Python, about the text it parses
-            header = ast.literal_eval(text.decode().strip())
-        dtype = np.lib.format.descr_to_dtype(header["descr"])
-        shape = tuple(int(length) for length in header["shape"])
-        fortran_order = bool(header["fortran_order"])
-    except (
-        ValueError,
-        ArithmeticError,
-        SyntaxError,
-        TypeError,
-        LookupError,
-        RuntimeError,
-        MemoryError,
-    ):
+        if version == b"\3\0":  # UTF-8, not Latin-1; an escape in a literal is the same character
+            text = text.decode().encode("ascii", "backslashreplace")
+        stream = io.BytesIO(len(text).to_bytes(4, "little") + text)
+        # of Python about the text it parses, of NumPy about headers by Python 2
+        with warnings.catch_warnings(action="ignore"):
+            shape, fortran_order, dtype = np.lib.format.read_array_header_2_0(
+                stream, max_header_size=len(text)
+            )
+    except _HEADER_ERRORS:
         raise damaged from None
     if dtype.hasobject:
         raise InputError(

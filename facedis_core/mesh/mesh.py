@@ -55,7 +55,7 @@ _UNORDERED = {".stl": "STL has triangles without an order of vertices"}
 # First bytes of files that are no mesh, and what to do with them instead.
 _MISTAKEN = (
     (0, b"\x1f\x8b", "gzip-compressed data; unpack it with gunzip"),
-    (0, b"\x93NUMPY", "latents, which are encoded already; expected a mesh"),
+    (0, b"\x93NUMPY", "a .npy array (latents or vertices), expected a mesh; name an array .npy"),
     (6, b"\0\0{", "a face set or a model, expected a mesh; give a face set as a .safetensors file"),
 )
 

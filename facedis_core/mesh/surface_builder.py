@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from facedis_core.errors import ErrorCode, InputError
 from facedis_core.mesh.text_numbers import spans
+from facedis_core.mesh.vertex_checks import check_finite
 
 LONGEST_POLYGON = 1 << 20
 _LARGEST = 2**31 - 1  # of a vertex number; topologies are int32
@@ -40,14 +41,7 @@ class SurfaceBuilder:
 
         Raises InputError where one is not finite.
         """
-        finite = np.isfinite(vertices)
-        if not finite.all():
-            row = int(np.argmin(finite.all(axis=1)))
-            raise InputError(
-                f"vertex {self.vertex_count + row} is not finite: {vertices[row].tolist()}; "
-                "repair the file",
-                ErrorCode.NOT_FINITE,
-            )
+        check_finite(vertices, self.vertex_count)
         self.vertex_count += len(vertices)
         self._vertices.append(vertices)
 

@@ -14,6 +14,7 @@ from facedis_core.data.preparation import Align, Units
 from facedis_core.errors import ErrorCode, InputError
 from facedis_core.geometry.vertex_order import describe_order
 from facedis_core.mesh.mesh import Mesh
+from facedis_core.mesh.vertex_checks import check_finite
 from facedis_core.model.model import Model
 from facedis_core.pipeline.failures import Failure
 from facedis_core.pipeline.inputs import FaceInputs, InputItem
@@ -99,11 +100,7 @@ class MeshEncoder:
                 align=self.align,
                 trust_order=self.trust_order,
             )
-            if not np.isfinite(vertices).all():
-                raise InputError(
-                    f"{mesh.name} has vertices that are not finite; repair it first",
-                    ErrorCode.NOT_FINITE,
-                )
+            check_finite(vertices)  # of a mesh by other means than a file, or in a larger unit
         except InputError as error:
             model = f"model {self.model.source}, {made_by(self.model.history)}"
             raise InputError(f"{source}: {error} ({model})", error.code) from None

@@ -2,7 +2,6 @@
 
 import io
 import os
-import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
@@ -13,18 +12,17 @@ from typing import Any, BinaryIO, Final, NamedTuple
 import numpy as np
 
 from facedis_core.data.face_set import SPLITS, FaceSet, load_face_set
+from facedis_core.data.latents import array_kind
 from facedis_core.errors import ErrorCode, InputError, UsageError
-from facedis_core.io.npy import MAGIC, ArrayHeader, NpyReader
+from facedis_core.io.npy import MAGIC, ArrayHeader, NpyReader, peek_header
 from facedis_core.io.paths import exists, is_file, is_folder
 from facedis_core.io.streams import naming, open_input, read_ahead, read_all, shown
 from facedis_core.mesh.mesh import Mesh, decode_mesh, mesh_files, read_mesh, read_meshes
+from facedis_core.mesh.vertex_checks import check_finite
 
 # A stream of latents and its name -> the decoded meshes.
 DecodeLatents = Callable[[BinaryIO, str], Iterator[Mesh]]
 
-NPY_HEADER_BYTES: Final = 128  # every .npy file has as many before its data
-# In the header of latents: fields of a structured array, or rows of anything but x, y, z.
-_LATENTS: Final = re.compile(rb"'descr': \[|'shape': \(\d+, (?!3\))\d+\)")
 _NO_TRIANGLES: Final = np.empty((0, 3), np.int32)
 # What a .npy file may hold by mistake: offset, bytes there, words.
 _MISTAKEN_ARRAYS: Final = ((0, b"ply", "a PLY mesh; name it .ply"),)
@@ -209,15 +207,18 @@ def stream_items(
     label = shown(source)
     beginning, stream = read_ahead(stream, 16)  # enough for readers to tell mistaken kinds
     if beginning.startswith(MAGIC):
-        meshes = read_face_arrays(stream, source, decode)
+        meshes = _array_faces(stream, source, decode)
     else:
         meshes = read_meshes(stream, label)
     for number, mesh in enumerate(meshes, 1):
-        yield InputItem(f"{label}, mesh {number}", partial(_single, mesh))
+        name = f"{label}, mesh {number}"
+        yield InputItem(name, partial(_single, mesh, name))
 
 
-def read_face_arrays(stream: BinaryIO, source: str, decode: DecodeLatents | None) -> Iterator[Mesh]:
-    """Faces from `.npy` arrays of vertices or latents.
+def array_items(
+    stream: BinaryIO, source: str, decode: DecodeLatents | None = None
+) -> Iterator[InputItem]:
+    """The faces of `.npy` arrays of vertices or latents.
 
     Args:
         stream: the arrays.
@@ -227,21 +228,24 @@ def read_face_arrays(stream: BinaryIO, source: str, decode: DecodeLatents | None
     Raises:
         InputError: neither vertices nor latents, or latents without `decode`.
     """
-    beginning, stream = read_ahead(stream, NPY_HEADER_BYTES)
-    if decode is not None and holds_latents(beginning):
-        return decode(stream, source)
-    return _vertex_arrays(stream, source)
+    for number, mesh in enumerate(_array_faces(stream, source, decode)):
+        name = f"{source}: row {number}"
+        yield InputItem(name, partial(_single, mesh, name))
 
 
-def holds_latents(beginning: bytes) -> bool:
-    """Whether a file with these first NPY_HEADER_BYTES is an array of latents, not of vertices."""
-    return beginning.startswith(MAGIC) and _LATENTS.search(beginning[:NPY_HEADER_BYTES]) is not None
+def _array_faces(stream: BinaryIO, source: str, decode: DecodeLatents | None) -> Iterator[Mesh]:
+    with naming(source):
+        header, stream = peek_header(stream)
+        if decode is None or header is None or array_kind(header) == "vertices":
+            return _vertex_arrays(stream, source)
+    return decode(stream, source)
 
 
 def _vertex_arrays(stream: BinaryIO, source: str) -> Iterator[Mesh]:
     """Faces without triangles and units, from float arrays (N, V, 3) or (V, 3).
 
-    They are named by file and row; of an array (V, 3) by file.
+    They are named by file and row; of an array (V, 3) by file. Whether they are finite is checked
+    item by item: one row that is not does not end the reading.
     """
     is_named = is_file(source)
     stem = f"{Path(source).stem}_" if is_named else "row"
@@ -249,7 +253,7 @@ def _vertex_arrays(stream: BinaryIO, source: str) -> Iterator[Mesh]:
     count = 0
     with naming(source):
         while (header := reader.header()) is not None:
-            _check_vertices(header)
+            _check_vertex_array(header)
             for block in reader.blocks(header):
                 single = len(header.shape) == 2
                 for vertices in [block] if single else block:
@@ -261,13 +265,13 @@ def _vertex_arrays(stream: BinaryIO, source: str) -> Iterator[Mesh]:
             raise InputError("holds no faces; expected vertices (N, V, 3)", ErrorCode.EMPTY)
 
 
-def _check_vertices(header: ArrayHeader) -> None:
+def _check_vertex_array(header: ArrayHeader) -> None:
     if header.dtype.names is not None:
         raise InputError(
             "holds latents, which are encoded already; expected a mesh", ErrorCode.WRONG_KIND
         )
     dtype, shape, _ = header
-    if dtype.kind != "f" or len(shape) not in (2, 3) or shape[-1] != 3 or not shape[-2]:
+    if array_kind(header) != "vertices":
         raise InputError(
             f"is an array {dtype} {shape}, expected float vertices (N, V, 3) or (V, 3)",
             ErrorCode.ARRAY_SHAPE,
@@ -330,8 +334,7 @@ def _array_items(source: str, decode: DecodeLatents | None) -> Iterator[InputIte
     """The faces of a `.npy` file; an error becomes the last item."""
     try:
         with open_input(source) as stream:
-            for number, mesh in enumerate(read_face_arrays(stream, source, decode)):
-                yield InputItem(f"{source}: row {number}", partial(_single, mesh))
+            yield from array_items(stream, source, decode)
     except InputError as error:
         yield _failed_item(source, error)
 
@@ -370,7 +373,9 @@ def _raise(error: InputError) -> list[Mesh]:
     raise error
 
 
-def _single(mesh: Mesh) -> list[Mesh]:
+def _single(mesh: Mesh, source: str) -> list[Mesh]:
+    with naming(source):
+        check_finite(mesh.vertices)
     return [mesh]
 
 

@@ -10,7 +10,9 @@ from facedis_core.errors import ErrorCode, InputError, UsageError
 from facedis_core.geometry.vertex_order import describe_order
 from facedis_core.io.csv_text import brief
 from facedis_core.io.progress import Progress, no_progress
+from facedis_core.io.streams import naming
 from facedis_core.mesh.mesh import Mesh
+from facedis_core.mesh.vertex_checks import check_extent
 from facedis_core.model.model import Model, Part, load_model
 from facedis_core.pipeline.decode import LatentDecoder, checked_rows
 from facedis_core.pipeline.inputs import find_inputs
@@ -94,7 +96,10 @@ def draw_faces(
         meshes: list[Mesh] = []
         with progress("reading", faces.count) as advance:
             for item in faces.items:
-                meshes += map(model_meshes.with_triangles, item.load())
+                for mesh in item.load():
+                    with naming(item.source):
+                        check_extent(mesh.vertices)
+                    meshes.append(model_meshes.with_triangles(mesh))
                 advance(1)
         return meshes
 

@@ -5,29 +5,28 @@ from base64 import b64encode
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, BinaryIO, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from facedis_core.data.latents import Latents, LatentSource, open_latents
+from facedis_core.data.latents import Latents, LatentSource, array_kind, open_latents
 from facedis_core.errors import ErrorCode, InputError
 from facedis_core.geometry.distances import vertex_distances
+from facedis_core.io.npy import peek_header
 from facedis_core.io.paths import is_file
-from facedis_core.io.streams import open_input, read_all
+from facedis_core.io.streams import naming, open_input, read_all
 from facedis_core.mesh.mesh import CODECS, Mesh, mesh_files
 from facedis_core.model.bundled import weights_folder
 from facedis_core.model.model import Model
 from facedis_core.pipeline.decode import LatentDecoder, checked_rows
 from facedis_core.pipeline.encode import MeshEncoder, check_face_sets
 from facedis_core.pipeline.inputs import (
-    NPY_HEADER_BYTES,
     InputItem,
+    array_items,
     decode_file_meshes,
     expand_pattern,
     find_inputs,
-    holds_latents,
-    read_face_arrays,
     read_file_meshes,
     stream_items,
 )
@@ -109,7 +108,7 @@ def face_of_bytes(encoder: MeshEncoder, content: bytes, name: str) -> ViewerFace
     Raises:
         InputError: as fd-encode, or fd-decode for latents, would raise for the file.
     """
-    if Path(name).suffix.lower() == ".npy" and holds_latents(content[:NPY_HEADER_BYTES]):
+    if Path(name).suffix.lower() == ".npy" and _holds_latents(io.BytesIO(content), name):
         blocks = checked_rows(LatentSource(io.BytesIO(content), name), encoder.model, "-")
         rows = next(blocks)
         face, more = _decoded(encoder, rows.take([0])), len(rows) > 1 or _any(blocks)
@@ -136,8 +135,8 @@ def _meshes(content: bytes, name: str) -> Iterator[Mesh]:
         )
     if suffix != ".npy":
         return decode_file_meshes(content, name)
-    arrays = read_face_arrays(io.BytesIO(content), name, None)
-    return (replace(mesh, name=Path(name).stem) for mesh in arrays)
+    rows = array_items(io.BytesIO(content), name)
+    return (replace(mesh, name=Path(name).stem) for row in rows for mesh in row.load())
 
 
 def _bundled_faces(encoder: MeshEncoder) -> list[ViewerFace]:
@@ -157,7 +156,7 @@ def _named_faces(encoder: MeshEncoder, inputs: Sequence[str]) -> tuple[list[View
     for name in (source for given in inputs for source in expand_pattern(given)):
         if name == "-":
             found += _piped(encoder.model)
-        elif _holds_latents(name):
+        elif _is_latent_file(name):
             with open_latents(name) as source:
                 found += _rows(source, encoder.model)
         else:
@@ -173,7 +172,7 @@ def _named_faces(encoder: MeshEncoder, inputs: Sequence[str]) -> tuple[list[View
 def _piped(model: Model) -> list[InputItem] | list[Latents]:
     """Meshes, vertex arrays or latents on standard input, all held in memory."""
     content = read_all("-", MAX_PIPE_BYTES, "faces for fd-view")
-    if holds_latents(content):
+    if _holds_latents(io.BytesIO(content), "-"):
         return _rows(LatentSource(io.BytesIO(content), "-"), model)
     return list(stream_items(io.BytesIO(content), "-"))
 
@@ -185,11 +184,17 @@ def _rows(source: LatentSource, model: Model) -> list[Latents]:
     ]
 
 
-def _holds_latents(name: str) -> bool:
+def _is_latent_file(name: str) -> bool:
     if not (name.lower().endswith(".npy") and is_file(name)):
         return False
     with open_input(name) as stream:
-        return holds_latents(stream.read(NPY_HEADER_BYTES))
+        return _holds_latents(stream, name)
+
+
+def _holds_latents(stream: BinaryIO, source: str) -> bool:
+    with naming(source):
+        header, _ = peek_header(stream)
+        return header is not None and array_kind(header) == "latents"
 
 
 def _spread(items: list[Any]) -> list[Any]:

@@ -60,7 +60,7 @@ def test_a_file_is_called_by_its_stem_and_a_pipe_by_its_comment(tmp_path):
     ("suffix", "data", "error"),
     [
         ("", b"what", "wrong-kind: expected a PLY"),
-        (".npy", b"\x93NUMPY\x01\x00v\x00", "wrong-kind: holds latents, which are encoded already"),
+        (".npy", b"\x93NUMPY\x01\x00v\x00", "wrong-kind: holds a .npy array"),
         (
             "",
             (90).to_bytes(8, "little") + b'{"__metadata__"',
