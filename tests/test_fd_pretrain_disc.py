@@ -80,7 +80,7 @@ def test_stopped_and_resumed_it_is_the_same(
     assert (tmp_path / "d.state.safetensors").exists()
     load_discriminator(tmp_path / "d.safetensors")  # what has been learnt so far
     resumed = shell(f"fd-pretrain-disc {options} -o d.safetensors --resume")
-    assert resumed.code == 0 and "resuming in epoch" in resumed.err, resumed.err
+    assert resumed.code == 0 and "resuming after step" in resumed.err, resumed.err
     assert shell(f"fd-pretrain-disc {options} -o whole.safetensors").code == 0
     for suffix in ("safetensors", "jsonl"):
         ours, theirs = ((tmp_path / f"{name}.{suffix}").read_bytes() for name in ("d", "whole"))

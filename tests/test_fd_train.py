@@ -8,6 +8,7 @@ import sys
 import time
 from dataclasses import fields
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ import synthetic
 from conftest import contents
 from trainers import interrupted
 
+import fd_training_cli
 from facedis_core.data.face_set import load_face_set
 from facedis_core.model.config import RegisteredConfig
 from facedis_core.model.model import load_model
@@ -40,6 +42,8 @@ def test_train_writes_a_model_that_encodes_and_a_log(call, face_set: Path, tmp_p
     assert done.code == 0, done.err
     assert done.out == b""
     assert "untrained" in done.err  # the discriminator, and what to do about it
+    size = "28 training faces of 7 people, 7 a step: 4 steps an epoch, 8 steps (2 epochs) in all"
+    assert size in done.err.splitlines()
     model = load_model(tmp_path / "m.safetensors")
     assert (model.config.identity, model.config.expression) == (4, 3)
     assert model.history[-1].command == "fd-train"
@@ -55,6 +59,58 @@ def test_train_writes_a_model_that_encodes_and_a_log(call, face_set: Path, tmp_p
     measured = call("fd-metrics set.safetensors -m m.safetensors --json")
     found = json.loads(measured.out)["model"]
     assert found["e_rec"]["mean"] == pytest.approx(model.metrics["test"]["e_rec"]["mean"], abs=1e-4)
+
+
+def test_a_length_in_steps(call, face_set: Path, tmp_path: Path) -> None:
+    done = call(f"fd-train set.safetensors -o m.safetensors {REGISTERED} --steps 6")
+    assert done.code == 0, done.err
+    assert "4 steps an epoch, 6 steps (1.5 epochs) in all" in done.err
+    assert "7 training people are few" not in done.err  # for 6 identity latents
+    assert [r["step"] for r in log_of(tmp_path / "m.jsonl")] == [4, 6]
+    assert load_model(tmp_path / "m.safetensors").metrics["steps"] == 6
+
+
+def test_what_a_set_is_too_small_for(call, face_set: Path) -> None:
+    line = "fd-train set.safetensors -o m.safetensors --recipe registered --steps 1"
+    done = call(f"{line} --set batch=64")
+    assert "7 training people are few for 64 identity latents" in done.err
+    assert "28 training faces, fewer than a batch of 64" in done.err
+
+
+class Clock:
+    """In place of `time`: seconds that a test sets."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def monotonic(self) -> float:
+        return self.seconds
+
+
+def test_lines_now_and_then_where_stderr_is_no_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clock, learner = Clock(), SimpleNamespace(steps=4000, steps_done=1000)
+    monkeypatch.setattr(fd_training_cli, "time", clock)
+    lines = fd_training_cli.ProgressLines(learner)
+    for _ in range(3000):
+        learner.steps_done += 1
+        clock.seconds += 1.0
+        lines.show_step()
+        if learner.steps_done == 1030:
+            lines.add_record({"epoch": 3, "step": 1030, "test": {"e_rec": {"mean": 1.25}}})
+    shown = capsys.readouterr().err.splitlines()
+    assert shown[0] == "step 1,005 of 4,000, about 50 min left"
+    assert shown[1] == "step 1,065 of 4,000, about 49 min left, E_rec mm 1.25"
+    assert 5 < len(shown) < 20
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.2, "1 s"), (89, "89 s"), (90, "2 min"), (5339, "89 min"), (5700, "1 h 35 min")],
+)
+def test_durations(seconds: float, text: str) -> None:
+    assert fd_training_cli.duration(seconds) == text
 
 
 def test_help_lists_the_keys_of_set(call) -> None:
@@ -323,6 +379,7 @@ def test_where_the_faces_are_does_not_matter_but_how_exact_they_are(
     [
         ("--set learning_rat=1", 2, "option-value", "did you mean 'learning_rate'"),
         ("--set epochs=soon", 2, "option-value", "'soon'"),
+        ("--steps 5", 2, "option-conflict", "--epochs and --steps"),
         ("--recipe nosuch", 2, "option-value", "bu3dfe, coma, facescape, ict"),
         ("--discriminator nosuch.safetensors", 3, "file-missing", "nosuch.safetensors"),
         ("--discriminator set.safetensors", 3, "wrong-kind", "set.safetensors"),

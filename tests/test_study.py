@@ -76,12 +76,11 @@ def test_convergence_is_told_from_the_log(
     assert study_tables.last_change(made, study.KINDS["registered"][0]) == told
 
 
-def test_fewer_epochs_lower_the_learning_rate_as_often(made: study.Study) -> None:
+def test_options_for_fewer_epochs(made: study.Study) -> None:
     cells = study.KINDS["pointnet"][0], study.KINDS["registered"][0]
     short = study.Study(Path(), Path(), 200, range(1), 1024, 16, 6, "cpu")
     words = [" ".join(short._length(cell)) for cell in cells]
-    assert "--epochs 16 --set learning_rate_epochs=3" in words[0]
-    assert "--epochs 6 --set learning_rate_epochs=1" in words[1]
+    assert words == ["--epochs 16 --evaluate-every 1", "--epochs 6 --evaluate-every 1"]
     assert made._length(cells[0]) == ["--evaluate-every", "10"]
 
 

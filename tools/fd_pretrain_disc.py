@@ -12,6 +12,7 @@ def pretrain_disc(
     changes: shared.Set = None,
     neutrals: shared.Neutrals = False,
     epochs: shared.Epochs = None,
+    steps: shared.Steps = None,
     points: shared.Points = None,
     resume: shared.Resume = False,
     checkpoint_minutes: shared.CheckpointMinutes = 2.0,
@@ -30,7 +31,8 @@ def pretrain_disc(
     its input. Recipes and their keys are described by fd-train --help; registered has no
     discriminator.
 
-    The log (OUT with the suffix .jsonl) has one JSON line per epoch. Ctrl-C, --resume and torchrun
+    The log (OUT with the suffix .jsonl) has one JSON line per epoch, or where epochs are short per
+    100 steps. Ctrl-C, --resume and torchrun
     work as in fd-train.
 
     Examples:
@@ -43,7 +45,9 @@ def pretrain_disc(
     plan = PretrainingPlan(
         face_set=face_set,
         recipe=recipe,
-        changes=shared.recipe_changes(changes, pretrain_epochs=epochs, points=points),
+        changes=shared.recipe_changes(
+            changes, epochs=epochs, steps=steps, points=points, prefix="pretrain_"
+        ),
         neutrals=neutrals,
         seed=seed,
         checkpoint_minutes=checkpoint_minutes,

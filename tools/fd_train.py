@@ -32,6 +32,7 @@ def train(
     ] = None,
     resume: shared.Resume = False,
     epochs: shared.Epochs = None,
+    steps: shared.Steps = None,
     points: shared.Points = None,
     precision: Annotated[
         Literal["fp32", "bf16"],
@@ -51,8 +52,14 @@ def train(
         ),
     ] = "auto",
     evaluate_every: Annotated[
-        int, typer.Option(min=1, help="Epochs between evaluations on the test split.")
-    ] = 1,
+        int | None,
+        typer.Option(
+            min=1,
+            show_default=False,
+            help="Epochs between evaluations on the test split.  [default: 1, or as many as have "
+            "100 steps]",
+        ),
+    ] = None,
     checkpoint_minutes: shared.CheckpointMinutes = 2.0,
     tensorboard: shared.TensorBoard = None,
     profile: shared.Profile = False,
@@ -78,9 +85,9 @@ def train(
     \b
     network     network, identity, expression (latent sizes), components, points,
                 scale, half_decoders, decoder_init
-    schedule    epochs, batch, learning_rate, learning_rate_factor,
-                learning_rate_epochs, weight_decay, gradient_clip,
-                log_variance_limit, kl_decay_epochs
+    schedule    epochs, steps, minimum_steps, batch, learning_rate, schedule,
+                warmup, learning_rate_factor, learning_rate_every, kl_decay
+    optimiser   weight_decay, gradient_clip, log_variance_limit
     loss weights
                 reconstruction, kl_identity, kl_expression, discriminator,
                 neutral, neutral_expression, neutral_latent, laplacian, swap,
@@ -90,13 +97,15 @@ def train(
     discriminator
                 discriminator_batch_norm, discriminator_learning_rate,
                 discriminator_every, label_smoothing, instance_noise,
-                pretrain_epochs, pretrain_batch, pretrain_learning_rate
+                pretrain_epochs, pretrain_steps, pretrain_minimum_steps,
+                pretrain_batch, pretrain_learning_rate
 
-    The log (OUT with the suffix .jsonl) has one JSON line per epoch: losses, accuracies of the
-    discriminator, and the metrics of fd-metrics on the test split. Ctrl-C finishes the current
-    step and saves model and checkpoint (.state.safetensors); the same command with --resume
-    continues, on a CPU to the same bytes as an uninterrupted run. On several GPUs or machines:
-    torchrun -m fd_train; the recipe's batch is divided among the processes.
+    The log (OUT with the suffix .jsonl) has one JSON line per epoch, or where epochs are short per
+    100 steps: losses, accuracies of the discriminator, and the metrics of fd-metrics on the test
+    split. Ctrl-C finishes the current step and saves model and checkpoint (.state.safetensors);
+    the same command with --resume continues, on a CPU to the same bytes as an uninterrupted run.
+    On several GPUs or machines: torchrun -m fd_train; the recipe's batch is divided among the
+    processes.
 
     Examples:
       fd-train set.safetensors --recipe registered -o model.safetensors
@@ -108,7 +117,7 @@ def train(
     plan = TrainingPlan(
         face_set=face_set,
         recipe=recipe,
-        changes=shared.recipe_changes(changes, epochs=epochs, points=points),
+        changes=shared.recipe_changes(changes, epochs=epochs, steps=steps, points=points),
         neutrals=neutrals,
         discriminator=discriminator,
         init=init,

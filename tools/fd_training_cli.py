@@ -1,9 +1,10 @@
-"""Options, interruption and progress table of fd-train and fd-pretrain-disc."""
+"""Options, interruption and progress of fd-train and fd-pretrain-disc."""
 
 import fd_cli
 
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -22,6 +23,7 @@ os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
 if TYPE_CHECKING:
     import torch
 
+    from facedis_core.train.learner import Learner
     from facedis_core.train.plan import Plan
     from facedis_core.train.profiling import PartOfStep
     from facedis_core.train.run import TrainingRun
@@ -63,7 +65,19 @@ Neutrals = Annotated[
 Epochs = Annotated[
     int | None,
     typer.Option(
-        "--epochs", min=1, show_default=False, help="Number of epochs (overrides the recipe)."
+        "--epochs",
+        min=1,
+        show_default=False,
+        help="Length in epochs (overrides the recipe); the schedule is stretched alike.",
+    ),
+]
+Steps = Annotated[
+    int | None,
+    typer.Option(
+        "--steps",
+        min=1,
+        show_default=False,
+        help="Length in optimiser steps (overrides the recipe); the schedule is stretched alike.",
     ),
 ]
 Points = Annotated[
@@ -106,6 +120,7 @@ Device = Annotated[
 # Columns of the progress table: heading, and path of the value in a log record.
 _COLUMNS: Final = (
     ("epoch", ("epoch",)),
+    ("step", ("step",)),
     ("loss", ("loss",)),
     ("accuracy", ("accuracy",)),
     ("unseen people", ("unseen_accuracy",)),
@@ -122,9 +137,36 @@ _COLUMNS: Final = (
 )
 _ROWS: Final = 16
 
+# Steps and seconds before the time to the end is told, and seconds between two lines after that.
+_FIRST_STEPS: Final = 5
+_FIRST_SECONDS: Final = 2.0
+_LINE_SECONDS: Final = (60.0, 600.0)
 
-def recipe_changes(given: list[str] | None, **options: int | None) -> list[str]:
-    """The values of `--set`, then the options that have a key of their own in the recipe."""
+
+def recipe_changes(
+    given: list[str] | None,
+    *,
+    epochs: int | None,
+    steps: int | None,
+    points: int | None,
+    prefix: str = "",
+) -> list[str]:
+    """The values of `--set`, then the options that have a key of their own in the recipe.
+
+    Args:
+        given: values of `--set`.
+        epochs: value of `--epochs`.
+        steps: value of `--steps`.
+        points: value of `--points`.
+        prefix: of the recipe's keys for the first two.
+    """
+    from facedis_core.errors import ErrorCode, UsageError
+
+    if epochs is not None and steps is not None:
+        raise UsageError(
+            "--epochs and --steps are both given, expected one of them", ErrorCode.OPTION_CONFLICT
+        )
+    options = {f"{prefix}epochs": epochs, f"{prefix}steps": steps, "points": points}
     return [*(given or []), *(f"{k}={v}" for k, v in options.items() if v is not None)]
 
 
@@ -153,23 +195,33 @@ def train(
             files.check(force=force or resume or restarted)
         run, warnings = plan.prepare(files, chosen)
         if run.start(resume=resume, restarted=restarted):
-            epoch = run.learner.epoch
-            _say(f"resuming in epoch {epoch.number + 1} after step {epoch.step}")
+            _say(f"resuming after step {run.learner.steps_done:,} of {run.learner.steps:,}")
         for warning in warnings if is_main_process() else ():
             fd_cli.warn(warning)
         with (
             stop_on_interrupt() as should_stop,
-            progress_table() as table,
             tensorboard_writer(tensorboard, run.learner.epoch.number) as write_scalars,
-            profiler(profile, chosen, table) as step_done,
+            progress(run.learner) as shown,
+            profiler(profile, chosen, shown) as step_done,
         ):
 
-            def on_step(epoch: int, step: int, steps: int) -> None:
+            def on_step() -> None:
                 step_done()
-                table.show_step(epoch, step, steps)
+                shown.show_step()
 
-            run.train(Callbacks(should_stop, [table.add_epoch, write_scalars], on_step))
+            run.train(Callbacks(should_stop, [shown.add_record, write_scalars], on_step))
         return run if is_main_process() else None
+
+
+def training_size(learner: "Learner") -> str:
+    """Faces, people, and steps of a training, as a line of text."""
+    faces, batch = learner.pairs.faces, min(learner.batch, learner.pairs.faces)
+    epochs = learner.steps / learner.steps_per_epoch
+    return (
+        f"{faces:,} training faces of {learner.pairs.subjects:,} people, {batch} a step: "
+        f"{learner.steps_per_epoch:,} steps an epoch, {learner.steps:,} steps ({epochs:,.5g} "
+        "epochs) in all"
+    )
 
 
 def _say(message: str) -> None:
@@ -206,29 +258,39 @@ def stop_on_interrupt() -> Iterator[Callable[[], bool]]:
         yield lambda: stopping
 
 
-class ProgressTable:
-    """A live table of the last epochs, with the current step below it.
+class TrainingProgress:
+    """The time left of a training, and nothing else: for processes that show nothing.
 
     Args:
-        live: a rich.live.Live; None shows nothing but the profile.
+        learner: the training.
     """
 
-    def __init__(self, live: Any = None) -> None:
-        self._live = live
-        self._records: list[dict[str, Any]] = []
+    def __init__(self, learner: "Learner") -> None:
+        self._learner = learner
+        self._first, self._start = learner.steps_done, time.monotonic()
 
-    def add_epoch(self, record: dict[str, Any]) -> None:
-        """Add the log record of an epoch."""
-        self._records.append(record)
-        self._draw("", refresh=True)
+    def add_record(self, record: dict[str, Any]) -> None:
+        """Show a record of the log."""
 
-    def show_step(self, epoch: int, step: int, steps: int) -> None:
-        """Show the current step; drawn a few times a second."""
-        self._draw(f"epoch {epoch}: step {step} of {steps}")
+    def show_step(self) -> None:
+        """Show the number of steps done."""
+
+    def _seconds(self) -> float:
+        """Seconds since the start."""
+        return time.monotonic() - self._start
+
+    def _step(self) -> str:
+        """Steps done, steps in all, and once it can be estimated the time left."""
+        learner = self._learner
+        text = f"step {learner.steps_done:,} of {learner.steps:,}"
+        done, seconds = learner.steps_done - self._first, self._seconds()
+        if done < _FIRST_STEPS or seconds < _FIRST_SECONDS:
+            return text
+        left = duration(seconds / done * (learner.steps - learner.steps_done))
+        return f"{text}, about {left} left"
 
     def show_profile(self, parts: "list[PartOfStep]") -> None:
         """Print time and memory of the parts of a step."""
-        from rich.console import Console
         from rich.table import Table
 
         gpu = any(part.gpu_milliseconds for part in parts)
@@ -238,11 +300,40 @@ class ProgressTable:
         for part in parts:
             times = (part.milliseconds, *[part.gpu_milliseconds] * gpu)
             table.add_row(part.name, *(f"{time:.1f}" for time in times), f"{part.kept_mb:.1f}")
-        (self._live.console if self._live is not None else Console(stderr=True)).print(table)
+        self._console().print(table)
+
+    def _console(self) -> Any:
+        from rich.console import Console
+
+        return Console(stderr=True)
+
+
+class ProgressTable(TrainingProgress):
+    """A live table of the last records, with the current step below it.
+
+    Args:
+        learner: the training.
+        live: a rich.live.Live.
+    """
+
+    def __init__(self, learner: "Learner", live: Any) -> None:
+        super().__init__(learner)
+        self._live = live
+        self._records: list[dict[str, Any]] = []
+
+    def add_record(self, record: dict[str, Any]) -> None:
+        """Add a record of the log to the table."""
+        self._records.append(record)
+        self._draw("", refresh=True)
+
+    def show_step(self) -> None:
+        """Show the current step; drawn a few times a second."""
+        self._draw(self._step())
+
+    def _console(self) -> Any:
+        return self._live.console
 
     def _draw(self, caption: str, *, refresh: bool = False) -> None:
-        if self._live is None:
-            return
         from rich.table import Table
 
         records = self._records[-_ROWS:]
@@ -257,6 +348,47 @@ class ProgressTable:
         self._live.update(table, refresh=refresh)
 
 
+class ProgressLines(TrainingProgress):
+    """A line after the first steps, then one every few minutes, for stderr that is no terminal.
+
+    Args:
+        learner: the training.
+    """
+
+    def __init__(self, learner: "Learner") -> None:
+        super().__init__(learner)
+        self._next = _FIRST_SECONDS
+        self._last: dict[str, Any] = {}
+
+    def add_record(self, record: dict[str, Any]) -> None:
+        """Keep the values of the record for the next line."""
+        self._last |= record
+
+    def show_step(self) -> None:
+        """Print a line where one is due."""
+        seconds, learner = self._seconds(), self._learner
+        if seconds < self._next or learner.steps_done - self._first < _FIRST_STEPS:
+            return
+        shortest, longest = _LINE_SECONDS
+        self._next = seconds + min(max(shortest, seconds / 4), longest)
+        values = [
+            f"{heading} {cell}"
+            for heading, path in _COLUMNS
+            if heading not in ("epoch", "step") and (cell := _cell(self._last, path))
+        ]
+        fd_cli.say(", ".join([self._step(), *values]))
+
+
+def duration(seconds: float) -> str:
+    """Seconds as text, such as 40 s, 12 min or 3 h 5 min."""
+    minutes = round(seconds / 60)
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    if minutes < 90:
+        return f"{minutes} min"
+    return f"{minutes // 60} h {minutes % 60} min"
+
+
 def _cell(record: dict[str, Any], path: tuple[str, ...]) -> str:
     value: Any = record
     for key in path:
@@ -267,18 +399,25 @@ def _cell(record: dict[str, Any], path: tuple[str, ...]) -> str:
 
 
 @contextmanager
-def progress_table() -> Iterator[ProgressTable]:
-    """A progress table; it shows epochs and steps on a terminal, in the main process."""
+def progress(learner: "Learner") -> Iterator[TrainingProgress]:
+    """Size of the training, then a table on a terminal, else a line now and then.
+
+    Only the main process shows anything.
+    """
     from facedis_core.nn.distributed import is_main_process
 
-    if not is_main_process() or sys.stderr is None or not sys.stderr.isatty():
-        yield ProgressTable()
+    if not is_main_process():
+        yield TrainingProgress(learner)
+        return
+    fd_cli.say(training_size(learner))
+    if not sys.stderr.isatty():
+        yield ProgressLines(learner)
         return
     from rich.console import Console
     from rich.live import Live
 
     with Live(console=Console(stderr=True), refresh_per_second=4) as live:
-        yield ProgressTable(live)
+        yield ProgressTable(learner, live)
 
 
 @contextmanager
@@ -299,7 +438,7 @@ def tensorboard_writer(
 
 @contextmanager
 def profiler(
-    asked: bool, device: "torch.device", table: ProgressTable
+    asked: bool, device: "torch.device", shown: TrainingProgress
 ) -> Iterator[Callable[[], None]]:
     """A function to call after every step; without --profile it does nothing."""
     from facedis_core.nn.distributed import is_main_process
@@ -314,7 +453,7 @@ def profiler(
     def report(parts: "list[PartOfStep]") -> None:
         nonlocal reported
         reported = True
-        table.show_profile(parts)
+        shown.show_profile(parts)
 
     with step_profiler(device, report) as step_done:
         yield step_done

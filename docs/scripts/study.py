@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 from facedis_core.datasets.ict_synthesis import VARIATIONS
-from facedis_core.train.recipe import load_recipe
 
 
 @dataclass(frozen=True)
@@ -197,17 +196,11 @@ class Study:
                 )
 
     def _length(self, cell: Cell) -> list[str]:
-        """Options for fewer epochs, with the learning rate schedule compressed alike."""
+        """Options for fewer epochs."""
         epochs = self.epochs if cell.recipe == "ict" else self.registered_epochs
         if epochs is None:
             return ["--evaluate-every", "10"]
-        recipe = load_recipe(cell.recipe, neutrals=cell.neutrals)
-        step = round(recipe.learning_rate_epochs * epochs / recipe.epochs)
-        return [
-            *("--epochs", str(epochs)),
-            *("--set", f"learning_rate_epochs={max(1, step)}"),
-            *("--evaluate-every", str(max(1, epochs // 10))),
-        ]
+        return ["--epochs", str(epochs), "--evaluate-every", str(max(1, epochs // 10))]
 
     def measure(self, cells: Iterable[Cell]) -> None:
         """Measure every model on the test people and on their variations."""

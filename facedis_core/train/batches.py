@@ -12,6 +12,7 @@ from facedis_core.errors import ErrorCode, InputError, UsageError
 from facedis_core.nn.distributed import shard, world_size
 from facedis_core.train.face_storage import Storage, store_faces
 from facedis_core.train.recipe import Recipe
+from facedis_core.train.schedule import steps_per_epoch
 from facedis_core.train.setup import ORDER
 
 
@@ -30,6 +31,11 @@ class FacePairs:
         self._start = np.concatenate([[0], np.cumsum(counts)[:-1]])
         self._rank = np.empty(len(subject), np.int64)
         self._rank[self._order] = np.arange(len(subject)) - self._start[self._group[self._order]]
+
+    @property
+    def faces(self) -> int:
+        """Number of faces."""
+        return len(self._order)
 
     @property
     def subjects(self) -> int:
@@ -162,16 +168,12 @@ class TrainingBatches:
                 face_set.neutrals, np.arange(len(face_set.neutrals)), device
             )
 
-    @property
-    def steps(self) -> int:
-        """Number of steps in an epoch; faces that do not fill a batch are left out."""
-        return max(1, len(self.rows) // self.recipe.batch)
-
     def epoch(self, number: int, first: int = 0) -> Generator[Batch, None, None]:
         """The batches of the epoch with that number (from 0), starting at step `first`."""
         size = self.recipe.batch
         order, partners = self._draw(number)
-        steps = [slice(k * size, (k + 1) * size) for k in range(first, self.steps)]
+        count = steps_per_epoch(len(self.rows), size)
+        steps = [slice(k * size, (k + 1) * size) for k in range(first, count)]
         wanted = []
         for step, part in enumerate(steps, start=first):
             positions = [shard(order[part]), shard(partners[part])]

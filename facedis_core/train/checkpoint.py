@@ -164,37 +164,48 @@ class TrainingProgress:
     Attributes:
         identity: recipe, seed and ids of the inputs, by which runs are told apart.
         epoch: the current one.
+        steps_per_epoch: number of steps in an epoch.
         metrics: of the last evaluation.
-        log: a JSON line per epoch that is done.
+        log: a JSON line per record.
     """
 
     identity: dict[str, Any]
     epoch: EpochProgress
+    steps_per_epoch: int
     metrics: dict[str, Any]
     log: list[str]
 
+    @property
+    def steps_done(self) -> int:
+        """Number of steps done in all."""
+        return self.epoch.number * self.steps_per_epoch + self.epoch.step
+
     def check(self) -> None:
         """Raise InputError where numbers of epochs, steps and values contradict each other."""
-        epoch = self.epoch
-        sound = epoch.number == len(self.log) and epoch.step >= 0
-        sound = sound and set(epoch.sums) == set(epoch.counts)
-        sound = sound and all(0 < count <= epoch.step for count in epoch.counts.values())
-        if not sound:
-            raise InputError(
-                f"has impossible progress in its metadata: epoch {epoch.number}, step "
-                f"{epoch.step}, a log of {len(self.log)} epochs",
-                ErrorCode.METADATA,
-            )
+        logged = 0
         for number, line in enumerate(self.log, 1):
             try:
                 record = json.loads(line)
             except (ValueError, RecursionError):
                 record = None
-            if not isinstance(record, dict) or record.get("epoch") != number:
+            step = record.get("step") if isinstance(record, dict) else None
+            if not isinstance(step, int) or step <= logged:
                 raise InputError(
-                    f"has a line {number} in its log that is not the record of epoch {number}",
+                    f"has a line {number} in its log that is no record of the steps after {logged}",
                     ErrorCode.METADATA,
                 )
+            logged = step
+        epoch, counts = self.epoch, self.epoch.counts
+        sound = epoch.number >= 0 and 0 <= epoch.step < self.steps_per_epoch
+        sound = sound and set(epoch.sums) == set(counts)
+        sound = sound and all(count > 0 for count in counts.values())
+        sound = sound and max(counts.values(), default=0) == self.steps_done - logged
+        if not sound:
+            raise InputError(
+                f"has impossible progress in its metadata: epoch {epoch.number}, step "
+                f"{epoch.step} of {self.steps_per_epoch}, a log of {logged} steps",
+                ErrorCode.METADATA,
+            )
 
 
 def write_training_state(

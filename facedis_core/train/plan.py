@@ -23,6 +23,7 @@ from facedis_core.train.checkpoint import (
     write_discriminator,
 )
 from facedis_core.train.face_storage import Storage
+from facedis_core.train.learner import Learner
 from facedis_core.train.pretrainer import PreTrainer
 from facedis_core.train.recipe import Recipe, load_recipe, recipe_for, recipe_names
 from facedis_core.train.run import RunFiles, TrainingRun, check_same_run
@@ -132,8 +133,9 @@ class PretrainingPlan(Plan):
         network = build_discriminator(recipe, training_frame(faces, recipe), self.seed)
         step = self._history_step("fd-pretrain-disc", {"set": faces.id}, faces)
         history = [*with_output(faces.history, faces.id), step] if self.with_history else []
+        pre_trainer = PreTrainer(network, faces, recipe, seed=self.seed, device=device)
         run = TrainingRun(
-            PreTrainer(network, faces, recipe, seed=self.seed, device=device),
+            pre_trainer,
             files,
             lambda stream, metrics: write_discriminator(
                 stream, network, faces.topology, metrics, history
@@ -141,7 +143,7 @@ class PretrainingPlan(Plan):
             identity=identity,
             checkpoint_minutes=self.checkpoint_minutes,
         )
-        return PreparedRun(run, [])
+        return PreparedRun(run, _size_warnings(pre_trainer, recipe))
 
 
 @dataclass
@@ -166,18 +168,18 @@ class TrainingPlan(Plan):
         init: model whose weights and coordinate frame are the start.
         precision: of the search of the max-pooling.
         storage: of the training faces.
-        evaluate_every: epochs between evaluations on the test split.
+        evaluate_every: epochs between evaluations on the test split; None = with every log record.
     """
 
     discriminator: str | None = None
     init: str | None = None
     precision: Precision = "fp32"
     storage: Storage = "auto"
-    evaluate_every: int = 1
+    evaluate_every: int | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.evaluate_every < 1:
+        if self.evaluate_every is not None and self.evaluate_every < 1:
             raise UsageError(
                 f"evaluate_every is {self.evaluate_every}, expected 1 or more",
                 ErrorCode.OPTION_VALUE,
@@ -234,7 +236,8 @@ class TrainingPlan(Plan):
             evaluate_every=self.evaluate_every,
             checkpoint_minutes=self.checkpoint_minutes,
         )
-        return PreparedRun(run, inputs.warnings + _data_warnings(trainer))
+        warnings = inputs.warnings + _size_warnings(trainer, recipe) + _data_warnings(trainer)
+        return PreparedRun(run, warnings)
 
     def _numerical_options(self) -> dict[str, Any]:
         options: dict[str, Any] = {}
@@ -287,6 +290,21 @@ class TrainingPlan(Plan):
         check_discriminator(self.discriminator, stored.network, recipe, frame)
         inputs.add("discriminator", stored.id, stored.history)
         return stored.network
+
+
+def _size_warnings(learner: Learner, recipe: Recipe) -> list[str]:
+    """Warnings about a set that is smaller than the recipe is meant for."""
+    people, faces, warnings = learner.pairs.subjects, learner.pairs.faces, []
+    if people < recipe.identity:
+        warnings.append(
+            f"{people} training people are few for {recipe.identity} identity latents; compare "
+            "the model with fd-metrics --baselines"
+        )
+    if faces < learner.batch:
+        warnings.append(
+            f"the set has {faces} training faces, fewer than a batch of {learner.batch}"
+        )
+    return warnings
 
 
 def _data_warnings(trainer: Trainer) -> list[str]:

@@ -18,6 +18,7 @@ from facedis_core.train.face_storage import StreamedFaces, store_faces
 from facedis_core.train.learner import Learner
 from facedis_core.train.profiling import step_part
 from facedis_core.train.recipe import Recipe
+from facedis_core.train.schedule import steps_per_epoch, total_steps
 from facedis_core.train.setup import PRETRAIN, UNSEEN, recipe_poses
 
 # Accuracy on test subjects below which the discriminator has learnt little (chance: 0.5).
@@ -67,15 +68,21 @@ class PreTrainer(Learner):
         self.face_set, self.recipe = face_set, recipe
         self.poses = recipe_poses(recipe)
         self.rows = face_set.rows(TRAIN)
+        pairs = FacePairs(np.asarray(face_set.labels.subject)[self.rows])
         super().__init__(
-            epochs=recipe.pretrain_epochs,
-            steps=max(1, len(self.rows) // recipe.pretrain_batch),
+            pairs=pairs,
+            batch=recipe.pretrain_batch,
+            steps=total_steps(
+                epochs=recipe.pretrain_epochs,
+                steps=recipe.pretrain_steps,
+                minimum_steps=recipe.pretrain_minimum_steps,
+                steps_per_epoch=steps_per_epoch(pairs.faces, recipe.pretrain_batch),
+            ),
             stream=PRETRAIN,
             seed=seed,
             device=device,
         )
-        check_batch_size("pretrain_batch", recipe.pretrain_batch, len(self.rows))
-        self.pairs = FacePairs(np.asarray(face_set.labels.subject)[self.rows])
+        check_batch_size("pretrain_batch", recipe.pretrain_batch, pairs.faces)
         if not _can_be_paired(self.pairs):
             raise InputError(
                 f"the training faces show {self.pairs.subjects} people, "
@@ -91,16 +98,18 @@ class PreTrainer(Learner):
         self.networks = {"discriminator": discriminator}
         self.optimizers = {"discriminator": self.optimizer}
 
-    def _start_epoch(self, number: int) -> dict[str, float]:
+    def _learning_rate(self, step: int) -> float:
+        return self.recipe.pretrain_learning_rate
+
+    def _start_training(self) -> None:
         self.discriminator.train()
-        return {}
 
     def _batches(self, number: int, first: int) -> Generator[PairBatch, None, None]:
         size, rng = self.recipe.pretrain_batch, np.random.default_rng([self.seed, PRETRAIN, number])
         drawn = draw_pairs(self.pairs, rng.permutation(len(self.rows)), rng)
         steps = [
             PairPositions(*(shard(array[k * size : (k + 1) * size]) for array in drawn))
-            for k in range(first, self.steps)
+            for k in range(first, self.steps_per_epoch)
         ]
         wanted = [np.concatenate([step.first, step.second]) for step in steps]
         for step, faces in zip(steps, self.faces.batches(wanted), strict=True):

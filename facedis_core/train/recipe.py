@@ -21,8 +21,8 @@ _MAX_LINE = 1000  # the time of the parser grows with the square of the parts of
 # Zero leaves nothing to train, or is divided by.
 _POSITIVE = (
     *("identity", "expression", "points", "components", "scale", "batch", "pretrain_batch"),
-    *("learning_rate_epochs", "kl_decay_epochs", "discriminator_every", "log_variance_limit"),
-    *("epochs", "pretrain_epochs", "expression_power"),
+    *("learning_rate_every", "kl_decay", "discriminator_every", "log_variance_limit"),
+    *("epochs", "steps", "pretrain_epochs", "pretrain_steps", "expression_power"),
 )
 # Lowest and highest values; batch norm needs two rows.
 _BETWEEN = {
@@ -31,7 +31,14 @@ _BETWEEN = {
     "expression_power": (0, 2),
     "pose_degrees": (0, 90),
     "pose_mm": (0, 1000),
+    "warmup": (0, 100),
 }
+# Lengths of joint training and pre-training: a key in epochs, the key in steps that replaces it,
+# and the fewest steps, which count unless a user gives one of the two.
+_LENGTHS = (
+    ("epochs", "steps", "minimum_steps"),
+    ("pretrain_epochs", "pretrain_steps", "pretrain_minimum_steps"),
+)
 
 
 @dataclass(frozen=True)
@@ -52,10 +59,15 @@ class Recipe:
     scale: float | None = None
 
     epochs: int = 280
+    steps: int | None = None  # optimiser steps in place of `epochs`
+    minimum_steps: int = 0  # on small sets, which get more epochs
     batch: int = 32
     learning_rate: float = 1e-4
-    learning_rate_factor: float = 0.7  # applied every `learning_rate_epochs`
-    learning_rate_epochs: int = 50
+    warmup: float = 0.0  # per cent of the steps in which the learning rate rises from 0
+    # falls by `learning_rate_factor` every `learning_rate_every`, or as half a cosine to 0
+    schedule: Literal["step", "cosine"] = "step"
+    learning_rate_factor: float = 0.7
+    learning_rate_every: float = 100 * 50 / 280  # per cent of the steps
     weight_decay: float = 1e-4  # of the auto-encoder
     gradient_clip: float = 1.0  # largest norm of the auto-encoder's gradient; 0 = none
     log_variance_limit: float = 10.0  # log-variances are clamped to +- this
@@ -63,7 +75,7 @@ class Recipe:
     reconstruction: float = 5000.0
     kl_identity: float = 3e-5
     kl_expression: float = 3e-5
-    kl_decay_epochs: int | None = None  # KL weights times (this - epoch) / this
+    kl_decay: float | None = None  # per cent of the epochs in which the KL weights fall to 0
     neutral: float = 0.0  # times `reconstruction`
     neutral_expression: float = 0.0  # times `reconstruction`
     neutral_latent: float = 1e-2
@@ -83,6 +95,8 @@ class Recipe:
     instance_noise: float = 0.0  # standard deviation of noise on the discriminator's input
 
     pretrain_epochs: int = 100
+    pretrain_steps: int | None = None  # in place of `pretrain_epochs`
+    pretrain_minimum_steps: int = 0
     pretrain_batch: int = 32
     pretrain_learning_rate: float = 1e-4
 
@@ -114,7 +128,8 @@ def load_recipe(name: str, *, neutrals: bool, changes: Sequence[str] = ()) -> Re
     """A recipe by name or from a TOML file, for training with or without neutrals.
 
     A file holds keys of `Recipe`, and tables `[with_neutrals]` and `[without_neutrals]` whose keys
-    override them. `changes` are `key=value` strings (`--set`), applied last.
+    override them. `changes` are `key=value` strings (`--set`), applied last; a length among them
+    has no least number of steps.
 
     Raises:
         UsageError: unknown recipe, or a change that has no such key or value.
@@ -146,7 +161,12 @@ def load_recipe(name: str, *, neutrals: bool, changes: Sequence[str] = ()) -> Re
         recipes[key] = _change(common, part, f"{path} [{key}]", in_file)
     recipe = recipes["with_neutrals" if neutrals else "without_neutrals"]
     for change in changes:
-        recipe = _change(recipe, dict([_parse_change(change)]), "--set", in_option)
+        key, value = _parse_change(change)
+        asked = {key: value}
+        for *lengths, minimum in _LENGTHS:
+            if key in lengths:
+                asked[minimum] = 0
+        recipe = _change(recipe, asked, "--set", in_option)
     return recipe
 
 
@@ -204,6 +224,11 @@ def _change(
     """
     types = {f.name: f.type for f in fields(recipe)}
     checked: dict[str, Any] = {}
+    for epochs, steps, _ in _LENGTHS:
+        if epochs in values and values.get(steps) is not None:
+            raise fault(f"{origin}: {epochs} and {steps} are both given, expected one of them")
+        if epochs in values:
+            checked[steps] = None
     for key, value in values.items():
         if key not in types:
             near = get_close_matches(key, types, 1)

@@ -1,11 +1,12 @@
 """A training run and its files: the result, a log, and a checkpoint that `--resume` continues.
 
-`m.safetensors` is the trained network, `m.jsonl` a log with one line per epoch, and
+`m.safetensors` is the trained network, `m.jsonl` a log with one line per record, and
 `m.state.safetensors` the checkpoint; the one before it is kept as `m.state.previous.safetensors`.
 Both are deleted at the end.
 """
 
 import json
+import math
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -33,13 +34,17 @@ from facedis_core.train.checkpoint import (
     write_training_state,
 )
 from facedis_core.train.learner import Learner
+from facedis_core.train.schedule import epochs_per_record
 
 # Flags for processes that torchrun restarts.
 _STARTED: Final = "started"
 _FINISHED: Final = "finished"
 
 # Values of the recipe that may differ when a run is resumed.
-_EXTENDABLE: Final = {"epochs", "pretrain_epochs"}
+_LENGTH: Final = {
+    *("epochs", "steps", "minimum_steps"),
+    *("pretrain_epochs", "pretrain_steps", "pretrain_minimum_steps"),
+}
 
 
 @dataclass(frozen=True)
@@ -80,17 +85,17 @@ class Callbacks:
 
     Attributes:
         should_stop: asked after every step; True interrupts the run.
-        on_epoch: given the log record of every epoch.
-        on_step: given epoch (from 1), steps done in it, and steps of an epoch, after every step.
+        on_record: given every record of the log.
+        on_step: called after every step.
     """
 
     should_stop: Callable[[], bool] = lambda: False
-    on_epoch: Sequence[Callable[[dict[str, Any]], None]] = ()
-    on_step: Callable[[int, int, int], None] = lambda epoch, step, steps: None
+    on_record: Sequence[Callable[[dict[str, Any]], None]] = ()
+    on_step: Callable[[], None] = lambda: None
 
 
-class EpochLog:
-    """A JSON line per epoch, the whole file rewritten each time so that no line is cut off.
+class TrainingLog:
+    """A JSON line per record, the whole file rewritten each time so that no line is cut off.
 
     Args:
         path: of the file; None keeps the log in memory.
@@ -106,7 +111,7 @@ class EpochLog:
         self.permissions: Permissions | None = None
 
     def append(self, record: Mapping[str, Any]) -> None:
-        """Add the record of an epoch and write the file."""
+        """Add a record and write the file."""
         self.lines.append(json.dumps(record, sort_keys=True))
         self.write()
 
@@ -119,14 +124,14 @@ class EpochLog:
 
 
 class TrainingRun:
-    """Runs a learner to its last epoch; of several processes only the main one writes files.
+    """Runs a learner to its last step; of several processes only the main one writes files.
 
     Args:
         learner: networks and optimisers with their steps.
         files: result, log and checkpoint.
         write: writes the trained network with its metrics to a stream; returns its id.
         identity: recipe, seed and ids of the inputs; a checkpoint with another identity is refused.
-        evaluate_every: epochs between evaluations on the test split.
+        evaluate_every: epochs between evaluations on the test split; None = with every record.
         checkpoint_minutes: minutes between checkpoints.
 
     Attributes:
@@ -142,24 +147,28 @@ class TrainingRun:
         write: Callable[[BinaryIO, dict[str, Any]], str],
         *,
         identity: Mapping[str, Any],
-        evaluate_every: int = 1,
+        evaluate_every: int | None = None,
         checkpoint_minutes: float = 2.0,
     ) -> None:
         self.learner, self.files, self.write = learner, files, write
         self.identity = json.loads(json.dumps(identity))
-        self.evaluate_every, self.checkpoint_minutes = evaluate_every, checkpoint_minutes
+        self.record_every = epochs_per_record(learner.steps, learner.steps_per_epoch)
+        if evaluate_every is not None:
+            self.record_every = math.gcd(self.record_every, evaluate_every)
+        self.evaluate_every = evaluate_every or self.record_every
+        self.checkpoint_minutes = checkpoint_minutes
         self.saved_at = time.monotonic()
         self.metrics: dict[str, Any] = {}
         self.id = ""
         self.permissions: Permissions | None = None
-        self.log = EpochLog(files.log if is_main_process() else None)
+        self.log = TrainingLog(files.log if is_main_process() else None)
 
     def start(self, *, resume: bool, restarted: bool = False) -> bool:
         """Resume from the checkpoint where asked to, else delete old ones.
 
         Args:
             resume: the user asks for it; a checkpoint must exist.
-            restarted: torchrun has restarted the processes; without a checkpoint start at epoch 1.
+            restarted: torchrun has restarted the processes; without a checkpoint start anew.
 
         Returns:
             whether the run was resumed.
@@ -191,45 +200,45 @@ class TrainingRun:
         return content is not None
 
     def train(self, callbacks: Callbacks) -> None:
-        """Train to the last epoch.
+        """Train to the last step.
 
         Raises:
             Stopped: `should_stop` returned True; a checkpoint and the result so far are written.
         """
         self.saved_at = time.monotonic()
-        learner, epochs = self.learner, self.learner.epochs
+        learner = self.learner
 
         def should_stop() -> bool:
             return any_process(callbacks.should_stop(), learner.device)
 
-        def on_step(epoch: int, step: int, steps: int) -> None:
-            callbacks.on_step(epoch, step, steps)
+        def on_step() -> None:
+            callbacks.on_step()
             if time.monotonic() - self.saved_at > 60 * self.checkpoint_minutes:
                 self._save()
                 self.saved_at = time.monotonic()
 
-        while learner.epoch.number < epochs:
-            record = learner.run_epoch(should_stop, on_step)
+        while not learner.is_finished:
+            record = learner.run_epochs(self.record_every, should_stop, on_step)
             if record is not None:
-                last = learner.epoch.number == epochs
-                if is_main_process() and (last or record["epoch"] % self.evaluate_every == 0):
+                is_due = learner.is_finished or record["epoch"] % self.evaluate_every == 0
+                if is_due and is_main_process():
                     found = learner.evaluate(record)
                     record |= found
-                    self.metrics = {"epochs": record["epoch"], **found}
+                    self.metrics = {"epochs": record["epoch"], "steps": record["step"], **found}
                 self.log.append(record)
-                for on_epoch in callbacks.on_epoch:
-                    on_epoch(record)
-            if record is None or (learner.epoch.number < epochs and should_stop()):
+                for on_record in callbacks.on_record:
+                    on_record(record)
+            if record is None or (not learner.is_finished and should_stop()):
                 self._save()
-                where = f"epoch {learner.epoch.number + 1} of {epochs}, step {learner.epoch.step}"
+                where = f"step {learner.steps_done} of {learner.steps}"
                 if self.files.checkpoint is None:
                     raise Stopped(
-                        f"stopped in {where}; nothing was saved: the output is a pipe",
+                        f"stopped after {where}; nothing was saved: the output is a pipe",
                         ErrorCode.STOPPED,
                     )
                 raise Stopped(
-                    f"stopped in {where}; the result so far is {self.files.result}, run the same "
-                    "command with --resume to continue",
+                    f"stopped after {where}; the result so far is {self.files.result}, run the "
+                    "same command with --resume to continue",
                     ErrorCode.STOPPED,
                 )
         self._write_result()
@@ -255,7 +264,8 @@ class TrainingRun:
             self._check_identity(progress.identity)
             if progress.epoch.step > learner.steps:
                 raise InputError(
-                    f"{label} has done {progress.epoch.step} of {learner.steps} steps of an epoch",
+                    f"{label} has {progress.steps_per_epoch} steps an epoch, expected "
+                    f"{learner.steps_per_epoch}",
                     ErrorCode.METADATA,
                 )
             found.restore(learner.networks, learner.optimizers)
@@ -271,7 +281,7 @@ class TrainingRun:
     def _check_identity(self, saved: Mapping[str, Any]) -> None:
         """Raise InputError unless a checkpoint is of a run with the same options."""
         for key in sorted(set(saved) | set(self.identity)):
-            if saved.get(key) != self.identity.get(key) and key not in _EXTENDABLE:
+            if saved.get(key) != self.identity.get(key) and key not in _LENGTH:
                 raise InputError(
                     f"{self.files.checkpoint} is of a run with {key} {saved.get(key)!r}, this one "
                     f"has {self.identity.get(key)!r}; use the same options or leave out --resume",
@@ -283,10 +293,10 @@ class TrainingRun:
         previous = self.files.previous
         if previous is not None and is_main_process():
             with suppress(InputError, OSError):
-                epoch = read_training_state(previous.read_bytes(), "").progress.epoch
+                progress = read_training_state(previous.read_bytes(), "").progress
                 return (
-                    f"to resume from the one before it (epoch {epoch.number + 1}, step "
-                    f"{epoch.step}), rename {previous} to {self.files.checkpoint}"
+                    f"to resume from the one before it (step {progress.steps_done}), "
+                    f"rename {previous} to {self.files.checkpoint}"
                 )
         return "train from the start, without --resume"
 
@@ -295,7 +305,9 @@ class TrainingRun:
         if self.files.checkpoint is None or not is_main_process():
             return
         learner = self.learner
-        progress = TrainingProgress(self.identity, learner.epoch, self.metrics, self.log.lines)
+        progress = TrainingProgress(
+            self.identity, learner.epoch, learner.steps_per_epoch, self.metrics, self.log.lines
+        )
         try:
             target = str(self.files.checkpoint)
             with open_output(target, force=True, permissions=self.permissions) as stream:

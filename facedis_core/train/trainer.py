@@ -24,21 +24,24 @@ from facedis_core.train.face_storage import Storage
 from facedis_core.train.learner import Learner
 from facedis_core.train.profiling import step_part
 from facedis_core.train.recipe import Recipe
+from facedis_core.train.schedule import (
+    kl_factor,
+    learning_rate_factor,
+    steps_per_epoch,
+    total_steps,
+)
 from facedis_core.train.setup import NOISE, recipe_poses
 
 # Splits that are evaluated, by their key in the log.
 EVALUATED: Final = {"test": TEST, "validation": VALIDATION}
 
 
-def loss_weights(recipe: Recipe, epoch: int) -> LossWeights:
-    """The weights of eq. 8 in the epoch with that number (from 0)."""
-    decay = 1.0
-    if recipe.kl_decay_epochs:
-        decay = max(0.0, (recipe.kl_decay_epochs - epoch) / recipe.kl_decay_epochs)
+def loss_weights(recipe: Recipe, kl_factor: float) -> LossWeights:
+    """The weights of eq. 8; those of the KL divergences times a factor."""
     return LossWeights(
         reconstruction=recipe.reconstruction,
-        kl_identity=recipe.kl_identity * decay,
-        kl_expression=recipe.kl_expression * decay,
+        kl_identity=recipe.kl_identity * kl_factor,
+        kl_expression=recipe.kl_expression * kl_factor,
         neutral=recipe.reconstruction * recipe.neutral,
         neutral_expression=recipe.reconstruction * recipe.neutral_expression,
         neutral_latent=recipe.neutral_latent,
@@ -97,7 +100,17 @@ class Trainer(Learner):
             storage=storage,
         )
         super().__init__(
-            epochs=recipe.epochs, steps=self.batches.steps, stream=NOISE, seed=seed, device=device
+            pairs=self.batches.pairs,
+            batch=recipe.batch,
+            steps=total_steps(
+                epochs=recipe.epochs,
+                steps=recipe.steps,
+                minimum_steps=recipe.minimum_steps,
+                steps_per_epoch=steps_per_epoch(self.batches.pairs.faces, recipe.batch),
+            ),
+            stream=NOISE,
+            seed=seed,
+            device=device,
         )
         self.laplacian = None
         if recipe.laplacian:
@@ -127,16 +140,11 @@ class Trainer(Learner):
         for each in self.networks.values():
             set_pooling(each, precision=precision)
 
-    def _start_epoch(self, number: int) -> dict[str, float]:
-        recipe = self.recipe
-        factor = recipe.learning_rate_factor ** (number // recipe.learning_rate_epochs)
-        for name, optimizer in self.optimizers.items():
-            rate = recipe.learning_rate
-            if name == "discriminator":
-                rate = recipe.discriminator_learning_rate
-            optimizer.param_groups[0]["lr"] = rate * factor
+    def _learning_rate(self, step: int) -> float:
+        return self.recipe.learning_rate * learning_rate_factor(self.recipe, step, self.steps)
+
+    def _start_training(self) -> None:
         self.network.train()
-        return {"learning_rate": recipe.learning_rate * factor}
 
     def _batches(self, number: int, first: int) -> Generator[Batch, None, None]:
         return self.batches.epoch(number, first)
@@ -144,6 +152,7 @@ class Trainer(Learner):
     def _train_step(self, batch: Batch) -> dict[str, float]:
         """One step of the discriminator (eq. 7), then one of the auto-encoder (eq. 8)."""
         recipe, normalise = self.recipe, self.network.normalise
+        self._set_learning_rates()
         aligned = normalise(batch.faces)
         faces = self._posed(aligned)
         partners = None if batch.partners is None else self._posed(normalise(batch.partners))
@@ -158,7 +167,9 @@ class Trainer(Learner):
                 discriminator_values = self._discriminator_step(faces, partners, fakes)
         with step_part("losses"):
             terms = self._terms(aligned, faces, output, batch.neutrals)
-            total = losses.weighted_sum(terms, loss_weights(recipe, self.epoch.number))
+            epochs = self.steps / self.steps_per_epoch
+            weights = loss_weights(recipe, kl_factor(recipe, self.epoch.number, epochs))
+            total = losses.weighted_sum(terms, weights)
         with step_part("backward"):
             self.optimizer.zero_grad()
             total.backward()
@@ -173,6 +184,14 @@ class Trainer(Learner):
             self._check_finite(values)
             self.optimizer.step()
         return values | {"gradient_clipped": float(values["gradient_norm"] > limit)}
+
+    def _set_learning_rates(self) -> None:
+        recipe, factor = self.recipe, learning_rate_factor(self.recipe, self.steps_done, self.steps)
+        for name, optimizer in self.optimizers.items():
+            rate = recipe.learning_rate
+            if name == "discriminator":
+                rate = recipe.discriminator_learning_rate
+            optimizer.param_groups[0]["lr"] = rate * factor
 
     def _posed(self, faces: Tensor) -> Tensor:
         return random_poses(faces, self.poses, self.network.scale)

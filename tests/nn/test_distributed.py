@@ -160,8 +160,8 @@ def test_a_dead_worker_and_a_stopped_run(shell: Run, face_set: Path, tmp_path: P
     wait_for(lambda: not state.exists() or state.stat().st_mtime_ns != saved, run)
     os.killpg(run.pid, signal.SIGINT)
     _, err = run.communicate(timeout=60)
-    assert "resuming in epoch" in err
-    assert "stopped in epoch" in err and "bug in facedis" not in err
+    assert "resuming after step" in err
+    assert "stopped after step" in err and "bug in facedis" not in err
     assert state.exists(), "the run ended before it was stopped"
     done = shell(f"{TWO} {options} -o broken.safetensors --resume")
     assert done.code == 0, done.err

@@ -149,7 +149,7 @@ def test_a_step_by_hand(faces: FaceSet) -> None:
 
 def test_a_discriminator_may_take_part(faces: FaceSet) -> None:
     recipe = replace(load_recipe("registered", neutrals=False), batch=7, discriminator=0.1)
-    record = trainer(faces, recipe, adversary=True).run_epoch()
+    record = trainer(faces, recipe, adversary=True).run_epochs()
     assert record is not None
     assert {"swap", "partner_latent", "expression_norm", "discriminator", "fake_accuracy"} <= set(
         record
@@ -174,8 +174,8 @@ def trained(faces: FaceSet, *, neutrals: bool, changes: Sequence[str]) -> Traine
     few = ["identity=6", "batch=10", "learning_rate=2e-2", "learning_rate_epochs=6", "epochs=30"]
     recipe = load_recipe("registered", neutrals=neutrals, changes=[*few, *changes])
     subject = trainer(faces, recipe, neutrals=neutrals, adversary=False)
-    while subject.epoch.number < recipe.epochs:
-        subject.run_epoch()
+    while not subject.is_finished:
+        subject.run_epochs()
     return subject
 
 

@@ -30,7 +30,11 @@ from facedis_core.train.trainer import Trainer
 
 RECIPE = Recipe(identity=6, expression=5, batch=7, discriminator_batch_norm=True)
 PROGRESS = TrainingProgress(
-    {"seed": 1}, EpochProgress(1, 3, {"total": 0.5}, {"total": 3}), {"e_rec": 1.5}, ['{"epoch": 1}']
+    {"seed": 1},
+    EpochProgress(1, 3, {"total": 0.5}, {"total": 3}),
+    4,
+    {"e_rec": 1.5},
+    ['{"epoch": 1, "step": 4}'],
 )
 FACES = synthetic.face_set()
 
@@ -38,7 +42,7 @@ FACES = synthetic.face_set()
 def trained(**changes: Any) -> Trainer:
     """After one epoch, so that every statistic and moment is off its initial value."""
     run = trainer(FACES, replace(RECIPE, **changes))
-    run.run_epoch()
+    run.run_epochs()
     return run
 
 
@@ -117,7 +121,7 @@ def test_training_state_brings_back_every_weight_statistic_and_moment(run: Train
     state = read_training_state(state_of(run), "state")
     assert state.progress == PROGRESS
     other = trainer(FACES, RECIPE, seed=1)
-    other.run_epoch()
+    other.run_epochs()
     state.restore(other.networks, other.optimizers)
     for name, network in run.networks.items():
         for key, value in network.state_dict().items():
@@ -188,6 +192,7 @@ def test_a_state_without_a_checksum_is_refused(run: Trainer) -> None:
         ("metadata", lambda tensors, data: data["epoch"].update(step=-1)),
         ("metadata", lambda tensors, data: data["epoch"].update(step=True)),
         ("metadata", lambda tensors, data: data["epoch"].update(number=2)),
+        ("metadata", lambda tensors, data: data.update(steps_per_epoch=3)),
         ("metadata", lambda tensors, data: data["epoch"].update(sums=[])),
         ("metadata", lambda tensors, data: data["epoch"]["sums"].update(total=float("nan"))),
         ("metadata", lambda tensors, data: data["epoch"]["sums"].update(total="0.5")),

@@ -39,7 +39,7 @@ def test_pairs_are_of_one_subject_and_of_two_with_equal_chance() -> None:
 @pytest.mark.slow
 def test_people_are_told_apart() -> None:
     subject = pre_trainer(synthetic.face_set(subjects=40, expressions=6, test=10))
-    records = [subject.run_epoch() for _ in range(subject.epochs)]
+    records = [subject.run_epochs() for _ in range(RECIPE.pretrain_epochs)]
     assert [record["epoch"] for record in records] == list(range(1, RECIPE.pretrain_epochs + 1))
     assert records[-1]["loss"] < 0.7 * records[0]["loss"]
     found = subject.evaluate(records[-1])
@@ -50,12 +50,12 @@ def test_people_are_told_apart() -> None:
 def test_an_epoch_stopped_after_any_step_goes_on_as_if_it_had_not_been() -> None:
     recipe = replace(RECIPE, pretrain_batch=6)
     whole = pre_trainer(synthetic.face_set(), recipe)
-    record = whole.run_epoch()
+    record = whole.run_epochs()
     stopped = pre_trainer(synthetic.face_set(), recipe)
     for step in range(1, 4):
-        assert stopped.run_epoch(should_stop=lambda: True) is None
+        assert stopped.run_epochs(should_stop=lambda: True) is None
         assert (stopped.epoch.number, stopped.epoch.step) == (0, step)
-    assert stopped.run_epoch(should_stop=lambda: True) == record  # the last step ends the epoch
+    assert stopped.run_epochs(should_stop=lambda: True) == record  # the last step ends the epoch
     ours, theirs = stopped.discriminator.state_dict(), whole.discriminator.state_dict()
     assert all(torch.equal(ours[key], theirs[key]) for key in ours)
 
@@ -72,7 +72,7 @@ def test_poses_of_the_recipe_are_those_of_its_discriminator(monkeypatch) -> None
         return forward(network, first, second)
 
     monkeypatch.setattr(type(subject.discriminator), "forward", watch)
-    record = subject.run_epoch()
+    record = subject.run_epochs()
     assert record is not None
     subject.evaluate(record)
     resting = faces.vertices.mean(axis=1) - subject.discriminator.origin.numpy()
@@ -96,7 +96,7 @@ def test_what_the_discriminator_is_shown_and_how_it_learns(monkeypatch) -> None:
 
     monkeypatch.setattr(type(subject.discriminator), "forward", watch)
     before = subject.discriminator.head[-1].bias.detach().clone()
-    assert subject.run_epoch() is not None
+    assert subject.run_epochs() is not None
     subject.accuracy_on_unseen_subjects()
     assert [training for training, _ in shown] == [True, False]
     assert all(0.5 < largest < 1.5 for _, largest in shown)

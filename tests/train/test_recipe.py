@@ -26,7 +26,7 @@ PAPER = {
         "reconstruction": 5000.0,
         "kl_identity": (3e-3, 5e-7),
         "kl_expression": (3e-3, 5e-7),
-        "kl_decay_epochs": 350,
+        "kl_decay": 100 * 350 / 300,
         "discriminator": 5e-4,
         "neutral": (5.0, 0.0),
         "neutral_expression": 0.0,
@@ -45,7 +45,7 @@ PAPER = {
         "reconstruction": 250.0,
         "kl_identity": 3e-5,
         "kl_expression": 3e-5,
-        "kl_decay_epochs": None,
+        "kl_decay": None,
         "discriminator": 1e-3,
         "neutral": (0.5, 0.0),
         "neutral_expression": (0.5, 0.0),
@@ -64,7 +64,7 @@ PAPER = {
         "reconstruction": 5000.0,
         "kl_identity": 3e-5,
         "kl_expression": 3e-5,
-        "kl_decay_epochs": None,
+        "kl_decay": None,
         "discriminator": 5e-4,
         "neutral": (1.0, 0.0),
         "neutral_expression": 0.0,
@@ -76,7 +76,10 @@ PAPER = {
 EVERYWHERE = {
     "learning_rate": 1e-4,
     "learning_rate_factor": 0.7,
-    "learning_rate_epochs": 50,
+    "schedule": "step",
+    "warmup": 0.0,
+    "minimum_steps": 0,
+    "pretrain_minimum_steps": 0,
     "weight_decay": 1e-4,
     "pretrain_learning_rate": 1e-4,
     "decoder_init": "zero",
@@ -90,6 +93,7 @@ def test_recipes_are_the_papers(name, neutrals):
     for key, value in (PAPER[name] | EVERYWHERE).items():
         expected = value[0 if neutrals else 1] if isinstance(value, tuple) else value
         assert recipe[key] == expected, key
+    assert recipe["epochs"] * recipe["learning_rate_every"] / 100 == 50
 
 
 @pytest.mark.parametrize("name", recipe_names())
@@ -141,6 +145,14 @@ class TestSet:
         found = getattr(self.changed(change), change.partition("=")[0].strip())
         assert found == value
         assert type(found) is type(value)
+
+    def test_a_length_replaces_the_other_and_has_no_least(self):
+        assert self.changed("steps=900", "epochs=5").steps is None
+        recipe = self.changed("minimum_steps=500", "steps=900")
+        assert (recipe.steps, recipe.minimum_steps) == (900, 0)
+        assert self.changed("steps=900", "minimum_steps=500").minimum_steps == 500
+        recipe = self.changed("pretrain_minimum_steps=500", "pretrain_epochs=3")
+        assert (recipe.pretrain_epochs, recipe.pretrain_minimum_steps) == (3, 0)
 
     def test_the_last_one_counts_and_the_others_stay(self):
         recipe = self.changed("batch=8", "batch=4")
@@ -217,6 +229,7 @@ class TestFiles:
             ("bacth = 8", "mine.toml.* did you mean 'batch'"),
             ("batch = 'x'", "batch is 'x'"),
             ("[other]\nbatch = 8", "no 'other'"),
+            ("epochs = 3\nsteps = 8", "epochs and steps are both given"),
             ("with_neutrals = 5", r"expected a table \[with_neutrals\]"),
             ("[without_neutrals]\nbatch = -1", "without_neutrals.*batch is -1"),
             ("a." * 600 + "a = 1", "a line of more than 1000"),

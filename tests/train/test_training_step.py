@@ -34,7 +34,7 @@ FULL = Recipe(
     reconstruction=3.0,
     kl_identity=0.2,
     kl_expression=0.3,
-    kl_decay_epochs=10,
+    kl_decay=50.0,
     neutral=0.5,
     neutral_expression=0.7,
     neutral_latent=0.4,
@@ -234,11 +234,11 @@ def test_the_reference_pooling_takes_the_same_step(batch_norm: bool) -> None:
 
 
 def test_learning_rates_and_decay_of_both_optimisers() -> None:
-    recipe = replace(FULL, batch=28, learning_rate_factor=0.5, learning_rate_epochs=2)
+    recipe = replace(FULL, batch=28, epochs=4, learning_rate_factor=0.5, learning_rate_every=50)
     subject = trainer(FACES, recipe)
     rates = []
     for _ in range(4):
-        subject.run_epoch()
+        subject.run_epochs()
         rates.append([o.param_groups[0]["lr"] for o in subject.optimizers.values()])
     assert rates == [[1e-3, 2e-3], [1e-3, 2e-3], [5e-4, 1e-3], [5e-4, 1e-3]]
     decay = {name: o.param_groups[0]["weight_decay"] for name, o in subject.optimizers.items()}
@@ -249,8 +249,8 @@ def test_learning_rates_and_decay_of_both_optimisers() -> None:
 def test_the_discriminator_steps_as_often_as_the_recipe_says() -> None:
     recipe = replace(FULL, batch=7, discriminator_every=3)
     subject = trainer(FACES, recipe)
-    record = subject.run_epoch()
-    assert subject.batches.steps == 4
+    record = subject.run_epochs()
+    assert subject.steps_per_epoch == 4
     steps = {int(s["step"]) for s in subject.optimizers["discriminator"].state.values()}
     assert steps == {2}
     assert record is not None
@@ -275,7 +275,7 @@ def test_there_are_partners_where_somebody_needs_them(
 def test_faces_are_shuffled_and_paired_anew_each_epoch() -> None:
     subject = trainer(FACES, FULL)
     batches = subject.batches
-    size, steps = FULL.batch, batches.steps
+    size, steps = FULL.batch, subject.steps_per_epoch
     first, second = (
         [(order[k * size :][:size], partners[k * size :][:size]) for k in range(steps)]
         for order, partners in (batches._draw(0), batches._draw(1))
