@@ -48,7 +48,7 @@ class ErrorCode:
     VERTEX_COUNT = "vertex-count"  # The mesh has another number of vertices than expected.
     TOPOLOGY = "topology"  # The mesh has other triangles than expected.
     NO_TRIANGLES = "no-triangles"  # The mesh has no triangles.
-    UNIT = "unit"  # The unit of the mesh cannot be told from its size.
+    UNIT = "unit"  # The unit of the mesh cannot be told from its size, or is another than --units.
     OUTLIER = "outlier"  # The mesh differs in size or position from the others of its data set.
     FAR_FACE = "far-face"  # The mesh is farther from the mean face than the model allows.
     NOT_SIMPLIFIED = "not-simplified"  # The mesh cannot be simplified without a fold.

@@ -106,10 +106,11 @@ class TestPreparation:
 
     def test_units_can_be_said(self, call, tmp_path, expected):
         raw = raw_mesh(face(0))
-        save_mesh(tmp_path / "ann.obj", raw.vertices * 10, raw.triangles)
-        assert call("fd-encode ann.obj -o out.npy").kind == "far-face"
-        assert call("fd-encode --units mm ann.obj -o out.npy").code == 0
-        check(tmp_path / "out.npy", ["ann"], expected)
+        save_mesh(tmp_path / "ann.obj", raw.vertices / 100, raw.triangles)  # the set is in cm
+        assert call("fd-encode --units mm ann.obj -o out.npy").kind == "unit"
+        for units in ("m", "auto"):
+            assert call(f"fd-encode --units {units} ann.obj -o out.npy --force").code == 0
+            check(tmp_path / "out.npy", ["ann"], expected)
 
     @pytest.mark.parametrize("align", ["rigid", "similarity"])
     def test_alignment_undoes_a_movement(self, call, tmp_path, align):

@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 import synthetic
-from conftest import save_mesh
+from conftest import face, save_mesh
 
 from facedis_core.data.face_set import load_face_set
 from facedis_core.evaluate import evaluation
@@ -456,3 +456,22 @@ def test_a_name_that_is_not_utf_8(call, tmp_path):
     result = call("fd-metrics --truth faces --predicted faces --per-mesh each.csv")
     assert result.code == 0, result.err
     assert b"\nm\xfcller,,,0\n" in (tmp_path / "each.csv").read_bytes()
+
+
+@pytest.mark.parametrize(("unit", "mm"), [("cm", 10), ("m", 1000), ("inch", 25.4)])
+def test_truth_and_predictions_in_two_units(call, tmp_path, unit, mm):
+    for number, people in (("mm", 1.0), (unit, 1 / mm)):
+        for person in range(3):
+            mesh = face(person) * np.float32(1.9 * people)
+            save_mesh(tmp_path / number / f"p{person}.obj", mesh)
+    for truth, predicted in (("mm", unit), (unit, "mm")):
+        found = report(call(f"fd-metrics --truth {truth} --predicted {predicted} --json"))
+        assert found["model"]["e_rec"]["mean"] == pytest.approx(0, abs=1e-4)
+    wrong = call(f"fd-metrics --truth mm --predicted {unit} --units mm")
+    assert (wrong.code, wrong.kind) == (3, "unit")
+    assert "the predicted mesh of 'p0' is " in wrong.line
+
+
+def test_units_are_for_meshes(call, face_set):
+    wrong = call("fd-metrics set.safetensors --units cm")
+    assert (wrong.code, wrong.kind) == (2, "option-conflict")

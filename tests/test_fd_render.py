@@ -261,3 +261,22 @@ def test_without_pillow_it_says_how_to_get_it(shell, faces, tmp_path, without_to
     assert result.code == 2
     assert "pip install 'facedis[view]'" in result.line
     assert not (tmp_path / "sheet.png").exists()
+
+
+def test_faces_in_other_units_are_drawn_in_one_size(call, tmp_path):
+    vertices = face(0) * np.float32(1.5)
+    save_mesh(tmp_path / "ours.ply", vertices)
+    save_mesh(tmp_path / "ours.obj", vertices)
+    save_mesh(tmp_path / "cm.obj", vertices / 10)
+    mm, cm = (
+        drawn(call(f"fd-render ours.ply {n} --size 64 --no-labels").out)
+        for n in ("ours.obj", "cm.obj")
+    )
+    assert np.abs(mm.astype(int) - cm).mean() < 0.1
+    errors = call("fd-render ours.ply --against cm.obj --size 64 -o errors.png --range 0,1")
+    assert errors.code == 0, errors.err
+    mixed = call("fd-render ours.obj cm.obj")
+    assert (mixed.code, mixed.kind) == (3, "unit")
+    assert "cm is " in mixed.line and "pass --units" in mixed.line
+    wrong = call("fd-render ours.ply --against cm.obj --units mm")
+    assert (wrong.code, wrong.kind) == (3, "unit")

@@ -61,10 +61,11 @@ Align = Annotated[
     ),
 ]
 Units = Annotated[
-    Literal["auto", "raw", "mm"],
+    Literal["auto", "mm", "cm", "dm", "m", "inch"],
     typer.Option(
         "--units",
-        help="Unit of meshes that do not declare one; raw = the unit of the model's data set.",
+        help="Unit of meshes that do not declare one; auto = that of the data set, else the one in "
+        "which they have the size of a face.",
     ),
 ]
 TrustOrder = Annotated[

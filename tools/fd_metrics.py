@@ -26,13 +26,11 @@ def metrics(
     split: fd_cli.Split = "test",
     truth: Annotated[
         str | None,
-        typer.Option("--truth", metavar="DIR|-", help="True meshes in mm, instead of a face set."),
+        typer.Option("--truth", metavar="DIR|-", help="True meshes, instead of a face set."),
     ] = None,
     predicted: Annotated[
         str | None,
-        typer.Option(
-            "--predicted", metavar="DIR|-", help="Predicted meshes in mm, with the same names."
-        ),
+        typer.Option("--predicted", metavar="DIR|-", help="Predicted meshes, with the same names."),
     ] = None,
     labels: Annotated[
         str | None,
@@ -48,6 +46,7 @@ def metrics(
             "--neutral", help="Name of the neutral expression in --labels.  [default: neutral]"
         ),
     ] = None,
+    units: fd_cli.Units = "auto",
     baselines: Annotated[
         bool,
         typer.Option(
@@ -136,6 +135,7 @@ def metrics(
         predicted=predicted,
         labels=labels,
         neutral=neutral,
+        units=units,
         baselines=baselines,
         baselines_from=baselines_from,
         align=align,

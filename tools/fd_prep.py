@@ -81,14 +81,7 @@ def prep(
             "that expressions hardly move.  [default: bu3dfe stable, others none]",
         ),
     ] = None,
-    units: Annotated[
-        Literal["mm", "cm", "dm", "m"] | None,
-        typer.Option(
-            "--units",
-            help="Unit of meshes that do not declare one.  "
-            "[default: coma m, facewarehouse by size, others mm]",
-        ),
-    ] = None,
+    units: fd_cli.Units = "auto",
     subjects: Annotated[
         int | None, typer.Option("--subjects", help="ict: number of people.  [default: 200]")
     ] = None,
@@ -172,7 +165,7 @@ def prep(
             "pattern": pattern,
             "labels": labels,
             "neutral": neutral,
-            "units": units,
+            "units": None if units == "auto" else units,
             "simplify": simplify,
             "align": align,
         },

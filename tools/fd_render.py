@@ -31,6 +31,7 @@ def render(
         Literal["full", "identity", "expression"],
         typer.Option("--part", help="Part of latents to draw."),
     ] = "full",
+    units: fd_cli.Units = "auto",
     view: Annotated[
         str,
         typer.Option(
@@ -113,7 +114,7 @@ def render(
     """Draw faces as a contact sheet, or as an animation.
 
     All faces are drawn by one camera. Meshes may be of any topology, or of several, but must share
-    an orientation (y up, the face towards +z) and a unit; latents are decoded first. An animation
+    an orientation (y up, the face towards +z); latents are decoded first. An animation
     of one face turns it; an animation of several shows one per frame, as for fd-interp, or turns
     their contact sheet with --turn.
 
@@ -146,6 +147,7 @@ def render(
         ),
         motion=Motion(turn, seconds, fps, bounce),
         against=against,
+        units=units,
         model=model,
         part=part,
         jobs=jobs,

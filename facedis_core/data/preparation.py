@@ -11,19 +11,15 @@ from typing import Any, Final, Literal
 
 import numpy as np
 
+from facedis_core.data.units import UNITS_MM, Units, unit_of_registered
 from facedis_core.errors import ErrorCode, InputError
 from facedis_core.geometry.alignment import rigid_alignment
 from facedis_core.io.safetensors_file import SafetensorsFile, parse_record
 from facedis_core.mesh.mesh import Mesh, topology_id
 
-Units = Literal["auto", "raw", "mm"]
 Align = Literal["auto", "none", "rigid", "similarity"]
 
 ALIGNMENTS: Final = ("none", "rigid", "similarity")
-
-# Raw and prepared meshes with equally many vertices: in one of the two units the mesh must be this
-# many times nearer to the mean face than in the other.
-_UNIT_MARGIN = 10.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,27 +63,15 @@ class Preparation:
         Args:
             mesh: V or `raw_vertices` vertices.
             mean_face: (V, 3) mm, what alignment aims at; None leaves alignment out.
-            units: unit of the mesh; `auto` takes our unit comment, then the vertex count,
-                then the reading that lands much nearer to the mean face.
+            units: unit of meshes that do not declare one; `auto` takes that of the data set if
+                the mesh has the size of the mean face in it, else the unit in which it has.
             align: `auto` repeats the alignment of the data set.
             trust_order: accept other triangles when the vertex count is right.
 
         Raises:
-            InputError: another vertex count, other triangles, units that cannot be told.
+            InputError: another vertex count, other triangles, or the size of the mean face in
+                another unit than `units`.
         """
-        raw = self._is_raw(mesh, units, mean_face)
-        self._check_topology(mesh, trust_order)
-        vertices = mesh.vertices
-        if len(vertices) != len(self.vertex_index) or (
-            raw and self.raw_vertices == len(self.vertex_index)
-        ):
-            vertices = vertices[self.vertex_index]
-        if raw and mesh.unit_mm is None and units != "mm":
-            vertices = vertices * np.float32(self.raw_unit_mm)
-        return self._align(vertices, mean_face, self.alignment if align == "auto" else align)
-
-    def _is_raw(self, mesh: Mesh, units: Units, mean_face: np.ndarray | None) -> bool:
-        """Whether the mesh is in the data set's own units and full resolution."""
         count, prepared = len(mesh.vertices), len(self.vertex_index)
         if count not in (prepared, self.raw_vertices):
             raw = f" or {self.raw_vertices}" if self.raw_vertices != prepared else ""
@@ -96,30 +80,27 @@ class Preparation:
                 "only meshes registered to this topology fit (see fd-prep)",
                 ErrorCode.VERTEX_COUNT,
             )
-        if units != "auto":
-            return units == "raw"
-        if mesh.unit_mm is not None:
-            return self.raw_vertices != prepared and count == self.raw_vertices
-        if self.raw_vertices != prepared:
-            return count == self.raw_vertices
-        if self.raw_unit_mm == 1.0 or mean_face is None:
-            return True
-        return self._nearer_unit_is_raw(mesh, mean_face)
+        self._check_topology(mesh, trust_order)
+        vertices = mesh.vertices
+        if count != prepared or not np.array_equal(mesh.triangles, self.triangles):
+            vertices = vertices[self.vertex_index] if count == self.raw_vertices else vertices
+        if mesh.unit_mm is None:
+            unit = self._unit_mm(mesh, vertices, mean_face, units)
+            vertices = vertices if unit == 1 else vertices * np.float32(unit)
+        return self._align(vertices, mean_face, self.alignment if align == "auto" else align)
 
-    def _nearer_unit_is_raw(self, mesh: Mesh, mean_face: np.ndarray) -> bool:
-        def distance(vertices: np.ndarray) -> float:
-            return float(np.linalg.norm(vertices - mean_face, axis=1).mean())
-
-        as_mm = distance(mesh.vertices)
-        as_raw = distance(mesh.vertices[self.vertex_index] * self.raw_unit_mm)
-        if as_raw * _UNIT_MARGIN <= as_mm:
-            return True
-        if as_mm * _UNIT_MARGIN <= as_raw:
-            return False
-        raise InputError(
-            f"{mesh.name or 'mesh'} could be in mm ({as_mm:.3g} mm off the mean face) or in "
-            f"units of {self.raw_unit_mm:g} mm ({as_raw:.3g} mm); say which with --units mm|raw",
-            ErrorCode.UNIT,
+    def _unit_mm(
+        self,
+        mesh: Mesh,
+        vertices: np.ndarray,
+        mean_face: np.ndarray | None,
+        units: Units,
+    ) -> float:
+        declared = self.raw_unit_mm if len(mesh.vertices) == self.raw_vertices else 1.0
+        if mean_face is None:
+            return declared if units == "auto" else UNITS_MM[units]
+        return unit_of_registered(
+            vertices, mean_face, units=units, declared_mm=declared, label=mesh.name or "mesh"
         )
 
     def _check_topology(self, mesh: Mesh, trust_order: bool) -> None:

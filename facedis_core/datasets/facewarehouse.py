@@ -51,7 +51,6 @@ def open_facewarehouse(root: Path, **options: Unpack[MeshOptions]) -> MeshFileSo
         published=_published,
         expected_vertices=VERTICES,
         usual_units="dm",
-        unit_by_size=True,
         notes=part_of("FaceWarehouse", shapes.values(), SUBJECTS, SHAPES, NEUTRAL),
         advice="take the files of FaceWarehouse as they are distributed",
         findings=ListingReport(missing, unknown),

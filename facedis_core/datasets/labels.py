@@ -51,7 +51,7 @@ def open_labelled(
         UsageError: an option value that is not allowed.
         InputError: names that are not unique, or a split that does not fit the faces.
     """
-    units, align = options.get("units"), options.get("align")
+    units, align = options.get("units") or "auto", options.get("align")
     check_units(units)
     check_align(align, stable="stable_vertices" in traits)
     people = people_of(entries)

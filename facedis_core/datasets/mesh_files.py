@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from facedis_core.data.face_set import Labels
 from facedis_core.data.preparation import ALIGNMENTS, Preparation
-from facedis_core.data.units import UNITS_MM, implausible_size, units_by_size
+from facedis_core.data.units import UNITS_MM, Units, implausible_size, unit_by_size
 from facedis_core.datasets.reference_mesh import (
     LARGEST_SIZE_RATIO,
     ReferenceMesh,
@@ -116,9 +116,9 @@ class MeshFileSource:
         is_neutral: bool (N,), neutral faces; their mean is the subject's neutral.
         candidates: rows that may be the reference mesh, best first.
         expected_vertices: vertex count of this data set; None = any.
-        units: unit of files that do not declare one; None = `usual_units`, or that of `--like`.
+        units: unit of files that do not declare one; `auto` = `usual_units` if a face has the size
+            of one in it, else by its size; with `--like` by the size of its mean face.
         usual_units: unit of this data set.
-        unit_by_size: copies in other units exist, so it is inferred from the size of a face.
         simplify: approximate number of triangles to keep; 0 keeps all, None = `usual_faces`.
         usual_faces: default of `simplify` for meshes with more triangles; None keeps all.
         align: `none`, `rigid`, `similarity`, or `stable` by `stable_vertices`.
@@ -135,9 +135,8 @@ class MeshFileSource:
     is_neutral: NDArray[np.bool_]
     candidates: Sequence[int]
     expected_vertices: int | None = None
-    units: str | None = None
+    units: Units = "auto"
     usual_units: str = "mm"
-    unit_by_size: bool = False
     simplify: int | None = None
     usual_faces: int | None = None
     align: str = "none"
@@ -184,14 +183,15 @@ class MeshFileSource:
     def _unit_mm(self, reference: ReferenceMesh, warn: Warn) -> float:
         if reference.mesh.unit_mm is not None:
             return 1.0
-        units = self.units or self.usual_units
-        if self.units is None and self.unit_by_size:
-            units = units_by_size(reference.extent, str(reference.path))
-            if units != self.usual_units:
-                size = f"{reference.extent:.3g} units high"
-                warn(f"assuming that meshes are in {units}: {reference.path} is {size}")
-        if warning := implausible_size(reference.extent, units, str(reference.path)):
-            warn(warning)
+        label = str(reference.path)
+        if self.units != "auto":
+            if warning := implausible_size(reference.extent, self.units, label):
+                warn(warning)
+            return UNITS_MM[self.units]
+        if not implausible_size(reference.extent, self.usual_units, label):
+            return UNITS_MM[self.usual_units]
+        units = unit_by_size(reference.extent, label)
+        warn(f"meshes are in {units} by their size: {label} is {reference.extent:.3g} units high")
         return UNITS_MM[units]
 
     def _stable(self, reference: ReferenceMesh, chosen: NDArray[np.int32]) -> tuple[int, ...]:
@@ -223,10 +223,11 @@ class MeshFileSource:
         raw = "those of --like" if mean_face is not None else "the others"
         counts = {preparation.raw_vertices: raw}
         counts.setdefault(len(preparation.vertex_index), "the prepared face")
-        unit = None if self.units is None else UNITS_MM[self.units]
+        unit = None if self.units == "auto" else UNITS_MM[self.units]
         files = [self.root / file for file in self.files]
-        face = self._found.get("face")  # not with --like, which checks the distance itself
-        model_face = face[preparation.vertex_index] if self.alike and face is not None else None
+        face = self._found.get("face")
+        usual = mean_face if face is None else face[preparation.vertex_index]
+        model_face = usual if self.alike else None
         bare = self.expected_vertices is None
         return MeshFileReader(
             files, preparation, counts, unit, mean_face, self.advice, model_face, bare

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from facedis_core.data.face_set import Labels
 from facedis_core.data.preparation import Preparation
+from facedis_core.data.units import Units
 from facedis_core.errors import ErrorCode, InputError, UsageError
 
 Warn = Callable[[str], None]
@@ -26,7 +27,7 @@ class MeshOptions(TypedDict, total=False):
 
     Attributes:
         protocol, validation, seed: as in `protocols.make_split`.
-        units: unit of meshes that do not declare one: mm, cm, dm or m.
+        units: unit of meshes that do not declare one.
         simplify: approximate number of triangles to keep; 0 keeps all.
         align: alignment to the mean face: none, rigid, similarity, or stable (by vertices that
             expressions hardly move, where the data set defines them).
@@ -35,7 +36,7 @@ class MeshOptions(TypedDict, total=False):
     protocol: str | None
     validation: float | None
     seed: int
-    units: str | None
+    units: Units | None
     simplify: int | None
     align: str | None
 

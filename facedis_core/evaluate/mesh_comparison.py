@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from facedis_core.data.units import BatchUnits, Units, check_one_size
 from facedis_core.errors import ErrorCode, InputError
 from facedis_core.evaluate.evaluation import (
     Evaluation,
@@ -46,6 +47,7 @@ def compare_meshes(
     labels: str | None = None,
     *,
     neutral: str | None = None,
+    units: Units = "auto",
     align: bool = False,
     on_match: Callable[[int], object] = lambda pairs: None,
     progress: Callable[[int], None] | None = None,
@@ -53,7 +55,7 @@ def compare_meshes(
     """E_rec of predicted meshes; with labels every metric that needs only meshes.
 
     With labels the predictions also count as identity faces: E_dis over those of a subject, AVD_neu
-    to the subject's true neutral mesh, recognition by vertex distance. Meshes must be in mm.
+    to the subject's true neutral mesh, recognition by vertex distance.
 
     Args:
         truth: a folder, a mesh, or PLY after PLY in a file or on a pipe (`-`); meshes that are not
@@ -61,6 +63,8 @@ def compare_meshes(
         predicted: likewise, with the same names unless both sides are one mesh.
         labels: CSV file with the columns name, subject, expression.
         neutral: name of the neutral expression, which must occur; None = `neutral`, which may.
+        units: unit of meshes that do not declare one; `auto` = by the size of the first true and
+            of the first predicted one.
         align: align predictions rigidly to the truth first.
         on_match: called with the number of pairs before they are compared; may raise.
         progress: called with the number of newly compared meshes.
@@ -68,7 +72,7 @@ def compare_meshes(
     Raises:
         InputError: unreadable input, a mesh without a partner or a label, meshes that do not fit.
     """
-    pairs = _MeshPairs.matched(find_meshes(truth), find_meshes(predicted), truth, predicted)
+    pairs = _MeshPairs.matched(find_meshes(truth), find_meshes(predicted), truth, predicted, units)
     on_match(len(pairs.names))
     if labels is None:
         subject = np.zeros(len(pairs.names), int)  # E_rec does not depend on subjects
@@ -176,25 +180,34 @@ class _MeshPairs:
         names: name of each pair.
         truth, predicted: functions that read the meshes.
         reference: the first true mesh, whose topology all meshes must have.
+        true_units, predicted_units: units of both.
     """
 
     names: list[str]
     truth: list[Callable[[], Mesh]]
     predicted: list[Callable[[], Mesh]]
     reference: Mesh
+    true_units: BatchUnits
+    predicted_units: BatchUnits
 
     @classmethod
     def matched(
-        cls, truth: Meshes, predicted: Meshes, true_label: str, predicted_label: str
+        cls,
+        truth: Meshes,
+        predicted: Meshes,
+        true_label: str,
+        predicted_label: str,
+        units: Units,
     ) -> "_MeshPairs":
         """Pairs of true and predicted meshes of one name, or of the only mesh on each side.
 
         Raises:
             InputError: a mesh has no partner; to leave it out would hide missing predictions.
         """
-        names, first = list(truth), next(iter(truth.values()))()
+        names, both = list(truth), (BatchUnits(units), BatchUnits(units))
+        first = both[0].in_mm(next(iter(truth.values()))())
         if len(truth) == len(predicted) == 1:
-            return cls(names, list(truth.values()), list(predicted.values()), first)
+            return cls(names, list(truth.values()), list(predicted.values()), first, *both)
         for meshes, label, others, other_label in (
             (truth, true_label, predicted, predicted_label),
             (predicted, predicted_label, truth, true_label),
@@ -207,7 +220,8 @@ class _MeshPairs:
                     "without suffix",
                     ErrorCode.PARTNER_MISSING,
                 )
-        return cls(names, list(truth.values()), [predicted[name] for name in names], first)
+        chosen = [predicted[name] for name in names]
+        return cls(names, list(truth.values()), chosen, first, *both)
 
     def faces(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """True and predicted faces of rows (B,), both (B, V, 3) mm.
@@ -216,9 +230,15 @@ class _MeshPairs:
             InputError: unreadable, or of another topology than the reference.
         """
         true, predicted = (
-            np.stack([self._vertices(meshes[row](), which, row) for row in rows])
-            for meshes, which in ((self.truth, "true"), (self.predicted, "predicted"))
+            np.stack([self._vertices(meshes[row](), units, which, row) for row in rows])
+            for meshes, units, which in (
+                (self.truth, self.true_units, "true"),
+                (self.predicted, self.predicted_units, "predicted"),
+            )
         )
+        for row, face, other in zip(rows, predicted, true, strict=True):
+            name = self.names[row]
+            check_one_size(face, other, f"the predicted mesh of {name!r}", "the true one")
         return true, predicted
 
     def sample(self, rows: np.ndarray) -> Sample:
@@ -231,7 +251,7 @@ class _MeshPairs:
         true, predicted = self.faces(rows)
         return Sample(true, Prediction(predicted, predicted))
 
-    def _vertices(self, mesh: Mesh, which: str, row: int) -> np.ndarray:
+    def _vertices(self, mesh: Mesh, units: BatchUnits, which: str, row: int) -> np.ndarray:
         label, known = f"the {which} mesh of {self.names[row]!r}", self.reference
         if len(mesh.vertices) != len(known.vertices):
             raise InputError(
@@ -247,4 +267,4 @@ class _MeshPairs:
                 "topology compare",
                 ErrorCode.TOPOLOGY,
             )
-        return mesh.vertices
+        return units.in_mm(mesh, label).vertices

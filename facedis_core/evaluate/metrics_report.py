@@ -11,6 +11,7 @@ import numpy as np
 from facedis_core import __version__
 from facedis_core.data.face_set import SPLITS, FaceSet, check_topology, load_face_set
 from facedis_core.data.history import made_by
+from facedis_core.data.units import Units
 from facedis_core.errors import ErrorCode, InputError, UsageError
 from facedis_core.evaluate.baselines import evaluate_baselines, fit_baselines
 from facedis_core.evaluate.evaluation import Evaluation, evaluate_face_set, model_predictor
@@ -61,6 +62,7 @@ class MetricsOptions:
         truth, predicted: meshes to compare by name, instead of a face set.
         labels: CSV file with name, subject, expression of these meshes.
         neutral: name of the neutral expression in the labels; None = `neutral`.
+        units: unit of meshes that do not declare one.
         baselines: also measure the linear baselines, fitted on the training split of the set.
         baselines_from: face set to fit the baselines on instead.
         align: align predictions rigidly to the truth first.
@@ -79,6 +81,7 @@ class MetricsOptions:
     predicted: str | None = None
     labels: str | None = None
     neutral: str | None = None
+    units: Units = "auto"
     baselines: bool = False
     baselines_from: str | None = None
     align: bool = False
@@ -106,6 +109,11 @@ class MetricsOptions:
                     "SET, --model, --split and --baselines do not go with --truth; leave them out",
                     ErrorCode.OPTION_CONFLICT,
                 )
+        elif self.units != "auto":
+            raise UsageError(
+                "--units is for --truth and --predicted; a face set is in mm",
+                ErrorCode.OPTION_CONFLICT,
+            )
 
     @property
     def of_meshes(self) -> bool:
@@ -145,7 +153,12 @@ def measure(options: MetricsOptions, progress: Progress = no_progress) -> Metric
     how = MeasureOptions(options.align, earlier.require_same if earlier else None, progress)
     if options.truth is not None and options.predicted is not None:
         report, table = _measure_meshes(
-            options.truth, options.predicted, options.labels, options.neutral, how
+            options.truth,
+            options.predicted,
+            options.labels,
+            options.neutral,
+            options.units,
+            how,
         )
     else:
         report, table = _measure_model(options, how)
@@ -230,7 +243,12 @@ def _measure_model(options: MetricsOptions, how: MeasureOptions) -> tuple[dict[s
 
 
 def _measure_meshes(
-    truth: str, predicted: str, labels: str | None, neutral: str | None, how: MeasureOptions
+    truth: str,
+    predicted: str,
+    labels: str | None,
+    neutral: str | None,
+    units: Units,
+    how: MeasureOptions,
 ) -> tuple[dict[str, Any], str]:
     """The report on predicted meshes, and the errors of each mesh as CSV."""
     with how.progress("measuring", None) as advance:
@@ -239,6 +257,7 @@ def _measure_meshes(
             predicted,
             labels,
             neutral=neutral,
+            units=units,
             align=how.align,
             on_match=how.facts,
             progress=advance,

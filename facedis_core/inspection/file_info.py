@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Final
@@ -11,6 +12,7 @@ import numpy as np
 from facedis_core.data.face_set import SPLITS, parse_face_set
 from facedis_core.data.history import HistoryStep, with_output
 from facedis_core.data.latents import LatentSource, array_kind, concatenate
+from facedis_core.data.units import extent_of, unit_by_size
 from facedis_core.errors import ErrorCode, InputError
 from facedis_core.geometry.vertex_order import describe_order
 from facedis_core.inspection.verification import verify_file
@@ -131,9 +133,16 @@ def _mesh(mesh: Mesh) -> Facts:
         "triangles": len(mesh.triangles),
         "topology": topology_id(mesh.triangles),
         "unit": None if mesh.unit_mm is None else "mm",
+        "unit_by_size": _unit_by_size(mesh) if mesh.unit_mm is None else None,
         "minimum": _rounded(mesh.vertices.min(axis=0)),
         "maximum": _rounded(mesh.vertices.max(axis=0)),
     }
+
+
+def _unit_by_size(mesh: Mesh) -> str | None:
+    with suppress(InputError):  # no unit, or two that would do
+        return unit_by_size(extent_of(mesh.vertices), mesh.name)
+    return None
 
 
 def _rounded(values: np.ndarray) -> list[float]:

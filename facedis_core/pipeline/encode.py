@@ -10,7 +10,8 @@ import numpy as np
 from facedis_core.data.face_set import check_topology
 from facedis_core.data.history import made_by
 from facedis_core.data.latents import Latents, concatenate
-from facedis_core.data.preparation import Align, Units
+from facedis_core.data.preparation import Align
+from facedis_core.data.units import Units
 from facedis_core.errors import ErrorCode, InputError
 from facedis_core.geometry.vertex_order import describe_order
 from facedis_core.mesh.mesh import Mesh

@@ -6,6 +6,7 @@ from functools import cached_property
 from typing import BinaryIO, NamedTuple
 
 from facedis_core.data.latents import LatentSource
+from facedis_core.data.units import BatchUnits, Units
 from facedis_core.errors import ErrorCode, InputError, UsageError
 from facedis_core.geometry.vertex_order import describe_order
 from facedis_core.io.csv_text import brief
@@ -32,6 +33,7 @@ class RenderOptions:
         scene: views, size, labels and colors.
         motion: of an animation.
         against: true meshes that faces are colored by their distances to.
+        units: unit of meshes that do not declare one; `auto` = by the size of the first.
         model: path or bundled name of the model of latents and vertices; None = the default.
         part: of latents.
         jobs: number of worker processes.
@@ -46,6 +48,7 @@ class RenderOptions:
     scene: SceneOptions
     motion: Motion
     against: str | None = None
+    units: Units = "auto"
     model: str | None = None
     part: Part = "full"
     jobs: int = 1
@@ -93,13 +96,13 @@ def draw_faces(
 
     def read(sources: Sequence[str]) -> list[Mesh]:
         faces = find_inputs(sources, decode=model_meshes.decode)
-        meshes: list[Mesh] = []
+        units, meshes = BatchUnits(options.units), list[Mesh]()
         with progress("reading", faces.count) as advance:
             for item in faces.items:
                 for mesh in item.load():
                     with naming(item.source):
                         check_extent(mesh.vertices)
-                    meshes.append(model_meshes.with_triangles(mesh))
+                    meshes.append(units.in_mm(model_meshes.with_triangles(mesh)))
                 advance(1)
         return meshes
 

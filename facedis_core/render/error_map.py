@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from facedis_core.data.units import check_one_size
 from facedis_core.errors import ErrorCode, InputError
 from facedis_core.geometry.distances import vertex_distances
 from facedis_core.mesh.mesh import Mesh
@@ -56,6 +57,7 @@ def _distance(mesh: Mesh, truth: Mesh) -> NDArray[np.float64]:
             f"{mesh.name} and its truth {truth.name} have other triangles; expected one topology",
             ErrorCode.TOPOLOGY,
         )
+    check_one_size(mesh.vertices, truth.vertices, mesh.name, f"its truth {truth.name}")
     return vertex_distances(mesh.vertices, truth.vertices)
 
 

@@ -9,6 +9,7 @@ from raising import raises
 from synthetic import grid_mesh
 
 from facedis_core.data.preparation import Preparation
+from facedis_core.data.units import UNITS_MM
 from facedis_core.io.safetensors_file import SafetensorsFile
 from facedis_core.mesh.mesh import Mesh, topology_id
 
@@ -54,16 +55,30 @@ class TestAnotherVertexCount:
         expected = np.array([raw.vertices[i] * np.float32(10) for i in reduced.vertex_index])
         np.testing.assert_array_equal(reduced.apply(raw, MEAN), expected)
 
-    @pytest.mark.parametrize("units", ["auto", "raw", "mm"])
+    @pytest.mark.parametrize("units", ["auto", "cm", "mm"])
     def test_raw_with_our_unit_comment_is_mapped_but_not_scaled(self, reduced, units):
         raw = raw_mesh(face(1) * 10)
         found = reduced.apply(replace(raw, unit_mm=1.0), MEAN, units=units)
         close(found, face(1))
 
-    def test_units_may_be_said(self, reduced):
-        raw = raw_mesh(face(1) * 10)
-        close(reduced.apply(raw, MEAN, units="mm"), face(1))
-        close(reduced.apply(prepared_mesh(face(1) / 10), MEAN, units="raw"), face(1))
+    @pytest.mark.parametrize(("unit", "mm"), UNITS_MM.items())
+    def test_any_unit_fits_by_size_or_is_said(self, reduced, unit, mm):
+        raw = raw_mesh(face(1) * np.float32(10 / mm))  # of a data set in cm
+        prepared = prepared_mesh(face(1) / np.float32(mm))
+        for units in ("auto", unit):
+            close(reduced.apply(raw, MEAN, units=units), face(1))
+            close(reduced.apply(prepared, MEAN, units=units), face(1))
+        for other in UNITS_MM.keys() - {unit}:
+            with raises("unit", f"ann is .* mm high in {other}, .* pass --units {unit}, in which"):
+                reduced.apply(prepared, MEAN, units=other)
+
+    def test_position_rotation_and_a_small_face_do_not_matter(self, reduced):
+        turned = 0.75 * (face(1)[:, [1, 0, 2]] * np.float32([-1, 1, 1]) + np.float32([0, 900, 40]))
+        close(reduced.apply(prepared_mesh(turned / 10), MEAN), turned, atol=1e-3)
+
+    def test_what_has_no_size_of_a_face_is_in_the_unit_of_the_data_set(self, reduced):
+        close(reduced.apply(prepared_mesh(face(1) * 3), MEAN), face(1) * 3)
+        close(reduced.apply(raw_mesh(face(1) * 3), MEAN), face(1) * 3)
 
     @pytest.mark.parametrize("count", [V - 1, V + 1, V + RAW_EXTRA + 1])
     def test_other_counts_are_refused(self, reduced, count):
@@ -73,12 +88,12 @@ class TestAnotherVertexCount:
 
 
 class TestEqualCounts:
-    def test_the_nearer_unit_is_taken(self):
+    def test_the_unit_that_fits_is_taken(self):
         preparation = equal_counts()
         close(preparation.apply(prepared_mesh(face(1) / 1000), MEAN), face(1))
         close(preparation.apply(prepared_mesh(face(1)), MEAN), face(1))
 
-    def test_our_comment_decides_before_the_distance(self):
+    def test_our_comment_decides_before_the_size(self):
         tiny = face(1) / 1000
         close(equal_counts().apply(prepared_mesh(tiny, 1.0), MEAN), tiny, atol=0)
 
@@ -88,34 +103,9 @@ class TestEqualCounts:
         raw = prepared_mesh(face(1)[::-1] / 1000, triangles=NONE)
         close(turned.apply(raw, MEAN), face(1))
 
-    @pytest.mark.parametrize(("units", "factor"), [("raw", 1000), ("mm", 1)])
-    def test_the_option_decides_before_the_distance(self, units, factor):
-        for vertices in (face(1), face(1) / 1000):
-            found = equal_counts().apply(prepared_mesh(vertices), MEAN, units=units)
-            np.testing.assert_allclose(found, vertices * factor, rtol=1e-6)
-
-    def test_ten_times_nearer_is_asked_for(self):
-        # A sphere makes both distances plain: vertices r away read as mm are |r - 100| off,
-        # read as raw units of 3 mm |3 r - 100|.
-        sphere = MEAN / np.linalg.norm(MEAN, axis=1, keepdims=True)
-        preparation, mean = equal_counts(3.0), (100 * sphere).astype(np.float32)
-
-        def factor(r):
-            vertices = (r * sphere).astype(np.float32)
-            found = preparation.apply(prepared_mesh(vertices), mean)
-            return float(np.linalg.norm(found, axis=1).mean() / r)
-
-        # |3 r - 100| * 10 <= |r - 100|  from 1100 / 31 = 35.48 down to 900 / 29 = 31.03
-        for r in (31.1, 33.3, 35.4):
-            assert factor(r) == pytest.approx(3)
-        for r in (85, 100, 120):
-            assert factor(r) == pytest.approx(1)
-        for r in (20, 31.0, 35.5, 60):
-            with raises("unit", "ann .* 3 mm .*--units"):
-                factor(r)
-
     def test_without_a_mean_face_or_another_unit_a_mesh_is_raw(self):
         close(equal_counts().apply(prepared_mesh(face(1) / 1000), None), face(1))
+        close(equal_counts().apply(prepared_mesh(face(1) / 10), None, units="cm"), face(1))
         close(equal_counts(1.0).apply(prepared_mesh(face(1)), MEAN), face(1), atol=0)
 
     def test_other_counts_are_refused(self):

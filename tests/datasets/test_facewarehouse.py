@@ -48,7 +48,7 @@ def test_other_units_are_told_by_size(tmp_path, unit, mm):
     tree = trees.facewarehouse(tmp_path / "data", testers=(2,), shapes=(0,), unit_mm=mm)
     made = prepare("facewarehouse", tree.root, tmp_path / "set.safetensors")
     assert made.set.preparation.raw_unit_mm == mm
-    assert any(f"meshes are in {unit}: " in line for line in made.said)
+    assert any(f"meshes are in {unit} by their size: " in line for line in made.said)
     for path, file in tree.files.items():
         np.testing.assert_allclose(made.face(stem(path)), file.face, atol=1e-3)
 

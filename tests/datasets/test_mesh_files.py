@@ -20,15 +20,15 @@ ALL = np.arange(18)
 def test_units(tmp_path):
     vertices, _ = grid_mesh()
     for suffix in (".ply", ".obj"):
-        save_mesh(tmp_path / f"a_neutral{suffix}", vertices / 100)
+        save_mesh(tmp_path / f"a_neutral{suffix}", vertices / 5)
     rows = np.arange(1)
-    for unit, factor in (("mm", 1), ("cm", 10), ("m", 1000), (None, 1)):
+    for unit, factor in (("mm", 1), ("cm", 10), ("m", 1000), (None, 10)):
         for suffix, expected in ((".obj", factor), (".ply", 1)):  # a PLY of ours says mm
             options = {"pattern": f"{{subject}}_{{expression}}{suffix}", "protocol": "subjects:0"}
             source = open_source("folder", tmp_path, {**options, "units": unit}).source
             preparation = source.preparation(rows, lambda line: None)
             made = source.reader(preparation, rows).read([0]).faces[0]
-            np.testing.assert_allclose(made, vertices / 100 * expected, rtol=1e-6)
+            np.testing.assert_allclose(made, vertices / 5 * expected, rtol=1e-6)
             assert preparation.raw_unit_mm == expected
 
 
@@ -82,7 +82,7 @@ def test_options_that_no_data_set_or_this_one_does_not_have():
     for source, name, option in (
         ("bu3dfe", trees.bu3dfe_name("F0001", "NE", 0), {"align": "affine"}),
         ("coma", trees.coma_name(trees.COMA_SUBJECTS[0], "eyebrow", 1), {"align": "stable"}),
-        ("facewarehouse", trees.facewarehouse_name(1, 0), {"units": "inch"}),
+        ("facewarehouse", trees.facewarehouse_name(1, 0), {"units": "feet"}),
     ):
         ((key, value),) = option.items()
         with raises("option-value", f"--{key} is '{value}', expected one of "):
