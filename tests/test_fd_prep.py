@@ -438,3 +438,15 @@ class TestInterrupted:
         code, error = running.end()
         assert code == 3 and "fewer --jobs" in error and len(error.splitlines()) == 1
         assert {path.name for path in tmp_path.iterdir()} == {"files", "data"}
+
+
+def test_units_with_a_set_to_be_like(call, scans, tmp_path):
+    assert call(FOLDER).code == 0
+    for s in range(3):
+        save_mesh(tmp_path / "cm" / f"p{s}_neutral.obj", face(s, 0) / 10)
+    command = FOLDER.replace("scans", "cm").replace(".ply'", ".obj'")
+    command = command.replace("-o", "--like set.safetensors --protocol subjects:0 -o")
+    assert call(command.replace("-o set", "-o made")).code == 0
+    wrong = call(f"{command.replace('-o set', '-o wrong')} --units mm")
+    assert (wrong.code, wrong.kind) == (3, "unit")
+    assert not (tmp_path / "wrong.safetensors").exists()

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from facedis_core.data.face_set import TRAIN, FaceSet, load_face_set
 from facedis_core.data.preparation import Preparation
+from facedis_core.data.units import check_one_size
 from facedis_core.errors import ErrorCode, InputError
 from facedis_core.geometry.distances import vertex_distance
 from facedis_core.io.safetensors_file import KINDS, read_safetensors
@@ -35,7 +36,13 @@ class ExistingPreparation(NamedTuple):
         names: Sequence[str],
         warn: Callable[[str], None],
     ) -> None:
-        """Refuse or warn of faces (N, V, 3) mm far from the mean face, as fd-encode would."""
+        """Refuse or warn of faces (N, V, 3) mm far from the mean face, as fd-encode would.
+
+        Raises:
+            InputError: a face too far away, or of the size of the mean face in another unit.
+        """
+        for face, name in zip(faces, names, strict=True):
+            check_one_size(face, self.mean_face, name, "the mean face of --like")
         distances = np.array([vertex_distance(face, self.mean_face) for face in faces])
         farthest = int(distances.argmax())
         found = describe_reach(names[farthest], distances[farthest], self.reach_mm)

@@ -225,9 +225,8 @@ class MeshFileSource:
         counts.setdefault(len(preparation.vertex_index), "the prepared face")
         unit = None if self.units == "auto" else UNITS_MM[self.units]
         files = [self.root / file for file in self.files]
-        face = self._found.get("face")
-        usual = mean_face if face is None else face[preparation.vertex_index]
-        model_face = usual if self.alike else None
+        face = self._found.get("face")  # not with --like, which checks the distance itself
+        model_face = face[preparation.vertex_index] if self.alike and face is not None else None
         bare = self.expected_vertices is None
         return MeshFileReader(
             files, preparation, counts, unit, mean_face, self.advice, model_face, bare
