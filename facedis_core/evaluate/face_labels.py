@@ -84,7 +84,7 @@ def read_labels(
             )
 
     found: dict[str, FaceLabel] = {}
-    rows = read_rows(read_text(source), source, check_header, skipinitialspace=True)
+    rows = read_rows(read_text(source), source, check_header)
     for number, row in rows:
         name, subject, expression = ((row.get(column) or "").strip() for column in _COLUMNS)
         if not (name and subject and (expression or "expression" not in required)):

@@ -11,7 +11,8 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from facedis_core.errors import ErrorCode, InputError
-from facedis_core.io.streams import read_all
+from facedis_core.io.streams import naming, read_all
+from facedis_core.io.text import check_text
 
 _MOST_BYTES = 1 << 26
 _MOST_LINES = 1_000_000
@@ -29,9 +30,13 @@ class CsvRow(NamedTuple):
 def read_text(source: str) -> bytes:
     """The bytes of a text file, or of standard input for `-`.
 
-    Raises what `open_input` does, and InputError on more than any table has.
+    Raises what `open_input` does, and InputError on more than any table has, on text in UTF-16 or
+    UTF-32, and on NUL bytes.
     """
-    return read_all(source, _MOST_BYTES, "text, one line a face")
+    content = read_all(source, _MOST_BYTES, "text, one line a face")
+    with naming(source):
+        check_text(content)
+    return content
 
 
 def read_lines(content: bytes, label: str) -> Iterator[str]:
@@ -81,18 +86,29 @@ def read_rows(
     check_header: Callable[[Sequence[str]], None],
     *,
     strict: bool = False,
-    skipinitialspace: bool = False,
 ) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Numbers of lines and what they hold by column; the options are those of `csv.DictReader`.
+    """Numbers of lines and what they hold by column, whose names are stripped.
 
-    Raises InputError where this is no CSV file.
+    Blanks before a quoted field do not count, nor do lines without anything else; `strict` is that
+    of `csv.reader`.
+    Raises InputError where this is no CSV file, or two columns have one name.
     """
     try:
         lines = read_lines(content, label)
-        rows = csv.DictReader(lines, strict=strict, skipinitialspace=skipinitialspace)
-        check_header(list(rows.fieldnames or ()))
+        rows = csv.DictReader(lines, strict=strict, skipinitialspace=True)
+        header = [name.strip() for name in rows.fieldnames or ()]
+        twice = next((name for k, name in enumerate(header) if name and name in header[:k]), None)
+        if twice:
+            raise InputError(
+                f"{label} has two columns {brief(twice)}; remove one", ErrorCode.CSV_COLUMNS
+            )
+        check_header(header)
+        rows.fieldnames = header
         for row in rows:
-            yield rows.line_num, row
+            there = [value for value in row.values() if value is not None]
+            # a line of blanks is an empty one
+            if None in row or len(there) > 1 or there[0].strip():
+                yield rows.line_num, row
     except (UnicodeDecodeError, csv.Error) as error:
         raise InputError(
             f"{label} is not a CSV file in UTF-8 ({error})", ErrorCode.CSV_SYNTAX

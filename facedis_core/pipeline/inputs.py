@@ -17,6 +17,7 @@ from facedis_core.errors import ErrorCode, InputError, UsageError
 from facedis_core.io.npy import MAGIC, ArrayHeader, NpyReader, peek_header
 from facedis_core.io.paths import exists, is_file, is_folder
 from facedis_core.io.streams import naming, open_input, read_ahead, read_all, shown
+from facedis_core.io.text import without_mark
 from facedis_core.mesh.mesh import Mesh, decode_mesh, mesh_files, read_mesh, read_meshes
 from facedis_core.mesh.vertex_checks import check_finite
 
@@ -126,14 +127,23 @@ def read_file_list(source: str) -> list[str]:
         InputError: unreadable, another kind of file, or without a name.
     """
     content = read_all(source, _MOST_LIST_BYTES, "a list of files")
+    with naming(source):
+        content = without_mark(content, nuls=True)
     if content.startswith(_MISTAKEN_LISTS):
         raise InputError(
             f"{shown(source)} is not a list of files; give it as an input", ErrorCode.WRONG_KIND
         )
     if b"\0" in content:
         lines = content.split(b"\0")
-    else:
+        if _are_characters(lines):
+            raise InputError(
+                f"{shown(source)} is text in UTF-16 or UTF-32; save it as UTF-8",
+                ErrorCode.WRONG_KIND,
+            )
+    elif b"\n" in content:
         lines = [line.removesuffix(b"\r") for line in content.split(b"\n")]
+    else:
+        lines = content.split(b"\r")
     names = [os.fsdecode(line) for line in lines if line.strip()]
     if any(len(name) > _LONGEST_NAME for name in names):
         raise InputError(
@@ -146,6 +156,12 @@ def read_file_list(source: str) -> list[str]:
             ErrorCode.EMPTY,
         )
     return names
+
+
+def _are_characters(names: Sequence[bytes]) -> bool:
+    """Whether the names between NULs are the characters of names in UTF-16 without a mark."""
+    # folders of subjects may all have names of one digit, and `find` begins with the folder `.`
+    return all(len(name) <= 1 for name in names) and not {b"/", b"\n"}.isdisjoint(names[1:])
 
 
 def expand_pattern(source: str) -> list[str]:

@@ -12,6 +12,8 @@ from typing import Any, Literal, get_args, get_origin
 
 from facedis_core.errors import ErrorCode, FacedisError, InputError, UsageError
 from facedis_core.io.paths import is_file
+from facedis_core.io.streams import naming
+from facedis_core.io.text import check_text, with_newlines
 from facedis_core.model.config import LARGEST, DiscriminatorConfig, ModelConfig, used_points
 from facedis_core.model.networks import network_named, network_names
 
@@ -185,7 +187,9 @@ def _read_toml(path: Path) -> dict[str, Any]:
             ErrorCode.TOO_LARGE,
         )
     try:
-        text = content.decode().replace("\r\n", "\n")
+        with naming(path):
+            check_text(content)
+        text = with_newlines(content).decode("utf-8-sig")
         if any(len(line) > _MAX_LINE for line in text.split("\n")):
             raise ValueError(f"it has a line of more than {_MAX_LINE} characters")
         return tomllib.loads(text)

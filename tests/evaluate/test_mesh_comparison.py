@@ -158,7 +158,7 @@ def test_labels_as_a_spreadsheet_writes_them(tmp_path):
     path.write_bytes(b'\xef\xbb\xbfexpression,name,age,subject\r\nsmile,"a,b",9,ann\r\n')
     assert read_labels(str(path))["a,b"].subject == "ann"
     path.write_bytes(b"\xff\xfe\x00name")
-    with raises("csv-syntax", "UTF-8"):
+    with raises("wrong-kind", "UTF-16; save it as UTF-8"):
         read_labels(str(path))
 
 

@@ -1,0 +1,60 @@
+"""Encoding and line ends of text files, the same for every reader."""
+
+from typing import Final
+
+from facedis_core.errors import ErrorCode, InputError
+
+LONGEST_MARK: Final = 4
+"""Bytes of the longest byte order mark."""
+
+_UTF8_MARK: Final = b"\xef\xbb\xbf"
+# That of UTF-32 begins as that of UTF-16.
+_OTHER_MARKS: Final = (
+    (b"\xff\xfe\0\0", "UTF-32"),
+    (b"\0\0\xfe\xff", "UTF-32"),
+    (b"\xff\xfe", "UTF-16"),
+    (b"\xfe\xff", "UTF-16"),
+)
+# Where NULs are among the first four bytes of ASCII characters in these encodings.
+_NULS: Final[dict[tuple[bool, ...], str]] = {
+    (False, True, False, True): "UTF-16",
+    (True, False, True, False): "UTF-16",
+    (False, True, True, True): "UTF-32",
+    (True, True, True, False): "UTF-32",
+}
+
+
+def without_mark(text: bytes, *, nuls: bool = False) -> bytes:
+    """The text, or its first LONGEST_MARK bytes, without the byte order mark of UTF-8.
+
+    Args:
+        text: begins as the file does.
+        nuls: NUL bytes are separators.
+
+    Raises:
+        InputError: text in UTF-16 or UTF-32.
+    """
+    found = next((name for mark, name in _OTHER_MARKS if text.startswith(mark)), None)
+    if not (found or nuls):
+        found = _NULS.get(tuple(byte == 0 for byte in text[:LONGEST_MARK]))
+    if found:
+        raise InputError(f"is text in {found}; save it as UTF-8", ErrorCode.WRONG_KIND)
+    return text.removeprefix(_UTF8_MARK)
+
+
+def check_text(text: bytes) -> None:
+    """Raise InputError for text in UTF-16 or UTF-32, and for NUL bytes."""
+    without_mark(text)
+    if b"\0" in text:
+        raise InputError("contains NUL bytes; expected text in UTF-8", ErrorCode.WRONG_KIND)
+
+
+def with_newlines(text: bytes) -> bytes:
+    """The text with LF as the end of each line, for CRLF and for a lone CR."""
+    return text.replace(b"\r\n", b"\n").replace(b"\r", b"\n") if b"\r" in text else text
+
+
+def quoted(data: bytes, longest: int = 32) -> str:
+    """Bytes of a file as a message quotes them, those that are no printable ASCII as in `repr`."""
+    shown = "".join(chr(b) if 32 <= b < 127 else f"\\x{b:02x}" for b in data[:longest])
+    return f"'{shown}{'...' if len(data) > longest else ''}'"
