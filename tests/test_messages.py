@@ -156,7 +156,10 @@ MESSAGES = {
         "cut.ply, mesh 1: is truncated: its header promises 50 rows of 'face', the data end before "
         "that",
     ),
-    "mesh-syntax": ("fd-encode word.obj", "word.obj: has 'zero' where a number was expected"),
+    "mesh-syntax": (
+        "fd-encode word.obj",
+        "word.obj: vertex 0 has 'zero' where a number was expected",
+    ),
     "vertex-index": (
         "fd-encode index.obj",
         "index.obj: a polygon refers to vertex 3 (counted from 0); the file has 3",

@@ -155,7 +155,7 @@ def metrics(
         if target is not None:
             check_output(target, force, binary=False)
 
-    report, table, checks = measure(options, fd_cli.progress_bar)
+    report, table, checks = measure(options, fd_cli.progress_bar, fd_cli.warn)
 
     def write(target: str | None, content: bytes) -> None:
         if target is not None:

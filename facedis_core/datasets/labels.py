@@ -12,7 +12,7 @@ from facedis_core.datasets.mesh_files import MeshFileSource, check_align
 from facedis_core.datasets.protocols import People, Published, Split, make_split
 from facedis_core.datasets.source import MeshOptions
 from facedis_core.errors import ErrorCode, InputError
-from facedis_core.io.paths import natural_key
+from facedis_core.io.paths import check_name, natural_key
 
 
 class LabelledFile(NamedTuple):
@@ -90,7 +90,7 @@ def people_of(entries: Sequence[LabelledFile]) -> People:
     """Names and subjects of the files; subjects in natural order (2 before 10).
 
     The name of a face is the path of its file without suffix.
-    Raises InputError if two files differ only in their suffix.
+    Raises InputError if two files differ only in their suffix, or one has a control character.
     """
     subjects = sorted(dict.fromkeys(entry.subject for entry in entries), key=natural_key)
     number = {subject: k for k, subject in enumerate(subjects)}
@@ -128,6 +128,7 @@ def _names(entries: Sequence[LabelledFile]) -> list[str]:
     first: dict[str, str] = {}
     for entry in entries:
         name = entry.file.rpartition(".")[0]
+        check_name(name)
         if name in first:
             raise InputError(
                 f"{first[name]} and {entry.file} would both be named {name!r}; "

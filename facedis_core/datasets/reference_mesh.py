@@ -48,7 +48,8 @@ def find_reference_mesh(
         expected_vertices: vertex count of the data set; None = that of most meshes.
         advice: next step for meshes of different topologies, for the error message.
         keep_going: skip meshes that cannot be read.
-        warn: called if the meshes agree, but not with `expected_vertices`.
+        warn: called with the warnings of the mesh, and if the meshes agree, but not with
+            `expected_vertices`.
 
     Raises:
         InputError: a mesh cannot be read, or the meshes disagree.
@@ -77,6 +78,8 @@ def find_reference_mesh(
         )
     fitting = [r for r in readable if len(r.mesh.vertices) == expected_vertices]
     chosen = _most_alike(fitting or readable)
+    for line in chosen.mesh.warnings:  # those of the others are alike, as the triangles must be
+        warn(line)
     if not len(chosen.mesh.triangles):
         raise InputError(
             f"{chosen.path} has no triangles; a face set needs them", ErrorCode.NO_TRIANGLES

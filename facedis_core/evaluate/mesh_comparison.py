@@ -50,6 +50,7 @@ def compare_meshes(
     units: Units = "auto",
     align: bool = False,
     on_match: Callable[[int], object] = lambda pairs: None,
+    warn: Callable[[str], object] = lambda line: None,
     progress: Callable[[int], None] | None = None,
 ) -> MeshComparison:
     """E_rec of predicted meshes; with labels every metric that needs only meshes.
@@ -67,6 +68,7 @@ def compare_meshes(
             of the first predicted one.
         align: align predictions rigidly to the truth first.
         on_match: called with the number of pairs before they are compared; may raise.
+        warn: called with the warnings of the first true mesh, whose topology all have.
         progress: called with the number of newly compared meshes.
 
     Raises:
@@ -74,6 +76,8 @@ def compare_meshes(
     """
     pairs = _MeshPairs.matched(find_meshes(truth), find_meshes(predicted), truth, predicted, units)
     on_match(len(pairs.names))
+    for line in pairs.reference.warnings:
+        warn(line)
     if labels is None:
         subject = np.zeros(len(pairs.names), int)  # E_rec does not depend on subjects
         rows = np.arange(len(subject))

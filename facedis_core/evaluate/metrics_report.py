@@ -29,11 +29,13 @@ class MeasureOptions:
         align: align predictions rigidly to the truth first.
         inspect: called with the provenance of the report before anything is computed; may raise.
         progress: shows the number of measured faces.
+        warn: called with each warning about a mesh.
     """
 
     align: bool = False
     inspect: Callable[[Mapping[str, Any]], None] | None = None
     progress: Progress = no_progress
+    warn: Callable[[str], object] = lambda line: None
 
     def facts(self, faces: int, subjects: int | None = None, **more: Any) -> dict[str, Any]:
         """The provenance of a report; calls `inspect` with it.
@@ -142,7 +144,11 @@ class MetricsReport(NamedTuple):
     checks: Mapping[str, Sequence[Check]]
 
 
-def measure(options: MetricsOptions, progress: Progress = no_progress) -> MetricsReport:
+def measure(
+    options: MetricsOptions,
+    progress: Progress = no_progress,
+    warn: Callable[[str], object] = lambda line: None,
+) -> MetricsReport:
     """Measure a model or predicted meshes.
 
     Raises:
@@ -150,7 +156,7 @@ def measure(options: MetricsOptions, progress: Progress = no_progress) -> Metric
             earlier report on other faces.
     """
     earlier = EarlierReport.read(options.against) if options.against is not None else None
-    how = MeasureOptions(options.align, earlier.require_same if earlier else None, progress)
+    how = MeasureOptions(options.align, earlier.require_same if earlier else None, progress, warn)
     if options.truth is not None and options.predicted is not None:
         report, table = _measure_meshes(
             options.truth,
@@ -260,6 +266,7 @@ def _measure_meshes(
             units=units,
             align=how.align,
             on_match=how.facts,
+            warn=how.warn,
             progress=advance,
         )
     names, known = comparison.names, comparison.labels

@@ -116,9 +116,11 @@ def made_with(source: str) -> list[HistoryStep]:
 
 
 def _meshes(meshes: Iterable[Mesh], warn: Callable[[str], None]) -> Iterator[Facts]:
-    """Facts about meshes; warns of the first whose vertices seem to be in another order."""
+    """Facts about meshes; warns of what is doubtful, once of the order of vertices."""
     warned = False
     for mesh in meshes:
+        for line in mesh.warnings:
+            warn(line)
         if not warned and (doubt := describe_order(mesh.name, mesh.vertices, mesh.triangles)):
             warn(doubt)
             warned = True

@@ -162,7 +162,7 @@ def is_folder_pattern(pattern: str) -> bool:
 
 def check_name(name: str) -> None:
     """Raise InputError unless the name can be a file of its own below a folder."""
-    if any(map(_is_control, name)):
+    if not name.isprintable() and any(map(_is_control, name)):
         raise InputError(
             f"the name {name!r} has a control character; expected a file name",
             ErrorCode.NAME_INVALID,

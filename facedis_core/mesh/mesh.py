@@ -27,12 +27,14 @@ class Mesh:
     """A triangulated surface: vertices (V, 3) exactly as the file has them, triangles (F, 3).
 
     `unit_mm` is 1.0 where the file says that it is in millimetres, None where it does not say.
+    `warnings` are lines about parts of the file that are passed over.
     """
 
     vertices: NDArray[np.float32]
     triangles: NDArray[np.int32]
     name: str = ""
     unit_mm: float | None = None
+    warnings: tuple[str, ...] = ()
 
 
 class Codec(NamedTuple):
@@ -82,7 +84,7 @@ def read_mesh(source: str | Path) -> Mesh:
         _check_beginning(stream)
         surface = codec.read(stream) if codec else read_with_meshio(path)
         name = path.stem if is_file(path) else surface.name or "mesh1"
-        return _mesh(surface, name)
+        return _mesh(surface, name, source)
 
 
 def decode_mesh(stream: BinaryIO, source: str) -> Mesh:
@@ -97,7 +99,7 @@ def decode_mesh(stream: BinaryIO, source: str) -> Mesh:
             reason = _UNORDERED.get(path.suffix.lower(), "only a file by itself can be of its kind")
             raise InputError(f"{reason}; expected {_OWN}", ErrorCode.UNSUPPORTED)
         _check_beginning(stream)
-        return _mesh(codec.read(stream), path.stem)
+        return _mesh(codec.read(stream), path.stem, source)
 
 
 def read_meshes(stream: BinaryIO, source: str = "standard input") -> Iterator[Mesh]:
@@ -115,7 +117,7 @@ def read_meshes(stream: BinaryIO, source: str = "standard input") -> Iterator[Me
             surface = ply.read_next(stream)
             if surface is None:
                 break
-            mesh = _mesh(surface, surface.name or f"mesh{count + 1}")
+            mesh = _mesh(surface, surface.name or f"mesh{count + 1}", source)
         count += 1
         yield mesh
     if count == 0:
@@ -167,6 +169,7 @@ def _check_beginning(stream: BinaryIO) -> None:
             raise InputError(f"holds {what}", ErrorCode.WRONG_KIND)
 
 
-def _mesh(surface: SurfaceBuilder, name: str) -> Mesh:
+def _mesh(surface: SurfaceBuilder, name: str, source: str | Path) -> Mesh:
     vertices, triangles = surface.finish()
-    return Mesh(vertices, triangles, name, surface.unit_mm)
+    warnings = tuple(f"{shown(source)}: {line}" for line in surface.warnings)
+    return Mesh(vertices, triangles, name, surface.unit_mm, warnings)

@@ -6,12 +6,14 @@ Nothing is allocated by what a header promises: memory follows what the stream h
 """
 
 import os
+import re
 import stat
 import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from io import BufferedReader
+from itertools import islice
 from typing import Any, BinaryIO, NamedTuple
 from urllib.parse import quote, unquote
 
@@ -19,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facedis_core.errors import ErrorCode, InputError
+from facedis_core.io.text import LONGEST_MARK, quoted, with_newlines, without_mark
 from facedis_core.mesh.surface_builder import LONGEST_POLYGON, SurfaceBuilder
 from facedis_core.mesh.text_numbers import LONGEST_LINE, decimals, integers, lines, spans, tokenize
 
@@ -26,6 +29,14 @@ from facedis_core.mesh.text_numbers import LONGEST_LINE, decimals, integers, lin
 _WHOLE_TYPES = dict(zip(("i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8"), "bBhHiIqQ", strict=True))
 _COORDINATES = ("x", "y", "z")
 _CORNER_LISTS = ("vertex_indices", "vertex_index")
+_STRIPS = "tristrips"
+_WANTED = {"vertex": _COORDINATES, "face": _CORNER_LISTS, _STRIPS: _CORNER_LISTS}
+# Names that some programs give to what is an element face elsewhere, and grids of scanners.
+_OTHER_SURFACES = {
+    *("face", "faces", "triangle", "triangles", "tri", "quad", "quads", "polygon", "polygons"),
+    *("tristrip", "strip", "strips", "trifan", "trifans", "range_grid", "grid", _STRIPS),
+}
+_RESTART = (-1, 2**32 - 1)  # between two strips, also of an unsigned type
 
 _TYPES = {
     **{"char": "i1", "uchar": "u1", "short": "i2", "ushort": "u2"},
@@ -35,6 +46,8 @@ _TYPES = {
     **{"float32": "f4", "float64": "f8"},
 }
 _BYTE_ORDERS = {"ascii": "", "binary_little_endian": "<", "binary_big_endian": ">"}
+_MARKS_BEGIN = b"\xef\xff\xfe\0"  # byte order marks, and UTF-16 without one
+_LINE_END = re.compile(rb"\r\n?|\n")
 _LONGEST_HEADER = 1 << 20
 _MOST_PROPERTIES = 256
 _READ_AT_ONCE = 1 << 22
@@ -64,8 +77,8 @@ class Element:
     @cached_property
     def wanted(self) -> tuple[str, ...]:
         """The properties of the mesh that this table has; all others are skipped."""
-        names = {"vertex": _COORDINATES, "face": _CORNER_LISTS}.get(self.name, ())
-        lists = self.name == "face"
+        names = _WANTED.get(self.name, ())
+        lists = names == _CORNER_LISTS
         return tuple(
             [p.name for p in self.properties if p.name in names and bool(p.count_type) == lists]
         )
@@ -130,7 +143,7 @@ def read_next(stream: BinaryIO) -> SurfaceBuilder | None:
         else:
             blocks = _read_text(stream, element)
         for columns, size in blocks:
-            _add(surface, columns, size)
+            _add(surface, element, columns, size)
     return surface
 
 
@@ -153,8 +166,8 @@ def _check_size(stream: BinaryIO, header: PlyHeader) -> None:
             raise _truncated(element)
 
 
-def _add(surface: SurfaceBuilder, columns: Columns, size: int) -> None:
-    """Some rows of the vertices, or of the faces, whose one wanted column are their corners."""
+def _add(surface: SurfaceBuilder, element: Element, columns: Columns, size: int) -> None:
+    """Some rows of the vertices, or of the faces or strips, whose one wanted column are corners."""
     if _COORDINATES[0] in columns:
         vertices = np.empty((len(columns[_COORDINATES[0]]), 3), np.float32)
         with np.errstate(over="ignore"):  # too large for float32 is inf, which is refused
@@ -163,10 +176,34 @@ def _add(surface: SurfaceBuilder, columns: Columns, size: int) -> None:
         surface.add_vertices(vertices)
         return
     for corners in columns.values():
-        if isinstance(corners, ListColumn):
+        if element.name == _STRIPS:
+            # where all lists have one length, it is zero
+            if isinstance(corners, ListColumn):
+                surface.add_triangles(_triangles_of_strips(corners), size)
+        elif isinstance(corners, ListColumn):
             surface.add_polygons(corners.values, corners.counts, size)
         else:
             surface.add_triangles(corners, size)
+
+
+def _triangles_of_strips(strips: ListColumn) -> NDArray[np.int64]:
+    """The triangles (n, 3) of rows of strips, which begin anew at each row and behind each restart.
+
+    Each corner with the two before it is a triangle; every other one is turned, so that all have
+    one orientation. Triangles with two equal corners only lead from one part to the next.
+    """
+    values = strips.values.astype(np.int64)
+    begins = np.zeros(values.size + 1, np.bool_)
+    restart = np.isin(values, _RESTART)
+    begins[1:] = restart
+    begins[np.cumsum(strips.counts)] = begins[0] = True
+    places = np.arange(values.size)
+    age = places - np.maximum.accumulate(np.where(begins[:-1], places, 0))
+    last = np.flatnonzero((age >= 2) & ~restart)
+    odd = age[last] % 2
+    corners = np.stack((values[last - 2 + odd], values[last - 1 - odd], values[last]), axis=1)
+    a, b, c = corners.T
+    return corners[(a != b) & (b != c) & (c != a)]
 
 
 def write(
@@ -211,15 +248,18 @@ def _read_header(start: bytes, stream: BinaryIO) -> PlyHeader:
 
     Raises InputError on a header that is none or from which no mesh can be had.
     """
-    magic = start + stream.readline(7)
+    if start in _MARKS_BEGIN:
+        start = without_mark(start + stream.read(LONGEST_MARK - 1))
+    magic = start + _line(stream, 8 - len(start))
     if magic.rstrip() != b"ply":
-        shown = magic.rstrip().decode("ascii", "backslashreplace")
+        without_mark(magic)
         raise InputError(
-            f"begins with {shown!r}; expected a PLY, which begins with 'ply'", ErrorCode.WRONG_KIND
+            f"begins with {quoted(magic.rstrip())}; expected a PLY, which begins with 'ply'",
+            ErrorCode.WRONG_KIND,
         )
     header = PlyHeader()
     formats = 0
-    for words in _header_lines(stream):
+    for words in _header_lines(stream, alone=magic.endswith(b"\r")):
         match words:
             case ["format", encoding, "1.0"] if encoding in _BYTE_ORDERS:
                 header.byte_order = _BYTE_ORDERS[encoding]
@@ -250,14 +290,23 @@ def _read_header(start: bytes, stream: BinaryIO) -> PlyHeader:
     return header
 
 
-def _header_lines(stream: BinaryIO) -> Iterator[list[str]]:
-    """Words of every line up to end_header."""
+def _header_lines(stream: BinaryIO, *, alone: bool) -> Iterator[list[str]]:
+    """Words of every line up to end_header; with `alone` the first line has ended with a CR.
+
+    Binary data may begin with a byte that looks like an LF: whether an LF belongs to the end of a
+    line is known from the first line.
+    """
     left = _LONGEST_HEADER
+    start = b""
+    if alone:
+        start = stream.read(1)
+        alone, start = start != b"\n", start.removeprefix(b"\n")
     while left > 0:
-        line = stream.readline(left)
+        line = start + (_line(stream, left) if alone else stream.readline(left))
+        start = b""
         left -= len(line)
         words = line.decode("utf-8", "replace").split()
-        if not line.endswith(b"\n"):
+        if not line.endswith((b"\n", b"\r") if alone else b"\n"):
             break
         if words == ["end_header"]:
             return
@@ -297,7 +346,7 @@ def _quoted(text: str) -> str:
 def _check_elements(header: PlyHeader) -> None:
     """Refuse tables from which no mesh can be had."""
     names = [element.name for element in header.elements]
-    if names.count("vertex") != 1 or names.count("face") > 1:
+    if names.count("vertex") != 1 or max(map(names.count, _WANTED)) > 1:
         raise InputError(
             f"has the PLY elements {_quoted(' '.join(names))}; expected vertex and face",
             ErrorCode.MESH_SYNTAX,
@@ -321,13 +370,20 @@ def _check_elements(header: PlyHeader) -> None:
             scalars = {p.name for p in element.properties if p.count_type is None}
             if not scalars.issuperset(_COORDINATES):
                 raise InputError("has no x, y and z in its PLY vertices", ErrorCode.MESH_SYNTAX)
-        if element.name == "face" and element.count:
-            lists = [p for p in element.properties if p.name in _CORNER_LISTS and p.count_type]
+        lists = [p for p in element.properties if p.name in _CORNER_LISTS and p.count_type]
+        if element.name in ("face", _STRIPS) and element.count:
             if len(lists) != 1 or lists[0].type not in _WHOLE_TYPES:
                 raise InputError(
-                    "has PLY faces without one list vertex_indices of whole numbers",
+                    f"has PLY {'faces' if element.name == 'face' else element.name} without one "
+                    "list vertex_indices of whole numbers",
                     ErrorCode.MESH_SYNTAX,
                 )
+        elif element.count and (lists or element.name.lower() in _OTHER_SURFACES):
+            raise InputError(
+                f"has a surface in the PLY element {_quoted(element.name)}; "
+                f"expected it in face or {_STRIPS}",
+                ErrorCode.UNSUPPORTED,
+            )
 
 
 def _read_binary(stream: BinaryIO, element: Element, order: str) -> Iterator[tuple[Columns, int]]:
@@ -504,7 +560,7 @@ class _RowWalker:
                 f"has a list {p.name[:32]!r} of length {count}; expected at least {least}",
                 ErrorCode.MESH_SYNTAX,
             )
-        if count > LONGEST_POLYGON and p.name in self._element.wanted:
+        if count > LONGEST_POLYGON and least and p.name in self._element.wanted:
             raise InputError(
                 f"has a polygon of {count} corners; expected {LONGEST_POLYGON} at most",
                 ErrorCode.TOO_LARGE,
@@ -553,7 +609,7 @@ def _read_text(stream: BinaryIO, element: Element) -> Iterator[tuple[Columns, in
             _check_rows(first < end, stream, element, done)
             if p.count_type is None:
                 if p.name in element.wanted:
-                    columns[p.name] = decimals(tokens, first)
+                    columns[p.name] = decimals(tokens, first, done.__add__)
                 first = first + 1
             else:
                 many = integers(tokens, first)
@@ -572,7 +628,8 @@ def _skip_empty_lines(stream: BinaryIO) -> int:
     skipped = 0
     while isinstance(stream, BufferedReader):
         ready = stream.peek()
-        empty = ready[: len(ready) - len(ready.lstrip())].rfind(b"\n") + 1
+        blanks = ready[: len(ready) - len(ready.lstrip())]
+        empty = max(blanks.rfind(b"\n"), blanks.rfind(b"\r")) + 1
         if not empty or skipped > _MOST_BLANK_LINES:
             break
         skipped += len(stream.read(empty))
@@ -582,6 +639,7 @@ def _skip_empty_lines(stream: BinaryIO) -> int:
 def _some_lines(stream: BinaryIO, most: int) -> bytes:
     """The next whole lines, some at a time or as many as are left; nothing at the end.
 
+    They end with LF, whatever they end with in the stream.
     Taking them one by one would cost more than to decode them, so whatever has arrived is taken at
     once, up to the last line that is ours.
     """
@@ -594,20 +652,31 @@ def _some_lines(stream: BinaryIO, most: int) -> bytes:
         most -= piece.count(b"\n")
         _check_line(begun + (piece.find(b"\n") if b"\n" in piece else len(piece)))
     if text and not text.endswith(b"\n"):
-        text += stream.readline(LONGEST_LINE)
+        text += with_newlines(_line(stream, LONGEST_LINE))
         _check_line(len(text) - 1 - text.rfind(b"\n"))
     return bytes(text)
 
 
 def _next_piece(stream: BinaryIO, most: int) -> bytes:
-    """Bytes that the stream has buffered, up to `most` lines; at least one line."""
+    """What the stream has buffered, up to `most` lines, with LF as their ends; at least a line."""
     if not isinstance(stream, BufferedReader):
-        return stream.readline(LONGEST_LINE)
+        return with_newlines(_line(stream, LONGEST_LINE))
     ready = stream.peek()
-    if ready.count(b"\n") >= most:
-        behind = ready.split(b"\n", most)[-1]
-        return stream.read(len(ready) - len(behind))
-    return stream.read(len(ready))
+    size = len(ready)
+    if ready.count(b"\n") + ready.count(b"\r") >= most:
+        end = next(islice(_LINE_END.finditer(ready), most - 1, None), None)
+        size = end.end() if end else size
+    return with_newlines(stream.read(size))
+
+
+def _line(stream: BinaryIO, longest: int) -> bytes:
+    """A line up to its LF or CR; of CRLF the LF stays, since to look for it might wait for ever."""
+    line = bytearray()
+    while len(line) < longest and (byte := stream.read(1)):
+        line += byte
+        if byte in b"\r\n":
+            break
+    return bytes(line)
 
 
 def _check_line(length: int) -> None:

@@ -23,12 +23,14 @@ _ALWAYS_TAKEN = 1 << 26
 class SurfaceBuilder:
     """A mesh that is being read.
 
-    `name` and `unit_mm` are what the file says, if it does.
+    `name` and `unit_mm` are what the file says, if it does; `warnings` are lines about parts of it
+    that are passed over.
     """
 
     def __init__(self, name: str = "", unit_mm: float | None = None) -> None:
         self.name = name
         self.unit_mm = unit_mm
+        self.warnings: list[str] = []
         self.vertex_count = 0
         self._vertices = _GrowingArray(np.float32)
         self._triangles = _GrowingArray(np.int32)

@@ -6,14 +6,15 @@ differently from `numpy.float32(float(token))` are handed to `float`: the same b
 take 1.0 to 3.4 times as long: least for nine digits, most for 17 or beside unwanted columns.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import BinaryIO, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 
 from facedis_core.errors import ErrorCode, InputError
+from facedis_core.io.text import quoted
 
 Indices = NDArray[np.int64]
 
@@ -91,16 +92,35 @@ def integers(tokens: Tokens, which: Indices, *, until_slash: bool = False) -> In
     return result
 
 
-def decimals(tokens: Tokens, which: Indices) -> NDArray[np.float32]:
+def decimals(
+    tokens: Tokens, which: Indices, vertex: Callable[[int], int] | None = None
+) -> NDArray[np.float32]:
     """Decimal numbers of the words `which`, equal to `numpy.float32(float(word))`.
 
-    Raises InputError naming the first word that is none; `nan` and `inf` are numbers here.
+    Args:
+        tokens: the words.
+        which: indices of the words.
+        vertex: number of the vertex that a word of `which` is of, for the error.
+
+    Raises:
+        InputError: a word is no number; `nan` and `inf` are numbers here.
     """
     result = np.empty(len(which), np.float32)
     for block in _blocks(len(which)):
         with np.errstate(over="ignore"):  # too large for float32 is inf, which callers refuse
-            result[block] = _decimals(tokens, which[block])
+            result[block], wrong = _decimals(tokens, which[block])
+        if wrong is not None:
+            of_vertex = f"vertex {vertex(block.start + wrong)} " if vertex else ""
+            _refuse(tokens.word(int(which[block.start + wrong])), "a number", of_vertex)
     return result
+
+
+def decimal(word: bytes) -> float:
+    """The number of a single word, not rounded to float32; raises InputError where it is none."""
+    number = _parse(word)
+    if number is None:
+        _refuse(word, "a number")
+    return number
 
 
 def write_rows(stream: BinaryIO, line: str, rows: NDArray[np.generic]) -> None:
@@ -132,8 +152,8 @@ def _integers(tokens: Tokens, which: Indices, until_slash: bool) -> Indices:
     return signed
 
 
-def _decimals(tokens: Tokens, which: Indices) -> NDArray[np.float64]:
-    """Numbers that round to the right float32.
+def _decimals(tokens: Tokens, which: Indices) -> tuple[NDArray[np.float64], int | None]:
+    """Numbers that round to the right float32, and the place of the first word that is none.
 
     The digits make one integer m below 2^64 and the value is m 10^p. For |p| <= 22 the power is
     exact, so m and the product are rounded once each in float64 and are off by at most two units
@@ -162,8 +182,11 @@ def _decimals(tokens: Tokens, which: Indices) -> NDArray[np.float64]:
     subnormal = (value < _SMALLEST_NORMAL) & (mantissa > 0)
     np.negative(value, out=value, where=negative)
     for index in np.flatnonzero(~plain | at_midpoint | subnormal):
-        value[index] = _parse(tokens.word(int(which[index])))
-    return value
+        number = _parse(tokens.word(int(which[index])))
+        if number is None:
+            return value, int(index)
+        value[index] = number
+    return value, None
 
 
 def _signs(text: NDArray[np.uint8], start: Indices) -> tuple[NDArray[np.bool_], Indices]:
@@ -235,17 +258,15 @@ def _exponents(text: NDArray[np.uint8], position: Indices) -> tuple[Indices, Ind
     return exponent, position
 
 
-def _parse(word: bytes) -> float:
+def _parse(word: bytes) -> float | None:
     # float() takes 1_000, which no mesh file means as a thousand.
     if b"_" not in word and len(word) <= _LONGEST_TOKEN:
         try:
             return float(word)
         except ValueError:
             pass
-    _refuse(word, "a number")
-    raise AssertionError("unreachable")
+    return None
 
 
-def _refuse(word: bytes, expected: str) -> None:
-    shown = word[:32].decode("ascii", "backslashreplace") + ("..." if len(word) > 32 else "")
-    raise InputError(f"has {shown!r} where {expected} was expected", ErrorCode.MESH_SYNTAX)
+def _refuse(word: bytes, expected: str, of: str = "") -> NoReturn:
+    raise InputError(f"{of}has {quoted(word)} where {expected} was expected", ErrorCode.MESH_SYNTAX)

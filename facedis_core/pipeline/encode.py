@@ -14,6 +14,8 @@ from facedis_core.data.preparation import Align
 from facedis_core.data.units import Units
 from facedis_core.errors import ErrorCode, InputError
 from facedis_core.geometry.vertex_order import describe_order
+from facedis_core.io.paths import check_name
+from facedis_core.io.streams import naming
 from facedis_core.mesh.mesh import Mesh
 from facedis_core.mesh.vertex_checks import check_finite
 from facedis_core.model.model import Model
@@ -75,8 +77,10 @@ class MeshEncoder:
         for item in items:
             try:
                 for mesh in item.load():
+                    with naming(item.source):  # fd-decode makes a file of it
+                        check_name(mesh.name)
                     vertices, warning = self.prepared(mesh, item.source)
-                    warnings += [warning] if warning else []
+                    warnings += [*mesh.warnings, *([warning] if warning else ())]
                     rows.append(self.model.encode(vertices[None], [mesh.name]))
             except InputError as error:
                 if not self.keep_going:

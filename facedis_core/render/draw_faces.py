@@ -86,7 +86,8 @@ def draw_faces(
 ) -> Drawing:
     """Read all faces, and draw them frame by frame as the frames are taken.
 
-    `warn` is called with a line about the first face whose vertices seem to be in another order.
+    `warn` is called with the warnings of meshes, and with a line about the first face whose
+    vertices seem to be in another order.
 
     Raises, before anything is drawn:
         UsageError: options that do not suit these faces.
@@ -104,6 +105,8 @@ def draw_faces(
                         check_extent(mesh.vertices)
                     meshes.append(units.in_mm(model_meshes.with_triangles(mesh)))
                 advance(1)
+        for line in (line for mesh in meshes for line in mesh.warnings):
+            warn(line)
         return meshes
 
     meshes = read(options.sources)

@@ -215,6 +215,7 @@ def _encoded(encoder: MeshEncoder, mesh: Mesh, source: str) -> ViewerFace:
     latents = encoder.model.encode(vertices[None], [mesh.name])
     (made,) = encoder.model.decode(latents.identity, latents.expression)
     error = vertex_distances(vertices, made)
+    warning = "; ".join(filter(None, [*mesh.warnings, warning]))
     return ViewerFace(latents, vertices, error.astype(np.float32), warning)
 
 

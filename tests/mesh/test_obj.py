@@ -1,6 +1,7 @@
 """OBJ files of many kinds against a slow reader of a few lines, and files that are none."""
 
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mesh_files import (
     OBJ_FLAVOURS,
+    blocks_of,
     check_alike,
     check_mesh,
     check_refused,
@@ -27,9 +29,10 @@ MB = 1 << 20
 
 def slow_obj(text: str) -> tuple[np.ndarray, np.ndarray]:
     vertices, polygons = [], []
-    text = text.replace("\r\n", "\n").replace("\r", "\n").replace("\\\n", " ")
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    text = re.sub(r"\\[ \t]*\n", " ", text)
     for line in text.splitlines():
-        words = line.split("#")[0].split()
+        words = re.sub(r"(?<!\S)#.*", "", line).split()
         if words[:1] == ["v"]:
             vertices.append([np.float32(float(word)) for word in words[1:4]])
         elif words[:1] == ["f"]:
@@ -56,7 +59,8 @@ LINES = st.sampled_from(
     [
         *("v 0 0 0", "v 1 2 3 .5 .5 .5", "v 1e3 -2 .5", "vt 0 0", "vn 0 0 1", "g a", "", "  "),
         *("f 1 2 3", "f 1/1 2/2 3/3 1/4", "f -1 -2 -3", "f 1 2\\\n 3", "# a \\", "v 1 1 1 # x"),
-        *("f 1 2 3 # \\", "usemtl x#y", "v 0 \\\n0 \\\n 0", "o o", "s 1", "\\"),
+        *("f 1 2 3 # \\", "usemtl x#y", "f 1 2", "f 1 \\ \n 2 3", "v 1.#INF 0 0", "3 4"),
+        *("v 0 \\\n0 \\\n 0", "o o", "s 1", "\\"),
     ]
 )
 
@@ -77,7 +81,7 @@ V3 = b"v 0 0 0\nv 1 0 0\nv 0 1 0\n"
 UNUSABLE = {
     "empty": (b"", "empty: has no vertices"),
     "nul bytes": (V3 + b"\0\0", "mesh-syntax: NUL bytes"),
-    "utf-16": (V3.decode().encode("utf-16"), "mesh-syntax: NUL bytes"),
+    "utf-16": (V3.decode().encode("utf-16"), "wrong-kind: text in UTF-16; save it as UTF-8"),
     "nan": (b"v 0 0 nan\n", "not-finite"),
     "inf": (b"v 0 0 1e39\n", "not-finite"),
     "two coordinates": (b"v 0 0\n", "mesh-syntax: vertex 0 has 2 numbers"),
@@ -93,7 +97,22 @@ UNUSABLE = {
     "huge index": (V3 + b"f 1 2 99999999999999999999\n", "mesh-syntax: whole number"),
     "fractional index": (V3 + b"f 1 2 2.5\n", "mesh-syntax: has '2.5' where a whole"),
     "bare slash": (V3 + b"f 1 2 /3\n", "mesh-syntax: has '/3' where a whole number"),
-    "a line": (V3 + b"f 1 2\n", "mesh-syntax: polygon 0 has 2 corners"),
+    "a weight": (V3 + b"v 0 0 1 2\n", "unsupported: vertex 3 has the weight 2; expected"),
+    "msvc nan": (
+        b"v 10 20 30\nv 11 20 30\nv 10 21 -1.#IND\nv 10 20 1.#QNAN\nf 1 2 3\nf 1 2 4\n",
+        r"mesh-syntax: vertex 2 has '-1\.#IND' where a number was expected",
+    ),
+    "msvc inf": (V3 + b"v 1.#INF 0 0\n", r"mesh-syntax: vertex 3 has '1\.#INF' where"),
+    "a comment within a word": (V3 + b"f 1 2 3#4\n", "mesh-syntax: has '3#4' where a whole"),
+    "free-form surface": (
+        V3 + b"vt 0 0\ncstype bezier\nsurf 0 1 0 1 1 2 3\nend\n",
+        r"unsupported: has a free-form surface \(surf\)",
+    ),
+    "old patch": (V3 + b"bzp 1 2 3\n", r"unsupported: has a free-form surface \(bzp\)"),
+    "another file": (V3 + b"call head.obj\n", r"unsupported: other files \(call\)"),
+    "upper case": (V3 + b"F 1 2 3\n", r"unsupported: has a statement in upper case \(F\)"),
+    "a line cut in two": (V3 + b"f 1 2\n3 4\n", "mesh-syntax: a line that begins with '3'"),
+    "no-break spaces": ("v\u00a01 2 3\n".encode(), "mesh-syntax: a line that begins with 'v"),
     "huge polygon": (V3 + b"f " + b"9 " * 10**5, "vertex-index: refers to vertex 8"),
     "texture and no face": (V3 + b"vt 0 0\nvt 0 1\n", "truncated: lines vt and none with f"),
     "a group and no face": (V3 + b"g head\nusemtl skin\n", "truncated: lines g and none with f"),
@@ -110,6 +129,29 @@ def test_unusable_files(tmp_path, monkeypatch, case):
     monkeypatch.setattr(obj, "_MOST_IDLE", MB)
     data, error = UNUSABLE[case]
     check_refused(tmp_path, data, ".obj", error)
+
+
+@pytest.mark.parametrize(
+    ("text", "warnings"),
+    [
+        (b"f 1 2\nf 1 2 3\n", ["1 of 2 faces (f) are left out: fewer than three corners"]),
+        (
+            b"f 1\nf 1 2 3\nf 1 2\nf -3 -2\n",
+            ["3 of 4 faces (f) are left out: fewer than three corners"],
+        ),
+        (b"f 1 2 3\nl 1 2\np 1\ncurv 0 1 1 2\nvp 0 1\n", []),
+        (b"f 1 2 \\ \n 3\n", []),
+        (b"f 1 \\\t\r\n2 \\  \r\n3", []),
+        (b"fo 1 2 3\n", []),
+        (b"f -3 -2 -1 # f 1 2\n#f 1 2\ng a#b # c\n", []),
+    ],
+)
+@pytest.mark.parametrize("size", [1 << 18, 7])
+def test_statements_beside_the_triangle(tmp_path, text, warnings, size):
+    with blocks_of(size):
+        mesh = read_bytes(tmp_path, V3 + text, ".obj")
+    check_mesh(mesh, [[0, 0, 0], [1, 0, 0], [0, 1, 0]], [[0, 1, 2]])
+    assert [line.partition(": ")[2] for line in mesh.warnings] == warnings
 
 
 @pytest.mark.parametrize("text", [b"", b"# points\no cloud\n"])

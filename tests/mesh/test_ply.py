@@ -187,7 +187,116 @@ def uchar_ply(faces, counts, corners, body):
     return header.encode() + bytes(9) + body
 
 
+def slow_strips(strips, restarts=(-1,)):
+    """Triangles of triangle strips, one after another."""
+    found = []
+    for strip in strips:
+        part = []
+        for corner in strip:
+            part = [] if corner in restarts else [*part, corner]
+            if len(part) >= 3:
+                a, b, c = part[-3:]
+                found.append([a, b, c] if len(part) % 2 else [b, a, c])
+    return [corners for corners in found if len(set(corners)) == 3]
+
+
+STRIPS = st.lists(st.lists(st.integers(-1, 8), max_size=12), max_size=4)
+
+
+@settings(max_examples=60)
+@given(STRIPS, st.sampled_from(ENCODINGS), st.booleans(), st.integers(1, 60))
+def test_triangle_strips_against_a_slow_way(tmp_path, strips, encoding, faces, size):
+    table = ("tristrips", ["list int int vertex_indices"], [[strip] for strip in strips])
+    tables = [vertex_table(), *([face_table()] if faces else []), table]
+    data = make_ply(encoding, *tables)
+    expected = [*(TRIANGLES if faces else []), *slow_strips(strips)]
+    with blocks_of(size):
+        mesh = read_bytes(tmp_path, data, ".ply")
+    check_mesh(mesh, V9, np.array(expected, np.int32).reshape(-1, 3))
+
+
+def test_strips_of_an_unsigned_type(tmp_path):
+    strip = [0, 1, 3, 4, 2**32 - 1, 1, 2, 4, 5]
+    table = ("tristrips", ["list uchar uint vertex_index"], [[strip]])
+    mesh = read_bytes(tmp_path, make_ply("binary_big_endian", vertex_table(), table), ".ply")
+    check_mesh(mesh, V9, [[0, 1, 3], [3, 1, 4], [1, 2, 4], [4, 2, 5]])
+
+
+def test_a_strip_longer_than_any_polygon(tmp_path):
+    strip = np.tile([0, 1, 3, 4], LONGEST_POLYGON // 3).tolist()
+    table = ("tristrips", ["list int int vertex_indices"], [[strip]])
+    mesh = read_bytes(tmp_path, make_ply("binary_little_endian", vertex_table(), table), ".ply")
+    assert len(mesh.triangles) == len(strip) - 2
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+@pytest.mark.parametrize("name", ["edge", "material", "multi_patch", "camera"])
+def test_elements_without_a_surface(tmp_path, encoding, name):
+    others = (name, ["int vertex1", "list uchar int other"], [[0, [1, 2]], [5, []]])
+    data = make_ply(encoding, others, vertex_table(), face_table())
+    check_mesh(read_bytes(tmp_path, data, ".ply"), V9, TRIANGLES)
+
+
+@settings(max_examples=60)
+@given(st.sampled_from(["\n", "\r\n", "\r"]), st.integers(1, 60), st.integers(1, 40))
+def test_line_ends_of_text(tmp_path, newline, size, step):
+    data = make_ply("ascii", vertex_table(), face_table(POLYGONS)).replace(b"\n", newline.encode())
+    with blocks_of(size):
+        check_mesh(read_bytes(tmp_path, data, ".ply"), V9, fans(POLYGONS))
+        stream = io.BufferedReader(Trickle(b"\xef\xbb\xbf" + data + data, step))
+        found = [(m.vertices.tolist(), m.triangles.tolist()) for m in read_meshes(stream)]
+    assert found == [(V9.tolist(), fans(POLYGONS).tolist())] * 2
+
+
+@pytest.mark.parametrize("newline", [b"\n", b"\r\n", b"\r"])
+@pytest.mark.parametrize("first", [10, 13])
+def test_data_that_begin_with_a_byte_of_a_line_end(tmp_path, newline, first):
+    vertices = V9.copy()
+    vertices.view(np.uint8)[0, 0] = first
+    data = encoded(Mesh(vertices, np.array(TRIANGLES, np.int32)))
+    end = data.index(b"end_header\n") + len(b"end_header\n")
+    data = data[:end].replace(b"\n", newline) + data[end:]
+    check_mesh(read_bytes(tmp_path, data, ".ply"), vertices, TRIANGLES)
+
+
 UNUSABLE = {
+    "strips beyond the vertices": (
+        make_ply(
+            "ascii", vertex_table(), ("tristrips", ["list int int vertex_indices"], [[[0, 1, 9]]])
+        ),
+        "vertex-index: refers to vertex 9",
+    ),
+    "strips with another negative index": (
+        make_ply(
+            "binary_little_endian",
+            vertex_table(),
+            ("tristrips", ["list int int vertex_indices"], [[[0, 1, -2]]]),
+        ),
+        "vertex-index: refers to vertex -2",
+    ),
+    "strips without lists": (
+        make_ply("ascii", vertex_table(), ("tristrips", ["int vertex_indices"], [[1]])),
+        "mesh-syntax: tristrips without one list",
+    ),
+    "a grid of a scanner": (
+        make_ply("ascii", vertex_table(), ("range_grid", ["list uchar int v"], [[[0]]])),
+        "unsupported: a surface in the PLY element 'range_grid'; expected it in face or tristrips",
+    ),
+    "faces of another name": (
+        make_ply("ascii", vertex_table(), ("skin", ["list uchar int vertex_index"], [[[0, 1, 2]]])),
+        "unsupported: a surface in the PLY element 'skin'",
+    ),
+    "faces in upper case": (
+        make_ply("ascii", vertex_table(), ("Face", ["list uchar int v"], [[[0, 1, 2]]])),
+        "unsupported: a surface in the PLY element 'Face'",
+    ),
+    "msvc nan": (
+        make_ply("ascii", vertex_table([[1, 2, 3], [0.5, 0, 0]])).replace(b"0.5", b"1.#QNAN"),
+        "mesh-syntax: vertex 1 has '1.#QNAN' where a number was expected",
+    ),
+    "utf-16": ("ply\nformat ascii 1.0\n".encode("utf-16"), "wrong-kind: text in UTF-16"),
+    "utf-16 without a mark": ("ply\nformat".encode("utf-16-le"), "wrong-kind: text in UTF-16"),
+    "utf-32": ("ply\nformat ascii 1.0\n".encode("utf-32"), "wrong-kind: text in UTF-32"),
     "empty": (b"", "empty"),
     "a pickle": (b"\x80\x04\x95\x00", "wrong-kind: begins with"),
     "latents": (b"\x93NUMPY\x01\x00v\x00", "wrong-kind: holds latents"),
