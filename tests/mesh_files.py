@@ -104,6 +104,10 @@ OBJ_FLAVOURS = {
     "interleaved": "".join(
         f"v {i} {i}.5 {-i}\n" + (f"f {i} {i - 1} {i - 2}\n" if i > 2 else "") for i in range(1, 30)
     ),
+    "continued behind blanks": _OBJ_V + "f 1 2 \\ \n5 4\nf 2 \\\t \r\n 3 5\n",
+    "two corners": _OBJ_V + "f 1 2\nf 1 2 5\nf 3\n",
+    "# in words": _OBJ_V + "g a#1\nf 1 2 5 #6\n",
+    "not for surfaces": _OBJ_V + "vp 1 2\np 1\nl 1 2\ncstype bezier\ncurv 0 1 1 2\nf 1 2 3\n",
     "weights": "v 1 2 3 1.0\nv 2 3 4 1\nv 5 6 7 1.0\nf 1 2 3\n",
     "colours": "v 1 2 3 .1 .2 .3\nv 2 3 4 0 0 1\nv 5 6 7 1 1 1\nv 0 0 0\nf 1 2 3\n",
     "exponents": "v 1e2 -2.5E-3 +.5\nv 5. 1e+3 -0\nv 1.5e-42 1e-50 0e5\nf 1 2 3\n",
@@ -128,6 +132,21 @@ Group { children [
   }
   %s
 ] }
+"""
+
+WRL_PLACED = """#VRML V2.0 utf8
+PROTO Skin [ field SFColor c 1 0 1e-1 ] { Appearance { material Material { } } }
+Transform { translation 100 0 -1e1 rotation 0 1 0 1.5708 scale 10 10 10
+  scaleOrientation 1 1 0 .5 center 1 2 3 children [
+    DEF both Group { children [
+      DEF left Shape { appearance Skin { } geometry DEF skin IndexedFaceSet { ccw FALSE
+        coord DEF points Coordinate { point [ 0 0 0, 1 0 0, 0 1 0, 1 1 1 ] }
+        coordIndex [ 0 1 2 -1, 1 3 2 -1 ] } }
+      Transform { children Shape { geometry USE skin } translation 5 5 5 } ] } ] }
+Switch { whichChoice 1 choice [ Sphere { radius 2 } USE left ] }
+LOD { range [ 10 ] level [ USE both Inline { url "far.wrl" } ] }
+Collision { children Shape { geometry IndexedFaceSet {
+  coord USE points coordIndex [ 3 2 1 ] } } proxy Box { } }
 """
 
 

@@ -26,9 +26,12 @@ from conftest import contents, face, save_mesh, save_model
 from hypothesis import event, given, note, settings
 from hypothesis import strategies as st
 from mesh_files import (
+    ENCODINGS,
     OBJ_FLAVOURS,
     POLYGONS,
+    V9,
     WRL,
+    WRL_PLACED,
     encoded,
     face_table,
     make_ply,
@@ -266,6 +269,17 @@ PLYS = [
         ("face", ["uchar flag", SHORTS, "list uchar float uv"], [[1, [0, 1, 2], [0.5] * 6]]),
     ),
 ]
+STRIPS = (
+    "tristrips",
+    ["list int int vertex_indices"],
+    [[[0, 1, 3, 4, -1, 1, 2, 4, 5, 5, 7]], [[]]],
+)
+PLYS += [
+    *(make_ply(encoding, vertex_table(), face_table(), STRIPS) for encoding in ENCODINGS),
+    make_ply("ascii", vertex_table(), face_table(POLYGONS)).replace(b"\n", b"\r"),
+    b"\xef\xbb\xbf" + make_ply("ascii", vertex_table(V9), STRIPS).replace(b"\n", b"\r\n"),
+]
+TREE_LIST = "".join(f"tree/{name}.ply\n" for name in TREE)
 ARRAYS = [np.stack([face(0), face(1)]), face(2).astype(">f8"), np.asfortranarray(face(3))]
 LABELS = "subject,expression,name\n" + "".join(f"{n[:2]},{n[3:]},{n}\n" for n in TREE)
 FILES = "subject,expression,file\n" + "".join(f"{n[:2]},{n[3:]},{n}.ply\n" for n in TREE)
@@ -313,7 +327,9 @@ KINDS = {
         ["fd-info", ENCODE.replace("FILE", "")],
     ),
     "obj": Kind(".obj", [text.encode() for text in OBJ_FLAVOURS.values()], *MESH),
-    "vrml": Kind(".wrl", [encoded(nine(), ".wrl"), (WRL % "").encode()], *MESH),
+    "vrml": Kind(
+        ".wrl", [encoded(nine(), ".wrl"), (WRL % "").encode(), WRL_PLACED.encode()], *MESH
+    ),
     **{s[1:]: Kind(s, [encoded(nine(), s)], [read_one], [INFO]) for s in (".off", ".vtk", ".vtu")},
     "latents": Kind(
         ".npy",
@@ -356,7 +372,12 @@ KINDS = {
     ),
     "list": Kind(  # no command: a damaged path may be that of the whole disk
         ".lst",
-        ["".join(f"tree/{name}.ply\n" for name in TREE).encode()],
+        [
+            TREE_LIST.encode(),
+            f"\ufeff{TREE_LIST}".replace("\n", "\r\n").encode(),
+            TREE_LIST.replace("\n", "\r").encode(),
+            TREE_LIST.replace("\n", "\0").encode(),
+        ],
         [lambda path: read_file_list(str(path))],
         longest_message=100_000,
     ),

@@ -37,7 +37,8 @@ def slow_obj(text: str) -> tuple[np.ndarray, np.ndarray]:
             vertices.append([np.float32(float(word)) for word in words[1:4]])
         elif words[:1] == ["f"]:
             numbers = [int(word.split("/")[0]) for word in words[1:]]
-            polygons.append([n - 1 if n > 0 else len(vertices) + n for n in numbers])
+            if len(numbers) >= 3:
+                polygons.append([n - 1 if n > 0 else len(vertices) + n for n in numbers])
     return np.array(vertices, np.float32), fans(polygons)
 
 
