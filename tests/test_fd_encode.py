@@ -516,3 +516,47 @@ def test_force_keeps_a_private_file_private(call, faces, tmp_path):
     assert call(line).code == 0
     for name, mode in (("out.npy", 0o600), ("failed.jsonl", 0o440)):
         assert (tmp_path / name).stat().st_mode & 0o777 == mode
+
+
+class TestOddFiles:
+    @pytest.fixture
+    def two_corners(self, tmp_path):
+        """A face of which two f lines are no polygons."""
+        stream = io.BytesIO()
+        write_mesh(stream, Mesh(face(0), grid_mesh()[1]), ".obj")
+        (tmp_path / "odd.obj").write_bytes(stream.getvalue() + b"f 1 2\nf 3\n")
+        return "odd.obj: 2 of 52 faces (f) are left out: fewer than three corners"
+
+    @pytest.mark.parametrize("jobs", [1, 2])
+    def test_what_a_reader_leaves_out_is_said_once(self, shell, two_corners, jobs):
+        done = shell(f"fd-encode odd.obj odd.obj --units mm --jobs {jobs} -o odd.npy")
+        assert done.code == 0
+        assert done.err.splitlines() == [f"fd-encode: warning: {two_corners}"] * 2
+
+    @pytest.mark.parametrize(
+        "command", ["fd-info odd.obj", "fd-render odd.obj --units mm -o odd.png --size 32"]
+    )
+    def test_in_other_commands(self, call, two_corners, command):
+        done = call(command)
+        assert (done.code, done.line) == (0, f"{command.split()[0]}: warning: {two_corners}")
+
+    def test_a_list_in_utf_16(self, call, tmp_path):
+        for encoding in ("utf-16", "utf-16-le"):
+            (tmp_path / "list.txt").write_bytes("/tmp/no/such/face.ply\r\n".encode(encoding))
+            done = call("fd-encode --files-from list.txt -o out.npy")
+            assert (done.code, done.kind) == (3, "wrong-kind")
+            assert done.line.startswith("fd-encode: list.txt") and "save it as UTF-8" in done.line
+
+    def test_a_name_that_no_file_can_have_is_noticed_here_not_by_fd_decode(
+        self, call, faces, tmp_path, expected
+    ):
+        (tmp_path / "faces" / "ann.ply").rename(tmp_path / "faces" / "a\tnn.ply")
+        done = call("fd-encode faces -o out.npy")
+        assert (done.code, done.kind) == (3, "name-invalid")
+        assert "the name 'a\\tnn' has a control character" in done.line
+        done = call("fd-encode faces -o out.npy --keep-going --failures failed.jsonl")
+        assert done.code == 1
+        check(tmp_path / "out.npy", NAMES[1:], expected)
+        for name in ("a\nb", "../up"):
+            done = call("fd-encode -o new.npy", stdin=ply(face(0), name=name))
+            assert (done.code, done.kind) == (3, "name-invalid")

@@ -119,3 +119,9 @@ def test_level_in_a_name(tmp_path):
     (tmp_path / "a_b_3.ply").touch()
     with raises("csv-value", r"a_b_3\.ply"):
         match_files(tmp_path, "{subject}_{expression}_{level}.ply")
+
+
+def test_a_file_name_with_a_control_character(tmp_path):
+    (tmp_path / "an\nn_smile.ply").touch()
+    with raises("name-invalid", "control character"):
+        open_folder(tmp_path, pattern="{subject}_{expression}.ply")

@@ -116,3 +116,15 @@ def test_what_is_excluded_is_no_reference(tmp_path):
     source = open_source("folder", tmp_path, options).source
     for rows, vertices in (([0], 25), ([1, 2], 36)):
         assert source.preparation(np.array(rows), print).raw_vertices == vertices
+
+
+def test_what_its_reader_leaves_out_is_said_once(tmp_path):
+    vertices, triangles = grid_mesh()
+    lines = [f"v {x} {y} {z}" for x, y, z in vertices.tolist()]
+    lines += ["f {} {} {}".format(*row) for row in (triangles + 1).tolist()]
+    for name in ("a.obj", "b.obj"):
+        (tmp_path / name).write_text("\n".join([*lines, "f 1 2", ""]))
+    told: list[str] = []
+    find([tmp_path / "a.obj", tmp_path / "b.obj"], warn=told.append)
+    (line,) = told
+    assert "a.obj: 1 of 51 faces" in line

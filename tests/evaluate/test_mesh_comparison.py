@@ -167,3 +167,13 @@ def test_a_mesh_without_a_label(folders, tmp_path):
     short.write_text("name,subject,expression\nann/smile,ann,smile\n")
     with raises("label-missing", "'ann/angry', 8 of 9 meshes"):
         compare_meshes(*folders.paths, str(short))
+
+
+def test_what_the_reader_of_the_first_mesh_leaves_out(tmp_path):
+    text = "v 0 0 0\nv 200 0 0\nv 0 200 0\nf 1 2 3\nf 1 2\n"
+    paths = [tmp_path / "true.obj", tmp_path / "made.obj"]
+    for path in paths:
+        path.write_text(text)
+    told: list[str] = []
+    compare_meshes(*map(str, paths), warn=told.append)
+    assert told == [f"{paths[0]}: 1 of 2 faces (f) are left out: fewer than three corners"]
