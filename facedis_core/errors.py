@@ -73,6 +73,7 @@ class ErrorCode:
     SPLIT_EMPTY = "split-empty"  # The split has no faces.
     SPLIT_OVERLAP = "split-overlap"  # A subject is in two splits.
     TOO_FEW_FACES = "too-few-faces"  # There are too few faces or subjects.
+    FACES_ALIKE = "faces-alike"  # All faces are the same, so that there is nothing to fit.
     GALLERY = "gallery"  # Gallery and probes leave nothing to recognize.
     METRIC_MISSING = "metric-missing"  # The report lacks a metric.
     NOT_COMPARABLE = "not-comparable"  # The reports are not on the same faces.

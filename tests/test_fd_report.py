@@ -1,6 +1,7 @@
 """fd-report, and its page in a browser."""
 
 import base64
+import dataclasses
 import io
 import json
 import re
@@ -116,6 +117,11 @@ def test_baselines_are_left_out_where_there_is_nothing_to_fit_them_to(call, face
     result = call(f"{LINE} --baselines")
     assert (result.code, result.kind) == (3, "too-few-faces")
     assert "0 training faces" in result.line
+    alike = np.repeat(faces.vertices[:1], 40, axis=0)
+    faces = dataclasses.replace(synthetic.face_set(), vertices=alike)
+    synthetic.write_face_set(tmp_path / "set.safetensors", faces)
+    assert "ridge_" not in page(call(LINE)).text
+    assert call(f"{LINE} --baselines").kind == "faces-alike"
     assert call("fd-report ''").line.startswith("fd-report: '' does not exist")
 
 

@@ -94,7 +94,7 @@ def fit_baselines(train_set: FaceSet, components: int) -> Baselines:
         components: number of PCA components: D_id + D_exp of the model to compare with.
 
     Raises:
-        InputError: fewer than two training faces, or one that is not finite.
+        InputError: fewer than two training faces, all of them alike, or one that is not finite.
     """
     rows = train_set.rows(TRAIN)
     if len(rows) < 2:
@@ -106,6 +106,12 @@ def fit_baselines(train_set: FaceSet, components: int) -> Baselines:
     for start in range(0, len(rows), BLOCK_FACES):
         train_set.read(rows[start : start + BLOCK_FACES])  # names a face that is not finite
     pca = fit_pca(train_set.vertices, rows, 2 * components)
+    if not len(pca.basis):
+        raise InputError(
+            "the training faces are all alike, there is nothing to fit; do without baselines, or "
+            "fit them on another set (fd-metrics --baselines-from)",
+            ErrorCode.FACES_ALIKE,
+        )
     coefficients = np.concatenate(
         [pca.encode(block) for block in face_blocks(train_set.vertices, rows)]
     )

@@ -10,6 +10,9 @@ BLOCK_FACES: Final = 128  # faces per block in float64: 14 MB at V = 4,600
 OVERSAMPLING: Final = 16  # random directions beyond the number of components
 TOLERANCE: Final = 1e-6  # relative gain of captured variance below which iteration stops
 ITERATIONS: Final = 30
+# Standard deviation of faces along a component, relative to the length of the mean face, that may
+# be rounding in float64; faces in float32 that differ at all have more than 1e-9.
+ROUNDING: Final = 1e-12
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +76,8 @@ def fit_pca(vertices: np.ndarray, rows: np.ndarray, components: int, seed: int =
             break
         basis = np.linalg.qr(image @ rotation)[0]
     # directions without variance are rounding errors, not components
-    keep = int(np.count_nonzero(variance[:components] > 1e-12 * max(variance[0], 1e-300)))
+    least = max(1e-12 * variance[0], (ROUNDING * np.linalg.norm(mean)) ** 2)
+    keep = int(np.count_nonzero(variance[:components] > least))
     return Pca(mean, np.ascontiguousarray(ritz[:, :keep].T), variance[:keep])
 
 

@@ -106,7 +106,7 @@ class RegisteredAutoEncoder(AutoEncoder):
         if not len(pca.variance):
             raise InputError(
                 "the training faces are all alike; expected faces that differ",
-                ErrorCode.TOO_FEW_FACES,
+                ErrorCode.FACES_ALIKE,
             )
         used = pca.variance > _LEAST_VARIANCE * pca.variance[0]
         basis = torch.from_numpy(pca.basis[used])

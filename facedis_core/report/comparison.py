@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 
 from facedis_core.data.face_set import TRAIN, FaceSet, check_topology
-from facedis_core.errors import ErrorCode, UsageError
+from facedis_core.errors import ErrorCode, InputError, UsageError
 from facedis_core.evaluate.evaluation import (
     Evaluation,
     Sample,
@@ -220,7 +220,11 @@ def compare_models(
     ]
     linear: dict[str, dict[str, Any]] = {}
     if baselines or (baselines is None and len(faces.rows(TRAIN)) > 1):
-        linear = measure_baselines(faces, models[0], faces, rows, ways)
+        try:
+            linear = measure_baselines(faces, models[0], faces, rows, ways)
+        except InputError as error:
+            if baselines or error.code != ErrorCode.FACES_ALIKE:
+                raise
     return ModelComparison(faces, rows, results, linear, facts, align)
 
 

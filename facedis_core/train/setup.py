@@ -71,8 +71,8 @@ def training_frame(
         block: number of faces in memory at a time.
 
     Raises:
-        InputError: fewer than two training faces, faces that are not finite, or a recipe with
-            another scale than that of `like`.
+        InputError: fewer than two training faces, faces that are not finite or only a point, or a
+            recipe with another scale than that of `like`.
     """
     rows = face_set.rows(TRAIN)
     if len(rows) < 2:
@@ -94,6 +94,11 @@ def training_frame(
         distances = np.linalg.norm(faces - mean_face, axis=-1).mean(axis=-1)
         reach = max(reach, float(distances.max()))
         farthest = max(farthest, float(np.linalg.norm(faces - origin, axis=-1).max()))
+    if not farthest:
+        raise InputError(
+            "the training faces have all their vertices in one point; prepare the set again",
+            ErrorCode.FACES_ALIKE,
+        )
     scale, points = recipe.scale or farthest, None
     if like is not None:
         origin, scale, points = like.origin, like.scale, like.weights.get("encoder.points")

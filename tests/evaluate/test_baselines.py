@@ -9,6 +9,7 @@ from raising import raises
 from sklearn.decomposition import PCA
 from sklearn.linear_model import Ridge
 
+from facedis_core.data.face_set import TRAIN
 from facedis_core.evaluate import baselines, metrics
 from facedis_core.evaluate.baselines import (
     DEFAULT_PENALTY,
@@ -192,6 +193,32 @@ def test_another_topology_is_refused(faces):
     other = synthetic.face_set(size=7)
     with raises("topology"):
         evaluate_baselines(fit_baselines(other, 4), faces, faces.rows(1))
+
+
+@pytest.mark.parametrize("offset", [0, 0.1, 1000])
+@pytest.mark.parametrize("neutrals", [False, True])
+def test_training_faces_that_are_all_alike(neutrals, offset):
+    faces = synthetic.face_set(neutrals=neutrals, subjects=40)
+    alike = np.repeat(faces.vertices[:1] + np.float32(offset), len(faces.vertices), axis=0)
+    with raises("faces-alike", "all alike, there is nothing to fit.*--baselines-from"):
+        fit_baselines(replace(faces, vertices=alike), 4)
+
+
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        {"subjects": 1, "test": 0},
+        {"expressions": 1},
+        {"subjects": 2, "expressions": 1, "test": 0},
+        {"subjects": 1, "expressions": 2, "test": 0},
+    ],
+    ids=["one person", "one expression", "two faces", "two faces of one person"],
+)
+def test_sets_with_little_variety_have_finite_metrics(sizes):
+    faces = synthetic.face_set(**sizes)
+    for found in evaluate_baselines(fit_baselines(faces, 4), faces, faces.rows(TRAIN)).values():
+        assert np.isfinite([*found["e_rec"].values(), *found["avd_neu"].values()]).all()
+        assert all(np.isfinite(value) for value in found.values() if isinstance(value, float))
 
 
 def test_no_training_faces():

@@ -77,7 +77,7 @@ def test_no_more_components_than_the_faces_span(faces: FaceSet) -> None:
 
 def test_faces_that_are_all_alike_have_no_components(faces: FaceSet) -> None:
     alike = replace(faces, vertices=np.repeat(faces.vertices[:1], len(faces.vertices), axis=0))
-    with raises("too-few-faces"):
+    with raises("faces-alike"):
         build(alike, RECIPE)
 
 
