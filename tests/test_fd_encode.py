@@ -436,7 +436,7 @@ class TestFilesOfSeveral:
         np.save(tmp_path / "two.npy", faces)
         result = call("fd-encode two.npy")
         assert (result.code, result.kind) == (3, "not-finite")
-        assert "two.npy: row 1: two_0001" in result.line
+        assert "two.npy: row 1: vertex 3 is not finite" in result.line
         assert call("fd-encode two.npy --keep-going -o out.npy").code == 1
         assert len(read_latents(str(tmp_path / "out.npy"))) == 1
 

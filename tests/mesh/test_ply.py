@@ -299,7 +299,7 @@ UNUSABLE = {
     "utf-32": ("ply\nformat ascii 1.0\n".encode("utf-32"), "wrong-kind: text in UTF-32"),
     "empty": (b"", "empty"),
     "a pickle": (b"\x80\x04\x95\x00", "wrong-kind: begins with"),
-    "latents": (b"\x93NUMPY\x01\x00v\x00", "wrong-kind: holds latents"),
+    "latents": (b"\x93NUMPY\x01\x00v\x00", "wrong-kind: holds a .npy array"),
     "no header end": (BINARY[:60], "truncated: truncated within its PLY header"),
     "truncated vertices": (BINARY[: BINARY.index(b"end_header") + 30], "truncated"),
     "truncated faces": (BINARY[:-1], "truncated"),
