@@ -8,7 +8,7 @@ from facedis_core.data.latents import Latents
 from facedis_core.data.preparation import Preparation
 from facedis_core.io.safetensors_file import write_safetensors
 from facedis_core.mesh.mesh import topology_id
-from facedis_core.model.config import PointNetConfig, RegisteredConfig
+from facedis_core.model.config import LinearConfig, PointNetConfig
 from facedis_core.model.model import Model
 
 GRID = 6
@@ -100,7 +100,7 @@ def random_model(size=6, scale=165.0, seed=0, **sizes):
     rng = np.random.default_rng(seed)
     mean_face, triangles = grid_mesh(size)
     options = {"identity": 64, "expression": 64} | sizes
-    kind = RegisteredConfig if "components" in options else PointNetConfig
+    kind = LinearConfig if "components" in options else PointNetConfig
     config = kind(len(mean_face), **options)
     weights = {}
     for name, shape in config.weight_shapes().items():

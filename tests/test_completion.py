@@ -81,7 +81,7 @@ def test_names_that_come_with_facedis(answer, tmp_path):
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "notes.txt").touch()
     (tmp_path / "folder" / "deep.safetensors").touch()
-    bundled = ["ict", "ict-pointnet"]
+    bundled = ["ict-linear", "ict-pointnet"]
     assert answer("fd-encode", "-m", "") == [*bundled, "folder/", "mine two.safetensors"]
     assert answer("fd-encode", "--model", "folder/") == ["folder/deep.safetensors"]
     assert answer("fd-train", "set.safetensors", "--recipe", "") == [
@@ -98,7 +98,7 @@ def test_what_bash_makes_of_the_answers(bash, tmp_path):
     (tmp_path / "folder").mkdir()
     (tmp_path / "mine two.safetensors").touch()
     assert bash("fd-encode", "-m", "") == [
-        *("ict", "ict-pointnet"),
+        *("ict-linear", "ict-pointnet"),
         "folder",  # bash adds the / itself
         "mine two.safetensors",
     ]
@@ -137,7 +137,7 @@ def test_an_answer_needs_no_numpy(shell):
         ("zsh", "fd-decode --part id", "_arguments '*: :((\"identity\"))'\n"),
         ("zsh", "fd-decode x", "_files\n"),
         ("fish", "fd-decode --part id", "identity\n"),
-        ("fish", "fd-encode --model ict-", "ict-pointnet\n"),
+        ("fish", "fd-encode --model ict-p", "ict-pointnet\n"),
     ],
 )
 def test_answers_to_other_shells(call, name, line, expected):
@@ -224,7 +224,7 @@ class TestPaths:
     def test_names_come_first(self):
         Path("facescape.toml").touch()
         assert recipes("faces") == ["facescape", "facescape.toml"]
-        assert models("i") == ["ict", "ict-pointnet"]
+        assert models("i") == ["ict-linear", "ict-pointnet"]
 
 
 def test_the_names_of_the_data_sets_are_all_there_are():

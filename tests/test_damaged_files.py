@@ -55,7 +55,7 @@ from facedis_core.train.recipe import load_recipe
 
 SECONDS = 10
 MEMORY = 256 << 20  # beside what the process has anyway; the files are small
-RECIPE = Path(__file__).parents[1] / "facedis_core" / "train" / "recipes" / "ict.toml"
+RECIPE = Path(__file__).parents[1] / "facedis_core" / "train" / "recipes" / "pointnet.toml"
 EXAMPLES = settings.default.max_examples // 4
 
 NUMBER = re.compile(rb"-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?")

@@ -291,11 +291,11 @@ def test_the_real_benchmark(shell, tmp_path):
     [
         ({}, "option-missing: -o SET"),
         (
-            {"output": "x", "like": "ict", "source_options": {"simplify": 0}},
+            {"output": "x", "like": "ict-linear", "source_options": {"simplify": 0}},
             "option-conflict: --simplify",
         ),
         (
-            {"output": "x", "like": "ict", "source_options": {"align": "none"}},
+            {"output": "x", "like": "ict-linear", "source_options": {"align": "none"}},
             "option-conflict: --align",
         ),
     ],

@@ -195,7 +195,7 @@ def test_animations(call, faces, tmp_path, kind):
         ("faces faces faces faces -o a.gif --seconds 0.1", 2, "option-value", "--seconds"),
         ("faces --bounce -o a.gif --turn 9", 2, "option-conflict", "--bounce"),
         ("faces --part identity", 2, "option-conflict", "--part and --model"),
-        ("faces -m ict", 2, "option-conflict", "--part and --model"),
+        ("faces -m ict-linear", 2, "option-conflict", "--part and --model"),
         ("", 3, "empty", "standard input"),
         ("broken.safetensors", 3, "not-finite", "'person0/expression1'"),
         ("a.npy", 3, "latent-size", "a.npy: has 6 columns"),

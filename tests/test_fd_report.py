@@ -200,7 +200,7 @@ def test_what_exists_is_replaced_only_if_asked_to(call, face_set, tmp_path):
         ("--split validation", 3, "split-empty", "validation"),
         ("-m small -m small", 2, "model-missing", "'small'"),
         ("-m other.safetensors -m other.safetensors", 2, "same-file", "twice"),
-        ("-m ict", 3, "topology", "set.safetensors"),
+        ("-m ict-linear", 3, "topology", "set.safetensors"),
         ("--range 3,1", 2, "option-value", "'3,1'"),
         ("--faces 0", 2, "arguments", "--faces"),
         ("-o missing/page.html", 4, "output-unwritable", "missing"),
@@ -266,9 +266,9 @@ def test_each_expression_says_how_many_faces_its_means_stand_on(call, tmp_path):
 @pytest.mark.slow
 def test_a_default_report_is_below_five_megabytes(call, tmp_path):
     """Of both bundled models, on faces of as many vertices as theirs."""
-    prep = f"fd-prep folder {EXAMPLES} --pattern '{{subject}}_{{expression}}.ply' --like ict"
+    prep = f"fd-prep folder {EXAMPLES} --pattern '{{subject}}_{{expression}}.ply' --like ict-linear"
     assert call(f"{prep} -o set.safetensors").code == 0
-    report = "fd-report set.safetensors --split all -m ict -m ict-pointnet"
+    report = "fd-report set.safetensors --split all -m ict-linear -m ict-pointnet"
     done = call(report, env={"FACEDIS_MODEL": ""})
     assert done.code == 0
     assert len(done.out) < 5_000_000

@@ -18,14 +18,16 @@ from trainers import interrupted
 
 import fd_training_cli
 from facedis_core.data.face_set import load_face_set
-from facedis_core.model.config import RegisteredConfig
+from facedis_core.model.config import LinearConfig
 from facedis_core.model.model import load_model
 from facedis_core.train.checkpoint import load_discriminator
 from facedis_core.train.recipe import Recipe
 
-REGISTERED = "--recipe registered --set identity=6 --set expression=5 --set batch=7"
+LINEAR = "--recipe linear --set identity=6 --set expression=5 --set batch=7"
 # Every PointNet layer has its real width; the faces are few and small.
-SMALL = "--set identity=4 --set expression=3 --set batch=7 --set half_decoders=false"
+SMALL = (
+    "--recipe pointnet --set identity=4 --set expression=3 --set batch=7 --set half_decoders=false"
+)
 
 
 @pytest.fixture
@@ -47,7 +49,7 @@ def test_train_writes_a_model_that_encodes_and_a_log(call, face_set: Path, tmp_p
     model = load_model(tmp_path / "m.safetensors")
     assert (model.config.identity, model.config.expression) == (4, 3)
     assert model.history[-1].command == "fd-train"
-    assert model.history[-1].options["recipe"] == "ict"
+    assert model.history[-1].options["recipe"] == "pointnet"
     records = log_of(tmp_path / "m.jsonl")
     assert [r["epoch"] for r in records] == [1, 2]
     for record in records:
@@ -62,7 +64,7 @@ def test_train_writes_a_model_that_encodes_and_a_log(call, face_set: Path, tmp_p
 
 
 def test_a_length_in_steps(call, face_set: Path, tmp_path: Path) -> None:
-    done = call(f"fd-train set.safetensors -o m.safetensors {REGISTERED} --steps 6")
+    done = call(f"fd-train set.safetensors -o m.safetensors {LINEAR} --steps 6")
     assert done.code == 0, done.err
     assert "4 steps an epoch, 6 steps (1.5 epochs) in all" in done.err
     assert "7 training people are few" not in done.err  # for 6 identity latents
@@ -71,7 +73,7 @@ def test_a_length_in_steps(call, face_set: Path, tmp_path: Path) -> None:
 
 
 def test_what_a_set_is_too_small_for(call, face_set: Path) -> None:
-    line = "fd-train set.safetensors -o m.safetensors --recipe registered --steps 1"
+    line = "fd-train set.safetensors -o m.safetensors --recipe linear --steps 1"
     done = call(f"{line} --set batch=64")
     assert "7 training people are few for 64 identity latents" in done.err
     assert "28 training faces, fewer than a batch of 64" in done.err
@@ -153,10 +155,10 @@ def test_ctrl_c_saves_and_resume_reaches_the_bytes_of_an_unbroken_run(
 @pytest.mark.parametrize(
     ("options", "disk"),
     [
-        (f"{REGISTERED} --epochs 40 --evaluate-every 40", False),
+        (f"{LINEAR} --epochs 40 --evaluate-every 40", False),
         pytest.param(f"{SMALL} --epochs 5 --evaluate-every 5", True, marks=pytest.mark.slow),
     ],
-    ids=["registered", "pointnet"],
+    ids=["linear", "pointnet"],
 )
 def test_a_killed_run_goes_on_to_the_bytes_of_an_unbroken_one(
     call, shell, face_set: Path, commands: Path, tmp_path: Path, options: str, disk: bool
@@ -183,7 +185,7 @@ def test_a_killed_run_goes_on_to_the_bytes_of_an_unbroken_one(
 def test_a_damaged_state_is_refused_and_the_one_before_it_is_kept(
     call, face_set: Path, commands: Path, tmp_path: Path
 ) -> None:
-    options = f"{REGISTERED} --epochs 40 --evaluate-every 40"
+    options = f"{LINEAR} --epochs 40 --evaluate-every 40"
     assert call(f"fd-train set.safetensors -o whole.safetensors {options}").code == 0
     line = f"set.safetensors -o broken.safetensors {options} --checkpoint-minutes 0"
     (tmp_path / "broken.safetensors").touch(0o600)
@@ -292,11 +294,9 @@ def test_without_the_extra_tensorboard_is_refused(
     assert not (tmp_path / "m.safetensors").exists()
 
 
-def test_a_registered_network_trains_goes_on_and_encodes(
-    call, face_set: Path, tmp_path: Path
-) -> None:
+def test_a_linear_network_trains_goes_on_and_encodes(call, face_set: Path, tmp_path: Path) -> None:
     for words in ("-o a.safetensors", "-o b.safetensors", "-o c.safetensors --init a.safetensors"):
-        done = call(f"fd-train set.safetensors {REGISTERED} --epochs 4 {words}")
+        done = call(f"fd-train set.safetensors {LINEAR} --epochs 4 {words}")
         assert done.code == 0, done.err
         assert "discriminator" not in done.err
     a, b = ((tmp_path / f"{name}.safetensors").read_bytes() for name in "ab")
@@ -306,7 +306,7 @@ def test_a_registered_network_trains_goes_on_and_encodes(
     assert call("fd-decode -m c.safetensors --npy -o v.npy", stdin=latents).code == 0
     first, second = (load_model(tmp_path / f"{name}.safetensors") for name in "ac")
     assert first.config == second.config
-    assert isinstance(first.config, RegisteredConfig)
+    assert isinstance(first.config, LinearConfig)
     # of 400; the training faces span less than 28, and heads move in six ways
     assert first.config.components < 28 + 6
     assert first.weights["basis"].dtype == np.float16
@@ -318,24 +318,24 @@ def test_a_registered_network_trains_goes_on_and_encodes(
     assert {"swap", "expression_norm"} <= set(log_of(tmp_path / "a.jsonl")[0])
 
 
-def test_a_registered_network_and_pointnets_know_each_other_apart(
+def test_a_linear_network_and_pointnets_know_each_other_apart(
     call, face_set: Path, tmp_path: Path
 ) -> None:
-    done = call(f"fd-train set.safetensors {REGISTERED} --points 9 --epochs 1 -o a.safetensors")
+    done = call(f"fd-train set.safetensors {LINEAR} --points 9 --epochs 1 -o a.safetensors")
     assert done.code == 0, done.err
     assert "sees all vertices" in done.err
-    sizes = "--set identity=6 --set expression=5"
+    sizes = "--recipe pointnet --set identity=6 --set expression=5"
     refused = call(f"fd-train set.safetensors {sizes} --init a.safetensors -o b.safetensors")
     assert (refused.code, refused.kind) == (3, "recipe-mismatch")
     assert "a.safetensors" in refused.line
     fewer = call(
-        f"fd-train set.safetensors {REGISTERED} --set components=3 --set expression=4 "
+        f"fd-train set.safetensors {LINEAR} --set components=3 --set expression=4 "
         "--init a.safetensors -o b.safetensors"
     )
     assert (fewer.code, fewer.kind) == (3, "recipe-mismatch")
     assert "expression 5 against 4, components" in fewer.line
     both = call(
-        f"fd-train set.safetensors {REGISTERED} --set discriminator=0.1 --epochs 1 -o c.safetensors"
+        f"fd-train set.safetensors {LINEAR} --set discriminator=0.1 --epochs 1 -o c.safetensors"
     )
     assert both.code == 0, both.err
     assert "untrained" in both.err
@@ -380,19 +380,24 @@ def test_where_the_faces_are_does_not_matter_but_how_exact_they_are(
         ("--set learning_rat=1", 2, "option-value", "did you mean 'learning_rate'"),
         ("--set epochs=soon", 2, "option-value", "'soon'"),
         ("--steps 5", 2, "option-conflict", "--epochs and --steps"),
-        ("--recipe nosuch", 2, "option-value", "bu3dfe, coma, facescape, ict"),
-        ("--discriminator nosuch.safetensors", 3, "file-missing", "nosuch.safetensors"),
-        ("--discriminator set.safetensors", 3, "wrong-kind", "set.safetensors"),
+        ("--recipe nosuch", 2, "option-value", "bu3dfe, coma, facescape, linear"),
+        (
+            "--recipe pointnet --discriminator nosuch.safetensors",
+            3,
+            "file-missing",
+            "nosuch.safetensors",
+        ),
+        ("--recipe pointnet --discriminator set.safetensors", 3, "wrong-kind", "set.safetensors"),
         ("--init set.safetensors", 3, "wrong-kind", "set.safetensors"),
         (
-            *("--discriminator d.safetensors --set discriminator=0", 2),
+            *("--recipe pointnet --set discriminator=0 --discriminator d.safetensors", 2),
             *("option-conflict", "d.safetensors"),
         ),
         (
-            *("--recipe registered --discriminator d.safetensors", 2),
+            *("--recipe linear --discriminator d.safetensors", 2),
             *("option-conflict", "--set discriminator"),
         ),
-        ("--recipe registered --set network=resnet", 2, "option-value", "'resnet'"),
+        ("--recipe linear --set network=resnet", 2, "option-value", "'resnet'"),
         ("--resume", 2, "checkpoint-missing", "m.state.safetensors"),
         ("--device cuda", 2, "device", "--device cpu"),
     ],
@@ -412,7 +417,9 @@ def test_a_discriminator_built_otherwise_is_refused(call, face_set: Path) -> Non
         " --set discriminator_batch_norm=true"
     )
     assert made.code == 0, made.err
-    done = call("fd-train set.safetensors -o m.safetensors --discriminator d.safetensors")
+    done = call(
+        "fd-train set.safetensors --recipe pointnet -o m.safetensors --discriminator d.safetensors"
+    )
     assert (done.code, done.kind) == (3, "recipe-mismatch")
     assert "batch_norm=True" in done.line and "batch_norm=False" in done.line
 
@@ -420,7 +427,9 @@ def test_a_discriminator_built_otherwise_is_refused(call, face_set: Path) -> Non
 def test_a_discriminator_of_other_coordinates_is_refused(call, face_set: Path) -> None:
     made = call("fd-pretrain-disc set.safetensors -o d.safetensors --epochs 1 --set scale=573")
     assert made.code == 0, made.err
-    done = call("fd-train set.safetensors -o m.safetensors --discriminator d.safetensors")
+    done = call(
+        "fd-train set.safetensors --recipe pointnet -o m.safetensors --discriminator d.safetensors"
+    )
     assert (done.code, done.kind) == (3, "recipe-mismatch")
     assert "573 mm a unit" in done.line
 

@@ -391,7 +391,7 @@ class TestPage:
         assert np.array_equal(skin[..., 3], heat[..., 3])
         on_face = heat[..., 3] == 255
         assert (skin != heat).any(-1)[on_face].mean() > 0.9
-        model = load_model("ict")
+        model = load_model("ict-linear")
         vertices = read_mesh(EXAMPLES / "alice_smile.ply").vertices[None]
         latents = model.encode(vertices)
         error = np.linalg.norm(

@@ -224,8 +224,9 @@ MESSAGES = {
         "many of both, or --all-pairs",
     ),
     "model-missing": (
-        "fd-encode faces -m icd",
-        "there is no model 'icd', neither a file nor a bundled name; did you mean 'ict'?",
+        "fd-encode faces -m ict-liner",
+        "there is no model 'ict-liner', neither a file nor a bundled name; did you mean "
+        "'ict-linear'?",
     ),
     "name-invalid": (
         "fd-decode up.npy -o out/",

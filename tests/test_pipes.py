@@ -109,7 +109,7 @@ def test_any_name_travels_from_end_to_end(call, tmp_path):
 
 
 @pytest.mark.skipif(
-    not (weights_folder() / "ict.safetensors").exists(), reason="no model is bundled"
+    not (weights_folder() / "ict-linear.safetensors").exists(), reason="no model is bundled"
 )
 def test_the_bundled_model_needs_no_option(shell, tmp_path):
     bundled = weights_folder() / "examples"

@@ -17,13 +17,13 @@ from facedis_core.model.bundled import weights_folder
 from facedis_core.model.model import Model, load_model
 from facedis_core.train.checkpoint import network_from_model
 
-BUNDLED = {"FACEDIS_MODEL": "ict"}
+BUNDLED = {"FACEDIS_MODEL": "ict-linear"}
 UNSEEN_SEED = 4711
 
 
 @pytest.fixture(scope="module")
 def bundled() -> Model:
-    return load_model("ict")
+    return load_model("ict-linear")
 
 
 @pytest.fixture(scope="module")
@@ -174,7 +174,7 @@ def benchmark_people(commands: Path, tmp_path_factory: pytest.TempPathFactory) -
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["ict", "ict-pointnet"])
+@pytest.mark.parametrize("name", ["ict-linear", "ict-pointnet"])
 def test_a_bundled_model_has_the_numbers_of_its_card(
     call, benchmark_people: Path, tmp_path: Path, name: str
 ) -> None:

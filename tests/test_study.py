@@ -26,35 +26,35 @@ def made(tmp_path: Path) -> study.Study:
     baselines = {key: {"e_rec": summary(9.0)} for key in study_tables.BASELINES}
     files = {
         "baselines_on_whole.json": {"model": {}, "baselines": baselines},
-        "registered-none-0_on_whole.json": {
+        "linear-none-0_on_whole.json": {
             "model": {"e_rec": summary(1.0), "expression_chance": 0.05}
         },
-        "registered-none-1_on_whole.json": {"model": {"e_rec": summary(2.0)}},
-        "registered-none-quarter-0_on_quarter.json": {"model": {"e_rec": summary(7.0)}},
-        "registered-none-0_recognized.json": {"model": {"auc_cosine": 0.75}},
+        "linear-none-1_on_whole.json": {"model": {"e_rec": summary(2.0)}},
+        "linear-none-quarter-0_on_quarter.json": {"model": {"e_rec": summary(7.0)}},
+        "linear-none-0_recognized.json": {"model": {"auc_cosine": 0.75}},
     }
     for name, content in files.items():
         (tmp_path / name).write_text(json.dumps(content))
     for seed, seconds in ((0, "60"), (1, "120 and more")):
-        (tmp_path / f"registered-none-{seed}.safetensors.made").write_text(f"{seconds}\nfd-train\n")
+        (tmp_path / f"linear-none-{seed}.safetensors.made").write_text(f"{seconds}\nfd-train\n")
         log = [{"epoch": e, "test": {"e_rec": {"mean": 2 - e / 20}}} for e in range(1, 21)]
         text = "".join(f"{json.dumps(line)}\n" for line in log)
-        (tmp_path / f"registered-none-{seed}.jsonl").write_text(text)
+        (tmp_path / f"linear-none-{seed}.jsonl").write_text(text)
     return study.Study(Path("FaceXModel"), tmp_path, 200, range(1), None, None, None, "cpu")
 
 
 def test_a_row_has_the_mean_of_all_seeds_and_what_is_not_there_is_empty(made: study.Study) -> None:
     lines = list(study_tables.tables(made))
-    (row,) = (line for line in lines if line.startswith("| registered | 1.5"))
+    (row,) = (line for line in lines if line.startswith("| linear | 1.5"))
     cells = [cell.strip() for cell in row.strip("|").split("|")]
-    assert cells[:3] == ["registered", "1.500 ± 0.707", ""]
+    assert cells[:3] == ["linear", "1.500 ± 0.707", ""]
     assert cells[-3:] == ["2", "1.5+", "-9.1%, not converged"]
     assert any("0.750" in line and "0.050" in line for line in lines)
     assert sum("9.000" in line for line in lines) == len(study_tables.BASELINES)
     (curve,) = (line for line in lines if "1.950 (1), 1.900 (2)" in line)
-    assert curve.startswith("| registered | ")
+    assert curve.startswith("| linear | ")
     assert not any("7.000" in line for line in lines)  # no baselines were measured beside it
-    widths = {line.count("|") for line in lines if line.startswith("| registered")}
+    widths = {line.count("|") for line in lines if line.startswith("| linear")}
     assert len(widths) == 3  # of the three tables it is in
 
 
@@ -72,12 +72,12 @@ def test_convergence_is_told_from_the_log(
 ) -> None:
     log = [{"epoch": e, "test": {"e_rec": {"mean": v}}} for e, v in curve.items()]
     text = "".join(f"{json.dumps(line)}\n" for line in [{"epoch": 1}, *log])
-    made.path("registered-none-0.jsonl").write_text(text)
-    assert study_tables.last_change(made, study.KINDS["registered"][0]) == told
+    made.path("linear-none-0.jsonl").write_text(text)
+    assert study_tables.last_change(made, study.KINDS["linear"][0]) == told
 
 
 def test_options_for_fewer_epochs(made: study.Study) -> None:
-    cells = study.KINDS["pointnet"][0], study.KINDS["registered"][0]
+    cells = study.KINDS["pointnet"][0], study.KINDS["linear"][0]
     short = study.Study(Path(), Path(), 200, range(1), 1024, 16, 6, "cpu")
     words = [" ".join(short._length(cell)) for cell in cells]
     assert words == ["--epochs 16 --evaluate-every 1", "--epochs 6 --evaluate-every 1"]
@@ -104,7 +104,7 @@ def test_all_of_it_on_a_handful_of_people_goes_on_where_it_was(tmp_path: Path) -
     if not root:
         pytest.skip("FACEDIS_ICT does not name the folder FaceXModel")
     command = [sys.executable, str(SCRIPT), root, "-o", str(tmp_path / "out"), "--subjects", "8"]
-    command += ["--seeds", "1", "--points", "32", "--epochs", "1", "--registered-epochs", "2"]
+    command += ["--seeds", "1", "--points", "32", "--epochs", "1", "--linear-epochs", "2"]
     first = subprocess.run(command, capture_output=True, text=True)
     assert first.returncode == 0, first.stderr
     tables = (tmp_path / "out" / "tables.md").read_text()
@@ -112,7 +112,7 @@ def test_all_of_it_on_a_handful_of_people_goes_on_where_it_was(tmp_path: Path) -
         assert all(f"| {cell.title} | " in tables for cell in kind)
     for heading in study_tables.VARIATION_HEADINGS.values():
         assert f"## {heading}" in tables
-    assert (tmp_path / "out" / "registered-none-0_recognized.json").exists()
+    assert (tmp_path / "out" / "linear-none-0_recognized.json").exists()
     (tmp_path / "out" / "tables.md").unlink()
     again = subprocess.run(command, capture_output=True, text=True)
     assert again.returncode == 0, again.stderr

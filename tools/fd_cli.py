@@ -35,7 +35,7 @@ ModelOption = Annotated[
         "-m",
         metavar="MODEL",
         show_default=False,
-        help="Model file or bundled name.  [default: $FACEDIS_MODEL, else ict]",
+        help="Model file or bundled name.  [default: $FACEDIS_MODEL, else ict-linear]",
     ),
 ]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of all random numbers.")]

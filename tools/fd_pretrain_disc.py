@@ -8,7 +8,7 @@ import fd_training_cli as shared
 def pretrain_disc(
     face_set: shared.FaceSet,
     output: shared.Output,
-    recipe: shared.Recipe = None,
+    recipe: shared.Recipe = "pointnet",
     changes: shared.Set = None,
     neutrals: shared.Neutrals = False,
     epochs: shared.Epochs = None,
@@ -28,7 +28,7 @@ def pretrain_disc(
     The discriminator learns whether two faces show the same person, from pairs drawn with equal
     chance of one subject and of two; its accuracy on subjects of the test split is printed. Use
     the same --recipe, --set, --points and --neutrals as for fd-train: they define its layers and
-    its input. Recipes and their keys are described by fd-train --help; registered has no
+    its input. Recipes and their keys are described by fd-train --help; linear has no
     discriminator.
 
     The log (OUT with the suffix .jsonl) has one JSON line per epoch, or where epochs are short per
@@ -36,8 +36,8 @@ def pretrain_disc(
     work as in fd-train.
 
     Examples:
-      fd-pretrain-disc set.safetensors --recipe ict -o disc.safetensors
-      fd-train set.safetensors --recipe ict --discriminator disc.safetensors -o model.safetensors
+      fd-pretrain-disc set.safetensors --recipe pointnet -o disc.safetensors
+      fd-train set.safetensors --recipe pointnet --discriminator disc.safetensors -o m.safetensors
     """
     from facedis_core.train.plan import PretrainingPlan
     from facedis_core.train.pretrainer import NEAR_CHANCE

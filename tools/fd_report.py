@@ -23,7 +23,7 @@ def report(
             metavar="MODEL",
             show_default=False,
             help="Model file or bundled name; repeat to compare models.  "
-            "[default: $FACEDIS_MODEL, else ict]",
+            "[default: $FACEDIS_MODEL, else ict-linear]",
         ),
     ] = None,
     split: fd_cli.Split = "test",

@@ -12,7 +12,7 @@ import fd_training_cli as shared
 def train(
     face_set: shared.FaceSet,
     output: shared.Output,
-    recipe: shared.Recipe = None,
+    recipe: shared.Recipe = "linear",
     changes: shared.Set = None,
     neutrals: shared.Neutrals = False,
     discriminator: Annotated[
@@ -73,12 +73,14 @@ def train(
     Recipes (network, schedule and loss weights):
 
     \b
-    registered   linear maps of principal components, no discriminator; takes
+    linear       linear maps of principal components, no discriminator; takes
                  minutes on a CPU, needs tens of people with two or more faces
-    ict          the paper's PointNets and discriminator, weights tuned on the
-                 faces of fd-prep ict; the default for all other data
+    pointnet     the paper's PointNets and discriminator, weights tuned on the
+                 faces of fd-prep ict
     coma, bu3dfe, facescape
                  the same with the paper's settings for these data sets
+
+    A .toml file changes the keys it names; base = "linear" (or a file) is what it begins with.
 
     Keys for --set, explained in docs/commands.md:
 
@@ -108,8 +110,8 @@ def train(
     processes.
 
     Examples:
-      fd-train set.safetensors --recipe registered -o model.safetensors
-      fd-train set.safetensors --recipe ict --discriminator disc.safetensors -o model.safetensors
+      fd-train set.safetensors --neutrals -o model.safetensors
+      fd-train set.safetensors --recipe pointnet --discriminator disc.safetensors -o m.safetensors
       fd-train set.safetensors --set batch=8 --epochs 50 --points 1024 -o model.safetensors
     """  # noqa: D301 - click keeps the lines after \b as they are
     from facedis_core.train.plan import TrainingPlan

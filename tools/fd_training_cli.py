@@ -36,13 +36,11 @@ Output = Annotated[
     ),
 ]
 Recipe = Annotated[
-    str | None,
+    str,
     typer.Option(
         "--recipe",
         metavar="NAME|FILE",
-        show_default=False,
-        help="Training recipe: coma, bu3dfe, facescape, ict, registered, or a .toml file.  "
-        "[default: the recipe named like the set's source, else ict]",
+        help="Training recipe: linear, pointnet, coma, bu3dfe, facescape, or a .toml file.",
     ),
 ]
 Set = Annotated[

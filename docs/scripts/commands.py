@@ -18,10 +18,10 @@ ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "commands.md"
 # Meaning of every field of Recipe.
 KEYS = {
-    "network": "`pointnet` or `registered`",
+    "network": "`pointnet` or `linear`",
     "identity": "size of the identity latent",
     "expression": "size of the expression latent",
-    "components": "principal components of `registered`, at most",
+    "components": "principal components of `linear`, at most",
     "points": "vertices that PointNets see",
     "half_decoders": "store decoders or principal components as float16",
     "decoder_init": "last layers of PointNet decoders: `zero`, or `default` of PyTorch",

@@ -1,6 +1,6 @@
 # The demo: nine faces of three people through the commands, into demo/. `make demo` runs it.
 rm -rf demo && mkdir demo
-export FACEDIS_MODEL=ict
+export FACEDIS_MODEL=ict-linear
 
 # Meshes to latents, one row a face: an identity part and an expression part.
 fd-encode weights/examples -o demo/faces.npy
@@ -20,7 +20,7 @@ fd-render weights/examples demo/identity demo/expression demo/transfer \
 sh -eu "$(dirname "$0")/picture.sh"
 
 # Errors: a face set labelled by file names, every metric, and a page with all of it.
-fd-prep folder weights/examples --pattern '{subject}_{expression}.ply' --like ict \
+fd-prep folder weights/examples --pattern '{subject}_{expression}.ply' --like ict-linear \
     -o demo/faces.safetensors
 fd-metrics demo/faces.safetensors --split all --json -o demo/metrics.json
 fd-report demo/faces.safetensors --split all -o demo/report.html

@@ -46,50 +46,53 @@ RANDOM = ("decoder_init=default",)
 ROUGH = (*RANDOM, "laplacian=0")
 NO_POSES = ("pose_degrees=0", "pose_mm=0")
 WHOLE_POINTNET = (
-    Cell("pointnet-none-nodisc-zero", "PointNet", "ict"),
-    Cell("pointnet-none-disc-zero", "PointNet, discriminator", "ict", discriminator=True),
-    Cell("pointnet-none-nodisc-default", "PointNet, random init", "ict", changes=RANDOM),
+    Cell("pointnet-none-nodisc-zero", "PointNet", "pointnet"),
+    Cell("pointnet-none-disc-zero", "PointNet, discriminator", "pointnet", discriminator=True),
+    Cell("pointnet-none-nodisc-default", "PointNet, random init", "pointnet", changes=RANDOM),
     Cell(
         "pointnet-none-disc-default",
         "PointNet, random init, discriminator",
-        "ict",
+        "pointnet",
         discriminator=True,
         changes=RANDOM,
     ),
-    Cell("pointnet-none-nodisc-rough", "PointNet, random init, no Laplacian", "ict", changes=ROUGH),
+    Cell(
+        "pointnet-none-nodisc-rough",
+        "PointNet, random init, no Laplacian",
+        "pointnet",
+        changes=ROUGH,
+    ),
     Cell(
         "pointnet-none-disc-rough",
         "PointNet, random init, no Laplacian, discriminator",
-        "ict",
+        "pointnet",
         discriminator=True,
         changes=ROUGH,
     ),
-    Cell("pointnet-neutrals-nodisc-zero", "PointNet, neutrals", "ict", neutrals=True),
+    Cell("pointnet-neutrals-nodisc-zero", "PointNet, neutrals", "pointnet", neutrals=True),
     Cell(
         "pointnet-neutrals-disc-zero",
         "PointNet, neutrals, discriminator",
-        "ict",
+        "pointnet",
         neutrals=True,
         discriminator=True,
     ),
 )
-WHOLE_REGISTERED = (
-    Cell("registered-none", "registered", "registered"),
-    Cell("registered-neutrals", "registered, neutrals", "registered", neutrals=True),
+WHOLE_LINEAR = (
+    Cell("linear-none", "linear", "linear"),
+    Cell("linear-neutrals", "linear, neutrals", "linear", neutrals=True),
+    Cell("linear-none-rest", "linear, no pose augmentation", "linear", changes=NO_POSES),
     Cell(
-        "registered-none-rest", "registered, no pose augmentation", "registered", changes=NO_POSES
-    ),
-    Cell(
-        "registered-neutrals-rest",
-        "registered, no pose augmentation, neutrals",
-        "registered",
+        "linear-neutrals-rest",
+        "linear, no pose augmentation, neutrals",
+        "linear",
         neutrals=True,
         changes=NO_POSES,
     ),
     Cell(
-        "registered-neutrals-rest-wide",
-        "registered, no pose augmentation, neutrals, 96 + 32 latents",
-        "registered",
+        "linear-neutrals-rest-wide",
+        "linear, no pose augmentation, neutrals, 96 + 32 latents",
+        "linear",
         neutrals=True,
         changes=(*NO_POSES, "identity=96", "expression=32"),
     ),
@@ -98,14 +101,14 @@ WHOLE_REGISTERED = (
 
 def with_quarters(cells: Sequence[Cell]) -> tuple[Cell, ...]:
     """The cells, and copies of the complete methods trained on a quarter of the people."""
-    whole = [cell for cell in cells if cell.discriminator or cell.recipe == "registered"]
+    whole = [cell for cell in cells if cell.discriminator or cell.recipe == "linear"]
     quarters = [
         replace(cell, key=f"{cell.key}-quarter", quarter=True) for cell in whole if not cell.changes
     ]
     return (*cells, *quarters)
 
 
-KINDS = {"registered": with_quarters(WHOLE_REGISTERED), "pointnet": with_quarters(WHOLE_POINTNET)}
+KINDS = {"linear": with_quarters(WHOLE_LINEAR), "pointnet": with_quarters(WHOLE_POINTNET)}
 
 
 @dataclass(frozen=True)
@@ -118,7 +121,7 @@ class Study:
     seeds: Sequence[int]
     points: int | None
     epochs: int | None
-    registered_epochs: int | None
+    linear_epochs: int | None
     device: str
 
     def path(self, name: str) -> Path:
@@ -179,7 +182,7 @@ class Study:
             for cell in cells:
                 trained_on = str(self.path(f"{cell.trained_on}.safetensors"))
                 common = ["--recipe", cell.recipe, "--seed", str(seed), "--device", self.device]
-                if cell.recipe == "ict" and self.points:
+                if cell.recipe == "pointnet" and self.points:
                     common += ["--points", str(self.points)]
                 discriminator = "none"
                 if cell.discriminator:
@@ -197,7 +200,7 @@ class Study:
 
     def _length(self, cell: Cell) -> list[str]:
         """Options for fewer epochs."""
-        epochs = self.epochs if cell.recipe == "ict" else self.registered_epochs
+        epochs = self.epochs if cell.recipe == "pointnet" else self.linear_epochs
         if epochs is None:
             return ["--evaluate-every", "10"]
         return ["--epochs", str(epochs), "--evaluate-every", str(max(1, epochs // 10))]
@@ -246,13 +249,13 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3, help="number of seeds")
     parser.add_argument("--points", type=int, help="vertices that PointNets see")
     parser.add_argument("--epochs", type=int, help="epochs of PointNets")
-    parser.add_argument("--registered-epochs", type=int)
+    parser.add_argument("--linear-epochs", type=int)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--quick", action="store_true", help="a minimal study: minutes on a CPU")
     asked = parser.parse_args()
     if asked.quick:
         asked.subjects, asked.seeds, asked.points, asked.epochs = 20, 1, 128, 2
-        asked.registered_epochs = 10
+        asked.linear_epochs = 10
     folder = asked.out or Path("study-quick" if asked.quick else "study")
     cells = [cell for kind in KINDS if asked.only in (None, kind) for cell in KINDS[kind]]
     study = Study(
@@ -262,7 +265,7 @@ def main() -> None:
         range(asked.seeds),
         asked.points,
         asked.epochs,
-        asked.registered_epochs,
+        asked.linear_epochs,
         asked.device,
     )
     study.out.mkdir(parents=True, exist_ok=True)

@@ -36,7 +36,7 @@ class HistoryStep:
         return found
 
     def __str__(self) -> str:
-        """One line: `fd-train 0.1 recipe=ict seed=0 set:0e95c7a4a03b -> a46f6b5a8c3f`."""
+        """One line: `fd-train 0.1 recipe=pointnet seed=0 set:0e95c7a4a03b -> a46f6b5a8c3f`."""
         words = [self.command, self.version]
         words += [f"{name}={_text(value)}" for name, value in self.options.items()]
         words += [f"{name}:{_text(value)}" for name, value in self.inputs.items()]

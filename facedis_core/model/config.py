@@ -124,7 +124,7 @@ class PointNetConfig(ModelConfig):
 
 
 @dataclass(frozen=True)
-class RegisteredConfig(ModelConfig):
+class LinearConfig(ModelConfig):
     """Linear maps of principal components, for faces in dense correspondence.
 
     Attributes:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields
 from importlib import import_module
 from typing import Any
 
-from facedis_core.model.config import ModelConfig, PointNetConfig, RegisteredConfig, read_config
+from facedis_core.model.config import LinearConfig, ModelConfig, PointNetConfig, read_config
 
 
 @dataclass(frozen=True)
@@ -100,9 +100,9 @@ register_network(
 )
 register_network(
     Network(
-        "registered",
-        RegisteredConfig,
-        "facedis_core.model.numpy_forward:RegisteredForward",
-        "facedis_core.nn.registered:RegisteredAutoEncoder",
+        "linear",
+        LinearConfig,
+        "facedis_core.model.numpy_forward:LinearForward",
+        "facedis_core.nn.linear:LinearAutoEncoder",
     )
 )

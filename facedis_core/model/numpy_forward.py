@@ -140,7 +140,7 @@ class PointNetForward(_Network):
 
 
 @dataclass(frozen=True, eq=False)
-class RegisteredForward(_Network):
+class LinearForward(_Network):
     """Linear maps of principal components, which are standardised by `deviation`."""
 
     def encode(self, face: np.ndarray) -> LatentMeans:

@@ -25,7 +25,7 @@ from facedis_core.train.checkpoint import (
 from facedis_core.train.face_storage import Storage
 from facedis_core.train.learner import Learner
 from facedis_core.train.pretrainer import PreTrainer
-from facedis_core.train.recipe import Recipe, load_recipe, recipe_for, recipe_names
+from facedis_core.train.recipe import Recipe, load_recipe, recipe_content
 from facedis_core.train.run import RunFiles, TrainingRun, check_same_run
 from facedis_core.train.setup import (
     CoordinateFrame,
@@ -56,7 +56,7 @@ class Plan(ABC):
 
     Attributes:
         face_set: path of the face set.
-        recipe: name or TOML file; None = that of the set's source.
+        recipe: name or TOML file.
         changes: `key=value` strings that override values of the recipe.
         neutrals: train with neutrals.
         seed: of all random numbers.
@@ -68,7 +68,7 @@ class Plan(ABC):
     """
 
     face_set: str
-    recipe: str | None = None
+    recipe: str = "linear"
     changes: Sequence[str] = ()
     neutrals: bool = False
     seed: int = 0
@@ -93,21 +93,20 @@ class Plan(ABC):
             InputError: files that are broken or do not belong together.
         """
 
-    def load_recipe(self, faces: FaceSet) -> Recipe:
+    def load_recipe(self) -> Recipe:
         """The recipe with its changes.
 
         Raises:
             UsageError: unknown recipe, key or value.
         """
-        name = self.recipe or recipe_for(faces.source)
-        return load_recipe(name, neutrals=self.neutrals, changes=self.changes)
+        return load_recipe(self.recipe, neutrals=self.neutrals, changes=self.changes)
 
-    def _history_step(self, command: str, inputs: dict[str, str], faces: FaceSet) -> HistoryStep:
+    def _history_step(self, command: str, inputs: dict[str, str]) -> HistoryStep:
         """The history entry of the command: ids of inputs, and options that affect the result."""
-        if self.recipe is not None and self.recipe not in recipe_names():
-            inputs = inputs | {"recipe": file_id(Path(self.recipe).read_bytes())}
+        if content := recipe_content(self.recipe):
+            inputs = inputs | {"recipe": file_id(content)}
         options = {
-            "recipe": Path(self.recipe or recipe_for(faces.source)).name,
+            "recipe": Path(self.recipe).name,
             "set": list(self.changes) or None,
             "neutrals": self.neutrals,
             "seed": self.seed,
@@ -123,15 +122,17 @@ class Plan(ABC):
 class PretrainingPlan(Plan):
     """Options of fd-pretrain-disc."""
 
+    recipe: str = "pointnet"
+
     def prepare(self, files: RunFiles, device: torch.device) -> PreparedRun:
         """Read and check all inputs and build the discriminator; raises as `Plan.prepare`."""
         faces = load_face_set(self.face_set)
-        recipe = self.load_recipe(faces)
+        recipe = self.load_recipe()
         identity = recipe.as_dict()
         identity |= {"set id": faces.id, "neutrals": self.neutrals, "seed": self.seed}
         check_same_run(identity, device)
         network = build_discriminator(recipe, training_frame(faces, recipe), self.seed)
-        step = self._history_step("fd-pretrain-disc", {"set": faces.id}, faces)
+        step = self._history_step("fd-pretrain-disc", {"set": faces.id})
         history = [*with_output(faces.history, faces.id), step] if self.with_history else []
         pre_trainer = PreTrainer(network, faces, recipe, seed=self.seed, device=device)
         run = TrainingRun(
@@ -194,7 +195,7 @@ class TrainingPlan(Plan):
     def prepare(self, files: RunFiles, device: torch.device) -> PreparedRun:
         """Read and check all inputs and build both networks; raises as `Plan.prepare`."""
         faces = load_face_set(self.face_set)
-        recipe = self.load_recipe(faces)
+        recipe = self.load_recipe()
         inputs = _Inputs(with_output(faces.history, faces.id), {"set": faces.id})
         frame, network = self._auto_encoder(recipe, faces, inputs)
         discriminator = self._discriminator(recipe, frame, faces, inputs)
@@ -214,7 +215,7 @@ class TrainingPlan(Plan):
             precision=self.precision,
             storage=self.storage,
         )
-        step = self._history_step("fd-train", ids, faces)
+        step = self._history_step("fd-train", ids)
         history = [*inputs.history, step] if self.with_history else []
 
         def write(stream: BinaryIO, metrics: dict[str, Any]) -> str:
@@ -276,7 +277,8 @@ class TrainingPlan(Plan):
             if self.discriminator is not None:
                 raise UsageError(
                     f"the recipe has no use for {self.discriminator}, its weight `discriminator` "
-                    "is 0; leave out --discriminator, or set a weight with --set discriminator=W",
+                    "is 0; leave out --discriminator, choose a recipe with one (pointnet, coma, "
+                    "bu3dfe, facescape), or set a weight with --set discriminator=W",
                     ErrorCode.OPTION_CONFLICT,
                 )
             return None

@@ -17,6 +17,9 @@ from facedis_core.io.text import check_text, with_newlines
 from facedis_core.model.config import LARGEST, DiscriminatorConfig, ModelConfig, used_points
 from facedis_core.model.networks import network_named, network_names
 
+_FOLDER = Path(__file__).parent / "recipes"
+_RENAMED = {"registered": "linear", "ict": "pointnet"}
+
 _MAX_BYTES = 1 << 16  # of a recipe file
 _MAX_LINE = 1000  # the time of the parser grows with the square of the parts of a key
 
@@ -53,9 +56,9 @@ class Recipe:
     network: str = "pointnet"  # a name in the table of networks
     identity: int = 64  # latent size
     expression: int = 64  # latent size
-    components: int = 400  # principal components of the registered network, at most
+    components: int = 400  # principal components of the linear network, at most
     points: int | None = None  # vertices that PointNets see; None = all
-    half_decoders: bool = False  # float16 in the file: decoders of a PointNet, basis of registered
+    half_decoders: bool = False  # float16 in the file: decoders of a PointNet, basis of linear
     decoder_init: Literal["zero", "default"] = "zero"  # last layers of PointNet decoders
     # mm per unit; None = the largest distance of a training vertex from the mean face's centroid
     scale: float | None = None
@@ -123,45 +126,33 @@ class Recipe:
 
 def recipe_names() -> list[str]:
     """Names of the recipes in `recipes/`."""
-    return sorted(path.stem for path in (Path(__file__).parent / "recipes").glob("*.toml"))
+    return sorted(path.stem for path in _FOLDER.glob("*.toml"))
 
 
 def load_recipe(name: str, *, neutrals: bool, changes: Sequence[str] = ()) -> Recipe:
     """A recipe by name or from a TOML file, for training with or without neutrals.
 
     A file holds keys of `Recipe`, and tables `[with_neutrals]` and `[without_neutrals]` whose keys
-    override them. `changes` are `key=value` strings (`--set`), applied last; a length among them
-    has no least number of steps.
+    override them; a key `base` names the recipe, or the file beside it, that it changes. `changes`
+    are `key=value` strings (`--set`), applied last; a length among them has no least number of
+    steps.
 
     Raises:
         UsageError: unknown recipe, or a change that has no such key or value.
         InputError: the file is not TOML, or has an unknown key or value.
     """
-    path = Path(__file__).parent / "recipes" / f"{name}.toml"
-    if name not in recipe_names():
-        path = Path(name)
-    if path.suffix != ".toml" or not is_file(path):
-        near = get_close_matches(name, recipe_names(), 1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        raise UsageError(
-            f"there is no recipe {name!r}; {hint}choose {', '.join(recipe_names())} or give a "
-            ".toml file",
-            ErrorCode.OPTION_VALUE,
-        )
     in_file = partial(InputError, code=ErrorCode.RECIPE_SYNTAX)
     in_option = partial(UsageError, code=ErrorCode.OPTION_VALUE)
-    table = _read_toml(path)
-    parts = {key: table.pop(key, {}) for key in ("with_neutrals", "without_neutrals")}
-    common = _change(Recipe(), table, str(path), in_file)
-    recipes = {}
-    for key, part in parts.items():  # both are checked, though one is used
-        if not isinstance(part, dict):
-            raise InputError(
-                f"{path}: {key} is {reprlib.repr(part)}, expected a table [{key}]",
-                ErrorCode.RECIPE_SYNTAX,
-            )
-        recipes[key] = _change(common, part, f"{path} [{key}]", in_file)
-    recipe = recipes["with_neutrals" if neutrals else "without_neutrals"]
+    recipe = Recipe()
+    for path, table in _with_bases(name):
+        parts = {key: table.pop(key, {}) for key in ("with_neutrals", "without_neutrals")}
+        common = _change(recipe, table, str(path), in_file)
+        recipes = {}
+        for key, part in parts.items():  # both are checked, though one is used
+            if not isinstance(part, dict):
+                raise in_file(f"{path}: {key} is {reprlib.repr(part)}, expected a table [{key}]")
+            recipes[key] = _change(common, part, f"{path} [{key}]", in_file)
+        recipe = recipes["with_neutrals" if neutrals else "without_neutrals"]
     for change in changes:
         key, value = _parse_change(change)
         asked = {key: value}
@@ -170,6 +161,57 @@ def load_recipe(name: str, *, neutrals: bool, changes: Sequence[str] = ()) -> Re
                 asked[minimum] = 0
         recipe = _change(recipe, asked, "--set", in_option)
     return recipe
+
+
+def recipe_content(name: str) -> bytes:
+    """The content of a user's recipe file and of the files it is based on; b"" for a name.
+
+    Raises:
+        UsageError, InputError: errors of `load_recipe`.
+    """
+    paths = [path for path, _ in _with_bases(name) if path.parent != _FOLDER]
+    return b"".join(path.read_bytes() for path in paths)
+
+
+def _with_bases(name: str) -> list[tuple[Path, dict[str, Any]]]:
+    """The file of a recipe and its table, after those it is based on."""
+    path = _recipe_path(name, Path())
+    found: list[tuple[Path, dict[str, Any]]] = []
+    while True:
+        table = _read_toml(path)
+        base = table.pop("base", None)
+        found.insert(0, (path, table))
+        if base is None:
+            return found
+        if not isinstance(base, str):
+            raise InputError(
+                f"{path}: base is {reprlib.repr(base)}, expected the name or file of a recipe",
+                ErrorCode.RECIPE_SYNTAX,
+            )
+        try:
+            path = _recipe_path(base, path.parent)
+        except UsageError as error:
+            raise InputError(f"{path}: base: {error}", ErrorCode.RECIPE_SYNTAX) from None
+        if any(path == other for other, _ in found):
+            raise InputError(f"{path} is based on itself", ErrorCode.RECIPE_SYNTAX)
+
+
+def _recipe_path(name: str, folder: Path) -> Path:
+    """The file of a bundled recipe, or a .toml file, relative to a folder."""
+    if name in recipe_names():
+        return _FOLDER / f"{name}.toml"
+    path = folder / name
+    if path.suffix == ".toml" and is_file(path):
+        return path
+    near = get_close_matches(name, recipe_names(), 1)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    if name in _RENAMED:
+        hint = f"it is called {_RENAMED[name]!r} now; "
+    raise UsageError(
+        f"there is no recipe {name!r}; {hint}choose {', '.join(recipe_names())} or give a "
+        ".toml file",
+        ErrorCode.OPTION_VALUE,
+    )
 
 
 def _read_toml(path: Path) -> dict[str, Any]:
@@ -272,11 +314,3 @@ def _problem(key: str, value: Any, annotation: Any) -> str:
         expected = f"a number from {lowest} to {highest}" + (", not 0" if key in _POSITIVE else "")
         fits = fits and lowest <= value <= highest
     return "" if fits else expected
-
-
-def recipe_for(source: str) -> str:
-    """The default recipe for a face set of this source.
-
-    Sources without a recipe of their own take `ict`, whose coordinate frame fits any size of face.
-    """
-    return source if source in recipe_names() else "ict"

@@ -17,7 +17,7 @@ from facedis_core.viewer.live_model import LiveModel
 from facedis_core.viewer.server import LiveServer
 
 
-@pytest.fixture(scope="module", params=["ict", "ict-pointnet"])
+@pytest.fixture(scope="module", params=["ict-linear", "ict-pointnet"])
 def live(request):
     encoder = MeshEncoder(load_model(request.param))
     return LiveModel(encoder, load_faces(encoder, []).faces)

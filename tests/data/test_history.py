@@ -20,8 +20,8 @@ def step(command, inputs=None, /, **options):
 
 
 PREP = step("fd-prep", source="ict", seed=0, subjects=200)
-PRETRAIN = step("fd-pretrain-disc", {"set": SET}, recipe="ict", neutrals=False, seed=0)
-TRAIN = step("fd-train", {"discriminator": DISC, "set": SET}, recipe="ict", set=["a=1", "b= x"])
+PRETRAIN = step("fd-pretrain-disc", {"set": SET}, recipe="coma", neutrals=False, seed=0)
+TRAIN = step("fd-train", {"discriminator": DISC, "set": SET}, recipe="coma", set=["a=1", "b= x"])
 
 
 def write_model_with(path, *history):
@@ -43,7 +43,7 @@ class TestSteps:
     def test_are_one_line_each(self):
         assert str(PREP) == f"fd-prep {__version__} source=ict seed=0 subjects=200"
         assert str(replace(PRETRAIN, output=DISC)) == (
-            f"fd-pretrain-disc {__version__} recipe=ict neutrals=false seed=0 set:{SET} -> {DISC}"
+            f"fd-pretrain-disc {__version__} recipe=coma neutrals=false seed=0 set:{SET} -> {DISC}"
         )
         odd = HistoryStep("fd-x\n", "0\x1b", {"set\n": "a\nb"}, {"k": "\r", "l": ["\n"]}, "\n")
         assert str(odd).isprintable()
@@ -77,8 +77,8 @@ def test_commands_are_listed_oldest_first(call, tmp_path):
     assert (printed.code, printed.err) == (0, "")
     assert printed.out.decode().splitlines() == [
         f"fd-prep {__version__} seed=0 source=ict subjects=200 -> {SET}",
-        f"fd-pretrain-disc {__version__} neutrals=false recipe=ict seed=0 set:{SET}",
-        f'fd-train {__version__} recipe=ict set=["a=1", "b= x"] discriminator:{DISC} set:{SET} '
+        f"fd-pretrain-disc {__version__} neutrals=false recipe=coma seed=0 set:{SET}",
+        f'fd-train {__version__} recipe=coma set=["a=1", "b= x"] discriminator:{DISC} set:{SET} '
         f"-> {OWN}",
     ]
 

@@ -22,7 +22,7 @@ def test_example_faces_are_sound(path):
 
 
 def test_exaggerated_faces_are_sound():
-    model, rng = load_model("ict"), np.random.default_rng(0)
+    model, rng = load_model("ict-linear"), np.random.default_rng(0)
     latents = (rng.normal(0, 3, (20, 64)).astype(np.float32) for _ in range(2))
     for vertices in model.decode(*latents):
         assert relative_edge_length(vertices, model.triangles) < 2
@@ -62,8 +62,8 @@ def test_odd_numbers_raise_no_doubt_and_no_warning(value):
     [
         ("fd-render b.ply a.ply -o p.png --size 32", 0),
         ("fd-info b.ply a.ply", 0),
-        ("fd-encode a.ply -m ict -o l.npy", 3),
-        ("fd-encode a.ply -m ict -o l.npy --force-encode", 0),
+        ("fd-encode a.ply -m ict-linear -o l.npy", 3),
+        ("fd-encode a.ply -m ict-linear -o l.npy --force-encode", 0),
     ],
 )
 def test_commands_say_so_once(call, tmp_path, command, code):

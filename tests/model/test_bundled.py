@@ -21,10 +21,10 @@ from facedis_core.model.model import load_model
 
 @pytest.fixture(autouse=True)
 def bundled(tmp_path, monkeypatch):
-    """A bundle with the models `ict`, `big` and `both`, and a folder to stand in."""
+    """A bundle with the models `ict-linear`, `big` and `both`, and a folder to stand in."""
     folder = tmp_path / "bundle"
     folder.mkdir()
-    for name in ("ict.safetensors", "big.safetensors", "both.safetensors", "card.md"):
+    for name in ("ict-linear.safetensors", "big.safetensors", "both.safetensors", "card.md"):
         (folder / name).touch()
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
@@ -39,7 +39,7 @@ def bundled(tmp_path, monkeypatch):
         ("big", "", "bundle/big.safetensors"),
         (None, "", f"bundle/{DEFAULT_MODEL}.safetensors"),
         (None, "big", "bundle/big.safetensors"),
-        ("ict", "big", "bundle/ict.safetensors"),
+        ("ict-linear", "big", "bundle/ict-linear.safetensors"),
         # paths stay whether they exist or not, and a file goes before a bundled name
         *((path, "", path) for path in ("-", "./missing", "a/missing.safetensors", "/missing")),
         *((path, "", path) for path in ("none.safetensors", "pipe", "both", Path("both"))),
@@ -55,15 +55,15 @@ def test_what_a_name_means(bundled, monkeypatch, source, variable, found):
 
 
 def test_the_default_is_the_bundled_one_whatever_lies_here(bundled):
-    Path("ict").touch()
-    assert resolve_model(None) == str(bundled / "ict.safetensors")
+    Path("ict-linear").touch()
+    assert resolve_model(None) == str(bundled / "ict-linear.safetensors")
 
 
 @pytest.mark.parametrize(
     ("name", "hint"),
     [
-        ("itc", "did you mean 'ict'"),
-        ("zzz", "bundled: big, both, ict"),
+        ("ict-linaer", "did you mean 'ict-linear'"),
+        ("zzz", "bundled: big, both, ict-linear"),
         ("", "bundled"),
         ("card", "bundled"),
         ("x" * 300, "bundled"),
@@ -79,8 +79,11 @@ def test_unknown_names_are_refused_in_one_line(name, hint):
 @pytest.mark.parametrize(
     ("name", "meant"),
     [
-        ("ict.safetensors", "ict"),  # the bundled one, with the suffix that it has on disk
-        ("weights/itc.safetensors", "ict"),
+        (
+            "ict-linear.safetensors",
+            "ict-linear",
+        ),  # bundled, with its suffix
+        ("weights/ict-linaer.safetensors", "ict-linear"),
         ("models/mien.safetensors", "models/mine.safetensors"),
         ("./models/mine.safetensor", "./models/mine.safetensors"),
         ("models//mime.safetensors", "models//mine.safetensors"),
@@ -112,12 +115,12 @@ def test_the_id_of_a_real_model(model_file):
 class TestList:
     @pytest.fixture(autouse=True)
     def two(self, bundled):
-        write_model(bundled / "ict.safetensors")
+        write_model(bundled / "ict-linear.safetensors")
         write_model(bundled / "big.safetensors", "ffffffffffff")
         (bundled / "both.safetensors").unlink()
 
     def test_the_default_is_marked(self):
-        assert list_models() == [("big", "f" * 12, ""), ("ict", "a1b2c3d4e5f6", "default")]
+        assert list_models() == [("big", "f" * 12, ""), ("ict-linear", "a1b2c3d4e5f6", "default")]
 
     def test_the_environment_names_the_default(self, monkeypatch):
         monkeypatch.setenv("FACEDIS_MODEL", "big")
@@ -126,11 +129,11 @@ class TestList:
         monkeypatch.setenv("FACEDIS_MODEL", "mine")
         assert list_models()[2] == ("mine", "0" * 12, "default, from $FACEDIS_MODEL")
         assert [model.default for model in list_models()[:2]] == ["", ""]
-        Path("mine").rename("ict")  # a file before the bundled one
-        monkeypatch.setenv("FACEDIS_MODEL", "ict")
+        Path("mine").rename("ict-linear")  # a file before the bundled one
+        monkeypatch.setenv("FACEDIS_MODEL", "ict-linear")
         assert [model[:2] for model in list_models()[1:]] == [
-            ("ict", "a1b2c3d4e5f6"),
-            ("ict", "0" * 12),
+            ("ict-linear", "a1b2c3d4e5f6"),
+            ("ict-linear", "0" * 12),
         ]
 
     @pytest.mark.parametrize(
@@ -155,7 +158,7 @@ class TestList:
         write_model(bundled / "big.safetensors", found="a\nb")
         assert list_models()[0].id == "'a\\nb'"
 
-    @pytest.mark.parametrize("name", ["itc", "./x.safetensors", "-", ".", "pipe", "a\nb"])
+    @pytest.mark.parametrize("name", ["ict-linaer", "./x.safetensors", "-", ".", "pipe", "a\nb"])
     def test_a_default_that_is_none(self, monkeypatch, name):
         os.mkfifo("pipe")  # reading it would never end
         monkeypatch.setenv("FACEDIS_MODEL", name)
@@ -168,10 +171,15 @@ def test_nothing_is_bundled(bundled):
     for path in bundled.glob("*.safetensors"):
         path.unlink()
     (model,) = list_models()
-    assert (model.name, model.default) == ("ict", "default")
+    assert (model.name, model.default) == ("ict-linear", "default")
     with raises("model-missing", "bundled: none"):
         resolve_model(None)
 
 
 def test_the_installed_bundle_is_a_folder():
     assert weights_folder().is_dir()
+
+
+def test_an_old_name_is_answered_with_the_new_one(bundled):
+    with raises("model-missing", "there is no model 'ict', .*; it is called 'ict-linear' now"):
+        resolve_model("ict")

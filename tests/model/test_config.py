@@ -6,7 +6,7 @@ from dataclasses import asdict
 import pytest
 from raising import raises
 
-from facedis_core.model.config import DiscriminatorConfig, PointNetConfig, RegisteredConfig
+from facedis_core.model.config import DiscriminatorConfig, LinearConfig, PointNetConfig
 from facedis_core.model.networks import model_config
 
 POINTNET = {
@@ -31,7 +31,7 @@ REGISTERED = {
     ("stored", "config"),
     [
         (POINTNET, PointNetConfig(36, 3, 2, (8, 16))),
-        (REGISTERED, RegisteredConfig(36, 3, 2, 20, True)),
+        (REGISTERED, LinearConfig(36, 3, 2, 20, True)),
     ],
 )
 def test_what_is_stored_is_read(stored, config):
@@ -100,9 +100,9 @@ def test_only_what_is_large_is_stored_in_half_precision():
             PointNetConfig(36, 3, 2, half_decoders=True),
             {"identity_decoder.output.weight", "expression_decoder.output.weight"},
         ),
-        (RegisteredConfig(36, 3, 2, 20, half_basis=True), {"basis"}),
+        (LinearConfig(36, 3, 2, 20, half_basis=True), {"basis"}),
         (PointNetConfig(36, 3, 2), set()),
-        (RegisteredConfig(36, 3, 2, 20), set()),
+        (LinearConfig(36, 3, 2, 20), set()),
     ):
         shapes = config.weight_shapes()
         assert {name for name in shapes if config.stored_type(name) == "float16"} == halved

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from facedis_core.model.config import RegisteredConfig
+from facedis_core.model.config import LinearConfig
 from facedis_core.model.latent_directions import leading_directions
 from facedis_core.model.model import Model, load_model
 
@@ -11,7 +11,7 @@ from facedis_core.model.model import Model, load_model
 @pytest.fixture(scope="module")
 def linear(model) -> Model:
     """A model of principal components with random weights, on the small model's faces."""
-    config = RegisteredConfig(model.config.vertices, identity=5, expression=3, components=12)
+    config = LinearConfig(model.config.vertices, identity=5, expression=3, components=12)
     rng = np.random.default_rng(4)
     weights = {
         name: rng.normal(0, 0.5, shape).astype(np.float32)
@@ -56,7 +56,7 @@ def test_of_a_linear_model_they_are_the_principal_components_of_its_faces(linear
     assert alike.min() > 0.98
 
 
-@pytest.mark.parametrize("name", ["ict", "ict-pointnet"])
+@pytest.mark.parametrize("name", ["ict-linear", "ict-pointnet"])
 def test_of_bundled_models_they_move_the_face_by_what_they_say(name):
     model = load_model(name)
     for part in ("identity", "expression"):

@@ -96,7 +96,7 @@ def _table(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 def test_a_third_network_is_trained_written_and_read_like_the_others(tmp_path: Path) -> None:
     register_network(ONE_MATRIX)
-    recipe = load_recipe("registered", neutrals=False, changes=["network=one-matrix", "identity=5"])
+    recipe = load_recipe("linear", neutrals=False, changes=["network=one-matrix", "identity=5"])
     frame = training_frame(FACES, recipe)
     network = build_auto_encoder(recipe, frame, FACES, seed=0)
     assert isinstance(network, OneMatrixAutoEncoder)
@@ -120,7 +120,7 @@ def test_a_third_network_is_trained_written_and_read_like_the_others(tmp_path: P
 
 def test_names_and_fields_are_taken_once() -> None:
     register_network(ONE_MATRIX)
-    assert network_names() == ["pointnet", "registered", "one-matrix"]
+    assert network_names() == ["pointnet", "linear", "one-matrix"]
     assert network_of(OneMatrixConfig(36, 5, 64)) is ONE_MATRIX
     for other in (ONE_MATRIX, replace(ONE_MATRIX, name="other")):
         with pytest.raises(ValueError, match="one-matrix"):

@@ -35,7 +35,7 @@ MODELS = {
     "the paper's channels": random_model(identity=64, expression=64),
     "half decoders": random_model(identity=64, expression=64, half_decoders=True),
     "several blocks of vertices": random_model(size=30, channels=(8, 16)),
-    "registered": random_model(identity=5, expression=4, components=30),
+    "linear": random_model(identity=5, expression=4, components=30),
     "one component": random_model(identity=2, expression=1, components=1),
     "half basis": random_model(size=15, components=100, half_basis=True),
 }
@@ -124,7 +124,7 @@ class TestDecode:
         with raises(error):
             model.decode(identity, expression)
 
-    @pytest.mark.parametrize("kind", ["registered", "all vertices"])
+    @pytest.mark.parametrize("kind", ["linear", "all vertices"])
     def test_latents_beyond_any_face_are_refused_without_a_warning(self, kind):
         model = MODELS[kind]
         z = np.full((1, 5), 3e38, np.float32), np.full((1, 4), -3e38, np.float32)

@@ -83,7 +83,7 @@ def test_two_files_of_one_name_are_told_apart_by_their_ids(
 
 def test_a_model_of_other_faces_is_refused(set_file: Path, model_file: Path) -> None:
     with raises("topology"):
-        compare_models(str(set_file), [str(model_file), "ict"], baselines=False)
+        compare_models(str(set_file), [str(model_file), "ict-linear"], baselines=False)
 
 
 def test_error_figures_show_truth_synthesis_and_error(comparison: ModelComparison) -> None:
@@ -243,7 +243,7 @@ def test_the_viewer_holds_the_faces_to_a_hundredth_of_a_millimetre(
     assert np.array_equal(triangles.reshape(-1, 3), comparison.faces.triangles)
 
 
-@pytest.mark.parametrize(("name", "most"), [("ict", 2), ("ict-pointnet", 9)])
+@pytest.mark.parametrize(("name", "most"), [("ict-linear", 2), ("ict-pointnet", 9)])
 @pytest.mark.parametrize("varied", ["identity", "expression"])
 def test_straight_pieces_come_near_the_decoders_way(name: str, most: int, varied: str) -> None:
     model = load_model(name)

@@ -67,8 +67,8 @@ def written(path: Path, model: Model) -> Model:
     [
         {"half_decoders": True},
         {"points": 20},
-        {"network": "registered", "swap": 1.0, "half_decoders": True},
-        {"network": "registered", "swap": 1.0},
+        {"network": "linear", "swap": 1.0, "half_decoders": True},
+        {"network": "linear", "swap": 1.0},
     ],
 )
 def test_a_written_model_computes_in_numpy_what_torch_computes(

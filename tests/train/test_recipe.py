@@ -1,6 +1,6 @@
 """Recipes against the method's table, and what a user may change of them."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import pytest
 from raising import raises
@@ -8,10 +8,10 @@ from raising import raises
 from facedis_core.model.config import (
     POINTNET_CHANNELS,
     DiscriminatorConfig,
+    LinearConfig,
     PointNetConfig,
-    RegisteredConfig,
 )
-from facedis_core.train.recipe import Recipe, load_recipe, recipe_for, recipe_names
+from facedis_core.train.recipe import Recipe, load_recipe, recipe_content, recipe_names
 
 # The paper's values: (value with neutrals, value without), or one value for both.
 PAPER = {
@@ -105,8 +105,7 @@ def test_neutrals_are_used_only_where_they_are_asked_for(name):
 
 
 def test_every_source_has_a_recipe():
-    assert recipe_names() == ["bu3dfe", "coma", "facescape", "ict", "registered"]
-    assert [recipe_for(source) for source in ("coma", "ict", "folder")] == ["coma", "ict", "ict"]
+    assert recipe_names() == ["bu3dfe", "coma", "facescape", "linear", "pointnet"]
 
 
 def test_the_network_of_a_recipe():
@@ -116,16 +115,16 @@ def test_the_network_of_a_recipe():
     assert recipe.model_config(100) == PointNetConfig(100, 4, 4)
 
 
-def test_a_registered_network_sees_all_vertices_and_its_discriminator_may_see_fewer():
+def test_a_linear_network_sees_all_vertices_and_its_discriminator_may_see_fewer():
     changes = ["components=30", "points=100", "half_decoders=false"]
-    recipe = load_recipe("registered", neutrals=False, changes=changes)
-    assert recipe.model_config(5023) == RegisteredConfig(5023, 64, 64, 30)
+    recipe = load_recipe("linear", neutrals=False, changes=changes)
+    assert recipe.model_config(5023) == LinearConfig(5023, 64, 64, 30)
     assert recipe.discriminator_config(5023) == DiscriminatorConfig(5023, False, 100)
 
 
 class TestSet:
     def changed(self, *changes):
-        return load_recipe("ict", neutrals=True, changes=changes)
+        return load_recipe("pointnet", neutrals=True, changes=changes)
 
     @pytest.mark.parametrize(
         ("change", "value"),
@@ -249,5 +248,48 @@ class TestFiles:
 
     @pytest.mark.parametrize("name", ["comma", "no.toml", "", "x" * 300 + ".toml"])
     def test_an_unknown_recipe_names_the_known_ones(self, name):
-        with raises("option-value", "bu3dfe, coma, facescape, ict, registered"):
+        with raises("option-value", "bu3dfe, coma, facescape, linear, pointnet"):
             load_recipe(name, neutrals=False)
+
+
+class TestBase:
+    def test_a_file_changes_the_recipe_it_names(self, tmp_path):
+        mine = tmp_path / "mine.toml"
+        mine.write_text(
+            'base = "linear"\nidentity = 20\nneutral = 2.0\n[without_neutrals]\nswap = 3'
+        )
+        for neutrals, swap in ((True, 1.0), (False, 3.0)):
+            given = load_recipe("linear", neutrals=neutrals)
+            found = load_recipe(str(mine), neutrals=neutrals)
+            assert found == replace(given, identity=20, neutral=2.0, swap=swap)
+
+    def test_files_may_build_on_files_beside_them(self, tmp_path):
+        (tmp_path / "a.toml").write_text('base = "pointnet"\nbatch = 4')
+        (tmp_path / "b.toml").write_text('base = "a.toml"\nepochs = 7')
+        found = load_recipe(str(tmp_path / "b.toml"), neutrals=True)
+        assert found == replace(load_recipe("pointnet", neutrals=True), batch=4, epochs=7)
+        assert recipe_content(str(tmp_path / "b.toml")) == (
+            b'base = "pointnet"\nbatch = 4base = "a.toml"\nepochs = 7'
+        )
+        assert recipe_content("linear") == b""
+
+    @pytest.mark.parametrize(
+        ("base", "message"),
+        [
+            ('"liner"', "did you mean 'linear'"),
+            ('"mine.toml"', "is based on itself"),
+            ("3", "base is 3, expected the name or file of a recipe"),
+            ('"nosuch.toml"', "there is no recipe 'nosuch.toml'"),
+        ],
+    )
+    def test_what_cannot_be_a_base(self, tmp_path, base, message):
+        mine = tmp_path / "mine.toml"
+        mine.write_text(f"base = {base}")
+        with raises("recipe-syntax", message):
+            load_recipe(str(mine), neutrals=True)
+
+
+@pytest.mark.parametrize(("old", "new"), [("registered", "linear"), ("ict", "pointnet")])
+def test_an_old_name_is_answered_with_the_new_one(old, new):
+    with raises("option-value", f"there is no recipe '{old}'; it is called '{new}' now"):
+        load_recipe(old, neutrals=True)

@@ -31,7 +31,7 @@ def prepared(folder: Path, name: str, *changes: str, **options: Any) -> Training
     """A run of the linear recipe."""
     plan = TrainingPlan(
         face_set=str(folder / "set.safetensors"),
-        recipe="registered",
+        recipe="linear",
         changes=[*SMALL, *changes],
         **options,
     )

@@ -135,7 +135,7 @@ def test_same_seed_same_weights_another_seed_others(faces: FaceSet) -> None:
 def test_a_handful_of_faces_is_learnt_by_heart(faces: FaceSet) -> None:
     """Eight faces to below 1 mm; if not, the method is wrong somewhere."""
     recipe = load_recipe(
-        "ict",
+        "pointnet",
         neutrals=False,
         changes=[
             *("batch=8", "epochs=500", "learning_rate=2e-3", "learning_rate_every=20"),

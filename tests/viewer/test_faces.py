@@ -100,7 +100,7 @@ def test_many_faces_are_taken_evenly(encoder, tmp_path):
 def test_examples_are_for_models_that_they_fit(encoder, model):
     (mean_face,) = load_faces(encoder, []).faces
     assert np.array_equal(mean_face.vertices, model.mean_face)
-    faces = load_faces(MeshEncoder(load_model("ict")), []).faces
+    faces = load_faces(MeshEncoder(load_model("ict-linear")), []).faces
     assert len(faces) == 9 + 1 and faces[1].latents.names == ["alice_neutral"]
 
 

@@ -1,4 +1,4 @@
-"""The registered network: its start, its step, and what it learns without a neutral."""
+"""The linear network: its start, its step, and what it learns without a neutral."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -13,16 +13,16 @@ from trainers import trainer
 from facedis_core.data.face_set import TEST, TRAIN, FaceSet
 from facedis_core.evaluate.baselines import evaluate_baselines, fit_baselines
 from facedis_core.evaluate.evaluation import evaluate_face_set
-from facedis_core.model.config import RegisteredConfig
+from facedis_core.model.config import LinearConfig
 from facedis_core.nn.augment import PoseVariation, random_poses
-from facedis_core.nn.registered import RegisteredAutoEncoder
+from facedis_core.nn.linear import LinearAutoEncoder
 from facedis_core.train.batches import Batch
 from facedis_core.train.recipe import Recipe, load_recipe
 from facedis_core.train.setup import build_auto_encoder, training_frame
 from facedis_core.train.trainer import Trainer
 
 RECIPE = Recipe(
-    network="registered", identity=5, expression=4, components=12, batch=7, swap=1.0, scale=50.0
+    network="linear", identity=5, expression=4, components=12, batch=7, swap=1.0, scale=50.0
 )
 
 
@@ -31,9 +31,9 @@ def faces() -> FaceSet:
     return synthetic.face_set()
 
 
-def build(faces: FaceSet, recipe: Recipe, seed: int = 0) -> RegisteredAutoEncoder:
+def build(faces: FaceSet, recipe: Recipe, seed: int = 0) -> LinearAutoEncoder:
     network = build_auto_encoder(recipe, training_frame(faces, recipe), faces, seed)
-    assert isinstance(network, RegisteredAutoEncoder)
+    assert isinstance(network, LinearAutoEncoder)
     return network
 
 
@@ -71,7 +71,7 @@ def test_no_more_components_than_the_faces_span(faces: FaceSet) -> None:
     flat = faces.vertices[faces.rows(TRAIN)].reshape(28, -1)
     rank = np.linalg.matrix_rank(flat - flat.mean(axis=0), rtol=1e-4)
     assert rank < 28
-    assert network.config == RegisteredConfig(36, 5, 4, rank)
+    assert network.config == LinearConfig(36, 5, 4, rank)
     assert len(network.basis) == len(network.deviation) == rank
 
 
@@ -148,7 +148,7 @@ def test_a_step_by_hand(faces: FaceSet) -> None:
 
 
 def test_a_discriminator_may_take_part(faces: FaceSet) -> None:
-    recipe = replace(load_recipe("registered", neutrals=False), batch=7, discriminator=0.1)
+    recipe = replace(load_recipe("linear", neutrals=False), batch=7, discriminator=0.1)
     record = trainer(faces, recipe, adversary=True).run_epochs()
     assert record is not None
     assert {"swap", "partner_latent", "expression_norm", "discriminator", "fake_accuracy"} <= set(
@@ -172,7 +172,7 @@ def people() -> FaceSet:
 def trained(faces: FaceSet, *, neutrals: bool, changes: Sequence[str]) -> Trainer:
     """Fewer steps than the recipe has, with batches and a learning rate for so few faces."""
     few = ["identity=6", "batch=10", "learning_rate=2e-2", "epochs=30"]
-    recipe = load_recipe("registered", neutrals=neutrals, changes=[*few, *changes])
+    recipe = load_recipe("linear", neutrals=neutrals, changes=[*few, *changes])
     subject = trainer(faces, recipe, neutrals=neutrals, adversary=False)
     while not subject.is_finished:
         subject.run_epochs()

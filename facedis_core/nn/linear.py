@@ -1,4 +1,4 @@
-"""The registered auto-encoder: linear maps between latents and principal components.
+"""The linear auto-encoder: linear maps between latents and principal components.
 
 It needs faces in dense correspondence, whose subjects and expressions vary along few principal
 components of the training faces. Trained with exchanged identities of a person (`swap`) and a norm
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from facedis_core.errors import ErrorCode, InputError
 from facedis_core.geometry.pca import fit_pca
-from facedis_core.model.config import RegisteredConfig
+from facedis_core.model.config import LinearConfig
 from facedis_core.nn.augment import add_poses
 from facedis_core.nn.autoencoder import AutoEncoder, Gaussian, InitialData, Posterior
 
@@ -33,7 +33,7 @@ _LEAST_VARIANCE = 1e-8
 class LinearEncoder(nn.Module):
     """Linear heads on standardised components; log-variances are the same for all faces."""
 
-    def __init__(self, config: RegisteredConfig) -> None:
+    def __init__(self, config: LinearConfig) -> None:
         super().__init__()
         self.identity_mean = _diagonal(config.components, config.identity, _INITIAL_STD)
         self.expression_mean = _diagonal(config.components, config.expression, _INITIAL_STD)
@@ -50,7 +50,7 @@ class LinearEncoder(nn.Module):
         )
 
 
-class RegisteredAutoEncoder(AutoEncoder):
+class LinearAutoEncoder(AutoEncoder):
     """Linear encoder and decoders between latents and principal components.
 
     Args:
@@ -60,11 +60,11 @@ class RegisteredAutoEncoder(AutoEncoder):
             coordinates; None if it will be loaded with the weights.
     """
 
-    config: RegisteredConfig
+    config: LinearConfig
 
     def __init__(
         self,
-        config: RegisteredConfig,
+        config: LinearConfig,
         mean_face: Tensor,
         origin: Tensor,
         scale: float,
@@ -87,7 +87,7 @@ class RegisteredAutoEncoder(AutoEncoder):
     @classmethod
     def fresh(
         cls,
-        config: RegisteredConfig,
+        config: LinearConfig,
         mean_face: Tensor,
         origin: Tensor,
         scale: float,
