@@ -31,7 +31,7 @@ fuzz: $(VENV)/.test ## Feed damaged files to every reader for some minutes.
 	HYPOTHESIS_PROFILE=fuzz $(BIN)/python -m pytest tests/test_damaged_files.py -n auto \
 	  --hypothesis-show-statistics $(FUZZ)
 
-check: $(VENV)/.test ## Lint, check types, the order of imports and that docs/commands.md is up to date.
+check: $(VENV)/.test ## Lint, check types, the order of imports and that docs/ is up to date.
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
@@ -49,7 +49,7 @@ study: $(VENV)/.test ## Train and measure everything in docs/benchmark.md: ICT=p
 	@test -n '$(ICT)' || { echo 'which data? make study ICT=path/of/FaceXModel' >&2; exit 2; }
 	$(BIN)/python docs/scripts/study.py '$(ICT)' $(STUDY)
 
-docs: $(VENV)/.test ## Regenerate the help texts and the recipe table in docs/commands.md.
+docs: $(VENV)/.test ## Regenerate the help texts and the recipe table in docs/.
 	$(BIN)/python docs/scripts/commands.py
 
 clean: ## Remove everything that make and the tools made, .venv included.

@@ -82,7 +82,7 @@ def train(
 
     A .toml file changes the keys it names; base = "linear" (or a file) is what it begins with.
 
-    Keys for --set, explained in docs/commands.md:
+    Keys for --set, explained in docs/training.md:
 
     \b
     network     network, identity, expression (latent sizes), components, points,

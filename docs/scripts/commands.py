@@ -1,4 +1,6 @@
-"""Regenerate the --help texts and the table of recipes in docs/commands.md; --check only compares.
+"""Regenerate the help texts in docs/commands.md and the table of recipes in docs/training.md.
+
+--check only compares.
 
 The text around them is written by hand: a heading and an empty ```text block are enough for a new
 command.
@@ -15,7 +17,8 @@ from pathlib import Path
 from facedis_core.train.recipe import Recipe, load_recipe, recipe_names
 
 ROOT = Path(__file__).parents[2]
-PAGE = ROOT / "docs" / "commands.md"
+COMMANDS = ROOT / "docs" / "commands.md"
+TRAINING = ROOT / "docs" / "training.md"
 # Meaning of every field of Recipe.
 KEYS = {
     "network": "`pointnet` or `linear`",
@@ -70,7 +73,7 @@ def replaced(page: str, pattern: str, text: str) -> str:
     """The page with what lies between the two groups of `pattern` replaced by `text`."""
     found = re.search(pattern, page, re.DOTALL | re.MULTILINE)
     if found is None:
-        sys.exit(f"{PAGE} has no part that matches {pattern!r}; add the heading and the block")
+        sys.exit(f"the page has no part that matches {pattern!r}; add the heading and the block")
     return page[: found.end(1)] + text + page[found.start(2) :]
 
 
@@ -104,17 +107,19 @@ def recipe_table() -> str:
 
 
 def main() -> None:
-    """Rewrite docs/commands.md, or exit 1 if that would change it."""
+    """Rewrite both pages, or exit 1 if that would change one."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
-    before = after = PAGE.read_text("utf-8")
+    commands, training = (page.read_text("utf-8") for page in (COMMANDS, TRAINING))
+    after = commands
     for command in project["scripts"]:
         block = rf"(^## {command}$\n\n```text\n).*?(^```$)"
         after = replaced(after, block, help_text(command))
-    after = replaced(after, r"(^## Recipes$.*?\n\n(?=\| key)).*?(^$|\Z)", recipe_table())
-    if "--check" not in sys.argv:
-        PAGE.write_text(after, "utf-8")
-    elif after != before:
-        sys.exit("docs/commands.md differs from --help or the recipes; run make docs")
+    table = replaced(training, r"(^## Recipes$.*?\n\n(?=\| key)).*?(^$|\Z)", recipe_table())
+    for page, old, new in ((COMMANDS, commands, after), (TRAINING, training, table)):
+        if "--check" not in sys.argv:
+            page.write_text(new, "utf-8")
+        elif new != old:
+            sys.exit(f"{page.relative_to(ROOT)} differs from --help or the recipes; run make docs")
 
 
 if __name__ == "__main__":
