@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 from raising import raises
 
 from facedis_core.errors import InputError
-from facedis_core.mesh import obj, ply, vrml
+from facedis_core.mesh import obj, off, ply, vrml, vtk
 from facedis_core.mesh.mesh import Mesh, read_mesh, write_mesh
 
 # Nine float32 vertices of which no decimal of fewer than nine digits is all.
@@ -181,6 +181,8 @@ def blocks_of(size: int) -> Iterator[None]:
             (obj, ["_READ_AT_ONCE"]),
             (ply, ["_TEXT_AT_ONCE", "_READ_AT_ONCE", "_WALKED_AT_ONCE"]),
             (vrml, ["_BLOCK"]),
+            (off, ["_READ_AT_ONCE"]),
+            (vtk, ["_TEXT_AT_ONCE"]),
         ):
             for name in names:
                 monkeypatch.setattr(module, name, size)

@@ -281,6 +281,28 @@ PLYS += [
 ]
 TREE_LIST = "".join(f"tree/{name}.ply\n" for name in TREE)
 ARRAYS = [np.stack([face(0), face(1)]), face(2).astype(">f8"), np.asfortranarray(face(3))]
+ARRAY_OF_PYTHON_2 = npy(ARRAYS[1]).replace(b"(36, 3), }  ", b"(36L, 3L), }")
+OFFS = [
+    b"# made here\nCOFF\n4 2 0\n0 0 0 1 2 3 4\n1 0 0 1 2 3 4\n1 1 0 1 2 3 4\n0 1 0 1 2 3 4\n"
+    b"4 0 1 2 3 255 0 0\n3 0 2 1\n",
+    b"NOFF 3 1 0\r\n0 0 0 0 0 1\r\n1 0 0 0 0 1\r\n0 1 0 0 0 1\r\n3 0 1 2\r\n",
+]
+VTK = "# vtk DataFile Version {}\nx\n{}\nDATASET POLYDATA\n"
+VTKS = [
+    VTK.format("3.0", "ASCII").encode()
+    + b"POINTS 4 float\n0 0 0 1 0 0\n1 1 0 0 1 0\nLINES 1 3\n2 0 1\nPOLYGONS 2 9\n4 0 1 2 3\n"
+    b"3 0 2 1\nPOINT_DATA 4\n",
+    VTK.format("5.1", "BINARY").encode()
+    + b"FIELD FieldData 1\na 1 1 double\n"
+    + bytes(8)
+    + b"\nPOINTS 9 float\n"
+    + nine().vertices.astype(">f4").tobytes()
+    + b"\nMETADATA\nINFORMATION 0\n\nPOLYGONS 5 12\nOFFSETS vtktypeint64\n"
+    + np.arange(0, 15, 3, dtype=">i8").tobytes()
+    + b"\nCONNECTIVITY vtktypeint64\n"
+    + nine().triangles.astype(">i8").tobytes()
+    + b"\n",
+]
 LABELS = "subject,expression,name\n" + "".join(f"{n[:2]},{n[3:]},{n}\n" for n in TREE)
 FILES = "subject,expression,file\n" + "".join(f"{n[:2]},{n[3:]},{n}.ply\n" for n in TREE)
 
@@ -312,6 +334,7 @@ INFO, VERIFY, HISTORY = "fd-info FILE", "fd-info --verify FILE", "fd-info --hist
 ENCODE = "fd-encode -m model.safetensors FILE -o out/o.npy"
 DECODE = "fd-decode -m model.safetensors FILE -o out/"
 TRANSFER = "fd-transfer --all-pairs two.npy FILE -o out/o.npy"
+RENDER = "fd-render -m model.safetensors FILE -o out/o.png --size 16"
 METRICS = "fd-metrics -m model.safetensors FILE"
 COMPARE = "fd-metrics --truth tree --predicted tree --labels FILE"
 PREP = "fd-prep folder tree -o out/o.safetensors --dry-run"
@@ -330,14 +353,21 @@ KINDS = {
     "vrml": Kind(
         ".wrl", [encoded(nine(), ".wrl"), (WRL % "").encode(), WRL_PLACED.encode()], *MESH
     ),
-    **{s[1:]: Kind(s, [encoded(nine(), s)], [read_one], [INFO]) for s in (".off", ".vtk", ".vtu")},
+    "off": Kind(".off", [encoded(nine(), ".off"), *OFFS], *MESH),
+    "vtk": Kind(".vtk", [*VTKS, encoded(nine(), ".vtk")], [read_one], [INFO]),
+    "vtu": Kind(".vtu", [encoded(nine(), ".vtu")], [read_one], [INFO]),
     "latents": Kind(
         ".npy",
         [rows_after_rows(2), rows_after_rows(0, 2, 1), npy(np.asfortranarray(np.ones((4, 5))))],
         [read_rows, read_named_rows],
-        [INFO, DECODE, TRANSFER],
+        [INFO, DECODE, TRANSFER, RENDER, ENCODE],
     ),
-    "array": Kind(".npy", [npy(array) for array in ARRAYS], [read_arrays], [ENCODE]),
+    "array": Kind(
+        ".npy",
+        [*(npy(array) for array in ARRAYS), ARRAY_OF_PYTHON_2],
+        [read_arrays],
+        [INFO, ENCODE, RENDER, RENDER + " --against tree/p0_smile.ply", DECODE],
+    ),
     "face set": Kind(".safetensors", [SET], OURS, [VERIFY, HISTORY, METRICS]),
     "model": Kind(
         ".safetensors", [MODEL], OURS, [VERIFY, HISTORY, "fd-encode -m FILE tree -o out/o.npy"]

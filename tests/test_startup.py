@@ -38,8 +38,8 @@ def test_nothing_heavy_is_imported(shell, ann, module):
 
 
 def test_what_a_format_or_an_option_needs_is_imported_then(shell, ann, tmp_path):
-    save_mesh(tmp_path / "ann.off", face(0))
-    assert "meshio" in imported(shell, "fd_encode", "ann.off -o out.npy")
+    save_mesh(tmp_path / "ann.vtu", face(0))
+    assert "meshio" in imported(shell, "fd_encode", "ann.vtu -o out.npy")
     # what is given as a number or a choice is checked by typer's own means
     assert "pydantic" in imported(shell, "fd_encode", "faces/ann.ply --units mm -o mm.npy")
     result = shell("fd-encode faces --jobs many")

@@ -17,8 +17,13 @@ from numpy.typing import NDArray
 from facedis_core.errors import ErrorCode, InputError, UsageError
 from facedis_core.io.paths import files_below, is_file
 from facedis_core.io.streams import naming, open_input, shown
-from facedis_core.mesh import obj, ply, vrml
-from facedis_core.mesh.meshio_formats import MESHIO_SUFFIXES, read_with_meshio, write_with_meshio
+from facedis_core.mesh import obj, off, ply, vrml
+from facedis_core.mesh.meshio_formats import (
+    MESHIO_SUFFIXES,
+    WRITTEN_SUFFIXES,
+    read_with_meshio,
+    write_with_meshio,
+)
 from facedis_core.mesh.surface_builder import SurfaceBuilder
 
 
@@ -48,11 +53,15 @@ CODECS = {
     ".ply": Codec(ply.read, ply.write),
     ".obj": Codec(obj.read, obj.write),
     ".wrl": Codec(vrml.read, vrml.write),
+    ".off": Codec(off.read, off.write),
 }
 
 _OWN = " ".join(CODECS)
 
-_UNORDERED = {".stl": "STL has triangles without an order of vertices"}
+_UNORDERED = {
+    suffix: f"{suffix[1:].upper()} has triangles without an order of vertices"
+    for suffix in (".stl", ".wkt")
+}
 
 # First bytes of files that are no mesh, and what to do with them instead.
 _MISTAKEN = (
@@ -90,7 +99,7 @@ def read_mesh(source: str | Path) -> Mesh:
 def decode_mesh(stream: BinaryIO, source: str) -> Mesh:
     """Read one mesh from the bytes of a file that is not here, by the suffix of its name.
 
-    Raises what `read_mesh` does, also for formats that need a file: all but PLY, OBJ and VRML.
+    Raises what `read_mesh` does, also for formats that need a file: all that meshio reads.
     """
     path = Path(source)
     codec = CODECS.get(path.suffix.lower())
@@ -131,18 +140,26 @@ def write_mesh(stream: BinaryIO, mesh: Mesh, suffix: str = ".ply") -> None:
 
     A PLY is binary and carries the name, and the unit where `unit_mm` is 1.0; the other formats
     have no place for them.
-    Raises UsageError where nothing can write the suffix, or the format loses the vertex order.
+    Raises UsageError for errors of `check_written_suffix`.
     """
     suffix = suffix.lower()
+    check_written_suffix(suffix)
     codec = CODECS.get(suffix)
     if codec:
         codec.write(stream, mesh.vertices, mesh.triangles, mesh.name, mesh.unit_mm == 1.0)
-    elif suffix in _UNORDERED:
-        raise UsageError(
-            f"cannot write {suffix}: {_UNORDERED[suffix]}; expected {_OWN}", ErrorCode.OUTPUT_SUFFIX
-        )
     else:
         stream.write(write_with_meshio(mesh.vertices, mesh.triangles, suffix))
+
+
+def check_written_suffix(suffix: str) -> None:
+    """Raise UsageError for a format that cannot be written such that it is read back alike."""
+    suffix = suffix.lower()
+    if suffix not in CODECS and suffix not in WRITTEN_SUFFIXES:
+        reason = _UNORDERED.get(suffix, "no writer keeps the vertices and triangles in order")
+        raise UsageError(
+            f"cannot write {suffix}: {reason}; expected {_OWN} {' '.join(WRITTEN_SUFFIXES)}",
+            ErrorCode.OUTPUT_SUFFIX,
+        )
 
 
 def mesh_files(folder: Path) -> list[Path]:

@@ -1,21 +1,42 @@
-"""Meshes in the formats that meshio reads and writes: OFF, VTK, VTU and others."""
+"""Meshes in the formats that meshio reads and writes: VTK, VTU and others."""
 
 import io
+import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from facedis_core.errors import ErrorCode, InputError, UsageError, output_error
+from facedis_core.io.streams import on_one_line
 from facedis_core.mesh.surface_builder import SurfaceBuilder
+from facedis_core.mesh.vtk import read_polydata
 
-MESHIO_SUFFIXES = (".off", ".vtk", ".vtu")
+MESHIO_SUFFIXES: Final = (".vtk", ".vtu")
 """Formats that are looked for in a folder; a file named by itself may have any meshio format."""
 
-_LONGEST_PREAMBLE = 1 << 20
+WRITTEN_SUFFIXES: Final = (
+    *(".avs", ".bdf", ".dat", ".dato", ".fem", ".inp", ".mdpa", ".mesh", ".meshb", ".nas", ".post"),
+    *(".tec", ".vol", ".vtk", ".vtu"),
+)
+"""Formats whose files meshio reads back with the same vertices and triangles in the same order.
+
+Found by trying all; tests/mesh/test_meshio_formats.py does so.
+"""
+
+# Formats that meshio reads otherwise, not to an end, or not at all.
+_NOT_READ: Final = {
+    **dict.fromkeys((".ele", ".node"), "TetGen files hold tetrahedra; expected a surface"),
+    ".svg": "SVG is a drawing",
+    ".vtp": "this is VTK PolyData in XML; save it as .ply or as legacy .vtk, such as in ParaView",
+}
+
+_WARNING: Final = re.compile(r"^Warning:", re.MULTILINE)
+_MOST_WARNINGS: Final = 3
 
 
 def read_with_meshio(path: Path) -> SurfaceBuilder:
@@ -23,17 +44,30 @@ def read_with_meshio(path: Path) -> SurfaceBuilder:
 
     Raises InputError where meshio cannot read it, or it is no surface of polygons.
     """
-    if path.suffix.lower() == ".off":
-        _check_off(path)
+    suffix = path.suffix.lower()
+    if suffix in _NOT_READ:
+        raise InputError(_NOT_READ[suffix], ErrorCode.UNSUPPORTED)
+    file_format = None
+    if suffix in (".msh", ".vtk"):
+        with path.open("rb") as stream:
+            if suffix == ".vtk" and (polydata := read_polydata(stream)):
+                return polydata
+            if suffix == ".msh" and stream.read(11) != b"$MeshFormat":
+                raise InputError(
+                    "is a .msh file but none of Gmsh; convert it to .ply or .obj",
+                    ErrorCode.UNSUPPORTED,
+                )
+        file_format = "gmsh" if suffix == ".msh" else None
     import meshio
 
+    words = io.StringIO()
     try:
-        with _silence():
-            mesh = meshio.read(path)
+        with _diverted(words):
+            mesh = meshio.read(path.absolute(), file_format)  # some look for files beside it
     except (Exception, SystemExit) as error:  # it raises whatever comes, and may exit
         raise InputError(
-            f"meshio could not read it ({_reason(error, path)}); "
-            "expected .ply .obj .wrl or a format of meshio's",
+            f"meshio could not read it ({_reason(error, words, path)}); "
+            "expected .ply .obj .wrl .off or a format of meshio's",
             ErrorCode.UNSUPPORTED,
         ) from error
     if mesh.points.ndim != 2 or mesh.points.shape[1] != 3:
@@ -41,12 +75,13 @@ def read_with_meshio(path: Path) -> SurfaceBuilder:
             f"has vertices of shape {mesh.points.shape}; expected x y z each", ErrorCode.UNSUPPORTED
         )
     surface = SurfaceBuilder()
+    surface.warnings += _warnings(words.getvalue())
     with np.errstate(over="ignore"):  # too large for float32 is inf, which is refused
         surface.add_vertices(mesh.points.astype(np.float32))
     for block in mesh.cells:
-        if block.type in ("vertex", "line"):
+        if block.type in ("vertex", "line") or not len(block.data):
             continue
-        if block.type not in ("triangle", "quad", "polygon"):
+        if block.type not in ("triangle", "quad", "polygon") or np.ndim(block.data) != 2:
             raise InputError(
                 f"has {block.type} cells; expected a surface of polygons", ErrorCode.UNSUPPORTED
             )
@@ -59,52 +94,55 @@ def read_with_meshio(path: Path) -> SurfaceBuilder:
 def write_with_meshio(
     vertices: NDArray[np.float32], triangles: NDArray[np.int32], suffix: str
 ) -> bytes:
-    """Encode a mesh by the suffix of its file.
+    """Encode a mesh by the suffix of its file, one of WRITTEN_SUFFIXES.
 
-    Raises UsageError where meshio cannot write the suffix, OutputError where there is no room.
+    Raises UsageError for a mesh without triangles, OutputError where there is no room.
     """
+    if not len(triangles):
+        raise UsageError(
+            f"cannot write a mesh without triangles as {suffix}; expected .ply .obj .wrl .off",
+            ErrorCode.OUTPUT_SUFFIX,
+        )
     import meshio
 
+    words = io.StringIO()
     # Several of its writers need a file that they can seek in, or that has a name.
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, f"mesh{suffix}")
         try:
-            with _silence():
+            with _diverted(words):
                 meshio.write_points_cells(path, vertices, [("triangle", triangles)])
         except OSError as error:
             message = f"a {suffix} mesh could not be written ({error.strerror})"
             raise output_error(message, error) from error
         except (Exception, SystemExit) as error:
             raise UsageError(
-                f"cannot write {suffix or 'a mesh without suffix'} ({_reason(error, path)}); "
-                "expected .ply .obj .wrl or a format of meshio's",
+                f"cannot write this mesh as {suffix} ({_reason(error, words, path)}); "
+                "expected .ply .obj .wrl .off",
                 ErrorCode.OUTPUT_SUFFIX,
             ) from error
-        if len(list(Path(folder).iterdir())) != 1:
-            raise UsageError(
-                f"cannot write {suffix}, which takes several files; expected .ply .obj .wrl",
-                ErrorCode.OUTPUT_SUFFIX,
-            )
         return path.read_bytes()
 
 
-def _check_off(path: Path) -> None:
-    """Raise InputError where the line is missing that meshio would look for without an end."""
-    with path.open("rb") as stream:
-        first, *lines = map(bytes.strip, stream.read(_LONGEST_PREAMBLE).split(b"\n"))
-    if first == b"OFF" and all(line[:1] in (b"", b"#") for line in lines):
-        raise InputError(
-            "is truncated: it does not say how many vertices it has", ErrorCode.TRUNCATED
-        )
-
-
 @contextmanager
-def _silence() -> Iterator[None]:
-    """Discard what meshio prints besides raising it: standard output is for data."""
-    with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+def _diverted(words: io.StringIO) -> Iterator[None]:
+    """Collect what meshio prints, for an error: standard output is for data."""
+    with redirect_stdout(words), redirect_stderr(words):
         yield
 
 
-def _reason(error: BaseException, path: Path) -> str:
-    text = " ".join(str(error).replace(str(path), path.name).split())
-    return f"{type(error).__name__}: {text[:120]}"
+def _warnings(text: str) -> list[str]:
+    """Different warnings that meshio has printed, over several lines each; of many the first."""
+    found = (" ".join(part.split()) for part in _WARNING.split(text)[1:])
+    return [on_one_line(line[:160]) for line in dict.fromkeys(found)][:_MOST_WARNINGS]
+
+
+def _reason(error: BaseException, words: io.StringIO, path: Path) -> str:
+    """What meshio has raised, or printed where it exits: its own reason first."""
+    if isinstance(error, SystemExit):
+        text = words.getvalue().partition("Error: Couldn't read file")[0]
+    else:
+        text = str(error) or type(error).__name__
+    for name in (str(path.absolute()), str(path)):
+        text = text.replace(name, path.name)
+    return on_one_line(" ".join(text.split())[:160]) or "it gives no reason"

@@ -16,7 +16,7 @@ from facedis_core.io.csv_text import brief
 from facedis_core.io.npy import encoded_header
 from facedis_core.io.paths import OutputPaths, check_name, is_file, is_folder_pattern
 from facedis_core.io.streams import check_output, naming, open_output, replaced_file
-from facedis_core.mesh.mesh import Mesh, write_mesh
+from facedis_core.mesh.mesh import Mesh, check_written_suffix, write_mesh
 from facedis_core.model.model import Model, Part
 from facedis_core.pipeline.failures import Failure
 from facedis_core.pipeline.parallel import in_order
@@ -117,7 +117,7 @@ class DecodeOptions:
 
     Raises:
         UsageError: several parts without {part}; an array with {name}; several arrays of a stream;
-            options that exclude each other; errors of `check_output`.
+            options that exclude each other; errors of `check_written_suffix` and `check_output`.
         OutputError: errors of `check_output`.
     """
 
@@ -156,6 +156,8 @@ class DecodeOptions:
             raise UsageError(
                 f"{output} can be an array of vertices: add --npy", ErrorCode.OUTPUT_SUFFIX
             )
+        for part in parts if not self.array else ():
+            check_written_suffix(OutputPaths(output).of("face", part).suffix or ".ply")
         files = [output.replace("{part}", part) for part in parts] if self.array else [output]
         for file in files if self.array or not is_folder_pattern(output) else ():
             if not (self.skip_existing and is_file(file)):

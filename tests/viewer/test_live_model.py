@@ -123,7 +123,7 @@ def test_what_cannot_be_mixed_or_written_is_refused(live, tmp_path):
     first = live.face("0").as_json() | {"identity": infinite}
     with raises("not-finite"):
         live.vertices(live.mixture(two_faces(live, first=first)))
-    with raises("request", r"expected one of \.ply \.obj \.wrl \.npy"):
+    with raises("request", r"expected one of \.ply \.obj \.wrl \.off \.npy"):
         live.file(live.mixture(two_faces(live)), ".exe")
     np.save(tmp_path / "a.npy", live.model.mean_face)
     with raises("too-large", "5000"):  # no request could carry the name
