@@ -17,10 +17,16 @@ def prep(
         str,
         typer.Argument(
             metavar="SOURCE",
-            help="Data set: coma, bu3dfe, facescape, facewarehouse, ict or folder.",
+            help="Data set: coma, bu3dfe, facescape, facewarehouse, ict or folder; with --export a "
+            "face set.",
         ),
     ],
-    root: Annotated[Path, typer.Argument(metavar="ROOT", help="Folder of the data set.")],
+    root: Annotated[
+        Path,
+        typer.Argument(
+            metavar="ROOT", help="Folder of the data set; with --export the folder to write."
+        ),
+    ],
     output: Annotated[
         str | None,
         typer.Option(
@@ -128,6 +134,13 @@ def prep(
             "--dry-run", help="Only count the faces per class and split; no mesh is read."
         ),
     ] = False,
+    export: Annotated[
+        bool,
+        typer.Option(
+            "--export",
+            help="Write a face set out as PLY meshes: faces/, neutrals/ and labels.csv in ROOT.",
+        ),
+    ] = False,
     no_history: fd_cli.NoHistory = False,
     force: fd_cli.Force = False,
 ) -> None:
@@ -142,16 +155,29 @@ def prep(
     folder  your own registered meshes, labelled by --pattern or --labels
 
     SET.report.json beside the set counts the faces and lists what was skipped or excluded.
+    --export is the inverse, for other methods: fd-prep folder ROOT/faces --labels ROOT/labels.csv
+    makes the same faces and labels of what it writes.
 
     Examples:
       fd-prep folder scans/ --pattern '{subject}/{expression}.obj' --units cm -o set.safetensors
       fd-prep coma CoMA/ --dry-run
+      fd-prep --export set.safetensors meshes/
       fd-prep ict FaceXModel/ --subjects 847 --validation 0.1 -o ict.safetensors
     """  # noqa: D301 - click keeps the lines after \b as they are
     from facedis_core.datasets.contents import count_faces
     from facedis_core.datasets.prepare import PrepareOptions, plan_face_set, prepare_face_set
     from facedis_core.errors import CheckFailed, ErrorCode
 
+    if export:
+        given = {
+            **{"output": output, "like": like, "exclude": exclude, "protocol": protocol},
+            **{"validation": validation, "pattern": pattern, "labels": labels},
+            **{"neutral": neutral, "simplify": simplify, "align": align, "variation": variation},
+            **{"subjects": subjects, "dry-run": dry_run or None, "keep-going": keep_going or None},
+            **{"units": None if units == "auto" else units, "seed": seed or None},
+        }
+        _export(source, root, [name for name, value in given.items() if value is not None], force)
+        return
     options = PrepareOptions(
         source=source,
         root=root,
@@ -194,6 +220,20 @@ def prep(
             f"{report.faces} faces are in the set, those named above are not{listed}",
             ErrorCode.ITEMS_SKIPPED,
         )
+
+
+def _export(source: str, folder: Path, others: list[str], force: bool) -> None:
+    """Write a face set out as meshes; `others` are options given beside --export."""
+    from facedis_core.datasets.export import export_face_set
+    from facedis_core.errors import ErrorCode, UsageError
+
+    if others:
+        raise UsageError(
+            f"--export writes the set as it is; leave out --{others[0]}", ErrorCode.OPTION_CONFLICT
+        )
+    with fd_cli.progress_bar("writing", None) as advance:
+        count = export_face_set(source, folder, force=force, progress=advance)
+    fd_cli.say(f"{count} faces written to {folder}")
 
 
 def _print_counts(counts: "Iterable[ClassCount]") -> None:

@@ -19,6 +19,7 @@ from facedis_core.io.paths import check_name, files_below, is_file, is_folder
 from facedis_core.io.streams import file_id
 
 COLUMNS: Final = ("file", "subject", "expression", "level", "split")
+_IGNORED: Final = ("name",)  # for fd-metrics, which reads the same table
 _MOST_MISSING = 20_000  # for every file there
 
 
@@ -152,7 +153,7 @@ def read_labels_csv(content: bytes, label: str) -> Iterator[LabelRow]:
 
     def check_header(header: Sequence[str]) -> None:
         missing = [name for name in COLUMNS[:3] if name not in header]
-        unknown = [name for name in header if name not in COLUMNS]
+        unknown = [name for name in header if name not in (*COLUMNS, *_IGNORED)]
         if missing or unknown:
             raise InputError(
                 f"{label} has the columns {brief_list(header) or 'of an empty file'}; "
