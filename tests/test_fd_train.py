@@ -103,7 +103,7 @@ def test_lines_now_and_then_where_stderr_is_no_terminal(
             lines.add_record({"epoch": 3, "step": 1030, "test": {"e_rec": {"mean": 1.25}}})
     shown = capsys.readouterr().err.splitlines()
     assert shown[0] == "step 1,005 of 4,000, about 50 min left"
-    assert shown[1] == "step 1,065 of 4,000, about 49 min left, E_rec mm 1.25"
+    assert shown[1] == "step 1,065 of 4,000, about 49 min left, E_rec 1.25 mm"
     assert 5 < len(shown) < 20
 
 

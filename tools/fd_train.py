@@ -87,8 +87,9 @@ def train(
     \b
     network     network, identity, expression (latent sizes), components, points,
                 scale, half_decoders, decoder_init
-    schedule    epochs, steps, minimum_steps, batch, learning_rate, schedule,
-                warmup, learning_rate_factor, learning_rate_every, kl_decay
+    schedule    epochs, steps, minimum_steps, batch, minimum_batch, learning_rate,
+                schedule, warmup, learning_rate_factor, learning_rate_every,
+                kl_decay
     optimiser   weight_decay, gradient_clip, log_variance_limit
     loss weights
                 reconstruction, kl_identity, kl_expression, discriminator,

@@ -370,7 +370,7 @@ class ProgressLines(TrainingProgress):
         shortest, longest = _LINE_SECONDS
         self._next = seconds + min(max(shortest, seconds / 4), longest)
         values = [
-            f"{heading} {cell}"
+            f"{heading.removesuffix(' mm')} {cell}{' mm' * heading.endswith(' mm')}"
             for heading, path in _COLUMNS
             if heading not in ("epoch", "step") and (cell := _cell(self._last, path))
         ]

@@ -33,6 +33,7 @@ KEYS = {
     "steps": "length in optimiser steps, in place of `epochs`",
     "minimum_steps": "fewest steps; small sets get more epochs",
     "batch": "faces per step",
+    "minimum_batch": "small sets halve the batch down to this",
     "learning_rate": "of Adam, for the auto-encoder",
     "warmup": "part of the run in which all learning rates rise from 0, in per cent",
     "schedule": "of all learning rates: `step`, or `cosine` (half a cosine to 0)",

@@ -25,9 +25,10 @@ _MAX_LINE = 1000  # the time of the parser grows with the square of the parts of
 
 # Zero leaves nothing to train, or is divided by.
 _POSITIVE = (
-    *("identity", "expression", "points", "components", "scale", "batch", "pretrain_batch"),
+    *("identity", "expression", "points", "components", "scale", "batch", "minimum_batch"),
     *("learning_rate_every", "kl_decay", "discriminator_every", "log_variance_limit"),
-    *("epochs", "steps", "pretrain_epochs", "pretrain_steps", "expression_power"),
+    *("epochs", "steps", "pretrain_epochs", "pretrain_steps", "pretrain_batch"),
+    "expression_power",
 )
 # Lowest and highest values; batch norm needs two rows.
 _BETWEEN = {
@@ -38,12 +39,16 @@ _BETWEEN = {
     "pose_mm": (0, 1000),
     "warmup": (0, 100),
 }
-# Lengths of joint training and pre-training: a key in epochs, the key in steps that replaces it,
-# and the fewest steps, which count unless a user gives one of the two.
-_LENGTHS = (
-    ("epochs", "steps", "minimum_steps"),
-    ("pretrain_epochs", "pretrain_steps", "pretrain_minimum_steps"),
-)
+# Lengths of joint training and pre-training in epochs, and the keys in steps that replace them.
+_LENGTHS = {"epochs": "steps", "pretrain_epochs": "pretrain_steps"}
+# Keys that are adapted to small sets, and the values of other keys by which they are not.
+_NOT_ADAPTED: dict[str, dict[str, Any]] = {
+    "epochs": {"minimum_steps": 0},
+    "steps": {"minimum_steps": 0},
+    "pretrain_epochs": {"pretrain_minimum_steps": 0},
+    "pretrain_steps": {"pretrain_minimum_steps": 0},
+    "batch": {"minimum_batch": None},
+}
 
 
 @dataclass(frozen=True)
@@ -67,6 +72,7 @@ class Recipe:
     steps: int | None = None  # optimiser steps in place of `epochs`
     minimum_steps: int = 0  # on small sets, which get more epochs
     batch: int = 32
+    minimum_batch: int | None = None  # small sets halve the batch down to this; None = never
     learning_rate: float = 1e-4
     warmup: float = 0.0  # per cent of the steps in which the learning rate rises from 0
     # falls by `learning_rate_factor` every `learning_rate_every`, or as half a cosine to 0
@@ -134,8 +140,8 @@ def load_recipe(name: str, *, neutrals: bool, changes: Sequence[str] = ()) -> Re
 
     A file holds keys of `Recipe`, and tables `[with_neutrals]` and `[without_neutrals]` whose keys
     override them; a key `base` names the recipe, or the file beside it, that it changes. `changes`
-    are `key=value` strings (`--set`), applied last; a length among them has no least number of
-    steps.
+    are `key=value` strings (`--set`), applied last. A length or batch size that overrides another
+    is not adapted to the size of the set, unless what adapts it is given with it.
 
     Raises:
         UsageError: unknown recipe, or a change that has no such key or value.
@@ -154,12 +160,7 @@ def load_recipe(name: str, *, neutrals: bool, changes: Sequence[str] = ()) -> Re
             recipes[key] = _change(common, part, f"{path} [{key}]", in_file)
         recipe = recipes["with_neutrals" if neutrals else "without_neutrals"]
     for change in changes:
-        key, value = _parse_change(change)
-        asked = {key: value}
-        for *lengths, minimum in _LENGTHS:
-            if key in lengths:
-                asked[minimum] = 0
-        recipe = _change(recipe, asked, "--set", in_option)
+        recipe = _change(recipe, dict([_parse_change(change)]), "--set", in_option)
     return recipe
 
 
@@ -270,11 +271,13 @@ def _change(
     """
     types = {f.name: f.type for f in fields(recipe)}
     checked: dict[str, Any] = {}
-    for epochs, steps, _ in _LENGTHS:
+    for epochs, steps in _LENGTHS.items():
         if epochs in values and values.get(steps) is not None:
             raise fault(f"{origin}: {epochs} and {steps} are both given, expected one of them")
         if epochs in values:
             checked[steps] = None
+    for key in set(values) & set(_NOT_ADAPTED):
+        checked |= _NOT_ADAPTED[key]
     for key, value in values.items():
         if key not in types:
             near = get_close_matches(key, types, 1)

@@ -5,6 +5,9 @@ from typing import Final
 
 from facedis_core.train.recipe import Recipe
 
+# Steps of an epoch below which the batch is halved where a recipe allows it.
+_EPOCH_STEPS: Final = 8
+
 # Steps between log records where epochs are shorter, and the fewest records of a run.
 _RECORD_STEPS: Final = 100
 _FEWEST_RECORDS: Final = 20
@@ -15,6 +18,24 @@ _ROUNDING: Final = 1e-9  # 50 of 280 epochs in per cent is not an exact number
 def steps_per_epoch(faces: int, batch: int) -> int:
     """Number of batches in an epoch; faces that do not fill a batch are left out."""
     return max(1, faces // batch)
+
+
+def batch_size(batch: int, minimum_batch: int | None, faces: int) -> int:
+    """Number of faces in a step.
+
+    Args:
+        batch: of the recipe.
+        minimum_batch: where an epoch has fewer than 8 steps the batch is halved, not below this;
+            None = never.
+        faces: number of training faces.
+    """
+    while (
+        minimum_batch is not None
+        and batch // 2 >= minimum_batch
+        and steps_per_epoch(faces, batch) < _EPOCH_STEPS
+    ):
+        batch //= 2
+    return batch
 
 
 def total_steps(*, epochs: int, steps: int | None, minimum_steps: int, steps_per_epoch: int) -> int:

@@ -1,13 +1,14 @@
 """Joint training of the auto-encoder and the identity discriminator: steps and learning rates."""
 
 from collections.abc import Generator, Mapping
+from dataclasses import replace
 from typing import Any, Final
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from facedis_core.data.face_set import TEST, VALIDATION, FaceSet
+from facedis_core.data.face_set import TEST, TRAIN, VALIDATION, FaceSet
 from facedis_core.errors import ErrorCode, InputError
 from facedis_core.evaluate.evaluation import Prediction, evaluate_face_set
 from facedis_core.nn import losses
@@ -25,6 +26,7 @@ from facedis_core.train.learner import Learner
 from facedis_core.train.profiling import step_part
 from facedis_core.train.recipe import Recipe
 from facedis_core.train.schedule import (
+    batch_size,
     kl_factor,
     learning_rate_factor,
     steps_per_epoch,
@@ -60,7 +62,8 @@ class Trainer(Learner):
         network: the auto-encoder.
         discriminator: None trains without one.
         face_set: training faces, and those that are evaluated.
-        recipe: batch size, learning rates and loss weights.
+        recipe: batch size, learning rates and loss weights; `recipe` of the trainer has the batch
+            size used.
         neutrals: whether to use the subjects' neutrals (`face_set.neutrals`).
         seed: of data order, pairs and noise.
         device: of the networks.
@@ -86,6 +89,8 @@ class Trainer(Learner):
         precision: Precision = "fp32",
         storage: Storage = "auto",
     ) -> None:
+        faces = len(face_set.rows(TRAIN))
+        recipe = replace(recipe, batch=batch_size(recipe.batch, recipe.minimum_batch, faces))
         self.network, self.discriminator = network.to(device), discriminator
         self.face_set, self.recipe, self.neutrals = face_set, recipe, neutrals
         self.poses = recipe_poses(recipe)
@@ -106,7 +111,7 @@ class Trainer(Learner):
                 epochs=recipe.epochs,
                 steps=recipe.steps,
                 minimum_steps=recipe.minimum_steps,
-                steps_per_epoch=steps_per_epoch(self.batches.pairs.faces, recipe.batch),
+                steps_per_epoch=steps_per_epoch(faces, recipe.batch),
             ),
             stream=NOISE,
             seed=seed,

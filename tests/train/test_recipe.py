@@ -79,6 +79,7 @@ EVERYWHERE = {
     "schedule": "step",
     "warmup": 0.0,
     "minimum_steps": 0,
+    "minimum_batch": None,
     "pretrain_minimum_steps": 0,
     "weight_decay": 1e-4,
     "pretrain_learning_rate": 1e-4,
@@ -152,6 +153,9 @@ class TestSet:
         assert self.changed("steps=900", "minimum_steps=500").minimum_steps == 500
         recipe = self.changed("pretrain_minimum_steps=500", "pretrain_epochs=3")
         assert (recipe.pretrain_epochs, recipe.pretrain_minimum_steps) == (3, 0)
+
+    def test_a_batch_size_given_alone_is_not_halved(self):
+        assert self.changed("minimum_batch=4", "batch=8").minimum_batch is None
 
     def test_the_last_one_counts_and_the_others_stay(self):
         recipe = self.changed("batch=8", "batch=4")

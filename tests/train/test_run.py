@@ -13,7 +13,10 @@ from facedis_core.errors import Stopped
 from facedis_core.train.plan import TrainingPlan
 from facedis_core.train.run import Callbacks, RunFiles, TrainingRun
 
-SMALL = ("identity=6", "expression=5", "batch=14", "schedule=cosine", "warmup=50")
+SMALL = (
+    *("identity=6", "expression=5", "batch=14"),
+    *("schedule=cosine", "warmup=50", "learning_rate=2e-3"),
+)
 # 40 epochs of two steps, of which two share a record.
 LONG = "steps=80"
 

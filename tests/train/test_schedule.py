@@ -5,6 +5,7 @@ import torch
 
 from facedis_core.train.recipe import Recipe, load_recipe
 from facedis_core.train.schedule import (
+    batch_size,
     epochs_per_record,
     kl_factor,
     learning_rate_factor,
@@ -72,6 +73,22 @@ def test_a_longer_run_has_the_same_schedule_stretched(schedule: str) -> None:
 )
 def test_total_steps(length: dict[str, int | None], expected: int) -> None:
     assert total_steps(**length, steps_per_epoch=3) == expected
+
+
+@pytest.mark.parametrize(
+    ("minimum", "faces", "expected"),
+    [
+        (8, 72, 8),  # 9 steps an epoch
+        (8, 200, 16),  # 12
+        (8, 256, 32),  # 8
+        (8, 10, 8),
+        (10, 10, 16),
+        (64, 10, 32),
+        (None, 10, 32),
+    ],
+)
+def test_small_sets_halve_the_batch(minimum: int | None, faces: int, expected: int) -> None:
+    assert batch_size(32, minimum, faces) == expected
 
 
 def test_an_epoch_has_whole_batches_and_at_least_one_step() -> None:
