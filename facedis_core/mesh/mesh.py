@@ -157,7 +157,8 @@ def check_written_suffix(suffix: str) -> None:
     if suffix not in CODECS and suffix not in WRITTEN_SUFFIXES:
         reason = _UNORDERED.get(suffix, "no writer keeps the vertices and triangles in order")
         raise UsageError(
-            f"cannot write {suffix}: {reason}; expected {_OWN} {' '.join(WRITTEN_SUFFIXES)}",
+            f"cannot write {suffix or 'a mesh without suffix'}: {reason}; "
+            f"expected {_OWN} {' '.join(WRITTEN_SUFFIXES)}",
             ErrorCode.OUTPUT_SUFFIX,
         )
 

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from facedis_core.errors import ErrorCode, InputError, UsageError, output_error
 from facedis_core.io.streams import on_one_line
 from facedis_core.mesh.surface_builder import SurfaceBuilder
-from facedis_core.mesh.vtk import read_polydata
 
 MESHIO_SUFFIXES: Final = (".vtk", ".vtu")
 """Formats that are looked for in a folder; a file named by itself may have any meshio format."""
@@ -30,9 +29,9 @@ Found by trying all; tests/mesh/test_meshio_formats.py does so.
 
 # Formats that meshio reads otherwise, not to an end, or not at all.
 _NOT_READ: Final = {
-    **dict.fromkeys((".ele", ".node"), "TetGen files hold tetrahedra; expected a surface"),
+    **dict.fromkeys((".ele", ".node"), "TetGen files hold tetrahedra"),
     ".svg": "SVG is a drawing",
-    ".vtp": "this is VTK PolyData in XML; save it as .ply or as legacy .vtk, such as in ParaView",
+    ".vtp": "is VTK PolyData in XML, which ParaView saves as .ply or as legacy .vtk",
 }
 
 _WARNING: Final = re.compile(r"^Warning:", re.MULTILINE)
@@ -46,9 +45,13 @@ def read_with_meshio(path: Path) -> SurfaceBuilder:
     """
     suffix = path.suffix.lower()
     if suffix in _NOT_READ:
-        raise InputError(_NOT_READ[suffix], ErrorCode.UNSUPPORTED)
+        raise InputError(
+            f"{_NOT_READ[suffix]}; expected .ply .obj .wrl .off", ErrorCode.UNSUPPORTED
+        )
     file_format = None
     if suffix in (".msh", ".vtk"):
+        from facedis_core.mesh.vtk import read_polydata
+
         with path.open("rb") as stream:
             if suffix == ".vtk" and (polydata := read_polydata(stream)):
                 return polydata

@@ -28,6 +28,7 @@ from facedis_core.mesh.text_numbers import (
 
 # Some files have the number of vertices right behind it, as in OFF490.
 _MAGIC = re.compile(rb"(?:ST)?C?N?(4?n?)OFF(\d*)")
+_BINARY = re.compile(rb"\s*\w*OFF[ \t]+BINARY\b")
 _COMMENT = re.compile(rb"#(?<![^\x00-\x20]#)[^\n]*")
 _READ_AT_ONCE = 1 << 18
 _LARGEST_COUNT = 2**31 - 1
@@ -42,6 +43,8 @@ def read(stream: BinaryIO) -> SurfaceBuilder:
     header: list[bytes] = []  # words up to the counts
     left: list[int] | None = None  # vertices, polygons
     for block in _blocks(stream):
+        if left is None and _BINARY.match(block):
+            raise InputError("is binary OFF; convert it to an OFF of text", ErrorCode.UNSUPPORTED)
         tokens = tokenize(block)
         first, counts = lines(tokens)
         row = 0
@@ -121,10 +124,10 @@ def _counts(header: list[bytes]) -> list[int] | None:
         )
     dimensions, behind = magic.groups()
     words = [behind, *header[1:]] if behind else header[1:]
-    if dimensions or words[:1] == [b"BINARY"]:
-        kind = f"{header[0].decode()}, vertices of other dimensions" if dimensions else "binary OFF"
+    if dimensions:
         raise InputError(
-            f"is {kind}; convert it to an OFF of text with x y z", ErrorCode.UNSUPPORTED
+            f"is {header[0].decode()}, vertices of other dimensions; expected an OFF with x y z",
+            ErrorCode.UNSUPPORTED,
         )
     if not words:
         return None

@@ -121,6 +121,11 @@ class _Sections:
             while words < count and len(block) < _TEXT_AT_ONCE:
                 if not (line := self._stream.readline(LONGEST_LINE)):
                     raise _truncated(count)
+                if len(line) == LONGEST_LINE and not line.endswith(b"\n"):
+                    raise InputError(
+                        f"has a line of more than {LONGEST_LINE} bytes; write it as binary VTK",
+                        ErrorCode.TOO_LARGE,
+                    )
                 block += line
                 words += len(line.split())
             tokens = tokenize(bytes(block))
@@ -141,7 +146,7 @@ def _counted_cells(file: _Sections, count: int, size: int) -> Cells:
     """Cells before version 5: each is its number of corners and they."""
     values = file.numbers(size, b"int").astype(np.int64)
     each = size // count if count else 0
-    if count and size == count * each and (values[::each] == each - 1).all():
+    if each and size == count * each and (values[::each] == each - 1).all():
         return values.reshape(count, each)[:, 1:].ravel(), np.full(count, each - 1)
     starts = []
     position = 0

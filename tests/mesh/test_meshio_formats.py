@@ -91,7 +91,7 @@ def test_gmsh_is_read(tmp_path):
         (".fbx", b"ply", r"unsupported: \(Could not deduce file format from path 'mesh.fbx'"),
         (".vtk", b"# vtk DataFile Version 3.0\nx\nASCII\nDATASET FIELD\n", r"unsupported: FIELD"),
         (".mesh", b"what", r"unsupported: meshio could not read it \("),
-        (".vtp", b"<VTKFile", "unsupported: save it as .ply"),
+        (".vtp", b"<VTKFile", "unsupported: ParaView saves as .ply"),
         (".msh", b'(0 "ANSYS")', "unsupported: none of Gmsh"),
         (".node", b"3 3 0 0\n", "unsupported: tetrahedra"),
         (".ele", b"0 4 0\n", "unsupported: tetrahedra"),

@@ -95,6 +95,8 @@ HEAD = ("DATASET POLYDATA", "POINTS 3 float", "0 0 0 1 0 0 0 1 0")
         (ascii_file(*HEAD, "POLYGONS 1 4", "3 0 1 2 2"), "mesh-syntax: more numbers"),
         (ascii_file(*HEAD, "POLYGONS 2 7", "3 0 1 2 3 0 1"), "damaged: 2 in 7 numbers"),
         (ascii_file(*HEAD, "POLYGONS 1 4", "-3 0 1 2"), "damaged"),
+        (ascii_file(*HEAD, "POLYGONS 1 0"), "damaged"),
+        (ascii_file("DATASET POLYDATA", "POINTS 300000 float", "0 0 0 " * 300000), "too-large"),
         (ascii_file(*HEAD, "POLYGONS 1 3", "2 0 1"), "mesh-syntax: 2 corners"),
         (ascii_file(*HEAD, "POLYGONS one 3"), "mesh-syntax: 'one' where a count"),
         (ascii_file(*HEAD, "POLYGONES 1 4", "3 0 1 2"), "mesh-syntax: POLYGONES 1 4"),
