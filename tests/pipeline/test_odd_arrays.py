@@ -179,3 +179,15 @@ def test_fd_info_says_what_fd_decode_wrote(call, here):
     np.save("one.npy", face(0)[:5])
     (here / "odd.npy").write_bytes(data + (here / "one.npy").read_bytes())
     refused(call("fd-info odd.npy"), "5 and of 36 vertices")
+
+
+@pytest.mark.parametrize("command", [*OF_VERTICES, *OF_LATENTS[:3]])
+def test_headers_by_python_2(call, here, command):
+    of_latents = command in OF_LATENTS
+    np.save("odd.npy", np.load("good.npy")[:1] if of_latents else face(0))
+    data = (here / "odd.npy").read_bytes()
+    shape, old = (b"(1,), } ", b"(1L,), }") if of_latents else (b"(36, 3), }  ", b"(36L, 3L), }")
+    assert data.count(shape) == 1
+    (here / "odd.npy").write_bytes(data.replace(shape, old))
+    result = call(command.replace("FILE", "odd.npy"))
+    assert (result.code, result.err) == (0, "")
