@@ -66,6 +66,7 @@ def test_commands_are_fast_to_start() -> None:
         "typer",
         "facedis_core",
         "facedis_core.errors",
+        "facedis_core.io.memory",
         "facedis_core.io.signals",
     } | {path.stem for path in TOOLS.glob("*.py")}
     for path in TOOLS.glob("*.py"):

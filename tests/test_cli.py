@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 import synthetic
@@ -66,6 +67,14 @@ ERRORS = {
     "CheckFailed('e_rec is 2', ErrorCode.CHECK_FAILED)": (1, "e_rec is 2"),
     "Stopped('saved in m', ErrorCode.STOPPED)": (130, "saved in m"),
     "MemoryError('for 3 GiB')": (3, "out of memory: for 3 GiB"),
+    'RuntimeError("can\'t start new thread")': (3, "out of memory: can't start new thread"),
+    "RuntimeError('DefaultCPUAllocator: can\\'t allocate memory: you tried')": (
+        3,
+        "out of memory:",
+    ),
+    "ImportError('libx.so: failed to map segment from shared object')": (3, "libx.so"),
+    "OSError(12, 'Cannot allocate memory')": (3, "out of memory"),
+    "ValueError('x') from MemoryError()": (3, "out of memory"),
     "ModuleNotFoundError('no', name='torch.nn')": (2, "pip install 'facedis[train]'"),
     "OSError(28, 'No space left on device')": (4, "No space left on device"),
     "open('/none')": (3, "cannot use /none: No such file or directory"),
@@ -93,6 +102,31 @@ def test_the_same_in_a_process(shell, probe):
     result = shell(probe("raise KeyboardInterrupt"))
     assert (result.code, result.line) == (130, "fd-probe: interrupted")
     assert shell(probe("pass")).code == 0
+
+
+@pytest.mark.parametrize(
+    ("command", "megabytes"),
+    [
+        (f"fd-{name}", megabytes)
+        for name, limits in {
+            "render face.ply -o o.png": (40, 80, 110, 150, 170, 190),
+            "encode -m ict-linear face.ply -o o.npy": (60, 130, 170),
+            "train none.safetensors -o m.safetensors": (100, 500, 800),
+        }.items()
+        for megabytes in limits
+    ],
+)
+def test_too_little_memory_is_no_bug(shell, tmp_path, command, megabytes):
+    example = Path(__file__).parent.parent / "weights" / "examples" / "bob_smile.ply"
+    (tmp_path / "face.ply").write_bytes(example.read_bytes())
+    result = shell(f"ulimit -v {megabytes * 1000}; {command}")
+    assert result.code == 3 or (result.code == 0 and megabytes > 150), result.err
+    if result.code:
+        assert "memory" in result.line
+
+
+def test_help_needs_little_memory(shell):
+    assert shell("ulimit -v 40000; fd-render --help").code == 0
 
 
 @pytest.mark.parametrize("error", ["ValueError('x')", "ModuleNotFoundError('x', name='nowhere')"])

@@ -21,6 +21,7 @@ import typer
 from facedis_core.errors import (
     CheckFailed,
     ErrorCode,
+    FacedisError,
     InputError,
     OutputError,
     ReaderLeft,
@@ -30,6 +31,7 @@ from facedis_core.errors import (
     missing_extra,
     output_error,
 )
+from facedis_core.io.memory import check_memory_limit, memory_error
 from facedis_core.io.signals import defer_signal_handlers, install_signal_handlers
 from fd_parse import COMPLETION, click_command, command_name
 
@@ -39,7 +41,6 @@ _EXIT_CODES: Final[dict[type[BaseException], int]] = {
     UsageError: 2,
     InputError: 3,
     OutputError: 4,
-    MemoryError: 3,
     Stopped: 130,
 }
 _BUG: Final = 70
@@ -105,7 +106,7 @@ def run(function: Callable[..., Any], *, numpy_threads: bool = True) -> NoReturn
     )
     if not numpy_threads:  # a training saves its checkpoint when it is stopped
         install_signal_handlers()
-    ending = perform(function, sys.argv[1:])
+    ending = perform(function, sys.argv[1:], training=not numpy_threads)
     if ending.signum:
         _die_of(ending.signum)
     _leave(ending.code)
@@ -135,7 +136,9 @@ def _terminate(signum: int, frame: FrameType | None) -> NoReturn:
     raise _Terminated(signum)
 
 
-def perform(function: Callable[..., Any], arguments: Sequence[str]) -> Ending:
+def perform(
+    function: Callable[..., Any], arguments: Sequence[str], *, training: bool = False
+) -> Ending:
     """Run a command with these arguments; an error becomes a line on stderr, nothing is raised.
 
     Where a shell asks for the completion of a line, it gets that instead.
@@ -153,6 +156,7 @@ def perform(function: Callable[..., Any], arguments: Sequence[str]) -> Ending:
                 command = click_command(function)
                 # not command.main(): it answers interrupts and broken pipes before we could
                 with command.make_context(_name, list(arguments)) as context:
+                    check_memory_limit(training=training)
                     command.invoke(context)
         except typer.Exit as ended:  # --help, --version
             code = ended.exit_code
@@ -190,8 +194,8 @@ def _translated(error: BaseException) -> BaseException:
     if hasattr(error, "format_message"):  # what typer finds wrong in the arguments
         message = error.format_message().replace("Value error, ", "").rstrip(".")
         return UsageError(f"{message}; try --help", ErrorCode.ARGUMENTS)
-    if isinstance(error, MemoryError):
-        return MemoryError(f"out of memory: {str(error) or 'no details'}; give it less at a time")
+    if not isinstance(error, FacedisError) and (lacking := memory_error(error)):
+        return lacking
     if isinstance(error, ModuleNotFoundError) and error.name is not None:
         package = error.name.partition(".")[0]
         if package in _EXTRAS:
