@@ -64,7 +64,11 @@ def paste(page, folder, environment):
         done = subprocess.run(line, cwd=folder, env=environment, capture_output=True, text=True)
         assert done.returncode == 0, f"{block}\n{done.stderr}"
         # what was written; anything else would be a warning
-        said = [row for row in done.stderr.splitlines() if not re.match(r"(model \w+|\d+ faces) written", row)]
+        said = [
+            row
+            for row in done.stderr.splitlines()
+            if not re.match(r"(model \w+|\d+ faces) written", row)
+        ]
         assert not said, f"{block}\n{done.stderr}"
     program = "\n".join(blocks(page, "python"))
     line = [sys.executable, "-W", "error", "-c", program]
