@@ -139,6 +139,7 @@ _ROWS: Final = 16
 _FIRST_STEPS: Final = 5
 _FIRST_SECONDS: Final = 2.0
 _LINE_SECONDS: Final = (60.0, 600.0)
+_DRAW_SECONDS: Final = 0.25
 
 
 def recipe_changes(
@@ -318,6 +319,7 @@ class ProgressTable(TrainingProgress):
         super().__init__(learner)
         self._live = live
         self._records: list[dict[str, Any]] = []
+        self._drawn = 0.0
 
     def add_record(self, record: dict[str, Any]) -> None:
         """Add a record of the log to the table."""
@@ -326,7 +328,9 @@ class ProgressTable(TrainingProgress):
 
     def show_step(self) -> None:
         """Show the current step; drawn a few times a second."""
-        self._draw(self._step())
+        if (seconds := self._seconds()) - self._drawn > _DRAW_SECONDS:
+            self._drawn = seconds
+            self._draw(self._step())
 
     def _console(self) -> Any:
         return self._live.console

@@ -8,7 +8,7 @@ from typing import Any, BinaryIO, Final, NamedTuple, get_args
 
 import torch
 
-from facedis_core.data.face_set import TEST, FaceSet, load_face_set
+from facedis_core.data.face_set import FaceSet, load_face_set
 from facedis_core.data.history import HistoryStep, history_step, merged, with_output
 from facedis_core.errors import ErrorCode, UsageError
 from facedis_core.io.streams import file_id
@@ -37,7 +37,7 @@ from facedis_core.train.setup import (
     recipe_poses,
     training_frame,
 )
-from facedis_core.train.trainer import Trainer
+from facedis_core.train.trainer import EVALUATED, Trainer
 
 NO_DISCRIMINATOR: Final = "none"
 UNTRAINED_DISCRIMINATOR: Final = "untrained"
@@ -144,7 +144,8 @@ class PretrainingPlan(Plan):
             identity=identity,
             checkpoint_minutes=self.checkpoint_minutes,
         )
-        return PreparedRun(run, _size_warnings(pre_trainer, recipe))
+        advice = "look at the accuracy on unseen people"
+        return PreparedRun(run, _size_warnings(pre_trainer, recipe, advice))
 
 
 @dataclass
@@ -237,8 +238,9 @@ class TrainingPlan(Plan):
             evaluate_every=self.evaluate_every,
             checkpoint_minutes=self.checkpoint_minutes,
         )
-        warnings = inputs.warnings + _size_warnings(trainer, recipe) + _data_warnings(trainer)
-        return PreparedRun(run, warnings)
+        advice = "compare the model with fd-metrics --baselines"
+        warnings = _size_warnings(trainer, recipe, advice) + _data_warnings(trainer)
+        return PreparedRun(run, inputs.warnings + warnings)
 
     def _numerical_options(self) -> dict[str, Any]:
         options: dict[str, Any] = {}
@@ -294,13 +296,12 @@ class TrainingPlan(Plan):
         return stored.network
 
 
-def _size_warnings(learner: Learner, recipe: Recipe) -> list[str]:
+def _size_warnings(learner: Learner, recipe: Recipe, advice: str) -> list[str]:
     """Warnings about a set that is smaller than the recipe is meant for."""
     people, faces, warnings = learner.pairs.subjects, learner.pairs.faces, []
     if people < recipe.identity:
         warnings.append(
-            f"{people} training people are few for {recipe.identity} identity latents; compare "
-            "the model with fd-metrics --baselines"
+            f"{people} training people are few for {recipe.identity} identity latents; {advice}"
         )
     if faces < learner.batch:
         warnings.append(
@@ -319,6 +320,6 @@ def _data_warnings(trainer: Trainer) -> list[str]:
         warnings.append("no subject has two faces, so identity and expression cannot be separated")
     if recipe.points and not hasattr(trainer.network.config, "points"):
         warnings.append(f"the {recipe.network} network sees all vertices; points is ignored")
-    if not len(trainer.face_set.rows(TEST)):
-        warnings.append("the set has no test faces; the log will have losses only")
+    if not any(len(trainer.face_set.rows(split)) for split in EVALUATED.values()):
+        warnings.append("the set has no test or validation faces; the log will have losses only")
     return warnings
