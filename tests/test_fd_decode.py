@@ -322,3 +322,20 @@ def test_names_survive_the_way_there_and_back(call, faces, tmp_path):
     assert call("fd-encode out -o again.npy").code == 0
     names = ["ann", "bob", "cy", "deep/dan", "eva grün"]
     assert read_latents(str(tmp_path / "again.npy")).names == names
+
+
+def test_several_files_of_latents(call, faces, tmp_path):
+    for name in ("ann", "bob"):
+        assert call(f"fd-encode faces/{name}.ply -o {name}.npy").code == 0
+    assert call("fd-decode ann.npy bob.npy -o both/").code == 0
+    assert call("fd-decode '???.npy' --npy -o all.npy").code == 0
+    for number, name in enumerate(("ann", "bob")):
+        assert call(f"fd-decode {name}.npy -o alone.ply --force").code == 0
+        alone = tmp_path / "alone.ply"
+        assert (tmp_path / "both" / f"{name}.ply").read_bytes() == alone.read_bytes()
+        np.testing.assert_array_equal(
+            np.load(tmp_path / "all.npy")[number], read_mesh(alone).vertices
+        )
+    twice = call("fd-decode ann.npy ann.npy -o twice/")
+    assert twice.code == 2 and not (tmp_path / "twice").exists()
+    assert call("fd-decode - -").kind == "same-file"

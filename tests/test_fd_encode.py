@@ -560,3 +560,35 @@ class TestOddFiles:
         for name in ("a\nb", "../up"):
             done = call("fd-encode -o new.npy", stdin=ply(face(0), name=name))
             assert (done.code, done.kind) == (3, "name-invalid")
+
+
+def test_names_below_a_root(call, faces, tmp_path):
+    shutil.copytree(tmp_path / "faces", tmp_path / "data" / "s1" / "faces")
+    shutil.copytree(tmp_path / "faces", tmp_path / "data" / "s2")
+    line = "fd-encode data/s1/faces data/s2/ann.ply data/s2/bob.ply --root data -o out.npy"
+    assert call(line).code == 0
+    names = read_latents(str(tmp_path / "out.npy")).names
+    assert names[-2:] == ["s2/ann", "s2/bob"]
+    assert {"s1/faces/ann", "s1/faces/deep/dan"} <= set(names)
+    outside = call("fd-encode faces/ann.ply --root data -o x.npy")
+    assert (outside.code, outside.kind) == (2, "option-value")
+    assert "faces/ann.ply is not below --root data" in outside.line
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "fd-encode faces -o faces.csv",
+        "fd-encode faces -o out.safetensors",
+        "fd-encode faces --keep-going --failures f.csv -o out.npy",
+        "fd-transfer a.npy a.npy -o a.ply",
+        "fd-interp a.npy a.npy -o a.json",
+        "fd-decode a.npy --npy -o a.ply",
+        "fd-prep folder faces --pattern '{subject}_{expression}.ply' -o set.npy",
+        "fd-train set.safetensors -o model.pt",
+        "fd-pretrain-disc set.safetensors -o disc.pth",
+    ],
+)
+def test_a_suffix_that_says_otherwise(call, faces, line):
+    refused = call(line)
+    assert (refused.code, refused.kind) == (2, "output-suffix"), refused.err

@@ -102,6 +102,16 @@ FilesFrom = Annotated[
         help="Read more input paths from a file, one per line or NUL-separated (find -print0).",
     ),
 ]
+Root = Annotated[
+    str | None,
+    typer.Option(
+        "--root",
+        metavar="DIR",
+        show_default=False,
+        help="Name meshes by their paths below this folder.  [default: stem of a file, path below "
+        "its folder for a file of a folder]",
+    ),
+]
 Stream = Annotated[
     bool,
     typer.Option(
@@ -177,6 +187,7 @@ class Skipping:
 
     def __init__(self, keep_going: bool, manifest: str | None, output: str, force: bool) -> None:
         """Checks at once that `manifest` can be written at the end."""
+        from facedis_core.io.paths import check_suffix
         from facedis_core.io.streams import check_output
 
         if manifest is not None and not keep_going:
@@ -184,6 +195,7 @@ class Skipping:
                 "--failures lists what --keep-going skips; give both", ErrorCode.OPTION_MISSING
             )
         if manifest is not None:
+            check_suffix(manifest, "JSON lines", ".jsonl", ".json")
             check_output(manifest, force, binary=False)
             check_different({"--output": output, "--failures": manifest})
         self.failures: list[Failure] = []

@@ -2,6 +2,7 @@
 
 import fd_cli
 
+from contextlib import ExitStack
 from enum import StrEnum
 from typing import Annotated, Any
 
@@ -18,9 +19,13 @@ class Part(StrEnum):
 
 def decode(
     latents: Annotated[
-        str,
-        typer.Argument(metavar="LATENTS", help="Latents from fd-encode, fd-transfer or fd-interp."),
-    ] = "-",
+        list[str] | None,
+        typer.Argument(
+            metavar="LATENTS",
+            show_default=False,
+            help="Latents from fd-encode, fd-transfer or fd-interp; default: stdin.",
+        ),
+    ] = None,
     output: Annotated[
         str,
         typer.Option(
@@ -76,8 +81,11 @@ def decode(
     from facedis_core.data.latents import concatenate, open_latents
     from facedis_core.model.model import load_model
     from facedis_core.pipeline.decode import DecodeOptions, LatentDecoder, checked_rows, decode_to
+    from facedis_core.pipeline.inputs import expand_pattern
 
     fd_cli.check_stream(stream, jobs)
+    sources = [source for given in latents or ["-"] for source in expand_pattern(given)]
+    fd_cli.check_read_once(*sources)
     parts: list[Any] = [chosen.value for chosen in dict.fromkeys(part or [Part.full])]
     options = DecodeOptions(
         output=output,
@@ -91,8 +99,14 @@ def decode(
     decoder = LatentDecoder(load_model(model), options.parts, offsets)
     skipping = fd_cli.Skipping(keep_going, failures, output, force)
     done = 0
-    with open_latents(latents) as source:
-        rows = checked_rows(source, decoder.model, output, skipping.add if keep_going else None)
+    skip = skipping.add if keep_going else None
+    with ExitStack() as stack:  # all are open until the end, so that none can be the output
+        opened = [stack.enter_context(open_latents(source)) for source in sources]
+        rows = (
+            block
+            for source in opened
+            for block in checked_rows(source, decoder.model, output, skip)
+        )
         blocks = rows if stream else [concatenate(list(rows))]
         total = None if stream else sum(map(len, blocks))
         with fd_cli.progress_bar("decoding", total) as advance:

@@ -19,6 +19,7 @@ def encode(
         ),
     ] = None,
     files_from: fd_cli.FilesFrom = None,
+    root: fd_cli.Root = None,
     output: fd_cli.Output = "-",
     model: fd_cli.ModelOption = None,
     split: fd_cli.Split = "all",
@@ -45,6 +46,7 @@ def encode(
       fd-encode smile.ply | fd-transfer alice.npy - | fd-decode > alice_smiles.ply
     """
     from facedis_core.data.latents import save_latents
+    from facedis_core.io.paths import check_suffix
     from facedis_core.io.streams import check_output
     from facedis_core.model.model import load_model
     from facedis_core.pipeline.encode import (
@@ -56,9 +58,12 @@ def encode(
     from facedis_core.pipeline.inputs import collect_inputs, find_inputs
 
     fd_cli.check_stream(stream, jobs)
+    check_suffix(output, "latents", ".npy")
     check_output(output, force)
     skipping = fd_cli.Skipping(keep_going, failures, output, force)
-    faces = find_inputs(collect_inputs(inputs or (), files_from), split, keep_going=keep_going)
+    faces = find_inputs(
+        collect_inputs(inputs or (), files_from), split, root=root, keep_going=keep_going
+    )
     encoder = MeshEncoder(
         load_model(model),
         units=units,

@@ -36,9 +36,11 @@ def interpolate(
       fd-interp alice.npy bob.npy --steps 7 | fd-decode -o between/
     """
     from facedis_core.data.latents import save_latents
+    from facedis_core.io.paths import check_suffix
     from facedis_core.io.streams import check_output
     from facedis_core.pipeline.combine import interpolate_blocks, open_pair, pair_rows
 
+    check_suffix(output, "latents", ".npy")
     check_output(output, force)
     with open_pair(first, second) as rows:
         between = interpolate_blocks(pair_rows(*rows, all_pairs=all_pairs), steps, part)

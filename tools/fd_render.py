@@ -17,6 +17,7 @@ def render(
         ),
     ] = None,
     files_from: fd_cli.FilesFrom = None,
+    root: fd_cli.Root = None,
     output: Annotated[
         str,
         typer.Option(
@@ -134,6 +135,7 @@ def render(
 
     options = RenderOptions(
         sources=collect_inputs(inputs or (), files_from),
+        root=root,
         output=output,
         scene=SceneOptions(
             views=parse_views(view),

@@ -35,9 +35,11 @@ def transfer(
       fd-transfer alice.npy faces.npy --scale 1.5 | fd-decode -o exaggerated/
     """
     from facedis_core.data.latents import save_latents
+    from facedis_core.io.paths import check_suffix
     from facedis_core.io.streams import check_output
     from facedis_core.pipeline.combine import open_pair, pair_rows, transfer_blocks
 
+    check_suffix(output, "latents", ".npy")
     check_output(output, force)
     with open_pair(identity, expression) as rows:
         combined = transfer_blocks(pair_rows(*rows, all_pairs=all_pairs), scale)

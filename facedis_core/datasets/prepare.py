@@ -24,6 +24,7 @@ from facedis_core.datasets.source import LabelledRows, OpenedSource, open_source
 from facedis_core.errors import ErrorCode, InputError, OutputError, UsageError, output_error
 from facedis_core.geometry.alignment import align_by_neutrals, align_to, mean_shape
 from facedis_core.io.atomic import reserve_space
+from facedis_core.io.paths import check_suffix
 from facedis_core.io.signals import install_signal_handlers
 from facedis_core.io.streams import check_output, open_output, replaced_file
 from facedis_core.pipeline.parallel import in_order
@@ -73,6 +74,7 @@ class PrepareOptions:
                 "there is no output; pass -o SET, or --dry-run to count only",
                 ErrorCode.OPTION_MISSING,
             )
+        check_suffix(self.output, "a face set", ".safetensors")
         for key in _DECIDED_BY_LIKE:
             if self.like is not None and self.source_options.get(key) is not None:
                 raise UsageError(

@@ -34,6 +34,32 @@ def exists(path: str | Path) -> bool:
     return os.path.exists(path)  # noqa: PTH110
 
 
+# Suffixes that say what a file holds.
+_TELLING = {
+    *(".npy", ".npz", ".safetensors", ".pt", ".pth", ".ckpt", ".pkl", ".onnx"),
+    *(".csv", ".tsv", ".json", ".jsonl", ".xml", ".html", ".htm", ".tex", ".md"),
+    *(".png", ".jpg", ".jpeg", ".gif", ".webp", ".mp4", ".svg", ".pdf"),
+    *(".ply", ".obj", ".wrl", ".off", ".stl", ".vtk", ".vtp", ".vtu", ".glb", ".gltf"),
+}
+
+
+def check_suffix(target: str | None, what: str, *suffixes: str) -> None:
+    """Raise UsageError for an output whose suffix says that it holds something else.
+
+    Args:
+        target: the output; None = there is none.
+        what: what is written, for the message.
+        suffixes: those that fit; one that says nothing, such as `.tmp`, fits as well.
+    """
+    found = Path(target or "").suffix.lower()
+    if found in _TELLING and found not in suffixes:
+        raise UsageError(
+            f"the output {target} ends in {found}, but holds {what}; give a name that ends in "
+            f"{' or '.join(suffixes)}",
+            ErrorCode.OUTPUT_SUFFIX,
+        )
+
+
 def files_below(
     folder: str | Path, at_most: int = 1_000_000, *, broken_links: bool = False
 ) -> list[str]:

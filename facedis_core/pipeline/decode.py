@@ -14,7 +14,7 @@ from facedis_core.data.latents import Latents, LatentSource
 from facedis_core.errors import ErrorCode, InputError, UsageError
 from facedis_core.io.csv_text import brief
 from facedis_core.io.npy import encoded_header
-from facedis_core.io.paths import OutputPaths, check_name, is_file, is_folder_pattern
+from facedis_core.io.paths import OutputPaths, check_name, check_suffix, is_file, is_folder_pattern
 from facedis_core.io.streams import check_output, naming, open_output, replaced_file
 from facedis_core.mesh.mesh import Mesh, check_written_suffix, write_mesh
 from facedis_core.model.model import Model, Part
@@ -158,6 +158,8 @@ class DecodeOptions:
             )
         for part in parts if not self.array else ():
             check_written_suffix(OutputPaths(output).of("face", part).suffix or ".ply")
+        if self.array:
+            check_suffix(output, "an array of vertices", ".npy")
         files = [output.replace("{part}", part) for part in parts] if self.array else [output]
         for file in files if self.array or not is_folder_pattern(output) else ():
             if not (self.skip_existing and is_file(file)):

@@ -64,6 +64,7 @@ def find_inputs(
     inputs: Sequence[str],
     split: str = "all",
     *,
+    root: str | None = None,
     keep_going: bool = False,
     decode: DecodeLatents | None = None,
 ) -> FaceInputs:
@@ -73,11 +74,13 @@ def find_inputs(
         inputs: meshes, folders of meshes, face sets (.safetensors), vertex arrays (.npy), patterns
             that match any of these, or `-` for PLY after PLY or arrays on standard input.
         split: split of face sets: `train`, `test`, `validation` or `all`.
+        root: folder that names of files are paths below; None = the stem of a single file, the path
+            below its folder for a file of one.
         keep_going: an unusable input becomes an item that raises.
         decode: decodes latents; None = latents are refused.
 
     Raises:
-        UsageError: standard input twice, or a split without a face set.
+        UsageError: standard input twice, a split without a face set, or a mesh outside of `root`.
         InputError: an empty folder, a broken face set, or a split without faces.
     """
     if list(inputs).count("-") > 1:
@@ -90,8 +93,10 @@ def find_inputs(
             f"--split {split} needs a face set (.safetensors) among the inputs",
             ErrorCode.OPTION_CONFLICT,
         )
-    names = _distinct_names(sources)
-    parts = [_find_one(source, names.get(source), split, keep_going, decode) for source in sources]
+    names = _distinct_names(sources) if root is None else _names_below(root, sources)
+    parts = [
+        _find_one(source, names.get(source), split, root, keep_going, decode) for source in sources
+    ]
     counts = [part.count for part in parts if part.count is not None]
     return FaceInputs(
         items=(item for part in parts for item in part.items),
@@ -317,15 +322,39 @@ def _distinct_names(sources: Sequence[str]) -> dict[str, str]:
     return names
 
 
+def _names_below(root: str, sources: Sequence[str]) -> dict[str, str]:
+    """Names of files and folders: their paths below a folder, without suffix."""
+    names: dict[str, str] = {}
+    base = Path(os.path.abspath(root))  # noqa: PTH100 - links keep their own names
+    for source in sources:
+        path = Path(os.path.abspath(source))  # noqa: PTH100
+        if source == "-" or _suffix(source) in (".safetensors", ".npy"):
+            continue  # their faces have names
+        if not path.is_relative_to(base):
+            raise UsageError(
+                f"{shown(source)} is not below --root {shown(root)}; give a folder that all "
+                "meshes are in",
+                ErrorCode.OPTION_VALUE,
+            )
+        below = path.relative_to(base)
+        names[source] = (below if is_folder(source) else below.with_suffix("")).as_posix()
+    return names
+
+
 def _find_one(
-    source: str, name: str | None, split: str, keep_going: bool, decode: DecodeLatents | None
+    source: str,
+    name: str | None,
+    split: str,
+    root: str | None,
+    keep_going: bool,
+    decode: DecodeLatents | None,
 ) -> FaceInputs:
     """The meshes of one input without a pattern; `name` is that of a single mesh."""
     try:
         if source == "-" or (exists(source) and not is_file(source) and not is_folder(source)):
             return FaceInputs(_pipe_items(source, decode), None)
         if is_folder(source):
-            return _folder_items(Path(source))
+            return _folder_items(Path(source), Path(source) if root is None else Path(root))
         if _suffix(source) == ".safetensors":
             return _face_set_items(source, split)
         if _suffix(source) == ".npy":
@@ -355,11 +384,15 @@ def _array_items(source: str, decode: DecodeLatents | None) -> Iterator[InputIte
         yield _failed_item(source, error)
 
 
-def _folder_items(folder: Path) -> FaceInputs:
+def _folder_items(folder: Path, root: Path) -> FaceInputs:
+    """The meshes of a folder, named by their paths below `root`."""
     files = mesh_files(folder)
-    return FaceInputs(
-        [InputItem(str(path), partial(_mesh_below, folder, path)) for path in files], len(files)
-    )
+    base = Path(os.path.relpath(folder, root))
+    items = [
+        InputItem(str(path), partial(_mesh_below, path, base / path.relative_to(folder)))
+        for path in files
+    ]
+    return FaceInputs(items, len(files))
 
 
 def _face_set_items(source: str, split: str) -> FaceInputs:
@@ -395,8 +428,9 @@ def _single(mesh: Mesh, source: str) -> list[Mesh]:
     return [mesh]
 
 
-def _mesh_below(folder: Path, path: Path) -> list[Mesh]:
-    return [replace(read_mesh(path), name=path.relative_to(folder).with_suffix("").as_posix())]
+def _mesh_below(path: Path, below: Path) -> list[Mesh]:
+    """The mesh of a file, named by its path below some folder."""
+    return [replace(read_mesh(path), name=below.with_suffix("").as_posix())]
 
 
 def _face_of_set(source: str, row: int) -> list[Mesh]:

@@ -29,6 +29,7 @@ class RenderOptions:
 
     Attributes:
         sources: inputs as of `find_inputs`; latents are decoded.
+        root: folder that names of meshes are paths below, as of `find_inputs`.
         output: name of the output; its suffix decides the format.
         scene: views, size, labels and colors.
         motion: of an animation.
@@ -51,6 +52,7 @@ class RenderOptions:
     units: Units = "auto"
     model: str | None = None
     part: Part = "full"
+    root: str | None = None
     jobs: int = 1
 
     def __post_init__(self) -> None:
@@ -95,8 +97,8 @@ def draw_faces(
     """
     model_meshes = ModelMeshes(options.model, options.part)
 
-    def read(sources: Sequence[str]) -> list[Mesh]:
-        faces = find_inputs(sources, decode=model_meshes.decode)
+    def read(sources: Sequence[str], root: str | None = None) -> list[Mesh]:
+        faces = find_inputs(sources, root=root, decode=model_meshes.decode)
         units, meshes = BatchUnits(options.units), list[Mesh]()
         with progress("reading", faces.count) as advance:
             for item in faces.items:
@@ -109,7 +111,7 @@ def draw_faces(
             warn(line)
         return meshes
 
-    meshes = read(options.sources)
+    meshes = read(options.sources, options.root)
     doubts = (describe_order(mesh.name, mesh.vertices, mesh.triangles) for mesh in meshes)
     if doubt := next(filter(None, doubts), ""):
         warn(doubt)

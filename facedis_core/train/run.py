@@ -18,6 +18,7 @@ from typing import Any, BinaryIO, Final
 import torch
 
 from facedis_core.errors import ErrorCode, InputError, Stopped, UsageError
+from facedis_core.io.paths import check_suffix
 from facedis_core.io.permissions import Permissions
 from facedis_core.io.streams import check_output, open_output
 from facedis_core.nn.distributed import (
@@ -74,6 +75,7 @@ class RunFiles:
 
     def check(self, *, force: bool) -> None:
         """Raise before the training what would prevent writing the files after it."""
+        check_suffix(self.result, "weights", ".safetensors")
         for target in (self.result, self.log, self.checkpoint, self.previous):
             if target is not None:
                 check_output(str(target), force)
