@@ -35,8 +35,9 @@ _OF_FACES = (b"vt", b"vn", b"g", b"usemtl")
 # the byte first is far faster than to look for what is before it.
 _COMMENT = re.compile(rb"#(?<![^\x00-\x20]#)[^\n]*")
 _CONTINUATION = re.compile(rb"\\[ \t]*(?:\n|\Z)")
+# Statements that make triangles but `f`, or may.
 _SURFACES = {
-    **dict.fromkeys((b"surf", b"bzp", b"bsp", b"cdc", b"cdp", b"res"), "a free-form surface"),
+    **dict.fromkeys((b"surf", b"bzp", b"bsp", b"cdp"), "a free-form surface"),
     **dict.fromkeys((b"call", b"csh"), "the content of other files"),
     **dict.fromkeys((b"V", b"F"), "a statement in upper case"),
 }

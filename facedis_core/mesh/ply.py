@@ -6,12 +6,10 @@ Nothing is allocated by what a header promises: memory follows what the stream h
 """
 
 import os
-import re
 import stat
 import struct
 from collections.abc import Callable, Iterator
 from io import BufferedReader
-from itertools import islice
 from typing import Any, BinaryIO, NamedTuple
 from urllib.parse import quote
 
@@ -19,7 +17,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facedis_core.errors import ErrorCode, InputError
-from facedis_core.io.text import with_newlines
 from facedis_core.mesh.ply_header import (
     COORDINATES,
     STRIPS,
@@ -34,7 +31,6 @@ from facedis_core.mesh.surface_builder import LONGEST_POLYGON, SurfaceBuilder
 from facedis_core.mesh.text_numbers import LONGEST_LINE, decimals, integers, lines, spans, tokenize
 
 _RESTART = (-1, 2**32 - 1)  # between two strips, also of an unsigned type
-_LINE_END = re.compile(rb"\r\n?|\n")
 _READ_AT_ONCE = 1 << 22
 _WALKED_AT_ONCE = 1 << 18  # bytes, of which each may be a row with numbers of its own
 _TEXT_AT_ONCE = 1 << 18
@@ -85,7 +81,7 @@ def read_next(stream: BinaryIO) -> SurfaceBuilder | None:
         if header.byte_order:
             blocks = _read_binary(stream, element, header.byte_order)
         else:
-            blocks = _read_text(stream, element)
+            blocks = _read_text(stream, element, header.line_end)
         for columns, size in blocks:
             _add(surface, element, columns, size)
     return surface
@@ -384,12 +380,14 @@ def _read_exactly(stream: BinaryIO, element: Element, size: int) -> Iterator[byt
         yield block
 
 
-def _read_text(stream: BinaryIO, element: Element) -> Iterator[tuple[Columns, int]]:
+def _read_text(
+    stream: BinaryIO, element: Element, line_end: bytes
+) -> Iterator[tuple[Columns, int]]:
     """One line a row; values that are not wanted are not even looked at."""
     done = blank = 0
     while done < element.count:
         blank += _skip_empty_lines(stream)
-        text = _some_lines(stream, element.count - done)
+        text = _some_lines(stream, element.count - done, line_end)
         if not text:
             raise _truncated(element)
         if text.isspace():
@@ -437,37 +435,42 @@ def _skip_empty_lines(stream: BinaryIO) -> int:
     return skipped
 
 
-def _some_lines(stream: BinaryIO, most: int) -> bytes:
+def _some_lines(stream: BinaryIO, most: int, line_end: bytes) -> bytes:
     """The next whole lines, some at a time or as many as are left; nothing at the end.
 
-    They end with LF, whatever they end with in the stream.
+    They end with LF, also where the `line_end` of the stream is CR.
     Taking them one by one would cost more than to decode them, so whatever has arrived is taken at
     once, up to the last line that is ours.
     """
     text = bytearray()
     while most and len(text) < _TEXT_AT_ONCE:
-        begun = len(text) - 1 - text.rfind(b"\n")
-        if not (piece := _next_piece(stream, most)):
+        begun = len(text) - 1 - text.rfind(line_end)
+        if not (piece := _next_piece(stream, most, line_end)):
             break
         text += piece
-        most -= piece.count(b"\n")
-        _check_line(begun + (piece.find(b"\n") if b"\n" in piece else len(piece)))
-    if text and not text.endswith(b"\n"):
-        text += with_newlines(read_line(stream, LONGEST_LINE))
-        _check_line(len(text) - 1 - text.rfind(b"\n"))
-    return bytes(text)
+        most -= piece.count(line_end)
+        _check_line(begun + (piece.find(line_end) if line_end in piece else len(piece)))
+    if text and not text.endswith(line_end):
+        text += _next_line(stream, line_end)
+        _check_line(len(text) - 1 - text.rfind(line_end))
+    return bytes(text) if line_end == b"\n" else bytes(text).replace(line_end, b"\n")
 
 
-def _next_piece(stream: BinaryIO, most: int) -> bytes:
-    """What the stream has buffered, up to `most` lines, with LF as their ends; at least a line."""
+def _next_piece(stream: BinaryIO, most: int, line_end: bytes) -> bytes:
+    """Bytes that the stream has buffered, up to `most` lines; at least one line."""
     if not isinstance(stream, BufferedReader):
-        return with_newlines(read_line(stream, LONGEST_LINE))
+        return _next_line(stream, line_end)
     ready = stream.peek()
-    size = len(ready)
-    if ready.count(b"\n") + ready.count(b"\r") >= most:
-        end = next(islice(_LINE_END.finditer(ready), most - 1, None), None)
-        size = end.end() if end else size
-    return with_newlines(stream.read(size))
+    if ready.count(line_end) >= most:
+        behind = ready.split(line_end, most)[-1]
+        return stream.read(len(ready) - len(behind))
+    return stream.read(len(ready))
+
+
+def _next_line(stream: BinaryIO, line_end: bytes) -> bytes:
+    if line_end == b"\n":
+        return stream.readline(LONGEST_LINE)
+    return read_line(stream, LONGEST_LINE)
 
 
 def _check_line(length: int) -> None:

@@ -69,6 +69,7 @@ class PlyHeader:
     """Everything before the data."""
 
     byte_order: str = ""  # that of struct and NumPy; empty for ASCII
+    line_end: bytes = b"\n"  # of text; with CRLF the CR is a blank like any other
     elements: list[Element] = field(default_factory=list)
     name: str = ""
     unit_mm: float | None = None
@@ -89,8 +90,11 @@ def read_header(start: bytes, stream: BinaryIO) -> PlyHeader:
             ErrorCode.WRONG_KIND,
         )
     header = PlyHeader()
+    ahead = stream.read(1) if magic.endswith(b"\r") else b""
+    if ahead not in (b"", b"\n"):
+        header.line_end = b"\r"
     formats = 0
-    for words in _header_lines(stream, alone=magic.endswith(b"\r")):
+    for words in _header_lines(stream, ahead.removeprefix(b"\n"), header.line_end):
         match words:
             case ["format", encoding, "1.0"] if encoding in _BYTE_ORDERS:
                 header.byte_order = _BYTE_ORDERS[encoding]
@@ -121,23 +125,19 @@ def read_header(start: bytes, stream: BinaryIO) -> PlyHeader:
     return header
 
 
-def _header_lines(stream: BinaryIO, *, alone: bool) -> Iterator[list[str]]:
-    """Words of every line up to end_header; with `alone` the first line has ended with a CR.
+def _header_lines(stream: BinaryIO, start: bytes, line_end: bytes) -> Iterator[list[str]]:
+    """Words of every line up to end_header, of which `start` is already taken.
 
     Binary data may begin with a byte that looks like an LF: whether an LF belongs to the end of a
     line is known from the first line.
     """
     left = _LONGEST_HEADER
-    start = b""
-    if alone:
-        start = stream.read(1)
-        alone, start = start != b"\n", start.removeprefix(b"\n")
     while left > 0:
-        line = start + (read_line(stream, left) if alone else stream.readline(left))
+        line = start + (stream.readline(left) if line_end == b"\n" else read_line(stream, left))
         start = b""
         left -= len(line)
         words = line.decode("utf-8", "replace").split()
-        if not line.endswith((b"\n", b"\r") if alone else b"\n"):
+        if not line.endswith((line_end, b"\n")):
             break
         if words == ["end_header"]:
             return

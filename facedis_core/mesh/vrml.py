@@ -148,7 +148,7 @@ class _Parser:
         self._named: dict[bytes, _Node] = {}
         self._scene = _Node(b"")
         self._open = [_Open(self._scene)]
-        self._prototypes: dict[bytes, bool] = {}  # whether they have surfaces
+        self._prototypes: dict[bytes, bool] = {}  # whether they may hold shapes
         self._symbols = 0
 
     def parse(self) -> _Node:
@@ -207,7 +207,7 @@ class _Parser:
         return self._scene
 
     def _node(self, type_: bytes) -> _Node:
-        """A node; raises InputError for surfaces in a node of a prototype."""
+        """A node; raises InputError for one of a prototype that holds or may hold shapes."""
         if self._prototypes.get(type_):
             raise _of_prototype(type_)
         if type_ in _SURFACES:
@@ -349,7 +349,8 @@ class _Parser:
 
 def _of_prototype(name: bytes) -> InputError:
     return InputError(
-        f"has surfaces in a node of the prototype {quoted(name)}; expected nodes of VRML 2.0",
+        f"has a node of the prototype {quoted(name)}, which may hold shapes; expected the nodes of "
+        "VRML 2.0 themselves",
         ErrorCode.UNSUPPORTED,
     )
 

@@ -231,15 +231,15 @@ UNUSABLE = {
     "a node of X3D": (b"Shape { geometry TriangleSet { } }", "unsupported: node TriangleSet"),
     "a prototype with a shape": (
         f"PROTO P [ ] {{ {SHAPE} }} P {{ }}".encode(),
-        "unsupported: surfaces in a node of the prototype 'P'",
+        "unsupported: node of the prototype 'P', which may hold",
     ),
     "a shape in a prototype": (
         f"PROTO P [ field MFNode n [ ] ] {{ Group {{ }} }} P {{ n [ {SHAPE} ] }}".encode(),
-        "unsupported: surfaces in a node of the prototype 'P'",
+        "unsupported: node of the prototype 'P', which may hold",
     ),
     "a prototype of another file": (
         b'EXTERNPROTO P [ ] "a.wrl" P { }',
-        "unsupported: surfaces in a node of the prototype 'P'",
+        "unsupported: node of the prototype 'P', which may hold",
     ),
     "a node within itself": (
         b"DEF A Group { children [ USE A ] }",
