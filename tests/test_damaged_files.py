@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -40,7 +41,9 @@ from mesh_files import (
 )
 from runner import run_command
 from synthetic import face_set, latents, write_discriminator, write_face_set
+from trainers import trainer
 
+import facedis_core.io.safetensors_file as safetensors_file
 from facedis_core.data.face_set import load_face_set
 from facedis_core.data.latents import read_latents, write_latents
 from facedis_core.datasets.selection import read_exclusion, select_faces
@@ -51,7 +54,10 @@ from facedis_core.inspection.file_info import describe
 from facedis_core.mesh.mesh import Mesh, read_mesh, read_meshes
 from facedis_core.model.model import load_model
 from facedis_core.pipeline.inputs import find_inputs, read_file_list
-from facedis_core.train.recipe import load_recipe
+from facedis_core.train.checkpoint import TrainingProgress, write_training_state
+from facedis_core.train.recipe import Recipe, load_recipe
+from facedis_core.train.run import RunFiles, TrainingRun
+from facedis_core.train.trainer import Trainer
 
 SECONDS = 10
 MEMORY = 256 << 20  # beside what the process has anyway; the files are small
@@ -65,7 +71,7 @@ EXTREMES = [
     *(b"-2147483649", b"4294967295", b"1000000000000", b"9223372036854775807", b"1e400"),
     *(b"18446744073709551616", b"nan", b"-inf", b"1e-400", b"0.1", b"9" * 400, b"9" * 5000, b""),
 ]
-CHANGES = ("flip", "cut", "remove", "insert", "repeat", "number", "word", "splice")
+CHANGES = ("flip", "zero", "cut", "remove", "insert", "repeat", "number", "word", "splice")
 JUNK = [
     *(b"\0", b"\n", b"\r", b"\r\n", b" ", b"\t", b"#", b'"', b"'", b"\\", b"\\\n", b"/", b"{"),
     *(b"}", b"[", b"]", b"(", b",", b";", b":", b"=", b"-", b"\xff", b"\xef\xbb\xbf", b"\xc3"),
@@ -104,6 +110,8 @@ def damaged(draw: st.DrawFn, valid: Sequence[bytes]) -> Content:
             case "flip":
                 mask = draw(st.sampled_from((1, 8, 128, 255)))
                 data = before + bytes(byte ^ mask for byte in part) + after
+            case "zero":
+                data = before + bytes(min(4096, len(part) + len(after))) + after[4096 - len(part) :]
             case "cut":
                 data = before
             case "remove":
@@ -218,6 +226,48 @@ def read_ours(path: Path) -> None:
             assert len(faces.labels.names) == len(faces.vertices)
 
 
+def without_checksum(read: Callable[[Path], object]) -> Callable[[Path], object]:
+    """The reader of a file of ours that takes any checksum: what it then finds is the content."""
+
+    def ignore(kind: str, tensors: object, metadata: dict[str, Any]) -> None:
+        metadata.pop("checksum", None)
+
+    def read_content(path: Path) -> None:
+        with mock.patch.object(safetensors_file, "_check_checksum", ignore):
+            read(path)
+
+    return read_content
+
+
+def resume(path: Path) -> None:
+    """As fd-train --resume does; the networks are those of all examples."""
+    learner = TRAINER
+    run = TrainingRun(
+        learner,
+        RunFiles("-", None, path, None),
+        lambda stream, metrics: "",
+        identity={"seed": 1},
+    )
+    run.start(resume=True)
+    json.dumps(run.metrics)
+    for optimizer in learner.optimizers.values():
+        assert all(
+            np.isfinite(v.numpy()).all() for s in optimizer.state.values() for v in s.values()
+        )
+
+
+def training_state(learner: Trainer) -> bytes:
+    """The checkpoint of a run that was stopped in its second epoch."""
+    learner.run_epochs()
+    learner.run_epochs(should_stop=lambda: True)
+    stream = io.BytesIO()
+    steps = learner.steps_per_epoch
+    log = [json.dumps({"epoch": 1, "step": steps})]
+    progress = TrainingProgress({"seed": 1}, learner.epoch, steps, {"epochs": 1}, log)
+    write_training_state(stream, learner.networks, learner.optimizers, progress)
+    return stream.getvalue()
+
+
 def verify(path: Path) -> None:
     list(describe(str(path), verify=True))
 
@@ -250,6 +300,12 @@ with TemporaryDirectory() as folder:
     SET = write_face_set(
         Path(folder) / "set", face_set(subjects=3, expressions=2, test=1)
     ).read_bytes()
+TRAINER = trainer(
+    face_set(subjects=3, expressions=3, test=1),
+    replace(Recipe(), network="linear", identity=2, expression=2, batch=2, components=4),
+    adversary=False,
+)
+STATE = training_state(TRAINER)
 TREE = [f"p{k}_{expression}" for k in range(4) for expression in ("neutral", "smile")]
 FLOATS = ["float x", "float y", "float z"]
 SHORTS = "list int short vertex_index"
@@ -340,7 +396,7 @@ COMPARE = "fd-metrics --truth tree --predicted tree --labels FILE"
 PREP = "fd-prep folder tree -o out/o.safetensors --dry-run"
 BY_NAME = PREP + " --pattern '{subject}_{expression}.ply'"
 MESH = [read_one], [INFO, ENCODE]
-OURS = [read_ours, verify]
+OURS = [read_ours, verify, without_checksum(read_ours)]
 KINDS = {
     "ply": Kind(".ply", PLYS, *MESH),
     "ply after ply": Kind(
@@ -373,6 +429,9 @@ KINDS = {
         ".safetensors", [MODEL], OURS, [VERIFY, HISTORY, "fd-encode -m FILE tree -o out/o.npy"]
     ),
     "discriminator": Kind(".safetensors", [DISCRIMINATOR], OURS, [VERIFY, HISTORY]),
+    "training state": Kind(
+        ".safetensors", [STATE], [resume, without_checksum(resume), *OURS], [VERIFY]
+    ),
     "labels": Kind(".csv", [LABELS.encode()], [lambda path: read_labels(str(path))], [COMPARE]),
     "table": Kind(
         ".csv",

@@ -264,7 +264,7 @@ class TrainingRun:
             found = read_training_state(content, label)
             progress = found.progress
             self._check_identity(progress.identity)
-            if progress.epoch.step > learner.steps:
+            if progress.steps_per_epoch != learner.steps_per_epoch:
                 raise InputError(
                     f"{label} has {progress.steps_per_epoch} steps an epoch, expected "
                     f"{learner.steps_per_epoch}",
