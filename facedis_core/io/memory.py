@@ -34,13 +34,13 @@ def check_memory_limit(*, training: bool) -> None:
     if limit is None or "numpy" in sys.modules:
         return
     library, needed = ("PyTorch", _TORCH_MB) if training else ("NumPy", _NUMPY_MB)
-    threads = os.environ.get("OPENBLAS_NUM_THREADS", "")
+    threads = os.environ.get("OPENBLAS_NUM_THREADS") or os.environ.get("OMP_NUM_THREADS", "")
     count = int(threads) if threads.isdecimal() else os.cpu_count() or 1
     needed += _THREAD_MB * max(count - 1, 0)
     if limit < needed << 20:
         raise InputError(
             f"out of memory: this process may have {limit >> 20} MB, {library} with {count} "
-            f"threads needs {needed} MB; raise the limit (ulimit -v)",
+            f"threads needs {needed} MB; raise the limit (ulimit -v), or lower OMP_NUM_THREADS",
             ErrorCode.MEMORY,
         )
     import numpy as np
