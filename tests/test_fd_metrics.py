@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import shutil
+from dataclasses import replace
 from xml.etree import ElementTree
 
 import numpy as np
@@ -14,6 +15,7 @@ from conftest import face, save_mesh
 from facedis_core.data.face_set import load_face_set
 from facedis_core.evaluate import evaluation
 from facedis_core.evaluate.evaluation import model_predictor
+from facedis_core.model.model import write_model
 
 KEYS = [
     "e_rec",
@@ -21,10 +23,18 @@ KEYS = [
     "e_dis_jiang",
     "e_dis_mean_distance",
     "avd_neu",
+    "e_exp",
+    "e_exp_jiang",
+    "e_exp_mean_distance",
     "between_subject",
     "rank1_cosine_accuracy",
     "rank1_probes",
     "rank1_vertex_accuracy",
+]
+IDENTITY_READ_OFF = [
+    "identity_from_expression_accuracy",
+    "identity_from_expression_chance",
+    "identity_from_expression_faces",
 ]
 BASELINES = ["mean_face", "pca", "ridge_identity_mean", "ridge_identity_mean_2x"]
 BASELINES += ["ridge_neutral", "ridge_neutral_2x"]
@@ -47,7 +57,7 @@ def test_json_has_what_the_library_measures(call, face_set, model):
     faces = load_face_set(face_set)
     predict = model_predictor(model)
     expected = evaluation.evaluate_face_set(predict, faces, faces.rows(1))
-    assert list(found["model"]) == KEYS
+    assert list(found["model"]) == [*KEYS, *IDENTITY_READ_OFF]
     for key, value in expected.metrics.items():
         assert found["model"][key] == pytest.approx(value), key
     facts = found["provenance"]
@@ -68,7 +78,7 @@ READ_OFF = [
 def test_what_latents_tell_of_expressions_if_enough_people_show_them(call, face_set, tmp_path):
     line = "fd-metrics set.safetensors --split all"
     found = report(call(f"{line} --json"))["model"]
-    assert list(found) == [*KEYS, *READ_OFF]
+    assert list(found) == [*KEYS, *READ_OFF, *IDENTITY_READ_OFF]
     assert (found["expression_chance"], found["expression_faces"]) == (0.25, 40)
     text = call(line).out.decode()
     for key in READ_OFF[:3]:
@@ -82,7 +92,7 @@ def test_what_latents_tell_of_expressions_if_enough_people_show_them(call, face_
     assert call(f"{line} --against old.json").code == 0
     result = call(f"{line} --against worse.json")
     assert (result.code, result.kind) == (1, "check-failed")
-    assert "2 of 9 checks failed: expression_from_identity_accuracy is " in result.line
+    assert "2 of 13 checks failed: expression_from_identity_accuracy is " in result.line
 
 
 def test_an_earlier_report_without_them_still_compares(call, face_set, tmp_path):
@@ -111,6 +121,117 @@ def test_table(call, face_set):
     for word in [*KEYS[:6], "median", "rank1_cosine_accuracy", *BASELINES, "split test"]:
         assert word in text
     assert "\x1b" not in text
+
+
+@pytest.fixture
+def shifted_model(model, tmp_path):
+    """`shifted.safetensors`: the model with every prediction moved by 2 mm."""
+    moved = replace(model, mean_face=model.mean_face + np.float32([0, 0, 2]))
+    with (tmp_path / "shifted.safetensors").open("w+b") as stream:
+        write_model(stream, moved)
+
+
+TWO = "fd-metrics set.safetensors -m MODEL -m shifted.safetensors"
+
+
+def test_two_models_side_by_side(call, face_set, shifted_model, model_file, tmp_path):
+    line = TWO.replace("MODEL", str(model_file))
+    alone = report(call("fd-metrics set.safetensors --json"))
+    found = report(call(f"{line} --json --per-mesh each.csv --per-subject people.csv"))
+    assert list(found["models"]) == ["small", "shifted"]
+    assert found["models"]["small"] == alone["model"]
+    assert found["intervals"]["models"]["small"] == alone["intervals"]["model"]
+    assert list(found["provenance"]["models"]) == ["small", "shifted"]
+    differences = found["differences"]["models"]
+    assert list(differences) == ["shifted"]
+    for key in ("e_rec", "avd_neu"):
+        small, shifted = (found["models"][name][key]["mean"] for name in found["models"])
+        assert differences["shifted"][key]["mean"] == pytest.approx(shifted - small)
+    for key in ("e_dis", "e_exp", "between_subject", "rank1_vertex_accuracy"):
+        difference = differences["shifted"][key]
+        assert (difference["verdict"], difference["subjects"]) == ("none", 3)
+    with (tmp_path / "each.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["model"] for row in rows] == ["small"] * 12 + ["shifted"] * 12
+    with (tmp_path / "people.csv").open(newline="") as file:
+        people = list(csv.DictReader(file))
+    assert [row["subject"] for row in people[:3]] == ["person7", "person8", "person9"]
+    assert np.mean([float(row["e_dis"]) for row in people[:3]]) == pytest.approx(
+        found["models"]["small"]["e_dis"]["mean"], rel=1e-5
+    )
+
+
+def test_intervals_hold_their_means(call, face_set):
+    found = report(call("fd-metrics set.safetensors --split all --json --baselines"))
+    for path in (["model"], ["baselines", "pca"]):
+        values, intervals = found, found["intervals"]
+        for key in path:
+            values, intervals = values[key], intervals[key]
+        assert {"e_rec", "e_dis", "avd_neu", "rank1_vertex_accuracy"} <= set(intervals)
+        for key, (low, high) in {k: v.values() for k, v in intervals.items()}.items():
+            value = values[key]["mean"] if isinstance(values[key], dict) else values[key]
+            assert low - 1e-12 <= value <= high + 1e-12
+    neutral = found["differences"]["baselines"]["ridge_neutral"]["avd_neu"]
+    assert (neutral["verdict"], neutral["p"] < 0.01) == ("better", True)
+
+
+def test_checks_of_two_models(call, face_set, shifted_model, model_file):
+    line = TWO.replace("MODEL", str(model_file))
+    failed = call(f"{line} --check 'e_rec<=0.1' --check 'differences.models.shifted.e_dis<=0.01'")
+    assert (failed.code, failed.kind) == (1, "check-failed")
+    assert "2 of 3 checks failed: models.small.e_rec is " in failed.line
+    assert call(f"{line} --check 'intervals.models.small.e_rec.high<=100'").code == 0
+    refused = call(f"{line} --against old.json")
+    assert (refused.code, refused.kind) == (2, "option-conflict")
+
+
+def test_a_report_on_two_models_is_no_earlier_report(
+    call, face_set, shifted_model, model_file, tmp_path
+):
+    (tmp_path / "two.json").write_bytes(call(f"{TWO.replace('MODEL', str(model_file))} --json").out)
+    result = call("fd-metrics set.safetensors --against two.json")
+    assert (result.code, result.kind) == (3, "wrong-kind")
+    assert "2 models" in result.line
+
+
+def test_one_model_twice(call, face_set, model_file):
+    result = call(f"fd-metrics set.safetensors -m {model_file} -m {model_file}")
+    assert (result.code, result.kind) == (2, "same-file")
+
+
+def test_formats(call, face_set, shifted_model, model_file):
+    line = f"{TWO.replace('MODEL', str(model_file))} --baselines"
+    table = list(csv.DictReader(call(f"{line} --format csv").out.decode().splitlines()))
+    methods = ["small", "shifted", *BASELINES]
+    assert [row["method"] for row in table if row["metric"] == "e_rec"] == methods
+    for row in table:
+        assert (row["difference"] == "") == (row["method"] == "small" or row["low"] == "")
+        if row["metric"] in KEYS[:5]:
+            assert all(float(row[key]) >= 0 for key in ("low", "high", "std", "median", "n"))
+    markdown = call(f"{line} --format markdown").out.decode().splitlines()
+    assert len([text for text in markdown if text.startswith("|")]) == len(table) + 2
+    latex = call(f"{line} --format latex").out.decode()
+    assert latex.count(r" \\") == len(table) + 1
+    assert latex.count(r"\begin{tabular}") == latex.count(r"\end{tabular}") == 1
+    text = call(f"{line}").out.decode()
+    assert all(word in text for word in (*methods, "none", "worse"))
+    assert call(f"{line} --format json").out == call(f"{line} --json").out
+
+
+def test_details_by_suffix(call, face_set, tmp_path):
+    line = "fd-metrics set.safetensors --per-mesh m.md --per-subject s.tex --per-expression e.csv"
+    assert call(line).code == 0
+    assert (tmp_path / "m.md").read_text().count("\n|") == 13
+    assert (tmp_path / "s.tex").read_text().count(r" \\") == 4
+    with (tmp_path / "e.csv").open(newline="") as file:
+        rows = {row["expression"]: row for row in csv.DictReader(file)}
+    assert list(rows) == ["neutral", "expression1", "expression2", "expression3"]
+    assert {row["faces"] for row in rows.values()} == {"3"}
+    found = report(call("fd-metrics set.safetensors --json"))["model"]["e_exp"]
+    values = [float(row["e_exp"]) for row in rows.values()]
+    assert (np.mean(values), np.median(values)) == pytest.approx(
+        (found["mean"], found["median"]), rel=1e-5
+    )
 
 
 @pytest.mark.parametrize(("split", "faces"), [("test", 12), ("train", 28), ("all", 40)])
@@ -210,7 +331,7 @@ def test_worse_than_before(call, old):
     old(e_rec={"mean": 0.5}, e_dis={"mean": 0.0}, rank1_vertex_accuracy=1.5)
     result = call(f"{AGAINST} --tolerance 2% --check 'e_rec<=0.1'")
     assert (result.code, result.kind) == (1, "check-failed")
-    assert "4 of 8 checks failed: e_rec is " in result.line
+    assert "4 of 12 checks failed: e_rec is " in result.line
     assert "limit <= 0.51 (0.5 in old.json, tolerance 2%); e_dis is " in result.line
     assert "limit >= 1.47 (1.5 in old.json, tolerance 2%)" in result.line
     assert json.loads(result.out)["model"]["e_rec"]  # the report is there all the same
@@ -226,7 +347,7 @@ def test_a_metric_that_is_no_longer_measured(call, tmp_path, old):
     (tmp_path / "old.json").write_text(json.dumps(earlier))
     result = call(f"{AGAINST} --tolerance 1000%")
     assert (result.code, result.kind) == (1, "check-failed")
-    assert "1 of 7 checks failed: avd_neu was not measured" in result.line
+    assert "1 of 11 checks failed: avd_neu was not measured" in result.line
 
 
 @pytest.mark.parametrize(
@@ -283,9 +404,9 @@ def test_junit(call, old, tmp_path):
     result = call(f"{line} --per-mesh each.csv")
     assert (result.code, result.kind) == (1, "check-failed")
     suite = ElementTree.parse(tmp_path / "junit.xml").getroot()[0]
-    assert (suite.get("tests"), suite.get("failures")) == ("9", "2")
+    assert (suite.get("tests"), suite.get("failures")) == ("13", "2")
     failed = {case.get("name"): case[0].get("message") for case in suite if len(case)}
-    assert list(failed) == ["avd_neu<0.1", "e_rec<=0.5"]
+    assert list(failed) == ["avd_neu<0.1", "e_rec"]
     for message in failed.values():
         assert message in result.line
     assert json.loads((tmp_path / "new.json").read_text())["model"]
@@ -362,6 +483,8 @@ def test_baselines_from_a_set_of_another_topology(call, face_set, tmp_path):
         ("set.safetensors --against missing.json", 3, "file-missing", "missing.json"),
         ("- --against -", 2, "same-file", "standard input (-)"),
         ("--truth - --predicted faces --against -", 2, "same-file", "standard input (-)"),
+        ("set.safetensors --json --format csv", 2, "option-conflict", "--format csv"),
+        ("set.safetensors --per-subject x --per-mesh x", 2, "same-file", "--per-subject"),
         ("set.safetensors --neutral calm", 2, "option-missing", "--labels"),
         (f"--truth {'a' * 300} --predicted faces", 3, "file-unreadable", "File name too long"),
         ("missing.safetensors", 3, "file-missing", "missing.safetensors"),
@@ -415,8 +538,9 @@ def test_folders_with_labels(call, shifted, tmp_path):
     )
     assert found["provenance"]["subjects"] == 2
     each = (tmp_path / "each.csv").read_text().splitlines()
-    assert each[0] == "name,subject,expression,e_rec,avd_neu,rank1_vertex"
-    assert each[1] == "ann,A,neutral,2,2,"
+    assert each[0] == "name,subject,expression,e_rec,avd_neu,e_dis_mean_distance,rank1_vertex"
+    assert each[1].startswith("ann,A,neutral,2,2,")
+    assert not {key for key in found["model"] if key.startswith("e_exp")}
     assert call(f"{line} --check 'avd_neu<=0.1'").kind == "check-failed"
     calm = call(f"{line} --neutral calm")
     assert (calm.code, calm.kind) == (3, "neutral-missing")

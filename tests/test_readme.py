@@ -156,7 +156,7 @@ def test_the_workflow_for_users_runs(call, model_file, tmp_path):
     assert call("fd-metrics faces.safetensors --json -o accepted.json").code == 0
     result = call(" ".join(step.split()))
     assert result.code == 1
-    assert "1 of 8 checks failed: e_rec is " in result.line  # the model knows nothing
+    assert "1 of 12 checks failed: e_rec is " in result.line  # the model knows nothing
     for name in re.findall(r"^ {12}(\w+\.\w+)$", workflow, re.MULTILINE):
         assert (tmp_path / name).stat().st_size > 100
 

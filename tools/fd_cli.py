@@ -38,6 +38,17 @@ ModelOption = Annotated[
         help="Model file or bundled name.  [default: $FACEDIS_MODEL, else ict-linear]",
     ),
 ]
+Models = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--model",
+        "-m",
+        metavar="MODEL",
+        show_default=False,
+        help="Model file or bundled name; repeat to compare models.  "
+        "[default: $FACEDIS_MODEL, else ict-linear]",
+    ),
+]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of all random numbers.")]
 Jobs = Annotated[
     int,

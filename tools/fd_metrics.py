@@ -2,17 +2,11 @@
 
 import fd_cli
 
-import io
-import json
-import sys
-from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Literal
 
 import typer
 
 from facedis_core.errors import ErrorCode, UsageError
-
-COMPARED = ("e_rec", "e_dis", "avd_neu")
 
 
 def metrics(
@@ -22,7 +16,7 @@ def metrics(
             metavar="SET", show_default=False, help="Face set; default: standard input."
         ),
     ] = None,
-    model: fd_cli.ModelOption = None,
+    models: fd_cli.Models = None,
     split: fd_cli.Split = "test",
     truth: Annotated[
         str | None,
@@ -85,11 +79,29 @@ def metrics(
             "[default: 0]",
         ),
     ] = None,
-    as_json: fd_cli.Json = False,
+    report_format: Annotated[
+        Literal["table", "json", "csv", "markdown", "latex"],
+        typer.Option("--format", help="Format of the report."),
+    ] = "table",
+    as_json: Annotated[bool, typer.Option("--json", help="Short for --format json.")] = False,
     output: fd_cli.Output = "-",
     per_mesh: Annotated[
         str | None,
-        typer.Option("--per-mesh", metavar="CSV", help="Also write the errors per mesh."),
+        typer.Option(
+            "--per-mesh",
+            metavar="FILE",
+            help="Also write the errors of each mesh: .csv, .md, .tex or .txt.",
+        ),
+    ] = None,
+    per_subject: Annotated[
+        str | None,
+        typer.Option("--per-subject", metavar="FILE", help="Also write those of each person."),
+    ] = None,
+    per_expression: Annotated[
+        str | None,
+        typer.Option(
+            "--per-expression", metavar="FILE", help="Also write those of each expression."
+        ),
     ] = None,
     junit: Annotated[
         str | None,
@@ -97,7 +109,7 @@ def metrics(
     ] = None,
     force: fd_cli.Force = False,
 ) -> None:
-    """Measure a model on a face set, or predicted meshes against true ones.
+    """Measure models on a face set, or predicted meshes against true ones.
 
     All lengths are in mm:
 
@@ -106,6 +118,8 @@ def metrics(
     e_dis           spread of one person's identity faces (eq. 10); e_dis_jiang and
                     e_dis_mean_distance are other definitions of the same
     avd_neu         distance of the identity face to the person's true neutral
+    e_exp           spread of the expression faces of different people with one
+                    expression; e_exp_jiang and e_exp_mean_distance likewise
     between_subject spread of the identity faces of different people
     rank1_*_accuracy
                     recognition among the neutrals, by cosine of identity latents or by
@@ -113,23 +127,29 @@ def metrics(
     expression_from_*_accuracy
                     expression read off identity latents (chance is best) and off expression
                     latents, with expression_chance
+    identity_from_expression_accuracy
+                    person read off expression latents (chance is best), with
+                    identity_from_expression_chance
 
-    A --check names a number of the JSON output: e_rec is the model's mean, e_dis.median and
-    baselines.pca.e_rec are others. --truth and --predicted match meshes by name; with --labels
-    the predicted meshes also count as identity faces.
+    Intervals are 95 % bootstrap intervals over people. Several models are compared with the first
+    by paired differences. A --check names a number of the JSON output: e_rec is the mean of every
+    model, e_dis.median and baselines.pca.e_rec are others. --truth and --predicted match meshes by
+    name; with --labels the predicted meshes also count as identity faces.
 
     Examples:
       fd-metrics set.safetensors -m model.safetensors --baselines
+      fd-metrics set.safetensors -m a.safetensors -m b.safetensors --format latex -o table.tex
       fd-metrics set.safetensors --json --check 'e_rec<=1.2' --check 'e_dis.median<=0.2'
-      fd-metrics --truth scans/ --predicted mine/ --labels labels.csv
+      fd-metrics --truth scans/ --predicted mine/ --labels labels.csv --per-subject people.csv
     """  # noqa: D301 - click keeps the lines after \b as they are
     from facedis_core.evaluate.gates import Check, Tolerance, junit_xml, require_all
     from facedis_core.evaluate.metrics_report import MetricsOptions, measure
+    from facedis_core.evaluate.tables import format_of
     from facedis_core.io.streams import check_output, open_output
 
     options = MetricsOptions(
         face_set=face_set,
-        model=model,
+        models=models or (),
         split=split,
         truth=truth,
         predicted=predicted,
@@ -141,6 +161,8 @@ def metrics(
         align=align,
         checks=[Check.parse(text) for text in check or ()],
         against=against,
+        report_format=report_format,
+        as_json=as_json,
         tolerance=None if tolerance is None else Tolerance.parse(tolerance),
     )
     if junit is not None and against is None and not check:
@@ -149,53 +171,29 @@ def metrics(
             ErrorCode.OPTION_MISSING,
         )
     fd_cli.check_read_once(*options.sources)
-    targets = {"--output": output, "--per-mesh": per_mesh, "--junit": junit}
+    details = {
+        "--per-mesh": per_mesh,
+        "--per-subject": per_subject,
+        "--per-expression": per_expression,
+    }
+    targets = {"--output": output, **details, "--junit": junit}
     fd_cli.check_different(targets)
     for target in targets.values():
         if target is not None:
             check_output(target, force, binary=False)
 
-    report, table, checks = measure(options, fd_cli.progress_bar, fd_cli.warn)
+    report, tables, checks = found = measure(options, fd_cli.progress_bar, fd_cli.warn)
 
-    def write(target: str | None, content: bytes) -> None:
+    def write(target: str | None, content: str) -> None:
         if target is not None:
             with open_output(target, force=force, binary=False) as stream:
-                stream.write(content)
+                stream.write(content.encode(errors="surrogateescape"))
 
-    terminal = output == "-" and sys.stdout.isatty()
-    text = json.dumps(report, indent=2, allow_nan=False) if as_json else _page(report, terminal)
-    write(output, f"{text.rstrip()}\n".encode())
-    write(per_mesh, table.encode(errors="surrogateescape"))
-    write(junit, junit_xml("fd-metrics", checks, report) if junit else b"")
+    write(output, found.render(options.format))
+    for target, table in zip(details.values(), tables, strict=True):
+        write(target, table.render(format_of(target or "")))
+    write(junit, junit_xml("fd-metrics", checks, report).decode() if junit else "")
     require_all([check for group in checks.values() for check in group], report)
-
-
-def _page(report: Mapping[str, Any], terminal: bool) -> str:
-    """The report as tables: all metrics of the model, then the main metrics of the baselines."""
-    from rich.console import Console
-    from rich.table import Table
-
-    text = io.StringIO()
-    console = Console(file=text, force_terminal=terminal, width=100, highlight=False)
-    facts = report["provenance"]
-    console.print("  ".join(f"{key} {value}" for key, value in facts.items()), soft_wrap=True)
-    table = Table("metric, mm", "mean", "std", "median", "n")
-    for key, value in report["model"].items():
-        if isinstance(value, Mapping):
-            table.add_row(
-                key, *(f"{value[part]:.4f}" for part in ("mean", "std", "median")), str(value["n"])
-            )
-        elif isinstance(value, float):
-            count = "rank1_probes" if key.startswith("rank1") else "expression_faces"
-            table.add_row(key, f"{value:.4f}", "", "", str(report["model"][count]))
-    console.print(table)
-    if "baselines" in report:
-        table = Table("mean, mm", *COMPARED)
-        for name, found in {"model": report["model"], **report["baselines"]}.items():
-            means = [f"{found[key]['mean']:.4f}" if key in found else "" for key in COMPARED]
-            table.add_row(name, *means)
-        console.print(table)
-    return text.getvalue()
 
 
 def main() -> None:

@@ -15,17 +15,7 @@ def report(
             metavar="SET", show_default=False, help="Face set; default: standard input."
         ),
     ] = None,
-    models: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--model",
-            "-m",
-            metavar="MODEL",
-            show_default=False,
-            help="Model file or bundled name; repeat to compare models.  "
-            "[default: $FACEDIS_MODEL, else ict-linear]",
-        ),
-    ] = None,
+    models: fd_cli.Models = None,
     split: fd_cli.Split = "test",
     baselines: Annotated[
         bool | None,

@@ -1,14 +1,14 @@
 """Linear baselines beside a model: mean face, PCA, and ridge regression to identity faces."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
 
 from facedis_core.data.face_set import TRAIN, FaceSet, check_topology
 from facedis_core.errors import ErrorCode, InputError
-from facedis_core.evaluate.evaluation import Prediction, Predictor, evaluate_face_set
+from facedis_core.evaluate.evaluation import Evaluation, Prediction, Predictor, evaluate_face_set
 from facedis_core.geometry.pca import BLOCK_FACES, Pca, face_blocks, fit_pca
 
 FOLDS: Final = 5
@@ -139,13 +139,14 @@ def evaluate_baselines(
     face_set: FaceSet,
     rows: np.ndarray,
     *,
+    region: np.ndarray | None = None,
     align: bool = False,
     progress: Callable[[int], None] | None = None,
-) -> dict[str, dict[str, Any]]:
-    """Metrics of every baseline on rows of a face set, by JSON key.
+) -> dict[str, Evaluation]:
+    """Evaluations of every baseline on rows of a face set, by JSON key.
 
-    PCA and regressions also have `components`, the number of coefficients, and regressions
-    `penalty`. Arguments as of `evaluate_face_set`.
+    The metrics of PCA and regressions also have `components`, the number of coefficients, and those
+    of regressions `penalty`. Arguments as of `evaluate_face_set`.
 
     Raises:
         InputError: the faces have another topology than the training faces, or are not finite.
@@ -157,9 +158,36 @@ def evaluate_baselines(
         if key in baselines.ridges:
             ridge = baselines.ridges[key]
             facts = {"components": len(ridge.weight), "penalty": ridge.penalty}
-        evaluation = evaluate_face_set(predict, face_set, rows, align=align, progress=progress)
-        found[key] = evaluation.metrics | facts
+        evaluation = evaluate_face_set(
+            predict, face_set, rows, region=region, align=align, progress=progress
+        )
+        found[key] = replace(evaluation, metrics=evaluation.metrics | facts)
     return found
+
+
+def distinct_baselines(
+    results: Mapping[str, Evaluation], warn: Callable[[str], object]
+) -> dict[str, Evaluation]:
+    """The baselines without those that repeat the errors of an earlier one, each named by `warn`.
+
+    Few training faces leave no more components for the `_2x` regressions, for example.
+    """
+    found: dict[str, Evaluation] = {}
+    for key, result in results.items():
+        twin = next((other for other, known in found.items() if _same_errors(known, result)), None)
+        if twin is None:
+            found[key] = result
+        else:
+            warn(f"baseline {key} left out: it repeats {twin}")
+    return found
+
+
+def _same_errors(one: Evaluation, other: Evaluation) -> bool:
+    """Whether two methods have the same errors on each mesh."""
+    return one.per_mesh.keys() == other.per_mesh.keys() and all(
+        np.array_equal(values, other.per_mesh[key], equal_nan=True)
+        for key, values in one.per_mesh.items()
+    )
 
 
 def fit_ridges(

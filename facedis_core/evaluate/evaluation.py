@@ -1,6 +1,6 @@
 """Evaluation of a method on a face set: every metric over many faces, subject by subject."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
@@ -9,23 +9,35 @@ import numpy as np
 from facedis_core.data.face_set import FaceSet, neutral_faces
 from facedis_core.errors import ErrorCode, InputError
 from facedis_core.evaluate import metrics
+from facedis_core.evaluate.expression_faces import ExpressionFaces, ExpressionLabels
 from facedis_core.evaluate.expression_probe import probe_expression
+from facedis_core.evaluate.identity_probe import probe_identity
+from facedis_core.evaluate.metrics import FaceSpread
+from facedis_core.evaluate.uncertainty import SubjectSums
 from facedis_core.geometry.alignment import rigid_alignments
 from facedis_core.model.model import Model
 
 # Random choices of one face per subject for the between-subject spread.
 DRAWS: Final = 10
 
-PER_SUBJECT: Final[Mapping[str, Callable[[np.ndarray], float]]] = {
-    "e_dis": metrics.disentanglement_error,
-    "e_dis_jiang": metrics.disentanglement_error_jiang,
-    "e_dis_mean_distance": metrics.disentanglement_mean_distance,
+PER_SUBJECT: Final[Mapping[str, Callable[[FaceSpread], float]]] = {
+    "e_dis": FaceSpread.std,
+    "e_dis_jiang": FaceSpread.jiang,
+    "e_dis_mean_distance": FaceSpread.mean_distance,
+}
+# Value of each expression, and the contribution of each person's face to it.
+PER_EXPRESSION: Final[
+    Mapping[str, tuple[Callable[[FaceSpread], float], Callable[[FaceSpread], np.ndarray]]]
+] = {
+    "e_exp": (FaceSpread.std, FaceSpread.std_contributions),
+    "e_exp_jiang": (FaceSpread.jiang, FaceSpread.jiang_contributions),
+    "e_exp_mean_distance": (FaceSpread.mean_distance, FaceSpread.mean_distance_contributions),
 }
 RECOGNITION: Final[Mapping[str, Callable[[np.ndarray, int, np.ndarray], np.ndarray]]] = {
     "rank1_cosine": metrics.recognized_by_cosine,
     "rank1_vertex": metrics.recognized_by_vertex_distance,
 }
-SUMMARIES: Final = ("e_rec", *PER_SUBJECT, "avd_neu", "between_subject")
+SUMMARIES: Final = ("e_rec", *PER_SUBJECT, "avd_neu", *PER_EXPRESSION, "between_subject")
 
 
 class Prediction(NamedTuple):
@@ -43,12 +55,26 @@ class Prediction(NamedTuple):
     identity_latent: np.ndarray | None = None
     expression_latent: np.ndarray | None = None
 
+    def within(self, region: np.ndarray) -> "Prediction":
+        """The vertices of a region (V,) bool, with all latents."""
+        full, identity = self.reconstruction, self.identity
+        return self._replace(
+            reconstruction=None if full is None else full[:, region],
+            identity=None if identity is None else identity[:, region],
+        )
+
 
 class Sample(NamedTuple):
     """Faces of a set, (B, V, 3) mm, and the predictions for them."""
 
     truth: np.ndarray
     prediction: Prediction
+
+    def within(self, region: np.ndarray | None) -> "Sample":
+        """The vertices of a region (V,) bool; all for None."""
+        if region is None:
+            return self
+        return Sample(self.truth[:, region], self.prediction.within(region))
 
 
 # Faces (B, V, 3) mm -> their predictions.
@@ -76,19 +102,39 @@ class Gallery:
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """Results on some rows of a face set.
+    """Results on n rows of a face set, of S subjects and E expressions.
 
     Attributes:
         metrics: JSON key -> {mean, std, median, n} or a number; only what could be computed.
         rows: (n,).
-        per_mesh: key -> (n,), NaN where a mesh has no such value.
-        per_subject: key -> one value for each subject that has one.
+        subject: (n,) index of each row into `subjects`.
+        subjects: (S,) labels.
+        per_mesh: key -> (n,), NaN where a mesh has no such value. `e_dis_mean_distance` is the
+            distance to the mean identity face of the subject, `e_exp_mean_distance` that to the
+            mean expression face of the expression.
+        per_subject: key -> (S,), NaN where a subject has no such value.
+        expressions: (E,) labels; empty = not labelled.
+        per_expression: key -> (E,), NaN where an expression has no such value.
+        sums: key -> the metric as sums over the faces of each subject, for its uncertainty.
     """
 
     metrics: dict[str, Any]
     rows: np.ndarray
+    subject: np.ndarray
+    subjects: np.ndarray
     per_mesh: dict[str, np.ndarray]
     per_subject: dict[str, np.ndarray]
+    expressions: np.ndarray
+    per_expression: dict[str, np.ndarray]
+    sums: dict[str, SubjectSums]
+
+    def add_share(self, key: str, values: np.ndarray) -> None:
+        """Add a metric that is the share of hits among the faces, `values` (n,) 1, 0 or NaN."""
+        self.per_mesh[key] = values
+        self.metrics[f"{key}_accuracy"] = float(np.nanmean(values))
+        self.sums[f"{key}_accuracy"] = SubjectSums.of_values(
+            values, self.subject, len(self.subjects)
+        )
 
 
 def evaluate_face_set(
@@ -96,6 +142,7 @@ def evaluate_face_set(
     face_set: FaceSet,
     rows: np.ndarray,
     *,
+    region: np.ndarray | None = None,
     align: bool = False,
     batch: int = 32,
     progress: Callable[[int], None] | None = None,
@@ -103,36 +150,58 @@ def evaluate_face_set(
 ) -> Evaluation:
     """Every metric of a method on rows of a face set; arguments and errors as of `evaluate`.
 
-    The latents of all faces are kept in memory for the expression probe.
+    The latents of all faces are kept in memory for the expression and identity probes.
     """
-    subject = np.asarray(face_set.labels.subject)
-    expression_label = np.asarray(face_set.labels.expression)
+    labels = face_set.labels
+    subject, expression = np.asarray(labels.subject), np.asarray(labels.expression)
     latents: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
 
     def sample(rows: np.ndarray) -> Sample:
         truth = face_set.read(rows)
         prediction = predict(truth)
-        _, _, identity, expression = prediction
-        if identity is not None and expression is not None:
-            latents.append((rows, identity, expression))
+        if prediction.identity_latent is not None and prediction.expression_latent is not None:
+            latents.append((rows, prediction.identity_latent, prediction.expression_latent))
         return Sample(truth, prediction)
 
+    subjects = np.unique(subject[rows])
+    gallery = _neutral_gallery(predict, face_set, subjects, region=region, align=align)
     evaluation = evaluate(
         sample,
         subject,
         rows,
         neutrals=face_set.neutrals_eval,
-        gallery=_neutral_gallery(predict, face_set, np.unique(subject[rows]), align=align),
+        expressions=ExpressionLabels(expression, np.asarray(labels.level)),
+        gallery=gallery,
+        region=region,
         align=align,
         batch=batch,
         progress=progress,
         observe=observe,
     )
     if latents:
-        read, identity, expression = map(np.concatenate, zip(*latents, strict=True))
-        evaluation.metrics.update(
-            probe_expression(identity, expression, expression_label[read], subject[read])
-        )
+        read, identity, shown = map(np.concatenate, zip(*latents, strict=True))
+        place = np.empty(len(subject), int)
+        place[rows] = np.arange(len(rows))
+
+        def in_order(values: np.ndarray) -> np.ndarray:
+            """Values of the faces as they were read, in the order of `rows`."""
+            found = np.empty(len(rows))
+            found[place[read]] = values
+            return found
+
+        probe = probe_expression(identity, shown, expression[read], subject[read])
+        if probe is not None:
+            evaluation.add_share("expression_from_identity", in_order(probe.from_identity))
+            evaluation.add_share("expression_from_expression", in_order(probe.from_expression))
+            evaluation.metrics["expression_chance"] = probe.chance
+            evaluation.metrics["expression_faces"] = probe.faces
+        people = probe_identity(shown, expression[read], subject[read])
+        counted = np.isfinite(people.hits)
+        if counted.any():
+            evaluation.add_share("identity_from_expression", in_order(people.hits))
+            chance = float(people.chance[counted].mean())
+            evaluation.metrics["identity_from_expression_chance"] = chance
+            evaluation.metrics["identity_from_expression_faces"] = int(counted.sum())
     return evaluation
 
 
@@ -142,7 +211,9 @@ def evaluate(
     rows: np.ndarray,
     *,
     neutrals: np.ndarray | None = None,
+    expressions: ExpressionLabels | None = None,
     gallery: Gallery | None = None,
+    region: np.ndarray | None = None,
     align: bool = False,
     batch: int = 32,
     progress: Callable[[int], None] | None = None,
@@ -150,45 +221,60 @@ def evaluate(
 ) -> Evaluation:
     """Every metric of predictions on some rows.
 
-    Memory: the identity faces of one subject, and DRAWS faces of each subject.
+    Memory: the identity faces of one subject, DRAWS identity faces of each subject, and 256 MiB of
+    expression faces; the rest of those is in a temporary file.
 
     Args:
         sample: rows (B,) -> their faces and predictions.
         subject: (N,) subject of each row.
         rows: (n,) rows to evaluate.
         neutrals: true neutrals (S, V, 3) mm by subject, NaN where unknown; None = none known.
-        gallery: encoded neutrals; None = no recognition.
+        expressions: for E_exp; None = not labelled.
+        gallery: encoded neutrals, in the region and aligned; None = no recognition.
+        region: (V,) bool, vertices to measure and to align by; None = all.
         align: align reconstructions rigidly to the faces and identity faces to the true neutrals
             first (protocol of BU-3DFE).
         batch: number of faces to predict at once.
         progress: called with the number of new faces after each batch.
-        observe: called with each batch.
+        observe: called with each batch, all vertices of it.
 
     Raises:
         InputError: a face or a prediction is not finite.
     """
-    results = _Results(rows)
-    for person in np.unique(subject[rows]):
-        where = np.flatnonzero(subject[rows] == person)
-        neutral = None if neutrals is None else neutrals[person]
-        if neutral is not None and not np.isfinite(neutral).all():
-            neutral = None
-        predictions = []
-        for start in range(0, len(where), batch):
-            part = where[start : start + batch]
-            truth, prediction = sample(rows[part])
-            _check_finite(truth, prediction, rows[part])
-            if align:
-                prediction = align_prediction(Sample(truth, prediction), neutral)
-            results.add_meshes(part, truth, prediction, neutral)
-            if observe is not None:
-                observe(rows[part], Sample(truth, prediction), neutral)
-            predictions.append(prediction._replace(reconstruction=None))
-            if progress is not None:
-                progress(len(part))
-        results.add_subject(where, person, _concatenated(predictions), gallery)
-    per_subject = {key: np.array(values) for key, values in results.per_subject.items()}
-    return Evaluation(results.metrics(), rows, results.per_mesh, per_subject)
+    apexes = np.empty(0, int) if expressions is None else expressions.apexes(rows, subject)
+    people = np.unique(subject[rows])
+    with ExpressionFaces(apexes) as shown:
+        results = _Results(rows, people, shown)
+        for person in people:
+            where = np.flatnonzero(subject[rows] == person)
+            neutral = None if neutrals is None else neutrals[person]
+            if neutral is not None and not np.isfinite(neutral).all():
+                neutral = None
+            predictions = []
+            for start in range(0, len(where), batch):
+                part = where[start : start + batch]
+                truth, prediction = sample(rows[part])
+                _check_finite(truth, prediction, rows[part])
+                splits = prediction.identity is not prediction.reconstruction
+                if align:
+                    prediction = align_prediction(Sample(truth, prediction), neutral, region)
+                if observe is not None:
+                    observe(rows[part], Sample(truth, prediction), neutral)
+                measured = Sample(truth, prediction).within(region)
+                results.add_meshes(
+                    part,
+                    measured.truth,
+                    measured.prediction,
+                    neutral if neutral is None or region is None else neutral[region],
+                    splits=splits,
+                )
+                predictions.append(measured.prediction._replace(reconstruction=None))
+                if progress is not None:
+                    progress(len(part))
+            results.add_subject(where, person, _concatenated(predictions), gallery)
+        if expressions is not None:
+            results.add_expressions(expressions.expression[rows], subject[rows])
+    return results.evaluation(subject[rows])
 
 
 def model_predictor(model: Model) -> Predictor:
@@ -207,29 +293,42 @@ def model_predictor(model: Model) -> Predictor:
     return predict
 
 
-def align_faces(faces: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """Faces (B, V, 3) mm aligned rigidly to targets, (B, V, 3) or (V, 3)."""
-    return rigid_alignments(faces, targets).apply(faces)
+def align_faces(
+    faces: np.ndarray, targets: np.ndarray, region: np.ndarray | None = None
+) -> np.ndarray:
+    """Faces (B, V, 3) mm aligned rigidly to targets, (B, V, 3) or (V, 3), by a region (V,)."""
+    if region is None:
+        return rigid_alignments(faces, targets).apply(faces)
+    return rigid_alignments(faces[:, region], targets[..., region, :]).apply(faces)
 
 
-def align_prediction(sample: Sample, neutral: np.ndarray | None) -> Prediction:
+def align_prediction(
+    sample: Sample, neutral: np.ndarray | None, region: np.ndarray | None = None
+) -> Prediction:
     """The prediction with reconstructions aligned to the faces, identity faces to the neutral.
 
     Args:
         sample: faces of one subject and their predictions.
         neutral: true neutral (V, 3) mm; where it is None or not finite, identity faces stay.
+        region: (V,) bool, the vertices to align by; None = all.
     """
     prediction = sample.prediction
     if prediction.reconstruction is not None:
-        reconstruction = align_faces(prediction.reconstruction, sample.truth)
+        reconstruction = align_faces(prediction.reconstruction, sample.truth, region)
         prediction = prediction._replace(reconstruction=reconstruction)
     if prediction.identity is not None and neutral is not None and np.isfinite(neutral).all():
-        prediction = prediction._replace(identity=align_faces(prediction.identity, neutral))
+        identity = align_faces(prediction.identity, neutral, region)
+        prediction = prediction._replace(identity=identity)
     return prediction
 
 
 def _neutral_gallery(
-    predict: Predictor, face_set: FaceSet, subjects: np.ndarray, *, align: bool
+    predict: Predictor,
+    face_set: FaceSet,
+    subjects: np.ndarray,
+    *,
+    region: np.ndarray | None,
+    align: bool,
 ) -> Gallery:
     """The encoded neutrals of the subjects that have one, aligned to the true neutrals if asked."""
     subject, row, predictions = [], [], []
@@ -237,9 +336,10 @@ def _neutral_gallery(
         sample = Sample(vertices[None], predict(vertices[None]))
         subject.append(person)
         row.append(face)
-        neutral = face_set.neutrals_eval[person]
-        prediction = align_prediction(sample, neutral) if align else sample.prediction
-        predictions.append(prediction._replace(reconstruction=None))
+        if align:
+            neutral = face_set.neutrals_eval[person]
+            sample = Sample(sample.truth, align_prediction(sample, neutral, region))
+        predictions.append(sample.within(region).prediction._replace(reconstruction=None))
     return Gallery(np.array(subject, int), np.array(row, int), _concatenated(predictions))
 
 
@@ -263,18 +363,27 @@ def _check_finite(truth: np.ndarray, prediction: Prediction, rows: np.ndarray) -
 
 @dataclass
 class _Results:
-    """Values by mesh and by subject, collected subject by subject.
+    """Values by mesh, subject and expression, collected subject by subject.
 
     Attributes:
         rows: (n,) rows to evaluate.
+        people: (S,) their subjects, ascending.
+        shown: expression faces, X_exp, on which E_exp is measured.
         per_mesh: key -> (n,), NaN where a mesh has no such value.
-        per_subject: key -> values.
+        per_subject: key -> (S,), NaN where a subject has no such value.
+        per_expression: key -> (E,), NaN where an expression has no such value.
+        contributions: key of E_exp -> (S, E).
         drawn: DRAWS identity faces (DRAWS, V, 3) mm of each subject.
     """
 
     rows: np.ndarray
+    people: np.ndarray
+    shown: ExpressionFaces
     per_mesh: dict[str, np.ndarray] = field(default_factory=dict)
-    per_subject: dict[str, list[float]] = field(default_factory=dict)
+    per_subject: dict[str, np.ndarray] = field(default_factory=dict)
+    expressions: np.ndarray = field(default_factory=lambda: np.empty(0, int))
+    per_expression: dict[str, np.ndarray] = field(default_factory=dict)
+    contributions: dict[str, np.ndarray] = field(default_factory=dict)
     drawn: list[np.ndarray] = field(default_factory=list)
     rng: np.random.Generator = field(default_factory=lambda: np.random.default_rng(0))
 
@@ -284,13 +393,20 @@ class _Results:
         truth: np.ndarray,
         prediction: Prediction,
         neutral: np.ndarray | None,
+        *,
+        splits: bool,
     ) -> None:
-        """Add the errors of a batch, whose rows are `self.rows[where]`."""
-        if prediction.reconstruction is not None:
-            error = metrics.reconstruction_error(prediction.reconstruction, truth)
-            self._store("e_rec", where, error)
-        if prediction.identity is not None and neutral is not None:
-            self._store("avd_neu", where, metrics.neutral_error(prediction.identity, neutral))
+        """Add the errors of a batch, whose rows are `self.rows[where]`.
+
+        A method that does not split faces, with one array for both parts, has no E_exp.
+        """
+        full, identity = prediction.reconstruction, prediction.identity
+        if full is not None:
+            self._store("e_rec", where, metrics.reconstruction_error(full, truth))
+        if identity is not None and neutral is not None:
+            self._store("avd_neu", where, metrics.neutral_error(identity, neutral))
+        if splits and full is not None and identity is not None:
+            self.shown.store(where, full - identity)  # X_exp (eq. 1)
 
     def add_subject(
         self, where: np.ndarray, subject: int, prediction: Prediction, gallery: Gallery | None
@@ -306,27 +422,83 @@ class _Results:
             for (key, recognized), (probes, known) in zip(RECOGNITION.items(), pairs, strict=True):
                 if probes is not None and known is not None and is_probe.any():
                     self._store(key, where[is_probe], recognized(probes[is_probe], own, known))
-        if prediction.identity is not None:
-            self.drawn.append(prediction.identity[self.rng.integers(len(where), size=DRAWS)])
-            for key, spread in PER_SUBJECT.items() if len(where) > 1 else ():
-                self.per_subject.setdefault(key, []).append(spread(prediction.identity))
+        if prediction.identity is None:
+            return
+        self.drawn.append(prediction.identity[self.rng.integers(len(where), size=DRAWS)])
+        if len(where) > 1:
+            spread = FaceSpread.of(prediction.identity)
+            self._store("e_dis_mean_distance", where, spread.mean_distance_contributions())
+            place = int(np.searchsorted(self.people, subject))
+            for key, value in PER_SUBJECT.items():
+                unknown = np.full(len(self.people), np.nan)
+                self.per_subject.setdefault(key, unknown)[place] = value(spread)
 
-    def metrics(self) -> dict[str, Any]:
-        """JSON key -> summary or number; only what could be computed."""
-        known = {key: values[np.isfinite(values)] for key, values in self.per_mesh.items()}
-        known |= {key: np.array(values) for key, values in self.per_subject.items()}
+    def add_expressions(self, expression: np.ndarray, subject: np.ndarray) -> None:
+        """Add E_exp of each expression; labels (n,) of the rows."""
+        chosen, (self.expressions, number) = (
+            self.shown.places,
+            np.unique(expression, return_inverse=True),
+        )
+        for place in range(len(self.expressions)):
+            members = chosen[number[chosen] == place]
+            faces = self.shown.read(members) if len(members) > 1 else None
+            if faces is None:
+                continue
+            spread = FaceSpread.of(faces)
+            self._store("e_exp_mean_distance", members, spread.mean_distance_contributions())
+            person = np.searchsorted(self.people, subject[members])
+            for key, (value, contributions) in PER_EXPRESSION.items():
+                unknown = np.full(len(self.expressions), np.nan)
+                self.per_expression.setdefault(key, unknown)[place] = value(spread)
+                table = np.full((len(self.people), len(self.expressions)), np.nan)
+                shares = self.contributions.setdefault(key, table)
+                shares[person, place] = contributions(spread)
+
+    def evaluation(self, subject: np.ndarray) -> Evaluation:
+        """All results; subjects (n,) of the rows."""
+        place, count = np.searchsorted(self.people, subject), len(self.people)
+        per_mesh = {key: self.per_mesh[key] for key in _MESH_COLUMNS if key in self.per_mesh}
+        tables = {key: values[:, None] for key, values in self.per_subject.items()}
+        tables |= self.contributions
+        known: dict[str, Sequence[float] | np.ndarray] = {
+            key: values[np.isfinite(values)]
+            for key, values in {**per_mesh, **self.per_subject, **self.per_expression}.items()
+        }
         if len(self.drawn) > 1:
             draws = zip(*self.drawn, strict=True)  # DRAWS times one face of each subject
-            spreads = [metrics.between_subject_spread(np.stack(faces)) for faces in draws]
-            known["between_subject"] = np.array(spreads)
-        found: dict[str, Any] = {
-            key: metrics.summarize(known[key])._asdict() for key in SUMMARIES if key in known
-        }
+            spreads = [FaceSpread.of(np.stack(faces)) for faces in draws]
+            known["between_subject"] = [spread.std() for spread in spreads]
+            shares = [spread.std_contributions() for spread in spreads]
+            tables["between_subject"] = np.stack(shares, axis=1)
+        found = Evaluation(
+            {key: metrics.summarize(known[key])._asdict() for key in SUMMARIES if key in known},
+            self.rows,
+            place,
+            self.people,
+            per_mesh,
+            self.per_subject,
+            self.expressions,
+            self.per_expression,
+            {key: SubjectSums.of_table(values) for key, values in tables.items()},
+        )
+        for key in ("e_rec", "avd_neu"):
+            if key in per_mesh:
+                found.sums[key] = SubjectSums.of_values(per_mesh[key], place, count)
         for key in RECOGNITION:
-            if key in known:
-                found[f"{key}_accuracy"] = float(known[key].mean())
-                found["rank1_probes"] = len(known[key])
+            if key in per_mesh:
+                found.add_share(key, per_mesh[key])
+                found.metrics["rank1_probes"] = len(known[key])
         return found
 
     def _store(self, key: str, where: np.ndarray, values: np.ndarray) -> None:
         self.per_mesh.setdefault(key, np.full(len(self.rows), np.nan))[where] = values
+
+
+# Keys of values by mesh, in the order of tables.
+_MESH_COLUMNS: Final = (
+    "e_rec",
+    "avd_neu",
+    "e_dis_mean_distance",
+    "e_exp_mean_distance",
+    *RECOGNITION,
+)

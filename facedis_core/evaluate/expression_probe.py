@@ -4,7 +4,7 @@ The classifier is tested on subjects that it was not fitted on. From identity la
 should be at chance, from expression latents far above it. Computed in float64, nothing is random.
 """
 
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 
@@ -37,10 +37,26 @@ class LinearDiscriminant(NamedTuple):
         return np.argmax(latents @ self.weight + self.bias, axis=1)
 
 
+class ExpressionProbe(NamedTuple):
+    """Result for N faces; faces with a rare expression do not count.
+
+    Attributes:
+        from_identity, from_expression: (N,) 1 where the expression was predicted from these
+            latents, else 0; NaN where a face does not count.
+        chance: share of the most frequent expression.
+        faces: number of faces that count.
+    """
+
+    from_identity: np.ndarray
+    from_expression: np.ndarray
+    chance: float
+    faces: int
+
+
 def probe_expression(
     identity: np.ndarray, expression: np.ndarray, expression_label: np.ndarray, subject: np.ndarray
-) -> dict[str, Any]:
-    """Accuracies of the expression from identity and from expression latents, by JSON key.
+) -> ExpressionProbe | None:
+    """Predictions of the expression from identity and from expression latents.
 
     Only faces with an expression of at least FEWEST_SUBJECTS subjects count.
 
@@ -51,28 +67,24 @@ def probe_expression(
         subject: (N,) subject of each face.
 
     Returns:
-        Both accuracies, the chance level (share of the most frequent expression) and the number of
-        faces; empty with fewer than two expressions.
+        None with fewer than two expressions that count.
     """
     pairs = np.unique(np.stack([expression_label, subject], axis=1), axis=0)
     expressions, subjects = np.unique(pairs[:, 0], return_counts=True)
     expressions = expressions[subjects >= FEWEST_SUBJECTS]
     if len(expressions) < 2:
-        return {}
+        return None
     rows = np.isin(expression_label, expressions)
     label = np.searchsorted(expressions, expression_label[rows])
-    return {
-        "expression_from_identity_accuracy": probe_accuracy(identity[rows], label, subject[rows]),
-        "expression_from_expression_accuracy": probe_accuracy(
-            expression[rows], label, subject[rows]
-        ),
-        "expression_chance": float(np.bincount(label).max() / len(label)),
-        "expression_faces": len(label),
-    }
+    hits = np.full((2, len(rows)), np.nan)
+    for found, latents in zip(hits, (identity, expression), strict=True):
+        found[rows] = probe_hits(latents[rows], label, subject[rows])
+    chance = float(np.bincount(label).max() / len(label))
+    return ExpressionProbe(hits[0], hits[1], chance, len(label))
 
 
-def probe_accuracy(latents: np.ndarray, label: np.ndarray, subject: np.ndarray) -> float:
-    """Accuracy of class predictions from latents by cross-validation over subjects.
+def probe_hits(latents: np.ndarray, label: np.ndarray, subject: np.ndarray) -> np.ndarray:
+    """Whether the class is predicted from latents, by cross-validation over subjects, (N,) bool.
 
     The subjects are divided into FOLDS folds (fewer subjects: one each); the faces of a fold are
     classified by a discriminant fitted on the other folds.
@@ -85,12 +97,12 @@ def probe_accuracy(latents: np.ndarray, label: np.ndarray, subject: np.ndarray) 
     z = np.asarray(latents, np.float64)
     subjects, number = np.unique(subject, return_inverse=True)
     fold = number % min(FOLDS, len(subjects))
-    correct = 0
+    hits = np.zeros(len(label), bool)
     for held_out in range(fold.max() + 1):
         train, test = fold != held_out, fold == held_out
         discriminant = fit_discriminant(z[train], label[train], int(label.max()) + 1)
-        correct += int(np.count_nonzero(discriminant.predict(z[test]) == label[test]))
-    return correct / len(label)
+        hits[test] = discriminant.predict(z[test]) == label[test]
+    return hits
 
 
 def fit_discriminant(latents: np.ndarray, label: np.ndarray, classes: int) -> LinearDiscriminant:

@@ -9,7 +9,7 @@ import operator
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from typing import Any, Final
 from xml.etree import ElementTree
@@ -25,17 +25,19 @@ _RELATIONS: Final[Mapping[str, Callable[[float, float], bool]]] = {
     "<": operator.lt,
     ">": operator.gt,
 }
-_CHECK: Final = re.compile(r"\s*(\w+(?:\.\w+)*)\s*(<=|>=|==|<|>)\s*([^\s<>=]+)\s*")
+_CHECK: Final = re.compile(r"\s*(\w(?:[\w./-]*\w)?)\s*(<=|>=|==|<|>)\s*([^\s<>=]+)\s*")
 _TOLERANCE: Final = re.compile(r"\s*(\d+\.?\d*|\.\d+)(e[+-]?\d+)?\s*(%?)\s*", re.IGNORECASE)
 
 # Names of metrics, what may precede them, and names of other numbers.
 _METRICS: Final = [*BETTER, *(f"{key}.{part}" for key in BETTER for part in Summary._fields)]
 _PREFIX: Final = re.compile(r"model\.|baselines\.\w+\.|")
-_OTHERS: Final = re.compile(r"provenance\.\w+|baselines\.\w+\.(components|penalty)")
+_OTHERS: Final = re.compile(
+    r"provenance\.\w+|baselines\.\w+\.(components|penalty)|(models|intervals|differences)\..+"
+)
 _TYPO_SIMILARITY: Final = 0.75  # of a mistyped name and a metric's, from 0 to 1
 
 # Provenance that two reports must share to be compared.
-_SHARED: Final = ("set", "split", "faces", "aligned")
+_SHARED: Final = ("set", "split", "faces", "aligned", "region")
 _MOST_BYTES: Final = 1 << 24  # of a report
 
 
@@ -95,12 +97,21 @@ class Check:
             )
         return cls(key, match[2], limit)
 
+    def of_models(self, labels: Sequence[str]) -> "list[Check]":
+        """The check for each model of a report on several; itself if its key is a full path."""
+        if self.key.partition(".")[0] not in BETTER:
+            return [self]
+        return [replace(self, key=f"models.{label}.{self.key}") for label in labels]
+
+    @property
+    def case(self) -> str:
+        """Name of its test case: without the limit where that comes from an earlier report."""
+        return self.key if self.origin else str(self)
+
     def failure(self, report: Mapping[str, Any]) -> str | None:
         """A line on why the check fails; None where it holds. A missing number or NaN fails."""
-        path = self.key.split(".")
-        value: Any = report if path[0] in report else report.get("model")
-        for step in path:
-            value = value.get(step) if isinstance(value, Mapping) else None
+        top = self.key.partition(".")[0]
+        value = _look_up(report if top in report else report.get("model"), self.key)
         if isinstance(value, Mapping):
             value = value.get("mean")
         origin = f" ({self.origin})" if self.origin else ""
@@ -172,6 +183,12 @@ class EarlierReport:
             found = json.loads(read_all(source, _MOST_BYTES, "a report"))
         except (ValueError, RecursionError):
             found = None
+        if isinstance(found, Mapping) and isinstance(found.get("models"), Mapping):
+            raise InputError(
+                f"{label} is a report on {len(found['models'])} models; expected one on one model, "
+                "made with fd-metrics and a single --model",
+                ErrorCode.WRONG_KIND,
+            )
         model, facts = (
             found.get(key) if isinstance(found, Mapping) else None
             for key in ("model", "provenance")
@@ -247,13 +264,27 @@ def junit_xml(
     root = ElementTree.Element("testsuites", counts)
     parent = ElementTree.SubElement(root, "testsuite", {"name": suite, **counts, "errors": "0"})
     for (group, check), failure in zip(cases, failures, strict=True):
-        names = {"classname": f"{suite}.{group}", "name": str(check)}
+        names = {"classname": f"{suite}.{group}", "name": check.case}
         case = ElementTree.SubElement(parent, "testcase", names)
         if failure is not None:
             element = ElementTree.SubElement(case, "failure", {"message": failure})
             element.text = failure
     ElementTree.indent(root)
     return ElementTree.tostring(root, "utf-8", xml_declaration=True) + b"\n"
+
+
+def _look_up(values: Any, path: str) -> Any:
+    """The value at a dotted path of mappings, whose keys may have dots; None where there is none.
+
+    The longest key that the path begins with is followed.
+    """
+    while path and isinstance(values, Mapping):
+        found = [key for key in values if f"{path}.".startswith(f"{key}.")]
+        if not found:
+            return None
+        key = max(found, key=len)
+        values, path = values[key], path[len(key) + 1 :]
+    return None if path else values
 
 
 def _mean(key: str, found: Any, label: str) -> float:

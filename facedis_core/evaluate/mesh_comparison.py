@@ -17,6 +17,7 @@ from facedis_core.evaluate.evaluation import (
     align_faces,
     evaluate,
 )
+from facedis_core.evaluate.expression_faces import ExpressionLabels
 from facedis_core.evaluate.face_labels import FaceLabel, read_labels
 from facedis_core.io.paths import is_file, is_folder
 from facedis_core.io.streams import naming, open_input, shown
@@ -34,11 +35,15 @@ class MeshComparison:
         evaluation: its rows are the meshes.
         names: name of each mesh.
         labels: label of each mesh; empty = not labelled.
+        expressions: names of the expressions, ascending; empty = not labelled.
+        expression: (n,) index of each mesh into `expressions`; 0 where they are not labelled.
     """
 
     evaluation: Evaluation
     names: list[str]
     labels: list[FaceLabel]
+    expressions: list[str]
+    expression: np.ndarray
 
 
 def compare_meshes(
@@ -82,7 +87,7 @@ def compare_meshes(
         subject = np.zeros(len(pairs.names), int)  # E_rec does not depend on subjects
         rows = np.arange(len(subject))
         evaluation = evaluate(pairs.sample, subject, rows, align=align, progress=progress)
-        return MeshComparison(evaluation, pairs.names, [])
+        return MeshComparison(evaluation, pairs.names, [], [], subject)
     known = read_labels(labels, frozenset(pairs.names))
     missing = [name for name in pairs.names if name not in known]
     if missing:
@@ -97,10 +102,11 @@ def compare_meshes(
             f"no mesh has the expression {neutral!r}, given as neutral, in {labels}",
             ErrorCode.NEUTRAL_MISSING,
         )
+    shown, expression = np.unique([label.expression for label in chosen], return_inverse=True)
     evaluation = _evaluate_labelled(
-        pairs, chosen, neutral or "neutral", align=align, progress=progress
+        pairs, chosen, expression, neutral or "neutral", align=align, progress=progress
     )
-    return MeshComparison(evaluation, pairs.names, chosen)
+    return MeshComparison(evaluation, pairs.names, chosen, shown.tolist(), expression)
 
 
 def find_meshes(source: str) -> Meshes:
@@ -144,6 +150,7 @@ def _near(mesh: Mesh, source: str) -> Mesh:
 def _evaluate_labelled(
     pairs: "_MeshPairs",
     labels: list[FaceLabel],
+    expression: np.ndarray,
     neutral: str,
     *,
     align: bool,
@@ -170,6 +177,7 @@ def _evaluate_labelled(
         subject,
         np.arange(len(labels)),
         neutrals=neutrals,
+        expressions=ExpressionLabels(expression, np.zeros(len(labels))),
         gallery=gallery,
         align=align,
         progress=progress,

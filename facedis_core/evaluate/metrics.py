@@ -9,6 +9,7 @@ Source: Gu, Pears, Sun, "Adversarial 3D Face Disentanglement of Identity and Exp
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple
 
 import numpy as np
@@ -22,6 +23,9 @@ BETTER: Final[Mapping[str, Literal["lower", "higher"] | None]] = {
     "e_dis_jiang": "lower",
     "e_dis_mean_distance": "lower",
     "avd_neu": "lower",
+    "e_exp": "lower",
+    "e_exp_jiang": "lower",
+    "e_exp_mean_distance": "lower",
     "between_subject": None,
     "rank1_cosine_accuracy": "higher",
     "rank1_vertex_accuracy": "higher",
@@ -30,6 +34,9 @@ BETTER: Final[Mapping[str, Literal["lower", "higher"] | None]] = {
     "expression_from_expression_accuracy": "higher",
     "expression_chance": None,
     "expression_faces": None,
+    "identity_from_expression_accuracy": "lower",
+    "identity_from_expression_chance": None,
+    "identity_from_expression_faces": None,
 }
 
 # Number of consecutive vertices that are summed for a lower bound of vertex distances.
@@ -78,45 +85,70 @@ def neutral_error(identity: np.ndarray, neutral: np.ndarray) -> np.ndarray:
     return vertex_distance(identity, neutral)
 
 
-def distances_to_mean(faces: np.ndarray) -> np.ndarray:
-    """|f_iv - m_v| for k faces f_i with the mean face m, (k, V) mm, of faces (k, V, 3) mm.
+@dataclass(frozen=True, eq=False)
+class FaceSpread:
+    """Spread of k faces f_i around their mean m, e.g. of the identity faces of one subject.
 
-    Raises:
-        ValueError: fewer than two faces, whose spread would be a meaningless 0.
+    Attributes:
+        distances: |f_iv - m_v| (k, V) mm.
     """
-    if len(faces) < 2:
-        raise ValueError(f"a spread needs at least 2 faces, got {len(faces)}")
-    mean = faces.mean(axis=0, dtype=np.float64)
-    return np.stack([vertex_distances(face, mean) for face in faces])
 
+    distances: np.ndarray
 
-def disentanglement_error(faces: np.ndarray) -> float:
-    """E_dis (eq. 10) = population std over i and v of |f_iv - m_v|, mm.
+    @classmethod
+    def of(cls, faces: np.ndarray) -> "FaceSpread":
+        """The spread of faces (k, V, 3) mm.
 
-    f_1 ... f_k are the predicted identity faces (k, V, 3) mm of one subject, m is their mean. It is
-    0 where all distances are equal, however large: read it beside the two metrics below.
-    """
-    return float(distances_to_mean(faces).std())
+        Raises:
+            ValueError: fewer than two faces, whose spread would be a meaningless 0.
+        """
+        if len(faces) < 2:
+            raise ValueError(f"a spread needs at least 2 faces, got {len(faces)}")
+        mean = faces.mean(axis=0, dtype=np.float64)
+        return cls(np.stack([vertex_distances(face, mean) for face in faces]))
 
+    def std(self) -> float:
+        """E_dis (eq. 10) = population std over i and v of |f_iv - m_v|, mm.
 
-def disentanglement_error_jiang(faces: np.ndarray) -> float:
-    """E_dis of Jiang et al. = mean over v of sqrt(mean over i of |f_iv - m_v|^2), mm.
+        It is 0 where all distances are equal, however large: read it beside the two below.
+        """
+        return float(self.distances.std())
 
-    The root is the norm of the per-coordinate population std at a vertex. Faces (k, V, 3) mm as in
-    `disentanglement_error`. Source: "Disentangled Representation Learning for 3D Face Shape", CVPR
-    2019.
-    """
-    return float(np.sqrt((distances_to_mean(faces) ** 2).mean(axis=0)).mean())
+    def jiang(self) -> float:
+        """E_dis of Jiang et al. = mean over v of sqrt(mean over i of |f_iv - m_v|^2), mm.
 
+        The root is the norm of the per-coordinate population std at a vertex. Source:
+        "Disentangled Representation Learning for 3D Face Shape", CVPR 2019.
+        """
+        return float(self._root_mean_squares().mean())
 
-def disentanglement_mean_distance(faces: np.ndarray) -> float:
-    """Mean over i and v of |f_iv - m_v|, mm; faces (k, V, 3) mm as in `disentanglement_error`."""
-    return float(distances_to_mean(faces).mean())
+    def mean_distance(self) -> float:
+        """Mean over i and v of |f_iv - m_v|, mm."""
+        return float(self.distances.mean())
 
+    def std_contributions(self) -> np.ndarray:
+        """Linear contributions of the faces to `std`, (k,) mm: their mean is the std.
 
-def between_subject_spread(faces: np.ndarray) -> float:
-    """The formula of E_dis (eq. 10) over one identity face of each of S subjects (S, V, 3), mm."""
-    return disentanglement_error(faces)
+        The influence of face i on the std, with the mean face held fixed.
+        """
+        mean, std = self.distances.mean(), self.distances.std()
+        squares = ((self.distances - mean) ** 2).mean(axis=1)
+        return np.asarray(std + (squares - std**2) / (2 * std if std > 0 else 1.0))
+
+    def jiang_contributions(self) -> np.ndarray:
+        """Linear contributions of the faces to `jiang`, (k,) mm: their mean is its value."""
+        roots = self._root_mean_squares()
+        inverse = np.where(roots > 0, 1 / np.where(roots > 0, roots, 1.0), 0.0)
+        squares = np.einsum("kv,kv,v->k", self.distances, self.distances, inverse)
+        return np.asarray((roots.mean() + squares / len(roots)) / 2)
+
+    def mean_distance_contributions(self) -> np.ndarray:
+        """Contributions of the faces to `mean_distance`: the distance of each to m, (k,) mm."""
+        return np.asarray(self.distances.mean(axis=1))
+
+    def _root_mean_squares(self) -> np.ndarray:
+        squares = np.einsum("kv,kv->v", self.distances, self.distances)
+        return np.asarray(np.sqrt(squares / len(self.distances)))
 
 
 def cosine_similarity(latents: np.ndarray, gallery: np.ndarray) -> np.ndarray:

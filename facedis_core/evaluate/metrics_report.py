@@ -1,10 +1,10 @@
 """Metrics report of a model on a face set or of predicted meshes, for fd-metrics."""
 
-import csv
-import io
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -13,12 +13,17 @@ from facedis_core.data.face_set import SPLITS, FaceSet, check_topology, load_fac
 from facedis_core.data.history import made_by
 from facedis_core.data.units import Units
 from facedis_core.errors import ErrorCode, InputError, UsageError
-from facedis_core.evaluate.baselines import evaluate_baselines, fit_baselines
+from facedis_core.evaluate.baselines import distinct_baselines, evaluate_baselines, fit_baselines
+from facedis_core.evaluate.comparison import Method, report_of, summary_table
+from facedis_core.evaluate.error_tables import FaceNames, by_expression, by_mesh, by_subject
 from facedis_core.evaluate.evaluation import Evaluation, evaluate_face_set, model_predictor
 from facedis_core.evaluate.gates import Check, EarlierReport, Tolerance
 from facedis_core.evaluate.mesh_comparison import compare_meshes
+from facedis_core.evaluate.tables import Table
 from facedis_core.io.progress import Progress, no_progress
 from facedis_core.model.model import Model, load_model
+
+ReportFormat = Literal["table", "json", "csv", "markdown", "latex"]
 
 
 @dataclass(frozen=True)
@@ -58,8 +63,8 @@ class MetricsOptions:
     """Options of fd-metrics.
 
     Attributes:
-        face_set: face set to measure the model on; None = standard input.
-        model: path or bundled name; None = the default model.
+        face_set: face set to measure models on; None = standard input.
+        models: paths or bundled names; none = the default model.
         split: split of the face set: all, train, test or validation.
         truth, predicted: meshes to compare by name, instead of a face set.
         labels: CSV file with name, subject, expression of these meshes.
@@ -71,13 +76,15 @@ class MetricsOptions:
         checks: limits of numbers.
         against: earlier report to compare with.
         tolerance: how much worse than in the earlier report a metric may be; None = not at all.
+        report_format: format of the report.
+        as_json: short for the format json.
 
     Raises:
         UsageError: options that do not go together.
     """
 
     face_set: str | None = None
-    model: str | None = None
+    models: Sequence[str] = ()
     split: str = "test"
     truth: str | None = None
     predicted: str | None = None
@@ -90,8 +97,15 @@ class MetricsOptions:
     checks: Sequence[Check] = ()
     against: str | None = None
     tolerance: Tolerance | None = None
+    report_format: ReportFormat = "table"
+    as_json: bool = False
 
     def __post_init__(self) -> None:
+        if self.as_json and self.report_format not in ("table", "json"):
+            raise UsageError(
+                f"--json and --format {self.report_format} are two formats; give one of them",
+                ErrorCode.OPTION_CONFLICT,
+            )
         if self.tolerance is not None and self.against is None:
             raise UsageError(
                 "--tolerance belongs to --against REPORT; give both", ErrorCode.OPTION_MISSING
@@ -100,12 +114,17 @@ class MetricsOptions:
             raise UsageError(
                 "--neutral names an expression in --labels; give both", ErrorCode.OPTION_MISSING
             )
+        if self.against is not None and len(self.models) > 1:
+            raise UsageError(
+                "--against compares one model with an earlier report; give one --model",
+                ErrorCode.OPTION_CONFLICT,
+            )
         if self.of_meshes:
             if self.truth is None or self.predicted is None:
                 raise UsageError(
                     "--truth and --predicted belong together; give both", ErrorCode.OPTION_MISSING
                 )
-            of_set = self.face_set, self.model, self.baselines, self.baselines_from
+            of_set = self.face_set, self.models, self.baselines, self.baselines_from
             if any(of_set) or self.split != "test":
                 raise UsageError(
                     "SET, --model, --split and --baselines do not go with --truth; leave them out",
@@ -118,6 +137,11 @@ class MetricsOptions:
             )
 
     @property
+    def format(self) -> ReportFormat:
+        """The format of the report."""
+        return "json" if self.as_json else self.report_format
+
+    @property
     def of_meshes(self) -> bool:
         """Whether to compare meshes instead of measuring a model on a face set."""
         return not (self.truth is None and self.predicted is None and self.labels is None)
@@ -127,7 +151,15 @@ class MetricsOptions:
         """All inputs; at most one may be standard input."""
         if self.of_meshes:
             return [self.truth, self.predicted, self.labels, self.against]
-        return [self.face_set or "-", self.model, self.baselines_from, self.against]
+        return [self.face_set or "-", *self.models, self.baselines_from, self.against]
+
+
+class ErrorTables(NamedTuple):
+    """Errors of the models by mesh, by subject and by expression."""
+
+    mesh: Table
+    subject: Table
+    expression: Table
 
 
 class MetricsReport(NamedTuple):
@@ -135,13 +167,19 @@ class MetricsReport(NamedTuple):
 
     Attributes:
         report: values for JSON.
-        per_mesh: errors of each mesh as CSV.
+        tables: errors of the models in detail.
         checks: checks of the report by origin: `check` and `against`.
     """
 
     report: dict[str, Any]
-    per_mesh: str
+    tables: ErrorTables
     checks: Mapping[str, Sequence[Check]]
+
+    def render(self, how: ReportFormat) -> str:
+        """The report in a format, with a line break at the end."""
+        if how == "json":
+            return json.dumps(self.report, indent=2, allow_nan=False) + "\n"
+        return summary_table(self.report).render(how)
 
 
 def measure(
@@ -149,7 +187,7 @@ def measure(
     progress: Progress = no_progress,
     warn: Callable[[str], object] = lambda line: None,
 ) -> MetricsReport:
-    """Measure a model or predicted meshes.
+    """Measure models or predicted meshes.
 
     Raises:
         InputError: unreadable input, no faces in the split, topologies that do not fit, or an
@@ -158,7 +196,7 @@ def measure(
     earlier = EarlierReport.read(options.against) if options.against is not None else None
     how = MeasureOptions(options.align, earlier.require_same if earlier else None, progress, warn)
     if options.truth is not None and options.predicted is not None:
-        report, table = _measure_meshes(
+        report, tables = _measure_meshes(
             options.truth,
             options.predicted,
             options.labels,
@@ -167,11 +205,45 @@ def measure(
             how,
         )
     else:
-        report, table = _measure_model(options, how)
-    checks = {"check": options.checks}
+        report, tables = _measure_models(options, how)
+    given = list(options.checks)
+    if "models" in report:
+        given = [each for check in given for each in check.of_models([*report["models"]])]
+    checks: dict[str, Sequence[Check]] = {"check": given}
     if earlier is not None:
         checks["against"] = earlier.checks(options.tolerance or Tolerance())
-    return MetricsReport(report, table, checks)
+    return MetricsReport(report, tables, checks)
+
+
+def label_models(models: Sequence[Model]) -> list[str]:
+    """A unique name of each model: of its file, with as many of its folders as tell it apart.
+
+    Raises:
+        UsageError: a model is given twice.
+    """
+    ids = [model.id for model in models]
+    twin = next((model for model in models if ids.count(model.id) > 1), None)
+    if twin is not None:
+        raise UsageError(
+            f"--model names {twin.source or twin.id} twice, by one name or another; "
+            "name each model once",
+            ErrorCode.SAME_FILE,
+        )
+    paths = [Path(model.source or model.id).with_suffix("").parts for model in models]
+    labels = []
+    for path, id_ in zip(paths, ids, strict=True):
+        tails = ("/".join(path[-count:]) for count in range(1, len(path) + 1))
+        labels.append(
+            next(
+                (
+                    tail
+                    for count, tail in enumerate(tails, 1)
+                    if sum(other[-count:] == path[-count:] for other in paths) == 1
+                ),
+                id_,
+            )
+        )
+    return labels
 
 
 def open_split(source: str, model: Model, split: str) -> tuple[FaceSet, np.ndarray]:
@@ -194,8 +266,8 @@ def open_split(source: str, model: Model, split: str) -> tuple[FaceSet, np.ndarr
 
 def measure_baselines(
     training: FaceSet, model: Model, faces: FaceSet, rows: np.ndarray, how: MeasureOptions
-) -> dict[str, dict[str, Any]]:
-    """Metrics of the linear baselines with as many coefficients as the model has latents.
+) -> dict[str, Evaluation]:
+    """Evaluations of the linear baselines with as many coefficients as the model has latents.
 
     Args:
         training: face set to fit them on, on its training split.
@@ -205,47 +277,58 @@ def measure_baselines(
         how: how to measure.
 
     Returns:
-        The metrics by name, as of `evaluate_baselines`.
+        By name, as of `evaluate_baselines`, without those that repeat another.
 
     Raises:
         InputError: errors of `fit_baselines` and `evaluate_baselines`.
     """
     with how.progress("baselines", None) as advance:
         fitted = fit_baselines(training, model.config.identity + model.config.expression)
-        return evaluate_baselines(fitted, faces, rows, align=how.align, progress=advance)
+        found = evaluate_baselines(fitted, faces, rows, align=how.align, progress=advance)
+    return distinct_baselines(found, how.warn)
 
 
-def _measure_model(options: MetricsOptions, how: MeasureOptions) -> tuple[dict[str, Any], str]:
-    """The report on a model and a face set, and the errors of each face as CSV."""
+def _measure_models(
+    options: MetricsOptions, how: MeasureOptions
+) -> tuple[dict[str, Any], ErrorTables]:
+    """The report on models and a face set, and the errors of each face."""
     source, fitted_on = options.face_set or "-", options.baselines_from
     baselines = options.baselines or fitted_on is not None
-    model = load_model(options.model)
-    faces, rows = open_split(source, model, options.split)
+    models = [load_model(name) for name in options.models] or [load_model(None)]
+    faces, rows = open_split(source, models[0], options.split)
+    for model in models[1:]:
+        check_topology(faces, source, model.topology, f"model {model.source or model.id}")
+    names = label_models(models)
     labels = faces.labels
     subjects = len(set(labels.subject[rows].tolist()))
-    origin = {"model": model.id, "set": faces.id, "source": faces.source, "split": options.split}
-    facts = how.facts(len(rows), subjects, **origin)
+    of_models: dict[str, Any] = {"model": models[0].id}
+    if len(models) > 1:
+        of_models = {"models": {name: m.id for name, m in zip(names, models, strict=True)}}
+    origin = {"set": faces.id, "source": faces.source, "split": options.split}
+    facts = how.facts(len(rows), subjects, **of_models, **origin)
     training = load_face_set(fitted_on) if fitted_on is not None else faces
     if baselines:
         check_topology(training, fitted_on or source, faces.topology, source)
-    with how.progress("measuring", len(rows)) as advance:
-        evaluation = evaluate_face_set(
-            model_predictor(model), faces, rows, align=how.align, progress=advance
-        )
-    report: dict[str, Any] = {"model": evaluation.metrics}
+    methods = []
+    for name, model in zip(names, models, strict=True):
+        words = f"measuring {name}" if len(models) > 1 else "measuring"
+        with how.progress(words, len(rows)) as advance:
+            evaluation = evaluate_face_set(
+                model_predictor(model), faces, rows, align=how.align, progress=advance
+            )
+        methods.append(Method(name, evaluation))
+    linear = []
     if baselines:
-        report["baselines"] = measure_baselines(training, model, faces, rows, how)
+        found = measure_baselines(training, models[0], faces, rows, how)
+        linear = [Method(name, evaluation) for name, evaluation in found.items()]
         facts["baselines_set"] = training.id
-    report["provenance"] = facts
-    names = [
-        (
-            labels.names[row],
-            labels.subjects[labels.subject[row]],
-            labels.expressions[labels.expression[row]],
-        )
-        for row in rows
-    ]
-    return report, _csv(names, evaluation)
+    face_names = FaceNames(
+        [labels.names[row] for row in rows],
+        labels.subjects,
+        labels.expressions,
+        np.asarray(labels.expression)[rows],
+    )
+    return report_of(methods, linear, facts), _error_tables(methods, face_names)
 
 
 def _measure_meshes(
@@ -255,8 +338,8 @@ def _measure_meshes(
     neutral: str | None,
     units: Units,
     how: MeasureOptions,
-) -> tuple[dict[str, Any], str]:
-    """The report on predicted meshes, and the errors of each mesh as CSV."""
+) -> tuple[dict[str, Any], ErrorTables]:
+    """The report on predicted meshes, and the errors of each mesh."""
     with how.progress("measuring", None) as advance:
         comparison = compare_meshes(
             truth,
@@ -269,25 +352,19 @@ def _measure_meshes(
             warn=how.warn,
             progress=advance,
         )
-    names, known = comparison.names, comparison.labels
-    subjects = len({label.subject for label in known}) or None
-    facts = how.facts(len(names), subjects)
-    report = {"model": comparison.evaluation.metrics, "provenance": facts}
-    columns = [(label.subject, label.expression) for label in known]
-    pairs = zip(names, columns or [("", "")] * len(names), strict=True)
-    return report, _csv([(name, *label) for name, label in pairs], comparison.evaluation)
+    known = comparison.labels
+    facts = how.facts(len(comparison.names), len({label.subject for label in known}) or None)
+    methods = [Method("predicted", comparison.evaluation)]
+    face_names = FaceNames(
+        comparison.names,
+        sorted({label.subject for label in known}) or [""],
+        comparison.expressions or [""],
+        comparison.expression,
+    )
+    return report_of(methods, [], facts), _error_tables(methods, face_names)
 
 
-def _csv(names: Sequence[tuple[str, str, str]], evaluation: Evaluation) -> str:
-    """Errors of each mesh as CSV, empty where a mesh has none.
-
-    Args:
-        names: name, subject and expression of each mesh.
-        evaluation: of these meshes.
-    """
-    text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["name", "subject", "expression", *evaluation.per_mesh])
-    for name, values in zip(names, zip(*evaluation.per_mesh.values(), strict=True), strict=True):
-        writer.writerow([*name, *("" if value != value else f"{value:.6g}" for value in values)])
-    return text.getvalue()
+def _error_tables(methods: Sequence[Method], names: FaceNames) -> ErrorTables:
+    return ErrorTables(
+        by_mesh(methods, names), by_subject(methods, names), by_expression(methods, names)
+    )

@@ -8,13 +8,12 @@ neutral face, for the expression the mean face plus the difference between face 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 
 from facedis_core.data.face_set import TRAIN, FaceSet, check_topology
-from facedis_core.errors import ErrorCode, InputError, UsageError
+from facedis_core.errors import ErrorCode, InputError
 from facedis_core.evaluate.evaluation import (
     Evaluation,
     Sample,
@@ -22,7 +21,12 @@ from facedis_core.evaluate.evaluation import (
     evaluate_face_set,
     model_predictor,
 )
-from facedis_core.evaluate.metrics_report import MeasureOptions, measure_baselines, open_split
+from facedis_core.evaluate.metrics_report import (
+    MeasureOptions,
+    label_models,
+    measure_baselines,
+    open_split,
+)
 from facedis_core.geometry.distances import vertex_distances
 from facedis_core.io.progress import Progress, no_progress
 from facedis_core.model.model import Model, Part, load_model
@@ -211,7 +215,7 @@ def compare_models(
     faces, rows = open_split(source, models[0], split)
     for model in models[1:]:
         check_topology(faces, source, model.topology, f"model {model.source}")
-    labels = _labels(models)
+    labels = label_models(models)
     people = len(np.unique(np.asarray(faces.labels.subject)[rows]))
     facts = ways.facts(len(rows), people, set=faces.id, source=faces.source, split=split)
     results = [
@@ -221,7 +225,8 @@ def compare_models(
     linear: dict[str, dict[str, Any]] = {}
     if baselines or (baselines is None and len(faces.rows(TRAIN)) > 1):
         try:
-            linear = measure_baselines(faces, models[0], faces, rows, ways)
+            found = measure_baselines(faces, models[0], faces, rows, ways)
+            linear = {name: evaluation.metrics for name, evaluation in found.items()}
         except InputError as error:
             if baselines or error.code != ErrorCode.FACES_ALIKE:
                 raise
@@ -242,21 +247,6 @@ def _measure(
             observe=errors,
         )
     return ModelResult(label, model, found, errors)
-
-
-def _labels(models: Sequence[Model]) -> list[str]:
-    """Names of the models' files, followed by their ids where names are equal."""
-    ids = [model.id for model in models]
-    twin = next((id_ for id_ in ids if ids.count(id_) > 1), None)
-    if twin is not None:
-        raise UsageError(
-            f"--model names model {twin} twice; name each model once", ErrorCode.SAME_FILE
-        )
-    stems = [Path(model.source).stem for model in models]
-    return [
-        stem if stems.count(stem) == 1 else f"{stem} {id_}"
-        for stem, id_ in zip(stems, ids, strict=True)
-    ]
 
 
 def example_rows(result: ModelResult, part: Part, count: int) -> list[tuple[str, int]]:

@@ -45,6 +45,19 @@ TERMS: Final[Mapping[str, Term]] = {
         "Distance to the neutral AVD_neu, mm",
         "mean distance of the vertices of an identity face to the person's true neutral, by mesh",
     ),
+    "e_exp": Term(
+        "Expression error E_exp, mm",
+        "standard deviation of the distances of the expression faces of all people with one "
+        "expression to their mean, by expression",
+    ),
+    "e_exp_jiang": Term(
+        "E_exp after Jiang et al., mm",
+        "root mean square distance to that mean at a vertex, averaged over vertices, by expression",
+    ),
+    "e_exp_mean_distance": Term(
+        "Distance to the expression's mean, mm",
+        "mean distance of the vertices of expression faces to the mean one, by expression",
+    ),
     "between_subject": Term(
         "Spread between people, mm",
         "the formula of E_dis over one identity face of each person: how much identity there "
@@ -69,9 +82,21 @@ TERMS: Final[Mapping[str, Term]] = {
     "expression_chance": Term(
         "Chance level", "share of the most frequent expression among the faces"
     ),
+    "identity_from_expression_accuracy": Term(
+        "Person recognized from expression latents",
+        "share of faces whose nearest expression latents of another expression are of the same "
+        "person; ideal: the chance level",
+    ),
+    "identity_from_expression_chance": Term(
+        "Chance level of that", "share of the same person's faces among those compared"
+    ),
 }
 
-_COUNTS: Final = {"rank1": "rank1_probes", "expression": "expression_faces"}
+_COUNTS: Final = {
+    "rank1": "rank1_probes",
+    "expression": "expression_faces",
+    "identity": "identity_from_expression_faces",
+}
 
 
 class Method(NamedTuple):

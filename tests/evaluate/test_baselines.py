@@ -16,6 +16,7 @@ from facedis_core.evaluate.baselines import (
     FOLDS,
     PENALTIES,
     choose_penalty,
+    distinct_baselines,
     evaluate_baselines,
     fit_baselines,
     fit_ridges,
@@ -106,9 +107,15 @@ def faces():
     return synthetic.face_set(subjects=24, expressions=5, test=6)
 
 
+def measured(trained_on, components, faces):
+    """JSON key -> metrics of each baseline on the test split."""
+    found = evaluate_baselines(fit_baselines(trained_on, components), faces, faces.rows(1))
+    return {key: evaluation.metrics for key, evaluation in found.items()}
+
+
 @pytest.fixture(scope="module")
 def found(faces):
-    return evaluate_baselines(fit_baselines(faces, 6), faces, faces.rows(1))
+    return measured(faces, 6, faces)
 
 
 def test_keys_and_what_each_baseline_defines(found):
@@ -173,26 +180,32 @@ def test_only_the_training_split_is_looked_at(faces):
 
 def test_without_training_neutrals():
     faces = synthetic.face_set(neutrals=False)
-    found = evaluate_baselines(fit_baselines(faces, 3), faces, faces.rows(1))
+    found = measured(faces, 3, faces)
     assert list(found) == KEYS[:4]
     assert all("avd_neu" not in values for values in found.values())
 
 
 def test_few_training_faces_limit_the_components():
     faces = synthetic.face_set(subjects=4, expressions=2, test=1)
+    assert measured(faces, 128, faces)["pca"]["components"] == 5  # six training faces
+    warnings = []
     found = evaluate_baselines(fit_baselines(faces, 128), faces, faces.rows(1))
-    assert found["pca"]["components"] == 5  # six training faces
+    assert list(distinct_baselines(found, warnings.append)) == [k for k in KEYS if k[-3:] != "_2x"]
+    assert warnings == [
+        f"baseline {key}_2x left out: it repeats {key}"
+        for key in ("ridge_identity_mean", "ridge_neutral")
+    ]
 
 
 def test_fitted_on_another_set(faces):
     other = synthetic.face_set(seed=9)
-    assert set(evaluate_baselines(fit_baselines(other, 4), faces, faces.rows(1))) == set(KEYS)
+    assert set(measured(other, 4, faces)) == set(KEYS)
 
 
 def test_another_topology_is_refused(faces):
     other = synthetic.face_set(size=7)
     with raises("topology"):
-        evaluate_baselines(fit_baselines(other, 4), faces, faces.rows(1))
+        measured(other, 4, faces)
 
 
 @pytest.mark.parametrize("offset", [0, 0.1, 1000])
@@ -216,7 +229,8 @@ def test_training_faces_that_are_all_alike(neutrals, offset):
 )
 def test_sets_with_little_variety_have_finite_metrics(sizes):
     faces = synthetic.face_set(**sizes)
-    for found in evaluate_baselines(fit_baselines(faces, 4), faces, faces.rows(TRAIN)).values():
+    results = evaluate_baselines(fit_baselines(faces, 4), faces, faces.rows(TRAIN))
+    for found in (result.metrics for result in results.values()):
         assert np.isfinite([*found["e_rec"].values(), *found["avd_neu"].values()]).all()
         assert all(np.isfinite(value) for value in found.values() if isinstance(value, float))
 

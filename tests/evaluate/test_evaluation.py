@@ -7,8 +7,14 @@ import pytest
 import synthetic
 from raising import raises
 
-from facedis_core.evaluate import metrics
-from facedis_core.evaluate.evaluation import Prediction, align_faces, evaluate_face_set
+from facedis_core.evaluate import expression_faces, metrics
+from facedis_core.evaluate.evaluation import (
+    PER_EXPRESSION,
+    PER_SUBJECT,
+    Prediction,
+    align_faces,
+    evaluate_face_set,
+)
 from facedis_core.geometry.alignment import RigidTransform
 
 
@@ -38,11 +44,13 @@ def test_everything_like_the_definitions(faces, test_rows):
     errors = metrics.neutral_error(identity, faces.neutrals_eval[subject])
     assert found.metrics["avd_neu"] == pytest.approx(metrics.summarize(errors)._asdict())
     for key, spread in (
-        ("e_dis", metrics.disentanglement_error),
-        ("e_dis_jiang", metrics.disentanglement_error_jiang),
-        ("e_dis_mean_distance", metrics.disentanglement_mean_distance),
+        ("e_dis", metrics.FaceSpread.std),
+        ("e_dis_jiang", metrics.FaceSpread.jiang),
+        ("e_dis_mean_distance", metrics.FaceSpread.mean_distance),
     ):
-        expected = metrics.summarize([spread(identity[subject == s]) for s in people])
+        expected = metrics.summarize(
+            [spread(metrics.FaceSpread.of(identity[subject == s])) for s in people]
+        )
         assert found.metrics[key] == pytest.approx(expected._asdict())
     np.testing.assert_allclose(found.per_mesh["avd_neu"], errors)
 
@@ -95,7 +103,7 @@ def test_without_neutrals_the_rest_is_measured():
     level = np.maximum(faces.labels.level, 0.5)
     faces = replace(faces, labels=replace(faces.labels, level=level))
     found = evaluate_face_set(tilted, faces, faces.rows(1)).metrics
-    assert set(found) == {"e_rec", "e_dis", "e_dis_jiang", "e_dis_mean_distance", "between_subject"}
+    assert set(found) == {"e_rec", *PER_SUBJECT, *PER_EXPRESSION, "between_subject"}
 
 
 def test_a_neutral_mesh_stands_in_for_a_missing_neutral_face(faces):
@@ -111,7 +119,7 @@ def test_a_neutral_mesh_stands_in_for_a_missing_neutral_face(faces):
 def test_one_face_a_subject_has_no_spread_and_one_subject_no_rivals(faces):
     neutrals = np.flatnonzero(faces.labels.level == 0)
     found = evaluate_face_set(tilted, faces, neutrals).metrics
-    assert set(found) == {"e_rec", "avd_neu", "between_subject"}
+    assert set(found) == {"e_rec", "avd_neu", *PER_EXPRESSION, "between_subject"}
     alone = evaluate_face_set(tilted, faces, np.flatnonzero(faces.labels.subject == 0)).metrics
     assert "between_subject" not in alone
     assert "rank1_vertex_accuracy" not in alone
@@ -169,3 +177,90 @@ def test_progress_adds_up(faces, test_rows):
     steps = []
     evaluate_face_set(tilted, faces, test_rows, batch=3, progress=steps.append)
     assert sum(steps) == len(test_rows)
+
+
+def slow_spreads(faces):
+    """The three spreads of k faces by their definitions."""
+    distance = np.linalg.norm(faces - faces.mean(axis=0), axis=-1)
+    return distance.std(), np.sqrt((distance**2).mean(axis=0)).mean(), distance.mean()
+
+
+@pytest.mark.parametrize("in_memory", [0, 1 << 28])
+def test_expression_faces_like_the_definition(monkeypatch, faces, in_memory):
+    """X_exp of one face for each person and expression, that of the highest level."""
+    monkeypatch.setattr(expression_faces, "_MOST_IN_MEMORY", in_memory)
+    level = faces.labels.level.copy()
+    level[[1, 2]] = 0.5, 0.7  # the first person shows expression 1 twice, the second time more
+    expression = faces.labels.expression.copy()
+    expression[2] = 1
+    expression[-1] = 3
+    faces = replace(faces, labels=replace(faces.labels, level=level, expression=expression))
+    rows = np.arange(40)
+    found = evaluate_face_set(tilted, faces, rows, batch=3)
+    offset = 0.1 * faces.vertices.astype(np.float64)  # and a shift, the same for all
+    expected = []
+    for kind in range(4):
+        chosen = np.flatnonzero(expression == kind)
+        if kind == 1:
+            chosen = chosen[chosen != 1]
+        expected.append(slow_spreads(offset[chosen]))
+    for key, values in zip(PER_EXPRESSION, zip(*expected, strict=True), strict=True):
+        np.testing.assert_allclose(found.per_expression[key], values, rtol=1e-4)
+        assert found.metrics[key] == pytest.approx(metrics.summarize(values)._asdict(), rel=1e-4)
+    assert np.isnan(found.per_mesh["e_exp_mean_distance"][1])
+    assert found.per_expression["e_exp_mean_distance"][0] == pytest.approx(
+        found.per_mesh["e_exp_mean_distance"][expression == 0].mean()
+    )
+
+
+def test_a_method_that_does_not_split_has_no_expression_error(faces, test_rows):
+    found = evaluate_face_set(lambda x: Prediction(x, x), faces, test_rows).metrics
+    assert "e_dis" in found
+    assert not set(found) & set(PER_EXPRESSION)
+
+
+def test_sums_by_subject_give_the_metrics(faces):
+    def both(vertices):
+        latents = vertices.reshape(len(vertices), -1)
+        return tilted(vertices)._replace(identity_latent=latents, expression_latent=latents[:, :5])
+
+    found = evaluate_face_set(both, faces, np.arange(40))
+    assert set(found.sums) == {
+        key for key in found.metrics if not key.endswith(("_probes", "_faces", "_chance"))
+    }
+    for key, sums in found.sums.items():
+        value = found.metrics[key]
+        mean = value["mean"] if isinstance(value, dict) else value
+        assert sums.mean() == pytest.approx(mean), key
+
+
+def test_a_region_is_measured_like_its_vertices_alone(faces, test_rows):
+    region = np.zeros(faces.vertices.shape[1], bool)
+    region[5:23] = True
+    small = replace(
+        faces,
+        vertices=faces.vertices[:, region],
+        neutrals=faces.neutrals[:, region],
+        neutrals_eval=faces.neutrals_eval[:, region],
+    )
+    bent = np.float32([0.01, 0, 0.02])
+
+    def method(vertices):
+        latents = np.ones((len(vertices), 2), np.float32)
+        return Prediction(vertices * (1 + bent), vertices * (1 - bent), latents, latents)
+
+    for align in (False, True):
+        seen = []
+        found = evaluate_face_set(
+            method,
+            faces,
+            test_rows,
+            region=region,
+            align=align,
+            observe=lambda _, sample, __: seen.append(sample.truth.shape[1]),  # noqa: B023
+        )
+        alone = evaluate_face_set(method, small, test_rows, align=align)
+        assert found.metrics.keys() == alone.metrics.keys()
+        for key, value in alone.metrics.items():
+            assert found.metrics[key] == pytest.approx(value, rel=1e-4, abs=1e-6), key
+        assert set(seen) == {36}  # observers see whole faces

@@ -58,7 +58,7 @@ def test_reconstruction_error_by_name(folders):
 def test_labels_bring_the_other_metrics(folders):
     found = compare_meshes(*folders.paths, folders.labels).evaluation.metrics
     by_person = [np.stack([folders.predicted[f"{p}/{k}"] for k in KINDS]) for p in PEOPLE]
-    e_dis = metrics.summarize([metrics.disentanglement_error(faces) for faces in by_person])
+    e_dis = metrics.summarize([metrics.FaceSpread.of(faces).std() for faces in by_person])
     assert found["e_dis"] == pytest.approx(e_dis._asdict())
     neutrals = [folders.truth[f"{p}/neutral"] for p in PEOPLE]
     errors = [

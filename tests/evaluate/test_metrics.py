@@ -60,35 +60,48 @@ def test_constant_distance_scores_zero_only_in_the_papers_formula():
     # two faces, every vertex of both 1.5 mm from the mean face
     faces = np.zeros((2, 4, 3))
     faces[1, :, 0] = 3.0
-    assert metrics.disentanglement_error(faces) == 0.0
-    assert metrics.disentanglement_error_jiang(faces) == 1.5
-    assert metrics.disentanglement_mean_distance(faces) == 1.5
+    assert metrics.FaceSpread.of(faces).std() == 0.0
+    assert metrics.FaceSpread.of(faces).jiang() == 1.5
+    assert metrics.FaceSpread.of(faces).mean_distance() == 1.5
 
 
 def test_spread_by_hand():
     # one vertex stays, one moves by 2 mm either way: distances 0 0 2 2, mean 1, std 1
     faces = np.zeros((2, 2, 3))
     faces[0, 1, 2], faces[1, 1, 2] = 2.0, -2.0
-    assert metrics.disentanglement_error(faces) == 1.0
-    assert metrics.disentanglement_mean_distance(faces) == 1.0
-    assert metrics.disentanglement_error_jiang(faces) == 1.0
+    assert metrics.FaceSpread.of(faces).std() == 1.0
+    assert metrics.FaceSpread.of(faces).mean_distance() == 1.0
+    assert metrics.FaceSpread.of(faces).jiang() == 1.0
 
 
 def test_spreads_like_loops(faces):
     distances = slow_spread_distances(faces)
-    np.testing.assert_allclose(metrics.disentanglement_error(faces), slow_std(distances))
-    np.testing.assert_allclose(metrics.between_subject_spread(faces), slow_std(distances))
-    np.testing.assert_allclose(metrics.disentanglement_mean_distance(faces), np.mean(distances))
+    np.testing.assert_allclose(metrics.FaceSpread.of(faces).std(), slow_std(distances))
+    np.testing.assert_allclose(metrics.FaceSpread.of(faces).mean_distance(), np.mean(distances))
     jiang = [
         math.hypot(*(slow_std([float(face[v][i]) for face in faces]) for i in range(3)))
         for v in range(faces.shape[1])
     ]
-    np.testing.assert_allclose(metrics.disentanglement_error_jiang(faces), np.mean(jiang))
+    np.testing.assert_allclose(metrics.FaceSpread.of(faces).jiang(), np.mean(jiang))
+
+
+def test_contributions_average_to_the_spread(faces):
+    spread = metrics.FaceSpread.of(faces)
+    for value, contributions in (
+        (spread.std(), spread.std_contributions()),
+        (spread.jiang(), spread.jiang_contributions()),
+        (spread.mean_distance(), spread.mean_distance_contributions()),
+    ):
+        assert contributions.shape == (len(faces),)
+        assert contributions.mean() == pytest.approx(value, rel=1e-12)
+    still = metrics.FaceSpread(np.zeros((3, 4)))
+    assert not still.std_contributions().any()
+    assert not still.jiang_contributions().any()
 
 
 def test_one_face_has_no_spread(faces):
     with pytest.raises(ValueError, match="at least 2"):
-        metrics.disentanglement_error(faces[:1])
+        metrics.FaceSpread.of(faces[:1])
 
 
 def test_summary():

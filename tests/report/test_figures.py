@@ -68,14 +68,14 @@ def test_labels_are_the_names_of_the_files(comparison: ModelComparison) -> None:
     assert not comparison.baselines
 
 
-def test_two_files_of_one_name_are_told_apart_by_their_ids(
+def test_two_files_of_one_name_are_told_apart_by_their_folders(
     set_file: Path, model_file: Path, other_model_file: Path, tmp_path: Path
 ) -> None:
     twin = tmp_path / "small.safetensors"
     twin.write_bytes(other_model_file.read_bytes())
     found = compare_models(str(set_file), [str(model_file), str(twin)], baselines=False)
     assert [result.label for result in found.models] == [
-        f"small {result.model.id}" for result in found.models
+        f"{path.parent.name}/small" for path in (model_file, twin)
     ]
     with raises("same-file"):
         compare_models(str(set_file), [str(twin), str(other_model_file)], baselines=False)
