@@ -4,6 +4,8 @@ A message is one line: what was found, what was expected, what to do next.
 """
 
 import errno
+import shlex
+import sys
 
 
 class ErrorCode:
@@ -154,15 +156,37 @@ class Stopped(FacedisError):
 def missing_extra(feature: str, extra: str) -> UsageError:
     """The error where an optional dependency is not installed.
 
+    The command in its message names what the extra consists of, which pip finds wherever facedis
+    itself came from, and the Python that runs.
+
     Args:
         feature: the feature that needs it.
-        extra: its name in pyproject.toml, for the command that installs it.
+        extra: its name in pyproject.toml.
     """
+    packages = " ".join(map(shlex.quote, _requirements(extra)))
     return UsageError(
         f"{feature} needs the '{extra}' extra, which is not installed; "
-        f"run: pip install 'facedis[{extra}]'",
+        f"run: {shlex.quote(sys.executable)} -m pip install {packages}",
         ErrorCode.EXTRA_MISSING,
     )
+
+
+def _requirements(extra: str) -> list[str]:
+    """The packages of an extra of the installed facedis."""
+    from importlib.metadata import PackageNotFoundError, requires
+
+    try:
+        lines = [line.replace("'", '"').partition(";") for line in requires("facedis") or ()]
+    except PackageNotFoundError:  # run from its sources
+        lines = []
+    found: list[str] = []
+    for package, _, marker in lines:
+        if f'extra == "{extra}"' in marker:
+            name, bracket, others = package.strip().removesuffix("]").partition("[")
+            own = name == "facedis" and bracket
+            parts = [_requirements(each.strip()) for each in others.split(",")] if own else []
+            found += [each for part in parts for each in part] if own else [package.strip()]
+    return found or [f".[{extra}]"]
 
 
 def is_disk_full(error: BaseException) -> bool:

@@ -61,7 +61,7 @@ def call_probe(call, probe, tmp_path, monkeypatch):
 
 ERRORS = {
     "UsageError('a b', ErrorCode.ARGUMENTS)": (2, "a b"),
-    "missing_extra('--simplify', 'prep')": (2, "pip install 'facedis[prep]'"),
+    "missing_extra('--simplify', 'prep')": (2, "-m pip install 'fast-simplification>=0.1.9'"),
     "InputError('a b', ErrorCode.EMPTY)": (3, "a b"),
     "OutputError('a b', ErrorCode.DISK_FULL)": (4, "a b"),
     "CheckFailed('e_rec is 2', ErrorCode.CHECK_FAILED)": (1, "e_rec is 2"),
@@ -75,7 +75,10 @@ ERRORS = {
     "ImportError('libx.so: failed to map segment from shared object')": (3, "libx.so"),
     "OSError(12, 'Cannot allocate memory')": (3, "out of memory"),
     "ValueError('x') from MemoryError()": (3, "out of memory"),
-    "ModuleNotFoundError('no', name='torch.nn')": (2, "pip install 'facedis[train]'"),
+    "ModuleNotFoundError('no', name='torch.nn')": (
+        2,
+        "-m pip install 'fast-simplification>=0.1.9' 'torch>=2.4'",
+    ),
     "OSError(28, 'No space left on device')": (4, "No space left on device"),
     "open('/none')": (3, "cannot use /none: No such file or directory"),
     "open('a' * 300)": (3, "File name too long"),

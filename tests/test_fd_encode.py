@@ -461,7 +461,7 @@ class TestFilesOfSeveral:
         save_mesh(faces / "small.ply", face(0)[:5], np.empty((0, 3), int))
         result = call("fd-encode faces")
         assert (result.code, result.kind) == (3, "vertex-count")
-        assert "faces/small.ply: small has 5 vertices" in result.line
+        assert "faces/small.ply has 5 vertices" in result.line
         assert model.source in result.line
 
 

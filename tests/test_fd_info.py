@@ -159,15 +159,33 @@ def test_bad_files(call, faces, set_file, tmp_path, name, content, kind):
     assert result.line.startswith(f"fd-info: {name}")
 
 
-def test_a_folder(call, tmp_path):
-    (tmp_path / "bad.ply").mkdir()
-    result = call("fd-info bad.ply")
-    assert (result.code, result.kind) == (3, "not-a-file")
-    assert "bad.ply" in result.line
-
-
 def test_a_list_of_files(call, faces):
     listed = sorted(str(path) for path in faces.rglob("*.*"))
     result = call("fd-info --json --files-from -", stdin="\0".join([*listed, ""]).encode())
     assert result.code == 0
     assert [json.loads(line)["file"] for line in result.out.splitlines()] == listed
+
+
+def test_a_folder_is_counted(call, faces, tmp_path):
+    (tmp_path / "faces" / "notes.txt").write_text("x")
+    (tmp_path / "faces" / "a.npy").write_bytes(b"x")
+    found = json.loads(call("fd-info faces --json").out)
+    assert found["kind"] == "folder"
+    assert (found["meshes"], found["arrays"], found["files"]) == (5, 1, 7)
+    assert sum(found["formats"].values()) == 5
+    assert found["vertices"] == 36 and found["first"] == "ann.ply"
+    (tmp_path / "empty").mkdir()
+    assert json.loads(call("fd-info empty --json").out)["meshes"] == 0
+
+
+def test_reports(call, tmp_path):
+    write_face_set(tmp_path / "set.safetensors", face_set())
+    assert call("fd-metrics set.safetensors --json -o m.json").code == 0
+    found = json.loads(call("fd-info m.json --json").out)
+    assert found["kind"] == "report of fd-metrics"
+    assert found["faces"] == 12 and found["means"]["e_rec"] > 0
+    (tmp_path / "other.json").write_text('{"a": 1}')
+    wrong = call("fd-info other.json")
+    assert (wrong.code, wrong.kind) == (3, "wrong-kind")
+    (tmp_path / "broken.json").write_text('{"a": ')
+    assert call("fd-info broken.json").code == 3

@@ -259,7 +259,7 @@ def test_a_sequence_takes_as_long_as_asked(call, faces, tmp_path, words, seconds
 def test_without_pillow_it_says_how_to_get_it(shell, faces, tmp_path, without_torch):
     result = shell("fd-render faces -o sheet.png", env=without_torch)
     assert result.code == 2
-    assert "pip install 'facedis[view]'" in result.line
+    assert "-m pip install 'pillow>=10.1' 'jinja2>=3.1'" in result.line
     assert not (tmp_path / "sheet.png").exists()
 
 

@@ -194,12 +194,12 @@ MESSAGES = {
     ),
     "vertex-count": (
         "fd-encode points.ply",
-        "points.ply: points has 5 vertices, expected 36 or 50; only meshes registered to this "
+        "points.ply has 5 vertices, expected 36 or 50; only meshes registered to this "
         "topology fit (see fd-prep) (...)",
     ),
     "topology": (
         "fd-encode turned.ply",
-        "turned.ply: turned has topology 2b386336b571, expected f3e1591a715d; the vertex count "
+        "turned.ply has topology 2b386336b571, expected f3e1591a715d; the vertex count "
         "fits but the triangles differ, pass --trust-order if the vertex order is known to be "
         "right (...)",
     ),

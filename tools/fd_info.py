@@ -16,7 +16,7 @@ def info(
         typer.Argument(
             metavar="FILE",
             show_default=False,
-            help="Meshes, latents, face sets, models; default: stdin.",
+            help="Meshes, latents, face sets, models, reports, folders; default: stdin.",
         ),
     ] = None,
     files_from: fd_cli.FilesFrom = None,

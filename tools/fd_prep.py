@@ -214,6 +214,8 @@ def prep(
         notes += report.lines()
     for line in notes:
         fd_cli.warn(line)
+    if report is not None:
+        fd_cli.say(report.summary("standard output" if output in (None, "-") else output))
     if report is not None and report.fault:
         listed = f"; see {options.report_file}" if options.report_file else ""
         raise CheckFailed(

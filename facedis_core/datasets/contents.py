@@ -11,6 +11,7 @@ from facedis_core.data.face_set import SPLITS, Labels
 from facedis_core.datasets.selection import FaceSelection
 from facedis_core.datasets.source import LabelledRows, ListingReport, OpenedSource
 from facedis_core.errors import InputError
+from facedis_core.model.bundled import bundled_topologies
 
 
 class ClassCount(NamedTuple):
@@ -55,6 +56,8 @@ class PreparationReport:
         excluded: names of faces excluded by the user or by the protocol.
         outliers: names of faces dropped as outliers.
         fault: whether files failed or are missing that should not.
+        vertices, topology: of every face.
+        size_mm: largest extent of the first face.
     """
 
     source: str
@@ -66,6 +69,9 @@ class PreparationReport:
     excluded: Sequence[str] = ()
     outliers: Sequence[str] = ()
     fault: bool = False
+    vertices: int = 0
+    topology: str = ""
+    size_mm: float = 0.0
 
     @classmethod
     def of(
@@ -115,6 +121,18 @@ class PreparationReport:
                 {"what": c.what, "name": c.name, "faces": c.faces, **c.splits} for c in self.counts
             ],
         }
+
+    def summary(self, output: str) -> str:
+        """A line about the set that was written to `output`."""
+        people = sum(count.what == "subject" for count in self.counts)
+        splits = ", ".join(f"{n} {name}" for name, n in self.counts[0].splits.items() if n)
+        bundled = bundled_topologies().items()
+        fitting = [name for name, topology in bundled if topology == self.topology]
+        suits = f"fits {' and '.join(fitting)}" if fitting else "fits no bundled model"
+        return (
+            f"{self.faces} faces written to {output}: {people} people ({splits}), "
+            f"{self.vertices} vertices, {self.size_mm:.3g} mm high, {suits}"
+        )
 
     def lines(self) -> Iterator[str]:
         """Warnings about failed and missing files and outliers, one line per kind."""

@@ -5,7 +5,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any, Final
 
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from facedis_core.data.face_set import TRAIN, FaceSetWriter, Labels, face_set_writer
 from facedis_core.data.history import HistoryStep, history_step
 from facedis_core.data.preparation import Preparation
+from facedis_core.data.units import extent_of
 from facedis_core.datasets.contents import PreparationReport, listing_lines
 from facedis_core.datasets.existing_preparation import ExistingPreparation, load_preparation
 from facedis_core.datasets.protocols import FILE
@@ -179,6 +180,12 @@ def prepare_face_set(
                 if like:
                     like.check_reach(out.vertices, labelled.labels.names, warn)
                 _fill_neutrals(out, labelled.labels, labelled.is_neutral)
+                report = replace(
+                    report,
+                    vertices=len(preparation.vertex_index),
+                    topology=preparation.topology,
+                    size_mm=extent_of(out.vertices[0]),
+                )
             if options.report_file is not None:
                 with open_output(options.report_file, force=True) as report_stream:
                     report_stream.write(f"{json.dumps(report.as_dict(), indent=1)}\n".encode())

@@ -1,5 +1,6 @@
 """Facts about meshes, latents, face sets, models, discriminators: what fd-info prints."""
 
+import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -17,15 +18,17 @@ from facedis_core.errors import ErrorCode, InputError
 from facedis_core.geometry.vertex_order import describe_order
 from facedis_core.inspection.verification import verify_file
 from facedis_core.io.npy import MAGIC, peek_header
-from facedis_core.io.paths import is_file
+from facedis_core.io.paths import files_below, is_file, is_folder
 from facedis_core.io.safetensors_file import KINDS, SafetensorsFile, parse_record, read_safetensors
-from facedis_core.io.streams import naming, open_input, read_ahead, shown
-from facedis_core.mesh.mesh import Mesh, read_meshes, topology_id
+from facedis_core.io.streams import naming, open_input, read_ahead, read_up_to, shown
+from facedis_core.mesh.mesh import CODECS, Mesh, mesh_files, read_mesh, read_meshes, topology_id
+from facedis_core.mesh.meshio_formats import MESHIO_SUFFIXES
 from facedis_core.model.config import DiscriminatorConfig, DiscriminatorMetadata
 from facedis_core.model.model import parse_model
 from facedis_core.pipeline.inputs import array_items, read_file_meshes
 
 Facts = dict[str, Any]
+_MOST_REPORT_BYTES: Final = 1 << 26
 
 
 def describe(
@@ -46,6 +49,9 @@ def describe(
 
 
 def _describe(source: str, verify: bool, warn: Callable[[str], None]) -> Iterator[Facts]:
+    if is_folder(source):
+        yield _folder(Path(source))
+        return
     with open_input(source) as opened:
         beginning, stream = read_ahead(opened, 16)
         if not beginning:
@@ -59,6 +65,9 @@ def _describe(source: str, verify: bool, warn: Callable[[str], None]) -> Iterato
                 header, stream = peek_header(stream)
                 is_vertices = header is not None and array_kind(header) == "vertices"
             yield (_vertices if is_vertices else _latents)(stream, source)
+            return
+        if beginning[:1] == b"{" and suffix == ".json":
+            yield _report(stream, source)
             return
         ours = beginning[8:9] == b"{" or suffix == ".safetensors"
         if not ours and not is_file(source):
@@ -145,6 +154,53 @@ def _unit_by_size(mesh: Mesh) -> str | None:
     with suppress(InputError):  # no unit, or two that would do
         return unit_by_size(extent_of(mesh.vertices), mesh.name)
     return None
+
+
+def _folder(folder: Path) -> Facts:
+    """Numbers of files by kind, and the first mesh."""
+    names = files_below(folder, broken_links=True)
+    suffixes = Counter(Path(name).suffix.lower() for name in names)
+    readable = (*CODECS, *MESHIO_SUFFIXES)
+    meshes = {suffix: count for suffix, count in suffixes.items() if suffix in readable}
+    facts: Facts = {
+        "kind": "folder",
+        "files": len(names),
+        "meshes": sum(meshes.values()),
+        "formats": dict(sorted(meshes.items())),
+        "arrays": suffixes[".npy"],
+        "safetensors": suffixes[".safetensors"],
+    }
+    if meshes:
+        first = mesh_files(folder)[0]
+        mesh = read_mesh(first)
+        facts |= {"first": str(first.relative_to(folder)), "vertices": len(mesh.vertices)}
+        facts |= {"topology": topology_id(mesh.triangles)}
+    return facts
+
+
+def _report(stream: BinaryIO, source: str) -> Facts:
+    """Facts about a report of fd-metrics or fd-prep."""
+    with naming(source):
+        try:
+            found = json.loads(read_up_to(stream, _MOST_REPORT_BYTES))
+        except (ValueError, RecursionError):
+            raise InputError("is not JSON", ErrorCode.WRONG_KIND) from None
+        if "provenance" in found:
+            means = {
+                key: value["mean"]
+                for key, value in (found.get("model") or {}).items()
+                if isinstance(value, dict) and "mean" in value
+            }
+            return {"kind": "report of fd-metrics", **found["provenance"], "means": means}
+        if "left_out" in found:
+            left_out = {key: len(value) for key, value in found["left_out"].items() if value}
+            keys = ("source", "protocol", "faces")
+            facts = {key: found.get(key) for key in keys}
+            return {"kind": "report of fd-prep", **facts, "left_out": left_out}
+        raise InputError(
+            "is JSON, but no report; expected one of fd-metrics --json or fd-prep",
+            ErrorCode.WRONG_KIND,
+        )
 
 
 def _rounded(values: np.ndarray) -> list[float]:

@@ -24,6 +24,7 @@ from typing import Any, BinaryIO, TypeVar, get_args, get_origin
 
 import numpy as np
 
+from facedis_core import __version__
 from facedis_core.errors import ErrorCode, InputError
 from facedis_core.io.atomic import reserve_space
 from facedis_core.io.paths import is_file
@@ -87,7 +88,7 @@ def parse_safetensors(data: np.ndarray, kind: str | None) -> SafetensorsFile:
     """Parse the bytes (uint8) of a file; errors do not name it."""
     header, start = _parse_header(data)
     metadata = _our_metadata(header)
-    found = _check_format(metadata.get("format", ""), kind)
+    found = _check_format(metadata, kind)
     tensors = {name: _tensor(data, start, entry) for name, entry in header.items()}
     if found in _CHECKED:
         _check_checksum(found, tensors, metadata)
@@ -196,8 +197,9 @@ def _our_metadata(header: dict[str, Any]) -> dict[str, Any]:
     return metadata
 
 
-def _check_format(found: Any, kind: str | None) -> str:
+def _check_format(metadata: Mapping[str, Any], kind: str | None) -> str:
     """`facedis.model/1` -> `model`; complain where it is not what the caller needs."""
+    found = metadata.get("format", "")
     name, _, version = str(found if isinstance(found, str) else type(found)).partition("/")
     prefix, _, name = name.partition(".")
     if prefix != "facedis" or name not in KINDS:
@@ -209,11 +211,20 @@ def _check_format(found: Any, kind: str | None) -> str:
         raise InputError(f"is a {KINDS[name]}, expected a {KINDS[kind]}", ErrorCode.WRONG_KIND)
     if version != str(VERSION):
         raise InputError(
-            f"has format version {on_one_line(version[:60])}, this facedis reads {VERSION}; "
-            "update it",
+            f"has format version {on_one_line(version[:60])}{_made_by(metadata)}, facedis "
+            f"{__version__} reads {VERSION}; use that version, or make the file again",
             ErrorCode.FORMAT_VERSION,
         )
     return name
+
+
+def _made_by(metadata: Mapping[str, Any]) -> str:
+    """`, written by facedis 0.3.0`, if the history says so."""
+    try:
+        version = metadata["history"][-1]["version"]
+    except (LookupError, TypeError):
+        return ""
+    return f", written by facedis {on_one_line(str(version)[:60])}"
 
 
 def _format(kind: str) -> str:

@@ -3,10 +3,11 @@
 import json
 import os
 from collections.abc import Iterable
+from contextlib import suppress
 from difflib import get_close_matches
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from facedis_core.errors import ErrorCode, FacedisError, InputError, UsageError
 from facedis_core.io.paths import exists, is_file, is_folder
@@ -117,6 +118,20 @@ def model_id(path: str | Path) -> str:
     Raises:
         InputError: not a model file; the message does not name the path.
     """
+    return shown(str(_metadata(path)["id"]))
+
+
+def bundled_topologies() -> dict[str, str]:
+    """Name of every usable bundled model -> id of its topology."""
+    found = {}
+    for name, path in sorted(bundled_models().items()):
+        with suppress(InputError):
+            found[name] = str(_metadata(path).get("topology"))
+    return found
+
+
+def _metadata(path: str | Path) -> dict[str, Any]:
+    """The metadata in the header of a model file; raises as `model_id`."""
     if not is_file(path):
         raise InputError("no such file, or no regular one", ErrorCode.FILE_MISSING)
     try:
@@ -125,15 +140,15 @@ def model_id(path: str | Path) -> str:
             if not 2 <= size <= min(os.fstat(stream.fileno()).st_size - 8, _MOST_HEADER_BYTES):
                 raise InputError("not a whole safetensors file", ErrorCode.DAMAGED)
             header = json.loads(stream.read(size))
-        metadata = json.loads(header["__metadata__"]["facedis"])
-        kind, found = metadata["format"], metadata["id"]
+        metadata: dict[str, Any] = json.loads(header["__metadata__"]["facedis"])
+        kind, _ = metadata["format"], metadata["id"]
     except OSError as error:
         raise InputError(f"unreadable: {error.strerror}", ErrorCode.FILE_UNREADABLE) from None
     except (ValueError, RecursionError, LookupError, TypeError):
         raise InputError("not a file of facedis", ErrorCode.WRONG_KIND) from None
     if not str(kind).startswith("facedis.model/"):
         raise InputError("not a model", ErrorCode.WRONG_KIND)
-    return shown(str(found))
+    return metadata
 
 
 def weights_folder() -> Path:

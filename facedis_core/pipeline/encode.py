@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -108,7 +109,13 @@ class MeshEncoder:
             check_finite(vertices)  # of a mesh by other means than a file, or in a larger unit
         except InputError as error:
             model = f"model {self.model.source}, {made_by(self.model.history)}"
-            raise InputError(f"{source}: {error} ({model})", error.code) from None
+            text = f"{error} ({model})"
+            own = f"{mesh.name} "
+            if text.startswith(own) and Path(source).stem == Path(mesh.name).name:
+                text = f"{source} {text.removeprefix(own)}"  # the name once
+            else:
+                text = f"{source}: {text}"
+            raise InputError(text, error.code) from None
         reach = self.model.reach_mm
         distance = float(self.model.distance_to_mean(vertices[None])[0])
         warning = describe_reach(mesh.name or "mesh", distance, reach)

@@ -187,5 +187,5 @@ def test_a_number_of_faces_that_cannot_be(faces):
 
 def test_without_fast_simplification_the_message_says_how_to_install_it(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "fast_simplification", None)
-    with raises("extra-missing", r"pip install 'facedis\[prep\]'"):
+    with raises("extra-missing", r" -m pip install 'fast-simplification>=0\.1\.9'"):
         vertex_map(*wavy_sheet(20), 300)
