@@ -4,7 +4,6 @@ A message is one line: what was found, what was expected, what to do next.
 """
 
 import errno
-import shlex
 import sys
 
 
@@ -163,6 +162,8 @@ def missing_extra(feature: str, extra: str) -> UsageError:
         feature: the feature that needs it.
         extra: its name in pyproject.toml.
     """
+    import shlex
+
     packages = " ".join(map(shlex.quote, _requirements(extra)))
     return UsageError(
         f"{feature} needs the '{extra}' extra, which is not installed; "

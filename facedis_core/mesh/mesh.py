@@ -8,6 +8,7 @@ import hashlib
 import io
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from facedis_core.errors import ErrorCode, InputError, UsageError
 from facedis_core.io.paths import files_below, is_file
 from facedis_core.io.streams import naming, open_input, shown
-from facedis_core.mesh import obj, off, ply, vrml
+from facedis_core.mesh import ply
 from facedis_core.mesh.meshio_formats import (
     MESHIO_SUFFIXES,
     WRITTEN_SUFFIXES,
@@ -49,12 +50,8 @@ class Codec(NamedTuple):
     write: Callable[[BinaryIO, NDArray[np.float32], NDArray[np.int32], str, bool], None]
 
 
-CODECS = {
-    ".ply": Codec(ply.read, ply.write),
-    ".obj": Codec(obj.read, obj.write),
-    ".wrl": Codec(vrml.read, vrml.write),
-    ".off": Codec(off.read, off.write),
-}
+# Suffix -> module with `read` and `write`, imported when a file has the suffix.
+CODECS = {".ply": "ply", ".obj": "obj", ".wrl": "vrml", ".off": "off"}
 
 _OWN = " ".join(CODECS)
 
@@ -86,7 +83,7 @@ def read_mesh(source: str | Path) -> Mesh:
     """
     path = Path(source)
     suffix = path.suffix.lower() or ".ply"
-    codec = CODECS.get(suffix)
+    codec = _codec(suffix)
     with open_input(str(source)) as stream, naming(source):
         if suffix in _UNORDERED:
             raise InputError(f"{_UNORDERED[suffix]}; expected {_OWN}", ErrorCode.UNSUPPORTED)
@@ -102,7 +99,7 @@ def decode_mesh(stream: BinaryIO, source: str) -> Mesh:
     Raises what `read_mesh` does, also for formats that need a file: all that meshio reads.
     """
     path = Path(source)
-    codec = CODECS.get(path.suffix.lower())
+    codec = _codec(path.suffix.lower())
     with naming(source):
         if codec is None:
             reason = _UNORDERED.get(path.suffix.lower(), "only a file by itself can be of its kind")
@@ -144,7 +141,7 @@ def write_mesh(stream: BinaryIO, mesh: Mesh, suffix: str = ".ply") -> None:
     """
     suffix = suffix.lower()
     check_written_suffix(suffix)
-    codec = CODECS.get(suffix)
+    codec = _codec(suffix)
     if codec:
         codec.write(stream, mesh.vertices, mesh.triangles, mesh.name, mesh.unit_mm == 1.0)
     else:
@@ -177,6 +174,14 @@ def mesh_files(folder: Path) -> list[Path]:
             f"{shown(folder)} has no mesh; expected files {' '.join(known)}", ErrorCode.EMPTY
         )
     return sorted(found)
+
+
+def _codec(suffix: str) -> Codec | None:
+    """The codec of our own for a suffix."""
+    if suffix not in CODECS:
+        return None
+    module = import_module(f"facedis_core.mesh.{CODECS[suffix]}")
+    return Codec(module.read, module.write)
 
 
 def _check_beginning(stream: BinaryIO) -> None:
