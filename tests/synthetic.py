@@ -72,7 +72,12 @@ def write_face_set(path, faces):
     with (
         path.open("w+b") as stream,
         face_set_writer(
-            stream, faces.labels, faces.preparation, source=faces.source, protocol=faces.protocol
+            stream,
+            faces.labels,
+            faces.preparation,
+            source=faces.source,
+            protocol=faces.protocol,
+            region=faces.region,
         ) as writer,
     ):
         for name in ("vertices", "neutrals", "neutrals_eval"):

@@ -123,6 +123,29 @@ def test_table(call, face_set):
     assert "\x1b" not in text
 
 
+def test_region(call, face_set, tmp_path):
+    region = np.arange(36) < 9
+    np.save(tmp_path / "region.npy", region)
+    plain = report(call("fd-metrics set.safetensors --json"))
+    found = report(call("fd-metrics set.safetensors --json --baselines --region region.npy"))
+    assert found["provenance"]["region"] == "9 of 36 vertices"
+    assert "region" not in plain["provenance"]
+    assert found["model"]["e_rec"]["mean"] != plain["model"]["e_rec"]["mean"]
+    assert found["baselines"]["pca"]["e_rec"]["mean"] > 0
+    faces = replace(synthetic.face_set(), region=region)
+    synthetic.write_face_set(tmp_path / "part.safetensors", faces)
+    stored = report(call("fd-metrics part.safetensors --json"))
+    assert stored["model"] == found["model"]
+    whole = report(call("fd-metrics part.safetensors --json --region all"))
+    assert whole["model"] == plain["model"]
+    (tmp_path / "old.json").write_text(json.dumps(stored))
+    other = call("fd-metrics part.safetensors --region all --against old.json")
+    assert (other.code, other.kind) == (3, "not-comparable")
+    assert "region 9 of 36 vertices" in other.line
+    unknown = call("fd-metrics set.safetensors --region narrow-face")
+    assert (unknown.code, unknown.kind) == (2, "option-value")
+
+
 @pytest.fixture
 def shifted_model(model, tmp_path):
     """`shifted.safetensors`: the model with every prediction moved by 2 mm."""
@@ -469,6 +492,8 @@ def test_baselines_from_a_set_of_another_topology(call, face_set, tmp_path):
         ("--truth faces", 2, "option-missing", "--predicted"),
         ("--predicted faces", 2, "option-missing", "--truth"),
         ("--labels labels.csv", 2, "option-missing", "--truth"),
+        ("--predicted-identity faces", 2, "option-missing", "--truth"),
+        ("--truth faces --predicted-identity faces", 2, "option-missing", "--labels"),
         ("set.safetensors --truth faces --predicted faces", 2, "option-conflict", "--truth"),
         ("--truth faces --predicted faces --baselines", 2, "option-conflict", "--truth"),
         ("--truth - --predicted -", 2, "same-file", "standard input (-)"),

@@ -1,6 +1,7 @@
 """fd-prep in a real shell, and what the driver promises: bytes, neutrals, alignment, --like."""
 
 import csv
+import json
 import os
 import re
 import signal
@@ -72,6 +73,22 @@ def test_folder_to_face_set(call, scans, tmp_path):
     options = {"source": "folder", "pattern": "{subject}_{expression}.ply", "seed": 0}
     assert made.history == [history_step("fd-prep", {}, options)]
     assert str(tmp_path) not in (tmp_path / "set.safetensors").read_bytes().decode("latin1")
+
+
+def test_region(call, scans, tmp_path):
+    (tmp_path / "region.txt").write_text("0\n1\n5\n")
+    assert call(f"{FOLDER} --region region.txt").code == 0
+    made = load_face_set(tmp_path / "set.safetensors")
+    chosen = made.preparation.vertex_index[made.region]
+    assert set(chosen.tolist()) == {0, 1, 5}  # of the raw meshes
+    assert made.history[-1].options["region"] == "region.txt"
+    again = call(f"{FOLDER.replace('-o set', '-o again')} --like set.safetensors")
+    assert again.code == 0
+    np.testing.assert_array_equal(load_face_set(tmp_path / "again.safetensors").region, made.region)
+    facts = json.loads(call("fd-info set.safetensors --json").out)
+    assert facts["region"] == f"3 of {len(made.region)} vertices"
+    unknown = call(f"{FOLDER} --force --region nose")
+    assert (unknown.code, unknown.kind) == (2, "option-value")
 
 
 def test_same_bytes_whatever_the_jobs_and_the_way_out(call, shell, like, tmp_path):

@@ -52,6 +52,7 @@ def info(
     protocol       of a face set: how its faces were split into train, test and validation
     neutrals       of a face set: subjects with a neutral for training
     neutrals_eval  of a face set: subjects with a neutral for evaluation
+    region         of a face set: vertices that metrics count
 
     Examples:
       fd-info model.safetensors faces.npy smile.ply

@@ -24,7 +24,13 @@ def metrics(
     ] = None,
     predicted: Annotated[
         str | None,
-        typer.Option("--predicted", metavar="DIR|-", help="Predicted meshes, with the same names."),
+        typer.Option("--predicted", metavar="DIR|-", help="Reconstructions, with the same names."),
+    ] = None,
+    predicted_identity: Annotated[
+        str | None,
+        typer.Option(
+            "--predicted-identity", metavar="DIR|-", help="Identity faces, with the same names."
+        ),
     ] = None,
     labels: Annotated[
         str | None,
@@ -54,6 +60,16 @@ def metrics(
         ),
     ] = None,
     align: fd_cli.AlignPredictions = False,
+    region: Annotated[
+        str | None,
+        typer.Option(
+            "--region",
+            metavar="FILE|NAME|all",
+            help="Vertices to measure: a file with a mask or with indices (.npy or text), or for "
+            "ICT-FaceKit's mesh narrow-face, full-face, head.  [default: those of the set, else "
+            "all]",
+        ),
+    ] = None,
     check: Annotated[
         list[str] | None,
         typer.Option(
@@ -134,13 +150,14 @@ def metrics(
     Intervals are 95 % bootstrap intervals over people. Several models are compared with the first
     by paired differences. A --check names a number of the JSON output: e_rec is the mean of every
     model, e_dis.median and baselines.pca.e_rec are others. --truth and --predicted match meshes by
-    name; with --labels the predicted meshes also count as identity faces.
+    name; with --labels but without --predicted-identity the predicted meshes count as identity
+    faces too.
 
     Examples:
       fd-metrics set.safetensors -m model.safetensors --baselines
       fd-metrics set.safetensors -m a.safetensors -m b.safetensors --format latex -o table.tex
       fd-metrics set.safetensors --json --check 'e_rec<=1.2' --check 'e_dis.median<=0.2'
-      fd-metrics --truth scans/ --predicted mine/ --labels labels.csv --per-subject people.csv
+      fd-metrics --truth scans/ --predicted mine/ --predicted-identity id/ --labels labels.csv
     """  # noqa: D301 - click keeps the lines after \b as they are
     from facedis_core.evaluate.gates import Check, Tolerance, junit_xml, require_all
     from facedis_core.evaluate.metrics_report import MetricsOptions, measure
@@ -153,12 +170,14 @@ def metrics(
         split=split,
         truth=truth,
         predicted=predicted,
+        predicted_identity=predicted_identity,
         labels=labels,
         neutral=neutral,
         units=units,
         baselines=baselines,
         baselines_from=baselines_from,
         align=align,
+        region=region,
         checks=[Check.parse(text) for text in check or ()],
         against=against,
         report_format=report_format,

@@ -121,6 +121,15 @@ def prep(
             "--neutral", help="folder: name of the neutral expression.  [default: neutral]"
         ),
     ] = None,
+    region: Annotated[
+        str | None,
+        typer.Option(
+            "--region",
+            metavar="FILE|NAME",
+            help="Vertices that metrics count: a file with a mask or with indices (.npy or text), "
+            "or for ICT-FaceKit's mesh narrow-face, full-face, head.  [default: all]",
+        ),
+    ] = None,
     jobs: fd_cli.Jobs = 0,
     keep_going: Annotated[
         bool,
@@ -171,7 +180,7 @@ def prep(
     if export:
         given = {
             **{"output": output, "like": like, "exclude": exclude, "protocol": protocol},
-            **{"validation": validation, "pattern": pattern, "labels": labels},
+            **{"validation": validation, "pattern": pattern, "labels": labels, "region": region},
             **{"neutral": neutral, "simplify": simplify, "align": align, "variation": variation},
             **{"subjects": subjects, "dry-run": dry_run or None, "keep-going": keep_going or None},
             **{"units": None if units == "auto" else units, "seed": seed or None},
@@ -197,6 +206,7 @@ def prep(
         },
         like=like,
         exclude=exclude,
+        region=region,
         jobs=jobs,
         keep_going=keep_going,
         dry_run=dry_run,

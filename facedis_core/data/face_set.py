@@ -79,6 +79,7 @@ class FaceSet:
         neutrals_eval: the same for AVD_neu.
         source, protocol: which data set, split how.
         id: first 12 hex digits of SHA-256 over the content.
+        region: (V,) bool, the vertices that metrics count; None = all.
     """
 
     vertices: np.ndarray
@@ -90,6 +91,7 @@ class FaceSet:
     protocol: str
     id: str
     history: list[HistoryStep] = field(default_factory=list)
+    region: np.ndarray | None = None
 
     @property
     def triangles(self) -> np.ndarray:
@@ -142,7 +144,9 @@ _TENSORS: Final[Mapping[str, tuple[str, tuple[str | int, ...]]]] = {
     "split": ("|u1", ("N",)),
     "neutrals": ("<f4", ("S", "V", 3)),
     "neutrals_eval": ("<f4", ("S", "V", 3)),
+    "region": ("|u1", ("V",)),
 }
+_OPTIONAL: Final = ("region",)
 
 
 @dataclass(frozen=True)
@@ -191,6 +195,7 @@ def parse_face_set(file: SafetensorsFile) -> FaceSet:
         protocol=metadata.protocol,
         id=metadata.id,
         history=metadata.history,
+        region=np.asarray(tensors["region"], bool) if "region" in tensors else None,
     )
 
 
@@ -211,6 +216,8 @@ def _check_tensors(tensors: Mapping[str, np.ndarray]) -> dict[str, int]:
     sizes: dict[str, int] = {}
     for name, (dtype, shape) in _TENSORS.items():
         if name not in tensors:
+            if name in _OPTIONAL:
+                continue
             raise InputError(
                 f"has no tensor {name!r}; a face set needs it, prepare it again", ErrorCode.TENSOR
             )
@@ -224,6 +231,12 @@ def _check_tensors(tensors: Mapping[str, np.ndarray]) -> dict[str, int]:
                 f"expected {np.dtype(dtype)} {shape} with {sizes}; prepare it again",
                 ErrorCode.TENSOR,
             )
+    region = tensors.get("region")
+    if region is not None and not (np.isin(region, (0, 1)).all() and region.any()):
+        raise InputError(
+            "tensor 'region' has values other than 0 and 1, or no vertex; prepare it again",
+            ErrorCode.DAMAGED,
+        )
     return sizes
 
 
@@ -287,10 +300,11 @@ def face_set_writer(
     source: str,
     protocol: str,
     history: Sequence[HistoryStep] = (),
+    region: np.ndarray | None = None,
 ) -> Iterator[FaceSetWriter]:
     """Lay out a face set and fill it through a memory map; labels and id are written for you.
 
-    The neutrals start as NaN (unknown).
+    The neutrals start as NaN (unknown). `region` (V,) are the vertices that metrics count.
     """
     twin = _twin(labels.names)
     if twin is not None:
@@ -308,6 +322,7 @@ def face_set_writer(
     layout = {
         name: (dtype, tuple(sizes[axis] for axis in shape))
         for name, (dtype, shape) in _TENSORS.items()
+        if name != "region" or region is not None
     }
     metadata: dict[str, Any] = {
         **preparation.metadata(),
@@ -322,6 +337,8 @@ def face_set_writer(
     with safetensors_writer(stream, "faceset", layout, metadata) as writer:
         for name, array in preparation.tensors().items():
             writer.tensors[name][...] = array
+        if region is not None:
+            writer.tensors["region"][...] = region
         for name in ("subject", "expression", "level", "split"):
             writer.tensors[name][...] = getattr(labels, name)
         tensors = writer.tensors

@@ -23,12 +23,14 @@ class ExistingPreparation(NamedTuple):
     """Preparation, mean face (V, 3) mm and id of a face set or model.
 
     `reach_mm` is the model's; infinite for a face set, whose faces may be too few to tell.
+    `region` is that of a face set.
     """
 
     preparation: Preparation
     mean_face: NDArray[np.float32]
     id: str
     reach_mm: float = math.inf
+    region: NDArray[np.bool_] | None = None
 
     def check_reach(
         self,
@@ -75,7 +77,9 @@ def load_preparation(source: str | Path) -> ExistingPreparation:
     kind = read_safetensors(path).kind
     if kind == "faceset":
         face_set = load_face_set(path)
-        return ExistingPreparation(face_set.preparation, _aligned_to(face_set), face_set.id)
+        return ExistingPreparation(
+            face_set.preparation, _aligned_to(face_set), face_set.id, region=face_set.region
+        )
     if kind == "model":
         model = load_model(path)
         return ExistingPreparation(model.preparation, model.mean_face, model.id, model.reach_mm)

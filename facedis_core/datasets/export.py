@@ -15,6 +15,7 @@ from facedis_core.mesh.mesh import Mesh, write_mesh
 
 FACES: Final = "faces"
 LABELS: Final = "labels.csv"
+REGION: Final = "region.txt"
 COLUMNS: Final = ("name", "file", "subject", "expression", "level", "split")
 
 
@@ -37,7 +38,8 @@ def export_face_set(
     `faces/NAME.ply` are the faces, `neutrals/SUBJECT.ply` the neutrals for training, where there
     are any, and `neutrals_eval/` those for AVD_neu if they differ. `labels.csv` comes last; its
     columns suit `fd-prep folder FOLDER/faces --labels` and `fd-metrics --truth FOLDER/faces
-    --labels`.
+    --labels`. `region.txt` is the mask of the region, where the set has one, for `fd-prep
+    --region`.
 
     Args:
         source: path of the set.
@@ -57,9 +59,10 @@ def export_face_set(
     labels = faces.labels
     for name in (*labels.names, *labels.subjects):
         check_name(name)
-    table = folder / LABELS
-    for target in (table, *(folder / FACES / f"{name}.ply" for name in labels.names)):
-        check_output(str(target), force, parents=True, binary=target != table)
+    table, region = folder / LABELS, folder / REGION
+    texts = [table] if faces.region is None else [table, region]
+    for target in (*texts, *(folder / FACES / f"{name}.ply" for name in labels.names)):
+        check_output(str(target), force, parents=True, binary=target not in texts)
     for path, vertices in _meshes(faces):
         mesh = Mesh(vertices, faces.triangles, path.stem, unit_mm=1.0)
         with open_output(str(folder / path), force=force, parents=True) as stream:
@@ -67,6 +70,10 @@ def export_face_set(
         progress(1)
     with open_output(str(table), force=force, parents=True, binary=False) as stream:
         stream.write(_table(faces).encode())
+    if faces.region is not None:
+        lines = "".join(f"{int(inside)}\n" for inside in faces.region)
+        with open_output(str(region), force=force, binary=False) as stream:
+            stream.write(lines.encode())
     return len(labels.names)
 
 

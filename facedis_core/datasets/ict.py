@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from facedis_core.data.face_set import Labels
 from facedis_core.data.preparation import Preparation
+from facedis_core.data.regions import ICT_NARROW_FACE, ICT_TOPOLOGY
 from facedis_core.datasets.ict_synthesis import (
     IDENTITY_MODES,
     PLAIN,
@@ -29,12 +30,8 @@ from facedis_core.mesh.mesh import Mesh, read_mesh, topology_id
 GENERIC: Final = "generic_neutral_mesh.obj"
 HOME: Final = "https://github.com/ICT-VGL/ICT-FaceKit"
 UNIT_MM: Final = 10.0
-# The narrow face: what a face scan shows, without ears, neck, teeth and eyeballs.
-NARROW_VERTICES: Final = 6706
 NARROW_FACES: Final = 9000
 MAP_FILE: Final = "ict_map.safetensors"
-# Of the generic mesh that the map in MAP_FILE is for.
-RAW_TOPOLOGY: Final = "8ab3c6fcb4f9"
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,10 +78,10 @@ class IctSource:
         Raises InputError where the generic mesh is not the one that the map was made for.
         """
         found = topology_id(self.generic.triangles)
-        if found != RAW_TOPOLOGY:
+        if found != ICT_TOPOLOGY:
             raise InputError(
                 f"{self.root / GENERIC} has {len(self.generic.vertices)} vertices and topology "
-                f"{found}, expected 26719 and {RAW_TOPOLOGY}, as in the light model of {HOME}",
+                f"{found}, expected 26719 and {ICT_TOPOLOGY}, as in the light model of {HOME}",
                 ErrorCode.TOPOLOGY,
             )
         chosen, triangles = load_ict_map()
@@ -243,7 +240,7 @@ def build_ict_map(generic: Mesh) -> VertexMap:
     safetensors.numpy: tensors `vertex_index` and `triangles`. Shipped, because another version may
     choose differently.
     """
-    narrow = generic.triangles[(generic.triangles < NARROW_VERTICES).all(axis=1)]
+    narrow = generic.triangles[(generic.triangles < ICT_NARROW_FACE).all(axis=1)]
     return vertex_map(generic.vertices * np.float32(UNIT_MM), narrow, NARROW_FACES)
 
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from facedis_core.data.face_set import TRAIN, FaceSetWriter, Labels, face_set_writer
 from facedis_core.data.history import HistoryStep, history_step
 from facedis_core.data.preparation import Preparation
+from facedis_core.data.regions import find_region
 from facedis_core.data.units import extent_of
 from facedis_core.datasets.contents import PreparationReport, listing_lines
 from facedis_core.datasets.existing_preparation import ExistingPreparation, load_preparation
@@ -47,6 +48,8 @@ class PrepareOptions:
         source_options: the data set's own options, as `open_source` takes them; None = default.
         like: face set or model whose preparation is used; None = the data set's own.
         exclude: file with names of faces or subjects to leave out.
+        region: vertices that metrics count: a name or a file as of `find_region`, whose indices
+            are those of raw meshes; None = that of the `like` set, else all.
         jobs: number of worker processes, 0 = one per core; the output does not depend on it.
         keep_going: skip unusable and missing meshes.
         dry_run: count the faces and write nothing.
@@ -63,6 +66,7 @@ class PrepareOptions:
     source_options: Mapping[str, Any] = field(default_factory=dict)
     like: str | Path | None = None
     exclude: Path | None = None
+    region: str | None = None
     jobs: int = 1
     keep_going: bool = False
     dry_run: bool = False
@@ -158,6 +162,9 @@ def prepare_face_set(
         if like
         else source.preparation(chosen.rows, warn, keep_going=options.keep_going)
     )
+    region = like.region if like else None
+    if options.region is not None:
+        region = find_region(options.region, preparation, raw_indices=True)
     install_signal_handlers()
     places = len(source.labels.names) + len(source.labels.subjects)
     with _face_file(output, places, len(preparation.vertex_index)) as faces:
@@ -173,6 +180,7 @@ def prepare_face_set(
                 source=opened.name,
                 protocol=source.protocol,
                 history=history,
+                region=region,
             ) as out:
                 _copy_faces(out, faces, read, labelled, source.labels)
                 if preparation.alignment != "none":
@@ -301,6 +309,8 @@ def _history(
     options = {k: v for k, v in plan.opened.options.items() if not isinstance(v, Path)}
     if str(options.get("protocol")).startswith(f"{FILE}:"):
         options["protocol"] = FILE  # the id of its content is an input
+    if plan.options.region is not None:
+        options["region"] = Path(plan.options.region).name
     if report.fault:
         options["keep_going"] = True  # without it the command would have failed
     return history_step("fd-prep", inputs, {"source": plan.opened.name, **options})

@@ -4,9 +4,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
+from facedis_core.data.preparation import Preparation
+from facedis_core.data.regions import find_region
 from facedis_core.data.units import BatchUnits, Units, check_one_size
 from facedis_core.errors import ErrorCode, InputError
 from facedis_core.evaluate.evaluation import (
@@ -37,6 +40,7 @@ class MeshComparison:
         labels: label of each mesh; empty = not labelled.
         expressions: names of the expressions, ascending; empty = not labelled.
         expression: (n,) index of each mesh into `expressions`; 0 where they are not labelled.
+        region: (V,) bool, the vertices that were measured; None = all.
     """
 
     evaluation: Evaluation
@@ -44,50 +48,67 @@ class MeshComparison:
     labels: list[FaceLabel]
     expressions: list[str]
     expression: np.ndarray
+    region: np.ndarray | None
 
 
 def compare_meshes(
     truth: str,
-    predicted: str,
+    predicted: str | None,
     labels: str | None = None,
     *,
+    identity: str | None = None,
     neutral: str | None = None,
     units: Units = "auto",
+    region: str | None = None,
     align: bool = False,
-    on_match: Callable[[int], object] = lambda pairs: None,
+    on_match: Callable[[int, np.ndarray | None], object] = lambda pairs, region: None,
     warn: Callable[[str], object] = lambda line: None,
     progress: Callable[[int], None] | None = None,
 ) -> MeshComparison:
-    """E_rec of predicted meshes; with labels every metric that needs only meshes.
+    """E_rec of reconstructions; with labels every metric that needs only meshes.
 
-    With labels the predictions also count as identity faces: E_dis over those of a subject, AVD_neu
-    to the subject's true neutral mesh, recognition by vertex distance.
+    With labels E_dis is that of the identity faces of a subject, AVD_neu that to the subject's true
+    neutral mesh, recognition is by vertex distance; with reconstructions and identity faces E_exp
+    is measured too. Without identity faces the predictions count as both.
 
     Args:
         truth: a folder, a mesh, or PLY after PLY in a file or on a pipe (`-`); meshes that are not
             in a folder are kept in memory.
-        predicted: likewise, with the same names unless both sides are one mesh.
+        predicted: reconstructions likewise, with the same names unless all sides are one mesh;
+            None = there are identity faces only.
         labels: CSV file with the columns name, subject, expression.
+        identity: identity faces likewise; None = the predictions, where there are labels.
         neutral: name of the neutral expression, which must occur; None = `neutral`, which may.
         units: unit of meshes that do not declare one; `auto` = by the size of the first true and
             of the first predicted one.
+        region: vertices to measure, as of `find_region`; None = all.
         align: align predictions rigidly to the truth first.
-        on_match: called with the number of pairs before they are compared; may raise.
+        on_match: called with the number of pairs and the region (V,) before they are compared; may
+            raise.
         warn: called with the warnings of the first true mesh, whose topology all have.
         progress: called with the number of newly compared meshes.
 
     Raises:
         InputError: unreadable input, a mesh without a partner or a label, meshes that do not fit.
+        UsageError: an unknown region.
     """
-    pairs = _MeshPairs.matched(find_meshes(truth), find_meshes(predicted), truth, predicted, units)
-    on_match(len(pairs.names))
+    pairs = _MeshPairs.matched(truth, predicted, identity, units)
+    mask = None
+    if region is not None:
+        triangles, count = pairs.reference.triangles, len(pairs.reference.vertices)
+        vertices = np.arange(count, dtype=np.int32)
+        same = Preparation(triangles, vertices, count, topology_id(triangles), 1.0)
+        mask = find_region(region, same)
+    on_match(len(pairs.names), mask)
     for line in pairs.reference.warnings:
         warn(line)
     if labels is None:
         subject = np.zeros(len(pairs.names), int)  # E_rec does not depend on subjects
         rows = np.arange(len(subject))
-        evaluation = evaluate(pairs.sample, subject, rows, align=align, progress=progress)
-        return MeshComparison(evaluation, pairs.names, [], [], subject)
+        evaluation = evaluate(
+            pairs.sample, subject, rows, region=mask, align=align, progress=progress
+        )
+        return MeshComparison(evaluation, pairs.names, [], [], subject, mask)
     known = read_labels(labels, frozenset(pairs.names))
     missing = [name for name in pairs.names if name not in known]
     if missing:
@@ -104,9 +125,15 @@ def compare_meshes(
         )
     shown, expression = np.unique([label.expression for label in chosen], return_inverse=True)
     evaluation = _evaluate_labelled(
-        pairs, chosen, expression, neutral or "neutral", align=align, progress=progress
+        pairs,
+        chosen,
+        expression,
+        neutral or "neutral",
+        region=mask,
+        align=align,
+        progress=progress,
     )
-    return MeshComparison(evaluation, pairs.names, chosen, shown.tolist(), expression)
+    return MeshComparison(evaluation, pairs.names, chosen, shown.tolist(), expression, mask)
 
 
 def find_meshes(source: str) -> Meshes:
@@ -153,6 +180,7 @@ def _evaluate_labelled(
     expression: np.ndarray,
     neutral: str,
     *,
+    region: np.ndarray | None,
     align: bool,
     progress: Callable[[int], None] | None,
 ) -> Evaluation:
@@ -164,24 +192,35 @@ def _evaluate_labelled(
     for row, label in enumerate(labels):
         person = int(subject[row])
         if label.expression == neutral and person not in gallery_rows:
-            truth, predicted = pairs.faces(np.array([row]))
+            truth, (_, identity, *_) = pairs.labelled_sample(np.array([row]))
+            assert identity is not None  # labelled samples have one
             neutrals[person] = truth[0]
             gallery_rows[person] = row
-            predictions.append(align_faces(predicted, truth) if align else predicted)
+            identity = align_faces(identity, truth, region) if align else identity
+            predictions.append(identity if region is None else identity[:, region])
     gallery = None
     if gallery_rows:
         faces = Prediction(identity=np.concatenate(predictions))
         gallery = Gallery(np.array([*gallery_rows]), np.array([*gallery_rows.values()]), faces)
     return evaluate(
-        pairs.sample_with_identity,
+        pairs.labelled_sample,
         subject,
         np.arange(len(labels)),
         neutrals=neutrals,
         expressions=ExpressionLabels(expression, np.zeros(len(labels))),
         gallery=gallery,
+        region=region,
         align=align,
         progress=progress,
     )
+
+
+class _Side(NamedTuple):
+    """Meshes of one kind in the order of the pairs: what they are, readers, and their units."""
+
+    kind: str
+    read: list[Callable[[], Mesh]]
+    units: BatchUnits
 
 
 @dataclass(frozen=True, eq=False)
@@ -190,81 +229,87 @@ class _MeshPairs:
 
     Attributes:
         names: name of each pair.
-        truth, predicted: functions that read the meshes.
+        truth: the true meshes.
+        predicted: reconstructions; None = there are none.
+        identity: identity faces; None = there are none.
         reference: the first true mesh, whose topology all meshes must have.
-        true_units, predicted_units: units of both.
     """
 
     names: list[str]
-    truth: list[Callable[[], Mesh]]
-    predicted: list[Callable[[], Mesh]]
+    truth: _Side
+    predicted: _Side | None
+    identity: _Side | None
     reference: Mesh
-    true_units: BatchUnits
-    predicted_units: BatchUnits
 
     @classmethod
     def matched(
-        cls,
-        truth: Meshes,
-        predicted: Meshes,
-        true_label: str,
-        predicted_label: str,
-        units: Units,
+        cls, truth: str, predicted: str | None, identity: str | None, units: Units
     ) -> "_MeshPairs":
         """Pairs of true and predicted meshes of one name, or of the only mesh on each side.
 
         Raises:
             InputError: a mesh has no partner; to leave it out would hide missing predictions.
         """
-        names, both = list(truth), (BatchUnits(units), BatchUnits(units))
-        first = both[0].in_mm(next(iter(truth.values()))())
-        if len(truth) == len(predicted) == 1:
-            return cls(names, list(truth.values()), list(predicted.values()), first, *both)
-        for meshes, label, others, other_label in (
-            (truth, true_label, predicted, predicted_label),
-            (predicted, predicted_label, truth, true_label),
-        ):
-            alone = [name for name in meshes if name not in others]
-            if alone:
-                raise InputError(
-                    f"{alone[0]!r} of {label} is not in {other_label}, {len(alone)} of "
-                    f"{len(meshes)} meshes have no partner; a name is the path below the folder "
-                    "without suffix",
-                    ErrorCode.PARTNER_MISSING,
-                )
-        chosen = [predicted[name] for name in names]
-        return cls(names, list(truth.values()), chosen, first, *both)
+        true = find_meshes(truth)
+        names, true_units = list(true), BatchUnits(units)
+        first = true_units.in_mm(next(iter(true.values()))())
 
-    def faces(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """True and predicted faces of rows (B,), both (B, V, 3) mm.
+        def side(source: str, kind: str) -> _Side:
+            meshes = find_meshes(source)
+            if len(true) == len(meshes) == 1:
+                return _Side(kind, list(meshes.values()), BatchUnits(units))
+            for some, label, others, other_label in (
+                (true, truth, meshes, source),
+                (meshes, source, true, truth),
+            ):
+                alone = [name for name in some if name not in others]
+                if alone:
+                    raise InputError(
+                        f"{alone[0]!r} of {label} is not in {other_label}, {len(alone)} of "
+                        f"{len(some)} meshes have no partner; a name is the path below the folder "
+                        "without suffix",
+                        ErrorCode.PARTNER_MISSING,
+                    )
+            return _Side(kind, [meshes[name] for name in names], BatchUnits(units))
 
-        Raises:
-            InputError: unreadable, or of another topology than the reference.
-        """
-        true, predicted = (
-            np.stack([self._vertices(meshes[row](), units, which, row) for row in rows])
-            for meshes, units, which in (
-                (self.truth, self.true_units, "true"),
-                (self.predicted, self.predicted_units, "predicted"),
-            )
+        return cls(
+            names,
+            _Side("true", list(true.values()), true_units),
+            None if predicted is None else side(predicted, "predicted"),
+            None if identity is None else side(identity, "predicted identity"),
+            first,
         )
-        for row, face, other in zip(rows, predicted, true, strict=True):
-            name = self.names[row]
-            check_one_size(face, other, f"the predicted mesh of {name!r}", "the true one")
-        return true, predicted
 
     def sample(self, rows: np.ndarray) -> Sample:
-        """The faces with the predicted ones as reconstructions."""
-        true, predicted = self.faces(rows)
-        return Sample(true, Prediction(predicted))
+        """True faces of rows (B,) with reconstructions and identity faces, as far as given.
 
-    def sample_with_identity(self, rows: np.ndarray) -> Sample:
-        """The faces with the predicted ones as reconstructions and as identity faces."""
-        true, predicted = self.faces(rows)
-        return Sample(true, Prediction(predicted, predicted))
+        Raises:
+            InputError: unreadable, of another topology than the reference, or of another size.
+        """
+        true = self._faces(self.truth, rows)
+        full, identity = (
+            None if side is None else self._faces(side, rows, true)
+            for side in (self.predicted, self.identity)
+        )
+        return Sample(true, Prediction(full, identity))
 
-    def _vertices(self, mesh: Mesh, units: BatchUnits, which: str, row: int) -> np.ndarray:
-        label, known = f"the {which} mesh of {self.names[row]!r}", self.reference
+    def labelled_sample(self, rows: np.ndarray) -> Sample:
+        """The same; without identity faces the reconstructions count as these too."""
+        sample = self.sample(rows)
+        full, identity, *_ = sample.prediction
+        return Sample(sample.truth, Prediction(full, full if identity is None else identity))
+
+    def _faces(self, side: _Side, rows: np.ndarray, true: np.ndarray | None = None) -> np.ndarray:
+        """Faces of rows, (B, V, 3) mm, each of the size of the true one."""
+        faces = np.stack([self._vertices(side, row) for row in rows])
+        for row, face, other in zip(rows, faces, () if true is None else true, strict=False):
+            name = self.names[row]
+            check_one_size(face, other, f"the {side.kind} mesh of {name!r}", "the true one")
+        return faces
+
+    def _vertices(self, side: _Side, row: int) -> np.ndarray:
+        mesh, known = side.read[row](), self.reference
+        label = f"the {side.kind} mesh of {self.names[row]!r}"
         if len(mesh.vertices) != len(known.vertices):
             raise InputError(
                 f"{label} has {len(mesh.vertices)} vertices, expected {len(known.vertices)} as the "
@@ -279,4 +324,4 @@ class _MeshPairs:
                 "topology compare",
                 ErrorCode.TOPOLOGY,
             )
-        return units.in_mm(mesh, label).vertices
+        return side.units.in_mm(mesh, label).vertices

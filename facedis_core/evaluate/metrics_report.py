@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -11,6 +11,7 @@ import numpy as np
 from facedis_core import __version__
 from facedis_core.data.face_set import SPLITS, FaceSet, check_topology, load_face_set
 from facedis_core.data.history import made_by
+from facedis_core.data.regions import describe_region, find_region
 from facedis_core.data.units import Units
 from facedis_core.errors import ErrorCode, InputError, UsageError
 from facedis_core.evaluate.baselines import distinct_baselines, evaluate_baselines, fit_baselines
@@ -32,12 +33,14 @@ class MeasureOptions:
 
     Attributes:
         align: align predictions rigidly to the truth first.
+        region: (V,) bool, vertices to measure; None = all.
         inspect: called with the provenance of the report before anything is computed; may raise.
         progress: shows the number of measured faces.
         warn: called with each warning about a mesh.
     """
 
     align: bool = False
+    region: np.ndarray | None = None
     inspect: Callable[[Mapping[str, Any]], None] | None = None
     progress: Progress = no_progress
     warn: Callable[[str], object] = lambda line: None
@@ -52,6 +55,7 @@ class MeasureOptions:
         """
         facts = {"version": __version__, "aligned": self.align, "faces": faces}
         facts |= {} if subjects is None else {"subjects": subjects}
+        facts |= {} if self.region is None else {"region": describe_region(self.region)}
         facts |= more
         if self.inspect is not None:
             self.inspect(facts)
@@ -67,12 +71,14 @@ class MetricsOptions:
         models: paths or bundled names; none = the default model.
         split: split of the face set: all, train, test or validation.
         truth, predicted: meshes to compare by name, instead of a face set.
+        predicted_identity: identity faces of these meshes; None = with labels, the predicted ones.
         labels: CSV file with name, subject, expression of these meshes.
         neutral: name of the neutral expression in the labels; None = `neutral`.
         units: unit of meshes that do not declare one.
         baselines: also measure the linear baselines, fitted on the training split of the set.
         baselines_from: face set to fit the baselines on instead.
         align: align predictions rigidly to the truth first.
+        region: vertices to measure: a name or a file as of `find_region`; None = those of the set.
         checks: limits of numbers.
         against: earlier report to compare with.
         tolerance: how much worse than in the earlier report a metric may be; None = not at all.
@@ -88,12 +94,14 @@ class MetricsOptions:
     split: str = "test"
     truth: str | None = None
     predicted: str | None = None
+    predicted_identity: str | None = None
     labels: str | None = None
     neutral: str | None = None
     units: Units = "auto"
     baselines: bool = False
     baselines_from: str | None = None
     align: bool = False
+    region: str | None = None
     checks: Sequence[Check] = ()
     against: str | None = None
     tolerance: Tolerance | None = None
@@ -120,9 +128,15 @@ class MetricsOptions:
                 ErrorCode.OPTION_CONFLICT,
             )
         if self.of_meshes:
-            if self.truth is None or self.predicted is None:
+            if self.truth is None or not (self.predicted or self.predicted_identity):
                 raise UsageError(
-                    "--truth and --predicted belong together; give both", ErrorCode.OPTION_MISSING
+                    "--truth and --predicted or --predicted-identity belong together; give both",
+                    ErrorCode.OPTION_MISSING,
+                )
+            if self.predicted_identity is not None and self.labels is None:
+                raise UsageError(
+                    "--predicted-identity needs the people and expressions of --labels; give both",
+                    ErrorCode.OPTION_MISSING,
                 )
             of_set = self.face_set, self.models, self.baselines, self.baselines_from
             if any(of_set) or self.split != "test":
@@ -144,13 +158,15 @@ class MetricsOptions:
     @property
     def of_meshes(self) -> bool:
         """Whether to compare meshes instead of measuring a model on a face set."""
-        return not (self.truth is None and self.predicted is None and self.labels is None)
+        of_meshes = self.truth, self.predicted, self.predicted_identity, self.labels
+        return any(option is not None for option in of_meshes)
 
     @property
     def sources(self) -> list[str | None]:
         """All inputs; at most one may be standard input."""
         if self.of_meshes:
-            return [self.truth, self.predicted, self.labels, self.against]
+            meshes = [self.truth, self.predicted, self.predicted_identity]
+            return [*meshes, self.labels, self.against]
         return [self.face_set or "-", *self.models, self.baselines_from, self.against]
 
 
@@ -194,16 +210,14 @@ def measure(
             earlier report on other faces.
     """
     earlier = EarlierReport.read(options.against) if options.against is not None else None
-    how = MeasureOptions(options.align, earlier.require_same if earlier else None, progress, warn)
-    if options.truth is not None and options.predicted is not None:
-        report, tables = _measure_meshes(
-            options.truth,
-            options.predicted,
-            options.labels,
-            options.neutral,
-            options.units,
-            how,
-        )
+    how = MeasureOptions(
+        options.align,
+        inspect=earlier.require_same if earlier else None,
+        progress=progress,
+        warn=warn,
+    )
+    if options.truth is not None:
+        report, tables = _measure_meshes(options.truth, options, how)
     else:
         report, tables = _measure_models(options, how)
     given = list(options.checks)
@@ -284,7 +298,9 @@ def measure_baselines(
     """
     with how.progress("baselines", None) as advance:
         fitted = fit_baselines(training, model.config.identity + model.config.expression)
-        found = evaluate_baselines(fitted, faces, rows, align=how.align, progress=advance)
+        found = evaluate_baselines(
+            fitted, faces, rows, region=how.region, align=how.align, progress=advance
+        )
     return distinct_baselines(found, how.warn)
 
 
@@ -298,6 +314,9 @@ def _measure_models(
     faces, rows = open_split(source, models[0], options.split)
     for model in models[1:]:
         check_topology(faces, source, model.topology, f"model {model.source or model.id}")
+    how = replace(how, region=faces.region)
+    if options.region is not None:
+        how = replace(how, region=find_region(options.region, faces.preparation))
     names = label_models(models)
     labels = faces.labels
     subjects = len(set(labels.subject[rows].tolist()))
@@ -314,7 +333,12 @@ def _measure_models(
         words = f"measuring {name}" if len(models) > 1 else "measuring"
         with how.progress(words, len(rows)) as advance:
             evaluation = evaluate_face_set(
-                model_predictor(model), faces, rows, align=how.align, progress=advance
+                model_predictor(model),
+                faces,
+                rows,
+                region=how.region,
+                align=how.align,
+                progress=advance,
             )
         methods.append(Method(name, evaluation))
     linear = []
@@ -332,26 +356,28 @@ def _measure_models(
 
 
 def _measure_meshes(
-    truth: str,
-    predicted: str,
-    labels: str | None,
-    neutral: str | None,
-    units: Units,
-    how: MeasureOptions,
+    truth: str, options: MetricsOptions, how: MeasureOptions
 ) -> tuple[dict[str, Any], ErrorTables]:
     """The report on predicted meshes, and the errors of each mesh."""
+
+    def inspect(pairs: int, region: np.ndarray | None) -> None:
+        replace(how, region=region).facts(pairs)
+
     with how.progress("measuring", None) as advance:
         comparison = compare_meshes(
             truth,
-            predicted,
-            labels,
-            neutral=neutral,
-            units=units,
+            options.predicted,
+            options.labels,
+            identity=options.predicted_identity,
+            neutral=options.neutral,
+            units=options.units,
+            region=options.region,
             align=how.align,
-            on_match=how.facts,
+            on_match=inspect,
             warn=how.warn,
             progress=advance,
         )
+    how = replace(how, region=comparison.region)
     known = comparison.labels
     facts = how.facts(len(comparison.names), len({label.subject for label in known}) or None)
     methods = [Method("predicted", comparison.evaluation)]

@@ -13,6 +13,7 @@ import numpy as np
 from facedis_core.data.face_set import SPLITS, parse_face_set
 from facedis_core.data.history import HistoryStep, with_output
 from facedis_core.data.latents import LatentSource, array_kind, concatenate
+from facedis_core.data.regions import describe_region
 from facedis_core.data.units import extent_of, unit_by_size
 from facedis_core.errors import ErrorCode, InputError
 from facedis_core.geometry.vertex_order import describe_order
@@ -258,6 +259,7 @@ def _face_set(file: SafetensorsFile) -> Facts:
         "neutrals": int(np.isfinite(faces.neutrals[:, 0, 0]).sum()),
         "neutrals_eval": int(np.isfinite(faces.neutrals_eval[:, 0, 0]).sum()),
         "expressions": list(labels.expressions),
+        "region": None if faces.region is None else describe_region(faces.region),
         **_registration(file),
         "history": _as_json(faces.history),
     }

@@ -80,11 +80,13 @@ class PartErrors:
     Attributes:
         rows: (n,) ascending.
         mean_face: (V, 3) mm.
+        region: (V,) bool, the vertices that errors by mesh count; None = all.
         per_mesh: part -> (n,) mm, NaN where a mesh has no such error.
     """
 
     rows: np.ndarray
     mean_face: np.ndarray
+    region: np.ndarray | None = None
     per_mesh: dict[Part, np.ndarray] = field(default_factory=dict)
     _sums: dict[Part, np.ndarray] = field(default_factory=dict)
     _motion: np.ndarray | None = None
@@ -95,7 +97,8 @@ class PartErrors:
         for part, (truth, predicted) in part_results(sample, neutral, self.mean_face):
             distances = vertex_distances(predicted, truth)  # (B, V)
             unknown = np.full(len(self.rows), np.nan)
-            self.per_mesh.setdefault(part, unknown)[where] = distances.mean(-1)
+            counted = distances if self.region is None else distances[:, self.region]
+            self.per_mesh.setdefault(part, unknown)[where] = counted.mean(-1)
             self._sums.setdefault(part, np.zeros(len(self.mean_face)))[:] += distances.sum(0)
             if part == "expression":
                 motion = vertex_distances(truth, self.mean_face).sum(0)
@@ -160,7 +163,7 @@ class ModelComparison:
         sample = Sample(truth, model_predictor(model)(truth))
         neutral = self.neutral(row)
         if self.align:
-            sample = Sample(truth, align_prediction(sample, neutral))
+            sample = Sample(truth, align_prediction(sample, neutral, self.faces.region))
         found = {
             part: PartResult(compared.truth[0], compared.predicted[0])
             for part, compared in part_results(sample, neutral, model.mean_face)
@@ -210,11 +213,11 @@ def compare_models(
         InputError: unreadable input, no such faces, or models of another topology than the set.
         UsageError: a model is named twice.
     """
-    ways = MeasureOptions(align, progress=progress)
     models = [load_model(name) for name in names]
     faces, rows = open_split(source, models[0], split)
     for model in models[1:]:
         check_topology(faces, source, model.topology, f"model {model.source}")
+    ways = MeasureOptions(align, faces.region, progress=progress)
     labels = label_models(models)
     people = len(np.unique(np.asarray(faces.labels.subject)[rows]))
     facts = ways.facts(len(rows), people, set=faces.id, source=faces.source, split=split)
@@ -236,12 +239,13 @@ def compare_models(
 def _measure(
     model: Model, label: str, faces: FaceSet, rows: np.ndarray, ways: MeasureOptions
 ) -> ModelResult:
-    errors = PartErrors(rows, model.mean_face)
+    errors = PartErrors(rows, model.mean_face, ways.region)
     with ways.progress(f"measuring {label}", len(rows)) as advance:
         found = evaluate_face_set(
             model_predictor(model),
             faces,
             rows,
+            region=ways.region,
             align=ways.align,
             progress=advance,
             observe=errors,

@@ -60,6 +60,7 @@ def comparison_facts(comparison: ModelComparison) -> dict[str, str]:
         "faces": f"{facts['faces']:,}",
         "people": f"{facts['subjects']:,}",
         "aligned": "rigidly to the truth" if facts["aligned"] else "no",
+        **({"region": facts["region"]} if "region" in facts else {}),
         "topology": f"{faces.topology}, {faces.vertices.shape[1]:,} vertices",
         "facedis": facts["version"],
     }

@@ -307,7 +307,9 @@ class Trainer(Learner):
         for name, split in EVALUATED.items():
             rows = self.face_set.rows(split)
             if len(rows):
-                found[name] = evaluate_face_set(self.predict, self.face_set, rows).metrics
+                found[name] = evaluate_face_set(
+                    self.predict, self.face_set, rows, region=self.face_set.region
+                ).metrics
         return found
 
     @torch.no_grad()

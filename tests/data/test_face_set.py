@@ -48,6 +48,14 @@ def load(tmp_path):
 
 
 class TestRoundTrip:
+    def test_a_region(self, load):
+        region = np.arange(36) % 3 == 0
+        whole, found = load(bytes_of(face_set())), load(bytes_of(face_set(), region=region))
+        assert whole.region is None
+        np.testing.assert_array_equal(found.region, region)
+        assert found.region.dtype == bool
+        assert found.id != whole.id
+
     def test_what_is_written_is_read(self, written):
         faces, found = face_set(), load_face_set(written)
         for name in ("vertices", "triangles", "neutrals", "neutrals_eval"):
@@ -197,6 +205,9 @@ BAD_TENSORS = {
         {"neutrals": numbers(0, (S, V + 1, 3), np.float32)},
         "tensor: 'neutrals' is",
     ),
+    "region of others": ({"region": numbers(1, (V + 1,), np.uint8)}, "tensor: 'region' is"),
+    "region of no vertex": ({"region": numbers(0, (V,), np.uint8)}, "damaged: 'region'"),
+    "region of twos": ({"region": numbers(2, (V,), np.uint8)}, "damaged: 'region'"),
     "fewer neutrals": (
         {"neutrals_eval": numbers(0, (1, V, 3), np.float32)},
         "tensor: 'neutrals_eval'",

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -46,6 +47,15 @@ def test_neutrals_and_labels(call, original, tmp_path):
     with (tmp_path / "out" / "labels.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["name"] for row in rows] == list(original.labels.names)
+
+
+def test_a_region(call, tmp_path):
+    region = np.arange(36) % 5 < 2
+    write_face_set(tmp_path / "set.safetensors", replace(face_set(), region=region))
+    assert call("fd-prep --export set.safetensors out").code == 0
+    again = "fd-prep folder out/faces --labels out/labels.csv --region out/region.txt -o again"
+    assert call(f"{again}.safetensors").code == 0
+    np.testing.assert_array_equal(load_face_set(tmp_path / "again.safetensors").region, region)
 
 
 def test_metrics_read_what_was_written(call, original):

@@ -11,9 +11,8 @@ import trees
 from prepared import check_map
 from raising import raises
 
+from facedis_core.data.regions import ICT_NARROW_FACE, ICT_TOPOLOGY
 from facedis_core.datasets.ict import (
-    NARROW_VERTICES,
-    RAW_TOPOLOGY,
     build_ict_map,
     load_ict_faces,
     load_ict_map,
@@ -72,7 +71,7 @@ def test_another_folder(tmp_path):
 
 
 def test_other_topology_than_the_maps(folder):
-    with raises("topology", rf"36 .*26719 .*{RAW_TOPOLOGY}"):
+    with raises("topology", rf"36 .*26719 .*{ICT_TOPOLOGY}"):
         open_ict(folder).preparation(EVERYBODY, print)
 
 
@@ -91,15 +90,15 @@ def test_shapes_that_do_not_fit(tmp_path):
 def test_a_map_for_other_meshes(folder):
     chosen, triangles = load_ict_map()
     other = ict_twin.preparation()
-    strange = type(other)(triangles, chosen, 26719, RAW_TOPOLOGY, 10.0)
-    with raises("topology", RAW_TOPOLOGY):
+    strange = type(other)(triangles, chosen, 26719, ICT_TOPOLOGY, 10.0)
+    with raises("topology", ICT_TOPOLOGY):
         open_ict(folder, subjects=2).reader(strange, EVERYBODY)
 
 
 def test_the_map_that_ships():
     chosen, triangles = load_ict_map()
     assert (chosen.shape, triangles.shape) == ((4601,), (9000, 3))
-    assert (np.diff(chosen) > 0).all() and chosen.max() < NARROW_VERTICES
+    assert (np.diff(chosen) > 0).all() and chosen.max() < ICT_NARROW_FACE
     assert set(triangles.ravel().tolist()) == set(range(len(chosen)))
     assert len({tuple(sorted(t)) for t in triangles.tolist()}) == len(triangles)
 
@@ -127,7 +126,7 @@ def test_the_map_can_be_made_anew(generic):
 
 @real
 def test_the_map_turns_no_triangle(generic):
-    narrow = generic.triangles[(generic.triangles < NARROW_VERTICES).all(axis=1)]
+    narrow = generic.triangles[(generic.triangles < ICT_NARROW_FACE).all(axis=1)]
     check_map(generic.vertices * 10, narrow, *load_ict_map())
 
 

@@ -44,6 +44,54 @@ def folders(tmp_path):
     )
 
 
+def test_reconstructions_and_identity_faces(folders, tmp_path):
+    identity = {
+        name: folders.truth[f"{name.partition('/')[0]}/neutral"] + np.float32([0, 0, place])
+        for place, name in enumerate(folders.truth)
+    }
+    for name, vertices in identity.items():
+        save_mesh(tmp_path / "identity" / f"{name}.ply", vertices)
+    both = compare_meshes(*folders.paths, folders.labels, identity=str(tmp_path / "identity"))
+    found = both.evaluation
+    alone = compare_meshes(*folders.paths).evaluation
+    assert found.metrics["e_rec"] == alone.metrics["e_rec"]
+    places = {name: place for place, name in enumerate(folders.truth)}
+    expected = [places[name] for name in both.names]
+    np.testing.assert_allclose(found.per_mesh["avd_neu"], expected, atol=1e-5)
+    offsets = [
+        np.stack([folders.predicted[f"{p}/{k}"] - identity[f"{p}/{k}"] for p in PEOPLE])
+        for k in KINDS
+    ]
+    e_exp = [metrics.FaceSpread.of(faces).std() for faces in offsets]
+    assert found.metrics["e_exp"] == pytest.approx(metrics.summarize(e_exp)._asdict(), rel=1e-5)
+    only = compare_meshes(
+        folders.paths[0], None, folders.labels, identity=str(tmp_path / "identity")
+    ).evaluation.metrics
+    assert only["avd_neu"] == found.metrics["avd_neu"]
+    assert not {"e_rec", "e_exp"} & set(only)
+
+
+def test_a_region(folders, tmp_path):
+    region = np.arange(36) < 10
+    np.save(tmp_path / "region.npy", region)
+    matched = []
+    found = compare_meshes(
+        *folders.paths,
+        folders.labels,
+        region=str(tmp_path / "region.npy"),
+        on_match=lambda *arguments: matched.append(arguments),
+    )
+    expected = [
+        metrics.vertex_distance(folders.predicted[name][region], folders.truth[name][region])
+        for name in found.names
+    ]
+    np.testing.assert_allclose(found.evaluation.per_mesh["e_rec"], expected)
+    assert found.evaluation.metrics["rank1_probes"] == 6
+    ((pairs, mask),) = matched
+    assert pairs == 9
+    np.testing.assert_array_equal(mask, region)
+
+
 def test_reconstruction_error_by_name(folders):
     found = compare_meshes(*folders.paths)
     assert found.names == sorted(folders.truth)
