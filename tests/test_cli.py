@@ -1,5 +1,7 @@
 """The error boundary, by small commands of its own, and what holds for every command."""
 
+import fd_cli
+
 import os
 import pty
 import re
@@ -8,6 +10,7 @@ import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import synthetic
@@ -255,6 +258,19 @@ class TestProgress:
         result = shell(probe(self.BODY))
         assert result.out == b"False\n"
         assert result.err == "fd-probe: warning: look\ndone\n"
+
+    def test_prints_a_line_now_and_then_where_a_file_is_written(self, monkeypatch, capsys):
+        seconds = [0.0]
+        clock = SimpleNamespace(monotonic=lambda: seconds[0])
+        monkeypatch.setattr(fd_cli, "time", clock)
+        with fd_cli.progress_bar("encoding", 20_000) as advance:
+            for _ in range(5000):
+                seconds[0] += 1.0
+                advance(2)
+        lines = capsys.readouterr().err.splitlines()
+        assert lines[0] == "encoding: 120 of 20,000, 2/s, about 2 h 46 min left"
+        assert lines[1].startswith("encoding: 360 of 20,000")
+        assert len(lines) == 10  # every ten minutes at last
 
     SLOW = (
         "with fd_cli.progress_bar('counting', 8) as advance:\n"

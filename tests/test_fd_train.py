@@ -1,5 +1,7 @@
 """fd-train: files, log, interruption, bad input."""
 
+import fd_cli
+
 import json
 import os
 import re
@@ -112,7 +114,7 @@ def test_lines_now_and_then_where_stderr_is_no_terminal(
     [(0.2, "1 s"), (89, "89 s"), (90, "2 min"), (5339, "89 min"), (5700, "1 h 35 min")],
 )
 def test_durations(seconds: float, text: str) -> None:
-    assert fd_training_cli.duration(seconds) == text
+    assert fd_cli.duration(seconds) == text
 
 
 def test_help_lists_the_keys_of_set(call) -> None:

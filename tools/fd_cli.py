@@ -9,9 +9,10 @@ import fd_start  # noqa: F401 - before anything else
 
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 import typer
 
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
     from facedis_core.pipeline.failures import Failure
 
 __all__ = ["run"]
+
+# Seconds until the first line of progress where standard error is no terminal, and between two
+# lines at most.
+LINE_SECONDS: Final = (60.0, 600.0)
 
 Output = Annotated[
     str, typer.Option("--output", "-o", metavar="OUT", help="Output file; - is standard output.")
@@ -233,10 +238,10 @@ class Skipping:
 
 @contextmanager
 def progress_bar(description: str, total: int | None) -> Iterator[Callable[[int], None]]:
-    """Yield a function that advances a progress bar; without a terminal it does nothing."""
+    """Yield a function that advances a progress bar; without a terminal it prints lines."""
     # a terminal that cannot move its cursor would keep a line for every update
     if not sys.stderr.isatty() or os.environ.get("TERM") in ("dumb", "unknown"):
-        yield lambda steps: None
+        yield _progress_lines(description, total)
         return
     install_signal_handlers()  # the cursor is hidden until the end
     from rich import progress as rich
@@ -253,3 +258,34 @@ def progress_bar(description: str, total: int | None) -> Iterator[Callable[[int]
             shown.update(task, rate=f"{speed:.3g}/s" if speed else "")
 
         yield advance
+
+
+def _progress_lines(description: str, total: int | None) -> Callable[[int], None]:
+    """A function that counts steps and prints a line after a minute, then ever more rarely."""
+    started, done, wait = time.monotonic(), 0, LINE_SECONDS[0]
+    due = started + wait
+
+    def advance(steps: int) -> None:
+        nonlocal done, due, wait
+        done += steps
+        if (now := time.monotonic()) < due:
+            return
+        rate = done / (now - started)
+        of, left = "", ""
+        if total is not None:
+            of, left = f" of {total:,}", f", about {duration((total - done) / rate)} left"
+        say(f"{description}: {done:,}{of}, {rate:.3g}/s{left}")
+        wait = min(2 * wait, LINE_SECONDS[1])
+        due = now + wait
+
+    return advance
+
+
+def duration(seconds: float) -> str:
+    """Seconds as text, such as 40 s, 12 min or 3 h 5 min."""
+    minutes = round(seconds / 60)
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    if minutes < 90:
+        return f"{minutes} min"
+    return f"{minutes // 60} h {minutes % 60} min"

@@ -138,7 +138,6 @@ _ROWS: Final = 16
 # Steps and seconds before the time to the end is told, and seconds between two lines after that.
 _FIRST_STEPS: Final = 5
 _FIRST_SECONDS: Final = 2.0
-_LINE_SECONDS: Final = (60.0, 600.0)
 _DRAW_SECONDS: Final = 0.25
 
 
@@ -285,7 +284,7 @@ class TrainingProgress:
         done, seconds = learner.steps_done - self._first, self._seconds()
         if done < _FIRST_STEPS or seconds < _FIRST_SECONDS:
             return text
-        left = duration(seconds / done * (learner.steps - learner.steps_done))
+        left = fd_cli.duration(seconds / done * (learner.steps - learner.steps_done))
         return f"{text}, about {left} left"
 
     def show_profile(self, parts: "list[PartOfStep]") -> None:
@@ -371,7 +370,7 @@ class ProgressLines(TrainingProgress):
         seconds, learner = self._seconds(), self._learner
         if seconds < self._next or learner.steps_done - self._first < _FIRST_STEPS:
             return
-        shortest, longest = _LINE_SECONDS
+        shortest, longest = fd_cli.LINE_SECONDS
         self._next = seconds + min(max(shortest, seconds / 4), longest)
         values = [
             f"{heading.removesuffix(' mm')} {cell}{' mm' * heading.endswith(' mm')}"
@@ -379,16 +378,6 @@ class ProgressLines(TrainingProgress):
             if heading not in ("epoch", "step") and (cell := _cell(self._last, path))
         ]
         fd_cli.say(", ".join([self._step(), *values]))
-
-
-def duration(seconds: float) -> str:
-    """Seconds as text, such as 40 s, 12 min or 3 h 5 min."""
-    minutes = round(seconds / 60)
-    if seconds < 90:
-        return f"{max(1, round(seconds))} s"
-    if minutes < 90:
-        return f"{minutes} min"
-    return f"{minutes // 60} h {minutes % 60} min"
 
 
 def _cell(record: dict[str, Any], path: tuple[str, ...]) -> str:
