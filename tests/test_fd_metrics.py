@@ -147,6 +147,69 @@ def test_region(call, face_set, tmp_path):
 
 
 @pytest.fixture
+def runs(call, face_set, tmp_path):
+    """Reports on two face sets: a.json and b.json; their contents."""
+    synthetic.write_face_set(tmp_path / "other.safetensors", synthetic.face_set(seed=4))
+    for name, faces in (("a", "set"), ("b", "other")):
+        line = f"fd-metrics {faces}.safetensors --baselines --json -o {name}.json"
+        assert call(line).code == 0
+    return [json.loads((tmp_path / f"{name}.json").read_text()) for name in "ab"]
+
+
+def test_combined_runs(call, runs):
+    found = report(call("fd-metrics --combine a.json b.json --json --check 'e_rec<=100'"))
+    for path in (("model",), ("baselines", "ridge_neutral")):
+        place, parts = found, runs
+        for key in path:
+            place, parts = place[key], [part[key] for part in parts]
+        values = [part["avd_neu"]["mean"] for part in parts]
+        assert place["avd_neu"] == pytest.approx(
+            {
+                "mean": np.mean(values),
+                "std": abs(values[0] - values[1]) / np.sqrt(2),
+                "median": np.mean(values),
+                "n": 2,
+            }
+        )
+        accuracy = np.mean([part["rank1_vertex_accuracy"] for part in parts])
+        assert place["rank1_vertex_accuracy"]["mean"] == pytest.approx(accuracy)
+    assert found["provenance"]["reports"] == ["a.json", "b.json"]
+    table = call("fd-metrics --combine a.json b.json --format csv").out.decode().splitlines()
+    rows = list(csv.DictReader(table))
+    assert list(rows[0]) == ["metric", "method", "mean", "std", "median", "n"]
+    assert {row["n"] for row in rows} == {"2"}
+
+
+def test_runs_of_two_models_combine_by_name(call, face_set, shifted_model, model_file):
+    line = f"{TWO.replace('MODEL', str(model_file))} --json -o"
+    assert call(f"{line} a.json").code == call(f"{line} b.json").code == 0
+    found = report(call("fd-metrics --combine a.json b.json --json"))
+    assert list(found["models"]) == ["small", "shifted"]
+    assert found["models"]["shifted"]["e_rec"]["std"] == 0
+
+
+@pytest.mark.parametrize(
+    ("line", "code", "kind", "named"),
+    [
+        ("--combine a.json", 2, "arguments", "two or more reports, got 1"),
+        ("a.json b.json", 2, "arguments", "--combine"),
+        ("--combine a.json b.json -m x", 2, "option-conflict", "--model"),
+        ("--combine a.json b.json --per-mesh x", 2, "option-conflict", "--per-mesh"),
+        ("--combine a.json other.safetensors", 3, "wrong-kind", "other.safetensors"),
+        ("--combine a.json plain.json", 3, "not-comparable", "plain.json is a report on model"),
+        ("--combine a.json all.json", 3, "not-comparable", "split all"),
+        ("--combine a.json b.json --check 'e_rec<0'", 1, "check-failed", "e_rec"),
+    ],
+)
+def test_runs_that_do_not_combine(call, runs, line, code, kind, named):
+    assert call("fd-metrics set.safetensors --json -o plain.json").code == 0
+    assert call("fd-metrics set.safetensors --split all --baselines --json -o all.json").code == 0
+    result = call(f"fd-metrics {line}")
+    assert (result.code, result.kind) == (code, kind)
+    assert named in result.line
+
+
+@pytest.fixture
 def shifted_model(model, tmp_path):
     """`shifted.safetensors`: the model with every prediction moved by 2 mm."""
     moved = replace(model, mean_face=model.mean_face + np.float32([0, 0, 2]))

@@ -77,7 +77,9 @@ def test_folder_to_face_set(call, scans, tmp_path):
 
 def test_region(call, scans, tmp_path):
     (tmp_path / "region.txt").write_text("0\n1\n5\n")
-    assert call(f"{FOLDER} --region region.txt").code == 0
+    done = call(f"{FOLDER} --region region.txt")
+    assert done.code == 0
+    assert "36 vertices (metrics count 3 of 36 vertices), " in done.err
     made = load_face_set(tmp_path / "set.safetensors")
     chosen = made.preparation.vertex_index[made.region]
     assert set(chosen.tolist()) == {0, 1, 5}  # of the raw meshes

@@ -10,10 +10,12 @@ from facedis_core.errors import ErrorCode, UsageError
 
 
 def metrics(
-    face_set: Annotated[
-        str | None,
+    inputs: Annotated[
+        list[str] | None,
         typer.Argument(
-            metavar="SET", show_default=False, help="Face set; default: standard input."
+            metavar="SET",
+            show_default=False,
+            help="Face set; default: standard input. With --combine: reports.",
         ),
     ] = None,
     models: fd_cli.Models = None,
@@ -100,6 +102,12 @@ def metrics(
         typer.Option("--format", help="Format of the report."),
     ] = "table",
     as_json: Annotated[bool, typer.Option("--json", help="Short for --format json.")] = False,
+    combine: Annotated[
+        bool,
+        typer.Option(
+            "--combine", help="Average reports on several runs (seeds, folds) instead of measuring."
+        ),
+    ] = False,
     output: fd_cli.Output = "-",
     per_mesh: Annotated[
         str | None,
@@ -157,6 +165,7 @@ def metrics(
       fd-metrics set.safetensors -m model.safetensors --baselines
       fd-metrics set.safetensors -m a.safetensors -m b.safetensors --format latex -o table.tex
       fd-metrics set.safetensors --json --check 'e_rec<=1.2' --check 'e_dis.median<=0.2'
+      fd-metrics --combine seed0.json seed1.json seed2.json
       fd-metrics --truth scans/ --predicted mine/ --predicted-identity id/ --labels labels.csv
     """  # noqa: D301 - click keeps the lines after \b as they are
     from facedis_core.evaluate.gates import Check, Tolerance, junit_xml, require_all
@@ -165,7 +174,7 @@ def metrics(
     from facedis_core.io.streams import check_output, open_output
 
     options = MetricsOptions(
-        face_set=face_set,
+        inputs=inputs or (),
         models=models or (),
         split=split,
         truth=truth,
@@ -180,6 +189,8 @@ def metrics(
         region=region,
         checks=[Check.parse(text) for text in check or ()],
         against=against,
+        combine=combine,
+        details=any((per_mesh, per_subject, per_expression)),
         report_format=report_format,
         as_json=as_json,
         tolerance=None if tolerance is None else Tolerance.parse(tolerance),
@@ -209,7 +220,7 @@ def metrics(
                 stream.write(content.encode(errors="surrogateescape"))
 
     write(output, found.render(options.format))
-    for target, table in zip(details.values(), tables, strict=True):
+    for target, table in zip(details.values(), tables or (), strict=False):
         write(target, table.render(format_of(target or "")))
     write(junit, junit_xml("fd-metrics", checks, report).decode() if junit else "")
     require_all([check for group in checks.values() for check in group], report)

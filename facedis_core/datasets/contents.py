@@ -58,6 +58,7 @@ class PreparationReport:
         fault: whether files failed or are missing that should not.
         vertices, topology: of every face.
         size_mm: largest extent of the first face.
+        region: vertices that metrics count, in words; empty = all.
     """
 
     source: str
@@ -72,6 +73,7 @@ class PreparationReport:
     vertices: int = 0
     topology: str = ""
     size_mm: float = 0.0
+    region: str = ""
 
     @classmethod
     def of(
@@ -128,10 +130,11 @@ class PreparationReport:
         splits = ", ".join(f"{n} {name}" for name, n in self.counts[0].splits.items() if n)
         bundled = bundled_topologies().items()
         fitting = [name for name, topology in bundled if topology == self.topology]
+        region = f" (metrics count {self.region})" if self.region else ""
         suits = f"fits {' and '.join(fitting)}" if fitting else "fits no bundled model"
         return (
             f"{self.faces} faces written to {output}: {people} people ({splits}), "
-            f"{self.vertices} vertices, {self.size_mm:.3g} mm high, {suits}"
+            f"{self.vertices} vertices{region}, {self.size_mm:.3g} mm high, {suits}"
         )
 
     def lines(self) -> Iterator[str]:

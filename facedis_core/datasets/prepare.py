@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from facedis_core.data.face_set import TRAIN, FaceSetWriter, Labels, face_set_writer
 from facedis_core.data.history import HistoryStep, history_step
 from facedis_core.data.preparation import Preparation
-from facedis_core.data.regions import find_region
+from facedis_core.data.regions import describe_region, find_region
 from facedis_core.data.units import extent_of
 from facedis_core.datasets.contents import PreparationReport, listing_lines
 from facedis_core.datasets.existing_preparation import ExistingPreparation, load_preparation
@@ -193,6 +193,7 @@ def prepare_face_set(
                     vertices=len(preparation.vertex_index),
                     topology=preparation.topology,
                     size_mm=extent_of(out.vertices[0]),
+                    region="" if region is None else describe_region(region),
                 )
             if options.report_file is not None:
                 with open_output(options.report_file, force=True) as report_stream:

@@ -107,7 +107,7 @@ def summary_table(report: Mapping[str, Any]) -> Table:
     paths: list[tuple[str, ...]] = [("models", name) for name in report.get("models", ())]
     paths = paths or [("model",)]
     paths += [("baselines", name) for name in report.get("baselines", ())]
-    compared = bool(report.get("differences"))
+    has_intervals, compared = (bool(report.get(key)) for key in ("intervals", "differences"))
     rows: list[list[Value]] = []
     for key in BETTER:
         if key in _COUNTS.values():
@@ -119,16 +119,19 @@ def summary_table(report: Mapping[str, Any]) -> Table:
             value = found[key]
             if not isinstance(value, Mapping):
                 value = {"mean": float(value), "n": found[_COUNTS[key.partition("_")[0]]]}
-            interval = _at(report, "intervals", *path, key)
-            row: list[Value] = [key, path[-1], value["mean"], interval.get("low")]
-            row += [interval.get("high"), value.get("std"), value.get("median"), value["n"]]
+            row: list[Value] = [key, path[-1], value["mean"]]
+            if has_intervals:
+                interval = _at(report, "intervals", *path, key)
+                row += [interval.get("low"), interval.get("high")]
+            row += [value.get("std"), value.get("median"), value["n"]]
             if compared:
                 difference = _at(report, "differences", *path, key)
                 row += [difference.get(k) for k in ("mean", "low", "high", "p", "verdict")]
             rows.append(row)
-    columns = ["metric", "method", "mean", "low", "high", "std", "median", "n"]
+    ends = ["low", "high"] if has_intervals else []
+    columns = ["metric", "method", "mean", *ends, "std", "median", "n"]
     notes = ["  ".join(f"{key} {_fact(value)}" for key, value in report["provenance"].items())]
-    if report.get("intervals"):
+    if has_intervals:
         notes.append(_NOTE)
     if compared:
         columns += _DIFFERENCE

@@ -178,27 +178,15 @@ class EarlierReport:
         Raises:
             InputError: unreadable, not a report, or without a number to compare with.
         """
-        label = shown(source)
-        try:
-            found = json.loads(read_all(source, _MOST_BYTES, "a report"))
-        except (ValueError, RecursionError):
-            found = None
-        if isinstance(found, Mapping) and isinstance(found.get("models"), Mapping):
+        label, found = shown(source), read_report(source)
+        model, facts = found.get("model"), found["provenance"]
+        if model is None:
             raise InputError(
                 f"{label} is a report on {len(found['models'])} models; expected one on one model, "
                 "made with fd-metrics and a single --model",
                 ErrorCode.WRONG_KIND,
             )
-        model, facts = (
-            found.get(key) if isinstance(found, Mapping) else None
-            for key in ("model", "provenance")
-        )
-        if not isinstance(model, Mapping) or not isinstance(facts, Mapping):
-            raise InputError(
-                f"{label} is not a report; expected what fd-metrics --json writes",
-                ErrorCode.WRONG_KIND,
-            )
-        values = {key: _mean(key, model[key], label) for key in BETTER if key in model}
+        values = {key: mean_of(key, model[key], label) for key in BETTER if key in model}
         compared = {key: value for key, value in values.items() if BETTER[key]}
         if not compared:
             raise InputError(
@@ -232,6 +220,28 @@ class EarlierReport:
             origin = f"{value:.6g} in {self.label}, tolerance {tolerance}"
             found.append(Check(key, "<=" if lower else ">=", limit, origin))
         return found
+
+
+def read_report(source: str) -> Mapping[str, Any]:
+    """A report that fd-metrics --json wrote, from a file or from standard input for `-`.
+
+    It has a mapping `provenance`, and a mapping `model` or `models`.
+
+    Raises:
+        InputError: unreadable, or not a report.
+    """
+    try:
+        found = json.loads(read_all(source, _MOST_BYTES, "a report"))
+    except (ValueError, RecursionError):
+        found = None
+    parts = found if isinstance(found, Mapping) else {}
+    methods = parts.get("model", parts.get("models"))
+    if not isinstance(methods, Mapping) or not isinstance(parts.get("provenance"), Mapping):
+        raise InputError(
+            f"{shown(source)} is not a report; expected what fd-metrics --json writes",
+            ErrorCode.WRONG_KIND,
+        )
+    return parts
 
 
 def require_all(checks: Sequence[Check], report: Mapping[str, Any]) -> None:
@@ -287,8 +297,12 @@ def _look_up(values: Any, path: str) -> Any:
     return None if path else values
 
 
-def _mean(key: str, found: Any, label: str) -> float:
-    """The mean of a metric, or its only number."""
+def mean_of(key: str, found: Any, label: str) -> float:
+    """The mean of a metric of a report, or its only number.
+
+    Raises:
+        InputError: not a finite number.
+    """
     value: Any = found.get("mean") if isinstance(found, Mapping) else found
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     # JSON has larger integers, and Python's JSON has NaN

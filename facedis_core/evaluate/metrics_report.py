@@ -15,6 +15,7 @@ from facedis_core.data.regions import describe_region, find_region
 from facedis_core.data.units import Units
 from facedis_core.errors import ErrorCode, InputError, UsageError
 from facedis_core.evaluate.baselines import distinct_baselines, evaluate_baselines, fit_baselines
+from facedis_core.evaluate.combination import combine_reports
 from facedis_core.evaluate.comparison import Method, report_of, summary_table
 from facedis_core.evaluate.error_tables import FaceNames, by_expression, by_mesh, by_subject
 from facedis_core.evaluate.evaluation import Evaluation, evaluate_face_set, model_predictor
@@ -67,7 +68,7 @@ class MetricsOptions:
     """Options of fd-metrics.
 
     Attributes:
-        face_set: face set to measure models on; None = standard input.
+        inputs: face set to measure models on, none = standard input; with `combine` reports.
         models: paths or bundled names; none = the default model.
         split: split of the face set: all, train, test or validation.
         truth, predicted: meshes to compare by name, instead of a face set.
@@ -82,6 +83,8 @@ class MetricsOptions:
         checks: limits of numbers.
         against: earlier report to compare with.
         tolerance: how much worse than in the earlier report a metric may be; None = not at all.
+        combine: average earlier reports instead of measuring.
+        details: tables by mesh, subject or expression are wanted too.
         report_format: format of the report.
         as_json: short for the format json.
 
@@ -89,7 +92,7 @@ class MetricsOptions:
         UsageError: options that do not go together.
     """
 
-    face_set: str | None = None
+    inputs: Sequence[str] = ()
     models: Sequence[str] = ()
     split: str = "test"
     truth: str | None = None
@@ -105,6 +108,8 @@ class MetricsOptions:
     checks: Sequence[Check] = ()
     against: str | None = None
     tolerance: Tolerance | None = None
+    combine: bool = False
+    details: bool = False
     report_format: ReportFormat = "table"
     as_json: bool = False
 
@@ -122,6 +127,13 @@ class MetricsOptions:
             raise UsageError(
                 "--neutral names an expression in --labels; give both", ErrorCode.OPTION_MISSING
             )
+        if self.combine:
+            self._check_combination()
+        elif len(self.inputs) > 1:
+            raise UsageError(
+                f"expected one face set, got {len(self.inputs)}; several reports need --combine",
+                ErrorCode.ARGUMENTS,
+            )
         if self.against is not None and len(self.models) > 1:
             raise UsageError(
                 "--against compares one model with an earlier report; give one --model",
@@ -138,7 +150,7 @@ class MetricsOptions:
                     "--predicted-identity needs the people and expressions of --labels; give both",
                     ErrorCode.OPTION_MISSING,
                 )
-            of_set = self.face_set, self.models, self.baselines, self.baselines_from
+            of_set = *self.inputs, self.models, self.baselines, self.baselines_from
             if any(of_set) or self.split != "test":
                 raise UsageError(
                     "SET, --model, --split and --baselines do not go with --truth; leave them out",
@@ -147,6 +159,32 @@ class MetricsOptions:
         elif self.units != "auto":
             raise UsageError(
                 "--units is for --truth and --predicted; a face set is in mm",
+                ErrorCode.OPTION_CONFLICT,
+            )
+
+    @property
+    def face_set(self) -> str:
+        """The face set to measure models on."""
+        return self.inputs[0] if self.inputs else "-"
+
+    def _check_combination(self) -> None:
+        if len(self.inputs) < 2:
+            raise UsageError(
+                f"--combine needs two or more reports, got {len(self.inputs)}; make them with "
+                "fd-metrics --json",
+                ErrorCode.ARGUMENTS,
+            )
+        others = {
+            **{"model": self.models, "split": self.split != "test", "truth": self.truth},
+            **{"predicted": self.predicted, "predicted-identity": self.predicted_identity},
+            **{"labels": self.labels, "units": self.units != "auto", "region": self.region},
+            **{"baselines": self.baselines, "baselines-from": self.baselines_from},
+            **{"align": self.align, "against": self.against, "per-mesh": self.details},
+        }
+        given = next((name for name, value in others.items() if value), None)
+        if given is not None:
+            raise UsageError(
+                f"--combine reads reports and measures nothing; leave out --{given}",
                 ErrorCode.OPTION_CONFLICT,
             )
 
@@ -161,13 +199,21 @@ class MetricsOptions:
         of_meshes = self.truth, self.predicted, self.predicted_identity, self.labels
         return any(option is not None for option in of_meshes)
 
+    def all_checks(self, report: Mapping[str, Any]) -> list[Check]:
+        """The given checks, one for each model of a report on several."""
+        if "models" not in report:
+            return list(self.checks)
+        return [each for check in self.checks for each in check.of_models([*report["models"]])]
+
     @property
     def sources(self) -> list[str | None]:
         """All inputs; at most one may be standard input."""
+        if self.combine:
+            return [*self.inputs]
         if self.of_meshes:
             meshes = [self.truth, self.predicted, self.predicted_identity]
             return [*meshes, self.labels, self.against]
-        return [self.face_set or "-", *self.models, self.baselines_from, self.against]
+        return [self.face_set, *self.models, self.baselines_from, self.against]
 
 
 class ErrorTables(NamedTuple):
@@ -183,12 +229,12 @@ class MetricsReport(NamedTuple):
 
     Attributes:
         report: values for JSON.
-        tables: errors of the models in detail.
+        tables: errors of the models in detail; None of combined reports.
         checks: checks of the report by origin: `check` and `against`.
     """
 
     report: dict[str, Any]
-    tables: ErrorTables
+    tables: ErrorTables | None
     checks: Mapping[str, Sequence[Check]]
 
     def render(self, how: ReportFormat) -> str:
@@ -209,6 +255,9 @@ def measure(
         InputError: unreadable input, no faces in the split, topologies that do not fit, or an
             earlier report on other faces.
     """
+    if options.combine:
+        report = combine_reports(options.inputs)
+        return MetricsReport(report, None, {"check": options.all_checks(report)})
     earlier = EarlierReport.read(options.against) if options.against is not None else None
     how = MeasureOptions(
         options.align,
@@ -220,10 +269,7 @@ def measure(
         report, tables = _measure_meshes(options.truth, options, how)
     else:
         report, tables = _measure_models(options, how)
-    given = list(options.checks)
-    if "models" in report:
-        given = [each for check in given for each in check.of_models([*report["models"]])]
-    checks: dict[str, Sequence[Check]] = {"check": given}
+    checks: dict[str, Sequence[Check]] = {"check": options.all_checks(report)}
     if earlier is not None:
         checks["against"] = earlier.checks(options.tolerance or Tolerance())
     return MetricsReport(report, tables, checks)
@@ -308,7 +354,7 @@ def _measure_models(
     options: MetricsOptions, how: MeasureOptions
 ) -> tuple[dict[str, Any], ErrorTables]:
     """The report on models and a face set, and the errors of each face."""
-    source, fitted_on = options.face_set or "-", options.baselines_from
+    source, fitted_on = options.face_set, options.baselines_from
     baselines = options.baselines or fitted_on is not None
     models = [load_model(name) for name in options.models] or [load_model(None)]
     faces, rows = open_split(source, models[0], options.split)
