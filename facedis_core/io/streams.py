@@ -33,11 +33,15 @@ _OWN_DESCRIPTORS = ("/dev/fd", "/proc/self/fd")
 _MOST_LINKS = 40
 _READ_AT_ONCE = 1 << 20
 _LONGEST_MESSAGE = 1000
+_LONGEST_NAME = 100  # characters of a path in a message
 
 
 def shown(source: str | Path) -> str:
-    """The name of a source for a message, on one line."""
+    """The name of a source for a message, on one line; of a long path the end."""
     name = str(source)
+    if len(name) > _LONGEST_NAME:
+        head, slash, tail = name[-_LONGEST_NAME:].partition("/")
+        name = f".../{tail}" if slash else f"...{head}"
     return "standard input" if name == "-" else on_one_line(name) or "''"
 
 

@@ -15,7 +15,14 @@ from raising import raises
 
 from facedis_core.errors import ErrorCode, InputError, OutputError, UsageError
 from facedis_core.io.permissions import Permissions
-from facedis_core.io.streams import check_output, naming, open_input, open_output, read_all
+from facedis_core.io.streams import (
+    check_output,
+    naming,
+    open_input,
+    open_output,
+    read_all,
+    shown,
+)
 
 
 def python(code: str, **options) -> subprocess.CompletedProcess:
@@ -358,3 +365,11 @@ class TestNaming:
     def test_other_errors_are_left_alone(self):
         with raises("arguments", "^wrong$"), naming("a.ply"):
             raise UsageError("wrong", ErrorCode.ARGUMENTS)
+
+
+def test_long_paths_are_shown_by_their_ends():
+    long = "/".join(["folder"] * 20 + ["scan.ply"])
+    assert shown(long).startswith(".../folder/") and shown(long).endswith("/folder/scan.ply")
+    assert len(shown(long)) <= 104
+    assert shown("a/b/scan.ply") == "a/b/scan.ply"
+    assert shown("x" * 300) == "..." + "x" * 100
