@@ -214,11 +214,11 @@ def train(
 def training_size(learner: "Learner") -> str:
     """Faces, people, and steps of a training, as a line of text."""
     faces, batch = learner.pairs.faces, min(learner.batch, learner.pairs.faces)
-    epochs = learner.steps / learner.steps_per_epoch
+    an_epoch = learner.steps_per_epoch
     return (
         f"{faces:,} training faces of {learner.pairs.subjects:,} people, {batch} a step: "
-        f"{learner.steps_per_epoch:,} steps an epoch, {learner.steps:,} steps ({epochs:,.5g} "
-        "epochs) in all"
+        f"{an_epoch:,} step{'' if an_epoch == 1 else 's'} an epoch, {learner.steps:,} steps "
+        f"({learner.steps / an_epoch:,.5g} epochs) in all"
     )
 
 
@@ -257,7 +257,7 @@ def stop_on_interrupt() -> Iterator[Callable[[], bool]]:
 
 
 class TrainingProgress:
-    """The time left of a training, and nothing else: for processes that show nothing.
+    """Progress of a training and its time left; only a profile is shown.
 
     Args:
         learner: the training.

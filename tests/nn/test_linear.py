@@ -212,7 +212,8 @@ def test_twelve_people_with_six_faces_are_enough_for_the_recipe_as_it_is() -> No
         subject.run_epochs(every=50)
     rows = faces.rows(TEST)
     ours = evaluate_face_set(subject.predict, faces, rows).metrics
-    ridge = evaluate_baselines(fit_baselines(faces, 128), faces, rows)["ridge_identity_mean"]
+    linear = evaluate_baselines(fit_baselines(faces, 128), faces, rows)
+    ridge = linear["ridge_identity_mean"].metrics
     assert ours["e_rec"]["mean"] < 0.05  # of 8 mm that people and expressions vary
     for key in ("e_dis", "avd_neu"):
         assert ours[key]["mean"] < 0.5 * ridge[key]["mean"], key
