@@ -103,9 +103,24 @@ def test_the_table_has_the_numbers_of_fd_metrics(call, face_set, other):
                 if isinstance(value, dict):
                     numbers = (f"{value['mean']:.4f}", f"± {value['std']:.3f} ")
                     assert all(number in text for number in numbers)
+        for low, high in (ends.values() for ends in found["intervals"]["model"].values()):
+            assert f"{low:.4f} to {high:.4f}" in text
         assert found["provenance"]["model"] in text
         assert all(key.replace("_", "_ ") in text for key in ("mean_face", "ridge_neutral_2x"))
     assert load_face_set(face_set).id in text
+
+
+def test_verdicts_are_those_of_fd_metrics(call, face_set, other):
+    line = "fd-metrics set.safetensors -m small.safetensors -m other.safetensors --json"
+    found = json.loads(call(line).out)["differences"]["models"]["other"]
+    text = call(f"{BOTH} --no-baselines").out.decode()
+    (table,) = re.findall(r"<table class=.scores.*?</table>", text, re.DOTALL)
+    cells = Page(table).text.split()
+    assert "best" not in cells
+    verdicts = [difference["verdict"] for difference in found.values()]
+    for word in ("better", "worse", "higher", "lower"):
+        assert verdicts.count(word) == cells.count(word)
+    assert verdicts.count("none") == cells.count("difference")
 
 
 def test_baselines_are_left_out_where_there_is_nothing_to_fit_them_to(call, face_set, tmp_path):

@@ -22,8 +22,9 @@ ICT_TOPOLOGY: Final = "8ab3c6fcb4f9"  # of ICT-FaceKit's generic mesh
 ICT_NARROW_FACE: Final = 6706
 
 # Topology id of raw meshes -> name of a region -> number of raw vertices from the first one.
+FACE: Final = "narrow-face"
 REGIONS: Final[Mapping[str, Mapping[str, int]]] = {
-    ICT_TOPOLOGY: {"narrow-face": ICT_NARROW_FACE, "full-face": 9409, "head": 11248},
+    ICT_TOPOLOGY: {FACE: ICT_NARROW_FACE, "full-face": 9409, "head": 11248},
 }
 
 
@@ -45,16 +46,22 @@ def find_region(
         return read_region(source, preparation, raw_indices=raw_indices)
     if source == ALL:
         return None
-    known = REGIONS.get(preparation.raw_topology, {})
-    if source in known:
-        return np.asarray(preparation.vertex_index < known[source])
-    names = [ALL, *known]
+    region = named_region(source, preparation)
+    if region is not None:
+        return region
+    names = [ALL, *REGIONS.get(preparation.raw_topology, ())]
     near = get_close_matches(source, names, 1)
     hint = f"did you mean {near[0]}?" if near else f"known here: {', '.join(names)}"
     raise UsageError(
         f"--region {source} is neither a file nor a region of this topology; {hint}",
         ErrorCode.OPTION_VALUE,
     )
+
+
+def named_region(name: str, preparation: Preparation) -> NDArray[np.bool_] | None:
+    """The vertices of a named region of prepared meshes, (V,) bool; None where it is unknown."""
+    count = REGIONS.get(preparation.raw_topology, {}).get(name)
+    return None if count is None else np.asarray(preparation.vertex_index < count)
 
 
 def read_region(

@@ -135,15 +135,15 @@ class ModelComparison:
     """Results of models on some rows of a face set.
 
     Attributes:
-        baselines: name -> metrics of linear methods, as of `evaluate_baselines`; empty = none were
-            measured.
+        baselines: name -> evaluation of linear methods, as of `measure_baselines`; empty = none
+            were measured.
         facts: provenance, as in fd-metrics.
     """
 
     faces: FaceSet
     rows: np.ndarray
     models: Sequence[ModelResult]
-    baselines: dict[str, dict[str, Any]]
+    baselines: dict[str, Evaluation]
     facts: dict[str, Any]
     align: bool
 
@@ -225,11 +225,10 @@ def compare_models(
         _measure(model, label, faces, rows, ways)
         for model, label in zip(models, labels, strict=True)
     ]
-    linear: dict[str, dict[str, Any]] = {}
+    linear: dict[str, Evaluation] = {}
     if baselines or (baselines is None and len(faces.rows(TRAIN)) > 1):
         try:
-            found = measure_baselines(faces, models[0], faces, rows, ways)
-            linear = {name: evaluation.metrics for name, evaluation in found.items()}
+            linear = measure_baselines(faces, models[0], faces, rows, ways)
         except InputError as error:
             if baselines or error.code != ErrorCode.FACES_ALIKE:
                 raise

@@ -236,9 +236,14 @@ def _transfer_figure(maker: FigureMaker, result: ModelResult, examples: Transfer
     return Figure(
         f"transfer-{result.label}",
         f"Expression transfer, {result.label}",
-        f"The identity of the true face at the left with the expression of the true face of "
-        f"{source} at the top; the first face is the mean face.",
-        maker.sheet(cells, column_labels=["identity", *expressions], row_labels=[source, *people]),
+        f"The first row and the first column are true faces: expressions of {source}, and one "
+        "neutral of each person; the first face is the mean face. Every other face has the "
+        "identity at its left with the expression at its top.",
+        maker.sheet(
+            cells,
+            column_labels=["identity", *expressions],
+            row_labels=[f"expression of\n{source}", *(f"identity of\n{name}" for name in people)],
+        ),
     )
 
 

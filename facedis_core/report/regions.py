@@ -13,7 +13,10 @@ MOVING: Final = 0.1  # share of the vertices
 
 
 def find_regions(
-    mean_face: np.ndarray, triangles: np.ndarray, motion: np.ndarray | None
+    mean_face: np.ndarray,
+    triangles: np.ndarray,
+    motion: np.ndarray | None,
+    face: np.ndarray | None = None,
 ) -> dict[str, np.ndarray]:
     """Vertices (V,) bool of each region by its name; regions without vertices are left out.
 
@@ -21,11 +24,16 @@ def find_regions(
         mean_face: (V, 3) mm.
         triangles: (F, 3).
         motion: (V,) mean distance by which expressions move each vertex; None = unknown.
+        face: (V,) bool, the face of a whole head: parts of the face are found on it, and the rest
+            is a region; None = all vertices.
     """
+    inside = np.ones(len(mean_face), bool) if face is None else face
     x, y = mean_face[:, 0], mean_face[:, 1]
-    third = (y - y.min()) / max(float(np.ptp(y)), 1e-9) * 3
-    from_middle = np.abs(x - (x.min() + x.max()) / 2) / max(float(np.ptp(x)), 1e-9)
-    rim = near_rim(len(mean_face), triangles)
+    low, height = y[inside].min(), max(float(np.ptp(y[inside])), 1e-9)
+    middle, width = (x[inside].min() + x[inside].max()) / 2, max(float(np.ptp(x[inside])), 1e-9)
+    third = (y - low) / height * 3
+    from_middle = np.abs(x - middle) / width
+    rim = near_rim(len(mean_face), triangles[inside[triangles].all(axis=1)])
     found = {
         "upper third": third >= 2,
         "middle third": (third >= 1) & (third < 2),
@@ -35,12 +43,15 @@ def find_regions(
         "rim": rim,
         "inside": ~rim,
     }
-    if motion is not None and np.ptp(motion) > 0:
-        count = max(round(MOVING * len(motion)), 1)
-        order = np.argsort(motion, kind="stable")
+    if motion is not None and np.ptp(motion[inside]) > 0:
+        count = max(round(MOVING * int(inside.sum())), 1)
+        order = np.flatnonzero(inside)[np.argsort(motion[inside], kind="stable")]
         for name, chosen in (("moves most", order[-count:]), ("moves least", order[:count])):
             found[name] = np.isin(np.arange(len(motion)), chosen)
-    return {name: inside for name, inside in found.items() if inside.any()}
+    found = {name: chosen & inside for name, chosen in found.items()}
+    if not inside.all():
+        found = {"face": inside, **found, "rest of the head": ~inside}
+    return {name: chosen for name, chosen in found.items() if chosen.any()}
 
 
 def near_rim(count: int, triangles: np.ndarray) -> np.ndarray:

@@ -1,11 +1,16 @@
 """Contents of the sections of a report page: facts, metrics, charts and tables of a comparison."""
 
-from typing import Final, NamedTuple
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 
 from facedis_core.data.face_set import TRAIN
 from facedis_core.data.history import made_by
+from facedis_core.data.regions import FACE, named_region
+from facedis_core.evaluate.comparison import differences
+from facedis_core.evaluate.evaluation import Evaluation
 from facedis_core.inspection.file_info import parameters
 from facedis_core.model.model import Part
 from facedis_core.report.charts import Series, bars, color_class, histogram
@@ -70,6 +75,7 @@ class Metrics(NamedTuple):
     """Metrics of models and baselines.
 
     Attributes:
+        differing: facts in which the models differ, as of `differing_facts`.
         components: number of components of the linear baselines; None = there are none.
         latents: number of latents of the first model.
         on_training_faces: some measured faces are of the training split.
@@ -78,6 +84,7 @@ class Metrics(NamedTuple):
     methods: list[Method]
     rows: list[MetricRow]
     models: list[ModelRow]
+    differing: list[tuple[str, list[str]]]
     components: int | None
     latents: int
     on_training_faces: bool
@@ -85,22 +92,61 @@ class Metrics(NamedTuple):
 
 def metrics_section(comparison: ModelComparison) -> Metrics:
     """Metrics of the models, and of those baselines that differ from one another."""
-    baselines = comparison.baselines
-    methods = [Method(result.label, result.evaluation.metrics) for result in comparison.models]
-    for key, metrics in baselines.items():
-        # twice the components: left out where the training faces have no more of them
-        half = baselines.get(key.removesuffix("_2x"), {})
-        if not key.endswith("_2x") or metrics["components"] > half["components"]:
-            methods.append(Method(key, metrics, baseline=True))
-    config = comparison.models[0].model.config
+    baselines, first = comparison.baselines, comparison.models[0]
+    evaluations = {result.label: result.evaluation for result in comparison.models}
+    methods = [
+        _method(label, evaluation, first.evaluation) for label, evaluation in evaluations.items()
+    ]
+    methods += [
+        _method(key, evaluation, first.evaluation)._replace(baseline=True)
+        for key, evaluation in baselines.items()
+    ]
+    config = first.model.config
     return Metrics(
         methods,
         metric_rows(methods),
         list(map(_model_row, comparison.models)),
-        baselines["pca"]["components"] if baselines else None,
+        differing_facts(comparison.models),
+        baselines["pca"].metrics["components"] if "pca" in baselines else None,
         config.identity + config.expression,
         bool((np.asarray(comparison.faces.labels.split)[comparison.rows] == TRAIN).any()),
     )
+
+
+def _method(label: str, evaluation: Evaluation, first: Evaluation) -> Method:
+    intervals = {key: sums.interval() for key, sums in evaluation.sums.items()}
+    return Method(
+        label,
+        evaluation.metrics,
+        intervals={key: found for key, found in intervals.items() if found is not None},
+        differences={} if evaluation is first else differences(first, evaluation),
+    )
+
+
+def differing_facts(models: Sequence[ModelResult]) -> list[tuple[str, list[str]]]:
+    """Facts in which models differ: the name of each, and its value of each model, `–` = none.
+
+    Of the training: command, options (recipe, neutrals, seed), sets and other inputs, then every
+    value of the recipe and of the network.
+    """
+    tables = []
+    for result in models:
+        model = result.model
+        facts: dict[str, Any] = {}
+        if model.history:
+            last = model.history[-1]
+            facts |= {"command": f"{last.command} {last.version}"}
+            facts |= {f"option {name}": value for name, value in last.options.items()}
+            facts |= {f"input {name}": value for name, value in last.inputs.items()}
+        facts |= {f"trained {name}": model.metrics.get(name) for name in ("epochs", "steps")}
+        facts |= {f"recipe {name}": value for name, value in (model.recipe or {}).items()}
+        facts |= {f"network {name}": value for name, value in asdict(model.config).items()}
+        tables.append(facts)
+    names = dict.fromkeys(name for facts in tables for name in facts)
+    rows = [
+        (name, ["–" if f.get(name) is None else str(f[name]) for f in tables]) for name in names
+    ]
+    return [(name, values) for name, values in rows if len(set(values)) > 1]
 
 
 def _model_row(result: ModelResult) -> ModelRow:
@@ -165,8 +211,11 @@ def errors_by_expression(comparison: ModelComparison) -> tuple[list[Chart], Part
 
 def errors_by_region(comparison: ModelComparison) -> PartTable:
     """Mean errors of the vertices of each region."""
-    first = comparison.models[0]
-    regions = find_regions(first.model.mean_face, comparison.faces.triangles, first.errors.motion())
+    first, faces = comparison.models[0], comparison.faces
+    face = faces.region
+    if face is None:
+        face = named_region(FACE, faces.preparation)
+    regions = find_regions(first.model.mean_face, faces.triangles, first.errors.motion(), face)
     results = {result.label: result for result in comparison.models}
 
     def errors(part: Part, label: str) -> np.ndarray:

@@ -2,17 +2,21 @@
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 
+from facedis_core.evaluate.comparison import verdict
+from facedis_core.evaluate.evaluation import PER_SUBJECT
 from facedis_core.evaluate.metrics import BETTER
+from facedis_core.evaluate.uncertainty import Difference, Interval
 from facedis_core.model.model import Part
 from facedis_core.report.comparison import ModelComparison
 from facedis_core.report.figures import PART_TITLES
 
-# The baseline that predicts the mean face for everybody. Its E_dis is 0 by construction, so it is
-# never marked as best.
+# The baseline that predicts the mean face for everybody. Its E_dis is 0 by construction, which is
+# not called better.
 MEAN_FACE_BASELINE: Final = "mean_face"
 
 
@@ -100,11 +104,19 @@ _COUNTS: Final = {
 
 
 class Method(NamedTuple):
-    """A model or a baseline: its name and its metrics."""
+    """A model or a baseline: its name and its metrics.
+
+    Attributes:
+        metrics: JSON key -> {mean, std, median, n} or a number.
+        intervals: JSON key -> 95 % interval.
+        differences: JSON key -> paired difference to the first method; empty for the first.
+    """
 
     label: str
     metrics: Mapping[str, Any]
     baseline: bool = False
+    intervals: Mapping[str, Interval] = MappingProxyType({})
+    differences: Mapping[str, Difference] = MappingProxyType({})
 
     @property
     def label_pieces(self) -> list[str]:
@@ -113,11 +125,17 @@ class Method(NamedTuple):
 
 
 class MetricCell(NamedTuple):
-    """Value of a metric by one method, as text; `spread` is empty where there is a mean only."""
+    """Value of a metric by one method, as text; each part is empty where there is none.
+
+    Attributes:
+        verdict: how the method compares with the first: better, worse or none; higher or lower for
+            a metric without a better direction.
+    """
 
     mean: str
+    interval: str
     spread: str
-    best: bool
+    verdict: str
     baseline: bool
 
 
@@ -140,37 +158,30 @@ class MetricRow(NamedTuple):
 def metric_rows(methods: Sequence[Method]) -> list[MetricRow]:
     """A row per metric that any method has, with a cell per method."""
     return [
-        MetricRow(key, term, BETTER[key], _count(key, methods), _cells(key, methods))
+        MetricRow(
+            key, term, BETTER[key], _count(key, methods), [_cell(key, each) for each in methods]
+        )
         for key, term in TERMS.items()
         if any(key in method.metrics for method in methods)
     ]
 
 
-def best_methods(key: str, methods: Sequence[Method]) -> set[int]:
-    """Indices of the methods with the best value of a metric, to the four digits of the table."""
-    means = {
-        number: round(mean, 4)
-        for number, method in enumerate(methods)
-        if (mean := _mean(method.metrics.get(key))) is not None
-        and not (method.baseline and method.label == MEAN_FACE_BASELINE)
-    }
-    if BETTER[key] is None or len(means) < 2:
-        return set()
-    best = min(means.values()) if BETTER[key] == "lower" else max(means.values())
-    return {number for number, mean in means.items() if mean == best}
-
-
-def _cells(key: str, methods: Sequence[Method]) -> list[MetricCell]:
-    best = best_methods(key, methods)
-    cells = []
-    for number, method in enumerate(methods):
-        value = method.metrics.get(key)
-        mean, spread = _mean(value), ""
-        if isinstance(value, Mapping):
-            spread = f"± {value['std']:.3f} · {value['median']:.3f}"
-        text = "–" if mean is None else f"{mean:.4f}"
-        cells.append(MetricCell(text, spread, number in best, method.baseline))
-    return cells
+def _cell(key: str, method: Method) -> MetricCell:
+    value, interval = method.metrics.get(key), method.intervals.get(key)
+    mean, spread, word = _mean(value), "", ""
+    if isinstance(value, Mapping):
+        spread = f"± {value['std']:.3f} · {value['median']:.3f}"
+    difference = method.differences.get(key)
+    trivial = method.baseline and method.label == MEAN_FACE_BASELINE and key in PER_SUBJECT
+    if difference is not None and not trivial:
+        word = verdict(key, difference)
+    return MetricCell(
+        "–" if mean is None else f"{mean:.4f}",
+        "" if interval is None else f"{interval.low:.4f} to {interval.high:.4f}",
+        spread,
+        word,
+        method.baseline,
+    )
 
 
 def _mean(value: Any) -> float | None:
@@ -193,11 +204,11 @@ def count_range(counts: Iterable[int]) -> str:
 
 
 class PartRow(NamedTuple):
-    """A row of mean errors, e.g. of one expression: its name, its size, and (text, best) cells."""
+    """A row of mean errors, e.g. of one expression: its name, its size, and errors as text."""
 
     name: str
     size: str
-    cells: list[tuple[str, bool]]
+    cells: list[str]
 
 
 class PartTable(NamedTuple):
@@ -223,7 +234,7 @@ def part_table(
     names: Sequence[tuple[str, str]],
     errors: Callable[[Part, str], np.ndarray],
 ) -> PartTable:
-    """Table of mean errors; the lowest of several models is best.
+    """Table of mean errors.
 
     Args:
         comparison: the parts and models.
@@ -233,15 +244,12 @@ def part_table(
         errors: mean errors in mm by part and model label, (rows,).
     """
     models = [result.label for result in comparison.models]
-    table = np.array([[errors(part, label) for label in models] for part in comparison.parts])
-    rows = []
-    for number, (name, size) in enumerate(names):
-        cells = []
-        for group in table[:, :, number].tolist():
-            texts = [f"{error:.3f}" if np.isfinite(error) else "–" for error in group]
-            known = [text for text in texts if text != "–"]
-            least = min(known, key=float) if known and len(models) > 1 else None
-            cells += [(text, text == least) for text in texts]
-        rows.append(PartRow(name, size, cells))
+    table = np.concatenate(
+        [[errors(part, label) for label in models] for part in comparison.parts]
+    )  # (parts x models, rows)
+    rows = [
+        PartRow(name, size, [f"{e:.3f}" if np.isfinite(e) else "–" for e in table[:, number]])
+        for number, (name, size) in enumerate(names)
+    ]
     titles = [PART_TITLES[part] for part in comparison.parts]
     return PartTable(name_title, size_title, titles, models, rows)

@@ -44,3 +44,17 @@ def test_what_moves_most_and_least_are_tenths() -> None:
     assert motion[most].min() == len(vertices) - 8
     assert motion[least].max() == 7
     assert "moves most" not in find_regions(vertices, triangles, np.zeros(len(vertices)))
+
+
+def test_parts_of_the_face_of_a_head_are_found_on_the_face() -> None:
+    vertices, triangles = grid_mesh(SIZE)
+    face = (np.abs(vertices[:, 0]) < 40) & (vertices[:, 1] > -20)
+    motion = np.arange(len(vertices), dtype=float)
+    found = find_regions(vertices, triangles, motion, face)
+    assert np.array_equal(found["face"], face)
+    assert np.array_equal(found["rest of the head"], ~face)
+    for name, inside in found.items():
+        assert (inside <= face).all() or name == "rest of the head"
+    assert vertices[found["lower third"], 1].min() == vertices[face, 1].min()
+    assert found["moves most"].sum() == round(face.sum() / 10)
+    assert "face" not in find_regions(vertices, triangles, motion, np.ones(len(vertices), bool))
