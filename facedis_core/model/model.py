@@ -3,15 +3,16 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
+from importlib import import_module
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, get_args
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, get_args
 
 import numpy as np
 
 from facedis_core.data.history import HistoryStep
 from facedis_core.data.latents import Latents
 from facedis_core.data.preparation import Preparation
-from facedis_core.errors import ErrorCode, InputError, UsageError
+from facedis_core.errors import ErrorCode, InputError, UsageError, missing_extra
 from facedis_core.geometry.distances import vertex_distance
 from facedis_core.io.safetensors_file import (
     SafetensorsFile,
@@ -26,6 +27,11 @@ from facedis_core.model.bundled import resolve_model
 from facedis_core.model.config import ModelConfig, Shapes
 from facedis_core.model.networks import model_config, network_of
 from facedis_core.model.numpy_forward import Forward
+
+if TYPE_CHECKING:
+    import torch
+
+    from facedis_core.nn.inference import TrainedNetwork
 
 Part = Literal["full", "identity", "expression"]
 LatentPart = Literal["identity", "expression"]
@@ -170,6 +176,24 @@ class Model:
             )
         offset = faces.reshape(-1, *self.mean_face.shape)
         return offset if offsets else offset + self.mean_face
+
+    def to_torch(self, device: "torch.device | str" = "cpu") -> "TrainedNetwork":
+        """The model as a torch module on a device, in evaluation mode.
+
+        Its forward takes faces (B, V, 3) mm and gives (reconstruction, identity, expression,
+        posteriors): X = X_id + X_exp in mm, and the distributions of both latents. It agrees with
+        `encode` and `decode` to 1e-3 mm on every vertex, and can be differentiated.
+
+        Raises:
+            UsageError: torch is not installed.
+        """
+        try:
+            inference = import_module("facedis_core.nn.inference")
+        except ModuleNotFoundError as error:
+            if error.name != "torch":
+                raise
+            raise missing_extra("a torch module", "train") from None
+        return inference.trained_network(self, device)
 
     def distance_to_mean(self, vertices: np.ndarray) -> np.ndarray:
         """Mean vertex distance (B,) mm of faces (B, V, 3) mm to the mean face."""

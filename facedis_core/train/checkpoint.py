@@ -25,12 +25,10 @@ from facedis_core.io.safetensors_file import (
 from facedis_core.io.streams import naming
 from facedis_core.model.config import DiscriminatorConfig, DiscriminatorMetadata
 from facedis_core.model.model import Model
-from facedis_core.model.networks import network_of
 from facedis_core.nn.autoencoder import AutoEncoder
 from facedis_core.nn.discriminator import IdentityDiscriminator
+from facedis_core.nn.inference import load_state
 from facedis_core.train.learner import EpochProgress
-
-_MODEL_BUFFERS = ("mean_face", "origin", "scale")
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,38 +71,6 @@ def export_model(
         metrics=dict(metrics),
         history=history,
     )
-
-
-def network_from_model(model: Model) -> AutoEncoder:
-    """The torch network of a model file, to train on (`--init`) or to run on a GPU."""
-    weights = {name: torch.tensor(array) for name, array in model.weights.items()}
-    module: type[AutoEncoder] = network_of(model.config).load_torch_module()
-    network = module(
-        model.config, torch.tensor(model.mean_face), torch.tensor(model.origin), model.scale
-    )
-    load_state(network, weights, model.source or "the model")
-    return network
-
-
-def load_state(network: nn.Module, tensors: Mapping[str, Tensor], label: str) -> None:
-    """Load all tensors and no others; batch norm's counters of batches may be missing.
-
-    Raises:
-        InputError: a tensor is missing, unknown or has another shape.
-    """
-    wanted = {k for k in network.state_dict() if not k.endswith("num_batches_tracked")}
-    wanted -= set(_MODEL_BUFFERS) - set(tensors)
-    if wanted != set(tensors):
-        odd = sorted(wanted ^ set(tensors))[0]
-        raise InputError(
-            f"{label}: tensor {odd!r} is missing or unknown to its config", ErrorCode.TENSOR
-        )
-    try:
-        network.load_state_dict(dict(tensors), strict=False)
-    except RuntimeError as error:
-        raise InputError(
-            f"{label}: {str(error).splitlines()[-1].strip()}", ErrorCode.TENSOR
-        ) from None
 
 
 def write_discriminator(

@@ -15,11 +15,11 @@ from facedis_core.io.streams import file_id
 from facedis_core.model.model import load_model, write_model
 from facedis_core.nn.autoencoder import AutoEncoder
 from facedis_core.nn.discriminator import IdentityDiscriminator
+from facedis_core.nn.inference import network_from_model
 from facedis_core.nn.max_pool.argmax import Precision
 from facedis_core.train.checkpoint import (
     export_model,
     load_discriminator,
-    network_from_model,
     write_discriminator,
 )
 from facedis_core.train.face_storage import Storage

@@ -17,6 +17,7 @@ from facedis_core.nn.autoencoder import AutoEncoder
 from facedis_core.nn.discriminator import IdentityDiscriminator
 from facedis_core.nn.distributed import data_parallel, mean_values, shard_of_randn
 from facedis_core.nn.forward_step import ForwardStep, StepOutput
+from facedis_core.nn.inference import TrainedNetwork
 from facedis_core.nn.losses import LossWeights
 from facedis_core.nn.max_pool.argmax import Precision
 from facedis_core.nn.max_pool.layer import set_pooling
@@ -315,15 +316,12 @@ class Trainer(Learner):
     @torch.no_grad()
     def predict(self, vertices: np.ndarray) -> Prediction:
         """Reconstructions and identity faces (B, V, 3) mm and latent means of faces in mm."""
-        network = self.network.eval()
+        network = TrainedNetwork(self.network)
         faces = torch.tensor(vertices, dtype=torch.float32, device=self.device)
-        posterior = network.encode(network.normalise(faces))
-        identity = network.identity_offsets(posterior.identity.mean) * network.scale
-        expression = network.expression_offsets(posterior.expression.mean) * network.scale
-        identity_faces = network.mean_face + identity
+        full, identity, _, posteriors = network(faces)
         return Prediction(
-            (identity_faces + expression).cpu().numpy(),
-            identity_faces.cpu().numpy(),
-            posterior.identity.mean.cpu().numpy(),
-            posterior.expression.mean.cpu().numpy(),
+            full.cpu().numpy(),
+            identity.cpu().numpy(),
+            posteriors.identity.mean.cpu().numpy(),
+            posteriors.expression.mean.cpu().numpy(),
         )

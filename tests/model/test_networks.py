@@ -17,7 +17,8 @@ from facedis_core.model.model import load_model, write_model
 from facedis_core.model.networks import Network, network_names, network_of, register_network
 from facedis_core.model.numpy_forward import LatentMeans
 from facedis_core.nn.autoencoder import AutoEncoder, Gaussian, InitialData, Posterior
-from facedis_core.train.checkpoint import export_model, network_from_model
+from facedis_core.nn.inference import network_from_model
+from facedis_core.train.checkpoint import export_model
 from facedis_core.train.recipe import load_recipe
 from facedis_core.train.setup import build_auto_encoder, training_frame
 

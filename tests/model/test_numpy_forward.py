@@ -10,7 +10,7 @@ from conftest import face
 from raising import raises
 from synthetic import random_model
 
-from facedis_core.train.checkpoint import network_from_model
+from facedis_core.nn.inference import network_from_model
 
 FACES = np.stack([face(seed) for seed in range(3)])
 

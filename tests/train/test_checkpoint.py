@@ -15,11 +15,11 @@ from trainers import trainer
 
 from facedis_core.io.safetensors_file import parse_safetensors, write_safetensors
 from facedis_core.model.model import Model, load_model, write_model
+from facedis_core.nn.inference import network_from_model
 from facedis_core.train.checkpoint import (
     TrainingProgress,
     export_model,
     load_discriminator,
-    network_from_model,
     read_training_state,
     write_discriminator,
     write_training_state,
