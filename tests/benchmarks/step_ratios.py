@@ -9,6 +9,7 @@ in a process of its own (on a CPU under Linux only: it reads /proc).
 """
 
 import argparse
+import json
 import os
 import subprocess
 import sys
@@ -107,6 +108,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--batch-norm", action="store_true", help="in the discriminator too")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument("--json", action="store_true", help="print a JSON line a size")
     parser.add_argument("--memory-of", choices=get_args(Implementation), help=argparse.SUPPRESS)
     options = parser.parse_args()
     sizes = [tuple(map(int, size.split("x"))) for size in options.sizes] or SIZES
@@ -117,14 +119,19 @@ def main() -> None:
         step = step_of(options.memory_of, *sizes[0], **kind)
         print(own_peak_memory(step, options.device))
         return
-    print(f"{torch.get_num_threads()} threads; ms a face, MB above the data")
-    heading = f"{'reference':>9} {'fast':>7} {'ratio':>6}"
-    print(f"{'V':>6} {'batch':>5} {heading}   {heading}")
+    if not options.json:
+        print(f"{torch.get_num_threads()} threads; ms a face, MB above the data")
+        heading = f"{'reference':>9} {'fast':>7} {'ratio':>6}"
+        print(f"{'V':>6} {'batch':>5} {heading}   {heading}")
     for vertices, batch in sizes:
         sides = ("reference", "fast")
         both = {side: step_of(side, vertices, batch, **kind) for side in sides}
         time = seconds(both, options.rounds)
         memory = {side: peak_memory(side, vertices, batch, **kind) for side in both}
+        if options.json:
+            row = {"vertices": vertices, "batch": batch, "seconds": time, "bytes": memory}
+            print(json.dumps(row), flush=True)
+            continue
         print(f"{vertices:6} {batch:5} ", end="")
         for values, unit in ((time, batch * 1e-3), (memory, 1e6)):
             slow, fast = (values[side] for side in sides)

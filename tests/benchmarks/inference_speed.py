@@ -1,0 +1,96 @@
+"""One table: faces encoded and decoded a second, in NumPy and in torch, by size of the batch.
+
+    python tests/benchmarks/inference_speed.py                   NumPy, and torch on a CPU
+    python tests/benchmarks/inference_speed.py --device cuda     and on a GPU
+
+Meshes are neither read nor written. Torch takes faces from the memory of the host and returns them
+there, as a command would.
+"""
+
+import argparse
+import json
+import os
+from collections.abc import Callable
+from time import perf_counter
+
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # as the commands that train
+import numpy as np
+import torch
+
+from facedis_core.model.model import Model, load_model
+
+MODELS = ("ict-linear", "ict-pointnet")
+Work = Callable[[], object]
+
+
+def faces_per_second(work: Work, batch: int, seconds: float) -> float:
+    """Of repeated calls for some seconds, after one to warm up."""
+    work()
+    calls, start = 0, perf_counter()
+    while not calls or perf_counter() - start < seconds:
+        work()
+        calls += 1
+    return calls * batch / (perf_counter() - start)
+
+
+def by_numpy(model: Model, faces: np.ndarray) -> tuple[Work, Work]:
+    """Encoding and decoding of faces (B, V, 3) mm."""
+    z = model.encode(faces[:1])
+    latents = (np.repeat(z.identity, len(faces), 0), np.repeat(z.expression, len(faces), 0))
+    return lambda: model.encode(faces), lambda: model.decode(*latents)
+
+
+def by_torch(model: Model, faces: np.ndarray, device: str) -> tuple[Work, Work]:
+    """The same, copied to the device and back."""
+    network = model.to_torch(device)
+
+    @torch.no_grad()
+    def encode() -> list[np.ndarray]:
+        posteriors = network.encode(torch.from_numpy(faces).to(device))
+        return [gaussian.mean.cpu().numpy() for gaussian in posteriors]
+
+    latents = [torch.from_numpy(z) for z in encode()]
+
+    @torch.no_grad()
+    def decode() -> np.ndarray:
+        identity, expression = (z.to(device) for z in latents)
+        return (network.identity_faces(identity) + network.expression_offsets(expression)).numpy(
+            force=True
+        )
+
+    return encode, decode
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--batches", type=int, nargs="+", default=[1, 16, 256])
+    parser.add_argument("--seconds", type=float, default=1.0, help="of each measurement")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument("--json", action="store_true", help="print a JSON line a row")
+    options = parser.parse_args()
+    if not options.json:
+        print(f"{torch.get_num_threads()} threads; faces a second")
+        print(f"{'model':>12} {'V':>6} {'by':>10} {'batch':>5} {'encode':>8} {'decode':>8}")
+    for name in MODELS:
+        model = load_model(name)
+        for batch in options.batches:
+            faces = np.repeat(model.mean_face[None], batch, axis=0)
+            ways = {"NumPy": by_numpy(model, faces)}
+            for device in dict.fromkeys(["cpu", options.device]):
+                ways[f"torch {device}"] = by_torch(model, faces, device)
+            for way, works in ways.items():
+                encode, decode = (faces_per_second(each, batch, options.seconds) for each in works)
+                row = {
+                    "model": name,
+                    "vertices": len(model.mean_face),
+                    "by": way,
+                    "batch": batch,
+                    "encode": encode,
+                    "decode": decode,
+                }
+                line = "{model:>12} {vertices:>6} {by:>10} {batch:>5} {encode:8.1f} {decode:8.1f}"
+                print(json.dumps(row) if options.json else line.format(**row), flush=True)
+
+
+if __name__ == "__main__":
+    main()
