@@ -5,24 +5,52 @@ only the standard library.
 """
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from facedis_core.data.face_set import FaceSet, load_face_set
+    from facedis_core.data.latents import Latents, read_latents, write_latents
+    from facedis_core.errors import FacedisError, FacedisWarning
+    from facedis_core.mesh.mesh import Mesh, read_mesh, write_mesh
+    from facedis_core.model.model import Model, load_model
+    from facedis_core.pipeline.combine import interpolate, transfer
 
 __version__ = "0.1.0"
 
+__all__ = [
+    "FaceSet",
+    "FacedisError",
+    "FacedisWarning",
+    "Latents",
+    "Mesh",
+    "Model",
+    "__version__",
+    "interpolate",
+    "load_face_set",
+    "load_model",
+    "read_latents",
+    "read_mesh",
+    "transfer",
+    "write_latents",
+    "write_mesh",
+]
+
 _MODULES = {
-    "FacedisError": "errors",
     "FaceSet": "data.face_set",
+    "FacedisError": "errors",
+    "FacedisWarning": "errors",
     "Latents": "data.latents",
     "Mesh": "mesh.mesh",
     "Model": "model.model",
+    "interpolate": "pipeline.combine",
     "load_face_set": "data.face_set",
     "load_model": "model.model",
     "read_latents": "data.latents",
     "read_mesh": "mesh.mesh",
+    "transfer": "pipeline.combine",
+    "write_latents": "data.latents",
     "write_mesh": "mesh.mesh",
 }
-
-__all__ = [*sorted(_MODULES), "__version__"]
 
 
 def __getattr__(name: str) -> Any:

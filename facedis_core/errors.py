@@ -81,6 +81,7 @@ class ErrorCode:
 
     # Options
     ARGUMENTS = "arguments"  # The command line cannot be parsed.
+    ARGUMENT_TYPE = "argument-type"  # An argument of a Python function has an unexpected type.
     OPTION_VALUE = "option-value"  # An option has an unexpected value.
     OPTION_MISSING = "option-missing"  # A required option is missing.
     OPTION_CONFLICT = "option-conflict"  # Options do not go together, or not with the input.
@@ -128,6 +129,10 @@ class FacedisError(Exception):
         return str(self.args[0])
 
 
+class FacedisWarning(UserWarning):
+    """A doubtful input that is used all the same."""
+
+
 class UsageError(FacedisError):
     """Wrong options, a wrong combination of them, or an output that exists."""
 
@@ -150,6 +155,24 @@ class CheckFailed(FacedisError):
 
 class Stopped(FacedisError):
     """The user stopped the command; the message says what was saved."""
+
+
+def check_argument(value: object, kinds: type | tuple[type, ...], what: str, expected: str) -> None:
+    """Check the type of an argument of a Python function.
+
+    Args:
+        value: the argument.
+        kinds: the types that fit.
+        what: the function and the argument, such as `read_mesh: source`.
+        expected: description of `kinds`.
+
+    Raises:
+        UsageError: it has another type.
+    """
+    if not isinstance(value, kinds):
+        raise UsageError(
+            f"{what} is {type(value).__name__}, expected {expected}", ErrorCode.ARGUMENT_TYPE
+        )
 
 
 def missing_extra(feature: str, extra: str) -> UsageError:

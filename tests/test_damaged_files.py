@@ -219,8 +219,10 @@ def read_ours(path: Path) -> None:
     for facts in describe(str(path)):
         if facts["kind"] == "model":
             model = load_model(path)
-            model.encode(model.mean_face[None])
-            model.decode(*(np.zeros((1, facts[part]), "f4") for part in ("identity", "expression")))
+            model.encode_prepared(model.mean_face[None])
+            model.decode_vectors(
+                *(np.zeros((1, facts[part]), "f4") for part in ("identity", "expression"))
+            )
         elif facts["kind"] == "face set":
             faces = load_face_set(path)
             assert len(faces.labels.names) == len(faces.vertices)

@@ -50,7 +50,7 @@ class TestOutputs:
         assert result.code == 0
         meshes = decoded(result.out, tmp_path)
         assert [mesh.name for mesh in meshes] == rows.names
-        truth = model.decode(rows.identity, rows.expression)
+        truth = model.decode_vectors(rows.identity, rows.expression)
         for mesh, vertices in zip(meshes, truth, strict=True):
             np.testing.assert_allclose(mesh.vertices, vertices, atol=1e-4)
             np.testing.assert_array_equal(mesh.triangles, model.triangles)
@@ -68,14 +68,14 @@ class TestOutputs:
     def test_a_pattern(self, call, rows, model, tmp_path):
         assert call("fd-decode three.npy -o 'out/{name} face.obj'").code == 0
         mesh = read_mesh(tmp_path / "out" / "deep" / "bob face.obj")
-        truth = model.decode(rows.identity[1:2], rows.expression[1:2])[0]
+        truth = model.decode_vectors(rows.identity[1:2], rows.expression[1:2])[0]
         np.testing.assert_allclose(mesh.vertices, truth, atol=1e-3)
 
     def test_more_rows_than_one_block(self, call, model, tmp_path):
         rows = latents(model, [f"{row:02d}" for row in range(35)])
         save(tmp_path / "many.npy", rows)
         meshes = decoded(call("fd-decode many.npy").out, tmp_path)
-        truth = model.decode(rows.identity, rows.expression)
+        truth = model.decode_vectors(rows.identity, rows.expression)
         np.testing.assert_allclose([mesh.vertices for mesh in meshes], truth, atol=1e-4)
 
     def test_an_existing_file_stops_all_before_any_is_written(self, call, rows, tmp_path):
@@ -141,7 +141,7 @@ class TestParts:
     def test_part(self, call, rows, model, tmp_path, part, offsets):
         result = call(f"fd-decode one.npy --part {part} {'--offsets' if offsets else ''}")
         (mesh,) = decoded(result.out, tmp_path)
-        truth = model.decode(rows.identity[:1], rows.expression[:1], part, offsets=offsets)
+        truth = model.decode_vectors(rows.identity[:1], rows.expression[:1], part, offsets=offsets)
         np.testing.assert_allclose(mesh.vertices, truth[0], atol=1e-4)
 
     def test_the_parts_add_up(self, call, rows, model, tmp_path):
@@ -220,12 +220,12 @@ class TestManyOutputs:
         assert call("fd-decode three.npy --npy -o faces.npy").code == 0
         array = np.load(tmp_path / "faces.npy")
         assert (array.dtype, array.shape) == (np.float32, (3, 36, 3))
-        truth = model.decode(rows.identity, rows.expression)
+        truth = model.decode_vectors(rows.identity, rows.expression)
         np.testing.assert_array_equal(array, truth)
         assert call("fd-decode three.npy --npy").out == (tmp_path / "faces.npy").read_bytes()
         words = "--npy --part identity --part expression -o '{part}.npy'"
         assert call(f"fd-decode three.npy {words}").code == 0
-        identity = model.decode(rows.identity, rows.expression, "identity")
+        identity = model.decode_vectors(rows.identity, rows.expression, "identity")
         np.testing.assert_array_equal(np.load(tmp_path / "identity.npy"), identity)
         result = call("fd-decode three.npy --npy -o 'out/{name}.npy'")
         assert (result.code, result.kind) == (2, "output-pattern")
@@ -311,8 +311,8 @@ class TestKeepGoing:
 
 def test_a_face_comes_back_as_the_model_sees_it(call, faces, model, tmp_path):
     assert call("fd-decode -o bob.ply", stdin=call("fd-encode faces/bob.ply").out).code == 0
-    rows = model.encode(face(1)[None])
-    truth = model.decode(rows.identity, rows.expression)[0]
+    rows = model.encode_prepared(face(1)[None])
+    truth = model.decode_vectors(rows.identity, rows.expression)[0]
     np.testing.assert_allclose(read_mesh(tmp_path / "bob.ply").vertices, truth, atol=1e-3)
 
 

@@ -17,7 +17,7 @@ NAMES = ["ann", "bob", "cy", "deep/dan", "eva grün"]
 @pytest.fixture
 def expected(model):
     """The latents of the faces of the folder `faces`, computed directly."""
-    return model.encode(np.stack([face(seed) for seed in range(5)]), NAMES)
+    return model.encode_prepared(np.stack([face(seed) for seed in range(5)]), NAMES)
 
 
 def check(path, names, expected, atol=1e-5):
@@ -81,7 +81,7 @@ class TestInputs:
         rows = read_latents(str(tmp_path / "out.npy"))
         kept = slice(28, 40) if "test" in option else slice(0, count)
         assert rows.names == list(faces.labels.names[kept])
-        truth = model.encode(faces.vertices[kept])
+        truth = model.encode_prepared(faces.vertices[kept])
         np.testing.assert_allclose(rows.identity, truth.identity, atol=1e-5)
 
     def test_more_faces_than_one_block(self, call, tmp_path, model):
@@ -89,7 +89,7 @@ class TestInputs:
             save_mesh(tmp_path / f"many/{seed:02d}.ply", face(seed))
         assert call("fd-encode many -o out.npy").code == 0
         rows = read_latents(str(tmp_path / "out.npy"))
-        truth = model.encode(np.stack([face(seed) for seed in range(35)]))
+        truth = model.encode_prepared(np.stack([face(seed) for seed in range(35)]))
         np.testing.assert_allclose(rows.identity, truth.identity, atol=1e-5)
         assert rows.names == [f"{seed:02d}" for seed in range(35)]
 

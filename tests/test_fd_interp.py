@@ -12,7 +12,9 @@ def encoded(model, tmp_path):
     found = {}
     for name, seeds in rows.items():
         vertices = np.stack([face(seed) for seed in seeds])
-        found[name] = model.encode(vertices, [("ann", "bob", "cy")[seed] for seed in seeds])
+        found[name] = model.encode_prepared(
+            vertices, [("ann", "bob", "cy")[seed] for seed in seeds]
+        )
         with (tmp_path / f"{name}.npy").open("wb") as stream:
             write_latents(stream, found[name])
     return found

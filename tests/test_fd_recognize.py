@@ -40,7 +40,7 @@ def face_set(tmp_path):
 def latents(face_set, model, tmp_path):
     """All 40 faces in `all.npy`, the neutrals in `neutrals.npy`, the others in `others.npy`."""
     faces = load_face_set(face_set)
-    rows = model.encode(np.asarray(faces.vertices), list(faces.labels.names))
+    rows = model.encode_prepared(np.asarray(faces.vertices), list(faces.labels.names))
     at_rest = np.arange(40) % 4 == 0
     for name, chosen in (("all", at_rest >= 0), ("neutrals", at_rest), ("others", ~at_rest)):
         with (tmp_path / f"{name}.npy").open("wb") as stream:
@@ -115,7 +115,7 @@ def test_labels_of_a_file(call, latents, tmp_path):
 
 
 def test_people_whom_nobody_knows(call, latents, model, tmp_path):
-    strangers = model.encode(np.stack([face(1), face(2)]), ["eve/neutral", "mallory/grin"])
+    strangers = model.encode_prepared(np.stack([face(1), face(2)]), ["eve/neutral", "mallory/grin"])
     with (tmp_path / "strangers.npy").open("wb") as stream:
         write_latents(stream, strangers)
     others, unknown = ((tmp_path / f"{name}.npy").read_bytes() for name in ("others", "strangers"))

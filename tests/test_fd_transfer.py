@@ -13,7 +13,7 @@ def encoded(faces, model, tmp_path):
     found = {}
     for name, seeds in rows.items():
         vertices = np.stack([face(seed) for seed in seeds])
-        found[name] = model.encode(vertices, [names[seed] for seed in seeds])
+        found[name] = model.encode_prepared(vertices, [names[seed] for seed in seeds])
         with (tmp_path / f"{name}.npy").open("wb") as stream:
             write_latents(stream, found[name])
     return found

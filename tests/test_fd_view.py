@@ -393,9 +393,9 @@ class TestPage:
         assert (skin != heat).any(-1)[on_face].mean() > 0.9
         model = load_model("ict-linear")
         vertices = read_mesh(EXAMPLES / "alice_smile.ply").vertices[None]
-        latents = model.encode(vertices)
+        latents = model.encode_prepared(vertices)
         error = np.linalg.norm(
-            model.decode(latents.identity, latents.expression) - vertices, axis=2
+            model.decode_vectors(latents.identity, latents.expression) - vertices, axis=2
         )
         words = page.find("#first .numbers").text
         told = [float(number) for number in re.findall(r"[\d.]+", words)]

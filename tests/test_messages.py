@@ -98,7 +98,9 @@ def test_an_error_of_a_worker_process_keeps_its_code():
 def save_latents(path: Path, model: Model, *names: str) -> None:
     """Write latents of made-up faces with these names."""
     with path.open("wb") as stream:
-        write_latents(stream, model.encode(np.stack([face(k) for k in range(len(names))]), names))
+        write_latents(
+            stream, model.encode_prepared(np.stack([face(k) for k in range(len(names))]), names)
+        )
 
 
 @pytest.fixture

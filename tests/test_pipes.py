@@ -28,8 +28,8 @@ def test_encode_transfer_decode(shell, by_files, model, tmp_path):
     assert result.code == 0
     assert not result.err
     assert (tmp_path / "out.ply").read_bytes() == by_files
-    ann, bob = model.encode(face(0)[None]), model.encode(face(1)[None])
-    truth = model.decode(ann.identity, bob.expression)[0]
+    ann, bob = model.encode_prepared(face(0)[None]), model.encode_prepared(face(1)[None])
+    truth = model.decode_vectors(ann.identity, bob.expression)[0]
     mesh = read_mesh(tmp_path / "out.ply")
     np.testing.assert_allclose(mesh.vertices, truth, atol=1e-3)
     assert b"name=ann__bob" in (tmp_path / "out.ply").read_bytes()[:300]

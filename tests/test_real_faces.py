@@ -41,22 +41,22 @@ def test_torch_and_numpy_agree_on_every_vertex(bundled: Model, examples: np.ndar
         offsets = network.identity_offsets(posterior.identity.mean)
         offsets += network.expression_offsets(posterior.expression.mean)
         theirs = (network.mean_face + offsets * network.scale).numpy()
-    latents = bundled.encode(examples)
-    ours = bundled.decode(latents.identity, latents.expression)
+    latents = bundled.encode_prepared(examples)
+    ours = bundled.decode_vectors(latents.identity, latents.expression)
     assert np.linalg.norm(ours - theirs, axis=-1).max() < 1e-3  # mm
 
 
 def test_reconstructions_are_nearer_than_the_mean_face(
     bundled: Model, examples: np.ndarray
 ) -> None:
-    latents = bundled.encode(examples)
-    error = vertex_distance(bundled.decode(latents.identity, latents.expression), examples)
+    latents = bundled.encode_prepared(examples)
+    error = vertex_distance(bundled.decode_vectors(latents.identity, latents.expression), examples)
     assert error.mean() < 0.75 * bundled.distance_to_mean(examples).mean()
 
 
 def test_latents_know_who_it_is(bundled: Model, examples: np.ndarray) -> None:
     """Three people with three expressions: nearest by identity latents is the same person."""
-    z = bundled.encode(examples).identity
+    z = bundled.encode_prepared(examples).identity
     z = z / np.linalg.norm(z, axis=1, keepdims=True)
     likeness = z @ z.T - 2 * np.eye(len(z))
     assert (likeness.argmax(axis=1) // 3 == np.arange(9) // 3).mean() >= 7 / 9
@@ -89,8 +89,8 @@ def test_a_head_in_another_pose_is_the_same_person(
     assert encoded.code == 0, encoded.err
     done = call("fd-decode --part identity --npy -o o.npy", stdin=encoded.out, env=BUNDLED)
     assert done.code == 0, done.err
-    latents = bundled.encode(examples)
-    resting = bundled.decode(latents.identity, latents.expression, "identity")
+    latents = bundled.encode_prepared(examples)
+    resting = bundled.decode_vectors(latents.identity, latents.expression, "identity")
     moved = vertex_distance(np.load(tmp_path / "o.npy"), resting)
     assert moved.max() < limit
 

@@ -69,7 +69,7 @@ def encode(
         units=units,
         align=align,
         trust_order=trust_order,
-        far_faces=force_encode,
+        force_encode=force_encode,
         keep_going=keep_going,
     )
     if not trust_order:

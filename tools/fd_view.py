@@ -56,7 +56,7 @@ def view(
         units=units,
         align=align,
         trust_order=trust_order,
-        far_faces=force_encode,
+        force_encode=force_encode,
     )
     offered = load_faces(encoder, faces or ())
     for warning in offered.warnings:

@@ -3,14 +3,21 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
-from typing import Any, BinaryIO, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, Literal, NamedTuple
 
 import numpy as np
 
 from facedis_core.data.history import HistoryStep, made_by
 from facedis_core.data.preparation import Preparation
-from facedis_core.errors import ErrorCode, InputError
+from facedis_core.errors import (
+    ErrorCode,
+    InputError,
+    UsageError,
+    check_argument,
+    missing_extra,
+)
 from facedis_core.io.safetensors_file import (
     SafetensorsFile,
     content_id,
@@ -20,6 +27,10 @@ from facedis_core.io.safetensors_file import (
 )
 from facedis_core.io.streams import naming
 
+if TYPE_CHECKING:
+    from facedis_core.nn.datasets import FaceDataset, FacePairDataset
+
+Split = Literal["train", "test", "validation"]
 TRAIN: Final = 0
 TEST: Final = 1
 VALIDATION: Final = 2
@@ -34,7 +45,7 @@ def divides_people(protocol: str) -> bool:
     return protocol.startswith(DIVIDES_PEOPLE)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Labels:
     """Names, subjects, expressions, levels and splits of N faces.
 
@@ -54,6 +65,10 @@ class Labels:
     level: np.ndarray
     split: np.ndarray
 
+    def __repr__(self) -> str:
+        people, kinds = len(self.subjects), len(self.expressions)
+        return f"Labels({len(self.names)} faces, {people} people, {kinds} expressions)"
+
     def subset(self, rows: np.ndarray) -> "Labels":
         """The labels of some rows; subjects and expressions that no longer occur are dropped."""
         subjects, subject = np.unique(self.subject[rows], return_inverse=True)
@@ -69,9 +84,11 @@ class Labels:
         )
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class FaceSet:
     """A face set as it lies on disk; `vertices` is a memory map where the file allows one.
+
+    An index gives the vertices of a face, (V, 3) mm, a slice or a list of rows those of several.
 
     Attributes:
         vertices: float32 (N, V, 3) mm.
@@ -80,6 +97,13 @@ class FaceSet:
         source, protocol: which data set, split how.
         id: first 12 hex digits of SHA-256 over the content.
         region: (V,) bool, the vertices that metrics count; None = all.
+
+    Example:
+        >>> faces = load_face_set("demo/faces.safetensors")
+        >>> faces
+        FaceSet(folder, 9 faces of 3 people, 3 expressions, 4601 vertices: 6 train, 3 test)
+        >>> len(faces), faces[0].shape, faces[:4].shape, faces.labels.names[0]
+        (9, (4601, 3), (4, 4601, 3), 'alice_mouth_stretch')
     """
 
     vertices: np.ndarray
@@ -103,9 +127,80 @@ class FaceSet:
         """Topology id of every face in the set."""
         return self.preparation.topology
 
-    def rows(self, split: int | None) -> np.ndarray:
-        """Indices of the faces of one split, ascending; None = all."""
+    def __len__(self) -> int:
+        return len(self.labels.names)
+
+    def __getitem__(self, rows: int | slice | Sequence[int] | np.ndarray) -> np.ndarray:
+        if isinstance(rows, int | np.integer):
+            return self.read([range(len(self))[rows]])[0]
+        if not isinstance(rows, slice) and (
+            isinstance(rows, str) or np.asarray(rows).dtype.kind not in "iub"
+        ):
+            check_argument(rows, (), "an index of a FaceSet", "a number, a slice or rows")
+        return self.read(np.arange(len(self))[rows])
+
+    def __repr__(self) -> str:
         labels = self.labels
+        counts = {name: len(self.rows(split)) for name, split in SPLITS.items()}
+        splits = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
+        return (
+            f"FaceSet({self.source}, {len(self)} faces of {len(labels.subjects)} people, "
+            f"{len(labels.expressions)} expressions, {self.vertices.shape[1]} vertices: {splits})"
+        )
+
+    def torch_dataset(
+        self, split: Split | None = "train", *, pairs: bool = False
+    ) -> "FaceDataset | FacePairDataset":
+        """The faces of a split as a data set of torch, in mm.
+
+        Args:
+            split: `train`, `test` or `validation`; None = all faces.
+            pairs: with each face, another face and the neutral of the same subject.
+
+        Raises:
+            UsageError: torch is not installed, or an unknown split.
+            InputError: the split has no faces.
+
+        Example:
+            >>> from torch.utils.data import DataLoader
+            >>> faces = load_face_set("demo/faces.safetensors")
+            >>> batches = DataLoader(faces.torch_dataset("train", pairs=True), batch_size=4)
+            >>> next(iter(batches)).partner.shape
+            torch.Size([4, 4601, 3])
+        """
+        try:
+            datasets = import_module("facedis_core.nn.datasets")
+        except ModuleNotFoundError as error:
+            if error.name != "torch":
+                raise
+            raise missing_extra("torch_dataset", "train") from None
+        rows = self.rows(split)
+        if not len(rows):
+            raise InputError(f"the set has no {split} faces", ErrorCode.SPLIT_EMPTY)
+        subject, expression = (
+            np.asarray(values)[rows] for values in (self.labels.subject, self.labels.expression)
+        )
+        if not pairs:
+            return datasets.FaceDataset(self.vertices, rows, subject, expression)
+        return datasets.FacePairDataset(self.vertices, rows, subject, expression, self.neutrals)
+
+    def rows(self, split: int | str | None) -> np.ndarray:
+        """Indices of the faces of one split, ascending.
+
+        Args:
+            split: `train`, `test` or `validation`, or its number in `labels.split`; None = all.
+
+        Raises:
+            UsageError: an unknown name.
+        """
+        labels = self.labels
+        if isinstance(split, str):
+            if split not in SPLITS:
+                raise UsageError(
+                    f"there is no split {split!r}, expected one of {', '.join(SPLITS)}",
+                    ErrorCode.OPTION_VALUE,
+                )
+            split = SPLITS[split]
         if split is None:
             return np.arange(len(labels.names))
         return np.flatnonzero(np.asarray(labels.split) == split)
@@ -167,7 +262,13 @@ def load_face_set(source: str | Path) -> FaceSet:
 
     Raises:
         InputError: not a whole face set, or its parts contradict each other.
+        UsageError: an argument of another type.
+
+    Example:
+        >>> load_face_set("demo/faces.safetensors").rows("train")
+        array([3, 4, 5, 6, 7, 8])
     """
+    check_argument(source, (str, Path), "load_face_set: source", "a path")
     file = read_safetensors(source, "faceset")
     with naming(source):
         return parse_face_set(file)

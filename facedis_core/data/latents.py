@@ -10,12 +10,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
+from pathlib import Path
 from typing import BinaryIO, Final, Literal
 
 import numpy as np
 
-from facedis_core.errors import ErrorCode, InputError
+from facedis_core.errors import ErrorCode, InputError, check_argument
 from facedis_core.io.npy import ArrayHeader, NpyReader, encoded_header
+from facedis_core.io.paths import check_suffix
 from facedis_core.io.streams import naming, open_input, open_output, shown
 
 _MODEL_WIDTH: Final = 12
@@ -29,15 +31,23 @@ _MISTAKEN: Final = (
 )
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Latents:
-    """Identity and expression latents of N faces.
+    """Identity and expression latents of N faces; an index or slice selects rows.
 
     Attributes:
         names: N names.
         models: N model ids; an empty one means unknown.
         identity: float32 (N, D_id).
         expression: float32 (N, D_exp).
+
+    Example:
+        >>> import numpy as np
+        >>> z = Latents(["ann", "bob"], ["", ""], np.zeros((2, 3), "f4"), np.ones((2, 4), "f4"))
+        >>> z
+        Latents(2 faces, identity (2, 3), expression (2, 4), model unknown)
+        >>> z[1].names
+        ['bob']
     """
 
     names: list[str]
@@ -47,6 +57,18 @@ class Latents:
 
     def __len__(self) -> int:
         return len(self.names)
+
+    def __getitem__(self, rows: int | slice | Sequence[int] | np.ndarray) -> "Latents":
+        if isinstance(rows, int | np.integer):
+            rows = [range(len(self))[rows]]
+        return self.take(rows)
+
+    def __repr__(self) -> str:
+        models = " and ".join(sorted({model or "unknown" for model in self.models})) or "none"
+        return (
+            f"Latents({len(self)} face{'s' * (len(self) != 1)}, identity {self.identity.shape}, "
+            f"expression {self.expression.shape}, model {models})"
+        )
 
     def take(self, rows: slice | Sequence[int] | np.ndarray) -> "Latents":
         """Some of the rows, in the order given."""
@@ -179,17 +201,26 @@ def open_latents(source: str) -> Iterator[LatentSource]:
         yield LatentSource(stream, source)
 
 
-def read_latents(source: str, *, sizes: tuple[int, int] | None = None) -> Latents:
+def read_latents(source: str | Path, *, sizes: tuple[int, int] | None = None) -> Latents:
     """Read all latents of a source, from one or several `.npy` arrays one after another.
 
     Args:
         source: a path, or `-` for standard input.
-        sizes: as of `LatentSource.blocks`.
+        sizes: (D_id, D_exp), which divide a plain float array (N, D_id + D_exp).
 
     Raises:
         InputError: missing, truncated, empty, not finite, no latents at all.
+        UsageError: an argument of another type.
+
+    Example:
+        >>> from facedis_core import load_model, read_mesh
+        >>> mesh = read_mesh("weights/examples/bob_smile.ply")
+        >>> write_latents("bob.npy", load_model("ict-linear").encode(mesh))
+        >>> read_latents("bob.npy").names
+        ['bob_smile']
     """
-    with open_latents(source) as opened:
+    check_argument(source, (str, Path), "read_latents: source", "a path")
+    with open_latents(str(source)) as opened:
         return concatenate(list(opened.blocks(sizes)))
 
 
@@ -281,12 +312,35 @@ def concatenate(blocks: Sequence[Latents]) -> Latents:
     )
 
 
-def write_latents(stream: BinaryIO, *blocks: Latents) -> None:
+def write_latents(target: str | Path | BinaryIO, *blocks: Latents) -> None:
     """Write the rows of all blocks as one structured array; same latents, same bytes.
+
+    Args:
+        target: a path, whose file is written whole or not at all and replaces another one; or a
+            binary stream.
+        blocks: at least one.
 
     Raises:
         InputError: a value is not finite.
+        UsageError: a suffix that says otherwise, or an argument of another type.
+        OutputError: the file cannot be written.
+
+    Example:
+        >>> import numpy as np
+        >>> rows = Latents(["ann"], [""], np.zeros((1, 3), "f4"), np.ones((1, 4), "f4"))
+        >>> write_latents("ann.npy", rows)
+        >>> read_latents("ann.npy").expression
+        array([[1., 1., 1., 1.]], dtype=float32)
     """
+    for block in blocks or (None,):
+        check_argument(block, Latents, "write_latents: latents", "Latents")
+    if isinstance(target, str | Path):
+        check_suffix(str(target), "latents", ".npy")
+        with open_output(str(target), force=True) as stream:
+            write_latents(stream, *blocks)
+        return
+    if not hasattr(target, "write"):
+        check_argument(target, (), "write_latents: target", "a path or a binary stream")
     longest = max([1, *(len(name) for block in blocks for name in block.names)])
     dtype = np.dtype(
         [
@@ -299,12 +353,12 @@ def write_latents(stream: BinaryIO, *blocks: Latents) -> None:
     for block in blocks:
         block.check_finite()
     # NumPy's writer goes to real files behind Python's back, and not to pipes
-    stream.write(encoded_header(dtype, (sum(map(len, blocks)),)))
+    target.write(encoded_header(dtype, (sum(map(len, blocks)),)))
     for block in blocks:
         rows = np.empty(len(block), dtype)
         rows["name"], rows["model"] = block.names, block.models
         rows["identity"], rows["expression"] = block.identity, block.expression
-        stream.write(rows.view(np.uint8).data)
+        target.write(rows.view(np.uint8).data)
 
 
 def save_latents(

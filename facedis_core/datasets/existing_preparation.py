@@ -16,7 +16,7 @@ from facedis_core.geometry.distances import vertex_distance
 from facedis_core.io.safetensors_file import KINDS, read_safetensors
 from facedis_core.model.bundled import resolve_model
 from facedis_core.model.model import load_model
-from facedis_core.pipeline.encode import REFUSED_REACH, describe_reach
+from facedis_core.model.reach import REFUSED_REACH, describe_reach
 
 
 class ExistingPreparation(NamedTuple):

@@ -281,11 +281,11 @@ def model_predictor(model: Model) -> Predictor:
     """The predictor of a model: latent means (no sampling), reconstructions, identity faces."""
 
     def predict(vertices: np.ndarray) -> Prediction:
-        latents = model.encode(vertices)
+        latents = model.encode_prepared(vertices)
         identity, expression = latents.identity, latents.expression
         return Prediction(
-            model.decode(identity, expression),
-            model.decode(identity, expression, "identity"),
+            model.decode_vectors(identity, expression),
+            model.decode_vectors(identity, expression, "identity"),
             identity,
             expression,
         )

@@ -170,7 +170,7 @@ def task_from_set(
     for person, row, vertices in neutral_faces(faces, people):
         names.append(labels.subjects[person])
         neutral_rows.append(row)
-        gallery.append(model.encode(vertices[None], names[-1:]))
+        gallery.append(model.encode_prepared(vertices[None], names[-1:]))
     if not gallery:
         raise InputError(
             f"no subject in the {split} split of {source} has a neutral face, so there is no "
@@ -178,11 +178,13 @@ def task_from_set(
             ErrorCode.NEUTRAL_MISSING,
         )
     probe_rows = np.setdiff1d(rows, neutral_rows)
-    probes = [model.encode(np.empty((0, *model.mean_face.shape), np.float32))]
+    probes = [model.encode_prepared(np.empty((0, *model.mean_face.shape), np.float32))]
     with progress("encoding", len(probe_rows)) as advance:
         for start in range(0, len(probe_rows), _BLOCK_FACES):
             block = probe_rows[start : start + _BLOCK_FACES]
-            probes.append(model.encode(faces.read(block), [labels.names[row] for row in block]))
+            probes.append(
+                model.encode_prepared(faces.read(block), [labels.names[row] for row in block])
+            )
             advance(len(block))
     origin = {"model": model.id, "set": faces.id, "source": faces.source, "split": split}
     return IdentificationTask(

@@ -10,14 +10,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from facedis_core.errors import ErrorCode, InputError, UsageError
+from facedis_core.errors import ErrorCode, InputError, UsageError, check_argument
 from facedis_core.io.paths import files_below, is_file
-from facedis_core.io.streams import naming, open_input, shown
+from facedis_core.io.streams import naming, open_input, open_output, shown
 from facedis_core.mesh import ply
 from facedis_core.mesh.meshio_formats import (
     MESHIO_SUFFIXES,
@@ -28,12 +28,26 @@ from facedis_core.mesh.meshio_formats import (
 from facedis_core.mesh.surface_builder import SurfaceBuilder
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Mesh:
-    """A triangulated surface: vertices (V, 3) exactly as the file has them, triangles (F, 3).
+    """A triangulated surface.
 
-    `unit_mm` is 1.0 where the file says that it is in millimetres, None where it does not say.
-    `warnings` are lines about parts of the file that are passed over.
+    Attributes:
+        vertices: float32 (V, 3), exactly as the file has them.
+        triangles: int32 (F, 3).
+        name: of the face.
+        unit_mm: 1.0 where the file says that it is in millimetres, None where it does not say.
+        warnings: lines about parts of the file that are passed over.
+
+    Raises:
+        InputError: vertices or triangles are no numbers (n, 3).
+
+    Example:
+        >>> mesh = Mesh([[0, 0, 0], [90, 0, 0], [0, 90, 0]], [[0, 1, 2]], "corner", unit_mm=1.0)
+        >>> mesh
+        Mesh('corner', 3 vertices, 1 triangle, in mm)
+        >>> mesh.vertices.dtype
+        dtype('float32')
     """
 
     vertices: NDArray[np.float32]
@@ -41,6 +55,30 @@ class Mesh:
     name: str = ""
     unit_mm: float | None = None
     warnings: tuple[str, ...] = ()
+
+    def __init__(
+        self,
+        vertices: ArrayLike,
+        triangles: ArrayLike,
+        name: str = "",
+        unit_mm: float | None = None,
+        warnings: tuple[str, ...] = (),
+    ) -> None:
+        values = {
+            "vertices": _rows_of_three(vertices, "vertices", np.float32),
+            "triangles": _rows_of_three(triangles, "triangles", np.int32),
+            "name": name,
+            "unit_mm": unit_mm,
+            "warnings": warnings,
+        }
+        self.__dict__.update(values)  # a frozen dataclass has no other way
+
+    def __repr__(self) -> str:
+        count = len(self.triangles)
+        return (
+            f"Mesh({self.name!r}, {len(self.vertices)} vertices, {count} triangle"
+            f"{'s' * (count != 1)}, {'in mm' if self.unit_mm == 1.0 else 'unit unknown'})"
+        )
 
 
 class Codec(NamedTuple):
@@ -80,7 +118,12 @@ def read_mesh(source: str | Path) -> Mesh:
     The name is the stem of a regular file; a mesh from a pipe has the name its PLY carries, else
     `mesh1`.  Raises InputError on a file that is missing, empty, truncated, of an unknown kind,
     without vertices, not finite, or whose polygons refer to vertices it does not have.
+
+    Example:
+        >>> read_mesh("weights/examples/bob_smile.ply")
+        Mesh('bob_smile', 4601 vertices, 9000 triangles, in mm)
     """
+    check_argument(source, (str, Path), "read_mesh: source", "a path")
     path = Path(source)
     suffix = path.suffix.lower() or ".ply"
     codec = _codec(suffix)
@@ -132,14 +175,38 @@ def read_meshes(stream: BinaryIO, source: str = "standard input") -> Iterator[Me
         )
 
 
-def write_mesh(stream: BinaryIO, mesh: Mesh, suffix: str = ".ply") -> None:
-    """Encode a mesh by the suffix of its file, its vertices as they are.
+def write_mesh(target: str | Path | BinaryIO, mesh: Mesh, suffix: str | None = None) -> None:
+    """Write a mesh by the suffix of its file, its vertices as they are.
 
     A PLY is binary and carries the name, and the unit where `unit_mm` is 1.0; the other formats
     have no place for them.
-    Raises UsageError for errors of `check_written_suffix`.
+
+    Args:
+        target: a path, whose file is written whole or not at all and replaces another one; or a
+            binary stream.
+        mesh: the mesh.
+        suffix: the format; None = that of the path, `.ply` for a stream.
+
+    Raises:
+        UsageError: errors of `check_written_suffix`, or an argument of another type.
+        OutputError: the file cannot be written.
+
+    Example:
+        >>> mesh = read_mesh("weights/examples/bob_smile.ply")
+        >>> write_mesh("bob.obj", mesh)
+        >>> read_mesh("bob.obj")
+        Mesh('bob', 4601 vertices, 9000 triangles, unit unknown)
     """
-    suffix = suffix.lower()
+    check_argument(mesh, Mesh, "write_mesh: mesh", "a Mesh")
+    if isinstance(target, str | Path):
+        suffix = suffix or Path(target).suffix or ".ply"
+        check_written_suffix(suffix)
+        with open_output(str(target), force=True) as stream:
+            write_mesh(stream, mesh, suffix)
+        return
+    if not hasattr(target, "write"):
+        check_argument(target, (), "write_mesh: target", "a path or a binary stream")
+    stream, suffix = target, (suffix or ".ply").lower()
     check_written_suffix(suffix)
     codec = _codec(suffix)
     if codec:
@@ -182,6 +249,30 @@ def _codec(suffix: str) -> Codec | None:
         return None
     module = import_module(f"facedis_core.mesh.{CODECS[suffix]}")
     return Codec(module.read, module.write)
+
+
+def _rows_of_three(values: ArrayLike, name: str, dtype: type[np.generic]) -> NDArray[Any]:
+    """An array (n, 3) of this type; of the same memory where it has the type already."""
+    if isinstance(values, np.ndarray) and values.dtype == dtype:
+        array = values
+    else:
+        try:
+            array = np.asarray(values)
+        except (ValueError, TypeError):  # rows of different lengths
+            array = np.empty(0, object)
+        if array.dtype.kind not in ("fiu" if dtype is np.float32 else "iu"):
+            raise InputError(
+                f"the {name} of a mesh are {array.dtype}, expected numbers (n, 3)",
+                ErrorCode.ARRAY_SHAPE,
+            )
+        with np.errstate(over="ignore"):  # too large is inf, which is refused where it matters
+            array = array.astype(dtype)
+    if array.ndim != 2 or array.shape[1] != 3:
+        raise InputError(
+            f"the {name} of a mesh have the shape {array.shape}, expected (n, 3)",
+            ErrorCode.ARRAY_SHAPE,
+        )
+    return array
 
 
 def _check_beginning(stream: BinaryIO) -> None:

@@ -68,7 +68,7 @@ def _moved(
     def offsets(z: NDArray[np.float64]) -> NDArray[np.float64]:
         z, zeros = z.astype(np.float32), np.zeros((len(z), other), np.float32)
         identity, expression = (z, zeros) if part == "identity" else (zeros, z)
-        faces = model.decode(identity, expression, part, offsets=True)
+        faces = model.decode_vectors(identity, expression, part, offsets=True)
         return faces.reshape(len(z), -1).astype(np.float64)
 
     rest = offsets(np.zeros((1, steps.shape[1])))

@@ -1,19 +1,30 @@
-"""Model: a trained auto-encoder in NumPy; encode, decode, load, write."""
+"""Model: a trained auto-encoder in NumPy; prepare, encode, decode, load, write."""
 
+import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Literal, get_args
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, Literal, NamedTuple, get_args
 
 import numpy as np
+from numpy.typing import NDArray
 
 from facedis_core.data.history import HistoryStep
-from facedis_core.data.latents import Latents
-from facedis_core.data.preparation import Preparation
-from facedis_core.errors import ErrorCode, InputError, UsageError, missing_extra
+from facedis_core.data.latents import Latents, concatenate
+from facedis_core.data.preparation import Align, Preparation
+from facedis_core.data.units import Units
+from facedis_core.errors import (
+    ErrorCode,
+    FacedisWarning,
+    InputError,
+    UsageError,
+    check_argument,
+    missing_extra,
+)
 from facedis_core.geometry.distances import vertex_distance
+from facedis_core.geometry.vertex_order import describe_order
 from facedis_core.io.safetensors_file import (
     SafetensorsFile,
     content_id,
@@ -23,10 +34,13 @@ from facedis_core.io.safetensors_file import (
     write_safetensors,
 )
 from facedis_core.io.streams import naming, shown
+from facedis_core.mesh.mesh import Mesh
+from facedis_core.mesh.vertex_checks import check_finite
 from facedis_core.model.bundled import resolve_model
 from facedis_core.model.config import ModelConfig, Shapes
 from facedis_core.model.networks import model_config, network_of
 from facedis_core.model.numpy_forward import Forward
+from facedis_core.model.reach import REFUSED_REACH, describe_reach
 
 if TYPE_CHECKING:
     import torch
@@ -36,10 +50,29 @@ if TYPE_CHECKING:
 Part = Literal["full", "identity", "expression"]
 LatentPart = Literal["identity", "expression"]
 
+_NO_TRIANGLES: Final = np.empty((0, 3), np.int32)
 
-@dataclass(frozen=True, eq=False)
+
+class PreparedFace(NamedTuple):
+    """Vertices in the model's topology, float32 (V, 3) mm, and a warning about them or ""."""
+
+    vertices: NDArray[np.float32]
+    warning: str
+
+
+@dataclass(frozen=True, eq=False, repr=False)
 class Model:
     """A trained auto-encoder: X = X_id + X_exp (eq. 1 of the paper).
+
+    Example:
+        >>> model = load_model("ict-linear")
+        >>> model
+        Model(ict-linear, id ..., linear, 4601 vertices, latents 64 + 64)
+        >>> latents = model.encode(read_mesh("weights/examples/bob_smile.ply"))
+        >>> latents.identity.shape, latents.expression.shape
+        ((1, 64), (1, 64))
+        >>> model.decode(latents, part="identity").shape  # the neutral face, mm
+        (1, 4601, 3)
 
     Attributes:
         config: configuration of the network.
@@ -78,8 +111,143 @@ class Model:
         """Topology id of the model's faces."""
         return self.preparation.topology
 
-    def encode(self, vertices: np.ndarray, names: Sequence[str] | None = None) -> Latents:
-        """Latent means of identity and expression (no sampling).
+    def __repr__(self) -> str:
+        label = Path(self.source).stem or "in memory"
+        config = self.config
+        return (
+            f"Model({label}, id {self.id or 'unknown'}, {network_of(config).name}, "
+            f"{config.vertices} vertices, latents {config.identity} + {config.expression})"
+        )
+
+    def prepare(
+        self,
+        mesh: Mesh | np.ndarray,
+        *,
+        units: Units = "auto",
+        align: Align = "auto",
+        trust_order: bool = False,
+        force_encode: bool = False,
+    ) -> NDArray[np.float32]:
+        """The vertices of a mesh as the encoder expects them, with the checks of fd-encode.
+
+        A raw mesh of the model's data set is reduced to its vertices, converted to mm and aligned
+        as the training faces were. The arguments are the options of fd-encode.
+
+        Args:
+            mesh: a mesh, or vertices (V, 3) of the model's topology or of raw meshes.
+            units: unit of meshes that do not declare one; `auto` decides by size.
+            align: alignment to the mean face; `auto` repeats that of the training faces.
+            trust_order: accept a different triangulation; the vertex order must match.
+            force_encode: accept a face more than REFUSED_REACH times farther from the mean face
+                than any training face.
+
+        Returns:
+            float32 (V, 3) mm.
+
+        Raises:
+            InputError: another topology, not finite, in another unit than `units`, or too far from
+                the mean face.
+            UsageError: an argument of another type.
+
+        Warns:
+            FacedisWarning: the face is farther from the mean face than any training face.
+
+        Example:
+            >>> mesh = read_mesh("weights/examples/bob_smile.ply")
+            >>> load_model("ict-linear").prepare(mesh).shape
+            (4601, 3)
+        """
+        mesh = _as_mesh(mesh, "prepare: mesh")
+        face = self.prepared(
+            mesh, units=units, align=align, trust_order=trust_order, force_encode=force_encode
+        )
+        _warn(*mesh.warnings, face.warning)
+        return face.vertices
+
+    def prepared(
+        self,
+        mesh: Mesh,
+        *,
+        units: Units = "auto",
+        align: Align = "auto",
+        trust_order: bool = False,
+        force_encode: bool = False,
+    ) -> PreparedFace:
+        """The same as `prepare`, with the warning as text; warnings of the mesh are left out."""
+        for value, choices in ((units, Units), (align, Align)):
+            if value not in get_args(choices):
+                raise UsageError(
+                    f"{value!r} is none of {', '.join(get_args(choices))}", ErrorCode.OPTION_VALUE
+                )
+        check_finite(mesh.vertices)
+        vertices = self.preparation.apply(
+            mesh, self.mean_face, units=units, align=align, trust_order=trust_order
+        )
+        check_finite(vertices)  # in a larger unit
+        distance = float(self.distance_to_mean(vertices[None])[0])
+        warning = describe_reach(mesh.name or "mesh", distance, self.reach_mm)
+        if not warning:
+            return PreparedFace(vertices, "")
+        order = describe_order(mesh.name, vertices, self.triangles)
+        if distance > REFUSED_REACH * self.reach_mm and not force_encode:
+            advice = order or "check --units and --align, or pass --force-encode"
+            raise InputError(f"{warning}; {advice}", ErrorCode.FAR_FACE)
+        return PreparedFace(vertices, f"{warning}; {order or 'its latents are doubtful'}")
+
+    def encode(
+        self,
+        faces: Mesh | np.ndarray | Sequence[Mesh | np.ndarray],
+        *,
+        names: Sequence[str] | None = None,
+        units: Units = "auto",
+        align: Align = "auto",
+        trust_order: bool = False,
+        force_encode: bool = False,
+    ) -> Latents:
+        """Latents of faces: the means of identity and expression (no sampling).
+
+        Every face is prepared as by `prepare`, with its errors and warnings.
+
+        Args:
+            faces: a mesh, vertices (V, 3) or (B, V, 3), or a list of meshes or vertices.
+            names: one name a face; None = the names of the meshes, row0000, row0001, ... for
+                arrays.
+            units: as for `prepare`.
+            align: as for `prepare`.
+            trust_order: as for `prepare`.
+            force_encode: as for `prepare`.
+
+        Returns:
+            the latents of B faces.
+
+        Example:
+            >>> paths = ["weights/examples/bob_neutral.ply", "weights/examples/bob_smile.ply"]
+            >>> load_model("ict-linear").encode([read_mesh(path) for path in paths])
+            Latents(2 faces, identity (2, 64), expression (2, 64), model ...)
+        """
+        meshes = _as_meshes(faces)
+        if names is None:
+            names = [mesh.name or f"row{row:04d}" for row, mesh in enumerate(meshes)]
+        if len(names) != len(meshes):
+            raise UsageError(
+                f"{len(names)} names for {len(meshes)} faces, expected one a face",
+                ErrorCode.ROW_COUNT,
+            )
+        rows = [self.encode_prepared(np.empty((0, *self.mean_face.shape), np.float32))]
+        for mesh, name in zip(meshes, names, strict=True):
+            face = self.prepared(
+                replace(mesh, name=name),
+                units=units,
+                align=align,
+                trust_order=trust_order,
+                force_encode=force_encode,
+            )
+            _warn(*mesh.warnings, face.warning)
+            rows.append(self.encode_prepared(face.vertices[None], [name]))
+        return concatenate(rows)
+
+    def encode_prepared(self, vertices: np.ndarray, names: Sequence[str] | None = None) -> Latents:
+        """Latent means of prepared faces, whose unit and distance to the mean are not checked.
 
         Args:
             vertices: prepared faces (B, V, 3) mm.
@@ -114,6 +282,33 @@ class Model:
         return self._forward.latent_covariance(part)
 
     def decode(
+        self, latents: Latents, part: Part = "full", *, offsets: bool = False
+    ) -> NDArray[np.float32]:
+        """Faces from latents (eq. 1), in the model's topology.
+
+        Args:
+            latents: B rows, encoded with this model.
+            part: `full`: X_id + X_exp, `identity`: X_id, `expression`: the mean face plus X_exp.
+            offsets: give offsets without the mean face.
+
+        Returns:
+            float32 (B, V, 3) mm.
+
+        Raises:
+            InputError: latents of another model or size, not finite or too large.
+            UsageError: an unknown part, or no latents.
+
+        Example:
+            >>> model = load_model("ict-linear")
+            >>> latents = model.encode(read_mesh("weights/examples/bob_smile.ply"))
+            >>> model.decode(latents).shape
+            (1, 4601, 3)
+        """
+        check_argument(latents, Latents, "decode: latents", "Latents of encode or read_latents")
+        latents.check_model(self.id, f"{self.source or 'the decoder'}")
+        return self.decode_vectors(latents.identity, latents.expression, part, offsets=offsets)
+
+    def decode_vectors(
         self,
         identity: np.ndarray,
         expression: np.ndarray,
@@ -121,7 +316,7 @@ class Model:
         *,
         offsets: bool = False,
     ) -> np.ndarray:
-        """Faces from latents (eq. 1).
+        """Faces from latent vectors, whose model is not checked.
 
         Args:
             identity: (B, D_id).
@@ -209,6 +404,31 @@ class Model:
         return (vertices - self.origin) / np.float32(self.scale)
 
 
+def _warn(*lines: str) -> None:
+    """Warn, at the call of a method of `Model`, of every line that is not empty."""
+    for line in filter(None, lines):
+        warnings.warn(line, FacedisWarning, stacklevel=3)
+
+
+def _as_mesh(face: object, what: str) -> Mesh:
+    """A mesh, or vertices (V, 3) as a mesh without triangles and unit."""
+    if isinstance(face, Mesh):
+        return face
+    if isinstance(face, str | bytes | Path) or not hasattr(face, "__array__"):
+        raise UsageError(
+            f"{what} is {type(face).__name__}, expected a Mesh or an array of vertices",
+            ErrorCode.ARGUMENT_TYPE,
+        )
+    return Mesh(np.asarray(face), _NO_TRIANGLES)
+
+
+def _as_meshes(faces: Any) -> list[Mesh]:
+    """The meshes of the argument of `Model.encode`."""
+    if isinstance(faces, list | tuple) or getattr(faces, "ndim", 0) == 3:
+        return [_as_mesh(face, f"encode: face {number}") for number, face in enumerate(faces)]
+    return [_as_mesh(faces, "encode: faces")]
+
+
 def write_model(stream: BinaryIO, model: Model) -> str:
     """Write a model; returns its id, which is computed from the content and stored.
 
@@ -252,7 +472,7 @@ class _Metadata:
 
 
 def load_model(source: str | Path | None = None) -> Model:
-    """Load a model.
+    """Load a model from a file, or a bundled one.
 
     Args:
         source: path or bundled name; None = $FACEDIS_MODEL, else the bundled default.
@@ -260,7 +480,12 @@ def load_model(source: str | Path | None = None) -> Model:
     Raises:
         UsageError: no file and no bundled model of this name.
         InputError: not a model file, or a tensor is missing, unknown or of another shape.
+
+    Example:
+        >>> load_model("ict-linear").mean_face.shape  # mm
+        (4601, 3)
     """
+    check_argument(source, (str, Path, type(None)), "load_model: source", "a path or a name")
     path = resolve_model(source)
     file = read_safetensors(path, "model")
     with naming(path):

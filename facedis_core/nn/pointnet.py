@@ -10,7 +10,7 @@ from torch.nn import functional
 from facedis_core.model.config import PointNetConfig
 from facedis_core.nn.autoencoder import AutoEncoder, Gaussian, InitialData, Posterior
 from facedis_core.nn.max_pool.batch_statistics import BatchNorm
-from facedis_core.nn.max_pool.layer import MaxPooledLinear, pool
+from facedis_core.nn.max_pool.layer import MaxPoolLinear, pool
 
 
 class SharedLayer(nn.Module):
@@ -34,7 +34,7 @@ def pointnet(channels: tuple[int, ...], *, batch_norm: bool) -> nn.ModuleList:
     """
     steps = list(pairwise(channels))
     layers: list[nn.Module] = [SharedLayer(i, o, batch_norm=batch_norm) for i, o in steps[:-1]]
-    return nn.ModuleList([*layers, MaxPooledLinear(*steps[-1], batch_norm=batch_norm)])
+    return nn.ModuleList([*layers, MaxPoolLinear(*steps[-1], batch_norm=batch_norm)])
 
 
 class PointNetEncoder(nn.Module):

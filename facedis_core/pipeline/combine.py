@@ -8,7 +8,7 @@ from typing import Final, Literal, get_args
 import numpy as np
 
 from facedis_core.data.latents import Latents, LatentSource, as_float32, concatenate
-from facedis_core.errors import ErrorCode, InputError, UsageError
+from facedis_core.errors import ErrorCode, InputError, UsageError, check_argument
 from facedis_core.io.streams import open_input, shown
 
 Varied = Literal["both", "identity", "expression"]
@@ -118,15 +118,73 @@ def transfer(
         N rows named `<identity>__<expression>`.
 
     Raises:
-        UsageError: different numbers of rows, or a scale that makes latents infinite or NaN.
+        UsageError: different numbers of rows, a scale that makes latents infinite or NaN, or an
+            argument of another type.
         InputError: two paired rows are of different models.
+
+    Example:
+        >>> import numpy as np
+        >>> ann = Latents(["ann"], [""], np.zeros((1, 2), "f4"), np.zeros((1, 2), "f4"))
+        >>> smile = Latents(["bob_smile"], [""], np.ones((1, 2), "f4"), np.ones((1, 2), "f4"))
+        >>> mixed = transfer(ann, smile, scale=1.5)
+        >>> mixed.names, mixed.identity, mixed.expression
+        (['ann__bob_smile'], array([[0., 0.]], dtype=float32), array([[1.5, 1.5]], dtype=float32))
     """
-    pairs = pair_rows(
-        RowSource(iter([identity]), "identity"),
-        RowSource(iter([expression]), "expression"),
-        all_pairs=all_pairs,
-    )
+    check_argument(identity, Latents, "transfer: identity", "Latents")
+    check_argument(expression, Latents, "transfer: expression", "Latents")
+    pairs = _pairs_of(identity, expression, ("identity", "expression"), all_pairs)
     return concatenate(list(transfer_blocks(pairs, scale)))
+
+
+def interpolate(
+    first: Latents,
+    second: Latents,
+    steps: int = 5,
+    part: Varied = "both",
+    *,
+    all_pairs: bool = False,
+) -> Latents:
+    """Linear interpolation in latent space between the rows of each pair (section III-D).
+
+    Args:
+        first: 1 or N rows.
+        second: 1 or N rows.
+        steps: rows per pair, both ends included, at least 2.
+        part: the latents to interpolate; the other ones stay those of the first row.
+        all_pairs: from every row of the first to every row of the second.
+
+    Returns:
+        N steps rows, pair by pair, named `<first>__<second>/<step>`.
+
+    Raises:
+        UsageError: different numbers of rows, fewer than 2 steps, another part, or an argument of
+            another type.
+        InputError: two paired rows are of different models.
+
+    Example:
+        >>> import numpy as np
+        >>> ann = Latents(["ann"], [""], np.zeros((1, 2), "f4"), np.zeros((1, 2), "f4"))
+        >>> bob = Latents(["bob"], [""], np.ones((1, 2), "f4"), np.ones((1, 2), "f4"))
+        >>> between = interpolate(ann, bob, steps=3)
+        >>> between.names
+        ['ann__bob/0', 'ann__bob/1', 'ann__bob/2']
+        >>> between.identity[1]
+        array([0.5, 0.5], dtype=float32)
+    """
+    check_argument(first, Latents, "interpolate: first", "Latents")
+    check_argument(second, Latents, "interpolate: second", "Latents")
+    check_argument(steps, (int, np.integer), "interpolate: steps", "a whole number")
+    pairs = _pairs_of(first, second, ("the first", "the second"), all_pairs)
+    return concatenate(list(interpolate_blocks(pairs, steps, part)))
+
+
+def _pairs_of(one: Latents, other: Latents, labels: tuple[str, str], all_pairs: bool) -> Pairs:
+    """Pairs of rows of latents in memory; UsageError if one has no rows."""
+    for latents, label in zip((one, other), labels, strict=True):
+        if not len(latents):
+            raise UsageError(f"{label} has no rows, expected at least one", ErrorCode.ROW_COUNT)
+    sources = [RowSource(iter([one]), labels[0]), RowSource(iter([other]), labels[1])]
+    return pair_rows(*sources, all_pairs=all_pairs)
 
 
 def transfer_blocks(pairs: Pairs, scale: float = 1.0) -> Iterator[Latents]:
@@ -172,8 +230,8 @@ def interpolate_blocks(pairs: Pairs, steps: int, part: Varied = "both") -> Itera
             rows = slice(start, start + size)
             first, second = first_block.take(rows), second_block.take(rows)
             models = _common_models(first, second)
-            identity = interpolate(first.identity, second.identity, part_shares["identity"])
-            expression = interpolate(first.expression, second.expression, part_shares["expression"])
+            identity = blend(first.identity, second.identity, part_shares["identity"])
+            expression = blend(first.expression, second.expression, part_shares["expression"])
             yield Latents(
                 [
                     f"{name}/{step:0{digits}}"
@@ -186,7 +244,7 @@ def interpolate_blocks(pairs: Pairs, steps: int, part: Varied = "both") -> Itera
             )
 
 
-def interpolate(first: np.ndarray, second: np.ndarray, shares: np.ndarray) -> np.ndarray:
+def blend(first: np.ndarray, second: np.ndarray, shares: np.ndarray) -> np.ndarray:
     """(1 - s) first + s second for each of S shares s, exact at 0 and 1.
 
     Args:

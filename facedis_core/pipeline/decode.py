@@ -47,7 +47,7 @@ class LatentDecoder:
         chosen = slice(row, row + 1)
         z = rows.identity[chosen], rows.expression[chosen]
         try:
-            (vertices,) = self.model.decode(*z, part, offsets=self.offsets)
+            (vertices,) = self.model.decode_vectors(*z, part, offsets=self.offsets)
         except InputError as error:
             raise InputError(f"{brief(rows.names[row])}: {error}", error.code) from None
         return vertices

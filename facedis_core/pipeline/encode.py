@@ -14,17 +14,14 @@ from facedis_core.data.latents import Latents, concatenate
 from facedis_core.data.preparation import Align
 from facedis_core.data.units import Units
 from facedis_core.errors import ErrorCode, InputError
-from facedis_core.geometry.vertex_order import describe_order
 from facedis_core.io.paths import check_name
 from facedis_core.io.streams import naming
 from facedis_core.mesh.mesh import Mesh
-from facedis_core.mesh.vertex_checks import check_finite
-from facedis_core.model.model import Model
+from facedis_core.model.model import Model, PreparedFace
 from facedis_core.pipeline.failures import Failure
 from facedis_core.pipeline.inputs import FaceInputs, InputItem
 from facedis_core.pipeline.parallel import in_order
 
-REFUSED_REACH: Final = 3.0  # times the largest distance of a training face to the mean face
 BLOCK_FACES: Final = 16  # faces encoded at once
 
 
@@ -54,8 +51,7 @@ class MeshEncoder:
         units: unit of meshes that do not declare one.
         align: alignment of raw meshes.
         trust_order: accept a different triangulation; the vertex order must match.
-        far_faces: encode meshes more than REFUSED_REACH times farther from the mean face than any
-            training face.
+        force_encode: encode meshes that are too far from the mean face.
         keep_going: skip items that cannot be encoded.
     """
 
@@ -63,7 +59,7 @@ class MeshEncoder:
     units: Units = "auto"
     align: Align = "auto"
     trust_order: bool = False
-    far_faces: bool = False
+    force_encode: bool = False
     keep_going: bool = False
 
     def __call__(self, items: Sequence[InputItem]) -> EncodedBlock:
@@ -82,50 +78,41 @@ class MeshEncoder:
                         check_name(mesh.name)
                     vertices, warning = self.prepared(mesh, item.source)
                     warnings += [*mesh.warnings, *([warning] if warning else ())]
-                    rows.append(self.model.encode(vertices[None], [mesh.name]))
+                    rows.append(self.model.encode_prepared(vertices[None], [mesh.name]))
             except InputError as error:
                 if not self.keep_going:
                     raise
                 failures.append(Failure.of(item.source, error))
         if not rows:
-            rows.append(self.model.encode(np.empty((0, *self.model.mean_face.shape), np.float32)))
+            rows.append(
+                self.model.encode_prepared(np.empty((0, *self.model.mean_face.shape), np.float32))
+            )
         return EncodedBlock(len(items), concatenate(rows), warnings, failures)
 
-    def prepared(self, mesh: Mesh, source: str) -> tuple[np.ndarray, str]:
-        """The prepared vertices of a mesh, float32 (V, 3) mm, and a warning or "".
+    def prepared(self, mesh: Mesh, source: str) -> PreparedFace:
+        """The prepared vertices of a mesh, and a warning or "".
 
         Raises:
-            InputError: the mesh does not fit the model, is not finite, or is too far from the mean
-                face; the message begins with `source`.
+            InputError: errors of `Model.prepare`; the message begins with `source`.
         """
         try:
-            vertices = self.model.preparation.apply(
+            return self.model.prepared(
                 mesh,
-                self.model.mean_face,
                 units=self.units,
                 align=self.align,
                 trust_order=self.trust_order,
+                force_encode=self.force_encode,
             )
-            check_finite(vertices)  # of a mesh by other means than a file, or in a larger unit
         except InputError as error:
-            model = f"model {self.model.source}, {made_by(self.model.history)}"
-            text = f"{error} ({model})"
-            own = f"{mesh.name} "
+            text, own = str(error), f"{mesh.name} "
+            if error.code == ErrorCode.FAR_FACE:
+                raise InputError(f"{source}: {text}", error.code) from None
+            text += f" (model {self.model.source}, {made_by(self.model.history)})"
             if text.startswith(own) and Path(source).stem == Path(mesh.name).name:
                 text = f"{source} {text.removeprefix(own)}"  # the name once
             else:
                 text = f"{source}: {text}"
             raise InputError(text, error.code) from None
-        reach = self.model.reach_mm
-        distance = float(self.model.distance_to_mean(vertices[None])[0])
-        warning = describe_reach(mesh.name or "mesh", distance, reach)
-        if not warning:
-            return vertices, ""
-        order = describe_order(mesh.name, vertices, self.model.triangles)
-        if distance > REFUSED_REACH * reach and not self.far_faces:
-            advice = order or "check --units and --align, or pass --force-encode"
-            raise InputError(f"{source}: {warning}; {advice}", ErrorCode.FAR_FACE)
-        return vertices, f"{warning}; {order or 'its latents are doubtful'}"
 
 
 def encode_blocks(
@@ -157,19 +144,3 @@ def check_face_sets(faces: FaceInputs, model: Model) -> None:
     label = f"model {model.source} ({made_by(model.history)})"
     for source, face_set in faces.sets:
         check_topology(face_set, source, topologies, label)
-
-
-def describe_reach(name: str, distance: float, reach_mm: float) -> str:
-    """A line about a face farther from the mean face than any training face; "" for others.
-
-    Args:
-        name: of the face.
-        distance: mean vertex distance to the mean face, mm.
-        reach_mm: largest such distance of a training face, mm.
-    """
-    if distance <= reach_mm:
-        return ""
-    return (
-        f"{name} lies {distance:.3g} mm from the mean face, "
-        f"the training faces {reach_mm:.3g} mm at most"
-    )

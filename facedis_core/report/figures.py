@@ -225,7 +225,7 @@ def _transfer_figure(maker: FigureMaker, result: ModelResult, examples: Transfer
         encode_rows(maker.comparison, result, examples.expressions),
         all_pairs=True,
     )
-    faces = model.decode(transferred.identity, transferred.expression)
+    faces = model.decode_vectors(transferred.identity, transferred.expression)
     cells = [FigureCell(model.mean_face), *map(FigureCell, maker.truths(examples.expressions))]
     width = len(examples.expressions)
     for number, truth in enumerate(maker.truths(examples.identities)):
@@ -256,7 +256,7 @@ def _interpolation_figure(
         interpolate_part(ends, INTERPOLATION_STEPS, part) for part in get_args(LatentPart)
     )
     grid = transfer(identity, expression, all_pairs=True)
-    faces = result.model.decode(grid.identity, grid.expression)
+    faces = result.model.decode_vectors(grid.identity, grid.expression)
     shares = [f"{share:.0%}" for share in np.linspace(0, 1, INTERPOLATION_STEPS)]
     names = maker.comparison.faces.labels.names
     return Figure(
@@ -321,7 +321,7 @@ def _identity_figure(maker: FigureMaker, examples: TransferExamples) -> Figure:
 def encode_rows(comparison: ModelComparison, result: ModelResult, rows: Sequence[int]) -> Latents:
     """Latents of faces of the set by one model."""
     names = [comparison.faces.labels.names[row] for row in rows]
-    return result.model.encode(comparison.faces.read(np.array(rows)), names)
+    return result.model.encode_prepared(comparison.faces.read(np.array(rows)), names)
 
 
 def interpolation_ends(comparison: ModelComparison, examples: TransferExamples) -> tuple[int, int]:

@@ -162,7 +162,9 @@ def interpolation_shapes(model: Model, ends: Latents, varied: LatentPart) -> Int
     """
     for segments in SEGMENTS:
         rows = interpolate_part(ends, 2 * segments + 1, varied)
-        finer = model.decode(rows.identity, rows.expression, varied, offsets=varied == "expression")
+        finer = model.decode_vectors(
+            rows.identity, rows.expression, varied, offsets=varied == "expression"
+        )
         halfway = (finer[:-2:2] + finer[2::2]) / 2
         error = float(vertex_distances(halfway, finer[1::2]).max())
         if error <= TOLERANCE_MM:

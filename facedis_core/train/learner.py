@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from facedis_core.train.batches import FacePairs
+from facedis_core.nn.face_pairs import FacePairs
 from facedis_core.train.profiling import step_part
 from facedis_core.train.schedule import steps_per_epoch
 from facedis_core.train.setup import allow_tf32, step_seed

@@ -13,7 +13,8 @@ from facedis_core.errors import ErrorCode, InputError
 from facedis_core.nn.augment import random_poses
 from facedis_core.nn.discriminator import IdentityDiscriminator
 from facedis_core.nn.distributed import data_parallel, mean_values, shard
-from facedis_core.train.batches import FacePairs, check_batch_size
+from facedis_core.nn.face_pairs import FacePairs
+from facedis_core.train.batches import check_batch_size
 from facedis_core.train.face_storage import StreamedFaces, store_faces
 from facedis_core.train.learner import Learner
 from facedis_core.train.profiling import step_part

@@ -212,8 +212,8 @@ def _faces_of(encoder: MeshEncoder, one: InputItem | Latents) -> list[ViewerFace
 
 def _encoded(encoder: MeshEncoder, mesh: Mesh, source: str) -> ViewerFace:
     vertices, warning = encoder.prepared(mesh, source)
-    latents = encoder.model.encode(vertices[None], [mesh.name])
-    (made,) = encoder.model.decode(latents.identity, latents.expression)
+    latents = encoder.model.encode_prepared(vertices[None], [mesh.name])
+    (made,) = encoder.model.decode_vectors(latents.identity, latents.expression)
     error = vertex_distances(vertices, made)
     warning = "; ".join(filter(None, [*mesh.warnings, warning]))
     return ViewerFace(latents, vertices, error.astype(np.float32), warning)

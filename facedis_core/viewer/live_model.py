@@ -18,7 +18,7 @@ from facedis_core.io.streams import naming
 from facedis_core.mesh.mesh import CODECS, write_mesh
 from facedis_core.model.latent_directions import LatentDirections, leading_directions
 from facedis_core.model.model import LatentPart, Model, Part
-from facedis_core.pipeline.combine import interpolate, pair_names
+from facedis_core.pipeline.combine import blend, pair_names
 from facedis_core.pipeline.decode import LatentDecoder
 from facedis_core.pipeline.encode import MeshEncoder
 from facedis_core.render.color_scale import ROUND_ENDS, colormap
@@ -121,7 +121,7 @@ class LiveModel:
         made = {}
         for part in _VARIED:
             share = np.array([[mixture.share[part]]])
-            z = interpolate(getattr(first, part), getattr(second, part), share)
+            z = blend(getattr(first, part), getattr(second, part), share)
             z *= mixture.strength if part == "expression" else 1.0
             moves = mixture.moves.get(part, np.empty(0))
             with np.errstate(all="ignore"):  # checked below
@@ -133,7 +133,7 @@ class LiveModel:
         return rows
 
     def vertices(self, mixture: Mixture) -> NDArray[np.float32]:
-        """The face of a mixture, (V, 3) mm; raises as `mixed` and `Model.decode` do."""
+        """The face of a mixture, (V, 3) mm; raises as `mixed` and `Model.decode_vectors` do."""
         return LatentDecoder(self.model).face(self.mixed(mixture), 0, mixture.part)
 
     def file(self, mixture: Mixture, suffix: str) -> bytes:

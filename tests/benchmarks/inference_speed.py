@@ -35,9 +35,9 @@ def faces_per_second(work: Work, batch: int, seconds: float) -> float:
 
 def by_numpy(model: Model, faces: np.ndarray) -> tuple[Work, Work]:
     """Encoding and decoding of faces (B, V, 3) mm."""
-    z = model.encode(faces[:1])
+    z = model.encode_prepared(faces[:1])
     latents = (np.repeat(z.identity, len(faces), 0), np.repeat(z.expression, len(faces), 0))
-    return lambda: model.encode(faces), lambda: model.decode(*latents)
+    return lambda: model.encode_prepared(faces), lambda: model.decode_vectors(*latents)
 
 
 def by_torch(model: Model, faces: np.ndarray, device: str) -> tuple[Work, Work]:

@@ -43,4 +43,4 @@ def test_one_face(benchmark, model, side: str) -> None:
                 np.matmul(x[:count], weight, out=y[:count])
 
     face = model.mean_face[None]
-    benchmark(products if side == "products alone" else lambda: model.encode(face))
+    benchmark(products if side == "products alone" else lambda: model.encode_prepared(face))

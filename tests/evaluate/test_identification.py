@@ -16,7 +16,7 @@ WHO = LabelSource(pattern="{subject}_{expression}")
 
 @pytest.fixture
 def rows(model):
-    return model.encode(np.stack([face(seed) for seed in range(len(NAMES))]), NAMES)
+    return model.encode_prepared(np.stack([face(seed) for seed in range(len(NAMES))]), NAMES)
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ def test_what_is_in_the_gallery_itself_is_not_looked_up(saved, model, rows):
 def test_another_face_of_the_same_name_is(model, tmp_path):
     for seed, name in enumerate(("known.npy", "asked.npy")):
         with (tmp_path / name).open("wb") as stream:
-            write_latents(stream, model.encode(face(seed)[None], ["ann"]))
+            write_latents(stream, model.encode_prepared(face(seed)[None], ["ann"]))
     who = LabelSource(pattern="{subject}")
     found = task_from_latents(str(tmp_path / "known.npy"), str(tmp_path / "asked.npy"), model, who)
     assert (found.probes.names, found.left_out) == (["ann"], 0)
@@ -94,7 +94,7 @@ def test_a_set_has_its_neutrals_in_the_gallery(model, tmp_path):
     assert found.probes.names == [faces.labels.names[row] for row in range(28, 40) if row % 4]
     assert found.facts["set"] == faces.id
     np.testing.assert_array_equal(
-        found.probes.identity[0], model.encode(faces.read([29])).identity[0]
+        found.probes.identity[0], model.encode_prepared(faces.read([29])).identity[0]
     )
     neutral = synthetic.face_set(neutrals=False)
     neutral.labels.level[:] = 0.5

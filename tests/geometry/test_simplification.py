@@ -35,7 +35,7 @@ def mouth(seed=None, radius_mm=45):
     face = model.mean_face
     if seed is not None:
         z = np.random.default_rng(seed).normal(size=(2, 1, 64)).astype(np.float32)
-        (face,) = model.decode(*z)
+        (face,) = model.decode_vectors(*z)
     return face[used], np.searchsorted(used, triangles).astype(np.int32)
 
 

@@ -37,7 +37,7 @@ def decoded(model, part, z):
     zeros = np.zeros((len(z), getattr(model.config, other)), np.float32)
     z = z.astype(np.float32)
     pair = (z, zeros) if part == "identity" else (zeros, z)
-    return model.decode(*pair, part, offsets=True).reshape(len(z), -1).astype(np.float64)
+    return model.decode_vectors(*pair, part, offsets=True).reshape(len(z), -1).astype(np.float64)
 
 
 @pytest.mark.parametrize("part", ["identity", "expression"])

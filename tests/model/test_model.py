@@ -49,7 +49,9 @@ class TestFiles:
             np.testing.assert_array_equal(getattr(found, name), getattr(model, name))
         for name in ("scale", "reach_mm", "recipe", "metrics", "history", "topology"):
             assert getattr(found, name) == getattr(model, name)
-        np.testing.assert_array_equal(found.encode(FACES).identity, model.encode(FACES).identity)
+        np.testing.assert_array_equal(
+            found.encode_prepared(FACES).identity, model.encode_prepared(FACES).identity
+        )
         assert bytes_of(found) == bytes_of(model)
 
     def test_the_id_is_that_of_its_tensors_and_config(self, load):
@@ -65,7 +67,7 @@ class TestFiles:
             "scale": np.array([model.scale], np.float32),
         }
         assert found.id == written == content_id(tensors, asdict(model.config))
-        assert found.encode(FACES).models == [written] * 3
+        assert found.encode_prepared(FACES).models == [written] * 3
         assert write_model(io.BytesIO(), replace(model, history=[], metrics={})) == written
         assert write_model(io.BytesIO(), replace(model, scale=166.0)) != written
 
@@ -79,9 +81,9 @@ class TestFiles:
         assert found.weights["identity_decoder.output.weight"].dtype == np.float16
         assert found.weights["identity_decoder.output.bias"].dtype == np.float32
         z = np.random.default_rng(0).normal(size=(2, 1, 64)).astype(np.float32)
-        faces = found.decode(*z)
+        faces = found.decode_vectors(*z)
         assert faces.dtype == np.float32
-        np.testing.assert_allclose(faces, whole.decode(*z), rtol=0, atol=0.02)
+        np.testing.assert_allclose(faces, whole.decode_vectors(*z), rtol=0, atol=0.02)
         assert bytes_of(found) == data
 
     def test_a_half_basis_halves_the_file_and_hardly_changes_the_face(self, load):
@@ -93,7 +95,9 @@ class TestFiles:
         found = load(data)
         assert found.weights["basis"].dtype == np.float16
         z = np.random.default_rng(0).normal(size=(2, 1, 64)).astype(np.float32)
-        np.testing.assert_allclose(found.decode(*z), whole.decode(*z), rtol=0, atol=0.02)
+        np.testing.assert_allclose(
+            found.decode_vectors(*z), whole.decode_vectors(*z), rtol=0, atol=0.02
+        )
         assert bytes_of(found) == data
 
     def test_a_face_set_is_none(self, tmp_path):

@@ -110,12 +110,12 @@ def test_a_third_network_is_trained_written_and_read_like_the_others(tmp_path: P
     again = network_from_model(model)
     assert isinstance(again, OneMatrixAutoEncoder)
     faces = torch.tensor(FACES.vertices[:4])
-    latents = model.encode(FACES.vertices[:4])
+    latents = model.encode_prepared(FACES.vertices[:4])
     with torch.no_grad():
         expected = again.encode(again.normalise(faces)).identity.mean
         offsets = again.identity_offsets(expected) * again.scale
     np.testing.assert_allclose(latents.identity, expected.numpy(), atol=1e-5)
-    found = model.decode(latents.identity, latents.expression, "identity", offsets=True)
+    found = model.decode_vectors(latents.identity, latents.expression, "identity", offsets=True)
     np.testing.assert_allclose(found, offsets.numpy(), atol=1e-3)
 
 

@@ -52,60 +52,66 @@ class TestForward:
     def test_numpy_and_torch_agree_on_every_vertex(self, model):
         faces = some_faces(model)
         latents, offsets = by_torch(model, faces)
-        found = model.encode(faces)
+        found = model.encode_prepared(faces)
         for part, expected in latents.items():
             assert getattr(found, part).dtype == np.float32
             np.testing.assert_allclose(getattr(found, part), expected, rtol=1e-4, atol=1e-4)
         full = offsets["identity"] + offsets["expression"]
         assert np.linalg.norm(full, axis=-1).mean() > 0.1  # mm: there is something to agree on
         for part, expected in {"full": full, **offsets}.items():
-            vertices = model.decode(found.identity, found.expression, part)
+            vertices = model.decode_vectors(found.identity, found.expression, part)
             assert vertices.dtype == np.float32
             apart = np.linalg.norm(vertices - model.mean_face - expected, axis=-1)
             assert apart.max() < 1e-3
 
     @pytest.mark.parametrize("part", ["full", "identity", "expression"])
     def test_offsets_leave_the_mean_face_out(self, model, part):
-        z = model.encode(some_faces(model))
-        offsets = model.decode(z.identity, z.expression, part, offsets=True)
-        whole = model.decode(z.identity, z.expression, part)
+        z = model.encode_prepared(some_faces(model))
+        offsets = model.decode_vectors(z.identity, z.expression, part, offsets=True)
+        whole = model.decode_vectors(z.identity, z.expression, part)
         np.testing.assert_array_equal(whole, offsets + model.mean_face)
 
 
 class TestEncode:
     def test_names_and_model_go_with_the_latents(self, model):
-        latents = model.encode(FACES, ["a", "b", "c"])
+        latents = model.encode_prepared(FACES, ["a", "b", "c"])
         assert latents.names == ["a", "b", "c"]
         assert latents.models == [model.id] * 3
-        assert model.encode(FACES).names == ["0", "1", "2"]
+        assert model.encode_prepared(FACES).names == ["0", "1", "2"]
 
     def test_a_face_does_not_depend_on_its_neighbours(self, model):
-        alone = model.encode(FACES[1:2])
-        np.testing.assert_allclose(alone.identity[0], model.encode(FACES).identity[1], rtol=1e-5)
+        alone = model.encode_prepared(FACES[1:2])
+        np.testing.assert_allclose(
+            alone.identity[0], model.encode_prepared(FACES).identity[1], rtol=1e-5
+        )
 
     def test_points_are_all_it_looks_at(self):
         model = MODELS["points"]
         changed = FACES.copy()
         points = model.weights["encoder.points"]
         changed[:, np.setdiff1d(np.arange(36), points)] += 50
-        np.testing.assert_array_equal(model.encode(changed).identity, model.encode(FACES).identity)
+        np.testing.assert_array_equal(
+            model.encode_prepared(changed).identity, model.encode_prepared(FACES).identity
+        )
         changed[:, points] += 50
-        assert (model.encode(changed).identity != model.encode(FACES).identity).any()
+        assert (
+            model.encode_prepared(changed).identity != model.encode_prepared(FACES).identity
+        ).any()
 
     def test_no_face_has_no_latents(self, model):
-        assert model.encode(FACES[:0]).identity.shape == (0, 3)
+        assert model.encode_prepared(FACES[:0]).identity.shape == (0, 3)
 
     @pytest.mark.parametrize("shape", [(36, 3), (1, 35, 3), (1, 36, 2), (1, 36), (1, 1, 36, 3)])
     def test_other_shapes_are_refused(self, model, shape):
         with raises("array-shape", r"expected \(B, 36, 3\)"):
-            model.encode(np.zeros(shape, np.float32))
+            model.encode_prepared(np.zeros(shape, np.float32))
 
     @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
     def test_what_is_not_finite_is_refused(self, model, value):
         broken = FACES.copy()
         broken[2, 3, 1] = value
         with raises("not-finite"):
-            model.encode(broken)
+            model.encode_prepared(broken)
 
 
 class TestDecode:
@@ -122,7 +128,7 @@ class TestDecode:
     )
     def test_other_latents_are_refused(self, model, identity, expression, error):
         with raises(error):
-            model.decode(identity, expression)
+            model.decode_vectors(identity, expression)
 
     @pytest.mark.parametrize("kind", ["linear", "all vertices"])
     def test_latents_beyond_any_face_are_refused_without_a_warning(self, kind):
@@ -130,11 +136,11 @@ class TestDecode:
         z = np.full((1, 5), 3e38, np.float32), np.full((1, 4), -3e38, np.float32)
         with warnings.catch_warnings(), raises("not-finite", "too large"):
             warnings.simplefilter("error")
-            model.decode(*z)
+            model.decode_vectors(*z)
 
     def test_other_parts_are_refused(self, model):
         with raises("option-value", "full, identity, expression"):
-            model.decode(np.zeros((1, 3)), np.zeros((1, 2)), "nose")
+            model.decode_vectors(np.zeros((1, 3)), np.zeros((1, 2)), "nose")
 
     def test_zero_offsets_are_the_mean_face(self, model):
         z = np.zeros((2, 3)), np.zeros((2, 2))
@@ -142,16 +148,18 @@ class TestDecode:
             name: np.zeros_like(array) if "decoder" in name else array
             for name, array in model.weights.items()
         }
-        found = replace(model, weights=silent).decode(*z)
+        found = replace(model, weights=silent).decode_vectors(*z)
         np.testing.assert_array_equal(found, np.stack([model.mean_face] * 2))
 
 
 def test_a_copy_with_other_weights_computes_with_them(model):
-    model.encode(FACES)
+    model.encode_prepared(FACES)
     name = "encoder.layers.0.linear.weight"
     other = replace(model, weights=model.weights | {name: -model.weights[name]})
     expected, _ = by_torch(other, FACES)
-    np.testing.assert_allclose(other.encode(FACES).identity, expected["identity"], rtol=1e-4)
+    np.testing.assert_allclose(
+        other.encode_prepared(FACES).identity, expected["identity"], rtol=1e-4
+    )
 
 
 def test_distance_to_mean_is_the_mean_over_vertices(model):

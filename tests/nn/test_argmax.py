@@ -8,7 +8,7 @@ import torch
 from facedis_core.nn.max_pool import argmax
 from facedis_core.nn.max_pool.argmax import argmax_vertices
 from facedis_core.nn.max_pool.batch_statistics import FoldedLayer, apply_layers
-from facedis_core.nn.max_pool.layer import MaxPooledLinear, pool, set_pooling
+from facedis_core.nn.max_pool.layer import MaxPoolLinear, pool, set_pooling
 from facedis_core.nn.pointnet import pointnet
 
 DEVICES = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
@@ -66,7 +66,7 @@ def test_values_and_gradients_are_exact_at_the_chosen_vertices() -> None:
     """In double precision, against the plain layers at the same vertices."""
     layers = pointnet((3, 6, 9), batch_norm=False).double()
     set_pooling(layers, precision="bf16")
-    assert isinstance(layers[1], MaxPooledLinear) and layers[1].precision == "bf16"
+    assert isinstance(layers[1], MaxPoolLinear) and layers[1].precision == "bf16"
     x = torch.randn(2, 200, 3, dtype=torch.float64)
     found = pool(layers, x)
     folded = [FoldedLayer(layer.linear.weight, layer.linear.bias) for layer in layers]
@@ -94,7 +94,7 @@ def test_what_is_measured_is_chosen_exactly() -> None:
 
 def test_a_cpu_needs_no_triton(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(argmax, "_kernel", pytest.fail)
-    MaxPooledLinear(6, 9, batch_norm=True)(torch.randn(2, 300, 6))
+    MaxPoolLinear(6, 9, batch_norm=True)(torch.randn(2, 300, 6))
 
 
 def test_without_triton_the_plain_way(monkeypatch: pytest.MonkeyPatch) -> None:

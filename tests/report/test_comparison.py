@@ -28,9 +28,9 @@ def test_truths_are_those_of_the_paper(model: Model, predict: Predictor) -> None
     truth = faces.vertices[row : row + 1]
     neutral = faces.neutrals_eval[faces.labels.subject[row]]
     found = dict(part_results(Sample(truth, predict(truth)), neutral, model.mean_face))
-    latents = model.encode(truth)
+    latents = model.encode_prepared(truth)
     for part in PARTS:
-        predicted = model.decode(latents.identity, latents.expression, part)
+        predicted = model.decode_vectors(latents.identity, latents.expression, part)
         assert found[part].predicted == pytest.approx(predicted, abs=1e-4)
     assert np.array_equal(found["full"].truth, truth)
     assert np.array_equal(found["identity"].truth[0], neutral)

@@ -103,8 +103,8 @@ def test_error_figures_show_truth_synthesis_and_error(comparison: ModelCompariso
             truth, predicted, heat = cells[column::6]
             face = comparison.faces.vertices[row]
             neutral = comparison.faces.neutrals_eval[comparison.faces.labels.subject[row]]
-            latents = result.model.encode(face[None])
-            decoded = result.model.decode(latents.identity, latents.expression, part)[0]
+            latents = result.model.encode_prepared(face[None])
+            decoded = result.model.decode_vectors(latents.identity, latents.expression, part)[0]
             mean = result.model.mean_face
             true = {"full": face, "identity": neutral, "expression": mean + face - neutral}[part]
             assert truth.errors is None
@@ -157,10 +157,10 @@ def test_mixtures_are_those_of_transfer_and_interp(comparison: ModelComparison) 
     assert np.array_equal(cells[0].vertices, model.mean_face)
     shown = [row_of(cell) for cell in cells[1:width]]
     people = [row_of(cell) for cell in cells[width::width]]
-    identity = model.encode(faces.vertices[people])
-    expression = model.encode(faces.vertices[shown])
+    identity = model.encode_prepared(faces.vertices[people])
+    expression = model.encode_prepared(faces.vertices[shown])
     predicted = transfer(identity, expression, all_pairs=True)
-    decoded = model.decode(predicted.identity, predicted.expression)
+    decoded = model.decode_vectors(predicted.identity, predicted.expression)
     grid = np.array([c.vertices for c in cells]).reshape(-1, width, *model.mean_face.shape)
     assert np.array_equal(grid[1:, 1:].reshape(decoded.shape), decoded)
 
@@ -168,14 +168,14 @@ def test_mixtures_are_those_of_transfer_and_interp(comparison: ModelComparison) 
     names = figures[2].caption
     ends = [row for row, name in enumerate(faces.labels.names) if name in names]
     assert len(ends) == 2
-    latents = model.encode(faces.vertices[ends])
+    latents = model.encode_prepared(faces.vertices[ends])
     middle = (latents.identity[:1] + latents.identity[1:]) / 2
-    expected = model.decode(middle, latents.expression[1:])
+    expected = model.decode_vectors(middle, latents.expression[1:])
     assert cells[2 * 5 + 4].vertices == pytest.approx(expected[0], abs=1e-4)
     both = interpolate_blocks(iter([(latents.take([0]), latents.take([1]))]), 5)
     diagonal = concatenate(list(both))
     assert np.array([cells[6 * k].vertices for k in range(5)]) == pytest.approx(
-        model.decode(diagonal.identity, diagonal.expression), abs=1e-4
+        model.decode_vectors(diagonal.identity, diagonal.expression), abs=1e-4
     )
 
 
@@ -201,8 +201,8 @@ def test_identities_stand_below_one_another(comparison: ModelComparison) -> None
     width = len(sheet["column_labels"])
     cells = np.array([cell.vertices for cell in sheet["cells"]]).reshape(6, width, -1, 3)
     for result, place in zip(comparison.models, (2, 4), strict=True):
-        latents = result.model.encode(cells[0])
-        predicted = result.model.decode(latents.identity, latents.expression, "identity")
+        latents = result.model.encode_prepared(cells[0])
+        predicted = result.model.decode_vectors(latents.identity, latents.expression, "identity")
         assert np.array_equal(cells[place], predicted)
     assert figures[-1].title
 
@@ -235,9 +235,9 @@ def test_the_viewer_holds_the_faces_to_a_hundredth_of_a_millimetre(
         truth = comparison.faces.vertices[row]
         assert np.abs(unpacked(face["truth"]) - truth).max() < 0.01
         for result, predicted in zip(comparison.models, face["predicted"], strict=True):
-            latents = result.model.encode(truth[None])
+            latents = result.model.encode_prepared(truth[None])
             for part in ("full", "identity"):
-                decoded = result.model.decode(latents.identity, latents.expression, part)[0]
+                decoded = result.model.decode_vectors(latents.identity, latents.expression, part)[0]
                 assert np.abs(unpacked(predicted[part]) - decoded).max() < 0.01
     triangles = np.frombuffer(base64.b64decode(found["triangles"]), "<u2")
     assert np.array_equal(triangles.reshape(-1, 3), comparison.faces.triangles)
@@ -249,7 +249,7 @@ def test_straight_pieces_come_near_the_decoders_way(name: str, most: int, varied
     model = load_model(name)
     examples = ROOT / "weights" / "examples"
     meshes = [read_mesh(examples / file) for file in ("alice_neutral.ply", "bob_smile.ply")]
-    ends = model.encode(np.stack([mesh.vertices for mesh in meshes]))
+    ends = model.encode_prepared(np.stack([mesh.vertices for mesh in meshes]))
     path = interpolation_shapes(model, ends, varied)
     steps = [QuantizedVertices.of(step).vertices() for step in path.shapes]
     assert 2 <= len(steps) <= most
@@ -260,7 +260,7 @@ def test_straight_pieces_come_near_the_decoders_way(name: str, most: int, varied
         identity = (1 - share) * ends.identity[:1] + share * ends.identity[1:]
         expression = (1 - share) * ends.expression[:1] + share * ends.expression[1:]
         offsets = varied == "expression"
-        exact = model.decode(
+        exact = model.decode_vectors(
             identity.astype(np.float32), expression.astype(np.float32), varied, offsets=offsets
         )[0]
         wrong = vertex_distances(shape, exact).max()

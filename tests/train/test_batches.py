@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from raising import raises
 
+from facedis_core.nn.face_pairs import FacePairs
 from facedis_core.train import batches
-from facedis_core.train.batches import FacePairs, check_batch_size
+from facedis_core.train.batches import check_batch_size
 
 SUBJECT = np.array([3, 1, 3, 3, 7, 1, 3])
 

@@ -78,10 +78,10 @@ def test_a_written_model_computes_in_numpy_what_torch_computes(
     model = written(tmp_path / "m.safetensors", exported(run))
     run.network = network_from_model(model).eval()
     vertices = np.asarray(FACES.vertices[:9])
-    latents, ours = model.encode(vertices), run.predict(vertices)
+    latents, ours = model.encode_prepared(vertices), run.predict(vertices)
     assert latents.identity == pytest.approx(ours.identity_latent, abs=1e-4)
-    decoded = model.decode(latents.identity, latents.expression)
-    identity = model.decode(latents.identity, latents.expression, "identity")
+    decoded = model.decode_vectors(latents.identity, latents.expression)
+    identity = model.decode_vectors(latents.identity, latents.expression, "identity")
     assert np.linalg.norm(decoded - ours.reconstruction, axis=-1).max() < 1e-3  # mm
     assert np.linalg.norm(identity - ours.identity, axis=-1).max() < 1e-3
 
@@ -92,8 +92,10 @@ def test_half_precision_moves_no_vertex_by_a_hundredth_of_a_millimetre(
     whole = exported(run)
     config = replace(whole.config, half_decoders=True)
     half = written(tmp_path / "m.safetensors", replace(whole, config=config))
-    latents = whole.encode(np.asarray(FACES.vertices[:9]))
-    decoded, expected = (m.decode(latents.identity, latents.expression) for m in (half, whole))
+    latents = whole.encode_prepared(np.asarray(FACES.vertices[:9]))
+    decoded, expected = (
+        m.decode_vectors(latents.identity, latents.expression) for m in (half, whole)
+    )
     assert 0 < np.linalg.norm(decoded - expected, axis=-1).max() < 0.01
 
 

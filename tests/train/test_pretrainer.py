@@ -9,7 +9,7 @@ import torch
 from raising import raises
 
 from facedis_core.data.face_set import FaceSet
-from facedis_core.train.batches import FacePairs
+from facedis_core.nn.face_pairs import FacePairs
 from facedis_core.train.pretrainer import PreTrainer, draw_pairs
 from facedis_core.train.recipe import Recipe
 from facedis_core.train.setup import build_discriminator, training_frame

@@ -30,7 +30,7 @@ def ply(vertices, name=""):
 
 def test_a_face_has_what_the_model_lacks_of_it(encoder, model):
     found = face_of_bytes(encoder, ply(face(1), "ann"), "ann.ply")
-    made = model.decode(found.latents.identity, found.latents.expression)[0]
+    made = model.decode_vectors(found.latents.identity, found.latents.expression)[0]
     assert found.latents.names == ["ann"]
     assert np.array_equal(found.vertices, face(1))
     np.testing.assert_allclose(found.error, np.linalg.norm(made - face(1), axis=1), rtol=1e-5)
@@ -45,20 +45,22 @@ def test_raw_meshes_are_prepared_as_fd_encode_prepares_them(encoder):
 
 def test_latents_are_faces_without_an_error(encoder, model, tmp_path):
     stream = io.BytesIO()
-    rows = model.encode(np.stack([face(1), face(2)]), ["one", "two"])
+    rows = model.encode_prepared(np.stack([face(1), face(2)]), ["one", "two"])
     write_latents(stream, rows)
     (tmp_path / "rows.npy").write_bytes(stream.getvalue())
     *found, _ = load_faces(encoder, [str(tmp_path / "r*.npy")]).faces
     assert [one.latents.names for one in found] == [["one"], ["two"]]
     assert found[0].error is None
-    assert np.array_equal(found[1].vertices, model.decode(rows.identity, rows.expression)[1])
+    assert np.array_equal(
+        found[1].vertices, model.decode_vectors(rows.identity, rows.expression)[1]
+    )
     dropped = face_of_bytes(encoder, stream.getvalue(), "rows.npy")
     assert np.array_equal(dropped.vertices, found[0].vertices)
     assert "several" in dropped.warning
 
 
 def test_plain_rows_and_vertices_are_told_apart_by_every_door(encoder, model, tmp_path):
-    rows = model.encode(face(1)[None], ["one"])
+    rows = model.encode_prepared(face(1)[None], ["one"])
     both = np.concatenate([rows.identity, rows.expression], axis=1)
     for array, known in ((both, False), (face(1)[None], True), (face(1), True)):
         np.save(tmp_path / "a.npy", array)
@@ -72,7 +74,7 @@ def test_plain_rows_and_vertices_are_told_apart_by_every_door(encoder, model, tm
 
 def test_many_latents_are_spread_before_they_are_decoded(encoder, model, monkeypatch, tmp_path):
     """A hundred thousand rows would be gigabytes of vertices."""
-    rows = model.encode(face(1)[None].repeat(3 * MAX_FACES, 0))
+    rows = model.encode_prepared(face(1)[None].repeat(3 * MAX_FACES, 0))
     with (tmp_path / "rows.npy").open("wb") as stream:
         write_latents(stream, rows)
     decoded = []
@@ -91,7 +93,7 @@ def test_many_faces_are_taken_evenly(encoder, tmp_path):
     names = face_set().labels.names
     path = write_face_set(tmp_path / "set.safetensors", face_set())
     count = 2 * (1 + MAX_FACES // len(names))
-    found, (warning, *_) = load_faces(replace(encoder, far_faces=True), [str(path)] * count)
+    found, (warning, *_) = load_faces(replace(encoder, force_encode=True), [str(path)] * count)
     assert len(found) == MAX_FACES + 1
     assert warning.startswith(f"{count * len(names)} faces were given; 200")
     assert {one.latents.names[0] for one in found} > set(names[-2:])
@@ -107,7 +109,7 @@ def test_examples_are_for_models_that_they_fit(encoder, model):
 def test_latents_of_another_model_are_refused(encoder, other_model_file, tmp_path):
     other = load_model(other_model_file)
     with (tmp_path / "other.npy").open("wb") as stream:
-        write_latents(stream, other.encode(face(1)[None]))
+        write_latents(stream, other.encode_prepared(face(1)[None]))
     with raises("wrong-model"):
         load_faces(encoder, [str(tmp_path / "other.npy")])
 

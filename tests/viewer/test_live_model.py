@@ -64,7 +64,7 @@ def test_moves_are_steps_along_the_directions(live):
 def test_the_face_of_a_mixture_is_that_of_its_file(live, model, part, tmp_path):
     mixture = live.mixture(two_faces(live, part=part))
     rows = live.mixed(mixture)
-    (expected,) = model.decode(rows.identity, rows.expression, part)
+    (expected,) = model.decode_vectors(rows.identity, rows.expression, part)
     assert np.array_equal(live.vertices(mixture), expected)
     for suffix in (".ply", ".obj", ".wrl"):
         path = tmp_path / f"face{suffix}"

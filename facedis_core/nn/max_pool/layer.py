@@ -33,7 +33,7 @@ Implementation = Literal["fast", "reference"]
 _FACES = 4  # faces in one task of a thread
 
 
-class MaxPooledLinear(nn.Module):
+class MaxPoolLinear(nn.Module):
     """max over vertices of ReLU(norm(linear(x))): (B, V, C_in) -> (B, C_out).
 
     Attributes:
@@ -59,9 +59,9 @@ class MaxPooledLinear(nn.Module):
 def set_pooling(
     network: nn.Module, *, implementation: Implementation = "fast", precision: Precision = "fp32"
 ) -> None:
-    """Set implementation and precision of every `MaxPooledLinear` of a network."""
+    """Set implementation and precision of every `MaxPoolLinear` of a network."""
     for module in network.modules():
-        if isinstance(module, MaxPooledLinear):
+        if isinstance(module, MaxPoolLinear):
             module.implementation, module.precision = implementation, precision
 
 
@@ -81,7 +81,7 @@ def pool(layers: Iterable[Any], x: Tensor) -> Tensor:
     every vertex contributes; the rest at the vertices with the maximum of a channel.
 
     Args:
-        layers: modules with a `linear` and a `norm`; the last is a `MaxPooledLinear`, whose
+        layers: modules with a `linear` and a `norm`; the last is a `MaxPoolLinear`, whose
             `implementation` is used.
         x: (B, V, C_in).
 
