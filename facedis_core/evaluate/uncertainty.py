@@ -49,8 +49,13 @@ class Difference(NamedTuple):
 
     @property
     def none(self) -> bool:
-        """Whether the interval contains 0, or the mean is less than RESOLUTION."""
-        return self.low <= 0 <= self.high or abs(self.mean) < RESOLUTION
+        """Whether the interval contains 0, p is above 0.05, or the mean is below RESOLUTION.
+
+        Of few subjects the bootstrap interval is too narrow, and the permutation test decides: p
+        is at least 2 / 2^S, so that no difference between five people or fewer is taken for one.
+        """
+        unclear = self.low <= 0 <= self.high or self.p > 1 - LEVEL
+        return unclear or abs(self.mean) < RESOLUTION
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,11 +129,19 @@ def paired_difference(first: SubjectSums, other: SubjectSums) -> Difference | No
     used = counts > 0
     shares = ((other.sums - first.sums)[known][:, used] / counts[used]).mean(axis=1)  # (S,)
     observed = shares.sum()
-    signs = np.random.default_rng(SEED).choice([-1.0, 1.0], (SIGN_FLIPS, subjects))
+    signs = _signs(subjects)
     # rounding must not tell a sum from an equal one in another order
     extreme = np.abs(signs @ shares) >= abs(observed) - 1e-12 * np.abs(shares).sum()
-    p = (1 + np.count_nonzero(extreme)) / (1 + SIGN_FLIPS)
+    p = np.count_nonzero(extreme) / len(signs)
     return Difference(float(observed), *interval, p, subjects)
+
+
+def _signs(subjects: int) -> np.ndarray:
+    """Signs of the subjects (n, S): all combinations if they are few, else the given and others."""
+    if 2**subjects <= SIGN_FLIPS:
+        return np.where((np.arange(2**subjects)[:, None] >> np.arange(subjects)) & 1, -1.0, 1.0)
+    drawn = np.random.default_rng(SEED).choice([-1.0, 1.0], (SIGN_FLIPS, subjects))
+    return np.concatenate([np.ones((1, subjects)), drawn])
 
 
 @lru_cache(maxsize=8)

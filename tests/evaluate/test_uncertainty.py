@@ -86,7 +86,7 @@ def test_difference_like_a_slow_twin():
     assert Interval(found.low, found.high) == pytest.approx(np.quantile(means, [0.025, 0.975]))
     signs = np.array(np.meshgrid(*[[-1, 1]] * 6)).reshape(6, -1)
     exact = np.mean(np.abs(paired @ signs) >= abs(paired.sum()) - 1e-12)
-    assert found.p == pytest.approx(exact, abs=0.02)
+    assert found.p == exact
     assert found.subjects == 6
 
 
@@ -124,3 +124,15 @@ def test_values_of_other_faces_do_not_pair():
         paired_difference(
             SubjectSums.of_table(np.array([[1.0], [np.nan]])), SubjectSums.of_table(normal(2, 1))
         )
+
+
+@pytest.mark.parametrize(("people", "none"), [(4, True), (5, True), (6, False), (20, False)])
+def test_few_people_show_no_difference(people, none):
+    first = normal(people, 1)
+    found = paired_difference(
+        SubjectSums.of_table(first),
+        SubjectSums.of_table(first + 1 + 0.1 * normal(people, 1, seed=1)),
+    )
+    assert found.low > 0  # of every resample
+    assert found.p == pytest.approx(max(2 / 2**people, 1 / 5000), abs=1e-3)
+    assert found.none == none

@@ -14,7 +14,7 @@ def test_every_metric_with_a_meaning_is_in_the_table() -> None:
 
 
 def difference(low: float, high: float) -> Difference:
-    return Difference((low + high) / 2, low, high, 0.5, 7)
+    return Difference((low + high) / 2, low, high, 0.02, 7)
 
 
 def test_a_verdict_where_the_paired_interval_excludes_0() -> None:
