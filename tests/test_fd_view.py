@@ -2,9 +2,13 @@
 
 import base64
 import http.client
+import io
+import json
 import os
+import pty
 import re
 import signal
+import struct
 import subprocess
 import sys
 import time
@@ -15,9 +19,10 @@ from urllib.parse import urlsplit
 import numpy as np
 import pytest
 from conftest import face, save_mesh
+from synthetic import grid_mesh
 
 from facedis_core.data.latents import read_latents
-from facedis_core.mesh.mesh import read_mesh
+from facedis_core.mesh.mesh import Mesh, read_mesh, write_mesh
 from facedis_core.model.model import load_model
 
 ROOT = Path(__file__).parent.parent
@@ -26,10 +31,11 @@ ADDRESS = re.compile(r"http://127\.0\.0\.1:[0-9]+/[\w-]{20,}/\n")
 
 
 @contextmanager
-def viewing(commands, *arguments, model="", cwd=None, **environment):
-    """The address that fd-view prints, and its process."""
+def viewing(commands, *arguments, model="", cwd=None, stdin=None, **environment):
+    """The address that fd-view prints, and its process; its standard input may be a pipe."""
     process = subprocess.Popen(
         [commands / "fd-view", *arguments],
+        stdin=stdin,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -42,7 +48,9 @@ def viewing(commands, *arguments, model="", cwd=None, **environment):
         yield line.strip(), process
     finally:
         process.kill()
-        process.communicate()
+        process.wait()
+        for pipe in filter(None, (process.stdin, process.stdout, process.stderr)):
+            pipe.close()
 
 
 def ask(url, method="GET", body=None):
@@ -101,15 +109,23 @@ def test_faces_of_every_kind_can_be_chosen_from(commands, call, faces, model_fil
     with viewing(commands, *given, model=model_file, cwd=tmp_path) as (url, _):
         status, said = ask(url + "model")
     assert status == 200
-    for name in (b'"deep/dan"', b'"eva gr\\u00fcn"', b'"bob"', b'"two_0001"', b'"mean face"'):
+    for name in (b'"deep/dan"', b'"eva gr\\u00fcn"', b'"cy"', b'"two_0001"', b'"mean face"'):
+        assert name in said
+    for name in (b'"bob (bob.ply)"', b'"bob (bob.npy)"'):
         assert name in said
 
 
-def test_a_doubtful_face_is_warned_of_as_by_fd_encode(call, shell, tmp_path):
+def test_a_doubtful_face_is_warned_of_as_by_fd_encode(commands, call, model_file, tmp_path):
     save_mesh(tmp_path / "odd.ply", face(0) + 5)
     warned = call("fd-encode odd.ply -o odd.npy").line
-    line = "timeout --signal INT 3 fd-view odd.ply"
-    first, address = shell(f"{line}; true").err.splitlines(keepends=True)
+    with subprocess.Popen(
+        [commands / "fd-view", "-m", model_file, "odd.ply"],
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=tmp_path,
+    ) as process:
+        first, address = (process.stderr.readline() for _ in range(2))
+        process.terminate()
     assert first.replace("fd-view", "fd-encode") == f"{warned}\n"
     assert ADDRESS.fullmatch(address)
 
@@ -155,14 +171,91 @@ fd_view.main()
 """
 
 
-@pytest.mark.parametrize("before", ["", "fd-decode", "fd-decode --npy"])
-def test_faces_of_every_kind_come_through_a_pipe(call, shell, tmp_path, before):
-    ict = {"FACEDIS_MODEL": ""}
-    data = call(f"fd-encode {EXAMPLES}", env=ict).out
-    if before:
-        data = call(before, stdin=data, env=ict).out
-    serve = "fd-view - 2> said & until grep . said; do sleep 0.1; done; kill $!"
-    assert shell(f"cat | {serve}", stdin=data, env=ict).out.startswith(b"http://127.0.0.1:")
+def news(url, done):
+    """What the page is told of standard input, as soon as it satisfies a condition."""
+    told = json.loads(ask(url + "news")[1])
+    end = time.monotonic() + 10
+    while not done(told):
+        assert time.monotonic() < end, told
+        told = json.loads(ask(f"{url}news?seen={told['version']}")[1])
+    return told
+
+
+def sent(process, data):
+    """Write bytes to the standard input of a process, at once."""
+    process.stdin.buffer.write(data)
+    process.stdin.buffer.flush()
+
+
+def ply(name, vertices):
+    """The bytes of a face of the small model."""
+    stream = io.BytesIO()
+    write_mesh(stream, Mesh(vertices, grid_mesh()[1], name, unit_mm=1.0))
+    return stream.getvalue()
+
+
+class TestStandardInput:
+    @pytest.mark.parametrize("before", ["", "fd-decode", "fd-decode --npy"])
+    def test_a_finite_stream_ends_in_the_faces_of_a_file(
+        self, commands, call, faces, model_file, before
+    ):
+        data = call("fd-encode faces").out
+        names = ["ann", "bob", "cy", "deep/dan", "eva grün"]
+        if before:
+            data = call(before, stdin=data).out
+        if "--npy" in before:
+            names = [f"row{number:04d}" for number in range(len(names))]
+        with viewing(commands, "-", model=model_file, stdin=subprocess.PIPE) as (url, process):
+            sent(process, data)
+            process.stdin.close()
+            told = news(url, lambda told: told["state"] == "ended")
+            said = json.loads(ask(url + "model")[1])
+        assert [label for _, label in told["faces"]] == names
+        assert (said["faces"], said["stream"]) == (["mean face"], 0)
+
+    def test_faces_are_shown_as_they_come_and_a_broken_stream_is_told(self, commands, model_file):
+        pipe = subprocess.PIPE
+        with viewing(commands, "-", model=model_file, stdin=pipe) as (url, process):
+            assert news(url, lambda told: True)["count"] == 0  # before the first face
+            for number in (1, 2):
+                sent(process, ply(f"face {number}", face(number)))
+                told = news(url, lambda told, number=number: told["count"] == number)
+                assert told["state"] == "open"
+                assert json.loads(ask(url + "face?n=newest")[1])["name"] == f"face {number}"
+            sent(process, b"ply\nformat")
+            process.stdin.close()
+            told = news(url, lambda told: told["state"] != "open")
+            line = process.stderr.readline()
+            assert ask(url)[0] == 200
+        assert told["state"] == "broken"
+        assert "standard input, mesh 3" in told["message"]
+        assert told["message"] in line
+        assert "after 2 faces" in line
+
+    def test_ctrl_c_ends_it_while_the_stream_is_open(self, commands, model_file):
+        pipe = subprocess.PIPE
+        with viewing(commands, "-", model=model_file, stdin=pipe) as (url, process):
+            sent(process, ply("ann", face(1))[:100])
+            assert ask(url)[0] == 200
+            process.send_signal(signal.SIGINT)
+            assert process.wait(timeout=10) == -signal.SIGINT
+            assert process.stderr.read() == ""
+
+    def test_a_terminal_is_refused(self, call):
+        leader, follower = pty.openpty()
+        with os.fdopen(leader, "rb"), os.fdopen(follower, "r") as terminal:
+            result = call("fd-view -", stdin=terminal)
+        assert (result.code, result.kind) == (2, "terminal")
+
+
+def test_faces_of_files_are_in_order_and_told_apart(commands, call, model_file, tmp_path):
+    for name in ("x/ann", "y/ann", "bob"):
+        save_mesh(tmp_path / f"{name}.ply", face(len(name)))
+    assert call("fd-encode bob.ply -o bob.npy").code == 0
+    given = ("y/ann.ply", "bob.npy", "x/ann.ply", "bob.ply")
+    with viewing(commands, *given, model=model_file, cwd=tmp_path) as (url, _):
+        said = json.loads(ask(url + "model")[1])
+    assert said["faces"] == ["y/ann", "bob (bob.npy)", "x/ann", "bob (bob.ply)", "mean face"]
 
 
 def test_nothing_is_written_to_disk(model_file, tmp_path):
@@ -228,6 +321,11 @@ class TestPage:
         )
         assert nameless == 0
         assert page.run("return document.querySelectorAll('input[type=range]').length") == 19
+        names = page.run(
+            "return [...document.querySelectorAll('#expression input')].map((e) => e.ariaLabel)"
+        )
+        assert re.fullmatch(r"expression direction 2: lips, 5\.3 mm in depth", names[1])
+        assert len(set(names)) == 8
 
     def test_sliders_parts_and_buttons_change_the_face(self, page):
         for action in (
@@ -357,8 +455,51 @@ class TestPage:
         said = page.until("document.querySelector('#notice.bad')?.textContent")
         assert "notes.txt cannot be opened by fd-view" in said
         assert page.run("return sides.first.face.name") == "one"
-        assert page.run("return faces.map((face) => face.name).slice(-2)") == ["one", "two"]
+        assert self.labels(page)[-2:] == ["one", "two"]
         assert len(page.complaints()) == 1  # the browser's own word on the refusal
+
+    @staticmethod
+    def labels(page):
+        return page.run("return [...sides.first.choice.options].map((option) => option.text)")
+
+    def test_opened_files_of_one_name_are_told_apart(self, page, tmp_path):
+        mesh = read_mesh(EXAMPLES / "bob_smile.ply")
+        for name in ("bob_smile.ply", "bob_smile.obj"):
+            opened = save_mesh(tmp_path / name, mesh.vertices, mesh.triangles)
+            for _ in range(2):
+                count = len(self.labels(page))
+                page.find("#first .file").send_keys(str(opened))
+                page.until(f"sides.first.choice.options.length > {count}")
+        labels = self.labels(page)
+        assert labels[-4:] == [
+            "bob_smile (bob_smile.ply)",
+            "bob_smile (bob_smile.ply) 2",
+            "bob_smile (bob_smile.obj)",
+            "bob_smile (bob_smile.obj) 2",
+        ]
+        assert len(set(labels)) == len(labels)
+
+    def test_a_picture_of_the_result_is_saved(self, page):
+        page.find("#mixed").send_keys("\ue014")  # right
+        self.moved(page, lambda: page.find("[value=identity]").click())
+        size = page.run("return [result.canvas.width, result.canvas.height]")
+        name, shown = page.run("return nameOfResult()"), page.pixels("#mixed")
+        page.find("#picture").click()
+        content = page.downloaded(f"{name}_identity_view8_0.png").read_bytes()
+        assert content.startswith(b"\x89PNG")
+        assert list(struct.unpack(">II", content[16:24])) == size
+        drawn = page.driver.execute_async_script(
+            "const [text, done] = arguments, image = new Image();"
+            "image.onload = () => { const canvas = document.createElement('canvas');"
+            "canvas.width = image.width; canvas.height = image.height;"
+            "const context = canvas.getContext('2d'); context.drawImage(image, 0, 0);"
+            "const {data} = context.getImageData(0, 0, image.width, image.height);"
+            "let opaque = 0; for (let i = 3; i < data.length; i += 4) opaque += data[i] === 255;"
+            "done(opaque / (data.length / 4)); };"
+            "image.src = 'data:image/png;base64,' + text;",
+            base64.b64encode(content).decode(),
+        )
+        assert drawn == pytest.approx((shown[..., 3] == 255).mean(), abs=1e-6)
 
     def test_a_file_says_how_it_was_mixed(self, page):
         page.set("#mixture-Identity", 0.5)
@@ -417,8 +558,69 @@ class TestPage:
         finally:
             browser.driver.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", script)
 
-    def test_a_server_that_has_gone_is_told(self, browser, commands):
-        with viewing(commands) as (url, process):
+    def test_the_newest_face_of_a_stream_is_shown(self, browser, commands, model_file):
+        pipe = subprocess.PIPE
+        with viewing(commands, "-", model=model_file, stdin=pipe) as (url, process):
+            browser.open(url)
+            browser.until("updates > 0")
+            assert self.labels(browser) == ["Newest (live)", "mean face"]
+            assert "waiting" in browser.find("#stream").text
+            for number, name in enumerate(("ann", "bob")):
+                sent(process, ply(name, face(number)))
+                browser.until(f"nameOfResult() === '{name}' && !busy")
+            assert browser.find("#stream").text == "live: 2 faces"
+            self.choose(browser, "first", "ann")
+            sent(process, ply("cy", face(3)))
+            browser.until("nameOfResult() === 'ann__cy' && !busy")
+            process.stdin.close()
+            browser.until("news.state === 'ended' && !faces.has('newest')")
+            assert self.labels(browser) == ["ann", "bob", "cy", "mean face"]
+            values = "return [sides.first.choice.value, sides.second.choice.value]"
+            assert browser.run(values) == ["s0", "s2"]
+            assert browser.find("#stream").text == "input has ended: 3 faces"
+            self.choose(browser, "second", "bob")
+            browser.set("#identity-1", 1)
+            browser.until("!busy && !wanted")
+            assert not browser.complaints()
+
+    def test_a_stream_drives_the_expression_of_a_face_of_a_file_until_it_breaks(
+        self, browser, commands, model_file, tmp_path
+    ):
+        file, pipe = save_mesh(tmp_path / "ann.ply", face(1)), subprocess.PIPE
+        with viewing(commands, file, "-", model=model_file, stdin=pipe) as (url, process):
+            browser.open(url)
+            browser.until("updates > 0")
+            sent(process, ply("bob", face(2)))
+            browser.until("nameOfResult() === 'ann__bob' && !busy")
+            sent(process, b"ply?")
+            process.stdin.close()
+            browser.until("document.querySelector('#notice.bad')")
+            assert browser.find("#notice").text == "standard input broke off"
+            words = browser.find("#stream.bad").text
+            assert words.startswith("input broke off after 1 face: standard input, mesh 2: ")
+            assert self.labels(browser) == ["ann", "bob", "mean face"]
+            self.choose(browser, "first", "bob")
+            assert not browser.complaints()
+
+    def test_a_face_that_is_no_longer_kept_stays_as_long_as_it_is_shown(self, page):
+        """News of a stream, as the server would send them."""
+        page.run(
+            "model.stream = 0;"
+            "return showNews({version: 1, state: 'open', count: 2, refused: 0, message: '',"
+            " faces: [['s0', 'one'], ['s1', 'two']]})"
+        )
+        page.run(
+            "sides.first.take(sides.first.face, 's0'); sides.first.choice.value = 's0';"
+            "return showNews({version: 2, state: 'open', count: 3, refused: 1, message: 'odd',"
+            " faces: [['s2', 'three']]})"
+        )
+        assert self.labels(page)[:3] == ["one", "three", "alice_mouth_stretch"]
+        assert page.find("#stream").text == "live: 3 faces, 1 not usable: odd"
+        self.choose(page, "second", "one")
+        assert page.run("return sides.second.key") == "s0"
+
+    def test_a_server_that_has_gone_is_told(self, browser, commands, model_file):
+        with viewing(commands, model=model_file) as (url, process):
             browser.open(url)
             browser.until("updates > 0")
             process.terminate()

@@ -3,10 +3,13 @@
 import fd_cli
 
 import traceback
-from contextlib import suppress
-from typing import Annotated
+from contextlib import nullcontext, suppress
+from typing import TYPE_CHECKING, Annotated, BinaryIO
 
 import typer
+
+if TYPE_CHECKING:
+    from facedis_core.viewer.face_stream import FaceStream
 
 
 def view(
@@ -15,7 +18,8 @@ def view(
         typer.Argument(
             metavar="MESH|DIR|SET|LATENTS|-",
             show_default=False,
-            help="Faces to choose from; - is standard input.  [default: the bundled examples]",
+            help="Faces to choose from; - is standard input, shown as it arrives.  [default: the "
+            "bundled examples]",
         ),
     ] = None,
     model: fd_cli.ModelOption = None,
@@ -38,14 +42,18 @@ def view(
 
     Prints the address of the page, and serves it to the browser of this machine until Ctrl-C.
     Meshes and latents can be dropped on the page; meshes are encoded as by fd-encode, and nothing
-    is written to disk. Of more than 200 faces 200 are shown, evenly spaced.
+    is written to disk. Of more than 200 faces 200 are shown, evenly spaced; of more on
+    standard input 100 to 200, and the newest.
 
     Examples:
       fd-view
       fd-view scans/ latents.npy -m model.safetensors --open
+      fd-interp a.npy b.npy --steps 100 --stream | fd-view -
     """
+    from facedis_core.io.streams import open_input
     from facedis_core.model.model import load_model
     from facedis_core.pipeline.encode import MeshEncoder
+    from facedis_core.viewer.face_stream import FaceStream
     from facedis_core.viewer.faces import load_faces
     from facedis_core.viewer.live_model import LiveModel
     from facedis_core.viewer.server import LiveServer
@@ -61,11 +69,25 @@ def view(
     offered = load_faces(encoder, faces or ())
     for warning in offered.warnings:
         fd_cli.warn(warning)
-    with LiveServer(LiveModel(encoder, offered.faces), port, on_bug=_print_traceback) as server:
+    stream = None if offered.stream_place is None else FaceStream(encoder, fd_cli.warn)
+    live = LiveModel(encoder, offered, stream)
+    with (
+        open_input("-") if stream else nullcontext() as data,
+        LiveServer(live, port, on_bug=_print_traceback) as server,
+    ):
         fd_cli.say(server.url)
+        if stream and data:
+            _read(stream, data)
         if open_browser:
             _open(server.url)
         server.serve_forever()
+
+
+def _read(stream: "FaceStream", data: BinaryIO) -> None:
+    """Read faces in a thread, which ends with the process."""
+    import threading
+
+    threading.Thread(target=stream.read, args=(data,), daemon=True).start()
 
 
 def _open(url: str) -> None:

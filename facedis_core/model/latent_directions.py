@@ -19,10 +19,13 @@ class LatentDirections:
         steps: float32 (D, D), a row per direction: one standard deviation of the latents.
         mm: float64 (D,), root mean square distance in mm by which a step moves the vertices, the
             mean of a step to each side, which differ where the decoder is not linear.
+        offsets: float32 (D, V, 3) mm, by which a step moves the vertices, half of the way from a
+            step back to a step ahead.
     """
 
     steps: NDArray[np.float32]
     mm: NDArray[np.float64]
+    offsets: NDArray[np.float32]
 
 
 def leading_directions(
@@ -55,8 +58,10 @@ def leading_directions(
     # the sign is arbitrary: make the largest coordinate positive
     across = ahead - back
     largest = across[np.arange(size), np.abs(across).argmax(axis=1)]
-    steps[largest < 0] *= -1
-    return LatentDirections(steps[order].astype(np.float32), mm[order])
+    signs = np.where(largest < 0, -1, 1)[:, None]
+    steps *= signs
+    offsets = (across * signs / 2)[order].astype(np.float32).reshape(size, -1, 3)
+    return LatentDirections(steps[order].astype(np.float32), mm[order], offsets)
 
 
 def _moved(

@@ -2,7 +2,7 @@
 
 import io
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from glob import glob, has_magic
@@ -83,6 +83,24 @@ def find_inputs(
         UsageError: standard input twice, a split without a face set, or a mesh outside of `root`.
         InputError: an empty folder, a broken face set, or a split without faces.
     """
+    parts = find_each_input(inputs, split, root=root, keep_going=keep_going, decode=decode)
+    counts = [part.count for part in parts if part.count is not None]
+    return FaceInputs(
+        items=(item for part in parts for item in part.items),
+        count=sum(counts) if len(counts) == len(parts) else None,
+        sets=tuple(named for part in parts for named in part.sets),
+    )
+
+
+def find_each_input(
+    inputs: Sequence[str],
+    split: str = "all",
+    *,
+    root: str | None = None,
+    keep_going: bool = False,
+    decode: DecodeLatents | None = None,
+) -> list[FaceInputs]:
+    """The meshes of each input; those of a pattern one by one. As `find_inputs` otherwise."""
     if list(inputs).count("-") > 1:
         raise UsageError(
             "standard input (-) is named twice; it can be read once", ErrorCode.SAME_FILE
@@ -94,15 +112,9 @@ def find_inputs(
             ErrorCode.OPTION_CONFLICT,
         )
     names = _distinct_names(sources) if root is None else _names_below(root, sources)
-    parts = [
+    return [
         _find_one(source, names.get(source), split, root, keep_going, decode) for source in sources
     ]
-    counts = [part.count for part in parts if part.count is not None]
-    return FaceInputs(
-        items=(item for part in parts for item in part.items),
-        count=sum(counts) if len(counts) == len(parts) else None,
-        sets=tuple(named for part in parts for named in part.sets),
-    )
 
 
 def collect_inputs(inputs: Sequence[str], files_from: str | None) -> list[str]:
@@ -314,12 +326,18 @@ def _distinct_names(sources: Sequence[str]) -> dict[str, str]:
         # not resolved: a link keeps its own name
         absolute = {source: Path(os.path.abspath(source)) for source in same}  # noqa: PTH100
         paths = {source: (path.parent / path.stem).parts for source, path in absolute.items()}
-        depth = 1
-        while len({parts[-depth:] for parts in paths.values()}) < len(set(paths.values())):
-            depth += 1
+        depth = distinct_depth(paths.values())
         if depth > 1:
             names |= {source: "/".join(parts[-depth:]) for source, parts in paths.items()}
     return names
+
+
+def distinct_depth(paths: Collection[tuple[str, ...]]) -> int:
+    """Number of last parts that tell different paths apart."""
+    depth = 1
+    while len({parts[-depth:] for parts in paths}) < len(set(paths)):
+        depth += 1
+    return depth
 
 
 def _names_below(root: str, sources: Sequence[str]) -> dict[str, str]:

@@ -1,9 +1,12 @@
 """Faces of fd-view: read from files, pipes and uploads, and encoded by its model."""
 
 import io
+import os
 from base64 import b64encode
-from collections.abc import Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path
 from typing import Any, BinaryIO, Final, NamedTuple
 
@@ -14,24 +17,24 @@ from facedis_core.data.latents import Latents, LatentSource, array_kind, open_la
 from facedis_core.errors import ErrorCode, InputError
 from facedis_core.geometry.distances import vertex_distances
 from facedis_core.io.npy import peek_header
-from facedis_core.io.paths import is_file
-from facedis_core.io.streams import naming, open_input, read_all
+from facedis_core.io.paths import is_file, is_folder
+from facedis_core.io.streams import naming, open_input
 from facedis_core.mesh.mesh import CODECS, Mesh, mesh_files
 from facedis_core.model.bundled import weights_folder
-from facedis_core.model.model import Model
 from facedis_core.pipeline.decode import LatentDecoder, checked_rows
 from facedis_core.pipeline.encode import MeshEncoder, check_face_sets
+from facedis_core.pipeline.failures import Failure
 from facedis_core.pipeline.inputs import (
     InputItem,
     array_items,
     decode_file_meshes,
+    distinct_depth,
     expand_pattern,
-    find_inputs,
+    find_each_input,
     read_file_meshes,
     stream_items,
 )
 
-MAX_PIPE_BYTES: Final = 1 << 30
 MAX_FACES: Final = 200  # of more faces, this number is taken, evenly spaced
 
 
@@ -44,17 +47,24 @@ class ViewerFace:
         vertices: (V, 3) mm, the encoded mesh, or the decoded latents.
         error: (V,) mm, distances of the mesh to its reconstruction; None for latents.
         warning: a line about a doubtful face, else empty.
+        source: the file that it comes from, as it was given.
     """
 
     latents: Latents
     vertices: NDArray[np.float32]
     error: NDArray[np.float32] | None
     warning: str = ""
+    source: str = ""
+
+    @property
+    def name(self) -> str:
+        """Name of the face."""
+        return self.latents.names[0]
 
     def as_json(self) -> dict[str, Any]:
         """Arrays as base64 of little-endian float32."""
         return {
-            "name": self.latents.names[0],
+            "name": self.name,
             "identity": floats_base64(self.latents.identity),
             "expression": floats_base64(self.latents.expression),
             "vertices": floats_base64(self.vertices),
@@ -69,16 +79,32 @@ def floats_base64(values: NDArray[Any]) -> str:
 
 
 class ViewerFaces(NamedTuple):
-    """Faces to choose from on the page, and warnings about them."""
+    """Faces to choose from on the page.
+
+    Attributes:
+        faces: in the order of the inputs; the last one is the mean face.
+        warnings: lines about them.
+        stream_place: number of faces before those of standard input; None = that is no input.
+    """
 
     faces: list[ViewerFace]
     warnings: list[str]
+    stream_place: int | None
+
+
+class _Found(NamedTuple):
+    """A face or the faces of a file, not read yet, and the place of the input among all."""
+
+    place: int
+    source: str
+    item: InputItem | Latents
 
 
 def load_faces(encoder: MeshEncoder, inputs: Sequence[str]) -> ViewerFaces:
     """The faces that a user names, or else the bundled examples, and the model's mean face.
 
     At most MAX_FACES are taken. Bundled examples are left out where they do not fit the model.
+    Standard input is not read here, but by `arriving_faces`.
 
     Args:
         encoder: the model, and how meshes are aligned to it.
@@ -87,19 +113,54 @@ def load_faces(encoder: MeshEncoder, inputs: Sequence[str]) -> ViewerFaces:
     Raises:
         InputError: unreadable input, or faces that do not fit the model.
     """
-    warnings = []
-    if inputs:
-        faces, count = _named_faces(encoder, inputs)
-        if len(faces) < count:
-            warnings.append(
-                f"{count} faces were given; {len(faces)} of them are shown, evenly spaced"
-            )
-        warnings += [face.warning for face in faces if face.warning]
-    else:
-        faces = _bundled_faces(encoder)
     model = encoder.model
-    mean_face = Mesh(model.mean_face, model.triangles, "mean face", 1.0)
-    return ViewerFaces([*faces, _encoded(encoder, mean_face, "mean face")], warnings)
+    mesh = Mesh(model.mean_face, model.triangles, "mean face", 1.0)
+    mean_face = replace(_encoded(encoder, mesh, "mean face"), source=Path(model.source).stem)
+    if not inputs:
+        return ViewerFaces([*_bundled_faces(encoder), mean_face], [], None)
+    sources = [source for given in inputs for source in expand_pattern(given)]
+    found = _found_faces(encoder, sources)
+    loaded = [
+        (one.place, replace(face, source=one.source))
+        for one in _spread(found)
+        for face in _faces_of(encoder, one.item)
+    ]
+    given, loaded = max(len(found), len(loaded)), _spread(loaded)
+    warnings = [face.warning for _, face in loaded if face.warning]
+    if len(loaded) < given:
+        shown = f"{given} faces were given; {len(loaded)} of them are shown, evenly spaced"
+        warnings.insert(0, shown)
+    stream_place = None
+    if "-" in sources:
+        stream_place = sum(place < sources.index("-") for place, _ in loaded)
+    return ViewerFaces([*(face for _, face in loaded), mean_face], warnings, stream_place)
+
+
+def choice_labels(faces: Sequence[ViewerFace]) -> list[str]:
+    """Labels of faces in a list, all different.
+
+    The name of a face; where others have that name, with the end of its file's path that tells the
+    files apart, and a number where one file has several.
+    """
+    paths: dict[str, dict[str, tuple[str, ...]]] = defaultdict(dict)  # by name and source
+    for face in faces:
+        paths[face.name][face.source] = _path_parts(face.source)
+    depths = {name: distinct_depth(found.values()) for name, found in paths.items()}
+    sharing = Counter(face.name for face in faces)
+    labels: list[str] = []
+    for face in faces:
+        label = face.name
+        if sharing[label] > 1:
+            end = paths[label][face.source][-depths[label] :]
+            label += f" ({'/'.join(end)})"
+        labels.append(unused(label, labels))
+    return labels
+
+
+def unused(label: str, others: Collection[str]) -> str:
+    """The label, with a number if others have it."""
+    numbered = (f"{label} {number}" if number > 1 else label for number in count(1))
+    return next(one for one in numbered if one not in others)
 
 
 def face_of_bytes(encoder: MeshEncoder, content: bytes, name: str) -> ViewerFace:
@@ -149,39 +210,59 @@ def _bundled_faces(encoder: MeshEncoder) -> list[ViewerFace]:
         return []
 
 
-def _named_faces(encoder: MeshEncoder, inputs: Sequence[str]) -> tuple[list[ViewerFace], int]:
-    """The faces of some inputs, at most MAX_FACES, and how many there are."""
-    found: list[InputItem | Latents] = []
-    meshes: list[str] = []
-    for name in (source for given in inputs for source in expand_pattern(given)):
-        if name == "-":
-            found += _piped(encoder.model)
-        elif _is_latent_file(name):
-            with open_latents(name) as source:
-                found += _rows(source, encoder.model)
+def arriving_faces(encoder: MeshEncoder, stream: BinaryIO) -> Iterator[ViewerFace | str]:
+    """The faces of standard input as they come: PLY after PLY, arrays of vertices, or latents.
+
+    Instead of a face that cannot be used comes the reason; others may follow.
+
+    Raises:
+        InputError: no more can be read.
+    """
+    with naming("-"):
+        header, stream = peek_header(stream)
+        holds_latents = header is not None and array_kind(header) == "latents"
+    if not holds_latents:
+        for item in stream_items(stream, "-"):
+            try:
+                yield from _faces_of(encoder, item)
+            except InputError as error:
+                yield str(error)
+        return
+    refused: list[Failure] = []
+    for rows in checked_rows(LatentSource(stream, "-"), encoder.model, "-", refused.extend):
+        yield from (failure.error for failure in refused)
+        refused.clear()
+        for row in range(len(rows)):
+            try:
+                yield _decoded(encoder, rows.take([row]))
+            except InputError as error:
+                yield str(error)
+
+
+def _found_faces(encoder: MeshEncoder, sources: Sequence[str]) -> list[_Found]:
+    """What some files hold, in their order; standard input is left out."""
+    files = [(place, source) for place, source in enumerate(sources) if source != "-"]
+    latents = {source for _, source in files if _is_latent_file(source)}
+    parts = find_each_input([source for _, source in files if source not in latents])
+    for part in parts if not encoder.trust_order else ():
+        check_face_sets(part, encoder.model)
+    meshes = iter(parts)
+    found: list[_Found] = []
+    for place, source in files:
+        if source in latents:
+            # one row each; they are decoded later, as faces need far more memory
+            with open_latents(source) as opened:
+                for rows in checked_rows(opened, encoder.model, "-"):
+                    found += [_Found(place, source, rows.take([n])) for n in range(len(rows))]
         else:
-            meshes.append(name)
-    faces = find_inputs(meshes)
-    if not encoder.trust_order:
-        check_face_sets(faces, encoder.model)
-    found += faces.items
-    loaded = [face for one in _spread(found) for face in _faces_of(encoder, one)]
-    return _spread(loaded), max(len(found), len(loaded))
+            in_folder = is_folder(source)
+            for item in next(meshes).items:
+                found.append(_Found(place, item.source if in_folder else source, item))
+    return found
 
 
-def _piped(model: Model) -> list[InputItem] | list[Latents]:
-    """Meshes, vertex arrays or latents on standard input, all held in memory."""
-    content = read_all("-", MAX_PIPE_BYTES, "faces for fd-view")
-    if _holds_latents(io.BytesIO(content), "-"):
-        return _rows(LatentSource(io.BytesIO(content), "-"), model)
-    return list(stream_items(io.BytesIO(content), "-"))
-
-
-def _rows(source: LatentSource, model: Model) -> list[Latents]:
-    """One row each; they are decoded later, as faces need far more memory."""
-    return [
-        rows.take([row]) for rows in checked_rows(source, model, "-") for row in range(len(rows))
-    ]
+def _path_parts(source: str) -> tuple[str, ...]:
+    return Path(os.path.abspath(source)).parts  # noqa: PTH100 - links keep their own names
 
 
 def _is_latent_file(name: str) -> bool:

@@ -4,7 +4,7 @@ import base64
 import binascii
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, get_args
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from facedis_core.data.latents import Latents, write_latents
 from facedis_core.errors import ErrorCode, InputError
+from facedis_core.geometry.face_regions import face_regions
 from facedis_core.io.streams import naming
 from facedis_core.mesh.mesh import CODECS, write_mesh
 from facedis_core.model.latent_directions import LatentDirections, leading_directions
@@ -23,7 +24,15 @@ from facedis_core.pipeline.decode import LatentDecoder
 from facedis_core.pipeline.encode import MeshEncoder
 from facedis_core.render.color_scale import ROUND_ENDS, colormap
 from facedis_core.render.shading import to_srgb
-from facedis_core.viewer.faces import ViewerFace, face_of_bytes, floats_base64
+from facedis_core.viewer.direction_words import describe_direction
+from facedis_core.viewer.face_stream import FaceStream
+from facedis_core.viewer.faces import (
+    ViewerFace,
+    ViewerFaces,
+    choice_labels,
+    face_of_bytes,
+    floats_base64,
+)
 
 MESH_SUFFIXES: Final = tuple(CODECS)
 _LONGEST_NAME: Final = 4096
@@ -51,13 +60,17 @@ class Mixture:
 
 
 class LiveModel:
-    """A model and faces to choose from; immutable, so that threads can share it."""
+    """A model and faces to choose from; immutable but for the stream, so threads can share it."""
 
-    def __init__(self, encoder: MeshEncoder, faces: Sequence[ViewerFace]) -> None:
-        """`faces` are those that the page offers; at least one."""
+    def __init__(
+        self, encoder: MeshEncoder, offered: ViewerFaces, stream: FaceStream | None = None
+    ) -> None:
+        """`offered` are the faces of the page, at least one; a stream brings more of them."""
         self.encoder = encoder
         self.model: Model = encoder.model
-        self.faces = list(faces)
+        self.faces = list(offered.faces)
+        self.stream, self._stream_place = stream, offered.stream_place
+        self._labels = choice_labels(self.faces)
         rows = [face.latents for face in self.faces]
         self.directions: dict[str, LatentDirections] = {
             part: leading_directions(
@@ -67,7 +80,8 @@ class LiveModel:
         }
 
     def description(self) -> dict[str, Any]:
-        """Model, colormap, directions and names of faces, which the page loads first."""
+        """Model, colormap, directions and labels of faces, which the page loads first."""
+        regions = face_regions(self.model.mean_face)
         return {
             "model": Path(self.model.source).stem,
             "vertices": self.model.config.vertices,
@@ -75,17 +89,23 @@ class LiveModel:
             "colormap": base64.b64encode(to_srgb(colormap()).tobytes()).decode(),
             "round_ends": ROUND_ENDS,
             "triangles": base64.b64encode(self.model.triangles.astype("<u4").tobytes()).decode(),
-            "directions": {p: [round(x, 4) for x in d.mm] for p, d in self.directions.items()},
-            "faces": [face.latents.names[0] for face in self.faces],
+            "directions": {
+                part: [describe_direction(offsets, regions)._asdict() for offsets in found.offsets]
+                for part, found in self.directions.items()
+            },
+            "faces": self._labels,
+            "stream": self._stream_place,
             "suffixes": [*MESH_SUFFIXES, ".npy"],
         }
 
     def face(self, number: str) -> ViewerFace:
-        """The face with that number in the list that the page offers.
+        """The face with that number in the list that the page offers, or of the stream by its key.
 
         Raises:
             InputError: there is none.
         """
+        if self.stream is not None and not number.isdecimal():
+            return self.stream.face(number)
         if not (number.isascii() and number.isdecimal() and len(number) < 9):
             raise InputError(f"no face has the number {number[:20]!r}", ErrorCode.NAME_UNKNOWN)
         if int(number) >= len(self.faces):
@@ -95,6 +115,17 @@ class LiveModel:
             )
         return self.faces[int(number)]
 
+    def news(self, seen: str, seconds: float) -> dict[str, Any]:
+        """News of the stream after the version `seen`, for which it waits; as `FaceStream.news`.
+
+        Raises:
+            InputError: there is no stream.
+        """
+        if self.stream is None:
+            raise InputError("standard input is not shown; give - to fd-view", ErrorCode.REQUEST)
+        version = int(seen) if seen.isascii() and seen.isdecimal() and len(seen) < 18 else -1
+        return self.stream.news(version, seconds, self._labels)
+
     def encoded(self, content: bytes, name: str) -> ViewerFace:
         """The first face of a file dropped on the page.
 
@@ -102,7 +133,7 @@ class LiveModel:
             InputError: as fd-encode, or fd-decode for latents, would raise for the file.
         """
         face = face_of_bytes(self.encoder, content, name)
-        length = len(face.latents.names[0])
+        length = len(face.name)
         if length > _LONGEST_NAME:
             raise InputError(
                 f"the face in {name} has a name of {length} characters, expected "

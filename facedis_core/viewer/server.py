@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Lock
+from threading import BoundedSemaphore, Lock
 from typing import Any, Final, Literal, NamedTuple
 from urllib.parse import parse_qs
 
@@ -31,6 +31,8 @@ from facedis_core.viewer.live_model import LiveModel
 # closed.
 SOCKET_TIMEOUT: Final = 20.0
 MAX_CONNECTIONS: Final = 64  # at once, with a thread each; a browser opens six
+MAX_WAITING: Final = 16  # requests that wait for news of a stream; others are answered at once
+NEWS_SECONDS: Final = 10.0  # until a request is answered though there is no news
 MAX_FILE_BYTES: Final = 256 << 20
 MAX_JSON_BYTES: Final = 1 << 20
 
@@ -124,10 +126,21 @@ def build_routes(live: LiveModel) -> dict[str, Route]:
     def encode(query: dict[str, str], body: bytes) -> Response:
         return as_json(live.encoded(body, query.get("name", "")).as_json())
 
+    waiting = BoundedSemaphore(MAX_WAITING)
+
+    def news(query: dict[str, str], body: bytes) -> Response:
+        waits = waiting.acquire(blocking=False)
+        try:
+            return as_json(live.news(query.get("seen", ""), NEWS_SECONDS if waits else 0.0))
+        finally:
+            if waits:
+                waiting.release()
+
     description = as_json(live.description())
     return {
         "model": Route("GET", lambda query, body: description),
         "face": Route("GET", lambda query, _: as_json(live.face(query.get("n", "")).as_json())),
+        "news": Route("GET", news),
         "vertices": Route("POST", vertices, MAX_JSON_BYTES),
         "file": Route("POST", file, MAX_JSON_BYTES),
         "encode": Route("POST", encode, MAX_FILE_BYTES),

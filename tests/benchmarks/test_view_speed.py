@@ -20,7 +20,7 @@ from facedis_core.viewer.server import LiveServer
 @pytest.fixture(scope="module", params=["ict-linear", "ict-pointnet"])
 def live(request):
     encoder = MeshEncoder(load_model(request.param))
-    return LiveModel(encoder, load_faces(encoder, []).faces)
+    return LiveModel(encoder, load_faces(encoder, []))
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,14 @@ from facedis_core.mesh.mesh import Mesh, read_mesh, write_mesh
 from facedis_core.model.model import load_model
 from facedis_core.pipeline.decode import LatentDecoder
 from facedis_core.pipeline.encode import MeshEncoder
-from facedis_core.viewer.faces import MAX_FACES, face_of_bytes, load_faces
+from facedis_core.viewer.faces import (
+    MAX_FACES,
+    ViewerFace,
+    choice_labels,
+    face_of_bytes,
+    load_faces,
+    unused,
+)
 
 
 @pytest.fixture
@@ -93,10 +100,61 @@ def test_many_faces_are_taken_evenly(encoder, tmp_path):
     names = face_set().labels.names
     path = write_face_set(tmp_path / "set.safetensors", face_set())
     count = 2 * (1 + MAX_FACES // len(names))
-    found, (warning, *_) = load_faces(replace(encoder, force_encode=True), [str(path)] * count)
+    found, (warning, *_), _ = load_faces(replace(encoder, force_encode=True), [str(path)] * count)
     assert len(found) == MAX_FACES + 1
     assert warning.startswith(f"{count * len(names)} faces were given; 200")
     assert {one.latents.names[0] for one in found} > set(names[-2:])
+
+
+def test_faces_are_listed_in_the_order_given(encoder, model, tmp_path):
+    for folder in ("x", "y"):
+        save_mesh(tmp_path / folder / "ann.ply", face(1))
+    with (tmp_path / "rows.npy").open("wb") as stream:
+        write_latents(stream, model.encode_prepared(np.stack([face(1), face(2)]), ["cy", "bob"]))
+    given = [tmp_path / "y/ann.ply", tmp_path / "rows.npy", "-", tmp_path / "x" / "*.ply"]
+    found = load_faces(encoder, list(map(str, given)))
+    names = ["y/ann", "cy", "bob", "x/ann", "mean face"]
+    assert [one.name for one in found.faces] == names
+    assert found.stream_place == 3
+    for inputs, place in ((given[:2], None), ([], None), (["-"], 0)):
+        assert load_faces(encoder, list(map(str, inputs))).stream_place == place
+
+
+def test_the_place_of_standard_input_is_kept_where_faces_are_left_out(encoder, model, tmp_path):
+    rows = model.encode_prepared(face(1)[None].repeat(MAX_FACES, 0))
+    for name in ("a", "b"):
+        with (tmp_path / f"{name}.npy").open("wb") as stream:
+            write_latents(stream, rows)
+    found = load_faces(encoder, [str(tmp_path / "a.npy"), "-", str(tmp_path / "b.npy")])
+    assert (len(found.faces), found.stream_place) == (MAX_FACES + 1, MAX_FACES // 2)
+
+
+@pytest.mark.parametrize(
+    ("faces", "labels"),
+    [
+        ([("ann", "a.ply"), ("bob", "a.ply")], ["ann", "bob"]),
+        ([("ann", "a.ply"), ("ann", "a.obj")], ["ann (a.ply)", "ann (a.obj)"]),
+        ([("ann", "x/a.npy"), ("ann", "y/a.npy")], ["ann (x/a.npy)", "ann (y/a.npy)"]),
+        (
+            [("ann", "a.npy"), ("bob", "a.npy"), ("ann", "a.npy"), ("ann", "b.npy")],
+            ["ann (a.npy)", "bob", "ann (a.npy) 2", "ann (b.npy)"],
+        ),
+        ([("ann", "./a.npy"), ("ann", "a.npy")], ["ann (a.npy)", "ann (a.npy) 2"]),
+        ([("a", "a"), ("a", "a"), ("a (a) 2", "b")], ["a (a)", "a (a) 2", "a (a) 2 2"]),
+    ],
+)
+def test_faces_of_one_name_have_different_labels(model, faces, labels):
+    rows = model.encode_prepared(face(1)[None])
+    given = [
+        ViewerFace(replace(rows, names=[name]), face(1), None, source=source)
+        for name, source in faces
+    ]
+    assert choice_labels(given) == labels
+
+
+def test_a_number_makes_a_label_unused():
+    assert unused("a", ()) == "a"
+    assert unused("a", ("a", "a 2", "a 4")) == "a 3"
 
 
 def test_examples_are_for_models_that_they_fit(encoder, model):

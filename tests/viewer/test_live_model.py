@@ -1,16 +1,23 @@
 """The model of fd-view without its page: mixtures of faces, their files, and bad requests."""
 
 import base64
+import io
 import json
 
 import numpy as np
 import pytest
+from conftest import face
 from raising import raises
 
 from facedis_core.data.latents import read_latents
-from facedis_core.mesh.mesh import read_mesh
+from facedis_core.geometry.face_regions import face_regions
+from facedis_core.mesh.mesh import Mesh, read_mesh, write_mesh
+from facedis_core.model.latent_directions import leading_directions
+from facedis_core.model.model import load_model
 from facedis_core.pipeline.combine import transfer
 from facedis_core.pipeline.encode import MeshEncoder
+from facedis_core.viewer.direction_words import describe_direction
+from facedis_core.viewer.face_stream import FaceStream
 from facedis_core.viewer.faces import load_faces
 from facedis_core.viewer.live_model import LiveModel, Mixture
 
@@ -22,7 +29,7 @@ def encoder(model) -> MeshEncoder:
 
 @pytest.fixture
 def live(encoder, faces) -> LiveModel:
-    return LiveModel(encoder, load_faces(encoder, [str(faces)]).faces)
+    return LiveModel(encoder, load_faces(encoder, [str(faces)]))
 
 
 def two_faces(live, **said):
@@ -143,7 +150,45 @@ def test_the_description_tells_what_a_page_draws(live, model):
     assert said["faces"] == ["ann", "bob", "cy", "deep/dan", "eva grün", "mean face"]
     triangles = np.frombuffer(base64.b64decode(said["triangles"]), "<u4").reshape(-1, 3)
     assert np.array_equal(triangles, model.triangles)
+    assert said["stream"] is None
     assert [len(said["directions"][part]) for part in ("identity", "expression")] == [3, 2]
+    (first, *_) = said["directions"]["identity"]
+    assert {"upper", "middle", "lower", "whole"} & set(first["region"].split())
+    assert first["mm"] > 0
+
+
+def test_directions_of_a_bundled_model_are_told_by_parts_of_the_face():
+    model = load_model("ict-linear")
+    regions = face_regions(model.mean_face)
+    found = leading_directions(model, "expression").offsets[:8]
+    words = [describe_direction(offsets, regions).region for offsets in found]
+    assert words[:2] == ["chin and lips", "lips"]
+    assert "brows" in words
+
+
+def test_standard_input_brings_more_faces(encoder, faces):
+    stream = FaceStream(encoder)
+    live = LiveModel(encoder, load_faces(encoder, [str(faces), "-"]), stream)
+    assert live.description()["stream"] == 5
+    assert live.news("", 0)["count"] == 0
+    data = io.BytesIO()
+    for number, name in ((1, "ann"), (2, "zoe")):
+        write_mesh(data, Mesh(face(number), live.model.triangles, name, unit_mm=1.0))
+    stream.read(io.BufferedReader(io.BytesIO(data.getvalue())))
+    news = live.news("0", 0)
+    assert news["faces"] == [("s0", "ann (standard input, face 1)"), ("s1", "zoe")]
+    assert live.face("s1") is live.face("newest")
+    assert live.face("0").name == "ann"
+    for key in ("s2", "7", "²"):
+        with raises("name-unknown"):
+            live.face(key)
+
+
+def test_without_standard_input_there_are_no_news(live):
+    with raises("request"):
+        live.news("", 0)
+    with raises("name-unknown"):
+        live.face("newest")
 
 
 @pytest.mark.parametrize("number", ["6", "-1", "", "x", "1" * 99, "²"])

@@ -2,11 +2,13 @@
 
 import http.client
 import json
+import select
 import socket
 import threading
 import time
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import replace
+from urllib.parse import quote
 
 import numpy as np
 import pytest
@@ -15,9 +17,10 @@ from raising import raises
 
 import facedis_core.viewer.server
 from facedis_core.pipeline.encode import MeshEncoder
-from facedis_core.viewer.faces import load_faces
+from facedis_core.viewer.face_stream import FaceStream
+from facedis_core.viewer.faces import ViewerFaces, load_faces
 from facedis_core.viewer.live_model import LiveModel
-from facedis_core.viewer.server import MAX_CONNECTIONS, LiveServer
+from facedis_core.viewer.server import MAX_CONNECTIONS, MAX_WAITING, LiveServer
 
 
 @contextmanager
@@ -37,7 +40,7 @@ def running(live):
 @pytest.fixture(scope="module")
 def live(model):
     encoder = MeshEncoder(model)
-    return LiveModel(encoder, load_faces(encoder, []).faces)
+    return LiveModel(encoder, load_faces(encoder, []))
 
 
 @pytest.fixture(scope="module")
@@ -235,6 +238,69 @@ class TestWhatIsRefused:
         assert ask(server)[0] == 200
 
 
+class TestNews:
+    """Requests that wait for faces of standard input."""
+
+    @pytest.fixture
+    def stream(self, live):
+        return FaceStream(live.encoder)
+
+    @pytest.fixture
+    def server(self, live, stream):
+        offered = ViewerFaces(live.faces, [], 0)
+        with running(LiveModel(live.encoder, offered, stream)) as (server, bugs):
+            yield server
+            assert not bugs
+
+    def test_a_face_is_told_as_soon_as_it_comes(self, server, stream, tmp_path):
+        seen = json.loads(ask(server, "news")[2])
+        assert (seen["state"], seen["count"]) == ("open", 0)
+        answers = []
+
+        def wait():
+            answers.append(ask(server, f"news?seen={seen['version']}"))
+
+        waiting = threading.Thread(target=wait)
+        waiting.start()
+        path = save_mesh(tmp_path / "a.ply", face(1))
+        with path.open("rb") as data:
+            stream.read(data)
+        waiting.join(5)
+        ((status, _, body),) = answers
+        assert (status, json.loads(body)["count"]) == (200, 1)
+        assert ask(server, "face?n=newest")[2] == ask(server, "face?n=s0")[2]
+
+    def test_without_news_a_request_is_answered_after_a_while(self, server, monkeypatch):
+        monkeypatch.setattr(facedis_core.viewer.server, "NEWS_SECONDS", 0.05)
+        seen = json.loads(ask(server, "news")[2])
+        assert json.loads(ask(server, f"news?seen={seen['version']}")[2]) == seen
+
+    @pytest.mark.parametrize("seen", ["x", "-1", "9" * 99, "²", "1&seen=2"])
+    def test_any_version_is_answered(self, server, seen):
+        assert ask(server, f"news?seen={quote(seen, safe='&=')}")[0] == 200
+
+    def test_many_that_wait_hold_up_nobody(self, server):
+        seen = json.loads(ask(server, "news")[2])
+        line = f"GET /{server.token}/news?seen={seen['version']} HTTP/1.1"
+        with ExitStack() as stack:
+            waiting = []
+            for _ in range(MAX_WAITING + 5):
+                one = stack.enter_context(socket.create_connection(server.server_address[:2]))
+                one.sendall(f"{line}\r\nHost: localhost:{server.server_port}\r\n\r\n".encode())
+                waiting.append(one)
+            ready: list[socket.socket] = []
+            while len(ready) < 5:
+                ready, _, _ = select.select(waiting, [], [], 5)
+                assert ready
+            assert len(ready) == 5
+            assert ask(server, "model")[0] == 200
+
+    def test_news_are_for_those_with_the_token(self, server):
+        assert ask(server, "news", token="x" * 24)[0] == 404
+        assert ask(server, "news", headers={"Origin": "http://evil.example"})[0] == 403
+        assert ask(server, "news", "POST", b"")[0] == 405
+
+
 class TestManyClients:
     def test_one_that_sends_nothing_more_holds_up_nobody(self, server, monkeypatch):
         monkeypatch.setattr(facedis_core.viewer.server._Handler, "timeout", 1.0)
@@ -364,7 +430,7 @@ class TestManyClients:
 
 
 def test_a_bug_is_told_to_the_terminal_and_the_next_request_is_answered(live):
-    broken = LiveModel(live.encoder, live.faces)
+    broken = LiveModel(live.encoder, ViewerFaces(live.faces, [], None))
     with running(broken) as (server, bugs):
         broken.faces[0] = replace(broken.faces[0], latents=None)
         status, _, line = ask(server, "face?n=0")

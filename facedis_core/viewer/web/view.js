@@ -4,6 +4,7 @@
 
 const DIRECTIONS_SHOWN = 8, DIRECTIONS_ADDED = 8;
 const MAX_STEP = 3;  // standard deviations
+const RETRY_MS = 2000, PAUSE_MS = 200;  // after a request without an answer, and between two without news
 const ROOM = 1.12;  // size of the window in mean faces: mouths open, and people differ in size
 
 const find = (selector, within = document) => within.querySelector(selector);
@@ -11,9 +12,10 @@ const bytes = (text) => Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
 const floats = (text) => new Float32Array(bytes(text).buffer);
 
 const viewers = [];
-const faces = [];  // faces to choose from: { name, load }
+const faces = new Map();  // faces to choose from, { label, load } by key
 const sides = {};  // first and second: the panels A and B
 let model, result;
+let opened = 0;  // number of faces of files that were opened on the page
 let lost = false;  // the last request had no response
 let updates = 0;  // number of results shown, for tests
 
@@ -41,6 +43,7 @@ async function ask(path, options) {
   return answer;
 }
 
+const pause = (ms) => new Promise((done) => setTimeout(done, ms));
 const post = (path, body) => ask(path, { method: "POST", body });
 
 /** Run an action of the user, and show its error if it fails. */
@@ -56,14 +59,14 @@ async function attempt(work) {
 
 class Slider {
   /** A labelled range in `parent`; `show` writes its value. */
-  constructor(parent, label, detail, { low, high, step, start, show }) {
+  constructor(parent, id, label, detail, { low, high, step, start, show }) {
     this.start = start;
     const row = document.createElement("div"), name = document.createElement("label");
     this.input = document.createElement("input");
     this.output = document.createElement("output");
     row.className = "slider";
     name.textContent = `${label} `;
-    name.htmlFor = this.input.id = `${parent.closest("[id]").id}-${label}`.replace(/\W+/g, "-");
+    name.htmlFor = this.input.id = `${parent.closest("[id]").id}-${id}`;
     if (detail) {
       const small = document.createElement("small");
       small.textContent = detail;
@@ -102,6 +105,7 @@ class Slider {
 }
 
 const percent = (value) => `${Math.round(100 * value)} %`;
+const capital = (words) => words[0].toUpperCase() + words.slice(1);
 const signed = (value) => (value > 0 ? "+" : value < 0 ? "−" : "") + Math.abs(value).toFixed(1);
 const between = (value) => (value === 0 ? "A" : value === 1 ? "B" : percent(value));
 const mixing = {};
@@ -109,9 +113,9 @@ const moves = { identity: [], expression: [] };
 
 function makeMixture() {
   const parent = find("#mixture .sliders"), way = { low: 0, high: 1, step: 0.01, show: between };
-  mixing.identity = new Slider(parent, "Identity", "A to B", { ...way, start: 0 });
-  mixing.expression = new Slider(parent, "Expression", "A to B", { ...way, start: 1 });
-  mixing.strength = new Slider(parent, "Strength", "", {
+  mixing.identity = new Slider(parent, "Identity", "Identity", "A to B", { ...way, start: 0 });
+  mixing.expression = new Slider(parent, "Expression", "Expression", "A to B", { ...way, start: 1 });
+  mixing.strength = new Slider(parent, "Strength", "Strength", "", {
     low: 0, high: 1.5, step: 0.01, start: 1, show: percent,
   });
   mixing.strength.input.setAttribute("aria-label", "Strength of the expression");
@@ -130,11 +134,12 @@ function makeDirections(part) {
   const add = (count) => {
     const end = Math.min(all.length + count, model.directions[part].length);
     while (all.length < end) {
-      const mm = model.directions[part][all.length];
-      all.push(new Slider(parent, `${all.length + 1}`, `${mm.toPrecision(2)} mm`, {
+      const { region, way, mm } = model.directions[part][all.length], number = all.length + 1;
+      const size = `${mm.toPrecision(2)} mm${way && ` ${way}`}`;
+      all.push(new Slider(parent, number, capital(region), size, {
         low: -MAX_STEP, high: MAX_STEP, step: 0.1, start: 0, show: signed,
       }));
-      all.at(-1).input.setAttribute("aria-label", `${part} direction ${all.length}`);
+      all.at(-1).input.setAttribute("aria-label", `${part} direction ${number}: ${region}, ${size}`);
     }
     more.hidden = end === model.directions[part].length;
   };
@@ -205,13 +210,32 @@ function settings() {
 }
 
 async function download(suffix) {
+  const name = nameOfFile(suffix !== ".npy"), answer = await post(`file?suffix=${suffix}`, mixture());
+  save(await answer.blob(), name + suffix);
+}
+
+/** Save the result as it is drawn: PNG with a transparent background. */
+async function picture() {
+  const canvas = find("canvas#mixed");
+  if (!canvas) throw new Error("there is no picture without WebGL 2");
+  const name = nameOfFile(true), degrees = result.pose.slice(0, 2).map(Math.round);
+  const view = degrees.some(Boolean) ? `_view${degrees.join("_")}` : "";
+  await new Promise(requestAnimationFrame);  // a change of this moment is drawn before
+  const content = await new Promise((done) => canvas.toBlob(done, "image/png"));
+  if (!content) throw new Error("the browser could not make a picture");
+  save(content, `${name}${view}.png`);
+}
+
+/** Name of a file of the result without suffix. */
+function nameOfFile(ofPart) {
   const part = find("[name=part]:checked").value;
-  const name = [nameOfResult(), ...settings()].join("_")
-    + (part === "full" || suffix === ".npy" ? "" : `_${part}`);
-  const answer = await post(`file?suffix=${suffix}`, mixture());
+  return [nameOfResult(), ...settings(), ...(ofPart && part !== "full" ? [part] : [])].join("_");
+}
+
+function save(content, name) {
   const link = document.createElement("a");
-  link.href = URL.createObjectURL(await answer.blob());
-  link.download = name.replace(/[\\/:*?"<>|]+/g, "_") + suffix;
+  link.href = URL.createObjectURL(content);
+  link.download = name.replace(/[\\/:*?"<>|]+/g, "_");
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 10000);  // after it has been saved
   tell(`${link.download} is downloaded`);
@@ -233,7 +257,7 @@ class Side {
     this.viewer = makeViewer(canvas);
     this.check = find(".error", this.element);
     this.turn = 0;  // number of the latest choice; earlier ones that load late are dropped
-    this.choice.addEventListener("change", () => this.choose(Number(this.choice.value)));
+    this.choice.addEventListener("change", () => this.choose(this.choice.value));
     this.check.addEventListener("change", showErrors);
     file.addEventListener("change", (event) => {
       if (event.target.files.length) this.open([...event.target.files]);
@@ -242,17 +266,17 @@ class Side {
     find(".bar", this.element).style.background = gradient(model.colormap);
   }
 
-  choose(number) {
+  choose(key) {
     const turn = ++this.turn;
-    this.choice.value = number;
+    this.choice.value = key;
     return attempt(async () => {
       try {
-        const face = await faces[number].load();
+        const face = await faces.get(key).load();
         if (turn !== this.turn) return;
-        this.take(face, number);
+        this.take(face, key);
         tellWarnings();
       } finally {
-        if (turn === this.turn) this.choice.value = this.number;  // the former choice where this one failed
+        if (turn === this.turn) this.choice.value = this.key;  // the former choice where this one failed
       }
     });
   }
@@ -266,12 +290,12 @@ class Side {
         tell(`encoding ${file.name}…`);
         try {
           const answer = await post(`encode?name=${encodeURIComponent(file.name)}`, file);
-          const face = decoded(await answer.json());
-          const number = offer(face.name, () => face);
+          const face = decoded(await answer.json()), key = `file${++opened}`;
+          offer(key, unusedLabel(face.name, file.name), () => face);
           if (taken || turn !== this.turn) continue;
           taken = true;
-          this.choice.value = number;
-          this.take(face, number);
+          this.choice.value = key;
+          this.take(face, key);
         } catch (error) {
           refused.push(error.message);
         }
@@ -282,9 +306,9 @@ class Side {
     });
   }
 
-  take(face, number) {
+  take(face, key) {
     this.face = face;
-    this.number = number;
+    this.key = key;
     this.viewer.setVertices(face.vertices);
     showErrors();
     update();
@@ -339,11 +363,109 @@ const decoded = (said) => ({
   ...said, vertices: floats(said.vertices), error: said.error && floats(said.error),
 });
 
-/** Add a face to choose from; returns its number. */
-function offer(name, load) {
-  const number = faces.push({ name, load }) - 1;
-  for (const side of Object.values(sides)) side.choice.add(new Option(name, number));
-  return number;
+/** Add a face to choose from, at the end or before that of another key. */
+function offer(key, label, load, before = null) {
+  faces.set(key, { label, load });
+  for (const { choice } of Object.values(sides)) choice.add(new Option(label, key), optionOf(choice, before));
+}
+
+function withdraw(key) {
+  faces.delete(key);
+  for (const { choice } of Object.values(sides)) optionOf(choice, key)?.remove();
+}
+
+const optionOf = (choice, key) => [...choice.options].find((option) => option.value === key) ?? null;
+
+/** A name, with the file and a number if others have it. */
+function unusedLabel(name, file) {
+  const labels = new Set([...faces.values()].map(({ label }) => label));
+  let label = labels.has(name) ? `${name} (${file})` : name;
+  for (let number = 2; labels.has(label); number++) label = `${name} (${file}) ${number}`;
+  return label;
+}
+
+const fetchFace = async (key) => decoded(await (await ask(`face?n=${key}`)).json());
+
+// Standard input
+
+const NEWEST = "newest";
+let news = { version: -1, count: 0 };  // of standard input, as last shown
+
+/** Show the newest face of standard input and the choices, until it ends. */
+async function follow() {
+  while (news.state !== "ended" && news.state !== "broken") {
+    const before = news;
+    let shown = false;
+    await attempt(async () => {
+      await showNews(await (await ask(`news?seen=${before.version}`)).json());
+      shown = true;
+    });
+    if (!shown) {
+      news = before;  // so that the same news come again
+      await pause(RETRY_MS);
+    } else if (news.version === before.version) {
+      await pause(PAUSE_MS);
+    }
+  }
+}
+
+async function showNews(said) {
+  const grown = said.count > news.count;
+  news = said;
+  const kept = new Map(said.faces), before = String(model.stream);
+  for (const [key, label] of kept) {
+    if (!faces.has(key)) offer(key, label, () => fetchFace(key), before);
+    else if (faces.get(key).label !== label) relabel(key, label);
+  }
+  for (const key of [...faces.keys()].filter((key) => key.startsWith("s") && !kept.has(key))) {
+    const face = Object.values(sides).find((side) => side.key === key)?.face;
+    if (face) faces.get(key).load = () => face;  // can be chosen as long as it is shown
+    else withdraw(key);
+  }
+  tellStream();
+  if (said.state === "open") {
+    if (grown) await showNewest(NEWEST);
+    return;
+  }
+  await showNewest(said.faces.at(-1)?.[0] ?? String(model.faces.length - 1));
+  withdraw(NEWEST);
+  if (said.state === "broken") tell("standard input broke off", true);
+}
+
+function relabel(key, label) {
+  faces.get(key).label = label;
+  for (const { choice } of Object.values(sides)) optionOf(choice, key).text = label;
+}
+
+/** Show a face wherever the newest one is to be shown. */
+async function showNewest(key) {
+  const followers = Object.values(sides).filter((side) => side.choice.value === NEWEST);
+  const turns = followers.map((side) => side.turn);
+  if (!followers.length) return;
+  const face = await faces.get(key).load(), warned = followers[0].face?.warning;
+  followers.forEach((side, n) => {
+    if (side.turn !== turns[n]) return;  // another one has been chosen meanwhile
+    if (key !== NEWEST) side.turn++;  // a newest one that is still loading would come after the last
+    side.choice.value = key;
+    side.take(face, key);
+  });
+  if (face.warning && face.warning !== warned) tellWarnings();
+}
+
+const loadNewest = () => fetchFace(news.count ? NEWEST : model.faces.length - 1);
+
+function tellStream() {
+  const { state, count, refused, message } = news, line = find("#stream");
+  const some = `${count} face${count === 1 ? "" : "s"}`;
+  const words = {
+    open: count ? `live: ${some}` : "live: waiting for the first face",
+    ended: `input has ended: ${some}`,
+    broken: `input broke off after ${some}: ${message}`,
+  };
+  line.textContent = words[state]
+    + (refused ? `, ${refused} not usable` : "") + (refused && state !== "broken" ? `: ${message}` : "");
+  line.classList.toggle("bad", state === "broken");
+  line.hidden = false;
 }
 
 // The page
@@ -381,8 +503,8 @@ function listenForFiles() {
 
 function swap() {
   const { first, second } = sides, [one, other] = [first.choice.value, second.choice.value];
-  first.choose(Number(other));
-  second.choose(Number(one));
+  first.choose(other);
+  second.choose(one);
 }
 
 async function start() {
@@ -398,19 +520,28 @@ async function start() {
   result = makeViewer(find("#mixed"));
   sides.first = new Side("first", "A");
   sides.second = new Side("second", "B");
-  model.faces.forEach((name, n) => {
-    offer(name, async () => decoded(await (await ask(`face?n=${n}`)).json()));
-  });
+  model.faces.forEach((label, n) => offer(String(n), label, () => fetchFace(n)));
   for (const radio of document.querySelectorAll("[name=part]")) radio.addEventListener("change", update);
   for (const button of document.querySelectorAll("[data-suffix]")) {
     button.addEventListener("click", () => attempt(() => download(button.dataset.suffix)));
   }
+  find("#picture").addEventListener("click", () => attempt(picture));
   find("#swap").addEventListener("click", swap);
   listenForFiles();
+  if (model.stream !== null) await showNews(await (await ask("news")).json());
+  const live = news.state === "open";
   // start with a neutral face and the last one before the mean face, which show two people
-  const neutral = Math.max(0, model.faces.findIndex((name) => /neutral/i.test(name)));
-  const last = Math.max(0, faces.length - 2);
-  await Promise.all([sides.first.choose(neutral), sides.second.choose(last)]);
+  const options = [...sides.first.choice.options].filter(({ value }) => !live || !value.startsWith("s"));
+  const keys = options.map((option) => option.value);
+  let first = keys[Math.max(0, options.findIndex((option) => /neutral/i.test(option.text)))];
+  let second = keys.at(-2) ?? keys[0];
+  if (live) {  // the newest face, or its expression on a face of a file
+    offer(NEWEST, "Newest (live)", loadNewest, keys[0]);
+    second = NEWEST;
+    if (keys.length === 1) first = NEWEST;
+  }
+  await Promise.all([sides.first.choose(first), sides.second.choose(second)]);
+  if (live) follow();
 }
 
 attempt(start);
