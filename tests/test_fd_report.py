@@ -18,6 +18,7 @@ from facedis_core.data.face_set import load_face_set
 
 EXAMPLES = Path(__file__).parent.parent / "weights" / "examples"
 PART_FIGURES = ["full", "identity", "expression"]
+CHARTS = ["histogram", "expressions"]
 MIXED = ["transfer", "interpolation"]
 HOSTILE = "</script><script>alert('1')</script>&\"<b>"
 
@@ -110,6 +111,17 @@ def test_the_table_has_the_numbers_of_fd_metrics(call, face_set, other):
     assert load_face_set(face_set).id in text
 
 
+def test_training_curves_where_a_log_lies_beside_a_model(call, face_set, other, tmp_path):
+    log = [{"step": 10 * n, "reconstruction": 1 / n} for n in (1, 2, 3)]
+    (tmp_path / "other.jsonl").write_text("\n".join(map(json.dumps, log)))
+    found = page(call(f"{BOTH} --no-baselines --figures charts"))
+    assert "Reconstruction loss in training" in found.text
+    assert [a for a in found.all("path") if a.get("class") == "curve s1"]
+    assert (tmp_path / "charts" / "chart-training-reconstruction.svg").exists()
+    (tmp_path / "other.jsonl").unlink()
+    assert "Reconstruction loss" not in page(call(f"{BOTH} --no-baselines")).text
+
+
 def test_verdicts_are_those_of_fd_metrics(call, face_set, other):
     line = "fd-metrics set.safetensors -m small.safetensors -m other.safetensors --json"
     found = json.loads(call(line).out)["differences"]["models"]["other"]
@@ -163,7 +175,10 @@ def test_same_input_same_bytes(call, face_set):
 
 def test_figures_are_files_and_in_the_page(call, face_set, other, tmp_path):
     found = page(call(f"{BOTH} --no-baselines --figures out/figures --faces 2"))
-    names = sorted(path.name for path in (tmp_path / "out" / "figures").iterdir())
+    names = sorted(path.name for path in (tmp_path / "out" / "figures").glob("*.png"))
+    charts = {path.stem for path in (tmp_path / "out" / "figures").glob("*.svg")}
+    assert charts >= {f"chart-{kind}-{part}" for kind in CHARTS for part in PART_FIGURES}
+    assert "chart-histogram-e_dis" in charts
     model = "small"
     expected = ["mean-errors"]
     expected += [f"errors-{part}-{m}" for part in PART_FIGURES for m in (model, "other")]

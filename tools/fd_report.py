@@ -52,14 +52,15 @@ def report(
             "--figures",
             metavar="DIR",
             show_default=False,
-            help="Also write the figures as PNG files into this folder.",
+            help="Also write figures (PNG) and charts (SVG) into this folder.",
         ),
     ] = None,
     force: fd_cli.Force = False,
 ) -> None:
     """Compare models on a face set: metrics, charts, figures and a 3D viewer in one HTML page.
 
-    All models are measured on the same faces, beside linear baselines. The figures are those of
+    All models are measured on the same faces, beside linear baselines, and compared with the first
+    by paired differences. The figures are those of
     the paper: error maps of the best, average and worst faces, expression transfer, interpolation,
     identity parts. The page needs no network and no other file.
 
@@ -96,7 +97,7 @@ def report(
     with open_output(output, force=force) as stream:
         stream.write(report.html.encode())
     if figures is not None:
-        write_figures(figures, report.figures, force)
+        write_figures(figures, report, force)
 
 
 def main() -> None:

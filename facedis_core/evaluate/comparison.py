@@ -10,10 +10,12 @@ from typing import Any, Final, NamedTuple
 from facedis_core.evaluate.evaluation import Evaluation
 from facedis_core.evaluate.metrics import BETTER
 from facedis_core.evaluate.tables import Table, Value
-from facedis_core.evaluate.uncertainty import Difference, paired_difference
+from facedis_core.evaluate.uncertainty import FEW_SUBJECTS, Difference, paired_difference
 
 _NOTE: Final = "low, high: 95 % interval, by bootstrap over people"
-_DIFFERENCE_NOTE: Final = "difference to {first}, paired by person; none: its interval contains 0"
+_DIFFERENCE_NOTE: Final = (
+    "difference to {first}, paired by person; none: its interval contains 0, or p is above 0.05"
+)
 _COUNTS: Final = {
     "rank1": "rank1_probes",
     "expression": "expression_faces",
@@ -132,7 +134,8 @@ def summary_table(report: Mapping[str, Any]) -> Table:
     columns = ["metric", "method", "mean", *ends, "std", "median", "n"]
     notes = ["  ".join(f"{key} {_fact(value)}" for key, value in report["provenance"].items())]
     if has_intervals:
-        notes.append(_NOTE)
+        few = report["provenance"].get("subjects", 0) < FEW_SUBJECTS
+        notes.append(f"{_NOTE}, too narrow with so few" if few else _NOTE)
     if compared:
         columns += _DIFFERENCE
         notes.append(_DIFFERENCE_NOTE.format(first=paths[0][-1]))

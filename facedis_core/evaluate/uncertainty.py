@@ -13,6 +13,7 @@ import numpy as np
 RESAMPLES: Final = 2000
 SIGN_FLIPS: Final = 4999
 LEVEL: Final = 0.95
+FEW_SUBJECTS: Final = 10  # intervals of fewer are too narrow
 # mm, or a share: less comes from rounding, as networks compute in float32.
 RESOLUTION: Final = 1e-4
 SEED: Final = 0

@@ -8,10 +8,26 @@ from xml.etree import ElementTree
 import numpy as np
 
 from facedis_core.report.html import printable
+from facedis_core.report.training_log import Curve
 
 WIDTH: Final = 400  # units of the drawing; a page shows it in any size
 BINS: Final = 40
 COLORS: Final = 8  # distinct colors of series
+
+# Of a chart in a file: the light colors of report.css.
+_SERIES_COLORS: Final = (
+    *("#2f6fb2", "#d9772b", "#3f9157", "#8a5bb5", "#b8434f", "#7a6a55", "#2a98a8", "#a08b1c"),
+)
+_FILE_STYLE: Final = (
+    "text { font: 12px sans-serif; fill: #1d2024 } .small { font-size: 9.5px; fill: #5c636d } "
+    ".unit { fill: #5c636d } .grid { stroke: #d9dadb } .area { fill-opacity: 0.25 } "
+    ".mean { stroke-dasharray: 4 3 } .curve { fill: none; stroke-width: 1.4 } "
+    + " ".join(
+        f".s{number}.area, .s{number}.bar {{ fill: {color} }} "
+        f".s{number}.area, .s{number}.mean, .s{number}.curve {{ stroke: {color} }}"
+        for number, color in enumerate(_SERIES_COLORS)
+    )
+)
 
 _MAX_LABEL: Final = 20  # characters
 _LEFT, _RIGHT, _TOP, _BOTTOM, _HEIGHT = 42, 14, 8, 40, 210
@@ -112,6 +128,78 @@ def bars(labels: Sequence[str], series: Sequence[Series], title: str) -> str:
             _add(svg, "text", f"{value:.2f}", x=left + length + 4, y=y + 7.5, class_="small")
     _add_unit(svg, height - 4)
     return _text_of(svg)
+
+
+def curves(lines: Sequence[Curve | None], title: str) -> str:
+    """SVG of values over the steps of trainings, on a logarithmic scale; None = a line is absent.
+
+    At least one line must be there.
+    """
+    known = [line for line in lines if line is not None]
+    last = max(float(line.steps.max()) for line in known)
+    values = np.concatenate([line.values for line in known])
+    low, high = np.log10(values.min()), np.log10(values.max())
+    low, high = (low, high) if high - low > 0.01 else (low - 0.05, low + 0.05)
+    left, width, height = _LEFT + 14, WIDTH - _LEFT - 14 - _RIGHT, _HEIGHT - _TOP - _BOTTOM
+    ends = "; ".join(f"{line.label}: {line.values[-1]:.3g} at the end" for line in known)
+    svg = _chart(_HEIGHT, f"Curves, {title}. {ends}")
+
+    def y(value: float) -> float:
+        return float(_TOP + height * (high - np.log10(value)) / (high - low))
+
+    for tick in _decade_ticks(10**low, 10**high):
+        _add(svg, "line", x1=left, x2=WIDTH - _RIGHT, y1=y(tick), y2=y(tick), class_="grid")
+        _add(svg, "text", f"{tick:.3g}", x=left - 6, y=y(tick) + 4, text_anchor="end")
+    for tick in ticks(last):
+        x = left + tick / last * width
+        _add(svg, "text", f"{tick:,.0f}", x=x, y=_TOP + height + 16, text_anchor="middle")
+    for number, line in enumerate(lines):
+        if line is not None:
+            points = [
+                f"{left + step / last * width:.1f},{y(value):.1f}"
+                for step, value in zip(line.steps, line.values, strict=True)
+            ]
+            _add(svg, "path", d=f"M{'L'.join(points)}", class_=f"curve {color_class(number)}")
+    _add(svg, "text", "step", x=WIDTH / 2, y=_HEIGHT - 6, text_anchor="middle", class_="unit")
+    return _text_of(svg)
+
+
+def _decade_ticks(low: float, high: float) -> list[float]:
+    """Values of 1, 2 and 5 times a power of 10 from low to high; powers alone where many."""
+    powers = range(int(np.floor(np.log10(low))), int(np.ceil(np.log10(high))) + 1)
+    all_ticks = [(k, k * 10.0**power) for power in powers for k in (1, 2, 5)]
+    inside = [(k, tick) for k, tick in all_ticks if low * 0.999 <= tick <= high * 1.001]
+    most = 6
+    chosen = inside if len(inside) <= most else [(k, tick) for k, tick in inside if k == 1]
+    return [tick for _, tick in chosen] or [low, high]
+
+
+def svg_file(svg: str, title: str, labels: Sequence[str]) -> bytes:
+    """A chart as a file of its own, with its title above and the labels of its series below."""
+    chart = ElementTree.fromstring(svg)
+    height = float(chart.get("viewBox", "").split()[3])
+    top, line = 24, 16
+    whole = height + top + line * len(labels) + 6
+    root = ElementTree.Element(
+        "svg",
+        {
+            "xmlns": "http://www.w3.org/2000/svg",
+            "viewBox": f"0 0 {WIDTH} {whole:g}",
+            "width": str(2 * WIDTH),
+            "height": f"{2 * whole:g}",
+        },
+    )
+    ElementTree.SubElement(root, "title").text = printable(title)
+    ElementTree.SubElement(root, "style").text = _FILE_STYLE
+    _add(root, "rect", x=0, y=0, width=WIDTH, height=whole, fill="#ffffff")
+    _add(root, "text", title, x=WIDTH / 2, y=16, text_anchor="middle", font_weight="bold")
+    group = ElementTree.SubElement(root, "g", {"transform": f"translate(0 {top})"})
+    group.extend(chart)
+    for number, label in enumerate(labels):
+        y = top + height + line * (number + 1) - 4
+        _add(root, "rect", x=_LEFT, y=y - 9, width=10, height=10, class_=f"bar s{number % COLORS}")
+        _add(root, "text", label, x=_LEFT + 16, y=y)
+    return ElementTree.tostring(root, "utf-8", xml_declaration=True) + b"\n"
 
 
 def _chart(height: float, description: str) -> ElementTree.Element:

@@ -242,7 +242,7 @@ def _transfer_figure(maker: FigureMaker, result: ModelResult, examples: Transfer
         maker.sheet(
             cells,
             column_labels=["identity", *expressions],
-            row_labels=[f"expression of\n{source}", *(f"identity of\n{name}" for name in people)],
+            row_labels=[f"expression: {source}", *(f"identity: {name}" for name in people)],
         ),
     )
 

@@ -1,4 +1,4 @@
-"""Report on models as one HTML page with everything in it, and its figures as PNG files."""
+"""Report on models as one HTML page with all in it, figures as PNG and charts as SVG files."""
 
 import re
 from collections.abc import Sequence
@@ -12,6 +12,7 @@ from facedis_core.io.progress import Progress, no_progress
 from facedis_core.io.streams import check_output, open_output, shown
 from facedis_core.render.image_files import write_png
 from facedis_core.report import sections
+from facedis_core.report.charts import svg_file
 from facedis_core.report.comparison import compare_models
 from facedis_core.report.figures import (
     Figure,
@@ -26,7 +27,8 @@ from facedis_core.report.viewer_payload import viewer_payload
 
 # Names of the files of `write_figures`, so that no other file is replaced or removed.
 _KEYS: Final = "mean-errors|errors-.+|transfer-.+|interpolation-.+|identities"
-_FILE: Final = re.compile(rf"[0-9]{{2,}}-({_KEYS})\.png")
+_CHARTS: Final = "histogram|expressions|training"
+_FILE: Final = re.compile(rf"[0-9]{{2,}}-({_KEYS})\.png|chart-({_CHARTS})-.+\.svg")
 
 
 @dataclass(frozen=True)
@@ -64,10 +66,15 @@ class ReportOptions:
 
 
 class Report(NamedTuple):
-    """The HTML page of a report, and its figures in order."""
+    """The HTML page of a report, and its figures and charts in order.
+
+    Attributes:
+        charts: file name -> content.
+    """
 
     html: str
     figures: list[Figure]
+    charts: dict[str, bytes]
 
 
 def build_report(options: ReportOptions, progress: Progress = no_progress) -> Report:
@@ -89,13 +96,16 @@ def build_report(options: ReportOptions, progress: Progress = no_progress) -> Re
     mean_errors = mean_error_figure(maker)
     generated = list(generated_figures(maker))
     charts, expression_table = sections.errors_by_expression(comparison)
+    histograms = sections.error_histograms(comparison)
+    training = sections.training_curves(comparison)
     html = render_page(
         viewer_payload(comparison, options.figures),
         title=options.title or f"Faces by {', '.join(r.label for r in comparison.models)}",
         facts=sections.comparison_facts(comparison),
         metrics=sections.metrics_section(comparison),
         legend=sections.legend(comparison),
-        histograms=sections.error_histograms(comparison),
+        histograms=histograms,
+        training=training,
         expression_charts=charts,
         expression_table=expression_table,
         region_table=sections.errors_by_region(comparison),
@@ -103,7 +113,12 @@ def build_report(options: ReportOptions, progress: Progress = no_progress) -> Re
         error_figures=list(map(embed, errors)),
         generated=list(map(embed, generated)),
     )
-    return Report(html, [mean_errors, *errors, *generated])
+    labels = [result.label for result in comparison.models]
+    files = {
+        f"chart-{chart.key}.svg": svg_file(chart.svg, chart.caption, labels)
+        for chart in (*histograms, *charts, *training)
+    }
+    return Report(html, [mean_errors, *errors, *generated], files)
 
 
 def check_folder(folder: str, force: bool) -> None:
@@ -133,13 +148,19 @@ def _figures_in(folder: str) -> list[Path]:
     return [path for path in Path(folder).iterdir() if _FILE.fullmatch(path.name)]
 
 
-def write_figures(folder: str, figures: Sequence[Figure], force: bool) -> None:
-    """Write each figure as a numbered PNG file into a folder, which is made if it is missing.
+def write_figures(folder: str, report: Report, force: bool) -> None:
+    """Write figures as numbered PNG files and charts as SVG files into a folder.
 
-    With `force`, other figures of an earlier report are removed, so that no number occurs twice.
+    The folder is made if it is missing. With `force`, other figures and charts of an earlier report
+    are removed, so that no number occurs twice.
     """
     earlier = set(_figures_in(folder))
-    for number, figure in enumerate(figures, 1):
+    for name, content in report.charts.items():
+        target = str(Path(folder) / name)
+        with open_output(target, force=force, parents=True) as stream:
+            stream.write(content)
+        earlier.discard(Path(target))
+    for number, figure in enumerate(report.figures, 1):
         name = re.sub(r"[^A-Za-z0-9.]+", "-", figure.key)
         target = str(Path(folder) / f"{number:02}-{name}.png")
         with open_output(target, force=force, parents=True) as stream:

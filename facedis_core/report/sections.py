@@ -11,9 +11,10 @@ from facedis_core.data.history import made_by
 from facedis_core.data.regions import FACE, named_region
 from facedis_core.evaluate.comparison import differences
 from facedis_core.evaluate.evaluation import Evaluation
+from facedis_core.evaluate.uncertainty import FEW_SUBJECTS
 from facedis_core.inspection.file_info import parameters
 from facedis_core.model.model import Part
-from facedis_core.report.charts import Series, bars, color_class, histogram
+from facedis_core.report.charts import Series, bars, color_class, curves, histogram
 from facedis_core.report.comparison import ModelComparison, ModelResult
 from facedis_core.report.regions import find_regions
 from facedis_core.report.tables import (
@@ -24,6 +25,7 @@ from facedis_core.report.tables import (
     metric_rows,
     part_table,
 )
+from facedis_core.report.training_log import CURVES, curve, read_log
 
 PART_ERRORS: Final = {
     "full": "Reconstruction error E_rec",
@@ -49,8 +51,9 @@ class ModelRow(NamedTuple):
 
 
 class Chart(NamedTuple):
-    """An SVG element and its caption."""
+    """An SVG element, the name of its file, and its caption."""
 
+    key: str
     caption: str
     svg: str
 
@@ -78,6 +81,7 @@ class Metrics(NamedTuple):
         differing: facts in which the models differ, as of `differing_facts`.
         components: number of components of the linear baselines; None = there are none.
         latents: number of latents of the first model.
+        few_people: so few people that intervals are too narrow.
         on_training_faces: some measured faces are of the training split.
     """
 
@@ -87,6 +91,7 @@ class Metrics(NamedTuple):
     differing: list[tuple[str, list[str]]]
     components: int | None
     latents: int
+    few_people: bool
     on_training_faces: bool
 
 
@@ -109,6 +114,7 @@ def metrics_section(comparison: ModelComparison) -> Metrics:
         differing_facts(comparison.models),
         baselines["pca"].metrics["components"] if "pca" in baselines else None,
         config.identity + config.expression,
+        comparison.facts["subjects"] < FEW_SUBJECTS,
         bool((np.asarray(comparison.faces.labels.split)[comparison.rows] == TRAIN).any()),
     )
 
@@ -143,9 +149,7 @@ def differing_facts(models: Sequence[ModelResult]) -> list[tuple[str, list[str]]
         facts |= {f"network {name}": value for name, value in asdict(model.config).items()}
         tables.append(facts)
     names = dict.fromkeys(name for facts in tables for name in facts)
-    rows = [
-        (name, ["–" if f.get(name) is None else str(f[name]) for f in tables]) for name in names
-    ]
+    rows = [(name, [_fact(facts.get(name)) for facts in tables]) for name in names]
     return [(name, values) for name, values in rows if len(set(values)) > 1]
 
 
@@ -173,12 +177,14 @@ def error_histograms(comparison: ModelComparison) -> list[Chart]:
     for part in comparison.parts:
         series = [Series(r.label, r.errors.per_mesh[part]) for r in comparison.models]
         title = PART_ERRORS[part]
-        charts.append(Chart(f"{title}, by mesh", histogram(series, title)))
+        charts.append(Chart(f"histogram-{part}", f"{title}, by mesh", histogram(series, title)))
     for key, title in SPREADS.items():
         known = [(r.label, r.evaluation.per_subject.get(key)) for r in comparison.models]
         if all(values is not None for _, values in known):
             series = [Series(label, values) for label, values in known if values is not None]
-            charts.append(Chart(f"{title}, by person", histogram(series, title)))
+            charts.append(
+                Chart(f"histogram-{key}", f"{title}, by person", histogram(series, title))
+            )
     return charts
 
 
@@ -199,7 +205,10 @@ def errors_by_expression(comparison: ModelComparison) -> tuple[list[Chart], Part
     charts = []
     for part in comparison.parts:
         series = [Series(r.label, means[part, r.label][order]) for r in comparison.models]
-        charts.append(Chart(PART_ERRORS[part], bars(names, series, PART_ERRORS[part])))
+        title = PART_ERRORS[part]
+        charts.append(
+            Chart(f"expressions-{part}", f"{title}, by expression", bars(names, series, title))
+        )
     rows = []
     for kind in kinds:
         of_kind = [e[shown == kind] for e in comparison.models[0].errors.per_mesh.values()]
@@ -207,6 +216,23 @@ def errors_by_expression(comparison: ModelComparison) -> tuple[list[Chart], Part
         rows.append((labels.expressions[kind], count_range(counts)))
     table = part_table(comparison, "expression", "faces", rows, lambda *key: means[key])
     return charts, table
+
+
+def _fact(value: Any) -> str:
+    if value is None:
+        return "–"
+    return " ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+
+def training_curves(comparison: ModelComparison) -> list[Chart]:
+    """Curves of the trainings whose logs lie beside the models; none without logs."""
+    logs = [(result.label, read_log(result.model)) for result in comparison.models]
+    charts = []
+    for key, (title, _) in CURVES.items():
+        lines = [curve(label, records, key) for label, records in logs]
+        if any(line is not None for line in lines):
+            charts.append(Chart(f"training-{key}", title, curves(lines, title)))
+    return charts
 
 
 def errors_by_region(comparison: ModelComparison) -> PartTable:

@@ -6,7 +6,18 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from facedis_core.report.charts import BINS, WIDTH, Series, bars, histogram, shares, ticks
+from facedis_core.report.charts import (
+    BINS,
+    WIDTH,
+    Series,
+    bars,
+    curves,
+    histogram,
+    shares,
+    svg_file,
+    ticks,
+)
+from facedis_core.report.training_log import Curve
 
 
 def series(*values: float) -> Series:
@@ -77,3 +88,36 @@ def test_labels_are_escaped_and_printable() -> None:
     for chart in (svg, histograms):
         assert "<script" not in chart
         drawing(chart)  # well-formed, so that no character is left that XML lacks
+
+
+@pytest.mark.parametrize("values", [(1e-4, 3e-2, 5.0), (2.0, 2.0), (0.8, 0.9, 0.7)])
+def test_curves_stay_on_their_paper(values: tuple[float, ...]) -> None:
+    steps = np.arange(1.0, len(values) + 1) * 100
+    svg = drawing(curves([None, Curve("one", steps, np.array(values))], "loss"))
+    height = float(svg.attrib["viewBox"].split()[3])
+    (path,) = svg.iter("path")
+    assert path.attrib["class"] == "curve s1"
+    points = [tuple(map(float, point.split(","))) for point in path.attrib["d"][1:].split("L")]
+    assert len(points) == len(values)
+    assert all(0 <= x <= WIDTH and 0 <= y <= height for x, y in points)
+    # higher values lie higher, and equal ratios are equal distances
+    order = np.argsort([y for _, y in points], kind="stable")
+    assert [values[place] for place in order] == sorted(values, reverse=True)
+    labels = [text.text for text in svg.iter("text")]
+    assert "step" in labels
+    assert len(labels) >= 4
+
+
+def test_a_chart_as_a_file_stands_alone() -> None:
+    svg = histogram([series(1.0, 2.0), series(3.0)], "errors")
+    root = ElementTree.fromstring(svg_file(svg, "A & B", ["one", "<two>"]))
+    name = "{http://www.w3.org/2000/svg}"
+    assert root.tag == f"{name}svg"
+    texts = [text.text for text in root.iter(f"{name}text")]
+    assert {"A & B", "one", "<two>"} <= set(texts)
+    style = root.find(f"{name}style")
+    assert style is not None
+    classes = {word for e in root.iter() for word in e.get("class", "").split()}
+    assert all(f".{word}" in str(style.text) for word in classes)
+    low = float(root.attrib["viewBox"].split()[3])
+    assert all(float(text.attrib["y"]) < low for text in root.iter(f"{name}text"))
