@@ -1,5 +1,6 @@
 // The page of fd-view: settings of its controls are sent to the server, which returns a face. There
-// is one request at a time; the next one has the latest settings.
+// is one such request at a time; the next one has the latest settings. Another request waits for
+// news of standard input where that is shown.
 "use strict";
 
 const DIRECTIONS_SHOWN = 8, DIRECTIONS_ADDED = 8;
