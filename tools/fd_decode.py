@@ -59,6 +59,7 @@ def decode(
         typer.Option("--stream", help="Write each face at once instead of after the last row."),
     ] = False,
     jobs: fd_cli.FaceJobs = 1,
+    device: fd_cli.Device = "cpu",
     skip_existing: Annotated[
         bool,
         typer.Option("--skip-existing", help="Keep existing output files and decode the others."),
@@ -79,6 +80,7 @@ def decode(
       fd-decode faces.npy --part full --part identity -o 'parts/{name}_{part}.obj'
     """
     from facedis_core.data.latents import concatenate, open_latents
+    from facedis_core.model.device import on_device
     from facedis_core.model.model import load_model
     from facedis_core.pipeline.decode import DecodeOptions, LatentDecoder, checked_rows, decode_to
     from facedis_core.pipeline.inputs import expand_pattern
@@ -96,19 +98,17 @@ def decode(
         force=force,
         jobs=jobs,
     )
-    decoder = LatentDecoder(load_model(model), options.parts, offsets)
+    loaded = load_model(model)
     skipping = fd_cli.Skipping(keep_going, failures, output, force)
     done = 0
     skip = skipping.add if keep_going else None
     with ExitStack() as stack:  # all are open until the end, so that none can be the output
         opened = [stack.enter_context(open_latents(source)) for source in sources]
-        rows = (
-            block
-            for source in opened
-            for block in checked_rows(source, decoder.model, output, skip)
-        )
+        rows = (block for source in opened for block in checked_rows(source, loaded, output, skip))
         blocks = rows if stream else [concatenate(list(rows))]
         total = None if stream else sum(map(len, blocks))
+        placed = on_device(loaded, device, total, jobs)
+        decoder = LatentDecoder(placed, options.parts, offsets)
         with fd_cli.progress_bar("decoding", total) as advance:
             for count in decode_to(options, decoder, blocks):
                 done += count

@@ -29,6 +29,7 @@ def encode(
     force_encode: fd_cli.ForceEncode = False,
     stream: fd_cli.Stream = False,
     jobs: fd_cli.FaceJobs = 1,
+    device: fd_cli.Device = "cpu",
     keep_going: fd_cli.KeepGoing = False,
     failures: fd_cli.Failures = None,
     force: fd_cli.Force = False,
@@ -48,6 +49,7 @@ def encode(
     from facedis_core.data.latents import save_latents
     from facedis_core.io.paths import check_suffix
     from facedis_core.io.streams import check_output
+    from facedis_core.model.device import on_device
     from facedis_core.model.model import load_model
     from facedis_core.pipeline.encode import (
         BLOCK_FACES,
@@ -65,7 +67,7 @@ def encode(
         collect_inputs(inputs or (), files_from), split, root=root, keep_going=keep_going
     )
     encoder = MeshEncoder(
-        load_model(model),
+        on_device(load_model(model), device, faces.count, jobs),
         units=units,
         align=align,
         trust_order=trust_order,

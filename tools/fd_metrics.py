@@ -62,6 +62,7 @@ def metrics(
         ),
     ] = None,
     align: fd_cli.AlignPredictions = False,
+    device: fd_cli.Device = "cpu",
     region: Annotated[
         str | None,
         typer.Option(
@@ -186,6 +187,7 @@ def metrics(
         baselines=baselines,
         baselines_from=baselines_from,
         align=align,
+        device=device,
         region=region,
         checks=[Check.parse(text) for text in check or ()],
         against=against,

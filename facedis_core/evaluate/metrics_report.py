@@ -23,6 +23,7 @@ from facedis_core.evaluate.gates import Check, EarlierReport, Tolerance
 from facedis_core.evaluate.mesh_comparison import compare_meshes
 from facedis_core.evaluate.tables import Table
 from facedis_core.io.progress import Progress, no_progress
+from facedis_core.model.device import Device, on_device
 from facedis_core.model.model import Model, load_model
 
 ReportFormat = Literal["table", "json", "csv", "markdown", "latex"]
@@ -79,6 +80,7 @@ class MetricsOptions:
         baselines: also measure the linear baselines, fitted on the training split of the set.
         baselines_from: face set to fit the baselines on instead.
         align: align predictions rigidly to the truth first.
+        device: of the models: cpu, cuda or auto.
         region: vertices to measure: a name or a file as of `find_region`; None = those of the set.
         checks: limits of numbers.
         against: earlier report to compare with.
@@ -104,6 +106,7 @@ class MetricsOptions:
     baselines: bool = False
     baselines_from: str | None = None
     align: bool = False
+    device: Device = "cpu"
     region: str | None = None
     checks: Sequence[Check] = ()
     against: str | None = None
@@ -151,9 +154,10 @@ class MetricsOptions:
                     ErrorCode.OPTION_MISSING,
                 )
             of_set = *self.inputs, self.models, self.baselines, self.baselines_from
-            if any(of_set) or self.split != "test":
+            if any(of_set) or self.split != "test" or self.device != "cpu":
                 raise UsageError(
-                    "SET, --model, --split and --baselines do not go with --truth; leave them out",
+                    "SET, --model, --split, --baselines and --device do not go with --truth; "
+                    "leave them out",
                     ErrorCode.OPTION_CONFLICT,
                 )
         elif self.units != "auto":
@@ -379,7 +383,7 @@ def _measure_models(
         words = f"measuring {name}" if len(models) > 1 else "measuring"
         with how.progress(words, len(rows)) as advance:
             evaluation = evaluate_face_set(
-                model_predictor(model),
+                model_predictor(on_device(model, options.device, len(rows))),
                 faces,
                 rows,
                 region=how.region,

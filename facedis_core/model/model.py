@@ -45,7 +45,7 @@ from facedis_core.model.reach import REFUSED_REACH, describe_reach
 if TYPE_CHECKING:
     import torch
 
-    from facedis_core.nn.inference import TrainedNetwork
+    from facedis_core.nn.inference import ArrayForward, TrainedNetwork
 
 Part = Literal["full", "identity", "expression"]
 LatentPart = Literal["identity", "expression"]
@@ -86,6 +86,8 @@ class Model:
         history: commands that made it.
         id: first 12 hex digits of SHA-256 over tensors and config.
         source: path, for messages.
+        device: `cpu` computes in NumPy, face by face; any other is a device of torch, which
+            computes in batches, equal to 1e-3 mm on every vertex.
     """
 
     config: ModelConfig
@@ -100,6 +102,7 @@ class Model:
     history: list[HistoryStep] = field(default_factory=list)
     id: str = ""
     source: str = ""
+    device: str = "cpu"
 
     @property
     def triangles(self) -> np.ndarray:
@@ -268,12 +271,15 @@ class Model:
                 "a face has vertices that are not finite; repair the mesh first",
                 ErrorCode.NOT_FINITE,
             )
-        identity = np.empty((len(vertices), self.config.identity), np.float32)
-        expression = np.empty((len(vertices), self.config.expression), np.float32)
-        # Face by face, here and in `decode`: a product of several rows rounds differently, and a
-        # result must not depend on the other faces of a batch.
-        for row, face in enumerate(vertices):
-            identity[row], expression[row] = self._forward.encode(self._normalised(face))
+        if self.device == "cpu":
+            identity = np.empty((len(vertices), self.config.identity), np.float32)
+            expression = np.empty((len(vertices), self.config.expression), np.float32)
+            # Face by face, here and in `decode`: a product of several rows rounds differently, and
+            # a result must not depend on the other faces of a batch.
+            for row, face in enumerate(vertices):
+                identity[row], expression[row] = self._forward.encode(self._normalised(face))
+        else:
+            identity, expression = self._torch_forward.encode(vertices)
         names = list(names) if names is not None else [str(row) for row in range(len(vertices))]
         return Latents(names, [self.id] * len(names), identity, expression)
 
@@ -356,14 +362,18 @@ class Model:
                 "expected as many of both, pair them with fd-transfer",
                 ErrorCode.ARRAY_SHAPE,
             )
-        faces = np.empty((len(identity), self.mean_face.size), np.float32)
         with np.errstate(over="ignore", invalid="ignore"):  # checked below
-            for row, face in enumerate(faces):
-                face[:] = self._forward.offsets(
-                    None if part == "expression" else identity[row].astype(np.float32),
-                    None if part == "identity" else expression[row].astype(np.float32),
-                )
-            faces *= np.float32(self.scale)
+            z_id = None if part == "expression" else identity.astype(np.float32, order="C")
+            z_exp = None if part == "identity" else expression.astype(np.float32, order="C")
+            if self.device == "cpu":
+                faces = np.empty((len(identity), self.mean_face.size), np.float32)
+                for row, face in enumerate(faces):
+                    face[:] = self._forward.offsets(
+                        None if z_id is None else z_id[row], None if z_exp is None else z_exp[row]
+                    )
+                faces *= np.float32(self.scale)
+            else:
+                faces = self._torch_forward.offsets(z_id, z_exp)
         if not np.isfinite(faces).all():
             raise InputError(
                 "latents too large for a face of them to be finite; encode it again",
@@ -382,13 +392,7 @@ class Model:
         Raises:
             UsageError: torch is not installed.
         """
-        try:
-            inference = import_module("facedis_core.nn.inference")
-        except ModuleNotFoundError as error:
-            if error.name != "torch":
-                raise
-            raise missing_extra("a torch module", "train") from None
-        return inference.trained_network(self, device)
+        return _torch_inference().trained_network(self, device)
 
     def distance_to_mean(self, vertices: np.ndarray) -> np.ndarray:
         """Mean vertex distance (B,) mm of faces (B, V, 3) mm to the mean face."""
@@ -398,6 +402,10 @@ class Model:
     def _forward(self) -> Forward:
         forward: type[Forward] = network_of(self.config).load_numpy_forward()
         return forward(self.config, self.weights, self._normalised(self.mean_face))
+
+    @cached_property
+    def _torch_forward(self) -> "ArrayForward":
+        return _torch_inference().ArrayForward(self, self.device)
 
     def _normalised(self, vertices: np.ndarray) -> np.ndarray:
         """Normalised coordinates of vertices in mm."""
@@ -427,6 +435,16 @@ def _as_meshes(faces: Any) -> list[Mesh]:
     if isinstance(faces, list | tuple) or getattr(faces, "ndim", 0) == 3:
         return [_as_mesh(face, f"encode: face {number}") for number, face in enumerate(faces)]
     return [_as_mesh(faces, "encode: faces")]
+
+
+def _torch_inference() -> Any:
+    """The module `nn.inference`; importing it imports torch."""
+    try:
+        return import_module("facedis_core.nn.inference")
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        raise missing_extra("a torch module", "train") from None
 
 
 def write_model(stream: BinaryIO, model: Model) -> str:

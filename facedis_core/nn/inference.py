@@ -3,12 +3,14 @@
 from collections.abc import Mapping
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from facedis_core.errors import ErrorCode, InputError
 from facedis_core.model.model import Model
 from facedis_core.model.networks import network_of
+from facedis_core.model.numpy_forward import LatentMeans
 from facedis_core.nn.autoencoder import AutoEncoder, Posterior
 
 _MODEL_BUFFERS = ("mean_face", "origin", "scale")
@@ -46,9 +48,9 @@ class TrainedNetwork(nn.Module):
         """Faces (B, V, 3) mm -> distributions of both latents, (B, D_id) and (B, D_exp)."""
         return self.network.encode(self.network.normalise(faces))
 
-    def identity_faces(self, z: Tensor) -> Tensor:
-        """Identity latents (B, D_id) -> X_id, (B, V, 3) mm."""
-        return self.network.mean_face + self.network.identity_offsets(z) * self.network.scale
+    def identity_offsets(self, z: Tensor) -> Tensor:
+        """Identity latents (B, D_id) -> X_id minus the mean face, (B, V, 3) mm."""
+        return self.network.identity_offsets(z) * self.network.scale
 
     def expression_offsets(self, z: Tensor) -> Tensor:
         """Expression latents (B, D_exp) -> X_exp, (B, V, 3) mm."""
@@ -57,9 +59,62 @@ class TrainedNetwork(nn.Module):
     def forward(self, faces: Tensor) -> DecodedFaces:
         """Encode faces (B, V, 3) mm and decode their latent means."""
         posteriors = self.encode(faces)
-        identity = self.identity_faces(posteriors.identity.mean)
+        identity = self.network.mean_face + self.identity_offsets(posteriors.identity.mean)
         expression = self.expression_offsets(posteriors.expression.mean)
         return DecodedFaces(identity + expression, identity, expression, posteriors)
+
+
+class ArrayForward:
+    """Encoder and decoders of a model on NumPy arrays, in batches on a device.
+
+    Args:
+        model: the model.
+        device: of torch.
+        batch: number of faces computed at once.
+    """
+
+    def __init__(self, model: Model, device: torch.device | str, batch: int = 256) -> None:
+        self.network = trained_network(model, device)
+        self.device, self.batch = device, batch
+
+    @torch.no_grad()
+    def encode(self, faces: np.ndarray) -> LatentMeans:
+        """Faces (B, V, 3) mm -> latent means (B, D_id) and (B, D_exp)."""
+        config = self.network.network.config
+        identity = np.empty((len(faces), config.identity), np.float32)
+        expression = np.empty((len(faces), config.expression), np.float32)
+        for start in range(0, len(faces), self.batch):
+            part = slice(start, start + self.batch)
+            posteriors = self.network.encode(self._tensor(faces[part]))
+            identity[part] = posteriors.identity.mean.numpy(force=True)
+            expression[part] = posteriors.expression.mean.numpy(force=True)
+        return LatentMeans(identity, expression)
+
+    @torch.no_grad()
+    def offsets(self, identity: np.ndarray | None, expression: np.ndarray | None) -> np.ndarray:
+        """The sum of the offsets of X_id and X_exp from the mean face, (B, 3V) mm.
+
+        Args:
+            identity: (B, D_id), or None to leave X_id out.
+            expression: (B, D_exp), or None to leave X_exp out.
+        """
+        given = [
+            (offsets, z)
+            for offsets, z in (
+                (self.network.identity_offsets, identity),
+                (self.network.expression_offsets, expression),
+            )
+            if z is not None
+        ]
+        faces = np.empty((len(given[0][1]), self.network.network.mean_face.numel()), np.float32)
+        for start in range(0, len(faces), self.batch):
+            part = slice(start, start + self.batch)
+            parts = [offsets(self._tensor(z[part])).flatten(1) for offsets, z in given]
+            faces[part] = torch.stack(parts).sum(dim=0).numpy(force=True)
+        return faces
+
+    def _tensor(self, array: np.ndarray) -> Tensor:
+        return torch.tensor(array, dtype=torch.float32, device=self.device)
 
 
 def network_from_model(model: Model) -> AutoEncoder:

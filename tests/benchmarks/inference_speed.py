@@ -11,6 +11,7 @@ import argparse
 import json
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from time import perf_counter
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # as the commands that train
@@ -20,6 +21,7 @@ import torch
 from facedis_core.model.model import Model, load_model
 
 MODELS = ("ict-linear", "ict-pointnet")
+WAYS = {"NumPy": "cpu", "torch cpu": "cpu:0", "torch cuda": "cuda"}  # by `Model.device`
 Work = Callable[[], object]
 
 
@@ -33,32 +35,11 @@ def faces_per_second(work: Work, batch: int, seconds: float) -> float:
     return calls * batch / (perf_counter() - start)
 
 
-def by_numpy(model: Model, faces: np.ndarray) -> tuple[Work, Work]:
-    """Encoding and decoding of faces (B, V, 3) mm."""
-    z = model.encode_prepared(faces[:1])
-    latents = (np.repeat(z.identity, len(faces), 0), np.repeat(z.expression, len(faces), 0))
+def encoding_and_decoding(model: Model, faces: np.ndarray) -> tuple[Work, Work]:
+    """Of faces (B, V, 3) mm."""
+    z = model.encode_prepared(faces)
+    latents = z.identity, z.expression
     return lambda: model.encode_prepared(faces), lambda: model.decode_vectors(*latents)
-
-
-def by_torch(model: Model, faces: np.ndarray, device: str) -> tuple[Work, Work]:
-    """The same, copied to the device and back."""
-    network = model.to_torch(device)
-
-    @torch.no_grad()
-    def encode() -> list[np.ndarray]:
-        posteriors = network.encode(torch.from_numpy(faces).to(device))
-        return [gaussian.mean.cpu().numpy() for gaussian in posteriors]
-
-    latents = [torch.from_numpy(z) for z in encode()]
-
-    @torch.no_grad()
-    def decode() -> np.ndarray:
-        identity, expression = (z.to(device) for z in latents)
-        return (network.identity_faces(identity) + network.expression_offsets(expression)).numpy(
-            force=True
-        )
-
-    return encode, decode
 
 
 def main() -> None:
@@ -75,10 +56,10 @@ def main() -> None:
         model = load_model(name)
         for batch in options.batches:
             faces = np.repeat(model.mean_face[None], batch, axis=0)
-            ways = {"NumPy": by_numpy(model, faces)}
-            for device in dict.fromkeys(["cpu", options.device]):
-                ways[f"torch {device}"] = by_torch(model, faces, device)
-            for way, works in ways.items():
+            for way, device in WAYS.items():
+                if device == "cuda" and options.device != "cuda":
+                    continue
+                works = encoding_and_decoding(replace(model, device=device), faces)
                 encode, decode = (faces_per_second(each, batch, options.seconds) for each in works)
                 row = {
                     "model": name,
