@@ -70,6 +70,11 @@ _WITHOUT_VERTICES = (
     *(b"Box", b"Cone", b"Cylinder", b"ElevationGrid", b"Extrusion", b"Sphere", b"Text"),
 )
 _SURFACES = {*_LISTS, *_NOT_READ, *_WITHOUT_VERTICES}
+# Nodes that may have a surface in them; the scene has no type.
+_AROUND = {
+    *(b"", b"Anchor", b"Billboard", b"Collision", b"Group", b"LOD", b"Script", b"Shape", b"Switch"),
+    *(b"Transform", b"IndexedFaceSet", b"IndexedLineSet", b"PointSet"),
+}
 
 
 class _List(NamedTuple):
@@ -215,10 +220,16 @@ class _Parser:
         return _Node(type_)
 
     def _check_around(self) -> None:
-        """Raise InputError within a node of a prototype: it may place what is in it elsewhere."""
+        """Raise InputError within another node than VRML has, which may place what is in it."""
         for node, _ in self._open:
             if node.type in self._prototypes:
                 raise _of_prototype(node.type)
+            if node.type not in _AROUND:
+                raise InputError(
+                    f"has a shape in a node {quoted(node.type)}, which may place it elsewhere; "
+                    "expected Transform, Group or another of VRML 2.0",
+                    ErrorCode.UNSUPPORTED,
+                )
 
     def _use(self, node: _Node, where: bytes) -> None:
         """Put a node there that has been named before."""
@@ -419,6 +430,12 @@ class _Scene:
             raise InputError(
                 "has an IndexedFaceSet with two Coordinates; expected one", ErrorCode.MESH_SYNTAX
             )
+        for coordinate in coordinates:
+            if coordinate.type != b"Coordinate":
+                raise InputError(
+                    f"has vertices in a node {quoted(coordinate.type)}; expected Coordinate",
+                    ErrorCode.UNSUPPORTED,
+                )
         vertices = [self._add_points(coordinate, placement) for coordinate in coordinates]
         if node.content is None:
             return

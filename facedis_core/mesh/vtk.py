@@ -4,6 +4,7 @@ Points and polygons make the mesh. Vertices, lines and what belongs to points or
 over.
 """
 
+import io
 import re
 from collections.abc import Iterator
 from typing import BinaryIO
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 from facedis_core.errors import ErrorCode, InputError
 from facedis_core.io.streams import read_up_to
-from facedis_core.io.text import quoted
+from facedis_core.io.text import quoted, with_newlines, without_mark
 from facedis_core.mesh.surface_builder import SurfaceBuilder
 from facedis_core.mesh.text_numbers import LONGEST_LINE, decimals, integers, tokenize
 
@@ -35,11 +36,18 @@ def read_polydata(stream: BinaryIO) -> SurfaceBuilder | None:
 
     Raises InputError where it is damaged, and on triangle strips.
     """
-    version = _VERSION.match(stream.readline(256))
+    start = without_mark(stream.readline(256))
+    old_mac = b"\r" in start.removesuffix(b"\r\n")  # the whole file is a line
+    if old_mac:
+        stream = io.BytesIO(with_newlines(start + stream.read()))
+        start = stream.readline(256)
+    version = _VERSION.match(start)
     stream.readline(LONGEST_LINE)  # the title
     encoding = stream.readline(256).strip().upper()
     if version is None or encoding not in (b"ASCII", b"BINARY"):
         return None
+    if old_mac and encoding == b"BINARY":  # numbers have such bytes, too
+        raise InputError("has lines that end with CR; expected LF", ErrorCode.MESH_SYNTAX)
     file = _Sections(stream, encoding == b"BINARY")
     if [word.upper() for word in file.line()] != [b"DATASET", b"POLYDATA"]:
         return None

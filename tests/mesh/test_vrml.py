@@ -241,6 +241,14 @@ UNUSABLE = {
         b'EXTERNPROTO P [ ] "a.wrl" P { }',
         "unsupported: node of the prototype 'P', which may hold",
     ),
+    "a shape in a node of X3D": (
+        f"HAnimHumanoid {{ translation 5 0 0 skin [ {SHAPE} ] }}".encode(),
+        "unsupported: has a shape in a node 'HAnimHumanoid', which may place it elsewhere",
+    ),
+    "vertices on the globe": (
+        SHAPE.replace("Coordinate", "GeoCoordinate").encode(),
+        "unsupported: has vertices in a node 'GeoCoordinate'; expected Coordinate",
+    ),
     "a node within itself": (
         b"DEF A Group { children [ USE A ] }",
         "mesh-syntax: uses the node 'A' within itself",

@@ -78,6 +78,13 @@ def test_words_in_any_case_and_lines_of_windows(tmp_path):
     check_mesh(read_bytes(tmp_path, changed, ".vtk"), V9, TRIANGLES)
 
 
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
+@pytest.mark.parametrize("line_end", [b"\n", b"\r\n", b"\r"])
+def test_byte_order_marks_and_line_ends(tmp_path, mark, line_end):
+    data = mark + counted(points(File()), TRIANGLES).data.replace(b"\n", line_end)
+    check_mesh(read_bytes(tmp_path, data, ".vtk"), V9, TRIANGLES)
+
+
 def ascii_file(*lines):
     return "\n".join(["# vtk DataFile Version 3.0", "x", "ASCII", *lines, ""]).encode()
 
@@ -104,6 +111,8 @@ HEAD = ("DATASET POLYDATA", "POINTS 3 float", "0 0 0 1 0 0 0 1 0")
         (ascii_file("DATASET POLYDATA", "POINTS 1 half", "0 0 0"), "mesh-syntax: 'half'"),
         (ascii_file("DATASET POLYDATA", "POINTS 999999999999 float", "0 0 0"), "truncated"),
         (ascii_file("DATASET POLYDATA"), "empty"),
+        (ascii_file(*HEAD).decode().encode("utf-16"), "wrong-kind: text in UTF-16"),
+        (File(binary=True).data.replace(b"\n", b"\r"), "mesh-syntax: lines that end with CR"),
         (points(File(binary=True)).data[:-9], "truncated"),
         (
             with_offsets(points(File("5.1")), TRIANGLES).data.replace(b"0 3 6", b"0 7 6"),
