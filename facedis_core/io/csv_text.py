@@ -89,8 +89,8 @@ def read_rows(
 ) -> Iterator[tuple[int, dict[str, Any]]]:
     """Numbers of lines and what they hold by column, whose names are stripped.
 
-    Blanks before a quoted field do not count, nor do lines without anything else; `strict` is that
-    of `csv.reader`.
+    Blanks before a quoted field do not count, nor do lines without anything but blanks and commas,
+    with which spreadsheets end; `strict` is that of `csv.reader`.
     Raises InputError where this is no CSV file, or two columns have one name.
     """
     try:
@@ -105,9 +105,7 @@ def read_rows(
         check_header(header)
         rows.fieldnames = header
         for row in rows:
-            there = [value for value in row.values() if value is not None]
-            # a line of blanks is an empty one
-            if None in row or len(there) > 1 or there[0].strip():
+            if None in row or any(value.strip() for value in row.values() if value):
                 yield rows.line_num, row
     except (UnicodeDecodeError, csv.Error) as error:
         raise InputError(

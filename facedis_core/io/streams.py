@@ -37,12 +37,17 @@ _LONGEST_NAME = 100  # characters of a path in a message
 
 
 def shown(source: str | Path) -> str:
-    """The name of a source for a message, on one line; of a long path the end."""
+    """The name of a source for a message, on one line; of a long path the end.
+
+    It is quoted where it has blanks at its ends.
+    """
     name = str(source)
+    if name == "-":
+        return "standard input"
     if len(name) > _LONGEST_NAME:
         head, slash, tail = name[-_LONGEST_NAME:].partition("/")
         name = f".../{tail}" if slash else f"...{head}"
-    return "standard input" if name == "-" else on_one_line(name) or "''"
+    return on_one_line(name) if name and name == name.strip() else repr(name)
 
 
 def on_one_line(text: str) -> str:

@@ -157,8 +157,14 @@ def test_what_csv_writes_is_read(rows):
     text = io.StringIO(newline="")
     csv.writer(text).writerows([["one", "two"], *rows])
     found = read_table(text.getvalue().encode(), "x.csv", lambda header: None)
-    plain = [[value.strip() for value in row] for row in rows if any(row) or len(row) > 1]
+    plain = [[value.strip() for value in row] for row in rows if any(map(str.strip, row))]
     assert [list(line.values.values()) for line in found] == plain
+
+
+def test_empty_rows_of_spreadsheets(tmp_path):
+    path = tmp_path / "labels.csv"
+    path.write_text("name,subject,expression\n,,\na,ann,smile\n , ,\t\n,,\n")
+    assert read_labels(str(path)).keys() == {"a"}
 
 
 @given(st.binary(max_size=60), st.sampled_from([b"", b"\xef\xbb\xbf"]))

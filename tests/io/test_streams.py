@@ -57,6 +57,7 @@ def test_reading_a_file_and_a_pipe(tmp_path):
         ("none", "file-missing: none"),
         (".", r"not-a-file: ^\."),
         ("a\nb", r"file-missing: a.*nb"),
+        ("a.ply ", "file-missing: ^'a.ply ' does not"),
         ("a\0b", "file-unreadable"),
     ],
 )
