@@ -36,6 +36,13 @@ def test_latents(call, faces, model):
     assert found["names"][3] == "deep/dan"
 
 
+def test_rows_of_floats(call, tmp_path):
+    np.save(tmp_path / "rows.npy", np.zeros((4, 5), np.float32))
+    assert facts(call("fd-info --json rows.npy")) == [
+        {"file": "rows.npy", "kind": "latents", "faces": 4, "columns": 5}
+    ]
+
+
 def test_a_face_set(call, set_file):
     (found,) = facts(call("fd-info --json --verify set.safetensors"))
     assert found["kind"] == "face set"

@@ -64,8 +64,13 @@ def _describe(source: str, verify: bool, warn: Callable[[str], None]) -> Iterato
         if beginning.startswith(MAGIC) or suffix == ".npy":
             with naming(source):
                 header, stream = peek_header(stream)
-                is_vertices = header is not None and array_kind(header) == "vertices"
-            yield (_vertices if is_vertices else _latents)(stream, source)
+                kind = array_kind(header) if header is not None else "latents"
+            if kind == "vertices":
+                yield _vertices(stream, source)
+            elif header is not None and header.dtype.names is None:
+                yield _plain_latents(stream, source, header.shape[1])
+            else:
+                yield _latents(stream, source)
             return
         if beginning[:1] == b"{" and suffix == ".json":
             yield _report(stream, source)
@@ -242,6 +247,12 @@ def _latents(stream: BinaryIO, source: str) -> Facts:
         "expression": latents.expression.shape[1],
         "names": latents.names,
     }
+
+
+def _plain_latents(stream: BinaryIO, source: str, columns: int) -> Facts:
+    """Facts about rows of floats, of which only a model knows where the expression begins."""
+    latents = concatenate(list(LatentSource(stream, source).blocks((columns, 0))))
+    return {"kind": "latents", "faces": len(latents), "columns": columns}
 
 
 def _face_set(file: SafetensorsFile) -> Facts:
