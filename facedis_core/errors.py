@@ -59,6 +59,7 @@ class ErrorCode:
     LATENT_SIZE = "latent-size"  # The latents have another size than the model.
     LATENT_SPLIT = "latent-split"  # A plain array does not say where the expression begins.
     ROW_COUNT = "row-count"  # Two inputs have numbers of rows that cannot be paired.
+    NETWORK_BROKEN = "network-broken"  # A network of another package cannot be loaded.
     MODEL_MISSING = "model-missing"  # No file and no bundled model has this name.
 
     # Names, labels and splits

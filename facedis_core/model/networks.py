@@ -1,11 +1,20 @@
-"""The table of networks: name -> configuration, NumPy forward pass, torch module."""
+"""The table of networks: name -> configuration, NumPy forward pass, torch module.
+
+Another package adds a row by `register_network`, or for the commands by an entry point of the group
+`facedis.networks` whose value is a `Network`. Entry points are looked up where the table lacks a
+network.
+"""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
+from functools import cache
 from importlib import import_module
-from typing import Any
+from typing import Any, Final
 
+from facedis_core.errors import ErrorCode, UsageError
 from facedis_core.model.config import LinearConfig, ModelConfig, PointNetConfig, read_config
+
+ENTRY_POINTS: Final = "facedis.networks"
 
 
 @dataclass(frozen=True)
@@ -44,10 +53,12 @@ def register_network(network: Network) -> None:
     """Add a network to the table, for recipes, training, model files and inference.
 
     Raises:
-        ValueError: a network with this name or with the same config fields exists.
+        ValueError: another network with this name or with the same config fields exists.
     """
     known = {network.name, _keys(network.config)}
     for other in _NETWORKS.values():
+        if other == network:
+            return
         if known & {other.name, _keys(other.config)}:
             raise ValueError(f"{network.name} has the name or the config fields of {other.name}")
     _NETWORKS[network.name] = network
@@ -58,13 +69,26 @@ def network_names() -> list[str]:
     return list(_NETWORKS)
 
 
+def has_network(name: object) -> bool:
+    """Whether there is a network with this name.
+
+    Raises:
+        UsageError: a network of another package cannot be loaded.
+    """
+    if isinstance(name, str) and name not in _NETWORKS:
+        _register_entry_points()
+    return isinstance(name, str) and name in _NETWORKS
+
+
 def network_named(name: str) -> Network:
-    """The row with this name."""
+    """The row with this name, for which `has_network` is true."""
     return _NETWORKS[name]
 
 
 def network_of(config: ModelConfig) -> Network:
     """The row of the network that `config` describes."""
+    if not any(network.config is type(config) for network in _NETWORKS.values()):
+        _register_entry_points()  # in a worker process
     return next(network for network in _NETWORKS.values() if network.config is type(config))
 
 
@@ -73,14 +97,36 @@ def model_config(stored: Mapping[str, Any]) -> ModelConfig:
 
     Raises:
         InputError: keys or values fit no network.
+        UsageError: a network of another package cannot be loaded.
     """
     keys = frozenset(stored) if isinstance(stored, Mapping) else frozenset[str]()
+    if all(keys != _keys(network.config) for network in _NETWORKS.values()):
+        _register_entry_points()
     nearest = min(_NETWORKS.values(), key=lambda network: len(keys ^ _keys(network.config)))
     return read_config(nearest.config, stored)
 
 
 def _keys(config: type[ModelConfig]) -> frozenset[str]:
     return frozenset([field.name for field in fields(config)])
+
+
+@cache
+def _register_entry_points() -> None:
+    """Add the networks of installed packages, once."""
+    from importlib.metadata import entry_points  # takes longer than the rest of this module
+
+    for entry in entry_points(group=ENTRY_POINTS):
+        try:
+            network = entry.load()
+            if not isinstance(network, Network):
+                raise TypeError(f"it is {type(network).__name__}, expected a Network")
+            register_network(network)
+        except Exception as error:
+            raise UsageError(
+                f"the network {entry.name!r} of another package cannot be loaded from "
+                f"{entry.value}: {' '.join(str(error).split())}; repair or uninstall that package",
+                ErrorCode.NETWORK_BROKEN,
+            ) from error
 
 
 def _loaded(entry: str | Callable[..., Any]) -> Any:

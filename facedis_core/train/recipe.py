@@ -15,7 +15,7 @@ from facedis_core.io.paths import is_file
 from facedis_core.io.streams import naming
 from facedis_core.io.text import check_text, with_newlines
 from facedis_core.model.config import LARGEST, DiscriminatorConfig, ModelConfig, used_points
-from facedis_core.model.networks import network_named, network_names
+from facedis_core.model.networks import has_network, network_named, network_names
 
 _FOLDER = Path(__file__).parent / "recipes"
 _RENAMED = {"registered": "linear", "ict": "pointnet"}
@@ -296,10 +296,10 @@ def _change(
 
 def _problem(key: str, value: Any, annotation: Any) -> str:
     """Description of the expected value, or empty if the value fits."""
-    choices = network_names() if key == "network" else []
+    if key == "network":
+        return "" if has_network(value) else " or ".join(network_names())
     if get_origin(annotation) is Literal:
-        choices = [*get_args(annotation)]
-    if choices:
+        choices = get_args(annotation)
         return "" if value in choices else " or ".join(choices)
     kinds = getattr(annotation, "__args__", (annotation,))
     if value is None and type(None) in kinds:

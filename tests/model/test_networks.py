@@ -1,22 +1,26 @@
 """A network of somebody else's: one row in the table, and everything else knows it."""
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Self
 
 import numpy as np
+import one_matrix
 import pytest
 import synthetic
 import torch
-from torch import Tensor, nn
+from conftest import Run
+from one_matrix import ONE_MATRIX, OneMatrixAutoEncoder, OneMatrixConfig
+from raising import raises
 
+from facedis_core.data.latents import read_latents
+from facedis_core.errors import ErrorCode
 from facedis_core.model import networks
-from facedis_core.model.config import ModelConfig, PointNetConfig, Shapes
+from facedis_core.model.config import PointNetConfig
 from facedis_core.model.model import load_model, write_model
-from facedis_core.model.networks import Network, network_names, network_of, register_network
-from facedis_core.model.numpy_forward import LatentMeans
-from facedis_core.nn.autoencoder import AutoEncoder, Gaussian, InitialData, Posterior
+from facedis_core.model.networks import has_network, network_names, network_of, register_network
 from facedis_core.nn.inference import network_from_model
 from facedis_core.train.checkpoint import export_model
 from facedis_core.train.recipe import load_recipe
@@ -25,74 +29,12 @@ from facedis_core.train.setup import build_auto_encoder, training_frame
 FACES = synthetic.face_set()
 
 
-@dataclass(frozen=True)
-class OneMatrixConfig(ModelConfig):
-    """Both latents are maps of the face by one matrix, and back by its transpose."""
-
-    matrix: int = 1
-
-    def weight_shapes(self) -> Shapes:
-        size = 3 * self.vertices
-        return {name: (getattr(self, name), size) for name in ("identity", "expression")}
-
-    def stored_type(self, name: str) -> str:
-        return "float32"
-
-    @classmethod
-    def from_recipe(cls, vertices: int, recipe: Mapping[str, Any]) -> Self:
-        return cls(vertices, recipe["identity"], recipe["expression"])
-
-
-class OneMatrixForward:
-    def __init__(
-        self, config: OneMatrixConfig, tensors: Mapping[str, np.ndarray], mean_face: np.ndarray
-    ) -> None:
-        self.tensors, self.mean_face = tensors, mean_face
-
-    def encode(self, face: np.ndarray) -> LatentMeans:
-        offset = (face - self.mean_face).ravel()
-        return LatentMeans(self.tensors["identity"] @ offset, self.tensors["expression"] @ offset)
-
-    def offsets(self, identity: np.ndarray | None, expression: np.ndarray | None) -> np.ndarray:
-        face = np.zeros(self.mean_face.size, np.float32)
-        for name, z in (("identity", identity), ("expression", expression)):
-            if z is not None:
-                face += z @ self.tensors[name]
-        return face
-
-    def latent_covariance(self, part: str) -> None:
-        return None
-
-
-class OneMatrixAutoEncoder(AutoEncoder):
-    def __init__(self, config: Any, mean_face: Tensor, origin: Tensor, scale: float) -> None:
-        super().__init__(config, mean_face, origin, scale)
-        for name, shape in config.weight_shapes().items():
-            self.register_parameter(name, nn.Parameter(torch.randn(shape) * 0.1))
-
-    @classmethod
-    def fresh(cls, config: Any, mean_face: Tensor, origin: Tensor, scale: float, data: InitialData):
-        return cls(config, mean_face, origin, scale)
-
-    def encode(self, faces: Tensor) -> Posterior:
-        offsets = (faces - self.normalised_mean_face).flatten(1)
-        means = [offsets @ self.get_parameter(name).T for name in ("identity", "expression")]
-        return Posterior(*(Gaussian(mean, torch.zeros_like(mean)) for mean in means))
-
-    def identity_offsets(self, z: Tensor) -> Tensor:
-        return (z @ self.get_parameter("identity")).unflatten(1, (-1, 3))
-
-    def expression_offsets(self, z: Tensor) -> Tensor:
-        return (z @ self.get_parameter("expression")).unflatten(1, (-1, 3))
-
-
-ONE_MATRIX = Network("one-matrix", OneMatrixConfig, OneMatrixForward, OneMatrixAutoEncoder)
-
-
 @pytest.fixture(autouse=True)
 def _table(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(networks, "_NETWORKS", dict(networks._NETWORKS))
+    networks._register_entry_points.cache_clear()
     yield
+    networks._register_entry_points.cache_clear()
 
 
 def test_a_third_network_is_trained_written_and_read_like_the_others(tmp_path: Path) -> None:
@@ -120,11 +62,51 @@ def test_a_third_network_is_trained_written_and_read_like_the_others(tmp_path: P
 
 
 def test_names_and_fields_are_taken_once() -> None:
-    register_network(ONE_MATRIX)
+    for _ in range(2):
+        register_network(ONE_MATRIX)
     assert network_names() == ["pointnet", "linear", "one-matrix"]
     assert network_of(OneMatrixConfig(36, 5, 64)) is ONE_MATRIX
-    for other in (ONE_MATRIX, replace(ONE_MATRIX, name="other")):
-        with pytest.raises(ValueError, match="one-matrix"):
-            register_network(other)
+    with pytest.raises(ValueError, match="one-matrix"):
+        register_network(replace(ONE_MATRIX, name="other"))
     with pytest.raises(ValueError, match="pointnet"):
         register_network(replace(ONE_MATRIX, name="other", config=PointNetConfig))
+
+
+def installed(folder: Path, entry: str) -> Path:
+    """A folder with an installed package whose entry point is this line."""
+    metadata = folder / "somebodys-1.0.dist-info"
+    metadata.mkdir(parents=True)
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: somebodys\nVersion: 1.0\n")
+    (metadata / "entry_points.txt").write_text(f"[facedis.networks]\n{entry}\n")
+    return folder
+
+
+def test_commands_know_the_network_of_an_installed_package(shell: Run, tmp_path: Path) -> None:
+    packages = installed(tmp_path / "packages", "one-matrix = one_matrix:ONE_MATRIX")
+    shutil.copy(Path(one_matrix.__file__), packages)
+    synthetic.write_face_set(tmp_path / "set.safetensors", FACES)
+    (tmp_path / "mine.toml").write_text(
+        'base = "linear"\nnetwork = "one-matrix"\nidentity = 5\nexpression = 4\nsteps = 3\n'
+    )
+    known = {"PYTHONPATH": str(packages)}
+    line = (
+        "fd-train set.safetensors --recipe mine.toml -o m.safetensors"
+        " && fd-encode set.safetensors -m m.safetensors --jobs 2 -o z.npy"
+        " && fd-decode z.npy -m m.safetensors -o faces/"
+        " && fd-metrics set.safetensors -m m.safetensors --json -o r.json"
+    )
+    done = shell(line, env=known)
+    assert done.code == 0, done.err
+    assert read_latents(tmp_path / "z.npy").identity.shape == (40, 5)
+    assert json.loads((tmp_path / "r.json").read_text())["model"]["e_rec"]["n"] == 12
+    unknown = shell("fd-encode set.safetensors -m m.safetensors -o other.npy")
+    assert (unknown.code, len(unknown.err.splitlines())) == (3, 1)
+
+
+@pytest.mark.parametrize("value", ["nothing:HERE", "json:dumps", "json:none"])
+def test_a_broken_package_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: str
+) -> None:
+    monkeypatch.syspath_prepend(str(installed(tmp_path, f"broken = {value}")))
+    with raises(ErrorCode.NETWORK_BROKEN, match=f"'broken'.*{value}"):
+        has_network("broken")
