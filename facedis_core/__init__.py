@@ -11,9 +11,11 @@ if TYPE_CHECKING:
     from facedis_core.data.face_set import FaceSet, load_face_set
     from facedis_core.data.latents import Latents, read_latents, write_latents
     from facedis_core.errors import FacedisError, FacedisWarning
+    from facedis_core.evaluate.evaluation import evaluate
     from facedis_core.mesh.mesh import Mesh, read_mesh, write_mesh
     from facedis_core.model.model import Model, load_model
     from facedis_core.pipeline.combine import interpolate, transfer
+    from facedis_core.train.training import train
 
 __version__ = "0.1.0"
 
@@ -25,11 +27,13 @@ __all__ = [
     "Mesh",
     "Model",
     "__version__",
+    "evaluate",
     "interpolate",
     "load_face_set",
     "load_model",
     "read_latents",
     "read_mesh",
+    "train",
     "transfer",
     "write_latents",
     "write_mesh",
@@ -53,7 +57,13 @@ _MODULES = {
 }
 
 
+# A submodule is an attribute of its package, so these two are packages that can be called.
+_CALLABLE_PACKAGES = ("evaluate", "train")
+
+
 def __getattr__(name: str) -> Any:
+    if name in _CALLABLE_PACKAGES:
+        return import_module(f"{__name__}.{name}")
     if name in _MODULES:
         return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

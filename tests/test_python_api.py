@@ -2,13 +2,14 @@
 
 import doctest
 import inspect
+import json
 import os
 import re
 import subprocess
 import sys
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -25,11 +26,13 @@ from facedis_core import (
     Latents,
     Mesh,
     Model,
+    evaluate,
     interpolate,
     load_face_set,
     load_model,
     read_latents,
     read_mesh,
+    train,
     transfer,
     write_latents,
     write_mesh,
@@ -43,7 +46,7 @@ FACES = synthetic.face_set()
 def public_objects() -> list[tuple[str, Any]]:
     """The functions and classes of the Python API."""
     found = [(f"{p.__name__}.{n}", getattr(p, n)) for p in PACKAGES for n in p.__all__]
-    return [(name, one) for name, one in found if callable(one)]
+    return [(name, inspect.unwrap(one)) for name, one in found if callable(one)]
 
 
 PACKAGES = (facedis_core, facedis_core.nn)
@@ -79,7 +82,7 @@ def test_an_ide_sees_every_name_and_each_can_be_imported(package: Any) -> None:
 
 @pytest.mark.parametrize("name", [name for name in facedis_core.__all__ if name[0] != "_"])
 def test_every_public_object_has_an_example(name: str) -> None:
-    one = getattr(facedis_core, name)
+    one = inspect.unwrap(getattr(facedis_core, name))
     assert one.__doc__ and len(one.__doc__.splitlines()[0]) > 20
     if not (inspect.isclass(one) and issubclass(one, Exception)):
         assert ">>> " in one.__doc__
@@ -278,6 +281,56 @@ class TestFaceSet:
         assert len(single) == 40 and single[3].expression == labels.expression[3]
         with raises(ErrorCode.SPLIT_EMPTY):
             FACES.torch_dataset("validation")
+
+
+class TestTraining:
+    SMALL: ClassVar = {"steps": 4, "identity": 8, "expression": 3, "batch": 7}
+
+    def test_a_model_from_a_set_in_memory_or_a_file(self, tmp_path: Path, call: Any) -> None:
+        path = synthetic.write_face_set(tmp_path / "set.safetensors", FACES)
+        records: list[dict[str, Any]] = []
+        with pytest.warns(FacedisWarning):
+            model = train(load_face_set(path), changes=self.SMALL, on_record=records.append)
+        assert [record["step"] for record in records] == [4]
+        with pytest.warns(FacedisWarning):
+            train(path, changes=self.SMALL, output=tmp_path / "api.safetensors")
+        options = " ".join(f"--set {key}={value}" for key, value in self.SMALL.items())
+        assert call(f"fd-train set.safetensors {options} -o cli.safetensors").code == 0
+        by_api, by_command = (tmp_path / f"{way}.safetensors" for way in ("api", "cli"))
+        assert by_api.read_bytes() == by_command.read_bytes()
+        assert model.id == load_model(by_api).id
+        assert (tmp_path / "api.jsonl").exists()
+        assert call("fd-metrics set.safetensors -m cli.safetensors --json -o r.json").code == 0
+        expected = json.loads((tmp_path / "r.json").read_text())["model"]
+        found = evaluate(model, FACES).metrics
+        assert found["e_rec"] == pytest.approx(expected["e_rec"])
+        assert "\n" not in repr(evaluate(model, path, split=None))
+
+    def test_packages_stay_packages(self) -> None:
+        import facedis_core.evaluate.metrics as metrics
+        import facedis_core.train.recipe as recipe
+
+        assert metrics.FaceSpread and recipe.Recipe
+        assert facedis_core.train is sys.modules["facedis_core.train"]
+        assert "face_set" in inspect.signature(facedis_core.train).parameters
+        assert "model" in inspect.signature(facedis_core.evaluate).parameters
+
+    def test_unusable_arguments(self, model: Model) -> None:
+        for wrong in (
+            lambda: train(None),  # type: ignore[arg-type]
+            lambda: train(FACES, None),  # type: ignore[arg-type]
+            lambda: train(FACES, changes=["steps=3"]),  # type: ignore[arg-type]
+            lambda: evaluate("ict-linear", FACES),  # type: ignore[arg-type]
+            lambda: evaluate(model, model),  # type: ignore[arg-type]
+        ):
+            with raises(ErrorCode.ARGUMENT_TYPE):
+                wrong()
+        with raises(ErrorCode.OPTION_VALUE):
+            train(FACES, changes={"stepps": 3})
+        with raises(ErrorCode.SPLIT_EMPTY):
+            evaluate(model, FACES, split="validation")
+        with raises(ErrorCode.CHECKPOINT_MISSING):
+            train(FACES, changes=self.SMALL, resume=True)
 
 
 def test_nothing_warns_on_sound_faces(model: Model) -> None:

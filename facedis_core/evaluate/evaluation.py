@@ -2,12 +2,19 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 
-from facedis_core.data.face_set import FaceSet, neutral_faces
-from facedis_core.errors import ErrorCode, InputError
+from facedis_core.data.face_set import (
+    FaceSet,
+    Split,
+    check_topology,
+    load_face_set,
+    neutral_faces,
+)
+from facedis_core.errors import ErrorCode, InputError, check_argument
 from facedis_core.evaluate import metrics
 from facedis_core.evaluate.expression_faces import ExpressionFaces, ExpressionLabels
 from facedis_core.evaluate.expression_probe import probe_expression
@@ -100,7 +107,7 @@ class Gallery:
     prediction: Prediction
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Evaluation:
     """Results on n rows of a face set, of S subjects and E expressions.
 
@@ -128,6 +135,11 @@ class Evaluation:
     per_expression: dict[str, np.ndarray]
     sums: dict[str, SubjectSums]
 
+    def __repr__(self) -> str:
+        keys = [key for key in ("e_rec", "e_dis", "avd_neu") if key in self.metrics]
+        means = ", ".join(f"{key} {self.metrics[key]['mean']:.3f} mm" for key in keys)
+        return f"Evaluation({len(self.rows)} faces of {len(self.subjects)} people: {means})"
+
     def add_share(self, key: str, values: np.ndarray) -> None:
         """Add a metric that is the share of hits among the faces, `values` (n,) 1, 0 or NaN."""
         self.per_mesh[key] = values
@@ -135,6 +147,46 @@ class Evaluation:
         self.sums[f"{key}_accuracy"] = SubjectSums.of_values(
             values, self.subject, len(self.subjects)
         )
+
+
+def evaluate(
+    model: Model,
+    face_set: FaceSet | str | Path,
+    *,
+    split: Split | None = "test",
+    align: bool = False,
+) -> Evaluation:
+    """Every metric of a model on a face set, as fd-metrics measures it.
+
+    Args:
+        model: the model.
+        face_set: a face set, or its path.
+        split: the faces to measure; None = all.
+        align: align reconstructions and identity faces to the truth first (protocol of BU-3DFE).
+
+    Raises:
+        InputError: another topology, no faces, or faces that are not finite.
+        UsageError: an unknown split, or an argument of another type.
+
+    Example:
+        >>> found = evaluate(load_model("ict-linear"), "demo/faces.safetensors", split=None)
+        >>> found
+        Evaluation(9 faces of 3 people: e_rec ..., e_dis ..., avd_neu ...)
+        >>> found.metrics["e_rec"]["mean"] < 1  # mm
+        True
+        >>> found.per_mesh["e_rec"].shape
+        (9,)
+    """
+    check_argument(model, Model, "evaluate: model", "a Model")
+    check_argument(face_set, (FaceSet, str, Path), "evaluate: face_set", "a FaceSet or a path")
+    faces = face_set if isinstance(face_set, FaceSet) else load_face_set(face_set)
+    check_topology(faces, "the face set", model.topology, "the model")
+    rows = faces.rows(split)
+    if not len(rows):
+        raise InputError(
+            f"the face set has no {split} faces; choose another split", ErrorCode.SPLIT_EMPTY
+        )
+    return evaluate_face_set(model_predictor(model), faces, rows, region=faces.region, align=align)
 
 
 def evaluate_face_set(
@@ -148,7 +200,8 @@ def evaluate_face_set(
     progress: Callable[[int], None] | None = None,
     observe: Observer | None = None,
 ) -> Evaluation:
-    """Every metric of a method on rows of a face set; arguments and errors as of `evaluate`.
+    """Every metric of a method on rows of a face set; arguments and errors as of
+    `evaluate_samples`.
 
     The latents of all faces are kept in memory for the expression and identity probes.
     """
@@ -165,7 +218,7 @@ def evaluate_face_set(
 
     subjects = np.unique(subject[rows])
     gallery = _neutral_gallery(predict, face_set, subjects, region=region, align=align)
-    evaluation = evaluate(
+    evaluation = evaluate_samples(
         sample,
         subject,
         rows,
@@ -205,7 +258,7 @@ def evaluate_face_set(
     return evaluation
 
 
-def evaluate(
+def evaluate_samples(
     sample: Callable[[np.ndarray], Sample],
     subject: np.ndarray,
     rows: np.ndarray,

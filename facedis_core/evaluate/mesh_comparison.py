@@ -18,7 +18,7 @@ from facedis_core.evaluate.evaluation import (
     Prediction,
     Sample,
     align_faces,
-    evaluate,
+    evaluate_samples,
 )
 from facedis_core.evaluate.expression_faces import ExpressionLabels
 from facedis_core.evaluate.face_labels import FaceLabel, read_labels
@@ -105,7 +105,7 @@ def compare_meshes(
     if labels is None:
         subject = np.zeros(len(pairs.names), int)  # E_rec does not depend on subjects
         rows = np.arange(len(subject))
-        evaluation = evaluate(
+        evaluation = evaluate_samples(
             pairs.sample, subject, rows, region=mask, align=align, progress=progress
         )
         return MeshComparison(evaluation, pairs.names, [], [], subject, mask)
@@ -202,7 +202,7 @@ def _evaluate_labelled(
     if gallery_rows:
         faces = Prediction(identity=np.concatenate(predictions))
         gallery = Gallery(np.array([*gallery_rows]), np.array([*gallery_rows.values()]), faces)
-    return evaluate(
+    return evaluate_samples(
         pairs.labelled_sample,
         subject,
         np.arange(len(labels)),

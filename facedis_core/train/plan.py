@@ -55,7 +55,7 @@ class Plan(ABC):
     """Options of both commands.
 
     Attributes:
-        face_set: path of the face set.
+        face_set: a face set, or its path.
         recipe: name or TOML file.
         changes: `key=value` strings that override values of the recipe.
         neutrals: train with neutrals.
@@ -67,7 +67,7 @@ class Plan(ABC):
         UsageError: a number out of range or an unknown choice.
     """
 
-    face_set: str
+    face_set: FaceSet | str
     recipe: str = "linear"
     changes: Sequence[str] = ()
     neutrals: bool = False
@@ -101,6 +101,10 @@ class Plan(ABC):
         """
         return load_recipe(self.recipe, neutrals=self.neutrals, changes=self.changes)
 
+    def _load_face_set(self) -> FaceSet:
+        found = self.face_set
+        return found if isinstance(found, FaceSet) else load_face_set(found)
+
     def _history_step(self, command: str, inputs: dict[str, str]) -> HistoryStep:
         """The history entry of the command: ids of inputs, and options that affect the result."""
         if content := recipe_content(self.recipe):
@@ -126,7 +130,7 @@ class PretrainingPlan(Plan):
 
     def prepare(self, files: RunFiles, device: torch.device) -> PreparedRun:
         """Read and check all inputs and build the discriminator; raises as `Plan.prepare`."""
-        faces = load_face_set(self.face_set)
+        faces = self._load_face_set()
         recipe = self.load_recipe()
         identity = recipe.as_dict()
         identity |= {"set id": faces.id, "neutrals": self.neutrals, "seed": self.seed}
@@ -195,7 +199,7 @@ class TrainingPlan(Plan):
 
     def prepare(self, files: RunFiles, device: torch.device) -> PreparedRun:
         """Read and check all inputs and build both networks; raises as `Plan.prepare`."""
-        faces = load_face_set(self.face_set)
+        faces = self._load_face_set()
         recipe = self.load_recipe()
         inputs = _Inputs(with_output(faces.history, faces.id), {"set": faces.id})
         frame, network = self._auto_encoder(recipe, faces, inputs)

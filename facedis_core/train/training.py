@@ -1,0 +1,115 @@
+"""Training from Python: a face set and a recipe give a model."""
+
+import tempfile
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+from facedis_core.data.face_set import FaceSet
+from facedis_core.errors import FacedisWarning, check_argument
+from facedis_core.model.model import Model, load_model
+from facedis_core.nn.distributed import process_group
+from facedis_core.nn.max_pool.argmax import Precision
+from facedis_core.train.face_storage import Storage
+from facedis_core.train.plan import TrainingPlan
+from facedis_core.train.run import Callbacks, RunFiles
+from facedis_core.train.setup import choose_device
+
+
+def train(
+    face_set: FaceSet | str | Path,
+    recipe: str | Path = "linear",
+    *,
+    changes: Mapping[str, Any] | None = None,
+    neutrals: bool = False,
+    discriminator: str | Path | None = None,
+    init: str | Path | None = None,
+    seed: int = 0,
+    device: Literal["auto", "cpu", "cuda"] = "auto",
+    precision: Precision = "fp32",
+    storage: Storage = "auto",
+    output: str | Path | None = None,
+    resume: bool = False,
+    evaluate_every: int | None = None,
+    checkpoint_minutes: float = 2.0,
+    on_record: Callable[[dict[str, Any]], None] | None = None,
+) -> Model:
+    """Train a model on the training split of a face set, as fd-train does.
+
+    Args:
+        face_set: a face set, or its path.
+        recipe: name or TOML file.
+        changes: values that replace those of the recipe, such as `{"steps": 300, "batch": 16}`.
+        neutrals: train with the neutrals of the set.
+        discriminator: file of fd-pretrain-disc, `none`, or None = an untrained one if the recipe
+            has a discriminator loss.
+        init: file or name of the model whose weights are the initial weights.
+        seed: of all random numbers.
+        device: `auto` = a GPU if there is one.
+        precision: of the search of the max-pooling.
+        storage: of the training faces.
+        output: file of the model, with a log (.jsonl) and checkpoints beside it, which replace
+            others; None = nothing is written.
+        resume: continue from the checkpoint of `output`.
+        evaluate_every: epochs between evaluations on the test split; None = with every record.
+        checkpoint_minutes: minutes between checkpoints.
+        on_record: called with every record of the log.
+
+    Returns:
+        the trained model.
+
+    Raises:
+        UsageError: an unknown recipe, key or value, no GPU, or an argument of another type.
+        InputError: a face set that cannot be trained on, or files that do not fit it.
+
+    Warns:
+        FacedisWarning: the set is small for the recipe, or lacks what it needs.
+
+    Example:
+        >>> records = []
+        >>> model = train(
+        ...     "demo/faces.safetensors",
+        ...     "linear",
+        ...     changes={"steps": 2, "identity": 2, "expression": 2},
+        ...     on_record=records.append,
+        ... )
+        >>> model
+        Model(in memory, id ..., linear, 4601 vertices, latents 2 + 2)
+        >>> records[-1]["step"]
+        2
+    """
+    path = (str, Path)
+    check_argument(face_set, (FaceSet, *path), "train: face_set", "a FaceSet or a path")
+    check_argument(recipe, path, "train: recipe", "a name or a path")
+    check_argument(changes, (Mapping, type(None)), "train: changes", "a table of values")
+    for name, value in (("discriminator", discriminator), ("init", init), ("output", output)):
+        check_argument(value, (*path, type(None)), f"train: {name}", "a path")
+    plan = TrainingPlan(
+        face_set=face_set if isinstance(face_set, FaceSet) else str(face_set),
+        recipe=str(recipe),
+        changes=[f"{key}={value}" for key, value in (changes or {}).items()],
+        neutrals=neutrals,
+        discriminator=None if discriminator is None else str(discriminator),
+        init=None if init is None else str(init),
+        seed=seed,
+        precision=precision,
+        storage=storage,
+        evaluate_every=evaluate_every,
+        checkpoint_minutes=checkpoint_minutes,
+    )
+    chosen = choose_device(device)
+    with tempfile.TemporaryDirectory() as folder, process_group(chosen):
+        if output is None:
+            files = RunFiles(str(Path(folder, "model.safetensors")), None, None, None)
+        else:
+            files = RunFiles.beside(str(output))
+        files.check(force=True)
+        run, lines = plan.prepare(files, chosen)
+        for line in lines:
+            warnings.warn(line, FacedisWarning, stacklevel=3)  # the caller of the package
+        run.start(resume=resume)
+        run.train(Callbacks(on_record=() if on_record is None else [on_record]))
+        model = load_model(files.result)  # its memory map outlives the file
+    return replace(model, source="") if output is None else model
