@@ -576,6 +576,10 @@ def test_baselines_from_a_set_of_another_topology(call, face_set, tmp_path):
         ("- --against -", 2, "same-file", "standard input (-)"),
         ("--truth - --predicted faces --against -", 2, "same-file", "standard input (-)"),
         ("set.safetensors --json --format csv", 2, "option-conflict", "--format csv"),
+        ("set.safetensors -o x.json", 2, "output-suffix", "a report as table"),
+        ("set.safetensors --json -o x.csv", 2, "output-suffix", ".json"),
+        ("set.safetensors --per-mesh x.npy", 2, "output-suffix", ".csv or .md or .tex"),
+        ("set.safetensors --check 'e_rec<1' --junit x.json", 2, "output-suffix", "JUnit XML"),
         ("set.safetensors --per-subject x --per-mesh x", 2, "same-file", "--per-subject"),
         ("set.safetensors --neutral calm", 2, "option-missing", "--labels"),
         (f"--truth {'a' * 300} --predicted faces", 3, "file-unreadable", "File name too long"),
@@ -617,6 +621,9 @@ def test_folders(call, shifted):
         "e_rec": pytest.approx({"mean": 2, "std": 0, "median": 2, "n": 5}, abs=1e-5)
     }
     assert found["provenance"]["faces"] == 5
+    assert found["intervals"] == {"model": {}}  # nobody says whose faces these are
+    table = call("fd-metrics --truth faces --predicted shifted --format csv").out.decode()
+    assert table.splitlines()[0] == "metric,method,mean,std,median,n"
 
 
 def test_folders_with_labels(call, shifted, tmp_path):

@@ -170,8 +170,9 @@ def metrics(
       fd-metrics --truth scans/ --predicted mine/ --predicted-identity id/ --labels labels.csv
     """  # noqa: D301 - click keeps the lines after \b as they are
     from facedis_core.evaluate.gates import Check, Tolerance, junit_xml, require_all
-    from facedis_core.evaluate.metrics_report import MetricsOptions, measure
+    from facedis_core.evaluate.metrics_report import SUFFIXES, MetricsOptions, measure
     from facedis_core.evaluate.tables import format_of
+    from facedis_core.io.paths import check_suffix
     from facedis_core.io.streams import check_output, open_output
 
     options = MetricsOptions(
@@ -208,6 +209,10 @@ def metrics(
         "--per-subject": per_subject,
         "--per-expression": per_expression,
     }
+    check_suffix(output, f"a report as {options.format}", SUFFIXES[options.format])
+    for target in details.values():
+        check_suffix(target, "a table", ".csv", ".md", ".tex")
+    check_suffix(junit, "JUnit XML", ".xml")
     targets = {"--output": output, **details, "--junit": junit}
     fd_cli.check_different(targets)
     for target in targets.values():

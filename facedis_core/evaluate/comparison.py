@@ -109,7 +109,8 @@ def summary_table(report: Mapping[str, Any]) -> Table:
     paths: list[tuple[str, ...]] = [("models", name) for name in report.get("models", ())]
     paths = paths or [("model",)]
     paths += [("baselines", name) for name in report.get("baselines", ())]
-    has_intervals, compared = (bool(report.get(key)) for key in ("intervals", "differences"))
+    has_intervals = any(_at(report, "intervals", *path) for path in paths)
+    compared = bool(report.get("differences"))
     rows: list[list[Value]] = []
     for key in BETTER:
         if key in _COUNTS.values():

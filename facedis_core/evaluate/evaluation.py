@@ -44,6 +44,11 @@ RECOGNITION: Final[Mapping[str, Callable[[np.ndarray, int, np.ndarray], np.ndarr
     "rank1_cosine": metrics.recognized_by_cosine,
     "rank1_vertex": metrics.recognized_by_vertex_distance,
 }
+# Keys of values by mesh, in the order of tables.
+_MESH_COLUMNS: Final = (
+    *("e_rec", "avd_neu", "e_dis_mean_distance", "e_exp_mean_distance"),
+    *RECOGNITION,
+)
 SUMMARIES: Final = ("e_rec", *PER_SUBJECT, "avd_neu", *PER_EXPRESSION, "between_subject")
 
 
@@ -488,10 +493,8 @@ class _Results:
 
     def add_expressions(self, expression: np.ndarray, subject: np.ndarray) -> None:
         """Add E_exp of each expression; labels (n,) of the rows."""
-        chosen, (self.expressions, number) = (
-            self.shown.places,
-            np.unique(expression, return_inverse=True),
-        )
+        self.expressions, number = np.unique(expression, return_inverse=True)
+        chosen = self.shown.places
         for place in range(len(self.expressions)):
             members = chosen[number[chosen] == place]
             faces = self.shown.read(members) if len(members) > 1 else None
@@ -545,13 +548,3 @@ class _Results:
 
     def _store(self, key: str, where: np.ndarray, values: np.ndarray) -> None:
         self.per_mesh.setdefault(key, np.full(len(self.rows), np.nan))[where] = values
-
-
-# Keys of values by mesh, in the order of tables.
-_MESH_COLUMNS: Final = (
-    "e_rec",
-    "avd_neu",
-    "e_dis_mean_distance",
-    "e_exp_mean_distance",
-    *RECOGNITION,
-)

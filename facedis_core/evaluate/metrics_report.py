@@ -1,10 +1,10 @@
-"""Metrics report of a model on a face set or of predicted meshes, for fd-metrics."""
+"""Metrics report of models on a face set or of predicted meshes, for fd-metrics."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 import numpy as np
 
@@ -27,6 +27,10 @@ from facedis_core.model.device import Device, on_device
 from facedis_core.model.model import Model, load_model
 
 ReportFormat = Literal["table", "json", "csv", "markdown", "latex"]
+# Suffix of a report in each format.
+SUFFIXES: Final[Mapping[ReportFormat, str]] = {
+    **{"table": ".txt", "json": ".json", "csv": ".csv", "markdown": ".md", "latex": ".tex"}
+}
 
 
 @dataclass(frozen=True)
@@ -166,11 +170,6 @@ class MetricsOptions:
                 ErrorCode.OPTION_CONFLICT,
             )
 
-    @property
-    def face_set(self) -> str:
-        """The face set to measure models on."""
-        return self.inputs[0] if self.inputs else "-"
-
     def _check_combination(self) -> None:
         if len(self.inputs) < 2:
             raise UsageError(
@@ -183,7 +182,8 @@ class MetricsOptions:
             **{"predicted": self.predicted, "predicted-identity": self.predicted_identity},
             **{"labels": self.labels, "units": self.units != "auto", "region": self.region},
             **{"baselines": self.baselines, "baselines-from": self.baselines_from},
-            **{"align": self.align, "against": self.against, "per-mesh": self.details},
+            **{"align": self.align, "against": self.against},
+            "per-mesh, --per-subject and --per-expression": self.details,
         }
         given = next((name for name, value in others.items() if value), None)
         if given is not None:
@@ -191,6 +191,11 @@ class MetricsOptions:
                 f"--combine reads reports and measures nothing; leave out --{given}",
                 ErrorCode.OPTION_CONFLICT,
             )
+
+    @property
+    def face_set(self) -> str:
+        """The face set to measure models on."""
+        return self.inputs[0] if self.inputs else "-"
 
     @property
     def format(self) -> ReportFormat:
@@ -293,21 +298,15 @@ def label_models(models: Sequence[Model]) -> list[str]:
             "name each model once",
             ErrorCode.SAME_FILE,
         )
-    paths = [Path(model.source or model.id).with_suffix("").parts for model in models]
-    labels = []
-    for path, id_ in zip(paths, ids, strict=True):
-        tails = ("/".join(path[-count:]) for count in range(1, len(path) + 1))
-        labels.append(
-            next(
-                (
-                    tail
-                    for count, tail in enumerate(tails, 1)
-                    if sum(other[-count:] == path[-count:] for other in paths) == 1
-                ),
-                id_,
-            )
-        )
-    return labels
+    paths = [Path((m.source or m.id).removesuffix(".safetensors")).parts for m in models]
+
+    def label(path: Sequence[str], id_: str) -> str:
+        for count in range(1, len(path) + 1):
+            if sum(other[-count:] == path[-count:] for other in paths) == 1:
+                return "/".join(path[-count:])
+        return id_
+
+    return [label(path, id_) for path, id_ in zip(paths, ids, strict=True)]
 
 
 def open_split(source: str, model: Model, split: str) -> tuple[FaceSet, np.ndarray]:
