@@ -222,7 +222,7 @@ def choose_device(name: str) -> torch.device:
 def allow_tf32(device: torch.device) -> Iterator[None]:
     """Allow TF32 products on a GPU: for training steps, not for evaluation.
 
-    The search of the max-pooling uses TF32 everywhere: its products only choose vertices.
+    The search of the max-pooling uses TF32 in every step: its products only choose vertices.
     """
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("high" if device.type == "cuda" else before)

@@ -26,13 +26,14 @@ Work = Callable[[], object]
 
 
 def faces_per_second(work: Work, batch: int, seconds: float) -> float:
-    """Of repeated calls for some seconds, after one to warm up."""
+    """Of the fastest of repeated calls, after one to warm up."""
     work()
-    calls, start = 0, perf_counter()
-    while not calls or perf_counter() - start < seconds:
+    end, fastest = perf_counter() + seconds, float("inf")
+    while fastest == float("inf") or perf_counter() < end:
+        start = perf_counter()
         work()
-        calls += 1
-    return calls * batch / (perf_counter() - start)
+        fastest = min(fastest, perf_counter() - start)
+    return batch / fastest
 
 
 def encoding_and_decoding(model: Model, faces: np.ndarray) -> tuple[Work, Work]:

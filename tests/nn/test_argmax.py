@@ -8,7 +8,7 @@ import torch
 from facedis_core.nn.max_pool import argmax
 from facedis_core.nn.max_pool.argmax import argmax_vertices
 from facedis_core.nn.max_pool.batch_statistics import FoldedLayer, apply_layers
-from facedis_core.nn.max_pool.layer import MaxPoolLinear, pool, set_pooling
+from facedis_core.nn.max_pool.layer import MaxPoolLinear, pool, pool_reference, set_pooling
 from facedis_core.nn.pointnet import pointnet
 
 DEVICES = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
@@ -90,6 +90,15 @@ def test_what_is_measured_is_chosen_exactly() -> None:
     assert not torch.equal(pool(layers, x).detach(), exact)
     with torch.no_grad():
         assert torch.equal(pool(layers, x), exact)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_without_gradients_values_are_those_of_the_plain_layers(device: str) -> None:
+    torch.manual_seed(0)
+    layers = pointnet((3, 32, 300), batch_norm=False).to(device)
+    x = torch.randn(3, 600, 3, device=device)
+    with torch.no_grad():
+        torch.testing.assert_close(pool(layers, x), pool_reference(layers, x), rtol=1e-5, atol=1e-5)
 
 
 def test_a_cpu_needs_no_triton(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,7 +27,11 @@ _CHANNELS = 256  # channels in one step of the second pass; their candidates fit
 
 @torch.no_grad()
 def argmax_vertices(
-    x: Tensor, chain: Sequence[FoldedLayer], precision: Precision = "fp32"
+    x: Tensor,
+    chain: Sequence[FoldedLayer],
+    precision: Precision = "fp32",
+    *,
+    tf32: bool = True,
 ) -> Tensor:
     """For each face (B, V, C_in) and channel of the last layer the vertex with the largest output.
 
@@ -35,6 +39,7 @@ def argmax_vertices(
         x: (B, V, C_in).
         chain: linear layers with a ReLU between them, from the first to the widest.
         precision: of the products of the last layer; fp32 = the type of x.
+        tf32: let a GPU round float32 products to TF32, by a kernel that does not store them.
 
     Returns:
         int64 (B, C_out).
@@ -43,7 +48,10 @@ def argmax_vertices(
     vertices, outputs = x.shape[1], len(weight)
     if x.is_cuda or vertices <= _FEW:
         step = max(1, (_GPU_PRODUCTS if x.is_cuda else _PRODUCTS) // (vertices * outputs))
-        return torch.cat([_together(part, shared, weight, precision) for part in x.split(step)])
+        find = _by_triton if x.is_cuda and tf32 else _plainly
+        return torch.cat(
+            [find(*_factors(part, shared, weight, precision)) for part in x.split(step)]
+        )
     threads = torch.get_num_threads()
     if len(x) < threads:  # torch divides every product among the threads instead
         return _one_by_one(x, shared, weight, precision)
@@ -52,14 +60,13 @@ def argmax_vertices(
     return torch.cat([*found])
 
 
-def _together(
+def _factors(
     x: Tensor, shared: Sequence[FoldedLayer], weight: Tensor, precision: Precision
-) -> Tensor:
-    """The vertices for a few faces, with one product for all of them."""
+) -> tuple[Tensor, Tensor]:
+    """Features of a few faces and the weight of the last layer, as they are multiplied."""
     faces, vertices, width = x.shape
     features = apply_layers(x.reshape(-1, width), shared).view(faces, vertices, -1)
-    find = _by_triton if x.is_cuda else _plainly
-    return find(*_rounded(features, weight, precision))
+    return _rounded(features, weight, precision)
 
 
 def _plainly(features: Tensor, weight: Tensor) -> Tensor:
