@@ -101,8 +101,8 @@ def pool(layers: Iterable[Any], x: Tensor) -> Tensor:
         deepest.detach().view(faces, vertices, -1), chain[-left:], precision, tf32=is_training
     )
     winners += torch.arange(0, faces * vertices, vertices, device=x.device)[:, None]
-    # A vertex with the maximum of many channels is computed once. This waits for a GPU to count them;
-    # to compute all of them would take 1.8 times the memory of a step (1,000 vertices, batch 32).
+    # A vertex with the maximum of many channels is computed once. To count them waits for a GPU; to
+    # compute it for each of them takes 1.8 times the memory of a step (1,000 vertices, batch 32).
     wins = torch.zeros(faces * vertices, dtype=torch.int64, device=x.device)
     wins[winners] = 1
     number = (wins.cumsum(dim=0) - 1)[winners]
