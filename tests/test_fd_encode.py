@@ -587,6 +587,10 @@ def test_names_below_a_root(call, faces, tmp_path):
         "fd-prep folder faces --pattern '{subject}_{expression}.ply' -o set.npy",
         "fd-train set.safetensors -o model.pt",
         "fd-pretrain-disc set.safetensors -o disc.pth",
+        "fd-metrics set.safetensors --json -o set.safetensors --force",
+        "fd-metrics set.safetensors --per-mesh each.json",
+        "fd-metrics set.safetensors --check 'e_rec<1' --junit junit.json",
+        "fd-recognize a.npy --pattern '{subject}_{expression}' -o a.npy --force",
     ],
 )
 def test_a_suffix_that_says_otherwise(call, faces, line):

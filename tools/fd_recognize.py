@@ -71,6 +71,7 @@ def recognize(
     """
     from facedis_core.evaluate.gates import Check, require_all
     from facedis_core.evaluate.identification import IdentificationOptions, identify, metric_names
+    from facedis_core.io.paths import check_suffix
     from facedis_core.io.streams import check_output, open_output
 
     options = IdentificationOptions(
@@ -85,6 +86,7 @@ def recognize(
     )
     checks = [Check.parse(text, metric_names(options.rank_numbers)) for text in check or ()]
     fd_cli.check_read_once(gallery, probes, labels)
+    check_suffix(output, "accuracies", ".json")
     check_output(output, force, binary=False)
 
     found = identify(options, fd_cli.progress_bar)
