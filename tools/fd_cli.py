@@ -179,7 +179,7 @@ def warn(message: str) -> None:
 
 
 def check_different(targets: Mapping[str, str | None]) -> None:
-    """Raise UsageError where two output options name the same file."""
+    """Raise UsageError where two options, one of them an output, name the same file."""
     owners: dict[str, str] = {}
     for name, target in targets.items():
         other = name if target is None else owners.setdefault(os.path.realpath(target), name)

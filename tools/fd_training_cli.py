@@ -191,6 +191,8 @@ def train(
         restarted = was_started(chosen)
         if is_main_process():
             files.check(force=force or resume or restarted)
+            if isinstance(plan.face_set, str) and output != "-":
+                fd_cli.check_different({"SET": plan.face_set, "--output": output})
         run, warnings = plan.prepare(files, chosen)
         if run.start(resume=resume, restarted=restarted):
             _say(f"resuming after step {run.learner.steps_done:,} of {run.learner.steps:,}")
