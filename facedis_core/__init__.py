@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from facedis_core.errors import FacedisError, FacedisWarning
     from facedis_core.evaluate.evaluation import evaluate
     from facedis_core.mesh.mesh import Mesh, read_mesh, write_mesh
-    from facedis_core.model.model import Model, load_model
+    from facedis_core.model.model import Model, load_model, write_model
     from facedis_core.pipeline.combine import interpolate, transfer
     from facedis_core.train.training import train
 
@@ -37,6 +37,7 @@ __all__ = [
     "transfer",
     "write_latents",
     "write_mesh",
+    "write_model",
 ]
 
 _MODULES = {
@@ -54,6 +55,7 @@ _MODULES = {
     "transfer": "pipeline.combine",
     "write_latents": "data.latents",
     "write_mesh": "mesh.mesh",
+    "write_model": "model.model",
 }
 
 

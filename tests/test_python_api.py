@@ -36,6 +36,7 @@ from facedis_core import (
     transfer,
     write_latents,
     write_mesh,
+    write_model,
 )
 from facedis_core.errors import ErrorCode
 
@@ -240,6 +241,7 @@ class TestLatents:
             lambda: read_mesh(None),  # type: ignore[arg-type]
             lambda: write_mesh(5, Mesh(*grid_mesh())),  # type: ignore[arg-type]
             lambda: write_mesh("a.ply", grid_mesh()[0]),  # type: ignore[arg-type]
+            lambda: write_model("m.safetensors", None),  # type: ignore[arg-type]
             lambda: load_model(5),  # type: ignore[arg-type]
             lambda: load_face_set(5),  # type: ignore[arg-type]
             lambda: FACES["person0/neutral"],  # type: ignore[index]
@@ -331,6 +333,32 @@ class TestTraining:
             evaluate(model, FACES, split="validation")
         with raises(ErrorCode.CHECKPOINT_MISSING):
             train(FACES, changes=self.SMALL, resume=True)
+
+
+class TestOwnEncoder:
+    SCRIPT = ROOT / "docs" / "scripts" / "own_encoder.py"
+
+    def test_the_script_is_short_and_trains_both_encoders(self, tmp_path: Path) -> None:
+        assert len(self.SCRIPT.read_text().splitlines()) < 40
+        path = synthetic.write_face_set(tmp_path / "set.safetensors", FACES)
+        words = [sys.executable, "-W", "error", str(self.SCRIPT), str(path), "2"]
+        done = subprocess.run(words, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        assert re.findall(r"(?m)^(\w+): loss [\d.]+$", done.stdout) == [
+            "OwnEncoder",
+            "PointNetEncoder",
+        ]
+
+
+def test_scripts_of_the_python_api_pass_mypy_strict(tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "python.md").read_text("utf-8")
+    examples = re.findall(r"^```python\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
+    (tmp_path / "notebook.py").write_text("\n".join(examples))
+    assert (ROOT / "facedis_core" / "py.typed").exists()
+    words = [sys.executable, "-m", "mypy", "--strict", "--follow-imports=silent"]
+    scripts = [str(TestOwnEncoder.SCRIPT), str(tmp_path / "notebook.py")]
+    done = subprocess.run([*words, *scripts], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_nothing_warns_on_sound_faces(model: Model) -> None:

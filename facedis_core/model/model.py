@@ -25,6 +25,7 @@ from facedis_core.errors import (
 )
 from facedis_core.geometry.distances import vertex_distance
 from facedis_core.geometry.vertex_order import describe_order
+from facedis_core.io.paths import check_suffix
 from facedis_core.io.safetensors_file import (
     SafetensorsFile,
     content_id,
@@ -33,7 +34,7 @@ from facedis_core.io.safetensors_file import (
     read_safetensors,
     write_safetensors,
 )
-from facedis_core.io.streams import naming, shown
+from facedis_core.io.streams import naming, open_output, shown
 from facedis_core.mesh.mesh import Mesh
 from facedis_core.mesh.vertex_checks import check_finite
 from facedis_core.model.bundled import resolve_model
@@ -447,13 +448,30 @@ def _torch_inference() -> Any:
         raise missing_extra("a torch module", "train") from None
 
 
-def write_model(stream: BinaryIO, model: Model) -> str:
+def write_model(target: str | Path | BinaryIO, model: Model) -> str:
     """Write a model; returns its id, which is computed from the content and stored.
 
     Args:
-        stream: opened for writing and reading.
+        target: a path, whose file is written whole or not at all and replaces another one; or a
+            binary stream that can be read as well.
         model: the model; its own `id` and `source` are not used.
+
+    Raises:
+        UsageError: a suffix that says otherwise, or an argument of another type.
+        OutputError: the file cannot be written.
+
+    Example:
+        >>> model = load_model("ict-linear")
+        >>> write_model("mine.safetensors", model) == model.id
+        True
     """
+    check_argument(model, Model, "write_model: model", "a Model")
+    if isinstance(target, str | Path):
+        check_suffix(str(target), "weights", ".safetensors")
+        with open_output(str(target), force=True) as stream:
+            return write_model(stream, model)
+    if not hasattr(target, "write"):
+        check_argument(target, (), "write_model: target", "a path or a binary stream")
     tensors = {
         name: array.astype(model.config.stored_type(name), copy=False)
         for name, array in model.weights.items()
@@ -473,7 +491,7 @@ def write_model(stream: BinaryIO, model: Model) -> str:
         "metrics": model.metrics,
         "history": [step.as_json() for step in model.history],
     }
-    write_safetensors(stream, "model", tensors, metadata)
+    write_safetensors(target, "model", tensors, metadata)
     return model_id
 
 

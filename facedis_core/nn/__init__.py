@@ -7,10 +7,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from facedis_core.model.config import DiscriminatorConfig, LinearConfig, PointNetConfig
     from facedis_core.nn.autoencoder import AutoEncoder, Gaussian, InitialData, Posterior
     from facedis_core.nn.datasets import FaceDataset, FacePairDataset, FaceSample, PairSample
     from facedis_core.nn.discriminator import IdentityDiscriminator
     from facedis_core.nn.face_pairs import FacePairs
+    from facedis_core.nn.inference import DecodedFaces, TrainedNetwork
     from facedis_core.nn.linear import LinearAutoEncoder
     from facedis_core.nn.losses import (
         DiscriminatorLoss,
@@ -36,6 +38,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AutoEncoder",
+    "DecodedFaces",
+    "DiscriminatorConfig",
     "DiscriminatorLoss",
     "FaceDataset",
     "FacePairDataset",
@@ -46,13 +50,16 @@ __all__ = [
     "IdentityDiscriminator",
     "InitialData",
     "LinearAutoEncoder",
+    "LinearConfig",
     "LossWeights",
     "MaxPoolLinear",
     "PairSample",
     "PointNetAutoEncoder",
+    "PointNetConfig",
     "PointNetEncoder",
     "Posterior",
     "SharedLayer",
+    "TrainedNetwork",
     "discriminator_loss",
     "expression_norm_loss",
     "generator_loss",
@@ -69,43 +76,48 @@ __all__ = [
 ]
 
 _MODULES = {
-    "AutoEncoder": "autoencoder",
-    "DiscriminatorLoss": "losses",
-    "FaceDataset": "datasets",
-    "FacePairDataset": "datasets",
-    "FacePairs": "face_pairs",
-    "FaceSample": "datasets",
-    "Gaussian": "autoencoder",
-    "HiddenLayerDecoder": "pointnet",
-    "IdentityDiscriminator": "discriminator",
-    "InitialData": "autoencoder",
-    "LinearAutoEncoder": "linear",
-    "LossWeights": "losses",
-    "MaxPoolLinear": "max_pool.layer",
-    "PairSample": "datasets",
-    "PointNetAutoEncoder": "pointnet",
-    "PointNetEncoder": "pointnet",
-    "Posterior": "autoencoder",
-    "SharedLayer": "pointnet",
-    "discriminator_loss": "losses",
-    "expression_norm_loss": "losses",
-    "generator_loss": "losses",
-    "kl_divergence": "losses",
-    "laplacian_loss": "losses",
-    "laplacian_matrix": "losses",
-    "neutral_latent_loss": "losses",
-    "partner_latent_loss": "losses",
-    "pool": "max_pool.layer",
-    "pool_reference": "max_pool.layer",
-    "reconstruction_loss": "losses",
-    "set_pooling": "max_pool.layer",
-    "weighted_sum": "losses",
+    "AutoEncoder": "nn.autoencoder",
+    "DecodedFaces": "nn.inference",
+    "DiscriminatorConfig": "model.config",
+    "DiscriminatorLoss": "nn.losses",
+    "FaceDataset": "nn.datasets",
+    "FacePairDataset": "nn.datasets",
+    "FacePairs": "nn.face_pairs",
+    "FaceSample": "nn.datasets",
+    "Gaussian": "nn.autoencoder",
+    "HiddenLayerDecoder": "nn.pointnet",
+    "IdentityDiscriminator": "nn.discriminator",
+    "InitialData": "nn.autoencoder",
+    "LinearAutoEncoder": "nn.linear",
+    "LinearConfig": "model.config",
+    "LossWeights": "nn.losses",
+    "MaxPoolLinear": "nn.max_pool.layer",
+    "PairSample": "nn.datasets",
+    "PointNetAutoEncoder": "nn.pointnet",
+    "PointNetConfig": "model.config",
+    "PointNetEncoder": "nn.pointnet",
+    "Posterior": "nn.autoencoder",
+    "SharedLayer": "nn.pointnet",
+    "TrainedNetwork": "nn.inference",
+    "discriminator_loss": "nn.losses",
+    "expression_norm_loss": "nn.losses",
+    "generator_loss": "nn.losses",
+    "kl_divergence": "nn.losses",
+    "laplacian_loss": "nn.losses",
+    "laplacian_matrix": "nn.losses",
+    "neutral_latent_loss": "nn.losses",
+    "partner_latent_loss": "nn.losses",
+    "pool": "nn.max_pool.layer",
+    "pool_reference": "nn.max_pool.layer",
+    "reconstruction_loss": "nn.losses",
+    "set_pooling": "nn.max_pool.layer",
+    "weighted_sum": "nn.losses",
 }
 
 
 def __getattr__(name: str) -> Any:
     if name in _MODULES:
-        return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+        return getattr(import_module(f"facedis_core.{_MODULES[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

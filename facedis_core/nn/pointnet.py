@@ -40,7 +40,7 @@ def pointnet(channels: tuple[int, ...], *, batch_norm: bool) -> nn.ModuleList:
 class PointNetEncoder(nn.Module):
     """PointNet with four linear heads (section III-A of the paper)."""
 
-    def __init__(self, config: PointNetConfig, points: Tensor | None) -> None:
+    def __init__(self, config: PointNetConfig, points: Tensor | None = None) -> None:
         super().__init__()
         self.layers = pointnet((3, *config.channels), batch_norm=True)
         width = config.channels[-1]

@@ -2,17 +2,16 @@
 
 import json
 import shutil
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import one_matrix
 import pytest
 import synthetic
 import torch
 from conftest import Run
-from one_matrix import ONE_MATRIX, OneMatrixAutoEncoder, OneMatrixConfig
 from raising import raises
 
 from facedis_core.data.latents import read_latents
@@ -25,6 +24,15 @@ from facedis_core.nn.inference import network_from_model
 from facedis_core.train.checkpoint import export_model
 from facedis_core.train.recipe import load_recipe
 from facedis_core.train.setup import build_auto_encoder, training_frame
+
+SCRIPT = Path(__file__).parents[2] / "docs" / "scripts" / "own_network.py"
+sys.path.append(str(SCRIPT.parent))
+
+from own_network import (  # noqa: E402 - its folder had to be on the path
+    ONE_MATRIX,
+    OneMatrixAutoEncoder,
+    OneMatrixConfig,
+)
 
 FACES = synthetic.face_set()
 
@@ -82,8 +90,8 @@ def installed(folder: Path, entry: str) -> Path:
 
 
 def test_commands_know_the_network_of_an_installed_package(shell: Run, tmp_path: Path) -> None:
-    packages = installed(tmp_path / "packages", "one-matrix = one_matrix:ONE_MATRIX")
-    shutil.copy(Path(one_matrix.__file__), packages)
+    packages = installed(tmp_path / "packages", "one-matrix = own_network:ONE_MATRIX")
+    shutil.copy(SCRIPT, packages)
     synthetic.write_face_set(tmp_path / "set.safetensors", FACES)
     (tmp_path / "mine.toml").write_text(
         'base = "linear"\nnetwork = "one-matrix"\nidentity = 5\nexpression = 4\nsteps = 3\n'

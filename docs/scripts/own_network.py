@@ -1,4 +1,4 @@
-"""A network of another package, in one file: what facedis needs of it is the last line."""
+"""A network of another package in one file; docs/python.md says how facedis finds its last line."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
