@@ -53,6 +53,13 @@ def public_objects() -> list[tuple[str, Any]]:
 PACKAGES = (facedis_core, facedis_core.nn)
 
 
+# Sizes and starting data, which the examples of the networks show.
+TABLES = {
+    f"facedis_core.nn.{name}"
+    for name in ("DiscriminatorConfig", "InitialData", "LinearConfig", "PointNetConfig")
+}
+
+
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory, commands: Path) -> Path:
     """A folder like the repository after `make demo`, with the face set alone."""
@@ -81,18 +88,18 @@ def test_an_ide_sees_every_name_and_each_can_be_imported(package: Any) -> None:
         _ = package.nothing
 
 
-@pytest.mark.parametrize("name", [name for name in facedis_core.__all__ if name[0] != "_"])
-def test_every_public_object_has_an_example(name: str) -> None:
-    one = inspect.unwrap(getattr(facedis_core, name))
+@pytest.mark.parametrize(("name", "one"), public_objects())
+def test_every_public_object_has_an_example(name: str, one: Any) -> None:
     assert one.__doc__ and len(one.__doc__.splitlines()[0]) > 20
-    if not (inspect.isclass(one) and issubclass(one, Exception)):
-        assert ">>> " in one.__doc__
+    results = inspect.isclass(one) and issubclass(one, Exception | tuple)
+    assert results or inspect.isabstract(one) or ">>> " in one.__doc__ or name in TABLES
 
 
 @pytest.mark.parametrize(("name", "one"), public_objects())
 def test_the_examples_run(name: str, one: Any, demo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(demo)
-    values = {key: getattr(facedis_core, key) for key in facedis_core.__all__}
+    values = {key: getattr(package, key) for package in PACKAGES for key in package.__all__}
+    values |= {"np": np, "torch": pytest.importorskip("torch")}
     runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE)
     for test in doctest.DocTestFinder().find(one, name, globs=values):
         failures: list[str] = []
@@ -209,6 +216,7 @@ class TestLatents:
 
     def test_rows_files_and_combinations(self, tmp_path: Path) -> None:
         rows = synthetic.latents("abc")
+        assert rows[np.array([False, True, True])].names == ["b", "c"] and len(rows[[]]) == 0
         assert [rows[1].names, rows[-1].names, rows[:2].names, rows[[2, 0]].names] == [
             ["b"],
             ["c"],
@@ -244,6 +252,7 @@ class TestLatents:
             lambda: write_model("m.safetensors", None),  # type: ignore[arg-type]
             lambda: load_model(5),  # type: ignore[arg-type]
             lambda: load_face_set(5),  # type: ignore[arg-type]
+            lambda: synthetic.latents("a")["a"],  # type: ignore[index]
             lambda: FACES["person0/neutral"],  # type: ignore[index]
             lambda: FACES[1.5],  # type: ignore[index]
         ],
@@ -264,9 +273,13 @@ class TestFaceSet:
         with raises(ErrorCode.OPTION_VALUE):
             FACES.rows("tests")
 
-    def test_torch_reads_it(self) -> None:
+    def test_torch_reads_it(self, model: Model) -> None:
         torch = pytest.importorskip("torch")
         loader = torch.utils.data.DataLoader
+        tensor = torch.from_numpy(face(0))
+        np.testing.assert_array_equal(model.encode(tensor).identity, model.encode(face(0)).identity)
+        with raises(ErrorCode.ARGUMENT_TYPE):
+            model.encode(tensor.requires_grad_())
         assert next(iter(loader(FACES, batch_size=8))).shape == (8, 36, 3)
         torch.manual_seed(0)
         (batch,) = loader(FACES.torch_dataset("train", pairs=True), batch_size=28)
@@ -331,7 +344,9 @@ class TestTraining:
             train(FACES, changes={"stepps": 3})
         with raises(ErrorCode.SPLIT_EMPTY):
             evaluate(model, FACES, split="validation")
-        with raises(ErrorCode.CHECKPOINT_MISSING):
+        with raises(ErrorCode.SAME_FILE):
+            train("set.safetensors", output=Path("set.safetensors"))
+        with pytest.warns(FacedisWarning), raises(ErrorCode.CHECKPOINT_MISSING):
             train(FACES, changes=self.SMALL, resume=True)
 
 

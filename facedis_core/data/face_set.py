@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, Literal, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from facedis_core.data.history import HistoryStep, made_by
 from facedis_core.data.preparation import Preparation
+from facedis_core.data.rows import Rows, row_numbers
 from facedis_core.errors import (
     ErrorCode,
     InputError,
@@ -130,14 +132,9 @@ class FaceSet:
     def __len__(self) -> int:
         return len(self.labels.names)
 
-    def __getitem__(self, rows: int | slice | Sequence[int] | np.ndarray) -> np.ndarray:
-        if isinstance(rows, int | np.integer):
-            return self.read([range(len(self))[rows]])[0]
-        if not isinstance(rows, slice) and (
-            isinstance(rows, str) or np.asarray(rows).dtype.kind not in "iub"
-        ):
-            check_argument(rows, (), "an index of a FaceSet", "a number, a slice or rows")
-        return self.read(np.arange(len(self))[rows])
+    def __getitem__(self, rows: Rows) -> NDArray[np.float32]:
+        faces = self.read(row_numbers(rows, len(self), "a FaceSet"))
+        return faces[0] if isinstance(rows, int | np.integer) else faces
 
     def __repr__(self) -> str:
         labels = self.labels

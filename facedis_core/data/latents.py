@@ -15,6 +15,7 @@ from typing import BinaryIO, Final, Literal
 
 import numpy as np
 
+from facedis_core.data.rows import Rows, row_numbers
 from facedis_core.errors import ErrorCode, InputError, check_argument
 from facedis_core.io.npy import ArrayHeader, NpyReader, encoded_header
 from facedis_core.io.paths import check_suffix
@@ -58,10 +59,8 @@ class Latents:
     def __len__(self) -> int:
         return len(self.names)
 
-    def __getitem__(self, rows: int | slice | Sequence[int] | np.ndarray) -> "Latents":
-        if isinstance(rows, int | np.integer):
-            rows = [range(len(self))[rows]]
-        return self.take(rows)
+    def __getitem__(self, rows: Rows) -> "Latents":
+        return self.take(row_numbers(rows, len(self), "Latents"))
 
     def __repr__(self) -> str:
         models = " and ".join(sorted({model or "unknown" for model in self.models})) or "none"

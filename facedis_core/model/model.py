@@ -428,7 +428,13 @@ def _as_mesh(face: object, what: str) -> Mesh:
             f"{what} is {type(face).__name__}, expected a Mesh or an array of vertices",
             ErrorCode.ARGUMENT_TYPE,
         )
-    return Mesh(np.asarray(face), _NO_TRIANGLES)
+    try:
+        vertices = np.asarray(face)
+    except (RuntimeError, TypeError) as error:  # a tensor on a GPU, or with a gradient
+        raise UsageError(
+            f"{what} cannot be read as an array: {error}", ErrorCode.ARGUMENT_TYPE
+        ) from error
+    return Mesh(vertices, _NO_TRIANGLES)
 
 
 def _as_meshes(faces: Any) -> list[Mesh]:

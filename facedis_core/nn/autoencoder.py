@@ -14,7 +14,12 @@ from facedis_core.nn.distributed import shard_of_randn
 
 
 class Gaussian(NamedTuple):
-    """A diagonal normal distribution over latents: both (B, D)."""
+    """A diagonal normal distribution over latents: both (B, D).
+
+    Example:
+        >>> Gaussian(torch.zeros(2, 3), torch.zeros(2, 3)).sample().shape
+        torch.Size([2, 3])
+    """
 
     mean: Tensor
     log_variance: Tensor

@@ -50,6 +50,12 @@ class FaceDataset(Dataset[FaceSample]):
         rows: (n,) the faces to use.
         subject: (n,) of these faces.
         expression: (n,) of these faces.
+
+    Example:
+        >>> faces, subject = np.zeros((4, 50, 3), np.float32), np.array([0, 0, 1, 1])
+        >>> data = FaceDataset(faces, np.arange(4), subject, expression=np.array([0, 1, 0, 1]))
+        >>> data[3].face.shape, data[3].subject
+        (torch.Size([50, 3]), 1)
     """
 
     def __init__(
@@ -78,6 +84,13 @@ class FacePairDataset(Dataset[PairSample]):
         subject: (n,) of these faces.
         expression: (n,) of these faces.
         neutrals: (S, V, 3) mm by subject, NaN where unknown.
+
+    Example:
+        >>> faces, subject = np.zeros((4, 50, 3), np.float32), np.array([0, 0, 1, 1])
+        >>> expression, neutrals = np.array([0, 1, 0, 1]), faces[[0, 2]]
+        >>> data = FacePairDataset(faces, np.arange(4), subject, expression, neutrals)
+        >>> data[3].partner.shape
+        torch.Size([50, 3])
     """
 
     def __init__(

@@ -60,6 +60,12 @@ class IdentityDiscriminator(nn.Module):
         origin, scale: of the normalised coordinates, (3,) mm and mm per unit.
         points: int64 (K,) vertices that it sees, K = `config.points`; None if it sees all, or if
             they will be loaded with the weights.
+
+    Example:
+        >>> config = DiscriminatorConfig(vertices=50)
+        >>> discriminator = IdentityDiscriminator(config, torch.zeros(3), scale=100.0)
+        >>> discriminator(torch.randn(2, 50, 3), torch.randn(2, 50, 3)).shape
+        torch.Size([2, 2])
     """
 
     def __init__(

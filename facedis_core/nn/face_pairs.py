@@ -8,6 +8,11 @@ class FacePairs:
 
     Args:
         subject: (n,) the subject of each face; results index into it.
+
+    Example:
+        >>> pairs = FacePairs(np.array([0, 0, 1, 1]))
+        >>> pairs.same_subject(np.array([0, 1, 2, 3]), np.random.default_rng(0))
+        array([1, 0, 3, 2])
     """
 
     def __init__(self, subject: np.ndarray) -> None:

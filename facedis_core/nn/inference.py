@@ -37,6 +37,12 @@ class TrainedNetwork(nn.Module):
 
     Args:
         network: the auto-encoder.
+
+    Example:
+        >>> network = load_model("ict-linear").to_torch("cpu")
+        >>> faces = torch.from_numpy(read_mesh("weights/examples/bob_smile.ply").vertices[None])
+        >>> network(faces).reconstruction.shape
+        torch.Size([1, 4601, 3])
     """
 
     def __init__(self, network: AutoEncoder) -> None:

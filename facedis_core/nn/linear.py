@@ -58,6 +58,12 @@ class LinearAutoEncoder(AutoEncoder):
         basis: (K, 3V), orthonormal rows; None if it will be loaded with the weights.
         deviation: (K,) standard deviation of the training faces along each row, in normalised
             coordinates; None if it will be loaded with the weights.
+
+    Example:
+        >>> config = LinearConfig(vertices=50, identity=8, expression=4, components=20)
+        >>> network = LinearAutoEncoder(config, torch.randn(50, 3), torch.zeros(3), scale=100.0)
+        >>> network.expression_offsets(torch.randn(2, 4)).shape
+        torch.Size([2, 50, 3])
     """
 
     config: LinearConfig

@@ -14,7 +14,12 @@ from facedis_core.nn.max_pool.layer import MaxPoolLinear, pool
 
 
 class SharedLayer(nn.Module):
-    """Linear, optional batch norm and ReLU, with the same weights for every vertex."""
+    """Linear, optional batch norm and ReLU, with the same weights for every vertex.
+
+    Example:
+        >>> SharedLayer(3, 64, batch_norm=True)(torch.randn(500, 3)).shape
+        torch.Size([500, 64])
+    """
 
     def __init__(self, inputs: int, outputs: int, *, batch_norm: bool) -> None:
         super().__init__()
@@ -38,7 +43,13 @@ def pointnet(channels: tuple[int, ...], *, batch_norm: bool) -> nn.ModuleList:
 
 
 class PointNetEncoder(nn.Module):
-    """PointNet with four linear heads (section III-A of the paper)."""
+    """PointNet with four linear heads (section III-A of the paper).
+
+    Example:
+        >>> encoder = PointNetEncoder(PointNetConfig(vertices=50, identity=8, expression=4))
+        >>> encoder(torch.randn(2, 50, 3)).identity.mean.shape
+        torch.Size([2, 8])
+    """
 
     def __init__(self, config: PointNetConfig, points: Tensor | None = None) -> None:
         super().__init__()
@@ -65,7 +76,12 @@ class PointNetEncoder(nn.Module):
 
 
 class HiddenLayerDecoder(nn.Module):
-    """Linear, ReLU, linear: latents (B, D) -> normalised offsets (B, V, 3)."""
+    """Linear, ReLU, linear: latents (B, D) -> normalised offsets (B, V, 3).
+
+    Example:
+        >>> HiddenLayerDecoder(latent=8, hidden=256, vertices=50)(torch.randn(2, 8)).shape
+        torch.Size([2, 50, 3])
+    """
 
     def __init__(self, latent: int, hidden: int, vertices: int) -> None:
         super().__init__()
@@ -84,6 +100,13 @@ class PointNetAutoEncoder(AutoEncoder):
         config, mean_face, origin, scale: as for `AutoEncoder`.
         points: int64 (K,) vertices that the encoder sees, K = `config.points`; None if it sees all,
             or if they will be loaded with the weights.
+
+    Example:
+        >>> config = PointNetConfig(vertices=50, identity=8, expression=4)
+        >>> network = PointNetAutoEncoder(config, torch.randn(50, 3), torch.zeros(3), scale=100.0)
+        >>> z = network.encode(network.normalise(torch.randn(2, 50, 3)))
+        >>> network.identity_offsets(z.identity.mean).shape
+        torch.Size([2, 50, 3])
     """
 
     config: PointNetConfig

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from facedis_core.data.face_set import FaceSet
-from facedis_core.errors import FacedisWarning, check_argument
+from facedis_core.errors import ErrorCode, FacedisWarning, UsageError, check_argument
 from facedis_core.model.model import Model, load_model
 from facedis_core.nn.distributed import process_group
 from facedis_core.nn.max_pool.argmax import Precision
@@ -86,6 +86,12 @@ def train(
     check_argument(changes, (Mapping, type(None)), "train: changes", "a table of values")
     for name, value in (("discriminator", discriminator), ("init", init), ("output", output)):
         check_argument(value, (*path, type(None)), f"train: {name}", "a path")
+    has_paths = output is not None and not isinstance(face_set, FaceSet)
+    if has_paths and Path(str(output)).resolve() == Path(str(face_set)).resolve():
+        raise UsageError(
+            f"train: face_set and output are both {output}; give two different files",
+            ErrorCode.SAME_FILE,
+        )
     plan = TrainingPlan(
         face_set=face_set if isinstance(face_set, FaceSet) else str(face_set),
         recipe=str(recipe),

@@ -41,6 +41,11 @@ class MaxPoolLinear(nn.Module):
             every activation.
         precision: of the search of `fast` while gradients are recorded. Values and gradients have
             the precision of the weights; without gradients the search has it too.
+
+    Example:
+        >>> layer = MaxPoolLinear(64, 1024, batch_norm=True)
+        >>> layer(torch.randn(2, 500, 64)).shape
+        torch.Size([2, 1024])
     """
 
     implementation: Implementation = "fast"
@@ -59,14 +64,27 @@ class MaxPoolLinear(nn.Module):
 def set_pooling(
     network: nn.Module, *, implementation: Implementation = "fast", precision: Precision = "fp32"
 ) -> None:
-    """Set implementation and precision of every `MaxPoolLinear` of a network."""
+    """Set implementation and precision of every `MaxPoolLinear` of a network.
+
+    Example:
+        >>> layer = MaxPoolLinear(3, 8, batch_norm=False)
+        >>> set_pooling(layer, implementation="reference")
+        >>> layer.implementation
+        'reference'
+    """
     for module in network.modules():
         if isinstance(module, MaxPoolLinear):
             module.implementation, module.precision = implementation, precision
 
 
 def pool_reference(layers: Iterable[Any], x: Tensor) -> Tensor:
-    """Plain implementation of `pool`, with all activations in memory."""
+    """Plain implementation of `pool`, with all activations in memory.
+
+    Example:
+        >>> layer, x = MaxPoolLinear(3, 8, batch_norm=True), torch.randn(2, 50, 3)
+        >>> torch.allclose(pool([layer], x), pool_reference([layer], x), atol=1e-5)
+        True
+    """
     rows = x.reshape(-1, x.shape[2])
     for layer in layers:
         rows = layer.linear(rows)
@@ -87,6 +105,11 @@ def pool(layers: Iterable[Any], x: Tensor) -> Tensor:
 
     Returns:
         (B, C_out).
+
+    Example:
+        >>> layer = MaxPoolLinear(3, 8, batch_norm=False)
+        >>> pool([layer], torch.randn(2, 50, 3)).shape
+        torch.Size([2, 8])
     """
     *_, widest = layers = list(layers)
     if widest.implementation == "reference":
