@@ -74,6 +74,7 @@ def test_standard_input_and_streams_give_the_same_rows(call, encoded, tmp_path):
     ("words", "code", "kind", "named"),
     [
         ("ann.npy bob.npy --steps 1", 2, "arguments", "--steps"),
+        ("ann.npy bob.npy --steps 1000000000", 2, "arguments", "--steps"),
         ("two.npy three.npy", 2, "row-count", "two.npy has 2 rows"),
         ("- -", 2, "same-file", "standard input (-)"),
         ("ann.npy", 2, "arguments", "'B'"),

@@ -11,7 +11,10 @@ def interpolate(
     first: Annotated[str, typer.Argument(metavar="A", help="Start latents.")],
     second: Annotated[str, typer.Argument(metavar="B", help="End latents.")],
     steps: Annotated[
-        int, typer.Option("--steps", min=2, metavar="N", help="Rows per pair, including A and B.")
+        int,
+        typer.Option(
+            "--steps", min=2, max=100_000, metavar="N", help="Rows per pair, including A and B."
+        ),
     ] = 5,
     part: Annotated[
         Literal["both", "identity", "expression"],

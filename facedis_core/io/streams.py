@@ -33,6 +33,7 @@ _OWN_DESCRIPTORS = ("/dev/fd", "/proc/self/fd")
 _MOST_LINKS = 40
 _READ_AT_ONCE = 1 << 20
 _LONGEST_MESSAGE = 1000
+_POINTER = b"version https://git-lfs.github.com/spec/"
 _LONGEST_NAME = 100  # characters of a path in a message
 
 
@@ -80,8 +81,8 @@ def naming(source: str | Path) -> Iterator[None]:
 def open_input(source: str) -> Iterator[BinaryIO]:
     """Open a file, or standard input for `-`, for reading bytes.
 
-    Raises UsageError if the input is a terminal, and InputError if the file is missing or cannot
-    be opened.
+    Raises UsageError if the input is a terminal, and InputError if the file is missing, cannot be
+    opened, or stands for one that Git LFS has not fetched.
     """
     if source == "-":
         if sys.stdin is None:
@@ -116,6 +117,13 @@ def open_input(source: str) -> Iterator[BinaryIO]:
                 f"{shown(source)} is a terminal; expected data from a file or a pipe",
                 ErrorCode.TERMINAL,
             )
+        with naming(source):
+            # to look into a pipe might wait
+            if _file_key(stream) and stream.peek(len(_POINTER)).startswith(_POINTER):
+                raise InputError(
+                    "is a pointer of Git LFS, not the file itself; fetch it: git lfs pull",
+                    ErrorCode.WRONG_KIND,
+                )
         yield stream
 
 

@@ -68,6 +68,14 @@ def test_unreadable_sources(tmp_path, monkeypatch, source, error):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("name", ["a.ply", "a.obj", "a.npy", "a.safetensors", "a.csv"])
+def test_pointers_of_git_lfs(tmp_path, name):
+    path = tmp_path / name
+    path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n")
+    with raises("wrong-kind", f"{name}: is a pointer of Git LFS"), open_input(str(path)):
+        pass
+
+
 def test_closed_standard_input():
     done = python("try: read_all('-')\nexcept InputError as e: print(e)", stdin=-3, stdout=-1)
     assert done.returncode == 0
