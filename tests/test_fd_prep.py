@@ -302,7 +302,10 @@ def test_the_real_benchmark(shell, tmp_path):
     done = shell(
         'fd-prep ict "$FACEDIS_ICT" --subjects 4 --validation 0.34 --jobs 2 -o ict.safetensors'
     )
-    assert (done.code, done.err) == (0, "")
+    assert done.code == 0, done.err
+    assert done.line.startswith(
+        "80 faces written to ict.safetensors: 4 people (40 train, 20 test, "
+    )
     made = load_face_set(tmp_path / "ict.safetensors")
     assert made.vertices.shape == (80, 4601, 3) and len(made.triangles) == 9000
     assert np.bincount(made.labels.split).tolist() == [40, 20, 20]

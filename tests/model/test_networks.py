@@ -89,6 +89,7 @@ def installed(folder: Path, entry: str) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_commands_know_the_network_of_an_installed_package(shell: Run, tmp_path: Path) -> None:
     packages = installed(tmp_path / "packages", "one-matrix = own_network:ONE_MATRIX")
     shutil.copy(SCRIPT, packages)
