@@ -70,7 +70,7 @@ Device = Annotated[
     typer.Option(
         "--device",
         help="Device: cpu, cuda (a GPU; needs PyTorch, and every vertex agrees to 0.001 mm), or "
-        "auto = a GPU, if there is one, for 1,000 faces of 5,000 vertices or more.",
+        "auto = a GPU, if there is one, for 10,000 faces of 5,000 vertices or more.",
     ),
 ]
 KeepGoing = Annotated[

@@ -54,7 +54,7 @@ def train(options: argparse.Namespace, study: Study, faces: str, seed: int, epoc
             study.make(name, "fd-pretrain-disc", faces, *common, *short, resume=True)
             discriminator = str(study.path(name))
         name = f"{cell.key}-{epochs}-{seed}"
-        length = ["--epochs", str(epochs), "--evaluate-every", str(max(1, epochs // 4))]
+        length = ["--epochs", str(epochs), "--evaluate-every", str(max(1, epochs // 2))]
         study.make(
             f"{name}.safetensors",
             *("fd-train", faces, *common, *length, "--checkpoint-minutes", "1"),

@@ -10,9 +10,9 @@ from facedis_core.model.model import Model
 
 Device = Literal["auto", "cpu", "cuda"]
 
-# Vertices of all faces from which `auto` takes a GPU: a thousand faces of 5,000 vertices take NumPy
-# more than 10 s, the start of torch and of a GPU takes less.
-LEAST_VERTICES: Final = 5_000_000
+# Vertices of all faces from which `auto` takes a GPU. NumPy takes 10 to 100 s on a core for ten
+# thousand faces of 5,000 vertices; torch and a GPU take some seconds to start.
+LEAST_VERTICES: Final = 50_000_000
 
 
 def on_device(model: Model, device: Device, faces: int | None, jobs: int = 1) -> Model:
