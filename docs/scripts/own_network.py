@@ -33,6 +33,8 @@ class OneMatrixConfig(ModelConfig):
 
 
 class OneMatrixForward:
+    """Its forward pass in NumPy, face by face."""
+
     def __init__(
         self, config: OneMatrixConfig, tensors: Mapping[str, np.ndarray], mean_face: np.ndarray
     ) -> None:
@@ -54,13 +56,17 @@ class OneMatrixForward:
 
 
 class OneMatrixAutoEncoder(AutoEncoder):
+    """Its torch module, with the weights of the configuration by name."""
+
     def __init__(self, config: Any, mean_face: Tensor, origin: Tensor, scale: float) -> None:
         super().__init__(config, mean_face, origin, scale)
         for name, shape in config.weight_shapes().items():
             self.register_parameter(name, nn.Parameter(torch.randn(shape) * 0.1))
 
     @classmethod
-    def fresh(cls, config: Any, mean_face: Tensor, origin: Tensor, scale: float, data: InitialData):
+    def fresh(
+        cls, config: Any, mean_face: Tensor, origin: Tensor, scale: float, data: InitialData
+    ) -> Self:
         return cls(config, mean_face, origin, scale)
 
     def encode(self, faces: Tensor) -> Posterior:
@@ -69,10 +75,10 @@ class OneMatrixAutoEncoder(AutoEncoder):
         return Posterior(*(Gaussian(mean, torch.zeros_like(mean)) for mean in means))
 
     def identity_offsets(self, z: Tensor) -> Tensor:
-        return (z @ self.get_parameter("identity")).unflatten(1, (-1, 3))
+        return (z @ self.get_parameter("identity")).view(len(z), -1, 3)
 
     def expression_offsets(self, z: Tensor) -> Tensor:
-        return (z @ self.get_parameter("expression")).unflatten(1, (-1, 3))
+        return (z @ self.get_parameter("expression")).view(len(z), -1, 3)
 
 
 ONE_MATRIX = Network("one-matrix", OneMatrixConfig, OneMatrixForward, OneMatrixAutoEncoder)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facedis_core.data.history import HistoryStep
-from facedis_core.data.latents import Latents, concatenate
+from facedis_core.data.latents import Latents
 from facedis_core.data.preparation import Align, Preparation
 from facedis_core.data.units import Units
 from facedis_core.errors import (
@@ -178,10 +178,11 @@ class Model:
         force_encode: bool = False,
     ) -> PreparedFace:
         """The same as `prepare`, with the warning as text; warnings of the mesh are left out."""
-        for value, choices in ((units, Units), (align, Align)):
+        for name, value, choices in (("units", units, Units), ("align", align, Align)):
             if value not in get_args(choices):
                 raise UsageError(
-                    f"{value!r} is none of {', '.join(get_args(choices))}", ErrorCode.OPTION_VALUE
+                    f"{name} is {value!r}, expected one of {', '.join(get_args(choices))}",
+                    ErrorCode.OPTION_VALUE,
                 )
         check_finite(mesh.vertices)
         vertices = self.preparation.apply(
@@ -237,18 +238,18 @@ class Model:
                 f"{len(names)} names for {len(meshes)} faces, expected one a face",
                 ErrorCode.ROW_COUNT,
             )
-        rows = [self.encode_prepared(np.empty((0, *self.mean_face.shape), np.float32))]
-        for mesh, name in zip(meshes, names, strict=True):
+        vertices = np.empty((len(meshes), *self.mean_face.shape), np.float32)
+        for row, mesh in enumerate(meshes):
             face = self.prepared(
-                replace(mesh, name=name),
+                replace(mesh, name=names[row]),
                 units=units,
                 align=align,
                 trust_order=trust_order,
                 force_encode=force_encode,
             )
             _warn(*mesh.warnings, face.warning)
-            rows.append(self.encode_prepared(face.vertices[None], [name]))
-        return concatenate(rows)
+            vertices[row] = face.vertices
+        return self.encode_prepared(vertices, names)
 
     def encode_prepared(self, vertices: np.ndarray, names: Sequence[str] | None = None) -> Latents:
         """Latent means of prepared faces, whose unit and distance to the mean are not checked.
@@ -275,8 +276,8 @@ class Model:
         if self.device == "cpu":
             identity = np.empty((len(vertices), self.config.identity), np.float32)
             expression = np.empty((len(vertices), self.config.expression), np.float32)
-            # Face by face, here and in `decode`: a product of several rows rounds differently, and
-            # a result must not depend on the other faces of a batch.
+            # Face by face, here and in `decode_vectors`: a product of several rows rounds
+            # differently, and a result must not depend on the other faces of a batch.
             for row, face in enumerate(vertices):
                 identity[row], expression[row] = self._forward.encode(self._normalised(face))
         else:
