@@ -52,7 +52,7 @@ def stages(options: argparse.Namespace) -> list[Stage]:
         *("train/test_trainer.py", "train/test_training_step.py"),
     ]
     if quick:
-        tests = ["nn/test_inference.py", "train/test_face_storage.py"]
+        tests = ["nn/test_inference.py"]
     ratios = [python, "tests/benchmarks/step_ratios.py", "--json", "--device", device]
     speed = [python, "tests/benchmarks/inference_speed.py", "--json", "--device", device]
     trainings = [python, "docs/scripts/gpu_trainings.py", str(options.out / "trainings")]
