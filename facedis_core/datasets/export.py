@@ -9,6 +9,7 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from facedis_core.data.face_set import SPLITS, FaceSet, load_face_set
+from facedis_core.errors import ErrorCode, InputError
 from facedis_core.io.paths import check_name
 from facedis_core.io.streams import check_output, open_output
 from facedis_core.mesh.mesh import Mesh, write_mesh
@@ -59,6 +60,15 @@ def export_face_set(
     labels = faces.labels
     for name in (*labels.names, *labels.subjects):
         check_name(name)
+    for name in (*labels.names, *labels.subjects, *labels.expressions):
+        try:
+            name.encode()
+        except UnicodeEncodeError:
+            raise InputError(
+                f"the name {name!r} is not in UTF-8, as {LABELS} is; rename the files and "
+                "prepare them again",
+                ErrorCode.NAME_INVALID,
+            ) from None
     table, region = folder / LABELS, folder / REGION
     texts = [table] if faces.region is None else [table, region]
     for target in (*texts, *(folder / FACES / f"{name}.ply" for name in labels.names)):

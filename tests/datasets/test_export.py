@@ -66,6 +66,16 @@ def test_metrics_read_what_was_written(call, original):
     assert json.loads(found.out)["model"]["e_rec"]["mean"] == 0
 
 
+def test_names_that_are_no_text_leave_nothing(call, tmp_path):
+    faces = face_set()
+    names = ["\udce9l\udce8ve", *faces.labels.subjects[1:]]
+    labels = replace(faces.labels, subjects=names)
+    write_face_set(tmp_path / "set.safetensors", replace(faces, labels=labels))
+    refused = call("fd-prep --export set.safetensors out")
+    assert (refused.code, refused.kind) == (3, "name-invalid"), refused.err
+    assert not (tmp_path / "out").exists()
+
+
 def test_existing_files_are_safe(call, original, tmp_path):
     (tmp_path / "out" / "faces").mkdir(parents=True)
     name = original.labels.names[7]
