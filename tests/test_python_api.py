@@ -336,6 +336,7 @@ class TestTraining:
             lambda: train(None),  # type: ignore[arg-type]
             lambda: train(FACES, None),  # type: ignore[arg-type]
             lambda: train(FACES, changes=["steps=3"]),  # type: ignore[arg-type]
+            lambda: train(FACES, seed="one"),  # type: ignore[arg-type]
             lambda: evaluate("ict-linear", FACES),  # type: ignore[arg-type]
             lambda: evaluate(model, model),  # type: ignore[arg-type]
         ):
@@ -343,6 +344,8 @@ class TestTraining:
                 wrong()
         with raises(ErrorCode.OPTION_VALUE):
             train(FACES, changes={"stepps": 3})
+        with raises(ErrorCode.OPTION_VALUE):
+            train(FACES, device="gpu")  # type: ignore[arg-type]
         with raises(ErrorCode.SPLIT_EMPTY):
             evaluate(model, FACES, split="validation")
         with raises(ErrorCode.SAME_FILE):

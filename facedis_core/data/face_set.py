@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Final, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, Literal, NamedTuple, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -144,6 +144,16 @@ class FaceSet:
             f"FaceSet({self.source}, {len(self)} faces of {len(labels.subjects)} people, "
             f"{len(labels.expressions)} expressions, {self.vertices.shape[1]} vertices: {splits})"
         )
+
+    @overload
+    def torch_dataset(
+        self, split: Split | None = "train", *, pairs: Literal[False] = False
+    ) -> "FaceDataset": ...
+
+    @overload
+    def torch_dataset(
+        self, split: Split | None = "train", *, pairs: Literal[True]
+    ) -> "FacePairDataset": ...
 
     def torch_dataset(
         self, split: Split | None = "train", *, pairs: bool = False

@@ -5,10 +5,11 @@ import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, get_args
 
 from facedis_core.data.face_set import FaceSet
 from facedis_core.errors import ErrorCode, FacedisWarning, UsageError, check_argument
+from facedis_core.model.device import Device
 from facedis_core.model.model import Model, load_model
 from facedis_core.nn.distributed import process_group
 from facedis_core.nn.max_pool.argmax import Precision
@@ -27,7 +28,7 @@ def train(
     discriminator: str | Path | None = None,
     init: str | Path | None = None,
     seed: int = 0,
-    device: Literal["auto", "cpu", "cuda"] = "auto",
+    device: Device = "auto",
     precision: Precision = "fp32",
     storage: Storage = "auto",
     output: str | Path | None = None,
@@ -86,6 +87,13 @@ def train(
     check_argument(changes, (Mapping, type(None)), "train: changes", "a table of values")
     for name, value in (("discriminator", discriminator), ("init", init), ("output", output)):
         check_argument(value, (*path, type(None)), f"train: {name}", "a path")
+    check_argument(seed, int, "train: seed", "a whole number")
+    check_argument(evaluate_every, (int, type(None)), "train: evaluate_every", "a whole number")
+    if device not in get_args(Device):
+        raise UsageError(
+            f"device is {device!r}, expected one of {', '.join(get_args(Device))}",
+            ErrorCode.OPTION_VALUE,
+        )
     has_paths = output is not None and not isinstance(face_set, FaceSet)
     if has_paths and Path(str(output)).resolve() == Path(str(face_set)).resolve():
         raise UsageError(
