@@ -74,7 +74,7 @@ def stages(options: argparse.Namespace) -> list[Stage]:
         found.append(Stage("trainings", 3600, trainings))
     else:
         print("trainings: left out, give --faces or --ict", flush=True)
-    return found
+    return [stage for stage in found if options.only is None or stage.name in options.only]
 
 
 def unpack_wheels(folder: Path | None, site: Path) -> None:
@@ -91,7 +91,7 @@ def unpack_wheels(folder: Path | None, site: Path) -> None:
 
 def run(stage: Stage, seconds: float, log: Path, environment: dict[str, str]) -> dict[str, Any]:
     """Run a stage for at most some seconds; its figures are what it prints as JSON lines."""
-    start, begin = time.monotonic(), log.stat().st_size if log.exists() else 0
+    start = time.monotonic()
     with log.open("ab") as stream:
         stream.write(f"\n== {stage.name}: {' '.join(stage.command)}\n".encode())
         stream.flush()
@@ -103,7 +103,7 @@ def run(stage: Stage, seconds: float, log: Path, environment: dict[str, str]) ->
             stdin=subprocess.DEVNULL,
             stdout=stream,
             stderr=subprocess.STDOUT,
-            start_new_session=True,
+            process_group=0,
         )
         try:
             process.wait(seconds)
@@ -149,6 +149,7 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=9.5, help="for all stages together")
     parser.add_argument("--faces", type=Path, help="face set to train on")
     parser.add_argument("--ict", type=Path, help="FaceXModel (folder or tar) to make it from")
+    parser.add_argument("--only", metavar="STAGE", action="append", help="repeatable")
     parser.add_argument("--wheels", type=Path, help="folder of wheels of missing packages")
     options = parser.parse_args()
     deadline = time.monotonic() + 60 * options.minutes
