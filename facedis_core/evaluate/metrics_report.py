@@ -182,7 +182,7 @@ class MetricsOptions:
             **{"predicted": self.predicted, "predicted-identity": self.predicted_identity},
             **{"labels": self.labels, "units": self.units != "auto", "region": self.region},
             **{"baselines": self.baselines, "baselines-from": self.baselines_from},
-            **{"align": self.align, "against": self.against},
+            **{"align": self.align, "against": self.against, "device": self.device != "cpu"},
             "per-mesh, --per-subject and --per-expression": self.details,
         }
         given = next((name for name, value in others.items() if value), None)
