@@ -19,6 +19,9 @@ CURVES: Final[Mapping[str, tuple[str, Callable[[Mapping[str, Any]], Any]]]] = {
 }
 
 
+_LARGEST: Final = float(np.finfo(np.float64).max)
+
+
 class Curve(NamedTuple):
     """A value in the course of a training: steps (n,) and values (n,), all positive."""
 
@@ -55,7 +58,8 @@ def curve(label: str, records: list[dict[str, Any]], key: str) -> Curve | None:
             point = record["step"], CURVES[key][1](record)
         except (KeyError, TypeError):
             continue
-        if all(isinstance(part, int | float) and 0 < part < np.inf for part in point):
+        # Python's whole numbers may be too large for a float
+        if all(isinstance(part, int | float) and 0 < part <= _LARGEST for part in point):
             points.append(point)
     if len(points) < 2:
         return None
