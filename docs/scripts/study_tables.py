@@ -77,7 +77,9 @@ def tables(study: Study) -> Iterator[str]:
     yield "## The test people\n"
     linear = study.report("baselines_on_whole.json")["baselines"]
     rows = [
-        [title, *numbers([linear[key]], COLUMNS), "", "", ""] for key, title in BASELINES.items()
+        [title, *numbers([linear[key]], COLUMNS), "", "", ""]
+        for key, title in BASELINES.items()
+        if key in linear  # fd-metrics leaves out those that repeat others
     ]
     for cell in whole:
         found = study.metrics(cell, "whole")
@@ -102,14 +104,18 @@ def tables(study: Study) -> Iterator[str]:
             continue
         yield f"\n## {heading}\n"
         linear = study.report(f"baselines_on_{name}.json")["baselines"]
-        rows = [[title, *numbers([linear[key]], SHORT)] for key, title in BASELINES.items()]
+        rows = [
+            [title, *numbers([linear[key]], SHORT)]
+            for key, title in BASELINES.items()
+            if key in linear
+        ]
         saw = f"baselines_that_saw_{name}.json"
         if study.path(saw).exists():
             linear = study.report(saw)["baselines"]
             rows += [
                 [f"{title}; fitted on such faces", *numbers([linear[key]], SHORT)]
                 for key, title in BASELINES.items()
-                if key != "mean_face"
+                if key in linear and key != "mean_face"
             ]
         rows += [
             [cell.title, *numbers(found, SHORT)]
