@@ -21,7 +21,7 @@ demo: $(VENV)/.demo ## Run the commands on example faces, without PyTorch: resul
 
 # A process a core; a file's tests stay together because they share what they set up.
 test: $(VENV)/.test ## Run the tests.
-	$(BIN)/python -m pytest -n auto --dist loadfile
+	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 slow: $(VENV)/.test ## Run the slow tests: trainings, interrupted and killed processes.
 	$(BIN)/python -m pytest -m slow -n auto --dist loadfile

@@ -184,6 +184,7 @@ def test_a_killed_run_goes_on_to_the_bytes_of_an_unbroken_one(
     assert not state.exists()
 
 
+@pytest.mark.slow
 def test_a_damaged_state_is_refused_and_the_one_before_it_is_kept(
     call, face_set: Path, commands: Path, tmp_path: Path
 ) -> None:

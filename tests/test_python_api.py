@@ -354,6 +354,7 @@ class TestTraining:
             train(FACES, changes=self.SMALL, resume=True)
 
 
+@pytest.mark.slow
 def test_the_script_with_an_own_encoder_is_short_and_trains(tmp_path: Path) -> None:
     assert len(SCRIPTS[0].read_text().splitlines()) < 40
     path = synthetic.write_face_set(tmp_path / "set.safetensors", FACES)
@@ -366,6 +367,7 @@ def test_the_script_with_an_own_encoder_is_short_and_trains(tmp_path: Path) -> N
     ]
 
 
+@pytest.mark.slow
 def test_scripts_of_the_python_api_pass_mypy_strict(tmp_path: Path) -> None:
     page = (ROOT / "docs" / "python.md").read_text("utf-8")
     examples = re.findall(r"^```python\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)

@@ -45,7 +45,7 @@ def slow_rank(scores, gallery, person):
 scores = st.lists(st.integers(-3, 3).map(float), min_size=1, max_size=12)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(genuine=scores, impostors=scores, cut=st.integers(1, 12))
 def test_verification(genuine, impostors, cut):
     blocks = [np.array(impostors[k : k + cut]) for k in range(0, len(impostors), cut)]

@@ -185,7 +185,7 @@ def trained(faces: FaceSet, *, neutrals: bool, changes: Sequence[str]) -> Traine
 AT_REST = ("pose_degrees=0", "pose_mm=0")
 
 
-@pytest.mark.parametrize("neutrals", [False, True])
+@pytest.mark.parametrize("neutrals", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_identity_faces_of_unseen_people_are_near_their_neutrals(neutrals: bool) -> None:
     faces = people()
     subject = trained(faces, neutrals=neutrals, changes=["expression=6", *AT_REST])
