@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 from raising import raises
 
 from facedis_core.errors import InputError
-from facedis_core.mesh import obj, off, ply, vrml, vtk
+from facedis_core.mesh import ply, text_numbers, vrml, vtk
 from facedis_core.mesh.mesh import Mesh, read_mesh, write_mesh
 
 # Nine float32 vertices of which no decimal of fewer than nine digits is all.
@@ -178,10 +178,9 @@ def blocks_of(size: int) -> Iterator[None]:
     """Let all readers take so many bytes at once."""
     with pytest.MonkeyPatch.context() as monkeypatch:
         for module, names in (
-            (obj, ["_READ_AT_ONCE"]),
+            (text_numbers, ["_READ_AT_ONCE"]),  # of OBJ and OFF
             (ply, ["_TEXT_AT_ONCE", "_READ_AT_ONCE", "_WALKED_AT_ONCE"]),
             (vrml, ["_BLOCK"]),
-            (off, ["_READ_AT_ONCE"]),
             (vtk, ["_TEXT_AT_ONCE"]),
         ):
             for name in names:

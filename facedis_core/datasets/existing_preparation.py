@@ -43,9 +43,10 @@ class ExistingPreparation(NamedTuple):
         Raises:
             InputError: a face too far away, or of the size of the mean face in another unit.
         """
-        for face, name in zip(faces, names, strict=True):
-            check_one_size(face, self.mean_face, name, "the mean face of --like")
-        distances = np.array([vertex_distance(face, self.mean_face) for face in faces])
+        distances = np.empty(len(faces))
+        for row, face in enumerate(faces):  # may be a memory map: read once
+            check_one_size(face, self.mean_face, names[row], "the mean face of --like")
+            distances[row] = vertex_distance(face, self.mean_face)
         farthest = int(distances.argmax())
         found = describe_reach(names[farthest], distances[farthest], self.reach_mm)
         if distances[farthest] > REFUSED_REACH * self.reach_mm:

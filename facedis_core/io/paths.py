@@ -34,6 +34,11 @@ def exists(path: str | Path) -> bool:
     return os.path.exists(path)  # noqa: PTH110
 
 
+def absolute(path: str | Path) -> Path:
+    """The absolute path; links are not followed, so that they keep their own names."""
+    return Path(os.path.abspath(path))  # noqa: PTH100
+
+
 # Suffixes that say what a file holds.
 _TELLING = {
     *(".npy", ".npz", ".safetensors", ".pt", ".pth", ".ckpt", ".pkl", ".onnx"),

@@ -8,14 +8,13 @@ split a vertex wherever its texture coordinates differ lose the correspondence b
 """
 
 import re
-from collections.abc import Iterator
 from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from facedis_core.errors import ErrorCode, InputError
-from facedis_core.io.text import LONGEST_MARK, quoted, without_mark
+from facedis_core.io.text import quoted
 from facedis_core.mesh.surface_builder import SurfaceBuilder
 from facedis_core.mesh.text_numbers import (
     LONGEST_LINE,
@@ -23,6 +22,7 @@ from facedis_core.mesh.text_numbers import (
     Tokens,
     decimals,
     integers,
+    line_blocks,
     lines,
     spans,
     tokenize,
@@ -41,7 +41,6 @@ _SURFACES = {
     **dict.fromkeys((b"call", b"csh"), "the content of other files"),
     **dict.fromkeys((b"V", b"F"), "a statement in upper case"),
 }
-_READ_AT_ONCE = 1 << 18
 _MOST_IDLE = 1 << 24  # of text without v, vt, vn or f, which no OBJ has
 
 
@@ -54,7 +53,7 @@ def read(stream: BinaryIO) -> SurfaceBuilder:
     surface = SurfaceBuilder()
     promise = b""
     faces = small = idle = 0
-    for block in _blocks(stream):
+    for block in line_blocks(stream, "an OBJ", _end_of_lines):
         idle += len(block)
         if idle > _MOST_IDLE:
             raise InputError(
@@ -113,29 +112,6 @@ def write(
     """Encode as `v` and `f` lines; nine significant digits bring every float32 back exactly."""
     write_rows(stream, "v %.9g %.9g %.9g\n", vertices)
     write_rows(stream, "f %d %d %d\n", triangles + 1)
-
-
-def _blocks(stream: BinaryIO) -> Iterator[bytes]:
-    """Blocks of whole lines, with continued lines in one piece; one newline per line."""
-    left = without_mark(stream.read(LONGEST_MARK))
-    more = True
-    while more:
-        piece = stream.read(_READ_AT_ONCE)
-        more = bool(piece)
-        if left.endswith(b"\r") and piece.startswith(b"\n"):
-            left = left[:-1]
-        left += piece
-        if b"\r" in left:
-            tail = b"\r" if left.endswith(b"\r") and more else b""
-            left = left.removesuffix(tail).replace(b"\r\n", b"\n").replace(b"\r", b"\n") + tail
-        end = _end_of_lines(left) if more else len(left)
-        if len(left) - end >= LONGEST_LINE:
-            raise InputError(
-                f"has a line of more than {LONGEST_LINE} bytes; expected an OBJ",
-                ErrorCode.TOO_LARGE,
-            )
-        yield left[:end]
-        left = left[end:]
 
 
 def _end_of_lines(text: bytes) -> int:

@@ -5,21 +5,20 @@ of them) and colors behind the corners of a polygon are passed over.
 """
 
 import re
-from collections.abc import Iterator
 from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from facedis_core.errors import ErrorCode, InputError
-from facedis_core.io.text import LONGEST_MARK, quoted, without_mark
+from facedis_core.io.text import quoted
 from facedis_core.mesh.surface_builder import SurfaceBuilder
 from facedis_core.mesh.text_numbers import (
-    LONGEST_LINE,
     Indices,
     Tokens,
     decimals,
     integers,
+    line_blocks,
     lines,
     spans,
     tokenize,
@@ -30,7 +29,6 @@ from facedis_core.mesh.text_numbers import (
 _MAGIC = re.compile(rb"(?:ST)?C?N?(4?n?)OFF(\d*)")
 _BINARY = re.compile(rb"\s*\w*OFF[ \t]+BINARY\b")
 _COMMENT = re.compile(rb"#(?<![^\x00-\x20]#)[^\n]*")
-_READ_AT_ONCE = 1 << 18
 _LARGEST_COUNT = 2**31 - 1
 
 
@@ -42,7 +40,8 @@ def read(stream: BinaryIO) -> SurfaceBuilder:
     surface = SurfaceBuilder()
     header: list[bytes] = []  # words up to the counts
     left: list[int] | None = None  # vertices, polygons
-    for block in _blocks(stream):
+    for text in line_blocks(stream, "an OFF"):
+        block = _COMMENT.sub(b"", text) if b"#" in text else text
         if left is None and _BINARY.match(block):
             raise InputError("is binary OFF; convert it to an OFF of text", ErrorCode.UNSUPPORTED)
         tokens = tokenize(block)
@@ -90,28 +89,6 @@ def write(
     stream.write(b"OFF\n%d %d 0\n" % (len(vertices), len(triangles)))
     write_rows(stream, "%.9g %.9g %.9g\n", vertices)
     write_rows(stream, "3 %d %d %d\n", triangles)
-
-
-def _blocks(stream: BinaryIO) -> Iterator[bytes]:
-    """Blocks of whole lines that end with LF, without comments."""
-    left = without_mark(stream.read(LONGEST_MARK))
-    more = True
-    while more:
-        piece = stream.read(_READ_AT_ONCE)
-        more = bool(piece)
-        left += piece
-        # the LF of a last CR may come with the next piece
-        tail = b"\r" if left.endswith(b"\r") and more else b""
-        if b"\r" in left:
-            left = left.removesuffix(tail).replace(b"\r\n", b"\n").replace(b"\r", b"\n") + tail
-        end = left.rfind(b"\n") + 1 if more else len(left)
-        yield _COMMENT.sub(b"", left[:end]) if b"#" in left[:end] else left[:end]
-        left = left[end:]
-        if len(left) > LONGEST_LINE:
-            raise InputError(
-                f"has a line of more than {LONGEST_LINE} bytes; expected an OFF",
-                ErrorCode.TOO_LARGE,
-            )
 
 
 def _counts(header: list[bytes]) -> list[int] | None:

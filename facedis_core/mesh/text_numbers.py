@@ -14,13 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facedis_core.errors import ErrorCode, InputError
-from facedis_core.io.text import quoted
+from facedis_core.io.text import LONGEST_MARK, quoted, with_newlines, without_mark
 
 Indices = NDArray[np.int64]
 
 LONGEST_LINE = 1 << 20
 """Bytes of a line of text; a longer one is no mesh."""
 
+_READ_AT_ONCE = 1 << 18  # bytes of a text file
 _MAX_DIGITS = 19  # the most that always fit into 64 bits
 _LONGEST_TOKEN = 400
 _AT_ONCE = 1 << 14
@@ -128,6 +129,42 @@ def write_rows(stream: BinaryIO, line: str, rows: NDArray[np.generic]) -> None:
     for begin in range(0, len(rows), _ROWS_AT_ONCE):
         block = rows[begin : begin + _ROWS_AT_ONCE]
         stream.write((line * len(block) % tuple(block.ravel().tolist())).encode("ascii"))
+
+
+def _end_of_last_line(text: bytes) -> int:
+    return text.rfind(b"\n") + 1
+
+
+def line_blocks(
+    stream: BinaryIO, expected: str, end_of_lines: Callable[[bytes], int] = _end_of_last_line
+) -> Iterator[bytes]:
+    """Blocks of whole lines of a text, which end with LF; the last line may lack its end.
+
+    Args:
+        stream: the text, with or without a byte order mark, with any line ends.
+        expected: what the file should be, for messages.
+        end_of_lines: end of the whole lines in the text that was read so far.
+
+    Raises:
+        InputError: a line longer than LONGEST_LINE, or text in UTF-16 or UTF-32.
+    """
+    left = without_mark(stream.read(LONGEST_MARK))
+    more = True
+    while more:
+        piece = stream.read(_READ_AT_ONCE)
+        more = bool(piece)
+        left += piece
+        # the LF of a last CR may come with the next piece
+        tail = b"\r" if left.endswith(b"\r") and more else b""
+        left = with_newlines(left.removesuffix(tail)) + tail
+        end = end_of_lines(left) if more else len(left)
+        if len(left) - end >= LONGEST_LINE:
+            raise InputError(
+                f"has a line of more than {LONGEST_LINE} bytes; expected {expected}",
+                ErrorCode.TOO_LARGE,
+            )
+        yield left[:end]
+        left = left[end:]
 
 
 def _blocks(count: int) -> Iterator[slice]:

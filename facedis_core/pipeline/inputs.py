@@ -15,7 +15,7 @@ from facedis_core.data.face_set import SPLITS, FaceSet, load_face_set
 from facedis_core.data.latents import array_kind
 from facedis_core.errors import ErrorCode, InputError, UsageError
 from facedis_core.io.npy import MAGIC, ArrayHeader, NpyReader, peek_header
-from facedis_core.io.paths import exists, is_file, is_folder
+from facedis_core.io.paths import absolute, exists, is_file, is_folder
 from facedis_core.io.streams import naming, open_input, read_ahead, read_all, shown
 from facedis_core.io.text import without_mark
 from facedis_core.mesh.mesh import Mesh, decode_mesh, mesh_files, read_mesh, read_meshes
@@ -323,9 +323,8 @@ def _distinct_names(sources: Sequence[str]) -> dict[str, str]:
             by_stem.setdefault(Path(source).stem, set()).add(source)
     names: dict[str, str] = {}
     for same in (same for same in by_stem.values() if len(same) > 1):
-        # not resolved: a link keeps its own name
-        absolute = {source: Path(os.path.abspath(source)) for source in same}  # noqa: PTH100
-        paths = {source: (path.parent / path.stem).parts for source, path in absolute.items()}
+        files = {source: absolute(source) for source in same}
+        paths = {source: (path.parent / path.stem).parts for source, path in files.items()}
         depth = distinct_depth(paths.values())
         if depth > 1:
             names |= {source: "/".join(parts[-depth:]) for source, parts in paths.items()}
@@ -341,11 +340,11 @@ def distinct_depth(paths: Collection[tuple[str, ...]]) -> int:
 
 
 def _names_below(root: str, sources: Sequence[str]) -> dict[str, str]:
-    """Names of files and folders: their paths below a folder, without suffix."""
+    """Names of files: their paths below a folder, which folders must be below too."""
     names: dict[str, str] = {}
-    base = Path(os.path.abspath(root))  # noqa: PTH100 - links keep their own names
+    base = absolute(root)
     for source in sources:
-        path = Path(os.path.abspath(source))  # noqa: PTH100
+        path = absolute(source)
         if source == "-" or _suffix(source) in (".safetensors", ".npy"):
             continue  # their faces have names
         if not path.is_relative_to(base):
@@ -354,8 +353,8 @@ def _names_below(root: str, sources: Sequence[str]) -> dict[str, str]:
                 "meshes are in",
                 ErrorCode.OPTION_VALUE,
             )
-        below = path.relative_to(base)
-        names[source] = (below if is_folder(source) else below.with_suffix("")).as_posix()
+        if not is_folder(source):
+            names[source] = path.relative_to(base).with_suffix("").as_posix()
     return names
 
 

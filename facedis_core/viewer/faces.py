@@ -1,7 +1,6 @@
 """Faces of fd-view: read from files, pipes and uploads, and encoded by its model."""
 
 import io
-import os
 from base64 import b64encode
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Sequence
@@ -17,7 +16,7 @@ from facedis_core.data.latents import Latents, LatentSource, array_kind, open_la
 from facedis_core.errors import ErrorCode, InputError
 from facedis_core.geometry.distances import vertex_distances
 from facedis_core.io.npy import peek_header
-from facedis_core.io.paths import is_file, is_folder
+from facedis_core.io.paths import absolute, is_file, is_folder
 from facedis_core.io.streams import naming, open_input
 from facedis_core.mesh.mesh import CODECS, Mesh, mesh_files
 from facedis_core.model.bundled import weights_folder
@@ -144,7 +143,7 @@ def choice_labels(faces: Sequence[ViewerFace]) -> list[str]:
     """
     paths: dict[str, dict[str, tuple[str, ...]]] = defaultdict(dict)  # by name and source
     for face in faces:
-        paths[face.name][face.source] = _path_parts(face.source)
+        paths[face.name][face.source] = absolute(face.source).parts
     depths = {name: distinct_depth(found.values()) for name, found in paths.items()}
     sharing = Counter(face.name for face in faces)
     labels: list[str] = []
@@ -259,10 +258,6 @@ def _found_faces(encoder: MeshEncoder, sources: Sequence[str]) -> list[_Found]:
             for item in next(meshes).items:
                 found.append(_Found(place, item.source if in_folder else source, item))
     return found
-
-
-def _path_parts(source: str) -> tuple[str, ...]:
-    return Path(os.path.abspath(source)).parts  # noqa: PTH100 - links keep their own names
 
 
 def _is_latent_file(name: str) -> bool:
