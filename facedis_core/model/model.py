@@ -391,8 +391,18 @@ class Model:
         posteriors): X = X_id + X_exp in mm, and the distributions of both latents. It agrees with
         `encode` and `decode` to 1e-3 mm on every vertex, and can be differentiated.
 
+        Args:
+            device: of torch.
+
         Raises:
             UsageError: torch is not installed.
+
+        Example:
+            >>> import torch
+            >>> model = load_model("ict-linear")
+            >>> faces = torch.tensor(model.mean_face[None])  # (B, V, 3) mm
+            >>> model.to_torch()(faces).identity.shape  # X_id, mm
+            torch.Size([1, 4601, 3])
         """
         return _torch_inference().trained_network(self, device)
 
@@ -545,7 +555,7 @@ def parse_model(file: SafetensorsFile, source: str) -> Model:
     tensors = file.tensors
     preparation = Preparation.from_file(file)
     metadata = parse_record(_Metadata, file.metadata)
-    config = model_config(metadata.config)
+    config = model_config(metadata.config, metadata.recipe.get("network"))
     shapes = config.weight_shapes()
     _check_tensors(config, shapes, tensors)
     return Model(

@@ -5,13 +5,14 @@ Another package adds a row by `register_network`, or for the commands by an entr
 network.
 """
 
+import reprlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from functools import cache
 from importlib import import_module
 from typing import Any, Final
 
-from facedis_core.errors import ErrorCode, UsageError
+from facedis_core.errors import ErrorCode, InputError, UsageError
 from facedis_core.model.config import LinearConfig, ModelConfig, PointNetConfig, read_config
 
 ENTRY_POINTS: Final = "facedis.networks"
@@ -92,8 +93,12 @@ def network_of(config: ModelConfig) -> Network:
     return next(network for network in _NETWORKS.values() if network.config is type(config))
 
 
-def model_config(stored: Mapping[str, Any]) -> ModelConfig:
+def model_config(stored: Mapping[str, Any], name: object = None) -> ModelConfig:
     """The configuration in a model file, of the network with the same field names.
+
+    Args:
+        stored: the configuration, from JSON.
+        name: name of the network in the recipe of the file, where it has one; for messages.
 
     Raises:
         InputError: keys or values fit no network.
@@ -102,6 +107,13 @@ def model_config(stored: Mapping[str, Any]) -> ModelConfig:
     keys = frozenset(stored) if isinstance(stored, Mapping) else frozenset[str]()
     if all(keys != _keys(network.config) for network in _NETWORKS.values()):
         _register_entry_points()
+        if isinstance(name, str) and name not in _NETWORKS:
+            raise InputError(
+                f"it is a model of the network {reprlib.repr(name)}, known are "
+                f"{', '.join(network_names())}; install the package that defines the network "
+                f"(entry point group {ENTRY_POINTS})",
+                ErrorCode.METADATA,
+            )
     nearest = min(_NETWORKS.values(), key=lambda network: len(keys ^ _keys(network.config)))
     return read_config(nearest.config, stored)
 

@@ -297,7 +297,8 @@ def _change(
 def _problem(key: str, value: Any, annotation: Any) -> str:
     """Description of the expected value, or empty if the value fits."""
     if key == "network":
-        return "" if has_network(value) else " or ".join(network_names())
+        names = ", ".join(network_names())
+        return "" if has_network(value) else f"{names} or a network whose package is installed"
     if get_origin(annotation) is Literal:
         choices = get_args(annotation)
         return "" if value in choices else " or ".join(choices)

@@ -112,6 +112,15 @@ def test_commands_know_the_network_of_an_installed_package(shell: Run, tmp_path:
     assert (unknown.code, len(unknown.err.splitlines())) == (3, 1)
 
 
+def test_a_model_of_an_unknown_network_says_that_its_package_is_missing(tmp_path: Path) -> None:
+    path = tmp_path / "m.safetensors"
+    model = synthetic.random_model(identity=5, expression=4, channels=(8, 16))
+    write_model(path, replace(model, recipe={"network": "deep"}))
+    del networks._NETWORKS["pointnet"]  # as in an interpreter without the package
+    with raises(ErrorCode.METADATA, match=r"m\.safetensors.*'deep'.*linear.*install.*networks"):
+        load_model(path)
+
+
 @pytest.mark.parametrize("value", ["nothing:HERE", "json:dumps", "json:none"])
 def test_a_broken_package_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: str
