@@ -12,7 +12,12 @@ if TYPE_CHECKING:
     from facedis_core.nn.datasets import FaceDataset, FacePairDataset, FaceSample, PairSample
     from facedis_core.nn.discriminator import IdentityDiscriminator
     from facedis_core.nn.face_pairs import FacePairs
-    from facedis_core.nn.inference import DecodedFaces, TrainedNetwork
+    from facedis_core.nn.inference import (
+        DecodedFaces,
+        FaceDecoder,
+        LatentEncoder,
+        TrainedNetwork,
+    )
     from facedis_core.nn.linear import LinearAutoEncoder
     from facedis_core.nn.losses import (
         DiscriminatorLoss,
@@ -42,6 +47,7 @@ __all__ = [
     "DiscriminatorConfig",
     "DiscriminatorLoss",
     "FaceDataset",
+    "FaceDecoder",
     "FacePairDataset",
     "FacePairs",
     "FaceSample",
@@ -49,6 +55,7 @@ __all__ = [
     "HiddenLayerDecoder",
     "IdentityDiscriminator",
     "InitialData",
+    "LatentEncoder",
     "LinearAutoEncoder",
     "LinearConfig",
     "LossWeights",
@@ -81,6 +88,7 @@ _MODULES = {
     "DiscriminatorConfig": "model.config",
     "DiscriminatorLoss": "nn.losses",
     "FaceDataset": "nn.datasets",
+    "FaceDecoder": "nn.inference",
     "FacePairDataset": "nn.datasets",
     "FacePairs": "nn.face_pairs",
     "FaceSample": "nn.datasets",
@@ -88,6 +96,7 @@ _MODULES = {
     "HiddenLayerDecoder": "nn.pointnet",
     "IdentityDiscriminator": "nn.discriminator",
     "InitialData": "nn.autoencoder",
+    "LatentEncoder": "nn.inference",
     "LinearAutoEncoder": "nn.linear",
     "LinearConfig": "model.config",
     "LossWeights": "nn.losses",

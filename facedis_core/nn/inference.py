@@ -70,6 +70,49 @@ class TrainedNetwork(nn.Module):
         return DecodedFaces(identity + expression, identity, expression, posteriors)
 
 
+class LatentEncoder(nn.Module):
+    """The encoder of a trained auto-encoder as a module of its own, for export.
+
+    Example:
+        >>> encoder = LatentEncoder(load_model("ict-linear").to_torch())
+        >>> identity, expression = encoder(torch.zeros(2, 4601, 3))
+        >>> identity.shape, expression.shape
+        (torch.Size([2, 64]), torch.Size([2, 64]))
+    """
+
+    def __init__(self, network: TrainedNetwork) -> None:
+        super().__init__()
+        self.network = network
+        self.eval()
+
+    def forward(self, faces: Tensor) -> tuple[Tensor, Tensor]:
+        """Faces (B, V, 3) mm -> latent means (B, D_id) and (B, D_exp)."""
+        posteriors = self.network.encode(faces)
+        return posteriors.identity.mean, posteriors.expression.mean
+
+
+class FaceDecoder(nn.Module):
+    """The decoders of a trained auto-encoder as a module of its own, for export.
+
+    Example:
+        >>> decoder = FaceDecoder(load_model("ict-linear").to_torch())
+        >>> decoder(torch.zeros(2, 64), torch.zeros(2, 64)).shape
+        torch.Size([2, 4601, 3])
+    """
+
+    def __init__(self, network: TrainedNetwork) -> None:
+        super().__init__()
+        self.network = network
+        self.eval()
+
+    def forward(self, identity: Tensor, expression: Tensor) -> Tensor:
+        """Latents (B, D_id) and (B, D_exp) -> faces X_id + X_exp (eq. 1), (B, V, 3) mm."""
+        offsets = self.network.identity_offsets(identity)
+        return (
+            self.network.network.mean_face + offsets + self.network.expression_offsets(expression)
+        )
+
+
 class ArrayForward:
     """Encoder and decoders of a model on NumPy arrays, in batches on a device.
 

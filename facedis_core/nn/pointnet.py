@@ -90,7 +90,7 @@ class HiddenLayerDecoder(nn.Module):
 
     def forward(self, z: Tensor) -> Tensor:
         """(B, D) -> (B, V, 3)."""
-        return self.output(functional.relu(self.hidden(z))).view(len(z), -1, 3)
+        return self.output(functional.relu(self.hidden(z))).unflatten(1, (-1, 3))
 
 
 class PointNetAutoEncoder(AutoEncoder):

@@ -6,7 +6,7 @@ rounding, without them. The maximum keeps one vertex per channel, so only that v
 gradient; and the mean and variance for batch norm follow from the mean and covariance of the
 layer's inputs. So the activations of all layers are computed block by block to find vertices and
 moments, then again at these vertices only.
-`set_pooling(network, implementation="reference")` selects the plain one.
+`set_pooling(network, implementation="reference")` selects the plain one, as does torch.export.
 """
 
 from collections.abc import Iterable, Sequence
@@ -112,7 +112,7 @@ def pool(layers: Iterable[Any], x: Tensor) -> Tensor:
         torch.Size([2, 8])
     """
     *_, widest = layers = list(layers)
-    if widest.implementation == "reference":
+    if widest.implementation == "reference" or _is_exporting():
         return pool_reference(layers, x)
     is_training = torch.is_grad_enabled()  # else the search is exact
     precision: Precision = widest.precision if is_training else "fp32"
@@ -132,6 +132,12 @@ def pool(layers: Iterable[Any], x: Tensor) -> Tensor:
     rows = rows.index_select(0, wins.nonzero()[:, 0])
     products = _ProductsAt.apply(apply_layers(rows, shared), number, last.weight)
     return functional.relu(products + last.bias)
+
+
+def _is_exporting() -> bool:
+    """Whether torch.export records the operations, which cannot record the search of `pool`."""
+    known = getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)  # torch < 2.7
+    return bool(known())
 
 
 def _fold(layers: Sequence[Any], rows: Tensor) -> tuple[list[FoldedLayer], Tensor, int]:
