@@ -38,7 +38,7 @@ KINDS = {
     "discriminator": "discriminator",
     "training": "training state",
 }
-VERSION = 1
+_VERSIONS = {"faceset": 1, "model": 1, "discriminator": 1, "training": 2}  # of the formats
 _CHECKED = ("model", "discriminator", "training")  # have a checksum
 _HASHED_AT_ONCE = 1 << 25
 _READ_AT_ONCE = 1 << 22
@@ -209,10 +209,10 @@ def _check_format(metadata: Mapping[str, Any], kind: str | None) -> str:
         )
     if kind is not None and name != kind:
         raise InputError(f"is a {KINDS[name]}, expected a {KINDS[kind]}", ErrorCode.WRONG_KIND)
-    if version != str(VERSION):
+    if version != str(_VERSIONS[name]):
         raise InputError(
             f"has format version {on_one_line(version[:60])}{_made_by(metadata)}, facedis "
-            f"{__version__} reads {VERSION}; use that version, or make the file again",
+            f"{__version__} reads {_VERSIONS[name]}; use that version, or make the file again",
             ErrorCode.FORMAT_VERSION,
         )
     return name
@@ -228,7 +228,7 @@ def _made_by(metadata: Mapping[str, Any]) -> str:
 
 
 def _format(kind: str) -> str:
-    return f"facedis.{kind}/{VERSION}"
+    return f"facedis.{kind}/{_VERSIONS[kind]}"
 
 
 def _tensor(data: np.ndarray, start: int, entry: dict[str, Any]) -> np.ndarray:

@@ -125,7 +125,7 @@ def _state_arrays(network: nn.Module) -> dict[str, np.ndarray]:
 
 @dataclass(frozen=True)
 class TrainingProgress:
-    """Progress of a training, the metadata of its checkpoint.
+    """Progress of a training: the metadata of its checkpoint, and the log.
 
     Attributes:
         identity: recipe, seed and ids of the inputs, by which runs are told apart.
@@ -191,7 +191,11 @@ def write_training_state(
     for name, optimizer in optimizers.items():
         for index, slots in optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{name}.{index}.{k}": to_array(v) for k, v in slots.items()}
-    write_safetensors(stream, "training", tensors, asdict(progress))
+    metadata = asdict(progress)
+    # as a tensor, for a header holds no more than 32 MB
+    log = "".join(f"{line}\n" for line in metadata.pop("log"))
+    tensors["log"] = np.frombuffer(log.encode(), np.uint8)
+    write_safetensors(stream, "training", tensors, metadata)
 
 
 @dataclass(frozen=True, eq=False)
@@ -271,12 +275,18 @@ def read_training_state(content: bytes, label: str) -> TrainingState:
     """
     with naming(label):
         file = parse_safetensors(np.frombuffer(content, np.uint8), "training")
-        progress = parse_record(TrainingProgress, file.metadata)
-        if asdict(progress) != file.metadata:  # keys that are missing or unknown
+        arrays = dict(file.tensors)
+        if "log" not in arrays:
+            raise InputError("lacks the tensor 'log'", ErrorCode.TENSOR)
+        log = arrays.pop("log").tobytes().decode(errors="replace").splitlines()
+        metadata = {**file.metadata, "log": log}
+        progress = parse_record(TrainingProgress, metadata)
+        # keys that are missing or unknown
+        if asdict(progress) != metadata or "log" in file.metadata:
             raise InputError("garbles its metadata", ErrorCode.METADATA)
         progress.check()
-        _check_finite(file.tensors)
-    tensors = {name: torch.tensor(array) for name, array in file.tensors.items()}
+        _check_finite(arrays)
+    tensors = {name: torch.tensor(array) for name, array in arrays.items()}
     return TrainingState(tensors, progress, label)
 
 

@@ -1,5 +1,6 @@
 """Torch networks through our files and back."""
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from io import BytesIO
@@ -151,6 +152,23 @@ def test_a_state_of_other_networks_is_refused(
         read_training_state(state_of(run), "state").restore(other.networks, other.optimizers)
 
 
+def as_log(text: str) -> np.ndarray:
+    return np.frombuffer(text.encode(), np.uint8)
+
+
+def test_a_state_may_have_a_log_longer_than_a_header(run: Trainer) -> None:
+    log = [json.dumps({"step": step, "note": "x" * 1_000_000}) for step in range(1, 35)]
+    progress = replace(PROGRESS, epoch=EpochProgress(8, 2), log=log)
+    stream = BytesIO()
+    write_training_state(stream, run.networks, run.optimizers, progress)
+    assert read_training_state(stream.getvalue(), "state").progress == progress
+
+
+def test_a_state_of_the_first_format_is_refused_by_its_version(run: Trainer) -> None:
+    with raises("format-version", "state"):
+        restored(run, state_of(run).replace(b"facedis.training/2", b"facedis.training/1"))
+
+
 Change = Callable[[dict[str, np.ndarray], dict[str, Any]], object]
 MOMENT = "optimizer.auto_encoder.0.exp_avg_sq"
 
@@ -186,7 +204,7 @@ def test_a_state_without_a_checksum_is_refused(run: Trainer) -> None:
 @pytest.mark.parametrize(
     ("code", "change"),
     [
-        ("metadata", lambda tensors, data: data.pop("log")),
+        ("metadata", lambda tensors, data: data.pop("metrics")),
         ("metadata", lambda tensors, data: data.update(more=1)),
         ("metadata", lambda tensors, data: data.update(epoch=3)),
         ("metadata", lambda tensors, data: data["epoch"].pop("step")),
@@ -202,8 +220,11 @@ def test_a_state_without_a_checksum_is_refused(run: Trainer) -> None:
         ("metadata", lambda tensors, data: data["epoch"]["counts"].pop("total")),
         ("metadata", lambda tensors, data: data.update(identity=[])),
         ("metadata", lambda tensors, data: data.update(metrics=None)),
-        ("metadata", lambda tensors, data: data.update(log=["{"])),
-        ("metadata", lambda tensors, data: data.update(log=['{"epoch": 2}'])),
+        ("metadata", lambda tensors, data: data.update(log=PROGRESS.log)),
+        ("metadata", lambda tensors, data: tensors.update(log=as_log("{\n"))),
+        ("metadata", lambda tensors, data: tensors.update(log=as_log('{"epoch": 2}\n'))),
+        ("metadata", lambda tensors, data: tensors.update(log=tensors["log"][:5])),
+        ("tensor", lambda tensors, data: tensors.pop("log")),
         ("tensor", lambda tensors, data: tensors.pop(MOMENT)),
         ("tensor", lambda tensors, data: tensors.update(a_tensor=tensors[MOMENT])),
         ("tensor", lambda tensors, data: tensors.update({MOMENT + "x": tensors.pop(MOMENT)})),
