@@ -2,7 +2,6 @@
 
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -14,6 +13,8 @@ sys.path.insert(0, str(SCRIPT.parent))
 
 import study  # noqa: E402 - its folder had to be on the path
 import study_tables  # noqa: E402 - likewise
+
+from facedis_core.train.recipe import load_recipe  # noqa: E402
 
 
 def summary(mean: float) -> dict[str, float]:
@@ -40,7 +41,7 @@ def made(tmp_path: Path) -> study.Study:
         log = [{"epoch": e, "test": {"e_rec": {"mean": 2 - e / 20}}} for e in range(1, 21)]
         text = "".join(f"{json.dumps(line)}\n" for line in log)
         (tmp_path / f"linear-none-{seed}.jsonl").write_text(text)
-    return study.Study(Path("FaceXModel"), tmp_path, 200, range(1), None, None, None, "cpu")
+    return study.Study(Path("FaceXModel"), tmp_path, 200, range(1), None, None, None, None, "cpu")
 
 
 def test_a_row_has_the_mean_of_all_seeds_and_what_is_not_there_is_empty(made: study.Study) -> None:
@@ -78,7 +79,7 @@ def test_convergence_is_told_from_the_log(
 
 def test_options_for_fewer_epochs(made: study.Study) -> None:
     cells = study.KINDS["pointnet"][0], study.KINDS["linear"][0]
-    short = study.Study(Path(), Path(), 200, range(1), 1024, 16, 6, "cpu")
+    short = study.Study(Path(), Path(), 200, range(1), 1024, 16, 6, None, "cpu")
     words = [" ".join(short._length(cell)) for cell in cells]
     assert words == ["--epochs 16 --evaluate-every 1", "--epochs 6 --evaluate-every 1"]
     assert made._length(cells[0]) == ["--evaluate-every", "10"]
@@ -98,23 +99,37 @@ def test_what_was_made_otherwise_is_not_mixed_with_what_is_asked_for(made: study
         made.make("face.npy", *bob)
 
 
+@pytest.mark.parametrize("cell", [cell for kind in study.KINDS.values() for cell in kind])
+def test_every_cell_is_a_recipe(cell: study.Cell) -> None:
+    load_recipe(cell.recipe, neutrals=cell.neutrals, changes=cell.changes)
+
+
 @pytest.mark.slow
-def test_all_of_it_on_a_handful_of_people_goes_on_where_it_was(tmp_path: Path) -> None:
+def test_all_of_it_on_a_handful_of_people_goes_on_where_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
     root = os.environ.get("FACEDIS_ICT")
     if not root:
         pytest.skip("FACEDIS_ICT does not name the folder FaceXModel")
-    command = [sys.executable, str(SCRIPT), root, "-o", str(tmp_path / "out"), "--subjects", "8"]
-    command += ["--seeds", "1", "--points", "32", "--epochs", "1", "--linear-epochs", "2"]
-    first = subprocess.run(command, capture_output=True, text=True)
-    assert first.returncode == 0, first.stderr
-    tables = (tmp_path / "out" / "tables.md").read_text()
-    for kind in study.KINDS.values():
-        assert all(f"| {cell.title} | " in tables for cell in kind)
+    linear = study.with_quarters(study.WHOLE_LINEAR[1:2])
+    pointnet = study.WHOLE_POINTNET[1:2]
+    cells = [*linear, *pointnet]
+    assert [cell.quarter for cell in cells] == [False, True, False]
+    assert [cell.discriminator for cell in cells] == [False, False, True]
+    monkeypatch.setitem(study.KINDS, "linear", linear)
+    monkeypatch.setitem(study.KINDS, "pointnet", pointnet)
+    out = tmp_path / "out"
+    line = [str(SCRIPT), root, "-o", str(out), "--subjects", "8", "--seeds", "1", "--points", "32"]
+    line += ["--epochs", "1", "--linear-epochs", "2", "--pretrain-epochs", "1"]
+    monkeypatch.setattr(sys, "argv", line)
+    study.main()
+    tables = (out / "tables.md").read_text()
+    assert all(f"| {cell.title} | " in tables for cell in cells)
     for heading in study_tables.VARIATION_HEADINGS.values():
         assert f"## {heading}" in tables
-    assert (tmp_path / "out" / "linear-none-0_recognized.json").exists()
-    (tmp_path / "out" / "tables.md").unlink()
-    again = subprocess.run(command, capture_output=True, text=True)
-    assert again.returncode == 0, again.stderr
-    assert "$ fd-" not in again.stdout  # nothing was left to do
-    assert (tmp_path / "out" / "tables.md").read_text() == tables
+    assert (out / "linear-neutrals-0_recognized.json").exists()
+    (out / "tables.md").unlink()
+    assert "$ fd-train" in capfd.readouterr().out
+    study.main()
+    assert "$ fd-" not in capfd.readouterr().out  # nothing was left to do
+    assert (out / "tables.md").read_text() == tables

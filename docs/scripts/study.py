@@ -122,6 +122,7 @@ class Study:
     points: int | None
     epochs: int | None
     linear_epochs: int | None
+    pretrain_epochs: int | None
     device: str
 
     def path(self, name: str) -> Path:
@@ -188,7 +189,10 @@ class Study:
                 if cell.discriminator:
                     name = f"disc-{cell.trained_on}-{seed}.safetensors"
                     discriminator = str(self.path(name))
-                    self.make(name, "fd-pretrain-disc", trained_on, *common, resume=True)
+                    length = []
+                    if self.pretrain_epochs:
+                        length = ["--epochs", str(self.pretrain_epochs)]
+                    self.make(name, "fd-pretrain-disc", trained_on, *common, *length, resume=True)
                 self.make(
                     f"{cell.key}-{seed}.safetensors",
                     *("fd-train", trained_on, *common, *self._length(cell)),
@@ -250,12 +254,13 @@ def main() -> None:
     parser.add_argument("--points", type=int, help="vertices that PointNets see")
     parser.add_argument("--epochs", type=int, help="epochs of PointNets")
     parser.add_argument("--linear-epochs", type=int)
+    parser.add_argument("--pretrain-epochs", type=int, help="epochs of discriminators")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--quick", action="store_true", help="a minimal study: minutes on a CPU")
     asked = parser.parse_args()
     if asked.quick:
         asked.subjects, asked.seeds, asked.points, asked.epochs = 20, 1, 128, 2
-        asked.linear_epochs = 10
+        asked.linear_epochs, asked.pretrain_epochs = 10, 2
     folder = asked.out or Path("study-quick" if asked.quick else "study")
     cells = [cell for kind in KINDS if asked.only in (None, kind) for cell in KINDS[kind]]
     study = Study(
@@ -266,6 +271,7 @@ def main() -> None:
         asked.points,
         asked.epochs,
         asked.linear_epochs,
+        asked.pretrain_epochs,
         asked.device,
     )
     study.out.mkdir(parents=True, exist_ok=True)
