@@ -15,7 +15,7 @@ from mesh_files import (
     read_in_blocks,
 )
 
-from facedis_core.mesh import vrml
+from facedis_core.mesh import vrml_nodes
 from facedis_core.mesh.text_numbers import LONGEST_LINE
 
 MB = 1 << 20
@@ -301,7 +301,7 @@ UNUSABLE = {
 
 @pytest.mark.parametrize("case", UNUSABLE)
 def test_unusable_files(tmp_path, monkeypatch, case):
-    monkeypatch.setattr(vrml, "_WIDEST_GAP", MB)
+    monkeypatch.setattr(vrml_nodes, "_WIDEST_GAP", MB)
     data, error = UNUSABLE[case]
     data = data if data.startswith(b"#VRML") else b"#VRML V2.0 utf8\n" + data
     check_refused(tmp_path, data, ".wrl", error)
