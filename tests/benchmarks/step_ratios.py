@@ -129,7 +129,7 @@ def main() -> None:
         both = {side: step_of(side, vertices, batch, **kind) for side in sides}
         time = seconds(both, options.rounds)
         with ThreadPoolExecutor() as pool:  # most of their time is the start of torch
-            found = pool.map(lambda side: peak_memory(side, vertices, batch, **kind), sides)  # noqa: B023
+            found = pool.map(lambda side: peak_memory(side, vertices, batch, **kind), sides)  # noqa: B023 - done before the next size
             memory = dict(zip(sides, found, strict=True))
         if options.json:
             row = {"vertices": vertices, "batch": batch, "seconds": time, "bytes": memory}

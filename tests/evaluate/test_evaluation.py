@@ -257,7 +257,7 @@ def test_a_region_is_measured_like_its_vertices_alone(faces, test_rows):
             test_rows,
             region=region,
             align=align,
-            observe=lambda _, sample, __: seen.append(sample.truth.shape[1]),  # noqa: B023
+            observe=lambda _, sample, __: seen.append(sample.truth.shape[1]),  # noqa: B023 - called at once
         )
         alone = evaluate_face_set(method, small, test_rows, align=align)
         assert found.metrics.keys() == alone.metrics.keys()
