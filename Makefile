@@ -24,7 +24,7 @@ test: $(VENV)/.test ## Run the tests.
 	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 slow: $(VENV)/.test ## Run the slow tests: trainings, interrupted and killed processes.
-	$(BIN)/python -m pytest -m slow -n auto --dist loadfile
+	$(BIN)/python -m pytest -m slow -n auto --dist loadfile --no-loadscope-reorder
 
 # FUZZ='-k ply' for one kind of file, FUZZ='--hypothesis-seed 7' for the same files again
 fuzz: $(VENV)/.test ## Feed damaged files to every reader for some minutes.

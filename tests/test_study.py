@@ -41,7 +41,7 @@ def made(tmp_path: Path) -> study.Study:
         log = [{"epoch": e, "test": {"e_rec": {"mean": 2 - e / 20}}} for e in range(1, 21)]
         text = "".join(f"{json.dumps(line)}\n" for line in log)
         (tmp_path / f"linear-none-{seed}.jsonl").write_text(text)
-    return study.Study(Path("FaceXModel"), tmp_path, 200, range(1), None, None, None, None, "cpu")
+    return study.Study(Path("FaceXModel"), tmp_path, 200, range(1), None, None, None, "cpu")
 
 
 def test_a_row_has_the_mean_of_all_seeds_and_what_is_not_there_is_empty(made: study.Study) -> None:
@@ -79,7 +79,7 @@ def test_convergence_is_told_from_the_log(
 
 def test_options_for_fewer_epochs(made: study.Study) -> None:
     cells = study.KINDS["pointnet"][0], study.KINDS["linear"][0]
-    short = study.Study(Path(), Path(), 200, range(1), 1024, 16, 6, None, "cpu")
+    short = study.Study(Path(), Path(), 200, range(1), 1024, 16, 6, "cpu")
     words = [" ".join(short._length(cell)) for cell in cells]
     assert words == ["--epochs 16 --evaluate-every 1", "--epochs 6 --evaluate-every 1"]
     assert made._length(cells[0]) == ["--evaluate-every", "10"]

@@ -122,8 +122,8 @@ class Study:
     points: int | None
     epochs: int | None
     linear_epochs: int | None
-    pretrain_epochs: int | None
     device: str
+    pretrain_epochs: int | None = None
 
     def path(self, name: str) -> Path:
         """A file of the study."""
@@ -271,8 +271,8 @@ def main() -> None:
         asked.points,
         asked.epochs,
         asked.linear_epochs,
-        asked.pretrain_epochs,
         asked.device,
+        asked.pretrain_epochs,
     )
     study.out.mkdir(parents=True, exist_ok=True)
     study.prepare()
