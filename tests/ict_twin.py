@@ -8,9 +8,10 @@ from facedis_core.data.preparation import Preparation
 from facedis_core.datasets.ict import load_ict_faces, open_ict, read_generic
 from facedis_core.datasets.ict_synthesis import draw_subject, expression_table
 from facedis_core.datasets.protocols import MESH_STREAM, random_stream
-from facedis_core.mesh.mesh import Mesh, topology_id, write_mesh
+from facedis_core.mesh.mesh import Mesh, read_mesh, topology_id, write_mesh
 
 SIZE = 6
+RESTING = slice(0, SIZE)  # vertices that no expression shape moves
 
 
 def raw_neutral():
@@ -28,8 +29,11 @@ def write_folder(folder, seed=0):
     folder.mkdir(parents=True, exist_ok=True)
     write(folder / "generic_neutral_mesh.obj", neutral, triangles)
     for name in names:
-        spread = 0.03 if name.startswith("identity") else 0.3
-        write(folder / f"{name}.obj", neutral + rng.normal(0, spread, neutral.shape), triangles)
+        offset = rng.normal(0, 0.03, neutral.shape)
+        if not name.startswith("identity"):
+            offset *= 10
+            offset[RESTING] = 0
+        write(folder / f"{name}.obj", neutral + offset, triangles)
     return folder
 
 
@@ -82,8 +86,13 @@ def slow_face(folder, seed, number, apex, expression, noise_mm=0.05):
 
     `apex` are weights {shape: w} at the apex of what the mesh shows, the expression of that number.
     """
-    whole = load_ict_faces(folder, read_generic(folder))
+    generic = read_generic(folder)
+    neutral, triangles = generic.vertices.astype(float) * 10, generic.triangles
     table, subject = expression_table(), draw_subject(seed, number)
+
+    def offset(name):
+        return read_mesh(folder / f"{name}.obj").vertices.astype(float) * 10 - neutral
+
     random = random_stream(seed, MESH_STREAM, number, expression)
     weights = dict.fromkeys(table.shapes, 0.0)
     if apex:
@@ -92,33 +101,40 @@ def slow_face(folder, seed, number, apex, expression, noise_mm=0.05):
         for k, shape in enumerate(table.shapes):
             weights[shape] = apex.get(shape, 0.0) * subject.gains[k] * gain
             weights[shape] += background[k] * (not shape.startswith("eyeLook"))
-    noise = random.standard_normal((len(whole.neutral), 3), dtype=np.float32)
-    neutral, triangles = whole.neutral.astype(float), read_generic(folder).triangles
-    identity = neutral + sum(w * m for w, m in zip(subject.identity, whole.modes, strict=True))
-    face = []
-    for v in preparation().vertex_index:
-        offset = sum(w * shape[v] for w, shape in zip(weights.values(), whole.shapes, strict=True))
-        ratio = mean_edge(identity, triangles, v) / mean_edge(neutral, triangles, v)
-        normals = (vertex_normal(x, triangles, v) for x in (neutral, identity))
-        turned = turn(offset, *normals) * min(max(ratio, 0.5), 2)
-        face.append(identity[v] + turned + noise_mm * noise[v])
-    return np.array(face)
+    noise = random.standard_normal(neutral.shape, dtype=np.float32)
+    identity = neutral + sum(w * offset(f"identity{k:03d}") for k, w in enumerate(subject.identity))
+    face = identity + noise_mm * noise
+    for shape, weight in weights.items():
+        if weight:
+            face += weight * slow_transfer(neutral, identity, triangles, offset(shape), RESTING)
+    return face[preparation().vertex_index]
 
 
-def vertex_normal(vertices, triangles, vertex):
-    total = np.zeros(3)
-    for i, j, k in triangles:
-        if vertex in (i, j, k):
-            total += np.cross(vertices[j] - vertices[i], vertices[k] - vertices[i])
-    return total / np.linalg.norm(total)
+def slow_transfer(source, target, triangles, offset, fixed):
+    """Deformation transfer of `offset` (V, 3), shape by shape, as dense least squares."""
+    rows, wanted = [], []
+    for corners in triangles:
+        before, after = (frame(x[corners]) for x in (source, source + offset))
+        a, b, c = target[corners]
+        normal = np.cross(b - a, c - a)
+        area = np.linalg.norm(normal) / 2
+        flat = np.eye(3) - np.outer(normal, normal) / (normal @ normal)
+        # gradient of a linear function on the triangle from its values at the corners
+        gradient = np.linalg.pinv(np.stack([b - a, c - a])) @ [[-1, 1, 0], [-1, 0, 1]]
+        row = np.zeros((3, len(source)))
+        row[:, corners] = gradient
+        rows.append(np.sqrt(area) * row)
+        change = (after @ np.linalg.inv(before) - np.eye(3)) @ flat
+        wanted.append(np.sqrt(area) * change.T)
+    free = np.ones(len(source), bool)
+    free[fixed] = False
+    moved = np.zeros_like(source)
+    moved[free] = np.linalg.lstsq(np.vstack(rows)[:, free], np.vstack(wanted), rcond=None)[0]
+    return moved
 
 
-def mean_edge(vertices, triangles, vertex):
-    around = {int(j) for t in triangles if vertex in t for j in t} - {vertex}
-    return np.mean([np.linalg.norm(vertices[vertex] - vertices[j]) for j in around])
-
-
-def turn(offset, a, b):
-    """Rodrigues' formula for the rotation from a to b, on one vector."""
-    axis, cosine = np.cross(a, b), a @ b
-    return offset * cosine + np.cross(axis, offset) + axis * (axis @ offset) / (1 + cosine)
+def frame(corners):
+    """Two edges and the normal over the root of its length, as columns."""
+    a, b, c = corners
+    normal = np.cross(b - a, c - a)
+    return np.stack([b - a, c - a, normal / np.sqrt(np.linalg.norm(normal))], axis=1)

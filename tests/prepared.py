@@ -51,7 +51,18 @@ class Prepared:
         }
 
 
-def prepare(source, root, target, *, like=None, exclude=(), keep_going=False, jobs=1, **options):
+def prepare(
+    source,
+    root,
+    target,
+    *,
+    like=None,
+    exclude=(),
+    keep_going=False,
+    jobs=1,
+    drop_neutrals=False,
+    **options,
+):
     """Make a face set in this process."""
     said = []
     plan = plan_face_set(
@@ -63,6 +74,7 @@ def prepare(source, root, target, *, like=None, exclude=(), keep_going=False, jo
             like=like,
             jobs=jobs,
             keep_going=keep_going,
+            drop_neutrals=drop_neutrals,
             force=True,
         )
     )

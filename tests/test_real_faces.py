@@ -164,7 +164,7 @@ def benchmark_people(commands: Path, tmp_path_factory: pytest.TempPathFactory) -
     script = (
         'fd-prep ict "$FACEDIS_ICT" --dry-run > count.txt && '
         "awk '/^subject/ && $4 {if (n++) print $2}' count.txt > others.txt && "
-        'fd-prep ict "$FACEDIS_ICT" --exclude others.txt -o test.safetensors'
+        'fd-prep ict "$FACEDIS_ICT" --simplify 9000 --exclude others.txt -o test.safetensors'
     )
     environment = {**os.environ, "PATH": f"{commands}:{os.environ['PATH']}"}
     subprocess.run(

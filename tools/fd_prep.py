@@ -75,8 +75,8 @@ def prep(
             "--simplify",
             metavar="FACES",
             min=0,
-            help="Approximate number of triangles to keep; 0 keeps all.  "
-            "[default: facescape 9000, others all]",
+            help="Approximate number of triangles to keep; 0 keeps all. ict keeps the narrow face "
+            "alone, 9000 by a fixed map.  [default: facescape 9000, others all]",
         ),
     ] = None,
     align: Annotated[
@@ -99,6 +99,23 @@ def prep(
             "once, heads moved (2 degrees, 1 mm), or 0.5 mm of vertex noise.",
         ),
     ] = None,
+    captured: Annotated[
+        Path | None,
+        typer.Option(
+            "--captured",
+            metavar="CSV",
+            help="ict: the 19 most different frames of a recording of ARKit weights (such as a "
+            "Live Link Face CSV) instead of the expressions.",
+        ),
+    ] = None,
+    drop_neutrals: Annotated[
+        bool,
+        typer.Option(
+            "--drop-neutrals",
+            help="Leave out the neutral faces of the people for training, as if nobody had a "
+            "neutral scan; people for test and validation keep theirs.",
+        ),
+    ] = False,
     pattern: Annotated[
         str | None,
         typer.Option(
@@ -127,7 +144,8 @@ def prep(
             "--region",
             metavar="FILE|NAME",
             help="Vertices that metrics count: a file with a mask or with indices (.npy or text), "
-            "or for ICT-FaceKit's mesh narrow-face, full-face, head.  [default: all]",
+            "or for ICT-FaceKit's mesh narrow-face, full-face, head.  [default: ict narrow-face, "
+            "others all]",
         ),
     ] = None,
     jobs: fd_cli.Jobs = 0,
@@ -171,7 +189,8 @@ def prep(
       fd-prep folder scans/ --pattern '{subject}/{expression}.obj' --units cm -o set.safetensors
       fd-prep coma CoMA/ --dry-run
       fd-prep --export set.safetensors meshes/
-      fd-prep ict FaceXModel/ --subjects 847 --validation 0.1 -o ict.safetensors
+      fd-prep ict FaceXModel/ --subjects 847 --validation 0.1 -o heads.safetensors
+      fd-prep ict FaceXModel/ --simplify 9000 --drop-neutrals -o faces.safetensors
     """  # noqa: D301 - click keeps the lines after \b as they are
     from facedis_core.datasets.contents import count_faces
     from facedis_core.datasets.prepare import PrepareOptions, plan_face_set, prepare_face_set
@@ -182,6 +201,7 @@ def prep(
             **{"output": output, "like": like, "exclude": exclude, "protocol": protocol},
             **{"validation": validation, "pattern": pattern, "labels": labels, "region": region},
             **{"neutral": neutral, "simplify": simplify, "align": align, "variation": variation},
+            **{"captured": captured, "drop-neutrals": drop_neutrals or None},
             **{"subjects": subjects, "dry-run": dry_run or None, "keep-going": keep_going or None},
             **{"units": None if units == "auto" else units, "seed": seed or None},
         }
@@ -197,6 +217,7 @@ def prep(
             "seed": seed,
             "subjects": subjects,
             "variation": variation,
+            "captured": captured,
             "pattern": pattern,
             "labels": labels,
             "neutral": neutral,
@@ -207,6 +228,7 @@ def prep(
         like=like,
         exclude=exclude,
         region=region,
+        drop_neutrals=drop_neutrals,
         jobs=jobs,
         keep_going=keep_going,
         dry_run=dry_run,

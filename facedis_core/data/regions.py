@@ -20,11 +20,12 @@ ALL: Final = "all"
 ICT_TOPOLOGY: Final = "8ab3c6fcb4f9"  # of ICT-FaceKit's generic mesh
 # What a face scan shows, without ears, neck, teeth and eyeballs.
 ICT_NARROW_FACE: Final = 6706
+ICT_SKIN: Final = 11248  # with head and neck
 
 # Topology id of raw meshes -> name of a region -> number of raw vertices from the first one.
 FACE: Final = "narrow-face"
 REGIONS: Final[Mapping[str, Mapping[str, int]]] = {
-    ICT_TOPOLOGY: {FACE: ICT_NARROW_FACE, "full-face": 9409, "head": 11248},
+    ICT_TOPOLOGY: {FACE: ICT_NARROW_FACE, "full-face": 9409, "head": ICT_SKIN},
 }
 
 

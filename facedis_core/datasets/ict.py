@@ -11,10 +11,12 @@ from numpy.typing import NDArray
 
 from facedis_core.data.face_set import Labels
 from facedis_core.data.preparation import Preparation
-from facedis_core.data.regions import ICT_NARROW_FACE, ICT_TOPOLOGY
+from facedis_core.data.regions import FACE, ICT_NARROW_FACE, ICT_SKIN, ICT_TOPOLOGY
+from facedis_core.datasets.captured_expressions import read_captured
 from facedis_core.datasets.ict_synthesis import (
     IDENTITY_MODES,
     PLAIN,
+    ExpressionTable,
     IctFaces,
     Variation,
     expression_table,
@@ -23,14 +25,21 @@ from facedis_core.datasets.ict_synthesis import (
 from facedis_core.datasets.protocols import People, make_split
 from facedis_core.datasets.source import FaceBlock, LabelledRows, ListingReport, Warn
 from facedis_core.errors import ErrorCode, InputError, UsageError
+from facedis_core.geometry.deformation_transfer import (
+    DeformationTransfer,
+    displacement_gradients,
+)
 from facedis_core.geometry.simplification import VertexMap, vertex_map
+from facedis_core.io.csv_text import read_text
 from facedis_core.io.paths import is_file
+from facedis_core.io.streams import file_id
 from facedis_core.mesh.mesh import Mesh, read_mesh, topology_id
 
 GENERIC: Final = "generic_neutral_mesh.obj"
 HOME: Final = "https://github.com/ICT-VGL/ICT-FaceKit"
 UNIT_MM: Final = 10.0
 NARROW_FACES: Final = 9000
+RESTING_MM: Final = 0.01  # vertices that no shape moves farther are held in place
 MAP_FILE: Final = "ict_map.safetensors"
 
 
@@ -44,7 +53,7 @@ class IctReader:
 
     def read(self, rows: Sequence[int]) -> FaceBlock:
         """Faces and true neutral of the one subject whose rows these are."""
-        count = len(expression_table().expressions)
+        count = len(self.generator.table.expressions)
         subjects = {row // count for row in rows}
         if len(subjects) != 1:
             raise ValueError(f"a block is of one subject, these rows are of {len(subjects)}")
@@ -67,15 +76,18 @@ class IctSource:
     inputs: Mapping[str, str] = field(default_factory=dict)
     notes: Sequence[str] = ()
     variation: Variation = PLAIN
+    table: ExpressionTable = field(default_factory=expression_table)
+    simplify: int | None = None
     findings: ListingReport = ListingReport()  # noqa: RUF009 - frozen
     measures: ClassVar[int] = 0
+    region: ClassVar[str | None] = FACE
 
     def preparation(
         self, rows: NDArray[np.intp], warn: Warn, *, keep_going: bool = False
     ) -> Preparation:
-        """The narrow face by the map that ships with the project.
+        """The whole head; with `simplify` the narrow face, 9000 triangles by the shipped map.
 
-        Raises InputError where the generic mesh is not the one that the map was made for.
+        Raises InputError where the generic mesh is not ICT-FaceKit's, or as of `vertex_map`.
         """
         found = topology_id(self.generic.triangles)
         if found != ICT_TOPOLOGY:
@@ -84,7 +96,13 @@ class IctSource:
                 f"{found}, expected 26719 and {ICT_TOPOLOGY}, as in the light model of {HOME}",
                 ErrorCode.TOPOLOGY,
             )
-        chosen, triangles = load_ict_map()
+        if not self.simplify:
+            chosen = np.arange(len(self.generic.vertices), dtype=np.int32)
+            triangles = self.generic.triangles
+        elif self.simplify == NARROW_FACES:
+            chosen, triangles = load_ict_map()
+        else:
+            chosen, triangles = build_ict_map(self.generic, self.simplify)
         return Preparation(
             triangles=triangles,
             vertex_index=chosen,
@@ -108,19 +126,20 @@ class IctSource:
                 ErrorCode.TOPOLOGY,
             )
         return IctReader(
-            load_ict_faces(self.root, self.generic, preparation.vertex_index),
+            load_ict_faces(self.root, self.generic, preparation.vertex_index, self.table),
             self.seed,
             self.variation,
         )
 
     def blocks(self) -> Sequence[Sequence[int]]:
         """The rows of one subject after the other."""
-        count = len(expression_table().expressions)
+        count = len(self.table.expressions)
         return [range(k, k + count) for k in range(0, len(self.labels.names), count)]
 
     def label_rows(self, rows: NDArray[np.intp], measured: NDArray[np.float64]) -> LabelledRows:
-        """Everything stays, and every block has brought its subject's true neutral."""
-        return LabelledRows(rows, self.labels.subset(rows), np.zeros(len(rows), bool))
+        """Everything stays; the true neutrals, without noise, come with the blocks."""
+        labels = self.labels.subset(rows)
+        return LabelledRows(rows, labels, np.asarray(labels.level) == 0)
 
 
 def open_ict(
@@ -131,21 +150,35 @@ def open_ict(
     validation: float | None = None,
     seed: int = 0,
     variation: str | None = None,
+    captured: Path | None = None,
+    simplify: int | None = None,
 ) -> IctSource:
     """The open benchmark: `subjects` synthetic people, each with the 20 expressions of FaceScape.
 
-    With a `variation` of `ict_variations` the same people are shown in another way.
+    Args:
+        root: the folder FaceXModel.
+        subjects: number of people.
+        protocol: as in `make_split`.
+        validation: likewise.
+        seed: of people, faces and split.
+        variation: name in VARIATIONS: the same people, shown in another way.
+        captured: CSV of ARKit weights, whose frames take the place of the expressions.
+        simplify: approximate number of triangles of the narrow face; 0 or None = the whole head.
 
     Raises:
         UsageError: no people, no such variation, or as of `make_split`.
-        InputError: `root` is not the folder FaceXModel of ICT-FaceKit.
+        InputError: `root` is not the folder FaceXModel of ICT-FaceKit, or as of `read_captured`.
     """
     if subjects < 1:
         raise UsageError(f"--subjects is {subjects}, expected at least 1", ErrorCode.OPTION_VALUE)
-    expressions = list(expression_table().expressions)
+    table, inputs = expression_table(), {}
+    if captured is not None:
+        content = read_text(str(captured))
+        table, inputs = read_captured(content, str(captured)), {"captured": file_id(content)}
+    expressions = list(table.expressions)
     people = [f"{number:04d}" for number in range(subjects)]
     expression = np.tile(np.arange(len(expressions), dtype=np.int32), subjects)
-    is_neutral = [not expression_table().apex(k).any() for k in range(len(expressions))]
+    is_neutral = ~table.apexes.any(axis=1)
     shown = People(
         names=[f"{person}_{shown}" for person in people for shown in expressions],
         subjects=people,
@@ -167,8 +200,10 @@ def open_ict(
         seed,
         labels,
         split.text,
-        split.inputs,
+        {**split.inputs, **inputs},
         variation=find_variation(variation),
+        table=table,
+        simplify=simplify,
     )
 
 
@@ -184,36 +219,52 @@ def read_generic(root: Path) -> Mesh:
 
 
 def load_ict_faces(
-    root: Path, generic: Mesh, chosen: NDArray[np.integer[Any]] | None = None
+    root: Path,
+    generic: Mesh,
+    chosen: NDArray[np.integer[Any]] | None = None,
+    table: ExpressionTable | None = None,
 ) -> IctFaces:
     """Read the 155 shapes for faces on the raw vertices `chosen` (V,), or on all of them.
 
-    Raises InputError where a shape is missing or has another vertex count.
+    Raises InputError where a shape is missing, has another vertex count, or all vertices of the
+    skin move.
     """
     raw_vertices = len(generic.vertices)
     if chosen is None:
         chosen = np.arange(raw_vertices)
-    wanted = np.zeros(raw_vertices, bool)
-    wanted[chosen] = True
-    around = generic.triangles[wanted[generic.triangles].any(axis=1)]
-    frame = np.union1d(chosen, around)
+    table = table or expression_table()
+    skin = min(ICT_SKIN, raw_vertices)
+    beyond = np.unique(chosen[chosen >= skin])
+    frame = np.concatenate([np.arange(skin), beyond])
     scale = np.float32(UNIT_MM)
 
-    def offsets(names: Sequence[str], kept: NDArray[Any]) -> NDArray[np.float32]:
-        stack = np.empty((len(names), len(kept), 3), np.float32)
+    def offsets(names: Sequence[str]) -> NDArray[np.float32]:
+        stack = np.empty((len(names), len(frame), 3), np.float32)
         for offset, name in zip(stack, names, strict=True):
-            offset[...] = scale * _read_shape(root / f"{name}.obj", raw_vertices)[kept]
-            offset -= scale * generic.vertices[kept]
+            offset[...] = scale * _read_shape(root / f"{name}.obj", raw_vertices)[frame]
+            offset -= scale * generic.vertices[frame]
         return stack
 
+    neutral = scale * generic.vertices[frame]
+    shapes = offsets(table.shapes)
+    triangles = generic.triangles[(generic.triangles < skin).all(axis=1)]
+    fixed = ~(np.linalg.norm(shapes[:, :skin], axis=2) > RESTING_MM).any(axis=0)
+    if not fixed.any():
+        raise InputError(
+            f"the expression shapes in {root} move every vertex, expected a head at rest; "
+            f"copy the folder FaceXModel whole, see {HOME}",
+            ErrorCode.LAYOUT,
+        )
     return IctFaces(
         raw_vertices=raw_vertices,
         chosen=np.asarray(chosen, np.int32),
         in_frame=np.searchsorted(frame, chosen),
-        triangles=np.searchsorted(frame, around).astype(np.int32),
-        neutral=scale * generic.vertices[frame],
-        modes=offsets([f"identity{k:03d}" for k in range(IDENTITY_MODES)], frame),
-        shapes=offsets(expression_table().shapes, np.asarray(chosen)),
+        neutral=neutral,
+        modes=offsets([f"identity{k:03d}" for k in range(IDENTITY_MODES)]),
+        transfer=DeformationTransfer(triangles, fixed),
+        gradients=displacement_gradients(neutral[:skin], triangles, shapes[:, :skin]),
+        shapes=shapes[:, skin:].copy(),  # not a view, which would keep all
+        table=table,
     )
 
 
@@ -233,15 +284,15 @@ def _read_shape(path: Path, raw_vertices: int) -> NDArray[np.float32]:
     return vertices
 
 
-def build_ict_map(generic: Mesh) -> VertexMap:
+def build_ict_map(generic: Mesh, faces: int = NARROW_FACES) -> VertexMap:
     """Compute the vertex map of the narrow face; `generic` in centimetres.
 
     `ict_map.safetensors` is its result with fast_simplification 0.2.0, written by
     safetensors.numpy: tensors `vertex_index` and `triangles`. Shipped, because another version may
-    choose differently.
+    choose differently. Errors as of `vertex_map`.
     """
     narrow = generic.triangles[(generic.triangles < ICT_NARROW_FACE).all(axis=1)]
-    return vertex_map(generic.vertices * np.float32(UNIT_MM), narrow, NARROW_FACES)
+    return vertex_map(generic.vertices * np.float32(UNIT_MM), narrow, faces)
 
 
 def load_ict_map() -> VertexMap:

@@ -1,6 +1,7 @@
 """Synthesis of the open benchmark from ICT-FaceKit: random subjects, expressions, variations.
 
-A subject is a point in ICT-FaceKit's identity space with gains of its own on the expression shapes.
+A subject is a point in ICT-FaceKit's identity space with gains of its own on the expression shapes,
+which deformation transfer carries from the generic face to the subject's.
 A variation changes one property of every mesh: subjects, labels, names, split, true neutrals and
 all other random numbers stay those of the plain set of the same seed, so that a model trained on
 the plain set can be measured on faces of another kind.
@@ -24,8 +25,9 @@ from facedis_core.datasets.protocols import (
     random_stream,
 )
 from facedis_core.errors import ErrorCode, UsageError
-from facedis_core.geometry.alignment import rotation_about, rotation_between
-from facedis_core.geometry.surface import mean_edge_lengths, unit_vectors, vertex_normals
+from facedis_core.geometry.alignment import rotation_about
+from facedis_core.geometry.deformation_transfer import DeformationTransfer
+from facedis_core.geometry.surface import unit_vectors
 
 Array = NDArray[np.float32]
 
@@ -35,7 +37,6 @@ SHAPE_GAIN_STD: Final = 0.25
 IMBALANCE_STD: Final = 0.1
 MESH_GAIN_STD: Final = 0.1
 BACKGROUND_STD: Final = 0.03
-STRETCH_LIMITS: Final = (0.5, 2.0)
 NOISE_STD_MM: Final = 0.05
 
 
@@ -192,26 +193,31 @@ def draw_activations(
 
 @dataclass(frozen=True, eq=False)
 class IctFaces:
-    """ICT-FaceKit's neutral, identity modes and expression shapes on the chosen vertices.
+    """ICT-FaceKit's neutral, identity modes and expression shapes, for faces on chosen vertices.
 
     Attributes:
         raw_vertices: vertex count of the whole mesh.
         chosen: int32 (V,), the chosen raw vertices.
-        in_frame: (V,), their indices in the frame: chosen vertices and their neighbours, W
-            vertices, which give normals and edge lengths.
-        triangles: int32 (T, 3), all triangles at chosen vertices, on the frame.
+        in_frame: (V,), their indices in the frame: the skin, K vertices, then other chosen
+            vertices; W vertices.
         neutral: (W, 3) mm, the generic neutral.
         modes: (100, W, 3) mm, offsets of the identity modes.
-        shapes: (E, V, 3) mm, offsets of the expression shapes.
+        transfer: carries expressions over the skin.
+        gradients: (E, F, 3, 3), of the expression shapes on the triangles of the skin.
+        shapes: (E, W - K, 3) mm, offsets of the expression shapes beyond the skin: eyeballs, teeth,
+            gums and sockets move on all people as on the generic face.
+        table: the expressions.
     """
 
     raw_vertices: int
     chosen: NDArray[np.int32]
     in_frame: NDArray[Any]
-    triangles: NDArray[np.int32]
     neutral: Array
     modes: Array
+    transfer: DeformationTransfer
+    gradients: Array
     shapes: Array
+    table: ExpressionTable
 
     def neutral_face(self, seed: int, number: int) -> Array:
         """The subject's true neutral (V, 3) mm, without noise."""
@@ -220,42 +226,42 @@ class IctFaces:
     def faces(
         self, seed: int, number: int, expressions: Sequence[int], variation: Variation = PLAIN
     ) -> Array:
-        """Meshes (n, V, 3) mm of one subject with `expressions`, indices into the table."""
+        """Meshes (n, V, 3) mm of one subject with `expressions`, indices into the table.
+
+        Raises UsageError where SciPy is not installed.
+        """
         subject = draw_subject(seed, number)
         identity = self._identity(subject)
-        carry = self._carry(identity)
-        faces = np.empty((len(expressions), len(self.chosen), 3), np.float32)
-        for face, expression in zip(faces, expressions, strict=True):
-            random, second, motion = (
+        # Of all expressions, so that the last bits do not depend on which are asked for.
+        streams = [
+            [
                 random_stream(seed, purpose, number, expression)
                 for purpose in (MESH_STREAM, SECOND_STREAM, MOTION_STREAM)
-            )
-            apex = variation.apex(expression_table().apexes, expression, second)
-            weights = draw_activations(subject, apex, random).astype(np.float32)
-            offsets = np.tensordot(weights, self.shapes, 1)
+            ]
+            for expression in range(len(self.table.expressions))
+        ]
+        weights = [
+            draw_activations(subject, variation.apex(self.table.apexes, k, second), random)
+            for k, (random, second, _) in enumerate(streams)
+        ]
+        offsets = self._offsets(identity, np.array(weights, np.float32))
+        faces = np.empty((len(expressions), len(self.chosen), 3), np.float32)
+        for face, expression in zip(faces, expressions, strict=True):
+            random, _, motion = streams[expression]
             # Drawn for the whole raw mesh, so that any choice of vertices has the same noise.
             noise = random.standard_normal((self.raw_vertices, 3), dtype=np.float32)[self.chosen]
-            face[...] = identity[self.in_frame] + np.float32(variation.noise_mm) * noise
-            face += np.einsum("vij,vj->vi", carry, offsets)
+            face[...] = (identity + offsets[expression])[self.in_frame]
+            face += np.float32(variation.noise_mm) * noise
             face[...] = variation.place(face, motion)
         return faces
 
     def _identity(self, subject: Subject) -> Array:
         return self.neutral + np.tensordot(subject.identity.astype(np.float32), self.modes, 1)
 
-    def _carry(self, identity: Array) -> Array:
-        """Matrices (V, 3, 3) that map offsets of the generic face to offsets of this face.
-
-        The rotation from the generic normal to the subject's, times the ratio of their mean
-        one-ring edge lengths.
-        """
-        normal, own_normal = (
-            vertex_normals(v, self.triangles)[self.in_frame] for v in (self.neutral, identity)
-        )
-        edge, own_edge = (
-            mean_edge_lengths(v, self.triangles)[self.in_frame] for v in (self.neutral, identity)
-        )
-        # A vertex without edges has length 0; its ratio is 1.
-        ratio = np.divide(own_edge, edge, out=np.ones_like(edge), where=edge > 0)
-        stretch = np.clip(ratio, *STRETCH_LIMITS)
-        return rotation_between(normal, own_normal) * stretch[:, None, None]
+    def _offsets(self, identity: Array, weights: Array) -> Array:
+        """Expression offsets (n, W, 3) of the frame for shape weights (n, E)."""
+        skin = len(self.transfer.fixed)
+        # offsets of shapes add up, and are linear in the gradients: so one solution a mesh
+        gradients = np.tensordot(weights, self.gradients, 1)
+        moved = self.transfer.displacements(identity[:skin], gradients)
+        return np.concatenate([moved, np.tensordot(weights, self.shapes, 1)], axis=1)

@@ -148,6 +148,7 @@ class MeshFileSource:
     findings: ListingReport = ListingReport()  # noqa: RUF009 - frozen
     _found: dict[str, NDArray[np.float32]] = field(default_factory=dict, repr=False)
     measures: ClassVar[int] = 0
+    region: ClassVar[str | None] = None
 
     def preparation(
         self, rows: NDArray[np.intp], warn: Warn, *, keep_going: bool = False

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from facedis_core.data.face_set import TRAIN, FaceSetWriter, Labels, face_set_writer
 from facedis_core.data.history import HistoryStep, history_step
 from facedis_core.data.preparation import Preparation
-from facedis_core.data.regions import describe_region, find_region
+from facedis_core.data.regions import describe_region, find_region, named_region
 from facedis_core.data.units import extent_of
 from facedis_core.datasets.contents import PreparationReport, listing_lines
 from facedis_core.datasets.existing_preparation import ExistingPreparation, load_preparation
@@ -49,7 +49,8 @@ class PrepareOptions:
         like: face set or model whose preparation is used; None = the data set's own.
         exclude: file with names of faces or subjects to leave out.
         region: vertices that metrics count: a name or a file as of `find_region`, whose indices
-            are those of raw meshes; None = that of the `like` set, else all.
+            are those of raw meshes; None = that of the `like` set, else that of the data set.
+        drop_neutrals: leave out the neutral faces of the people for training, and their neutrals.
         jobs: number of worker processes, 0 = one per core; the output does not depend on it.
         keep_going: skip unusable and missing meshes.
         dry_run: count the faces and write nothing.
@@ -67,6 +68,7 @@ class PrepareOptions:
     like: str | Path | None = None
     exclude: Path | None = None
     region: str | None = None
+    drop_neutrals: bool = False
     jobs: int = 1
     keep_going: bool = False
     dry_run: bool = False
@@ -162,9 +164,7 @@ def prepare_face_set(
         if like
         else source.preparation(chosen.rows, warn, keep_going=options.keep_going)
     )
-    region = like.region if like else None
-    if options.region is not None:
-        region = find_region(options.region, preparation, raw_indices=True)
+    region = _region(options.region, like, source.region, preparation)
     install_signal_handlers()
     places = len(source.labels.names) + len(source.labels.subjects)
     with _face_file(output, places, len(preparation.vertex_index)) as faces:
@@ -182,7 +182,7 @@ def prepare_face_set(
                 history=history,
                 region=region,
             ) as out:
-                _copy_faces(out, faces, read, labelled, source.labels)
+                _copy_faces(out, faces, read, labelled, source.labels, options.drop_neutrals)
                 if preparation.alignment != "none":
                     _align(out, labelled, preparation, like)
                 if like:
@@ -199,6 +199,18 @@ def prepare_face_set(
                 with open_output(options.report_file, force=True) as report_stream:
                     report_stream.write(f"{json.dumps(report.as_dict(), indent=1)}\n".encode())
     return report
+
+
+def _region(
+    asked: str | None, like: ExistingPreparation | None, usual: str | None, preparation: Preparation
+) -> NDArray[np.bool_] | None:
+    """The vertices that metrics count, (V,) bool; None = all."""
+    if asked is not None:
+        return find_region(asked, preparation, raw_indices=True)
+    if like is not None and like.region is not None:
+        return like.region
+    region = named_region(usual, preparation) if usual else None
+    return None if region is None or region.all() else region
 
 
 class _FaceFile:
@@ -291,6 +303,14 @@ def _label_rows(plan: PreparationPlan, read: _ReadResults) -> LabelledRows:
         first = next(iter(read.failures.values()))
         raise InputError(f"none of {len(chosen)} faces could be read: {first}", first.code)
     labelled = plan.opened.source.label_rows(usable, read.measured[usable])
+    if plan.options.drop_neutrals:
+        kept = ~(labelled.is_neutral & (np.asarray(labelled.labels.split) == TRAIN))
+        labelled = LabelledRows(
+            labelled.rows[kept],
+            labelled.labels.subset(np.flatnonzero(kept)),
+            labelled.is_neutral[kept],
+            labelled.outliers,
+        )
     if not (labelled.labels.split == TRAIN).any():
         raise InputError(
             "no face for training is left; check --protocol, --exclude and what was skipped",
@@ -310,6 +330,8 @@ def _history(
     options = {k: v for k, v in plan.opened.options.items() if not isinstance(v, Path)}
     if str(options.get("protocol")).startswith(f"{FILE}:"):
         options["protocol"] = FILE  # the id of its content is an input
+    if plan.options.drop_neutrals:
+        options["drop_neutrals"] = True
     if plan.options.region is not None:
         options["region"] = Path(plan.options.region).name
     if report.fault:
@@ -323,13 +345,21 @@ def _copy_faces(
     read: _ReadResults,
     labelled: LabelledRows,
     planned: Labels,
+    drop_neutrals: bool,
 ) -> None:
-    """Copy the kept faces and the true neutrals of their subjects into the set."""
+    """Copy the kept faces into the set, and the true neutrals of their subjects.
+
+    With `drop_neutrals` those of subjects with a face for training are left out.
+    """
     for start in range(0, len(labelled.rows), _BLOCK):
         for place, row in enumerate(labelled.rows[start : start + _BLOCK].tolist(), start):
             out.vertices[place] = faces[row]
         out.release()
     place_of = {name: k for k, name in enumerate(labelled.labels.subjects)}
+    if drop_neutrals:
+        trained = labelled.labels.subject[np.asarray(labelled.labels.split) == TRAIN]
+        for subject in np.unique(trained):
+            del place_of[labelled.labels.subjects[subject]]
     for subject in read.neutrals:
         if (name := planned.subjects[subject]) in place_of:
             out.neutrals[place_of[name]] = faces[len(planned.names) + subject]

@@ -117,6 +117,7 @@ class Source(Protocol):
         notes: warnings to print before meshes are read.
         findings: missing and unknown files.
         measures: number M of values that the reader measures on each mesh.
+        region: name of the region that metrics count by default; None = all vertices.
     """
 
     root: Path
@@ -126,6 +127,7 @@ class Source(Protocol):
     notes: Sequence[str]
     findings: ListingReport
     measures: ClassVar[int]
+    region: ClassVar[str | None]
 
     def preparation(
         self, rows: NDArray[np.intp], warn: Warn, *, keep_going: bool = False

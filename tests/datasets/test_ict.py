@@ -8,10 +8,10 @@ import ict_twin
 import numpy as np
 import pytest
 import trees
-from prepared import check_map
+from prepared import check_map, prepare
 from raising import raises
 
-from facedis_core.data.regions import ICT_NARROW_FACE, ICT_TOPOLOGY
+from facedis_core.data.regions import ICT_NARROW_FACE, ICT_SKIN, ICT_TOPOLOGY
 from facedis_core.datasets.ict import (
     build_ict_map,
     load_ict_faces,
@@ -19,8 +19,15 @@ from facedis_core.datasets.ict import (
     open_ict,
     read_generic,
 )
-from facedis_core.datasets.ict_synthesis import expression_table
+from facedis_core.datasets.ict_synthesis import (
+    Variation,
+    draw_activations,
+    draw_subject,
+    expression_table,
+)
+from facedis_core.datasets.protocols import MESH_STREAM, random_stream
 from facedis_core.datasets.source import open_source
+from facedis_core.geometry.surface import triangle_normals
 
 EVERYBODY = np.zeros(0, int)  # the source makes no difference between faces
 
@@ -73,6 +80,27 @@ def test_another_folder(tmp_path):
 def test_other_topology_than_the_maps(folder):
     with raises("topology", rf"36 .*26719 .*{ICT_TOPOLOGY}"):
         open_ict(folder).preparation(EVERYBODY, print)
+
+
+def test_shapes_that_leave_nothing_at_rest(tmp_path):
+    folder = ict_twin.write_folder(tmp_path)
+    vertices, triangles = ict_twin.raw_neutral()
+    ict_twin.write(folder / "jawOpen.obj", vertices + 1, triangles)
+    with raises("layout", "move every vertex"):
+        open_ict(folder, subjects=2).reader(ict_twin.preparation(), EVERYBODY)
+
+
+def test_captured_frames_take_the_place_of_expressions(folder, tmp_path):
+    recording = tmp_path / "take.csv"
+    recording.write_text("JawOpen,MouthLeft\n0,0\n0.5,0\n0.4,1\n")
+    source = open_ict(folder, subjects=3, captured=recording)
+    assert source.labels.names[3:6] == ["0001_neutral", "0001_frame0001", "0001_frame0002"]
+    assert source.labels.level.tolist() == [0, 1, 1] * 3 and set(source.inputs) == {"captured"}
+    assert [list(block) for block in source.blocks()] == [[0, 1, 2], [3, 4, 5], [6, 7, 8]]
+    read = source.reader(ict_twin.preparation(), EVERYBODY).read([3, 5])
+    np.testing.assert_allclose(read.faces[0], read.neutral, atol=0.3)  # noise of 0.05 mm
+    expected = ict_twin.slow_face(folder, 0, 1, {"jawOpen": 0.4, "mouthLeft": 1}, 2)
+    np.testing.assert_allclose(read.faces[1], expected, atol=1e-3)
 
 
 def test_shapes_that_do_not_fit(tmp_path):
@@ -133,13 +161,14 @@ def test_the_map_turns_no_triangle(generic):
 @real
 def test_real_expressions_look_like_their_names(generator):
     table = expression_table()
-    rest = generator.neutral[generator.in_frame]
+    rest = generator.neutral[:ICT_SKIN]
 
     def moves(expression, place):
         """Offset (3,) mm at the vertex that is nearest to `place` on the generic face."""
         nearest = np.linalg.norm(rest - place, axis=1).argmin()
         apex = table.apex(trees.FACESCAPE_EXPRESSIONS.index(expression)).astype(np.float32)
-        return np.tensordot(apex, generator.shapes[:, nearest], 1)
+        gradients = np.tensordot(apex[None], generator.gradients, 1)
+        return generator.transfer.displacements(generator.neutral[:ICT_SKIN], gradients)[0, nearest]
 
     chin, corner, brow = (0, -68, 109), (24, -35, 102), (25, 58, 100)
     lid, cheek = (34, 41, 97), (45, -37, 85)
@@ -160,6 +189,48 @@ def test_real_faces_prepared_and_raw(generic, generator):
     face = generator.faces(11, 4, [1])[0]
     mesh = next(ict_twin.raw_meshes(Path(REAL), 11, 4, ["smile"]))
     assert mesh.vertices.shape == (26719, 3)
-    prepared = open_ict(Path(REAL), subjects=2).preparation(EVERYBODY, print).apply(mesh, None)
-    np.testing.assert_allclose(prepared, face, atol=1e-3)
-    assert 120 < np.ptp(prepared[:, 0]) < 180
+    prepared = open_ict(Path(REAL), subjects=2, simplify=9000).preparation(EVERYBODY, print)
+    placed = prepared.apply(mesh, None)
+    np.testing.assert_allclose(placed, face, atol=1e-3)
+    assert 120 < np.ptp(placed[:, 0]) < 180
+
+
+@real
+@pytest.mark.slow
+def test_whole_heads_and_their_region(generic, tmp_path):
+    made = prepare("ict", Path(REAL), tmp_path / "set.safetensors", subjects=2)
+    assert made.set.vertices.shape == (40, 26719, 3)
+    np.testing.assert_array_equal(made.set.preparation.triangles, generic.triangles)
+    assert made.set.region.tolist() == [k < ICT_NARROW_FACE for k in range(26719)]
+    few = prepare("ict", Path(REAL), tmp_path / "few.safetensors", subjects=2, simplify=9000)
+    assert few.set.region is None
+    chosen = few.set.preparation.vertex_index
+    np.testing.assert_array_equal(chosen, load_ict_map().vertex_index)
+    np.testing.assert_array_equal(few.set.vertices, made.set.vertices[:, chosen])
+    fewer = prepare("ict", Path(REAL), tmp_path / "fewer.safetensors", subjects=2, simplify=2000)
+    assert 900 < fewer.set.vertices.shape[1] < 1100
+
+
+@real
+@pytest.mark.slow
+def test_expressions_fold_hardly_more_triangles_than_plain_addition(generic):
+    """Deformation transfer against the generic offsets added to each neutral, on the whole face."""
+    everybody = load_ict_faces(Path(REAL), generic)
+    skin = slice(0, ICT_SKIN)
+    generic_moves = everybody.transfer.displacements(everybody.neutral[skin], everybody.gradients)
+    triangles = generic.triangles[(generic.triangles < ICT_NARROW_FACE).all(axis=1)]
+    silent = Variation(noise_mm=0.0)
+    for person in range(3):
+        subject, neutral = draw_subject(0, person), everybody.neutral_face(0, person)
+        before = triangle_normals(neutral, triangles)
+
+        def folded(face, before=before):
+            """Number of triangles turned over against the neutral."""
+            return int(((triangle_normals(face, triangles) * before).sum(axis=1) < 0).sum())
+
+        shown = list(range(len(everybody.table.expressions)))
+        for k, face in zip(shown, everybody.faces(0, person, shown, silent), strict=True):
+            apex = everybody.table.apexes[k]
+            weights = draw_activations(subject, apex, random_stream(0, MESH_STREAM, person, k))
+            plain = neutral[skin] + np.tensordot(weights, generic_moves, 1)
+            assert folded(face) <= folded(plain) + 30, (person, k)

@@ -12,7 +12,7 @@ from prepared import prepare, scan, write_scans
 from raising import raises
 from synthetic import grid_mesh
 
-from facedis_core.data.face_set import load_face_set
+from facedis_core.data.face_set import TRAIN, load_face_set
 from facedis_core.datasets import prepare as preparing
 from facedis_core.datasets.prepare import PrepareOptions
 from facedis_core.datasets.source import open_source
@@ -188,3 +188,31 @@ def test_a_dry_run_has_no_output(data):
     )
     with raises("option-conflict"):
         preparing.prepare_face_set(plan)
+
+
+class TestDropNeutrals:
+    """Neutrals of the people for training are left out everywhere, those of others stay."""
+
+    @pytest.fixture
+    def both(self, data, tmp_path):
+        options = {"pattern": PATTERN, "protocol": "subjects:0.3", "validation": 0.3}
+        return [
+            prepare("folder", data, tmp_path / f"{drop}.safetensors", drop_neutrals=drop, **options)
+            for drop in (False, True)
+        ]
+
+    def test_faces_and_neutrals(self, both):
+        whole, absent = (made.set for made in both)
+        trained = {whole.labels.names[row] for row in whole.rows(TRAIN)}
+        lost = {name for name in trained if name.endswith("_neutral")}
+        assert lost and set(whole.labels.names) - set(absent.labels.names) == lost
+        people = {absent.labels.subject[row] for row in absent.rows(TRAIN)}
+        for number in range(len(absent.labels.subjects)):
+            known = number not in people
+            assert np.isfinite(absent.neutrals[number]).all() == known
+            assert np.isfinite(absent.neutrals_eval[number]).all() == known
+        assert people and len(people) < len(absent.labels.subjects)
+
+    def test_it_is_told(self, both):
+        whole, absent = (made.set.history[-1] for made in both)
+        assert "drop_neutrals" not in whole.options and absent.options["drop_neutrals"] is True
