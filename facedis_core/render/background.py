@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from facedis_core.errors import ErrorCode, UsageError, missing_extra
-from facedis_core.render.shading import BACKGROUND, LinearRGB, Picture, to_srgb
+from facedis_core.render.materials import LinearRGB
+from facedis_core.render.shading import BACKGROUND, Picture, to_srgb
 
 try:
     from PIL import ImageColor

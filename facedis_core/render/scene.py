@@ -14,7 +14,8 @@ from facedis_core.render.color_bar import ColorBar
 from facedis_core.render.color_scale import ColorScale
 from facedis_core.render.contact_sheet import COLUMNS, ContactSheet, sheet_columns
 from facedis_core.render.error_map import error_summary, vertex_errors
-from facedis_core.render.shading import LinearRGB, Picture, VertexColoring, render_mesh
+from facedis_core.render.materials import LinearRGB
+from facedis_core.render.shading import Picture, VertexColoring, render_mesh
 
 _CAMERA_ANGLES = 16  # angles of a turn that the camera is fitted to
 

@@ -10,10 +10,11 @@ from facedis_core.geometry.surface import triangle_normals, unit_vectors, vertex
 from facedis_core.mesh.mesh import Mesh
 from facedis_core.render.camera import FRONT, Camera, rotate_about_vertical
 from facedis_core.render.color_scale import ColorScale
-from facedis_core.render.rasterizer import rasterize
+from facedis_core.render.materials import SKIN, LinearRGB, find_materials
+from facedis_core.render.openings import line_openings
+from facedis_core.render.rasterizer import VisibleSurface, rasterize
 
 Picture = NDArray[np.uint8]
-LinearRGB = tuple[float, float, float]  # linear RGB, from 0 to 1
 
 SUPERSAMPLING = 2
 MAX_SAMPLES = 1 << 21  # rendered at once, at some 200 bytes each
@@ -23,37 +24,55 @@ class Light(NamedTuple):
     """A distant light: direction towards it, and color in linear RGB."""
 
     direction: tuple[float, float, float]
-    color: tuple[float, float, float]
+    color: LinearRGB
 
 
-KEY = Light((-0.60, 0.70, 0.65), (1.05, 1.00, 0.94))
-FILL = Light((0.90, -0.05, 0.45), (0.21, 0.22, 0.26))
-SKY = (0.17, 0.18, 0.20)  # ambient light from above
-GROUND = (0.07, 0.06, 0.06)  # ambient light from below
-SKIN = (0.66, 0.60, 0.55)
-GLOSS = 0.07
-SHADOW = 0.55  # factor of a scale's color where the surface is seen edge-on
+KEY = Light((-0.62, 0.58, 0.65), (0.98, 0.93, 0.87))
+FILL = Light((0.85, 0.0, 0.50), (0.19, 0.21, 0.25))
+RIM = Light((0.80, 0.35, -0.50), (0.42, 0.43, 0.46))
+SKY = (0.16, 0.17, 0.19)  # ambient light from above
+GROUND = (0.09, 0.075, 0.07)  # ambient light from below
+# How far the key light reaches around the skin: it scatters below the surface, red the farthest.
+WRAP = (0.32, 0.17, 0.12)
+GLOSS = 0.06
+INSIDE = (0.19, 0.20, 0.24)  # back faces, which are lit from the viewer alone
+LINING = (0.065, 0.048, 0.045)  # behind openings
+LINING_OF_VALUES = (0.16, 0.16, 0.16)  # gray, which no scale has
+SHADOW = 0.55  # factor of an inside's or a scale's color where the surface is seen edge-on
 BACKGROUND: LinearRGB = (0.93, 0.93, 0.93)
 
 
 def shade_skin(normals: NDArray[Any], albedo: NDArray[Any]) -> NDArray[Any]:
     """Linear RGB (P, 3) of points with unit normals (P, 3) and an albedo, (3,) or (P, 3).
 
-    Two directional lights, ambient light, and specular reflection after Blinn 1977, "Models of
-    light reflection for computer synthesized pictures".
+    Key, fill and rim light, ambient light, and specular reflection after Blinn 1977, "Models of
+    light reflection for computer synthesized pictures". The key light wraps around the shape, in
+    each color by its own amount, as in Green 2004, "Real-time approximations to subsurface
+    scattering" (GPU Gems, chapter 16).
     """
-    up = (normals[:, 1:2] + 1) / 2
-    light = np.asarray(GROUND) + up * np.subtract(SKY, GROUND)
-    gloss = np.zeros_like(light)
-    for source in (KEY, FILL):
-        towards = unit_vectors(np.asarray(source.direction))
-        halfway = unit_vectors(towards + np.array([0.0, 0.0, 1.0]))
-        light = light + np.maximum(normals @ towards, 0)[:, None] * source.color
-        # repeated squares are much faster than a power of 20
-        fourth = np.square(np.square(np.maximum(normals @ halfway, 0)))
-        sheen = np.square(np.square(fourth)) * fourth
-        gloss += GLOSS * sheen[:, None] * source.color
-    return albedo * light + gloss
+    kind = normals.dtype
+    colors = np.empty(normals.shape, kind)
+    key, fill, rim = (
+        normals @ unit_vectors(np.asarray(light.direction)).astype(kind)
+        for light in (KEY, FILL, RIM)
+    )
+    np.maximum(fill, 0, out=fill)
+    np.maximum(rim, 0, out=rim)
+    up = (normals[:, 1] + 1) / 2
+    halfway = unit_vectors(unit_vectors(np.asarray(KEY.direction)) + np.array([0.0, 0.0, 1.0]))
+    # repeated squares are much faster than a power of 20
+    fourth = np.square(np.square(np.maximum(normals @ halfway.astype(kind), 0)))
+    sheen = np.square(np.square(fourth)) * fourth
+    for k in range(3):
+        light = np.maximum((key + WRAP[k]) / (1 + WRAP[k]), 0) * KEY.color[k]
+        light += fill * FILL.color[k]
+        light += rim * RIM.color[k]
+        light += GROUND[k]
+        light += up * (SKY[k] - GROUND[k])
+        light *= albedo[..., k]
+        light += sheen * (GLOSS * KEY.color[k])
+        colors[:, k] = light
+    return colors
 
 
 def shade_matte(normals: NDArray[Any], albedo: NDArray[Any]) -> NDArray[Any]:
@@ -82,7 +101,8 @@ def render_mesh(
 ) -> Picture:
     """Picture (height, width, 3), uint8 sRGB, of a mesh turned by `view` degrees.
 
-    Triangles are visible from both sides, so neither their winding nor open edges leave holes.
+    Triangles are visible from both sides, so open edges leave no holes; their insides are darker
+    and cooler. Openings such as the mouth of a mask are lined, see `line_openings`.
 
     Args:
         mesh: vertices in units of the camera.
@@ -94,28 +114,53 @@ def render_mesh(
     Raises:
         InputError: the mesh has no triangles.
     """
-    triangles = mesh.triangles
-    if not len(triangles):
+    if not len(mesh.triangles):
         raise InputError(
             f"{mesh.name or 'mesh'} has no triangles; a picture needs a surface",
             ErrorCode.NO_TRIANGLES,
         )
+    materials = find_materials(mesh.triangles)
+    skin = mesh.triangles if materials is None else materials.triangles
     vertices = rotate_about_vertical(mesh.vertices, view, camera.axis)
-    normals = vertex_normals(vertices, triangles)
-    away = triangle_normals(vertices, triangles)[:, 2] < 0
+    normals = vertex_normals(vertices, skin).astype(np.float32)
+    across = triangle_normals(vertices, skin)
+    turned = across[:, 2] < 0
+    inside = turned
+    # the volume between the surface and a point far behind it tells how triangles are wound
+    low, high = mesh.vertices.min(0), mesh.vertices.max(0)
+    behind = (low + high) / 2 - np.array([0, 0, (high - low).max()])
+    behind = rotate_about_vertical(behind[None], view, camera.axis)
+    if ((vertices[skin[:, 0]] - behind) * across).sum() < 0:
+        inside = ~turned
+    centres, lining = line_openings(vertices, skin)
+    points = np.concatenate([vertices, centres])
+    triangles = np.concatenate([skin, lining])
 
     def piece(camera: Camera) -> Picture:
         width, height = camera.width * SUPERSAMPLING, camera.height * SUPERSAMPLING
-        points = camera.project(vertices, SUPERSAMPLING)
-        surface = rasterize(points, triangles, width, height)
-        seen = surface.interpolate(normals, triangles)
-        np.negative(seen, out=seen, where=away[surface.triangle, None])
-        seen = unit_vectors(seen)
-        if coloring is None:
-            colors = shade_skin(seen, np.array(SKIN))
+        surface = rasterize(camera.project(points, SUPERSAMPLING), triangles, width, height)
+        colors = np.empty((len(surface.pixel), 3), np.float32)
+        lined = surface.triangle >= len(skin)
+        colors[lined] = LINING if coloring is None else LINING_OF_VALUES
+        bare = np.flatnonzero(~lined) if lined.any() else slice(None)
+        seen = VisibleSurface(
+            surface.pixel[bare], surface.triangle[bare], surface.weights[:, bare].astype(np.float32)
+        )
+        towards = seen.interpolate(normals, skin)
+        away = turned[seen.triangle]
+        np.negative(towards, out=towards, where=away[:, None])
+        towards = unit_vectors(towards)
+        if coloring is not None:
+            values = seen.interpolate(coloring.values[:, None], skin)[:, 0]
+            colors[bare] = shade_matte(towards, coloring.scale.colors(values))
         else:
-            values = surface.interpolate(coloring.values[:, None], triangles)[:, 0]
-            colors = shade_matte(seen, coloring.scale.colors(values))
+            albedo = np.array(SKIN, np.float32)
+            if materials is not None:
+                albedo = seen.interpolate(materials.colors, skin)
+            lit = shade_skin(towards, albedo)
+            within = np.flatnonzero(inside[seen.triangle])
+            lit[within] = shade_matte(towards[within], np.array(INSIDE, np.float32))
+            colors[bare] = lit
         return _downsample(surface.pixel, colors, camera, background)
 
     band = max(MAX_SAMPLES // (camera.width * SUPERSAMPLING**2), 1)
@@ -127,7 +172,7 @@ def _downsample(
 ) -> Picture:
     """The mean of the samples of each pixel; colors (P, 3) are those of the flat indices `seen`."""
     height, width = camera.height, camera.width
-    samples = np.zeros((height * width * SUPERSAMPLING**2, 4))
+    samples = np.zeros((height * width * SUPERSAMPLING**2, 4), np.float32)
     samples[seen, :3] = colors
     samples[seen, 3] = 1
     # rows first, then columns: sums along inner axes are many times slower

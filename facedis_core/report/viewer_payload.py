@@ -9,6 +9,7 @@ from facedis_core.data.latents import Latents
 from facedis_core.geometry.distances import vertex_distances
 from facedis_core.model.model import LatentPart, Model, Part
 from facedis_core.render.color_scale import ColorScale, colormap
+from facedis_core.render.page_surface import page_surface
 from facedis_core.render.shading import to_srgb
 from facedis_core.report.comparison import FaceResult, ModelComparison, example_rows
 from facedis_core.report.figures import (
@@ -97,12 +98,10 @@ def viewer_payload(comparison: ModelComparison, options: FigureOptions) -> dict[
             }
         )
     scale = options.scale or ColorScale.covering(errors)
-    vertices = comparison.faces.vertices.shape[1]
-    triangles = comparison.faces.triangles.astype("<u2" if vertices <= 1 << 16 else "<u4")
+    shape = comparison.models[0].model.mean_face
     return {
         "models": [result.label for result in comparison.models],
-        "triangles": to_base64(triangles),
-        "index_bytes": triangles.itemsize,
+        "surface": page_surface(shape, comparison.faces.triangles),
         "colormap": to_base64(to_srgb(colormap())),
         "range": [scale.low, scale.high],
         "groups": groups,

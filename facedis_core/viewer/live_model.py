@@ -23,6 +23,7 @@ from facedis_core.pipeline.combine import blend, pair_names
 from facedis_core.pipeline.decode import LatentDecoder
 from facedis_core.pipeline.encode import MeshEncoder
 from facedis_core.render.color_scale import ROUND_ENDS, colormap
+from facedis_core.render.page_surface import page_surface
 from facedis_core.render.shading import to_srgb
 from facedis_core.viewer.direction_words import describe_direction
 from facedis_core.viewer.face_stream import FaceStream
@@ -88,7 +89,7 @@ class LiveModel:
             "mean_face": floats_base64(self.model.mean_face),
             "colormap": base64.b64encode(to_srgb(colormap()).tobytes()).decode(),
             "round_ends": ROUND_ENDS,
-            "triangles": base64.b64encode(self.model.triangles.astype("<u4").tobytes()).decode(),
+            "surface": page_surface(self.model.mean_face, self.model.triangles),
             "directions": {
                 part: [describe_direction(offsets, regions)._asdict() for offsets in found.offsets]
                 for part, found in self.directions.items()

@@ -9,9 +9,10 @@ from raising import raises
 from synthetic import grid_mesh
 
 from facedis_core.mesh.mesh import Mesh
-from facedis_core.render import shading
+from facedis_core.render import openings, shading
 from facedis_core.render.camera import MARGIN, Camera
-from facedis_core.render.shading import Light, render_mesh, shade_skin, to_srgb
+from facedis_core.render.color_scale import ColorScale
+from facedis_core.render.shading import Light, VertexColoring, render_mesh, shade_skin, to_srgb
 
 BACKGROUND = to_srgb(np.array(shading.BACKGROUND))
 SIZE = 48
@@ -73,11 +74,44 @@ def test_no_shape_makes_an_absurd_picture(stretch: tuple[float, float]) -> None:
     assert row.max() <= SIZE
 
 
-def test_both_sides_of_a_triangle_look_the_same() -> None:
+def test_the_winding_of_a_mesh_does_not_matter() -> None:
     face = dome((20, 30))
     turned = mesh(face.vertices, face.triangles[:, ::-1])
     camera = Camera.framing([face.vertices], SIZE)
     assert np.array_equal(render_mesh(face, camera), render_mesh(turned, camera))
+
+
+@pytest.mark.parametrize("winding", [1, -1])
+def test_insides_are_darker_and_cooler_than_outsides(winding: int) -> None:
+    face = dome((0, 0))
+    face = mesh(face.vertices, face.triangles[:, ::winding])
+    camera = Camera.framing([face.vertices], SIZE)
+    front, back = (render_mesh(face, camera, view).astype(float) for view in (0, 180))
+    front, back = front[covered(front)].mean(0), back[covered(back)].mean(0)
+    assert back.mean() < 0.75 * front.mean()
+    assert back[2] / back[0] > 1.1 * front[2] / front[0]
+
+
+@pytest.mark.parametrize("view", [0, 40])
+def test_no_background_shows_through_a_slit(view: float) -> None:
+    """As between the lips of a mask; its outline stays what it was."""
+    whole = dome((0, 0))
+    x, y, _ = whole.vertices[whole.triangles].mean(1).T
+    slit = mesh(whole.vertices, whole.triangles[(abs(x) > 40) | (abs(y + 30) > 4)])
+    camera = Camera.framing([whole.vertices], SIZE)
+    pictures = [render_mesh(face, camera, view) for face in (whole, slit)]
+    assert np.array_equal(*map(covered, pictures))
+    assert pictures[1].min() < pictures[0].min()
+
+
+def test_a_scale_keeps_its_colors_where_the_surface_faces_the_viewer() -> None:
+    face = mesh([[0, 0, 0], [100, 0, 0], [0, 100, 0]])
+    scale = ColorScale(0, 1)
+    camera = Camera.framing([face.vertices], SIZE)
+    for value in (0, 0.3, 1):
+        coloring = VertexColoring(np.full(3, float(value)), scale)
+        colors = render_mesh(face, camera, coloring=coloring).reshape(-1, 3)
+        assert (colors == to_srgb(scale.colors(np.array([value])))).all(1).any()
 
 
 def test_edges_are_smooth() -> None:
@@ -150,18 +184,16 @@ def test_a_large_picture_is_drawn_in_bands_that_fit(monkeypatch) -> None:
 
 def test_pages_have_the_light_of_pictures() -> None:
     """The shader's numbers are written there once more: a page has no other way to them."""
-    shader = (Path(shading.__file__).parent / "web" / "face_viewer.js").read_text()
-    named = {
+    page = (Path(shading.__file__).parent / "web" / "face_viewer.js").read_text()
+    written = {
         name: tuple(map(float, numbers.split(",")))
-        for name, numbers in re.findall(r"(\w+) = vec3\(([^)]+)\)", shader)
+        for name, numbers in re.findall(r"(\w+) = (?:vec3\(|\[)([-., 0-9]+)[)\]]", page)
     }
-    lights = re.findall(r"add\(n, vec3\(([^)]+)\), (\w+)", shader)
-    assert [Light(tuple(map(float, way.split(","))), named[name]) for way, name in lights] == [
-        shading.KEY,
-        shading.FILL,
-    ]
-    for name in ("SKY", "GROUND", "SKIN"):
-        assert named[name] == getattr(shading, name)
-    assert f"{shading.GLOSS} * pow(max(dot(n, halfway), 0.0), 20.0)" in shader
-    assert f"mix({shading.SHADOW}, 1.0, max(n.z, 0.0))" in shader
-    assert f"const MARGIN = {MARGIN};" in shader
+    for name in ("KEY", "FILL", "RIM"):
+        assert Light(written[f"TO_{name}"], written[name]) == getattr(shading, name)
+    for name in ("SKY", "GROUND", "WRAP", "INSIDE", "LINING", "LINING_OF_VALUES", "SKIN"):
+        assert written[name] == getattr(shading, name)
+    assert f"const float GLOSS = {shading.GLOSS}, SHADOW = {shading.SHADOW};" in page
+    assert "GLOSS * pow(max(dot(n, halfway), 0.0), 20.0)" in page
+    assert f"const MARGIN = {MARGIN};" in page
+    assert f"const DEPTH = {openings.DEPTH};" in page

@@ -239,7 +239,7 @@ def test_the_viewer_holds_the_faces_to_a_hundredth_of_a_millimetre(
             for part in ("full", "identity"):
                 decoded = result.model.decode_vectors(latents.identity, latents.expression, part)[0]
                 assert np.abs(unpacked(predicted[part]) - decoded).max() < 0.01
-    triangles = np.frombuffer(base64.b64decode(found["triangles"]), "<u2")
+    triangles = np.frombuffer(base64.b64decode(found["surface"]["triangles"]), "<u2")
     assert np.array_equal(triangles.reshape(-1, 3), comparison.faces.triangles)
 
 

@@ -148,7 +148,7 @@ def test_the_description_tells_what_a_page_draws(live, model):
     said = json.loads(json.dumps(live.description()))
     assert said["vertices"] == 36
     assert said["faces"] == ["ann", "bob", "cy", "deep/dan", "eva grün", "mean face"]
-    triangles = np.frombuffer(base64.b64decode(said["triangles"]), "<u4").reshape(-1, 3)
+    triangles = np.frombuffer(base64.b64decode(said["surface"]["triangles"]), "<u2").reshape(-1, 3)
     assert np.array_equal(triangles, model.triangles)
     assert said["stream"] is None
     assert [len(said["directions"][part]) for part in ("identity", "expression")] == [3, 2]

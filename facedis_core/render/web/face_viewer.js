@@ -1,6 +1,7 @@
 // FaceViewer: an interactive 3D face on a canvas, by WebGL 2 without libraries.
 //
-//   const viewer = new FaceViewer(canvas, triangles, { colormap });   // Uint16Array or Uint32Array (3F)
+//   const surface = FaceViewer.surface(json);           // of `page_surface`
+//   const viewer = new FaceViewer(canvas, surface, { colormap });
 //   viewer.frame(positions);                            // fit the camera: Float32Array (3V) in mm
 //   viewer.setVertices(positions);                      // show a face
 //   viewer.setValues(values, 0, 2);                     // color by Float32Array (V); null = skin
@@ -14,58 +15,100 @@ const VERTEX_SHADER = `#version 300 es
 in vec3 position;
 in vec3 normal;
 in float value;
+in vec3 color;
 uniform mat3 turn;
 uniform vec3 centre;
 uniform vec3 scale;
 out vec3 direction;
 out float amount;
+out vec3 albedo;
 void main() {
   direction = turn * normal;
   amount = value;
+  albedo = color;
   gl_Position = vec4(turn * (position - centre) * scale, 1.0);
 }`;
 
-// Lights, skin and gloss are those of shading.py, in linear RGB. Triangles are lit from both sides,
-// so that open edges leave no holes.
+// Lights and colors are those of shading.py, in linear RGB. Triangles are lit from both sides, so that
+// open edges leave no holes; insides are darker and cooler, and openings are lined from behind.
 const FRAGMENT_SHADER = `#version 300 es
 precision highp float;
 in vec3 direction;
 in float amount;
+in vec3 albedo;
 uniform sampler2D colormap;
 uniform bool heat;
+uniform bool lining;
+uniform bool clockwise;  // triangles, seen from outside
 out vec4 pixel;
-const vec3 KEY = vec3(1.05, 1.00, 0.94), FILL = vec3(0.21, 0.22, 0.26);
-const vec3 SKY = vec3(0.17, 0.18, 0.20), GROUND = vec3(0.07, 0.06, 0.06);
-const vec3 SKIN = vec3(0.66, 0.60, 0.55);
-void add(vec3 n, vec3 towards, vec3 color, inout vec3 light, inout vec3 gloss) {
-  vec3 source = normalize(towards), halfway = normalize(source + vec3(0.0, 0.0, 1.0));
-  light += max(dot(n, source), 0.0) * color;
-  gloss += 0.07 * pow(max(dot(n, halfway), 0.0), 20.0) * color;
+const vec3 KEY = vec3(0.98, 0.93, 0.87), FILL = vec3(0.19, 0.21, 0.25), RIM = vec3(0.42, 0.43, 0.46);
+const vec3 TO_KEY = vec3(-0.62, 0.58, 0.65), TO_FILL = vec3(0.85, 0.00, 0.50), TO_RIM = vec3(0.80, 0.35, -0.50);
+const vec3 SKY = vec3(0.16, 0.17, 0.19), GROUND = vec3(0.09, 0.075, 0.07), WRAP = vec3(0.32, 0.17, 0.12);
+const vec3 INSIDE = vec3(0.19, 0.20, 0.24), LINING = vec3(0.065, 0.048, 0.045);
+const vec3 LINING_OF_VALUES = vec3(0.16, 0.16, 0.16);
+const float GLOSS = 0.06, SHADOW = 0.55;
+vec3 skin(vec3 n) {
+  vec3 key = normalize(TO_KEY), halfway = normalize(key + vec3(0.0, 0.0, 1.0));
+  vec3 light = max((dot(n, key) + WRAP) / (1.0 + WRAP), 0.0) * KEY;
+  light += max(dot(n, normalize(TO_FILL)), 0.0) * FILL;
+  light += max(dot(n, normalize(TO_RIM)), 0.0) * RIM;
+  light += mix(GROUND, SKY, (n.y + 1.0) / 2.0);
+  return albedo * light + GLOSS * pow(max(dot(n, halfway), 0.0), 20.0) * KEY;
 }
 void main() {
   vec3 n = normalize(direction) * (gl_FrontFacing ? 1.0 : -1.0);
-  vec3 light = mix(GROUND, SKY, (n.y + 1.0) / 2.0), gloss = vec3(0.0);
-  add(n, vec3(-0.60, 0.70, 0.65), KEY, light, gloss);
-  add(n, vec3(0.90, -0.05, 0.45), FILL, light, gloss);
-  vec3 linear = SKIN * light + gloss;
-  if (heat) {  // exactly the color of the bar where the surface faces the viewer, else darker
+  float matte = mix(SHADOW, 1.0, max(n.z, 0.0));
+  vec3 linear;
+  if (lining) {
+    linear = heat ? LINING_OF_VALUES : LINING;
+  } else if (heat) {  // exactly the color of the bar where the surface faces the viewer, else darker
     float place = (clamp(amount, 0.0, 1.0) * 255.0 + 0.5) / 256.0;
-    linear = texture(colormap, vec2(place, 0.5)).rgb * mix(0.55, 1.0, max(n.z, 0.0));
+    linear = texture(colormap, vec2(place, 0.5)).rgb * matte;
+  } else {
+    linear = gl_FrontFacing == clockwise ? INSIDE * matte : skin(n);
   }
   linear = clamp(linear, 0.0, 1.0);
   vec3 curved = 1.055 * pow(linear, vec3(1.0 / 2.4)) - 0.055;
   pixel = vec4(mix(curved, 12.92 * linear, lessThanEqual(linear, vec3(0.0031308))), 1.0);
 }`;
 
+const SKIN = [0.70, 0.53, 0.44];
+const DEPTH = 0.25;  // of linings, as in openings.py
 const MARGIN = 0.06;  // share of the larger side of the face, as in fd-render
 const FURTHEST_PITCH = 90, NEAREST = 12, FARTHEST = 0.4;
 const DEGREES_PER_PIXEL = 0.5, DEGREES_PER_KEY = 7.5, ZOOM_PER_KEY = 1.15;
 const KEYS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 
+/** Lowest and highest corner of the first `length` coordinates. */
+function boundingBox(positions, length) {
+  const low = [Infinity, Infinity, Infinity], high = [-Infinity, -Infinity, -Infinity];
+  for (let i = 0; i < length; i++) {
+    const axis = i % 3;
+    if (positions[i] < low[axis]) low[axis] = positions[i];
+    if (positions[i] > high[axis]) high[axis] = positions[i];
+  }
+  return { low, high };
+}
+
 class FaceViewer {
-  constructor(canvas, triangles, { colormap }) {
+  /** Surface as of `page_surface`: typed arrays of its triangles, lining and colors. */
+  static surface(json) {
+    const bytes = (text) => Uint8Array.from(atob(text), (sign) => sign.charCodeAt(0));
+    const IndexArray = json.index_bytes === 4 ? Uint32Array : Uint16Array;
+    const indices = (text) => new IndexArray(bytes(text).buffer);
+    return {
+      triangles: indices(json.triangles),
+      lining: indices(json.lining),
+      colors: json.colors && bytes(json.colors),
+    };
+  }
+
+  constructor(canvas, { triangles, lining, colors }, { colormap }) {
     this.canvas = canvas;
     this.triangles = triangles;
+    this.lining = lining;
+    this.colors = colors;
+    this.openings = new Set(lining.filter((_, i) => i % 3 === 2)).size;
     this.colormapColors = colormap;
     this.data = {};  // content of the buffers by name, to restore a lost context
     this.heat = false;
@@ -90,9 +133,11 @@ class FaceViewer {
 
   /** Show a face: Float32Array (3V) in mm; it is copied. */
   setVertices(positions) {
-    this.#array("position", positions.length).set(positions);
-    this.#smoothNormals(this.data.position, this.#array("normal", positions.length));
-    this.#array("value", positions.length / 3);
+    const length = positions.length + 3 * this.openings;
+    this.#array("position", length).set(positions);
+    this.#smoothNormals(this.data.position, this.#array("normal", length));
+    this.#placeLining(this.data.position, positions.length);
+    this.#array("value", length / 3);
     for (const name in this.data) this.#upload(name);
     this.redraw();
   }
@@ -101,7 +146,7 @@ class FaceViewer {
   setValues(values, low = 0, high = 1) {
     this.heat = Boolean(values);
     if (values) {
-      const places = this.#array("value", values.length);
+      const places = this.#array("value", values.length + this.openings);
       const factor = 1 / Math.max(high - low, 1e-12);
       for (let i = 0; i < values.length; i++) places[i] = (values[i] - low) * factor;
       this.#upload("value");
@@ -112,12 +157,7 @@ class FaceViewer {
   /** Fit the camera to a face; later faces are shown in the same window. */
   frame(positions = this.data.position) {
     if (!positions) return;
-    const low = [Infinity, Infinity, Infinity], high = [-Infinity, -Infinity, -Infinity];
-    for (let i = 0; i < positions.length; i++) {
-      const axis = i % 3;
-      if (positions[i] < low[axis]) low[axis] = positions[i];
-      if (positions[i] > high[axis]) high[axis] = positions[i];
-    }
+    const { low, high } = boundingBox(positions, positions.length);
     const size = low.map((value, axis) => high[axis] - value);
     const margin = MARGIN * Math.max(size[0], size[1], 1e-6);
     this.centre = low.map((value, axis) => (value + high[axis]) / 2);
@@ -165,7 +205,7 @@ class FaceViewer {
     }
     gl.useProgram(program);
     this.uniforms = {};
-    for (const name of ["turn", "centre", "scale", "heat"]) {
+    for (const name of ["turn", "centre", "scale", "heat", "lining", "clockwise"]) {
       this.uniforms[name] = gl.getUniformLocation(program, name);
     }
     this.buffers = {};
@@ -177,7 +217,21 @@ class FaceViewer {
       gl.vertexAttribPointer(place, size, gl.FLOAT, false, 0, 0);
     }
     gl.bindBuffer(gl.ELEMENT_ARRAY_BUFFER, gl.createBuffer());
-    gl.bufferData(gl.ELEMENT_ARRAY_BUFFER, this.triangles, gl.STATIC_DRAW);
+    const indices = new this.triangles.constructor(this.triangles.length + this.lining.length);
+    indices.set(this.triangles);
+    indices.set(this.lining, this.triangles.length);
+    gl.bufferData(gl.ELEMENT_ARRAY_BUFFER, indices, gl.STATIC_DRAW);
+    const color = gl.getAttribLocation(program, "color");
+    if (this.colors) {
+      const held = new Uint8Array(this.colors.length + 3 * this.openings);
+      held.set(this.colors);
+      gl.bindBuffer(gl.ARRAY_BUFFER, gl.createBuffer());
+      gl.bufferData(gl.ARRAY_BUFFER, held, gl.STATIC_DRAW);
+      gl.enableVertexAttribArray(color);
+      gl.vertexAttribPointer(color, 3, gl.UNSIGNED_BYTE, true, 0, 0);
+    } else {
+      gl.vertexAttrib3fv(color, SKIN);
+    }
     gl.bindTexture(gl.TEXTURE_2D, gl.createTexture());
     gl.texImage2D(
       gl.TEXTURE_2D, 0, gl.SRGB8, 256, 1, 0, gl.RGB, gl.UNSIGNED_BYTE, this.colormapColors);
@@ -205,9 +259,15 @@ class FaceViewer {
     held.length = data.length;
   }
 
-  /** Vertex normals: sums of the triangles' normals, weighted by area. */
+  /**
+   * Vertex normals: sums of the triangles' normals, weighted by area. The volume between the surface
+   * and a point far behind it tells how triangles are wound.
+   */
   #smoothNormals(p, n) {
-    const t = this.triangles;
+    const t = this.triangles, { low, high } = boundingBox(p, p.length - 3 * this.openings);
+    const behind = low.map((value, axis) => (value + high[axis]) / 2);
+    behind[2] -= Math.max(...low.map((value, axis) => high[axis] - value));
+    let volume = 0;
     n.fill(0);
     for (let i = 0; i < t.length; i += 3) {
       const a = 3 * t[i], b = 3 * t[i + 1], c = 3 * t[i + 2];
@@ -217,6 +277,34 @@ class FaceViewer {
       n[a] += x; n[a + 1] += y; n[a + 2] += z;
       n[b] += x; n[b + 1] += y; n[b + 2] += z;
       n[c] += x; n[c + 1] += y; n[c + 2] += z;
+      volume += (p[a] - behind[0]) * x + (p[a + 1] - behind[1]) * y + (p[a + 2] - behind[2]) * z;
+    }
+    this.clockwise = volume < 0;
+  }
+
+  /** Place the lining's vertices, which start at `from`, behind the openings, as openings.py does. */
+  #placeLining(p, from) {
+    const t = this.lining, sums = new Float64Array(3 * this.openings);
+    const around = new Float64Array(this.openings), outwards = new Float64Array(3 * this.openings);
+    const place = (i) => t[i + 2] - from / 3;
+    for (let i = 0; i < t.length; i += 3) {
+      const a = 3 * t[i], b = 3 * t[i + 1], k = place(i);
+      const length = Math.hypot(p[b] - p[a], p[b + 1] - p[a + 1], p[b + 2] - p[a + 2]);
+      around[k] += length;
+      for (let j = 0; j < 3; j++) sums[3 * k + j] += ((p[a + j] + p[b + j]) / 2) * length;
+    }
+    for (let i = 0; i < sums.length; i++) p[from + i] = sums[i] / (around[Math.floor(i / 3)] || 1);
+    for (let i = 0; i < t.length; i += 3) {
+      const a = 3 * t[i], b = 3 * t[i + 1], c = 3 * t[i + 2], k = 3 * place(i);
+      const ux = p[a] - p[c], uy = p[a + 1] - p[c + 1], uz = p[a + 2] - p[c + 2];
+      const vx = p[b] - p[c], vy = p[b + 1] - p[c + 1], vz = p[b + 2] - p[c + 2];
+      outwards[k] += (uy * vz - uz * vy) / 2;
+      outwards[k + 1] += (uz * vx - ux * vz) / 2;
+      outwards[k + 2] += (ux * vy - uy * vx) / 2;
+    }
+    for (let k = 0; k < sums.length; k += 3) {
+      const area = Math.hypot(outwards[k], outwards[k + 1], outwards[k + 2]);
+      for (let j = 0; j < 3; j++) p[from + k + j] -= area ? (DEPTH * outwards[k + j]) / Math.sqrt(area) : 0;
     }
   }
 
@@ -239,9 +327,14 @@ class FaceViewer {
     gl.uniform3fv(this.uniforms.centre, this.centre);
     gl.uniform1i(this.uniforms.heat, this.heat ? 1 : 0);
     gl.uniformMatrix3fv(this.uniforms.turn, false, this.#turn());
+    gl.uniform1i(this.uniforms.clockwise, this.clockwise ? 1 : 0);
     const wide = this.triangles.BYTES_PER_ELEMENT === 4;
-    gl.drawElements(
-      gl.TRIANGLES, this.triangles.length, wide ? gl.UNSIGNED_INT : gl.UNSIGNED_SHORT, 0);
+    const type = wide ? gl.UNSIGNED_INT : gl.UNSIGNED_SHORT;
+    const skin = this.triangles.length;
+    gl.uniform1i(this.uniforms.lining, 0);
+    gl.drawElements(gl.TRIANGLES, skin, type, 0);
+    gl.uniform1i(this.uniforms.lining, 1);
+    gl.drawElements(gl.TRIANGLES, this.lining.length, type, skin * this.triangles.BYTES_PER_ELEMENT);
   }
 
   /** Rotation by yaw, then pitch, in column-major order. */

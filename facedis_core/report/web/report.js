@@ -44,11 +44,9 @@
     return found;
   }
 
-  const indices = bytes(data.triangles);
-  const IndexArray = data.index_bytes === 4 ? Uint32Array : Uint16Array;
-  const triangles = new IndexArray(indices.buffer);
+  const surface = FaceViewer.surface(data.surface);
   const colormap = bytes(data.colormap);
-  const views = ["truth", "predicted"].map((id) => new FaceViewer(byId(id), triangles, { colormap }));
+  const views = ["truth", "predicted"].map((id) => new FaceViewer(byId(id), surface, { colormap }));
   const [truthView, predictedView] = views;
   views.forEach((view, i) => view.canvas.addEventListener("turn", () => views[1 - i].view(...view.pose)));
 

@@ -473,7 +473,7 @@ function tellStream() {
 
 /** A viewer that turns together with the others. */
 function makeViewer(canvas) {
-  const viewer = new FaceViewer(canvas, model.triangles, { colormap: model.colormap });
+  const viewer = new FaceViewer(canvas, model.surface, { colormap: model.colormap });
   viewer.frame(model.frame);
   viewers.push(viewer);
   canvas.addEventListener("turn", () => {
@@ -510,7 +510,7 @@ function swap() {
 
 async function start() {
   model = await (await ask("model")).json();
-  model.triangles = new Uint32Array(bytes(model.triangles).buffer);
+  model.surface = FaceViewer.surface(model.surface);
   model.colormap = bytes(model.colormap);
   const positions = floats(model.mean_face), sums = [0, 0, 0];
   positions.forEach((value, i) => (sums[i % 3] += (3 * value) / positions.length));
