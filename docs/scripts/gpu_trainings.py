@@ -36,7 +36,8 @@ def face_set(options: argparse.Namespace, study: Study) -> str:
             with tarfile.open(options.ict) as archive:
                 archive.extractall(source, filter="data")
         source = next(source.rglob("generic_neutral_mesh.obj")).parent
-    study.make("faces.safetensors", "fd-prep", "ict", str(source), "--subjects", "200")
+    people = ("--subjects", "200", "--simplify", "9000")
+    study.make("faces.safetensors", "fd-prep", "ict", str(source), *people)
     return str(study.path("faces.safetensors"))
 
 

@@ -155,7 +155,8 @@ class Study:
 
     def prepare(self) -> None:
         """Make the face sets: all people, a quarter of the training people, variations."""
-        base = ("fd-prep", "ict", str(self.source), "--subjects", str(self.subjects))
+        people = ("--subjects", str(self.subjects), "--simplify", "9000")
+        base = ("fd-prep", "ict", str(self.source), *people)
         self.make("whole.safetensors", *base)
         counts = subprocess.run(
             [sys.executable, "-m", "fd_prep", *base[1:], "--dry-run"],
