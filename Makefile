@@ -11,13 +11,17 @@ BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --no-build-isolation -c $(VENV)/constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test slow fuzz check bench study docs clean
+.PHONY: help demo picture test slow fuzz check bench study docs clean
 
 help: ## List the targets.
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-6s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.demo ## Run the commands on example faces, without PyTorch: results in demo/.
 	PATH="$(abspath $(BIN)):$$PATH" sh -eux docs/scripts/demo.sh
+
+picture: $(VENV)/.demo ## Draw docs/picture.png, at the top of README.md, anew with the bundled model.
+	PATH="$(abspath $(BIN)):$$PATH" FACEDIS_MODEL=ict-linear sh -eux docs/scripts/picture.sh
+	cp demo/picture.png docs/picture.png
 
 # A process a core; a file's tests stay together because they share what they set up.
 test: $(VENV)/.test ## Run the tests.

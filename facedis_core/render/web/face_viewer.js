@@ -57,7 +57,7 @@ vec3 skin(vec3 n) {
 }
 void main() {
   vec3 n = normalize(direction) * (gl_FrontFacing ? 1.0 : -1.0);
-  float matte = mix(SHADOW, 1.0, max(n.z, 0.0));
+  float aside = 1.0 - max(n.z, 0.0), matte = 1.0 - (1.0 - SHADOW) * aside * aside;
   vec3 linear;
   if (lining) {
     linear = heat ? LINING_OF_VALUES : LINING;
