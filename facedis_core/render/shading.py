@@ -35,7 +35,7 @@ GROUND = (0.09, 0.075, 0.07)  # ambient light from below
 # How far the key light reaches around the skin: it scatters below the surface, red the farthest.
 WRAP = (0.32, 0.17, 0.12)
 GLOSS = 0.06
-INSIDE = (0.19, 0.20, 0.24)  # back faces, which are lit from the viewer alone
+INSIDE = (0.15, 0.16, 0.195)  # back faces, which are lit from the viewer alone
 LINING = (0.065, 0.048, 0.045)  # behind openings
 LINING_OF_VALUES = (0.16, 0.16, 0.16)  # gray, which no scale has
 SHADOW = 0.55  # factor of an inside's or a scale's color where the surface is seen edge-on

@@ -44,7 +44,7 @@ out vec4 pixel;
 const vec3 KEY = vec3(0.98, 0.93, 0.87), FILL = vec3(0.19, 0.21, 0.25), RIM = vec3(0.42, 0.43, 0.46);
 const vec3 TO_KEY = vec3(-0.62, 0.58, 0.65), TO_FILL = vec3(0.85, 0.00, 0.50), TO_RIM = vec3(0.80, 0.35, -0.50);
 const vec3 SKY = vec3(0.16, 0.17, 0.19), GROUND = vec3(0.09, 0.075, 0.07), WRAP = vec3(0.32, 0.17, 0.12);
-const vec3 INSIDE = vec3(0.19, 0.20, 0.24), LINING = vec3(0.065, 0.048, 0.045);
+const vec3 INSIDE = vec3(0.15, 0.16, 0.195), LINING = vec3(0.065, 0.048, 0.045);
 const vec3 LINING_OF_VALUES = vec3(0.16, 0.16, 0.16);
 const float GLOSS = 0.06, SHADOW = 0.55;
 vec3 skin(vec3 n) {
