@@ -1,4 +1,5 @@
 # The figure at the top of README.md: two faces taken apart, and each with the other's expression.
+rm -rf demo/picture demo/picture.png
 set --
 for pair in bob_smile:alice_mouth_stretch alice_mouth_stretch:bob_smile; do
     name=${pair%:*} other=${pair#*:} folder=demo/picture/$name
