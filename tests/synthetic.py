@@ -115,7 +115,7 @@ def random_model(size=6, scale=165.0, seed=0, **sizes):
             weights[name] = rng.uniform(0.05, 2, shape).astype(np.float32)
         elif name.endswith("norm.weight"):  # a gain may be negative
             weights[name] += np.float32(1)
-        elif name == "deviation":
+        elif name in ("deviation", "encoder.spread"):
             weights[name] = rng.uniform(0.01, 0.1, shape).astype(np.float32)
         elif "decoder.output" in name:
             weights[name] *= np.float32(0.02)

@@ -86,11 +86,12 @@ def train(
 
     \b
     network     network, identity, expression (latent sizes), components, points,
-                scale, half_decoders, decoder_init
+                scale, half_decoders, decoder_init, decoder_components,
+                encoder_offsets, latent_deviation
     schedule    epochs, steps, minimum_steps, batch, minimum_batch, learning_rate,
                 schedule, warmup, learning_rate_factor, learning_rate_every,
                 kl_decay
-    optimiser   weight_decay, gradient_clip, log_variance_limit
+    optimiser   weight_decay, gradient_clip, log_variance_limit, weight_average
     loss weights
                 reconstruction, kl_identity, kl_expression, discriminator,
                 neutral, neutral_expression, neutral_latent, laplacian, swap,

@@ -28,6 +28,11 @@ KEYS = {
     "points": "vertices that PointNets see",
     "half_decoders": "store decoders or principal components as float16",
     "decoder_init": "last layers of PointNet decoders: `zero`, or `default` of PyTorch",
+    "decoder_components": "PointNet decoders learn coefficients of so many principal components "
+    "of the training faces; stored as the paper's; - = coordinates of vertices",
+    "encoder_offsets": "a PointNet encoder sees each vertex's mean position and offset from it, "
+    "not its position",
+    "latent_deviation": "initial standard deviation of a PointNet's latents; - = about 1, random",
     "scale": "mm per unit of the network's coordinates",
     "epochs": "length in epochs",
     "steps": "length in optimiser steps, in place of `epochs`",
@@ -42,6 +47,8 @@ KEYS = {
     "weight_decay": "of Adam, for the auto-encoder",
     "gradient_clip": "largest norm of the auto-encoder's gradient; 0 = none",
     "log_variance_limit": "log-variances are clamped to +- this",
+    "weight_average": "part of the run over which the weights evaluated and stored are averaged, "
+    "in per cent",
     "reconstruction": "weight: reconstruction to input",
     "kl_identity": "weight: KL divergence of the identity latent",
     "kl_expression": "weight: KL divergence of the expression latent",

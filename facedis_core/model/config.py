@@ -3,7 +3,7 @@
 import reprlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, ClassVar, Final, Self, TypeVar, cast
 
 from facedis_core.data.history import HistoryStep
@@ -21,6 +21,10 @@ _HEADS: Final = (
     "expression_log_variance",
 )
 _SMALLEST_NORMAL: Final = 2.0**-126  # of float32
+
+# Metadata of a field that the first model files lack: it is stored only where it differs from its
+# default, so that a file of a network without it has the same bytes in every version.
+_LATER: Final = {"later": True}
 
 
 @dataclass(frozen=True)
@@ -71,17 +75,20 @@ class PointNetConfig(ModelConfig):
         decoder_hidden: width of the hidden layer of each decoder.
         points: number of vertices that the encoder sees (farthest-point sampling); None = all.
         half_decoders: the decoders' last layers are stored in float16, which halves the file.
+        encoder_offsets: the encoder sees six numbers a vertex, the position in the mean face and
+            the offset from it in units of `encoder.spread`, instead of the vertex's position.
     """
 
     channels: tuple[int, ...] = POINTNET_CHANNELS
     decoder_hidden: int = 256
     points: int | None = None
     half_decoders: bool = False
+    encoder_offsets: bool = field(default=False, metadata=_LATER)
 
     def weight_shapes(self) -> Shapes:
         """Name and shape of every learned tensor."""
         shapes: Shapes = {}
-        width = 3
+        width = 6 if self.encoder_offsets else 3
         for index, channels in enumerate(self.channels):
             _linear(shapes, f"encoder.layers.{index}.linear", width, channels)
             for key in ("weight", "bias", "running_mean", "running_var"):
@@ -94,6 +101,8 @@ class PointNetConfig(ModelConfig):
             _linear(shapes, f"{name}_decoder.output", self.decoder_hidden, 3 * self.vertices)
         if self.points is not None:
             shapes["encoder.points"] = (self.points,)
+        if self.encoder_offsets:
+            shapes["encoder.spread"] = (1,)
         return shapes
 
     def stored_type(self, name: str) -> str:
@@ -112,12 +121,15 @@ class PointNetConfig(ModelConfig):
             recipe["expression"],
             points=used_points(vertices, recipe["points"]),
             half_decoders=recipe["half_decoders"],
+            encoder_offsets=recipe["encoder_offsets"],
         )
 
     def weight_problem(self, name: str, array: Any) -> str:
         """An error in the values of a finite tensor, as a predicate; empty if there is none."""
         if name.endswith("running_var") and (array < 0).any():
             return "has negative variances"
+        if name == "encoder.spread" and not (array > _SMALLEST_NORMAL).all():
+            return "is not positive"
         if name == "encoder.points" and not 0 <= array.min() <= array.max() < self.vertices:
             return f"has points outside of {self.vertices} vertices"
         return ""
@@ -215,6 +227,20 @@ def used_points(vertices: int, points: int | None) -> int | None:
     return points if points and points < vertices else None
 
 
+def stored_config(config: ModelConfig) -> dict[str, Any]:
+    """The fields of a configuration as a model file has them."""
+    values = asdict(config)
+    for each in fields(config):
+        if each.metadata.get("later") and values[each.name] == each.default:
+            del values[each.name]
+    return values
+
+
+def later_fields(cls: type) -> frozenset[str]:
+    """Names of the fields that a file may lack."""
+    return frozenset(each.name for each in fields(cls) if each.metadata.get("later"))
+
+
 def read_config(cls: type[Config], values: Mapping[str, Any]) -> Config:
     """Read a stored configuration.
 
@@ -231,7 +257,7 @@ def read_config(cls: type[Config], values: Mapping[str, Any]) -> Config:
             f"{wrong}: it is {reprlib.repr(values)}, expected a table", ErrorCode.METADATA
         )
     types = {f.name: f.type for f in fields(cast(Any, cls))}
-    odd = sorted(types.keys() ^ values.keys())
+    odd = sorted((types.keys() ^ values.keys()) - (later_fields(cls) - values.keys()))
     if odd:
         raise InputError(
             f"{wrong}: {reprlib.repr(odd[0])} is missing or unknown", ErrorCode.METADATA

@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib import import_module
 from pathlib import Path
@@ -38,7 +38,7 @@ from facedis_core.io.streams import naming, open_output, shown
 from facedis_core.mesh.mesh import Mesh
 from facedis_core.mesh.vertex_checks import check_finite
 from facedis_core.model.bundled import resolve_model
-from facedis_core.model.config import ModelConfig, Shapes
+from facedis_core.model.config import ModelConfig, Shapes, stored_config
 from facedis_core.model.networks import model_config, network_of
 from facedis_core.model.numpy_forward import Forward
 from facedis_core.model.reach import REFUSED_REACH, describe_reach
@@ -497,7 +497,7 @@ def write_model(target: str | Path | BinaryIO, model: Model) -> str:
     tensors["mean_face"] = model.mean_face
     tensors["origin"] = model.origin
     tensors["scale"] = np.array([model.scale], np.float32)
-    config = asdict(model.config)
+    config = stored_config(model.config)
     model_id = content_id(tensors, config)
     metadata = {
         **model.preparation.metadata(),

@@ -13,7 +13,13 @@ from importlib import import_module
 from typing import Any, Final
 
 from facedis_core.errors import ErrorCode, InputError, UsageError
-from facedis_core.model.config import LinearConfig, ModelConfig, PointNetConfig, read_config
+from facedis_core.model.config import (
+    LinearConfig,
+    ModelConfig,
+    PointNetConfig,
+    later_fields,
+    read_config,
+)
 
 ENTRY_POINTS: Final = "facedis.networks"
 
@@ -105,7 +111,7 @@ def model_config(stored: Mapping[str, Any], name: object = None) -> ModelConfig:
         UsageError: a network of another package cannot be loaded.
     """
     keys = frozenset(stored) if isinstance(stored, Mapping) else frozenset[str]()
-    if all(keys != _keys(network.config) for network in _NETWORKS.values()):
+    if all(keys - later_fields(row.config) != _keys(row.config) for row in _NETWORKS.values()):
         _register_entry_points()
         if isinstance(name, str) and name not in _NETWORKS:
             raise InputError(
@@ -119,7 +125,8 @@ def model_config(stored: Mapping[str, Any], name: object = None) -> ModelConfig:
 
 
 def _keys(config: type[ModelConfig]) -> frozenset[str]:
-    return frozenset([field.name for field in fields(config)])
+    """The fields that every file of the network has."""
+    return frozenset([field.name for field in fields(config)]) - later_fields(config)
 
 
 @cache

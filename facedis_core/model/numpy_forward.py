@@ -83,7 +83,11 @@ class PointNetForward(_Network):
 
     def encode(self, face: np.ndarray) -> LatentMeans:
         """Latent means of a normalised face (V, 3)."""
-        points = face if self.config.points is None else face[self.tensors["encoder.points"]]
+        seen = slice(None) if self.config.points is None else self.tensors["encoder.points"]
+        points = face[seen]
+        if self.config.encoder_offsets:
+            mean = self.mean_face[seen]
+            points = np.hstack((mean, (points - mean) / self.tensors["encoder.spread"]))
         features = self._pool(points)
         return LatentMeans(
             self.linear("encoder.identity_mean", features),

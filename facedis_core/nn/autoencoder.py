@@ -46,6 +46,9 @@ class InitialData:
         points: int64 (K,) vertices that a PointNet sees; None = all.
         poses: the random poses in which training shows them.
         zero_decoders: initialise decoders with zeros, not at random.
+        latent_deviation: initial standard deviation of the latents; None = about 1, at random.
+        decoder_components: number of principal components of the training faces whose coefficients
+            the decoders of a PointNet learn; None = they learn coordinates of vertices.
     """
 
     vertices: np.ndarray
@@ -53,6 +56,8 @@ class InitialData:
     points: Tensor | None = None
     poses: PoseVariation = field(default_factory=PoseVariation)
     zero_decoders: bool = True
+    latent_deviation: float | None = None
+    decoder_components: int | None = None
 
 
 class AutoEncoder(nn.Module, ABC):
@@ -86,6 +91,13 @@ class AutoEncoder(nn.Module, ABC):
         cls, config: Any, mean_face: Tensor, origin: Tensor, scale: float, data: InitialData
     ) -> Self:
         """A network with initial weights; it may have fewer components than the config asks for."""
+
+    def reparametrise(self, data: InitialData) -> None:
+        """Change before a training what is learned of the weights, if the data asks for it."""
+
+    def model_tensors(self) -> dict[str, Tensor]:
+        """The tensors of a model file, by the names of the config; `reparametrise` undone."""
+        return self.state_dict()
 
     @abstractmethod
     def encode(self, faces: Tensor) -> Posterior:

@@ -1,16 +1,22 @@
 """The paper's auto-encoder: a PointNet encoder and two decoders with one hidden layer."""
 
+import math
 from itertools import pairwise
 from typing import Self
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from facedis_core.geometry.pca import face_blocks, fit_pca
 from facedis_core.model.config import PointNetConfig
 from facedis_core.nn.autoencoder import AutoEncoder, Gaussian, InitialData, Posterior
 from facedis_core.nn.max_pool.batch_statistics import BatchNorm
 from facedis_core.nn.max_pool.layer import MaxPoolLinear, pool
+
+# Factor on the random weights of the log-variances where they have an initial value.
+_LOG_VARIANCE_WEIGHTS = 0.05
 
 
 class SharedLayer(nn.Module):
@@ -53,7 +59,8 @@ class PointNetEncoder(nn.Module):
 
     def __init__(self, config: PointNetConfig, points: Tensor | None = None) -> None:
         super().__init__()
-        self.layers = pointnet((3, *config.channels), batch_norm=True)
+        inputs = 6 if config.encoder_offsets else 3
+        self.layers = pointnet((inputs, *config.channels), batch_norm=True)
         width = config.channels[-1]
         self.identity_mean = nn.Linear(width, config.identity)
         self.identity_log_variance = nn.Linear(width, config.identity)
@@ -63,9 +70,11 @@ class PointNetEncoder(nn.Module):
             points = torch.zeros(config.points, dtype=torch.int64)
         self.register_buffer("points", points)
         self.points: Tensor | None
+        self.register_buffer("spread", torch.ones(1) if config.encoder_offsets else None)
+        self.spread: Tensor | None
 
     def forward(self, x: Tensor) -> Posterior:
-        """Normalised absolute coordinates (B, V, 3) -> distributions of both latents."""
+        """Normalised coordinates (B, V, 3) or (B, V, 6) -> distributions of both latents."""
         if self.points is not None:
             x = x[:, self.points]
         features = pool(self.layers, x)
@@ -87,10 +96,34 @@ class HiddenLayerDecoder(nn.Module):
         super().__init__()
         self.hidden = nn.Linear(latent, hidden)
         self.output = nn.Linear(hidden, 3 * vertices)
+        self.register_buffer("components", None)
+        self.components: Tensor | None
 
     def forward(self, z: Tensor) -> Tensor:
         """(B, D) -> (B, V, 3)."""
-        return self.output(functional.relu(self.hidden(z))).unflatten(1, (-1, 3))
+        offsets = self.output(functional.relu(self.hidden(z)))
+        if self.components is not None:
+            offsets = offsets @ self.components
+        return offsets.unflatten(1, (-1, 3))
+
+    @torch.no_grad()
+    def learn_components(self, components: Tensor) -> None:
+        """Replace the output layer by one that gives coefficients of components (K, 3V).
+
+        Its weights are those of the output layer, without what lies outside of the components,
+        which are orthogonal.
+        """
+        before, squares = self.output, components.square().sum(dim=1, keepdim=True)
+        self.output = nn.Linear(before.in_features, len(components))
+        self.output.weight.copy_(components @ before.weight / squares)
+        self.output.bias.copy_(components @ before.bias / squares[:, 0])
+        self.components = components
+
+    def output_layer(self) -> tuple[Tensor, Tensor]:
+        """Weight (3V, H) and bias (3V,) of the layer from the hidden one to vertices."""
+        if self.components is None:
+            return self.output.weight, self.output.bias
+        return self.components.T @ self.output.weight, self.output.bias @ self.components
 
 
 class PointNetAutoEncoder(AutoEncoder):
@@ -139,16 +172,53 @@ class PointNetAutoEncoder(AutoEncoder):
         Random decoders add noise of the size of the face to X_id. Without neutrals only the sum of
         X_id and X_exp is supervised, so training leaves the noise in one and its opposite in the
         other.
+
+        Random log-variances have a standard deviation of about 1, far more than latents that tell
+        faces apart need; on the way down from it they overshoot.
         """
         network = cls(config, mean_face, origin, scale, data.points)
+        encoder = network.encoder
+        if encoder.spread is not None:
+            encoder.spread.fill_(_spread(data) / scale)
+        if data.latent_deviation is not None:
+            for head in (encoder.identity_log_variance, encoder.expression_log_variance):
+                with torch.no_grad():
+                    head.weight.mul_(_LOG_VARIANCE_WEIGHTS)
+                    head.bias.fill_(2 * math.log(data.latent_deviation))
         if data.zero_decoders:
             for decoder in (network.identity_decoder, network.expression_decoder):
                 nn.init.zeros_(decoder.output.weight)
                 nn.init.zeros_(decoder.output.bias)
         return network
 
+    def reparametrise(self, data: InitialData) -> None:
+        """Decoders that learn coefficients of principal components of the training faces.
+
+        A step of Adam changes every weight alike. Of the 3V outputs of a decoder that moves whole
+        faces by millimetres; components, in units of their standard deviation, move as far as
+        faces differ along them.
+        """
+        if data.decoder_components is None:
+            return
+        pca = fit_pca(data.vertices, data.rows, data.decoder_components)
+        scaled = pca.basis * np.sqrt(pca.variance)[:, None] / float(self.scale)
+        components = torch.tensor(scaled, dtype=torch.float32)
+        for decoder in (self.identity_decoder, self.expression_decoder):
+            decoder.learn_components(components)
+
+    def model_tensors(self) -> dict[str, Tensor]:
+        """The tensors of a model file: decoders that give coordinates of vertices."""
+        tensors = self.state_dict()
+        for name in ("identity_decoder", "expression_decoder"):
+            weight, bias = getattr(self, name).output_layer()
+            tensors |= {f"{name}.output.weight": weight, f"{name}.output.bias": bias}
+        return tensors
+
     def encode(self, faces: Tensor) -> Posterior:
         """Faces (B, V, 3) -> distributions of both latents."""
+        if self.encoder.spread is not None:
+            mean = self.normalised_mean_face.expand_as(faces)
+            faces = torch.cat((mean, (faces - mean) / self.encoder.spread), dim=-1)
         return self.encoder(faces)
 
     def identity_offsets(self, z: Tensor) -> Tensor:
@@ -158,3 +228,14 @@ class PointNetAutoEncoder(AutoEncoder):
     def expression_offsets(self, z: Tensor) -> Tensor:
         """Expression latents (B, D) -> X_exp, (B, V, 3)."""
         return self.expression_decoder(z)
+
+
+def _spread(data: InitialData) -> float:
+    """Standard deviation of the coordinates of the training faces around their mean, mm."""
+    count, shape = len(data.rows), data.vertices.shape[1:]
+    mean, variance = np.zeros(shape), 0.0
+    for block in face_blocks(data.vertices, data.rows):
+        mean += block.sum(axis=0) / count
+    for block in face_blocks(data.vertices, data.rows):
+        variance += float(((block - mean) ** 2).sum(axis=0).mean()) / count
+    return math.sqrt(variance)

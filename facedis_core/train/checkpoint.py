@@ -58,10 +58,10 @@ def export_model(
     history: list[HistoryStep],
 ) -> Model:
     """The trained network as a model for NumPy; `write_model` computes its id."""
-    state = network.state_dict()
+    tensors = network.model_tensors()
     return Model(
         config=network.config,
-        weights={name: to_array(state[name]) for name in network.config.weight_shapes()},
+        weights={name: to_array(tensors[name]) for name in network.config.weight_shapes()},
         mean_face=to_array(network.mean_face),
         origin=to_array(network.origin),
         scale=float(network.scale),

@@ -34,6 +34,7 @@ from facedis_core.train.setup import (
     check_discriminator,
     check_network,
     check_same_topology,
+    initial_data,
     recipe_poses,
     training_frame,
 )
@@ -225,7 +226,7 @@ class TrainingPlan(Plan):
 
         def write(stream: BinaryIO, metrics: dict[str, Any]) -> str:
             model = export_model(
-                network,
+                trainer.result,
                 faces.preparation,
                 reach_mm=frame.reach_mm,
                 recipe=recipe.as_dict(),
@@ -271,7 +272,9 @@ class TrainingPlan(Plan):
                 "describe no other poses; train without --init to keep poses out of the identity"
             )
         inputs.add("init", model.id, model.history)
-        return training_frame(faces, recipe, like=model), network_from_model(model)
+        frame, network = training_frame(faces, recipe, like=model), network_from_model(model)
+        network.reparametrise(initial_data(recipe, frame, faces))
+        return frame, network
 
     def _discriminator(
         self, recipe: Recipe, frame: CoordinateFrame, faces: FaceSet, inputs: _Inputs

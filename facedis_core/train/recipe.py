@@ -28,7 +28,7 @@ _POSITIVE = (
     *("identity", "expression", "points", "components", "scale", "batch", "minimum_batch"),
     *("learning_rate_every", "kl_decay", "discriminator_every", "log_variance_limit"),
     *("epochs", "steps", "pretrain_epochs", "pretrain_steps", "pretrain_batch"),
-    "expression_power",
+    *("expression_power", "decoder_components", "latent_deviation"),
 )
 # Lowest and highest values; batch norm needs two rows.
 _BETWEEN = {
@@ -38,6 +38,7 @@ _BETWEEN = {
     "pose_degrees": (0, 90),
     "pose_mm": (0, 1000),
     "warmup": (0, 100),
+    "weight_average": (0, 100),
 }
 # Lengths of joint training and pre-training in epochs, and the keys in steps that replace them.
 _LENGTHS = {"epochs": "steps", "pretrain_epochs": "pretrain_steps"}
@@ -65,6 +66,11 @@ class Recipe:
     points: int | None = None  # vertices that PointNets see; None = all
     half_decoders: bool = False  # float16 in the file: decoders of a PointNet, basis of linear
     decoder_init: Literal["zero", "default"] = "zero"  # last layers of PointNet decoders
+    # decoders of a PointNet learn coefficients of so many principal components of the training
+    # faces, and are stored as the paper's; None = they learn coordinates of vertices
+    decoder_components: int | None = None
+    encoder_offsets: bool = False  # a PointNet sees mean face and offsets instead of positions
+    latent_deviation: float | None = None  # of a PointNet at first; None = about 1, at random
     # mm per unit; None = the largest distance of a training vertex from the mean face's centroid
     scale: float | None = None
 
@@ -82,6 +88,8 @@ class Recipe:
     weight_decay: float = 1e-4  # of the auto-encoder
     gradient_clip: float = 1.0  # largest norm of the auto-encoder's gradient; 0 = none
     log_variance_limit: float = 10.0  # log-variances are clamped to +- this
+    # per cent of the steps over which the weights that are evaluated and stored are averaged
+    weight_average: float = 0.0
 
     reconstruction: float = 5000.0
     kl_identity: float = 3e-5

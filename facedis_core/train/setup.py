@@ -114,23 +114,32 @@ def recipe_poses(recipe: Recipe) -> PoseVariation:
     return PoseVariation(recipe.pose_degrees, recipe.pose_mm)
 
 
-def build_auto_encoder(
-    recipe: Recipe, frame: CoordinateFrame, face_set: FaceSet, seed: int
-) -> AutoEncoder:
-    """An auto-encoder with the initial weights of the recipe, training faces and seed."""
-    data = InitialData(
+def initial_data(recipe: Recipe, frame: CoordinateFrame, face_set: FaceSet) -> InitialData:
+    """What the initial weights of an auto-encoder may be computed from."""
+    return InitialData(
         face_set.vertices,
         face_set.rows(TRAIN),
         frame.points,
         recipe_poses(recipe),
         zero_decoders=recipe.decoder_init == "zero",
+        latent_deviation=recipe.latent_deviation,
+        decoder_components=recipe.decoder_components,
     )
+
+
+def build_auto_encoder(
+    recipe: Recipe, frame: CoordinateFrame, face_set: FaceSet, seed: int
+) -> AutoEncoder:
+    """An auto-encoder with the initial weights of the recipe, training faces and seed."""
+    data = initial_data(recipe, frame, face_set)
     module: type[AutoEncoder] = network_named(recipe.network).load_torch_module()
     config = recipe.model_config(len(frame.mean_face))
     torch.manual_seed(step_seed(seed, INITIAL, 0))
-    return module.fresh(
+    network = module.fresh(
         config, torch.tensor(frame.mean_face), torch.tensor(frame.origin), frame.scale, data
     )
+    network.reparametrise(data)
+    return network
 
 
 def build_discriminator(recipe: Recipe, frame: CoordinateFrame, seed: int) -> IdentityDiscriminator:

@@ -34,6 +34,7 @@ from facedis_core.train.schedule import (
     total_steps,
 )
 from facedis_core.train.setup import NOISE, recipe_poses
+from facedis_core.train.weight_average import WeightAverage
 
 # Splits that are evaluated, by their key in the log.
 EVALUATED: Final = {"test": TEST, "validation": VALIDATION}
@@ -130,6 +131,10 @@ class Trainer(Learner):
         )
         self.optimizers = {"auto_encoder": self.optimizer}
         self.networks = {"auto_encoder": network}
+        self.average = None
+        if recipe.weight_average:
+            self.average = WeightAverage(network, self.steps * recipe.weight_average / 100)
+            self.networks["average"] = self.average.network
         self.forward_step = data_parallel(
             ForwardStep(
                 network,
@@ -145,6 +150,11 @@ class Trainer(Learner):
             )
         for each in self.networks.values():
             set_pooling(each, precision=precision)
+
+    @property
+    def result(self) -> AutoEncoder:
+        """The network that is evaluated and stored: the average of its weights, if there is one."""
+        return self.network if self.average is None else self.average.network
 
     def _learning_rate(self, step: int) -> float:
         return self.recipe.learning_rate * learning_rate_factor(self.recipe, step, self.steps)
@@ -189,6 +199,8 @@ class Trainer(Learner):
             )
             self._check_finite(values)
             self.optimizer.step()
+            if self.average is not None:
+                self.average.update(self.steps_done)
         return values | {"gradient_clipped": float(values["gradient_norm"] > limit)}
 
     def _set_learning_rates(self) -> None:
@@ -316,7 +328,7 @@ class Trainer(Learner):
     @torch.no_grad()
     def predict(self, vertices: np.ndarray) -> Prediction:
         """Reconstructions and identity faces (B, V, 3) mm and latent means of faces in mm."""
-        network = TrainedNetwork(self.network)
+        network = TrainedNetwork(self.result)
         faces = torch.tensor(vertices, dtype=torch.float32, device=self.device)
         full, identity, _, posteriors = network(faces)
         return Prediction(

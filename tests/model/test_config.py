@@ -6,7 +6,12 @@ from dataclasses import asdict
 import pytest
 from raising import raises
 
-from facedis_core.model.config import DiscriminatorConfig, LinearConfig, PointNetConfig
+from facedis_core.model.config import (
+    DiscriminatorConfig,
+    LinearConfig,
+    PointNetConfig,
+    stored_config,
+)
 from facedis_core.model.networks import model_config
 
 POINTNET = {
@@ -48,6 +53,17 @@ def test_every_key_must_be_there(stored, key):
         model_config({k: v for k, v in stored.items() if k != key})
 
 
+def test_later_keys_are_stored_only_where_they_say_something():
+    plain, offsets = (PointNetConfig(36, 3, 2, (8, 16), encoder_offsets=k) for k in (False, True))
+    assert stored_config(plain).keys() == POINTNET.keys()
+    assert model_config(stored_config(plain)) == plain
+    assert stored_config(offsets).keys() == POINTNET.keys() | {"encoder_offsets"}
+    assert model_config(stored_config(offsets)) == offsets
+    ours, theirs = offsets.weight_shapes(), plain.weight_shapes()
+    assert ours["encoder.layers.0.linear.weight"] == (8, 6)
+    assert ours.keys() - theirs.keys() == {"encoder.spread"}
+
+
 UNFIT = {
     "depth": [3],
     "vertices": ["36", 36.0, True, -36, 10**30],
@@ -55,6 +71,7 @@ UNFIT = {
     "channels": [[], 8, "8", [8, "16"], [8, 0], [[8]]],
     "points": [0, 1.5],
     "half_decoders": [0, None],
+    "encoder_offsets": [1, None],
 }
 UNFIT_REGISTERED = {"channels": [[8]], "components": [0, None, "20"], "half_basis": [1]}
 

@@ -10,7 +10,7 @@ from raising import raises
 from synthetic import face_set, random_model, write_face_set
 
 from facedis_core.io.safetensors_file import content_id, read_safetensors
-from facedis_core.model.config import PointNetConfig
+from facedis_core.model.config import PointNetConfig, stored_config
 from facedis_core.model.model import load_model, write_model
 
 FACES = np.stack([face(seed) for seed in range(3)])
@@ -66,7 +66,7 @@ class TestFiles:
             "origin": model.origin,
             "scale": np.array([model.scale], np.float32),
         }
-        assert found.id == written == content_id(tensors, asdict(model.config))
+        assert found.id == written == content_id(tensors, stored_config(model.config))
         assert found.encode_prepared(FACES).models == [written] * 3
         assert write_model(io.BytesIO(), replace(model, history=[], metrics={})) == written
         assert write_model(io.BytesIO(), replace(model, scale=166.0)) != written

@@ -31,6 +31,8 @@ def by_torch(model, faces):
 MODELS = {
     "all vertices": random_model(identity=5, expression=4, channels=(8, 8, 16)),
     "points": random_model(identity=5, expression=4, channels=(8, 16), points=11),
+    "offsets": random_model(identity=5, expression=4, channels=(8, 16), encoder_offsets=True),
+    "offsets of points": random_model(channels=(8, 16), points=11, encoder_offsets=True),
     "one layer": random_model(identity=1, expression=1, channels=(8,)),
     "the paper's channels": random_model(identity=64, expression=64),
     "half decoders": random_model(identity=64, expression=64, half_decoders=True),

@@ -77,6 +77,75 @@ def test_decoders_start_at_zero_when_asked_and_still_learn() -> None:
     assert network.identity_decoder.output.weight.grad.any()
 
 
+def fresh(vertices: int = 20, offsets: bool = False, **data) -> PointNetAutoEncoder:
+    faces = np.random.default_rng(0).normal(0, 2, (30, vertices, 3))
+    mean, origin = torch.tensor(faces.mean(axis=0)), torch.tensor([1.0, 2.0, 3.0])
+    given = InitialData(faces, np.arange(25), **data)
+    config = PointNetConfig(vertices, 4, 3, encoder_offsets=offsets)
+    network = PointNetAutoEncoder.fresh(config, mean, origin, 50.0, given)
+    network.reparametrise(given)
+    return network
+
+
+def test_offsets_are_mean_face_and_distance_from_it_in_units_of_spread() -> None:
+    network = fresh(offsets=True).double().eval()
+    faces = torch.tensor(np.random.default_rng(0).normal(0, 2, (25, 20, 3)))
+    mean = faces.mean(dim=0)
+    spread = (faces - mean).square().mean().sqrt().item() / 50
+    assert network.encoder.spread.item() == pytest.approx(spread, rel=1e-6)
+    own = network.normalised_mean_face
+    seen = torch.stack([torch.cat([own, (x - own) / network.encoder.spread], 1) for x in faces[:2]])
+    torch.testing.assert_close(
+        network.encode(faces[:2]).identity.mean, network.encoder(seen).identity.mean
+    )
+
+
+def test_components_are_those_of_the_training_faces_and_leave_the_decoder_what_it_was() -> None:
+    torch.manual_seed(0)
+    network, plain = (fresh(zero_decoders=False, decoder_components=k) for k in (24, None))
+    decoder, before = network.identity_decoder, plain.identity_decoder
+    faces = np.random.default_rng(0).normal(0, 2, (30, 20, 3))[:25].reshape(25, -1)
+    centred = faces - faces.mean(axis=0)
+    _, values, rows = np.linalg.svd(centred, full_matrices=False)
+    scaled = torch.tensor(values[:24, None] * rows[:24] / 5 / 50, dtype=torch.float32)
+    torch.testing.assert_close(decoder.components.T @ decoder.components, scaled.T @ scaled)
+    # the part of another decoder's output that lies in the components
+    decoder.hidden.load_state_dict(before.hidden.state_dict())
+    decoder.output, decoder.components = before.output, None
+    decoder.learn_components(scaled)
+    z = torch.randn(3, 4)
+    inside = torch.tensor(rows[:24].T @ rows[:24], dtype=torch.float32)
+    expected = before(z).flatten(1) @ inside
+    torch.testing.assert_close(decoder(z).flatten(1), expected)
+    weight, bias = decoder.output_layer()
+    hidden = torch.relu(decoder.hidden(z))
+    torch.testing.assert_close(hidden @ weight.T + bias, decoder(z).flatten(1))
+
+
+def test_components_of_a_stored_decoder_are_found_again() -> None:
+    network = fresh(decoder_components=10)
+    for decoder in (network.identity_decoder, network.expression_decoder):
+        torch.nn.init.normal_(decoder.output.weight)
+        torch.nn.init.normal_(decoder.output.bias)
+    stored = network.model_tensors()
+    assert stored["identity_decoder.output.weight"].shape == (60, 256)
+    again = fresh(decoder_components=None)
+    again.identity_decoder.output.load_state_dict(
+        {key: stored[f"identity_decoder.output.{key}"] for key in ("weight", "bias")}
+    )
+    again.identity_decoder.learn_components(network.identity_decoder.components)
+    ours, theirs = again.identity_decoder.output, network.identity_decoder.output
+    torch.testing.assert_close(ours.weight, theirs.weight, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(ours.bias, theirs.bias, rtol=1e-4, atol=1e-4)
+
+
+def test_latents_start_with_the_deviation_asked_for() -> None:
+    network = fresh(latent_deviation=0.05).eval()
+    for part in network.encode(torch.randn(40, 20, 3)):
+        deviation = (part.log_variance / 2).exp()
+        assert deviation.median().item() == pytest.approx(0.05, rel=0.1)
+
+
 def test_discriminator_starts_from_the_identity_transform() -> None:
     network = discriminator(batch_norm=False)
     last = network.transform.head[-1]

@@ -84,6 +84,10 @@ EVERYWHERE = {
     "weight_decay": 1e-4,
     "pretrain_learning_rate": 1e-4,
     "decoder_init": "zero",
+    "decoder_components": None,
+    "encoder_offsets": False,
+    "latent_deviation": None,
+    "weight_average": 0.0,
 }
 
 

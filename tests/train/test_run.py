@@ -10,6 +10,7 @@ import torch
 from raising import raises
 
 from facedis_core.errors import Stopped
+from facedis_core.model.model import load_model
 from facedis_core.train.plan import TrainingPlan
 from facedis_core.train.run import Callbacks, RunFiles, TrainingRun
 
@@ -92,6 +93,28 @@ def test_a_run_killed_before_a_record_reaches_the_bytes_of_an_unbroken_one(folde
     with pytest.raises(KeyboardInterrupt):
         broken.train(Callbacks(on_step=kill))
     resume_and_compare(folder)
+
+
+def test_components_and_averages_are_resumed_as_well(folder: Path) -> None:
+    changes = (
+        *("steps=6", "network=pointnet", "weight_average=30", "decoder_components=7"),
+        *("encoder_offsets=true", "latent_deviation=0.1", "swap=0", "partner_latent=0"),
+    )
+    train(folder, "average", *changes)
+    expected = load_model(str(folder / "average.safetensors"))
+    broken = prepared(folder, "broken", *changes)
+    broken.start(resume=False)
+    with raises("stopped", "step 3 of 6"):
+        broken.train(Callbacks(should_stop=lambda: broken.learner.steps_done == 3))
+    run = prepared(folder, "broken", *changes)
+    assert run.start(resume=True)
+    run.train(Callbacks())
+    assert load_model(str(folder / "broken.safetensors")).id == expected.id
+    # trained on from the stored decoders, whose coefficients are found again
+    more = prepared(folder, "more", *changes, init=str(folder / "average.safetensors"))
+    found = more.learner.result.model_tensors()["identity_decoder.output.weight"]
+    stored = expected.weights["identity_decoder.output.weight"]
+    assert found.numpy(force=True) == pytest.approx(stored, abs=2e-3 * float(abs(stored).max()))
 
 
 def resume_and_compare(folder: Path) -> None:
