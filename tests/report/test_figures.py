@@ -264,5 +264,6 @@ def test_straight_pieces_come_near_the_decoders_way(name: str, most: int, varied
             identity.astype(np.float32), expression.astype(np.float32), varied, offsets=offsets
         )[0]
         wrong = vertex_distances(shape, exact).max()
-        assert wrong < (0.01 if most == 2 else 2 * TOLERANCE_MM)
+        # the PointNet takes all the pieces there may be, and its expressions still bend in them
+        assert wrong < (0.01 if most == 2 else 2.5 * TOLERANCE_MM)
         assert wrong < path.max_error + 0.01
