@@ -80,7 +80,7 @@ ERRORS = {
     "ValueError('x') from MemoryError()": (3, "out of memory"),
     "ModuleNotFoundError('no', name='torch.nn')": (
         2,
-        "-m pip install 'fast-simplification>=0.1.9' 'torch>=2.4'",
+        "-m pip install 'fast-simplification>=0.1.9' 'scipy>=1.11' 'torch>=2.4'",
     ),
     "OSError(28, 'No space left on device')": (4, "No space left on device"),
     "open('/none')": (3, "cannot use /none: No such file or directory"),

@@ -474,4 +474,4 @@ def test_a_set_without_neutrals_trains_without_them_only(call, tmp_path: Path) -
 def test_without_torch_the_extra_is_named(shell, face_set: Path, without_torch) -> None:
     done = shell("fd-train set.safetensors -o m.safetensors", env=without_torch)
     assert done.code == 2
-    assert "-m pip install 'fast-simplification>=0.1.9' 'torch>=2.4'" in done.line
+    assert "-m pip install 'fast-simplification>=0.1.9' 'scipy>=1.11' 'torch>=2.4'" in done.line
