@@ -22,7 +22,8 @@ from synthetic import grid_mesh
 from facedis_core.data.face_set import TEST, TRAIN, load_face_set
 from facedis_core.data.history import history_step
 from facedis_core.datasets.prepare import PrepareOptions, plan_face_set, prepare_face_set
-from facedis_core.geometry.alignment import rigid_alignment, rotation_between
+from facedis_core.geometry.alignment import rigid_alignment, rotation_about
+from facedis_core.geometry.surface import unit_vectors
 
 EXPRESSIONS = ("neutral", "smile", "frown")
 FOLDER = "fd-prep folder scans --pattern '{subject}_{expression}.ply' -o set.safetensors --jobs 1"
@@ -183,7 +184,7 @@ def test_neutrals_for_training_come_from_training_faces(scans, tmp_path):
 def moved(vertices, seed, scale):
     """The face somewhere else."""
     rng = np.random.default_rng(seed)
-    rotation = rotation_between(*rng.normal(size=(2, 3)))
+    rotation = rotation_about(unit_vectors(rng.normal(size=3)), rng.uniform(0.5, 3))
     size = rng.uniform(0.8, 1.25) if scale else 1
     return (size * vertices @ rotation.T + rng.normal(0, 100, 3)).astype(np.float32)
 

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from facedis_core.train.recipe import load_recipe
+
 ROOT = Path(__file__).parent.parent
 SCRIPT = ROOT / "docs" / "scripts" / "study.py"
 sys.path.insert(0, str(SCRIPT.parent))
 
 import study  # noqa: E402 - its folder had to be on the path
 import study_tables  # noqa: E402 - likewise
-
-from facedis_core.train.recipe import load_recipe  # noqa: E402
 
 
 def summary(mean: float) -> dict[str, float]:

@@ -119,10 +119,6 @@ class ExpressionTable:
     shapes: Sequence[str]
     expressions: Mapping[str, Mapping[str, float]]
 
-    def apex(self, expression: int) -> NDArray[np.float64]:
-        """Apex weights (E,) of the expression with that index."""
-        return self.apexes[expression]
-
     @cached_property
     def apexes(self) -> NDArray[np.float64]:
         """Apex weights (K, E) of all expressions."""

@@ -8,13 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facedis_core.errors import ErrorCode, InputError
-from facedis_core.geometry.surface import Points, unit_vectors
+from facedis_core.geometry.surface import Points
 
 FaceArray = NDArray[np.float32]
 RowIndices = NDArray[np.integer[Any]]
 
-# Squared length of the sum of two unit vectors below which they count as opposite.
-OPPOSITE_SQUARED: Final = 1e-20
 # Root mean squared distance of points to their centroid, relative to its distance from the origin,
 # below which they count as one point; single precision cannot tell nearer points apart.
 COINCIDING: Final = 1e-12
@@ -122,28 +120,6 @@ def rigid_alignments(sources: Points, targets: Points, *, scale: bool = False) -
         np.divide((singular * signs).sum(1), spread, out=factor, where=extended)
     moved_centre = factor[:, None] * (rotation @ centre_a[..., None])[..., 0]
     return RigidTransforms(rotation, centre_b - moved_centre, factor)
-
-
-def rotation_between(a: Points, b: Points) -> Points:
-    """The smallest rotations (..., 3, 3) from the directions a (..., 3) to the directions b.
-
-    Two half turns, the first about a, the second about the bisector of a and b. Unlike Rodrigues'
-    formula this has no pole: the result is a rotation up to rounding even for nearly opposite
-    vectors. For opposite vectors the bisector is the coordinate axis least along a, made
-    orthogonal to it. Where a or b is zero (the normal of a vertex without triangles), the rotation
-    is the identity.
-    """
-    dtype = np.result_type(a, b, np.float32)
-    a, b = (unit_vectors(np.asarray(v, np.float64)) for v in np.broadcast_arrays(a, b))
-    bisector = a + b
-    orthogonal = np.eye(3)[np.abs(a).argmin(-1)]
-    orthogonal = orthogonal - (orthogonal * a).sum(-1, keepdims=True) * a
-    opposite = (bisector**2).sum(-1, keepdims=True) < OPPOSITE_SQUARED
-    bisector = unit_vectors(np.where(opposite, orthogonal, bisector))
-    rotation = _half_turns(bisector) @ _half_turns(a)
-    undefined = ~(a.any(-1) & b.any(-1))
-    rotation[undefined] = np.eye(3)
-    return rotation.astype(dtype)
 
 
 def rotation_about(axis: Points, angle: float) -> Points:
@@ -275,8 +251,3 @@ def _sizes(faces: NDArray[Any]) -> NDArray[np.float64]:
     exact = faces.astype(np.float64)
     exact -= exact.mean(axis=1, keepdims=True)
     return np.sqrt(np.einsum("nvk,nvk->n", exact, exact) / faces.shape[1])
-
-
-def _half_turns(axis: Points) -> Points:
-    """Rotations (..., 3, 3) by 180 degrees about unit vectors (..., 3)."""
-    return 2 * axis[..., :, None] * axis[..., None, :] - np.eye(3)

@@ -56,16 +56,6 @@ def unique_edges(triangles: NDArray[np.integer[Any]]) -> NDArray[np.int32]:
     return np.unique(pairs, axis=0).astype(np.int32)
 
 
-def mean_edge_lengths(vertices: Points, triangles: NDArray[np.integer[Any]]) -> Points:
-    """Mean length (V,) of the edges at each vertex of (V, 3); 0 without edges."""
-    edges = unique_edges(triangles)
-    length = np.linalg.norm(vertices[edges[:, 0]] - vertices[edges[:, 1]], axis=1)
-    ends = edges.T.ravel()
-    total = np.bincount(ends, np.tile(length, 2), len(vertices))
-    count = np.bincount(ends, minlength=len(vertices))
-    return (total / np.maximum(count, 1)).astype(vertices.dtype)
-
-
 def uniform_laplacian(triangles: NDArray[np.integer[Any]], vertex_count: int) -> SparseMatrix:
     """The uniform Laplacian L = I - D^-1 A: (L x)_i = x_i - mean of the neighbours of i.
 

@@ -6,7 +6,7 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from facedis_core.data.regions import ICT_TOPOLOGY
+from facedis_core.data.regions import ICT_SKIN, ICT_TOPOLOGY
 from facedis_core.mesh.mesh import topology_id
 
 LinearRGB = tuple[float, float, float]  # linear RGB, from 0 to 1
@@ -31,7 +31,7 @@ class Part(NamedTuple):
 # Topology id -> parts that are not skin; later ones lie within earlier ones.
 PARTS: Final[Mapping[str, tuple[Part, ...]]] = {
     ICT_TOPOLOGY: (
-        Part(11248, 14062, MOUTH),  # sockets of mouth and eyes
+        Part(ICT_SKIN, 14062, MOUTH),  # sockets of mouth and eyes
         Part(14062, 17039, GUMS),  # and the tongue
         Part(17039, 21451, TEETH),
         Part(21451, 22221, SCLERA),

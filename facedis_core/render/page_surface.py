@@ -27,12 +27,13 @@ def page_surface(vertices: NDArray[Any], triangles: NDArray[np.int32]) -> dict[s
     kind = "<u2" if len(vertices) + len(centres) <= 1 << 16 else "<u4"
     colors = None if materials is None else np.round(materials.colors * 255).astype(np.uint8)
     return {
-        "triangles": _to_base64(drawn.astype(kind)),
-        "lining": _to_base64(lining.astype(kind)),
+        "triangles": to_base64(drawn.astype(kind)),
+        "lining": to_base64(lining.astype(kind)),
         "index_bytes": np.dtype(kind).itemsize,
-        "colors": None if colors is None else _to_base64(colors),
+        "colors": None if colors is None else to_base64(colors),
     }
 
 
-def _to_base64(array: NDArray[Any]) -> str:
+def to_base64(array: NDArray[Any]) -> str:
+    """The bytes of an array in C order, as base64."""
     return b64encode(array.tobytes()).decode()

@@ -1,6 +1,5 @@
 """Data of the report's 3D viewer: example faces and an interpolation, packed as JSON."""
 
-from base64 import b64encode
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -9,7 +8,7 @@ from facedis_core.data.latents import Latents
 from facedis_core.geometry.distances import vertex_distances
 from facedis_core.model.model import LatentPart, Model, Part
 from facedis_core.render.color_scale import ColorScale, colormap
-from facedis_core.render.page_surface import page_surface
+from facedis_core.render.page_surface import page_surface, to_base64
 from facedis_core.render.shading import to_srgb
 from facedis_core.report.comparison import FaceResult, ModelComparison, example_rows
 from facedis_core.report.figures import (
@@ -59,11 +58,6 @@ class QuantizedVertices(NamedTuple):
         """Values for JSON; levels as base64 of little-endian uint16."""
         low, step = self.low.tolist(), self.step.tolist()
         return {"low": low, "step": step, "levels": to_base64(self.levels.astype("<u2"))}
-
-
-def to_base64(array: np.ndarray) -> str:
-    """The bytes of an array in C order, as base64."""
-    return b64encode(array.tobytes()).decode()
 
 
 def viewer_payload(comparison: ModelComparison, options: FigureOptions) -> dict[str, Any]:

@@ -1,7 +1,6 @@
 """Faces of fd-view: read from files, pipes and uploads, and encoded by its model."""
 
 import io
-from base64 import b64encode
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -33,6 +32,7 @@ from facedis_core.pipeline.inputs import (
     read_file_meshes,
     stream_items,
 )
+from facedis_core.render.page_surface import to_base64
 
 MAX_FACES: Final = 200  # of more faces, this number is taken, evenly spaced
 
@@ -74,7 +74,7 @@ class ViewerFace:
 
 def floats_base64(values: NDArray[Any]) -> str:
     """Values in C order as base64 of little-endian float32."""
-    return b64encode(values.astype("<f4").tobytes()).decode()
+    return to_base64(values.astype("<f4"))
 
 
 class ViewerFaces(NamedTuple):

@@ -23,7 +23,7 @@ from facedis_core.pipeline.combine import blend, pair_names
 from facedis_core.pipeline.decode import LatentDecoder
 from facedis_core.pipeline.encode import MeshEncoder
 from facedis_core.render.color_scale import ROUND_ENDS, colormap
-from facedis_core.render.page_surface import page_surface
+from facedis_core.render.page_surface import page_surface, to_base64
 from facedis_core.render.shading import to_srgb
 from facedis_core.viewer.direction_words import describe_direction
 from facedis_core.viewer.face_stream import FaceStream
@@ -87,7 +87,7 @@ class LiveModel:
             "model": Path(self.model.source).stem,
             "vertices": self.model.config.vertices,
             "mean_face": floats_base64(self.model.mean_face),
-            "colormap": base64.b64encode(to_srgb(colormap()).tobytes()).decode(),
+            "colormap": to_base64(to_srgb(colormap())),
             "round_ends": ROUND_ENDS,
             "surface": page_surface(self.model.mean_face, self.model.triangles),
             "directions": {

@@ -166,7 +166,7 @@ def test_real_expressions_look_like_their_names(generator):
     def moves(expression, place):
         """Offset (3,) mm at the vertex that is nearest to `place` on the generic face."""
         nearest = np.linalg.norm(rest - place, axis=1).argmin()
-        apex = table.apex(trees.FACESCAPE_EXPRESSIONS.index(expression)).astype(np.float32)
+        apex = table.apexes[trees.FACESCAPE_EXPRESSIONS.index(expression)].astype(np.float32)
         gradients = np.tensordot(apex[None], generator.gradients, 1)
         return generator.transfer.displacements(generator.neutral[:ICT_SKIN], gradients)[0, nearest]
 

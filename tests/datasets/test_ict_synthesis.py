@@ -89,7 +89,7 @@ def test_gains_and_imbalance(people):
 
 def test_activations():
     subject = Subject(np.zeros(IDENTITY_MODES), np.linspace(0.5, 1.5, len(TABLE.shapes)))
-    smile = TABLE.apex(NAMES.index("smile"))
+    smile = TABLE.apexes[NAMES.index("smile")]
     drawn = np.array([draw_activations(subject, smile, random_stream(0, k)) for k in range(600)])
     used = smile > 0
     gaze = np.array([name.startswith("eyeLook") for name in TABLE.shapes])
@@ -101,7 +101,7 @@ def test_activations():
     np.testing.assert_allclose(gain, np.exp(0.1**2 / 2), rtol=0.02)
     strength = (drawn[:, used] / (smile * subject.gains)[used]).mean(1)
     assert np.log(strength).std() == pytest.approx(0.1, rel=0.15)
-    assert not draw_activations(subject, TABLE.apex(0), random_stream(0, 1)).any()
+    assert not draw_activations(subject, TABLE.apexes[0], random_stream(0, 1)).any()
 
 
 def test_streams_are_apart():

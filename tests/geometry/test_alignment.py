@@ -4,8 +4,6 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from raising import raises
 from scipy.spatial.transform import Rotation
 from synthetic import grid_mesh
@@ -19,7 +17,6 @@ from facedis_core.geometry.alignment import (
     rigid_alignment,
     rigid_alignments,
     rotation_about,
-    rotation_between,
 )
 from facedis_core.geometry.surface import unit_vectors
 
@@ -49,37 +46,6 @@ class TestRotations:
         for axis in unit_vectors(rng.normal(size=(5, 3))):
             expected = Rotation.from_rotvec(angle * axis).as_matrix()
             np.testing.assert_allclose(rotation_about(axis, angle), expected, atol=1e-12)
-
-    def test_from_one_direction_to_another(self, rng):
-        a, b = unit_vectors(rng.normal(size=(2, 4, 5, 3)))
-        found = rotation_between(a, b)
-        for i in np.ndindex(4, 5):
-            axis = unit_vectors(np.cross(a[i], b[i]))
-            expected = Rotation.from_rotvec(np.arccos(a[i] @ b[i]) * axis).as_matrix()
-            np.testing.assert_allclose(found[i], expected, atol=1e-9)
-
-    def test_between_equal_and_missing_directions_is_the_identity(self, rng):
-        a = unit_vectors(rng.normal(size=(6, 3)))
-        expected = np.broadcast_to(np.eye(3), (6, 3, 3))
-        np.testing.assert_allclose(rotation_between(a, a), expected, atol=1e-14)
-        np.testing.assert_array_equal(rotation_between(np.zeros(3), a[0]), np.eye(3))
-        np.testing.assert_array_equal(rotation_between(a[0], np.zeros(3)), np.eye(3))
-
-    @given(
-        st.tuples(*[st.floats(-1, 1)] * 3).filter(lambda v: np.linalg.norm(v) > 0.1),
-        st.sampled_from([0.0, 1e-12, 1e-9, 1e-7, 1e-5, 1e-3]),
-        st.sampled_from(["f4", "f8"]),
-    )
-    @settings(max_examples=40, deadline=None)
-    def test_between_nearly_opposite_directions(self, direction, bend, kind):
-        a = unit_vectors(np.array(direction, kind))
-        b = unit_vectors(-a + np.array([bend, -bend / 2, bend / 3], kind))
-        found = rotation_between(a, b)
-        assert found.dtype == kind
-        np.testing.assert_allclose(found @ found.T, np.eye(3), atol=1e-6 if kind == "f4" else 1e-12)
-        assert np.linalg.det(found) == pytest.approx(1, abs=1e-5)
-        # The bisector of nearly opposite vectors keeps few of their digits.
-        np.testing.assert_allclose(found @ a, b, atol=2e-6)
 
 
 def crowd(rng, kind):

@@ -6,7 +6,6 @@ from synthetic import grid_mesh
 
 from facedis_core.geometry.surface import (
     farthest_points,
-    mean_edge_lengths,
     uniform_laplacian,
     vertex_normals,
 )
@@ -36,14 +35,6 @@ def test_vertex_normals():
     found = vertex_normals(VERTICES, TRIANGLES)
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, expected, atol=1e-6)
-
-
-def test_mean_edge_lengths():
-    expected = [
-        np.mean([np.linalg.norm(VERTICES[i] - VERTICES[j]) for j in around]) if around else 0
-        for i, around in enumerate(neighbours())
-    ]
-    np.testing.assert_allclose(mean_edge_lengths(VERTICES, TRIANGLES), expected, rtol=1e-6)
 
 
 def test_uniform_laplacian():
