@@ -37,7 +37,8 @@ IDENTITY_READ_OFF = [
     "identity_from_expression_faces",
 ]
 BASELINES = ["mean_face", "pca", "ridge_identity_mean", "ridge_identity_mean_2x"]
-BASELINES += ["ridge_neutral", "ridge_neutral_2x"]
+BASELINES += ["ridge_pseudo_neutral", "ridge_pseudo_neutral_2x"]
+BASELINES += ["ridge_neutral", "ridge_neutral_2x", "flame_like_pseudo", "flame_like"]
 
 
 @pytest.fixture
@@ -176,7 +177,8 @@ def test_combined_runs(call, runs):
     assert found["provenance"]["reports"] == ["a.json", "b.json"]
     table = call("fd-metrics --combine a.json b.json --format csv").out.decode().splitlines()
     rows = list(csv.DictReader(table))
-    assert list(rows[0]) == ["metric", "method", "mean", "std", "median", "n"]
+    assert list(rows[0]) == ["metric", "method", "condition", "mean", "std", "median", "n"]
+    assert found["baselines"]["pca"]["condition"] == "present"
     assert {row["n"] for row in rows} == {"2"}
 
 
@@ -345,6 +347,37 @@ def test_baselines(call, face_set):
     assert found["pca"]["components"] == 5  # 3 identity + 2 expression
     assert found["ridge_neutral_2x"]["components"] == 10
     assert found["ridge_neutral"]["avd_neu"]["mean"] < found["mean_face"]["avd_neu"]["mean"]
+
+
+def test_conditions(call, face_set, tmp_path, model):
+    """Without labelled neutrals a model is held against the baselines that do without them too."""
+    for name in ("present", "labelled"):
+        scale = model.scale + len(name)
+        told = replace(model, recipe={"condition": name}, scale=scale)
+        write_model(tmp_path / f"{name}.safetensors", told)
+        line = f"fd-metrics set.safetensors -m {name}.safetensors --baselines"
+        assert call(f"{line} --json -o {name}.json").code == 0
+        found = json.loads((tmp_path / f"{name}.json").read_text())
+        assert found["model"]["condition"] == name
+        strongest = found["strongest_baselines"]["model"]
+        for key, best in strongest.items():
+            rivals = {
+                other: values[key]["mean"]
+                for other, values in found["baselines"].items()
+                if not other.endswith("_2x")
+                and (name == "labelled" or values["condition"] == "present")
+                and not (key == "e_dis" and other in ("pca", "mean_face"))
+            }
+            assert best["mean"] == min(rivals.values()) == rivals[best["baseline"]]
+            assert best["ratio"] == pytest.approx(found["model"][key]["mean"] / best["mean"])
+        assert list(strongest) == ["e_rec", "e_dis", "avd_neu"]
+        text = call(line).out.decode()
+        assert f"strongest baselines for model ({name}): e_rec pca " in text
+    names = "-m present.safetensors -m labelled.safetensors"
+    two = report(call(f"fd-metrics set.safetensors {names} --baselines --json"))
+    assert two["strongest_baselines"]["models"]["labelled"] == strongest
+    combined = report(call("fd-metrics --combine labelled.json labelled.json --json"))
+    assert combined["strongest_baselines"]["model"] == strongest
 
 
 def test_baselines_from_another_set(call, face_set, tmp_path):

@@ -156,6 +156,9 @@ def metrics(
                     person read off expression latents (chance is best), with
                     identity_from_expression_chance
 
+    The condition of a method is what it knew of neutrals: labelled, present (among a person's
+    faces, unlabelled) or absent. The strongest baselines of a model's condition are named.
+
     Intervals are 95 % bootstrap intervals over people. Several models are compared with the first
     by paired differences. A --check names a number of the JSON output: e_rec is the mean of every
     model, e_dis.median and baselines.pca.e_rec are others. --truth and --predicted match meshes by

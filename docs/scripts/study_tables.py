@@ -14,8 +14,12 @@ BASELINES = {
     "pca": "PCA",
     "ridge_identity_mean": "ridge to the person's mean face",
     "ridge_identity_mean_2x": "ridge to the person's mean face, 2x coefficients",
+    "ridge_pseudo_neutral": "ridge to the pseudo-neutral",
+    "ridge_pseudo_neutral_2x": "ridge to the pseudo-neutral, 2x coefficients",
     "ridge_neutral": "ridge to the neutral (neutrals)",
     "ridge_neutral_2x": "ridge to the neutral, 2x coefficients (neutrals)",
+    "flame_like_pseudo": "FLAME's linear model, pseudo-neutrals",
+    "flame_like": "FLAME's linear model (neutrals)",
 }
 SHORT = {"E_rec": ("e_rec", "mean"), "E_dis": ("e_dis", "mean"), "AVD_neu": ("avd_neu", "mean")}
 COLUMNS = {

@@ -1,4 +1,4 @@
-"""Linear baselines beside a model: mean face, PCA, and ridge regression to identity faces."""
+"""Linear baselines beside a model: mean face, PCA, FLAME's, and ridges to identity faces."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -7,14 +7,21 @@ from typing import Any, Final
 import numpy as np
 
 from facedis_core.data.face_set import TRAIN, FaceSet, check_topology
+from facedis_core.data.pseudo_neutrals import PseudoNeutralKind, pseudo_neutrals
 from facedis_core.errors import ErrorCode, InputError
+from facedis_core.evaluate.conditions import Condition, unlabelled_condition
 from facedis_core.evaluate.evaluation import Evaluation, Prediction, Predictor, evaluate_face_set
+from facedis_core.evaluate.flame_like import FlameLike, fit_flame_like
 from facedis_core.geometry.pca import BLOCK_FACES, Pca, face_blocks, fit_pca
 
 FOLDS: Final = 5
 # Candidates for the ridge penalty, relative to N times the mean variance of a coefficient.
 PENALTIES: Final = tuple(10.0 ** (half / 2) for half in range(-12, 3))
 DEFAULT_PENALTY: Final = 1e-3  # with one training subject there is no cross-validation
+# Baselines whose targets are the neutrals of the set; all others do without labels.
+LABELLED: Final = ("ridge_neutral", "ridge_neutral_2x", "flame_like")
+# Baselines whose targets are pseudo-neutrals.
+PSEUDO: Final = ("ridge_pseudo_neutral", "ridge_pseudo_neutral_2x", "flame_like_pseudo")
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,12 +52,18 @@ class Baselines:
         pca: principal components of the training faces, twice as many as `components` if possible.
         components: number of components of the baseline `pca`.
         ridges: JSON key -> regression.
+        flame_like: JSON key -> linear model of neutrals and offsets.
+        pseudo_neutral: kind of the pseudo-neutrals.
+        unlabelled: condition of the baselines that do not need labelled neutrals.
         topology: topology id of the training faces.
     """
 
     pca: Pca
     components: int
     ridges: Mapping[str, Ridge]
+    flame_like: Mapping[str, FlameLike]
+    pseudo_neutral: PseudoNeutralKind
+    unlabelled: Condition
     topology: str
 
     def predictors(self) -> dict[str, Predictor]:
@@ -79,19 +92,35 @@ class Baselines:
             return predict
 
         ridges = {key: regression(ridge) for key, ridge in self.ridges.items()}
-        return {"mean_face": mean_face, "pca": pca, **ridges}
+        flame_like = {key: model.predict for key, model in self.flame_like.items()}
+        return {"mean_face": mean_face, "pca": pca, **ridges, **flame_like}
+
+    def facts(self, key: str) -> dict[str, Any]:
+        """What a baseline is: its condition, number of coefficients, and how it was fitted."""
+        facts: dict[str, Any] = {"condition": "labelled" if key in LABELLED else self.unlabelled}
+        if key == "pca":
+            facts["components"] = self.components
+        if key in self.ridges:
+            ridge = self.ridges[key]
+            facts |= {"components": len(ridge.weight), "penalty": ridge.penalty}
+        if key in self.flame_like:
+            facts["components"] = self.flame_like[key].components
+        if key in PSEUDO:
+            facts["pseudo_neutral"] = self.pseudo_neutral
+        return facts
 
 
-def fit_baselines(train_set: FaceSet, components: int) -> Baselines:
+def fit_baselines(train_set: FaceSet, identity: int, expression: int) -> Baselines:
     """Fit all baselines on the training split of a face set.
 
-    `ridge_identity_mean` regresses to the mean of each subject's training faces, `ridge_neutral` to
-    its neutral (not without training neutrals). Both use as many coefficients as the PCA, and twice
-    as many under the key with `_2x`. Few training faces limit both numbers.
+    Ridges use as many coefficients as the PCA, and twice as many under the key with `_2x`. Few
+    training faces limit both numbers. Those to a neutral, and `flame_like`, are left out where no
+    training subject has one; those with `pseudo` do without, by pseudo-neutrals.
 
     Args:
         train_set: only its training split is read.
-        components: number of PCA components: D_id + D_exp of the model to compare with.
+        identity: D_id of the model to compare with; the PCA has D_id + D_exp components.
+        expression: D_exp.
 
     Raises:
         InputError: fewer than two training faces, all of them alike, or one that is not finite.
@@ -105,6 +134,7 @@ def fit_baselines(train_set: FaceSet, components: int) -> Baselines:
         )
     for start in range(0, len(rows), BLOCK_FACES):
         train_set.read(rows[start : start + BLOCK_FACES])  # names a face that is not finite
+    components = identity + expression
     pca = fit_pca(train_set.vertices, rows, 2 * components)
     if not len(pca.basis):
         raise InputError(
@@ -115,23 +145,41 @@ def fit_baselines(train_set: FaceSet, components: int) -> Baselines:
     coefficients = np.concatenate(
         [pca.encode(block) for block in face_blocks(train_set.vertices, rows)]
     )
-    subject = np.asarray(train_set.labels.subject)[rows]
+    subject = np.asarray(train_set.labels.subject)
+    estimated = pseudo_neutrals(train_set, rows)
 
     def identity_mean(person: int) -> np.ndarray:
-        faces = rows[subject == person]
+        faces = rows[subject[rows] == person]
         total = sum(block.sum(axis=0) for block in face_blocks(train_set.vertices, faces))
         return np.asarray(total / len(faces))
 
     targets = {
         "ridge_identity_mean": identity_mean,
+        "ridge_pseudo_neutral": lambda person: estimated.faces[person],
         "ridge_neutral": lambda person: train_set.neutrals[person],
     }
     counts = [min(count, len(pca.basis)) for count in (components, 2 * components)]
     ridges: dict[str, Ridge] = {}
     for name, target in targets.items():
-        fitted = fit_ridges(coefficients, subject, target, pca, counts)
+        fitted = fit_ridges(coefficients, subject[rows], target, pca, counts)
         ridges.update(zip((name, f"{name}_2x"), fitted, strict=False))
-    return Baselines(pca, counts[0], ridges, train_set.topology)
+    flame_like: dict[str, FlameLike] = {}
+    for name, neutrals in (
+        ("flame_like_pseudo", estimated.faces),
+        ("flame_like", train_set.neutrals),
+    ):
+        model = fit_flame_like(train_set.vertices, rows, subject, neutrals, identity, expression)
+        if model is not None:
+            flame_like[name] = model
+    return Baselines(
+        pca=pca,
+        components=counts[0],
+        ridges=ridges,
+        flame_like=flame_like,
+        pseudo_neutral=estimated.kind,
+        unlabelled=unlabelled_condition(train_set),
+        topology=train_set.topology,
+    )
 
 
 def evaluate_baselines(
@@ -145,8 +193,7 @@ def evaluate_baselines(
 ) -> dict[str, Evaluation]:
     """Evaluations of every baseline on rows of a face set, by JSON key.
 
-    The metrics of PCA and regressions also have `components`, the number of coefficients, and those
-    of regressions `penalty`. Arguments as of `evaluate_face_set`.
+    The metrics also have `Baselines.facts`. Arguments as of `evaluate_face_set`.
 
     Raises:
         InputError: the faces have another topology than the training faces, or are not finite.
@@ -154,27 +201,24 @@ def evaluate_baselines(
     check_topology(face_set, "the face set", baselines.topology, "its baselines")
     found = {}
     for key, predict in baselines.predictors().items():
-        facts: dict[str, Any] = {"components": baselines.components} if key == "pca" else {}
-        if key in baselines.ridges:
-            ridge = baselines.ridges[key]
-            facts = {"components": len(ridge.weight), "penalty": ridge.penalty}
         evaluation = evaluate_face_set(
             predict, face_set, rows, region=region, align=align, progress=progress
         )
-        found[key] = replace(evaluation, metrics=evaluation.metrics | facts)
+        found[key] = replace(evaluation, metrics=evaluation.metrics | baselines.facts(key))
     return found
 
 
 def distinct_baselines(
     results: Mapping[str, Evaluation], warn: Callable[[str], object]
 ) -> dict[str, Evaluation]:
-    """The baselines without those that repeat the errors of an earlier one, each named by `warn`.
+    """The baselines without those that repeat an earlier one, each named by `warn`.
 
-    Few training faces leave no more components for the `_2x` regressions, for example.
+    Those have the same errors under the same condition: few training faces leave no more components
+    for the `_2x` regressions, for example.
     """
     found: dict[str, Evaluation] = {}
     for key, result in results.items():
-        twin = next((other for other, known in found.items() if _same_errors(known, result)), None)
+        twin = next((other for other, known in found.items() if _is_repeated(known, result)), None)
         if twin is None:
             found[key] = result
         else:
@@ -182,11 +226,15 @@ def distinct_baselines(
     return found
 
 
-def _same_errors(one: Evaluation, other: Evaluation) -> bool:
-    """Whether two methods have the same errors on each mesh."""
-    return one.per_mesh.keys() == other.per_mesh.keys() and all(
-        np.array_equal(values, other.per_mesh[key], equal_nan=True)
-        for key, values in one.per_mesh.items()
+def _is_repeated(one: Evaluation, other: Evaluation) -> bool:
+    """Whether two methods of one condition have the same errors on each mesh."""
+    return (
+        one.metrics.get("condition") == other.metrics.get("condition")
+        and one.per_mesh.keys() == other.per_mesh.keys()
+        and all(
+            np.array_equal(values, other.per_mesh[key], equal_nan=True)
+            for key, values in one.per_mesh.items()
+        )
     )
 
 

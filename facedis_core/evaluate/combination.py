@@ -7,6 +7,7 @@ import numpy as np
 
 from facedis_core import __version__
 from facedis_core.errors import ErrorCode, InputError
+from facedis_core.evaluate.comparison import strongest_part
 from facedis_core.evaluate.gates import mean_of, read_report
 from facedis_core.evaluate.metrics import BETTER
 from facedis_core.io.streams import shown
@@ -53,7 +54,9 @@ def combine_reports(sources: Sequence[str]) -> dict[str, Any]:
         place = combined
         for group in groups:
             place = place.setdefault(group, {})
-        place[last] = _summaries([_methods(run)[path] for run in runs], sources)
+        members = [_methods(run)[path] for run in runs]
+        place[last] = _summaries(members, sources) | _shared_facts(members)
+    combined |= strongest_part(combined)
     facts = {key: first["provenance"][key] for key in _SHARED if key in first["provenance"]}
     names = [shown(source) for source in sources]
     combined["provenance"] = {"version": __version__, **facts, "reports": names}
@@ -70,6 +73,16 @@ def _methods(report: Mapping[str, Any]) -> dict[tuple[str, ...], Mapping[str, An
 
 def _names(report: Mapping[str, Any]) -> str:
     return ", ".join(path[-1] for path in _methods(report))
+
+
+def _shared_facts(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The condition and the number of coefficients of a method, where all runs agree."""
+    first = runs[0]
+    return {
+        key: first[key]
+        for key in ("condition", "components")
+        if key in first and all(run.get(key) == first[key] for run in runs)
+    }
 
 
 def _summaries(runs: Sequence[Mapping[str, Any]], sources: Sequence[str]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ model at the same path below `differences`.
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
+from facedis_core.evaluate.conditions import is_fair
 from facedis_core.evaluate.evaluation import Evaluation
 from facedis_core.evaluate.metrics import BETTER
 from facedis_core.evaluate.tables import Table, Value
@@ -22,6 +23,10 @@ _COUNTS: Final = {
     "identity": "identity_from_expression_faces",
 }
 _DIFFERENCE: Final = ("difference", "difference_low", "difference_high", "p", "verdict")
+# Metrics for which the strongest baseline is named.
+CLAIMED: Final = ("e_rec", "e_dis", "avd_neu")
+# Baselines that do not split faces: the spread of their identity faces says nothing.
+NOT_SPLITTING: Final = ("mean_face", "pca")
 
 
 class Method(NamedTuple):
@@ -62,8 +67,57 @@ def report_of(
     report["intervals"] = each(_intervals)
     if several or baselines:
         report["differences"] = each(lambda method: _differences(first, method), skip_first=True)
+    report |= strongest_part(report)
     report["provenance"] = dict(facts)
     return report
+
+
+def strongest_part(report: Mapping[str, Any]) -> dict[str, Any]:
+    """The part `strongest_baselines` of a report, of each model at its path; empty = none."""
+    baselines = report.get("baselines", {})
+    if "model" in report:
+        of_model = strongest_baselines(report["model"], baselines)
+        return {"strongest_baselines": {"model": of_model}} if of_model else {}
+    found = {name: strongest_baselines(m, baselines) for name, m in report["models"].items()}
+    return {"strongest_baselines": {"models": found}} if any(found.values()) else {}
+
+
+def strongest_baselines(
+    model: Mapping[str, Any], baselines: Mapping[str, Mapping[str, Any]]
+) -> dict[str, dict[str, Any]]:
+    """The best baseline of the same condition for each metric of CLAIMED, to make claims against.
+
+    There is none where the baselines were fitted on a set of another condition. Those with more
+    coefficients than the PCA, which has as many as the model has latents, do not count, nor for
+    E_dis those that do not split faces.
+
+    Args:
+        model: metrics and `condition` of the model.
+        baselines: those of each baseline by name.
+
+    Returns:
+        metric -> `baseline`, its `mean`, and `ratio`, the model's mean divided by it.
+    """
+    most = baselines.get("pca", {}).get("components", 0)
+    condition = model.get("condition")
+    if condition not in {metrics.get("condition") for metrics in baselines.values()}:
+        return {}  # fitted on a set of another condition
+    found = {}
+    for key in CLAIMED:
+        means = {
+            name: float(metrics[key]["mean"])
+            for name, metrics in baselines.items()
+            if key in metrics
+            and is_fair(metrics.get("condition"), condition)
+            and metrics.get("components", 0) <= most
+            and not (key == "e_dis" and name in NOT_SPLITTING)
+        }
+        if means and key in model:
+            best = min(means, key=lambda name: means[name])
+            found[key] = {"baseline": best, "mean": means[best]}
+            if means[best] > 0:
+                found[key]["ratio"] = float(model[key]["mean"]) / means[best]
+    return found
 
 
 def _intervals(method: Method) -> dict[str, Any]:
@@ -111,6 +165,7 @@ def summary_table(report: Mapping[str, Any]) -> Table:
     paths += [("baselines", name) for name in report.get("baselines", ())]
     has_intervals = any(_at(report, "intervals", *path) for path in paths)
     compared = bool(report.get("differences"))
+    conditions = any("condition" in _at(report, *path) for path in paths)
     rows: list[list[Value]] = []
     for key in BETTER:
         if key in _COUNTS.values():
@@ -122,7 +177,9 @@ def summary_table(report: Mapping[str, Any]) -> Table:
             value = found[key]
             if not isinstance(value, Mapping):
                 value = {"mean": float(value), "n": found[_COUNTS[key.partition("_")[0]]]}
-            row: list[Value] = [key, path[-1], value["mean"]]
+            row: list[Value] = [key, path[-1]]
+            row += [found.get("condition")] if conditions else []
+            row += [value["mean"]]
             if has_intervals:
                 interval = _at(report, "intervals", *path, key)
                 row += [interval.get("low"), interval.get("high")]
@@ -132,7 +189,8 @@ def summary_table(report: Mapping[str, Any]) -> Table:
                 row += [difference.get(k) for k in ("mean", "low", "high", "p", "verdict")]
             rows.append(row)
     ends = ["low", "high"] if has_intervals else []
-    columns = ["metric", "method", "mean", *ends, "std", "median", "n"]
+    told = ["condition"] if conditions else []
+    columns = ["metric", "method", *told, "mean", *ends, "std", "median", "n"]
     notes = ["  ".join(f"{key} {_fact(value)}" for key, value in report["provenance"].items())]
     if has_intervals:
         few = report["provenance"].get("subjects", 0) < FEW_SUBJECTS
@@ -140,7 +198,19 @@ def summary_table(report: Mapping[str, Any]) -> Table:
     if compared:
         columns += _DIFFERENCE
         notes.append(_DIFFERENCE_NOTE.format(first=paths[0][-1]))
+    for path in paths:
+        best = _at(report, "strongest_baselines", *path)
+        if best:
+            condition = _at(report, *path)["condition"]
+            claims = ", ".join(claim(key, value) for key, value in best.items())
+            notes.append(f"strongest baselines for {path[-1]} ({condition}): {claims}")
     return Table(columns, rows, "; ".join(notes))
+
+
+def claim(key: str, strongest: Mapping[str, Any]) -> str:
+    """A strongest baseline in words: `e_rec pca 0.480, ratio 1.06`."""
+    words = f"{key} {strongest['baseline']} {strongest['mean']:.3f}"
+    return f"{words}, ratio {strongest['ratio']:.2f}" if "ratio" in strongest else words
 
 
 def _at(values: Mapping[str, Any], *path: str) -> Mapping[str, Any]:

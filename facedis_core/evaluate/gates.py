@@ -32,7 +32,8 @@ _TOLERANCE: Final = re.compile(r"\s*(\d+\.?\d*|\.\d+)(e[+-]?\d+)?\s*(%?)\s*", re
 _METRICS: Final = [*BETTER, *(f"{key}.{part}" for key in BETTER for part in Summary._fields)]
 _PREFIX: Final = re.compile(r"model\.|baselines\.\w+\.|")
 _OTHERS: Final = re.compile(
-    r"provenance\.\w+|baselines\.\w+\.(components|penalty)|(models|intervals|differences)\..+"
+    r"provenance\.\w+|baselines\.\w+\.(components|penalty)|"
+    r"(models|intervals|differences|strongest_baselines)\..+"
 )
 _TYPO_SIMILARITY: Final = 0.75  # of a mistyped name and a metric's, from 0 to 1
 

@@ -17,6 +17,7 @@ from facedis_core.errors import ErrorCode, InputError, UsageError
 from facedis_core.evaluate.baselines import distinct_baselines, evaluate_baselines, fit_baselines
 from facedis_core.evaluate.combination import combine_reports
 from facedis_core.evaluate.comparison import Method, report_of, summary_table
+from facedis_core.evaluate.conditions import model_condition
 from facedis_core.evaluate.error_tables import FaceNames, by_expression, by_mesh, by_subject
 from facedis_core.evaluate.evaluation import Evaluation, evaluate_face_set, model_predictor
 from facedis_core.evaluate.gates import Check, EarlierReport, Tolerance
@@ -346,11 +347,19 @@ def measure_baselines(
         InputError: errors of `fit_baselines` and `evaluate_baselines`.
     """
     with how.progress("baselines", None) as advance:
-        fitted = fit_baselines(training, model.config.identity + model.config.expression)
+        fitted = fit_baselines(training, model.config.identity, model.config.expression)
         found = evaluate_baselines(
             fitted, faces, rows, region=how.region, align=how.align, progress=advance
         )
     return distinct_baselines(found, how.warn)
+
+
+def with_condition(evaluation: Evaluation, model: Model) -> Evaluation:
+    """The evaluation of a model with its condition among the metrics, where that is known."""
+    condition = model_condition(model)
+    if condition is None:
+        return evaluation
+    return replace(evaluation, metrics=evaluation.metrics | {"condition": condition})
 
 
 def _measure_models(
@@ -389,7 +398,7 @@ def _measure_models(
                 align=how.align,
                 progress=advance,
             )
-        methods.append(Method(name, evaluation))
+        methods.append(Method(name, with_condition(evaluation, model)))
     linear = []
     if baselines:
         found = measure_baselines(training, models[0], faces, rows, how)

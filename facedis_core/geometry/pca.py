@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 import numpy as np
 
@@ -39,7 +39,17 @@ class Pca:
         return flat.reshape(len(flat), -1, 3).astype(np.float32)
 
 
-def fit_pca(vertices: np.ndarray, rows: np.ndarray, components: int, seed: int = 0) -> Pca:
+class Faces(Protocol):
+    """Faces (N, V, 3) mm that are read by rows: an array, a memory map, or computed on demand."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(N, V, 3)."""
+
+    def __getitem__(self, rows: np.ndarray, /) -> np.ndarray: ...
+
+
+def fit_pca(vertices: Faces, rows: np.ndarray, components: int, seed: int = 0) -> Pca:
     """PCA by a randomized range finder with power iterations, in float64.
 
     Halko, Martinsson, Tropp 2011, "Finding structure with randomness", algorithm 4.4, with a
@@ -49,7 +59,7 @@ def fit_pca(vertices: np.ndarray, rows: np.ndarray, components: int, seed: int =
     pass.
 
     Args:
-        vertices: (N, V, 3) mm, an array or a memory map.
+        vertices: (N, V, 3) mm.
         rows: (n,) training faces.
         components: number of components; fewer are returned where the faces span fewer.
         seed: of the random start.
@@ -81,7 +91,7 @@ def fit_pca(vertices: np.ndarray, rows: np.ndarray, components: int, seed: int =
     return Pca(mean, np.ascontiguousarray(ritz[:, :keep].T), variance[:keep])
 
 
-def face_blocks(vertices: np.ndarray, rows: Sequence[int] | np.ndarray) -> Iterator[np.ndarray]:
+def face_blocks(vertices: Faces, rows: Sequence[int] | np.ndarray) -> Iterator[np.ndarray]:
     """The faces (n, V, 3) of the given rows in float64, in blocks of BLOCK_FACES."""
     for start in range(0, len(rows), BLOCK_FACES):
-        yield vertices[rows[start : start + BLOCK_FACES]].astype(np.float64)
+        yield vertices[np.asarray(rows[start : start + BLOCK_FACES])].astype(np.float64)

@@ -26,6 +26,7 @@ from facedis_core.evaluate.metrics_report import (
     label_models,
     measure_baselines,
     open_split,
+    with_condition,
 )
 from facedis_core.geometry.distances import vertex_distances
 from facedis_core.io.progress import Progress, no_progress
@@ -249,7 +250,7 @@ def _measure(
             progress=advance,
             observe=errors,
         )
-    return ModelResult(label, model, found, errors)
+    return ModelResult(label, model, with_condition(found, model), errors)
 
 
 def example_rows(result: ModelResult, part: Part, count: int) -> list[tuple[str, int]]:

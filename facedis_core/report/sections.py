@@ -9,7 +9,7 @@ import numpy as np
 from facedis_core.data.face_set import TRAIN
 from facedis_core.data.history import made_by
 from facedis_core.data.regions import FACE, named_region
-from facedis_core.evaluate.comparison import differences
+from facedis_core.evaluate.comparison import claim, differences, strongest_baselines
 from facedis_core.evaluate.evaluation import Evaluation
 from facedis_core.evaluate.uncertainty import FEW_SUBJECTS
 from facedis_core.inspection.file_info import parameters
@@ -74,6 +74,14 @@ def comparison_facts(comparison: ModelComparison) -> dict[str, str]:
     }
 
 
+class Claim(NamedTuple):
+    """The strongest baselines of a model's condition, as text, one of each metric."""
+
+    label: str
+    condition: str
+    baselines: list[str]
+
+
 class Metrics(NamedTuple):
     """Metrics of models and baselines.
 
@@ -83,6 +91,7 @@ class Metrics(NamedTuple):
         latents: number of latents of the first model.
         few_people: so few people that intervals are too narrow.
         on_training_faces: some measured faces are of the training split.
+        claims: the strongest baselines for each model whose condition is known.
     """
 
     methods: list[Method]
@@ -93,6 +102,7 @@ class Metrics(NamedTuple):
     latents: int
     few_people: bool
     on_training_faces: bool
+    claims: list[Claim]
 
 
 def metrics_section(comparison: ModelComparison) -> Metrics:
@@ -116,7 +126,19 @@ def metrics_section(comparison: ModelComparison) -> Metrics:
         config.identity + config.expression,
         comparison.facts["subjects"] < FEW_SUBJECTS,
         bool((np.asarray(comparison.faces.labels.split)[comparison.rows] == TRAIN).any()),
+        _claims(comparison),
     )
+
+
+def _claims(comparison: ModelComparison) -> list[Claim]:
+    known = {key: evaluation.metrics for key, evaluation in comparison.baselines.items()}
+    found = []
+    for result in comparison.models:
+        metrics = result.evaluation.metrics
+        if strongest := strongest_baselines(metrics, known):
+            words = [claim(key, value) for key, value in strongest.items()]
+            found.append(Claim(result.label, metrics["condition"], words))
+    return found
 
 
 def _method(label: str, evaluation: Evaluation, first: Evaluation) -> Method:
@@ -124,6 +146,7 @@ def _method(label: str, evaluation: Evaluation, first: Evaluation) -> Method:
     return Method(
         label,
         evaluation.metrics,
+        condition=evaluation.metrics.get("condition", ""),
         intervals={key: found for key, found in intervals.items() if found is not None},
         differences={} if evaluation is first else differences(first, evaluation),
     )

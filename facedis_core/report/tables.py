@@ -108,6 +108,7 @@ class Method(NamedTuple):
 
     Attributes:
         metrics: JSON key -> {mean, std, median, n} or a number.
+        condition: what it knew of neutrals (`facedis_core.evaluate.conditions`); empty = unknown.
         intervals: JSON key -> 95 % interval.
         differences: JSON key -> paired difference to the first method; empty for the first.
     """
@@ -115,6 +116,7 @@ class Method(NamedTuple):
     label: str
     metrics: Mapping[str, Any]
     baseline: bool = False
+    condition: str = ""
     intervals: Mapping[str, Interval] = MappingProxyType({})
     differences: Mapping[str, Difference] = MappingProxyType({})
 

@@ -11,6 +11,7 @@ import torch
 from facedis_core.data.face_set import FaceSet, load_face_set
 from facedis_core.data.history import HistoryStep, history_step, merged, with_output
 from facedis_core.errors import ErrorCode, UsageError
+from facedis_core.evaluate.conditions import training_condition
 from facedis_core.io.streams import file_id
 from facedis_core.model.model import load_model, write_model
 from facedis_core.nn.autoencoder import AutoEncoder
@@ -223,13 +224,14 @@ class TrainingPlan(Plan):
         )
         step = self._history_step("fd-train", ids)
         history = [*inputs.history, step] if self.with_history else []
+        condition = training_condition(faces, neutrals=self.neutrals)
 
         def write(stream: BinaryIO, metrics: dict[str, Any]) -> str:
             model = export_model(
                 trainer.result,
                 faces.preparation,
                 reach_mm=frame.reach_mm,
-                recipe=recipe.as_dict(),
+                recipe=recipe.as_dict() | {"condition": condition},
                 metrics=metrics,
                 history=history,
             )

@@ -14,6 +14,7 @@ from facedis_core.evaluate import baselines, metrics
 from facedis_core.evaluate.baselines import (
     DEFAULT_PENALTY,
     FOLDS,
+    LABELLED,
     PENALTIES,
     choose_penalty,
     distinct_baselines,
@@ -25,7 +26,10 @@ from facedis_core.geometry import pca as pca_module
 from facedis_core.geometry.pca import fit_pca
 
 KEYS = ["mean_face", "pca"]
-KEYS += ["ridge_identity_mean", "ridge_identity_mean_2x", "ridge_neutral", "ridge_neutral_2x"]
+KEYS += ["ridge_identity_mean", "ridge_identity_mean_2x"]
+KEYS += ["ridge_pseudo_neutral", "ridge_pseudo_neutral_2x", "ridge_neutral", "ridge_neutral_2x"]
+KEYS += ["flame_like_pseudo", "flame_like"]
+UNLABELLED = [key for key in KEYS if key not in LABELLED]
 
 
 class TestRidge:
@@ -109,7 +113,9 @@ def faces():
 
 def measured(trained_on, components, faces):
     """JSON key -> metrics of each baseline on the test split."""
-    found = evaluate_baselines(fit_baselines(trained_on, components), faces, faces.rows(1))
+    identity = (components + 1) // 2
+    fitted = fit_baselines(trained_on, identity, components - identity)
+    found = evaluate_baselines(fitted, faces, faces.rows(1))
     return {key: evaluation.metrics for key, evaluation in found.items()}
 
 
@@ -128,7 +134,7 @@ def test_keys_and_what_each_baseline_defines(found):
 
 
 def test_reconstructions_are_those_of_the_pca_with_as_many_components(found):
-    for key in KEYS[1:]:
+    for key in KEYS[1:8]:
         if not key.endswith("_2x"):
             assert found[key]["e_rec"] == found["pca"]["e_rec"]
         else:
@@ -171,8 +177,8 @@ def test_only_the_training_split_is_looked_at(faces):
     spoiled[faces.rows(1)] = np.nan
     neutrals = faces.neutrals.copy()
     neutrals[faces.labels.subject[faces.rows(1)]] = np.nan
-    one = fit_baselines(faces, 4)
-    two = fit_baselines(replace(faces, vertices=spoiled, neutrals=neutrals), 4)
+    one = fit_baselines(faces, 2, 2)
+    two = fit_baselines(replace(faces, vertices=spoiled, neutrals=neutrals), 2, 2)
     assert one.pca.basis.tobytes() == two.pca.basis.tobytes()
     for key in one.ridges:
         assert one.ridges[key].weight.tobytes() == two.ridges[key].weight.tobytes()
@@ -181,19 +187,37 @@ def test_only_the_training_split_is_looked_at(faces):
 def test_without_training_neutrals():
     faces = synthetic.face_set(neutrals=False)
     found = measured(faces, 3, faces)
-    assert list(found) == KEYS[:4]
+    assert list(found) == UNLABELLED
     assert all("avd_neu" not in values for values in found.values())
+
+
+def test_conditions(faces, found):
+    """A person's neutral is the medoid here, so that pseudo-neutrals lose nothing."""
+    for key in KEYS:
+        assert found[key]["condition"] == ("labelled" if key in LABELLED else "present")
+    pseudo = found["flame_like_pseudo"]
+    assert pseudo["pseudo_neutral"] == "medoid"
+    assert pseudo["e_rec"] == found["flame_like"]["e_rec"]
+    apexes = replace(faces, labels=replace(faces.labels, level=np.ones(len(faces), np.float32)))
+    assert fit_baselines(apexes, 3, 3).facts("pca")["condition"] == "absent"
+
+
+def test_flame_like_finds_what_is_linear(faces):
+    found = measured(faces, 10, faces)["flame_like"]  # five directions of identity, four others
+    assert found["components"] == 10
+    assert max(found[key]["mean"] for key in ("e_rec", "e_dis", "avd_neu")) < 0.1
+    assert found["rank1_cosine_accuracy"] == 1
 
 
 def test_few_training_faces_limit_the_components():
     faces = synthetic.face_set(subjects=4, expressions=2, test=1)
     assert measured(faces, 128, faces)["pca"]["components"] == 5  # six training faces
     warnings = []
-    found = evaluate_baselines(fit_baselines(faces, 128), faces, faces.rows(1))
+    found = evaluate_baselines(fit_baselines(faces, 64, 64), faces, faces.rows(1))
     assert list(distinct_baselines(found, warnings.append)) == [k for k in KEYS if k[-3:] != "_2x"]
     assert warnings == [
         f"baseline {key}_2x left out: it repeats {key}"
-        for key in ("ridge_identity_mean", "ridge_neutral")
+        for key in ("ridge_identity_mean", "ridge_pseudo_neutral", "ridge_neutral")
     ]
 
 
@@ -214,7 +238,7 @@ def test_training_faces_that_are_all_alike(neutrals, offset):
     faces = synthetic.face_set(neutrals=neutrals, subjects=40)
     alike = np.repeat(faces.vertices[:1] + np.float32(offset), len(faces.vertices), axis=0)
     with raises("faces-alike", "all alike, there is nothing to fit.*--baselines-from"):
-        fit_baselines(replace(faces, vertices=alike), 4)
+        fit_baselines(replace(faces, vertices=alike), 2, 2)
 
 
 @pytest.mark.parametrize(
@@ -229,7 +253,7 @@ def test_training_faces_that_are_all_alike(neutrals, offset):
 )
 def test_sets_with_little_variety_have_finite_metrics(sizes):
     faces = synthetic.face_set(**sizes)
-    results = evaluate_baselines(fit_baselines(faces, 4), faces, faces.rows(TRAIN))
+    results = evaluate_baselines(fit_baselines(faces, 2, 2), faces, faces.rows(TRAIN))
     for found in (result.metrics for result in results.values()):
         assert np.isfinite([*found["e_rec"].values(), *found["avd_neu"].values()]).all()
         assert all(np.isfinite(value) for value in found.values() if isinstance(value, float))
@@ -238,4 +262,4 @@ def test_sets_with_little_variety_have_finite_metrics(sizes):
 def test_no_training_faces():
     faces = synthetic.face_set(subjects=3, test=3)
     with raises("too-few-faces", "--baselines-from"):
-        fit_baselines(faces, 4)
+        fit_baselines(faces, 2, 2)

@@ -191,7 +191,7 @@ def test_identity_faces_of_unseen_people_are_near_their_neutrals(neutrals: bool)
     subject = trained(faces, neutrals=neutrals, changes=["expression=6", *AT_REST])
     rows = faces.rows(TEST)
     ours = evaluate_face_set(subject.predict, faces, rows).metrics
-    found = evaluate_baselines(fit_baselines(faces, 12), faces, rows)
+    found = evaluate_baselines(fit_baselines(faces, 6, 6), faces, rows)
     linear = {key: evaluation.metrics for key, evaluation in found.items()}
     assert linear["mean_face"]["avd_neu"]["mean"] > 6
     ridge = linear["ridge_identity_mean"]
@@ -212,7 +212,7 @@ def test_twelve_people_with_six_faces_are_enough_for_the_recipe_as_it_is() -> No
         subject.run_epochs(every=50)
     rows = faces.rows(TEST)
     ours = evaluate_face_set(subject.predict, faces, rows).metrics
-    linear = evaluate_baselines(fit_baselines(faces, 128), faces, rows)
+    linear = evaluate_baselines(fit_baselines(faces, 64, 64), faces, rows)
     ridge = linear["ridge_identity_mean"].metrics
     assert ours["e_rec"]["mean"] < 0.05  # of 8 mm that people and expressions vary
     for key in ("e_dis", "avd_neu"):

@@ -1,0 +1,108 @@
+"""Conditions of sets and models, and the strongest baseline of the same condition."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import synthetic
+
+from facedis_core.data.history import HistoryStep
+from facedis_core.evaluate.comparison import strongest_baselines
+from facedis_core.evaluate.conditions import (
+    is_fair,
+    model_condition,
+    training_condition,
+    unlabelled_condition,
+)
+
+
+def with_levels(level):
+    faces = synthetic.face_set(subjects=5, expressions=4, test=2)
+    return replace(faces, labels=replace(faces.labels, level=np.array(level, np.float32)))
+
+
+def test_condition_of_a_set():
+    neutral, without = [0, 1, 1, 1], [0.5, 1, 1, 1]
+    assert unlabelled_condition(with_levels(neutral * 5)) == "present"
+    assert unlabelled_condition(with_levels([0.01, 1, 1, 1] * 5)) == "present"
+    assert unlabelled_condition(with_levels(neutral * 2 + without * 3)) == "present"
+    assert unlabelled_condition(with_levels(neutral + without * 4)) == "absent"
+    assert unlabelled_condition(with_levels(without * 3 + neutral * 2)) == "absent"  # test people
+    assert training_condition(with_levels(without * 5), neutrals=True) == "labelled"
+    assert training_condition(with_levels(neutral * 5), neutrals=False) == "present"
+
+
+@pytest.mark.parametrize("condition", ["labelled", "present", "absent"])
+def test_stored_condition_of_a_model(condition):
+    model = synthetic.random_model()
+    stored = replace(model, recipe=model.recipe | {"condition": condition})
+    assert model_condition(stored) == condition
+    history = [HistoryStep("fd-train", options={"neutrals": True})]
+    assert model_condition(replace(stored, history=history)) == condition
+
+
+@pytest.mark.parametrize(
+    ("steps", "condition"),
+    [
+        ([], None),
+        ([("fd-prep", {}), ("fd-train", {"neutrals": False})], None),
+        ([("fd-prep", {}), ("fd-train", {"neutrals": True})], "labelled"),
+        ([("fd-prep", {"drop_neutrals": True}), ("fd-train", {"neutrals": False})], "absent"),
+        ([("fd-train", {"neutrals": True}), ("fd-train", {"neutrals": False})], "labelled"),
+    ],
+)
+def test_condition_by_history(steps, condition):
+    history = [HistoryStep(command, options=options) for command, options in steps]
+    model = replace(synthetic.random_model(), recipe={}, history=history)
+    assert model_condition(model) == condition
+
+
+def test_fair():
+    assert is_fair("absent", "absent")
+    assert is_fair("present", "labelled")
+    assert not is_fair("labelled", "present")
+    assert not is_fair("present", "absent")
+    assert not is_fair("present", None)
+
+
+def numbers(e_rec, e_dis, avd_neu, condition, **facts):
+    values = {"e_rec": e_rec, "e_dis": e_dis, "avd_neu": avd_neu}
+    found = {key: {"mean": value} for key, value in values.items()}
+    return found | {"condition": condition} | facts
+
+
+BASELINES = {
+    "mean_face": numbers(5, 0, 4, "present"),
+    "pca": numbers(0.4, 2, 2, "present", components=8),
+    "ridge_identity_mean": numbers(0.5, 0.3, 1, "present", components=8),
+    "ridge_identity_mean_2x": numbers(0.1, 0.1, 0.1, "present", components=16),
+    "flame_like_pseudo": numbers(0.5, 0.2, 0.8, "present", components=7),
+    "flame_like": numbers(0.5, 0.25, 0.6, "labelled", components=8),
+}
+
+
+def test_strongest_baselines():
+    found = strongest_baselines(numbers(0.5, 0.1, 0.6, "present"), BASELINES)
+    assert {key: value["baseline"] for key, value in found.items()} == {
+        "e_rec": "pca",
+        "e_dis": "flame_like_pseudo",
+        "avd_neu": "flame_like_pseudo",
+    }
+    assert found["avd_neu"] == {
+        "baseline": "flame_like_pseudo",
+        "mean": 0.8,
+        "ratio": pytest.approx(0.75),
+    }
+    labelled = strongest_baselines(numbers(0.5, 0.1, 0.6, "labelled"), BASELINES)
+    assert labelled["e_dis"]["baseline"] == "flame_like_pseudo"
+    assert labelled["avd_neu"]["baseline"] == "flame_like"
+    assert strongest_baselines(numbers(0.5, 0.1, 0.6, "absent"), BASELINES) == {}
+    assert strongest_baselines({"e_rec": {"mean": 1}}, BASELINES) == {}
+    present = {name: values for name, values in BASELINES.items() if name != "flame_like"}
+    assert strongest_baselines(numbers(0.5, 0.1, 0.6, "labelled"), present) == {}
+
+
+def test_exact_baseline_has_no_ratio():
+    exact = {"pca": numbers(0.0, 1, 1, "absent", components=8)}
+    found = strongest_baselines(numbers(0.5, 0.1, 0.6, "absent"), exact)
+    assert found["e_rec"] == {"baseline": "pca", "mean": 0.0}
