@@ -87,10 +87,10 @@ def train(
     \b
     network     network, identity, expression (latent sizes), components, points,
                 scale, half_decoders, decoder_init, decoder_components,
-                encoder_offsets, latent_deviation
+                encoder_offsets
     schedule    epochs, steps, minimum_steps, batch, minimum_batch, learning_rate,
-                schedule, warmup, learning_rate_factor, learning_rate_every,
-                kl_decay
+                output_learning_rate, schedule, warmup, learning_rate_factor,
+                learning_rate_every, kl_decay
     optimiser   weight_decay, gradient_clip, log_variance_limit, weight_average
     loss weights
                 reconstruction, kl_identity, kl_expression, discriminator,

@@ -32,7 +32,6 @@ KEYS = {
     "of the training faces; stored as the paper's; - = coordinates of vertices",
     "encoder_offsets": "a PointNet encoder sees each vertex's mean position and offset from it, "
     "not its position",
-    "latent_deviation": "initial standard deviation of a PointNet's latents; - = about 1, random",
     "scale": "mm per unit of the network's coordinates",
     "epochs": "length in epochs",
     "steps": "length in optimiser steps, in place of `epochs`",
@@ -40,6 +39,8 @@ KEYS = {
     "batch": "faces per step",
     "minimum_batch": "small sets halve the batch down to this",
     "learning_rate": "of Adam, for the auto-encoder",
+    "output_learning_rate": "learning rate of the last layers of PointNet decoders, times "
+    "`learning_rate`",
     "warmup": "part of the run in which all learning rates rise from 0, in per cent",
     "schedule": "of all learning rates: `step`, or `cosine` (half a cosine to 0)",
     "learning_rate_factor": "factor on all learning rates of `step` ...",

@@ -46,7 +46,6 @@ class InitialData:
         points: int64 (K,) vertices that a PointNet sees; None = all.
         poses: the random poses in which training shows them.
         zero_decoders: initialise decoders with zeros, not at random.
-        latent_deviation: initial standard deviation of the latents; None = about 1, at random.
         decoder_components: number of principal components of the training faces whose coefficients
             the decoders of a PointNet learn; None = they learn coordinates of vertices.
     """
@@ -56,7 +55,6 @@ class InitialData:
     points: Tensor | None = None
     poses: PoseVariation = field(default_factory=PoseVariation)
     zero_decoders: bool = True
-    latent_deviation: float | None = None
     decoder_components: int | None = None
 
 
@@ -94,6 +92,10 @@ class AutoEncoder(nn.Module, ABC):
 
     def reparametrise(self, data: InitialData) -> None:
         """Change before a training what is learned of the weights, if the data asks for it."""
+
+    def output_parameters(self) -> list[nn.Parameter]:
+        """The weights of the decoders' last layers, which may have a learning rate of their own."""
+        return []
 
     def model_tensors(self) -> dict[str, Tensor]:
         """The tensors of a model file, by the names of the config; `reparametrise` undone."""

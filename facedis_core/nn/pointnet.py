@@ -15,9 +15,6 @@ from facedis_core.nn.autoencoder import AutoEncoder, Gaussian, InitialData, Post
 from facedis_core.nn.max_pool.batch_statistics import BatchNorm
 from facedis_core.nn.max_pool.layer import MaxPoolLinear, pool
 
-# Factor on the random weights of the log-variances where they have an initial value.
-_LOG_VARIANCE_WEIGHTS = 0.05
-
 
 class SharedLayer(nn.Module):
     """Linear, optional batch norm and ReLU, with the same weights for every vertex.
@@ -172,19 +169,10 @@ class PointNetAutoEncoder(AutoEncoder):
         Random decoders add noise of the size of the face to X_id. Without neutrals only the sum of
         X_id and X_exp is supervised, so training leaves the noise in one and its opposite in the
         other.
-
-        Random log-variances have a standard deviation of about 1, far more than latents that tell
-        faces apart need; on the way down from it they overshoot.
         """
         network = cls(config, mean_face, origin, scale, data.points)
-        encoder = network.encoder
-        if encoder.spread is not None:
-            encoder.spread.fill_(_spread(data) / scale)
-        if data.latent_deviation is not None:
-            for head in (encoder.identity_log_variance, encoder.expression_log_variance):
-                with torch.no_grad():
-                    head.weight.mul_(_LOG_VARIANCE_WEIGHTS)
-                    head.bias.fill_(2 * math.log(data.latent_deviation))
+        if network.encoder.spread is not None:
+            network.encoder.spread.fill_(_spread(data) / scale)
         if data.zero_decoders:
             for decoder in (network.identity_decoder, network.expression_decoder):
                 nn.init.zeros_(decoder.output.weight)
@@ -205,6 +193,11 @@ class PointNetAutoEncoder(AutoEncoder):
         components = torch.tensor(scaled, dtype=torch.float32)
         for decoder in (self.identity_decoder, self.expression_decoder):
             decoder.learn_components(components)
+
+    def output_parameters(self) -> list[nn.Parameter]:
+        """The weights of the decoders' last layers, which may have a learning rate of their own."""
+        decoders = (self.identity_decoder, self.expression_decoder)
+        return [each for decoder in decoders for each in decoder.output.parameters()]
 
     def model_tensors(self) -> dict[str, Tensor]:
         """The tensors of a model file: decoders that give coordinates of vertices."""

@@ -28,7 +28,7 @@ _POSITIVE = (
     *("identity", "expression", "points", "components", "scale", "batch", "minimum_batch"),
     *("learning_rate_every", "kl_decay", "discriminator_every", "log_variance_limit"),
     *("epochs", "steps", "pretrain_epochs", "pretrain_steps", "pretrain_batch"),
-    *("expression_power", "decoder_components", "latent_deviation"),
+    *("expression_power", "decoder_components", "output_learning_rate"),
 )
 # Lowest and highest values; batch norm needs two rows.
 _BETWEEN = {
@@ -70,7 +70,6 @@ class Recipe:
     # faces, and are stored as the paper's; None = they learn coordinates of vertices
     decoder_components: int | None = None
     encoder_offsets: bool = False  # a PointNet sees mean face and offsets instead of positions
-    latent_deviation: float | None = None  # of a PointNet at first; None = about 1, at random
     # mm per unit; None = the largest distance of a training vertex from the mean face's centroid
     scale: float | None = None
 
@@ -80,6 +79,7 @@ class Recipe:
     batch: int = 32
     minimum_batch: int | None = None  # small sets halve the batch down to this; None = never
     learning_rate: float = 1e-4
+    output_learning_rate: float = 1.0  # times `learning_rate`, of the decoders' last layers
     warmup: float = 0.0  # per cent of the steps in which the learning rate rises from 0
     # falls by `learning_rate_factor` every `learning_rate_every`, or as half a cosine to 0
     schedule: Literal["step", "cosine"] = "step"

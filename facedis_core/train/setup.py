@@ -122,7 +122,6 @@ def initial_data(recipe: Recipe, frame: CoordinateFrame, face_set: FaceSet) -> I
         frame.points,
         recipe_poses(recipe),
         zero_decoders=recipe.decoder_init == "zero",
-        latent_deviation=recipe.latent_deviation,
         decoder_components=recipe.decoder_components,
     )
 

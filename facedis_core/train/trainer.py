@@ -123,8 +123,14 @@ class Trainer(Learner):
         if recipe.laplacian:
             vertices = network.config.vertices
             self.laplacian = losses.laplacian_matrix(face_set.triangles, vertices).to(device)
+        outputs = network.output_parameters()
+        ids = {id(each) for each in outputs}
+        groups = [
+            {"params": [each for each in network.parameters() if id(each) not in ids], "factor": 1},
+            {"params": outputs, "factor": recipe.output_learning_rate},
+        ]
         self.optimizer = torch.optim.Adam(
-            network.parameters(),
+            [group for group in groups if group["params"]],
             recipe.learning_rate,
             weight_decay=recipe.weight_decay,
             fused=True,  # one pass over the weights instead of ten
@@ -209,7 +215,8 @@ class Trainer(Learner):
             rate = recipe.learning_rate
             if name == "discriminator":
                 rate = recipe.discriminator_learning_rate
-            optimizer.param_groups[0]["lr"] = rate * factor
+            for group in optimizer.param_groups:
+                group["lr"] = rate * factor * group.get("factor", 1)
 
     def _posed(self, faces: Tensor) -> Tensor:
         return random_poses(faces, self.poses, self.network.scale)

@@ -68,7 +68,7 @@ def written(path: Path, model: Model) -> Model:
     [
         {"half_decoders": True},
         {"points": 20},
-        {"points": 20, "encoder_offsets": True, "latent_deviation": 0.1},
+        {"points": 20, "encoder_offsets": True},
         {"decoder_components": 9, "half_decoders": True},
         {"network": "linear", "swap": 1.0, "half_decoders": True},
         {"network": "linear", "swap": 1.0},

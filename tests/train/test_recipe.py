@@ -86,7 +86,7 @@ EVERYWHERE = {
     "decoder_init": "zero",
     "decoder_components": None,
     "encoder_offsets": False,
-    "latent_deviation": None,
+    "output_learning_rate": 1.0,
     "weight_average": 0.0,
 }
 

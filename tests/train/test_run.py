@@ -98,7 +98,7 @@ def test_a_run_killed_before_a_record_reaches_the_bytes_of_an_unbroken_one(folde
 def test_components_and_averages_are_resumed_as_well(folder: Path) -> None:
     changes = (
         *("steps=6", "network=pointnet", "weight_average=30", "decoder_components=7"),
-        *("encoder_offsets=true", "latent_deviation=0.1", "swap=0", "partner_latent=0"),
+        *("encoder_offsets=true", "output_learning_rate=5", "swap=0", "partner_latent=0"),
     )
     train(folder, "average", *changes)
     expected = load_model(str(folder / "average.safetensors"))

@@ -107,6 +107,20 @@ def test_weights_of_the_losses_by_recipe() -> None:
     assert (weights.reconstruction, weights.neutral, weights.kl_identity) == (10.0, 5.0, 1.5)
 
 
+def test_the_last_decoder_layers_may_learn_faster(faces: FaceSet) -> None:
+    """The first step of Adam moves every weight by its learning rate."""
+    recipe = replace(SMALL, decoder_init="default", output_learning_rate=5.0, weight_decay=0.0)
+    subject = trainer(faces, recipe, adversary=False)
+    before = {name: value.clone() for name, value in subject.network.named_parameters()}
+    subject._train_step(next(subject.batches.epoch(0)))
+    for name, value in subject.network.named_parameters():
+        rate = 1e-3 * (5 if ".output." in name else 1)
+        assert (value - before[name]).abs().max().item() <= rate * 1.001, name
+    moved = subject.network.identity_decoder.output.weight
+    step = (moved - before["identity_decoder.output.weight"]).abs().median().item()
+    assert step == pytest.approx(5e-3, rel=1e-2)
+
+
 def test_frame_of_the_paper_and_of_other_sets(faces: FaceSet) -> None:
     fixed = training_frame(faces, Recipe(scale=573.0))
     assert fixed.scale == 573.0
