@@ -239,7 +239,7 @@ def prep(
     notes = plan.notes()  # printed at the end, so that an error is a single line
     report = None
     if dry_run:
-        _print_counts(count_faces(plan.opened.source.labels, plan.chosen.rows))
+        _print_counts(count_faces(plan.opened.source.labels, plan.expected_rows))
     else:
         with fd_cli.progress_bar("preparing", len(plan.chosen.rows)) as advance:
             report = prepare_face_set(plan, advance=advance, warn=notes.append)

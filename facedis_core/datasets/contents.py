@@ -55,6 +55,7 @@ class PreparationReport:
         unknown: files that do not belong to the layout.
         excluded: names of faces excluded by the user or by the protocol.
         outliers: names of faces dropped as outliers.
+        dropped_neutrals: names of neutral faces left out on request.
         fault: whether files failed or are missing that should not.
         vertices, topology: of every face.
         size_mm: largest extent of the first face.
@@ -69,6 +70,7 @@ class PreparationReport:
     unknown: Sequence[str] = ()
     excluded: Sequence[str] = ()
     outliers: Sequence[str] = ()
+    dropped_neutrals: Sequence[str] = ()
     fault: bool = False
     vertices: int = 0
     topology: str = ""
@@ -97,6 +99,7 @@ class PreparationReport:
             unknown=list(findings.unknown),
             excluded=sorted([*findings.excluded, *(names[row] for row in left_out)]),
             outliers=list(labelled.outliers),
+            dropped_neutrals=list(labelled.dropped_neutrals),
             fault=bool(failures) or (bool(chosen.missing) and not findings.incomplete),
         )
 
@@ -111,6 +114,7 @@ class PreparationReport:
             "failed": dict(self.failed),
             "missing": list(self.missing),
             "outliers": list(self.outliers),
+            "neutrals": list(self.dropped_neutrals),
             "excluded": list(self.excluded),
             "unknown_files": list(self.unknown),
         }
@@ -132,8 +136,10 @@ class PreparationReport:
         fitting = [name for name, topology in bundled if topology == self.topology]
         region = f" (metrics count {self.region})" if self.region else ""
         suits = f"fits {' and '.join(fitting)}" if fitting else "fits no bundled model"
+        dropped = len(self.dropped_neutrals)
+        without = f" without {dropped} neutral faces" if dropped else ""
         return (
-            f"{self.faces} faces written to {output}: {people} people ({splits}), "
+            f"{self.faces} faces written to {output}{without}: {people} people ({splits}), "
             f"{self.vertices} vertices{region}, {self.size_mm:.3g} mm high, {suits}"
         )
 

@@ -82,6 +82,11 @@ class IctSource:
     measures: ClassVar[int] = 0
     region: ClassVar[str | None] = FACE
 
+    @property
+    def is_neutral(self) -> NDArray[np.bool_]:
+        """(N,) faces of level 0."""
+        return np.asarray(self.labels.level) == 0
+
     def preparation(
         self, rows: NDArray[np.intp], warn: Warn, *, keep_going: bool = False
     ) -> Preparation:
@@ -138,8 +143,7 @@ class IctSource:
 
     def label_rows(self, rows: NDArray[np.intp], measured: NDArray[np.float64]) -> LabelledRows:
         """Everything stays; the true neutrals, without noise, come with the blocks."""
-        labels = self.labels.subset(rows)
-        return LabelledRows(rows, labels, np.asarray(labels.level) == 0)
+        return LabelledRows(rows, self.labels.subset(rows), self.is_neutral[rows])
 
 
 def open_ict(

@@ -105,13 +105,27 @@ class PreparationPlan:
     opened: OpenedSource
     chosen: FaceSelection
 
+    @property
+    def expected_rows(self) -> NDArray[np.intp]:
+        """Rows of the source that the set will have, as far as known before meshes are read."""
+        rows, source = self.chosen.rows, self.opened.source
+        if not self.options.drop_neutrals:
+            return rows
+        return rows[~(source.is_neutral & (np.asarray(source.labels.split) == TRAIN))[rows]]
+
     def notes(self) -> list[str]:
         """Warnings about the files of the data set, one line per kind."""
         source = self.opened.source
         # Other missing files are an error, or named in the report.
         harmless = source.findings.incomplete or self.options.dry_run
         missing = [gap.file for gap in self.chosen.missing] if harmless else []
-        return [*source.notes, *listing_lines(source.findings, missing, self.chosen.unmatched)]
+        notes = [*source.notes, *listing_lines(source.findings, missing, self.chosen.unmatched)]
+        if self.options.dry_run and self.options.drop_neutrals and source.measures:
+            notes.append(
+                f"neutral faces of {self.opened.name} are known by their meshes alone: --dry-run "
+                "counts those that --drop-neutrals will leave out"
+            )
+        return notes
 
 
 def plan_face_set(options: PrepareOptions) -> PreparationPlan:
@@ -304,12 +318,14 @@ def _label_rows(plan: PreparationPlan, read: _ReadResults) -> LabelledRows:
         raise InputError(f"none of {len(chosen)} faces could be read: {first}", first.code)
     labelled = plan.opened.source.label_rows(usable, read.measured[usable])
     if plan.options.drop_neutrals:
-        kept = ~(labelled.is_neutral & (np.asarray(labelled.labels.split) == TRAIN))
+        dropped = labelled.is_neutral & (np.asarray(labelled.labels.split) == TRAIN)
+        kept = np.flatnonzero(~dropped)
         labelled = LabelledRows(
             labelled.rows[kept],
-            labelled.labels.subset(np.flatnonzero(kept)),
+            labelled.labels.subset(kept),
             labelled.is_neutral[kept],
             labelled.outliers,
+            [labelled.labels.names[place] for place in np.flatnonzero(dropped).tolist()],
         )
     if not (labelled.labels.split == TRAIN).any():
         raise InputError(

@@ -73,12 +73,14 @@ class LabelledRows(NamedTuple):
         is_neutral: (N',) bool, neutral faces; a subject's neutral is their mean if no block has
             one.
         outliers: names of the faces that are dropped as outliers.
+        dropped_neutrals: names of the neutral faces that are left out on request.
     """
 
     rows: NDArray[np.intp]
     labels: Labels
     is_neutral: NDArray[np.bool_]
     outliers: Sequence[str] = ()
+    dropped_neutrals: Sequence[str] = ()
 
 
 class MissingFile(NamedTuple):
@@ -112,16 +114,19 @@ class Source(Protocol):
     Attributes:
         root: the folder.
         labels: labels of all N faces.
+        is_neutral: (N,) bool, faces that are neutral, as far as known before meshes are read.
         protocol: description of the split.
         inputs: name -> content id of files that were read for the labels.
         notes: warnings to print before meshes are read.
         findings: missing and unknown files.
-        measures: number M of values that the reader measures on each mesh.
+        measures: number M of values that the reader measures on each mesh; with any, neutral faces
+            are known by them alone.
         region: name of the region that metrics count by default; None = all vertices.
     """
 
     root: Path
     labels: Labels
+    is_neutral: NDArray[np.bool_]
     protocol: str
     inputs: Mapping[str, str]
     notes: Sequence[str]

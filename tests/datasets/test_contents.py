@@ -87,9 +87,10 @@ def reported(tmp_path) -> list[dict[str, str]]:
     return [{column: str(row[column]) or "-" for column in HEADER} for row in counts]
 
 
+@pytest.mark.parametrize("drop", ["", " --drop-neutrals"], ids=["kept", "dropped"])
 @pytest.mark.parametrize("source", ["folder", "ict"])
-def test_a_dry_run_counts_what_a_run_reports(call, tmp_path, source):
-    options = "--jobs 1 --protocol subjects:0.5 --seed 1 --validation 0.4"
+def test_a_dry_run_counts_what_a_run_reports(call, tmp_path, source, drop):
+    options = f"--jobs 1 --protocol subjects:0.5 --seed 1 --validation 0.4{drop}"
     if source == "ict":
         ict_twin.write_like(tmp_path)
         (tmp_path / "FaceXModel").rename(tmp_path / "data")
@@ -103,6 +104,53 @@ def test_a_dry_run_counts_what_a_run_reports(call, tmp_path, source):
     done = call(f"fd-prep {source} data {options} -o made.safetensors")
     assert done.code == 0, done.err
     assert table(counted.out) == reported(tmp_path)
+
+
+PUBLISHED = {
+    "bu3dfe": [
+        trees.bu3dfe_name(subject, *scan)
+        for subject in ("F0001", "F0011", "M0001")
+        for scan in [("NE", 0), *(("HA", level) for level in (1, 2, 3, 4))]
+    ],
+    "facescape": [
+        trees.facescape_name(number, expression)
+        for number in (1, 2, 122)
+        for expression in trees.FACESCAPE_EXPRESSIONS
+    ],
+    "facewarehouse": [
+        trees.facewarehouse_name(tester, shape) for tester in (1, 2, 141) for shape in range(47)
+    ],
+}
+
+
+@pytest.mark.parametrize("source", PUBLISHED)
+def test_a_dry_run_does_not_count_dropped_neutrals(call, tmp_path, source):
+    """Those of two people for training; the one for test keeps its own."""
+    trees.touch(tmp_path / "data", PUBLISHED[source])
+    kept, dropped = (
+        table(call(f"fd-prep {source} data --protocol identity-fold:1/3 --dry-run{drop}").out)
+        for drop in ("", " --drop-neutrals")
+    )
+    neutral = next(row for row in dropped if row["what"] == "expression")
+    assert (neutral["faces"], neutral["train"], neutral["test"]) == ("1", "0", "1")
+    lost = {"all": 0, "expression": 0, "subject": 0}
+    for before, after in zip(kept, dropped, strict=True):
+        assert before["name"] == after["name"] and before["test"] == after["test"]
+        lost[before["what"]] += int(before["train"]) - int(after["train"])
+    assert lost == {"all": 2, "expression": 2, "subject": 2}
+
+
+def test_neutrals_of_coma_are_known_by_meshes_alone(call, tmp_path):
+    options = {"subjects": trees.COMA_SUBJECTS[:1], "expressions": ("bareteeth",), "frames": 16}
+    trees.coma(tmp_path / "data", **options)
+    counted = call("fd-prep coma data --drop-neutrals --dry-run")
+    assert "coma are known by their meshes alone" in counted.err
+    done = call("fd-prep coma data --drop-neutrals -o made.safetensors --jobs 1")
+    assert "made.safetensors without 2 neutral faces: 1 people (4 train, 10 test)" in done.err
+    lost = [trees.coma_name(*trees.COMA_SUBJECTS[:1], "bareteeth", frame) for frame in (15, 16)]
+    left_out = json.loads((tmp_path / "made.report.json").read_text())["left_out"]
+    assert left_out["neutrals"] == [name.removesuffix(".ply") for name in lost]
+    assert table(counted.out)[0]["train"] == "6" and reported(tmp_path)[0]["train"] == "4"
 
 
 def test_a_dry_run_of_coma_counts_before_anything_is_dropped(call, tmp_path):

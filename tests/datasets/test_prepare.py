@@ -206,6 +206,8 @@ class TestDropNeutrals:
         trained = {whole.labels.names[row] for row in whole.rows(TRAIN)}
         lost = {name for name in trained if name.endswith("_neutral")}
         assert lost and set(whole.labels.names) - set(absent.labels.names) == lost
+        assert sorted(both[1].report.dropped_neutrals) == sorted(lost)
+        assert not both[0].report.dropped_neutrals
         people = {absent.labels.subject[row] for row in absent.rows(TRAIN)}
         for number in range(len(absent.labels.subjects)):
             known = number not in people
