@@ -1,9 +1,10 @@
 """Evaluation of a method on a face set: every metric over many faces, subject by subject."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
@@ -96,6 +97,27 @@ Predictor = Callable[[np.ndarray], Prediction]
 # true neutral (V, 3) mm or None.
 Observer = Callable[[np.ndarray, Sample, np.ndarray | None], None]
 
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+class OrderedMap(Protocol):
+    """Applies a function to items, in order; of several processes each may take some of them.
+
+    `everywhere`: all processes get all results, instead of the main one alone and the others none.
+    """
+
+    def __call__(
+        self, function: Callable[[Item], Result], items: Sequence[Item], *, everywhere: bool = False
+    ) -> Iterable[Result]: ...
+
+
+def map_in_one_process(
+    function: Callable[[Item], Result], items: Sequence[Item], *, everywhere: bool = False
+) -> Iterable[Result]:
+    """The result of each item, one after the other."""
+    return map(function, items)
+
 
 @dataclass(frozen=True, eq=False)
 class Gallery:
@@ -110,6 +132,25 @@ class Gallery:
     subject: np.ndarray
     row: np.ndarray
     prediction: Prediction
+
+    def recognized(
+        self, prediction: Prediction, subject: int, rows: np.ndarray
+    ) -> dict[str, np.ndarray]:
+        """Key of RECOGNITION -> hits (B,) of faces of a subject, NaN where they are no probes."""
+        is_probe = ~np.isin(rows, self.row[self.subject == subject])
+        if len(self.subject) < 2 or subject not in self.subject or not is_probe.any():
+            return {}
+        own = int(np.flatnonzero(self.subject == subject)[0])
+        pairs = (
+            (prediction.identity_latent, self.prediction.identity_latent),
+            (prediction.identity, self.prediction.identity),
+        )
+        found = {}
+        for (key, recognized), (probes, known) in zip(RECOGNITION.items(), pairs, strict=True):
+            if probes is not None and known is not None:
+                found[key] = np.full(len(rows), np.nan)
+                found[key][is_probe] = recognized(probes[is_probe], own, known)
+        return found
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -204,63 +245,36 @@ def evaluate_face_set(
     batch: int = 32,
     progress: Callable[[int], None] | None = None,
     observe: Observer | None = None,
+    ordered_map: OrderedMap = map_in_one_process,
 ) -> Evaluation:
     """Every metric of a method on rows of a face set; arguments and errors as of
     `evaluate_samples`.
-
-    The latents of all faces are kept in memory for the expression and identity probes.
     """
     labels = face_set.labels
-    subject, expression = np.asarray(labels.subject), np.asarray(labels.expression)
-    latents: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+    subject = np.asarray(labels.subject)
 
     def sample(rows: np.ndarray) -> Sample:
         truth = face_set.read(rows)
-        prediction = predict(truth)
-        if prediction.identity_latent is not None and prediction.expression_latent is not None:
-            latents.append((rows, prediction.identity_latent, prediction.expression_latent))
-        return Sample(truth, prediction)
+        return Sample(truth, predict(truth))
 
-    subjects = np.unique(subject[rows])
-    gallery = _neutral_gallery(predict, face_set, subjects, region=region, align=align)
-    evaluation = evaluate_samples(
+    people = np.unique(subject[rows]).tolist()
+    gallery = _neutral_gallery(
+        predict, face_set, people, region=region, align=align, ordered_map=ordered_map
+    )
+    return evaluate_samples(
         sample,
         subject,
         rows,
         neutrals=face_set.neutrals_eval,
-        expressions=ExpressionLabels(expression, np.asarray(labels.level)),
+        expressions=ExpressionLabels(np.asarray(labels.expression), np.asarray(labels.level)),
         gallery=gallery,
         region=region,
         align=align,
         batch=batch,
         progress=progress,
         observe=observe,
+        ordered_map=ordered_map,
     )
-    if latents:
-        read, identity, shown = map(np.concatenate, zip(*latents, strict=True))
-        place = np.empty(len(subject), int)
-        place[rows] = np.arange(len(rows))
-
-        def in_order(values: np.ndarray) -> np.ndarray:
-            """Values of the faces as they were read, in the order of `rows`."""
-            found = np.empty(len(rows))
-            found[place[read]] = values
-            return found
-
-        probe = probe_expression(identity, shown, expression[read], subject[read])
-        if probe is not None:
-            evaluation.add_share("expression_from_identity", in_order(probe.from_identity))
-            evaluation.add_share("expression_from_expression", in_order(probe.from_expression))
-            evaluation.metrics["expression_chance"] = probe.chance
-            evaluation.metrics["expression_faces"] = probe.faces
-        people = probe_identity(shown, expression[read], subject[read])
-        counted = np.isfinite(people.hits)
-        if counted.any():
-            evaluation.add_share("identity_from_expression", in_order(people.hits))
-            chance = float(people.chance[counted].mean())
-            evaluation.metrics["identity_from_expression_chance"] = chance
-            evaluation.metrics["identity_from_expression_faces"] = int(counted.sum())
-    return evaluation
 
 
 def evaluate_samples(
@@ -276,63 +290,92 @@ def evaluate_samples(
     batch: int = 32,
     progress: Callable[[int], None] | None = None,
     observe: Observer | None = None,
+    ordered_map: OrderedMap = map_in_one_process,
 ) -> Evaluation:
     """Every metric of predictions on some rows.
 
-    Memory: the identity faces of one subject, DRAWS identity faces of each subject, and 256 MiB of
-    expression faces; the rest of those is in a temporary file.
+    Memory: the identity faces of one subject, DRAWS identity faces of each subject, the latents of
+    all faces, and 256 MiB of expression faces; the rest of those is in a temporary file.
 
     Args:
         sample: rows (B,) -> their faces and predictions.
         subject: (N,) subject of each row.
         rows: (n,) rows to evaluate.
         neutrals: true neutrals (S, V, 3) mm by subject, NaN where unknown; None = none known.
-        expressions: for E_exp; None = not labelled.
+        expressions: for E_exp and the probes of latents; None = not labelled.
         gallery: encoded neutrals, in the region and aligned; None = no recognition.
         region: (V,) bool, vertices to measure and to align by; None = all.
         align: align reconstructions rigidly to the faces and identity faces to the true neutrals
             first (protocol of BU-3DFE).
         batch: number of faces to predict at once.
         progress: called with the number of new faces after each batch.
-        observe: called with each batch, all vertices of it.
+        observe: called with each batch, all vertices of it, in the process that predicts it.
+        ordered_map: divides the batches among processes; the main one has the results, and those
+            of the others are empty.
 
     Raises:
         InputError: a face or a prediction is not finite.
     """
     apexes = np.empty(0, int) if expressions is None else expressions.apexes(rows, subject)
     people = np.unique(subject[rows])
+
+    def measure(part: np.ndarray) -> _Batch:
+        """Errors, identity faces and latents of `rows[part]`, faces of one subject."""
+        person = int(subject[rows[part[0]]])
+        neutral = None if neutrals is None else neutrals[person]
+        if neutral is not None and not np.isfinite(neutral).all():
+            neutral = None
+        truth, prediction = sample(rows[part])
+        _check_finite(truth, prediction, rows[part])
+        splits = prediction.identity is not prediction.reconstruction
+        if align:
+            prediction = align_prediction(Sample(truth, prediction), neutral, region)
+        if observe is not None:
+            observe(rows[part], Sample(truth, prediction), neutral)
+        measured = Sample(truth, prediction).within(region)
+        full, identity = measured.prediction.reconstruction, measured.prediction.identity
+        values, is_shown, expression = {}, np.isin(part, apexes), None
+        if full is not None:
+            values["e_rec"] = metrics.reconstruction_error(full, measured.truth)
+        if identity is not None and neutral is not None:
+            known = neutral if region is None else neutral[region]
+            values["avd_neu"] = metrics.neutral_error(identity, known)
+        if gallery is not None:
+            values |= gallery.recognized(measured.prediction, person, rows[part])
+        # a method that does not split faces, with one array for both parts, has no E_exp
+        if splits and full is not None and identity is not None:
+            expression = full[is_shown] - identity[is_shown]  # X_exp (eq. 1)
+        latents = measured.prediction._replace(reconstruction=None)
+        return _Batch(values, latents, is_shown, expression)
+
+    batches = [
+        where[start : start + batch]
+        for where in (np.flatnonzero(subject[rows] == person) for person in people)
+        for start in range(0, len(where), batch)
+    ]
     with ExpressionFaces(apexes) as shown:
-        results = _Results(rows, people, shown)
-        for person in people:
-            where = np.flatnonzero(subject[rows] == person)
-            neutral = None if neutrals is None else neutrals[person]
-            if neutral is not None and not np.isfinite(neutral).all():
-                neutral = None
-            predictions = []
-            for start in range(0, len(where), batch):
-                part = where[start : start + batch]
-                truth, prediction = sample(rows[part])
-                _check_finite(truth, prediction, rows[part])
-                splits = prediction.identity is not prediction.reconstruction
-                if align:
-                    prediction = align_prediction(Sample(truth, prediction), neutral, region)
-                if observe is not None:
-                    observe(rows[part], Sample(truth, prediction), neutral)
-                measured = Sample(truth, prediction).within(region)
-                results.add_meshes(
-                    part,
-                    measured.truth,
-                    measured.prediction,
-                    neutral if neutral is None or region is None else neutral[region],
-                    splits=splits,
-                )
-                predictions.append(measured.prediction._replace(reconstruction=None))
+        results, latents = _Results(len(rows), people, shown), []
+        # not strict: ordered_map has results in the main process only
+        measured = zip(batches, ordered_map(measure, batches), strict=False)
+        for person, of_person in groupby(measured, lambda pair: int(subject[rows[pair[0][0]]])):
+            where, predictions = [], []
+            for part, found in of_person:
+                results.add_batch(part, found)
+                where.append(part)
+                predictions.append(found.prediction)
                 if progress is not None:
                     progress(len(part))
-            results.add_subject(where, person, _concatenated(predictions), gallery)
+            together = _concatenated(predictions)
+            if together.identity is not None:
+                results.add_subject(person, np.concatenate(where), together.identity)
+            latents.append(together._replace(identity=None))
         if expressions is not None:
             results.add_expressions(expressions.expression[rows], subject[rows])
-    return results.evaluation(subject[rows])
+    evaluation = results.evaluation(rows, subject[rows])
+    if expressions is not None and latents:
+        predicted = _concatenated(latents)
+        _add_probes(evaluation, np.concatenate(batches), predicted, expressions.expression[rows])
+    return evaluation
 
 
 def model_predictor(model: Model) -> Predictor:
@@ -383,25 +426,37 @@ def align_prediction(
 def _neutral_gallery(
     predict: Predictor,
     face_set: FaceSet,
-    subjects: np.ndarray,
+    people: Sequence[int],
     *,
     region: np.ndarray | None,
     align: bool,
-) -> Gallery:
-    """The encoded neutrals of the subjects that have one, aligned to the true neutrals if asked."""
-    subject, row, predictions = [], [], []
-    for person, face, vertices in neutral_faces(face_set, subjects):
-        sample = Sample(vertices[None], predict(vertices[None]))
-        subject.append(person)
-        row.append(face)
+    ordered_map: OrderedMap,
+) -> Gallery | None:
+    """The encoded neutrals of the people that have one, aligned to the true neutrals if asked.
+
+    None if nobody has one.
+    """
+
+    def encode(person: int) -> tuple[int, int, Prediction] | None:
+        """Person, row and prediction, of a neutral."""
+        face = next(neutral_faces(face_set, [person]), None)
+        if face is None:
+            return None
+        sample = Sample(face.vertices[None], predict(face.vertices[None]))
         if align:
             neutral = face_set.neutrals_eval[person]
             sample = Sample(sample.truth, align_prediction(sample, neutral, region))
-        predictions.append(sample.within(region).prediction._replace(reconstruction=None))
-    return Gallery(np.array(subject, int), np.array(row, int), _concatenated(predictions))
+        prediction = sample.within(region).prediction._replace(reconstruction=None)
+        return person, face.row, prediction
+
+    encoded = [each for each in ordered_map(encode, people, everywhere=True) if each is not None]
+    if not encoded:
+        return None
+    subject, row, predictions = zip(*encoded, strict=True)
+    return Gallery(np.array(subject), np.array(row), _concatenated(predictions))
 
 
-def _concatenated(predictions: list[Prediction]) -> Prediction:
+def _concatenated(predictions: Sequence[Prediction]) -> Prediction:
     """Predictions of several batches as one."""
     columns = zip(*predictions, strict=True)
     return Prediction(*(None if c[0] is None else np.concatenate(c) for c in columns))
@@ -419,12 +474,65 @@ def _check_finite(truth: np.ndarray, prediction: Prediction, rows: np.ndarray) -
         )
 
 
+def _add_probes(
+    evaluation: Evaluation, where: np.ndarray, latents: Prediction, expression: np.ndarray
+) -> None:
+    """Add the probes of latents, if both kinds are predicted.
+
+    Args:
+        evaluation: of n rows.
+        where: (n,) places among the rows, in the order of the latents.
+        latents: of n faces.
+        expression: (n,) labels of the rows.
+    """
+    identity, shown = latents.identity_latent, latents.expression_latent
+    if identity is None or shown is None:
+        return
+
+    def in_order(values: np.ndarray) -> np.ndarray:
+        """Values of the faces in the order of `rows`."""
+        found = np.empty(len(where))
+        found[where] = values
+        return found
+
+    subject = evaluation.subject[where]
+    probe = probe_expression(identity, shown, expression[where], subject)
+    if probe is not None:
+        evaluation.add_share("expression_from_identity", in_order(probe.from_identity))
+        evaluation.add_share("expression_from_expression", in_order(probe.from_expression))
+        evaluation.metrics["expression_chance"] = probe.chance
+        evaluation.metrics["expression_faces"] = probe.faces
+    people = probe_identity(shown, expression[where], subject)
+    counted = np.isfinite(people.hits)
+    if counted.any():
+        evaluation.add_share("identity_from_expression", in_order(people.hits))
+        chance = float(people.chance[counted].mean())
+        evaluation.metrics["identity_from_expression_chance"] = chance
+        evaluation.metrics["identity_from_expression_faces"] = int(counted.sum())
+
+
+class _Batch(NamedTuple):
+    """Results of B faces of one subject.
+
+    Attributes:
+        values: key -> (B,), NaN where a face has no such value.
+        prediction: identity faces in the region, and latents.
+        is_shown: (B,) bool, the k faces that count in E_exp.
+        expression: their expression faces (k, V, 3) mm; None = not predicted.
+    """
+
+    values: dict[str, np.ndarray]
+    prediction: Prediction
+    is_shown: np.ndarray
+    expression: np.ndarray | None
+
+
 @dataclass
 class _Results:
     """Values by mesh, subject and expression, collected subject by subject.
 
     Attributes:
-        rows: (n,) rows to evaluate.
+        faces: number n of faces.
         people: (S,) their subjects, ascending.
         shown: expression faces, X_exp, on which E_exp is measured.
         per_mesh: key -> (n,), NaN where a mesh has no such value.
@@ -434,7 +542,7 @@ class _Results:
         drawn: DRAWS identity faces (DRAWS, V, 3) mm of each subject.
     """
 
-    rows: np.ndarray
+    faces: int
     people: np.ndarray
     shown: ExpressionFaces
     per_mesh: dict[str, np.ndarray] = field(default_factory=dict)
@@ -445,46 +553,18 @@ class _Results:
     drawn: list[np.ndarray] = field(default_factory=list)
     rng: np.random.Generator = field(default_factory=lambda: np.random.default_rng(0))
 
-    def add_meshes(
-        self,
-        where: np.ndarray,
-        truth: np.ndarray,
-        prediction: Prediction,
-        neutral: np.ndarray | None,
-        *,
-        splits: bool,
-    ) -> None:
-        """Add the errors of a batch, whose rows are `self.rows[where]`.
+    def add_batch(self, where: np.ndarray, found: _Batch) -> None:
+        """Add the results of faces, whose places among all are `where` (B,)."""
+        for key, values in found.values.items():
+            self._store(key, where, values)
+        if found.expression is not None:
+            self.shown.store(where[found.is_shown], found.expression)
 
-        A method that does not split faces, with one array for both parts, has no E_exp.
-        """
-        full, identity = prediction.reconstruction, prediction.identity
-        if full is not None:
-            self._store("e_rec", where, metrics.reconstruction_error(full, truth))
-        if identity is not None and neutral is not None:
-            self._store("avd_neu", where, metrics.neutral_error(identity, neutral))
-        if splits and full is not None and identity is not None:
-            self.shown.store(where, full - identity)  # X_exp (eq. 1)
-
-    def add_subject(
-        self, where: np.ndarray, subject: int, prediction: Prediction, gallery: Gallery | None
-    ) -> None:
-        """Add recognition and spreads of all faces of a subject, whose rows are `rows[where]`."""
-        if gallery is not None and len(gallery.subject) > 1 and subject in gallery.subject:
-            own = int(np.flatnonzero(gallery.subject == subject)[0])
-            is_probe = self.rows[where] != gallery.row[own]
-            pairs = (
-                (prediction.identity_latent, gallery.prediction.identity_latent),
-                (prediction.identity, gallery.prediction.identity),
-            )
-            for (key, recognized), (probes, known) in zip(RECOGNITION.items(), pairs, strict=True):
-                if probes is not None and known is not None and is_probe.any():
-                    self._store(key, where[is_probe], recognized(probes[is_probe], own, known))
-        if prediction.identity is None:
-            return
-        self.drawn.append(prediction.identity[self.rng.integers(len(where), size=DRAWS)])
+    def add_subject(self, subject: int, where: np.ndarray, identity: np.ndarray) -> None:
+        """Add the spreads of all identity faces of a subject, whose places are `where` (B,)."""
+        self.drawn.append(identity[self.rng.integers(len(where), size=DRAWS)])
         if len(where) > 1:
-            spread = FaceSpread.of(prediction.identity)
+            spread = FaceSpread.of(identity)
             self._store("e_dis_mean_distance", where, spread.mean_distance_contributions())
             place = int(np.searchsorted(self.people, subject))
             for key, value in PER_SUBJECT.items():
@@ -510,8 +590,8 @@ class _Results:
                 shares = self.contributions.setdefault(key, table)
                 shares[person, place] = contributions(spread)
 
-    def evaluation(self, subject: np.ndarray) -> Evaluation:
-        """All results; subjects (n,) of the rows."""
+    def evaluation(self, rows: np.ndarray, subject: np.ndarray) -> Evaluation:
+        """All results; rows (n,) and their subjects."""
         place, count = np.searchsorted(self.people, subject), len(self.people)
         per_mesh = {key: self.per_mesh[key] for key in _MESH_COLUMNS if key in self.per_mesh}
         tables = {key: values[:, None] for key, values in self.per_subject.items()}
@@ -528,7 +608,7 @@ class _Results:
             tables["between_subject"] = np.stack(shares, axis=1)
         found = Evaluation(
             {key: metrics.summarize(known[key])._asdict() for key in SUMMARIES if key in known},
-            self.rows,
+            rows,
             place,
             self.people,
             per_mesh,
@@ -547,4 +627,4 @@ class _Results:
         return found
 
     def _store(self, key: str, where: np.ndarray, values: np.ndarray) -> None:
-        self.per_mesh.setdefault(key, np.full(len(self.rows), np.nan))[where] = values
+        self.per_mesh.setdefault(key, np.full(self.faces, np.nan))[where] = values

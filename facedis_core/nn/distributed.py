@@ -6,7 +6,7 @@ rows. So a training has the same losses with any number of processes.
 
 import inspect
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from time import monotonic, sleep
@@ -20,7 +20,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from facedis_core.errors import ErrorCode, Stopped
 
-_TIMEOUT = timedelta(hours=1)  # the other processes wait while the main one evaluates
+_TIMEOUT = timedelta(hours=1)  # the other processes wait while the main one writes files
 
 # torchrun's own store, which outlives the processes that it starts; flags are kept there.
 _store: dist.Store | None = None
@@ -32,6 +32,11 @@ class _Rows(Protocol):
 
 
 Rows = TypeVar("Rows", bound=_Rows)
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+# Items of shared_map for each process between two exchanges: few, as their results are in memory.
+_ITEMS_AT_ONCE = 4
 
 
 @contextmanager
@@ -133,7 +138,7 @@ def rank() -> int:
 
 
 def is_main_process() -> bool:
-    """Whether this is the process that writes files, evaluates and prints."""
+    """Whether this is the process that writes files, has the metrics, and prints."""
     return rank() == 0
 
 
@@ -205,6 +210,37 @@ def broadcast_bytes(content: bytes | None, device: torch.device) -> bytes | None
         data.copy_(torch.frombuffer(bytearray(content), dtype=torch.uint8))
     dist.broadcast(data, 0)
     return data.cpu().numpy().tobytes()
+
+
+def shared_map(
+    function: Callable[[Item], Result], items: Sequence[Item], *, everywhere: bool = False
+) -> Iterator[Result]:
+    """The results of a function for items, in order; each process takes some of the items.
+
+    Args:
+        function: must do the same in every process; its results are pickled.
+        items: the same in every process.
+        everywhere: all processes get all results, instead of the main one alone and the others
+            none.
+    """
+    count, number = world_size(), rank()
+    if count == 1:
+        yield from map(function, items)
+        return
+    for start in range(0, len(items), _ITEMS_AT_ONCE * count):
+        part = items[start : start + _ITEMS_AT_ONCE * count]
+        # shifted in each turn: of people with two batches, the second is smaller
+        owners = [(place + place // count) % count for place in range(len(part))]
+        ours = [function(item) for item, owner in zip(part, owners, strict=True) if owner == number]
+        found: list[Any] | None = [None] * count
+        if everywhere:
+            dist.all_gather_object(found, ours)
+        else:
+            found = found if number == 0 else None
+            dist.gather_object(ours, found)
+        if found is not None:
+            results = [iter(results) for results in found]
+            yield from (next(results[owner]) for owner in owners)
 
 
 def data_parallel(module: nn.Module) -> nn.Module:

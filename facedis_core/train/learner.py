@@ -158,7 +158,10 @@ class Learner(ABC):
 
     @abstractmethod
     def evaluate(self, record: Mapping[str, Any]) -> dict[str, Any]:
-        """Metrics on the test faces, to be added to the record just made."""
+        """Metrics on the test faces, to be added to the record just made.
+
+        All processes must call it; only the main one has the metrics.
+        """
 
 
 def _profiled(batches: Iterator[Any]) -> Iterator[Any]:

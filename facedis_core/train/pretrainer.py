@@ -12,7 +12,7 @@ from facedis_core.data.face_set import TEST, TRAIN, FaceSet
 from facedis_core.errors import ErrorCode, InputError
 from facedis_core.nn.augment import random_poses
 from facedis_core.nn.discriminator import IdentityDiscriminator
-from facedis_core.nn.distributed import data_parallel, mean_values, shard
+from facedis_core.nn.distributed import data_parallel, mean_values, shard, shared_map
 from facedis_core.nn.face_pairs import FacePairs
 from facedis_core.train.batches import check_batch_size
 from facedis_core.train.face_storage import StreamedFaces, store_faces
@@ -169,13 +169,15 @@ class PreTrainer(Learner):
         drawn = draw_pairs(pairs, rng.permutation(len(rows)), rng)
         self.discriminator.eval()
         faces = StreamedFaces(self.face_set.vertices, rows, self.device)
-        right = 0
-        for start in range(0, len(rows), self.recipe.pretrain_batch):
+
+        def hits(start: int) -> int:
             part = slice(start, start + self.recipe.pretrain_batch)
             both = faces.batch(np.concatenate([drawn.first[part], drawn.second[part]]))
             logits, labels = self._classify(self.discriminator, PairBatch(both, drawn.same[part]))
-            right += int((logits.argmax(dim=1) == labels).sum())
-        return right / len(rows)
+            return int((logits.argmax(dim=1) == labels).sum())
+
+        starts = range(0, len(rows), self.recipe.pretrain_batch)
+        return sum(shared_map(hits, starts)) / len(rows)
 
 
 def _can_be_paired(pairs: FacePairs) -> bool:

@@ -223,10 +223,11 @@ class TrainingRun:
             record = learner.run_epochs(self.record_every, should_stop, on_step)
             if record is not None:
                 is_due = learner.is_finished or record["epoch"] % self.evaluate_every == 0
-                if is_due and is_main_process():
+                if is_due:
                     found = learner.evaluate(record)
-                    record |= found
-                    self.metrics = {"epochs": record["epoch"], "steps": record["step"], **found}
+                    if is_main_process():
+                        record |= found
+                        self.metrics = {"epochs": record["epoch"], "steps": record["step"], **found}
                 self.log.append(record)
                 for on_record in callbacks.on_record:
                     on_record(record)

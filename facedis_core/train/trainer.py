@@ -15,7 +15,7 @@ from facedis_core.nn import losses
 from facedis_core.nn.augment import random_poses
 from facedis_core.nn.autoencoder import AutoEncoder
 from facedis_core.nn.discriminator import IdentityDiscriminator
-from facedis_core.nn.distributed import data_parallel, mean_values, shard_of_randn
+from facedis_core.nn.distributed import data_parallel, mean_values, shard_of_randn, shared_map
 from facedis_core.nn.forward_step import ForwardStep, StepOutput
 from facedis_core.nn.inference import TrainedNetwork
 from facedis_core.nn.losses import LossWeights
@@ -328,7 +328,11 @@ class Trainer(Learner):
             rows = self.face_set.rows(split)
             if len(rows):
                 found[name] = evaluate_face_set(
-                    self.predict, self.face_set, rows, region=self.face_set.region
+                    self.predict,
+                    self.face_set,
+                    rows,
+                    region=self.face_set.region,
+                    ordered_map=shared_map,
                 ).metrics
         return found
 

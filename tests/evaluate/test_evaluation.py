@@ -1,5 +1,6 @@
 """Metrics over whole sets: against the definitions applied to everything at once."""
 
+import pickle
 from dataclasses import replace
 
 import numpy as np
@@ -232,6 +233,31 @@ def test_sums_by_subject_give_the_metrics(faces):
         value = found.metrics[key]
         mean = value["mean"] if isinstance(value, dict) else value
         assert sums.mean() == pytest.approx(mean), key
+
+
+def test_batches_may_be_measured_elsewhere_and_in_any_order(faces, test_rows):
+    """Every other batch by an evaluation in another process that has the same arguments."""
+
+    def by_two(function, items, *, everywhere=False):
+        found = {place: pickle.dumps(function(items[place])) for place in range(1, len(items), 2)}
+        for place in reversed(range(0, len(items), 2)):
+            found[place] = pickle.dumps(function(items[place]))
+        return [pickle.loads(found[place]) for place in range(len(items))]
+
+    def nothing_elsewhere(function, items, *, everywhere=False):
+        return by_two(function, items) if everywhere else []
+
+    def latents(vertices):
+        return tilted(vertices)._replace(expression_latent=vertices[:, 1])
+
+    alone = evaluate_face_set(latents, faces, test_rows, batch=3)
+    shared = evaluate_face_set(latents, faces, test_rows, batch=3, ordered_map=by_two)
+    assert "identity_from_expression_accuracy" in alone.metrics
+    assert shared.metrics == alone.metrics
+    for key, values in alone.per_mesh.items():
+        np.testing.assert_array_equal(shared.per_mesh[key], values)
+    empty = evaluate_face_set(latents, faces, test_rows, batch=3, ordered_map=nothing_elsewhere)
+    assert not empty.metrics and not empty.per_mesh
 
 
 def test_a_region_is_measured_like_its_vertices_alone(faces, test_rows):

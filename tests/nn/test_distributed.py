@@ -49,6 +49,20 @@ def test_every_term_of_every_step_in_double_precision(shell: Run) -> None:
         compare(ours, theirs, 1e-9)
 
 
+@pytest.mark.slow
+def test_an_evaluation_is_shared_and_has_the_same_bits(shell: Run) -> None:
+    one, two = (shell(f"{how} {TESTS}/shared_evaluation.py") for how in (sys.executable, TWO))
+    assert one.code == two.code == 0, two.err
+    alone, together = json.loads(one.out), json.loads(two.out)
+    assert {"e_rec", "e_exp", "rank1_vertex_accuracy", "expression_from_identity_accuracy"} <= set(
+        alone["metrics"]["test"]
+    )
+    assert 0 < alone["accuracy"] < 1
+    (everything,), shares = alone.pop("predicted"), together.pop("predicted")
+    assert together == alone
+    assert sum(shares) == everything and min(shares) > 0.4 * everything
+
+
 def compare_logs(folder: Path, one: str, two: str) -> None:
     for ours, theirs in zip(*(records(folder / f"{k}.jsonl") for k in (one, two)), strict=True):
         compare(ours, theirs, 1e-5)
