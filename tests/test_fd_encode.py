@@ -10,6 +10,7 @@ from synthetic import face_set, grid_mesh, write_face_set
 
 from facedis_core.data.latents import read_latents
 from facedis_core.mesh.mesh import Mesh, write_mesh
+from facedis_core.mesh.ply import write as write_ply
 
 NAMES = ["ann", "bob", "cy", "deep/dan", "eva grün"]
 
@@ -38,7 +39,7 @@ def renamed(expected):
 def ply(vertices, triangles=None, name=""):
     stream = io.BytesIO()
     triangles = grid_mesh()[1] if triangles is None else triangles
-    write_mesh(stream, Mesh(vertices, triangles, name, unit_mm=1.0))
+    write_ply(stream, vertices, triangles, name, True)  # also what write_mesh refuses
     return stream.getvalue()
 
 

@@ -168,7 +168,7 @@ MESSAGES = {
     ),
     "not-finite": (
         "fd-encode nan.obj",
-        "nan.obj: vertex 0 is not finite: [0.0, 0.0, nan]; repair the file",
+        "nan.obj: vertex 0 is not finite: [0.0, 0.0, nan]; repair the mesh",
     ),
     "damaged": (
         "fd-info cut.safetensors",

@@ -39,6 +39,7 @@ from facedis_core import (
     write_model,
 )
 from facedis_core.errors import ErrorCode
+from facedis_core.evaluate.comparison import differences
 
 ROOT = Path(__file__).parent.parent
 FACES = synthetic.face_set()
@@ -143,6 +144,15 @@ class TestMesh:
         with raises(ErrorCode.OUTPUT_UNWRITABLE):
             write_mesh(tmp_path / "nowhere" / "a.ply", mesh)
 
+    def test_what_could_not_be_read_again_is_not_written(self, tmp_path: Path) -> None:
+        vertices, triangles = grid_mesh()
+        with raises(ErrorCode.NOT_FINITE):
+            write_mesh(tmp_path / "a.ply", Mesh(vertices * np.nan, triangles))
+        for off in (1, -1):
+            with raises(ErrorCode.VERTEX_INDEX):
+                write_mesh(tmp_path / "a.ply", Mesh(vertices, triangles + off))
+        assert not list(tmp_path.iterdir())
+
 
 class TestEncode:
     def test_every_form_of_faces_gives_the_same_latents(self, model: Model) -> None:
@@ -183,8 +193,8 @@ class TestEncode:
     def test_unusable_faces(self, model: Model) -> None:
         broken = face(0).copy()
         broken[3, 1] = np.nan
-        with raises(ErrorCode.NOT_FINITE):
-            model.encode(broken)
+        with raises(ErrorCode.NOT_FINITE, match="row0001: vertex 3"):
+            model.encode([face(0), broken])
         with raises(ErrorCode.VERTEX_COUNT):
             model.encode(face(0)[:5])
         turned = model.triangles[:, [0, 2, 1]]
@@ -237,10 +247,27 @@ class TestLatents:
         with raises(ErrorCode.ROW_COUNT):
             transfer(rows[:0], rows)
 
+    def test_arrays_become_rows_of_float32(self, model: Model) -> None:
+        rows = model.encode([face(0), face(1)])
+        mean = (rows.identity.mean(axis=0), rows.expression.mean(axis=0))
+        found = Latents(["mean"], [model.id], *([part.tolist()] for part in mean))
+        assert found.identity.dtype == np.float32
+        assert model.decode(found).shape == (1, 36, 3)
+        for names, models, parts in (
+            (["mean"], [model.id], mean),  # (D,)
+            (["a", "b"], [""] * 2, (rows.identity, rows.expression[:1])),
+            (["a", "b"], [""], (rows.identity, rows.expression)),
+            ("ab", "ab", (rows.identity, rows.expression)),
+            (["a"], [""], (["x"], [["y"]])),
+        ):
+            with raises(ErrorCode.ARRAY_SHAPE):
+                Latents(names, models, *parts)  # type: ignore[arg-type]
+
     @pytest.mark.parametrize(
         "call",
         [
             lambda: transfer("a.npy", "b.npy"),  # type: ignore[arg-type]
+            lambda: transfer(*2 * [synthetic.latents("a")], scale="2"),  # type: ignore[arg-type]
             lambda: interpolate(synthetic.latents("a"), None),  # type: ignore[arg-type]
             lambda: interpolate(*2 * [synthetic.latents("a")], steps=2.5),  # type: ignore[arg-type]
             lambda: write_latents("a.npy", np.zeros((2, 3))),  # type: ignore[arg-type]
@@ -320,7 +347,10 @@ class TestTraining:
         expected = json.loads((tmp_path / "r.json").read_text())["model"]
         found = evaluate(model, FACES).metrics
         assert found["e_rec"] == pytest.approx(expected["e_rec"])
-        assert "\n" not in repr(evaluate(model, path, split=None))
+        everything = evaluate(model, path, split=None)
+        assert "\n" not in repr(everything)
+        with raises(ErrorCode.NOT_COMPARABLE):
+            differences(evaluate(model, path), everything)
 
     def test_packages_stay_packages(self) -> None:
         import facedis_core.evaluate.metrics as metrics
@@ -370,7 +400,10 @@ def test_the_script_with_an_own_encoder_is_short_and_trains(tmp_path: Path) -> N
 @pytest.mark.slow
 def test_scripts_of_the_python_api_pass_mypy_strict(tmp_path: Path) -> None:
     page = (ROOT / "docs" / "python.md").read_text("utf-8")
-    examples = re.findall(r"^```python\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
+    # one notebook, with the export, which needs another package: names keep their types
+    page = page.partition("\n## A network of your own\n")[0]
+    examples = re.findall(r"^```py(?:thon)?\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
+    assert any("torch.onnx.export" in example for example in examples)
     (tmp_path / "notebook.py").write_text("\n".join(examples))
     assert (ROOT / "facedis_core" / "py.typed").exists()
     words = [sys.executable, "-m", "mypy", "--strict", "--follow-imports=silent"]

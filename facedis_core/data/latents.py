@@ -42,6 +42,9 @@ class Latents:
         identity: float32 (N, D_id).
         expression: float32 (N, D_exp).
 
+    Raises:
+        InputError: not N rows of numbers.
+
     Example:
         >>> import numpy as np
         >>> z = Latents(["ann", "bob"], ["", ""], np.zeros((2, 3), "f4"), np.ones((2, 4), "f4"))
@@ -55,6 +58,29 @@ class Latents:
     models: list[str]
     identity: np.ndarray
     expression: np.ndarray
+
+    def __post_init__(self) -> None:
+        count = len(self.names)
+        if isinstance(self.names, str) or len(self.models) != count:
+            raise InputError(
+                f"latents have {len(self.models)} models, expected one for each of "
+                f"{count} names, in lists",
+                ErrorCode.ARRAY_SHAPE,
+            )
+        for name in ("identity", "expression"):
+            given = getattr(self, name)
+            try:
+                with np.errstate(over="ignore"):  # found later as not finite
+                    values = np.asarray(given, np.float32)
+            except (ValueError, TypeError):
+                values = np.empty(0, np.float32)
+            if values.ndim != 2 or len(values) != count:
+                raise InputError(
+                    f"the {name} latents have the shape {np.shape(given)}, expected ({count}, D), "
+                    "a row of numbers for each name",
+                    ErrorCode.ARRAY_SHAPE,
+                )
+            object.__setattr__(self, name, values)
 
     def __len__(self) -> int:
         return len(self.names)

@@ -1,4 +1,7 @@
-"""Metrics, baselines, recognition, probes, limits that gate CI; called, it measures a model."""
+"""Metrics, baselines, recognition, probes, limits that gate CI; called, it measures a model.
+
+Arguments and an example: `help(facedis_core.evaluate.evaluation.evaluate)`.
+"""
 
 import sys
 from collections.abc import Callable

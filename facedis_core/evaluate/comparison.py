@@ -7,6 +7,9 @@ model at the same path below `differences`.
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
+import numpy as np
+
+from facedis_core.errors import ErrorCode, InputError
 from facedis_core.evaluate.conditions import is_fair
 from facedis_core.evaluate.evaluation import Evaluation
 from facedis_core.evaluate.metrics import BETTER
@@ -138,7 +141,19 @@ def _differences(first: Method, other: Method) -> dict[str, Any]:
 
 
 def differences(first: Evaluation, other: Evaluation) -> dict[str, Difference]:
-    """Paired differences of the metrics that both evaluations have, the other minus the first."""
+    """Paired differences of the metrics that both evaluations have, the other minus the first.
+
+    Raises:
+        InputError: they are not of the same faces.
+    """
+    if not (
+        np.array_equal(first.rows, other.rows) and np.array_equal(first.subjects, other.subjects)
+    ):
+        raise InputError(
+            f"the evaluations are of different faces, {len(first.rows)} and {len(other.rows)}; "
+            "evaluate both on one set and split",
+            ErrorCode.NOT_COMPARABLE,
+        )
     found = {}
     for key in other.metrics:
         if key in other.sums and key in first.sums:

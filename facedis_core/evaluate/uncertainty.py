@@ -133,7 +133,7 @@ def paired_difference(first: SubjectSums, other: SubjectSums) -> Difference | No
     signs = _signs(subjects)
     # rounding must not tell a sum from an equal one in another order
     extreme = np.abs(signs @ shares) >= abs(observed) - 1e-12 * np.abs(shares).sum()
-    p = np.count_nonzero(extreme) / len(signs)
+    p = int(np.count_nonzero(extreme)) / len(signs)
     return Difference(float(observed), *interval, p, subjects)
 
 

@@ -26,6 +26,7 @@ from facedis_core.mesh.meshio_formats import (
     write_with_meshio,
 )
 from facedis_core.mesh.surface_builder import SurfaceBuilder
+from facedis_core.mesh.vertex_checks import check_finite
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -189,6 +190,7 @@ def write_mesh(target: str | Path | BinaryIO, mesh: Mesh, suffix: str | None = N
 
     Raises:
         UsageError: errors of `check_written_suffix`, or an argument of another type.
+        InputError: a vertex is not finite, or a triangle refers to none.
         OutputError: the file cannot be written.
 
     Example:
@@ -198,6 +200,15 @@ def write_mesh(target: str | Path | BinaryIO, mesh: Mesh, suffix: str | None = N
         Mesh('bob', 4601 vertices, 9000 triangles, unit unknown)
     """
     check_argument(mesh, Mesh, "write_mesh: mesh", "a Mesh")
+    with naming(mesh.name or "the mesh"):
+        check_finite(mesh.vertices)
+        first, last = mesh.triangles.min(initial=0), mesh.triangles.max(initial=-1)
+        if first < 0 or last >= len(mesh.vertices):
+            raise InputError(
+                f"a triangle refers to vertex {first if first < 0 else last} (counted from 0), "
+                f"there are {len(mesh.vertices)}; triangles are numbers of vertices",
+                ErrorCode.VERTEX_INDEX,
+            )
     if isinstance(target, str | Path):
         suffix = suffix or Path(target).suffix or ".ply"
         check_written_suffix(suffix)
@@ -261,8 +272,9 @@ def _rows_of_three(values: ArrayLike, name: str, dtype: type[np.generic]) -> NDA
         except (ValueError, TypeError):  # rows of different lengths
             array = np.empty(0, object)
         if array.dtype.kind not in ("fiu" if dtype is np.float32 else "iu"):
+            wanted = "numbers" if dtype is np.float32 else "whole numbers"
             raise InputError(
-                f"the {name} of a mesh are {array.dtype}, expected numbers (n, 3)",
+                f"the {name} of a mesh are {array.dtype}, expected {wanted} (n, 3)",
                 ErrorCode.ARRAY_SHAPE,
             )
         with np.errstate(over="ignore"):  # too large is inf, which is refused where it matters

@@ -19,7 +19,7 @@ def check_finite(vertices: NDArray[np.float32], first: int = 0) -> None:
     if not finite.all():
         row = int(np.argmin(finite.all(axis=1)))
         raise InputError(
-            f"vertex {first + row} is not finite: {vertices[row].tolist()}; repair the file",
+            f"vertex {first + row} is not finite: {vertices[row].tolist()}; repair the mesh",
             ErrorCode.NOT_FINITE,
         )
 

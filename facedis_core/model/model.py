@@ -184,11 +184,13 @@ class Model:
                     f"{name} is {value!r}, expected one of {', '.join(get_args(choices))}",
                     ErrorCode.OPTION_VALUE,
                 )
-        check_finite(mesh.vertices)
+        with naming(mesh.name or "mesh"):
+            check_finite(mesh.vertices)
         vertices = self.preparation.apply(
             mesh, self.mean_face, units=units, align=align, trust_order=trust_order
         )
-        check_finite(vertices)  # in a larger unit
+        with naming(mesh.name or "mesh"):
+            check_finite(vertices)  # in a larger unit
         distance = float(self.distance_to_mean(vertices[None])[0])
         warning = describe_reach(mesh.name or "mesh", distance, self.reach_mm)
         if not warning:
@@ -312,7 +314,8 @@ class Model:
             >>> model.decode(latents).shape
             (1, 4601, 3)
         """
-        check_argument(latents, Latents, "decode: latents", "Latents of encode or read_latents")
+        made = "Latents; of arrays Latents(names, models, identity, expression) makes them"
+        check_argument(latents, Latents, "decode: latents", made)
         latents.check_model(self.id, f"{self.source or 'the decoder'}")
         return self.decode_vectors(latents.identity, latents.expression, part, offsets=offsets)
 
@@ -395,7 +398,7 @@ class Model:
             device: of torch.
 
         Raises:
-            UsageError: torch is not installed.
+            UsageError: torch is not installed, or has no such device here.
 
         Example:
             >>> import torch
@@ -436,7 +439,8 @@ def _as_mesh(face: object, what: str) -> Mesh:
         return face
     if isinstance(face, str | bytes | Path) or not hasattr(face, "__array__"):
         raise UsageError(
-            f"{what} is {type(face).__name__}, expected a Mesh or an array of vertices",
+            f"{what} is {type(face).__name__}, expected a Mesh or an array of vertices, such "
+            "as read_mesh(path) or face_set[:]",
             ErrorCode.ARGUMENT_TYPE,
         )
     try:

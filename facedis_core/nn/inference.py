@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from facedis_core.errors import ErrorCode, InputError
+from facedis_core.errors import ErrorCode, InputError, UsageError, check_argument
 from facedis_core.model.model import Model
 from facedis_core.model.networks import network_of
 from facedis_core.model.numpy_forward import LatentMeans
@@ -51,7 +51,20 @@ class TrainedNetwork(nn.Module):
         self.eval()
 
     def encode(self, faces: Tensor) -> Posterior:
-        """Faces (B, V, 3) mm -> distributions of both latents, (B, D_id) and (B, D_exp)."""
+        """Faces (B, V, 3) mm -> distributions of both latents, (B, D_id) and (B, D_exp).
+
+        Raises:
+            UsageError: no tensor.
+            InputError: another shape or type than the network's.
+        """
+        mean = self.network.mean_face
+        check_argument(faces, Tensor, "faces", f"a tensor (B, {len(mean)}, 3)")
+        if faces.shape[1:] != mean.shape or faces.dtype != mean.dtype:
+            raise InputError(
+                f"faces are {faces.dtype} of shape {tuple(faces.shape)}, expected {mean.dtype} "
+                f"(B, {len(mean)}, 3)",
+                ErrorCode.ARRAY_SHAPE,
+            )
         return self.network.encode(self.network.normalise(faces))
 
     def identity_offsets(self, z: Tensor) -> Tensor:
@@ -178,7 +191,19 @@ def network_from_model(model: Model) -> AutoEncoder:
 
 
 def trained_network(model: Model, device: torch.device | str = "cpu") -> TrainedNetwork:
-    """A model as a torch module on a device; for `Model.to_torch`."""
+    """A model as a torch module on a device; for `Model.to_torch`.
+
+    Raises:
+        UsageError: torch has no such device here.
+    """
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise UsageError(
+            f"device is {str(device)!r}, which torch does not have here: "
+            f"{str(error).splitlines()[0]}; use cpu",
+            ErrorCode.DEVICE,
+        ) from error
     return TrainedNetwork(network_from_model(model)).to(device)
 
 

@@ -132,6 +132,7 @@ def transfer(
     """
     check_argument(identity, Latents, "transfer: identity", "Latents")
     check_argument(expression, Latents, "transfer: expression", "Latents")
+    check_argument(scale, (int, float, np.number), "transfer: scale", "a number")
     pairs = _pairs_of(identity, expression, ("identity", "expression"), all_pairs)
     return concatenate(list(transfer_blocks(pairs, scale)))
 

@@ -1,4 +1,7 @@
-"""Training: recipes, batches, the two trainers, checkpoints and runs; called, it trains a model."""
+"""Training: recipes, batches, the two trainers, checkpoints and runs; called, it trains a model.
+
+Arguments and an example: `help(facedis_core.train.training.train)`.
+"""
 
 import sys
 from collections.abc import Callable

@@ -16,6 +16,7 @@ from facedis_core.data.face_set import TRAIN, load_face_set
 from facedis_core.datasets import prepare as preparing
 from facedis_core.datasets.prepare import PrepareOptions
 from facedis_core.datasets.source import open_source
+from facedis_core.mesh.ply import write as write_ply
 
 PATTERN = "{subject}_{expression}.ply"
 COMMAND = f"fd-prep folder data --pattern {PATTERN!r} --jobs 1 -o set.safetensors"
@@ -33,7 +34,8 @@ def fewer_vertices(path: Path) -> None:
 def not_finite(path: Path) -> None:
     vertices = scan(0, 0)
     vertices[3, 1] = np.nan
-    save_mesh(path, vertices)
+    with path.open("wb") as stream:
+        write_ply(stream, vertices, grid_mesh()[1], path.stem, True)
 
 
 def unreadable(path: Path) -> None:

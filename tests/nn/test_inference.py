@@ -3,7 +3,10 @@
 import numpy as np
 import pytest
 import torch
+from raising import raises
 from synthetic import random_model
+
+from facedis_core.errors import ErrorCode
 
 MODELS = {
     "pointnet": random_model(identity=5, expression=4, channels=(8, 8, 16)),
@@ -40,3 +43,16 @@ def test_a_torch_module_is_differentiable() -> None:
     face = torch.tensor(MODELS["pointnet"].mean_face[None], requires_grad=True)
     network(face).reconstruction.square().mean().backward()
     assert face.grad is not None and face.grad.abs().max() > 0
+
+
+def test_what_is_no_batch_of_faces_and_no_device_is_told() -> None:
+    model = MODELS["linear"]
+    network, face = model.to_torch(), torch.tensor(model.mean_face)
+    for wrong in (face, face[None, :5], face[None].double(), face[None, None]):
+        with raises(ErrorCode.ARRAY_SHAPE):
+            network(wrong)
+    with raises(ErrorCode.ARGUMENT_TYPE):
+        network(model.mean_face[None])
+    for device in ("gpu", "cuda:99"):
+        with raises(ErrorCode.DEVICE):
+            model.to_torch(device)

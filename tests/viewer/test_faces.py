@@ -10,7 +10,8 @@ from raising import raises
 from synthetic import face_set, grid_mesh, write_face_set
 
 from facedis_core.data.latents import write_latents
-from facedis_core.mesh.mesh import Mesh, read_mesh, write_mesh
+from facedis_core.mesh.mesh import read_mesh, write_mesh
+from facedis_core.mesh.ply import write as write_ply
 from facedis_core.model.model import load_model
 from facedis_core.pipeline.decode import LatentDecoder
 from facedis_core.pipeline.encode import MeshEncoder
@@ -31,7 +32,7 @@ def encoder(model) -> MeshEncoder:
 
 def ply(vertices, name=""):
     stream = io.BytesIO()
-    write_mesh(stream, Mesh(vertices, grid_mesh()[1], name, unit_mm=1.0))
+    write_ply(stream, vertices, grid_mesh()[1], name, True)  # also what write_mesh refuses
     return stream.getvalue()
 
 
