@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from facedis_core.mesh.mesh import Mesh, read_mesh, write_mesh
     from facedis_core.model.model import Model, load_model, write_model
     from facedis_core.pipeline.combine import interpolate, transfer
+    from facedis_core.registration.registration import Registration, register
     from facedis_core.train.training import train
 
 __version__ = "0.1.0"
@@ -26,6 +27,7 @@ __all__ = [
     "Latents",
     "Mesh",
     "Model",
+    "Registration",
     "__version__",
     "evaluate",
     "interpolate",
@@ -33,6 +35,7 @@ __all__ = [
     "load_model",
     "read_latents",
     "read_mesh",
+    "register",
     "train",
     "transfer",
     "write_latents",
@@ -47,11 +50,13 @@ _MODULES = {
     "Latents": "data.latents",
     "Mesh": "mesh.mesh",
     "Model": "model.model",
+    "Registration": "registration.registration",
     "interpolate": "pipeline.combine",
     "load_face_set": "data.face_set",
     "load_model": "model.model",
     "read_latents": "data.latents",
     "read_mesh": "mesh.mesh",
+    "register": "registration.registration",
     "transfer": "pipeline.combine",
     "write_latents": "data.latents",
     "write_mesh": "mesh.mesh",

@@ -52,6 +52,8 @@ class ErrorCode:
     UNIT = "unit"  # The unit of the mesh cannot be told from its size, or is another than --units.
     OUTLIER = "outlier"  # The mesh differs in size or position from the others of its data set.
     FAR_FACE = "far-face"  # The mesh is farther from the mean face than the model allows.
+    NO_FACE = "no-face"  # No face is found in the scan.
+    POSE_AMBIGUOUS = "pose-ambiguous"  # Two poses of a face fit the scan alike.
     NOT_SIMPLIFIED = "not-simplified"  # The mesh cannot be simplified without a fold.
 
     # Latents and models that do not fit

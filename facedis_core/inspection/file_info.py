@@ -4,7 +4,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
@@ -27,6 +27,7 @@ from facedis_core.mesh.meshio_formats import MESHIO_SUFFIXES
 from facedis_core.model.config import DiscriminatorConfig, DiscriminatorMetadata
 from facedis_core.model.model import parse_model
 from facedis_core.pipeline.inputs import array_items, read_file_meshes
+from facedis_core.registration.prior import parse_prior
 
 Facts = dict[str, Any]
 _MOST_REPORT_BYTES: Final = 1 << 26
@@ -294,6 +295,19 @@ def _model(file: SafetensorsFile) -> Facts:
     }
 
 
+def _prior(file: SafetensorsFile) -> Facts:
+    prior = parse_prior(file, "")
+    return {
+        "kind": KINDS[file.kind],
+        "id": prior.id,
+        "components": prior.basis.shape[2],
+        "expressions": list(prior.expressions),
+        "limits": asdict(prior.limits),
+        **_registration(file),
+        "history": _as_json(prior.history),
+    }
+
+
 def _discriminator(file: SafetensorsFile) -> Facts:
     metadata = parse_record(DiscriminatorMetadata, file.metadata)
     config = DiscriminatorConfig.from_dict(metadata.config)
@@ -354,4 +368,5 @@ _DESCRIBERS: Final[dict[str, Callable[[SafetensorsFile], Facts]]] = {
     "model": _model,
     "discriminator": _discriminator,
     "training": _training,
+    "prior": _prior,
 }

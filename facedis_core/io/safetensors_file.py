@@ -37,9 +37,16 @@ KINDS = {
     "model": "model",
     "discriminator": "discriminator",
     "training": "training state",
+    "prior": "registration prior",
 }
-_VERSIONS = {"faceset": 1, "model": 1, "discriminator": 1, "training": 2}  # of the formats
-_CHECKED = ("model", "discriminator", "training")  # have a checksum
+_VERSIONS = {
+    "faceset": 1,
+    "model": 1,
+    "discriminator": 1,
+    "training": 2,
+    "prior": 1,
+}  # of the formats
+_CHECKED = ("model", "discriminator", "training", "prior")  # have a checksum
 _HASHED_AT_ONCE = 1 << 25
 _READ_AT_ONCE = 1 << 22
 

@@ -8,7 +8,7 @@ Nothing is allocated by what a header promises: memory follows what the stream h
 import os
 import stat
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from io import BufferedReader
 from typing import Any, BinaryIO, NamedTuple
 from urllib.parse import quote
@@ -152,24 +152,46 @@ def write(
     triangles: NDArray[np.int32],
     name: str,
     in_mm: bool,
+    properties: Mapping[str, NDArray[Any]] | None = None,
 ) -> None:
-    """Encode as binary little-endian PLY."""
+    """Encode as binary little-endian PLY.
+
+    Args:
+        stream: binary stream.
+        vertices: (V, 3).
+        triangles: (F, 3).
+        name: of the mesh.
+        in_mm: whether the unit is millimetres.
+        properties: more numbers (V,) of the vertices, float32 or uint8, by name; readers that do
+            not know them pass over them.
+    """
     unit_line = "comment facedis unit=mm\n" if in_mm else ""
     # A file name need not be UTF-8; its bytes come back as they were.
     quoted = quote(name, safe="", errors="surrogateescape")
     name_line = f"comment facedis name={quoted}\n" if name else ""
+    properties = properties or {}
+    types = {key: "uchar" if p.dtype == np.uint8 else "float" for key, p in properties.items()}
+    more = "".join(f"property {kind} {key}\n" for key, kind in types.items())
     header = (
         f"ply\nformat binary_little_endian 1.0\n{unit_line}"
         f"{name_line}element vertex {len(vertices)}\n"
         "property float x\nproperty float y\nproperty float z\n"
-        f"element face {len(triangles)}\nproperty list uchar int vertex_indices\nend_header\n"
+        f"{more}element face {len(triangles)}\nproperty list uchar int vertex_indices\nend_header\n"
     )
     # Three corners are one value of 12 bytes here: as numbers they would be converted singly.
     rows = np.empty(len(triangles), [("count", "u1"), ("corners", "V12")])
     rows["count"] = 3
     rows["corners"] = np.ascontiguousarray(triangles, "<i4").view("V12").reshape(-1)
     stream.write(header.encode("ascii"))
-    stream.write(np.ascontiguousarray(vertices, "<f4").reshape(-1).view(np.uint8).data)
+    columns = np.ascontiguousarray(vertices, "<f4")
+    if properties:
+        extra = [(key, "u1" if kind == "uchar" else "<f4") for key, kind in types.items()]
+        table = np.empty(len(vertices), [("position", "V12"), *extra])
+        table["position"] = columns.view("V12").reshape(-1)
+        for key, values in properties.items():
+            table[key] = values
+        columns = table
+    stream.write(columns.reshape(-1).view(np.uint8).data)
     stream.write(rows.view(np.uint8).data)
 
 

@@ -189,7 +189,7 @@ def decode_to(
                 continue
             with open_output(path, force=options.force) as stream:
                 yield from _write_array(stream, replace(decoder, parts=[part]), blocks, jobs)
-    elif _is_stream(output):
+    elif is_ply_stream(output):
         with open_output(output, force=options.force) as stream:
             yield from _write_meshes(stream, decoder, blocks, jobs)
     else:
@@ -316,7 +316,7 @@ class _MeshBytes:
         return data.getvalue(), len(rows)
 
 
-def _is_stream(output: str) -> bool:
+def is_ply_stream(output: str) -> bool:
     """Whether the output is a pipe or device for PLY after PLY."""
     if is_folder_pattern(output) or Path(output).suffix.lower() not in ("", ".ply"):
         return False

@@ -1,0 +1,213 @@
+"""Registration of many scans, one after the other or in worker processes, in order."""
+
+import json
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from facedis_core.data.latents import Latents, save_latents
+from facedis_core.data.units import Units
+from facedis_core.errors import ErrorCode, InputError, UsageError
+from facedis_core.io.paths import OutputPaths, check_name, check_suffix, is_file, is_folder_pattern
+from facedis_core.io.streams import check_output, naming, open_output
+from facedis_core.mesh import ply
+from facedis_core.mesh.mesh import check_written_suffix, write_mesh
+from facedis_core.model.model import Model
+from facedis_core.pipeline.decode import is_ply_stream
+from facedis_core.pipeline.failures import Failure
+from facedis_core.pipeline.inputs import InputItem
+from facedis_core.pipeline.parallel import in_order
+from facedis_core.registration.prior import RegistrationPrior
+from facedis_core.registration.registration import Registration, Residual, register
+
+
+@dataclass(frozen=True)
+class RegisteredItem:
+    """What became of an item.
+
+    Attributes:
+        source: its name in messages.
+        registrations: of its scans, in order.
+        warnings: lines about its files.
+        failures: scans that were skipped.
+        existing: names of scans whose outputs exist.
+    """
+
+    source: str
+    registrations: list[Registration]
+    warnings: list[str]
+    failures: list[Failure]
+    existing: list[str]
+
+
+@dataclass(frozen=True)
+class ScanRegistrar:
+    """Reads and registers scans; picklable for workers.
+
+    Attributes:
+        model: whose topology the results have.
+        prior: principal components of its faces.
+        units: unit of scans that do not declare one.
+        residual: whether vertices move to the scan after the fit.
+        force: give results that would be refused.
+        seed: of random samples.
+        keep_going: skip scans that cannot be registered.
+        existing: output pattern whose files are not made again; None = register all.
+    """
+
+    model: Model
+    prior: RegistrationPrior
+    units: Units = "auto"
+    residual: Residual = "none"
+    force: bool = False
+    seed: int = 0
+    keep_going: bool = False
+    existing: str | None = None
+
+    def __call__(self, item: InputItem) -> RegisteredItem:
+        """Register the scans of an item.
+
+        Raises:
+            InputError: without `keep_going`: unreadable, or errors of `register`.
+        """
+        done = RegisteredItem(item.source, [], [], [], [])
+        try:
+            for scan in item.load():
+                with naming(item.source):
+                    check_name(scan.name)
+                if self.existing is not None and is_file(OutputPaths(self.existing).of(scan.name)):
+                    done.existing.append(scan.name)
+                    continue
+                found = register(
+                    scan,
+                    self.model,
+                    prior=self.prior,
+                    units=self.units,
+                    residual=self.residual,
+                    force=self.force,
+                    seed=self.seed,
+                )
+                done.warnings.extend(scan.warnings)
+                if found.problem:
+                    done.warnings.append(f"{item.source}: {found.problem}")
+                done.registrations.append(found)
+        except InputError as error:
+            if item.source not in str(error):  # `register` knows the name, not the file
+                error = InputError(f"{item.source}: {error}", error.code)
+            if not self.keep_going:
+                raise error from None
+            done.failures.append(Failure.of(item.source, error))
+        return done
+
+
+@dataclass(frozen=True, kw_only=True)
+class RegisterOptions:
+    """Outputs of a registration; an unusable one is refused before any scan is read.
+
+    Attributes:
+        output: a mesh file, a folder or pattern for one file per scan, or `-` for PLY after PLY.
+        latents: file for the latents of the faces; None = none.
+        report: file for a JSON line per scan; None = none.
+        skip_existing: leave out scans whose files exist.
+        force: replace existing files.
+        jobs: number of worker processes, 0 = one per core; the results are the same with any.
+
+    Raises:
+        UsageError: options that exclude each other; errors of `check_written_suffix` and
+            `check_output`.
+        OutputError: errors of `check_output`.
+    """
+
+    output: str
+    latents: str | None = None
+    report: str | None = None
+    skip_existing: bool = False
+    force: bool = False
+    jobs: int = 1
+
+    def __post_init__(self) -> None:
+        if self.skip_existing and self.force:
+            raise UsageError(
+                "--skip-existing keeps existing files, --force replaces them; give one of the two",
+                ErrorCode.OPTION_CONFLICT,
+            )
+        many = is_folder_pattern(self.output)
+        if self.skip_existing and not many:
+            raise UsageError(
+                f"--skip-existing needs a file per scan, the output is {self.output}; give a "
+                "folder (dir/) or a pattern (dir/{name}.ply)",
+                ErrorCode.OPTION_CONFLICT,
+            )
+        check_written_suffix(OutputPaths(self.output).of("face").suffix or ".ply")
+        if not many:
+            check_output(self.output, self.force)
+        check_suffix(self.latents, "latents", ".npy")
+        check_suffix(self.report, "JSON lines", ".jsonl", ".json")
+        if self.latents is not None:
+            check_output(self.latents, self.force)
+        if self.report is not None:
+            check_output(self.report, self.force, binary=False)
+
+
+def register_to(
+    options: RegisterOptions, registrar: ScanRegistrar, items: Iterable[InputItem]
+) -> Iterator[RegisteredItem]:
+    """Register all items in order and write what is found; yields each item once it is written.
+
+    Args:
+        options: the outputs.
+        registrar: registers each item.
+        items: items of `find_inputs`.
+
+    Raises:
+        UsageError: two outputs of one path, or a file exists.
+        InputError: errors of `ScanRegistrar`, or a worker process was killed.
+        OutputError: an output cannot be written.
+    """
+    paths, model = OutputPaths(options.output), registrar.model
+    streamed = is_ply_stream(options.output)
+    encoded: list[Latents] = []
+    with ExitStack() as stack:
+        meshes, report = None, None
+        if streamed:
+            meshes = stack.enter_context(open_output(options.output, force=options.force))
+        if options.report is not None:
+            opened = open_output(options.report, force=options.force, binary=False)
+            report = stack.enter_context(opened)
+        for item in in_order(registrar, items, options.jobs):
+            for found in item.registrations:
+                if meshes is not None:
+                    _write(meshes, found, ".ply")
+                    meshes.flush()
+                else:
+                    path = paths.of(found.mesh.name)
+                    target = open_output(str(path), force=options.force, parents=paths.many)
+                    with target as stream:
+                        _write(stream, found, path.suffix or ".ply")
+                if options.latents is not None:
+                    face = model.prepare(found.mesh, align="none", force_encode=registrar.force)
+                    encoded.append(model.encode_prepared(face[None], [found.mesh.name]))
+                if report is not None:
+                    line = {**found.as_json(), "source": item.source}
+                    report.write(f"{json.dumps(line)}\n".encode())
+                    report.flush()
+            yield item
+        if options.latents is not None:
+            save_latents(options.latents, encoded, force=options.force)
+
+
+def _write(stream: BinaryIO, registration: Registration, suffix: str) -> None:
+    """Write the mesh; a PLY has two numbers a vertex: `observed` 0 or 1, `distance` mm or NaN."""
+    mesh = registration.mesh
+    if suffix.lower() != ".ply":
+        write_mesh(stream, mesh, suffix)
+        return
+    properties: dict[str, NDArray[Any]] = {
+        "distance": registration.distance_mm,
+        "observed": registration.observed.astype(np.uint8),
+    }
+    ply.write(stream, mesh.vertices, mesh.triangles, mesh.name, True, properties)

@@ -1,0 +1,55 @@
+"""Fast point feature histograms: what the surface around a point looks like, in any pose."""
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csr_matrix
+from scipy.spatial import cKDTree
+
+RADIUS_MM: Final = 25.0
+MOST_NEIGHBOURS: Final = 100
+BINS: Final = 11
+
+
+def point_features(
+    points: NDArray[np.float64], normals: NDArray[np.float64], tree: cKDTree
+) -> NDArray[np.float32]:
+    """Fast point feature histograms (N, 33) of points with normals.
+
+    Rusu, Blodow, Beetz 2009, "Fast point feature histograms (FPFH) for 3D registration": three
+    angles between the frame of a point and the normal of each neighbour, in histograms, to which
+    those of the neighbours are added with the inverse of their distance as weight. Each of the
+    three histograms adds up to 1.
+
+    Args:
+        points: (N, 3) mm.
+        normals: (N, 3), of unit length, all on one side.
+        tree: of the points.
+    """
+    count = min(MOST_NEIGHBOURS, len(points))
+    distance, index = tree.query(points, count, distance_upper_bound=RADIUS_MM)
+    own, slot = np.nonzero(np.isfinite(distance) & (distance > 1e-9))
+    other, length = index[own, slot], distance[own, slot]
+    line = (points[other] - points[own]) / length[:, None]
+    u = normals[own]
+    v = np.cross(line, u)
+    v /= np.maximum(np.linalg.norm(v, axis=1), 1e-9)[:, None]
+    w = np.cross(u, v)
+    n = normals[other]
+    angles = (
+        (v * n).sum(axis=1),
+        (u * line).sum(axis=1),
+        np.arctan2((w * n).sum(axis=1), (u * n).sum(axis=1)) / np.pi,
+    )
+    histograms = []
+    neighbours = np.maximum(np.bincount(own, minlength=len(points)), 1)[:, None]
+    near = csr_matrix((1 / length, (own, other)), (len(points), len(points)))
+    weight = np.maximum(np.asarray(near.sum(axis=1)), 1e-9)
+    for angle in angles:
+        bins = np.clip(((angle + 1) / 2 * BINS).astype(np.int64), 0, BINS - 1)
+        counts = np.bincount(own * BINS + bins, minlength=len(points) * BINS)
+        simple = counts.reshape(-1, BINS) / neighbours
+        total = simple + (near @ simple) / weight
+        histograms.append(total / np.maximum(total.sum(axis=1, keepdims=True), 1e-9))
+    return np.concatenate(histograms, axis=1).astype(np.float32)

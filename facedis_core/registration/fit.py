@@ -1,0 +1,299 @@
+"""Robust fit of principal components and pose to a scan, from both sides."""
+
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import solve
+from scipy.spatial import cKDTree
+
+from facedis_core.geometry.alignment import rotation_about
+from facedis_core.geometry.surface import unit_vectors
+from facedis_core.registration.prior import RegistrationPrior
+from facedis_core.registration.scan import Surface
+
+Points = NDArray[np.float64]
+
+CAP_MM: Final = 4.0  # residuals of the measures are at most this
+SCALE_STD: Final = 0.03  # of people's scales, where the scale is free
+NOISE_MM: Final = 0.5  # standard deviation of a residual of weight 1
+SAME_SIDE: Final = 0.5  # least cosine of the normals of a pair
+REACH_MM: Final = 25.0  # points of the scan that the face may explain
+
+
+@dataclass(frozen=True, eq=False)
+class Fit:
+    """A face in its pose: scan = scale * rotation @ face + translation.
+
+    Attributes:
+        coefficients: (k,) of the first k components of the prior.
+        rotation: (3, 3).
+        translation: (3,) mm.
+        scale: 1 where the unit is known.
+        residual_mm: mean distance of visible vertices to the scan, each at most CAP_MM.
+        scan_residual_mm: mean distance of the points of the scan near the face to it, likewise.
+        coverage: part of the visible vertices that the scan shows.
+        prior_distance: root mean square of the coefficients, in standard deviations.
+    """
+
+    coefficients: Points
+    rotation: Points
+    translation: Points
+    scale: float = 1.0
+    residual_mm: float = CAP_MM
+    scan_residual_mm: float = CAP_MM
+    coverage: float = 0.0
+    prior_distance: float = 0.0
+
+    @property
+    def cost(self) -> float:
+        """Residuals both ways, mm."""
+        return self.residual_mm + self.scan_residual_mm
+
+    def place(self, points: Points) -> Points:
+        """Points (n, 3) of the model's frame in the frame of the scan."""
+        return self.scale * points @ self.rotation.T + self.translation
+
+
+@dataclass(frozen=True)
+class FitOptions:
+    """Options of a fit; lengths in mm go from the first to the second value over the iterations.
+
+    Attributes:
+        iterations: Gauss-Newton steps.
+        components: of the prior.
+        vertices: number of evenly spread vertices to fit; None = all.
+        scan_points: number of points of the scan to fit.
+        residual_scale: width of the robust weight 1 / (1 + (r / s)^2)^2.
+        reach: residuals beyond this have weight 0.
+        data_weight: number of independent residuals that all pairs together count as.
+        free_scale: whether to fit the scale.
+        pose_steps: first iterations, which fit the pose only.
+    """
+
+    iterations: int = 25
+    components: int | None = None
+    vertices: int | None = None
+    scan_points: int = 2500
+    residual_scale: tuple[float, float] = (3.0, 0.5)
+    reach: tuple[float, float] = (12.0, 3.0)
+    data_weight: float = 3000.0
+    free_scale: bool = False
+    pose_steps: int = 0
+
+
+QUICK: Final = FitOptions(
+    iterations=7,
+    components=60,
+    vertices=600,
+    scan_points=800,
+    residual_scale=(5.0, 1.5),
+    reach=(20.0, 6.0),
+    data_weight=200.0,
+)
+
+
+def fit_face(
+    prior: RegistrationPrior,
+    scan: Surface,
+    start: Fit,
+    options: FitOptions = FitOptions(),
+) -> Fit:
+    """Fit the face and its pose to a scan.
+
+    Minimises sum w r^2 / NOISE_MM^2 + |c|^2 by Gauss-Newton steps with robust weights w: r are
+    distances of vertices to the scan and of points of the scan to the face, along the mean of both
+    normals (Rusinkiewicz 2019, "A symmetric objective function for ICP").
+
+    Args:
+        prior: the faces.
+        scan: in mm; the pose of `start` is about right.
+        start: pose and coefficients to start with; missing coefficients are 0.
+        options: numbers of steps and points, weights.
+    """
+    count = options.components or prior.basis.shape[2]
+    basis = prior.basis[:, :, :count]
+    spread = np.arange(len(prior.mean)) if options.vertices is None else prior.spread
+    if options.vertices is not None:
+        spread = spread[:: max(1, len(spread) // options.vertices)]
+    coefficients = np.zeros(count)
+    given = min(count, len(start.coefficients))
+    coefficients[:given] = start.coefficients[:given]
+    fit = replace(start, coefficients=coefficients)
+    near, _ = cKDTree(fit.place(prior.face(coefficients))[prior.spread]).query(scan.points)
+    candidates = np.flatnonzero(near < 30.0)
+    if len(candidates) > options.scan_points:
+        random = np.random.default_rng(0)
+        candidates = np.sort(random.choice(candidates, options.scan_points, replace=False))
+    for step in range(options.iterations):
+        part = step / max(1, options.iterations - 1)
+        width, reach = (
+            low * (high / low) ** part for low, high in (options.residual_scale, options.reach)
+        )
+        pairs = _pairs(prior, scan, fit, spread, candidates, width, reach)
+        size = 7 + count
+        matrix, right = np.zeros((size, size)), np.zeros(size)
+        for pair in pairs:
+            jacobian = _jacobian(pair, fit, basis)
+            weight = pair.weight * (options.data_weight / len(pairs) / NOISE_MM**2)
+            scaled = jacobian * np.sqrt(weight).astype(np.float32)[:, None]
+            matrix += scaled.T @ scaled
+            right += scaled.T @ (np.sqrt(weight) * pair.residual)
+        matrix[range(7, size), range(7, size)] += 1.0
+        right[7:] -= fit.coefficients
+        matrix[range(6), range(6)] += 1e-8 * np.trace(matrix[:6, :6]) + 1e-3
+        matrix[6, 6] += 1 / SCALE_STD**2
+        right[6] -= (fit.scale - 1) / SCALE_STD**2
+        if not options.free_scale:
+            matrix[6, :6] = matrix[:6, 6] = matrix[6, 7:] = matrix[7:, 6] = right[6] = 0.0
+        change = np.zeros(size)
+        solved = 7 if step < options.pose_steps else size
+        change[:solved] = solve(matrix[:solved, :solved], right[:solved], assume_a="pos")
+        fit = moved(fit, change)
+    return measured(prior, scan, fit, candidates, options)
+
+
+def moved(fit: Fit, change: Points) -> Fit:
+    """A fit after a step: rotation vector, translation, scale, coefficients."""
+    angle = float(np.linalg.norm(change[:3]))
+    turn = rotation_about(change[:3] / max(angle, 1e-12), min(angle, 0.3))
+    return replace(
+        fit,
+        rotation=turn @ fit.rotation,
+        translation=fit.translation + change[3:6],
+        scale=float(np.clip(fit.scale + change[6], 0.8, 1.25)),
+        coefficients=fit.coefficients + change[7:],
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Pairs:
+    """Pairs of vertices and points of the scan.
+
+    Attributes:
+        vertex: (n,).
+        offset: (n, 3) mm, vertices from the origin of the face, in the frame of the scan.
+        normal: (n, 3) along which the residual is measured.
+        residual: (n,) mm.
+        weight: (n,), 0 for pairs that do not count; their sum is 1.
+    """
+
+    vertex: NDArray[np.intp]
+    offset: Points
+    normal: Points
+    residual: Points
+    weight: Points
+
+
+def _pairs(
+    prior: RegistrationPrior,
+    scan: Surface,
+    fit: Fit,
+    spread: NDArray[Any],
+    candidates: NDArray[np.intp],
+    width: float,
+    reach: float,
+) -> list[_Pairs]:
+    """Pairs of vertices with the scan, and of points of the scan with the face."""
+    face = prior.face(fit.coefficients)
+    normals = prior.normals(face) @ fit.rotation.T
+    offset = fit.scale * face @ fit.rotation.T
+    placed = offset + fit.translation
+    distance, index = scan.tree.query(placed[spread])
+    gap = scan.points[index] - placed[spread]
+    found = []
+    n = scan.normals[index]
+    r = (gap * n).sum(axis=1)
+    along = np.sqrt(np.maximum(distance**2 - r**2, 0))
+    good = ((n * normals[spread]).sum(axis=1) > SAME_SIDE) & (np.abs(r) < reach)
+    good &= along < max(2.5 * scan.spacing, 0.7 * reach)
+    weight = good / (1 + (r / width) ** 2) ** 2
+    weight /= max(weight.sum(), 1.0)
+    n = unit_vectors(n + normals[spread])
+    r = (gap * n).sum(axis=1)
+    kept = weight > 0
+    found.append(_Pairs(spread[kept], offset[spread[kept]], n[kept], r[kept], weight[kept]))
+    if not len(candidates):
+        return found
+    points = scan.points[candidates]
+    distance, vertex = cKDTree(placed).query(points)
+    n, gap = normals[vertex], points - placed[vertex]
+    r = (gap * n).sum(axis=1)
+    good = ((n * scan.normals[candidates]).sum(axis=1) > SAME_SIDE) & (np.abs(r) < reach)
+    good &= ~prior.rim[vertex] & (distance < 1.2 * reach + 3)
+    weight = good / (1 + (r / width) ** 2) ** 2
+    weight /= max(weight.sum(), 1.0)
+    n = unit_vectors(n + scan.normals[candidates])
+    r = (gap * n).sum(axis=1)
+    kept = weight > 0
+    vertex = vertex[kept]
+    found.append(_Pairs(vertex, offset[vertex], n[kept], r[kept], weight[kept]))
+    return found
+
+
+def _jacobian(pair: _Pairs, fit: Fit, basis: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(n, 7 + k): change of the distance along the normals with the parameters."""
+    turned = (fit.scale * pair.normal @ fit.rotation).astype(np.float32)
+    jacobian = np.empty((len(turned), 7 + basis.shape[2]), np.float32)
+    jacobian[:, :3] = np.cross(pair.offset, pair.normal)
+    jacobian[:, 3:6] = pair.normal
+    jacobian[:, 6] = (pair.offset * pair.normal).sum(axis=1) / fit.scale
+    shape = jacobian[:, 7:]
+    np.multiply(turned[:, :1], basis[0, pair.vertex], out=shape)
+    shape += turned[:, 1:2] * basis[1, pair.vertex]
+    shape += turned[:, 2:] * basis[2, pair.vertex]
+    return jacobian
+
+
+def measured(
+    prior: RegistrationPrior,
+    scan: Surface,
+    fit: Fit,
+    candidates: NDArray[np.intp],
+    options: FitOptions,
+) -> Fit:
+    """The fit with its measures of quality."""
+    vertices = np.arange(len(prior.mean)) if options.vertices is None else prior.spread
+    face = prior.face(fit.coefficients)
+    normals = prior.normals(face) @ fit.rotation.T
+    placed = fit.place(face)
+    reach = options.reach[1]
+    seen = vertices[visible(normals[vertices], scan.normals[candidates])]
+    distance, index = scan.tree.query(placed[seen])
+    n = scan.normals[index]
+    r = np.abs(((scan.points[index] - placed[seen]) * n).sum(axis=1))
+    along = np.sqrt(np.maximum(distance**2 - r**2, 0))
+    good = ((n * normals[seen]).sum(axis=1) > SAME_SIDE) & (r < reach)
+    good &= along < max(2.5 * scan.spacing, 0.7 * reach)
+    residual = float(np.where(good, np.minimum(r, CAP_MM), CAP_MM).mean()) if len(seen) else CAP_MM
+    coverage = float(good.mean()) if len(seen) else 0.0
+    scan_residual = CAP_MM
+    if len(candidates):
+        distance, vertex = cKDTree(placed).query(scan.points[candidates])
+        n = normals[vertex]
+        r = np.abs(((scan.points[candidates] - placed[vertex]) * n).sum(axis=1))
+        good = ((n * scan.normals[candidates]).sum(axis=1) > SAME_SIDE) & (r < reach)
+        good &= distance < 1.2 * reach + 3
+        counted = (distance < REACH_MM) & ~prior.rim[vertex]
+        if counted.any():
+            capped = np.where(good, np.minimum(r, CAP_MM), CAP_MM)
+            scan_residual = float(capped[counted].mean())
+    return replace(
+        fit,
+        residual_mm=residual,
+        scan_residual_mm=scan_residual,
+        coverage=coverage,
+        prior_distance=float(np.sqrt((fit.coefficients**2).mean())),
+    )
+
+
+def visible(normals: Points, scan_normals: Points) -> NDArray[np.bool_]:
+    """Whether normals (n, 3) are turned no farther away than all normals of the scan.
+
+    A scan of one view shows nothing of the far side: what cannot be seen says nothing about a fit.
+    """
+    middle = unit_vectors(scan_normals.sum(axis=0)) if len(scan_normals) else np.zeros(3)
+    least = np.quantile(scan_normals @ middle, 0.05) if len(scan_normals) else -1.0
+    seen: NDArray[np.bool_] = normals @ middle >= min(float(least), 0.3)
+    return seen

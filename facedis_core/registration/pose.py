@@ -1,0 +1,180 @@
+"""Initial pose of a scan: matched features, RANSAC, ICP, and a check by small fits."""
+
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial import cKDTree
+
+from facedis_core.geometry.alignment import rigid_alignments, rotation_about
+from facedis_core.registration.features import point_features
+from facedis_core.registration.fit import QUICK, Fit, fit_face
+from facedis_core.registration.prior import RegistrationPrior
+from facedis_core.registration.scan import RawScan, Surface, voxel_means
+
+Points = NDArray[np.float64]
+
+VOXEL_MM: Final = 5.0  # of the points whose features are compared
+CANDIDATES: Final = 3  # nearest in feature for each point of the face
+MUTUAL_MM: Final = 12.0  # a match back may miss by this
+TRIPLES: Final = 60000
+EDGE_RATIO: Final = 0.87  # least ratio of the edges of two matched triangles
+SHORTEST_MM: Final = 25.0  # edge of these triangles
+INLIER_MM: Final = 15.0
+KEPT: Final = 25  # poses after RANSAC
+CHECK: Final = replace(QUICK, iterations=10, components=40, residual_scale=(6.0, 1.5))
+SCREEN: Final = replace(CHECK, iterations=4, vertices=300, scan_points=400)
+SCREENED: Final = 8
+
+
+@dataclass(frozen=True, eq=False)
+class _Keypoints:
+    """Points (n, 3), normals (n, 3) and features (n, 33)."""
+
+    points: Points
+    normals: Points
+    features: NDArray[np.float32]
+
+
+def _keypoints(points: Points, normals: Points, tree: cKDTree) -> _Keypoints:
+    _, index = tree.query(voxel_means(points, VOXEL_MM))
+    index = np.unique(index)
+    points, normals = points[index], normals[index]
+    return _Keypoints(points, normals, point_features(points, normals, cKDTree(points)))
+
+
+@lru_cache(maxsize=4)
+def _template(prior: RegistrationPrior) -> _Keypoints:
+    """Features of the mean face."""
+    return _keypoints(prior.mean, prior.normals(prior.mean), cKDTree(prior.mean))
+
+
+def find_poses(prior: RegistrationPrior, scan: RawScan, seed: int = 0) -> list[Fit]:
+    """Small fits in distinct poses, best first; empty where no pose is found."""
+    rotations, translations = ransac_poses(_template(prior), _scan_keypoints(scan.coarse), seed)
+    if not len(rotations):
+        return []
+    rotations, translations = icp(prior, scan.coarse, rotations, translations)
+    starts = [Fit(np.zeros(1), *pose) for pose in zip(rotations, translations, strict=True)]
+    screened = sorted(
+        (fit_face(prior, scan.coarse, start, SCREEN) for start in starts), key=lambda fit: fit.cost
+    )
+    checked = sorted(
+        (fit_face(prior, scan.coarse, fit, CHECK) for fit in distinct(prior, screened)[:SCREENED]),
+        key=lambda fit: fit.cost,
+    )
+    return distinct(prior, checked)
+
+
+def _scan_keypoints(scan: Surface) -> _Keypoints:
+    return _keypoints(scan.points, scan.normals, scan.tree)
+
+
+def distinct(prior: RegistrationPrior, fits: list[Fit]) -> list[Fit]:
+    """The fits whose faces lie more than 15 mm from all better ones."""
+    kept: list[Fit] = []
+    places: list[Points] = []
+    for fit in fits:
+        place = fit.place(prior.mean[prior.spread])
+        if all(np.linalg.norm(place - other, axis=1).mean() > 15 for other in places):
+            kept.append(fit)
+            places.append(place)
+    return kept
+
+
+def ransac_poses(face: _Keypoints, scan: _Keypoints, seed: int) -> tuple[Points, Points]:
+    """Rotations (n, 3, 3) and translations (n, 3) that many matches of features agree with.
+
+    Fischler and Bolles 1981, from triples of matches whose triangles are alike.
+    """
+    none = np.empty((0, 3, 3)), np.empty((0, 3))
+    if len(scan.points) < 10:
+        return none
+    random = np.random.default_rng(seed)
+    distances = (
+        (face.features**2).sum(axis=1)[:, None]
+        - 2 * face.features @ scan.features.T
+        + (scan.features**2).sum(axis=1)[None]
+    )
+    nearest = np.argpartition(distances, CANDIDATES, axis=1)[:, :CANDIDATES]
+    back = distances.argmin(axis=0)
+    own = np.repeat(np.arange(len(face.points)), CANDIDATES)
+    other = nearest.ravel()
+    missed = np.linalg.norm(face.points[back[other]] - face.points[own], axis=1)
+    mutual = missed < MUTUAL_MM
+    if mutual.sum() > 60:
+        own, other = own[mutual], other[mutual]
+    triple = random.integers(0, len(own), (TRIPLES, 3))
+    x, y = face.points[own[triple]], scan.points[other[triple]]
+    edge_x, edge_y = (np.linalg.norm(p - np.roll(p, 1, axis=1), axis=2) for p in (x, y))
+    ratio = np.minimum(edge_x, edge_y) / np.maximum(np.maximum(edge_x, edge_y), 1e-9)
+    good = (ratio > EDGE_RATIO).all(axis=1) & (edge_x.min(axis=1) > SHORTEST_MM)
+    if not good.any():
+        return none
+    found = rigid_alignments(x[good], y[good])
+    turned = face.normals[own[triple[good]]] @ np.swapaxes(found.rotation, 1, 2)
+    agree = (turned * scan.normals[other[triple[good]]]).sum(axis=2).min(axis=1) > 0.6
+    rotations, translations = found.rotation[agree], found.translation[agree]
+    score = np.zeros(len(rotations))
+    for first in range(0, len(rotations), 1000):
+        part = slice(first, first + 1000)
+        moved = face.points[own] @ np.swapaxes(rotations[part], 1, 2)
+        moved += translations[part, None] - scan.points[other]
+        gap = np.linalg.norm(moved, axis=2)
+        score[part] = np.maximum(1 - gap / INLIER_MM, 0).sum(axis=1)
+    kept: list[int] = []
+    middle = face.points.mean(axis=0)
+    centres = rotations @ middle + translations
+    for pose in np.argsort(-score)[:1000]:
+        turn = np.einsum("kij,ij->k", rotations[kept], rotations[pose])
+        near = np.linalg.norm(centres[kept] - centres[pose], axis=1) < 12
+        if not (near & (turn > 1 + 2 * np.cos(np.radians(8)))).any():
+            kept.append(int(pose))
+            if len(kept) == KEPT:
+                break
+    return rotations[kept], translations[kept]
+
+
+def icp(
+    prior: RegistrationPrior,
+    scan: Surface,
+    rotations: Points,
+    translations: Points,
+    *,
+    points: int = 200,
+    iterations: int = 6,
+    trim: float = 0.7,
+) -> tuple[Points, Points]:
+    """Poses after trimmed point-to-plane ICP of the mean face, all at once.
+
+    Chen and Medioni 1992, "Object modelling by registration of multiple range images".
+    """
+    chosen = prior.spread[:: max(1, len(prior.spread) // points)]
+    x, normals = prior.mean[chosen], prior.normals(prior.mean)[chosen]
+    middle = x.mean(axis=0)
+    rotations, translations = rotations.copy(), translations.copy()
+    for _ in range(iterations):
+        y = x @ np.swapaxes(rotations, 1, 2) + translations[:, None]
+        distance, index = scan.tree.query(y)
+        n = scan.normals[index]
+        turned = normals @ np.swapaxes(rotations, 1, 2)
+        good = (n * turned).sum(axis=2) > 0.3
+        good &= distance <= np.maximum(np.quantile(distance, trim, axis=1), 3)[:, None]
+        centre = rotations @ middle + translations
+        rows = np.concatenate([np.cross(y - centre[:, None], n), n], axis=2)
+        residual = ((scan.points[index] - y) * n).sum(axis=2)
+        weighted = rows * good[:, :, None]
+        matrix = np.swapaxes(weighted, 1, 2) @ rows
+        damping = np.trace(matrix, axis1=1, axis2=2) * 1e-4 + 1e-6
+        matrix += damping[:, None, None] * np.diag([1, 1, 1, 0.01, 0.01, 0.01])
+        right = np.einsum("kmi,km->ki", weighted, residual)
+        step = np.linalg.solve(matrix, right[:, :, None])[:, :, 0]
+        for k, (turn, shift) in enumerate(zip(step[:, :3], step[:, 3:], strict=True)):
+            angle, length = float(np.linalg.norm(turn)), float(np.linalg.norm(shift))
+            rotation = rotation_about(turn / max(angle, 1e-12), min(angle, 0.35))
+            shift = shift * min(1, 25 / max(length, 1e-9))
+            translations[k] = rotation @ (translations[k] - centre[k]) + centre[k] + shift
+            rotations[k] = rotation @ rotations[k]
+    return rotations, translations

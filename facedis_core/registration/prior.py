@@ -1,0 +1,271 @@
+"""Registration prior: principal components of training faces, mean faces of expressions, limits."""
+
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, BinaryIO, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from facedis_core.data.face_set import FaceSet
+from facedis_core.data.history import HistoryStep, history_step
+from facedis_core.data.preparation import Preparation
+from facedis_core.errors import ErrorCode, InputError
+from facedis_core.geometry.pca import BLOCK_FACES, face_blocks, fit_pca
+from facedis_core.geometry.surface import farthest_points, triangle_normals, unit_vectors
+from facedis_core.io.safetensors_file import (
+    SafetensorsFile,
+    content_id,
+    not_finite,
+    parse_record,
+    read_safetensors,
+    write_safetensors,
+)
+from facedis_core.io.streams import naming, shown
+from facedis_core.model.bundled import model_files, weights_folder
+from facedis_core.model.model import Model
+
+COMPONENTS: Final = 200
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Limits of what counts as a face; beyond them a registration is refused.
+
+    Attributes:
+        prior_distance: root mean square of the coefficients in standard deviations.
+        residual_mm: mean distance of the visible vertices to the scan, each at most 4 mm.
+        scan_residual_mm: mean distance of the scan near the face to the fit, likewise.
+        coverage: smallest part of the visible vertices that the scan shows.
+        margin_mm: smallest difference between the residuals of the best and the next pose.
+    """
+
+    prior_distance: float = 1.6
+    residual_mm: float = 1.4
+    scan_residual_mm: float = 0.65
+    coverage: float = 0.6
+    margin_mm: float = 0.1
+
+
+@dataclass(frozen=True, eq=False)
+class RegistrationPrior:
+    """Distribution of the faces of a topology: mean + sum of c_k basis_k, c about N(0, 1).
+
+    Attributes:
+        preparation: topology of the faces, and their place in raw meshes of the data set.
+        mean: (V, 3) mm.
+        basis: float32 (3, V, K) mm per standard deviation.
+        starts: (E, K) mean coefficients of each expression, the neutral first.
+        expressions: names (E,).
+        limits: what is refused.
+        history: commands that made it.
+        id: first 12 hex digits of SHA-256 over tensors and config.
+        source: path, for messages.
+    """
+
+    preparation: Preparation
+    mean: NDArray[np.float64]
+    basis: NDArray[np.float32]
+    starts: NDArray[np.float64]
+    expressions: tuple[str, ...]
+    limits: Limits = Limits()
+    history: list[HistoryStep] = field(default_factory=list)
+    id: str = ""
+    source: str = ""
+
+    @property
+    def triangles(self) -> NDArray[np.int32]:
+        """int32 (F, 3)."""
+        return self.preparation.triangles
+
+    def face(self, coefficients: NDArray[Any]) -> NDArray[np.float64]:
+        """The face (V, 3) mm of coefficients (k,) of the first k components."""
+        basis = self.basis[:, :, : len(coefficients)]
+        return self.mean + (basis @ coefficients.astype(np.float32)).T
+
+    @cached_property
+    def _corners(self) -> Any:
+        """Sparse matrix (V, F): sums the normals of the triangles at each vertex."""
+        from scipy.sparse import csr_matrix
+
+        corners = self.triangles.T.ravel()
+        faces = np.tile(np.arange(len(self.triangles)), 3)
+        return csr_matrix(
+            (np.ones(len(corners)), (corners, faces)), (len(self.mean), faces[-1] + 1)
+        )
+
+    def normals(self, face: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Unit vertex normals (V, 3) of a face (V, 3)."""
+        normals: NDArray[np.float64] = self._corners @ triangle_normals(face, self.triangles)
+        return unit_vectors(normals)
+
+    @cached_property
+    def spread(self) -> NDArray[np.int32]:
+        """1000 evenly spread vertices."""
+        return farthest_points(self.mean, min(1000, len(self.mean)))
+
+    @cached_property
+    def rim(self) -> NDArray[np.bool_]:
+        """(V,) whether a vertex is within two edges of a boundary: outer rim, lids, nostrils."""
+        sides = np.sort(self.triangles[:, [[0, 1], [1, 2], [2, 0]]].reshape(-1, 2), axis=1)
+        edges, counts = np.unique(sides, axis=0, return_counts=True)
+        near = np.zeros(len(self.mean), np.bool_)
+        near[edges[counts == 1]] = True
+        for _ in range(2):
+            near[self.triangles[near[self.triangles].any(axis=1)]] = True
+        return near
+
+
+def fit_prior(faces: FaceSet, components: int = COMPONENTS, seed: int = 0) -> RegistrationPrior:
+    """The prior of the training faces of a set, on the vertices of its region where it has one.
+
+    Raises:
+        InputError: too few training faces.
+    """
+    rows = faces.rows("train")
+    vertices, preparation = faces.vertices, faces.preparation
+    if faces.region is not None:
+        chosen = np.flatnonzero(faces.region)
+        inside = preparation.triangles[faces.region[preparation.triangles].all(axis=1)]
+        preparation = replace(
+            preparation,
+            vertex_index=preparation.vertex_index[chosen],
+            triangles=np.searchsorted(chosen, inside).astype(np.int32),
+            stable_vertices=(),
+        )
+        vertices = np.ascontiguousarray(vertices[:, chosen])
+    pca = fit_pca(vertices, rows, components, seed)
+    if not len(pca.variance):
+        raise InputError(
+            f"{faces.id} has {len(rows)} training faces that are all alike; a prior needs faces of "
+            "different people and expressions",
+            ErrorCode.FACES_ALIKE,
+        )
+    deviation = np.sqrt(pca.variance)
+    labels = faces.labels
+    total = np.zeros((len(labels.expressions), len(deviation)))
+    for start, block in zip(
+        range(0, len(rows), BLOCK_FACES), face_blocks(vertices, rows), strict=True
+    ):
+        of_block = labels.expression[rows[start : start + BLOCK_FACES]]
+        np.add.at(total, of_block, pca.encode(block) / deviation)
+    count = np.bincount(labels.expression[rows], minlength=len(total))
+    # the neutral first, which registration prefers where starts end alike
+    level = np.bincount(labels.expression[rows], labels.level[rows], minlength=len(total))
+    shown = [int(k) for k in np.argsort(level > 0, kind="stable") if count[k]]
+    basis = (pca.basis * deviation[:, None]).reshape(len(deviation), -1, 3)
+    return RegistrationPrior(
+        preparation=preparation,
+        mean=pca.mean.reshape(-1, 3),
+        basis=np.ascontiguousarray(basis.transpose(2, 1, 0), np.float32),
+        starts=total[shown] / count[shown, None],
+        expressions=tuple(labels.expressions[k] for k in shown),
+        history=[
+            *faces.history,
+            history_step(
+                "fd-register", {"set": faces.id}, {"components": components, "seed": seed}
+            ),
+        ],
+    )
+
+
+@dataclass(frozen=True)
+class _Config:
+    """The config of a prior file."""
+
+    expressions: list[str]
+    limits: Limits
+
+
+@dataclass(frozen=True)
+class _Metadata:
+    """The metadata of a prior file, except the preparation."""
+
+    config: _Config
+    history: list[HistoryStep]
+    id: str
+
+
+def write_prior(stream: BinaryIO, prior: RegistrationPrior) -> str:
+    """Write a prior; returns its id."""
+    tensors = {
+        **prior.preparation.tensors(),
+        "mean": prior.mean.astype(np.float32),
+        "basis": prior.basis.astype(np.float16),
+        "starts": prior.starts.astype(np.float32),
+    }
+    config = {"expressions": list(prior.expressions), "limits": asdict(prior.limits)}
+    prior_id = content_id(tensors, config)
+    metadata = {
+        **prior.preparation.metadata(),
+        "config": config,
+        "id": prior_id,
+        "history": [step.as_json() for step in prior.history],
+    }
+    write_safetensors(stream, "prior", tensors, metadata)
+    return prior_id
+
+
+def read_prior(path: str | Path) -> RegistrationPrior:
+    """Read a prior.
+
+    Raises:
+        InputError: not a prior, or a tensor is missing or of another shape.
+    """
+    file = read_safetensors(path, "prior")
+    with naming(path):
+        return parse_prior(file, shown(path))
+
+
+def parse_prior(file: SafetensorsFile, source: str) -> RegistrationPrior:
+    """The prior in a safetensors file; errors do not name the file."""
+    preparation = Preparation.from_file(file)
+    metadata = parse_record(_Metadata, file.metadata)
+    vertices = len(preparation.vertex_index)
+    components = file.tensors["basis"].shape[-1] if "basis" in file.tensors else 0
+    expected = {
+        "mean": ((vertices, 3), "float32"),
+        "basis": ((3, vertices, components), "float16"),
+        "starts": ((len(metadata.config.expressions), components), "float32"),
+    }
+    for name, (shape, dtype) in expected.items():
+        array = file.tensors.get(name)
+        if array is None or array.shape != shape or array.dtype != dtype or not array.size:
+            raise InputError(
+                f"has no tensor {name!r} of shape {shape} of {dtype}; make it again with "
+                "fd-register --make-prior",
+                ErrorCode.TENSOR,
+            )
+    for name in not_finite(file.tensors):
+        raise InputError(f"tensor {name!r} is not finite; make it again", ErrorCode.NOT_FINITE)
+    return RegistrationPrior(
+        preparation=preparation,
+        mean=file.tensors["mean"].astype(np.float64),
+        basis=file.tensors["basis"].astype(np.float32),
+        starts=file.tensors["starts"].astype(np.float64),
+        expressions=tuple(metadata.config.expressions),
+        limits=metadata.config.limits,
+        history=metadata.history,
+        id=metadata.id,
+        source=source,
+    )
+
+
+def prior_of(model: Model) -> RegistrationPrior:
+    """The bundled prior for the topology of a model.
+
+    Raises:
+        InputError: there is none.
+    """
+    folder = weights_folder() / "registration"
+    for path in model_files(str(folder)):
+        prior = read_prior(path)
+        if prior.preparation.raw_topology == model.preparation.raw_topology:
+            return prior
+    raise InputError(
+        f"there is no bundled registration prior for {model.source or 'this model'} (topology "
+        f"{model.topology}); make one from its face set with fd-register --make-prior SET, and "
+        "give it with --prior",
+        ErrorCode.TOPOLOGY,
+    )

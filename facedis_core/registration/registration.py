@@ -1,0 +1,371 @@
+"""Registration of a raw scan: its face in a model's topology, the way back, and how sure it is."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from facedis_core.data.units import UNITS_MM, Units, check_units
+from facedis_core.errors import ErrorCode, InputError, UsageError, check_argument, missing_extra
+from facedis_core.geometry.alignment import RigidTransform
+from facedis_core.mesh.mesh import Mesh
+from facedis_core.mesh.vertex_checks import check_finite
+from facedis_core.model.model import Model, load_model
+from facedis_core.registration.prior import Limits, RegistrationPrior, prior_of
+
+if TYPE_CHECKING:
+    from facedis_core.registration.fit import Fit
+    from facedis_core.registration.scan import Surface
+
+Residual = Literal["none", "normal"]
+Points = NDArray[np.float64]
+
+NEAR_MM: Final = 30.0  # of the scan, about the face in its pose, is fitted
+USUAL_RADIUS_MM: Final = 130.0  # of the middle 80 % of the points of a scan
+RADIUS_MM: Final = (45.0, 400.0)  # of scans that are the size of a face or of a head with shoulders
+NEUTRAL_MM: Final = 0.08  # a neutral start this much worse than another is fitted too
+BETTER_MM: Final = 0.02  # and is kept unless the other ends better by this
+OBSERVED_MM: Final = 3.0  # a vertex this near to the scan is observed
+FEWEST_POINTS: Final = 200
+RARE: Final = ("dm", "inch")
+STIFF_WEIGHT: Final = 300.0  # of the data, where a fit ran away
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Registration:
+    """The face of a scan in a model's topology, and how sure it is.
+
+    Example:
+        >>> found = register(read_mesh("weights/examples/alice_neutral.ply"))
+        >>> found.mesh
+        Mesh('alice_neutral', 4601 vertices, 9000 triangles, in mm)
+        >>> found.problem, bool(found.observed.mean() > 0.8)
+        ('', True)
+
+    Attributes:
+        mesh: the face in the model's topology and frame, mm.
+        to_scan: takes the mesh to the scan, in the unit of the scan.
+        unit: unit of the scan.
+        observed: (V,) whether the scan shows the vertex; the others are what faces like it have.
+        distance_mm: float32 (V,) distance of each vertex to the scan; NaN where not observed.
+        margin_mm: how much worse the next pose fits; infinite where there is none.
+        coverage: part of the vertices visible in the scan's views that it shows.
+        residual_mm: mean distance of these vertices to the scan, each at most 4 mm.
+        scan_residual_mm: mean distance of the scan near the face to the fit, likewise.
+        prior_distance: root mean square of the coefficients, in standard deviations of the training
+            faces.
+        start: expression whose mean face the fit started from.
+        problem: why the registration is doubtful; "" where it is not.
+        seconds: time it took.
+    """
+
+    mesh: Mesh
+    to_scan: RigidTransform
+    unit: str
+    observed: NDArray[np.bool_]
+    distance_mm: NDArray[np.float32]
+    margin_mm: float
+    coverage: float
+    residual_mm: float
+    scan_residual_mm: float
+    prior_distance: float
+    start: str
+    problem: str
+    seconds: float
+
+    def __repr__(self) -> str:
+        doubt = f", doubtful: {self.problem}" if self.problem else ""
+        return (
+            f"Registration({self.mesh.name!r}, {self.scan_residual_mm:.2f} mm, "
+            f"coverage {self.coverage:.2f}{doubt})"
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        """What a report says of it: everything but the values of each vertex."""
+        return {
+            "name": self.mesh.name,
+            "unit": self.unit,
+            "rotation": self.to_scan.rotation.round(9).tolist(),
+            "translation": self.to_scan.translation.tolist(),
+            "scale": self.to_scan.scale,
+            "margin_mm": None if np.isinf(self.margin_mm) else round(self.margin_mm, 4),
+            "coverage": round(self.coverage, 4),
+            "residual_mm": round(self.residual_mm, 4),
+            "scan_residual_mm": round(self.scan_residual_mm, 4),
+            "prior_distance": round(self.prior_distance, 4),
+            "observed": round(float(self.observed.mean()), 4),
+            "start": self.start,
+            "problem": self.problem,
+            "seconds": round(self.seconds, 2),
+        }
+
+
+def register(
+    scan: Mesh,
+    model: Model | None = None,
+    *,
+    prior: RegistrationPrior | None = None,
+    units: Units = "auto",
+    residual: Residual = "none",
+    force: bool = False,
+    seed: int = 0,
+    progress: Callable[[str], None] = lambda step: None,
+) -> Registration:
+    """Find the face of a raw scan, in the topology of a model.
+
+    The scan is a mesh of any triangulation or a point cloud, in any pose, with holes, hair and
+    shoulders; no landmarks are needed.
+
+    Args:
+        scan: the scan.
+        model: whose topology the result has; None = the default model.
+        prior: principal components of faces of this topology; None = the bundled ones.
+        units: unit of a scan that does not declare one; `auto` = the one in which it has the size
+            of a head.
+        residual: `normal` moves the vertices along their normals to the scan after the fit, for
+            the shape of people who are not in the span of the components.
+        force: give a result that would be refused.
+        seed: of random samples.
+        progress: called with the name of each step that begins.
+
+    Raises:
+        InputError: no face is found, its pose is ambiguous, or the fit is too far from the scan or
+            from all faces (unless `force`); too few points, or the unit cannot be told.
+        UsageError: an argument of another type, or SciPy is not installed.
+
+    Example:
+        >>> scan = read_mesh("weights/examples/bob_smile.ply")
+        >>> register(scan, load_model("ict-linear"))
+        Registration('bob_smile', ...)
+    """
+    check_argument(scan, Mesh, "register: scan", "a Mesh of read_mesh")
+    if residual not in get_args(Residual):
+        raise UsageError(
+            f"residual is {residual!r}, expected one of {', '.join(get_args(Residual))}",
+            ErrorCode.OPTION_VALUE,
+        )
+    check_units(units)
+    try:
+        import scipy  # noqa: F401 - checked before the work begins
+    except ModuleNotFoundError:
+        raise missing_extra("registration", "register") from None
+    model = load_model() if model is None else model
+    prior = prior_of(model) if prior is None else prior
+    started = time.monotonic()
+    check_finite(scan.vertices)
+    chosen = vertices_of(model, prior)
+    attempts = []
+    for unit in unit_candidates(scan, units):
+        attempt = _attempt(unit, scan, prior, seed, progress)
+        attempts.append(attempt)
+        if attempt.problem is None:
+            break
+    best = next((each for each in attempts if each.problem is None), attempts[0])
+    if best.problem is not None and (best.fit is None or not force):
+        raise InputError(f"{scan.name or 'the scan'}: {best.problem}", best.problem.code)
+    return _finished(best, scan, model, prior, chosen, residual, time.monotonic() - started)
+
+
+@dataclass(frozen=True, eq=False)
+class _Attempt:
+    """A scan registered in one unit.
+
+    Attributes:
+        unit: the unit.
+        problem: why it is refused; None where it is not.
+        fit: None where there is no pose.
+        near: the scan near the face.
+        centre: (3,) mm, what was subtracted from the scan.
+        margin_mm: how much worse the next pose fits.
+        start: expression the fit started from.
+    """
+
+    unit: str
+    problem: InputError | None
+    fit: "Fit | None" = None
+    near: "Surface | None" = None
+    centre: Points | None = None
+    margin_mm: float = 0.0
+    start: str = ""
+
+
+def _attempt(
+    unit: str,
+    mesh: Mesh,
+    prior: RegistrationPrior,
+    seed: int,
+    progress: Callable[[str], None],
+) -> _Attempt:
+    """Pose, starts, fit, and what is wrong with them."""
+    from facedis_core.registration.fit import QUICK, FitOptions, fit_face
+    from facedis_core.registration.pose import find_poses
+    from facedis_core.registration.scan import RawScan
+
+    if len(mesh.vertices) < FEWEST_POINTS:
+        few = f"it has {len(mesh.vertices)} points, expected at least {FEWEST_POINTS} of a face"
+        return _Attempt(unit, InputError(few, ErrorCode.NO_FACE))
+    progress("preparing")
+    scan = RawScan(mesh, UNITS_MM[unit], seed)
+    progress("pose")
+    poses = find_poses(prior, scan, seed)
+    if not poses:
+        none = "no face was found in it; check what it shows and --units"
+        return _Attempt(unit, InputError(none, ErrorCode.NO_FACE))
+    pose = poses[0]
+    margin = poses[1].cost - pose.cost if len(poses) > 1 else np.inf
+    progress("expression")
+    near = scan.near(pose.place(prior.mean), NEAR_MM)
+    quick = [
+        fit_face(prior, scan.coarse, replace(pose, coefficients=start), QUICK)
+        for start in prior.starts
+    ]
+    order = sorted(range(len(quick)), key=lambda k: quick[k].cost)
+    chosen = order[:1]
+    if order[0] and quick[0].cost < quick[order[0]].cost + NEUTRAL_MM:
+        chosen = [0, order[0]]
+    progress("fit")
+    options = FitOptions()
+    fits = {k: fit_face(prior, near, quick[k], options) for k in chosen}
+    start = min(fits, key=lambda k: fits[k].cost + BETTER_MM * (k > 0))
+    problem = refusal(fits[start], margin, prior.limits)
+    if problem is not None and problem.code != ErrorCode.POSE_AMBIGUOUS:
+        stiff = fit_face(prior, near, quick[start], replace(options, data_weight=STIFF_WEIGHT))
+        if refusal(stiff, margin, prior.limits) is None:
+            fits[start], problem = stiff, None
+    return _Attempt(unit, problem, fits[start], near, scan.centre, margin, prior.expressions[start])
+
+
+def refusal(fit: "Fit", margin_mm: float, limits: Limits) -> InputError | None:
+    """The error of a fit that is no face, or in a doubtful pose; None where it is one."""
+    if fit.coverage < limits.coverage:
+        return InputError(
+            f"only {fit.coverage:.0%} of the face is there, expected {limits.coverage:.0%}; check "
+            "what the scan shows, or pass --force-register",
+            ErrorCode.NO_FACE,
+        )
+    for distance, limit in (
+        (fit.residual_mm, limits.residual_mm),
+        (fit.scan_residual_mm, limits.scan_residual_mm),
+    ):
+        if distance > limit:
+            return InputError(
+                f"the best fit lies {distance:.2f} mm from it, expected at most {limit:g}; check "
+                "what the scan shows and --units, or pass --force-register",
+                ErrorCode.NO_FACE,
+            )
+    if fit.prior_distance > limits.prior_distance:
+        return InputError(
+            f"the best fit is {fit.prior_distance:.2f} standard deviations from the faces known, "
+            f"expected at most {limits.prior_distance:g}; check what the scan shows, or pass "
+            "--force-register",
+            ErrorCode.FAR_FACE,
+        )
+    if margin_mm < limits.margin_mm:
+        return InputError(
+            f"two poses fit alike, the second {margin_mm:.2f} mm worse, expected at least "
+            f"{limits.margin_mm:g}; leave one face in the scan, or pass --force-register",
+            ErrorCode.POSE_AMBIGUOUS,
+        )
+    return None
+
+
+def _finished(
+    attempt: _Attempt,
+    scan: Mesh,
+    model: Model,
+    prior: RegistrationPrior,
+    chosen: NDArray[np.intp],
+    residual: Residual,
+    seconds: float,
+) -> Registration:
+    """The result in the model's topology."""
+    from facedis_core.registration.residual import normal_residual
+
+    fit, near = attempt.fit, attempt.near
+    assert fit is not None and near is not None and attempt.centre is not None  # checked before
+    face = prior.face(fit.coefficients)
+    if residual == "normal":
+        height = normal_residual(prior, near, fit.place(face))
+        face = face + (height / fit.scale)[:, None] * prior.normals(face)
+    placed = fit.place(face)
+    distance, index = near.tree.query(placed)
+    gap = ((near.points[index] - placed) * near.normals[index]).sum(axis=1)
+    along = np.sqrt(np.maximum(distance**2 - gap**2, 0))
+    facing = (near.normals[index] * (prior.normals(face) @ fit.rotation.T)).sum(axis=1)
+    observed = (facing > 0.5) & (np.abs(gap) < OBSERVED_MM)
+    observed &= along < max(2.5 * near.spacing, OBSERVED_MM)
+    unit_mm = UNITS_MM[attempt.unit]
+    return Registration(
+        mesh=Mesh(face[chosen], model.triangles, scan.name, unit_mm=1.0),
+        to_scan=RigidTransform(
+            fit.rotation, (fit.translation + attempt.centre) / unit_mm, fit.scale / unit_mm
+        ),
+        unit=attempt.unit,
+        observed=observed[chosen],
+        distance_mm=np.where(observed, np.abs(gap), np.nan)[chosen].astype(np.float32),
+        margin_mm=attempt.margin_mm,
+        coverage=fit.coverage,
+        residual_mm=fit.residual_mm,
+        scan_residual_mm=fit.scan_residual_mm,
+        prior_distance=fit.prior_distance,
+        start=attempt.start,
+        problem=str(attempt.problem or ""),
+        seconds=seconds,
+    )
+
+
+def vertices_of(model: Model, prior: RegistrationPrior) -> NDArray[np.intp]:
+    """Which vertex of the prior each vertex of a model is.
+
+    Raises:
+        InputError: the prior is of another topology, or lacks vertices of the model.
+    """
+    own, known = model.preparation, prior.preparation
+    if own.raw_topology != known.raw_topology:
+        raise InputError(
+            f"the registration prior {prior.source} is for raw meshes of topology "
+            f"{known.raw_topology}, model {model.source} for {own.raw_topology}; give the prior of "
+            "its face set with --prior",
+            ErrorCode.TOPOLOGY,
+        )
+    order = np.argsort(known.vertex_index)
+    place = np.searchsorted(known.vertex_index, own.vertex_index, sorter=order)
+    found = order[np.minimum(place, len(order) - 1)]
+    missing = int((known.vertex_index[found] != own.vertex_index).sum())
+    if missing:
+        raise InputError(
+            f"model {model.source} has {missing} vertices that the registration prior "
+            f"{prior.source} lacks; make one from its face set with fd-register --make-prior SET",
+            ErrorCode.TOPOLOGY,
+        )
+    return found
+
+
+def unit_candidates(scan: Mesh, units: Units) -> list[str]:
+    """Units in which a scan is to be tried, the likeliest first.
+
+    Raises:
+        InputError: it has the size of a head in none.
+    """
+    if scan.unit_mm is not None:
+        return ["mm"]
+    if units != "auto":
+        return [units]
+    middle = np.median(scan.vertices, axis=0)
+    offset = scan.vertices - middle.astype(np.float64)
+    radius = float(np.quantile(np.linalg.norm(offset, axis=1), 0.8))
+    sizes = {name: radius * mm for name, mm in UNITS_MM.items()}
+    fitting = [name for name in sizes if RADIUS_MM[0] <= sizes[name] <= RADIUS_MM[1]]
+    if not fitting:
+        raise InputError(
+            f"{scan.name or 'the scan'} has a radius of {radius:.3g} units, not the size of a head "
+            f"in any of {', '.join(UNITS_MM)}; check the scan, or pass --units",
+            ErrorCode.UNIT,
+        )
+    # inches and decimetres are rare
+    return sorted(
+        fitting, key=lambda name: (name in RARE, abs(np.log(sizes[name] / USUAL_RADIUS_MM)))
+    )[:2]

@@ -1,0 +1,203 @@
+"""Registration of simulated scans of the example faces, and its steps against slow truths."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from raising import raises
+from scipy.spatial import cKDTree
+from simulated_scans import simulate_scan
+
+from facedis_core.data.units import UNITS_MM
+from facedis_core.errors import ErrorCode, InputError
+from facedis_core.geometry.distances import vertex_distance
+from facedis_core.mesh.mesh import Mesh, read_mesh
+from facedis_core.model.bundled import weights_folder
+from facedis_core.model.model import load_model
+from facedis_core.registration.features import BINS, point_features
+from facedis_core.registration.fit import Fit, FitOptions, fit_face
+from facedis_core.registration.prior import Limits, prior_of, read_prior, write_prior
+from facedis_core.registration.registration import refusal, register, unit_candidates
+from facedis_core.registration.scan import RawScan, Surface, consistent_normals, plane_normals
+
+EXAMPLES = weights_folder() / "examples"
+
+
+@pytest.fixture(scope="module")
+def model():
+    return load_model("ict-linear")
+
+
+@pytest.fixture(scope="module")
+def prior(model):
+    return prior_of(model)
+
+
+def angle(rotation):
+    """Degrees."""
+    return np.degrees(np.arccos(np.clip((np.trace(rotation) - 1) / 2, -1, 1)))
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "limit"),
+    [
+        ("alice_smile", "cloud", 1.2),
+        pytest.param("bob_mouth_stretch", "single_view", 1.5, marks=pytest.mark.slow),
+    ],
+)
+def test_a_scan_in_any_pose_and_unit(model, prior, name, kind, limit):
+    truth = read_mesh(EXAMPLES / f"{name}.ply")
+    scan = simulate_scan(
+        truth.vertices, truth.triangles, seed=3, kind=kind, density=(8000, 9000), clutter=False
+    )
+    steps = []
+    found = register(scan.mesh, model, prior=prior, progress=steps.append)
+    assert steps == ["preparing", "pose", "expression", "fit"]
+    assert UNITS_MM[found.unit] == scan.unit_mm
+    assert angle(found.to_scan.rotation @ scan.rotation.T) < 6
+    assert np.array_equal(found.mesh.triangles, model.triangles)
+    assert found.mesh.unit_mm == 1.0 and not found.problem
+    face = found.mesh.vertices.astype(np.float64)
+    placed = found.to_scan.apply(face) * scan.unit_mm
+    error = np.linalg.norm(placed - scan.to_scan(truth.vertices), axis=1)
+    assert error.mean() < limit
+    assert error[found.observed].mean() < limit
+    assert (np.isnan(found.distance_mm) == ~found.observed).all()
+    assert np.nanmean(found.distance_mm) < 0.4
+    assert found.coverage > 0.7 and found.margin_mm > 0.2
+    recorded = found.as_json()
+    assert recorded["unit"] == found.unit and recorded["problem"] == ""
+
+
+def test_a_ball_is_no_face(model, prior):
+    points = np.random.default_rng(0).standard_normal((3000, 3))
+    points *= 95 / np.linalg.norm(points, axis=1, keepdims=True)
+    ball = Mesh(points, np.empty((0, 3), np.int32), "ball")
+    try:
+        assert register(ball, model, prior=prior, units="mm", force=True).problem
+    except InputError as error:
+        assert error.code == ErrorCode.NO_FACE  # not even a pose
+
+
+SOUND = Fit(
+    np.zeros(1),
+    np.eye(3),
+    np.zeros(3),
+    residual_mm=0.5,
+    scan_residual_mm=0.2,
+    coverage=0.9,
+    prior_distance=1.0,
+)
+
+
+@pytest.mark.parametrize(
+    ("change", "margin", "code"),
+    [
+        ({}, 0.5, ""),
+        ({}, np.inf, ""),
+        ({"coverage": 0.1}, 0.5, ErrorCode.NO_FACE),
+        ({"residual_mm": 3.0}, 0.5, ErrorCode.NO_FACE),
+        ({"scan_residual_mm": 2.0}, 0.5, ErrorCode.NO_FACE),
+        ({"prior_distance": 5.0}, 0.5, ErrorCode.FAR_FACE),
+        ({}, 0.001, ErrorCode.POSE_AMBIGUOUS),
+    ],
+)
+def test_limits(change, margin, code):
+    found = refusal(dataclasses.replace(SOUND, **change), margin, Limits())
+    assert (found.code if found else "") == code
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        ({"units": "mile"}, ErrorCode.OPTION_VALUE),
+        ({"residual": "all"}, ErrorCode.OPTION_VALUE),
+        ({"scan": "scan.ply"}, ErrorCode.ARGUMENT_TYPE),
+        ({"scan": Mesh(np.ones((50, 3)), np.empty((0, 3), np.int32), unit_mm=1.0)}, "no-face"),
+        ({"scan": Mesh(np.full((50, 3), np.nan), np.empty((0, 3), np.int32))}, "not-finite"),
+    ],
+)
+def test_unusable_arguments(model, prior, change, code):
+    given = {"scan": read_mesh(EXAMPLES / "alice_neutral.ply"), **change}
+    with raises(code):
+        register(given.pop("scan"), model, prior=prior, **given)
+
+
+@pytest.mark.parametrize(
+    ("radius", "first"), [(0.11, "m"), (11.0, "cm"), (150.0, "mm"), (0.25, "m")]
+)
+def test_the_unit_by_size(radius, first):
+    points = np.random.default_rng(0).standard_normal((500, 3))
+    points *= radius / np.linalg.norm(points, axis=1, keepdims=True)
+    mesh = Mesh(points, np.empty((0, 3), np.int32), "ball")
+    assert unit_candidates(mesh, "auto")[0] == first
+    assert unit_candidates(mesh, "inch") == ["inch"]
+    assert unit_candidates(dataclasses.replace(mesh, unit_mm=1.0), "auto") == ["mm"]
+    with raises(ErrorCode.UNIT):
+        unit_candidates(dataclasses.replace(mesh, vertices=points * 1e5), "auto")
+
+
+def test_a_fit_finds_the_face_that_the_scan_is(prior):
+    rng = np.random.default_rng(1)
+    truth = np.zeros(200)
+    truth[:30] = rng.normal(0, 0.7, 30)
+    face = prior.face(truth)
+    scan = Surface(face, prior.normals(face), cKDTree(face), 2.0)
+    start = Fit(np.zeros(1), np.eye(3), np.array([0, 0, 2.0]))
+    found = fit_face(prior, scan, start, FitOptions(iterations=20, components=60, vertices=1000))
+    assert vertex_distance(found.place(prior.face(found.coefficients)), face) < 0.6
+    assert found.coverage > 0.95
+
+
+def test_features_do_not_depend_on_the_pose():
+    rng = np.random.default_rng(2)
+    points = rng.uniform(-50, 50, (300, 3))
+    points[:, 2] = points[:, 0] ** 2 / 60
+    normals = np.stack([-points[:, 0] / 30, 0 * points[:, 0], np.ones(300)], axis=1)
+    normals /= np.linalg.norm(normals, axis=1, keepdims=True)
+    turn = np.linalg.qr(rng.standard_normal((3, 3)))[0]
+    turn *= np.linalg.det(turn)
+    found = point_features(points, normals, cKDTree(points))
+    moved = points @ turn.T + 7
+    again = point_features(moved, normals @ turn.T, cKDTree(moved))
+    assert found.shape == (300, 3 * BINS)
+    # a neighbour on the border of two bins may fall into the other
+    assert np.abs(found - again).mean() < 1e-3
+    np.testing.assert_allclose(found.reshape(300, 3, BINS).sum(axis=2), 1, rtol=1e-5)
+
+
+def test_normals_point_outward():
+    rng = np.random.default_rng(3)
+    points = rng.standard_normal((2000, 3))
+    points /= np.linalg.norm(points, axis=1, keepdims=True)
+    tree = cKDTree(points)
+    normals, _ = plane_normals(points[tree.query(points, 12)[1]])
+    signed = consistent_normals(points, normals, tree)
+    assert ((signed * points).sum(axis=1) > 0.9).all()
+
+
+def test_a_soup_of_turned_triangles(model):
+    truth = read_mesh(EXAMPLES / "alice_neutral.ply")
+    turned = truth.triangles.copy()
+    turned[::2] = turned[::2, ::-1]
+    corners = truth.vertices[turned].reshape(-1, 3)
+    soup = Mesh(corners, np.arange(len(corners)).reshape(-1, 3))
+    whole = RawScan(truth, 1.0).coarse
+    found = RawScan(soup, 1.0).coarse
+    _, nearest = whole.tree.query(found.points)
+    assert ((found.normals * whole.normals[nearest]).sum(axis=1) > 0.5).mean() > 0.95
+
+
+def test_a_prior_is_written_and_read(prior, tmp_path):
+    changed = dataclasses.replace(prior, limits=Limits(coverage=0.3))
+    with (tmp_path / "p.safetensors").open("wb+") as stream:
+        written = write_prior(stream, changed)
+    again = read_prior(tmp_path / "p.safetensors")
+    assert (again.id, again.limits, again.expressions) == (
+        written,
+        changed.limits,
+        prior.expressions,
+    )
+    assert np.array_equal(again.basis, prior.basis)
+    assert np.array_equal(again.mean, prior.mean)
+    assert again.expressions[0] == "neutral"

@@ -1,0 +1,150 @@
+"""fd-register: outputs, batches, refusals; registration itself is in tests/registration."""
+
+import json
+from collections.abc import Iterator
+from unittest import mock
+
+import numpy as np
+import pytest
+
+from facedis_core.data.latents import read_latents
+from facedis_core.errors import ErrorCode, InputError
+from facedis_core.geometry.alignment import RigidTransform
+from facedis_core.mesh.mesh import Mesh, read_mesh, read_meshes, write_mesh
+from facedis_core.model.bundled import weights_folder
+from facedis_core.registration.registration import Registration
+
+EXAMPLES = weights_folder() / "examples"
+FACE = read_mesh(EXAMPLES / "alice_smile.ply")
+MODEL = {"FACEDIS_MODEL": "ict-linear"}
+REGISTER = "facedis_core.pipeline.register.register"
+
+
+def registered(scan: Mesh, model, **options) -> Registration:
+    """What `register` could find; scans of fewer than ten points show no face."""
+    if len(scan.vertices) < 10:
+        raise InputError(f"{scan.name}: no face", ErrorCode.NO_FACE)
+    observed = np.arange(len(FACE.vertices)) % 2 == 0
+    return Registration(
+        Mesh(FACE.vertices, FACE.triangles, scan.name, unit_mm=1.0),
+        RigidTransform(np.eye(3), np.zeros(3), 0.1),
+        "cm",
+        observed,
+        np.where(observed, 0.5, np.nan).astype(np.float32),
+        margin_mm=np.inf,
+        coverage=0.9,
+        residual_mm=0.5,
+        scan_residual_mm=0.2,
+        prior_distance=1.0,
+        start="neutral",
+        problem="two poses fit alike" if options["force"] else "",
+        seconds=1.0,
+    )
+
+
+@pytest.fixture
+def scans(tmp_path) -> Iterator[None]:
+    """Two scans and one without a face in `scans/`, registered at once."""
+    rng = np.random.default_rng(0)
+    for name, count in (("ann", 30), ("bob", 5), ("sub/eve", 40)):
+        (tmp_path / "scans" / name).parent.mkdir(parents=True, exist_ok=True)
+        points = Mesh(rng.normal(0, 50, (count, 3)), np.empty((0, 3), np.int32))
+        write_mesh(tmp_path / "scans" / f"{name}.ply", points)
+    with mock.patch(REGISTER, registered):
+        yield
+
+
+def test_a_batch(call, scans, tmp_path):
+    line = (
+        "fd-register scans -o faces/ --latents z.npy --report r.jsonl --keep-going "
+        "--failures failed.jsonl"
+    )
+    result = call(line, env=MODEL)
+    assert (result.code, result.kind) == (1, "items-skipped")
+    assert "1 of 3" in result.err
+    (failed,) = map(json.loads, (tmp_path / "failed.jsonl").read_text().splitlines())
+    assert (failed["item"], failed["kind"]) == ("scans/bob.ply", "no-face")
+    report = [json.loads(line) for line in (tmp_path / "r.jsonl").read_text().splitlines()]
+    assert [line["name"] for line in report] == ["ann", "sub/eve"]
+    assert report[0]["margin_mm"] is None and report[0]["unit"] == "cm"
+    face = read_mesh(tmp_path / "faces" / "sub" / "eve.ply")
+    assert np.array_equal(face.vertices, FACE.vertices) and face.unit_mm == 1.0
+    with (tmp_path / "faces" / "ann.ply").open("rb") as stream:
+        header = stream.read(600).partition(b"end_header")[0]
+    assert b"property float distance\nproperty uchar observed\n" in header
+    latents = read_latents(tmp_path / "z.npy")
+    assert latents.names == ["ann", "sub/eve"]
+    encoded = call("fd-encode faces -o again.npy", env=MODEL)
+    assert encoded.code == 0
+    again = read_latents(tmp_path / "again.npy")
+    np.testing.assert_array_equal(latents.identity, again.identity)
+
+
+def test_existing_files_are_kept(call, scans, tmp_path):
+    command = "fd-register scans/ann.ply scans/sub/eve.ply -o faces/"
+    assert call(command, env=MODEL).code == 0
+    (tmp_path / "faces" / "eve.ply").unlink()
+    assert call(command, env=MODEL).kind == "output-exists"
+    with mock.patch(REGISTER, mock.Mock(wraps=registered)) as register:
+        assert call(f"{command} --skip-existing", env=MODEL).code == 0
+    assert [args[0].name for args, _ in register.call_args_list] == ["eve"]
+
+
+def test_pipes(call, scans, tmp_path):
+    content = b"".join((tmp_path / "scans" / f"{n}.ply").read_bytes() for n in ("ann", "sub/eve"))
+    result = call("fd-register --force-register --report r.jsonl", stdin=content, env=MODEL)
+    assert result.code == 0
+    assert result.err.count("two poses fit alike") == 2
+    (tmp_path / "out.ply").write_bytes(result.out)
+    with (tmp_path / "out.ply").open("rb") as stream:
+        assert len(list(read_meshes(stream))) == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "kind"),
+    [
+        ("scans/bob.ply -o out.ply", 3, "no-face"),
+        ("scans -o faces/", 3, "no-face"),
+        ("scans/ann.ply scans/sub/eve.ply -o out.ply", 2, "output-collision"),
+        ("scans -o faces/ --skip-existing --force", 2, "option-conflict"),
+        ("scans -o out.ply --skip-existing", 2, "option-conflict"),
+        ("scans -o faces/ --latents z.ply", 2, "output-suffix"),
+        ("scans -o faces/ --report z.npy", 2, "output-suffix"),
+        ("scans -o out.stl", 2, "output-suffix"),
+        ("scans -o faces/ --failures f.jsonl", 2, "option-missing"),
+        ("scans/ann.ply -o x.ply --latents x.ply", 2, "output-suffix"),
+        ("scans -o faces/ --prior scans/ann.ply", 3, "wrong-kind"),
+        ("gone.ply -o out.ply", 3, "file-missing"),
+        ("scans -o faces/ --units mile", 2, "arguments"),
+    ],
+)
+def test_errors(call, scans, words, code, kind):
+    result = call(f"fd-register {words}", env=MODEL)
+    assert (result.code, result.kind) == (code, kind)
+
+
+def test_a_model_without_a_prior(call, scans):
+    assert call("fd-register scans/ann.ply -o out.ply").kind == "topology"
+
+
+def test_a_prior_of_a_set(call, tmp_path):
+    made = call(
+        f"fd-prep folder {EXAMPLES} --pattern '{{subject}}_{{expression}}.ply' --like ict-linear "
+        "-o set.safetensors"
+    )
+    assert made.code == 0, made.err
+    assert call("fd-register --make-prior set.safetensors -o prior.safetensors").code == 0
+    facts = json.loads(call("fd-info prior.safetensors --json --verify").out)
+    assert facts["kind"] == "registration prior"
+    assert facts["components"] == 5  # of six training faces
+    assert sorted(facts["expressions"]) == ["mouth_stretch", "neutral", "smile"]
+    wrong = call("fd-register --make-prior set.safetensors -o prior.npy")
+    assert wrong.kind == "output-suffix"
+
+
+def test_scipy_is_missing(shell, without_torch):
+    result = shell(
+        f"fd-register {EXAMPLES}/alice_smile.ply -o out.ply", env={**without_torch, **MODEL}
+    )
+    assert result.code == 2
+    assert "-m pip install 'scipy>=1.11'" in result.line
