@@ -249,17 +249,34 @@ def evaluate_face_set(
 ) -> Evaluation:
     """Every metric of a method on rows of a face set; arguments and errors as of
     `evaluate_samples`.
+
+    Raises:
+        InputError: a prediction of other shapes than that of the faces.
     """
     labels = face_set.labels
     subject = np.asarray(labels.subject)
 
+    def checked(vertices: np.ndarray) -> Prediction:
+        prediction = predict(vertices)
+        check_argument(prediction, Prediction, "the prediction", "a Prediction")
+        for name, values in prediction._asdict().items():
+            shape, expected = np.shape(values), vertices.shape
+            if name.endswith("latent"):
+                expected = (len(vertices), *shape[-1:])  # of any size
+            if values is not None and shape != expected:
+                raise InputError(
+                    f"the predicted {name} has the shape {shape}, expected {expected}",
+                    ErrorCode.ARRAY_SHAPE,
+                )
+        return prediction
+
     def sample(rows: np.ndarray) -> Sample:
         truth = face_set.read(rows)
-        return Sample(truth, predict(truth))
+        return Sample(truth, checked(truth))
 
     people = np.unique(subject[rows]).tolist()
     gallery = _neutral_gallery(
-        predict, face_set, people, region=region, align=align, ordered_map=ordered_map
+        checked, face_set, people, region=region, align=align, ordered_map=ordered_map
     )
     return evaluate_samples(
         sample,

@@ -260,6 +260,19 @@ def test_batches_may_be_measured_elsewhere_and_in_any_order(faces, test_rows):
     assert not empty.metrics and not empty.per_mesh
 
 
+def test_predictions_of_other_shapes_are_refused(faces, test_rows):
+    for wrong in (
+        lambda x: Prediction(x[:1]),  # would be compared with every face
+        lambda x: Prediction(x, x[:, :5]),
+        lambda x: Prediction(x, x, np.ones((1, 2))),
+        lambda x: Prediction(x, x, np.ones(len(x))),
+    ):
+        with raises("array-shape"):
+            evaluate_face_set(wrong, faces, test_rows)
+    with raises("argument-type"):
+        evaluate_face_set(lambda x: (x, x), faces, test_rows)
+
+
 def test_a_region_is_measured_like_its_vertices_alone(faces, test_rows):
     region = np.zeros(faces.vertices.shape[1], bool)
     region[5:23] = True
