@@ -10,7 +10,7 @@ from conftest import face
 from facedis_core.data.face_set import load_face_set
 from facedis_core.data.latents import write_latents
 from facedis_core.evaluate import evaluation
-from facedis_core.evaluate.evaluation import model_predictor
+from facedis_core.evaluate.prediction import model_predictor
 
 KEYS = [
     "rank1_cosine_accuracy",

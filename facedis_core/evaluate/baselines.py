@@ -10,8 +10,9 @@ from facedis_core.data.face_set import TRAIN, FaceSet, check_topology
 from facedis_core.data.pseudo_neutrals import PseudoNeutralKind, pseudo_neutrals
 from facedis_core.errors import ErrorCode, InputError
 from facedis_core.evaluate.conditions import Condition, unlabelled_condition
-from facedis_core.evaluate.evaluation import Evaluation, Prediction, Predictor, evaluate_face_set
+from facedis_core.evaluate.evaluation import Evaluation, evaluate_face_set
 from facedis_core.evaluate.flame_like import FlameLike, fit_flame_like
+from facedis_core.evaluate.prediction import Prediction, Predictor
 from facedis_core.geometry.pca import BLOCK_FACES, Pca, face_blocks, fit_pca
 
 FOLDS: Final = 5

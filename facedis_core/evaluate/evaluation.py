@@ -21,8 +21,16 @@ from facedis_core.evaluate.expression_faces import ExpressionFaces, ExpressionLa
 from facedis_core.evaluate.expression_probe import probe_expression
 from facedis_core.evaluate.identity_probe import probe_identity
 from facedis_core.evaluate.metrics import FaceSpread
+from facedis_core.evaluate.prediction import (
+    Prediction,
+    Predictor,
+    Sample,
+    align_prediction,
+    check_prediction,
+    concatenated,
+    model_predictor,
+)
 from facedis_core.evaluate.uncertainty import SubjectSums
-from facedis_core.geometry.alignment import rigid_alignments
 from facedis_core.model.model import Model
 
 # Random choices of one face per subject for the between-subject spread.
@@ -52,46 +60,6 @@ _MESH_COLUMNS: Final = (
 )
 SUMMARIES: Final = ("e_rec", *PER_SUBJECT, "avd_neu", *PER_EXPRESSION, "between_subject")
 
-
-class Prediction(NamedTuple):
-    """Predictions of a method for B faces; None = not predicted.
-
-    Attributes:
-        reconstruction: (B, V, 3) mm.
-        identity: identity faces (B, V, 3) mm.
-        identity_latent: (B, D_id).
-        expression_latent: (B, D_exp).
-    """
-
-    reconstruction: np.ndarray | None = None
-    identity: np.ndarray | None = None
-    identity_latent: np.ndarray | None = None
-    expression_latent: np.ndarray | None = None
-
-    def within(self, region: np.ndarray) -> "Prediction":
-        """The vertices of a region (V,) bool, with all latents."""
-        full, identity = self.reconstruction, self.identity
-        return self._replace(
-            reconstruction=None if full is None else full[:, region],
-            identity=None if identity is None else identity[:, region],
-        )
-
-
-class Sample(NamedTuple):
-    """Faces of a set, (B, V, 3) mm, and the predictions for them."""
-
-    truth: np.ndarray
-    prediction: Prediction
-
-    def within(self, region: np.ndarray | None) -> "Sample":
-        """The vertices of a region (V,) bool; all for None."""
-        if region is None:
-            return self
-        return Sample(self.truth[:, region], self.prediction.within(region))
-
-
-# Faces (B, V, 3) mm -> their predictions.
-Predictor = Callable[[np.ndarray], Prediction]
 
 # Called with rows (B,) of one subject, the sample (aligned where asked for), and the subject's
 # true neutral (V, 3) mm or None.
@@ -258,16 +226,7 @@ def evaluate_face_set(
 
     def checked(vertices: np.ndarray) -> Prediction:
         prediction = predict(vertices)
-        check_argument(prediction, Prediction, "the prediction", "a Prediction")
-        for name, values in prediction._asdict().items():
-            shape, expected = np.shape(values), vertices.shape
-            if name.endswith("latent"):
-                expected = (len(vertices), *shape[-1:])  # of any size
-            if values is not None and shape != expected:
-                raise InputError(
-                    f"the predicted {name} has the shape {shape}, expected {expected}",
-                    ErrorCode.ARRAY_SHAPE,
-                )
+        check_prediction(prediction, vertices)
         return prediction
 
     def sample(rows: np.ndarray) -> Sample:
@@ -382,7 +341,7 @@ def evaluate_samples(
                 predictions.append(found.prediction)
                 if progress is not None:
                     progress(len(part))
-            together = _concatenated(predictions)
+            together = concatenated(predictions)
             if together.identity is not None:
                 results.add_subject(person, np.concatenate(where), together.identity)
             latents.append(together._replace(identity=None))
@@ -390,54 +349,9 @@ def evaluate_samples(
             results.add_expressions(expressions.expression[rows], subject[rows])
     evaluation = results.evaluation(rows, subject[rows])
     if expressions is not None and latents:
-        predicted = _concatenated(latents)
+        predicted = concatenated(latents)
         _add_probes(evaluation, np.concatenate(batches), predicted, expressions.expression[rows])
     return evaluation
-
-
-def model_predictor(model: Model) -> Predictor:
-    """The predictor of a model: latent means (no sampling), reconstructions, identity faces."""
-
-    def predict(vertices: np.ndarray) -> Prediction:
-        latents = model.encode_prepared(vertices)
-        identity, expression = latents.identity, latents.expression
-        return Prediction(
-            model.decode_vectors(identity, expression),
-            model.decode_vectors(identity, expression, "identity"),
-            identity,
-            expression,
-        )
-
-    return predict
-
-
-def align_faces(
-    faces: np.ndarray, targets: np.ndarray, region: np.ndarray | None = None
-) -> np.ndarray:
-    """Faces (B, V, 3) mm aligned rigidly to targets, (B, V, 3) or (V, 3), by a region (V,)."""
-    if region is None:
-        return rigid_alignments(faces, targets).apply(faces)
-    return rigid_alignments(faces[:, region], targets[..., region, :]).apply(faces)
-
-
-def align_prediction(
-    sample: Sample, neutral: np.ndarray | None, region: np.ndarray | None = None
-) -> Prediction:
-    """The prediction with reconstructions aligned to the faces, identity faces to the neutral.
-
-    Args:
-        sample: faces of one subject and their predictions.
-        neutral: true neutral (V, 3) mm; where it is None or not finite, identity faces stay.
-        region: (V,) bool, the vertices to align by; None = all.
-    """
-    prediction = sample.prediction
-    if prediction.reconstruction is not None:
-        reconstruction = align_faces(prediction.reconstruction, sample.truth, region)
-        prediction = prediction._replace(reconstruction=reconstruction)
-    if prediction.identity is not None and neutral is not None and np.isfinite(neutral).all():
-        identity = align_faces(prediction.identity, neutral, region)
-        prediction = prediction._replace(identity=identity)
-    return prediction
 
 
 def _neutral_gallery(
@@ -470,13 +384,7 @@ def _neutral_gallery(
     if not encoded:
         return None
     subject, row, predictions = zip(*encoded, strict=True)
-    return Gallery(np.array(subject), np.array(row), _concatenated(predictions))
-
-
-def _concatenated(predictions: Sequence[Prediction]) -> Prediction:
-    """Predictions of several batches as one."""
-    columns = zip(*predictions, strict=True)
-    return Prediction(*(None if c[0] is None else np.concatenate(c) for c in columns))
+    return Gallery(np.array(subject), np.array(row), concatenated(predictions))
 
 
 def _check_finite(truth: np.ndarray, prediction: Prediction, rows: np.ndarray) -> None:

@@ -9,7 +9,7 @@ from typing import Final
 
 import numpy as np
 
-from facedis_core.evaluate.evaluation import Prediction
+from facedis_core.evaluate.prediction import Prediction
 from facedis_core.geometry.pca import Faces, Pca, face_blocks, fit_pca
 
 # Least residual variance relative to the largest variance of a coefficient.

@@ -12,16 +12,10 @@ from facedis_core.data.preparation import Preparation
 from facedis_core.data.regions import find_region
 from facedis_core.data.units import BatchUnits, Units, check_one_size
 from facedis_core.errors import ErrorCode, InputError
-from facedis_core.evaluate.evaluation import (
-    Evaluation,
-    Gallery,
-    Prediction,
-    Sample,
-    align_faces,
-    evaluate_samples,
-)
+from facedis_core.evaluate.evaluation import Evaluation, Gallery, evaluate_samples
 from facedis_core.evaluate.expression_faces import ExpressionLabels
 from facedis_core.evaluate.face_labels import FaceLabel, read_labels
+from facedis_core.evaluate.prediction import Prediction, Sample, align_faces
 from facedis_core.io.paths import is_file, is_folder
 from facedis_core.io.streams import naming, open_input, shown
 from facedis_core.mesh.mesh import Mesh, mesh_files, read_mesh, read_meshes, topology_id

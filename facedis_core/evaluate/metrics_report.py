@@ -19,9 +19,10 @@ from facedis_core.evaluate.combination import combine_reports
 from facedis_core.evaluate.comparison import Method, report_of, summary_table
 from facedis_core.evaluate.conditions import model_condition
 from facedis_core.evaluate.error_tables import FaceNames, by_expression, by_mesh, by_subject
-from facedis_core.evaluate.evaluation import Evaluation, evaluate_face_set, model_predictor
+from facedis_core.evaluate.evaluation import Evaluation, evaluate_face_set
 from facedis_core.evaluate.gates import Check, EarlierReport, Tolerance
 from facedis_core.evaluate.mesh_comparison import compare_meshes
+from facedis_core.evaluate.prediction import model_predictor
 from facedis_core.evaluate.tables import Table
 from facedis_core.io.progress import Progress, no_progress
 from facedis_core.model.device import Device, on_device

@@ -14,13 +14,7 @@ import numpy as np
 
 from facedis_core.data.face_set import TRAIN, FaceSet, check_topology
 from facedis_core.errors import ErrorCode, InputError
-from facedis_core.evaluate.evaluation import (
-    Evaluation,
-    Sample,
-    align_prediction,
-    evaluate_face_set,
-    model_predictor,
-)
+from facedis_core.evaluate.evaluation import Evaluation, evaluate_face_set
 from facedis_core.evaluate.metrics_report import (
     MeasureOptions,
     label_models,
@@ -28,6 +22,7 @@ from facedis_core.evaluate.metrics_report import (
     open_split,
     with_condition,
 )
+from facedis_core.evaluate.prediction import Sample, align_prediction, model_predictor
 from facedis_core.geometry.distances import vertex_distances
 from facedis_core.io.progress import Progress, no_progress
 from facedis_core.model.model import Model, Part, load_model

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from facedis_core.data.face_set import TEST, TRAIN, VALIDATION, FaceSet
 from facedis_core.errors import ErrorCode, InputError
-from facedis_core.evaluate.evaluation import Prediction, evaluate_face_set
+from facedis_core.evaluate.evaluation import evaluate_face_set
+from facedis_core.evaluate.prediction import Prediction
 from facedis_core.nn import losses
 from facedis_core.nn.augment import random_poses
 from facedis_core.nn.autoencoder import AutoEncoder

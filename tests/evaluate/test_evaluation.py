@@ -9,13 +9,8 @@ import synthetic
 from raising import raises
 
 from facedis_core.evaluate import expression_faces, metrics
-from facedis_core.evaluate.evaluation import (
-    PER_EXPRESSION,
-    PER_SUBJECT,
-    Prediction,
-    align_faces,
-    evaluate_face_set,
-)
+from facedis_core.evaluate.evaluation import PER_EXPRESSION, PER_SUBJECT, evaluate_face_set
+from facedis_core.evaluate.prediction import Prediction, align_faces
 from facedis_core.geometry.alignment import RigidTransform
 
 

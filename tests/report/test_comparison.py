@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 from synthetic import face_set
 
-from facedis_core.evaluate.evaluation import (
+from facedis_core.evaluate.evaluation import evaluate_face_set
+from facedis_core.evaluate.prediction import (
     Prediction,
     Predictor,
     Sample,
     align_prediction,
-    evaluate_face_set,
     model_predictor,
 )
 from facedis_core.geometry.distances import vertex_distance
