@@ -1,6 +1,7 @@
 """The Python API: its examples run, its objects print on a line, its errors are ours."""
 
 import doctest
+import importlib
 import inspect
 import json
 import os
@@ -97,11 +98,26 @@ def test_every_public_object_has_an_example(name: str, one: Any) -> None:
     assert results or inspect.isabstract(one) or ">>> " in one.__doc__ or name in TABLES
 
 
-@pytest.mark.parametrize(("name", "one"), public_objects())
+def others_with_examples() -> list[tuple[str, Any]]:
+    """Functions and classes with an example that only their modules name."""
+    public = {one for _, one in public_objects()}
+    found = []
+    for path in sorted((ROOT / "facedis_core").rglob("*.py")):
+        if ">>> " not in path.read_text("utf-8"):
+            continue
+        module = importlib.import_module(".".join(path.relative_to(ROOT).with_suffix("").parts))
+        for name, one in vars(module).items():
+            own = getattr(one, "__module__", None) == module.__name__ and callable(one)
+            if own and one not in public and ">>> " in (one.__doc__ or ""):
+                found.append((f"{module.__name__}.{name}", one))
+    return found
+
+
+@pytest.mark.parametrize(("name", "one"), [*public_objects(), *others_with_examples()])
 def test_the_examples_run(name: str, one: Any, demo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(demo)
     values = {key: getattr(package, key) for package in PACKAGES for key in package.__all__}
-    values |= {"np": np, "torch": pytest.importorskip("torch")}
+    values |= {"np": np, "torch": pytest.importorskip("torch"), one.__name__: one}
     runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE)
     for test in doctest.DocTestFinder().find(one, name, globs=values):
         failures: list[str] = []

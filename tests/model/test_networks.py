@@ -3,6 +3,7 @@
 import json
 import shutil
 import sys
+import tomllib
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -91,12 +92,17 @@ def installed(folder: Path, entry: str) -> Path:
 
 @pytest.mark.slow
 def test_commands_know_the_network_of_an_installed_package(shell: Run, tmp_path: Path) -> None:
-    packages = installed(tmp_path / "packages", "one-matrix = own_network:ONE_MATRIX")
+    """With the blocks of docs/python.md: the row of the table, the entry point, the recipe."""
+    page = (SCRIPT.parents[1] / "python.md").read_text("utf-8")
+    blocks = page.partition("\n## A network of your own\n")[2].split("```")[1::2]
+    row, project, recipe = (block.partition("\n")[2] for block in blocks)
+    assert SCRIPT.read_text("utf-8").endswith(row)
+    (group,) = tomllib.loads(project)["project"]["entry-points"].values()
+    ((name, value),) = group.items()
+    packages = installed(tmp_path / "packages", f"{name} = {value}")
     shutil.copy(SCRIPT, packages)
     synthetic.write_face_set(tmp_path / "set.safetensors", FACES)
-    (tmp_path / "mine.toml").write_text(
-        'base = "linear"\nnetwork = "one-matrix"\nidentity = 5\nexpression = 4\nsteps = 3\n'
-    )
+    (tmp_path / "mine.toml").write_text(f"{recipe}identity = 5\nexpression = 4\nsteps = 3\n")
     known = {"PYTHONPATH": str(packages)}
     line = (
         "fd-train set.safetensors --recipe mine.toml -o m.safetensors"
