@@ -25,6 +25,7 @@ from facedis_core.io.safetensors_file import (
     content_id,
     parse_record,
     read_safetensors,
+    release_pages,
     safetensors_writer,
 )
 from facedis_core.io.streams import naming
@@ -227,6 +228,10 @@ class FaceSet:
                 ErrorCode.NOT_FINITE,
             )
         return faces
+
+    def release(self) -> None:
+        """Give back the memory of the faces that were read; they stay in the file."""
+        release_pages(self.vertices)
 
     def mean_face(self, rows: np.ndarray, block: int = 256) -> np.ndarray:
         """Mean of the given faces, (V, 3) float32 mm, in constant memory."""

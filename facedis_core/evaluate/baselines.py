@@ -2,16 +2,16 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 
 from facedis_core.data.face_set import TRAIN, FaceSet, check_topology
-from facedis_core.data.pseudo_neutrals import PseudoNeutralKind, pseudo_neutrals
+from facedis_core.data.pseudo_neutrals import PseudoNeutrals, pseudo_neutrals
 from facedis_core.errors import ErrorCode, InputError
-from facedis_core.evaluate.conditions import Condition, unlabelled_condition
+from facedis_core.evaluate.conditions import unlabelled_condition
 from facedis_core.evaluate.evaluation import Evaluation, evaluate_face_set
-from facedis_core.evaluate.flame_like import FlameLike, fit_flame_like
+from facedis_core.evaluate.flame_like import fit_flame_like
 from facedis_core.evaluate.prediction import Prediction, Predictor
 from facedis_core.geometry.pca import BLOCK_FACES, Pca, face_blocks, fit_pca
 
@@ -45,36 +45,63 @@ class Ridge:
         return flat.reshape(len(flat), -1, 3).astype(np.float32)
 
 
-@dataclass(frozen=True, eq=False)
-class Baselines:
-    """The fitted baselines.
+class Baseline(NamedTuple):
+    """A fitted baseline.
 
     Attributes:
-        pca: principal components of the training faces, twice as many as `components` if possible.
-        components: number of components of the baseline `pca`.
-        ridges: JSON key -> regression.
-        flame_like: JSON key -> linear model of neutrals and offsets.
-        pseudo_neutral: kind of the pseudo-neutrals.
-        unlabelled: condition of the baselines that do not need labelled neutrals.
-        topology: topology id of the training faces.
+        key: of the JSON output.
+        predict: its predictor.
+        facts: what it is: its condition, number of coefficients, and how it was fitted.
     """
 
-    pca: Pca
-    components: int
-    ridges: Mapping[str, Ridge]
-    flame_like: Mapping[str, FlameLike]
-    pseudo_neutral: PseudoNeutralKind
-    unlabelled: Condition
-    topology: str
+    key: str
+    predict: Predictor
+    facts: Mapping[str, Any]
 
-    def predictors(self) -> dict[str, Predictor]:
-        """JSON key -> predictor.
+
+@dataclass(frozen=True, eq=False)
+class Baselines:
+    """What all baselines share; iteration fits one after the other.
+
+    So only one of them is in memory: each has matrices of the size of the components.
+
+    Attributes:
+        train_set: the training faces.
+        rows: (n,) of the training split.
+        identity, expression: number of components of FLAME's model, in sum of the others.
+        pca: principal components of the training faces, twice as many as `components` if possible.
+        coefficients: (n, c) mm of the training faces.
+        pseudo_neutrals: of the training people.
+    """
+
+    train_set: FaceSet
+    rows: np.ndarray
+    identity: int
+    expression: int
+    pca: Pca
+    coefficients: np.ndarray
+    pseudo_neutrals: PseudoNeutrals
+
+    @property
+    def components(self) -> int:
+        """Number of components of the baseline `pca`."""
+        return min(self.identity + self.expression, len(self.pca.basis))
+
+    def __iter__(self) -> Iterator[Baseline]:
+        """Every baseline, in the order of tables.
 
         The mean face is both reconstruction and identity face. PCA does not split: its identity
         face is its reconstruction. A regression predicts the identity face; its reconstruction is
         that of PCA with as many components, so the expression is the difference.
         """
+        unlabelled = unlabelled_condition(self.train_set)
         mean = self.pca.mean.reshape(1, -1, 3).astype(np.float32)
+
+        def baseline(key: str, predict: Predictor, **facts: Any) -> Baseline:
+            facts = {"condition": "labelled" if key in LABELLED else unlabelled, **facts}
+            if key in PSEUDO:
+                facts["pseudo_neutral"] = self.pseudo_neutrals.kind
+            return Baseline(key, predict, facts)
 
         def mean_face(vertices: np.ndarray) -> Prediction:
             faces = np.repeat(mean, len(vertices), axis=0)
@@ -92,27 +119,53 @@ class Baselines:
 
             return predict
 
-        ridges = {key: regression(ridge) for key, ridge in self.ridges.items()}
-        flame_like = {key: model.predict for key, model in self.flame_like.items()}
-        return {"mean_face": mean_face, "pca": pca, **ridges, **flame_like}
+        yield baseline("mean_face", mean_face)
+        yield baseline("pca", pca, components=self.components)
+        counts = [self.components, min(2 * self.components, len(self.pca.basis))]
+        subject = np.asarray(self.train_set.labels.subject)
+        for key, target in self._targets().items():
+            fitted = fit_ridges(self.coefficients, subject[self.rows], target, self.pca, counts)
+            self.train_set.release()
+            for name in (key, f"{key}_2x")[: len(fitted)]:
+                ridge = fitted.pop(0)
+                facts = {"components": len(ridge.weight), "penalty": ridge.penalty}
+                yield baseline(name, regression(ridge), **facts)
+                del ridge
+        for key, neutrals in (
+            ("flame_like_pseudo", self.pseudo_neutrals.faces),
+            ("flame_like", self.train_set.neutrals),
+        ):
+            model = fit_flame_like(
+                self.train_set.vertices,
+                self.rows,
+                subject,
+                neutrals,
+                self.identity,
+                self.expression,
+            )
+            self.train_set.release()
+            if model is not None:
+                yield baseline(key, model.predict, components=model.components)
+            del model
 
-    def facts(self, key: str) -> dict[str, Any]:
-        """What a baseline is: its condition, number of coefficients, and how it was fitted."""
-        facts: dict[str, Any] = {"condition": "labelled" if key in LABELLED else self.unlabelled}
-        if key == "pca":
-            facts["components"] = self.components
-        if key in self.ridges:
-            ridge = self.ridges[key]
-            facts |= {"components": len(ridge.weight), "penalty": ridge.penalty}
-        if key in self.flame_like:
-            facts["components"] = self.flame_like[key].components
-        if key in PSEUDO:
-            facts["pseudo_neutral"] = self.pseudo_neutral
-        return facts
+    def _targets(self) -> dict[str, Callable[[int], np.ndarray]]:
+        """Regression -> subject -> its target face (V, 3) mm."""
+        subject = np.asarray(self.train_set.labels.subject)[self.rows]
+
+        def identity_mean(person: int) -> np.ndarray:
+            faces = self.rows[subject == person]
+            total = sum(block.sum(axis=0) for block in face_blocks(self.train_set.vertices, faces))
+            return np.asarray(total / len(faces))
+
+        return {
+            "ridge_identity_mean": identity_mean,
+            "ridge_pseudo_neutral": lambda person: self.pseudo_neutrals.faces[person],
+            "ridge_neutral": lambda person: self.train_set.neutrals[person],
+        }
 
 
 def fit_baselines(train_set: FaceSet, identity: int, expression: int) -> Baselines:
-    """Fit all baselines on the training split of a face set.
+    """Baselines of the training split of a face set.
 
     Ridges use as many coefficients as the PCA, and twice as many under the key with `_2x`. Few
     training faces limit both numbers. Those to a neutral, and `flame_like`, are left out where no
@@ -133,10 +186,10 @@ def fit_baselines(train_set: FaceSet, identity: int, expression: int) -> Baselin
             "do without them, or fit them on another set (fd-metrics --baselines-from)",
             ErrorCode.TOO_FEW_FACES,
         )
+    train_set.release()
     for start in range(0, len(rows), BLOCK_FACES):
         train_set.read(rows[start : start + BLOCK_FACES])  # names a face that is not finite
-    components = identity + expression
-    pca = fit_pca(train_set.vertices, rows, 2 * components)
+    pca = fit_pca(train_set.vertices, rows, 2 * (identity + expression))
     if not len(pca.basis):
         raise InputError(
             "the training faces are all alike, there is nothing to fit; do without baselines, or "
@@ -146,41 +199,9 @@ def fit_baselines(train_set: FaceSet, identity: int, expression: int) -> Baselin
     coefficients = np.concatenate(
         [pca.encode(block) for block in face_blocks(train_set.vertices, rows)]
     )
-    subject = np.asarray(train_set.labels.subject)
     estimated = pseudo_neutrals(train_set, rows)
-
-    def identity_mean(person: int) -> np.ndarray:
-        faces = rows[subject[rows] == person]
-        total = sum(block.sum(axis=0) for block in face_blocks(train_set.vertices, faces))
-        return np.asarray(total / len(faces))
-
-    targets = {
-        "ridge_identity_mean": identity_mean,
-        "ridge_pseudo_neutral": lambda person: estimated.faces[person],
-        "ridge_neutral": lambda person: train_set.neutrals[person],
-    }
-    counts = [min(count, len(pca.basis)) for count in (components, 2 * components)]
-    ridges: dict[str, Ridge] = {}
-    for name, target in targets.items():
-        fitted = fit_ridges(coefficients, subject[rows], target, pca, counts)
-        ridges.update(zip((name, f"{name}_2x"), fitted, strict=False))
-    flame_like: dict[str, FlameLike] = {}
-    for name, neutrals in (
-        ("flame_like_pseudo", estimated.faces),
-        ("flame_like", train_set.neutrals),
-    ):
-        model = fit_flame_like(train_set.vertices, rows, subject, neutrals, identity, expression)
-        if model is not None:
-            flame_like[name] = model
-    return Baselines(
-        pca=pca,
-        components=counts[0],
-        ridges=ridges,
-        flame_like=flame_like,
-        pseudo_neutral=estimated.kind,
-        unlabelled=unlabelled_condition(train_set),
-        topology=train_set.topology,
-    )
+    train_set.release()
+    return Baselines(train_set, rows, identity, expression, pca, coefficients, estimated)
 
 
 def evaluate_baselines(
@@ -194,18 +215,21 @@ def evaluate_baselines(
 ) -> dict[str, Evaluation]:
     """Evaluations of every baseline on rows of a face set, by JSON key.
 
-    The metrics also have `Baselines.facts`. Arguments as of `evaluate_face_set`.
+    The metrics also have `Baseline.facts`. Arguments as of `evaluate_face_set`.
 
     Raises:
         InputError: the faces have another topology than the training faces, or are not finite.
     """
-    check_topology(face_set, "the face set", baselines.topology, "its baselines")
+    check_topology(face_set, "the face set", baselines.train_set.topology, "its baselines")
     found = {}
-    for key, predict in baselines.predictors().items():
+    for baseline in baselines:
         evaluation = evaluate_face_set(
-            predict, face_set, rows, region=region, align=align, progress=progress
+            baseline.predict, face_set, rows, region=region, align=align, progress=progress
         )
-        found[key] = replace(evaluation, metrics=evaluation.metrics | baselines.facts(key))
+        metrics = evaluation.metrics | dict(baseline.facts)
+        found[baseline.key] = replace(evaluation, metrics=metrics)
+        del baseline  # the next one is fitted without it, and without the pages that were read
+        face_set.release()
     return found
 
 

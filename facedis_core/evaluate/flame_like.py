@@ -77,10 +77,11 @@ class NeutralOffsets:
         """(N, V, 3)."""
         return self.vertices.shape
 
-    def __getitem__(self, rows: np.ndarray) -> np.ndarray:
-        """Offsets (n, V, 3) float64 mm of some rows."""
-        neutrals = self.neutrals[self.subject[rows]]
-        return np.subtract(self.vertices[rows], neutrals, dtype=np.float64)
+    def __getitem__(self, at: np.ndarray | tuple[np.ndarray, slice]) -> np.ndarray:
+        """Offsets (n, V, 3) float64 mm of some rows; with a slice, of these vertices."""
+        rows, part = at if isinstance(at, tuple) else (at, slice(None))
+        neutrals = self.neutrals[self.subject[rows], part]
+        return np.subtract(self.vertices[rows, part], neutrals, dtype=np.float64)
 
 
 def fit_flame_like(

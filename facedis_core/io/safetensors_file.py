@@ -374,6 +374,15 @@ def safetensors_writer(
             shutil.copyfileobj(file, stream)
 
 
+def release_pages(array: np.ndarray) -> None:
+    """Give back the memory of a memory map that was read; nothing for other arrays."""
+    owner: object = array
+    while isinstance(owner, np.ndarray):
+        owner = owner.base
+    if isinstance(owner, mmap.mmap):
+        _release(owner)
+
+
 def _release(pages: mmap.mmap) -> None:
     if hasattr(mmap, "MADV_DONTNEED"):
         pages.madvise(mmap.MADV_DONTNEED)

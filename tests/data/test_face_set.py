@@ -335,3 +335,7 @@ def test_vertices_stay_on_disk_until_they_are_used(tmp_path):
     assert not faces.vertices[1234, 5].any()
     assert not faces.mean_face(np.array([3, 1500]), block=1).any()
     assert resident() - before < 64 * 2**20
+    faces.mean_face(np.arange(100), block=1)
+    assert resident() - before > 100 * 2**20
+    faces.release()
+    assert resident() - before < 64 * 2**20 and not faces.vertices[1234, 5].any()

@@ -1,5 +1,6 @@
 """Ridge regressions against scikit-learn's; baselines on a set whose order of errors is known."""
 
+import tracemalloc
 from dataclasses import replace
 
 import numpy as np
@@ -179,9 +180,11 @@ def test_only_the_training_split_is_looked_at(faces):
     neutrals[faces.labels.subject[faces.rows(1)]] = np.nan
     one = fit_baselines(faces, 2, 2)
     two = fit_baselines(replace(faces, vertices=spoiled, neutrals=neutrals), 2, 2)
-    assert one.pca.basis.tobytes() == two.pca.basis.tobytes()
-    for key in one.ridges:
-        assert one.ridges[key].weight.tobytes() == two.ridges[key].weight.tobytes()
+    for a, b in zip(one, two, strict=True):
+        found, expected = (x.predict(faces.vertices) for x in (a, b))
+        assert (a.key, a.facts) == (b.key, b.facts)
+        np.testing.assert_array_equal(found.reconstruction, expected.reconstruction)
+        np.testing.assert_array_equal(found.identity, expected.identity)
 
 
 def test_without_training_neutrals():
@@ -199,7 +202,9 @@ def test_conditions(faces, found):
     assert pseudo["pseudo_neutral"] == "medoid"
     assert pseudo["e_rec"] == found["flame_like"]["e_rec"]
     apexes = replace(faces, labels=replace(faces.labels, level=np.ones(len(faces), np.float32)))
-    assert fit_baselines(apexes, 3, 3).facts("pca")["condition"] == "absent"
+    assert {key: one["condition"] for key, one in measured(apexes, 6, apexes).items()} == {
+        key: "labelled" if key in LABELLED else "absent" for key in KEYS
+    }
 
 
 def test_flame_like_finds_what_is_linear(faces):
@@ -207,6 +212,21 @@ def test_flame_like_finds_what_is_linear(faces):
     assert found["components"] == 10
     assert max(found[key]["mean"] for key in ("e_rec", "e_dis", "avd_neu")) < 0.1
     assert found["rank1_cosine_accuracy"] == 1
+
+
+def test_one_baseline_is_in_memory_at_a_time():
+    faces = synthetic.face_set(subjects=24, expressions=5, test=4, size=40)
+    component = faces.vertices[0].size * 8
+    held = []
+    tracemalloc.start()
+    try:
+        for baseline in fit_baselines(faces, 15, 15):
+            del baseline
+            held.append(tracemalloc.get_traced_memory()[0] / component)
+    finally:
+        tracemalloc.stop()
+    assert len(held) == len(KEYS)
+    assert max(held) < 200  # 60 of the PCA, 30 and 60 of two regressions; all would be 450
 
 
 def test_few_training_faces_limit_the_components():

@@ -54,6 +54,7 @@ def slow_fit(vertices, subject, neutrals, identity, expression, x):
 @pytest.mark.parametrize("block", [4, 128])
 def test_slow_fit(faces, block, monkeypatch):
     monkeypatch.setattr(pca_module, "BLOCK_FACES", block)
+    monkeypatch.setattr(pca_module, "BLOCK_VALUES", 100 * block)
     vertices, subject, neutrals = faces
     model = fit_flame_like(vertices, np.arange(45), subject, neutrals, 4, 6)
     assert (len(model.identity), len(model.expression), model.components) == (4, 6, 10)
@@ -115,3 +116,5 @@ def test_offsets_are_of_double_precision(faces):
     assert found.dtype == np.float64
     expected = vertices[[3, 44]].astype(float) - neutrals[[0, 8]].astype(float)
     np.testing.assert_array_equal(found, expected)
+    part = slice(2, 5)
+    np.testing.assert_array_equal(offsets[np.array([3, 44]), part], expected[:, part])

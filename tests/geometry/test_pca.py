@@ -23,9 +23,17 @@ def oracle(faces, components):
     return PCA(components, svd_solver="full").fit(flat)
 
 
+@pytest.fixture(params=["gram", "randomized"])
+def fitted_by(request, monkeypatch):
+    """Both ways, with several blocks, the last one short."""
+    monkeypatch.setattr(pca_module, "GRAM_FACES", 1000 if request.param == "gram" else 0)
+    monkeypatch.setattr(pca_module, "BLOCK_FACES", 17)
+    monkeypatch.setattr(pca_module, "BLOCK_VALUES", 1000)
+
+
 @pytest.mark.parametrize("components", [1, 5, 10])
-def test_of_the_chosen_rows(faces, components, monkeypatch):
-    monkeypatch.setattr(pca_module, "BLOCK_FACES", 17)  # several blocks, the last one short
+@pytest.mark.usefixtures("fitted_by")
+def test_of_the_chosen_rows(faces, components):
     rows = np.arange(0, 90, 2)
     pca, expected = fit_pca(faces, rows, components), oracle(faces[rows], components)
     np.testing.assert_allclose(pca.mean, expected.mean_, rtol=1e-12)
@@ -47,18 +55,36 @@ def test_noise_without_gaps_in_its_spectrum():
     assert best * (1 - 1e-4) < pca.variance.sum() <= best * (1 + 1e-9)
 
 
+@pytest.mark.usefixtures("fitted_by")
 def test_more_components_than_the_faces_span(faces):
     pca = fit_pca(faces, np.arange(4), 50)
     assert len(pca.basis) == 3
     np.testing.assert_allclose(pca.decode(pca.encode(faces[:4])), faces[:4], atol=1e-4)
 
 
+@pytest.mark.usefixtures("fitted_by")
 def test_equal_faces_have_no_components(faces):
     pca = fit_pca(np.repeat(faces[:1], 5, axis=0), np.arange(5), 3)
     assert len(pca.basis) == 0
     np.testing.assert_allclose(pca.decode(pca.encode(faces[:1])), faces[:1])
 
 
+@pytest.mark.usefixtures("fitted_by")
+def test_components_of_little_variance():
+    """Standard deviations from 1 to 1e-5, around a mean of 1000."""
+    rng = np.random.default_rng(4)
+    sides = [np.linalg.qr(rng.normal(size=(size, 6)))[0] for size in (60, 150)]
+    flat = 1000 + sides[0] * 10.0 ** -np.arange(6) @ sides[1].T
+    pca = fit_pca(flat.reshape(60, 50, 3), np.arange(60), 6)
+    np.testing.assert_allclose(pca.basis @ pca.basis.T, np.eye(6), atol=1e-12)
+    centred = flat - flat.mean(axis=0)
+    values = np.linalg.svd(centred, compute_uv=False)[:6]
+    np.testing.assert_allclose(np.sqrt(60 * pca.variance), values, rtol=1e-3)
+    left_over = centred - centred @ pca.basis.T @ pca.basis
+    assert np.linalg.norm(left_over) < 1e-7
+
+
+@pytest.mark.usefixtures("fitted_by")
 def test_same_seed_same_bytes(faces):
     one, two = (fit_pca(faces, np.arange(90), 8) for _ in range(2))
     assert one.basis.tobytes() == two.basis.tobytes()
