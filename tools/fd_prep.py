@@ -17,8 +17,8 @@ def prep(
         str,
         typer.Argument(
             metavar="SOURCE",
-            help="Data set: coma, bu3dfe, facescape, facewarehouse, ict or folder; with --export a "
-            "face set.",
+            help="Data set: coma, bu3dfe, facescape, facewarehouse, ict, folder or scans; with "
+            "--export a face set.",
         ),
     ],
     root: Annotated[
@@ -56,8 +56,8 @@ def prep(
             "--protocol",
             help="Train/test split: paper (the publication's), subjects:PART (random people for "
             "test; PART from 0 to 1), identity-fold:K/N (every N-th person for test, from the K-th "
-            "on) or file:CSV (columns subject or name, and split).  [default: paper; ict and "
-            "folder subjects:0.3]",
+            "on) or file:CSV (columns subject or name, and split).  [default: paper; ict, "
+            "folder and scans subjects:0.3]",
         ),
     ] = None,
     validation: Annotated[
@@ -120,8 +120,8 @@ def prep(
         str | None,
         typer.Option(
             "--pattern",
-            help="folder: labels from file names, such as '{subject}/{expression}.obj'; * matches "
-            "anything.",
+            help="folder, scans: labels from file names, such as '{subject}/{expression}.obj'; * "
+            "matches anything.",
         ),
     ] = None,
     labels: Annotated[
@@ -129,13 +129,14 @@ def prep(
         typer.Option(
             "--labels",
             metavar="CSV",
-            help="folder: labels from a table file,subject,expression[,level][,split].",
+            help="folder, scans: labels from a table file,subject,expression[,level][,split].",
         ),
     ] = None,
     neutral: Annotated[
         str | None,
         typer.Option(
-            "--neutral", help="folder: name of the neutral expression.  [default: neutral]"
+            "--neutral",
+            help="folder, scans: name of the neutral expression.  [default: neutral]",
         ),
     ] = None,
     region: Annotated[
@@ -173,13 +174,16 @@ def prep(
 ) -> None:
     """Prepare a data set as a face set: one topology, millimetres, labels, a split.
 
-    All meshes must be registered to one topology; they are reduced to the same vertices. Sources:
+    Meshes must be registered to one topology, all but those of scans; they are reduced to the same
+    vertices. Sources:
 
     \b
     coma, bu3dfe, facescape, facewarehouse
             the data set as it is distributed
     ict     the open benchmark: synthetic people from ICT-FaceKit's folder FaceXModel
     folder  your own registered meshes, labelled by --pattern or --labels
+    scans   your own raw scans, labelled likewise and registered to the default model's topology
+            (or that of --like) as by fd-register
 
     SET.report.json beside the set counts the faces and lists what was skipped or excluded.
     --export is the inverse, for other methods: fd-prep folder ROOT/faces --labels ROOT/labels.csv
@@ -187,6 +191,7 @@ def prep(
 
     Examples:
       fd-prep folder scans/ --pattern '{subject}/{expression}.obj' --units cm -o set.safetensors
+      fd-prep scans phone/ --pattern '{subject}/{expression}.ply' --keep-going -o set.safetensors
       fd-prep coma CoMA/ --dry-run
       fd-prep --export set.safetensors meshes/
       fd-prep ict FaceXModel/ --subjects 847 --validation 0.1 -o heads.safetensors

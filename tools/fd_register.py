@@ -139,7 +139,7 @@ def register(
     loaded = load_model(model)
     registrar = ScanRegistrar(
         loaded,
-        prior_of(loaded) if prior is None else read_prior(prior),
+        prior_of(loaded.preparation) if prior is None else read_prior(prior),
         units=units,
         residual=residual,
         force=force_register,

@@ -170,6 +170,7 @@ SOURCES: Final[Mapping[str, tuple[str, str]]] = {
     "facewarehouse": ("facedis_core.datasets.facewarehouse", "open_facewarehouse"),
     "ict": ("facedis_core.datasets.ict", "open_ict"),
     "folder": ("facedis_core.datasets.folder", "open_folder"),
+    "scans": ("facedis_core.datasets.scans", "open_scans"),
 }
 
 

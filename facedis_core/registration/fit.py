@@ -70,9 +70,10 @@ class FitOptions:
         data_weight: number of independent residuals that all pairs together count as.
         free_scale: whether to fit the scale.
         pose_steps: first iterations, which fit the pose only.
+        contact_weight: part of the weight of the data with which the lips are held together.
     """
 
-    iterations: int = 25
+    iterations: int = 15
     components: int | None = None
     vertices: int | None = None
     scan_points: int = 2500
@@ -81,6 +82,7 @@ class FitOptions:
     data_weight: float = 3000.0
     free_scale: bool = False
     pose_steps: int = 0
+    contact_weight: float = 0.0
 
 
 QUICK: Final = FitOptions(
@@ -92,6 +94,7 @@ QUICK: Final = FitOptions(
     reach=(20.0, 6.0),
     data_weight=200.0,
 )
+SCREEN: Final = replace(QUICK, iterations=3)
 
 
 def fit_face(
@@ -140,6 +143,14 @@ def fit_face(
             scaled = jacobian * np.sqrt(weight).astype(np.float32)[:, None]
             matrix += scaled.T @ scaled
             right += scaled.T @ (np.sqrt(weight) * pair.residual)
+        if options.contact_weight and len(prior.contacts):
+            one, other = prior.contacts.T
+            stiffness = options.contact_weight * options.data_weight / len(one) / NOISE_MM**2
+            apart = (basis[:, one] - basis[:, other]).reshape(-1, count).astype(np.float64)
+            face, closed = prior.face(fit.coefficients), prior.face(prior.starts[0])
+            gap = (face - closed)[one] - (face - closed)[other]
+            matrix[7:, 7:] += stiffness * apart.T @ apart
+            right[7:] -= stiffness * apart.T @ gap.T.ravel()
         matrix[range(7, size), range(7, size)] += 1.0
         right[7:] -= fit.coefficients
         matrix[range(6), range(6)] += 1e-8 * np.trace(matrix[:6, :6]) + 1e-3

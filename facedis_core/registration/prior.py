@@ -13,7 +13,12 @@ from facedis_core.data.history import HistoryStep, history_step
 from facedis_core.data.preparation import Preparation
 from facedis_core.errors import ErrorCode, InputError
 from facedis_core.geometry.pca import BLOCK_FACES, face_blocks, fit_pca
-from facedis_core.geometry.surface import farthest_points, triangle_normals, unit_vectors
+from facedis_core.geometry.surface import (
+    farthest_points,
+    triangle_normals,
+    unique_edges,
+    unit_vectors,
+)
 from facedis_core.io.safetensors_file import (
     SafetensorsFile,
     content_id,
@@ -24,9 +29,9 @@ from facedis_core.io.safetensors_file import (
 )
 from facedis_core.io.streams import naming, shown
 from facedis_core.model.bundled import model_files, weights_folder
-from facedis_core.model.model import Model
 
 COMPONENTS: Final = 200
+CONTACT_MM: Final = 1.5
 
 
 @dataclass(frozen=True)
@@ -41,11 +46,11 @@ class Limits:
         margin_mm: smallest difference between the residuals of the best and the next pose.
     """
 
-    prior_distance: float = 1.6
+    prior_distance: float = 1.9
     residual_mm: float = 1.4
     scan_residual_mm: float = 0.65
     coverage: float = 0.6
-    margin_mm: float = 0.1
+    margin_mm: float = 0.05
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,6 +109,36 @@ class RegistrationPrior:
     def spread(self) -> NDArray[np.int32]:
         """1000 evenly spread vertices."""
         return farthest_points(self.mean, min(1000, len(self.mean)))
+
+    @cached_property
+    def contacts(self) -> NDArray[np.intp]:
+        """Pairs of vertices (n, 2) where the lips of the neutral face touch, each vertex once.
+
+        Vertices nearer than CONTACT_MM whose normals oppose each other, and that are not near each
+        other on the surface. None where the faces have no such place.
+        """
+        from scipy.sparse import csr_matrix
+        from scipy.spatial import cKDTree
+
+        neutral = self.face(self.starts[0])
+        normals = self.normals(neutral)
+        edges = unique_edges(self.triangles)
+        size = len(self.mean)
+        steps = csr_matrix((np.ones(len(edges), np.int8), edges.T), (size, size))
+        steps = steps + steps.T + csr_matrix((np.ones(size, np.int8), [range(size)] * 2))
+        near = (steps @ steps @ steps) > 0
+        pairs = cKDTree(neutral).query_pairs(CONTACT_MM, output_type="ndarray")
+        opposed = (normals[pairs[:, 0]] * normals[pairs[:, 1]]).sum(axis=1) < -0.3
+        pairs = pairs[opposed]
+        pairs = pairs[~np.asarray(near[pairs[:, 0], pairs[:, 1]], np.bool_).ravel()]
+        gap = np.linalg.norm(neutral[pairs[:, 0]] - neutral[pairs[:, 1]], axis=1)
+        used: set[int] = set()
+        kept = []
+        for a, b in pairs[np.argsort(gap, kind="stable")].tolist():
+            if not {a, b} & used:
+                used |= {a, b}
+                kept.append((a, b))
+        return np.array(kept, np.intp).reshape(-1, 2)
 
     @cached_property
     def rim(self) -> NDArray[np.bool_]:
@@ -252,20 +287,18 @@ def parse_prior(file: SafetensorsFile, source: str) -> RegistrationPrior:
     )
 
 
-def prior_of(model: Model) -> RegistrationPrior:
-    """The bundled prior for the topology of a model.
+def prior_of(preparation: Preparation) -> RegistrationPrior:
+    """The bundled prior for prepared faces.
 
     Raises:
         InputError: there is none.
     """
-    folder = weights_folder() / "registration"
-    for path in model_files(str(folder)):
+    for path in model_files(str(weights_folder() / "registration")):
         prior = read_prior(path)
-        if prior.preparation.raw_topology == model.preparation.raw_topology:
+        if prior.preparation.raw_topology == preparation.raw_topology:
             return prior
     raise InputError(
-        f"there is no bundled registration prior for {model.source or 'this model'} (topology "
-        f"{model.topology}); make one from its face set with fd-register --make-prior SET, and "
-        "give it with --prior",
+        f"there is no bundled registration prior for topology {preparation.topology}; make one of "
+        "its face set with fd-register --make-prior SET, and give it with --prior",
         ErrorCode.TOPOLOGY,
     )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from facedis_core.data.preparation import Preparation
 from facedis_core.data.units import UNITS_MM, Units, check_units
 from facedis_core.errors import ErrorCode, InputError, UsageError, check_argument, missing_extra
 from facedis_core.geometry.alignment import RigidTransform
@@ -26,6 +27,7 @@ Points = NDArray[np.float64]
 NEAR_MM: Final = 30.0  # of the scan, about the face in its pose, is fitted
 USUAL_RADIUS_MM: Final = 130.0  # of the middle 80 % of the points of a scan
 RADIUS_MM: Final = (45.0, 400.0)  # of scans that are the size of a face or of a head with shoulders
+KEPT_STARTS: Final = 5
 NEUTRAL_MM: Final = 0.08  # a neutral start this much worse than another is fitted too
 BETTER_MM: Final = 0.02  # and is kept unless the other ends better by this
 OBSERVED_MM: Final = 3.0  # a vertex this near to the scan is observed
@@ -147,26 +149,78 @@ def register(
             f"residual is {residual!r}, expected one of {', '.join(get_args(Residual))}",
             ErrorCode.OPTION_VALUE,
         )
+    model = load_model() if model is None else model
+    prior = prior_of(model.preparation) if prior is None else prior
+    chosen = vertices_of(model.preparation, prior)
+    started = time.monotonic()
+    found = find_face(
+        scan, prior, units=units, residual=residual, force=force, seed=seed, progress=progress
+    )
+    fit = found.fit
+    return Registration(
+        mesh=Mesh(found.face[chosen], model.triangles, scan.name, unit_mm=1.0),
+        to_scan=found.to_scan,
+        unit=found.unit,
+        observed=found.observed[chosen],
+        distance_mm=found.distance_mm[chosen],
+        margin_mm=found.margin_mm,
+        coverage=fit.coverage,
+        residual_mm=fit.residual_mm,
+        scan_residual_mm=fit.scan_residual_mm,
+        prior_distance=fit.prior_distance,
+        start=found.start,
+        problem=found.problem,
+        seconds=time.monotonic() - started,
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class FoundFace:
+    """The face of a scan on the vertices of a prior.
+
+    Attributes:
+        face: (V, 3) mm, in the frame of the prior.
+        observed, distance_mm, to_scan, unit, margin_mm, start, problem: as of `Registration`.
+        fit: the fit, before any residual.
+    """
+
+    face: Points
+    observed: NDArray[np.bool_]
+    distance_mm: NDArray[np.float32]
+    to_scan: RigidTransform
+    unit: str
+    margin_mm: float
+    start: str
+    problem: str
+    fit: "Fit"
+
+
+def find_face(
+    scan: Mesh,
+    prior: RegistrationPrior,
+    *,
+    units: Units = "auto",
+    residual: Residual = "none",
+    force: bool = False,
+    seed: int = 0,
+    progress: Callable[[str], None] = lambda step: None,
+) -> FoundFace:
+    """The face of a scan on the vertices of a prior; arguments and errors as of `register`."""
     check_units(units)
     try:
         import scipy  # noqa: F401 - checked before the work begins
     except ModuleNotFoundError:
         raise missing_extra("registration", "register") from None
-    model = load_model() if model is None else model
-    prior = prior_of(model) if prior is None else prior
-    started = time.monotonic()
     check_finite(scan.vertices)
-    chosen = vertices_of(model, prior)
     attempts = []
     for unit in unit_candidates(scan, units):
-        attempt = _attempt(unit, scan, prior, seed, progress)
-        attempts.append(attempt)
-        if attempt.problem is None:
+        attempts.append(_attempt(unit, scan, prior, seed, progress))
+        if attempts[-1].problem is None:
             break
     best = next((each for each in attempts if each.problem is None), attempts[0])
     if best.problem is not None and (best.fit is None or not force):
         raise InputError(f"{scan.name or 'the scan'}: {best.problem}", best.problem.code)
-    return _finished(best, scan, model, prior, chosen, residual, time.monotonic() - started)
+    return _finished(best, prior, residual)
 
 
 @dataclass(frozen=True, eq=False)
@@ -200,7 +254,8 @@ def _attempt(
     progress: Callable[[str], None],
 ) -> _Attempt:
     """Pose, starts, fit, and what is wrong with them."""
-    from facedis_core.registration.fit import QUICK, FitOptions, fit_face
+    from facedis_core.registration.fit import QUICK, SCREEN, FitOptions, fit_face
+    from facedis_core.registration.lips import with_closed_lips
     from facedis_core.registration.pose import find_poses
     from facedis_core.registration.scan import RawScan
 
@@ -218,18 +273,18 @@ def _attempt(
     margin = poses[1].cost - pose.cost if len(poses) > 1 else np.inf
     progress("expression")
     near = scan.near(pose.place(prior.mean), NEAR_MM)
-    quick = [
-        fit_face(prior, scan.coarse, replace(pose, coefficients=start), QUICK)
-        for start in prior.starts
-    ]
-    order = sorted(range(len(quick)), key=lambda k: quick[k].cost)
-    chosen = order[:1]
-    if order[0] and quick[0].cost < quick[order[0]].cost + NEUTRAL_MM:
-        chosen = [0, order[0]]
+    starts = [replace(pose, coefficients=start) for start in prior.starts]
+    screened = [fit_face(prior, scan.coarse, start, SCREEN) for start in starts]
+    best = sorted(range(len(starts)), key=lambda k: screened[k].cost)[:KEPT_STARTS]
+    quick = {k: fit_face(prior, scan.coarse, screened[k], QUICK) for k in {0, *best}}
+    chosen = [min(quick, key=lambda k: quick[k].cost)]
+    if chosen != [0] and quick[0].cost < quick[chosen[0]].cost + NEUTRAL_MM:
+        chosen.append(0)
     progress("fit")
     options = FitOptions()
     fits = {k: fit_face(prior, near, quick[k], options) for k in chosen}
     start = min(fits, key=lambda k: fits[k].cost + BETTER_MM * (k > 0))
+    fits[start] = with_closed_lips(prior, near, fits[start], options.data_weight)
     problem = refusal(fits[start], margin, prior.limits)
     if problem is not None and problem.code != ErrorCode.POSE_AMBIGUOUS:
         stiff = fit_face(prior, near, quick[start], replace(options, data_weight=STIFF_WEIGHT))
@@ -272,16 +327,8 @@ def refusal(fit: "Fit", margin_mm: float, limits: Limits) -> InputError | None:
     return None
 
 
-def _finished(
-    attempt: _Attempt,
-    scan: Mesh,
-    model: Model,
-    prior: RegistrationPrior,
-    chosen: NDArray[np.intp],
-    residual: Residual,
-    seconds: float,
-) -> Registration:
-    """The result in the model's topology."""
+def _finished(attempt: _Attempt, prior: RegistrationPrior, residual: Residual) -> FoundFace:
+    """The face of an attempt, with what the scan shows of it."""
     from facedis_core.registration.residual import normal_residual
 
     fit, near = attempt.fit, attempt.near
@@ -298,37 +345,33 @@ def _finished(
     observed = (facing > 0.5) & (np.abs(gap) < OBSERVED_MM)
     observed &= along < max(2.5 * near.spacing, OBSERVED_MM)
     unit_mm = UNITS_MM[attempt.unit]
-    return Registration(
-        mesh=Mesh(face[chosen], model.triangles, scan.name, unit_mm=1.0),
+    return FoundFace(
+        face=face,
+        observed=observed,
+        distance_mm=np.where(observed, np.abs(gap), np.nan).astype(np.float32),
         to_scan=RigidTransform(
             fit.rotation, (fit.translation + attempt.centre) / unit_mm, fit.scale / unit_mm
         ),
         unit=attempt.unit,
-        observed=observed[chosen],
-        distance_mm=np.where(observed, np.abs(gap), np.nan)[chosen].astype(np.float32),
         margin_mm=attempt.margin_mm,
-        coverage=fit.coverage,
-        residual_mm=fit.residual_mm,
-        scan_residual_mm=fit.scan_residual_mm,
-        prior_distance=fit.prior_distance,
         start=attempt.start,
         problem=str(attempt.problem or ""),
-        seconds=seconds,
+        fit=fit,
     )
 
 
-def vertices_of(model: Model, prior: RegistrationPrior) -> NDArray[np.intp]:
-    """Which vertex of the prior each vertex of a model is.
+def vertices_of(own: Preparation, prior: RegistrationPrior) -> NDArray[np.intp]:
+    """Which vertex of the prior each vertex of prepared faces is.
 
     Raises:
-        InputError: the prior is of another topology, or lacks vertices of the model.
+        InputError: the prior is of another topology, or lacks vertices.
     """
-    own, known = model.preparation, prior.preparation
+    known = prior.preparation
     if own.raw_topology != known.raw_topology:
         raise InputError(
             f"the registration prior {prior.source} is for raw meshes of topology "
-            f"{known.raw_topology}, model {model.source} for {own.raw_topology}; give the prior of "
-            "its face set with --prior",
+            f"{known.raw_topology}, the model for {own.raw_topology}; give the prior of its face "
+            "set with --prior",
             ErrorCode.TOPOLOGY,
         )
     order = np.argsort(known.vertex_index)
@@ -337,8 +380,8 @@ def vertices_of(model: Model, prior: RegistrationPrior) -> NDArray[np.intp]:
     missing = int((known.vertex_index[found] != own.vertex_index).sum())
     if missing:
         raise InputError(
-            f"model {model.source} has {missing} vertices that the registration prior "
-            f"{prior.source} lacks; make one from its face set with fd-register --make-prior SET",
+            f"the model has {missing} vertices that the registration prior {prior.source} lacks; "
+            "make one of its face set with fd-register --make-prior SET",
             ErrorCode.TOPOLOGY,
         )
     return found

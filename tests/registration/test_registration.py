@@ -30,7 +30,7 @@ def model():
 
 @pytest.fixture(scope="module")
 def prior(model):
-    return prior_of(model)
+    return prior_of(model.preparation)
 
 
 def angle(rotation):
