@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import coo_matrix, diags
 from scipy.sparse.linalg import splu
+from scipy.spatial import cKDTree
 
 from facedis_core.geometry.surface import uniform_laplacian
 from facedis_core.registration.prior import RegistrationPrior
@@ -19,6 +20,7 @@ WIDTH_MM: Final = 1.0  # of the robust weight
 REACH_MM: Final = 4.0
 SAME_SIDE: Final = 0.6
 ROUNDS: Final = 3
+LIPS_MM: Final = 5.0
 
 
 def normal_residual(
@@ -27,20 +29,24 @@ def normal_residual(
     """Offsets (V,) mm along the vertex normals of a placed face (V, 3).
 
     They minimise sum w (h - r)^2 + stiffness |L h|^2: r are the distances to the scan along the
-    normals, w robust weights, 0 where the scan has no counterpart and near rims, where the normals
-    of lids and lips point aside; L is the uniform Laplacian.
+    normals, w robust weights, 0 where the scan has no counterpart and near rims and where lips touch,
+    since the normals of lids and lips point aside there; L is the uniform Laplacian.
     """
     laplacian = uniform_laplacian(prior.triangles, len(placed))
     matrix = coo_matrix((laplacian.value, (laplacian.row, laplacian.column)), (len(placed),) * 2)
     smooth = (stiffness * (matrix.T @ matrix)).tocsc()
     normals = prior.normals(placed)
+    masked = prior.rim.copy()
+    if len(prior.contacts):
+        distance, _ = cKDTree(prior.mean[prior.contacts.ravel()]).query(prior.mean)
+        masked |= distance < LIPS_MM
     height = np.zeros(len(placed))
     for _ in range(ROUNDS):
         moved = placed + height[:, None] * normals
         distance, index = scan.tree.query(moved)
         gap = ((scan.points[index] - moved) * scan.normals[index]).sum(axis=1)
         facing = (scan.normals[index] * prior.normals(moved)).sum(axis=1)
-        good = (facing > SAME_SIDE) & (np.abs(gap) < REACH_MM) & ~prior.rim
+        good = (facing > SAME_SIDE) & (np.abs(gap) < REACH_MM) & ~masked
         good &= np.sqrt(np.maximum(distance**2 - gap**2, 0)) < 2.5 * scan.spacing
         weight = good / (1 + (gap / WIDTH_MM) ** 2) ** 2
         target = height + gap / np.maximum(facing, SAME_SIDE)
