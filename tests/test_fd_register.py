@@ -80,6 +80,15 @@ def test_a_batch(call, scans, tmp_path):
     np.testing.assert_array_equal(latents.identity, again.identity)
 
 
+def test_formats_of_scans(call, scans, tmp_path):
+    (tmp_path / "more").mkdir()
+    (tmp_path / "more" / "cy.xyz").write_text("1 2 3\n" * 20)
+    assert call("fd-register more -o faces/", env=MODEL).code == 0
+    assert call("fd-register more/cy.xyz -o cy.ply", env=MODEL).code == 0
+    assert (tmp_path / "faces" / "cy.ply").exists() and (tmp_path / "cy.ply").exists()
+    assert call("fd-encode more/cy.xyz -o z.npy", env=MODEL).code == 3
+
+
 def test_existing_files_are_kept(call, scans, tmp_path):
     command = "fd-register scans/ann.ply scans/sub/eve.ply -o faces/"
     assert call(command, env=MODEL).code == 0

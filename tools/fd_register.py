@@ -98,10 +98,10 @@ def register(
 ) -> None:
     """Register raw scans: their faces in the model's topology and frame, in mm.
 
-    A scan is a mesh of any triangulation or a point cloud, in any pose and unit, with holes, hair
-    and shoulders; it needs no landmarks. What shows no face, a face in two places, or a face far
-    from all known ones is refused. Each vertex of the result says whether the scan shows it
-    (observed) and how far it lies from the scan (distance, mm).
+    A scan is a mesh of any triangulation or a point cloud (also STL and .xyz), in any pose and
+    unit, with holes, hair and shoulders; it needs no landmarks. What shows no face, a face in two
+    places, or a face far from all known ones is refused. Each vertex of the result says whether the
+    scan shows it (observed) and how far it lies from the scan (distance, mm).
 
     Examples:
       fd-register scan.obj -o face.ply
@@ -135,7 +135,9 @@ def register(
     )
     fd_cli.check_different({"--output": output, "--latents": latents, "--report": report})
     skipping = fd_cli.Skipping(keep_going, failures, output, force)
-    scans = find_inputs(collect_inputs(inputs or (), files_from), root=root, keep_going=keep_going)
+    scans = find_inputs(
+        collect_inputs(inputs or (), files_from), root=root, keep_going=keep_going, scans=True
+    )
     loaded = load_model(model)
     registrar = ScanRegistrar(
         loaded,

@@ -14,7 +14,7 @@ from facedis_core.datasets.folder import open_folder
 from facedis_core.datasets.mesh_files import MeshFileSource
 from facedis_core.datasets.source import FaceBlock, Warn
 from facedis_core.errors import InputError
-from facedis_core.mesh.mesh import read_mesh
+from facedis_core.mesh.scan_formats import read_scan
 from facedis_core.model.model import load_model
 from facedis_core.registration.prior import RegistrationPrior, prior_of
 from facedis_core.registration.registration import find_face, vertices_of
@@ -48,7 +48,7 @@ class ScanReader:
         for k, row in enumerate(rows):
             path = self.files[row]
             try:
-                scan = replace(read_mesh(path), name=str(path))
+                scan = replace(read_scan(path), name=str(path))
                 found = find_face(scan, self.prior, units=self.units, seed=self.seed)
                 faces[k] = found.face[chosen]
             except InputError as error:

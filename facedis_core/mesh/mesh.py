@@ -6,7 +6,7 @@ is by vertex number; polygons become triangles in file order.
 
 import hashlib
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -238,12 +238,13 @@ def check_written_suffix(suffix: str) -> None:
         )
 
 
-def mesh_files(folder: Path) -> list[Path]:
+def mesh_files(folder: Path, more: Iterable[str] = ()) -> list[Path]:
     """Every mesh in a folder and the folders below it, sorted by path; hidden ones are left out.
 
+    Files with one of the suffixes `more` count as meshes as well.
     Raises InputError where the folder cannot be read or has no mesh.
     """
-    known = (*CODECS, *MESHIO_SUFFIXES)
+    known = (*CODECS, *MESHIO_SUFFIXES, *more)
     # a broken link is a mesh that is missing, and is listed
     names = files_below(folder, broken_links=True)
     found = [Path(folder, name) for name in names if Path(name).suffix.lower() in known]

@@ -19,6 +19,7 @@ from facedis_core.io.paths import absolute, exists, is_file, is_folder
 from facedis_core.io.streams import naming, open_input, read_ahead, read_all, shown
 from facedis_core.io.text import without_mark
 from facedis_core.mesh.mesh import Mesh, decode_mesh, mesh_files, read_mesh, read_meshes
+from facedis_core.mesh.scan_formats import SCAN_FORMATS, read_scan
 from facedis_core.mesh.vertex_checks import check_finite
 
 # A stream of latents and its name -> the decoded meshes.
@@ -67,6 +68,7 @@ def find_inputs(
     root: str | None = None,
     keep_going: bool = False,
     decode: DecodeLatents | None = None,
+    scans: bool = False,
 ) -> FaceInputs:
     """The meshes that the inputs name; only folders and headers of face sets are read yet.
 
@@ -78,12 +80,15 @@ def find_inputs(
             below its folder for a file of one.
         keep_going: an unusable input becomes an item that raises.
         decode: decodes latents; None = latents are refused.
+        scans: also take the formats of raw scans alone.
 
     Raises:
         UsageError: standard input twice, a split without a face set, or a mesh outside of `root`.
         InputError: an empty folder, a broken face set, or a split without faces.
     """
-    parts = find_each_input(inputs, split, root=root, keep_going=keep_going, decode=decode)
+    parts = find_each_input(
+        inputs, split, root=root, keep_going=keep_going, decode=decode, scans=scans
+    )
     counts = [part.count for part in parts if part.count is not None]
     return FaceInputs(
         items=(item for part in parts for item in part.items),
@@ -99,6 +104,7 @@ def find_each_input(
     root: str | None = None,
     keep_going: bool = False,
     decode: DecodeLatents | None = None,
+    scans: bool = False,
 ) -> list[FaceInputs]:
     """The meshes of each input; those of a pattern one by one. As `find_inputs` otherwise."""
     if list(inputs).count("-") > 1:
@@ -113,7 +119,8 @@ def find_each_input(
         )
     names = _distinct_names(sources) if root is None else _names_below(root, sources)
     return [
-        _find_one(source, names.get(source), split, root, keep_going, decode) for source in sources
+        _find_one(source, names.get(source), split, root, keep_going, decode, scans)
+        for source in sources
     ]
 
 
@@ -365,17 +372,20 @@ def _find_one(
     root: str | None,
     keep_going: bool,
     decode: DecodeLatents | None,
+    scans: bool,
 ) -> FaceInputs:
     """The meshes of one input without a pattern; `name` is that of a single mesh."""
     try:
         if source == "-" or (exists(source) and not is_file(source) and not is_folder(source)):
             return FaceInputs(_pipe_items(source, decode), None)
         if is_folder(source):
-            return _folder_items(Path(source), Path(source) if root is None else Path(root))
+            return _folder_items(Path(source), Path(source) if root is None else Path(root), scans)
         if _suffix(source) == ".safetensors":
             return _face_set_items(source, split)
         if _suffix(source) == ".npy":
             return FaceInputs(_array_items(source, decode), None)
+        if scans and _suffix(source) in SCAN_FORMATS:
+            return FaceInputs([InputItem(source, partial(_scan, source, name))], 1)
     except InputError as error:
         if not keep_going:
             raise
@@ -401,9 +411,9 @@ def _array_items(source: str, decode: DecodeLatents | None) -> Iterator[InputIte
         yield _failed_item(source, error)
 
 
-def _folder_items(folder: Path, root: Path) -> FaceInputs:
+def _folder_items(folder: Path, root: Path, scans: bool) -> FaceInputs:
     """The meshes of a folder, named by their paths below `root`."""
-    files = mesh_files(folder)
+    files = mesh_files(folder, SCAN_FORMATS if scans else ())
     base = Path(os.path.relpath(folder, root))
     items = [
         InputItem(str(path), partial(_mesh_below, path, base / path.relative_to(folder)))
@@ -447,7 +457,13 @@ def _single(mesh: Mesh, source: str) -> list[Mesh]:
 
 def _mesh_below(path: Path, below: Path) -> list[Mesh]:
     """The mesh of a file, named by its path below some folder."""
-    return [replace(read_mesh(path), name=below.with_suffix("").as_posix())]
+    # formats of raw scans are here only where they were asked for
+    return [replace(read_scan(path), name=below.with_suffix("").as_posix())]
+
+
+def _scan(source: str, name: str | None) -> list[Mesh]:
+    scan = read_scan(source)
+    return [scan if name is None else replace(scan, name=name)]
 
 
 def _face_of_set(source: str, row: int) -> list[Mesh]:

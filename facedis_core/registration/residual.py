@@ -29,8 +29,8 @@ def normal_residual(
     """Offsets (V,) mm along the vertex normals of a placed face (V, 3).
 
     They minimise sum w (h - r)^2 + stiffness |L h|^2: r are the distances to the scan along the
-    normals, w robust weights, 0 where the scan has no counterpart and near rims and where lips touch,
-    since the normals of lids and lips point aside there; L is the uniform Laplacian.
+    normals, L is the uniform Laplacian, and w are robust weights, 0 where the scan has no
+    counterpart, and at rims and touching lips, whose normals point aside.
     """
     laplacian = uniform_laplacian(prior.triangles, len(placed))
     matrix = coo_matrix((laplacian.value, (laplacian.row, laplacian.column)), (len(placed),) * 2)
