@@ -64,18 +64,30 @@ def _matrices(rotations: Tensor) -> Tensor:
     return torch.linalg.matrix_exp(rows.unflatten(1, (3, 3)))
 
 
+def pose_motions(mean_face: np.ndarray, poses: PoseVariation) -> np.ndarray:
+    """Motions (6, 3V) of a face, independent and each of standard deviation 1 in random poses.
+
+    To first order in the angle.
+
+    Args:
+        mean_face: (3V,) mm.
+        poses: size of the random poses.
+    """
+    face = mean_face.reshape(-1, 3)
+    axes = np.eye(3)
+    rotated = np.cross(axes[:, None], face - face.mean(axis=0))
+    rotated *= np.deg2rad(poses.degrees) / _AXES**0.5
+    translated = np.broadcast_to(poses.mm * axes[:, None], rotated.shape)
+    return np.concatenate([rotated, translated]).reshape(2 * _AXES, -1)
+
+
 def add_poses(pca: Pca, poses: PoseVariation, components: int) -> Pca:
     """Principal components in mm of faces in random poses, from those of aligned faces.
 
     Small motions of the mean face add to the variance of the components; the part of a motion
     outside of them replaces those with the least variance. At most so many `components` are kept.
     """
-    face = pca.mean.reshape(-1, 3)
-    axes = np.eye(3)
-    rotated = np.cross(axes[:, None], face - face.mean(axis=0))
-    rotated *= np.deg2rad(poses.degrees) / _AXES**0.5
-    translated = np.broadcast_to(poses.mm * axes[:, None], rotated.shape)
-    motions = np.concatenate([rotated, translated]).reshape(2 * _AXES, -1)
+    motions = pose_motions(pca.mean, poses)
     inside = motions @ pca.basis.T
     _, size, outside = np.linalg.svd(motions - inside @ pca.basis, full_matrices=False)
     new = size > _ROUNDING * np.linalg.norm(motions)  # the others are inside up to rounding

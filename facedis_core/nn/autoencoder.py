@@ -43,18 +43,24 @@ class InitialData:
     Attributes:
         vertices: (N, V, 3) mm.
         rows: (n,) rows of the training faces.
+        subject: (n,) the person of each training face.
+        neutrals: (S, V, 3) mm by person, NaN where not known; None = no person's neutral is known.
         points: int64 (K,) vertices that a PointNet sees; None = all.
         poses: the random poses in which training shows them.
         zero_decoders: initialise decoders with zeros, not at random.
+        trust: weight of the neutrals in the closed-form start of the linear network.
         decoder_components: number of principal components of the training faces whose coefficients
             the decoders of a PointNet learn; None = they learn coordinates of vertices.
     """
 
     vertices: np.ndarray
     rows: np.ndarray
+    subject: np.ndarray
+    neutrals: np.ndarray | None = None
     points: Tensor | None = None
     poses: PoseVariation = field(default_factory=PoseVariation)
     zero_decoders: bool = True
+    trust: float = 1.0
     decoder_components: int | None = None
 
 

@@ -1,9 +1,10 @@
 """The linear auto-encoder: linear maps between latents and principal components.
 
 It needs faces in dense correspondence, whose subjects and expressions vary along few principal
-components of the training faces. Trained with exchanged identities of a person (`swap`) and a norm
-of the expression offsets that keeps most vertices still (`expression_norm`), X_id comes near the
-neutral although no face is known to be neutral.
+components of the training faces. With a neutral of each person, known or estimated, it starts at
+the closed-form split of these components. Without, it starts anywhere: trained with exchanged
+identities of a person (`swap`) and a norm of the expression offsets that keeps most vertices still
+(`expression_norm`), X_id comes near the neutral although no face is known to be neutral.
 """
 
 from dataclasses import replace
@@ -14,10 +15,11 @@ import torch
 from torch import Tensor, nn
 
 from facedis_core.errors import ErrorCode, InputError
-from facedis_core.geometry.pca import fit_pca
+from facedis_core.geometry.pca import Pca, face_blocks, fit_pca
 from facedis_core.model.config import LinearConfig
-from facedis_core.nn.augment import add_poses
+from facedis_core.nn.augment import add_poses, pose_motions
 from facedis_core.nn.autoencoder import AutoEncoder, Gaussian, InitialData, Posterior
+from facedis_core.nn.linear_split import LinearSplit, split_components
 
 # Initial weight of a component in encoder and decoder: half of the reconstruction is identity,
 # half expression.
@@ -101,7 +103,8 @@ class LinearAutoEncoder(AutoEncoder):
     ) -> Self:
         """A network on the principal components of the training faces, as many as they span.
 
-        The basis is rounded as in its file, so that the network trained is the network stored.
+        With neutrals it is the closed-form split, else it has random weights. The basis is rounded
+        as in its file, so that the network trained is the one stored.
 
         Raises:
             InputError: the training faces are all alike.
@@ -115,15 +118,36 @@ class LinearAutoEncoder(AutoEncoder):
                 ErrorCode.FACES_ALIKE,
             )
         used = pca.variance > _LEAST_VARIANCE * pca.variance[0]
-        basis = torch.from_numpy(pca.basis[used])
-        return cls(
+        basis = pca.basis[used].astype(np.float16 if config.half_basis else np.float32)
+        pca = Pca(pca.mean, basis.astype(np.float64), pca.variance[used])
+        network = cls(
             replace(config, components=len(basis)),
             mean_face,
             origin,
             scale,
-            basis.half() if config.half_basis else basis,
-            torch.tensor(np.sqrt(pca.variance[used]) / scale),
+            torch.from_numpy(basis),
+            torch.tensor(np.sqrt(pca.variance) / scale),
         )
+        if data.neutrals is not None:
+            network._start_from(_split(pca, data, data.neutrals, config), np.sqrt(pca.variance))
+        return network
+
+    @torch.no_grad()
+    def _start_from(self, split: LinearSplit, deviation: np.ndarray) -> None:
+        """Take the maps of a split, for components in mm of this deviation, as weights."""
+        heads, inverse = self.encoder, 1 / deviation[:, None]
+        for layer, weight, bias in (
+            (heads.identity_mean, split.identity_encoder * deviation, split.identity_bias),
+            (heads.expression_mean, split.expression_encoder * deviation, split.expression_bias),
+            (
+                self.identity_decoder,
+                split.identity_decoder * inverse,
+                split.identity_mean * inverse[:, 0],
+            ),
+            (self.expression_decoder, split.expression_decoder * inverse, np.zeros(len(deviation))),
+        ):
+            layer.weight.copy_(torch.from_numpy(weight))
+            layer.bias.copy_(torch.from_numpy(bias))
 
     def encode(self, faces: Tensor) -> Posterior:
         """Faces (B, V, 3) -> distributions of both latents."""
@@ -140,6 +164,23 @@ class LinearAutoEncoder(AutoEncoder):
 
     def _offsets(self, components: Tensor) -> Tensor:
         return (components * self.deviation @ self.basis).unflatten(1, (-1, 3))
+
+
+def _split(pca: Pca, data: InitialData, neutrals: np.ndarray, config: LinearConfig) -> LinearSplit:
+    """The closed-form split of the training faces by the neutrals of their subjects."""
+    blocks = face_blocks(data.vertices, data.rows)
+    coefficients = np.concatenate([pca.encode(block) for block in blocks])
+    people, subject = np.unique(data.subject, return_inverse=True)
+    motions = pose_motions(pca.mean, data.poses) @ pca.basis.T
+    return split_components(
+        coefficients - coefficients.mean(axis=0),
+        subject,
+        np.concatenate([pca.encode(neutrals[[person]]) for person in people]),
+        motions.T @ motions,
+        identity=config.identity,
+        expression=config.expression,
+        trust=data.trust,
+    )
 
 
 def _diagonal(inputs: int, outputs: int, std: float = 0.0) -> nn.Linear:

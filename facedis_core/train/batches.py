@@ -8,13 +8,13 @@ import torch
 from torch import Tensor
 
 from facedis_core.data.face_set import TRAIN, FaceSet
-from facedis_core.errors import ErrorCode, InputError, UsageError
+from facedis_core.errors import ErrorCode, UsageError
 from facedis_core.nn.distributed import shard, world_size
 from facedis_core.nn.face_pairs import FacePairs
 from facedis_core.train.face_storage import Storage, store_faces
 from facedis_core.train.recipe import Recipe
 from facedis_core.train.schedule import steps_per_epoch
-from facedis_core.train.setup import ORDER
+from facedis_core.train.setup import ORDER, subjects_with_neutral
 
 
 class Neutrals(NamedTuple):
@@ -111,14 +111,7 @@ class TrainingBatches:
         self.faces = store_faces(face_set.vertices, self.rows, device, storage, mean_face)
         self.has_neutral = np.zeros(len(self.rows), bool)
         if with_neutrals:
-            subjects = np.unique(self.subject)
-            known = [bool(np.isfinite(face_set.neutrals[subject]).all()) for subject in subjects]
-            if not any(known):
-                raise InputError(
-                    "no training subject has a neutral; train with --no-neutrals",
-                    ErrorCode.NEUTRAL_MISSING,
-                )
-            self.has_neutral = np.isin(self.subject, subjects[known])
+            self.has_neutral = np.isin(self.subject, subjects_with_neutral(face_set))
             self.neutrals = store_faces(
                 face_set.neutrals, np.arange(len(face_set.neutrals)), device
             )

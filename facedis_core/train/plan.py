@@ -38,6 +38,7 @@ from facedis_core.train.setup import (
     initial_data,
     recipe_poses,
     training_frame,
+    with_pseudo_neutrals,
 )
 from facedis_core.train.trainer import EVALUATED, Trainer
 
@@ -204,7 +205,10 @@ class TrainingPlan(Plan):
         faces = self._load_face_set()
         recipe = self.load_recipe()
         inputs = _Inputs(with_output(faces.history, faces.id), {"set": faces.id})
-        frame, network = self._auto_encoder(recipe, faces, inputs)
+        estimated = None if self.neutrals else with_pseudo_neutrals(faces, recipe)
+        known = faces if estimated is None else estimated
+        has_neutrals = self.neutrals or estimated is not None
+        frame, network = self._auto_encoder(recipe, known, has_neutrals, inputs)
         discriminator = self._discriminator(recipe, frame, faces, inputs)
         default = NO_DISCRIMINATOR if discriminator is None else UNTRAINED_DISCRIMINATOR
         ids = {"discriminator": default, **inputs.ids}
@@ -214,9 +218,9 @@ class TrainingPlan(Plan):
         trainer = Trainer(
             network,
             discriminator,
-            faces,
+            known,
             recipe,
-            neutrals=self.neutrals,
+            neutrals=has_neutrals,
             seed=self.seed,
             device=device,
             precision=self.precision,
@@ -258,12 +262,13 @@ class TrainingPlan(Plan):
         return options
 
     def _auto_encoder(
-        self, recipe: Recipe, faces: FaceSet, inputs: _Inputs
+        self, recipe: Recipe, faces: FaceSet, neutrals: bool, inputs: _Inputs
     ) -> tuple[CoordinateFrame, AutoEncoder]:
         """A new network, or that of `init` in its coordinate frame."""
         if self.init is None:
             frame = training_frame(faces, recipe)
-            return frame, build_auto_encoder(recipe, frame, faces, self.seed)
+            network = build_auto_encoder(recipe, frame, faces, self.seed, neutrals=neutrals)
+            return frame, network
         model = load_model(self.init)
         check_same_topology(self.init, model.topology, faces)
         check_network(self.init, model.config, recipe)
@@ -275,7 +280,7 @@ class TrainingPlan(Plan):
             )
         inputs.add("init", model.id, model.history)
         frame, network = training_frame(faces, recipe, like=model), network_from_model(model)
-        network.reparametrise(initial_data(recipe, frame, faces))
+        network.reparametrise(initial_data(recipe, frame, faces, neutrals=neutrals))
         return frame, network
 
     def _discriminator(

@@ -26,8 +26,9 @@ _MAX_LINE = 1000  # the time of the parser grows with the square of the parts of
 # Zero leaves nothing to train, or is divided by.
 _POSITIVE = (
     *("identity", "expression", "points", "components", "scale", "batch", "minimum_batch"),
+    "trust",
     *("learning_rate_every", "kl_decay", "discriminator_every", "log_variance_limit"),
-    *("epochs", "steps", "pretrain_epochs", "pretrain_steps", "pretrain_batch"),
+    *("epochs", "pretrain_epochs", "pretrain_steps", "pretrain_batch"),
     *("expression_power", "decoder_components", "output_learning_rate"),
 )
 # Lowest and highest values; batch norm needs two rows.
@@ -69,12 +70,16 @@ class Recipe:
     # decoders of a PointNet learn coefficients of so many principal components of the training
     # faces, and are stored as the paper's; None = they learn coordinates of vertices
     decoder_components: int | None = None
+    # what stands for the neutral of a person where fd-train is not given --neutrals; auto = medoid
+    # or centre, by the faces of all people
+    pseudo_neutral: Literal["auto", "medoid", "centre", "none"] = "none"
+    trust: float = 1.0  # in neutrals, of the closed-form start of the linear network
     encoder_offsets: bool = False  # a PointNet sees mean face and offsets instead of positions
     # mm per unit; None = the largest distance of a training vertex from the mean face's centroid
     scale: float | None = None
 
     epochs: int = 280
-    steps: int | None = None  # optimiser steps in place of `epochs`
+    steps: int | None = None  # optimiser steps in place of `epochs`; 0 = the initial weights
     minimum_steps: int = 0  # on small sets, which get more epochs
     batch: int = 32
     minimum_batch: int | None = None  # small sets halve the batch down to this; None = never

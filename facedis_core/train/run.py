@@ -219,18 +219,12 @@ class TrainingRun:
                 self._save()
                 self.saved_at = time.monotonic()
 
+        if not learner.steps:
+            self._add_record({"epoch": 0, "step": 0}, callbacks)
         while not learner.is_finished:
             record = learner.run_epochs(self.record_every, should_stop, on_step)
             if record is not None:
-                is_due = learner.is_finished or record["epoch"] % self.evaluate_every == 0
-                if is_due:
-                    found = learner.evaluate(record)
-                    if is_main_process():
-                        record |= found
-                        self.metrics = {"epochs": record["epoch"], "steps": record["step"], **found}
-                self.log.append(record)
-                for on_record in callbacks.on_record:
-                    on_record(record)
+                self._add_record(record, callbacks)
             if record is None or (not learner.is_finished and should_stop()):
                 self._save()
                 where = f"step {learner.steps_done} of {learner.steps}"
@@ -247,6 +241,19 @@ class TrainingRun:
         self._write_result()
         set_flag(_FINISHED)
         self._delete_checkpoints()
+
+    def _add_record(self, record: dict[str, Any], callbacks: Callbacks) -> None:
+        """Evaluate the network where that is due, and log the record with what was found."""
+        learner = self.learner
+        is_due = learner.is_finished or record["epoch"] % self.evaluate_every == 0
+        if is_due:
+            found = learner.evaluate(record)
+            if is_main_process():
+                record |= found
+                self.metrics = {"epochs": record["epoch"], "steps": record["step"], **found}
+        self.log.append(record)
+        for on_record in callbacks.on_record:
+            on_record(record)
 
     def _read_checkpoint(self) -> bytes | None:
         """The last checkpoint that there is, in the main process.

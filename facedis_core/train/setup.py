@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from facedis_core.data.face_set import TRAIN, FaceSet
+from facedis_core.data.pseudo_neutrals import pseudo_neutrals
 from facedis_core.errors import ErrorCode, InputError, UsageError
 from facedis_core.geometry.surface import farthest_points
 from facedis_core.model.config import ModelConfig, used_points
@@ -114,23 +115,69 @@ def recipe_poses(recipe: Recipe) -> PoseVariation:
     return PoseVariation(recipe.pose_degrees, recipe.pose_mm)
 
 
-def initial_data(recipe: Recipe, frame: CoordinateFrame, face_set: FaceSet) -> InitialData:
-    """What the initial weights of an auto-encoder may be computed from."""
+def with_pseudo_neutrals(face_set: FaceSet, recipe: Recipe) -> FaceSet | None:
+    """The face set with estimates in place of all neutrals; None if the recipe wants none.
+
+    Raises:
+        InputError: a training face is not finite.
+    """
+    if recipe.pseudo_neutral == "none":
+        return None
+    found = pseudo_neutrals(face_set, face_set.rows(TRAIN), recipe.pseudo_neutral)
+    return replace(face_set, neutrals=found.faces)
+
+
+def subjects_with_neutral(face_set: FaceSet) -> np.ndarray:
+    """The training subjects whose neutral the face set has, ascending.
+
+    Raises:
+        InputError: there is none.
+    """
+    subjects = np.unique(np.asarray(face_set.labels.subject)[face_set.rows(TRAIN)])
+    known = [bool(np.isfinite(face_set.neutrals[subject]).all()) for subject in subjects]
+    if not any(known):
+        raise InputError(
+            "no training subject has a neutral; train with --no-neutrals",
+            ErrorCode.NEUTRAL_MISSING,
+        )
+    return subjects[known]
+
+
+def initial_data(
+    recipe: Recipe, frame: CoordinateFrame, face_set: FaceSet, *, neutrals: bool
+) -> InitialData:
+    """What the initial weights of an auto-encoder may be computed from.
+
+    Args:
+        recipe: of the training.
+        frame: of the training faces.
+        face_set: its training split.
+        neutrals: whether the neutrals of the face set may be used.
+
+    Raises:
+        InputError: `neutrals`, and no training subject has one.
+    """
+    rows = face_set.rows(TRAIN)
+    if neutrals:
+        subjects_with_neutral(face_set)
     return InitialData(
         face_set.vertices,
-        face_set.rows(TRAIN),
+        rows,
+        np.asarray(face_set.labels.subject)[rows],
+        face_set.neutrals if neutrals else None,
         frame.points,
         recipe_poses(recipe),
         zero_decoders=recipe.decoder_init == "zero",
+        trust=recipe.trust,
         decoder_components=recipe.decoder_components,
     )
 
 
 def build_auto_encoder(
-    recipe: Recipe, frame: CoordinateFrame, face_set: FaceSet, seed: int
+    recipe: Recipe, frame: CoordinateFrame, face_set: FaceSet, seed: int, *, neutrals: bool = False
 ) -> AutoEncoder:
     """An auto-encoder with the initial weights of the recipe, training faces and seed."""
-    data = initial_data(recipe, frame, face_set)
+    data = initial_data(recipe, frame, face_set, neutrals=neutrals)
     module: type[AutoEncoder] = network_named(recipe.network).load_torch_module()
     config = recipe.model_config(len(frame.mean_face))
     torch.manual_seed(step_seed(seed, INITIAL, 0))
