@@ -3,7 +3,7 @@
 import reprlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, ClassVar, Final, Self, TypeVar, cast
 
 from facedis_core.data.history import HistoryStep
@@ -130,9 +130,7 @@ class PointNetConfig(ModelConfig):
             return "has negative variances"
         if name == "encoder.spread" and not (array > _SMALLEST_NORMAL).all():
             return "is not positive"
-        if name == "encoder.points" and not 0 <= array.min() <= array.max() < self.vertices:
-            return f"has points outside of {self.vertices} vertices"
-        return ""
+        return _points_problem(name, array, self.vertices)
 
 
 @dataclass(frozen=True)
@@ -142,12 +140,16 @@ class LinearConfig(ModelConfig):
     Attributes:
         components: number K of principal components, the orthonormal rows of `basis` (K, 3V).
         half_basis: the basis is stored in float16, which halves the file.
+        points: number P of vertices that the encoder sees; None = all, with the same basis.
+        encoder_components: number of rows of the encoder's own basis (.., 3P), if there are points.
     """
 
     fixed_basis: ClassVar[bool] = True
 
     components: int
     half_basis: bool = False
+    points: int | None = field(default=None, metadata=_LATER)
+    encoder_components: int | None = field(default=None, metadata=_LATER)
 
     def weight_shapes(self) -> Shapes:
         """Name and shape of every learned tensor."""
@@ -155,40 +157,58 @@ class LinearConfig(ModelConfig):
             "basis": (self.components, 3 * self.vertices),
             "deviation": (self.components,),
         }
+        seen = self.components
+        if self.points is not None:
+            seen = self.encoder_components or 0
+            shapes["encoder.points"] = (self.points,)
+            shapes["encoder.basis"] = (seen, 3 * self.points)
+            shapes["encoder.deviation"] = (seen,)
         for name in ("identity", "expression"):
             size = getattr(self, name)
-            _linear(shapes, f"encoder.{name}_mean", self.components, size)
+            _linear(shapes, f"encoder.{name}_mean", seen, size)
             shapes[f"encoder.{name}_log_variance"] = (size,)
             _linear(shapes, f"{name}_decoder", size, self.components)
         return shapes
 
     def stored_type(self, name: str) -> str:
         """The type of this tensor in a file."""
-        return "float16" if self.half_basis and name == "basis" else "float32"
+        if name == "encoder.points":
+            return "int32"
+        halved = self.half_basis and name in ("basis", "encoder.basis")
+        return "float16" if halved else "float32"
 
     @classmethod
     def from_recipe(cls, vertices: int, recipe: Mapping[str, Any]) -> Self:
         """The network of a recipe (its fields by name) for faces of V vertices.
 
-        Training faces that span fewer components give a smaller one.
+        Training faces that span fewer components give a smaller one, and so do latents where the
+        encoder sees points.
         """
         keys = ("identity", "expression", "components", "half_decoders")
-        return cls(vertices, *(recipe[key] for key in keys))
+        config = cls(vertices, *(recipe[key] for key in keys))
+        points = used_points(vertices, recipe["points"])
+        if points is None:
+            return config
+        return replace(config, points=points, encoder_components=config.components)
 
     def differences(self, other: Self) -> list[str]:
         """Fields in which the network of a model differs from this one, which is to be trained.
 
         It may have fewer components, if its training faces spanned no more.
         """
-        keys = super().differences(other)
-        return [key for key in keys if key != "components" or other.components > self.components]
+        keys = set(super().differences(other))
+        for key in ("components", "encoder_components"):
+            ours, theirs = getattr(self, key), getattr(other, key)
+            if ours is not None and theirs is not None and theirs <= ours:
+                keys.discard(key)
+        return sorted(keys)
 
     def weight_problem(self, name: str, array: Any) -> str:
         """An error in the values of a finite tensor, as a predicate; empty if there is none."""
         # a quotient by less than the smallest normal number may overflow
-        if name == "deviation" and not (array > _SMALLEST_NORMAL).all():
+        if name.endswith("deviation") and not (array > _SMALLEST_NORMAL).all():
             return "is not positive"
-        return ""
+        return _points_problem(name, array, self.vertices)
 
 
 @dataclass(frozen=True)
@@ -266,6 +286,13 @@ def read_config(cls: type[Config], values: Mapping[str, Any]) -> Config:
         if not _fits(value, types[key]):
             raise InputError(f"{wrong}: {key} is {reprlib.repr(value)}", ErrorCode.METADATA)
     return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+
+
+def _points_problem(name: str, array: Any, vertices: int) -> str:
+    """The error in the vertices that an encoder sees."""
+    if name == "encoder.points" and not 0 <= array.min() <= array.max() < vertices:
+        return f"has points outside of {vertices} vertices"
+    return ""
 
 
 def _fits(value: Any, annotation: Any) -> bool:

@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple, Protocol
 
 import numpy as np
 
-from facedis_core.model.config import ModelConfig, PointNetConfig
+from facedis_core.model.config import LinearConfig, ModelConfig, PointNetConfig
 
 _NORM_EPSILON: Final = 1e-5  # of torch's batch norm
 _VERTEX_BLOCK: Final = 512  # vertices whose activations fit the processor's cache
@@ -147,10 +147,15 @@ class PointNetForward(_Network):
 class LinearForward(_Network):
     """Linear maps of principal components, which are standardised by `deviation`."""
 
+    config: LinearConfig
+
     def encode(self, face: np.ndarray) -> LatentMeans:
         """Latent means of a normalised face (V, 3)."""
-        components = self.float32("basis") @ (face - self.mean_face).ravel()
-        components /= self.tensors["deviation"]
+        offsets, prefix = face - self.mean_face, ""
+        if self.config.points is not None:
+            offsets, prefix = offsets[self.tensors["encoder.points"]], "encoder."
+        components = self.float32(f"{prefix}basis") @ offsets.ravel()
+        components /= self.tensors[f"{prefix}deviation"]
         return LatentMeans(
             self.linear("encoder.identity_mean", components),
             self.linear("encoder.expression_mean", components),

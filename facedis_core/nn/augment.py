@@ -65,14 +65,17 @@ def _matrices(rotations: Tensor) -> Tensor:
 
 
 def pose_motions(mean_face: np.ndarray, poses: PoseVariation) -> np.ndarray:
-    """Motions (6, 3V) of a face, independent and each of standard deviation 1 in random poses.
-
-    To first order in the angle.
+    """Motions of a face that random poses add to first order, each times a standard normal number.
 
     Args:
         mean_face: (3V,) mm.
         poses: size of the random poses.
+
+    Returns:
+        (6, 3V) mm; (0, 3V) for no poses.
     """
+    if not poses:
+        return np.empty((0, mean_face.size))
     face = mean_face.reshape(-1, 3)
     axes = np.eye(3)
     rotated = np.cross(axes[:, None], face - face.mean(axis=0))
@@ -81,13 +84,12 @@ def pose_motions(mean_face: np.ndarray, poses: PoseVariation) -> np.ndarray:
     return np.concatenate([rotated, translated]).reshape(2 * _AXES, -1)
 
 
-def add_poses(pca: Pca, poses: PoseVariation, components: int) -> Pca:
+def add_motions(pca: Pca, motions: np.ndarray, components: int) -> Pca:
     """Principal components in mm of faces in random poses, from those of aligned faces.
 
-    Small motions of the mean face add to the variance of the components; the part of a motion
-    outside of them replaces those with the least variance. At most so many `components` are kept.
+    The `motions` (k, 3V) add to the variance of the components; the part of a motion outside of
+    them replaces those with the least variance. At most so many `components` are kept.
     """
-    motions = pose_motions(pca.mean, poses)
     inside = motions @ pca.basis.T
     _, size, outside = np.linalg.svd(motions - inside @ pca.basis, full_matrices=False)
     new = size > _ROUNDING * np.linalg.norm(motions)  # the others are inside up to rounding

@@ -10,16 +10,13 @@ identities of a person (`swap`) and a norm of the expression offsets that keeps 
 from dataclasses import replace
 from typing import Self
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from facedis_core.errors import ErrorCode, InputError
-from facedis_core.geometry.pca import Pca, face_blocks, fit_pca
+from facedis_core.errors import ErrorCode, UsageError
 from facedis_core.model.config import LinearConfig
-from facedis_core.nn.augment import add_poses, pose_motions
 from facedis_core.nn.autoencoder import AutoEncoder, Gaussian, InitialData, Posterior
-from facedis_core.nn.linear_split import LinearSplit, split_components
+from facedis_core.nn.linear_fit import fit_weights
 
 # Initial weight of a component in encoder and decoder: half of the reconstruction is identity,
 # half expression.
@@ -27,18 +24,26 @@ _INITIAL_WEIGHT = 0.5**0.5
 _INITIAL_STD = 0.02  # of random weights in the encoder, so that both latents do not stay equal
 _INITIAL_LOG_VARIANCE = -6.0
 
-# Relative to the largest variance. Components below it are rounding errors, which division by their
-# standard deviation would make as large as a face.
-_LEAST_VARIANCE = 1e-8
-
 
 class LinearEncoder(nn.Module):
-    """Linear heads on standardised components; log-variances are the same for all faces."""
+    """Linear heads on standardised components; log-variances are the same for all faces.
+
+    With `points` the components are those of some vertices, in a basis of the encoder's own.
+    """
 
     def __init__(self, config: LinearConfig) -> None:
         super().__init__()
-        self.identity_mean = _diagonal(config.components, config.identity, _INITIAL_STD)
-        self.expression_mean = _diagonal(config.components, config.expression, _INITIAL_STD)
+        components = config.components
+        if config.points is not None:
+            components = config.encoder_components or 0
+            self.register_buffer("points", torch.zeros(config.points, dtype=torch.int64))
+            self.register_buffer("basis", torch.zeros(components, 3 * config.points))
+            self.register_buffer("deviation", torch.ones(components))
+            self.points: Tensor
+            self.basis: Tensor
+            self.deviation: Tensor
+        self.identity_mean = _diagonal(components, config.identity, _INITIAL_STD)
+        self.expression_mean = _diagonal(components, config.expression, _INITIAL_STD)
         initial = _INITIAL_LOG_VARIANCE
         self.identity_log_variance = nn.Parameter(torch.full((config.identity,), initial))
         self.expression_log_variance = nn.Parameter(torch.full((config.expression,), initial))
@@ -56,36 +61,29 @@ class LinearAutoEncoder(AutoEncoder):
     """Linear encoder and decoders between latents and principal components.
 
     Args:
-        config, mean_face, origin, scale: as for `AutoEncoder`.
-        basis: (K, 3V), orthonormal rows; None if it will be loaded with the weights.
-        deviation: (K,) standard deviation of the training faces along each row, in normalised
-            coordinates; None if it will be loaded with the weights.
+        config, mean_face, origin, scale: as for `AutoEncoder`; the rest is zero until weights are
+            loaded.
 
     Example:
         >>> config = LinearConfig(vertices=50, identity=8, expression=4, components=20)
         >>> network = LinearAutoEncoder(config, torch.randn(50, 3), torch.zeros(3), scale=100.0)
         >>> network.expression_offsets(torch.randn(2, 4)).shape
         torch.Size([2, 50, 3])
+
+    Attributes:
+        basis: (K, 3V), orthonormal rows.
+        deviation: (K,) by which coefficients are divided, in normalised coordinates: the standard
+            deviation of the training faces along each row.
     """
 
     config: LinearConfig
 
     def __init__(
-        self,
-        config: LinearConfig,
-        mean_face: Tensor,
-        origin: Tensor,
-        scale: float,
-        basis: Tensor | None = None,
-        deviation: Tensor | None = None,
+        self, config: LinearConfig, mean_face: Tensor, origin: Tensor, scale: float
     ) -> None:
         super().__init__(config, mean_face, origin, scale)
-        if basis is None:
-            basis = torch.zeros(config.components, mean_face.numel())
-        if deviation is None:
-            deviation = torch.ones(config.components)
-        self.register_buffer("basis", basis.float())
-        self.register_buffer("deviation", deviation.float())
+        self.register_buffer("basis", torch.zeros(config.components, mean_face.numel()))
+        self.register_buffer("deviation", torch.ones(config.components))
         self.basis: Tensor
         self.deviation: Tensor
         self.encoder = LinearEncoder(config)
@@ -103,56 +101,40 @@ class LinearAutoEncoder(AutoEncoder):
     ) -> Self:
         """A network on the principal components of the training faces, as many as they span.
 
-        With neutrals it is the closed-form split, else it has random weights. The basis is rounded
+        With neutrals it is their closed-form split, else it has random weights. A basis is rounded
         as in its file, so that the network trained is the one stored.
 
         Raises:
             InputError: the training faces are all alike.
+            UsageError: an encoder of points, and no neutrals.
         """
-        pca = fit_pca(data.vertices, data.rows, config.components)
-        if data.poses:
-            pca = add_poses(pca, data.poses, config.components)
-        if not len(pca.variance):
-            raise InputError(
-                "the training faces are all alike; expected faces that differ",
-                ErrorCode.FACES_ALIKE,
+        if config.points is not None and data.neutrals is None:
+            raise UsageError(
+                "a linear network that sees points has no random start; give neutrals, or "
+                "--set pseudo_neutral=auto, or --set points=none",
+                ErrorCode.OPTION_CONFLICT,
             )
-        used = pca.variance > _LEAST_VARIANCE * pca.variance[0]
-        basis = pca.basis[used].astype(np.float16 if config.half_basis else np.float32)
-        pca = Pca(pca.mean, basis.astype(np.float64), pca.variance[used])
-        network = cls(
-            replace(config, components=len(basis)),
-            mean_face,
-            origin,
-            scale,
-            torch.from_numpy(basis),
-            torch.tensor(np.sqrt(pca.variance) / scale),
+        weights = {
+            name: torch.from_numpy(array)
+            for name, array in fit_weights(config, data, mean_face.numpy(), scale).items()
+        }
+        seen = weights.get("encoder.deviation")
+        config = replace(
+            config,
+            components=len(weights["deviation"]),
+            encoder_components=None if seen is None else len(seen),
         )
-        if data.neutrals is not None:
-            network._start_from(_split(pca, data, data.neutrals, config), np.sqrt(pca.variance))
+        network = cls(config, mean_face, origin, scale)
+        network.load_state_dict(weights, strict=False)
         return network
-
-    @torch.no_grad()
-    def _start_from(self, split: LinearSplit, deviation: np.ndarray) -> None:
-        """Take the maps of a split, for components in mm of this deviation, as weights."""
-        heads, inverse = self.encoder, 1 / deviation[:, None]
-        for layer, weight, bias in (
-            (heads.identity_mean, split.identity_encoder * deviation, split.identity_bias),
-            (heads.expression_mean, split.expression_encoder * deviation, split.expression_bias),
-            (
-                self.identity_decoder,
-                split.identity_decoder * inverse,
-                split.identity_mean * inverse[:, 0],
-            ),
-            (self.expression_decoder, split.expression_decoder * inverse, np.zeros(len(deviation))),
-        ):
-            layer.weight.copy_(torch.from_numpy(weight))
-            layer.bias.copy_(torch.from_numpy(bias))
 
     def encode(self, faces: Tensor) -> Posterior:
         """Faces (B, V, 3) -> distributions of both latents."""
-        offsets = (faces - self.normalised_mean_face).flatten(1)
-        return self.encoder(offsets @ self.basis.T / self.deviation)
+        offsets = faces - self.normalised_mean_face
+        if self.config.points is None:
+            return self.encoder(offsets.flatten(1) @ self.basis.T / self.deviation)
+        seen = offsets[:, self.encoder.points].flatten(1)
+        return self.encoder(seen @ self.encoder.basis.T / self.encoder.deviation)
 
     def identity_offsets(self, z: Tensor) -> Tensor:
         """Identity latents (B, D) -> X_id minus the mean face, (B, V, 3)."""
@@ -164,23 +146,6 @@ class LinearAutoEncoder(AutoEncoder):
 
     def _offsets(self, components: Tensor) -> Tensor:
         return (components * self.deviation @ self.basis).unflatten(1, (-1, 3))
-
-
-def _split(pca: Pca, data: InitialData, neutrals: np.ndarray, config: LinearConfig) -> LinearSplit:
-    """The closed-form split of the training faces by the neutrals of their subjects."""
-    blocks = face_blocks(data.vertices, data.rows)
-    coefficients = np.concatenate([pca.encode(block) for block in blocks])
-    people, subject = np.unique(data.subject, return_inverse=True)
-    motions = pose_motions(pca.mean, data.poses) @ pca.basis.T
-    return split_components(
-        coefficients - coefficients.mean(axis=0),
-        subject,
-        np.concatenate([pca.encode(neutrals[[person]]) for person in people]),
-        motions.T @ motions,
-        identity=config.identity,
-        expression=config.expression,
-        trust=data.trust,
-    )
 
 
 def _diagonal(inputs: int, outputs: int, std: float = 0.0) -> nn.Linear:

@@ -105,7 +105,10 @@ def training_frame(
         origin, scale, points = like.origin, like.scale, like.weights.get("encoder.points")
     count = used_points(len(mean_face), recipe.points)
     if points is None and count:
-        points = farthest_points(mean_face, count)
+        region = np.arange(len(mean_face))
+        if face_set.region is not None and np.count_nonzero(face_set.region) >= count:
+            region = np.flatnonzero(face_set.region)
+        points = region[farthest_points(mean_face[region], count)]
     index = None if points is None else torch.tensor(points, dtype=torch.int64)
     return CoordinateFrame(mean_face, origin, scale, reach, index)
 
