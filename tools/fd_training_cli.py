@@ -216,11 +216,13 @@ def train(
 def training_size(learner: "Learner") -> str:
     """Faces, people, and steps of a training, as a line of text."""
     faces, batch = learner.pairs.faces, min(learner.batch, learner.pairs.faces)
+    people = f"{faces:,} training faces of {learner.pairs.subjects:,} people"
+    if not learner.steps:
+        return f"{people}: fitted in closed form"
     an_epoch = learner.steps_per_epoch
     return (
-        f"{faces:,} training faces of {learner.pairs.subjects:,} people, {batch} a step: "
-        f"{an_epoch:,} step{'' if an_epoch == 1 else 's'} an epoch, {learner.steps:,} steps "
-        f"({learner.steps / an_epoch:,.5g} epochs) in all"
+        f"{people}, {batch} a step: {an_epoch:,} step{'' if an_epoch == 1 else 's'} an epoch, "
+        f"{learner.steps:,} steps ({learner.steps / an_epoch:,.5g} epochs) in all"
     )
 
 

@@ -70,6 +70,9 @@ class AutoEncoder(nn.Module, ABC):
     It works in normalised coordinates, (X - origin) / scale. Subclasses can be made from these four
     arguments alone, to load weights into.
 
+    Attributes:
+        is_fitted: whether the initial weights are a fit to the training faces, fit for use.
+
     Args:
         config: sizes of the network.
         mean_face: (V, 3) mm.
@@ -82,6 +85,7 @@ class AutoEncoder(nn.Module, ABC):
     ) -> None:
         super().__init__()
         self.config = config
+        self.is_fitted = False
         self.register_buffer("mean_face", mean_face.float())
         self.register_buffer("origin", origin.float())
         self.register_buffer("scale", torch.tensor([scale], dtype=torch.float32))

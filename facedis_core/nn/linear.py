@@ -126,6 +126,7 @@ class LinearAutoEncoder(AutoEncoder):
         )
         network = cls(config, mean_face, origin, scale)
         network.load_state_dict(weights, strict=False)
+        network.is_fitted = data.neutrals is not None
         return network
 
     def encode(self, faces: Tensor) -> Posterior:

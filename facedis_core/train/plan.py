@@ -209,6 +209,13 @@ class TrainingPlan(Plan):
         known = faces if estimated is None else estimated
         has_neutrals = self.neutrals or estimated is not None
         frame, network = self._auto_encoder(recipe, known, has_neutrals, inputs)
+        if recipe.steps == 0 and not network.is_fitted:
+            start = "random weights" if self.init is None else f"the weights of {self.init}"
+            raise UsageError(
+                f"the recipe has 0 steps, which leaves {start} as they are; give a length with "
+                "--epochs or --steps",
+                ErrorCode.OPTION_CONFLICT,
+            )
         discriminator = self._discriminator(recipe, frame, faces, inputs)
         default = NO_DISCRIMINATOR if discriminator is None else UNTRAINED_DISCRIMINATOR
         ids = {"discriminator": default, **inputs.ids}

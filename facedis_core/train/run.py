@@ -219,7 +219,7 @@ class TrainingRun:
                 self._save()
                 self.saved_at = time.monotonic()
 
-        if not learner.steps:
+        if not learner.steps:  # the initial weights are the result
             self._add_record({"epoch": 0, "step": 0}, callbacks)
         while not learner.is_finished:
             record = learner.run_epochs(self.record_every, should_stop, on_step)

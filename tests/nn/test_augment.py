@@ -7,7 +7,7 @@ import torch
 from facedis_core.data.face_set import TRAIN
 from facedis_core.geometry.alignment import rigid_alignments, rotation_about
 from facedis_core.geometry.pca import Pca, fit_pca
-from facedis_core.nn.augment import PoseVariation, add_poses, random_poses
+from facedis_core.nn.augment import PoseVariation, add_motions, pose_motions, random_poses
 
 FACES = synthetic.face_set()
 
@@ -49,7 +49,7 @@ def pca(components: int) -> Pca:
 def test_components_of_posed_faces_are_those_of_many_posed_copies() -> None:
     rows = FACES.rows(TRAIN)
     rest = pca(len(rows))
-    found = add_poses(rest, PoseVariation(1.0, 0.4), 100)
+    found = add_motions(rest, pose_motions(rest.mean, PoseVariation(1.0, 0.4)), 100)
     assert len(found.basis) == len(rest.basis) + 6
     rng = np.random.default_rng(0)
     copies = []
@@ -70,10 +70,12 @@ def test_components_of_posed_faces_are_those_of_many_posed_copies() -> None:
 def test_the_basis_stays_orthonormal_and_sorted() -> None:
     for degrees, distance, motions in ((2.0, 1.0, 6), (0.0, 1.0, 3), (2.0, 0.0, 3)):
         for limit, count in ((9, 9), (400, 9 + motions)):
-            found = add_poses(pca(9), PoseVariation(degrees, distance), limit)
+            rest = pca(9)
+            motion = pose_motions(rest.mean, PoseVariation(degrees, distance))
+            found = add_motions(rest, motion, limit)
             assert found.basis.shape == (count, 3 * FACES.vertices.shape[1])
             np.testing.assert_allclose(found.basis @ found.basis.T, np.eye(count), atol=1e-9)
             assert (np.diff(found.variance) <= 0).all()
-            again = add_poses(found, PoseVariation(degrees, distance), 400)
+            again = add_motions(found, motion, 400)
             if limit == 400:  # they hold these motions already
                 assert len(again.basis) == count

@@ -80,7 +80,7 @@ def test_decoders_start_at_zero_when_asked_and_still_learn() -> None:
 def fresh(vertices: int = 20, offsets: bool = False, **data) -> PointNetAutoEncoder:
     faces = np.random.default_rng(0).normal(0, 2, (30, vertices, 3))
     mean, origin = torch.tensor(faces.mean(axis=0)), torch.tensor([1.0, 2.0, 3.0])
-    given = InitialData(faces, np.arange(25), **data)
+    given = InitialData(faces, np.arange(25), np.arange(25) // 5, **data)
     config = PointNetConfig(vertices, 4, 3, encoder_offsets=offsets)
     network = PointNetAutoEncoder.fresh(config, mean, origin, 50.0, given)
     network.reparametrise(given)

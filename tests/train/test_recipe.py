@@ -120,10 +120,13 @@ def test_the_network_of_a_recipe():
     assert recipe.model_config(100) == PointNetConfig(100, 4, 4)
 
 
-def test_a_linear_network_sees_all_vertices_and_its_discriminator_may_see_fewer():
-    changes = ["components=30", "points=100", "half_decoders=false"]
+def test_a_linear_network_and_its_discriminator_see_all_vertices_or_some():
+    changes = ["components=30", "half_decoders=false"]
     recipe = load_recipe("linear", neutrals=False, changes=changes)
     assert recipe.model_config(5023) == LinearConfig(5023, 64, 64, 30)
+    recipe = load_recipe("linear", neutrals=False, changes=[*changes, "points=100"])
+    expected = LinearConfig(5023, 64, 64, 30, points=100, encoder_components=30)
+    assert recipe.model_config(5023) == expected
     assert recipe.discriminator_config(5023) == DiscriminatorConfig(5023, False, 100)
 
 
