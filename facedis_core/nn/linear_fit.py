@@ -52,7 +52,8 @@ def fit_weights(
     faces = np.concatenate(
         [block[:, points].astype(np.float32) for block in face_blocks(data.vertices, data.rows)]
     )
-    seen = motions.reshape(-1, *mean_face.shape)[:, points].reshape(len(motions), -1)
+    seen = motions.reshape(len(motions), *mean_face.shape)[:, points]
+    seen = seen.reshape(len(motions), 3 * len(points))
     rows = np.arange(len(faces))
     pca = _components(faces, rows, seen, config.encoder_components or 0)
     fitted = _fit_split(pca, faces, rows, data.neutrals[:, points], seen, config, data)

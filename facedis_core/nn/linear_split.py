@@ -81,20 +81,22 @@ def split_components(
     known = np.isfinite(neutrals).all(axis=1)[subject]
     faces, people = coefficients[known], subject[known]
     target = neutrals[people]
-    mean = target.mean(axis=0)
+    mean, face_mean = target.mean(axis=0), faces.mean(axis=0)
     target = target - mean
     basis = _directions(target.T @ target, identity)  # A, (D, K)
     penalty = choose_penalty(faces, people, target, moments)
-    prediction = _ridge(faces, target, moments, [penalty])[0]
-    encoder, bias = prediction @ basis.T, np.zeros(len(basis))
-    span = _residual_span(coefficients - mean, moments, encoder, mean @ encoder, basis, expression)
+    prediction = _ridge(faces - face_mean, target, moments, [penalty])[0]
+    encoder = prediction @ basis.T
+    bias = -face_mean @ encoder
     for _ in range(ROUNDS):
+        shift = bias + mean @ encoder  # of the latents of faces minus the mean neutral
+        span = _residual_span(coefficients - mean, moments, encoder, shift, basis, expression)
         outside = np.eye(len(mean)) - span.T @ span
         inverse = np.linalg.inv(basis @ outside @ basis.T + trust * np.eye(len(basis)))
         encoder = (outside + trust * prediction) @ basis.T @ inverse
-        bias = -mean @ outside @ basis.T @ inverse
-        shift = bias + mean @ encoder  # of the latents of centred faces
-        span = _residual_span(coefficients - mean, moments, encoder, shift, basis, expression)
+        bias = -(mean @ outside + trust * face_mean @ prediction) @ basis.T @ inverse
+    shift = bias + mean @ encoder
+    span = _residual_span(coefficients - mean, moments, encoder, shift, basis, expression)
     latents = faces @ encoder + bias
     remainder = (coefficients - mean - (coefficients @ encoder + bias) @ basis) @ span.T
     centre, size = latents.mean(axis=0), latents.std(axis=0)
@@ -124,10 +126,10 @@ def choose_penalty(
     errors = np.zeros(len(PENALTIES))
     for number in np.unique(fold):
         out = fold_of_face == number
-        mean = target[~out].mean(axis=0)
-        maps = _ridge(coefficients[~out], target[~out] - mean, moments, PENALTIES)
+        mean, centre = target[~out].mean(axis=0), coefficients[~out].mean(axis=0)
+        maps = _ridge(coefficients[~out] - centre, target[~out] - mean, moments, PENALTIES)
         for k, prediction in enumerate(maps):
-            missed = coefficients[out] @ prediction + mean - target[out]
+            missed = (coefficients[out] - centre) @ prediction + mean - target[out]
             errors[k] += np.linalg.norm(missed, axis=1).sum()
     return PENALTIES[int(np.argmax(errors <= TOLERANCE * errors.min()))]
 
@@ -135,7 +137,7 @@ def choose_penalty(
 def _ridge(
     coefficients: np.ndarray, target: np.ndarray, moments: np.ndarray, penalties: Sequence[float]
 ) -> list[np.ndarray]:
-    """The maps (K, K) of a ridge regression, one for each penalty."""
+    """The maps (K, K) of a ridge regression between centred rows, one for each penalty."""
     count = len(coefficients)
     second = coefficients.T @ coefficients / count + moments
     values, vectors = np.linalg.eigh(second)

@@ -298,6 +298,8 @@ def _change(
                 f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(sorted(types))}"
             )
             raise fault(f"{origin}: a recipe has no {reprlib.repr(key)}{hint}")
+        if value is None and "none" in get_args(types[key]):  # as --set has read it
+            value = "none"
         if problem := _problem(key, value, types[key]):
             raise fault(f"{origin}: {key} is {reprlib.repr(value)}, expected {problem}")
         kinds = getattr(types[key], "__args__", ())

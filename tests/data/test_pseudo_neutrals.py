@@ -55,6 +55,21 @@ def test_noise_speaks_for_the_centre():
     assert ratios[0] < ratios[1]
 
 
+def test_a_medoid_that_is_a_weak_expression_is_corrected_by_the_other_people():
+    faces = sparse_set()
+    subject, expression = faces.labels.subject, faces.labels.expression
+    vertices = faces.vertices.copy()
+    for person in range(16):  # all have a face between the neutral and the mean, some a weaker one
+        own = np.flatnonzero(subject == person)
+        neutral, weak = (own[expression[own] == kind][0] for kind in (0, 5))
+        strength = 0.3 if person < 3 else 0.9
+        offset = vertices[own].mean(axis=0) - vertices[neutral]
+        vertices[weak] = vertices[neutral] + strength * offset
+        assert person > 2 or own[medoid(vertices[own])] == weak
+    found = pseudo_neutrals(replace(faces, vertices=vertices), np.arange(16 * 8), "medoid").faces
+    np.testing.assert_array_equal(found, vertices[expression == 0])
+
+
 def test_people_and_rows():
     faces = synthetic.face_set(subjects=5, expressions=4, test=2)
     rows = faces.rows("train")[::-1]

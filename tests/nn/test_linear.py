@@ -1,6 +1,6 @@
 """The linear network: its start, its step, and what it learns without a neutral."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -12,14 +12,18 @@ from trainers import trainer
 
 from facedis_core.data.face_set import TEST, TRAIN, FaceSet
 from facedis_core.evaluate.baselines import evaluate_baselines, fit_baselines
-from facedis_core.evaluate.evaluation import evaluate_face_set
+from facedis_core.evaluate.evaluation import Prediction, evaluate_face_set
 from facedis_core.model.config import LinearConfig
 from facedis_core.nn.augment import PoseVariation, random_poses
+from facedis_core.nn.autoencoder import AutoEncoder
+from facedis_core.nn.inference import TrainedNetwork
 from facedis_core.nn.linear import LinearAutoEncoder
 from facedis_core.train.batches import Batch
 from facedis_core.train.recipe import Recipe, load_recipe
 from facedis_core.train.setup import build_auto_encoder, training_frame, with_pseudo_neutrals
 from facedis_core.train.trainer import Trainer
+
+Predictor = Callable[[np.ndarray], Prediction]
 
 RECIPE = Recipe(
     network="linear", identity=5, expression=4, components=12, batch=7, swap=1.0, scale=50.0
@@ -181,6 +185,23 @@ def trained(faces: FaceSet, *, neutrals: bool, changes: Sequence[str]) -> Traine
     while not subject.is_finished:
         subject.run_epochs()
     return subject
+
+
+def predictor(network: AutoEncoder) -> Predictor:
+    """Reconstructions, identity faces and latent means of a network."""
+    trained = TrainedNetwork(network)
+
+    @torch.no_grad()
+    def predict(vertices: np.ndarray) -> Prediction:
+        found = trained(torch.tensor(vertices))
+        return Prediction(
+            found.reconstruction.numpy(),
+            found.identity.numpy(),
+            found.posteriors.identity.mean.numpy(),
+            found.posteriors.expression.mean.numpy(),
+        )
+
+    return predict
 
 
 AT_REST = ("pose_degrees=0", "pose_mm=0")

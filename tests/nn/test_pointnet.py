@@ -67,7 +67,7 @@ def test_points_are_all_the_encoder_looks_at() -> None:
 
 def test_decoders_start_at_zero_when_asked_and_still_learn() -> None:
     frame = (torch.zeros(20, 3), torch.zeros(3), 1.0)
-    data = InitialData(np.zeros((1, 20, 3)), np.arange(1), zero_decoders=True)
+    data = InitialData(np.zeros((1, 20, 3)), np.arange(1), np.arange(1), zero_decoders=True)
     network = PointNetAutoEncoder.fresh(PointNetConfig(20, 4, 3), *frame, data)
     z = torch.randn(2, 4)
     offsets = network.identity_decoder(z)
