@@ -35,7 +35,7 @@ KEYS = {
     "scale": "mm per unit of the network's coordinates",
     "epochs": "length in epochs",
     "steps": "length in optimiser steps, in place of `epochs`; 0 = the fit of `linear` alone",
-    "pseudo_neutral": "what stands for a person's neutral without `--neutrals`: `medoid`, `centre`, "
+    "pseudo_neutral": "stands for a person's neutral without `--neutrals`: `medoid`, `centre`, "
     "`auto` (one of them, chosen for the whole set) or `none`",
     "trust": "weight of the neutrals in the fit of `linear`: small ones reconstruct better, large "
     "ones keep X_id of a person together",
