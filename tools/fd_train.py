@@ -73,8 +73,9 @@ def train(
     Recipes (network, schedule and loss weights):
 
     \b
-    linear       linear maps of principal components, no discriminator; takes
-                 minutes on a CPU, needs tens of people with two or more faces
+    linear       linear maps of principal components, in closed form, no
+                 discriminator; takes seconds, needs tens of people with three
+                 or more faces
     pointnet     the paper's PointNets and discriminator, weights tuned on the
                  faces of fd-prep ict
     coma, bu3dfe, facescape
@@ -88,6 +89,7 @@ def train(
     network     network, identity, expression (latent sizes), components, points,
                 scale, half_decoders, decoder_init, decoder_components,
                 encoder_offsets
+    linear fit  pseudo_neutral, trust
     schedule    epochs, steps, minimum_steps, batch, minimum_batch, learning_rate,
                 output_learning_rate, schedule, warmup, learning_rate_factor,
                 learning_rate_every, kl_decay

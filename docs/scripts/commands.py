@@ -25,7 +25,7 @@ KEYS = {
     "identity": "size of the identity latent",
     "expression": "size of the expression latent",
     "components": "principal components of `linear`, at most",
-    "points": "vertices that PointNets see",
+    "points": "vertices that encoder and discriminator see, spread over the region of the set",
     "half_decoders": "store decoders or principal components as float16",
     "decoder_init": "last layers of PointNet decoders: `zero`, or `default` of PyTorch",
     "decoder_components": "PointNet decoders learn coefficients of so many principal components "

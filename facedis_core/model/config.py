@@ -196,12 +196,10 @@ class LinearConfig(ModelConfig):
 
         It may have fewer components, if its training faces spanned no more.
         """
-        keys = set(super().differences(other))
-        for key in ("components", "encoder_components"):
-            ours, theirs = getattr(self, key), getattr(other, key)
-            if ours is not None and theirs is not None and theirs <= ours:
-                keys.discard(key)
-        return sorted(keys)
+        limits = {"components": other.components <= self.components}
+        if self.encoder_components is not None and other.encoder_components is not None:
+            limits["encoder_components"] = other.encoder_components <= self.encoder_components
+        return [key for key in super().differences(other) if not limits.get(key)]
 
     def weight_problem(self, name: str, array: Any) -> str:
         """An error in the values of a finite tensor, as a predicate; empty if there is none."""

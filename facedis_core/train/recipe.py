@@ -64,7 +64,7 @@ class Recipe:
     identity: int = 64  # latent size
     expression: int = 64  # latent size
     components: int = 400  # principal components of the linear network, at most
-    points: int | None = None  # vertices that PointNets see; None = all
+    points: int | None = None  # vertices that encoder and discriminator see; None = all
     half_decoders: bool = False  # float16 in the file: decoders of a PointNet, basis of linear
     decoder_init: Literal["zero", "default"] = "zero"  # last layers of PointNet decoders
     # decoders of a PointNet learn coefficients of so many principal components of the training
