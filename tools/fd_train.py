@@ -78,8 +78,11 @@ def train(
                  or more faces
     pointnet     the paper's PointNets and discriminator, weights tuned on the
                  faces of fd-prep ict
+    pointnet-linear
+                 the same, started as a linear model in closed form and
+                 trained for a few hundred steps: minutes on a CPU
     coma, bu3dfe, facescape
-                 the same with the paper's settings for these data sets
+                 pointnet with the paper's settings for these data sets
 
     A .toml file changes the keys it names; base = "linear" (or a file) is what it begins with.
 
@@ -88,7 +91,7 @@ def train(
     \b
     network     network, identity, expression (latent sizes), components, points,
                 scale, half_decoders, decoder_init, decoder_components,
-                encoder_offsets
+                linear_start, encoder_offsets
     linear fit  pseudo_neutral, trust
     schedule    epochs, steps, minimum_steps, batch, minimum_batch, learning_rate,
                 output_learning_rate, schedule, warmup, learning_rate_factor,

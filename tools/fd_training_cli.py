@@ -40,7 +40,8 @@ Recipe = Annotated[
     typer.Option(
         "--recipe",
         metavar="NAME|FILE",
-        help="Training recipe: linear, pointnet, coma, bu3dfe, facescape, or a .toml file.",
+        help="Training recipe: linear, pointnet, pointnet-linear, coma, bu3dfe, facescape, or a "
+        ".toml file.",
     ),
 ]
 Set = Annotated[

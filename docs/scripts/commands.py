@@ -30,6 +30,8 @@ KEYS = {
     "decoder_init": "last layers of PointNet decoders: `zero`, or `default` of PyTorch",
     "decoder_components": "PointNet decoders learn coefficients of so many principal components "
     "of the training faces; stored as the paper's; - = coordinates of vertices",
+    "linear_start": "PointNets start as a linear model of the training faces in closed form, not "
+    "at random, and keep the statistics of batch norm",
     "encoder_offsets": "a PointNet encoder sees each vertex's mean position and offset from it, "
     "not its position",
     "scale": "mm per unit of the network's coordinates",

@@ -2,15 +2,19 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Self
+from functools import cached_property
+from typing import Any, Final, NamedTuple, Self
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from facedis_core.geometry.pca import Pca, fit_pca
 from facedis_core.model.config import ModelConfig
-from facedis_core.nn.augment import PoseVariation
+from facedis_core.nn.augment import PoseVariation, add_motions, pose_motions
 from facedis_core.nn.distributed import shard_of_randn
+
+_COMPONENTS: Final = 256  # of `InitialData.pca`, where the decoders learn none
 
 
 class Gaussian(NamedTuple):
@@ -48,9 +52,10 @@ class InitialData:
         points: int64 (K,) vertices that a PointNet sees; None = all.
         poses: the random poses in which training shows them.
         zero_decoders: initialise decoders with zeros, not at random.
-        trust: weight of the neutrals in the closed-form start of the linear network.
+        trust: weight of the neutrals in the closed-form start.
         decoder_components: number of principal components of the training faces whose coefficients
             the decoders of a PointNet learn; None = they learn coordinates of vertices.
+        linear_start: whether a PointNet starts as a linear model, not at random.
     """
 
     vertices: np.ndarray
@@ -62,6 +67,16 @@ class InitialData:
     zero_decoders: bool = True
     trust: float = 1.0
     decoder_components: int | None = None
+    linear_start: bool = False
+
+    @cached_property
+    def pca(self) -> Pca:
+        """Principal components of the training faces in their poses, for a PointNet."""
+        components = self.decoder_components or _COMPONENTS
+        pca = fit_pca(self.vertices, self.rows, components)
+        if not self.poses:
+            return pca
+        return add_motions(pca, pose_motions(pca.mean, self.poses), components)
 
 
 class AutoEncoder(nn.Module, ABC):

@@ -9,11 +9,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from facedis_core.geometry.pca import face_blocks, fit_pca
+from facedis_core.geometry.pca import face_blocks
 from facedis_core.model.config import PointNetConfig
 from facedis_core.nn.autoencoder import AutoEncoder, Gaussian, InitialData, Posterior
 from facedis_core.nn.max_pool.batch_statistics import BatchNorm
 from facedis_core.nn.max_pool.layer import MaxPoolLinear, pool
+from facedis_core.nn.pointnet_start import start_linear
 
 
 class SharedLayer(nn.Module):
@@ -48,11 +49,16 @@ def pointnet(channels: tuple[int, ...], *, batch_norm: bool) -> nn.ModuleList:
 class PointNetEncoder(nn.Module):
     """PointNet with four linear heads (section III-A of the paper).
 
+    Attributes:
+        fixed_statistics: batch norm normalises by its running statistics also in training.
+
     Example:
         >>> encoder = PointNetEncoder(PointNetConfig(vertices=50, identity=8, expression=4))
         >>> encoder(torch.randn(2, 50, 3)).identity.mean.shape
         torch.Size([2, 8])
     """
+
+    fixed_statistics = False
 
     def __init__(self, config: PointNetConfig, points: Tensor | None = None) -> None:
         super().__init__()
@@ -70,15 +76,23 @@ class PointNetEncoder(nn.Module):
         self.register_buffer("spread", torch.ones(1) if config.encoder_offsets else None)
         self.spread: Tensor | None
 
+    def train(self, mode: bool = True) -> Self:
+        """Training mode, but of batch norm only if the statistics are those of the batch."""
+        super().train(mode)
+        self.layers.train(mode and not self.fixed_statistics)
+        return self
+
     def forward(self, x: Tensor) -> Posterior:
         """Normalised coordinates (B, V, 3) or (B, V, 6) -> distributions of both latents."""
-        if self.points is not None:
-            x = x[:, self.points]
-        features = pool(self.layers, x)
+        features = self.features(x)
         return Posterior(
             Gaussian(self.identity_mean(features), self.identity_log_variance(features)),
             Gaussian(self.expression_mean(features), self.expression_log_variance(features)),
         )
+
+    def features(self, x: Tensor) -> Tensor:
+        """The same -> features max-pooled over vertices, (B, C)."""
+        return pool(self.layers, x if self.points is None else x[:, self.points])
 
 
 class HiddenLayerDecoder(nn.Module):
@@ -177,19 +191,22 @@ class PointNetAutoEncoder(AutoEncoder):
             for decoder in (network.identity_decoder, network.expression_decoder):
                 nn.init.zeros_(decoder.output.weight)
                 nn.init.zeros_(decoder.output.bias)
+        if data.linear_start:
+            start_linear(network, data)
+            network.is_fitted = True
         return network
 
     def reparametrise(self, data: InitialData) -> None:
-        """Decoders that learn coefficients of principal components of the training faces.
+        """Fixed statistics of batch norm, and decoders that learn coefficients of components.
 
         A step of Adam changes every weight alike. Of the 3V outputs of a decoder that moves whole
         faces by millimetres; components, in units of their standard deviation, move as far as
         faces differ along them.
         """
+        self.encoder.fixed_statistics = data.linear_start
         if data.decoder_components is None:
             return
-        pca = fit_pca(data.vertices, data.rows, data.decoder_components)
-        scaled = pca.basis * np.sqrt(pca.variance)[:, None] / float(self.scale)
+        scaled = data.pca.basis * np.sqrt(data.pca.variance)[:, None] / float(self.scale)
         components = torch.tensor(scaled, dtype=torch.float32)
         for decoder in (self.identity_decoder, self.expression_decoder):
             decoder.learn_components(components)
@@ -209,10 +226,14 @@ class PointNetAutoEncoder(AutoEncoder):
 
     def encode(self, faces: Tensor) -> Posterior:
         """Faces (B, V, 3) -> distributions of both latents."""
-        if self.encoder.spread is not None:
-            mean = self.normalised_mean_face.expand_as(faces)
-            faces = torch.cat((mean, (faces - mean) / self.encoder.spread), dim=-1)
-        return self.encoder(faces)
+        return self.encoder(self.encoder_input(faces))
+
+    def encoder_input(self, faces: Tensor) -> Tensor:
+        """Faces (B, V, 3) -> what the encoder sees of them, (B, V, 3) or (B, V, 6)."""
+        if self.encoder.spread is None:
+            return faces
+        mean = self.normalised_mean_face.expand_as(faces)
+        return torch.cat((mean, (faces - mean) / self.encoder.spread), dim=-1)
 
     def identity_offsets(self, z: Tensor) -> Tensor:
         """Identity latents (B, D) -> X_id minus the mean face, (B, V, 3)."""

@@ -74,6 +74,8 @@ class Recipe:
     # or centre, by the faces of all people
     pseudo_neutral: Literal["auto", "medoid", "centre", "none"] = "none"
     trust: float = 1.0  # in neutrals, of the closed-form start of the linear network
+    # a PointNet starts as a linear model of the training faces in closed form, not at random
+    linear_start: bool = False
     encoder_offsets: bool = False  # a PointNet sees mean face and offsets instead of positions
     # mm per unit; None = the largest distance of a training vertex from the mean face's centroid
     scale: float | None = None

@@ -173,6 +173,7 @@ def initial_data(
         zero_decoders=recipe.decoder_init == "zero",
         trust=recipe.trust,
         decoder_components=recipe.decoder_components,
+        linear_start=recipe.linear_start,
     )
 
 

@@ -85,6 +85,7 @@ EVERYWHERE = {
     "pretrain_learning_rate": 1e-4,
     "decoder_init": "zero",
     "decoder_components": None,
+    "linear_start": False,
     "encoder_offsets": False,
     "output_learning_rate": 1.0,
     "weight_average": 0.0,
@@ -110,7 +111,14 @@ def test_neutrals_are_used_only_where_they_are_asked_for(name):
 
 
 def test_every_source_has_a_recipe():
-    assert recipe_names() == ["bu3dfe", "coma", "facescape", "linear", "pointnet"]
+    assert recipe_names() == [
+        "bu3dfe",
+        "coma",
+        "facescape",
+        "linear",
+        "pointnet",
+        "pointnet-linear",
+    ]
 
 
 def test_the_network_of_a_recipe():
@@ -259,7 +267,7 @@ class TestFiles:
 
     @pytest.mark.parametrize("name", ["comma", "no.toml", "", "x" * 300 + ".toml"])
     def test_an_unknown_recipe_names_the_known_ones(self, name):
-        with raises("option-value", "bu3dfe, coma, facescape, linear, pointnet"):
+        with raises("option-value", "bu3dfe, coma, facescape, linear, pointnet, pointnet-linear"):
             load_recipe(name, neutrals=False)
 
 

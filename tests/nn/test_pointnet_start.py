@@ -1,0 +1,83 @@
+"""The linear start of a PointNet: what its layers read, and the faces that it gives."""
+
+import numpy as np
+import pytest
+import torch
+from synthetic import face_set
+
+from facedis_core.data.face_set import TEST, TRAIN
+from facedis_core.errors import ErrorCode, UsageError
+from facedis_core.nn.pointnet import PointNetAutoEncoder
+from facedis_core.train.recipe import load_recipe
+from facedis_core.train.setup import build_auto_encoder, training_frame, with_pseudo_neutrals
+from facedis_core.train.trainer import Trainer
+
+FACES = face_set(subjects=20, test=4, size=8)
+
+
+def started(*changes: str, neutrals: bool = True) -> PointNetAutoEncoder:
+    sizes = ["identity=8", "expression=6", "points=none", *changes]
+    recipe = load_recipe("pointnet-linear", neutrals=neutrals, changes=sizes)
+    faces = FACES if neutrals else with_pseudo_neutrals(FACES, recipe)
+    frame = training_frame(faces, recipe)
+    return build_auto_encoder(recipe, frame, faces, 0, neutrals=True).eval()
+
+
+def errors(network: PointNetAutoEncoder, rows: np.ndarray) -> tuple[float, float]:
+    """Mean vertex distances in mm: of reconstructions, and of identity faces to the neutral."""
+    faces = torch.tensor(FACES.read(rows))
+    neutral = torch.tensor(FACES.neutrals[np.asarray(FACES.labels.subject)[rows]])
+    with torch.no_grad():
+        z = network.encode(network.normalise(faces))
+        identity = network.mean_face + network.identity_offsets(z.identity.mean) * network.scale
+        full = identity + network.expression_offsets(z.expression.mean) * network.scale
+    return (
+        float((full - faces).norm(dim=-1).mean()),
+        float((identity - neutral).norm(dim=-1).mean()),
+    )
+
+
+@pytest.mark.parametrize("neutrals", [True, False])
+def test_unseen_faces_are_reconstructed_and_split_before_the_first_step(neutrals) -> None:
+    faces, rows = FACES.read(FACES.rows(TEST)), FACES.rows(TEST)
+    mean = FACES.mean_face(FACES.rows(TRAIN))
+    from_mean = float(np.linalg.norm(faces - mean, axis=-1).mean())
+    full, identity = errors(started(neutrals=neutrals), rows)
+    assert full < 0.1 * from_mean
+    assert identity < 0.2 * from_mean
+
+
+def test_a_channel_reads_the_offset_of_one_vertex() -> None:
+    network = started()
+    faces = torch.tensor(FACES.read(FACES.rows(TRAIN)))
+    faces = network.mean_face + 0.1 * (faces - network.mean_face)  # so that no other vertex wins
+    seen = network.encoder_input(network.normalise(faces))
+    with torch.no_grad():
+        read = network.encoder.features(seen).double().numpy()
+    offsets = seen[..., 3:].double().numpy()  # (n, V, 3)
+    centred = read - read.mean(axis=0)
+    for channel in (0, 20, 40):  # the first channels read x, each at a vertex of its own
+        x = offsets[:, :, 0] - offsets[:, :, 0].mean(axis=0)
+        alike = (centred[:, channel] @ x) / np.linalg.norm(centred[:, channel])
+        alike = alike / np.linalg.norm(x, axis=0)
+        assert alike.max() > 0.999
+
+
+def test_statistics_of_batch_norm_stay_those_of_the_start() -> None:
+    network = started()
+    recipe = load_recipe("pointnet-linear", neutrals=True, changes=["points=none", "batch=20"])
+    before = [layer.norm.running_var.clone() for layer in network.encoder.layers]
+    cpu = torch.device("cpu")
+    Trainer(network, None, FACES, recipe, neutrals=True, seed=0, device=cpu).run_epochs()
+    for layer, old in zip(network.encoder.layers, before, strict=True):
+        torch.testing.assert_close(layer.norm.running_var, old, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("change", ["encoder_offsets=false", "identity=129", "pseudo_neutral=none"])
+def test_what_the_start_needs(change) -> None:
+    with pytest.raises(UsageError) as error:
+        recipe = load_recipe("pointnet-linear", neutrals=False, changes=["points=none", change])
+        build_auto_encoder(
+            recipe, training_frame(FACES, recipe), FACES, 0, neutrals="pseudo_neutral" not in change
+        )
+    assert error.value.code == ErrorCode.OPTION_CONFLICT
