@@ -31,7 +31,7 @@ class Fit:
         rotation: (3, 3).
         translation: (3,) mm.
         scale: 1 where the unit is known.
-        residual_mm: mean distance of visible vertices to the scan, each at most CAP_MM.
+        residual_mm: mean distance to the scan of the vertices that it shows.
         scan_residual_mm: mean distance of the points of the scan near the face to it, likewise.
         coverage: part of the visible vertices that the scan shows.
         prior_distance: root mean square of the coefficients, in standard deviations.
@@ -48,8 +48,9 @@ class Fit:
 
     @property
     def cost(self) -> float:
-        """Residuals both ways, mm."""
-        return self.residual_mm + self.scan_residual_mm
+        """Residuals both ways in mm; a visible vertex that the scan does not show counts CAP_MM."""
+        shown = self.coverage * self.residual_mm + (1 - self.coverage) * CAP_MM
+        return shown + self.scan_residual_mm
 
     def place(self, points: Points) -> Points:
         """Points (n, 3) of the model's frame in the frame of the scan."""
@@ -277,7 +278,7 @@ def measured(
     along = np.sqrt(np.maximum(distance**2 - r**2, 0))
     good = ((n * normals[seen]).sum(axis=1) > SAME_SIDE) & (r < reach)
     good &= along < max(2.5 * scan.spacing, 0.7 * reach)
-    residual = float(np.where(good, np.minimum(r, CAP_MM), CAP_MM).mean()) if len(seen) else CAP_MM
+    residual = float(np.minimum(r[good], CAP_MM).mean()) if good.any() else CAP_MM
     coverage = float(good.mean()) if len(seen) else 0.0
     scan_residual = CAP_MM
     if len(candidates):

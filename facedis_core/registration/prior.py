@@ -40,16 +40,16 @@ class Limits:
 
     Attributes:
         prior_distance: root mean square of the coefficients in standard deviations.
-        residual_mm: mean distance of the visible vertices to the scan, each at most 4 mm.
-        scan_residual_mm: mean distance of the scan near the face to the fit, likewise.
+        residual_mm: mean distance to the scan of the vertices that it shows.
+        scan_residual_mm: mean distance of the scan near the face to the fit, each at most 4 mm.
         coverage: smallest part of the visible vertices that the scan shows.
         margin_mm: smallest difference between the residuals of the best and the next pose.
     """
 
-    prior_distance: float = 1.9
-    residual_mm: float = 1.4
+    prior_distance: float = 1.7
+    residual_mm: float = 0.48
     scan_residual_mm: float = 0.65
-    coverage: float = 0.6
+    coverage: float = 0.55
     margin_mm: float = 0.05
 
 

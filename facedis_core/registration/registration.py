@@ -55,8 +55,8 @@ class Registration:
         distance_mm: float32 (V,) distance of each vertex to the scan; NaN where not observed.
         margin_mm: how much worse the next pose fits; infinite where there is none.
         coverage: part of the vertices visible in the scan's views that it shows.
-        residual_mm: mean distance of these vertices to the scan, each at most 4 mm.
-        scan_residual_mm: mean distance of the scan near the face to the fit, likewise.
+        residual_mm: mean distance of these vertices to the scan.
+        scan_residual_mm: mean distance of the scan near the face to the fit, each at most 4 mm.
         prior_distance: root mean square of the coefficients, in standard deviations of the training
             faces.
         start: expression whose mean face the fit started from.

@@ -83,7 +83,7 @@ SOUND = Fit(
     np.zeros(1),
     np.eye(3),
     np.zeros(3),
-    residual_mm=0.5,
+    residual_mm=0.2,
     scan_residual_mm=0.2,
     coverage=0.9,
     prior_distance=1.0,
