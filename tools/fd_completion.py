@@ -33,7 +33,7 @@ complete -o default -o filenames -F _facedis %s
 """
 
 # The table of facedis_core.datasets.source, whose import needs NumPy.
-SOURCE_NAMES: Final = ("coma", "bu3dfe", "facescape", "facewarehouse", "ict", "folder")
+SOURCE_NAMES: Final = ("coma", "bu3dfe", "facescape", "facewarehouse", "ict", "folder", "scans")
 
 
 def completion_script(shell: str) -> str:
