@@ -31,7 +31,7 @@ KEPT_STARTS: Final = 5
 NEUTRAL_MM: Final = 0.08  # a neutral start this much worse than another is fitted too
 BETTER_MM: Final = 0.02  # and is kept unless the other ends better by this
 OBSERVED_MM: Final = 3.0  # a vertex this near to the scan is observed
-FEWEST_POINTS: Final = 200
+FEWEST_VERTICES: Final = 200
 RARE: Final = ("dm", "inch")
 STIFF_WEIGHT: Final = 300.0  # of the data, where a fit ran away
 
@@ -257,15 +257,16 @@ def _attempt(
     from facedis_core.registration.fit import QUICK, SCREEN, FitOptions, fit_face
     from facedis_core.registration.lips import with_closed_lips
     from facedis_core.registration.pose import find_poses
-    from facedis_core.registration.scan import RawScan
+    from facedis_core.registration.scan import FEWEST_POINTS, RawScan
 
-    if len(mesh.vertices) < FEWEST_POINTS:
-        few = f"it has {len(mesh.vertices)} points, expected at least {FEWEST_POINTS} of a face"
+    if len(mesh.vertices) < FEWEST_VERTICES:
+        few = f"it has {len(mesh.vertices)} points, expected at least {FEWEST_VERTICES} of a face"
         return _Attempt(unit, InputError(few, ErrorCode.NO_FACE))
     progress("preparing")
     scan = RawScan(mesh, UNITS_MM[unit], seed)
     progress("pose")
-    poses = find_poses(prior, scan, seed)
+    enough = len(scan.coarse.points) >= FEWEST_POINTS
+    poses = find_poses(prior, scan, seed) if enough else []
     if not poses:
         none = "no face was found in it; check what it shows and --units"
         return _Attempt(unit, InputError(none, ErrorCode.NO_FACE))

@@ -17,6 +17,8 @@ Points = NDArray[np.float64]
 COARSE_MM: Final = 4.0  # voxels of the points that the pose is found with
 FINE_MM: Final = 1.2  # distance of the points that the face is fitted to
 MOST_POINTS: Final = 60000
+REACH_MM: Final = 2000.0  # along each axis from the middle; points beyond are left out
+FEWEST_POINTS: Final = 50  # of the coarse scan in which a face is looked for
 NEIGHBOURS: Final = 16  # of each normal
 SEARCH_FACTOR: Final = 8.0  # flying points have their neighbours so many times farther than others
 
@@ -50,15 +52,17 @@ class RawScan:
     def __init__(self, mesh: Mesh, unit_mm: float, seed: int = 0) -> None:
         self.unit_mm = unit_mm
         self._random = np.random.default_rng(seed)
-        self._triangles = mesh.triangles
         self._are_turned = False
         vertices = mesh.vertices.astype(np.float64) * unit_mm
         self.centre = np.median(vertices, axis=0)
         self._vertices = vertices - self.centre
-        if len(self._triangles):
+        inside = (np.abs(self._vertices) < REACH_MM).all(axis=1)
+        self._triangles = mesh.triangles[inside[mesh.triangles].all(axis=1)]
+        if len(mesh.triangles):
             self._corner_normals = triangle_normals(self._vertices, self._triangles)
             points, hints = self._sampled(np.arange(len(self._triangles)), 2.5)
         else:
+            self._vertices = self._vertices[inside]
             points, hints = self._thinned(without_flying_points(self._vertices)), None
         self.coarse = self._coarse(points, hints)
 
@@ -117,7 +121,9 @@ class RawScan:
     def _coarse(self, points: Points, hints: Points | None) -> Surface:
         voxels = voxel_means(points, COARSE_MM)
         tree = cKDTree(voxels)
-        _, index = tree.query(voxels, min(14, len(voxels)))
+        if len(voxels) < FEWEST_POINTS:
+            return Surface(voxels, np.zeros_like(voxels), tree, COARSE_MM)
+        _, index = tree.query(voxels, 14)
         normals, _ = plane_normals(voxels[index])
         consistent = False
         if hints is not None:
@@ -129,13 +135,16 @@ class RawScan:
         if not consistent:
             self._are_turned = True
             normals = consistent_normals(voxels, normals, tree)
-        elif ((voxels - voxels.mean(axis=0)) * normals).sum() < 0:
+        elif ((voxels - voxels.mean(axis=0)) * normals).sum() < 0:  # the inside is out
             normals = -normals
+            self._corner_normals *= -1
         return Surface(voxels, normals, tree, COARSE_MM)
 
 
 def voxel_means(points: Points, size: float) -> Points:
     """The mean point of each voxel that has any."""
+    if not len(points):
+        return points
     cell = np.floor((points - points.min(axis=0)) / size).astype(np.int64)
     shape = cell.max(axis=0) + 1
     key = (cell[:, 0] * shape[1] + cell[:, 1]) * shape[2] + cell[:, 2]

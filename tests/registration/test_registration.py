@@ -188,6 +188,33 @@ def test_a_soup_of_turned_triangles(model):
     assert ((found.normals * whole.normals[nearest]).sum(axis=1) > 0.5).mean() > 0.95
 
 
+def test_the_inside_of_a_mesh_may_be_out():
+    truth = read_mesh(EXAMPLES / "alice_neutral.ply")
+    turned = Mesh(truth.vertices, truth.triangles[:, ::-1])
+    scans = [RawScan(mesh, 1.0) for mesh in (truth, turned)]
+    right, found = (scan.near(truth.vertices - scan.centre, 5.0) for scan in scans)
+    _, nearest = right.tree.query(found.points)
+    assert ((found.normals * right.normals[nearest]).sum(axis=1) > 0.5).mean() > 0.97
+
+
+@pytest.mark.parametrize(
+    ("vertices", "triangles"),
+    [
+        (np.ones((300, 3)), []),
+        (np.repeat([[0, 0, 0], [100, 0, 0]], 200, axis=0), []),
+        (np.random.default_rng(0).uniform(-1e30, 1e30, (300, 3)), []),
+        (np.random.default_rng(0).uniform(-90, 90, (300, 3)), [[0, 0, 0]]),
+        (np.random.default_rng(0).uniform(-90, 90, (300, 3)), [[0, 1, 2]]),
+        (np.random.default_rng(0).uniform(-90, 90, (300, 3)) * [1, 1, 0], []),
+        (np.random.default_rng(0).uniform(-90, 90, (300, 3)) * [1, 0, 0], []),
+    ],
+)
+def test_scans_that_show_nothing(model, prior, vertices, triangles):
+    scan = Mesh(vertices, np.array(triangles, np.int32).reshape(-1, 3), "nothing")
+    with raises(ErrorCode.NO_FACE, "nothing"):
+        register(scan, model, prior=prior, units="mm")
+
+
 def test_a_prior_is_written_and_read(prior, tmp_path):
     changed = dataclasses.replace(prior, limits=Limits(coverage=0.3))
     with (tmp_path / "p.safetensors").open("wb+") as stream:
