@@ -56,7 +56,7 @@ class RawScan:
         vertices = mesh.vertices.astype(np.float64) * unit_mm
         self.centre = np.median(vertices, axis=0)
         self._vertices = vertices - self.centre
-        inside = (np.abs(self._vertices) < REACH_MM).all(axis=1)
+        inside = np.abs(self._vertices).max(axis=1) < REACH_MM
         self._triangles = mesh.triangles[inside[mesh.triangles].all(axis=1)]
         if len(mesh.triangles):
             self._corner_normals = triangle_normals(self._vertices, self._triangles)
