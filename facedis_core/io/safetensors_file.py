@@ -53,7 +53,7 @@ _READ_AT_ONCE = 1 << 22
 _LARGEST_HEADER = 1 << 25  # bytes; a million names of faces take about as much
 _LONGEST_TEXT = 1000  # characters of a value that messages quote
 
-_HALF_EXPONENT = np.uint16(0x7C00)  # all ones in what is not finite
+_HALF_INFINITY, _HALF_SIGN = 0x7C00, 0x8000  # bits of float16; those of NaN are higher
 _MISTAKEN = {b"\x93NUMPY": "latents or another .npy array", b"ply\n": "a PLY mesh"}
 _ENDS = re.compile(rb'"data_offsets"\s*:\s*\[\s*[0-9]{1,18}\s*,\s*([0-9]{1,18})\s*\]')
 
@@ -295,8 +295,9 @@ def not_finite(tensors: Mapping[str, np.ndarray]) -> list[str]:
     found = []
     for name, array in tensors.items():
         if array.dtype == np.float16:  # as numbers it takes many times longer
-            exponents = array.view(np.uint16) & _HALF_EXPONENT
-            finite = bool(exponents.max(initial=0) < _HALF_EXPONENT)
+            positive = array.view(np.int16).max(initial=0)
+            negative = array.view(np.uint16).max(initial=0)
+            finite = bool(positive < _HALF_INFINITY and negative < _HALF_INFINITY + _HALF_SIGN)
         else:
             finite = array.dtype.kind != "f" or bool(np.isfinite(array).all())
         found += [] if finite else [name]
