@@ -15,16 +15,20 @@ _FLOOR: Final = 1e-6  # of the mean variance, added so that the covariance is po
 class LatentDirections:
     """Latent directions, by how far they move the face, the farthest first.
 
+    The face is the P vertices that the encoder sees: of a whole head, not the back.
+
     Attributes:
         steps: float32 (D, D), a row per direction: one standard deviation of the latents.
-        mm: float64 (D,), root mean square distance in mm by which a step moves the vertices, the
-            mean of a step to each side, which differ where the decoder is not linear.
-        offsets: float32 (D, V, 3) mm, by which a step moves the vertices, half of the way from a
-            step back to a step ahead.
+        mm: float64 (D,), root mean square distance in mm by which a step moves the face, the mean
+            of a step to each side, which differ where the decoder is not linear.
+        vertices: int64 (P,), the vertices of the face.
+        offsets: float32 (D, P, 3) mm, by which a step moves them, half of the way from a step back
+            to a step ahead.
     """
 
     steps: NDArray[np.float32]
     mm: NDArray[np.float64]
+    vertices: NDArray[np.int64]
     offsets: NDArray[np.float32]
 
 
@@ -44,16 +48,18 @@ def leading_directions(
         latents: (N, D) of real faces, if known, for their covariance.
     """
     size = getattr(model.config, part)
-    ahead, back = _moved(model, part, np.eye(size))
+    every = np.arange(model.config.vertices)
+    seen = model.weights.get("encoder.points", every).astype(np.int64)
+    ahead, back = _moved(model, part, np.eye(size), seen)
     slope = (ahead - back) / 2
     root = np.linalg.cholesky(_covariance(model, part, latents))
-    # J has 3V rows; J^T J has only D
+    # J has 3P rows; J^T J has only D
     _, vectors = np.linalg.eigh(root.T @ (slope @ slope.T) @ root)
     steps = (root @ vectors[:, ::-1]).T
     # the decoder may not be linear: measure the true offsets
-    ahead, back = _moved(model, part, steps)
+    ahead, back = _moved(model, part, steps, seen)
     lengths = [np.linalg.norm(moved, axis=1) for moved in (ahead, back)]
-    mm = sum(lengths) / 2 / np.sqrt(model.config.vertices)
+    mm = sum(lengths) / 2 / np.sqrt(len(seen))
     order = np.argsort(-mm, kind="stable")
     # the sign is arbitrary: make the largest coordinate positive
     across = ahead - back
@@ -61,20 +67,20 @@ def leading_directions(
     signs = np.where(largest < 0, -1, 1)[:, None]
     steps *= signs
     offsets = (across * signs / 2)[order].astype(np.float32).reshape(size, -1, 3)
-    return LatentDirections(steps[order].astype(np.float32), mm[order], offsets)
+    return LatentDirections(steps[order].astype(np.float32), mm[order], seen, offsets)
 
 
 def _moved(
-    model: Model, part: LatentPart, steps: NDArray[np.float64]
+    model: Model, part: LatentPart, steps: NDArray[np.float64], vertices: NDArray[np.int64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Offsets of the face by steps (K, D) from the origin, and by their opposites, (K, 3V) mm."""
+    """Offsets of P vertices by steps (K, D) from the origin, and by their opposites, (K, 3P) mm."""
     other = model.config.expression if part == "identity" else model.config.identity
 
     def offsets(z: NDArray[np.float64]) -> NDArray[np.float64]:
         z, zeros = z.astype(np.float32), np.zeros((len(z), other), np.float32)
         identity, expression = (z, zeros) if part == "identity" else (zeros, z)
         faces = model.decode_vectors(identity, expression, part, offsets=True)
-        return faces.reshape(len(z), -1).astype(np.float64)
+        return faces[:, vertices].reshape(len(z), -1).astype(np.float64)
 
     rest = offsets(np.zeros((1, steps.shape[1])))
     return offsets(steps) - rest, offsets(-steps) - rest

@@ -25,7 +25,7 @@ from facedis_core.pipeline.encode import MeshEncoder
 from facedis_core.render.color_scale import ROUND_ENDS, colormap
 from facedis_core.render.page_surface import page_surface, to_base64
 from facedis_core.render.shading import to_srgb
-from facedis_core.viewer.direction_words import describe_direction
+from facedis_core.viewer.direction_words import DirectionWords, describe_direction
 from facedis_core.viewer.face_stream import FaceStream
 from facedis_core.viewer.faces import (
     ViewerFace,
@@ -82,7 +82,6 @@ class LiveModel:
 
     def description(self) -> dict[str, Any]:
         """Model, colormap, directions and labels of faces, which the page loads first."""
-        regions = face_regions(self.model.mean_face)
         return {
             "model": Path(self.model.source).stem,
             "vertices": self.model.config.vertices,
@@ -91,13 +90,22 @@ class LiveModel:
             "round_ends": ROUND_ENDS,
             "surface": page_surface(self.model.mean_face, self.model.triangles),
             "directions": {
-                part: [describe_direction(offsets, regions)._asdict() for offsets in found.offsets]
+                part: [words._asdict() for words in self._words(found)]
                 for part, found in self.directions.items()
             },
             "faces": self._labels,
             "stream": self._stream_place,
             "suffixes": [*MESH_SUFFIXES, ".npy"],
         }
+
+    def _words(self, found: LatentDirections) -> list[DirectionWords]:
+        """Each direction in words, by the regions of the mean face that the encoder sees."""
+        regions = {
+            name: inside[found.vertices]
+            for name, inside in face_regions(self.model.mean_face).items()
+            if inside[found.vertices].any()
+        }
+        return [describe_direction(offsets, regions) for offsets in found.offsets]
 
     def face(self, number: str) -> ViewerFace:
         """The face with that number in the list that the page offers, or of the stream by its key.
