@@ -21,7 +21,7 @@ sh -eu "$(dirname "$0")/picture.sh"
 
 # Errors: a face set labelled by file names, every metric, and a page with all of it.
 fd-prep folder weights/examples --pattern '{subject}_{expression}.ply' --like ict-linear \
-    -o demo/faces.safetensors
+    --region narrow-face -o demo/faces.safetensors
 fd-metrics demo/faces.safetensors --split all --json -o demo/metrics.json
 fd-report demo/faces.safetensors --split all -o demo/report.html
 

@@ -104,9 +104,9 @@ class FaceSet:
     Example:
         >>> faces = load_face_set("demo/faces.safetensors")
         >>> faces
-        FaceSet(folder, 9 faces of 3 people, 3 expressions, 4601 vertices: 6 train, 3 test)
+        FaceSet(folder, 9 faces of 3 people, 3 expressions, 26719 vertices: 6 train, 3 test)
         >>> len(faces), faces[0].shape, faces[:4].shape, faces.labels.names[0]
-        (9, (4601, 3), (4, 4601, 3), 'alice_mouth_stretch')
+        (9, (26719, 3), (4, 26719, 3), 'alice_mouth_stretch')
     """
 
     vertices: np.ndarray
@@ -174,7 +174,7 @@ class FaceSet:
             >>> faces = load_face_set("demo/faces.safetensors")
             >>> batches = DataLoader(faces.torch_dataset("train", pairs=True), batch_size=4)
             >>> next(iter(batches)).partner.shape
-            torch.Size([4, 4601, 3])
+            torch.Size([4, 26719, 3])
         """
         try:
             datasets = import_module("facedis_core.nn.datasets")

@@ -84,7 +84,7 @@ def pseudo_neutrals(
     Example:
         >>> faces = load_face_set("demo/faces.safetensors")
         >>> pseudo_neutrals(faces, faces.rows("train"), "medoid").faces.shape
-        (3, 4601, 3)
+        (3, 26719, 3)
     """
     known = ("auto", *get_args(PseudoNeutralKind))
     if kind not in known:

@@ -15,7 +15,9 @@ from facedis_core.datasets.mesh_files import MeshFileSource
 from facedis_core.datasets.source import FaceBlock, Warn
 from facedis_core.errors import InputError
 from facedis_core.mesh.scan_formats import read_scan
-from facedis_core.model.model import load_model
+from facedis_core.model.config import LinearConfig
+from facedis_core.model.model import Model, load_model
+from facedis_core.registration.completion import complete_head
 from facedis_core.registration.prior import RegistrationPrior, prior_of
 from facedis_core.registration.registration import find_face, vertices_of
 
@@ -30,6 +32,7 @@ class ScanReader:
         files: (N,) paths, in the order of the labels.
         preparation: topology of the faces.
         prior: principal components of these faces.
+        model: completes heads of which the prior has the face; None = it has all vertices.
         units: unit of scans that do not declare one.
         seed: of random samples.
     """
@@ -37,6 +40,7 @@ class ScanReader:
     files: Sequence[Path]
     preparation: Preparation
     prior: RegistrationPrior
+    model: Model | None
     units: Units
     seed: int
 
@@ -44,13 +48,16 @@ class ScanReader:
         """The registered faces (n, V, 3) mm of `rows`; refused scans are failures."""
         faces = np.full((len(rows), len(self.preparation.vertex_index), 3), np.nan, np.float32)
         failures: dict[int, InputError] = {}
-        chosen = vertices_of(self.preparation, self.prior)
+        chosen = vertices_of(self.preparation, self.prior, partly=self.model is not None)
         for k, row in enumerate(rows):
             path = self.files[row]
             try:
                 scan = replace(read_scan(path), name=str(path))
                 found = find_face(scan, self.prior, units=self.units, seed=self.seed)
-                faces[k] = found.face[chosen]
+                face = found.face[chosen]
+                if self.model is not None:
+                    face = complete_head(self.model, chosen >= 0, face)
+                faces[k] = face
             except InputError as error:
                 failures[row] = error
         return FaceBlock(faces, measured=np.empty((len(rows), 0)), failures=failures)
@@ -78,11 +85,18 @@ class ScanSource(MeshFileSource):
         rows: NDArray[np.intp],
         mean_face: NDArray[np.float32] | None = None,
     ) -> ScanReader:
-        """The reader of all scans; InputError where there is no prior for the topology."""
+        """The reader of all scans; InputError where there is no prior for the topology.
+
+        The default model completes heads of its own topology.
+        """
         prior = prior_of(preparation)
-        vertices_of(preparation, prior)  # raises where the prior lacks vertices
+        default, model = load_model(), None
+        if default.topology == preparation.topology and isinstance(default.config, LinearConfig):
+            model = default
+        # raises where vertices are lacking
+        vertices_of(preparation, prior, partly=model is not None)
         files = [self.root / file for file in self.files]
-        return ScanReader(files, preparation, prior, self.units, self.seed)
+        return ScanReader(files, preparation, prior, model, self.units, self.seed)
 
     def blocks(self) -> Sequence[Sequence[int]]:
         """Rows in order, SCANS_PER_BLOCK at once."""

@@ -122,7 +122,7 @@ def read_mesh(source: str | Path) -> Mesh:
 
     Example:
         >>> read_mesh("weights/examples/bob_smile.ply")
-        Mesh('bob_smile', 4601 vertices, 9000 triangles, in mm)
+        Mesh('bob_smile', 26719 vertices, 52220 triangles, in mm)
     """
     check_argument(source, (str, Path), "read_mesh: source", "a path")
     path = Path(source)
@@ -197,7 +197,7 @@ def write_mesh(target: str | Path | BinaryIO, mesh: Mesh, suffix: str | None = N
         >>> mesh = read_mesh("weights/examples/bob_smile.ply")
         >>> write_mesh("bob.obj", mesh)
         >>> read_mesh("bob.obj")
-        Mesh('bob', 4601 vertices, 9000 triangles, unit unknown)
+        Mesh('bob', 26719 vertices, 52220 triangles, unit unknown)
     """
     check_argument(mesh, Mesh, "write_mesh: mesh", "a Mesh")
     with naming(mesh.name or "the mesh"):

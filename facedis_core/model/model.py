@@ -68,12 +68,12 @@ class Model:
     Example:
         >>> model = load_model("ict-linear")
         >>> model
-        Model(ict-linear, id ..., linear, 4601 vertices, latents 64 + 64)
+        Model(ict-linear, id ..., linear, 26719 vertices, latents 92 + 44)
         >>> latents = model.encode(read_mesh("weights/examples/bob_smile.ply"))
         >>> latents.identity.shape, latents.expression.shape
-        ((1, 64), (1, 64))
+        ((1, 92), (1, 44))
         >>> model.decode(latents, part="identity").shape  # the neutral face, mm
-        (1, 4601, 3)
+        (1, 26719, 3)
 
     Attributes:
         config: configuration of the network.
@@ -159,7 +159,7 @@ class Model:
         Example:
             >>> mesh = read_mesh("weights/examples/bob_smile.ply")
             >>> load_model("ict-linear").prepare(mesh).shape
-            (4601, 3)
+            (26719, 3)
         """
         mesh = _as_mesh(mesh, "prepare: mesh")
         face = self.prepared(
@@ -230,7 +230,7 @@ class Model:
         Example:
             >>> paths = ["weights/examples/bob_neutral.ply", "weights/examples/bob_smile.ply"]
             >>> load_model("ict-linear").encode([read_mesh(path) for path in paths])
-            Latents(2 faces, identity (2, 64), expression (2, 64), model ...)
+            Latents(2 faces, identity (2, 92), expression (2, 44), model ...)
         """
         meshes = _as_meshes(faces)
         if names is None:
@@ -312,7 +312,7 @@ class Model:
             >>> model = load_model("ict-linear")
             >>> latents = model.encode(read_mesh("weights/examples/bob_smile.ply"))
             >>> model.decode(latents).shape
-            (1, 4601, 3)
+            (1, 26719, 3)
         """
         made = "Latents; of arrays Latents(names, models, identity, expression) makes them"
         check_argument(latents, Latents, "decode: latents", made)
@@ -405,7 +405,7 @@ class Model:
             >>> model = load_model("ict-linear")
             >>> faces = torch.tensor(model.mean_face[None])  # (B, V, 3) mm
             >>> model.to_torch()(faces).identity.shape  # X_id, mm
-            torch.Size([1, 4601, 3])
+            torch.Size([1, 26719, 3])
         """
         return _torch_inference().trained_network(self, device)
 
@@ -540,7 +540,7 @@ def load_model(source: str | Path | None = None) -> Model:
 
     Example:
         >>> load_model("ict-linear").mean_face.shape  # mm
-        (4601, 3)
+        (26719, 3)
     """
     check_argument(source, (str, Path, type(None)), "load_model: source", "a path or a name")
     path = resolve_model(source)

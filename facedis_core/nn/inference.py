@@ -42,7 +42,7 @@ class TrainedNetwork(nn.Module):
         >>> network = load_model("ict-linear").to_torch("cpu")
         >>> faces = torch.from_numpy(read_mesh("weights/examples/bob_smile.ply").vertices[None])
         >>> network(faces).reconstruction.shape
-        torch.Size([1, 4601, 3])
+        torch.Size([1, 26719, 3])
     """
 
     def __init__(self, network: AutoEncoder) -> None:
@@ -88,9 +88,9 @@ class LatentEncoder(nn.Module):
 
     Example:
         >>> encoder = LatentEncoder(load_model("ict-linear").to_torch())
-        >>> identity, expression = encoder(torch.zeros(2, 4601, 3))
+        >>> identity, expression = encoder(torch.zeros(2, 26719, 3))
         >>> identity.shape, expression.shape
-        (torch.Size([2, 64]), torch.Size([2, 64]))
+        (torch.Size([2, 92]), torch.Size([2, 44]))
     """
 
     def __init__(self, network: TrainedNetwork) -> None:
@@ -109,8 +109,8 @@ class FaceDecoder(nn.Module):
 
     Example:
         >>> decoder = FaceDecoder(load_model("ict-linear").to_torch())
-        >>> decoder(torch.zeros(2, 64), torch.zeros(2, 64)).shape
-        torch.Size([2, 4601, 3])
+        >>> decoder(torch.zeros(2, 92), torch.zeros(2, 44)).shape
+        torch.Size([2, 26719, 3])
     """
 
     def __init__(self, network: TrainedNetwork) -> None:

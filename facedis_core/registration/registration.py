@@ -14,7 +14,9 @@ from facedis_core.errors import ErrorCode, InputError, UsageError, check_argumen
 from facedis_core.geometry.alignment import RigidTransform
 from facedis_core.mesh.mesh import Mesh
 from facedis_core.mesh.vertex_checks import check_finite
+from facedis_core.model.config import LinearConfig
 from facedis_core.model.model import Model, load_model
+from facedis_core.registration.completion import complete_head
 from facedis_core.registration.prior import Limits, RegistrationPrior, prior_of
 
 if TYPE_CHECKING:
@@ -41,10 +43,12 @@ class Registration:
     """The face of a scan in a model's topology, and how sure it is.
 
     Example:
-        >>> found = register(read_mesh("weights/examples/alice_neutral.ply"))
+        >>> head = read_mesh("weights/examples/alice_neutral.ply")
+        >>> triangles = head.triangles[(head.triangles < 6706).all(axis=1)]  # of the face's skin
+        >>> found = register(Mesh(head.vertices, triangles, "alice_neutral", 1.0))
         >>> found.mesh
-        Mesh('alice_neutral', 4601 vertices, 9000 triangles, in mm)
-        >>> found.problem, bool(found.observed.mean() > 0.8)
+        Mesh('alice_neutral', 26719 vertices, 52220 triangles, in mm)
+        >>> found.problem, bool(found.observed.sum() > 0.8 * 4601)  # of the narrow face
         ('', True)
 
     Attributes:
@@ -139,7 +143,9 @@ def register(
         UsageError: an argument of another type, or SciPy is not installed.
 
     Example:
-        >>> scan = read_mesh("weights/examples/bob_smile.ply")
+        >>> head = read_mesh("weights/examples/bob_smile.ply")
+        >>> triangles = head.triangles[(head.triangles < 6706).all(axis=1)]  # of the face's skin
+        >>> scan = Mesh(head.vertices, triangles, "bob_smile", 1.0)
         >>> register(scan, load_model("ict-linear"))
         Registration('bob_smile', ...)
     """
@@ -151,18 +157,20 @@ def register(
         )
     model = load_model() if model is None else model
     prior = prior_of(model.preparation) if prior is None else prior
-    chosen = vertices_of(model.preparation, prior)
+    # a linear model has the components to complete what the prior lacks
+    chosen = vertices_of(model.preparation, prior, partly=isinstance(model.config, LinearConfig))
+    known = chosen >= 0
     started = time.monotonic()
     found = find_face(
         scan, prior, units=units, residual=residual, force=force, seed=seed, progress=progress
     )
-    fit = found.fit
+    fit, face = found.fit, complete_head(model, known, found.face[chosen])
     return Registration(
-        mesh=Mesh(found.face[chosen], model.triangles, scan.name, unit_mm=1.0),
+        mesh=Mesh(face, model.triangles, scan.name, unit_mm=1.0),
         to_scan=found.to_scan,
         unit=found.unit,
-        observed=found.observed[chosen],
-        distance_mm=found.distance_mm[chosen],
+        observed=found.observed[chosen] & known,
+        distance_mm=np.where(known, found.distance_mm[chosen], np.float32(np.nan)),
         margin_mm=found.margin_mm,
         coverage=fit.coverage,
         residual_mm=fit.residual_mm,
@@ -361,11 +369,13 @@ def _finished(attempt: _Attempt, prior: RegistrationPrior, residual: Residual) -
     )
 
 
-def vertices_of(own: Preparation, prior: RegistrationPrior) -> NDArray[np.intp]:
-    """Which vertex of the prior each vertex of prepared faces is.
+def vertices_of(
+    own: Preparation, prior: RegistrationPrior, *, partly: bool = False
+) -> NDArray[np.intp]:
+    """Which vertex of the prior each vertex of prepared faces is; -1 = none, if `partly`.
 
     Raises:
-        InputError: the prior is of another topology, or lacks vertices.
+        InputError: the prior is of another topology, or lacks vertices (all, if `partly`).
     """
     known = prior.preparation
     if own.raw_topology != known.raw_topology:
@@ -378,14 +388,14 @@ def vertices_of(own: Preparation, prior: RegistrationPrior) -> NDArray[np.intp]:
     order = np.argsort(known.vertex_index)
     place = np.searchsorted(known.vertex_index, own.vertex_index, sorter=order)
     found = order[np.minimum(place, len(order) - 1)]
-    missing = int((known.vertex_index[found] != own.vertex_index).sum())
-    if missing:
+    is_missing = known.vertex_index[found] != own.vertex_index
+    if is_missing.all() or (is_missing.any() and not partly):
         raise InputError(
-            f"the model has {missing} vertices that the registration prior {prior.source} lacks; "
-            "make one of its face set with fd-register --make-prior SET",
+            f"the model has {is_missing.sum()} vertices that the registration prior "
+            f"{prior.source} lacks; make one of its face set with fd-register --make-prior SET",
             ErrorCode.TOPOLOGY,
         )
-    return found
+    return np.where(is_missing, -1, found)
 
 
 def unit_candidates(scan: Mesh, units: Units) -> list[str]:

@@ -77,7 +77,7 @@ def train(
         ...     on_record=records.append,
         ... )
         >>> model
-        Model(in memory, id ..., linear, 4601 vertices, latents 2 + 2)
+        Model(in memory, id ..., linear, 26719 vertices, latents 2 + 2)
         >>> records[-1]["step"]
         2
     """

@@ -65,16 +65,16 @@ def main() -> None:
                 print(json.dumps(lines[-1]), flush=True)
                 continue
             cpu = time.process_time() - started
-            face = found.mesh.vertices.astype(np.float64)
+            face = found.mesh.vertices[chosen].astype(np.float64)
             placed = found.to_scan.apply(face) * scan.unit_mm
             turned = np.trace(found.to_scan.rotation @ scan.rotation.T)
             latents = model.encode_prepared(found.mesh.vertices[None])
-            identity = model.decode(latents, "identity")[0]
+            identity = model.decode(latents, "identity")[0, chosen]
             identities[person].append(identity)
             line |= {
                 "degrees": float(np.degrees(np.arccos(np.clip((turned - 1) / 2, -1, 1)))),
                 "vertex_mm": float(vertex_distance(placed, scan.to_scan(truth))),
-                "e_rec": float(vertex_distance(model.decode(latents)[0], truth)),
+                "e_rec": float(vertex_distance(model.decode(latents)[0, chosen], truth)),
                 "avd_neu": float(vertex_distance(identity, neutral)),
                 "cpu_s": cpu,
                 **found.as_json(),

@@ -10,11 +10,16 @@ from facedis_core.model.model import load_model
 
 @pytest.fixture(scope="module")
 def mean_face():
+    return load_model("ict-pointnet").mean_face
+
+
+@pytest.fixture(scope="module")
+def mean_head():
     return load_model("ict-linear").mean_face
 
 
-def test_every_vertex_is_in_one_region(mean_face):
-    for vertices in (mean_face, grid_mesh()[0], mean_face[:1]):
+def test_every_vertex_is_in_one_region(mean_face, mean_head):
+    for vertices in (mean_face, mean_head, grid_mesh()[0], mean_face[:1]):
         regions = face_regions(vertices)
         assert (np.sum(list(regions.values()), axis=0) == 1).all()
         assert all(inside.any() for inside in regions.values())
@@ -22,11 +27,13 @@ def test_every_vertex_is_in_one_region(mean_face):
 
 @pytest.mark.parametrize(
     ("name", "vertex"),
-    # corners of eyes and mouth, tip of the nose, chin, brow, in the order of the bundled models
+    # corners of eyes and mouth, tip of the nose, chin, brow, in the order of ict-pointnet
     [("eyes", 940), ("lips", 3999), ("nose", 3318), ("chin", 590), ("brows", 1252), ("jaw", 1067)],
 )
-def test_landmarks_are_where_people_would_look_for_them(mean_face, name, vertex):
+def test_landmarks_are_where_people_would_look_for_them(mean_face, mean_head, name, vertex):
     assert face_regions(mean_face)[name][vertex]
+    in_head = load_model("ict-pointnet").preparation.vertex_index[vertex]
+    assert face_regions(mean_head)[name][in_head]
 
 
 def test_where_a_face_lies_makes_no_difference(mean_face):

@@ -27,15 +27,17 @@ def wavy_sheet(size=40):
 
 
 def mouth(seed=None, radius_mm=45):
-    """Lips of a random face of the bundled model, None = the mean face, folds included."""
-    model = load_model()
-    near = np.linalg.norm(model.mean_face - [0, -35, 105], axis=1) < radius_mm
-    triangles = model.triangles[near[model.triangles].all(axis=1)]
+    """Lips of a random narrow face of the bundled model, None = the mean face, folds included."""
+    model, narrow = load_model("ict-linear"), load_model("ict-pointnet").preparation
+    face = model.mean_face[narrow.vertex_index]
+    near = np.linalg.norm(face - [0, -35, 105], axis=1) < radius_mm
+    triangles = narrow.triangles[near[narrow.triangles].all(axis=1)]
     used = np.unique(triangles)
-    face = model.mean_face
     if seed is not None:
-        z = np.random.default_rng(seed).normal(size=(2, 1, 64)).astype(np.float32)
-        (face,) = model.decode_vectors(*z)
+        rng, config = np.random.default_rng(seed), model.config
+        sizes = (config.identity, config.expression)
+        z = (rng.normal(size=(1, size)).astype(np.float32) for size in sizes)
+        face = model.decode_vectors(*z)[0][narrow.vertex_index]
     return face[used], np.searchsorted(used, triangles).astype(np.int32)
 
 

@@ -23,7 +23,8 @@ def test_example_faces_are_sound(path):
 
 def test_exaggerated_faces_are_sound():
     model, rng = load_model("ict-linear"), np.random.default_rng(0)
-    latents = (rng.normal(0, 3, (20, 64)).astype(np.float32) for _ in range(2))
+    sizes = (model.config.identity, model.config.expression)
+    latents = (rng.normal(0, 3, (20, size)).astype(np.float32) for size in sizes)
     for vertices in model.decode_vectors(*latents):
         assert relative_edge_length(vertices, model.triangles) < 2
 

@@ -25,12 +25,17 @@ EXAMPLES = weights_folder() / "examples"
 
 @pytest.fixture(scope="module")
 def model():
-    return load_model("ict-linear")
+    return load_model("ict-pointnet")
 
 
 @pytest.fixture(scope="module")
 def prior(model):
     return prior_of(model.preparation)
+
+
+def narrow_face(model, name):
+    """An example face, of the vertices of the prior."""
+    return Mesh(model.prepare(read_mesh(EXAMPLES / f"{name}.ply")), model.triangles, name, 1.0)
 
 
 def angle(rotation):
@@ -46,7 +51,7 @@ def angle(rotation):
     ],
 )
 def test_a_scan_in_any_pose_and_unit(model, prior, name, kind, limit):
-    truth = read_mesh(EXAMPLES / f"{name}.ply")
+    truth = narrow_face(model, name)
     scan = simulate_scan(
         truth.vertices, truth.triangles, seed=3, kind=kind, density=(8000, 9000), clutter=False
     )
@@ -177,7 +182,7 @@ def test_normals_point_outward():
 
 
 def test_a_soup_of_turned_triangles(model):
-    truth = read_mesh(EXAMPLES / "alice_neutral.ply")
+    truth = narrow_face(model, "alice_neutral")
     turned = truth.triangles.copy()
     turned[::2] = turned[::2, ::-1]
     corners = truth.vertices[turned].reshape(-1, 3)

@@ -249,7 +249,7 @@ def test_straight_pieces_come_near_the_decoders_way(name: str, most: int, varied
     model = load_model(name)
     examples = ROOT / "weights" / "examples"
     meshes = [read_mesh(examples / file) for file in ("alice_neutral.ply", "bob_smile.ply")]
-    ends = model.encode_prepared(np.stack([mesh.vertices for mesh in meshes]))
+    ends = model.encode(meshes)
     path = interpolation_shapes(model, ends, varied)
     steps = [QuantizedVertices.of(step).vertices() for step in path.shapes]
     assert 2 <= len(steps) <= most

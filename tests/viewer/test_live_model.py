@@ -10,13 +10,10 @@ from conftest import face
 from raising import raises
 
 from facedis_core.data.latents import read_latents
-from facedis_core.geometry.face_regions import face_regions
 from facedis_core.mesh.mesh import Mesh, read_mesh, write_mesh
-from facedis_core.model.latent_directions import leading_directions
 from facedis_core.model.model import load_model
 from facedis_core.pipeline.combine import transfer
 from facedis_core.pipeline.encode import MeshEncoder
-from facedis_core.viewer.direction_words import describe_direction
 from facedis_core.viewer.face_stream import FaceStream
 from facedis_core.viewer.faces import load_faces
 from facedis_core.viewer.live_model import LiveModel, Mixture
@@ -158,11 +155,10 @@ def test_the_description_tells_what_a_page_draws(live, model):
 
 
 def test_directions_of_a_bundled_model_are_told_by_parts_of_the_face():
-    model = load_model("ict-linear")
-    regions = face_regions(model.mean_face)
-    found = leading_directions(model, "expression").offsets[:8]
-    words = [describe_direction(offsets, regions).region for offsets in found]
-    assert words[:2] == ["chin and lips", "lips"]
+    encoder = MeshEncoder(load_model("ict-linear"))
+    live = LiveModel(encoder, load_faces(encoder, []))
+    words = [one["region"] for one in live.description()["directions"]["expression"][:8]]
+    assert words[:2] == ["chin and lips", "lips and chin"]
     assert any("brows" in word for word in words)
 
 
