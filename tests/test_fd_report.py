@@ -301,7 +301,7 @@ def test_a_default_report_is_below_five_megabytes(call, tmp_path):
     done = call("fd-report set.safetensors --split all", env={"FACEDIS_MODEL": ""})
     assert done.code == 0
     assert len(done.out) < 5_000_000
-    assert len(Page(done.out.decode()).all("img")) == 12
+    assert len(Page(done.out.decode()).all("img")) == 6
 
 
 def test_words_and_aligned_numbers(call, face_set):
