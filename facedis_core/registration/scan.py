@@ -102,9 +102,9 @@ class RawScan:
         normals = self._corner_normals[chosen]
         area = np.linalg.norm(normals, axis=1) / 2
         total = float(area.sum())
-        if not total > 0:
-            return np.empty((0, 3)), np.empty((0, 3))
         count = int(min(total / spacing**2, MOST_POINTS))
+        if not count:
+            return np.empty((0, 3)), np.empty((0, 3))
         # evenly by area: sample k lies where the running area passes k + 1/2
         steps = (np.arange(count) + 0.5) * (total / count)
         owner = np.minimum(np.searchsorted(np.cumsum(area), steps), len(area) - 1)
