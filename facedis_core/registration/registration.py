@@ -225,7 +225,9 @@ def find_face(
         attempts.append(_attempt(unit, scan, prior, seed, progress))
         if attempts[-1].problem is None:
             break
-    best = next((each for each in attempts if each.problem is None), attempts[0])
+    best = attempts[-1] if attempts[-1].problem is None else attempts[0]
+    if best.problem is not None and force:
+        best = next((each for each in attempts if each.fit is not None), best)
     if best.problem is not None and (best.fit is None or not force):
         raise InputError(f"{scan.name or 'the scan'}: {best.problem}", best.problem.code)
     return _finished(best, prior, residual)

@@ -1,6 +1,7 @@
 """Registration of simulated scans of the example faces, and its steps against slow truths."""
 
 import dataclasses
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -17,10 +18,17 @@ from facedis_core.model.model import load_model
 from facedis_core.registration.features import BINS, point_features
 from facedis_core.registration.fit import Fit, FitOptions, fit_face
 from facedis_core.registration.prior import Limits, prior_of, read_prior, write_prior
-from facedis_core.registration.registration import refusal, register, unit_candidates
+from facedis_core.registration.registration import (
+    _Attempt,
+    find_face,
+    refusal,
+    register,
+    unit_candidates,
+)
 from facedis_core.registration.scan import RawScan, Surface, consistent_normals, plane_normals
 
 EXAMPLES = weights_folder() / "examples"
+MODULE = "facedis_core.registration.registration"
 
 
 @pytest.fixture(scope="module")
@@ -202,6 +210,25 @@ def test_the_inside_of_a_mesh_may_be_out(model):
     assert ((found.normals * right.normals[nearest]).sum(axis=1) > 0.5).mean() > 0.97
 
 
+def test_a_forced_face_of_the_second_unit(prior):
+    face = prior.face(prior.starts[0])
+    near = Surface(face, prior.normals(face), cKDTree(face), 2.0)
+    refused = InputError("far", ErrorCode.FAR_FACE)
+    found = [
+        _Attempt("m", InputError("none", ErrorCode.NO_FACE)),
+        _Attempt("cm", refused, SOUND, near, np.zeros(3)),
+    ]
+    cloud = Mesh(np.ones((300, 3)), np.empty((0, 3), np.int32), "two")
+    with (
+        mock.patch(f"{MODULE}.unit_candidates", return_value=["m", "cm"]),
+        mock.patch(f"{MODULE}._attempt", side_effect=found * 2),
+    ):
+        forced = find_face(cloud, prior, force=True)
+        assert (forced.unit, forced.problem) == ("cm", "far")
+        with raises(ErrorCode.NO_FACE):
+            find_face(cloud, prior)
+
+
 @pytest.mark.parametrize(
     ("vertices", "triangles"),
     [
@@ -210,6 +237,7 @@ def test_the_inside_of_a_mesh_may_be_out(model):
         (np.random.default_rng(0).uniform(-1e30, 1e30, (300, 3)), []),
         (np.random.default_rng(0).uniform(-90, 90, (300, 3)), [[0, 0, 0]]),
         (np.random.default_rng(0).uniform(-90, 90, (300, 3)), [[0, 1, 2]]),
+        (np.concatenate([np.eye(3), np.full((300, 3), 90.0)]), [[0, 1, 2]]),  # 1 mm2
         (np.random.default_rng(0).uniform(-90, 90, (300, 3)) * [1, 1, 0], []),
         (np.random.default_rng(0).uniform(-90, 90, (300, 3)) * [1, 0, 0], []),
     ],
