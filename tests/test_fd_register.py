@@ -109,6 +109,23 @@ def test_pipes(call, scans, tmp_path):
         assert len(list(read_meshes(stream))) == 2
 
 
+def test_a_refused_scan_does_not_end_its_file(call, scans, tmp_path):
+    parts = [(tmp_path / "scans" / f"{n}.ply").read_bytes() for n in ("bob", "ann", "sub/eve")]
+    (tmp_path / "all.ply").write_bytes(b"".join(parts))
+    line = "fd-register all.ply -o faces/ --keep-going --failures failed.jsonl"
+    result = call(line, env=MODEL)
+    assert (result.code, result.kind) == (1, "items-skipped")
+    assert "1 of 3" in result.err
+    assert len(list((tmp_path / "faces").iterdir())) == 2
+    (failed,) = map(json.loads, (tmp_path / "failed.jsonl").read_text().splitlines())
+    assert failed["item"] == "all.ply" and failed["kind"] == "no-face"
+
+
+def test_a_refusal_names_the_file_once(call, scans):
+    result = call("fd-register scans/bob.ply -o out.ply", env=MODEL)
+    assert result.err == "fd-register: scans/bob.ply: no face\n"
+
+
 @pytest.mark.parametrize(
     ("words", "code", "kind"),
     [
@@ -125,6 +142,7 @@ def test_pipes(call, scans, tmp_path):
         ("scans -o faces/ --prior scans/ann.ply", 3, "wrong-kind"),
         ("gone.ply -o out.ply", 3, "file-missing"),
         ("scans -o faces/ --units mile", 2, "arguments"),
+        ("scans --make-prior set.safetensors -o prior.safetensors", 2, "option-conflict"),
     ],
 )
 def test_errors(call, scans, words, code, kind):

@@ -108,6 +108,7 @@ def register(
       fd-register scans/ -o faces/ --latents faces.npy --report faces.jsonl --jobs 2 --keep-going
       fd-register scan.ply | fd-encode | fd-transfer - smile.npy | fd-decode -o smile.ply
     """
+    from facedis_core.errors import ErrorCode, UsageError
     from facedis_core.io.paths import check_suffix
     from facedis_core.io.streams import check_output, open_output
     from facedis_core.model.model import load_model
@@ -119,6 +120,11 @@ def register(
         from facedis_core.data.face_set import load_face_set
         from facedis_core.registration.prior import fit_prior, write_prior
 
+        if inputs or files_from or latents or report:
+            raise UsageError(
+                "--make-prior registers nothing; leave out scans, --latents and --report",
+                ErrorCode.OPTION_CONFLICT,
+            )
         check_suffix(output, "a registration prior", ".safetensors")
         check_output(output, force)
         made = fit_prior(load_face_set(make_prior), seed=seed)

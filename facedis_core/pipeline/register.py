@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -82,24 +83,33 @@ class ScanRegistrar:
                 if self.existing is not None and is_file(OutputPaths(self.existing).of(scan.name)):
                     done.existing.append(scan.name)
                     continue
-                found = register(
-                    scan,
-                    self.model,
-                    prior=self.prior,
-                    units=self.units,
-                    residual=self.residual,
-                    force=self.force,
-                    seed=self.seed,
-                )
+                try:
+                    found = register(
+                        scan,
+                        self.model,
+                        prior=self.prior,
+                        units=self.units,
+                        residual=self.residual,
+                        force=self.force,
+                        seed=self.seed,
+                    )
+                except InputError as error:
+                    text = str(error)
+                    if Path(item.source).stem == Path(scan.name).name:
+                        text = text.removeprefix(f"{scan.name}: ")  # the name once
+                    refused = InputError(f"{item.source}: {text}", error.code)
+                    if not self.keep_going:
+                        raise refused from None
+                    # the file may have further scans
+                    done.failures.append(Failure.of(item.source, refused))
+                    continue
                 done.warnings.extend(scan.warnings)
                 if found.problem:
                     done.warnings.append(f"{item.source}: {found.problem}")
                 done.registrations.append(found)
         except InputError as error:
-            if item.source not in str(error):  # `register` knows the name, not the file
-                error = InputError(f"{item.source}: {error}", error.code)
             if not self.keep_going:
-                raise error from None
+                raise
             done.failures.append(Failure.of(item.source, error))
         return done
 
