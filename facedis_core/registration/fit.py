@@ -70,7 +70,6 @@ class FitOptions:
         reach: residuals beyond this have weight 0.
         data_weight: number of independent residuals that all pairs together count as.
         free_scale: whether to fit the scale.
-        pose_steps: first iterations, which fit the pose only.
         contact_weight: part of the weight of the data with which the lips are held together.
     """
 
@@ -82,7 +81,6 @@ class FitOptions:
     reach: tuple[float, float] = (12.0, 3.0)
     data_weight: float = 3000.0
     free_scale: bool = False
-    pose_steps: int = 0
     contact_weight: float = 0.0
 
 
@@ -159,10 +157,7 @@ def fit_face(
         right[6] -= (fit.scale - 1) / SCALE_STD**2
         if not options.free_scale:
             matrix[6, :6] = matrix[:6, 6] = matrix[6, 7:] = matrix[7:, 6] = right[6] = 0.0
-        change = np.zeros(size)
-        solved = 7 if step < options.pose_steps else size
-        change[:solved] = solve(matrix[:solved, :solved], right[:solved], assume_a="pos")
-        fit = moved(fit, change)
+        fit = moved(fit, solve(matrix, right, assume_a="pos"))
     return measured(prior, scan, fit, candidates, options)
 
 

@@ -53,7 +53,9 @@ def _template(prior: RegistrationPrior) -> _Keypoints:
 
 def find_poses(prior: RegistrationPrior, scan: RawScan, seed: int = 0) -> list[Fit]:
     """Small fits in distinct poses, best first; empty where no pose is found."""
-    rotations, translations = ransac_poses(_template(prior), _scan_keypoints(scan.coarse), seed)
+    coarse = scan.coarse
+    keypoints = _keypoints(coarse.points, coarse.normals, coarse.tree)
+    rotations, translations = ransac_poses(_template(prior), keypoints, seed)
     if not len(rotations):
         return []
     rotations, translations = icp(prior, scan.coarse, rotations, translations)
@@ -66,10 +68,6 @@ def find_poses(prior: RegistrationPrior, scan: RawScan, seed: int = 0) -> list[F
         key=lambda fit: fit.cost,
     )
     return distinct(prior, checked)
-
-
-def _scan_keypoints(scan: Surface) -> _Keypoints:
-    return _keypoints(scan.points, scan.normals, scan.tree)
 
 
 def distinct(prior: RegistrationPrior, fits: list[Fit]) -> list[Fit]:
