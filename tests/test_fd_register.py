@@ -134,6 +134,7 @@ def test_a_refusal_names_the_file_once(call, scans):
         ("scans/ann.ply scans/sub/eve.ply -o out.ply", 2, "output-collision"),
         ("scans -o faces/ --skip-existing --force", 2, "option-conflict"),
         ("scans -o out.ply --skip-existing", 2, "option-conflict"),
+        ("scans -o faces/ --skip-existing --latents z.npy", 2, "option-conflict"),
         ("scans -o faces/ --latents z.ply", 2, "output-suffix"),
         ("scans -o faces/ --report z.npy", 2, "output-suffix"),
         ("scans -o out.stl", 2, "output-suffix"),

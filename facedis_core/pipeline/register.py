@@ -152,6 +152,12 @@ class RegisterOptions:
                 "folder (dir/) or a pattern (dir/{name}.ply)",
                 ErrorCode.OPTION_CONFLICT,
             )
+        if self.skip_existing and self.latents is not None:
+            raise UsageError(
+                "--latents with --skip-existing would lack the faces of existing files; leave out "
+                "--latents and run fd-encode on the output",
+                ErrorCode.OPTION_CONFLICT,
+            )
         check_written_suffix(OutputPaths(self.output).of("face").suffix or ".ply")
         if not many:
             check_output(self.output, self.force)
