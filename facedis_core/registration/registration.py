@@ -229,7 +229,10 @@ def find_face(
     if best.problem is not None and force:
         best = next((each for each in attempts if each.fit is not None), best)
     if best.problem is not None and (best.fit is None or not force):
-        raise InputError(f"{scan.name or 'the scan'}: {best.problem}", best.problem.code)
+        text = f"{scan.name or 'the scan'}: {best.problem}"
+        if best.fit is not None:
+            text += ", or pass --force-register"
+        raise InputError(text, best.problem.code)
     return _finished(best, prior, residual)
 
 
@@ -309,7 +312,7 @@ def refusal(fit: "Fit", margin_mm: float, limits: Limits) -> InputError | None:
     if fit.coverage < limits.coverage:
         return InputError(
             f"only {fit.coverage:.0%} of the face is there, expected {limits.coverage:.0%}; check "
-            "what the scan shows, or pass --force-register",
+            "what the scan shows",
             ErrorCode.NO_FACE,
         )
     for distance, limit in (
@@ -319,20 +322,19 @@ def refusal(fit: "Fit", margin_mm: float, limits: Limits) -> InputError | None:
         if distance > limit:
             return InputError(
                 f"the best fit lies {distance:.2f} mm from it, expected at most {limit:g}; check "
-                "what the scan shows and --units, or pass --force-register",
+                "what the scan shows and --units",
                 ErrorCode.NO_FACE,
             )
     if fit.prior_distance > limits.prior_distance:
         return InputError(
             f"the best fit is {fit.prior_distance:.2f} standard deviations from the faces known, "
-            f"expected at most {limits.prior_distance:g}; check what the scan shows, or pass "
-            "--force-register",
+            f"expected at most {limits.prior_distance:g}; check what the scan shows",
             ErrorCode.FAR_FACE,
         )
     if margin_mm < limits.margin_mm:
         return InputError(
             f"two poses fit alike, the second {margin_mm:.2f} mm worse, expected at least "
-            f"{limits.margin_mm:g}; leave one face in the scan, or pass --force-register",
+            f"{limits.margin_mm:g}; leave one face in the scan",
             ErrorCode.POSE_AMBIGUOUS,
         )
     return None

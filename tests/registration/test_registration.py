@@ -227,6 +227,10 @@ def test_a_forced_face_of_the_second_unit(prior):
         assert (forced.unit, forced.problem) == ("cm", "far")
         with raises(ErrorCode.NO_FACE):
             find_face(cloud, prior)
+    with mock.patch(f"{MODULE}._attempt", return_value=found[1]):
+        with raises(ErrorCode.FAR_FACE, "far, or pass --force-register"):
+            find_face(cloud, prior, units="mm")
+        assert find_face(cloud, prior, units="mm", force=True).problem == "far"
 
 
 @pytest.mark.parametrize(
