@@ -79,6 +79,30 @@ def test_what_a_set_is_too_small_for(call, face_set: Path) -> None:
     done = call(f"{line} --set batch=64")
     assert "7 training people are few for 64 identity latents" in done.err
     assert "28 training faces, fewer than a batch of 64" in done.err
+    done = call("fd-train set.safetensors -o fit.safetensors --recipe linear --set batch=64")
+    assert done.code == 0 and "fewer than a batch" not in done.err  # without steps no batches
+
+
+def test_people_without_a_neutral_are_counted(call, tmp_path: Path) -> None:
+    faces = synthetic.face_set()
+    train = np.unique(faces.labels.subject[faces.rows("train")])
+    faces.neutrals[train[:2]] = np.nan
+    synthetic.write_face_set(tmp_path / "set.safetensors", faces)
+    message = "2 of 7 training people have no neutral"
+    assert message in call(f"fd-train set.safetensors -o a.safetensors {LINEAR} --neutrals").err
+    assert message not in call(f"fd-train set.safetensors -o b.safetensors {LINEAR}").err
+
+
+def test_two_faces_a_person_are_few_to_estimate_a_neutral(call, tmp_path: Path) -> None:
+    for expressions in (2, 3):
+        faces = synthetic.face_set(expressions=expressions)
+        synthetic.write_face_set(tmp_path / f"set{expressions}.safetensors", faces)
+    message = "no training person has 3 faces"
+    assert message in call(f"fd-train set2.safetensors -o a.safetensors {LINEAR}").err
+    assert (
+        message not in call(f"fd-train set2.safetensors -o b.safetensors {LINEAR} --neutrals").err
+    )
+    assert message not in call(f"fd-train set3.safetensors -o c.safetensors {LINEAR}").err
 
 
 class Clock:

@@ -6,10 +6,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, Final, NamedTuple, get_args
 
+import numpy as np
 import torch
 
-from facedis_core.data.face_set import FaceSet, load_face_set
+from facedis_core.data.face_set import TRAIN, FaceSet, load_face_set
 from facedis_core.data.history import HistoryStep, history_step, merged, with_output
+from facedis_core.data.pseudo_neutrals import LEAST_FACES
 from facedis_core.errors import ErrorCode, UsageError
 from facedis_core.evaluate.conditions import training_condition
 from facedis_core.io.streams import file_id
@@ -37,6 +39,7 @@ from facedis_core.train.setup import (
     check_same_topology,
     initial_data,
     recipe_poses,
+    subjects_with_neutral,
     training_frame,
     with_pseudo_neutrals,
 )
@@ -258,6 +261,8 @@ class TrainingPlan(Plan):
         )
         advice = "compare the model with fd-metrics --baselines"
         warnings = _size_warnings(trainer, recipe, advice) + _data_warnings(trainer)
+        if has_neutrals:
+            warnings += _neutral_warnings(faces, labelled=self.neutrals)
         return PreparedRun(run, inputs.warnings + warnings)
 
     def _numerical_options(self) -> dict[str, Any]:
@@ -324,7 +329,7 @@ def _size_warnings(learner: Learner, recipe: Recipe, advice: str) -> list[str]:
         warnings.append(
             f"{people} training people are few for {recipe.identity} identity latents; {advice}"
         )
-    if faces < learner.batch:
+    if learner.steps and faces < learner.batch:
         warnings.append(
             f"the set has {faces} training faces, fewer than a batch of {learner.batch}"
         )
@@ -335,7 +340,7 @@ def _data_warnings(trainer: Trainer) -> list[str]:
     """Warnings about faces that this training can make little of."""
     recipe, pairs, warnings = trainer.recipe, trainer.batches.pairs, []
     single = pairs.single_face_subjects
-    if single and (trainer.discriminator is not None or recipe.has_partners):
+    if trainer.steps and single and (trainer.discriminator is not None or recipe.has_partners):
         warnings.append(f"{single} training subjects have one face, which is its own partner")
     if recipe.has_partners and single == pairs.subjects:
         warnings.append("no subject has two faces, so identity and expression cannot be separated")
@@ -344,3 +349,22 @@ def _data_warnings(trainer: Trainer) -> list[str]:
     if not any(len(trainer.face_set.rows(split)) for split in EVALUATED.values()):
         warnings.append("the set has no test or validation faces; the log will have losses only")
     return warnings
+
+
+def _neutral_warnings(face_set: FaceSet, *, labelled: bool) -> list[str]:
+    """Warnings about training people whose neutral is not known, or can hardly be estimated."""
+    subject = np.asarray(face_set.labels.subject)[face_set.rows(TRAIN)]
+    people, faces = np.unique(subject, return_counts=True)
+    if labelled:
+        missing = len(people) - len(subjects_with_neutral(face_set))
+        warning = (
+            f"{missing} of {len(people)} training people have no neutral; identity faces are "
+            "fitted to the neutrals of the others"
+        )
+        return [warning] if missing else []
+    if 1 < faces.max() < LEAST_FACES:
+        return [
+            f"no training person has {LEAST_FACES} faces, which an estimate of neutrals needs; "
+            "train with --neutrals if the set has them"
+        ]
+    return []
