@@ -97,7 +97,8 @@ def open_input(source: str) -> Iterator[BinaryIO]:
         yield sys.stdin.buffer
         return
     try:
-        stream = open(source, "rb")  # noqa: SIM115, PTH123 - entered below, outside of this try
+        # entered below, outside of this try
+        stream = open(source, "rb", opener=_open_no_terminal)  # noqa: SIM115
     except FileNotFoundError as error:
         raise InputError(
             f"{shown(source)} does not exist; expected a file", ErrorCode.FILE_MISSING
@@ -296,6 +297,14 @@ def open_output(
             ) from error
 
 
+def _open_no_terminal(path: str | Path, flags: int) -> int:
+    """Open a file; a terminal does not become the one that controls the process.
+
+    It would where the process leads a session without one, and its end would then end the process.
+    """
+    return os.open(path, flags | os.O_NOCTTY)
+
+
 @contextmanager
 def _opened(
     target: str, force: bool, binary: bool, permissions: Permissions | None
@@ -370,7 +379,7 @@ def _is_terminal(path: Path) -> bool:
         return os.isatty(number)
     if not path.is_char_device():  # opening a FIFO would wait for its reader
         return False
-    descriptor = os.open(path, os.O_WRONLY | os.O_NOCTTY)
+    descriptor = _open_no_terminal(path, os.O_WRONLY)
     try:
         return os.isatty(descriptor)
     finally:
@@ -380,5 +389,5 @@ def _is_terminal(path: Path) -> bool:
 def _open_in_place(path: Path) -> BinaryIO:
     number = _descriptor(path)
     # opening it anew would start at the beginning of the file
-    descriptor = os.open(path, os.O_WRONLY) if number is None else os.dup(number)
+    descriptor = _open_no_terminal(path, os.O_WRONLY) if number is None else os.dup(number)
     return os.fdopen(descriptor, "wb")
