@@ -79,7 +79,7 @@ class ScanSource(MeshFileSource):
         """That of the default model."""
         return load_model().preparation
 
-    def reader(  # type: ignore[override]
+    def reader(  # type: ignore[override]  # scans are registered, not read in order
         self,
         preparation: Preparation,
         rows: NDArray[np.intp],

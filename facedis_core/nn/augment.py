@@ -90,6 +90,8 @@ def add_motions(pca: Pca, motions: np.ndarray, components: int) -> Pca:
     The `motions` (k, 3V) add to the variance of the components; the part of a motion outside of
     them replaces those with the least variance. At most so many `components` are kept.
     """
+    if not len(motions):
+        return pca
     inside = motions @ pca.basis.T
     _, size, outside = np.linalg.svd(motions - inside @ pca.basis, full_matrices=False)
     new = size > _ROUNDING * np.linalg.norm(motions)  # the others are inside up to rounding

@@ -74,8 +74,6 @@ class InitialData:
         """Principal components of the training faces in their poses, for a PointNet."""
         components = self.decoder_components or _COMPONENTS
         pca = fit_pca(self.vertices, self.rows, components)
-        if not self.poses:
-            return pca
         return add_motions(pca, pose_motions(pca.mean, self.poses), components)
 
 

@@ -58,9 +58,7 @@ def fit_weights(
     pca = _components(faces, rows, seen, config.encoder_components or 0)
     fitted = _fit_split(pca, faces, rows, data.neutrals[:, points], seen, config, data)
     weights = {"encoder.points": points} | _compact_encoder(fitted, pca.basis, scale, dtype)
-    return weights | _compact_decoders(
-        fitted, data, data.neutrals, mean_face, motions, scale, dtype
-    )
+    return weights | _compact_decoders(fitted, data, mean_face, motions, scale, dtype)
 
 
 class _FittedSplit(NamedTuple):
@@ -85,9 +83,7 @@ class _FittedSplit(NamedTuple):
 
 def _components(faces: np.ndarray, rows: np.ndarray, motions: np.ndarray, count: int) -> Pca:
     """The principal components of faces in random poses that are not rounding errors."""
-    pca = fit_pca(faces, rows, count)
-    if len(motions):
-        pca = add_motions(pca, motions, count)
+    pca = add_motions(fit_pca(faces, rows, count), motions, count)
     if not len(pca.variance):
         raise InputError(
             "the training faces are all alike; expected faces that differ", ErrorCode.FACES_ALIKE
@@ -182,19 +178,18 @@ def _compact_encoder(
 def _compact_decoders(
     fitted: _FittedSplit,
     data: InitialData,
-    neutrals: np.ndarray,
     mean_face: np.ndarray,
     motions: np.ndarray,
     scale: float,
     dtype: type[np.floating],
 ) -> Weights:
     """Decoders of all vertices by least squares from the latents: neutrals, then what remains."""
-    known = np.isfinite(neutrals[fitted.people]).all(axis=(1, 2))
+    assert data.neutrals is not None
+    neutrals = data.neutrals[fitted.people]
+    known = np.isfinite(neutrals).all(axis=(1, 2))
     of_known = known[fitted.person]
     faces_of = np.bincount(fitted.person[of_known], minlength=len(fitted.people))
-    targets = np.nan_to_num(
-        neutrals[fitted.people].reshape(len(fitted.people), -1) - mean_face.ravel()
-    )
+    targets = np.nan_to_num(neutrals.reshape(len(neutrals), -1) - mean_face.ravel())
     mean_offset = faces_of @ targets / faces_of.sum()
     z, centre = fitted.identity, fitted.identity[of_known].mean(axis=0)
     centred = z[of_known] - centre
