@@ -1,5 +1,7 @@
 """A made-up folder of ICT-FaceKit's layout, small enough for tests, and a slow way to its faces."""
 
+from functools import cache
+
 import numpy as np
 from synthetic import grid_mesh
 
@@ -91,7 +93,7 @@ def slow_face(folder, seed, number, apex, expression, noise_mm=0.05):
     table, subject = expression_table(), draw_subject(seed, number)
 
     def offset(name):
-        return read_mesh(folder / f"{name}.obj").vertices.astype(float) * 10 - neutral
+        return millimetres(folder / f"{name}.obj") - neutral
 
     random = random_stream(seed, MESH_STREAM, number, expression)
     weights = dict.fromkeys(table.shapes, 0.0)
@@ -104,33 +106,45 @@ def slow_face(folder, seed, number, apex, expression, noise_mm=0.05):
     noise = random.standard_normal(neutral.shape, dtype=np.float32)
     identity = neutral + sum(w * offset(f"identity{k:03d}") for k, w in enumerate(subject.identity))
     face = identity + noise_mm * noise
-    for shape, weight in weights.items():
-        if weight:
-            face += weight * slow_transfer(neutral, identity, triangles, offset(shape), RESTING)
+    used = {shape: weight for shape, weight in weights.items() if weight}
+    moved = slow_transfers(neutral, identity, triangles, map(offset, used), RESTING)
+    face += sum(weight * one for weight, one in zip(used.values(), moved, strict=True))
     return face[preparation().vertex_index]
 
 
-def slow_transfer(source, target, triangles, offset, fixed):
-    """Deformation transfer of `offset` (V, 3), shape by shape, as dense least squares."""
-    rows, wanted = [], []
+@cache  # many faces are made of the same shapes
+def millimetres(path):
+    """Vertices (V, 3) of a file in cm."""
+    return read_mesh(path).vertices.astype(float) * 10
+
+
+def slow_transfers(source, target, triangles, offsets, fixed):
+    """Deformation transfer of each of the `offsets` (V, 3), as dense least squares."""
+    rows, before, planes = [], [], []
     for corners in triangles:
-        before, after = (frame(x[corners]) for x in (source, source + offset))
         a, b, c = target[corners]
         normal = np.cross(b - a, c - a)
         area = np.linalg.norm(normal) / 2
-        flat = np.eye(3) - np.outer(normal, normal) / (normal @ normal)
         # gradient of a linear function on the triangle from its values at the corners
         gradient = np.linalg.pinv(np.stack([b - a, c - a])) @ [[-1, 1, 0], [-1, 0, 1]]
         row = np.zeros((3, len(source)))
         row[:, corners] = gradient
         rows.append(np.sqrt(area) * row)
-        change = (after @ np.linalg.inv(before) - np.eye(3)) @ flat
-        wanted.append(np.sqrt(area) * change.T)
+        before.append(np.linalg.inv(frame(source[corners])))
+        flat = np.eye(3) - np.outer(normal, normal) / (normal @ normal)
+        planes.append(np.sqrt(area) * flat)
     free = np.ones(len(source), bool)
     free[fixed] = False
-    moved = np.zeros_like(source)
-    moved[free] = np.linalg.lstsq(np.vstack(rows)[:, free], np.vstack(wanted), rcond=None)[0]
-    return moved
+    system = np.vstack(rows)[:, free]
+    for offset in offsets:
+        after = (frame((source + offset)[corners]) for corners in triangles)
+        wanted = [
+            ((changed @ was - np.eye(3)) @ plane).T
+            for changed, was, plane in zip(after, before, planes, strict=True)
+        ]
+        moved = np.zeros_like(source)
+        moved[free] = np.linalg.lstsq(system, np.vstack(wanted), rcond=None)[0]
+        yield moved
 
 
 def frame(corners):

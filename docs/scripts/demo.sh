@@ -7,12 +7,11 @@ fd-encode weights/examples -o demo/faces.npy
 
 # Latents to meshes: the whole face, the identity alone, the expression on the mean face.
 fd-decode demo/faces.npy -o demo/reconstruction/
-fd-decode demo/faces.npy --part identity -o demo/identity/
-fd-decode demo/faces.npy --part expression -o demo/expression/
+fd-decode demo/faces.npy --part identity --part expression -o 'demo/{part}/{name}.ply'
 
 # Everybody's expression on one person, through a pipe.
 fd-encode weights/examples/alice_neutral.ply -o demo/alice.npy
-fd-encode weights/examples | fd-transfer demo/alice.npy - | fd-decode -o demo/transfer/
+fd-transfer demo/alice.npy demo/faces.npy | fd-decode -o demo/transfer/
 
 # Pictures: a contact sheet, and the figure at the top of README.md.
 fd-render weights/examples demo/identity demo/expression demo/transfer \

@@ -7,7 +7,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-BLOCK: Final = 1 << 19  # candidate pixels tested at once, which bounds memory
+BLOCK: Final = 1 << 17  # candidate pixels tested at once: their arrays stay in the cache
 LAYERS: Final = 8  # candidates per pixel, above which those that cannot be seen are culled
 TILES: Final = (64, 16, 4)  # sizes in pixels, each a multiple of the next
 TOLERANCE: Final = 1e-9  # of barycentric weights
@@ -24,8 +24,13 @@ class VisibleSurface(NamedTuple):
         self, values: NDArray[Any], triangles: NDArray[np.integer[Any]]
     ) -> NDArray[Any]:
         """Vertex values (V, C) at the visible points (P, C), for the triangles that were drawn."""
-        corners = triangles[self.triangle]
-        return sum(self.weights[k, :, None] * values[corners[:, k]] for k in range(3))
+        corners = [column[self.triangle] for column in np.ascontiguousarray(triangles.T)]
+        # column by column: operations along short inner axes are many times slower
+        columns = [
+            sum(self.weights[k] * column[corner] for k, corner in enumerate(corners))
+            for column in np.ascontiguousarray(values.T)
+        ]
+        return np.stack(columns, axis=1)
 
 
 def rasterize(
@@ -37,19 +42,21 @@ def rasterize(
     are the pixels of each triangle's bounding box, where many overlap without the parts that lie
     behind other triangles; of those inside the nearest is taken, of equal ones the last.
     """
-    corners = points[triangles]
-    planes, drawable = _barycentric_planes(corners)
-    depths = corners[..., 2].T
+    # corners by column, (3, F): operations along short inner axes are many times slower
+    order = np.ascontiguousarray(triangles.T)
+    x, y, depths = (column[order] for column in np.ascontiguousarray(points.T))
+    planes, drawable = _barycentric_planes(x, y)
     nearest = np.full(width * height, -np.inf)
     owner = np.full(width * height, -1, np.int64)
-    parts = _bounding_boxes(corners, drawable, width, height)
+    parts = _bounding_boxes(x, y, drawable, width, height)
     visible: Iterable[_Parts] = [parts]
     if int(parts.pixels().sum()) > LAYERS * width * height:
         visible = _Culling(planes, depths, width, height).visible(parts)
     for triangle, column, row in _candidates(visible):
         weights = _weights(planes, triangle, column, row)
         # with a tolerance, so that rounding leaves no gaps between neighbours
-        inside = np.flatnonzero(weights.min(0) >= -TOLERANCE)
+        least = np.minimum(np.minimum(weights[0], weights[1]), weights[2])
+        inside = np.flatnonzero(least >= -TOLERANCE)
         triangle, pixel = triangle[inside], row[inside] * width + column[inside]
         depth = sum(weights[k, inside] * depths[k, triangle] for k in range(3))
         np.maximum.at(nearest, pixel, depth)
@@ -167,56 +174,68 @@ class _Culling:
 
 def _blocks(parts: _Parts, size: int) -> Iterator[_Parts]:
     """The parts in blocks that are in some BLOCK / 4 tiles of size^2 pixels each."""
-    block = np.cumsum(parts.pixels(size)) // (BLOCK // 4 + 1)
-    bounds = np.flatnonzero(np.diff(block, prepend=-1, append=-1))
-    for start, stop in pairwise(bounds):
-        yield parts.chosen(slice(start, stop))
+    for block in _slices(parts.pixels(size), BLOCK // 4):
+        yield parts.chosen(block)
+
+
+def _slices(counts: NDArray[np.int64], limit: int) -> Iterator[slice]:
+    """Slices of some `limit` things each, of which there are `counts` (N,)."""
+    number = np.cumsum(counts) // (limit + 1)
+    bounds = np.flatnonzero(np.diff(number, prepend=-1, append=-1))
+    yield from (slice(start, stop) for start, stop in pairwise(bounds))
 
 
 def _bounding_boxes(
-    corners: NDArray[np.float64], drawable: NDArray[np.bool_], width: int, height: int
+    x: NDArray[np.float64],
+    y: NDArray[np.float64],
+    drawable: NDArray[np.bool_],
+    width: int,
+    height: int,
 ) -> _Parts:
-    """The pixels in the bounding boxes of triangles (F, 3, 3), where there are any."""
-    # pixel i has its centre at i + 0.5
-    first = np.maximum(np.ceil(corners[..., :2].min(1) - 0.5), 0).astype(np.int64)
-    last = np.floor(corners[..., :2].max(1) - 0.5)
-    last = np.minimum(last, (width - 1, height - 1)).astype(np.int64)
-    found = np.flatnonzero(drawable & (first <= last).all(1))
-    return _Parts(found, first[found], last[found])
+    """The pixels in the bounding boxes of triangles, with corners (3, F), where there are any."""
+    firsts, lasts, found = [], [], drawable
+    for place, size in ((x, width), (y, height)):
+        # pixel i has its centre at i + 0.5
+        first = np.maximum(np.ceil(place.min(0) - 0.5), 0).astype(np.int64)
+        last = np.minimum(np.floor(place.max(0) - 0.5), size - 1).astype(np.int64)
+        found = found & (first <= last)
+        firsts.append(first)
+        lasts.append(last)
+    index = np.flatnonzero(found)
+    return _Parts(index, *(np.stack(ends, axis=1)[index] for ends in (firsts, lasts)))
 
 
 def _candidates(
     blocks: Iterable[_Parts],
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]]:
     """Blocks of triangles, columns and rows of the pixels of parts."""
-    for parts in blocks:
-        columns = parts.last[:, 0] - parts.first[:, 0] + 1
-        counts = parts.pixels()
-        ends = np.cumsum(counts)
-        starts = ends - counts
-        total = int(counts.sum())
-        for start in range(0, total, BLOCK):
-            stop = min(start + BLOCK, total)
-            low, high = np.searchsorted(ends, [start, stop - 1], side="right")
-            numbers = np.arange(low, high + 1)
-            shares = np.minimum(ends[numbers], stop) - np.maximum(starts[numbers], start)
-            part = np.repeat(numbers, shares)
-            row, column = np.divmod(np.arange(start, stop) - starts[part], columns[part])
-            yield parts.triangle[part], column + parts.first[part, 0], row + parts.first[part, 1]
+    for parts in (few for many in blocks for few in _blocks(many, 1)):
+        columns, rows = (parts.last - parts.first + 1).T
+        line = np.repeat(np.arange(len(rows)), rows)
+        row = np.arange(len(line)) - (np.cumsum(rows) - rows - parts.first[:, 1])[line]
+        columns, column, triangle = columns[line], parts.first[line, 0], parts.triangle[line]
+        for some in _slices(columns, BLOCK):
+            counts = columns[some]
+            line = np.repeat(np.arange(len(counts)), counts)
+            start = np.cumsum(counts) - counts - column[some]
+            yield triangle[some][line], np.arange(len(line)) - start[line], row[some][line]
 
 
 def _barycentric_planes(
-    corners: NDArray[np.float64],
+    x: NDArray[np.float64], y: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """a, b, c (3, 3, F) of each weight a x + b y + c, and which triangles have an area (F,)."""
-    x, y = corners[..., 0], corners[..., 1]
-    next_x, next_y = np.roll(x, -1, 1), np.roll(y, -1, 1)
-    after_x, after_y = np.roll(x, -2, 1), np.roll(y, -2, 1)
+    """a, b, c (3, 3, F) of each weight a x + b y + c, and which triangles have an area (F,).
+
+    `x` and `y` are the corners (3, F).
+    """
+    (next_x, next_y), (after_x, after_y) = (
+        (x[order], y[order]) for order in ([1, 2, 0], [2, 0, 1])
+    )
     a, b = next_y - after_y, after_x - next_x
     c = next_x * after_y - after_x * next_y
-    doubled_area = c.sum(1)
+    doubled_area = c.sum(0)
     drawable = np.abs(doubled_area) > 1e-9
-    planes = np.stack([a.T, b.T, c.T], axis=1) / np.where(drawable, doubled_area, 1)
+    planes = np.stack([a, b, c], axis=1) / np.where(drawable, doubled_area, 1)
     return planes, drawable
 
 

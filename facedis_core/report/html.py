@@ -47,7 +47,7 @@ class EmbeddedFigure(NamedTuple):
 def embed(figure: Figure) -> EmbeddedFigure:
     """The figure with its picture as WebP in a data URL."""
     stream = io.BytesIO()
-    Image.fromarray(figure.picture).save(stream, "WEBP", quality=_WEBP_QUALITY, method=6)
+    Image.fromarray(figure.picture).save(stream, "WEBP", quality=_WEBP_QUALITY)
     height, width = figure.picture.shape[:2]
     return EmbeddedFigure(
         figure.title,
