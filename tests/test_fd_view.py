@@ -278,21 +278,47 @@ def test_nothing_is_written_to_disk(model_file, tmp_path):
     assert err == ""
 
 
-@pytest.fixture(scope="module")
-def address(commands):
-    with viewing(commands) as (url, process):
+@contextmanager
+def served(commands, model):
+    """The address of the page of a bundled model and the faces that are bundled."""
+    with viewing(commands, model=model) as (url, process):
         yield url
         process.terminate()
         assert process.communicate()[1] == ""  # no traceback in all of these tests
 
 
-@pytest.fixture
-def page(browser, address):
+@contextmanager
+def opened(browser, address):
     """The page with A and B on it, which ends without errors in the console."""
     browser.open(address)
     browser.until("updates > 0 && document.readyState === 'complete'")
     yield browser
     assert not browser.complaints()
+
+
+@pytest.fixture(scope="module")
+def address(commands):
+    with served(commands, "ict-pointnet") as url:  # of 4,601 vertices, which are drawn soonest
+        yield url
+
+
+@pytest.fixture
+def page(browser, address):
+    with opened(browser, address) as page:
+        yield page
+
+
+@pytest.fixture(scope="module")
+def default_address(commands):
+    with served(commands, "") as url:
+        yield url
+
+
+@pytest.fixture
+def head_page(browser, default_address):
+    """The page of the default model: whole heads."""
+    with opened(browser, default_address) as page:
+        yield page
 
 
 class TestPage:
@@ -306,23 +332,23 @@ class TestPage:
         page.until(f"updates > {count} && !busy")
         return before, page.pixels("#mixed")
 
-    def test_three_faces_are_drawn(self, page):
+    def test_three_faces_are_drawn(self, head_page):
         for canvas in ("#first canvas", "#second canvas", "#mixed"):
-            pixels = page.pixels(canvas)
+            pixels = head_page.pixels(canvas)
             is_face = pixels[..., 3] == 255
             assert is_face.any(axis=1).mean() > 0.5  # a head fills the height of a wide canvas
             assert 0.1 < is_face[:, is_face.any(axis=0)].mean() < 0.8
             assert pixels[0, 0, 3] == 0  # beside the face the page shows through
             assert pixels[..., :3][pixels[..., 3] == 255].std() > 10  # lit, not flat
 
-    def test_every_control_has_a_name(self, page):
-        nameless = page.run(
+    def test_every_control_has_a_name(self, head_page):
+        nameless = head_page.run(
             "return [...document.querySelectorAll('input, select, button, canvas')].filter("
             "(e) => !(e.labels?.length || e.ariaLabel || e.textContent.trim())).length"
         )
         assert nameless == 0
-        assert page.run("return document.querySelectorAll('input[type=range]').length") == 19
-        names = page.run(
+        assert head_page.run("return document.querySelectorAll('input[type=range]').length") == 19
+        names = head_page.run(
             "return [...document.querySelectorAll('#expression input')].map((e) => e.ariaLabel)"
         )
         assert re.fullmatch(r"expression direction 2: lips and chin, 3\.5 mm sideways", names[1])
@@ -400,13 +426,13 @@ class TestPage:
         )
         page.until(f"updates > {count} && !busy")
 
-    def test_a_transfer_is_what_the_commands_make(self, page, call, tmp_path):
-        self.choose(page, "first", "alice_neutral")
-        self.choose(page, "second", "bob_smile")
+    def test_a_transfer_is_what_the_commands_make(self, head_page, call, tmp_path):
+        self.choose(head_page, "first", "alice_neutral")
+        self.choose(head_page, "second", "bob_smile")
         found = {}
         for suffix in (".ply", ".obj", ".npy"):
-            page.find(f"[data-suffix='{suffix}']").click()
-            found[suffix] = page.downloaded(f"alice_neutral__bob_smile{suffix}")
+            head_page.find(f"[data-suffix='{suffix}']").click()
+            found[suffix] = head_page.downloaded(f"alice_neutral__bob_smile{suffix}")
         ict = {"FACEDIS_MODEL": ""}
         smile = call(f"fd-encode {EXAMPLES}/bob_smile.ply", env=ict).out
         for line in (
@@ -525,11 +551,11 @@ class TestPage:
         before, after = self.moved(page, lambda: page.set("#identity-1", 2))
         assert (before != after).any()
 
-    def test_what_the_model_lacks_is_shown_in_colors(self, page):
-        self.choose(page, "first", "alice_smile")
-        skin = page.pixels("#first canvas")
-        page.find("#first .error").click()
-        heat = page.pixels("#first canvas")
+    def test_what_the_model_lacks_is_shown_in_colors(self, head_page):
+        self.choose(head_page, "first", "alice_smile")
+        skin = head_page.pixels("#first canvas")
+        head_page.find("#first .error").click()
+        heat = head_page.pixels("#first canvas")
         assert np.array_equal(skin[..., 3], heat[..., 3])
         on_face = heat[..., 3] == 255
         assert (skin != heat).any(-1)[on_face].mean() > 0.9
@@ -539,11 +565,11 @@ class TestPage:
         error = np.linalg.norm(
             model.decode_vectors(latents.identity, latents.expression) - vertices, axis=2
         )
-        words = page.find("#first .numbers").text
+        words = head_page.find("#first .numbers").text
         told = [float(number) for number in re.findall(r"[\d.]+", words)]
         assert told == pytest.approx([error.mean(), error.max()], rel=0.05)
-        page.find("#first .error").click()
-        assert np.array_equal(skin, page.pixels("#first canvas"))
+        head_page.find("#first .error").click()
+        assert np.array_equal(skin, head_page.pixels("#first canvas"))
 
     def test_without_webgl_a_sentence_says_so(self, browser, address):
         script = browser.driver.execute_cdp_cmd(

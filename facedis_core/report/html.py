@@ -95,6 +95,8 @@ def render_page(viewer_payload: dict[str, Any], **context: Any) -> str:
 
 def printable(text: str) -> str:
     """The text with a replacement character for each one that is invisible or not in UTF-8."""
+    if text.isprintable():  # almost all, and some are pictures
+        return text
     # wide and narrow spaces are kept, though Python calls only one of them printable
     return "".join(
         c if c.isprintable() or category(c) == "Zs" else "\N{REPLACEMENT CHARACTER}" for c in text
