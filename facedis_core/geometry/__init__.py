@@ -1,1 +1,1 @@
-"""Geometry of registered faces: alignment, surfaces, distances, PCA, simplification."""
+"""Geometry of registered faces: alignment, surfaces, rims, distances, PCA, simplification."""

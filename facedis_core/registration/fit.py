@@ -10,27 +10,24 @@ from scipy.spatial import cKDTree
 
 from facedis_core.geometry.alignment import rotation_about
 from facedis_core.geometry.surface import unit_vectors
+from facedis_core.registration.pairing import Pairing, Surface, pair
 from facedis_core.registration.prior import RegistrationPrior
-from facedis_core.registration.scan import Surface
 
 Points = NDArray[np.float64]
 
 CAP_MM: Final = 4.0  # residuals of the measures are at most this
-SCALE_STD: Final = 0.03  # of people's scales, where the scale is free
 NOISE_MM: Final = 0.5  # standard deviation of a residual of weight 1
-SAME_SIDE: Final = 0.5  # least cosine of the normals of a pair
 REACH_MM: Final = 25.0  # points of the scan that the face may explain
 
 
 @dataclass(frozen=True, eq=False)
 class Fit:
-    """A face in its pose: scan = scale * rotation @ face + translation.
+    """A face in its pose: scan = rotation @ face + translation.
 
     Attributes:
         coefficients: (k,) of the first k components of the prior.
         rotation: (3, 3).
         translation: (3,) mm.
-        scale: 1 where the unit is known.
         residual_mm: mean distance to the scan of the vertices that it shows.
         scan_residual_mm: mean distance of the points of the scan near the face to it, likewise.
         coverage: part of the visible vertices that the scan shows.
@@ -40,7 +37,6 @@ class Fit:
     coefficients: Points
     rotation: Points
     translation: Points
-    scale: float = 1.0
     residual_mm: float = CAP_MM
     scan_residual_mm: float = CAP_MM
     coverage: float = 0.0
@@ -54,7 +50,7 @@ class Fit:
 
     def place(self, points: Points) -> Points:
         """Points (n, 3) of the model's frame in the frame of the scan."""
-        return self.scale * points @ self.rotation.T + self.translation
+        return points @ self.rotation.T + self.translation
 
 
 @dataclass(frozen=True)
@@ -69,7 +65,6 @@ class FitOptions:
         residual_scale: width of the robust weight 1 / (1 + (r / s)^2)^2.
         reach: residuals beyond this have weight 0.
         data_weight: number of independent residuals that all pairs together count as.
-        free_scale: whether to fit the scale.
         contact_weight: part of the weight of the data with which the lips are held together.
     """
 
@@ -80,7 +75,6 @@ class FitOptions:
     residual_scale: tuple[float, float] = (3.0, 0.5)
     reach: tuple[float, float] = (12.0, 3.0)
     data_weight: float = 3000.0
-    free_scale: bool = False
     contact_weight: float = 0.0
 
 
@@ -128,49 +122,44 @@ def fit_face(
     if len(candidates) > options.scan_points:
         random = np.random.default_rng(0)
         candidates = np.sort(random.choice(candidates, options.scan_points, replace=False))
+    size = 6 + count
     for step in range(options.iterations):
         part = step / max(1, options.iterations - 1)
         width, reach = (
             low * (high / low) ** part for low, high in (options.residual_scale, options.reach)
         )
-        pairs = _pairs(prior, scan, fit, spread, candidates, width, reach)
-        size = 7 + count
+        pairs = _weighted_pairs(prior, scan, fit, spread, candidates, width, reach)
         matrix, right = np.zeros((size, size)), np.zeros(size)
-        for pair in pairs:
-            jacobian = _jacobian(pair, fit, basis)
-            weight = pair.weight * (options.data_weight / len(pairs) / NOISE_MM**2)
-            scaled = jacobian * np.sqrt(weight).astype(np.float32)[:, None]
+        for each in pairs:
+            jacobian = _jacobian(each, fit, basis)
+            weight = np.sqrt(each.weight * (options.data_weight / len(pairs) / NOISE_MM**2))
+            scaled = jacobian * weight.astype(np.float32)[:, None]
             matrix += scaled.T @ scaled
-            right += scaled.T @ (np.sqrt(weight) * pair.residual)
+            right += scaled.T @ (weight * each.residual)
         if options.contact_weight and len(prior.contacts):
             one, other = prior.contacts.T
             stiffness = options.contact_weight * options.data_weight / len(one) / NOISE_MM**2
             apart = (basis[:, one] - basis[:, other]).reshape(-1, count).astype(np.float64)
             face, closed = prior.face(fit.coefficients), prior.face(prior.starts[0])
             gap = (face - closed)[one] - (face - closed)[other]
-            matrix[7:, 7:] += stiffness * apart.T @ apart
-            right[7:] -= stiffness * apart.T @ gap.T.ravel()
-        matrix[range(7, size), range(7, size)] += 1.0
-        right[7:] -= fit.coefficients
+            matrix[6:, 6:] += stiffness * apart.T @ apart
+            right[6:] -= stiffness * apart.T @ gap.T.ravel()
+        matrix[range(6, size), range(6, size)] += 1.0
+        right[6:] -= fit.coefficients
         matrix[range(6), range(6)] += 1e-8 * np.trace(matrix[:6, :6]) + 1e-3
-        matrix[6, 6] += 1 / SCALE_STD**2
-        right[6] -= (fit.scale - 1) / SCALE_STD**2
-        if not options.free_scale:
-            matrix[6, :6] = matrix[:6, 6] = matrix[6, 7:] = matrix[7:, 6] = right[6] = 0.0
         fit = moved(fit, solve(matrix, right, assume_a="pos"))
     return measured(prior, scan, fit, candidates, options)
 
 
 def moved(fit: Fit, change: Points) -> Fit:
-    """A fit after a step: rotation vector, translation, scale, coefficients."""
+    """A fit after a step: rotation vector, translation, coefficients."""
     angle = float(np.linalg.norm(change[:3]))
     turn = rotation_about(change[:3] / max(angle, 1e-12), min(angle, 0.3))
     return replace(
         fit,
         rotation=turn @ fit.rotation,
         translation=fit.translation + change[3:6],
-        scale=float(np.clip(fit.scale + change[6], 0.8, 1.25)),
-        coefficients=fit.coefficients + change[7:],
+        coefficients=fit.coefficients + change[6:],
     )
 
 
@@ -183,7 +172,7 @@ class _Pairs:
         offset: (n, 3) mm, vertices from the origin of the face, in the frame of the scan.
         normal: (n, 3) along which the residual is measured.
         residual: (n,) mm.
-        weight: (n,), 0 for pairs that do not count; their sum is 1.
+        weight: (n,), not 0; their sum is 1.
     """
 
     vertex: NDArray[np.intp]
@@ -193,7 +182,25 @@ class _Pairs:
     weight: Points
 
 
-def _pairs(
+def placed_face(prior: RegistrationPrior, fit: Fit) -> Surface:
+    """The face of a fit as a surface in the frame of the scan."""
+    face = prior.face(fit.coefficients)
+    placed = fit.place(face)
+    return Surface(placed, prior.normals(face) @ fit.rotation.T, cKDTree(placed), 0.0)
+
+
+def _shown(paired: Pairing, scan: Surface, reach: float) -> NDArray[np.bool_]:
+    """Whether the scan shows each of some vertices, paired with it."""
+    return paired.near(reach, max(2.5 * scan.spacing, 0.7 * reach))
+
+
+def _explained(paired: Pairing, reach: float) -> NDArray[np.bool_]:
+    """Whether the face explains each of some points of the scan, paired with it."""
+    distance = np.sqrt((paired.gap**2).sum(axis=1))
+    return paired.near(reach, np.inf) & (distance < 1.2 * reach + 3)
+
+
+def _weighted_pairs(
     prior: RegistrationPrior,
     scan: Surface,
     fit: Fit,
@@ -203,53 +210,47 @@ def _pairs(
     reach: float,
 ) -> list[_Pairs]:
     """Pairs of vertices with the scan, and of points of the scan with the face."""
-    face = prior.face(fit.coefficients)
-    normals = prior.normals(face) @ fit.rotation.T
-    offset = fit.scale * face @ fit.rotation.T
-    placed = offset + fit.translation
-    distance, index = scan.tree.query(placed[spread])
-    gap = scan.points[index] - placed[spread]
-    found = []
-    n = scan.normals[index]
-    r = (gap * n).sum(axis=1)
-    along = np.sqrt(np.maximum(distance**2 - r**2, 0))
-    good = ((n * normals[spread]).sum(axis=1) > SAME_SIDE) & (np.abs(r) < reach)
-    good &= along < max(2.5 * scan.spacing, 0.7 * reach)
-    weight = good / (1 + (r / width) ** 2) ** 2
-    weight /= max(weight.sum(), 1.0)
-    n = unit_vectors(n + normals[spread])
-    r = (gap * n).sum(axis=1)
-    kept = weight > 0
-    found.append(_Pairs(spread[kept], offset[spread[kept]], n[kept], r[kept], weight[kept]))
-    if not len(candidates):
-        return found
-    points = scan.points[candidates]
-    distance, vertex = cKDTree(placed).query(points)
-    n, gap = normals[vertex], points - placed[vertex]
-    r = (gap * n).sum(axis=1)
-    good = ((n * scan.normals[candidates]).sum(axis=1) > SAME_SIDE) & (np.abs(r) < reach)
-    good &= ~prior.rim[vertex] & (distance < 1.2 * reach + 3)
-    weight = good / (1 + (r / width) ** 2) ** 2
-    weight /= max(weight.sum(), 1.0)
-    n = unit_vectors(n + scan.normals[candidates])
-    r = (gap * n).sum(axis=1)
-    kept = weight > 0
-    vertex = vertex[kept]
-    found.append(_Pairs(vertex, offset[vertex], n[kept], r[kept], weight[kept]))
+    face = placed_face(prior, fit)
+
+    def weighted(
+        paired: Pairing,
+        good: NDArray[np.bool_],
+        vertex: NDArray[Any],
+        point: NDArray[np.intp],
+        sign: float,
+    ) -> _Pairs:
+        weight = good / (1 + (paired.height / width) ** 2) ** 2
+        weight /= max(weight.sum(), 1.0)
+        kept = np.flatnonzero(weight)
+        vertex, point = vertex[kept], point[kept]
+        normal = unit_vectors(face.normals[vertex] + scan.normals[point])
+        return _Pairs(
+            vertex,
+            face.points[vertex] - fit.translation,
+            normal,
+            sign * np.einsum("nk,nk->n", paired.gap[kept], normal),
+            weight[kept],
+        )
+
+    to_scan = pair(face.points[spread], face.normals[spread], scan)
+    found = [weighted(to_scan, _shown(to_scan, scan, reach), spread, to_scan.index, 1.0)]
+    if len(candidates):
+        to_face = pair(scan.points[candidates], scan.normals[candidates], face)
+        good = _explained(to_face, reach) & ~prior.rim[to_face.index]
+        found.append(weighted(to_face, good, to_face.index, candidates, -1.0))
     return found
 
 
-def _jacobian(pair: _Pairs, fit: Fit, basis: NDArray[np.float32]) -> NDArray[np.float32]:
-    """(n, 7 + k): change of the distance along the normals with the parameters."""
-    turned = (fit.scale * pair.normal @ fit.rotation).astype(np.float32)
-    jacobian = np.empty((len(turned), 7 + basis.shape[2]), np.float32)
-    jacobian[:, :3] = np.cross(pair.offset, pair.normal)
-    jacobian[:, 3:6] = pair.normal
-    jacobian[:, 6] = (pair.offset * pair.normal).sum(axis=1) / fit.scale
-    shape = jacobian[:, 7:]
-    np.multiply(turned[:, :1], basis[0, pair.vertex], out=shape)
-    shape += turned[:, 1:2] * basis[1, pair.vertex]
-    shape += turned[:, 2:] * basis[2, pair.vertex]
+def _jacobian(each: _Pairs, fit: Fit, basis: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(n, 6 + k): change of the distance along the normals with the parameters."""
+    turned = (each.normal @ fit.rotation).astype(np.float32)
+    jacobian = np.empty((len(turned), 6 + basis.shape[2]), np.float32)
+    jacobian[:, :3] = np.cross(each.offset, each.normal)
+    jacobian[:, 3:6] = each.normal
+    shape = jacobian[:, 6:]
+    np.multiply(turned[:, :1], basis[0, each.vertex], out=shape)
+    shape += turned[:, 1:2] * basis[1, each.vertex]
+    shape += turned[:, 2:] * basis[2, each.vertex]
     return jacobian
 
 
@@ -262,29 +263,20 @@ def measured(
 ) -> Fit:
     """The fit with its measures of quality."""
     vertices = np.arange(len(prior.mean)) if options.vertices is None else prior.spread
-    face = prior.face(fit.coefficients)
-    normals = prior.normals(face) @ fit.rotation.T
-    placed = fit.place(face)
-    reach = options.reach[1]
-    seen = vertices[visible(normals[vertices], scan.normals[candidates])]
-    distance, index = scan.tree.query(placed[seen])
-    n = scan.normals[index]
-    r = np.abs(((scan.points[index] - placed[seen]) * n).sum(axis=1))
-    along = np.sqrt(np.maximum(distance**2 - r**2, 0))
-    good = ((n * normals[seen]).sum(axis=1) > SAME_SIDE) & (r < reach)
-    good &= along < max(2.5 * scan.spacing, 0.7 * reach)
-    residual = float(np.minimum(r[good], CAP_MM).mean()) if good.any() else CAP_MM
+    face, reach = placed_face(prior, fit), options.reach[1]
+    seen = vertices[visible(face.normals[vertices], scan.normals[candidates])]
+    to_scan = pair(face.points[seen], face.normals[seen], scan)
+    good = _shown(to_scan, scan, reach)
+    distance = np.minimum(np.abs(to_scan.height[good]), CAP_MM)
+    residual = float(distance.mean()) if good.any() else CAP_MM
     coverage = float(good.mean()) if len(seen) else 0.0
     scan_residual = CAP_MM
     if len(candidates):
-        distance, vertex = cKDTree(placed).query(scan.points[candidates])
-        n = normals[vertex]
-        r = np.abs(((scan.points[candidates] - placed[vertex]) * n).sum(axis=1))
-        good = ((n * scan.normals[candidates]).sum(axis=1) > SAME_SIDE) & (r < reach)
-        good &= distance < 1.2 * reach + 3
-        counted = (distance < REACH_MM) & ~prior.rim[vertex]
+        to_face = pair(scan.points[candidates], scan.normals[candidates], face)
+        capped = np.minimum(np.abs(to_face.height), CAP_MM)
+        capped[~_explained(to_face, reach)] = CAP_MM
+        counted = (np.sqrt((to_face.gap**2).sum(axis=1)) < REACH_MM) & ~prior.rim[to_face.index]
         if counted.any():
-            capped = np.where(good, np.minimum(r, CAP_MM), CAP_MM)
             scan_residual = float(capped[counted].mean())
     return replace(
         fit,

@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from facedis_core.registration.fit import Fit, FitOptions, fit_face
+from facedis_core.registration.fit import Fit, FitOptions, fit_face, placed_face
+from facedis_core.registration.pairing import Surface, pair
 from facedis_core.registration.prior import RegistrationPrior
-from facedis_core.registration.scan import Surface
 
 OPEN_MM: Final = 0.5  # a median gap this much wider than that of the neutral face is an open mouth
 NEAR_LIPS_MM: Final = 10.0
@@ -51,13 +51,11 @@ def with_closed_lips(prior: RegistrationPrior, scan: Surface, fit: Fit, data_wei
 
 def _distance(prior: RegistrationPrior, scan: Surface, fit: Fit, lips: NDArray[np.intp]) -> float:
     """Mean distance of the scan near the lips to the face along its normals, mm."""
-    face = prior.face(fit.coefficients)
-    placed, normals = fit.place(face), prior.normals(face) @ fit.rotation.T
-    distance, index = cKDTree(placed[lips]).query(scan.points)
-    near = distance < NEAR_FACE_MM
+    face = placed_face(prior, fit)
+    points, normals = face.points[lips], face.normals[lips]
+    paired = pair(scan.points, scan.normals, Surface(points, normals, cKDTree(points), 0.0))
+    near = (paired.gap**2).sum(axis=1) < NEAR_FACE_MM**2
     if not near.any():
         return CAP_MM
-    vertex = lips[index[near]]
-    gap = np.abs(((scan.points[near] - placed[vertex]) * normals[vertex]).sum(axis=1))
-    facing = (scan.normals[near] * normals[vertex]).sum(axis=1) > FACING
-    return float(np.where(facing, np.minimum(gap, CAP_MM), CAP_MM).mean())
+    gap = np.minimum(np.abs(paired.height), CAP_MM)
+    return float(np.where(paired.facing > FACING, gap, CAP_MM)[near].mean())

@@ -11,8 +11,9 @@ from scipy.spatial import cKDTree
 from facedis_core.geometry.alignment import rigid_alignments, rotation_about
 from facedis_core.registration.features import point_features
 from facedis_core.registration.fit import QUICK, Fit, fit_face
+from facedis_core.registration.pairing import Surface
 from facedis_core.registration.prior import RegistrationPrior
-from facedis_core.registration.scan import RawScan, Surface, voxel_means
+from facedis_core.registration.scan import RawScan, voxel_means
 
 Points = NDArray[np.float64]
 

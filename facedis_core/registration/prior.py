@@ -13,12 +13,8 @@ from facedis_core.data.history import HistoryStep, history_step
 from facedis_core.data.preparation import Preparation
 from facedis_core.errors import ErrorCode, InputError
 from facedis_core.geometry.pca import BLOCK_FACES, face_blocks, fit_pca
-from facedis_core.geometry.surface import (
-    farthest_points,
-    triangle_normals,
-    unique_edges,
-    unit_vectors,
-)
+from facedis_core.geometry.rims import find_rims
+from facedis_core.geometry.surface import farthest_points, unique_edges, vertex_normals
 from facedis_core.io.safetensors_file import (
     SafetensorsFile,
     content_id,
@@ -89,21 +85,9 @@ class RegistrationPrior:
         basis = self.basis[:, :, : len(coefficients)]
         return self.mean + (basis @ coefficients.astype(np.float32)).T
 
-    @cached_property
-    def _corners(self) -> Any:
-        """Sparse matrix (V, F): sums the normals of the triangles at each vertex."""
-        from scipy.sparse import csr_matrix
-
-        corners = self.triangles.T.ravel()
-        faces = np.tile(np.arange(len(self.triangles)), 3)
-        return csr_matrix(
-            (np.ones(len(corners)), (corners, faces)), (len(self.mean), faces[-1] + 1)
-        )
-
     def normals(self, face: NDArray[np.float64]) -> NDArray[np.float64]:
         """Unit vertex normals (V, 3) of a face (V, 3)."""
-        normals: NDArray[np.float64] = self._corners @ triangle_normals(face, self.triangles)
-        return unit_vectors(normals)
+        return vertex_normals(face, self.triangles)
 
     @cached_property
     def spread(self) -> NDArray[np.int32]:
@@ -143,10 +127,8 @@ class RegistrationPrior:
     @cached_property
     def rim(self) -> NDArray[np.bool_]:
         """(V,) whether a vertex is within two edges of a boundary: outer rim, lids, nostrils."""
-        sides = np.sort(self.triangles[:, [[0, 1], [1, 2], [2, 0]]].reshape(-1, 2), axis=1)
-        edges, counts = np.unique(sides, axis=0, return_counts=True)
         near = np.zeros(len(self.mean), np.bool_)
-        near[edges[counts == 1]] = True
+        near[find_rims(self.triangles, len(near)).edges] = True
         for _ in range(2):
             near[self.triangles[near[self.triangles].any(axis=1)]] = True
         return near

@@ -21,7 +21,7 @@ from facedis_core.registration.prior import Limits, RegistrationPrior, prior_of
 
 if TYPE_CHECKING:
     from facedis_core.registration.fit import Fit
-    from facedis_core.registration.scan import Surface
+    from facedis_core.registration.pairing import Surface
 
 Residual = Literal["none", "normal"]
 Points = NDArray[np.float64]
@@ -342,6 +342,7 @@ def refusal(fit: "Fit", margin_mm: float, limits: Limits) -> InputError | None:
 
 def _finished(attempt: _Attempt, prior: RegistrationPrior, residual: Residual) -> FoundFace:
     """The face of an attempt, with what the scan shows of it."""
+    from facedis_core.registration.pairing import pair
     from facedis_core.registration.residual import normal_residual
 
     fit, near = attempt.fit, attempt.near
@@ -349,21 +350,16 @@ def _finished(attempt: _Attempt, prior: RegistrationPrior, residual: Residual) -
     face = prior.face(fit.coefficients)
     if residual == "normal":
         height = normal_residual(prior, near, fit.place(face))
-        face = face + (height / fit.scale)[:, None] * prior.normals(face)
-    placed = fit.place(face)
-    distance, index = near.tree.query(placed)
-    gap = ((near.points[index] - placed) * near.normals[index]).sum(axis=1)
-    along = np.sqrt(np.maximum(distance**2 - gap**2, 0))
-    facing = (near.normals[index] * (prior.normals(face) @ fit.rotation.T)).sum(axis=1)
-    observed = (facing > 0.5) & (np.abs(gap) < OBSERVED_MM)
-    observed &= along < max(2.5 * near.spacing, OBSERVED_MM)
+        face = face + height[:, None] * prior.normals(face)
+    paired = pair(fit.place(face), prior.normals(face) @ fit.rotation.T, near)
+    observed = paired.near(OBSERVED_MM, max(2.5 * near.spacing, OBSERVED_MM))
     unit_mm = UNITS_MM[attempt.unit]
     return FoundFace(
         face=face,
         observed=observed,
-        distance_mm=np.where(observed, np.abs(gap), np.nan).astype(np.float32),
+        distance_mm=np.where(observed, np.abs(paired.height), np.nan).astype(np.float32),
         to_scan=RigidTransform(
-            fit.rotation, (fit.translation + attempt.centre) / unit_mm, fit.scale / unit_mm
+            fit.rotation, (fit.translation + attempt.centre) / unit_mm, 1 / unit_mm
         ),
         unit=attempt.unit,
         margin_mm=attempt.margin_mm,

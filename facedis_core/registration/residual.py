@@ -9,8 +9,8 @@ from scipy.sparse.linalg import splu
 from scipy.spatial import cKDTree
 
 from facedis_core.geometry.surface import uniform_laplacian
+from facedis_core.registration.pairing import Surface, pair
 from facedis_core.registration.prior import RegistrationPrior
-from facedis_core.registration.scan import Surface
 
 Points = NDArray[np.float64]
 
@@ -43,11 +43,9 @@ def normal_residual(
     height = np.zeros(len(placed))
     for _ in range(ROUNDS):
         moved = placed + height[:, None] * normals
-        distance, index = scan.tree.query(moved)
-        gap = ((scan.points[index] - moved) * scan.normals[index]).sum(axis=1)
-        facing = (scan.normals[index] * prior.normals(moved)).sum(axis=1)
-        good = (facing > SAME_SIDE) & (np.abs(gap) < REACH_MM) & ~masked
-        good &= np.sqrt(np.maximum(distance**2 - gap**2, 0)) < 2.5 * scan.spacing
+        paired = pair(moved, prior.normals(moved), scan)
+        gap, facing = paired.height, paired.facing
+        good = paired.near(REACH_MM, 2.5 * scan.spacing, SAME_SIDE) & ~masked
         weight = good / (1 + (gap / WIDTH_MM) ** 2) ** 2
         target = height + gap / np.maximum(facing, SAME_SIDE)
         system = (smooth + diags(weight + DAMPING)).tocsc()

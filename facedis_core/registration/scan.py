@@ -1,6 +1,5 @@
 """Raw scans made ready: unit by size, surface samples, flying points off, oriented normals."""
 
-from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -11,37 +10,29 @@ from scipy.spatial import cKDTree
 
 from facedis_core.geometry.surface import triangle_normals, unit_vectors
 from facedis_core.mesh.mesh import Mesh
+from facedis_core.registration.outside import seen_from_outside
+from facedis_core.registration.pairing import Surface
 
 Points = NDArray[np.float64]
 
 COARSE_MM: Final = 4.0  # voxels of the points that the pose is found with
 FINE_MM: Final = 1.2  # distance of the points that the face is fitted to
+SAMPLED_MM: Final = 2.5  # of the points that the coarse ones are means of
 MOST_POINTS: Final = 60000
+BLOCK: Final = 1 << 19  # vertices or triangles that are looked at together
+LEAST_MESHED: Final = 0.05  # part of the points that is in triangles of a mesh
+LEAST_HIDDEN: Final = 0.03  # part of the points; nostrils and lids alone are left as they are
 REACH_MM: Final = 2000.0  # along each axis from the middle; points beyond are left out
 FEWEST_POINTS: Final = 50  # of the coarse scan in which a face is looked for
 NEIGHBOURS: Final = 16  # of each normal
 SEARCH_FACTOR: Final = 8.0  # flying points have their neighbours so many times farther than others
 
 
-@dataclass(frozen=True, eq=False)
-class Surface:
-    """Points with outward normals and a search tree.
-
-    Attributes:
-        points: (N, 3) mm.
-        normals: (N, 3), of unit length.
-        tree: cKDTree of the points.
-        spacing: median distance of neighbours, mm.
-    """
-
-    points: Points
-    normals: Points
-    tree: cKDTree
-    spacing: float
-
-
 class RawScan:
     """Samples of a raw scan in millimetres.
+
+    A mesh of which hardly any point is in a triangle is a cloud. What cannot be seen from outside,
+    such as eyeballs, teeth and inner walls, is left out: a face has no counterpart of it.
 
     Attributes:
         unit_mm: millimetres per unit of the scan.
@@ -52,34 +43,57 @@ class RawScan:
     def __init__(self, mesh: Mesh, unit_mm: float, seed: int = 0) -> None:
         self.unit_mm = unit_mm
         self._random = np.random.default_rng(seed)
-        self._are_turned = False
-        vertices = mesh.vertices.astype(np.float64) * unit_mm
-        self.centre = np.median(vertices, axis=0)
-        self._vertices = vertices - self.centre
-        inside = np.abs(self._vertices).max(axis=1) < REACH_MM
-        self._triangles = mesh.triangles[inside[mesh.triangles].all(axis=1)]
-        if len(mesh.triangles):
-            self._corner_normals = triangle_normals(self._vertices, self._triangles)
-            points, hints = self._sampled(np.arange(len(self._triangles)), 2.5)
+        self._are_turned = self._are_inside_out = False
+        some = mesh.vertices[:: 1 + len(mesh.vertices) // BLOCK]
+        self.centre = np.median(some.astype(np.float64), axis=0) * unit_mm
+        # about the middle single precision is enough, in half the memory
+        self._vertices = np.empty((len(mesh.vertices), 3), np.float32)
+        inside = np.empty(len(mesh.vertices), np.bool_)
+        for block in _blocks(len(inside)):
+            offset = mesh.vertices[block].astype(np.float64) * unit_mm - self.centre
+            inside[block] = np.abs(offset).max(axis=1) < REACH_MM
+            self._vertices[block] = offset
+        self._triangles = mesh.triangles
+        if not inside.all():
+            self._triangles = self._triangles[inside[self._triangles].all(axis=1)]
+        used = np.zeros(len(inside), np.bool_)
+        used[self._triangles] = True
+        hints = None
+        if used.sum() > LEAST_MESHED * inside.sum():
+            areas = (self._areas(block) for block in _blocks(len(self._triangles)))
+            self._area = np.concatenate([*areas])
+            points, hints = self._sampled(np.arange(len(self._triangles)), SAMPLED_MM)
         else:
+            self._triangles = self._triangles[:0]
             self._vertices = self._vertices[inside]
-            points, hints = self._thinned(without_flying_points(self._vertices)), None
+            points = self._thinned(without_flying_points(self._vertices.astype(np.float64)))
+        self._surface = points
+        self._hides_some = False
         self.coarse = self._coarse(points, hints)
 
     def near(self, points: Points, reach: float) -> Surface:
         """The scan within `reach` mm of some points (n, 3), densely sampled."""
         tree = cKDTree(points)
+        hints = None
         if len(self._triangles):
-            corners = self._vertices[self._triangles]
-            size = np.linalg.norm(corners - corners.mean(axis=1, keepdims=True), axis=2).max(axis=1)
-            distance, _ = tree.query(corners.mean(axis=1))
-            samples, hints = self._sampled(np.flatnonzero(distance < reach + size), FINE_MM)
+            parts = []
+            for block in _blocks(len(self._triangles)):
+                corners = self._vertices[self._triangles[block]]
+                middle = corners.mean(axis=1)
+                size = np.linalg.norm(corners - middle[:, None], axis=2).max(axis=1)
+                distance, _ = tree.query(middle)
+                parts.append(block.start + np.flatnonzero(distance < reach + size))
+            samples, hints = self._sampled(np.concatenate(parts), FINE_MM)
         else:
-            samples, hints = self._vertices, None
+            samples = self._vertices.astype(np.float64)
         distance, _ = tree.query(samples, distance_upper_bound=reach)
         inside = np.flatnonzero(np.isfinite(distance))
         if len(inside) > MOST_POINTS:
             inside = np.sort(self._random.choice(inside, MOST_POINTS, replace=False))
+        if self._hides_some:
+            inside = inside[
+                self._are_seen(samples[inside], None if hints is None else hints[inside])
+            ]
         samples = samples[inside]
         if len(samples) <= NEIGHBOURS:
             return Surface(samples, np.zeros_like(samples), cKDTree(samples), FINE_MM)
@@ -99,8 +113,7 @@ class RawScan:
 
     def _sampled(self, chosen: NDArray[np.intp], spacing: float) -> tuple[Points, Points]:
         """Points on triangles, about `spacing` mm apart, and the normals of their triangles."""
-        normals = self._corner_normals[chosen]
-        area = np.linalg.norm(normals, axis=1) / 2
+        area = self._area[chosen]
         total = float(area.sum())
         count = int(min(total / spacing**2, MOST_POINTS))
         if not count:
@@ -109,9 +122,30 @@ class RawScan:
         steps = (np.arange(count) + 0.5) * (total / count)
         owner = np.minimum(np.searchsorted(np.cumsum(area), steps), len(area) - 1)
         u, v = np.sort(self._random.random((2, count)), axis=0)
-        a, b, c = (self._vertices[self._triangles[chosen[owner], k]] for k in range(3))
-        points = u[:, None] * a + (v - u)[:, None] * b + (1 - v)[:, None] * c
-        return points, unit_vectors(normals[owner])
+        corners = self._vertices[self._triangles[chosen[owner]]].astype(np.float64)
+        weights = np.stack([u, v - u, 1 - v], axis=1)
+        points = (weights[:, :, None] * corners).sum(axis=1)
+        normals = unit_vectors(
+            np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+        )
+        return points, -normals if self._are_inside_out else normals
+
+    def _areas(self, block: slice) -> Points:
+        normals = triangle_normals(self._vertices, self._triangles[block])
+        return np.linalg.norm(normals, axis=1).astype(np.float64) / 2
+
+    def _are_seen(self, points: Points, hints: Points | None) -> NDArray[np.bool_]:
+        """Whether points are seen from outside; without hints of normals, by neighbours."""
+        if hints is None:
+            middles = voxel_means(points, COARSE_MM)
+            if len(middles) < NEIGHBOURS:
+                return np.ones(len(points), np.bool_)
+            near = cKDTree(middles)
+            _, index = near.query(middles, NEIGHBOURS)
+            hints = plane_normals(middles[index])[0][near.query(points)[1]]
+        _, index = cKDTree(self._surface).query(self._surface[::20], 5)
+        gap = np.linalg.norm(self._surface[index[:, 4]] - self._surface[::20], axis=1)
+        return seen_from_outside(points, hints, self._surface, float(np.median(gap)))
 
     def _thinned(self, points: Points) -> Points:
         if len(points) <= MOST_POINTS:
@@ -119,6 +153,11 @@ class RawScan:
         return points[np.sort(self._random.choice(len(points), MOST_POINTS, replace=False))]
 
     def _coarse(self, points: Points, hints: Points | None) -> Surface:
+        if len(points) > FEWEST_POINTS:
+            seen = self._are_seen(points, hints)
+            self._hides_some = bool(seen.mean() < 1 - LEAST_HIDDEN)
+            if self._hides_some:
+                points, hints = points[seen], None if hints is None else hints[seen]
         voxels = voxel_means(points, COARSE_MM)
         tree = cKDTree(voxels)
         if len(voxels) < FEWEST_POINTS:
@@ -137,8 +176,12 @@ class RawScan:
             normals = consistent_normals(voxels, normals, tree)
         elif ((voxels - voxels.mean(axis=0)) * normals).sum() < 0:  # the inside is out
             normals = -normals
-            self._corner_normals *= -1
+            self._are_inside_out = True
         return Surface(voxels, normals, tree, COARSE_MM)
+
+
+def _blocks(count: int) -> list[slice]:
+    return [slice(k, min(k + BLOCK, count)) for k in range(0, max(count, 1), BLOCK)]
 
 
 def voxel_means(points: Points, size: float) -> Points:

@@ -3,6 +3,7 @@
 import dataclasses
 from unittest import mock
 
+import fast_simplification
 import numpy as np
 import pytest
 from raising import raises
@@ -11,12 +12,16 @@ from simulated_scans import simulate_scan
 
 from facedis_core.data.units import UNITS_MM
 from facedis_core.errors import ErrorCode, InputError
+from facedis_core.geometry.alignment import rotation_about
 from facedis_core.geometry.distances import vertex_distance
+from facedis_core.geometry.surface import triangle_normals, unit_vectors, vertex_normals
 from facedis_core.mesh.mesh import Mesh, read_mesh
 from facedis_core.model.bundled import weights_folder
 from facedis_core.model.model import load_model
 from facedis_core.registration.features import BINS, point_features
 from facedis_core.registration.fit import Fit, FitOptions, fit_face
+from facedis_core.registration.outside import seen_from_outside
+from facedis_core.registration.pairing import Surface
 from facedis_core.registration.prior import Limits, prior_of, read_prior, write_prior
 from facedis_core.registration.registration import (
     _Attempt,
@@ -25,7 +30,7 @@ from facedis_core.registration.registration import (
     register,
     unit_candidates,
 )
-from facedis_core.registration.scan import RawScan, Surface, consistent_normals, plane_normals
+from facedis_core.registration.scan import RawScan, consistent_normals, plane_normals
 
 EXAMPLES = weights_folder() / "examples"
 MODULE = "facedis_core.registration.registration"
@@ -82,14 +87,66 @@ def test_a_scan_in_any_pose_and_unit(model, prior, name, kind, limit):
     assert recorded["unit"] == found.unit and recorded["problem"] == ""
 
 
+def turned_in_metres(head):
+    turn = rotation_about(np.array([0.6, 0.0, 0.8]), 2.0)
+    return Mesh((head.vertices @ turn.T + [100, 20, 300]) / 1000, head.triangles, "turned")
+
+
+def decimated(head):
+    points, triangles = fast_simplification.simplify(
+        head.vertices, head.triangles, target_reduction=0.7
+    )
+    return Mesh(points, triangles, "decimated", 1.0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("alice_mouth_stretch", lambda head: head),
+        ("bob_neutral", turned_in_metres),
+        ("alice_smile", decimated),
+    ],
+)
+def test_a_whole_head_with_eyes_and_teeth(model, prior, name, change):
+    head = read_mesh(EXAMPLES / f"{name}.ply")
+    found = register(change(head), model, prior=prior)
+    truth = narrow_face(model, name).vertices
+    placed = found.to_scan.apply(found.mesh.vertices.astype(np.float64))
+    if found.unit == "m":
+        truth = turned_in_metres(Mesh(truth, model.triangles)).vertices
+    error = np.linalg.norm(placed - truth, axis=1) * UNITS_MM[found.unit]
+    assert error.mean() < 1.0
+
+
+def test_what_is_inside_a_head_is_not_seen():
+    head = read_mesh(EXAMPLES / "alice_neutral.ply")
+    normals = triangle_normals(head.vertices, head.triangles).astype(np.float64)
+    area = np.linalg.norm(normals, axis=1)
+    random = np.random.default_rng(0)
+    chosen = random.choice(len(area), 20000, p=area / area.sum())
+    weights = random.dirichlet(np.ones(3), len(chosen))
+    points = (weights[:, :, None] * head.vertices[head.triangles[chosen]]).sum(axis=1)
+    seen = seen_from_outside(points, unit_vectors(normals[chosen]), points, 3.0)
+    first = head.triangles[chosen].max(axis=1)
+    assert seen[first < 11248].mean() > 0.95  # face, head and neck
+    assert seen[(first >= 14062) & (first < 24591)].mean() < 0.05  # gums, teeth, eyeballs
+
+
+def test_a_single_sheet_hides_nothing(model):
+    face = narrow_face(model, "bob_smile")
+    points = face.vertices.astype(np.float64)
+    normals = vertex_normals(points, face.triangles)
+    assert seen_from_outside(points, -normals, points, 2.5).mean() > 0.93  # not nostrils
+    assert len(seen_from_outside(points[:0], normals[:0], points, 2.5)) == 0
+
+
 def test_a_ball_is_no_face(model, prior):
     points = np.random.default_rng(0).standard_normal((3000, 3))
     points *= 95 / np.linalg.norm(points, axis=1, keepdims=True)
     ball = Mesh(points, np.empty((0, 3), np.int32), "ball")
-    try:
-        assert register(ball, model, prior=prior, units="mm", force=True).problem
-    except InputError as error:
-        assert error.code == ErrorCode.NO_FACE  # not even a pose
+    with raises(ErrorCode.NO_FACE, "ball: "):
+        register(ball, model, prior=prior, units="mm")
 
 
 SOUND = Fit(

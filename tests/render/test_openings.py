@@ -3,7 +3,8 @@
 import numpy as np
 from synthetic import grid_mesh
 
-from facedis_core.render.openings import find_rims, line_openings
+from facedis_core.geometry.rims import find_rims
+from facedis_core.render.openings import line_openings
 
 SIZE = 12
 
