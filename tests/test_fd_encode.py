@@ -268,6 +268,14 @@ class TestKeepGoing:
         assert result.code == 1
         check(tmp_path / "out.npy", ["ann", "bob"], expected)
 
+    def test_a_refused_mesh_does_not_end_its_file(self, call, tmp_path, expected):
+        parts = ply(face(0), name="ann"), small(20), ply(face(1), name="bob")
+        (tmp_path / "all.ply").write_bytes(b"".join(parts))
+        result = call("fd-encode --keep-going all.ply -o out.npy")
+        assert (result.code, result.kind) == (1, "items-skipped")
+        assert "1 of 3" in result.err
+        check(tmp_path / "out.npy", ["ann", "bob"], expected)
+
     def test_inputs_that_hold_nothing_are_skipped_too(self, call, faces, tmp_path, expected):
         (tmp_path / "empty").mkdir()
         (tmp_path / "text.safetensors").write_text("I am no face set, but long enough")

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from unittest import mock
 
 import numpy as np
@@ -12,6 +13,8 @@ from facedis_core.errors import ErrorCode, InputError
 from facedis_core.geometry.alignment import RigidTransform
 from facedis_core.mesh.mesh import Mesh, read_mesh, read_meshes, write_mesh
 from facedis_core.model.bundled import weights_folder
+from facedis_core.model.model import load_model
+from facedis_core.registration.prior import prior_of, write_prior
 from facedis_core.registration.registration import Registration
 
 EXAMPLES = weights_folder() / "examples"
@@ -97,6 +100,49 @@ def test_existing_files_are_kept(call, scans, tmp_path):
     with mock.patch(REGISTER, mock.Mock(wraps=registered)) as register:
         assert call(f"{command} --skip-existing", env=MODEL).code == 0
     assert [args[0].name for args, _ in register.call_args_list] == ["eve"]
+
+
+def test_a_batch_is_resumed(call, scans, tmp_path):
+    line = "fd-register scans -o faces/ --skip-existing --keep-going --report r.jsonl"
+    report = tmp_path / "r.jsonl"
+    assert call(line, env=MODEL).code == 1
+    first, last = report.read_bytes().splitlines(keepends=True)
+    # as if it had been killed while the second line was written
+    (tmp_path / "faces" / "sub" / "eve.ply").unlink()
+    report.write_bytes(first.replace(b'"seconds": 1.0', b'"seconds": 7.0') + last[:-9])
+    assert call(line, env=MODEL).code == 1
+    lines = [json.loads(line) for line in report.read_text().splitlines()]
+    assert [(line["name"], line["seconds"]) for line in lines] == [("ann", 7.0), ("sub/eve", 1.0)]
+    # a face that is gone is registered again, and has one line
+    (tmp_path / "faces" / "ann.ply").unlink()
+    assert call(line, env=MODEL).code == 1
+    names = [json.loads(line)["name"] for line in report.read_text().splitlines()]
+    assert names == ["sub/eve", "ann"]
+
+
+@pytest.mark.parametrize("content", ["precious\n", '{"a": 1}\n{"name": "ann"}\n', "[]\n"])
+def test_a_report_that_is_none_stays(call, scans, tmp_path, content):
+    (tmp_path / "r.jsonl").write_text(content)
+    line = "fd-register scans -o faces/ --skip-existing --report r.jsonl"
+    assert call(line, env=MODEL).kind == "wrong-kind"
+    assert (tmp_path / "r.jsonl").read_text() == content
+
+
+@pytest.mark.parametrize(
+    ("change", "kind"),
+    [
+        (lambda p: {"preparation": replace(p.preparation, raw_topology="0" * 12)}, "topology"),
+        (lambda p: {"mean": p.mean + 50}, "far-face"),
+    ],
+)
+def test_a_prior_of_other_faces(call, tmp_path, change, kind):
+    own = prior_of(load_model("ict-linear").preparation)
+    with (tmp_path / "p.safetensors").open("wb+") as stream:
+        write_prior(stream, replace(own, **change(own)))
+    (tmp_path / "scan.ply").write_text("broken, which is noticed later")
+    result = call("fd-register scan.ply -o out.ply --prior p.safetensors", env=MODEL)
+    assert (result.code, result.kind) == (3, kind)
+    assert "p.safetensors" in result.line
 
 
 def test_pipes(call, scans, tmp_path):

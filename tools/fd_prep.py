@@ -139,6 +139,12 @@ def prep(
             help="folder, scans: name of the neutral expression.  [default: neutral]",
         ),
     ] = None,
+    force_register: Annotated[
+        bool,
+        typer.Option(
+            "--force-register", help="scans: also take faces whose fit or pose is doubtful."
+        ),
+    ] = False,
     region: Annotated[
         str | None,
         typer.Option(
@@ -207,6 +213,7 @@ def prep(
             **{"validation": validation, "pattern": pattern, "labels": labels, "region": region},
             **{"neutral": neutral, "simplify": simplify, "align": align, "variation": variation},
             **{"captured": captured, "drop-neutrals": drop_neutrals or None},
+            **{"force-register": force_register or None},
             **{"subjects": subjects, "dry-run": dry_run or None, "keep-going": keep_going or None},
             **{"units": None if units == "auto" else units, "seed": seed or None},
         }
@@ -229,6 +236,7 @@ def prep(
             "units": None if units == "auto" else units,
             "simplify": simplify,
             "align": align,
+            "force_register": force_register or None,
         },
         like=like,
         exclude=exclude,

@@ -35,6 +35,7 @@ class ScanReader:
         model: completes heads of which the prior has the face; None = it has all vertices.
         units: unit of scans that do not declare one.
         seed: of random samples.
+        force: take faces whose fit or pose is doubtful.
     """
 
     files: Sequence[Path]
@@ -43,6 +44,7 @@ class ScanReader:
     model: Model | None
     units: Units
     seed: int
+    force: bool = False
 
     def read(self, rows: Sequence[int]) -> FaceBlock:
         """The registered faces (n, V, 3) mm of `rows`; refused scans are failures."""
@@ -53,7 +55,9 @@ class ScanReader:
             path = self.files[row]
             try:
                 scan = replace(read_scan(path), name=str(path))
-                found = find_face(scan, self.prior, units=self.units, seed=self.seed)
+                found = find_face(
+                    scan, self.prior, units=self.units, force=self.force, seed=self.seed
+                )
                 face = found.face[chosen]
                 if self.model is not None:
                     face = complete_head(self.model, chosen >= 0, face)
@@ -69,9 +73,11 @@ class ScanSource(MeshFileSource):
 
     Attributes:
         seed: of random samples.
+        force_register: take faces whose fit or pose is doubtful.
     """
 
     seed: int = 0
+    force_register: bool = False
 
     def preparation(
         self, rows: NDArray[np.intp], warn: Warn, *, keep_going: bool = False
@@ -96,7 +102,9 @@ class ScanSource(MeshFileSource):
         # raises where vertices are lacking
         vertices_of(preparation, prior, partly=model is not None)
         files = [self.root / file for file in self.files]
-        return ScanReader(files, preparation, prior, model, self.units, self.seed)
+        return ScanReader(
+            files, preparation, prior, model, self.units, self.seed, self.force_register
+        )
 
     def blocks(self) -> Sequence[Sequence[int]]:
         """Rows in order, SCANS_PER_BLOCK at once."""
@@ -113,6 +121,7 @@ def open_scans(
     validation: float | None = None,
     seed: int = 0,
     units: Units | None = None,
+    force_register: bool = False,
 ) -> ScanSource:
     """Raw scans below `root`, labelled by `pattern` or else by the CSV file `labels`.
 
@@ -125,6 +134,7 @@ def open_scans(
         validation: likewise.
         seed: of the split and of random samples.
         units: unit of scans that do not declare one; None = by their size.
+        force_register: take faces whose fit or pose is doubtful.
 
     Raises:
         UsageError, InputError: as `open_folder`.
@@ -140,4 +150,4 @@ def open_scans(
         units=units,
     )
     values: dict[str, Any] = {f.name: getattr(source, f.name) for f in fields(source)}
-    return ScanSource(**values, seed=seed)
+    return ScanSource(**values, seed=seed, force_register=force_register)

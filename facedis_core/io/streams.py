@@ -297,6 +297,16 @@ def open_output(
             ) from error
 
 
+@contextmanager
+def append_output(target: str) -> Iterator[BinaryIO]:
+    """Open a regular file for bytes at its end, which stay when the block fails.
+
+    Raises OutputError where it cannot be written.
+    """
+    with _as_output_error(target), Path(target).open("ab") as stream:
+        yield stream
+
+
 def _open_no_terminal(path: str | Path, flags: int) -> int:
     """Open a file; a terminal does not become the one that controls the process.
 

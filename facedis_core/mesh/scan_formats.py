@@ -36,6 +36,8 @@ def read_stl(path: str | Path) -> Mesh:
     """
     content = _content(path)
     with naming(path):
+        if not content:
+            raise InputError("is empty; expected a scan", ErrorCode.EMPTY)
         count = int.from_bytes(content[80:_STL_HEADER], "little")
         size = _STL_HEADER + count * _STL_ROW.itemsize
         # binary files may begin with `solid` as well: their size tells

@@ -74,9 +74,15 @@ class MeshEncoder:
         for item in items:
             try:
                 for mesh in item.load():
-                    with naming(item.source):  # fd-decode makes a file of it
-                        check_name(mesh.name)
-                    vertices, warning = self.prepared(mesh, item.source)
+                    try:
+                        with naming(item.source):  # fd-decode makes a file of it
+                            check_name(mesh.name)
+                        vertices, warning = self.prepared(mesh, item.source)
+                    except InputError as error:
+                        if not self.keep_going:
+                            raise
+                        failures.append(Failure.of(item.source, error))
+                        continue  # the file may have further meshes
                     warnings += [*mesh.warnings, *([warning] if warning else ())]
                     rows.append(self.model.encode_prepared(vertices[None], [mesh.name]))
             except InputError as error:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -14,7 +14,15 @@ from facedis_core.data.latents import Latents, save_latents
 from facedis_core.data.units import Units
 from facedis_core.errors import ErrorCode, InputError, UsageError
 from facedis_core.io.paths import OutputPaths, check_name, check_suffix, is_file, is_folder_pattern
-from facedis_core.io.streams import check_output, naming, open_output
+from facedis_core.io.streams import (
+    append_output,
+    check_output,
+    naming,
+    open_output,
+    read_all,
+    replaced_file,
+    shown,
+)
 from facedis_core.mesh import ply
 from facedis_core.mesh.mesh import check_written_suffix, write_mesh
 from facedis_core.model.model import Model
@@ -23,7 +31,12 @@ from facedis_core.pipeline.failures import Failure
 from facedis_core.pipeline.inputs import InputItem
 from facedis_core.pipeline.parallel import in_order
 from facedis_core.registration.prior import RegistrationPrior
-from facedis_core.registration.registration import Registration, Residual, register
+from facedis_core.registration.registration import (
+    Registration,
+    Residual,
+    match_prior,
+    register,
+)
 
 
 @dataclass(frozen=True)
@@ -58,6 +71,9 @@ class ScanRegistrar:
         seed: of random samples.
         keep_going: skip scans that cannot be registered.
         existing: output pattern whose files are not made again; None = register all.
+
+    Raises:
+        InputError: errors of `match_prior`.
     """
 
     model: Model
@@ -68,6 +84,9 @@ class ScanRegistrar:
     seed: int = 0
     keep_going: bool = False
     existing: str | None = None
+
+    def __post_init__(self) -> None:
+        match_prior(self.model, self.prior)  # raises before a scan is read
 
     def __call__(self, item: InputItem) -> RegisteredItem:
         """Register the scans of an item.
@@ -122,7 +141,7 @@ class RegisterOptions:
         output: a mesh file, a folder or pattern for one file per scan, or `-` for PLY after PLY.
         latents: file for the latents of the faces; None = none.
         report: file for a JSON line per scan; None = none.
-        skip_existing: leave out scans whose files exist.
+        skip_existing: leave out scans whose files exist; their lines in a report stay.
         force: replace existing files.
         jobs: number of worker processes, 0 = one per core; the results are the same with any.
 
@@ -166,7 +185,7 @@ class RegisterOptions:
         if self.latents is not None:
             check_output(self.latents, self.force)
         if self.report is not None:
-            check_output(self.report, self.force, binary=False)
+            check_output(self.report, self.force or self.skip_existing, binary=False)
 
 
 def register_to(
@@ -192,10 +211,13 @@ def register_to(
         if streamed:
             meshes = stack.enter_context(open_output(options.output, force=options.force))
         if options.report is not None:
-            opened = open_output(options.report, force=options.force, binary=False)
-            report = stack.enter_context(opened)
+            report = stack.enter_context(_report(options.report, options))
         for item in in_order(registrar, items, options.jobs):
             for found in item.registrations:
+                if report is not None:  # before the mesh, which is what is looked for later
+                    line = {**found.as_json(), "source": item.source}
+                    report.write(f"{json.dumps(line)}\n".encode())
+                    report.flush()
                 if meshes is not None:
                     _write(meshes, found, ".ply")
                     meshes.flush()
@@ -207,13 +229,41 @@ def register_to(
                 if options.latents is not None:
                     face = model.prepare(found.mesh, align="none", force_encode=registrar.force)
                     encoded.append(model.encode_prepared(face[None], [found.mesh.name]))
-                if report is not None:
-                    line = {**found.as_json(), "source": item.source}
-                    report.write(f"{json.dumps(line)}\n".encode())
-                    report.flush()
             yield item
         if options.latents is not None:
             save_latents(options.latents, encoded, force=options.force)
+
+
+@contextmanager
+def _report(target: str, options: RegisterOptions) -> Iterator[BinaryIO]:
+    """Where lines of a report go.
+
+    With `skip_existing` a report is continued: it keeps the lines of scans whose files exist, and
+    each new line is there at once, so that a batch that is stopped can be resumed.
+    """
+    if not options.skip_existing or replaced_file(target) is None:
+        with open_output(target, force=options.force, binary=False) as stream:
+            yield stream
+        return
+    lines = read_all(target).splitlines() if is_file(target) else []
+    kept = []
+    for number, line in enumerate(lines):
+        try:
+            name = json.loads(line)["name"]
+        except (ValueError, KeyError, TypeError):
+            if number == len(lines) - 1 and number:
+                break  # cut short when a batch was stopped
+            raise InputError(
+                f"{shown(target)} line {number + 1} is no report of a registration; give another "
+                "file with --report",
+                ErrorCode.WRONG_KIND,
+            ) from None
+        if is_file(OutputPaths(options.output).of(name)):
+            kept.append(line + b"\n")
+    with open_output(target, force=True, binary=False) as stream:
+        stream.writelines(kept)
+    with append_output(target) as stream:
+        yield stream
 
 
 def _write(stream: BinaryIO, registration: Registration, suffix: str) -> None:

@@ -33,7 +33,9 @@ KEPT_STARTS: Final = 5
 NEUTRAL_MM: Final = 0.08  # a neutral start this much worse than another is fitted too
 BETTER_MM: Final = 0.02  # and is kept unless the other ends better by this
 OBSERVED_MM: Final = 3.0  # a vertex this near to the scan is observed
+MANY_POINTS: Final = 1 << 19  # enough to tell the size of a scan
 FEWEST_VERTICES: Final = 200
+FRAME_MM: Final = 10.0  # mean faces of one population and frame are nearer
 RARE: Final = ("dm", "inch")
 STIFF_WEIGHT: Final = 300.0  # of the data, where a fit ran away
 
@@ -157,8 +159,7 @@ def register(
         )
     model = load_model() if model is None else model
     prior = prior_of(model.preparation) if prior is None else prior
-    # a linear model has the components to complete what the prior lacks
-    chosen = vertices_of(model.preparation, prior, partly=isinstance(model.config, LinearConfig))
+    chosen = match_prior(model, prior)
     known = chosen >= 0
     started = time.monotonic()
     found = find_face(
@@ -398,6 +399,27 @@ def vertices_of(
     return np.where(is_missing, -1, found)
 
 
+def match_prior(model: Model, prior: RegistrationPrior) -> NDArray[np.intp]:
+    """Which vertex of the prior each vertex of a model is; -1 = none, where the model completes it.
+
+    Raises:
+        InputError: errors of `vertices_of`, or the prior's faces lie elsewhere than the model's.
+    """
+    # a linear model has the components to complete what the prior lacks
+    chosen = vertices_of(model.preparation, prior, partly=isinstance(model.config, LinearConfig))
+    known = chosen >= 0
+    offset = prior.mean[chosen[known]] - model.mean_face[known]
+    distance = float(np.linalg.norm(offset, axis=1).mean())
+    if distance > FRAME_MM:
+        raise InputError(
+            f"the mean face of the registration prior {prior.source} lies {distance:.3g} mm from "
+            f"that of the model {model.source}, expected at most {FRAME_MM:g}; make a prior of the "
+            "model's face set with fd-register --make-prior SET",
+            ErrorCode.FAR_FACE,
+        )
+    return chosen
+
+
 def unit_candidates(scan: Mesh, units: Units) -> list[str]:
     """Units in which a scan is to be tried, the likeliest first.
 
@@ -408,8 +430,8 @@ def unit_candidates(scan: Mesh, units: Units) -> list[str]:
         return ["mm"]
     if units != "auto":
         return [units]
-    middle = np.median(scan.vertices, axis=0)
-    offset = scan.vertices - middle.astype(np.float64)
+    some = scan.vertices[:: 1 + len(scan.vertices) // MANY_POINTS].astype(np.float64)
+    offset = some - np.median(some, axis=0)
     radius = float(np.quantile(np.linalg.norm(offset, axis=1), 0.8))
     sizes = {name: radius * mm for name, mm in UNITS_MM.items()}
     fitting = [name for name in sizes if RADIUS_MM[0] <= sizes[name] <= RADIUS_MM[1]]

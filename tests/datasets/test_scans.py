@@ -19,6 +19,8 @@ EXAMPLES = weights_folder() / "examples"
 
 def found(scan, prior, **options):
     """The example face whose first point the scan has; others show no face."""
+    if options["force"]:
+        return mock.Mock(face=prior.mean)
     for path in EXAMPLES.glob("*.ply"):
         face = read_mesh(path).vertices
         if np.array_equal(face[0], scan.vertices[0]):
@@ -57,6 +59,14 @@ def test_registered_scans_become_a_face_set(scans, tmp_path):
         assert np.linalg.norm(made.face(name) - expected, axis=1).mean() < 1
     assert "dan_neutral.ply" in str(made.report.as_dict())
     assert prior.preparation.raw_topology == model.preparation.raw_topology
+
+
+def test_doubtful_faces_are_forced(scans, tmp_path):
+    options = {"pattern": PATTERN, "force_register": True}
+    made = prepare("scans", scans, tmp_path / "set.safetensors", **options)
+    assert len(made.labels) == 7
+    with raises(ErrorCode.OPTION_CONFLICT, "force-register; it is for scans"):
+        prepare("folder", scans, tmp_path / "other.safetensors", **options)
 
 
 def test_errors(scans, tmp_path):

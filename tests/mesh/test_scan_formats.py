@@ -52,6 +52,7 @@ def test_points(tmp_path, content):
         ("a.stl", TEXT.replace(b"1.5", b"x"), "mesh-syntax"),
         ("a.stl", TEXT.replace(b"1.5", b"nan"), "not-finite"),
         ("a.stl", b"\0" * 84, "empty"),
+        ("a.stl", b"", "empty"),
         ("a.xyz", b"", "empty"),
         ("a.xyz", b"1 2\n3 4\n", "mesh-syntax"),
         ("a.xyz", b"1 2 x\n", "mesh-syntax"),

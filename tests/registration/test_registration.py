@@ -267,6 +267,30 @@ def test_the_inside_of_a_mesh_may_be_out(model):
     assert ((found.normals * right.normals[nearest]).sum(axis=1) > 0.5).mean() > 0.97
 
 
+def test_loose_points_beside_a_few_triangles_are_a_cloud(model):
+    face = narrow_face(model, "alice_neutral").vertices
+    cloud = RawScan(Mesh(face, np.empty((0, 3), np.int32)), 1.0).coarse
+    few = RawScan(Mesh(face, model.triangles[:10]), 1.0).coarse
+    np.testing.assert_array_equal(few.points, cloud.points)
+    used = np.unique(model.triangles[:2000])
+    some = RawScan(Mesh(face, model.triangles[:2000]), 1.0).coarse  # the others were cut off
+    distance, _ = cKDTree(face[used] - RawScan(Mesh(face, model.triangles), 1.0).centre).query(
+        some.points
+    )
+    assert distance.max() < 8  # edges are shorter
+
+
+def test_large_scans_are_looked_at_in_blocks(model):
+    face = narrow_face(model, "bob_neutral")
+    whole = RawScan(face, 1.0)
+    with mock.patch("facedis_core.registration.scan.BLOCK", 700):
+        parts = RawScan(face, 1.0)
+        parts.centre, parts._vertices = whole.centre, whole._vertices
+        near = parts.near(face.vertices[:50] - whole.centre, 10.0)
+    expected = whole.near(face.vertices[:50] - whole.centre, 10.0)
+    np.testing.assert_allclose(near.points, expected.points, atol=1e-6)
+
+
 def test_a_forced_face_of_the_second_unit(prior):
     face = prior.face(prior.starts[0])
     near = Surface(face, prior.normals(face), cKDTree(face), 2.0)
