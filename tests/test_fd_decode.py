@@ -242,7 +242,13 @@ class TestManyOutputs:
         assert by_mesh == by_array
         assert by_mesh
 
-    @pytest.mark.parametrize("words", ["--npy", "-o 'out/{name}_{part}.obj' --part identity"])
+    @pytest.mark.parametrize(
+        "words",
+        [
+            pytest.param("--npy", marks=pytest.mark.slow),
+            "-o 'out/{name}_{part}.obj' --part identity",
+        ],
+    )
     def test_several_processes_give_the_same_bytes(self, call, shell, model, tmp_path, words):
         save(tmp_path / "many.npy", latents(model, [f"a/{row}" for row in range(50)]))
         outputs = []

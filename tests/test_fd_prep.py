@@ -437,8 +437,17 @@ class TestInterrupted:
                 running.process.kill()
                 running.end()
 
-    @pytest.mark.parametrize("jobs", [1, 2])
-    @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+    @pytest.mark.parametrize(
+        ("signum", "jobs"),
+        [
+            (signal.SIGINT, 1),
+            pytest.param(signal.SIGINT, 2, marks=pytest.mark.slow),
+            pytest.param(signal.SIGTERM, 1, marks=pytest.mark.slow),
+            (signal.SIGTERM, 2),
+            pytest.param(signal.SIGKILL, 1, marks=pytest.mark.slow),
+            (signal.SIGKILL, 2),
+        ],
+    )
     def test_nothing_is_left(self, start, tmp_path, signum, jobs):
         running = start(f"--jobs {jobs}")
         assert running.wait_until(running.reads)

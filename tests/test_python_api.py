@@ -63,6 +63,9 @@ TABLES = {
 }
 
 
+SLOW = {"facedis_core.Registration"}  # registers a scan, as the example of `register` does
+
+
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory, commands: Path) -> Path:
     """A folder like the repository after `make demo`, with the face set alone."""
@@ -113,7 +116,13 @@ def others_with_examples() -> list[tuple[str, Any]]:
     return found
 
 
-@pytest.mark.parametrize(("name", "one"), [*public_objects(), *others_with_examples()])
+@pytest.mark.parametrize(
+    ("name", "one"),
+    [
+        pytest.param(name, one, marks=[pytest.mark.slow] if name in SLOW else [])
+        for name, one in (*public_objects(), *others_with_examples())
+    ],
+)
 def test_the_examples_run(name: str, one: Any, demo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(demo)
     values = {key: getattr(package, key) for package in PACKAGES for key in package.__all__}

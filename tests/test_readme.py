@@ -117,7 +117,8 @@ def test_the_readme_can_be_pasted_and_python_does_what_the_pipe_does(environment
     assert len(by_pipe) > 100_000
 
 
-SLOW = {"commands.md", "training.md"}  # many pictures and two reports; a training
+# Many pictures and two reports; a training; and pages of shell examples, as metrics.md is one.
+SLOW = {"commands.md", "training.md", "pipelines-and-ci.md", "datasets.md"}
 
 
 @pytest.mark.parametrize(

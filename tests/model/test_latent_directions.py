@@ -56,7 +56,9 @@ def test_of_a_linear_model_they_are_the_principal_components_of_its_faces(linear
     assert alike.min() > 0.98
 
 
-@pytest.mark.parametrize("name", ["ict-linear", "ict-pointnet"])
+@pytest.mark.parametrize(
+    "name", [pytest.param("ict-linear", marks=pytest.mark.slow), "ict-pointnet"]
+)
 def test_of_bundled_models_they_move_the_face_by_what_they_say(name):
     model = load_model(name)
     for part in ("identity", "expression"):

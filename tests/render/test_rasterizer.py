@@ -71,7 +71,9 @@ def test_what_lies_behind_is_left_out_without_a_trace(
         assert np.array_equal(found, expected)
 
 
-@pytest.mark.parametrize(("size", "per_pixel"), [(128, 150), (512, 40)])
+@pytest.mark.parametrize(
+    ("size", "per_pixel"), [(128, 150), pytest.param(512, 40, marks=pytest.mark.slow)]
+)
 def test_a_face_with_vertices_in_another_order_is_little_work(
     monkeypatch: pytest.MonkeyPatch, size: int, per_pixel: int
 ) -> None:
