@@ -4,7 +4,7 @@ import fd_cli
 
 from contextlib import ExitStack
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -47,6 +47,34 @@ def decode(
             "repeatable where OUT contains {part}.  [default: full]",
         ),
     ] = None,
+    onto: Annotated[
+        str | None,
+        typer.Option(
+            "--onto",
+            metavar="MESH|DIR",
+            show_default=False,
+            help="Write the original file with moved vertices: textures, materials, polygons, unit "
+            "and pose stay. A folder: the file of the row's name, or of its identity's.",
+        ),
+    ] = None,
+    detail: Annotated[
+        bool,
+        typer.Option(
+            "--detail/--no-detail",
+            help="With --onto: keep what the model misses of the original, such as pores; or write "
+            "the decoded face itself.",
+        ),
+    ] = True,
+    normals: Annotated[
+        Literal["update", "drop"],
+        typer.Option(
+            "--normals",
+            help="With --onto: turn stored normals with the surface, or leave them out.",
+        ),
+    ] = "update",
+    units: fd_cli.Units = "auto",
+    align: fd_cli.Align = "auto",
+    trust_order: fd_cli.TrustOrder = False,
     offsets: Annotated[
         bool,
         typer.Option("--offsets", help="Write offsets to the mean face, in mm, instead of faces."),
@@ -71,24 +99,32 @@ def decode(
     """Decode latents to faces in mm, in the model's topology (fd-info MODEL shows it).
 
     A face has the vertices of the model's data set, prepared and aligned: not those that
-    preparation removed, and not the pose, unit or texture of the mesh that was encoded. A plain
-    float array (N, D_id + D_exp) is also accepted. Without --stream nothing is written until all
-    rows have been read and checked.
+    preparation removed, and not the pose, unit or texture of the mesh that was encoded; --onto puts
+    it onto that mesh. A plain float array (N, D_id + D_exp) is also accepted. Without --stream
+    nothing is written until all rows have been read and checked.
 
     Examples:
       fd-decode faces.npy -o decoded/
+      fd-decode alice_smiles.npy --onto alice.obj -o alice_smiles.obj
       fd-decode faces.npy --part full --part identity -o 'parts/{name}_{part}.obj'
     """
     from facedis_core.data.latents import concatenate, open_latents
+    from facedis_core.errors import ErrorCode, UsageError
     from facedis_core.model.device import on_device
     from facedis_core.model.model import load_model
     from facedis_core.pipeline.decode import DecodeOptions, LatentDecoder, checked_rows, decode_to
     from facedis_core.pipeline.inputs import expand_pattern
+    from facedis_core.pipeline.onto import OntoDecoder, find_originals
 
     fd_cli.check_stream(stream, jobs)
     sources = [source for given in latents or ["-"] for source in expand_pattern(given)]
     fd_cli.check_read_once(*sources)
     parts: list[Any] = [chosen.value for chosen in dict.fromkeys(part or [Part.full])]
+    originals = None if onto is None else find_originals(onto)
+    if originals is not None and (npy or offsets):
+        raise UsageError(
+            "--onto writes whole files; leave out --npy and --offsets", ErrorCode.OPTION_CONFLICT
+        )
     options = DecodeOptions(
         output=output,
         parts=parts,
@@ -97,6 +133,7 @@ def decode(
         skip_existing=skip_existing,
         force=force,
         jobs=jobs,
+        onto="" if originals is None else originals.format_for(output),
     )
     loaded = load_model(model)
     skipping = fd_cli.Skipping(keep_going, failures, output, force)
@@ -109,6 +146,17 @@ def decode(
         total = None if stream else sum(map(len, blocks))
         placed = on_device(loaded, device, total, jobs)
         decoder = LatentDecoder(placed, options.parts, offsets)
+        if originals is not None:
+            decoder = OntoDecoder(
+                placed,
+                options.parts,
+                originals=originals,
+                detail=detail,
+                normals=normals,
+                units=units,
+                align=align,
+                trust_order=trust_order,
+            )
         with fd_cli.progress_bar("decoding", total) as advance:
             for count in decode_to(options, decoder, blocks):
                 done += count

@@ -2,6 +2,7 @@
 
 import fd_cli
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -9,41 +10,78 @@ import typer
 
 def transfer(
     identity: Annotated[
-        str, typer.Argument(metavar="IDENTITY", help="Latents that give the identity.")
+        str,
+        typer.Argument(
+            metavar="IDENTITY", help="Latents, a mesh or a folder of meshes: the identity."
+        ),
     ],
     expression: Annotated[
-        str, typer.Argument(metavar="EXPRESSION", help="Latents that give the expression.")
+        str,
+        typer.Argument(
+            metavar="EXPRESSION", help="Latents, a mesh or a folder of meshes: the expression."
+        ),
     ],
-    output: fd_cli.Output = "-",
+    output: Annotated[
+        str,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="OUT",
+            help="Latents (.npy), - for standard output; or where IDENTITY is a mesh, its file "
+            "with moved vertices: a file, a folder dir/, or a pattern 'dir/{name}.obj'.",
+        ),
+    ] = "-",
+    model: fd_cli.ModelOption = None,
     all_pairs: Annotated[
         bool, typer.Option("--all-pairs", help="Combine every identity with every expression.")
     ] = False,
     scale: Annotated[
         float, typer.Option("--scale", metavar="FACTOR", help="Factor on the expression latents.")
     ] = 1.0,
+    units: fd_cli.Units = "auto",
     stream: fd_cli.Stream = False,
     force: fd_cli.Force = False,
 ) -> None:
-    """Combine the identity of the first latents with the expression of the second.
+    """Combine the identity of one face with the expression of another.
 
     One row with one, one with many, many with one, or equal numbers row by row; --all-pairs
     combines every row of one with every row of the other. One of the two inputs may be - for
-    standard input, and one may be a plain float array (N, D_id + D_exp).
+    standard input, and one may be a plain float array (N, D_id + D_exp). Meshes are encoded with
+    the model. A mesh that comes out is that of IDENTITY with moved vertices, as of fd-decode
+    --onto: textures, unit, pose and what the model misses of it stay.
 
     Examples:
       fd-transfer alice.npy bob_smile.npy | fd-decode > alice_smiles.ply
       fd-transfer alice.npy faces.npy --scale 1.5 | fd-decode -o exaggerated/
+      fd-transfer alice.obj bob_smile.obj -o alice_smiles.obj
     """
-    from facedis_core.data.latents import save_latents
-    from facedis_core.io.paths import check_suffix
+    from facedis_core.data.latents import concatenate, save_latents
+    from facedis_core.io.paths import check_suffix, is_folder_pattern
     from facedis_core.io.streams import check_output
+    from facedis_core.mesh.mesh import is_mesh_suffix
     from facedis_core.pipeline.combine import open_pair, pair_rows, transfer_blocks
+    from facedis_core.pipeline.decode import DecodeOptions, decode_to
+    from facedis_core.pipeline.encode import LatentsOfMeshes
+    from facedis_core.pipeline.onto import OntoDecoder, find_originals
 
-    check_suffix(output, "latents", ".npy")
-    check_output(output, force)
-    with open_pair(identity, expression) as rows:
+    onto = None
+    if is_folder_pattern(output) or is_mesh_suffix(Path(output).suffix):
+        onto = find_originals(identity)
+        options = DecodeOptions(
+            output=output, stream=stream, force=force, onto=onto.format_for(output)
+        )
+    else:
+        check_suffix(output, "latents", ".npy")
+        check_output(output, force)
+    encode = LatentsOfMeshes(model, units, fd_cli.warn)
+    with open_pair(identity, expression, encode) as rows:
         combined = transfer_blocks(pair_rows(*rows, all_pairs=all_pairs), scale)
-        save_latents(output, combined, force=force, stream=stream)
+        if onto is None:
+            save_latents(output, combined, force=force, stream=stream)
+            return
+        blocks = combined if stream else [concatenate(list(combined))]
+        for _ in decode_to(options, OntoDecoder(encode.encoder.model, originals=onto), blocks):
+            pass
 
 
 def main() -> None:

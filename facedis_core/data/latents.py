@@ -95,6 +95,11 @@ class Latents:
             f"expression {self.expression.shape}, model {models})"
         )
 
+    @property
+    def sizes(self) -> tuple[int, int]:
+        """(D_id, D_exp)."""
+        return self.identity.shape[1], self.expression.shape[1]
+
     def take(self, rows: slice | Sequence[int] | np.ndarray) -> "Latents":
         """Some of the rows, in the order given."""
         numbers = range(len(self))[rows] if isinstance(rows, slice) else rows

@@ -13,7 +13,7 @@ import numpy as np
 
 from facedis_core.data.units import UNITS_MM, Units, unit_of_registered
 from facedis_core.errors import ErrorCode, InputError
-from facedis_core.geometry.alignment import rigid_alignment
+from facedis_core.geometry.alignment import RigidTransform, rigid_alignment
 from facedis_core.io.safetensors_file import SafetensorsFile, parse_record
 from facedis_core.mesh.mesh import Mesh, topology_id
 
@@ -72,6 +72,20 @@ class Preparation:
             InputError: another vertex count, other triangles, or the size of the mean face in
                 another unit than `units`.
         """
+        return self.place(
+            mesh, mean_face, units=units, align=align, trust_order=trust_order
+        ).vertices
+
+    def place(
+        self,
+        mesh: Mesh,
+        mean_face: np.ndarray | None,
+        *,
+        units: Units = "auto",
+        align: Align = "auto",
+        trust_order: bool = False,
+    ) -> "PlacedFace":
+        """The same as `apply`, with the way back."""
         count, prepared = len(mesh.vertices), len(self.vertex_index)
         if count not in (prepared, self.raw_vertices):
             raw = f" or {self.raw_vertices}" if self.raw_vertices != prepared else ""
@@ -81,13 +95,21 @@ class Preparation:
                 ErrorCode.VERTEX_COUNT,
             )
         self._check_topology(mesh, trust_order)
-        vertices = mesh.vertices
-        if count != prepared or not np.array_equal(mesh.triangles, self.triangles):
-            vertices = vertices[self.vertex_index] if count == self.raw_vertices else vertices
+        vertices, rows, unit = mesh.vertices, None, 1.0
+        if count == self.raw_vertices and (
+            count != prepared or not np.array_equal(mesh.triangles, self.triangles)
+        ):
+            rows = self.vertex_index
+            vertices = vertices[rows]
         if mesh.unit_mm is None:
             unit = self._unit_mm(mesh, vertices, mean_face, units)
             vertices = vertices if unit == 1 else vertices * np.float32(unit)
-        return self._align(vertices, mean_face, self.alignment if align == "auto" else align)
+        alignment = self._alignment(
+            vertices, mean_face, self.alignment if align == "auto" else align
+        )
+        if alignment is not None:
+            vertices = alignment.apply(vertices)
+        return PlacedFace(np.ascontiguousarray(vertices, np.float32), rows, unit, alignment)
 
     def _unit_mm(
         self,
@@ -124,16 +146,13 @@ class Preparation:
                 ErrorCode.TOPOLOGY,
             )
 
-    def _align(
+    def _alignment(
         self, vertices: np.ndarray, mean_face: np.ndarray | None, alignment: str
-    ) -> np.ndarray:
+    ) -> RigidTransform | None:
         if alignment == "none" or mean_face is None:
-            return np.ascontiguousarray(vertices, np.float32)
+            return None
         chosen = np.array(self.stable_vertices or range(len(vertices)), np.int64)
-        transform = rigid_alignment(
-            vertices[chosen], mean_face[chosen], scale=alignment == "similarity"
-        )
-        return transform.apply(vertices).astype(np.float32)
+        return rigid_alignment(vertices[chosen], mean_face[chosen], scale=alignment == "similarity")
 
     def tensors(self) -> dict[str, np.ndarray]:
         """The arrays of this record, by the names used in our files."""
@@ -175,6 +194,31 @@ class Preparation:
                 ErrorCode.DAMAGED,
             )
         return preparation
+
+
+@dataclass(frozen=True, eq=False)
+class PlacedFace:
+    """A prepared face and the way back to its mesh.
+
+    Attributes:
+        vertices: prepared, float32 (V, 3) mm.
+        rows: (V,) vertices of the mesh that these are; None = all, in order.
+        unit_mm: millimetres per unit of the mesh.
+        alignment: from the mesh, in mm, to the prepared face; None = none.
+    """
+
+    vertices: np.ndarray
+    rows: np.ndarray | None
+    unit_mm: float
+    alignment: RigidTransform | None
+
+    def offsets_in_mesh(self, offsets: np.ndarray) -> np.ndarray:
+        """Offsets (..., 3) mm of a prepared face in the unit and pose of the mesh, float64."""
+        exact = np.asarray(offsets, np.float64)
+        if self.alignment is None:
+            return exact / self.unit_mm
+        # the inverse of a rotation is its transpose
+        return exact @ self.alignment.rotation / (self.alignment.scale * self.unit_mm)
 
 
 @dataclass(frozen=True)

@@ -40,12 +40,12 @@ def face_regions(vertices: NDArray[np.floating]) -> dict[str, NDArray[np.bool_]]
     Args:
         vertices: (V, 3) mm, of a mean face.
     """
-    tip = _nose_tip(vertices)
+    tip = nose_tip(vertices)
     names = _thirds(vertices) if tip is None else _parts(vertices - tip)
     return {name: names == name for name in dict.fromkeys(names.tolist())}
 
 
-def _nose_tip(vertices: NDArray[np.floating]) -> NDArray[np.floating] | None:
+def nose_tip(vertices: NDArray[np.floating]) -> NDArray[np.floating] | None:
     """The foremost vertex, if it is amid the face, which lies farther back on both sides of it."""
     tip = vertices[np.argmax(vertices[:, 2])]
     x, y, z = (vertices - tip).T

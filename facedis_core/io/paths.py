@@ -117,11 +117,11 @@ class OutputPaths:
     """The file of every output, by a pattern.
 
     `out.ply` is for one output whatever its name; `dir/` and an existing folder get `<name>.ply`;
-    in `dir/{name}_{part}.obj` name and part are put in, and `.ply` appended where the pattern has
-    no suffix.  A `/` in a name makes a subfolder.
+    in `dir/{name}_{part}.obj` name and part are put in, and `.ply`, or another `suffix`, appended
+    where the pattern has none.  A `/` in a name makes a subfolder.
     """
 
-    def __init__(self, pattern: str) -> None:
+    def __init__(self, pattern: str, suffix: str = ".ply") -> None:
         """Raises UsageError for a placeholder that is neither {name} nor {part}."""
         for placeholder in _PLACEHOLDER.findall(pattern):
             if placeholder not in ("{name}", "{part}"):
@@ -133,8 +133,8 @@ class OutputPaths:
         # a file per output, in folders that are created
         self.many = is_folder_pattern(pattern)
         if self.many and not _PLACEHOLDER.search(pattern):
-            pattern = f"{pattern.rstrip('/') or '/'}/{{name}}.ply"
-        self._filled = pattern if Path(pattern).suffix else f"{pattern}.ply"
+            pattern = f"{pattern.rstrip('/') or '/'}/{{name}}{suffix}"
+        self._filled = pattern if Path(pattern).suffix else f"{pattern}{suffix}"
         self._owners: dict[str, str] = {}
         self._folders: dict[str, str] = {}
 

@@ -238,6 +238,11 @@ def check_written_suffix(suffix: str) -> None:
         )
 
 
+def is_mesh_suffix(suffix: str) -> bool:
+    """Whether files with this suffix are meshes whose vertices have an order."""
+    return suffix.lower() in (*CODECS, *MESHIO_SUFFIXES, *WRITTEN_SUFFIXES)
+
+
 def mesh_files(folder: Path, more: Iterable[str] = ()) -> list[Path]:
     """Every mesh in a folder and the folders below it, sorted by path; hidden ones are left out.
 

@@ -1,6 +1,6 @@
 """Combination of latents from two sources: pairs of rows, expression transfer, interpolation."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from itertools import chain
 from typing import Final, Literal, get_args
@@ -48,12 +48,19 @@ class RowSource:
 
 
 @contextmanager
-def open_pair(first: str, second: str) -> Iterator[tuple[RowSource, RowSource]]:
+def open_pair(
+    first: str, second: str, encode: Callable[[str], Latents | None] = lambda source: None
+) -> Iterator[tuple[RowSource, RowSource]]:
     """Open two sources of latents; one may be `-`, one may be a plain array.
+
+    Args:
+        first: a file of latents, or what `encode` takes.
+        second: likewise.
+        encode: gives the latents of a mesh, None of anything else.
 
     Raises:
         UsageError: both are standard input, or both are plain arrays.
-        InputError: errors of `LatentSource`.
+        InputError: errors of `LatentSource` or `encode`.
     """
     if first == second == "-":
         raise UsageError(
@@ -61,12 +68,17 @@ def open_pair(first: str, second: str) -> Iterator[tuple[RowSource, RowSource]]:
             ErrorCode.SAME_FILE,
         )
     with ExitStack() as stack:
-        streams = [stack.enter_context(open_input(source)) for source in (first, second)]
+        opened: dict[int, LatentSource | Latents] = {}
+        streams = {}
+        for side, source in enumerate((first, second)):
+            latents = encode(source)
+            if latents is None:
+                streams[side] = source, stack.enter_context(open_input(source))
+            else:
+                opened[side] = latents
         # files first: their errors show without waiting for the pipe
-        opened = {
-            side: LatentSource(streams[side], (first, second)[side])
-            for side in sorted((0, 1), key=lambda side: (first, second)[side] == "-")
-        }
+        for side, (source, stream) in sorted(streams.items(), key=lambda item: item[1][0] == "-"):
+            opened[side] = LatentSource(stream, source)
         sizes = opened[0].sizes or opened[1].sizes
         if sizes is None:
             raise UsageError(
@@ -74,11 +86,13 @@ def open_pair(first: str, second: str) -> Iterator[tuple[RowSource, RowSource]]:
                 "identity ends and expression begins; give one of them as fd-encode writes it",
                 ErrorCode.OPTION_CONFLICT,
             )
-        one, other = (
-            RowSource(source.blocks(sizes), source.label, may_wait=not source.is_file)
-            for source in (opened[0], opened[1])
-        )
-        yield one, other
+        yield _rows_of(opened[0], first, sizes), _rows_of(opened[1], second, sizes)
+
+
+def _rows_of(source: LatentSource | Latents, name: str, sizes: tuple[int, int]) -> RowSource:
+    if isinstance(source, Latents):
+        return RowSource(iter([source]), name)
+    return RowSource(source.blocks(sizes), source.label, may_wait=not source.is_file)
 
 
 def pair_rows(one: RowSource, other: RowSource, *, all_pairs: bool = False) -> Pairs:

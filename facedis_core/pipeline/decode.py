@@ -57,6 +57,10 @@ class LatentDecoder:
         vertices = self.face(rows, row, part)
         return Mesh(vertices, self.model.triangles, rows.names[row], unit_mm=1.0)
 
+    def write(self, stream: BinaryIO, rows: Latents, row: int, part: Part, suffix: str) -> None:
+        """Write the face of a row as a mesh in the format of a suffix."""
+        write_mesh(stream, self.mesh(rows, row, part), suffix)
+
 
 def checked_rows(
     source: LatentSource,
@@ -114,6 +118,7 @@ class DecodeOptions:
         skip_existing: leave out rows whose files exist.
         force: replace existing files.
         jobs: number of worker processes, 0 = one per core; the bytes are the same with any number.
+        onto: suffix of the original files that faces are written onto; "" = new meshes.
 
     Raises:
         UsageError: several parts without {part}; an array with {name}; several arrays of a stream;
@@ -128,6 +133,12 @@ class DecodeOptions:
     skip_existing: bool = False
     force: bool = False
     jobs: int = 1
+    onto: str = ""
+
+    @property
+    def suffix(self) -> str:
+        """The format of outputs whose names do not say."""
+        return self.onto or ".ply"
 
     def __post_init__(self) -> None:
         output, parts = self.output, self.parts
@@ -157,13 +168,24 @@ class DecodeOptions:
                 f"{output} can be an array of vertices: add --npy", ErrorCode.OUTPUT_SUFFIX
             )
         for part in parts if not self.array else ():
-            check_written_suffix(OutputPaths(output).of("face", part).suffix or ".ply")
+            suffix = OutputPaths(output, self.suffix).of("face", part).suffix
+            self._check_suffix(suffix.lower() or self.suffix)
         if self.array:
             check_suffix(output, "an array of vertices", ".npy")
         files = [output.replace("{part}", part) for part in parts] if self.array else [output]
         for file in files if self.array or not is_folder_pattern(output) else ():
             if not (self.skip_existing and is_file(file)):
                 check_output(file, self.force)
+
+    def _check_suffix(self, suffix: str) -> None:
+        if not self.onto:
+            check_written_suffix(suffix)
+        elif suffix != self.onto:
+            raise UsageError(
+                f"the output {self.output} is {suffix}, but a face is written onto {self.onto}; "
+                f"give a name that ends in {self.onto}, or leave out --onto",
+                ErrorCode.OUTPUT_SUFFIX,
+            )
 
 
 def decode_to(
@@ -190,17 +212,33 @@ def decode_to(
             with open_output(path, force=options.force) as stream:
                 yield from _write_array(stream, replace(decoder, parts=[part]), blocks, jobs)
     elif is_ply_stream(output):
+        if options.suffix != ".ply":
+            blocks = _only_row(blocks, options)
         with open_output(output, force=options.force) as stream:
-            yield from _write_meshes(stream, decoder, blocks, jobs)
+            yield from _write_meshes(stream, decoder, blocks, jobs, options.suffix)
     else:
         yield from _write_files(options, decoder, blocks)
 
 
+def _only_row(blocks: Iterable[Latents], options: DecodeOptions) -> Iterator[Latents]:
+    """The blocks, if they have one row; only PLY can follow PLY."""
+    rows = 0
+    for block in blocks:
+        rows += len(block)
+        if rows > 1:
+            raise UsageError(
+                f"several faces cannot follow each other as {options.suffix}; give a folder, "
+                "-o dir/",
+                ErrorCode.OUTPUT_PATTERN,
+            )
+        yield block
+
+
 def _write_meshes(
-    stream: BinaryIO, decoder: LatentDecoder, blocks: Iterable[Latents], jobs: int
+    stream: BinaryIO, decoder: LatentDecoder, blocks: Iterable[Latents], jobs: int, suffix: str
 ) -> Iterator[int]:
-    """Write PLY after PLY; yields the number of newly written rows."""
-    for data, count in in_order(_MeshBytes(decoder, ".ply"), _split_blocks(blocks), jobs):
+    """Write mesh after mesh; yields the number of newly written rows."""
+    for data, count in in_order(_MeshBytes(decoder, suffix), _split_blocks(blocks), jobs):
         stream.write(data)
         stream.flush()
         yield count
@@ -235,19 +273,23 @@ class _FileWriter:
         decoder: decodes the rows.
         force: replace existing files.
         parents: make missing folders.
+        suffix: format of files whose names do not say.
     """
 
     decoder: LatentDecoder
     force: bool
     parents: bool
+    suffix: str
 
     def __call__(self, task: tuple[Latents, list[_OutputFile]]) -> int:
         """Write the files of some rows; returns the number of rows."""
         rows, targets = task
         for row, part, path in targets:
-            mesh = self.decoder.mesh(rows, row, part)
+            # decoded before the file is opened, which may be one that is read
+            data = io.BytesIO()
+            self.decoder.write(data, rows, row, part, path.suffix.lower() or self.suffix)
             with open_output(str(path), force=self.force, parents=self.parents) as stream:
-                write_mesh(stream, mesh, path.suffix or ".ply")
+                stream.write(data.getbuffer())
         return len(rows)
 
 
@@ -262,7 +304,7 @@ def _write_files(
         UsageError: two outputs of one path, or a file exists without `force`.
         InputError: an invalid name.
     """
-    paths = OutputPaths(options.output)
+    paths = OutputPaths(options.output, options.suffix)
 
     def tasks() -> Iterator[tuple[Latents, list[_OutputFile]]]:
         for block in blocks:
@@ -281,7 +323,7 @@ def _write_files(
             for number, rows in enumerate(_split_blocks([block])):
                 yield rows, by_block[number]
 
-    writer = _FileWriter(decoder, options.force, paths.many)
+    writer = _FileWriter(decoder, options.force, paths.many, options.suffix)
     yield from in_order(writer, tasks(), options.jobs)
 
 
@@ -312,7 +354,7 @@ class _MeshBytes:
                 if self.suffix is None:
                     data.write(self.decoder.face(rows, row, part).tobytes())
                 else:
-                    write_mesh(data, self.decoder.mesh(rows, row, part), self.suffix)
+                    self.decoder.write(data, rows, row, part, self.suffix)
         return data.getvalue(), len(rows)
 
 

@@ -1,7 +1,8 @@
 """Encoding of meshes to latents, block by block."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import Final
@@ -14,12 +15,12 @@ from facedis_core.data.latents import Latents, concatenate
 from facedis_core.data.preparation import Align
 from facedis_core.data.units import Units
 from facedis_core.errors import ErrorCode, InputError
-from facedis_core.io.paths import check_name
+from facedis_core.io.paths import check_name, is_folder
 from facedis_core.io.streams import naming
-from facedis_core.mesh.mesh import Mesh
-from facedis_core.model.model import Model, PreparedFace
+from facedis_core.mesh.mesh import Mesh, is_mesh_suffix
+from facedis_core.model.model import Model, PreparedFace, load_model
 from facedis_core.pipeline.failures import Failure
-from facedis_core.pipeline.inputs import FaceInputs, InputItem
+from facedis_core.pipeline.inputs import FaceInputs, InputItem, find_inputs
 from facedis_core.pipeline.parallel import in_order
 
 BLOCK_FACES: Final = 16  # faces encoded at once
@@ -138,6 +139,44 @@ def encode_blocks(
     remaining = iter(items)
     blocks = iter(lambda: list(islice(remaining, size)), [])
     return in_order(encoder, blocks, jobs)
+
+
+@dataclass(frozen=True, eq=False)
+class LatentsOfMeshes:
+    """Latents of meshes among sources of latents; the model is loaded when the first is met.
+
+    Attributes:
+        model: path or bundled name; None = the default.
+        units: unit of meshes that do not declare one.
+        warn: called with lines about doubtful faces.
+    """
+
+    model: str | None
+    units: Units
+    warn: Callable[[str], None]
+
+    @cached_property
+    def encoder(self) -> MeshEncoder:
+        """Encodes the meshes."""
+        return MeshEncoder(load_model(self.model), units=self.units)
+
+    def __call__(self, source: str) -> Latents | None:
+        """The latents of a mesh or a folder of meshes; None of any other source.
+
+        Raises:
+            InputError: errors of `MeshEncoder`.
+        """
+        if not is_mesh_source(source):
+            return None
+        block = self.encoder(list(find_inputs([source]).items))
+        for line in block.warnings:
+            self.warn(line)
+        return block.latents
+
+
+def is_mesh_source(source: str) -> bool:
+    """Whether a source is a folder, or a mesh by its suffix."""
+    return is_folder(source) or is_mesh_suffix(Path(source).suffix)
 
 
 def check_face_sets(faces: FaceInputs, model: Model) -> None:

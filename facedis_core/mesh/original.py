@@ -1,0 +1,400 @@
+"""A mesh file with moved vertices: everything else in it stays as it is.
+
+A file is taken as text or a table in which the coordinates are replaced, not as a mesh that is
+written anew: so texture coordinates, materials, groups, polygons, comments, properties and the ends
+of lines come back byte by byte, and so does each vertex that has not moved.
+"""
+
+import re
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from functools import cached_property
+from io import BytesIO, StringIO
+from itertools import islice
+from pathlib import Path
+from typing import Any, Final, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from facedis_core.errors import ErrorCode, InputError, UsageError
+from facedis_core.io.streams import naming, read_all, shown
+from facedis_core.mesh.mesh import Mesh, read_mesh
+from facedis_core.mesh.meshio_formats import WRITTEN_SUFFIXES
+from facedis_core.mesh.ply_header import COORDINATES, Element, PlyHeader, read_header
+
+Normals = Literal["update", "drop"]
+Points = NDArray[np.float64]
+
+_PLY_NORMALS: Final = ("nx", "ny", "nz")
+
+# Text of OBJ. A statement begins a line that the line before does not continue.
+_GAP: Final = rb"(?:[ \t]|\\[ \t]*\r?\n)+"
+_BEGIN: Final = rb"(?:\A(?:\xef\xbb\xbf)?|(?<=[\r\n])(?<!\\\n)(?<!\\\r\n))[ \t]*"
+_THREE: Final = (_GAP + rb"([^\s\\]+)") * 3
+_REST: Final = rb"((?:[^\r\n\\]|\\[ \t]*\r?\n|\\)*)"
+_OBJ_VERTEX: Final = re.compile(_BEGIN + rb"v" + _THREE)
+_OBJ_NORMAL: Final = re.compile(_BEGIN + rb"vn" + _THREE)
+_OBJ_NORMAL_LINE: Final = re.compile(_BEGIN + rb"vn" + _GAP + _REST + rb"(?:\r\n|\r|\n|\Z)")
+_OBJ_COUNTED: Final = re.compile(_BEGIN + rb"(vn?|fo?)" + _GAP + _REST)
+_OBJ_FACE: Final = re.compile(_BEGIN + rb"fo?" + _GAP + _REST)
+_OBJ_COMMENT: Final = re.compile(rb"(?:(?<=\s)|\A)#.*", re.DOTALL)
+_OBJ_CORNER: Final = re.compile(rb"(?<![^\s\\])(-?\d+)/(-?\d*)/-?\d*")
+_PLY_WORD: Final = re.compile(rb"\S+")
+_PLY_LINE: Final = re.compile(rb"[^\r\n]*\S[^\r\n]*")
+
+
+@dataclass(frozen=True)
+class Original:
+    """A mesh file whose vertices are to be moved.
+
+    Attributes:
+        source: its path.
+        mesh: what is in it, as `read_mesh` reads it.
+    """
+
+    source: str
+    mesh: Mesh
+
+    @property
+    def suffix(self) -> str:
+        """The format, such as `.obj`."""
+        return Path(self.source).suffix.lower()
+
+    @cached_property
+    def content(self) -> bytes:
+        """The bytes of the file."""
+        return read_all(self.source)
+
+    def moved(self, vertices: NDArray[np.floating[Any]], normals: Normals = "update") -> bytes:
+        """The content of the file with other vertices.
+
+        Normals of an OBJ (vn) or PLY (nx, ny, nz) turn as the surface around them turns, so that
+        hard edges stay hard.
+
+        Args:
+            vertices: (V, 3), in the unit and pose of the file.
+            normals: `drop` leaves them out instead.
+
+        Raises:
+            InputError: not finite, or a file whose vertices cannot be replaced one by one.
+
+        Example:
+            >>> original = read_original("weights/examples/bob_smile.ply")
+            >>> original.moved(original.mesh.vertices) == original.content
+            True
+        """
+        old = self.mesh.vertices
+        new = np.asarray(vertices, np.float64)
+        if new.shape != old.shape:
+            raise InputError(
+                f"vertices of shape {new.shape}, {shown(self.source)} has {old.shape}",
+                ErrorCode.ARRAY_SHAPE,
+            )
+        with np.errstate(over="ignore"):
+            if not np.isfinite(new.astype(np.float32)).all():
+                raise InputError(
+                    f"a moved vertex of {shown(self.source)} is not finite; check the latents",
+                    ErrorCode.NOT_FINITE,
+                )
+        with naming(self.source):
+            if self.suffix in _WRITERS:
+                return _WRITERS[self.suffix](self.content, self.mesh, new, normals)
+            return _moved_by_meshio(Path(self.source), new, normals)
+
+
+def read_original(source: str | Path) -> Original:
+    """Read a mesh whose file is to be written with other vertices.
+
+    Raises:
+        InputError: errors of `read_mesh`.
+        UsageError: a format whose files cannot be written like this.
+
+    Example:
+        >>> read_original("weights/examples/bob_smile.ply").mesh
+        Mesh('bob_smile', 26719 vertices, 52220 triangles, in mm)
+    """
+    check_original_suffix(Path(source).suffix, str(source))
+    return Original(str(source), read_mesh(source))
+
+
+def check_original_suffix(suffix: str, source: str) -> None:
+    """Raise UsageError for a format in which vertices cannot be replaced."""
+    known = (*_WRITERS, *WRITTEN_SUFFIXES)
+    if suffix.lower() not in known:
+        raise UsageError(
+            f"{source} cannot be written with moved vertices; expected a file {' '.join(known)}",
+            ErrorCode.UNSUPPORTED,
+        )
+
+
+def _numbers(values: Points) -> list[bytes]:
+    """Decimal text of each of some coordinates, to the precision of float32 at their size."""
+    largest = float(np.abs(values).max(initial=0.0))
+    digits = 7 - int(np.floor(np.log10(largest))) if largest > 0 else 0
+    digits = min(max(digits, 0), 40)
+    return [b"%.*f" % (digits, value) for value in values.ravel().tolist()]
+
+
+def _spliced(data: bytes, pieces: Iterable[tuple[int, int, bytes]]) -> bytes:
+    """The data with some ranges (begin, end) replaced, in order."""
+    done, parts = 0, []
+    for begin, end, text in pieces:
+        parts += [data[done:begin], text]
+        done = end
+    return b"".join([*parts, data[done:]])
+
+
+def _differs(old: NDArray[Any], new: NDArray[Any]) -> NDArray[np.bool_]:
+    """Which rows (n,) of (n, 3) differ in single precision."""
+    changed: NDArray[np.bool_] = (old.astype(np.float32) != new.astype(np.float32)).any(axis=1)
+    return changed
+
+
+def _obj(data: bytes, mesh: Mesh, new: Points, normals: Normals) -> bytes:
+    """An OBJ: numbers of the lines `v` and `vn`; normals that are dropped also leave the faces."""
+    data = _with_rows(data, _OBJ_VERTEX, mesh.vertices, new)
+    if b"vn" not in data:
+        return data
+    if normals == "drop":
+        data = _OBJ_NORMAL_LINE.sub(b"", data)
+
+        def without_normals(face: re.Match[bytes]) -> bytes:
+            return _OBJ_CORNER.sub(
+                lambda corner: corner[1] + (b"/" + corner[2] if corner[2] else b""), face[0]
+            )
+
+        return _OBJ_FACE.sub(without_normals, data)
+    stored = [[float(word) for word in found.groups()] for found in _OBJ_NORMAL.finditer(data)]
+    if not stored:
+        return data
+    before = np.array(stored)
+    corners = _obj_corners(data, len(before))
+    old = mesh.vertices.astype(np.float64)
+    turned = _turned(before, *(_normals_at(corners, points, len(before)) for points in (old, new)))
+    return _with_rows(data, _OBJ_NORMAL, before, turned)
+
+
+def _with_rows(
+    data: bytes, pattern: re.Pattern[bytes], old: NDArray[np.floating[Any]], new: Points
+) -> bytes:
+    """The text of an OBJ with the three numbers of each found statement replaced where they differ.
+
+    Raises InputError where the statements are not those that a reader finds.
+    """
+    found = list(pattern.finditer(data))
+    values = [[float(word) for word in match.groups()] for match in found]
+    if len(values) != len(old) or _differs(np.array(values).reshape(-1, 3), old).any():
+        raise InputError(
+            "has lines that continue others in a way that hides vertices; save it again as OBJ "
+            "with one line a vertex",
+            ErrorCode.UNSUPPORTED,
+        )
+    changed = _differs(old, new)
+    texts = _numbers(new)
+
+    def pieces() -> Iterator[tuple[int, int, bytes]]:
+        for row in np.flatnonzero(changed).tolist():
+            for axis in range(3):
+                yield *found[row].span(axis + 1), texts[3 * row + axis]
+
+    return _spliced(data, pieces())
+
+
+class _Corners(NamedTuple):
+    """Corners of polygons, one after another.
+
+    Attributes:
+        vertex, normal: (C,) indices; a normal of -1 = none.
+        first: (F,) place of the first corner of each polygon.
+    """
+
+    vertex: NDArray[np.intp]
+    normal: NDArray[np.intp]
+    first: NDArray[np.intp]
+
+
+def _obj_corners(data: bytes, normal_count: int) -> _Corners:
+    """The corners of the faces of an OBJ."""
+    vertex: list[int] = []
+    normal: list[int] = []
+    first: list[int] = []
+    counts = {b"v": 0, b"vn": 0}
+    for match in _OBJ_COUNTED.finditer(data):
+        if match[1] in counts:
+            counts[match[1]] += 1
+            continue
+        words = _OBJ_COMMENT.sub(b"", match[2]).replace(b"\\", b" ").split()
+        if len(words) < 3:
+            continue
+        first.append(len(vertex))
+        for word in words:
+            numbers = [int(number) if number else 0 for number in word.split(b"/")]
+            numbers += [0] * (3 - len(numbers))
+            for of, number, total in ((vertex, numbers[0], b"v"), (normal, numbers[2], b"vn")):
+                of.append(number - 1 if number > 0 else counts[total] + number if number else -1)
+    indices = np.array(normal, np.intp)
+    if indices.max(initial=-1) >= normal_count or indices.min(initial=-1) < -1:
+        raise InputError(
+            f"a face has a normal that is not among the {normal_count} there are (vn)",
+            ErrorCode.VERTEX_INDEX,
+        )
+    return _Corners(np.array(vertex, np.intp), indices, np.array(first, np.intp))
+
+
+def _normals_at(corners: _Corners, points: Points, count: int) -> Points:
+    """For each of `count` normals the sum (n, 3) of the area vectors of the polygons with it."""
+    total = np.zeros((count, 3))
+    if not len(corners.first):
+        return total
+    sizes = np.diff(np.append(corners.first, len(corners.vertex)))
+    following = np.arange(1, len(corners.vertex) + 1)
+    following[corners.first + sizes - 1] = corners.first
+    at = points[corners.vertex]
+    area = np.add.reduceat(np.cross(at, at[following]), corners.first) / 2
+    used = corners.normal >= 0
+    of_corner = np.repeat(area, sizes, axis=0)[used]
+    for axis in range(3):
+        total[:, axis] = np.bincount(corners.normal[used], of_corner[:, axis], count)
+    return total
+
+
+def _turned(normals: Points, before: Points, after: Points) -> Points:
+    """Normals (n, 3) turned by the smallest rotation from one direction to the other (n, 3).
+
+    Rodrigues' formula for unit vectors a to b: x cos + (a x b) x x + (a x b)(a x b . x)/(1 + cos).
+    Where a direction is unknown or the opposite of the other, the normal stays.
+    """
+    length = np.linalg.norm(before, axis=1) * np.linalg.norm(after, axis=1)
+    known = length > 0
+    scale = np.where(known, length, 1)[:, None]
+    axis = np.cross(before, after) / scale
+    cosine = (before * after).sum(axis=1, keepdims=True) / scale
+    known &= cosine[:, 0] > -0.999
+    along = (axis * normals).sum(axis=1, keepdims=True)
+    turned = (
+        cosine * normals + np.cross(axis, normals) + axis * along / (1 + cosine + ~known[:, None])
+    )
+    return np.where(known[:, None], turned, normals)
+
+
+def _ply(data: bytes, mesh: Mesh, new: Points, normals: Normals) -> bytes:
+    """A PLY: the numbers x y z and nx ny nz of its vertices."""
+    stream = BytesIO(data)
+    header = read_header(stream.read(1), stream)
+    place = [element.name for element in header.elements].index("vertex")
+    if any(p.count_type for element in header.elements[: place + 1] for p in element.properties):
+        raise InputError(
+            "has lists before or in its vertices; save it again as a PLY with vertices first",
+            ErrorCode.UNSUPPORTED,
+        )
+    rows = (_PlyTable if header.byte_order else _PlyLines)(data, stream.tell(), header, place)
+    old = mesh.vertices
+    rows.replace(COORDINATES, new, _differs(old, new))
+    if not set(_PLY_NORMALS) <= {p.name for p in header.elements[place].properties}:
+        return rows.content()
+    if normals == "drop":
+        return rows.content(without=_PLY_NORMALS)
+    vertex = mesh.triangles.ravel().astype(np.intp)
+    corners = _Corners(vertex, vertex, np.arange(0, len(vertex), 3))
+    before = rows.values(_PLY_NORMALS)
+    around = (_normals_at(corners, points.astype(np.float64), len(old)) for points in (old, new))
+    turned = _turned(before, *around)
+    rows.replace(_PLY_NORMALS, turned, _differs(before, turned))
+    return rows.content()
+
+
+class _PlyTable:
+    """The vertices of a binary PLY."""
+
+    def __init__(self, data: bytes, start: int, header: PlyHeader, place: int) -> None:
+        *before, vertex = (_row_type(e, header.byte_order) for e in header.elements[: place + 1])
+        counts = [element.count for element in header.elements]
+        self._begin = start + sum(n * row.itemsize for n, row in zip(counts, before, strict=False))
+        self._data, self._start = data, start
+        self._rows = np.frombuffer(data, vertex, counts[place], self._begin).copy()
+
+    def values(self, names: Sequence[str]) -> Points:
+        """Some numbers of each vertex, (V, n)."""
+        return np.stack([self._rows[name].astype(np.float64) for name in names], axis=1)
+
+    def replace(self, names: Sequence[str], values: Points, changed: NDArray[np.bool_]) -> None:
+        """Set some numbers (V, n) of the vertices that changed."""
+        for name, column in zip(names, values.T, strict=True):
+            self._rows[name][changed] = column[changed]
+
+    def content(self, without: Sequence[str] = ()) -> bytes:
+        """The bytes of the file; without some properties."""
+        kept = [name for name in self._rows.dtype.names or () if name not in without]
+        rows = np.empty(len(self._rows), [(name, self._rows.dtype[name]) for name in kept])
+        for name in kept:
+            rows[name] = self._rows[name]
+        header = _without_properties(self._data[: self._start], without)
+        between = self._data[self._start : self._begin]
+        behind = self._data[self._begin + self._rows.nbytes :]
+        return b"".join([header, between, rows.tobytes(), behind])
+
+
+class _PlyLines:
+    """The vertices of an ASCII PLY; methods as those of `_PlyTable`."""
+
+    def __init__(self, data: bytes, start: int, header: PlyHeader, place: int) -> None:
+        vertex = header.elements[place]
+        first = sum(element.count for element in header.elements[:place] if element.properties)
+        lines = islice(_PLY_LINE.finditer(data, start), first, first + vertex.count)
+        self._words = [[w.span() for w in _PLY_WORD.finditer(data, *line.span())] for line in lines]
+        self._column = {p.name: k for k, p in enumerate(vertex.properties)}
+        self._data, self._start = data, start
+        self._pieces: list[tuple[int, int, bytes]] = []
+
+    def values(self, names: Sequence[str]) -> Points:
+        words = [[row[self._column[name]] for name in names] for row in self._words]
+        return np.array([[float(self._data[a:b]) for a, b in row] for row in words])
+
+    def replace(self, names: Sequence[str], values: Points, changed: NDArray[np.bool_]) -> None:
+        texts = _numbers(values)
+        for row in np.flatnonzero(changed).tolist():
+            for axis, name in enumerate(names):
+                span = self._words[row][self._column[name]]
+                self._pieces.append((*span, texts[len(names) * row + axis]))
+
+    def content(self, without: Sequence[str] = ()) -> bytes:
+        dropped = [(*row[self._column[name]], b"") for row in self._words for name in without]
+        body = _spliced(self._data, sorted(self._pieces + dropped))
+        return _without_properties(body[: self._start], without) + body[self._start :]
+
+
+def _row_type(element: Element, order: str) -> np.dtype[np.void]:
+    return np.dtype([(p.name, order + p.type) for p in element.properties])
+
+
+def _without_properties(header: bytes, names: Sequence[str]) -> bytes:
+    for name in names:
+        line = rb"(?<=[\r\n])property[ \t]+\w+[ \t]+" + name.encode() + rb"[ \t]*(?:\r\n|\r|\n)"
+        header = re.sub(line, b"", header, count=1)
+    return header
+
+
+def _moved_by_meshio(path: Path, new: Points, normals: Normals) -> bytes:
+    """A file of a format of meshio's, which writes it anew with all that it has read."""
+    import meshio
+
+    with redirect_stdout(StringIO()), redirect_stderr(StringIO()):
+        content = meshio.read(path)
+        content.points = new.astype(content.points.dtype)
+        if normals == "drop":
+            content.point_data = {
+                name: data for name, data in content.point_data.items() if name.lower() != "normals"
+            }
+        with tempfile.TemporaryDirectory() as folder:
+            written = Path(folder, f"mesh{path.suffix}")
+            content.write(written)
+            return written.read_bytes()
+
+
+_WRITERS: Final[dict[str, Callable[[bytes, Mesh, Points, Normals], bytes]]] = {
+    ".obj": _obj,
+    ".ply": _ply,
+}

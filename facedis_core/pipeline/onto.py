@@ -1,0 +1,251 @@
+"""Decoded faces put onto original mesh files: vertices move, everything else stays."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, BinaryIO, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from facedis_core.data.latents import Latents
+from facedis_core.data.preparation import Align, PlacedFace
+from facedis_core.data.units import Units
+from facedis_core.errors import ErrorCode, InputError, UsageError
+from facedis_core.geometry.extension import Extension, head_extension
+from facedis_core.io.csv_text import brief
+from facedis_core.io.paths import is_folder
+from facedis_core.io.streams import naming, shown
+from facedis_core.mesh.mesh import mesh_files
+from facedis_core.mesh.original import Normals, Original, check_original_suffix, read_original
+from facedis_core.model.bundled import DEFAULT_MODEL
+from facedis_core.model.model import Model, Part, load_model
+from facedis_core.pipeline.decode import LatentDecoder
+from facedis_core.pipeline.encode import is_mesh_source
+
+PAIR: Final = "__"  # between the names of identity and expression
+_RIDGE: Final = 1e-6  # relative to the mean square of a direction
+
+
+@dataclass(frozen=True)
+class Originals:
+    """The original files of decoded faces.
+
+    Attributes:
+        source: one file, which is the original of every face, or a folder.
+        by_name: the files of a folder by their names, which are paths below it without suffix.
+    """
+
+    source: str
+    by_name: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def format_for(self, output: str) -> str:
+        """The format to write to an output pattern: the one that it names, else that of the files.
+
+        Raises:
+            UsageError: it names none, and the files have several.
+        """
+        files = [file for files in self.by_name.values() for file in files] or [self.source]
+        formats = sorted({Path(file).suffix.lower() for file in files})
+        if len(formats) == 1:
+            return formats[0]
+        named = "" if is_folder(output) else Path(output).suffix.lower()
+        if named not in formats:
+            raise UsageError(
+                f"{shown(self.source)} has files {' '.join(formats)}; say which to write, such as "
+                f"-o 'dir/{{name}}{formats[0]}'",
+                ErrorCode.OUTPUT_PATTERN,
+            )
+        check_original_suffix(named, self.source)
+        return named
+
+    def of(self, name: str, suffix: str) -> str:
+        """The original of a face: the file of its name, or of its identity's.
+
+        Args:
+            name: of the face; `<identity>__<expression>` after a transfer.
+            suffix: format of the file.
+
+        Raises:
+            InputError: none, or one of another format.
+        """
+        if not self.by_name:
+            return self.source
+        parts = name.split(PAIR)
+        for candidate in (PAIR.join(parts[:count]) for count in range(len(parts), 0, -1)):
+            files = self.by_name.get(candidate, ())
+            for file in files:
+                if Path(file).suffix.lower() == suffix:
+                    return file
+            if files:
+                raise InputError(
+                    f"the original of {brief(name)} is {shown(files[0])}, but {suffix} is written; "
+                    "write the formats one by one, such as -o 'dir/{name}.obj'",
+                    ErrorCode.OUTPUT_SUFFIX,
+                )
+        raise InputError(
+            f"{shown(self.source)} has no file for {brief(name)}; expected one of its name or of "
+            "its identity's, before the __",
+            ErrorCode.PARTNER_MISSING,
+        )
+
+
+def find_originals(source: str) -> Originals:
+    """The originals that `--onto` names: a file or a folder.
+
+    Raises:
+        InputError: a folder without meshes.
+        UsageError: a file of a format in which vertices cannot be replaced.
+    """
+    if not is_mesh_source(source):
+        raise UsageError(
+            f"{shown(source)} is no mesh that a face can be written onto; give a mesh or a folder "
+            "of meshes, or write new ones with fd-decode",
+            ErrorCode.OPTION_VALUE,
+        )
+    if not is_folder(source):
+        check_original_suffix(Path(source).suffix, source)
+        return Originals(source)
+    by_name: dict[str, tuple[str, ...]] = {}
+    for path in mesh_files(Path(source)):
+        name = path.relative_to(source).with_suffix("").as_posix()
+        by_name[name] = (*by_name.get(name, ()), str(path))
+    return Originals(source, by_name)
+
+
+@dataclass(frozen=True, eq=False)
+class PlacedOriginal:
+    """An original in the model's frame.
+
+    Attributes:
+        file: the mesh file.
+        placed: its face as the model sees it.
+        own: what the model makes of that face, float32 (V, 3) mm.
+        rest: moves the vertices that the model does not have; None = it has all.
+    """
+
+    file: Original
+    placed: PlacedFace
+    own: NDArray[np.float32]
+    rest: "RestOfHead | None"
+
+
+@dataclass(frozen=True, eq=False)
+class RestOfHead:
+    """Moves the vertices of a raw mesh that a model does not have.
+
+    Where a bundled model has all vertices of that topology, its expressions are fitted to the
+    displacements of the face and carry jaw, teeth, lids and neck along; what they miss of the
+    face, and everything in other topologies, is extended by geometry.
+
+    Attributes:
+        extension: for this mesh, from the face.
+        expressions: (E, R, 3) expression directions of the bundled model; None = no such model.
+    """
+
+    extension: Extension
+    expressions: NDArray[np.float32] | None
+
+    def displacements(self, known: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Displacements (R, 3) mm of all vertices from those (V, 3) of the face."""
+        if self.expressions is None:
+            return self.extension.apply(known)
+        count = len(self.expressions)
+        seen = self.expressions[:, self.extension.known].reshape(count, -1).astype(np.float64)
+        second = seen @ seen.T
+        second += _RIDGE * np.trace(second) / count * np.eye(count)
+        weights = np.linalg.solve(second, seen @ known.ravel())
+        carried = np.tensordot(weights, self.expressions, 1)
+        return carried + self.extension.apply(known - carried[self.extension.known])
+
+
+@dataclass(frozen=True)
+class OntoDecoder(LatentDecoder):
+    """Decodes latents onto original files; picklable for workers.
+
+    With `detail` a face is the original plus decode(latents) - decode(its own latents), so that
+    what the model cannot represent stays: pores, asymmetries, the exact shape of the person.
+
+    Attributes:
+        originals: the files.
+        detail: keep what the model misses of the original; else the decoded face itself.
+        normals: turn stored normals with the surface, or leave them out.
+        units, align, trust_order: as for fd-encode.
+    """
+
+    originals: Originals = field(default_factory=lambda: Originals(""))
+    detail: bool = True
+    normals: Normals = "update"
+    units: Units = "auto"
+    align: Align = "auto"
+    trust_order: bool = False
+    _last: dict[str, PlacedOriginal] = field(default_factory=dict, repr=False, compare=False)
+
+    def write(self, stream: BinaryIO, rows: Latents, row: int, part: Part, suffix: str) -> None:
+        """Write the original of a row with the vertices of its face.
+
+        Raises:
+            InputError: no original, an unusable one, or latents that cannot be decoded.
+        """
+        original = self._placed(self.originals.of(rows.names[row], suffix))
+        face = self.face(rows, row, part).astype(np.float64)
+        offsets = face - (original.own if self.detail else original.placed.vertices)
+        stream.write(original.file.moved(self._moved(original, offsets), self.normals))
+
+    def _placed(self, source: str) -> PlacedOriginal:
+        if source not in self._last:
+            self._last.clear()
+            self._last[source] = place_original(self, read_original(source))
+        return self._last[source]
+
+    def _moved(self, original: PlacedOriginal, offsets: NDArray[Any]) -> NDArray[np.float64]:
+        """All vertices of the file, of which those of the model move by offsets in mm."""
+        placed, mesh = original.placed, original.file.mesh
+        moves = placed.offsets_in_mesh(offsets)
+        if original.rest is not None:
+            moves = original.rest.displacements(moves * placed.unit_mm) / placed.unit_mm
+        elif placed.rows is not None:
+            moves = moves[np.argsort(placed.rows)]
+        return mesh.vertices + moves
+
+
+def place_original(decoder: OntoDecoder, file: Original) -> PlacedOriginal:
+    """An original as the model of a decoder sees it.
+
+    Raises:
+        InputError: errors of `Preparation.apply`.
+    """
+    model: Model = decoder.model
+    with naming(file.source):
+        placed = model.preparation.place(
+            replace(file.mesh, name=""),
+            model.mean_face,
+            units=decoder.units,
+            align=decoder.align,
+            trust_order=decoder.trust_order,
+        )
+        own = model.encode_prepared(placed.vertices[None])
+        (face,) = model.decode_vectors(own.identity, own.expression)
+    rest = None
+    if placed.rows is not None and len(placed.rows) < len(file.mesh.vertices):
+        points = file.mesh.vertices * np.float64(placed.unit_mm)
+        extension = head_extension(points, file.mesh.triangles, placed.rows)
+        rest = RestOfHead(extension, expressions_of_head(model.preparation.raw_topology))
+    return PlacedOriginal(file, placed, face, rest)
+
+
+@lru_cache(maxsize=1)
+def expressions_of_head(raw_topology: str) -> NDArray[np.float32] | None:
+    """Expression directions (E, R, 3) of the bundled model for all vertices of raw meshes.
+
+    None where it is of another topology.
+    """
+    model = load_model(DEFAULT_MODEL)
+    known = model.preparation
+    if known.raw_topology != raw_topology or len(known.vertex_index) < known.raw_vertices:
+        return None
+    identity = np.zeros((model.config.expression, model.config.identity), np.float32)
+    expression = np.eye(model.config.expression, dtype=np.float32)
+    directions = model.decode_vectors(identity, expression, "expression", offsets=True)
+    return directions[:, np.argsort(known.vertex_index)]
