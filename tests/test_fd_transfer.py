@@ -79,7 +79,7 @@ def test_scale(call, encoded, tmp_path):
         ("ann.npy bob.npy --scale nan", 2, "option-value", "nan"),
         ("ann.npy bob.npy --scale 1e300", 2, "option-value", "1e+300"),
         ("ann.npy nothing.npy", 3, "file-missing", "nothing.npy"),
-        ("ann.npy faces/bob.ply", 3, "wrong-kind", "fd-encode"),
+        ("ann.npy bob", 3, "wrong-kind", "fd-encode"),  # a mesh, but not by its name
         ("plain.npy plain.npy", 2, "option-conflict", "plain.npy"),
         ("ann.npy short.npy", 3, "latent-size", "short.npy: has 4 columns"),
     ],
@@ -87,6 +87,7 @@ def test_scale(call, encoded, tmp_path):
 def test_what_cannot_be(call, encoded, tmp_path, words, code, kind, named):
     np.save(tmp_path / "plain.npy", np.zeros((1, 5)))
     np.save(tmp_path / "short.npy", np.zeros((1, 4)))
+    (tmp_path / "bob").write_bytes((tmp_path / "faces" / "bob.ply").read_bytes())
     result = call(f"fd-transfer {words} -o out.npy")
     assert (result.code, result.kind) == (code, kind)
     assert named in result.line

@@ -19,7 +19,7 @@ from typing import Any, Final, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from facedis_core.errors import ErrorCode, InputError, UsageError
+from facedis_core.errors import ErrorCode, InputError
 from facedis_core.io.streams import naming, read_all, shown
 from facedis_core.mesh.mesh import Mesh, read_mesh
 from facedis_core.mesh.meshio_formats import WRITTEN_SUFFIXES
@@ -109,8 +109,7 @@ def read_original(source: str | Path) -> Original:
     """Read a mesh whose file is to be written with other vertices.
 
     Raises:
-        InputError: errors of `read_mesh`.
-        UsageError: a format whose files cannot be written like this.
+        InputError: errors of `read_mesh`, or a format whose files cannot be written like this.
 
     Example:
         >>> read_original("weights/examples/bob_smile.ply").mesh
@@ -121,10 +120,10 @@ def read_original(source: str | Path) -> Original:
 
 
 def check_original_suffix(suffix: str, source: str) -> None:
-    """Raise UsageError for a format in which vertices cannot be replaced."""
+    """Raise InputError for a format in which vertices cannot be replaced."""
     known = (*_WRITERS, *WRITTEN_SUFFIXES)
     if suffix.lower() not in known:
-        raise UsageError(
+        raise InputError(
             f"{source} cannot be written with moved vertices; expected a file {' '.join(known)}",
             ErrorCode.UNSUPPORTED,
         )

@@ -82,7 +82,7 @@ class Originals:
                 raise InputError(
                     f"the original of {brief(name)} is {shown(files[0])}, but {suffix} is written; "
                     "write the formats one by one, such as -o 'dir/{name}.obj'",
-                    ErrorCode.OUTPUT_SUFFIX,
+                    ErrorCode.PARTNER_MISSING,
                 )
         raise InputError(
             f"{shown(self.source)} has no file for {brief(name)}; expected one of its name or of "
@@ -95,8 +95,8 @@ def find_originals(source: str) -> Originals:
     """The originals that `--onto` names: a file or a folder.
 
     Raises:
-        InputError: a folder without meshes.
-        UsageError: a file of a format in which vertices cannot be replaced.
+        InputError: a folder without meshes, or a format in which vertices cannot be replaced.
+        UsageError: neither a mesh nor a folder.
     """
     if not is_mesh_source(source):
         raise UsageError(
