@@ -56,16 +56,23 @@ def transfer(
       fd-transfer alice.obj bob_smile.obj -o alice_smiles.obj
     """
     from facedis_core.data.latents import concatenate, save_latents
+    from facedis_core.errors import ErrorCode, UsageError
     from facedis_core.io.paths import check_suffix, is_folder_pattern
     from facedis_core.io.streams import check_output
     from facedis_core.mesh.mesh import is_mesh_suffix
     from facedis_core.pipeline.combine import open_pair, pair_rows, transfer_blocks
     from facedis_core.pipeline.decode import DecodeOptions, decode_to
-    from facedis_core.pipeline.encode import LatentsOfMeshes
+    from facedis_core.pipeline.encode import LatentsOfMeshes, is_mesh_source
     from facedis_core.pipeline.onto import OntoDecoder, find_originals
 
     onto = None
     if is_folder_pattern(output) or is_mesh_suffix(Path(output).suffix):
+        if not is_mesh_source(identity):
+            raise UsageError(
+                f"the output {output} is a mesh, but IDENTITY {identity} is none to write it onto; "
+                "give a mesh, or decode latents: fd-transfer ... | fd-decode",
+                ErrorCode.OUTPUT_SUFFIX,
+            )
         onto = find_originals(identity)
         options = DecodeOptions(
             output=output, stream=stream, force=force, onto=onto.format_for(output)

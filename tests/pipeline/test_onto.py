@@ -150,7 +150,7 @@ def test_formats_of_a_folder(tmp_path):
         ("fd-decode ann.npy --onto ann.npy -o out.obj", 2, "is no mesh"),
         ("fd-decode ann.npy --onto ann.obj --npy -o out.npy", 2, "leave out --npy"),
         ("fd-decode ann.npy --onto ann.obj --offsets -o out.obj", 2, "leave out --npy and"),
-        ("fd-transfer ann.npy bob.ply -o out.ply", 2, "ann.npy is no mesh"),
+        ("fd-transfer ann.npy bob.ply -o out.ply", 2, "IDENTITY ann.npy is none"),
         ("fd-transfer ann.obj bob.ply -o out.ply", 2, "written onto .obj"),
         ("fd-transfer none.obj bob.ply -o out.obj", 3, "none.obj does not exist"),
         ("fd-transfer ann.obj bob.ply -o ann.obj", 2, "--force"),
