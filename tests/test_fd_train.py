@@ -105,6 +105,18 @@ def test_two_faces_a_person_are_few_to_estimate_a_neutral(call, tmp_path: Path) 
     assert message not in call(f"fd-train set3.safetensors -o c.safetensors {LINEAR}").err
 
 
+@pytest.mark.parametrize(
+    ("options", "kind"),
+    [("", "medoid"), ("--set pseudo_neutral=centre", "centre"), ("--neutrals", "none")],
+)
+def test_estimate_of_neutrals_is_told_and_stored(call, face_set, tmp_path, options, kind) -> None:
+    done = call(f"fd-train set.safetensors -o m.safetensors {LINEAR} {options}")
+    told = "" if kind == "none" else f", neutrals estimated as {kind}s"
+    line = f"28 training faces of 7 people{told}: fitted in closed form"
+    assert line in done.err.splitlines()
+    assert load_model(tmp_path / "m.safetensors").recipe["pseudo_neutral"] == kind
+
+
 class Clock:
     """In place of `time`: seconds that a test sets."""
 

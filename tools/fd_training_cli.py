@@ -215,9 +215,11 @@ def train(
 
 
 def training_size(learner: "Learner") -> str:
-    """Faces, people, and steps of a training, as a line of text."""
+    """Faces, people, estimate of neutrals, and steps of a training, as a line of text."""
     faces, batch = learner.pairs.faces, min(learner.batch, learner.pairs.faces)
     people = f"{faces:,} training faces of {learner.pairs.subjects:,} people"
+    if learner.pseudo_neutral != "none":
+        people += f", neutrals estimated as {learner.pseudo_neutral}s"
     if not learner.steps:
         return f"{people}: fitted in closed form"
     an_epoch = learner.steps_per_epoch

@@ -14,10 +14,9 @@ from facedis_core.evaluate.evaluation import Evaluation, evaluate_face_set
 from facedis_core.evaluate.flame_like import fit_flame_like
 from facedis_core.evaluate.prediction import Prediction, Predictor
 from facedis_core.geometry.pca import BLOCK_FACES, Pca, face_blocks, fit_pca
+from facedis_core.geometry.ridge import PENALTIES, held_out_errors, ridge_maps
 
 FOLDS: Final = 5
-# Candidates for the ridge penalty, relative to N times the mean variance of a coefficient.
-PENALTIES: Final = tuple(10.0 ** (half / 2) for half in range(-12, 3))
 DEFAULT_PENALTY: Final = 1e-3  # with one training subject there is no cross-validation
 # Baselines whose targets are the neutrals of the set; all others do without labels.
 LABELLED: Final = ("ridge_neutral", "ridge_neutral_2x", "flame_like")
@@ -32,7 +31,7 @@ class Ridge:
     Attributes:
         weight: (k, 3V).
         intercept: (3V,) mm.
-        penalty: chosen by cross-validation, relative to N times the mean coefficient variance.
+        penalty: chosen by cross-validation, relative to the mean variance of a coefficient.
     """
 
     weight: np.ndarray
@@ -272,9 +271,8 @@ def fit_ridges(
 ) -> list[Ridge]:
     """Ridge regressions from the first k coefficients of a face to its subject's target face.
 
-    W = (X'X + p I)^-1 X'Y with centred coefficients X and targets Y, p the penalty times the mean
-    diagonal of X'X. The penalty is chosen by cross-validation over subjects, on the PCA
-    coefficients of the targets; W is then fitted to the targets themselves, block by block.
+    The penalty is chosen by cross-validation over subjects, on the PCA coefficients of the targets;
+    the map is then fitted to the targets themselves, block by block.
 
     Args:
         coefficients: (N, c) mm.
@@ -298,10 +296,11 @@ def fit_ridges(
     mean = x.mean(axis=0)
     x = x - mean
     penalties = [choose_penalty(x[:, :k], projected[number], number) for k in counts]
-    totals = np.stack([x[number == i].sum(axis=0) for i in range(len(people))])  # (S, c)
-    # all faces of a subject have one target, so X'Y = totals' targets
+    second = x.T @ x / len(x)
+    totals = np.stack([x[number == i].sum(axis=0) for i in range(len(people))]) / len(x)  # (S, c)
+    # all faces of a subject have one target, so the moments X'Y / N are totals' targets
     solved = [
-        np.linalg.solve(_penalized(x[:, :k].T @ x[:, :k], penalty), totals[:, :k].T)  # (k, S)
+        ridge_maps(second[:k, :k], totals[:, :k].T, [penalty])[0]  # (k, S)
         for k, penalty in zip(counts, penalties, strict=True)
     ]
     weights = [np.zeros((len(rows), len(pca.mean))) for rows in solved]
@@ -328,16 +327,7 @@ def choose_penalty(x: np.ndarray, y: np.ndarray, group: np.ndarray) -> float:
     folds = group % min(FOLDS, int(group.max()) + 1)
     if folds.max() == 0:
         return DEFAULT_PENALTY
-    errors = np.zeros(len(PENALTIES))
-    for fold in range(folds.max() + 1):
-        train, test = folds != fold, folds == fold
-        x_mean, y_mean = x[train].mean(axis=0), y[train].mean(axis=0)
-        x_train, x_test = x[train] - x_mean, x[test] - x_mean
-        gram, cross = x_train.T @ x_train, x_train.T @ (y[train] - y_mean)
-        for i, penalty in enumerate(PENALTIES):
-            weight = np.linalg.solve(_penalized(gram, penalty), cross)
-            errors[i] += ((x_test @ weight + y_mean - y[test]) ** 2).sum()
-    return PENALTIES[int(errors.argmin())]
+    return PENALTIES[int((held_out_errors(x, y, folds) ** 2).sum(axis=1).argmin())]
 
 
 def _target_blocks(
@@ -347,9 +337,3 @@ def _target_blocks(
     for start in range(0, len(people), BLOCK_FACES):
         where = slice(start, start + BLOCK_FACES)
         yield where, np.stack([target(person) for person in people[where]]).astype(np.float64)
-
-
-def _penalized(gram: np.ndarray, penalty: float) -> np.ndarray:
-    """X'X plus the penalty times its mean diagonal; plus the identity where X is 0."""
-    scale = np.trace(gram) / max(len(gram), 1)
-    return gram + (penalty * scale if scale > 0 else 1.0) * np.eye(len(gram))

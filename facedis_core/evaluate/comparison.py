@@ -30,6 +30,8 @@ _DIFFERENCE: Final = ("difference", "difference_low", "difference_high", "p", "v
 CLAIMED: Final = ("e_rec", "e_dis", "avd_neu")
 # Baselines that do not split faces: the spread of their identity faces says nothing.
 NOT_SPLITTING: Final = ("mean_face", "pca")
+# Errors in mm that may be rounding of float32: no model is measured by their multiples.
+ROUNDING_MM: Final = 1e-3
 
 
 class Method(NamedTuple):
@@ -99,7 +101,8 @@ def strongest_baselines(
         baselines: those of each baseline by name.
 
     Returns:
-        metric -> `baseline`, its `mean`, and `ratio`, the model's mean divided by it.
+        metric -> `baseline`, its `mean`, and `ratio`, the model's mean divided by it, unless it is
+        rounding.
     """
     most = baselines.get("pca", {}).get("components", 0)
     condition = model.get("condition")
@@ -118,7 +121,7 @@ def strongest_baselines(
         if means and key in model:
             best = min(means, key=lambda name: means[name])
             found[key] = {"baseline": best, "mean": means[best]}
-            if means[best] > 0:
+            if means[best] > ROUNDING_MM:
                 found[key]["ratio"] = float(model[key]["mean"]) / means[best]
     return found
 

@@ -11,19 +11,18 @@ so that a small `trust` t lets X_id take part in the reconstruction, a large one
 neutral. E follows from A z and the other way round, in a few rounds.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 
+from facedis_core.geometry.ridge import PENALTIES, held_out_errors, ridge_maps
+
 ROUNDS: Final = 6
 
-# Ridge penalties to choose from, relative to the mean variance of a component.
-PENALTIES: Final = tuple(10.0 ** (k / 2) for k in range(-12, 2))
 FOLDS: Final = 20  # of the people: with fewer, each fold lacks directions that all of them span
-# The least penalty whose error on held-out people is within this factor of the best: a small one
-# keeps X_id of a person together, and all people together need less than a fold does.
+# The penalty is the least whose error on held-out people is within this factor of the best: a small
+# one keeps X_id of a person together, and all people together need less than a fold does.
 TOLERANCE: Final = 1.2
 
 _ROUNDING: Final = 1e-6  # relative size of directions that are rounding errors
@@ -85,7 +84,9 @@ def split_components(
     target = target - mean
     basis = _directions(target.T @ target, identity)  # A, (D, K)
     penalty = choose_penalty(faces, people, target, moments)
-    prediction = _ridge(faces - face_mean, target, moments, [penalty])[0]
+    centred = faces - face_mean
+    second, mixed = (centred.T @ each / len(faces) for each in (centred, target))
+    (prediction,) = ridge_maps(second + moments, mixed, [penalty])
     encoder = prediction @ basis.T
     bias = -face_mean @ encoder
     for _ in range(ROUNDS):
@@ -118,32 +119,12 @@ def choose_penalty(
     coefficients: np.ndarray, subject: np.ndarray, target: np.ndarray, moments: np.ndarray
 ) -> float:
     """The ridge penalty from faces (n, K) to neutrals (n, K), by cross-validation over people."""
-    people = np.unique(subject)
+    people, person = np.unique(subject, return_inverse=True)
     if len(people) < 2:
         return PENALTIES[-1]
     fold = np.random.default_rng(0).permutation(len(people)) % FOLDS
-    fold_of_face = fold[np.searchsorted(people, subject)]
-    errors = np.zeros(len(PENALTIES))
-    for number in np.unique(fold):
-        out = fold_of_face == number
-        mean, centre = target[~out].mean(axis=0), coefficients[~out].mean(axis=0)
-        maps = _ridge(coefficients[~out] - centre, target[~out] - mean, moments, PENALTIES)
-        for k, prediction in enumerate(maps):
-            missed = (coefficients[out] - centre) @ prediction + mean - target[out]
-            errors[k] += np.linalg.norm(missed, axis=1).sum()
+    errors = held_out_errors(coefficients, target, fold[person], moments).sum(axis=1)
     return PENALTIES[int(np.argmax(errors <= TOLERANCE * errors.min()))]
-
-
-def _ridge(
-    coefficients: np.ndarray, target: np.ndarray, moments: np.ndarray, penalties: Sequence[float]
-) -> list[np.ndarray]:
-    """The maps (K, K) of a ridge regression between centred rows, one for each penalty."""
-    count = len(coefficients)
-    second = coefficients.T @ coefficients / count + moments
-    values, vectors = np.linalg.eigh(second)
-    shared = vectors.T @ (coefficients.T @ target / count)
-    scale = max(values.mean(), np.finfo(float).tiny)
-    return [vectors @ (shared / (np.maximum(values, 0) + p * scale)[:, None]) for p in penalties]
 
 
 def _residual_span(

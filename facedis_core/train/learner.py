@@ -61,6 +61,7 @@ class Learner(ABC):
 
     networks: dict[str, nn.Module]
     optimizers: dict[str, torch.optim.Optimizer]
+    pseudo_neutral = "none"  # the estimate that stands for neutrals
 
     def __init__(
         self,

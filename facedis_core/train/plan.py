@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO, Final, NamedTuple, get_args
 
@@ -11,7 +11,7 @@ import torch
 
 from facedis_core.data.face_set import TRAIN, FaceSet, load_face_set
 from facedis_core.data.history import HistoryStep, history_step, merged, with_output
-from facedis_core.data.pseudo_neutrals import LEAST_FACES
+from facedis_core.data.pseudo_neutrals import LEAST_FACES, concentration
 from facedis_core.errors import ErrorCode, UsageError
 from facedis_core.evaluate.conditions import training_condition
 from facedis_core.io.streams import file_id
@@ -206,7 +206,7 @@ class TrainingPlan(Plan):
     def prepare(self, files: RunFiles, device: torch.device) -> PreparedRun:
         """Read and check all inputs and build both networks; raises as `Plan.prepare`."""
         faces = self._load_face_set()
-        recipe = self.load_recipe()
+        recipe = self._with_chosen_pseudo_neutral(self.load_recipe(), faces)
         inputs = _Inputs(with_output(faces.history, faces.id), {"set": faces.id})
         estimated = None if self.neutrals else with_pseudo_neutrals(faces, recipe)
         known = faces if estimated is None else estimated
@@ -264,6 +264,14 @@ class TrainingPlan(Plan):
         if has_neutrals:
             warnings += _neutral_warnings(faces, labelled=self.neutrals)
         return PreparedRun(run, inputs.warnings + warnings)
+
+    def _with_chosen_pseudo_neutral(self, recipe: Recipe, faces: FaceSet) -> Recipe:
+        """The recipe with the estimate of neutrals that is made: `none` for labelled neutrals."""
+        if self.neutrals:
+            return replace(recipe, pseudo_neutral="none")
+        if recipe.pseudo_neutral == "auto":
+            return replace(recipe, pseudo_neutral=concentration(faces, faces.rows(TRAIN)).kind)
+        return recipe
 
     def _numerical_options(self) -> dict[str, Any]:
         options: dict[str, Any] = {}

@@ -96,6 +96,7 @@ class Trainer(Learner):
         recipe = replace(recipe, batch=batch_size(recipe.batch, recipe.minimum_batch, faces))
         self.network, self.discriminator = network.to(device), discriminator
         self.face_set, self.recipe, self.neutrals = face_set, recipe, neutrals
+        self.pseudo_neutral = recipe.pseudo_neutral
         self.poses = recipe_poses(recipe)
         self.batches = TrainingBatches(
             face_set,

@@ -16,7 +16,6 @@ from facedis_core.evaluate.baselines import (
     DEFAULT_PENALTY,
     FOLDS,
     LABELLED,
-    PENALTIES,
     choose_penalty,
     distinct_baselines,
     evaluate_baselines,
@@ -25,6 +24,7 @@ from facedis_core.evaluate.baselines import (
 )
 from facedis_core.geometry import pca as pca_module
 from facedis_core.geometry.pca import fit_pca
+from facedis_core.geometry.ridge import PENALTIES
 
 KEYS = ["mean_face", "pca"]
 KEYS += ["ridge_identity_mean", "ridge_identity_mean_2x"]

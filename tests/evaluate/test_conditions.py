@@ -102,7 +102,9 @@ def test_strongest_baselines():
     assert strongest_baselines(numbers(0.5, 0.1, 0.6, "labelled"), present) == {}
 
 
-def test_exact_baseline_has_no_ratio():
-    exact = {"pca": numbers(0.0, 1, 1, "absent", components=8)}
+@pytest.mark.parametrize("error", [0.0, 4e-6])
+def test_a_baseline_that_is_exact_but_for_rounding_has_no_ratio(error):
+    exact = {"pca": numbers(error, 1, 1, "absent", components=8)}
     found = strongest_baselines(numbers(0.5, 0.1, 0.6, "absent"), exact)
-    assert found["e_rec"] == {"baseline": "pca", "mean": 0.0}
+    assert found["e_rec"] == {"baseline": "pca", "mean": error}
+    assert found["avd_neu"]["ratio"] == pytest.approx(0.6)

@@ -4,12 +4,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from facedis_core.nn.linear_split import (
-    PENALTIES,
-    LinearSplit,
-    choose_penalty,
-    split_components,
-)
+from facedis_core.geometry.ridge import PENALTIES
+from facedis_core.nn.linear_split import LinearSplit, choose_penalty, split_components
 
 SIZE = 20  # number of components
 STILL = np.zeros((SIZE, SIZE))
