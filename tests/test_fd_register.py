@@ -145,6 +145,24 @@ def test_a_prior_of_other_faces(call, tmp_path, change, kind):
     assert "p.safetensors" in result.line
 
 
+def test_landmarks_and_poses_by_name(call, scans, tmp_path):
+    (tmp_path / "points" / "sub").mkdir(parents=True)
+    (tmp_path / "points" / "sub" / "eve.csv").write_text("nose_tip,1,2,3\n")
+    first = call("fd-register scans/ann.ply -o a.ply --report r.jsonl", env=MODEL)
+    assert first.code == 0
+    line = "fd-register scans -o faces/ --keep-going --landmarks points --pose r.jsonl"
+    with mock.patch(REGISTER, mock.Mock(wraps=registered)) as register:
+        result = call(line, env=MODEL)
+    assert "ann: has no landmarks in points" in result.err
+    assert "sub/eve: has no pose in r.jsonl" in result.err
+    given = {args[0].name: options for args, options in register.call_args_list}
+    assert given["sub/eve"]["landmarks"] == {"nose_tip": (1.0, 2.0, 3.0)}
+    assert given["ann"]["pose"][0, 0] == 0.1 and "pose" not in given["sub/eve"]
+    with mock.patch(REGISTER, mock.Mock(wraps=registered)) as register:
+        call("fd-register scans/sub/eve.ply -o b.ply --landmarks points/sub/{name}.csv", env=MODEL)
+    assert "landmarks" in register.call_args.kwargs
+
+
 def test_pipes(call, scans, tmp_path):
     content = b"".join((tmp_path / "scans" / f"{n}.ply").read_bytes() for n in ("ann", "sub/eve"))
     result = call("fd-register --force-register --report r.jsonl", stdin=content, env=MODEL)
@@ -189,6 +207,10 @@ def test_a_refusal_names_the_file_once(call, scans):
         ("scans -o faces/ --prior scans/ann.ply", 3, "wrong-kind"),
         ("gone.ply -o out.ply", 3, "file-missing"),
         ("scans -o faces/ --units mile", 2, "arguments"),
+        ("scans -o faces/ --landmarks scans/ann.ply", 2, "option-conflict"),
+        ("scans/ann.ply -o out.ply --landmarks scans/ann.ply", 3, "unsupported"),
+        ("scans -o faces/ --landmarks gone", 3, "file-missing"),
+        ("scans/ann.ply -o out.ply --pose scans/ann.ply", 3, "wrong-kind"),
         ("scans --make-prior set.safetensors -o prior.safetensors", 2, "option-conflict"),
     ],
 )

@@ -2,6 +2,7 @@
 
 import fd_cli
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
@@ -64,6 +65,26 @@ def register(
             "size of a head.",
         ),
     ] = "auto",
+    landmarks: Annotated[
+        str | None,
+        typer.Option(
+            "--landmarks",
+            metavar="FILE|DIR",
+            show_default=False,
+            help="Landmarks of the scan (CSV, JSON, MeshLab .pp), which fix the pose and draw the "
+            "fit; for several scans a folder or a pattern with {name}.",
+        ),
+    ] = None,
+    pose: Annotated[
+        str | None,
+        typer.Option(
+            "--pose",
+            metavar="FILE|DIR",
+            show_default=False,
+            help="Pose that takes the face to the scan (4 x 4), instead of a search; JSON lines of "
+            "--report, or a folder or a pattern as for --landmarks.",
+        ),
+    ] = None,
     residual: Annotated[
         Literal["none", "normal"],
         typer.Option(
@@ -106,6 +127,7 @@ def register(
     Examples:
       fd-register scan.obj -o face.ply
       fd-register scans/ -o faces/ --latents faces.npy --report faces.jsonl --jobs 2 --keep-going
+      fd-register scan.ply --landmarks points.pp -o face.ply
       fd-register scan.ply | fd-encode | fd-transfer - smile.npy | fd-decode -o smile.ply
     """
     from facedis_core.errors import ErrorCode, UsageError
@@ -154,7 +176,14 @@ def register(
         seed=seed,
         keep_going=keep_going,
         existing=output if skip_existing else None,
+        landmarks=landmarks,
+        pose=pose,
     )
+    if landmarks is not None and scans.count != 1 and Path(landmarks).is_file():
+        raise UsageError(
+            f"--landmarks {landmarks} is of one scan; give a folder, or a pattern with {{name}}",
+            ErrorCode.OPTION_CONFLICT,
+        )
     done = 0
     with fd_cli.progress_bar("registering", scans.count) as advance:
         for item in register_to(options, registrar, scans.items):

@@ -13,7 +13,15 @@ from numpy.typing import NDArray
 from facedis_core.data.latents import Latents, save_latents
 from facedis_core.data.units import Units
 from facedis_core.errors import ErrorCode, InputError, UsageError
-from facedis_core.io.paths import OutputPaths, check_name, check_suffix, is_file, is_folder_pattern
+from facedis_core.io.paths import (
+    OutputPaths,
+    check_name,
+    check_suffix,
+    exists,
+    is_file,
+    is_folder,
+    is_folder_pattern,
+)
 from facedis_core.io.streams import (
     append_output,
     check_output,
@@ -30,6 +38,11 @@ from facedis_core.pipeline.decode import is_ply_stream
 from facedis_core.pipeline.failures import Failure
 from facedis_core.pipeline.inputs import InputItem
 from facedis_core.pipeline.parallel import in_order
+from facedis_core.registration.landmark_files import (
+    LANDMARK_FORMATS,
+    read_landmarks,
+    read_poses,
+)
 from facedis_core.registration.prior import RegistrationPrior
 from facedis_core.registration.registration import (
     Registration,
@@ -71,9 +84,12 @@ class ScanRegistrar:
         seed: of random samples.
         keep_going: skip scans that cannot be registered.
         existing: output pattern whose files are not made again; None = register all.
+        landmarks: file of landmarks, folder of files with the names of the scans, or pattern with
+            {name}; None = none.
+        pose: likewise for poses; a file may also be a report with a line a scan.
 
     Raises:
-        InputError: errors of `match_prior`.
+        InputError: errors of `match_prior`, or landmarks or poses are missing.
     """
 
     model: Model
@@ -84,9 +100,18 @@ class ScanRegistrar:
     seed: int = 0
     keep_going: bool = False
     existing: str | None = None
+    landmarks: str | None = None
+    pose: str | None = None
 
     def __post_init__(self) -> None:
         match_prior(self.model, self.prior)  # raises before a scan is read
+        for given in (self.landmarks, self.pose):
+            if given is not None and "{name}" not in given and not exists(given):
+                raise InputError(
+                    f"{shown(given)} does not exist; expected a file, a folder with a file a scan, "
+                    "or a pattern with {name}",
+                    ErrorCode.FILE_MISSING,
+                )
 
     def __call__(self, item: InputItem) -> RegisteredItem:
         """Register the scans of an item.
@@ -111,6 +136,7 @@ class ScanRegistrar:
                         residual=self.residual,
                         force=self.force,
                         seed=self.seed,
+                        **self._given(scan.name, done.warnings),
                     )
                 except InputError as error:
                     text = str(error)
@@ -131,6 +157,36 @@ class ScanRegistrar:
                 raise
             done.failures.append(Failure.of(item.source, error))
         return done
+
+    def _given(self, name: str, warnings: list[str]) -> dict[str, Any]:
+        """The landmarks and the pose of a scan, as arguments of `register`."""
+        given: dict[str, Any] = {}
+        if self.landmarks is not None:
+            file = _file_of(self.landmarks, name, tuple(LANDMARK_FORMATS))
+            if file is None:
+                warnings.append(f"{name}: has no landmarks in {self.landmarks}")
+            else:
+                given["landmarks"] = read_landmarks(file)
+        if self.pose is not None:
+            file = _file_of(self.pose, name, (".txt", ".csv", ".json", ".jsonl"))
+            poses = {} if file is None else read_poses(file)
+            pose = poses.get(name, poses.get(None))
+            if pose is None:
+                warnings.append(f"{name}: has no pose in {self.pose}; it is searched for")
+            else:
+                given["pose"] = pose
+        return given
+
+
+def _file_of(given: str, name: str, suffixes: tuple[str, ...]) -> str | None:
+    """The file for a scan, of a pattern or a folder, or the given one; None = there is none."""
+    if "{name}" in given:
+        candidates = [given.replace("{name}", name)]
+    elif is_folder(given):
+        candidates = [f"{given.rstrip('/')}/{name}{suffix}" for suffix in suffixes]
+    else:
+        return given
+    return next((file for file in candidates if is_file(file)), None)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,12 +10,14 @@ from scipy.spatial import cKDTree
 
 from facedis_core.geometry.alignment import rotation_about
 from facedis_core.geometry.surface import unit_vectors
+from facedis_core.registration.landmarks import Anchors
 from facedis_core.registration.pairing import Pairing, Surface, pair
 from facedis_core.registration.prior import RegistrationPrior
 
 Points = NDArray[np.float64]
 
 CAP_MM: Final = 4.0  # residuals of the measures are at most this
+ANCHOR_MM: Final = 1.5  # standard deviation of a landmark along each axis
 NOISE_MM: Final = 0.5  # standard deviation of a residual of weight 1
 REACH_MM: Final = 25.0  # points of the scan that the face may explain
 
@@ -95,18 +97,21 @@ def fit_face(
     scan: Surface,
     start: Fit,
     options: FitOptions = FitOptions(),
+    anchors: Anchors | None = None,
 ) -> Fit:
     """Fit the face and its pose to a scan.
 
     Minimises sum w r^2 / NOISE_MM^2 + |c|^2 by Gauss-Newton steps with robust weights w: r are
     distances of vertices to the scan and of points of the scan to the face, along the mean of both
-    normals (Rusinkiewicz 2019, "A symmetric objective function for ICP").
+    normals (Rusinkiewicz 2019, "A symmetric objective function for ICP"). Landmarks add their
+    squared distances / ANCHOR_MM^2.
 
     Args:
         prior: the faces.
         scan: in mm; the pose of `start` is about right.
         start: pose and coefficients to start with; missing coefficients are 0.
         options: numbers of steps and points, weights.
+        anchors: landmarks in mm, in the frame of the scan.
     """
     count = options.components or prior.basis.shape[2]
     basis = prior.basis[:, :, :count]
@@ -130,9 +135,13 @@ def fit_face(
         )
         pairs = _weighted_pairs(prior, scan, fit, spread, candidates, width, reach)
         matrix, right = np.zeros((size, size)), np.zeros(size)
-        for each in pairs:
+        factors = [options.data_weight / len(pairs) / NOISE_MM**2] * len(pairs)
+        if anchors is not None:
+            pairs.append(_anchor_pairs(prior, fit, anchors))
+            factors.append(1 / ANCHOR_MM**2)
+        for each, factor in zip(pairs, factors, strict=True):
             jacobian = _jacobian(each, fit, basis)
-            weight = np.sqrt(each.weight * (options.data_weight / len(pairs) / NOISE_MM**2))
+            weight = np.sqrt(each.weight * factor)
             scaled = jacobian * weight.astype(np.float32)[:, None]
             matrix += scaled.T @ scaled
             right += scaled.T @ (weight * each.residual)
@@ -172,7 +181,7 @@ class _Pairs:
         offset: (n, 3) mm, vertices from the origin of the face, in the frame of the scan.
         normal: (n, 3) along which the residual is measured.
         residual: (n,) mm.
-        weight: (n,), not 0; their sum is 1.
+        weight: (n,), not 0; their sum is 1, but for landmarks.
     """
 
     vertex: NDArray[np.intp]
@@ -239,6 +248,20 @@ def _weighted_pairs(
         good = _explained(to_face, reach) & ~prior.rim[to_face.index]
         found.append(weighted(to_face, good, to_face.index, candidates, -1.0))
     return found
+
+
+def _anchor_pairs(prior: RegistrationPrior, fit: Fit, anchors: Anchors) -> _Pairs:
+    """Landmarks and their vertices, along each axis."""
+    turned = prior.face(fit.coefficients)[anchors.vertex] @ fit.rotation.T
+    gap = anchors.points - fit.translation - turned
+    count = len(gap)
+    return _Pairs(
+        np.repeat(anchors.vertex, 3),
+        np.repeat(turned, 3, axis=0),
+        np.tile(np.eye(3), (count, 1)),
+        gap.ravel(),
+        np.ones(3 * count),
+    )
 
 
 def _jacobian(each: _Pairs, fit: Fit, basis: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from facedis_core.registration.fit import Fit, FitOptions, fit_face, placed_face
+from facedis_core.registration.landmarks import Anchors
 from facedis_core.registration.pairing import Surface, pair
 from facedis_core.registration.prior import RegistrationPrior
 
@@ -30,7 +31,13 @@ def lip_gap(prior: RegistrationPrior, face: NDArray[np.float64]) -> float:
     return float(np.median(np.linalg.norm(face[one] - face[other], axis=1)))
 
 
-def with_closed_lips(prior: RegistrationPrior, scan: Surface, fit: Fit, data_weight: float) -> Fit:
+def with_closed_lips(
+    prior: RegistrationPrior,
+    scan: Surface,
+    fit: Fit,
+    data_weight: float,
+    anchors: Anchors | None = None,
+) -> Fit:
     """The fit with its lips held together, if that fits the scan near them as well; else the fit.
 
     A lip that a fit opens by a few mm changes the distances to the scan hardly at all: the insides
@@ -44,7 +51,7 @@ def with_closed_lips(prior: RegistrationPrior, scan: Surface, fit: Fit, data_wei
     middles = neutral[prior.contacts].mean(axis=1)
     distance, _ = cKDTree(middles).query(neutral)
     lips = np.flatnonzero(distance < NEAR_LIPS_MM)
-    closed = fit_face(prior, scan, fit, replace(CLOSING, data_weight=data_weight))
+    closed = fit_face(prior, scan, fit, replace(CLOSING, data_weight=data_weight), anchors)
     worse = _distance(prior, scan, closed, lips) - _distance(prior, scan, fit, lips)
     return closed if worse < TOLERANCE_MM else fit
 

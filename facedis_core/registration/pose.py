@@ -11,6 +11,7 @@ from scipy.spatial import cKDTree
 from facedis_core.geometry.alignment import rigid_alignments, rotation_about
 from facedis_core.registration.features import point_features
 from facedis_core.registration.fit import QUICK, Fit, fit_face
+from facedis_core.registration.landmarks import Anchors
 from facedis_core.registration.pairing import Surface
 from facedis_core.registration.prior import RegistrationPrior
 from facedis_core.registration.scan import RawScan, voxel_means
@@ -69,6 +70,17 @@ def find_poses(prior: RegistrationPrior, scan: RawScan, seed: int = 0) -> list[F
         key=lambda fit: fit.cost,
     )
     return distinct(prior, checked)
+
+
+def checked_pose(
+    prior: RegistrationPrior,
+    scan: Surface,
+    rotation: Points,
+    translation: Points,
+    anchors: Anchors | None,
+) -> Fit:
+    """The small fit from a pose that is known."""
+    return fit_face(prior, scan, Fit(np.zeros(1), rotation, translation), CHECK, anchors)
 
 
 def distinct(prior: RegistrationPrior, fits: list[Fit]) -> list[Fit]:

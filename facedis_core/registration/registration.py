@@ -1,8 +1,8 @@
 """Registration of a raw scan: its face in a model's topology, the way back, and how sure it is."""
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
 import numpy as np
@@ -12,6 +12,7 @@ from facedis_core.data.preparation import Preparation
 from facedis_core.data.units import UNITS_MM, Units, check_units
 from facedis_core.errors import ErrorCode, InputError, UsageError, check_argument, missing_extra
 from facedis_core.geometry.alignment import RigidTransform
+from facedis_core.io.streams import naming
 from facedis_core.mesh.mesh import Mesh
 from facedis_core.mesh.vertex_checks import check_finite
 from facedis_core.model.config import LinearConfig
@@ -21,6 +22,7 @@ from facedis_core.registration.prior import Limits, RegistrationPrior, prior_of
 
 if TYPE_CHECKING:
     from facedis_core.registration.fit import Fit
+    from facedis_core.registration.landmarks import Anchors, Landmarks
     from facedis_core.registration.pairing import Surface
 
 Residual = Literal["none", "normal"]
@@ -68,6 +70,7 @@ class Registration:
         start: expression whose mean face the fit started from.
         problem: why the registration is doubtful; "" where it is not.
         seconds: time it took.
+        landmark_mm: distance of each landmark to its vertex.
     """
 
     mesh: Mesh
@@ -83,6 +86,7 @@ class Registration:
     start: str
     problem: str
     seconds: float
+    landmark_mm: Mapping[str, float] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         doubt = f", doubtful: {self.problem}" if self.problem else ""
@@ -108,6 +112,7 @@ class Registration:
             "start": self.start,
             "problem": self.problem,
             "seconds": round(self.seconds, 2),
+            "landmark_mm": {name: round(mm, 2) for name, mm in self.landmark_mm.items()},
         }
 
 
@@ -120,12 +125,15 @@ def register(
     residual: Residual = "none",
     force: bool = False,
     seed: int = 0,
+    landmarks: "Landmarks | None" = None,
+    pose: RigidTransform | NDArray[Any] | None = None,
     progress: Callable[[str], None] = lambda step: None,
 ) -> Registration:
     """Find the face of a raw scan, in the topology of a model.
 
     The scan is a mesh of any triangulation or a point cloud, in any pose, with holes, hair and
-    shoulders; no landmarks are needed.
+    shoulders; no landmarks are needed. Where they are given, three or more, they fix the pose and
+    draw the fit to them.
 
     Args:
         scan: the scan.
@@ -137,11 +145,16 @@ def register(
             the shape of people who are not in the span of the components.
         force: give a result that would be refused.
         seed: of random samples.
+        landmarks: name (see `registration.landmarks.VERTICES`) or number of a vertex of the model
+            -> point (3,) in the unit of the scan.
+        pose: takes the face to the scan, in the unit of the scan, (4, 4) or as `to_scan` of another
+            registration; the pose is not searched for.
         progress: called with the name of each step that begins.
 
     Raises:
         InputError: no face is found, its pose is ambiguous, or the fit is too far from the scan or
-            from all faces (unless `force`); too few points, or the unit cannot be told.
+            from all faces (unless `force`); too few points, or the unit cannot be told; landmarks
+            that are not those of the scan.
         UsageError: an argument of another type, or SciPy is not installed.
 
     Example:
@@ -162,8 +175,22 @@ def register(
     chosen = match_prior(model, prior)
     known = chosen >= 0
     started = time.monotonic()
+    anchors = None
+    if landmarks is not None:
+        from facedis_core.registration.landmarks import find_anchors
+
+        with naming(scan.name or "the scan"):
+            anchors = find_anchors(landmarks, prior, chosen)
     found = find_face(
-        scan, prior, units=units, residual=residual, force=force, seed=seed, progress=progress
+        scan,
+        prior,
+        units=units,
+        residual=residual,
+        force=force,
+        seed=seed,
+        anchors=anchors,
+        pose=None if pose is None else as_pose(pose),
+        progress=progress,
     )
     fit, face = found.fit, complete_head(model, known, found.face[chosen])
     return Registration(
@@ -180,6 +207,7 @@ def register(
         start=found.start,
         problem=found.problem,
         seconds=time.monotonic() - started,
+        landmark_mm=found.landmark_mm,
     )
 
 
@@ -191,6 +219,7 @@ class FoundFace:
         face: (V, 3) mm, in the frame of the prior.
         observed, distance_mm, to_scan, unit, margin_mm, start, problem: as of `Registration`.
         fit: the fit, before any residual.
+        landmark_mm: as of `Registration`.
     """
 
     face: Points
@@ -202,6 +231,7 @@ class FoundFace:
     start: str
     problem: str
     fit: "Fit"
+    landmark_mm: Mapping[str, float] = field(default_factory=dict)
 
 
 def find_face(
@@ -212,9 +242,14 @@ def find_face(
     residual: Residual = "none",
     force: bool = False,
     seed: int = 0,
+    anchors: "Anchors | None" = None,
+    pose: RigidTransform | None = None,
     progress: Callable[[str], None] = lambda step: None,
 ) -> FoundFace:
-    """The face of a scan on the vertices of a prior; arguments and errors as of `register`."""
+    """The face of a scan on the vertices of a prior; arguments and errors as of `register`.
+
+    `anchors` are landmarks in the unit of the scan.
+    """
     check_units(units)
     try:
         import scipy  # noqa: F401 - checked before the work begins
@@ -222,8 +257,9 @@ def find_face(
         raise missing_extra("registration", "register") from None
     check_finite(scan.vertices)
     attempts = []
-    for unit in unit_candidates(scan, units):
-        attempts.append(_attempt(unit, scan, prior, seed, progress))
+    candidates = unit_candidates(scan, units) if pose is None else [_unit_of(pose)]
+    for unit in candidates:
+        attempts.append(_attempt(unit, scan, prior, seed, anchors, pose, progress))
         if attempts[-1].problem is None:
             break
     best = attempts[-1] if attempts[-1].problem is None else attempts[0]
@@ -234,7 +270,7 @@ def find_face(
         if best.fit is not None:
             text += ", or pass --force-register"
         raise InputError(text, best.problem.code)
-    return _finished(best, prior, residual)
+    return _finished(best, prior, residual, anchors)
 
 
 @dataclass(frozen=True, eq=False)
@@ -265,12 +301,15 @@ def _attempt(
     mesh: Mesh,
     prior: RegistrationPrior,
     seed: int,
+    landmarks: "Anchors | None",
+    known_pose: RigidTransform | None,
     progress: Callable[[str], None],
 ) -> _Attempt:
     """Pose, starts, fit, and what is wrong with them."""
     from facedis_core.registration.fit import QUICK, SCREEN, FitOptions, fit_face
+    from facedis_core.registration.landmarks import anchored_pose
     from facedis_core.registration.lips import with_closed_lips
-    from facedis_core.registration.pose import find_poses
+    from facedis_core.registration.pose import checked_pose, find_poses
     from facedis_core.registration.scan import FEWEST_POINTS, RawScan
 
     if len(mesh.vertices) < FEWEST_VERTICES:
@@ -280,7 +319,19 @@ def _attempt(
     scan = RawScan(mesh, UNITS_MM[unit], seed)
     progress("pose")
     enough = len(scan.coarse.points) >= FEWEST_POINTS
-    poses = find_poses(prior, scan, seed) if enough else []
+    unit_mm = UNITS_MM[unit]
+    anchors = None if landmarks is None else landmarks.scaled(unit_mm, scan.centre)
+    if known_pose is not None:
+        rotation, shift = known_pose.rotation, known_pose.translation * unit_mm - scan.centre
+        poses = [checked_pose(prior, scan.coarse, rotation, shift, anchors)] if enough else []
+    elif anchors is not None and enough:
+        try:
+            given = anchored_pose(anchors, prior, scan.coarse)
+        except InputError as error:
+            return _Attempt(unit, error)
+        poses = [checked_pose(prior, scan.coarse, given.rotation, given.translation, anchors)]
+    else:
+        poses = find_poses(prior, scan, seed) if enough else []
     if not poses:
         none = "no face was found in it; check what it shows and --units"
         return _Attempt(unit, InputError(none, ErrorCode.NO_FACE))
@@ -289,20 +340,22 @@ def _attempt(
     progress("expression")
     near = scan.near(pose.place(prior.mean), NEAR_MM)
     starts = [replace(pose, coefficients=start) for start in prior.starts]
-    screened = [fit_face(prior, scan.coarse, start, SCREEN) for start in starts]
+    screened = [fit_face(prior, scan.coarse, start, SCREEN, anchors) for start in starts]
     best = sorted(range(len(starts)), key=lambda k: screened[k].cost)[:KEPT_STARTS]
-    quick = {k: fit_face(prior, scan.coarse, screened[k], QUICK) for k in {0, *best}}
+    quick = {k: fit_face(prior, scan.coarse, screened[k], QUICK, anchors) for k in {0, *best}}
     chosen = [min(quick, key=lambda k: quick[k].cost)]
     if chosen != [0] and quick[0].cost < quick[chosen[0]].cost + NEUTRAL_MM:
         chosen.append(0)
     progress("fit")
     options = FitOptions()
-    fits = {k: fit_face(prior, near, quick[k], options) for k in chosen}
+    fits = {k: fit_face(prior, near, quick[k], options, anchors) for k in chosen}
     start = min(fits, key=lambda k: fits[k].cost + BETTER_MM * (k > 0))
-    fits[start] = with_closed_lips(prior, near, fits[start], options.data_weight)
+    fits[start] = with_closed_lips(prior, near, fits[start], options.data_weight, anchors)
     problem = refusal(fits[start], margin, prior.limits)
     if problem is not None and problem.code != ErrorCode.POSE_AMBIGUOUS:
-        stiff = fit_face(prior, near, quick[start], replace(options, data_weight=STIFF_WEIGHT))
+        stiff = fit_face(
+            prior, near, quick[start], replace(options, data_weight=STIFF_WEIGHT), anchors
+        )
         if refusal(stiff, margin, prior.limits) is None:
             fits[start], problem = stiff, None
     return _Attempt(unit, problem, fits[start], near, scan.centre, margin, prior.expressions[start])
@@ -341,7 +394,12 @@ def refusal(fit: "Fit", margin_mm: float, limits: Limits) -> InputError | None:
     return None
 
 
-def _finished(attempt: _Attempt, prior: RegistrationPrior, residual: Residual) -> FoundFace:
+def _finished(
+    attempt: _Attempt,
+    prior: RegistrationPrior,
+    residual: Residual,
+    landmarks: "Anchors | None",
+) -> FoundFace:
     """The face of an attempt, with what the scan shows of it."""
     from facedis_core.registration.pairing import pair
     from facedis_core.registration.residual import normal_residual
@@ -355,6 +413,11 @@ def _finished(attempt: _Attempt, prior: RegistrationPrior, residual: Residual) -
     paired = pair(fit.place(face), prior.normals(face) @ fit.rotation.T, near)
     observed = paired.near(OBSERVED_MM, max(2.5 * near.spacing, OBSERVED_MM))
     unit_mm = UNITS_MM[attempt.unit]
+    landmark_mm = {}
+    if landmarks is not None:
+        anchors = landmarks.scaled(unit_mm, attempt.centre)
+        missed = np.linalg.norm(fit.place(face)[anchors.vertex] - anchors.points, axis=1)
+        landmark_mm = dict(zip(anchors.names, missed.tolist(), strict=True))
     return FoundFace(
         face=face,
         observed=observed,
@@ -367,7 +430,48 @@ def _finished(attempt: _Attempt, prior: RegistrationPrior, residual: Residual) -
         start=attempt.start,
         problem=str(attempt.problem or ""),
         fit=fit,
+        landmark_mm=landmark_mm,
     )
+
+
+def as_pose(pose: RigidTransform | NDArray[Any]) -> RigidTransform:
+    """A pose (4, 4) as a rotation, a translation and a scale.
+
+    Raises:
+        InputError: it has another shape or is no similarity.
+    """
+    if isinstance(pose, RigidTransform):
+        return pose
+    matrix = np.asarray(pose, np.float64)
+    if matrix.shape != (4, 4) or not np.isfinite(matrix).all():
+        raise InputError(
+            f"the pose is an array {matrix.shape}, expected (4, 4) finite numbers",
+            ErrorCode.ARRAY_SHAPE,
+        )
+    scale = float(np.cbrt(np.linalg.det(matrix[:3, :3])))
+    rotation = matrix[:3, :3] / scale if scale > 0 else np.zeros((3, 3))
+    if not np.allclose(rotation @ rotation.T, np.eye(3), atol=0.02) or not np.allclose(
+        matrix[3], [0, 0, 0, 1], atol=1e-6
+    ):
+        raise InputError(
+            "the pose is no rotation, translation and scale; its last row is 0 0 0 1, and it takes "
+            "the face to the scan",
+            ErrorCode.ARRAY_SHAPE,
+        )
+    u, _, vt = np.linalg.svd(rotation)
+    return RigidTransform(u @ vt, matrix[:3, 3], scale)
+
+
+def _unit_of(pose: RigidTransform) -> str:
+    """The unit of the scan that a pose takes a face in mm to."""
+    name, mm = min(UNITS_MM.items(), key=lambda unit: abs(np.log(pose.scale * unit[1])))
+    if abs(np.log(pose.scale * mm)) > np.log(1.1):
+        raise InputError(
+            f"the pose has the scale {pose.scale:.4g}, expected 1 for a scan in mm, 0.1 in cm, "
+            "0.001 in m; it takes the face, in mm, to the scan",
+            ErrorCode.UNIT,
+        )
+    return name
 
 
 def vertices_of(
