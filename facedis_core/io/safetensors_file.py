@@ -38,6 +38,7 @@ KINDS = {
     "discriminator": "discriminator",
     "training": "training state",
     "prior": "registration prior",
+    "blendshapes": "blendshapes",
 }
 _VERSIONS = {
     "faceset": 1,
@@ -45,6 +46,7 @@ _VERSIONS = {
     "discriminator": 1,
     "training": 2,
     "prior": 1,
+    "blendshapes": 1,
 }  # of the formats
 _CHECKED = ("model", "discriminator", "training", "prior")  # have a checksum
 _HASHED_AT_ONCE = 1 << 25

@@ -1,0 +1,1 @@
+"""Rigs: heads with morph targets that animation tools know."""

@@ -1,0 +1,119 @@
+"""Files of rigs and of ARKit weights."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from facedis_core.data.latents import Latents, read_latents
+from facedis_core.errors import ErrorCode, UsageError
+from facedis_core.io.csv_text import read_text
+from facedis_core.io.paths import OutputPaths, check_suffix, is_folder_pattern
+from facedis_core.io.streams import check_output, open_output
+from facedis_core.model.model import Model
+from facedis_core.rig.gltf import encode_glb
+from facedis_core.rig.head_rig import Targets, arkit_weights, head_rig
+from facedis_core.rig.weights import encode_weights, read_weights
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportOptions:
+    """What is exported, and where to; an unusable output is refused before anything is read.
+
+    Attributes:
+        output: a .glb file, a folder or pattern for one a face, or a .csv file of ARKit weights.
+        targets, count: morph targets, and number of directions.
+        animation: file of ARKit weights (.csv) or latents (.npy); None = at rest.
+        fps: frames a second.
+        force: replace existing files.
+
+    Raises:
+        UsageError: errors of `check_suffix` and `check_output`, or an animation of weights.
+    """
+
+    output: str
+    targets: Targets = "arkit"
+    count: int = 16
+    animation: str | None = None
+    fps: float = 30.0
+    force: bool = False
+
+    def __post_init__(self) -> None:
+        if self.is_weights and (self.animation is not None or self.targets != "arkit"):
+            raise UsageError(
+                f"{self.output} is a table of ARKit weights; leave out --animation and --targets, "
+                "or give a rig.glb",
+                ErrorCode.OPTION_CONFLICT,
+            )
+        if not self.is_weights:
+            check_suffix(OutputPaths(self.output, ".glb").of("face").name, "a rig", ".glb")
+        if not is_folder_pattern(self.output):
+            check_output(self.output, self.force)
+
+    @property
+    def is_weights(self) -> bool:
+        """Whether ARKit weights are written."""
+        return Path(self.output).suffix.lower() == ".csv"
+
+
+def read_faces(source: str, encode: Callable[[str], Latents | None]) -> Latents:
+    """The latents of a source, or those of its meshes by `encode`."""
+    latents = encode(source)
+    return read_latents(source) if latents is None else latents
+
+
+def export_weights(options: ExportOptions, model: Model, faces: Latents) -> None:
+    """Write the ARKit weights of faces as CSV.
+
+    Raises:
+        InputError: latents of another model, or errors of `arkit_weights`.
+        OutputError: the file cannot be written.
+    """
+    faces.check_model(model.id, model.source)
+    table = encode_weights(faces.names, arkit_weights(model, faces))
+    with open_output(options.output, force=options.force, binary=False) as stream:
+        stream.write(table)
+
+
+def export_rigs(options: ExportOptions, model: Model, faces: Latents) -> Iterator[int]:
+    """Write a rig a face; yields 1 after each.
+
+    Raises:
+        InputError: latents of another model, or errors of `head_rig`.
+        UsageError: several faces for one file, or an existing file.
+        OutputError: a file cannot be written.
+    """
+    faces.check_model(model.id, model.source)
+    faces.check_finite()
+    frames = _frames(options.animation, model)
+    paths = OutputPaths(options.output, ".glb")
+    targets = [paths.of(name) for name in faces.names]
+    for path in targets:
+        check_output(str(path), options.force, parents=paths.many)
+    for row, path in enumerate(targets):
+        rig = head_rig(
+            model,
+            faces,
+            row,
+            targets=options.targets,
+            count=options.count,
+            frames=frames,
+            fps=options.fps,
+        )
+        data = encode_glb(rig)
+        with open_output(str(path), force=options.force, parents=paths.many) as stream:
+            stream.write(data)
+        yield 1
+
+
+def _frames(source: str | None, model: Model) -> Latents | NDArray[np.float64] | None:
+    """The frames of an animation."""
+    if source is None:
+        return None
+    if Path(source).suffix.lower() == ".csv":
+        return read_weights(read_text(source), source)
+    frames = read_latents(source, sizes=(model.config.identity, model.config.expression))
+    frames.check_model(model.id, model.source)
+    return frames

@@ -1,0 +1,88 @@
+"""fd-export: rigs for animation tools, and ARKit weights of faces."""
+
+import fd_cli
+
+from typing import Annotated, Literal
+
+import typer
+
+
+def export(
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="LATENTS|MESH|DIR|-", help="Faces: latents, a mesh or a folder of meshes."
+        ),
+    ] = "-",
+    output: Annotated[
+        str,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="OUT",
+            help="rig.glb (glTF 2.0), a folder dir/ of them, or weights.csv: a line a face.",
+        ),
+    ] = "-",
+    model: fd_cli.ModelOption = None,
+    targets: Annotated[
+        Literal["arkit", "directions"],
+        typer.Option(
+            "--targets",
+            help="Morph targets: ARKit's 52 blendshapes by name, or the leading expression "
+            "directions of the model, a standard deviation each.",
+        ),
+    ] = "arkit",
+    count: Annotated[
+        int, typer.Option("--count", min=1, help="With --targets directions: how many.")
+    ] = 16,
+    animation: Annotated[
+        str | None,
+        typer.Option(
+            "--animation",
+            metavar="FILE",
+            show_default=False,
+            help="Animate the rig: ARKit weights (.csv, a line a frame) or the expressions of "
+            "latents (.npy).",
+        ),
+    ] = None,
+    fps: Annotated[
+        float, typer.Option("--fps", min=0.001, help="Frames of the animation a second.")
+    ] = 30.0,
+    units: fd_cli.Units = "auto",
+    force: fd_cli.Force = False,
+) -> None:
+    """Export heads as rigs with morph targets, or expressions as ARKit weights.
+
+    A rig is the identity face of a row, in metres, with its expressions as morph targets, whose
+    names are in extras.targetNames. ARKit's blendshapes are carried to the head by deformation
+    transfer; they need a model of ICT-FaceKit's whole head. In weights.csv every face has the 52
+    weights, from 0 to 1, whose blendshapes come nearest to its expression.
+
+    Examples:
+      fd-export alice.npy -o alice.glb
+      fd-export alice.npy --animation recording.csv -o alice_speaks.glb
+      fd-export frames.npy -o weights.csv
+    """
+    from facedis_core.pipeline.encode import LatentsOfMeshes
+    from facedis_core.rig.export import ExportOptions, export_rigs, export_weights, read_faces
+
+    options = ExportOptions(
+        output=output, targets=targets, count=count, animation=animation, fps=fps, force=force
+    )
+    encode = LatentsOfMeshes(model, units, fd_cli.warn)
+    faces = read_faces(source, encode)
+    if options.is_weights:
+        export_weights(options, encode.encoder.model, faces)
+    else:
+        with fd_cli.progress_bar("exporting", len(faces)) as advance:
+            for done in export_rigs(options, encode.encoder.model, faces):
+                advance(done)
+
+
+def main() -> None:
+    """Entry point of fd-export."""
+    fd_cli.run(export)
+
+
+if __name__ == "__main__":
+    main()
