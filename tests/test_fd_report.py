@@ -249,6 +249,45 @@ def test_what_cannot_be_done_is_said_in_a_line(
     assert not result.out
 
 
+def test_a_page_of_registered_scans_has_tables_that_sort(browser, call, tmp_path):
+    numbers = {"residual_mm": 0.2, "coverage": 0.9, "prior_distance": 0.8, "seconds": 4.0}
+    lines = [
+        {"name": name, "unit": "mm", "start": start, "problem": "", "scan_residual_mm": far}
+        | {**numbers, "margin_mm": margin}
+        for name, start, far, margin in (("a", "smile", 0.2, 0.1), ("b", "grin", 0.3, None))
+    ]
+    (tmp_path / "faces.jsonl").write_text("".join(json.dumps(one) + "\n" for one in lines))
+    done = call("fd-report faces/ --registrations faces.jsonl -o scans.html")
+    assert (done.code, done.err) == (0, "")
+    browser.open((tmp_path / "scans.html").as_uri())
+    names = "return [...document.querySelectorAll('#scans tbody th')].map((one) => one.textContent)"
+    assert browser.run(names) == ["b", "a"]  # the worst first
+    for column, first, second in ((1, "b", "a"), (3, "b", "a"), (6, "a", "a"), (8, "a", "b")):
+        head = browser.find(f"#scans th:nth-child({column}) button")
+        for expected in (first, second):
+            head.click()
+            assert browser.run(names)[0] == expected, column
+    assert browser.find("#scans th[aria-sort=ascending]").text.startswith("start")
+    assert not browser.complaints()
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "kind"),
+    [
+        ("faces/ --registrations faces.jsonl -m small.safetensors", 2, "option-conflict"),
+        ("--registrations faces.jsonl", 2, "option-conflict"),
+        ("faces/ --failures failed.jsonl", 2, "option-conflict"),
+        ("faces/ --registrations missing.jsonl", 3, "file-missing"),
+        ("faces/ --registrations missing.jsonl -o page.pdf", 2, "output-suffix"),
+        ("faces/ --registrations a.html -o a.html --force", 2, "same-file"),
+    ],
+)
+def test_options_of_registrations(call, tmp_path, words, code, kind):
+    (tmp_path / "a.html").touch()
+    result = call(f"fd-report {words}")
+    assert (result.code, result.kind) == (code, kind)
+
+
 def test_without_pillow_the_package_is_named(shell, face_set, without_torch):
     result = shell(LINE, env=without_torch)
     assert result.code == 2

@@ -12,7 +12,10 @@ def report(
     face_set: Annotated[
         str | None,
         typer.Argument(
-            metavar="SET", show_default=False, help="Face set; default: standard input."
+            metavar="SET|FACES",
+            show_default=False,
+            help="Face set, default: standard input; with --registrations the registered faces, as "
+            "-o of fd-register.",
         ),
     ] = None,
     models: fd_cli.Models = None,
@@ -37,7 +40,7 @@ def report(
             min=1,
             max=8,
             metavar="N",
-            help="Number of best, of average and of worst faces to show.",
+            help="Number of best, of average and of worst faces or scans to show.",
         ),
     ] = 1,
     size: Annotated[
@@ -45,6 +48,24 @@ def report(
         typer.Option(min=32, max=1024, metavar="PX", help="Height of a face in pixels."),
     ] = 256,
     value_range: fd_cli.ColorRange = None,
+    registrations: Annotated[
+        str | None,
+        typer.Option(
+            "--registrations",
+            metavar="FILE",
+            show_default=False,
+            help="Report on registered scans: the file of fd-register --report.",
+        ),
+    ] = None,
+    failures: Annotated[
+        str | None,
+        typer.Option(
+            "--failures",
+            metavar="FILE",
+            show_default=False,
+            help="Scans that fd-register refused: the file of its --failures.",
+        ),
+    ] = None,
     output: fd_cli.Output = "-",
     figures: Annotated[
         str | None,
@@ -57,43 +78,73 @@ def report(
     ] = None,
     force: fd_cli.Force = False,
 ) -> None:
-    """Compare models on a face set: metrics, charts, figures and a 3D viewer in one HTML page.
+    """Compare models on a face set, or look through registered scans, in one HTML page.
 
     All models are measured on the same faces, beside linear baselines, and compared with the first
-    by paired differences. The figures are those of
-    the paper: error maps of the best, average and worst faces, expression transfer, interpolation,
-    identity parts. The page needs no network and no other file.
+    by paired differences: metrics, charts, a 3D viewer and the figures of the paper, which are
+    error maps of the best, average and worst faces, expression transfer, interpolation, identity
+    parts. Of scans the page shows a table of distances, what was refused and why, and doubtful,
+    worst, average and best scans beside their faces. The page needs no network and no other file.
 
     Examples:
       fd-report set.safetensors -m model.safetensors -o report.html
       fd-report set.safetensors -m a.safetensors -m b.safetensors -o ab.html --figures png/
+      fd-report faces/ --registrations faces.jsonl --failures failed.jsonl -o scans.html
     """
+    from facedis_core.errors import ErrorCode, UsageError
     from facedis_core.io.streams import check_output, open_output
     from facedis_core.render.color_scale import ColorScale
     from facedis_core.report.figures import FigureOptions
     from facedis_core.report.page import ReportOptions, build_report, check_folder, write_figures
 
     source = "-" if face_set is None else face_set
-    options = ReportOptions(
-        face_set=source,
-        models=models or [None],
-        split=split,
-        baselines=baselines,
-        align=align,
-        title=title,
-        figures=FigureOptions(
-            size, count, ColorScale.parse(value_range) if value_range is not None else None
-        ),
-        output=output,
+    drawn = FigureOptions(
+        size, count, ColorScale.parse(value_range) if value_range is not None else None
     )
-    fd_cli.check_read_once(source, *(models or ()))
+    if registrations is not None:
+        from facedis_core.report.registrations import (
+            RegistrationReportOptions,
+            build_registration_report,
+        )
+
+        if face_set is None or models or baselines or align:
+            raise UsageError(
+                "--registrations takes the registered faces and no --model, --baselines or --align;"
+                " give fd-report FACES --registrations FILE",
+                ErrorCode.OPTION_CONFLICT,
+            )
+        scans = RegistrationReportOptions(
+            source, registrations, failures, title, figures=drawn, output=output
+        )
+    else:
+        if failures is not None:
+            raise UsageError(
+                "--failures lists scans; give --registrations too", ErrorCode.OPTION_CONFLICT
+            )
+        options = ReportOptions(
+            face_set=source,
+            models=models or [None],
+            split=split,
+            baselines=baselines,
+            align=align,
+            title=title,
+            figures=drawn,
+            output=output,
+        )
+    fd_cli.check_read_once(source, *(models or ()), *filter(None, (registrations, failures)))
     check_output(output, force)  # as binary: nobody reads megabytes of HTML on a terminal
-    inputs = {f"--model {name}": name for name in models or () if Path(name).is_file()}
+    inputs: dict[str, str | None] = {
+        f"--model {name}": name for name in models or () if Path(name).is_file()
+    }
+    inputs |= {"--registrations": registrations, "--failures": failures}
     if output != "-":
         fd_cli.check_different({"SET": source, **inputs, "--output": output, "--figures": figures})
     if figures is not None:
         check_folder(figures, force)
-    report = build_report(options, fd_cli.progress_bar)
+    if registrations is not None:
+        report = build_registration_report(scans, fd_cli.progress_bar)
+    else:
+        report = build_report(options, fd_cli.progress_bar)
     with open_output(output, force=force) as stream:
         stream.write(report.html.encode())
     if figures is not None:

@@ -41,9 +41,9 @@ def view(
     """Mix two faces, vary latents and see reconstruction errors in the browser.
 
     Prints the address of the page, and serves it to the browser of this machine until Ctrl-C.
-    Meshes and latents can be dropped on the page; meshes are encoded as by fd-encode, and nothing
-    is written to disk. Of more than 200 faces 200 are shown, evenly spaced; of more on
-    standard input 100 to 200, and the newest.
+    Meshes and latents can be dropped on the page; meshes are encoded as by fd-encode, raw scans
+    registered as by fd-register first, and nothing is written to disk. Of more than 200 faces 200
+    are shown, evenly spaced; of more on standard input 100 to 200, and the newest.
 
     Examples:
       fd-view

@@ -64,6 +64,31 @@ def unique_edges(triangles: NDArray[np.integer[Any]]) -> NDArray[np.int32]:
     return np.unique(pairs, axis=0).astype(np.int32)
 
 
+def fill_between(
+    values: NDArray[np.floating[Any]], triangles: NDArray[np.integer[Any]], rounds: int = 2
+) -> NDArray[np.float64]:
+    """Values (V,) of which some are NaN, with those between known ones filled in.
+
+    In each round a vertex of which two neighbours or more are known takes their mean.
+
+    Args:
+        values: (V,).
+        triangles: (F, 3).
+        rounds: number of rounds.
+    """
+    filled = values.astype(np.float64)
+    edges = unique_edges(triangles)
+    a, b = np.concatenate([edges, edges[:, ::-1]]).T
+    for _ in range(rounds):
+        known = np.isfinite(filled)
+        from_known = known[b] & ~known[a]
+        count = np.bincount(a[from_known], minlength=len(values))
+        total = np.bincount(a[from_known], filled[b[from_known]], len(values))
+        chosen = count > 1
+        filled[chosen] = total[chosen] / count[chosen]
+    return filled
+
+
 def uniform_laplacian(triangles: NDArray[np.integer[Any]], vertex_count: int) -> SparseMatrix:
     """The uniform Laplacian L = I - D^-1 A: (L x)_i = x_i - mean of the neighbours of i.
 

@@ -87,6 +87,25 @@ def read_next(stream: BinaryIO) -> SurfaceBuilder | None:
     return surface
 
 
+def read_vertex_numbers(stream: BinaryIO, name: str) -> NDArray[np.float32] | None:
+    """A number of every vertex (V,), of `properties` of `write`; None = the file has none.
+
+    Raises InputError on what is no PLY.
+    """
+    header = read_header(_skip_blanks(stream), stream)
+    element = next(iter(header.elements), None)
+    if element is None or element.name != "vertex" or not header.byte_order:
+        return None
+    if any(p.count_type for p in element.properties):
+        return None
+    row = _row_of_smallest(element, header.byte_order)
+    data = b"".join(_read_exactly(stream, element, element.count * row.itemsize))
+    for i, p in enumerate(element.properties):
+        if p.name == name:
+            return np.frombuffer(data, row)[f"value {i}"].astype(np.float32)
+    return None
+
+
 def _check_size(stream: BinaryIO, header: PlyHeader) -> None:
     """Raise InputError at once where a file on a disk is too small for what its header promises."""
     try:

@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facedis_core.errors import ErrorCode, InputError
-from facedis_core.io.paths import is_file
 from facedis_core.io.streams import naming, read_all
 from facedis_core.mesh.mesh import Mesh, read_mesh
 from facedis_core.mesh.vertex_checks import check_finite
@@ -24,18 +23,23 @@ _FEWEST_COLUMNS: Final = 3
 
 def read_scan(path: str | Path) -> Mesh:
     """Read a raw scan: what `read_mesh` reads, STL (.stl) and points (.xyz); errors likewise."""
-    reader = SCAN_FORMATS.get(Path(path).suffix.lower())
-    return read_mesh(path) if reader is None else reader(path)
+    decode = SCAN_FORMATS.get(Path(path).suffix.lower())
+    if decode is None:
+        return read_mesh(path)
+    return decode(read_all(str(path), _MOST_BYTES, "a scan"), path)
 
 
-def read_stl(path: str | Path) -> Mesh:
+def decode_stl(content: bytes, source: str | Path) -> Mesh:
     """The triangles of an STL, binary or text, as a mesh whose triangles share no vertices.
 
+    Args:
+        content: bytes of the file.
+        source: its name.
+
     Raises:
-        InputError: unreadable, cut short, or without triangles.
+        InputError: cut short, or without triangles.
     """
-    content = _content(path)
-    with naming(path):
+    with naming(source):
         if not content:
             raise InputError("is empty; expected a scan", ErrorCode.EMPTY)
         count = int.from_bytes(content[80:_STL_HEADER], "little")
@@ -61,21 +65,25 @@ def read_stl(path: str | Path) -> Mesh:
             raise InputError("has no triangles; expected a scan", ErrorCode.EMPTY)
         check_finite(corners)
     triangles = np.arange(len(corners), dtype=np.int32).reshape(-1, 3)
-    return Mesh(np.ascontiguousarray(corners, np.float32), triangles, _name(path))
+    return Mesh(np.ascontiguousarray(corners, np.float32), triangles, Path(source).stem)
 
 
-def read_points(path: str | Path) -> Mesh:
+def decode_points(content: bytes, source: str | Path) -> Mesh:
     """The points of a text with x y z and perhaps more numbers a line, without triangles.
 
     Lines that begin with # or // and a first line of one number, the number of points, are passed
     over; numbers may be separated by blanks, commas or semicolons.
 
+    Args:
+        content: bytes of the file.
+        source: its name.
+
     Raises:
-        InputError: unreadable, or a line has fewer than three numbers.
+        InputError: a line has fewer than three numbers.
     """
-    content = _content(path).replace(b",", b" ").replace(b";", b" ")
-    with naming(path):
-        rows = [line.split() for line in content.splitlines()]
+    lines = content.replace(b",", b" ").replace(b";", b" ").splitlines()
+    with naming(source):
+        rows = [line.split() for line in lines]
         rows = [row[:3] for row in rows if row and not row[0].startswith((b"#", b"//"))]
         if len(rows) > 1 and len(rows[0]) == 1:
             del rows[0]
@@ -89,21 +97,13 @@ def read_points(path: str | Path) -> Mesh:
             raise InputError("has no points; expected a scan", ErrorCode.EMPTY)
         points = _numbers(np.array(rows))
         check_finite(points)
-    return Mesh(points, np.empty((0, 3), np.int32), _name(path))
+    return Mesh(points, np.empty((0, 3), np.int32), Path(source).stem)
 
 
-SCAN_FORMATS: Final[Mapping[str, Callable[[str | Path], Mesh]]] = {
-    ".stl": read_stl,
-    ".xyz": read_points,
+SCAN_FORMATS: Final[Mapping[str, Callable[[bytes, str | Path], Mesh]]] = {
+    ".stl": decode_stl,
+    ".xyz": decode_points,
 }
-
-
-def _content(path: str | Path) -> bytes:
-    return read_all(str(path), _MOST_BYTES, "a scan")
-
-
-def _name(path: str | Path) -> str:
-    return Path(path).stem if is_file(path) else "mesh1"
 
 
 def _numbers(words: NDArray[np.bytes_]) -> NDArray[np.float32]:

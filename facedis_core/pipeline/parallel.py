@@ -122,10 +122,10 @@ def _load_work(stored: str) -> None:
     # Ctrl-C reaches every process of a terminal; the parent ends its workers
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
-    threading.Thread(target=_exit_with_parent, daemon=True).start()
+    threading.Thread(target=exit_with_parent, daemon=True).start()
 
 
-def _exit_with_parent() -> None:
+def exit_with_parent() -> None:
     """End this worker when its parent process ends, even if that was killed."""
     from multiprocessing import parent_process
 

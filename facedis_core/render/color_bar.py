@@ -25,11 +25,13 @@ class ColorBar:
     Attributes:
         scale: range of the bar.
         below, above: some values are outside; the bar's ends are then labelled < and >.
+        titles: what the values are, the longest first; the first that there is room for is shown.
     """
 
     scale: ColorScale
     below: bool = False
     above: bool = False
+    titles: tuple[str, ...] = TITLES
 
     @classmethod
     def of(cls, scale: ColorScale, values: Iterable[NDArray[Any]]) -> "ColorBar":
@@ -63,7 +65,7 @@ def draw_color_bar(
     values = scale.low + (np.arange(length) + 0.5) / length * (scale.high - scale.low)
     strip[top : top + thick, left : left + length, :3] = to_srgb(scale.colors(values))
     room = width - size
-    title = next((words for words in TITLES if text_width(words, size) <= room), TITLES[-1])
+    title = next((words for words in bar.titles if text_width(words, size) <= room), bar.titles[-1])
     texts = [TextLine(title, (width // 2, size * 3 // 4), room, size, label)]
     for value, words in _marks(bar, length, size):
         place = left + round((value - scale.low) / (scale.high - scale.low) * (length - 1))

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from facedis_core.errors import ErrorCode, UsageError
 
 STEPS: Final = 256
+UNKNOWN: Final = (0.45, 0.46, 0.47)  # linear RGB where there is no value, as in face_viewer.js
 
 # Lightness, chroma and hue (degrees) in OKLab, from the lowest value to the highest.
 _CONTROL_COLORS: Final = (
@@ -106,6 +107,7 @@ class ColorScale:
         return cls(0.0, float(f"{high:.1e}"))  # 0.3, not 0.30000000000000004
 
     def colors(self, values: NDArray[Any]) -> NDArray[np.float64]:
-        """Linear RGB (P, 3) of values (P,)."""
+        """Linear RGB (P, 3) of values (P,); gray where a value is NaN."""
         place = (np.asarray(values, np.float64) - self.low) / (self.high - self.low)
-        return colormap()[np.clip(place * STEPS, 0, STEPS - 1).astype(np.intp)]
+        index = np.nan_to_num(np.clip(place * STEPS, 0, STEPS - 1)).astype(np.intp)
+        return np.where(np.isnan(place)[:, None], UNKNOWN, colormap()[index])

@@ -22,11 +22,16 @@ _CAMERA_ANGLES = 16  # angles of a turn that the camera is fitted to
 
 @dataclass(frozen=True, eq=False)
 class FaceToDraw:
-    """A face, its views in degrees, and vertex values (V,) that color it instead of skin."""
+    """A face, its views in degrees, and vertex values (V,) that color it instead of skin.
+
+    Attributes:
+        lined: line openings, as of `render_mesh`.
+    """
 
     mesh: Mesh
     views: Sequence[float]
     values: NDArray[np.float64] | None = None
+    lined: bool = True
 
 
 @dataclass(frozen=True)
@@ -43,7 +48,14 @@ class FaceRenderer:
         if face.values is not None and self.scale is not None:
             coloring = VertexColoring(face.values, self.scale)
         views = [
-            render_mesh(face.mesh, self.camera, view, coloring=coloring, background=self.background)
+            render_mesh(
+                face.mesh,
+                self.camera,
+                view,
+                coloring=coloring,
+                background=self.background,
+                lined=face.lined,
+            )
             for view in face.views
         ]
         return np.concatenate(views, axis=1)

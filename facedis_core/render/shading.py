@@ -99,6 +99,7 @@ def render_mesh(
     *,
     coloring: VertexColoring | None = None,
     background: LinearRGB | None = BACKGROUND,
+    lined: bool = True,
 ) -> Picture:
     """Picture (height, width, 3), uint8 sRGB, of a mesh turned by `view` degrees.
 
@@ -111,6 +112,7 @@ def render_mesh(
         view: degrees; below zero the nose points to the left.
         coloring: vertex values to show instead of skin.
         background: linear RGB; None = transparent, and the picture is (height, width, 4).
+        lined: line openings; not for scans, whose holes are many.
 
     Raises:
         InputError: the mesh has no triangles.
@@ -133,7 +135,7 @@ def render_mesh(
     behind = rotate_about_vertical(behind[None], view, camera.axis)
     if ((vertices[skin[:, 0]] - behind) * across).sum() < 0:
         inside = ~turned
-    centres, lining = line_openings(vertices, skin)
+    centres, lining = line_openings(vertices, skin if lined else skin[:0])
     points = np.concatenate([vertices, centres])
     triangles = np.concatenate([skin, lining])
 

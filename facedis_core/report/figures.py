@@ -120,11 +120,11 @@ class FigureMaker:
             row_labels,
             column_labels,
             bar=ColorBar.of(scale, errors) if scale is not None else None,
-            text_size=_text_size(camera, len(column_labels) * len(views)),
+            text_size=sheet_text_size(camera, len(column_labels) * len(views)),
         ).compose(pictures)
 
 
-def _text_size(camera: Camera, pictures: int) -> int:
+def sheet_text_size(camera: Camera, pictures: int) -> int:
     """Text size on a sheet with this number of columns."""
     size = min(
         camera.width * pictures // _TEXT_SIZES_PER_SHEET, camera.width // _TEXT_SIZES_PER_PICTURE

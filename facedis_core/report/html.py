@@ -6,6 +6,7 @@ Importing this module raises UsageError where Jinja2 or Pillow is not installed.
 import io
 import json
 from base64 import b64encode
+from collections.abc import Iterable
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -21,7 +22,7 @@ try:
 except ModuleNotFoundError:
     raise missing_extra("writing a report", "view") from None
 
-_WEB: Final = Path(__file__).parent / "web"
+WEB: Final = Path(__file__).parent / "web"
 _SHARED_WEB: Final = Path(render.__file__).parent / "web"
 _WEBP_QUALITY: Final = 90  # a seventh of the size of a PNG, with no visible loss
 _SCROLLING_WIDTH: Final = 900  # pixels of a picture that scrolls on a narrow page
@@ -67,28 +68,31 @@ def render_page(viewer_payload: dict[str, Any], **context: Any) -> str:
         viewer_payload: JSON data of the 3D viewer.
         context: the other variables of the template, which escapes them.
     """
+    data = json.dumps(viewer_payload, allow_nan=False, separators=(",", ":"))
+    for character in "<>&":  # so that no text in it ends the script element
+        data = data.replace(character, f"\\u{ord(character):04x}")
+    scripts = (_SHARED_WEB / "face_viewer.js", WEB / "report.js")
+    return render_template("report.html", scripts, viewer_data=data, **context)
+
+
+def render_template(template: str, scripts: Iterable[Path], **context: Any) -> str:
+    """A page of a template of `web`, with the style of all reports and some scripts."""
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_WEB),
+        loader=jinja2.FileSystemLoader(WEB),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         finalize=lambda value: printable(value) if type(value) is str else value,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    style = (_WEB / "report.css").read_text("utf-8")
-    script = "".join(
-        path.read_text("utf-8") for path in (_SHARED_WEB / "face_viewer.js", _WEB / "report.js")
-    )
-    data = json.dumps(viewer_payload, allow_nan=False, separators=(",", ":"))
-    for character in "<>&":  # so that no text in it ends the script element
-        data = data.replace(character, f"\\u{ord(character):04x}")
-    return environment.get_template("report.html").render(
+    style = (WEB / "report.css").read_text("utf-8")
+    script = "".join(path.read_text("utf-8") for path in scripts)
+    return environment.get_template(template).render(
         version=__version__,
         style=style,
         style_hash=_csp_hash(style),
         script=script,
         script_hash=_csp_hash(script),
-        viewer_data=data,
         **context,
     )
 

@@ -26,7 +26,9 @@ from facedis_core.report.html import embed, render_page
 from facedis_core.report.viewer_payload import viewer_payload
 
 # Names of the files of `write_figures`, so that no other file is replaced or removed.
-_KEYS: Final = "mean-errors|errors-.+|transfer-.+|interpolation-.+|identities"
+_KEYS: Final = (
+    "mean-errors|errors-.+|transfer-.+|interpolation-.+|identities|doubtful|worst|average|best"
+)
 _CHARTS: Final = "histogram|expressions|training"
 _FILE: Final = re.compile(rf"[0-9]{{2,}}-({_KEYS})\.png|chart-({_CHARTS})-.+\.svg")
 
@@ -58,11 +60,19 @@ class ReportOptions:
     output: str = "-"
 
     def __post_init__(self) -> None:
-        if Path(self.output).suffix.lower() not in ("", ".html", ".htm"):
-            raise UsageError(
-                f"{self.output} is no HTML file; expected a name that ends in .html",
-                ErrorCode.OUTPUT_SUFFIX,
-            )
+        check_html(self.output)
+
+
+def check_html(output: str) -> None:
+    """Check the name of a page.
+
+    Raises:
+        UsageError: its suffix says that it is something else.
+    """
+    if Path(output).suffix.lower() not in ("", ".html", ".htm"):
+        raise UsageError(
+            f"{output} is no HTML file; expected a name that ends in .html", ErrorCode.OUTPUT_SUFFIX
+        )
 
 
 class Report(NamedTuple):

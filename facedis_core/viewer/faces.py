@@ -18,6 +18,7 @@ from facedis_core.io.npy import peek_header
 from facedis_core.io.paths import absolute, is_file, is_folder
 from facedis_core.io.streams import naming, open_input
 from facedis_core.mesh.mesh import CODECS, Mesh, mesh_files
+from facedis_core.mesh.scan_formats import SCAN_FORMATS
 from facedis_core.model.bundled import weights_folder
 from facedis_core.pipeline.decode import LatentDecoder, checked_rows
 from facedis_core.pipeline.encode import MeshEncoder, check_face_sets
@@ -114,7 +115,7 @@ def load_faces(encoder: MeshEncoder, inputs: Sequence[str]) -> ViewerFaces:
     """
     model = encoder.model
     mesh = Mesh(model.mean_face, model.triangles, "mean face", 1.0)
-    mean_face = replace(_encoded(encoder, mesh, "mean face"), source=Path(model.source).stem)
+    mean_face = replace(encoded_face(encoder, mesh, "mean face"), source=Path(model.source).stem)
     if not inputs:
         return ViewerFaces([*_bundled_faces(encoder), mean_face], [], None)
     sources = [source for given in inputs for source in expand_pattern(given)]
@@ -173,8 +174,8 @@ def face_of_bytes(encoder: MeshEncoder, content: bytes, name: str) -> ViewerFace
         rows = next(blocks)
         face, more = _decoded(encoder, rows.take([0])), len(rows) > 1 or _any(blocks)
     else:
-        meshes = _meshes(content, name)
-        face, more = _encoded(encoder, next(meshes), name), _any(meshes)
+        meshes = meshes_of_bytes(content, name)
+        face, more = encoded_face(encoder, next(meshes), name), _any(meshes)
     if not more:
         return face
     several = f"{name} has several faces; the first is shown"
@@ -185,12 +186,17 @@ def _any(more: Iterator[object]) -> bool:
     return next(more, None) is not None
 
 
-def _meshes(content: bytes, name: str) -> Iterator[Mesh]:
+def meshes_of_bytes(content: bytes, name: str) -> Iterator[Mesh]:
+    """The meshes of an uploaded file: of a mesh format, or rows of vertices.
+
+    Raises:
+        InputError: unreadable, or of another kind.
+    """
     suffix = Path(name).suffix.lower()
     if suffix not in ("", ".npy", ".stl", *CODECS):  # the mesh reader explains .stl
         raise InputError(
-            f"{name} cannot be opened by fd-view; expected {' '.join(CODECS)} or .npy, such as "
-            "latents by fd-encode",
+            f"{name} cannot be opened by fd-view; expected {' '.join((*CODECS, *SCAN_FORMATS))} or "
+            ".npy, such as latents by fd-encode",
             ErrorCode.UNSUPPORTED,
         )
     if suffix != ".npy":
@@ -204,7 +210,7 @@ def _bundled_faces(encoder: MeshEncoder) -> list[ViewerFace]:
     files = [str(path) for path in mesh_files(weights_folder() / "examples")]
     meshes = [(path, mesh) for path in files for mesh in read_file_meshes(path)]
     try:
-        return [_encoded(encoder, mesh, path) for path, mesh in meshes]
+        return [encoded_face(encoder, mesh, path) for path, mesh in meshes]
     except InputError:
         return []
 
@@ -283,10 +289,15 @@ def _spread(items: list[Any]) -> list[Any]:
 def _faces_of(encoder: MeshEncoder, one: InputItem | Latents) -> list[ViewerFace]:
     if isinstance(one, Latents):
         return [_decoded(encoder, one)]
-    return [_encoded(encoder, mesh, one.source) for mesh in one.load()]
+    return [encoded_face(encoder, mesh, one.source) for mesh in one.load()]
 
 
-def _encoded(encoder: MeshEncoder, mesh: Mesh, source: str) -> ViewerFace:
+def encoded_face(encoder: MeshEncoder, mesh: Mesh, source: str) -> ViewerFace:
+    """A mesh with its latents and the distances to its reconstruction.
+
+    Raises:
+        InputError: errors of `MeshEncoder.prepared`.
+    """
     vertices, warning = encoder.prepared(mesh, source)
     latents = encoder.model.encode_prepared(vertices[None], [mesh.name])
     (made,) = encoder.model.decode_vectors(latents.identity, latents.expression)

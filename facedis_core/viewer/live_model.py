@@ -17,6 +17,7 @@ from facedis_core.errors import ErrorCode, InputError
 from facedis_core.geometry.face_regions import face_regions
 from facedis_core.io.streams import naming
 from facedis_core.mesh.mesh import CODECS, write_mesh
+from facedis_core.mesh.scan_formats import SCAN_FORMATS
 from facedis_core.model.latent_directions import LatentDirections, leading_directions
 from facedis_core.model.model import LatentPart, Model, Part
 from facedis_core.pipeline.combine import blend, pair_names
@@ -34,6 +35,7 @@ from facedis_core.viewer.faces import (
     face_of_bytes,
     floats_base64,
 )
+from facedis_core.viewer.scan_jobs import RAW_SCAN, ScanJobs, scan_of_bytes
 
 MESH_SUFFIXES: Final = tuple(CODECS)
 _LONGEST_NAME: Final = 4096
@@ -61,7 +63,7 @@ class Mixture:
 
 
 class LiveModel:
-    """A model and faces to choose from; immutable but for the stream, so threads can share it."""
+    """A model and faces to choose from; immutable but for stream and scans, which threads share."""
 
     def __init__(
         self, encoder: MeshEncoder, offered: ViewerFaces, stream: FaceStream | None = None
@@ -71,6 +73,7 @@ class LiveModel:
         self.model: Model = encoder.model
         self.faces = list(offered.faces)
         self.stream, self._stream_place = stream, offered.stream_place
+        self.scans = ScanJobs(encoder)
         self._labels = choice_labels(self.faces)
         rows = [face.latents for face in self.faces]
         self.directions: dict[str, LatentDirections] = {
@@ -95,7 +98,7 @@ class LiveModel:
             },
             "faces": self._labels,
             "stream": self._stream_place,
-            "suffixes": [*MESH_SUFFIXES, ".npy"],
+            "suffixes": [*MESH_SUFFIXES, ".npy", *SCAN_FORMATS],
         }
 
     def _words(self, found: LatentDirections) -> list[DirectionWords]:
@@ -132,15 +135,35 @@ class LiveModel:
         """
         if self.stream is None:
             raise InputError("standard input is not shown; give - to fd-view", ErrorCode.REQUEST)
-        version = int(seen) if seen.isascii() and seen.isdecimal() and len(seen) < 18 else -1
-        return self.stream.news(version, seconds, self._labels)
+        return self.stream.news(_version(seen), seconds, self._labels)
 
-    def encoded(self, content: bytes, name: str) -> ViewerFace:
-        """The first face of a file dropped on the page.
+    def scan_news(self, key: str, seen: str, seconds: float) -> dict[str, Any]:
+        """News of the registration of a scan after the version `seen`; as `ScanJobs.news`.
+
+        Raises:
+            InputError: there is no such scan.
+        """
+        return self.scans.news(key, _version(seen), seconds)
+
+    def opened(self, content: bytes, name: str) -> ViewerFace | str:
+        """The first face of a file dropped on the page; of a raw scan the key of `scan_news`.
+
+        A raw scan is a mesh of another topology than the model, if there is a prior to register it.
 
         Raises:
             InputError: as fd-encode, or fd-decode for latents, would raise for the file.
+            UsageError: SciPy is not installed, which registration needs.
         """
+        if Path(name).suffix.lower() not in SCAN_FORMATS:
+            try:
+                return self.encoded(content, name)
+            except InputError as error:
+                if error.code not in RAW_SCAN or not self.scans.are_possible:
+                    raise
+        return self.scans.start(scan_of_bytes(content, name))
+
+    def encoded(self, content: bytes, name: str) -> ViewerFace:
+        """The first face of a file in the model's topology; errors as of `opened`."""
         face = face_of_bytes(self.encoder, content, name)
         length = len(face.name)
         if length > _LONGEST_NAME:
@@ -241,6 +264,11 @@ def _array(text: str, size: int) -> NDArray[np.float32]:
     except binascii.Error as error:
         raise ValueError from error
     return values.reshape(1, size)
+
+
+def _version(seen: str) -> int:
+    """Number of the news that the page has; -1 where it is none."""
+    return int(seen) if seen.isascii() and seen.isdecimal() and len(seen) < 18 else -1
 
 
 def _number(value: object) -> float:

@@ -31,7 +31,7 @@ from facedis_core.viewer.live_model import LiveModel
 # closed.
 SOCKET_TIMEOUT: Final = 20.0
 MAX_CONNECTIONS: Final = 64  # at once, with a thread each; a browser opens six
-MAX_WAITING: Final = 16  # requests that wait for news of a stream; others are answered at once
+MAX_WAITING: Final = 16  # requests that wait for news; others are answered at once
 NEWS_SECONDS: Final = 10.0  # until a request is answered though there is no news
 MAX_FILE_BYTES: Final = 256 << 20
 MAX_JSON_BYTES: Final = 1 << 20
@@ -124,17 +124,33 @@ def build_routes(live: LiveModel) -> dict[str, Route]:
         return Response(live.file(live.mixture(body), query.get("suffix", "")), _BYTES)
 
     def encode(query: dict[str, str], body: bytes) -> Response:
-        return as_json(live.encoded(body, query.get("name", "")).as_json())
+        opened = live.opened(body, query.get("name", ""))
+        return as_json({"registering": opened} if isinstance(opened, str) else opened.as_json())
 
     waiting = BoundedSemaphore(MAX_WAITING)
 
-    def news(query: dict[str, str], body: bytes) -> Response:
+    def awaited(news: Callable[[float], dict[str, Any]]) -> Response:
         waits = waiting.acquire(blocking=False)
         try:
-            return as_json(live.news(query.get("seen", ""), NEWS_SECONDS if waits else 0.0))
+            return as_json(news(NEWS_SECONDS if waits else 0.0))
         finally:
             if waits:
                 waiting.release()
+
+    def news(query: dict[str, str], body: bytes) -> Response:
+        return awaited(lambda seconds: live.news(query.get("seen", ""), seconds))
+
+    def scan(query: dict[str, str], body: bytes) -> Response:
+        key, seen = query.get("n", ""), query.get("seen", "")
+        return awaited(lambda seconds: live.scan_news(key, seen, seconds))
+
+    def cancel(query: dict[str, str], body: bytes) -> Response:
+        live.scans.cancel(query.get("n", ""))
+        return as_json({})
+
+    def force(query: dict[str, str], body: bytes) -> Response:
+        live.scans.force(query.get("n", ""))
+        return as_json({})
 
     description = as_json(live.description())
     return {
@@ -144,6 +160,9 @@ def build_routes(live: LiveModel) -> dict[str, Route]:
         "vertices": Route("POST", vertices, MAX_JSON_BYTES),
         "file": Route("POST", file, MAX_JSON_BYTES),
         "encode": Route("POST", encode, MAX_FILE_BYTES),
+        "scan": Route("GET", scan),
+        "cancel": Route("POST", cancel),
+        "force": Route("POST", force),
         **{path: Route("GET", partial(_static, _asset(file))) for path, file in _FILES.items()},
     }
 

@@ -6,7 +6,7 @@ import select
 import socket
 import threading
 import time
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import ExitStack, closing, suppress
 from dataclasses import replace
 from urllib.parse import quote
 
@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from conftest import face, save_mesh
 from raising import raises
+from serving import ask, running
 
 import facedis_core.viewer.server
 from facedis_core.pipeline.encode import MeshEncoder
@@ -21,20 +22,6 @@ from facedis_core.viewer.face_stream import FaceStream
 from facedis_core.viewer.faces import ViewerFaces, load_faces
 from facedis_core.viewer.live_model import LiveModel
 from facedis_core.viewer.server import MAX_CONNECTIONS, MAX_WAITING, LiveServer
-
-
-@contextmanager
-def running(live):
-    """A server in a thread of its own, and the bugs that it was told of."""
-    bugs = []
-    with LiveServer(live, on_bug=bugs.append) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        try:
-            yield server, bugs
-        finally:
-            server.shutdown()
-            thread.join()
 
 
 @pytest.fixture(scope="module")
@@ -48,22 +35,6 @@ def server(live):
     with running(live) as (server, bugs):
         yield server
         assert not bugs
-
-
-def ask(server, path="", method="GET", body=None, headers=None, token=None):
-    """Status, headers and body of a request; a header of None is not sent."""
-    with closing(http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=20)) as one:
-        token = server.token if token is None else token
-        given = {"Host": f"127.0.0.1:{server.server_port}"} | (headers or {})
-        one.putrequest(method, f"/{token}/{path}", skip_host=True, skip_accept_encoding=True)
-        if body is not None and "Content-Length" not in given:
-            given["Content-Length"] = str(len(body))
-        for name, value in given.items():
-            if value is not None:
-                one.putheader(name, value)
-        one.endheaders(body)
-        answer = one.getresponse()
-        return answer.status, answer.headers, answer.read()
 
 
 def a_mixture(server):

@@ -5,6 +5,7 @@
 //   viewer.frame(positions);                            // fit the camera: Float32Array (3V) in mm
 //   viewer.setVertices(positions);                      // show a face
 //   viewer.setValues(values, 0, 2);                     // color by Float32Array (V); null = skin
+//   viewer.setSurface(another);                         // then set vertices and values anew
 //
 // x to the right, y up, the face towards +z, orthographic; lights and skin as in fd-render, fixed to
 // the camera. The canvas needs a size by CSS; its resolution follows it. When the user turns or
@@ -45,7 +46,7 @@ const vec3 KEY = vec3(0.98, 0.93, 0.87), FILL = vec3(0.19, 0.21, 0.25), RIM = ve
 const vec3 TO_KEY = vec3(-0.62, 0.58, 0.65), TO_FILL = vec3(0.85, 0.00, 0.50), TO_RIM = vec3(0.80, 0.35, -0.50);
 const vec3 SKY = vec3(0.16, 0.17, 0.19), GROUND = vec3(0.09, 0.075, 0.07), WRAP = vec3(0.32, 0.17, 0.12);
 const vec3 INSIDE = vec3(0.15, 0.16, 0.195), LINING = vec3(0.065, 0.048, 0.045);
-const vec3 LINING_OF_VALUES = vec3(0.16, 0.16, 0.16);
+const vec3 LINING_OF_VALUES = vec3(0.16, 0.16, 0.16), UNKNOWN = vec3(0.45, 0.46, 0.47);
 const float GLOSS = 0.06, SHADOW = 0.55;
 vec3 skin(vec3 n) {
   vec3 key = normalize(TO_KEY), halfway = normalize(key + vec3(0.0, 0.0, 1.0));
@@ -61,6 +62,8 @@ void main() {
   vec3 linear;
   if (lining) {
     linear = heat ? LINING_OF_VALUES : LINING;
+  } else if (heat && amount < -0.5) {
+    linear = UNKNOWN * matte;
   } else if (heat) {  // exactly the color of the bar where the surface faces the viewer, else darker
     float place = (clamp(amount, 0.0, 1.0) * 255.0 + 0.5) / 256.0;
     linear = texture(colormap, vec2(place, 0.5)).rgb * matte;
@@ -103,12 +106,9 @@ class FaceViewer {
     };
   }
 
-  constructor(canvas, { triangles, lining, colors }, { colormap }) {
+  constructor(canvas, surface, { colormap }) {
     this.canvas = canvas;
-    this.triangles = triangles;
-    this.lining = lining;
-    this.colors = colors;
-    this.openings = new Set(lining.filter((_, i) => i % 3 === 2)).size;
+    this.#take(surface);
     this.colormapColors = colormap;
     this.data = {};  // content of the buffers by name, to restore a lost context
     this.heat = false;
@@ -131,6 +131,19 @@ class FaceViewer {
     this.#listen();
   }
 
+  #take(surface) {
+    const { triangles, lining, colors } = surface;
+    Object.assign(this, { surface, triangles, lining, colors });
+    this.openings = new Set(lining.filter((_, i) => i % 3 === 2)).size;
+  }
+
+  /** Show another surface; its vertices are set next. */
+  setSurface(surface) {
+    this.#take(surface);
+    this.heat = false;
+    if (this.gl) this.#uploadSurface();
+  }
+
   /** Show a face: Float32Array (3V) in mm; it is copied. */
   setVertices(positions) {
     const length = positions.length + 3 * this.openings;
@@ -142,13 +155,15 @@ class FaceViewer {
     this.redraw();
   }
 
-  /** Color vertices by values (Float32Array V) from `low` to `high`; null = skin. */
+  /** Color vertices by values (Float32Array V) from `low` to `high`, gray where NaN; null = skin. */
   setValues(values, low = 0, high = 1) {
     this.heat = Boolean(values);
     if (values) {
       const places = this.#array("value", values.length + this.openings);
       const factor = 1 / Math.max(high - low, 1e-12);
-      for (let i = 0; i < values.length; i++) places[i] = (values[i] - low) * factor;
+      for (let i = 0; i < values.length; i++) {
+        places[i] = Number.isNaN(values[i]) ? -1e6 : Math.max(values[i] - low, 0) * factor;
+      }
       this.#upload("value");
     }
     this.redraw();
@@ -216,22 +231,10 @@ class FaceViewer {
       gl.enableVertexAttribArray(place);
       gl.vertexAttribPointer(place, size, gl.FLOAT, false, 0, 0);
     }
-    gl.bindBuffer(gl.ELEMENT_ARRAY_BUFFER, gl.createBuffer());
-    const indices = new this.triangles.constructor(this.triangles.length + this.lining.length);
-    indices.set(this.triangles);
-    indices.set(this.lining, this.triangles.length);
-    gl.bufferData(gl.ELEMENT_ARRAY_BUFFER, indices, gl.STATIC_DRAW);
-    const color = gl.getAttribLocation(program, "color");
-    if (this.colors) {
-      const held = new Uint8Array(this.colors.length + 3 * this.openings);
-      held.set(this.colors);
-      gl.bindBuffer(gl.ARRAY_BUFFER, gl.createBuffer());
-      gl.bufferData(gl.ARRAY_BUFFER, held, gl.STATIC_DRAW);
-      gl.enableVertexAttribArray(color);
-      gl.vertexAttribPointer(color, 3, gl.UNSIGNED_BYTE, true, 0, 0);
-    } else {
-      gl.vertexAttrib3fv(color, SKIN);
-    }
+    this.indexBuffer = gl.createBuffer();
+    this.colorBuffer = gl.createBuffer();
+    this.colorPlace = gl.getAttribLocation(program, "color");
+    this.#uploadSurface();
     gl.bindTexture(gl.TEXTURE_2D, gl.createTexture());
     gl.texImage2D(
       gl.TEXTURE_2D, 0, gl.SRGB8, 256, 1, 0, gl.RGB, gl.UNSIGNED_BYTE, this.colormapColors);
@@ -242,6 +245,25 @@ class FaceViewer {
     gl.enable(gl.DEPTH_TEST);
     gl.clearColor(0, 0, 0, 0);  // transparent, for light and dark pages
     for (const name in this.data) this.#upload(name);
+  }
+
+  #uploadSurface() {
+    const gl = this.gl, indices = new this.triangles.constructor(this.triangles.length + this.lining.length);
+    indices.set(this.triangles);
+    indices.set(this.lining, this.triangles.length);
+    gl.bindBuffer(gl.ELEMENT_ARRAY_BUFFER, this.indexBuffer);
+    gl.bufferData(gl.ELEMENT_ARRAY_BUFFER, indices, gl.STATIC_DRAW);
+    if (this.colors) {
+      const held = new Uint8Array(this.colors.length + 3 * this.openings);
+      held.set(this.colors);
+      gl.bindBuffer(gl.ARRAY_BUFFER, this.colorBuffer);
+      gl.bufferData(gl.ARRAY_BUFFER, held, gl.STATIC_DRAW);
+      gl.enableVertexAttribArray(this.colorPlace);
+      gl.vertexAttribPointer(this.colorPlace, 3, gl.UNSIGNED_BYTE, true, 0, 0);
+    } else {
+      gl.disableVertexAttribArray(this.colorPlace);
+      gl.vertexAttrib3fv(this.colorPlace, SKIN);
+    }
   }
 
   /** The array of that name, reallocated only when its length changes. */

@@ -6,6 +6,7 @@
 const DIRECTIONS_SHOWN = 8, DIRECTIONS_ADDED = 8;
 const MAX_STEP = 3;  // standard deviations
 const RETRY_MS = 2000, PAUSE_MS = 200;  // after a request without an answer, and between two without news
+const SCAN_COLOR = [58, 78, 105];  // linear RGB
 const ROOM = 1.12;  // size of the window in mean faces: mouths open, and people differ in size
 
 const find = (selector, within = document) => within.querySelector(selector);
@@ -257,9 +258,21 @@ class Side {
     file.accept = model.suffixes.join(",");
     this.viewer = makeViewer(canvas);
     this.check = find(".error", this.element);
+    this.distance = find(".distance", this.element);
+    this.shown = find(".shown", this.element);
+    this.shown.setAttribute("aria-label", `What is drawn of face ${letter} and its scan`);
     this.turn = 0;  // number of the latest choice; earlier ones that load late are dropped
     this.choice.addEventListener("change", () => this.choose(this.choice.value));
-    this.check.addEventListener("change", showErrors);
+    for (const [one, other] of [[this.check, this.distance], [this.distance, this.check]]) {
+      one.addEventListener("change", () => {
+        if (one.checked) other.checked = false;
+        showErrors();
+      });
+    }
+    this.shown.addEventListener("change", () => {
+      this.draw();
+      showErrors();
+    });
     file.addEventListener("change", (event) => {
       if (event.target.files.length) this.open([...event.target.files]);
       event.target.value = "";  // so that the same file can be opened again
@@ -282,49 +295,181 @@ class Side {
     });
   }
 
-  /** Encode files; this side shows the first valid one, and all can be chosen. */
+  /**
+   * Encode files, or register them where they are raw scans; this side shows the first valid one, and
+   * all can be chosen.
+   */
   open(files) {
-    const turn = ++this.turn, refused = [];
+    const turn = ++this.turn, refused = [], done = [];
     let taken = false;
     return attempt(async () => {
       for (const file of files) {
         tell(`encoding ${file.name}…`);
         try {
           const answer = await post(`encode?name=${encodeURIComponent(file.name)}`, file);
-          const face = decoded(await answer.json()), key = `file${++opened}`;
-          offer(key, unusedLabel(face.name, file.name), () => face);
+          const said = await answer.json();
+          if (said.registering) tell("");
+          const found = said.registering ? await this.register(said.registering, file.name) : said;
+          if (!found) continue;
+          const key = this.offerFile(found, file.name);
+          done.push(file.name);
           if (taken || turn !== this.turn) continue;
           taken = true;
-          this.choice.value = key;
-          this.take(face, key);
+          this.show(key);
         } catch (error) {
           refused.push(error.message);
         }
       }
       if (refused.length) throw new Error(refused.join("; "));
-      const names = files.map((file) => file.name).join(", ");
-      tellWarnings(`${names} ${files.length > 1 ? "are" : "is"} encoded`);
+      if (done.length) tellWarnings(`${done.join(", ")} ${done.length > 1 ? "are" : "is"} encoded`);
     });
+  }
+
+  /** Offer a face as the server sent it; its key. */
+  offerFile(said, file) {
+    const face = decoded(said), key = `file${++opened}`;
+    offer(key, unusedLabel(face.name, file), () => face);
+    return key;
+  }
+
+  show(key) {
+    this.choice.value = key;
+    this.take(faces.get(key).load(), key);
+  }
+
+  /**
+   * Follow the registration of a scan, with a button to cancel it. The face as the server sends it;
+   * null where it was cancelled, or refused and may still be registered by a button.
+   */
+  async register(key, file) {
+    const job = find("#job").content.cloneNode(true).firstElementChild;
+    const words = find(".words", job), started = performance.now();
+    const [cancel, anyway] = [find(".cancel", job), find(".anyway", job)];
+    find(".jobs", this.element).append(job);
+    let said = { version: -1, state: "running" }, cancelled = false;
+    cancel.addEventListener("click", () => {
+      cancelled = true;
+      job.remove();
+      if (said.state === "running") attempt(() => post(`cancel?n=${key}`));
+    });
+    const write = () => {
+      const seconds = Math.round((performance.now() - started) / 1000);
+      words.textContent = `registering ${file}: ${said.step ?? "reading"}, ${seconds} s`;
+    };
+    const clock = setInterval(write, 1000);
+    let left = false;
+    try {
+      while (said.state === "running" && !cancelled) {
+        write();
+        said = await (await ask(`scan?n=${key}&seen=${said.version}`)).json();
+      }
+      left = said.state === "refused" && said.can_force && !cancelled;
+    } finally {
+      clearInterval(clock);
+      if (!left) job.remove();
+    }
+    if (cancelled || said.state === "cancelled") return null;
+    if (said.state === "done") return said.face;
+    if (!left) throw new Error(said.message);
+    words.textContent = said.message;
+    job.classList.add("refused");
+    cancel.textContent = "Dismiss";
+    anyway.hidden = false;
+    anyway.addEventListener("click", () => attempt(async () => {
+      job.remove();
+      const turn = ++this.turn;
+      await post(`force?n=${key}`);
+      const found = await this.register(key, file);
+      if (!found) return;
+      const face = this.offerFile(found, file);
+      if (turn === this.turn) this.show(face);
+      tellWarnings();
+    }));
+    return null;
   }
 
   take(face, key) {
     this.face = face;
     this.key = key;
-    this.viewer.setVertices(face.vertices);
+    for (const part of this.element.querySelectorAll(".of-scan")) part.hidden = !face.scan;
+    if (face.scan) find(".report", this.element).textContent = describeScan(face.scan);
+    this.draw();
     showErrors();
     update();
   }
 
-  /** Color the face by the model's reconstruction error, if checked. */
-  showError(high) {
-    const { error } = this.face, words = find(".numbers", this.element);
+  /** Draw the face, its scan or both. */
+  draw() {
+    const { face } = this, what = face.scan ? this.shown.value : "face";
+    const surfaces = { face: model.surface, scan: face.scan?.surface, both: face.scan?.both };
+    if (this.viewer.surface !== surfaces[what]) this.viewer.setSurface(surfaces[what]);
+    this.viewer.frame(face.scan?.frame ?? model.frame);
+    const vertices = { face: face.vertices, scan: face.scan?.vertices };
+    this.viewer.setVertices(what === "both" ? joined(vertices.face, vertices.scan) : vertices[what]);
+  }
+
+  /** Color the face by the model's reconstruction error or its distance to the scan, if checked. */
+  showError(highs) {
+    const { error, scan } = this.face, words = find(".numbers", this.element);
     this.check.disabled = !error;
-    const shown = Boolean(error) && this.check.checked;
-    this.viewer.setValues(shown ? error : null, 0, high);
-    find(".scale", this.element).hidden = !shown;
+    const what = this.shown.value, far = Boolean(scan) && this.distance.checked;
+    let values = far ? scan.distance : error && this.check.checked ? error : null;
+    if (scan && what !== "face" && values) {  // a scan has no model error
+      const ofScan = far ? scan.distances : new Float32Array(scan.distances.length).fill(NaN);
+      values = what === "scan" ? (far ? ofScan : null) : joined(values, ofScan);
+    }
+    const high = far ? highs.distance : highs.error;
+    this.viewer.setValues(values, 0, high);
+    find(".scale", this.element).hidden = !values;
     find(".high", this.element).textContent = `${high} mm or more`;
     words.textContent = error ? `mean ${mm(mean(error))}, max ${mm(highest(error))} mm` : "latents: no mesh to compare with";
   }
+}
+
+/** Two arrays of numbers, one after the other. */
+function joined(one, other) {
+  const all = new one.constructor(one.length + other.length);
+  all.set(one);
+  all.set(other, one.length);
+  return all;
+}
+
+/** The scan of a face as the server sends it: its surface, and that of both. */
+function decodedScan(said, vertices) {
+  const surface = FaceViewer.surface(said.surface), found = floats(said.vertices);
+  const offset = vertices.length / 3, count = found.length / 3;
+  const own = Uint8Array.from({ length: 3 * count }, (_, i) => SCAN_COLOR[i % 3]);
+  const skin = Uint8Array.from({ length: 3 * offset }, (_, i) => Math.round(255 * SKIN[i % 3]));
+  const both = {
+    triangles: joined(Uint32Array.from(model.surface.triangles), surface.triangles.map((i) => i + offset)),
+    lining: new Uint32Array(),  // its vertices would follow those of the face
+    colors: joined(model.surface.colors ?? skin, own),
+  };
+  const distance = floats(said.face_distances);
+  return {
+    ...said, vertices: found, distance, distances: floats(said.distances),
+    surface: { ...surface, colors: own }, both, frame: compared(vertices, distance),
+  };
+}
+
+/** The vertices whose distance is known, and their mirror images: a window on the face. */
+function compared(vertices, distance) {
+  const positions = [];
+  distance.forEach((value, v) => {
+    const [x, y, z] = vertices.subarray(3 * v, 3 * v + 3);
+    if (!Number.isNaN(value)) positions.push(x, y, z, -x, y, z);
+  });
+  return positions.length ? Float32Array.from(positions) : model.frame;
+}
+
+/** What the registration says of itself, in words. */
+function describeScan(scan) {
+  const lines = [
+    `in ${scan.unit}; the scan shows ${percent(scan.coverage)} of the face that it could`,
+    `face to scan ${mm(scan.residual_mm)} mm, scan to face ${mm(scan.scan_residual_mm)} mm`,
+    scan.margin_mm === null ? "no other pose fits" : `the next pose fits ${mm(scan.margin_mm)} mm worse`,
+  ];
+  return lines.join("; ") + (scan.problem ? `. Doubtful: ${scan.problem}` : "");
 }
 
 /** Show the warnings of the two faces, or else another notice. */
@@ -338,13 +483,18 @@ const highest = (values) => values.reduce((high, value) => Math.max(high, value)
 const mean = (values) => values.reduce((sum, value) => sum + value, 0) / values.length;
 const mm = (value) => value.toPrecision(value < 0.1 ? 1 : 2);
 
-/** One color scale for both faces, up to the higher of their 95th percentiles. */
+/** One color scale for both faces, up to the higher of their 95th percentiles; one for distances. */
 function showErrors() {
   const shown = Object.values(sides).filter((side) => side.face);
-  const errors = shown.map((side) => side.face.error).filter(Boolean);
-  const highs = errors.map((error) => error.slice().sort()[Math.floor(0.95 * error.length)]);
-  const high = roundUp(Math.max(0.01, ...highs));
-  for (const side of shown) side.showError(high);
+  const high = (arrays) => {
+    const known = arrays.filter(Boolean).map((values) => values.filter((value) => !Number.isNaN(value)).sort());
+    return roundUp(Math.max(0.01, ...known.map((values) => values[Math.floor(0.95 * values.length)] ?? 0)));
+  };
+  const highs = {
+    error: high(shown.map((side) => side.face.error)),
+    distance: high(shown.map((side) => side.face.scan?.distance)),
+  };
+  for (const side of shown) side.showError(highs);
 }
 
 /** The next round number, as at the ends of color scales in fd-render. */
@@ -360,9 +510,13 @@ function gradient(colormap) {
   return `linear-gradient(to right, ${stops.join(", ")})`;
 }
 
-const decoded = (said) => ({
-  ...said, vertices: floats(said.vertices), error: said.error && floats(said.error),
-});
+function decoded(said) {
+  const vertices = floats(said.vertices);
+  return {
+    ...said, vertices, error: said.error && floats(said.error),
+    scan: said.scan && decodedScan(said.scan, vertices),
+  };
+}
 
 /** Add a face to choose from, at the end or before that of another key. */
 function offer(key, label, load, before = null) {
