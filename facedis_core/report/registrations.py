@@ -56,7 +56,7 @@ _RESIDUALS: Final = {
     "scan_residual_mm": ("scan-to-face", "Scan to face, at most 4 mm a point, by scan"),
     "residual_mm": ("face-to-scan", "Face to scan, by scan"),
 }
-_BAR_TITLES: Final = ("distance to the scan, mm", "distance, mm", "mm")
+BAR_TITLES: Final = ("distance to the scan, mm", "distance, mm", "mm")
 _NUMBERS: Final = ("scan_residual_mm", "residual_mm", "coverage", "prior_distance", "seconds")
 _TEXTS: Final = ("name", "unit", "start", "problem")
 
@@ -339,13 +339,8 @@ def _figure(title: str, drawn: Sequence[DrawnScan], options: FigureOptions) -> F
     known = [one.distances[np.isfinite(one.distances)] for one in drawn]
     known = [values for values in known if len(values)]
     scale = options.scale or (ColorScale.covering(known) if known else ColorScale(0.0, 1.0))
-    camera = Camera.framing([_window(one) for one in drawn], options.size)
-    plain, colored = FaceRenderer(camera, BACKGROUND), FaceRenderer(camera, BACKGROUND, scale)
-    rows: list[list[Picture]] = [[], [], []]
-    for one in drawn:
-        rows[0].append(_scan_picture(one, camera, plain))
-        rows[1].append(plain(FaceToDraw(one.face, (FRONT,))))
-        rows[2].append(colored(FaceToDraw(one.face, (FRONT,), one.distances)))
+    camera = Camera.framing(list(map(face_window, drawn)), options.size)
+    rows = zip(*(draw_scan(one, camera, scale) for one in drawn), strict=True)
     captions = [""] * (2 * len(drawn))
     for one in drawn:
         compared = one.distances[np.isfinite(one.distances)]
@@ -355,7 +350,7 @@ def _figure(title: str, drawn: Sequence[DrawnScan], options: FigureOptions) -> F
         captions,
         ["scan", "face", "distance"],
         [one.name for one in drawn],
-        bar=replace(ColorBar.of(scale, known), titles=_BAR_TITLES),
+        bar=replace(ColorBar.of(scale, known), titles=BAR_TITLES),
         text_size=sheet_text_size(camera, len(drawn)),
     )
     caption = "Each scan, the face found in it, and that face by its distance to the scan."
@@ -364,7 +359,17 @@ def _figure(title: str, drawn: Sequence[DrawnScan], options: FigureOptions) -> F
     )
 
 
-def _window(one: DrawnScan) -> NDArray[Any]:
+def draw_scan(one: DrawnScan, camera: Camera, scale: ColorScale) -> list[Picture]:
+    """The scan, the face, and the face colored by its distance to the scan."""
+    plain, colored = FaceRenderer(camera, BACKGROUND), FaceRenderer(camera, BACKGROUND, scale)
+    return [
+        _scan_picture(one, camera, plain),
+        plain(FaceToDraw(one.face, (FRONT,))),
+        colored(FaceToDraw(one.face, (FRONT,), one.distances)),
+    ]
+
+
+def face_window(one: DrawnScan) -> NDArray[Any]:
     """The part of the face that is compared, and its mirror image: the face without the head."""
     shown = one.face.vertices[np.isfinite(one.distances)]
     shown = shown if len(shown) else one.face.vertices

@@ -3,7 +3,10 @@
 import dataclasses
 import json
 import re
+import subprocess
+import sys
 import tracemalloc
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -153,6 +156,15 @@ def test_other_files_are_named_with_their_line(folder, name, text):
     (folder / name).write_text(f"\n{text}\n")
     with raises("wrong-kind", f"{name}, line 2 is no "):
         build_registration_report(OPTIONS)
+
+
+@pytest.mark.slow
+def test_the_picture_of_the_docs(tmp_path):
+    script = Path(__file__).parents[2] / "docs" / "scripts" / "registration_picture.py"
+    subprocess.run([sys.executable, script, tmp_path / "scan.png"], check=True)
+    content = (tmp_path / "scan.png").read_bytes()
+    assert content.startswith(b"\x89PNG")
+    assert 50_000 < len(content) < 300_000
 
 
 def test_what_is_not_known_is_gray():
