@@ -16,47 +16,83 @@ sys.path.insert(0, str(SCRIPT.parent))
 import study  # noqa: E402 - its folder had to be on the path
 import study_tables  # noqa: E402 - likewise
 
+LABELLED, PRESENT = study.KINDS["linear"][:2]
+
 
 def summary(mean: float) -> dict[str, float]:
     return {"mean": mean, "std": 0.1, "median": mean, "n": 3}
 
 
+def report(e_rec: float, labelled: float) -> dict:
+    """A report of fd-metrics with the labelled and the present model of seed 0 or 1."""
+    interval = {"low": e_rec - 0.01, "high": e_rec + 0.01}
+    baselines = {
+        "pca": {"condition": "present", "components": 128, "e_rec": summary(0.5)},
+        "ridge_neutral_2x": {"condition": "labelled", "components": 256, "e_rec": summary(9.0)},
+        "flame_like": {"condition": "labelled", "components": 128, "e_rec": summary(0.25)},
+    }
+    seed = 0 if e_rec < 2 else 1
+    names = [f"{cell.key}-{seed}" for cell in (LABELLED, PRESENT)]
+    models = {
+        names[0]: {"e_rec": summary(labelled), "identity_from_expression_accuracy": 0.125},
+        names[1]: {"e_rec": summary(e_rec)},
+    }
+    strongest = {names[0]: {"e_rec": {"baseline": "pca", "mean": 0.5, "ratio": labelled / 0.5}}}
+    return {
+        "models": models,
+        "intervals": {"models": {name: {"e_rec": interval} for name in names}},
+        "baselines": baselines if seed == 0 else {},
+        "strongest_baselines": {"models": strongest},
+    }
+
+
 @pytest.fixture
 def made(tmp_path: Path) -> study.Study:
-    """A study of two seeds of one cell, whose numbers are known."""
-    baselines = {key: {"e_rec": summary(9.0)} for key in study_tables.BASELINES}
-    files = {
-        "baselines_on_whole.json": {"model": {}, "baselines": baselines},
-        "linear-none-0_on_whole.json": {
-            "model": {"e_rec": summary(1.0), "expression_chance": 0.05}
-        },
-        "linear-none-1_on_whole.json": {"model": {"e_rec": summary(2.0)}},
-        "linear-none-quarter-0_on_quarter.json": {"model": {"e_rec": summary(7.0)}},
-        "linear-none-0_recognized.json": {"model": {"auc_cosine": 0.75}},
-    }
-    for name, content in files.items():
-        (tmp_path / name).write_text(json.dumps(content))
-    for seed, seconds in ((0, "60"), (1, "120 and more")):
-        (tmp_path / f"linear-none-{seed}.safetensors.made").write_text(f"{seconds}\nfd-train\n")
-        log = [{"epoch": e, "test": {"e_rec": {"mean": 2 - e / 20}}} for e in range(1, 21)]
-        text = "".join(f"{json.dumps(line)}\n" for line in log)
-        (tmp_path / f"linear-none-{seed}.jsonl").write_text(text)
-    return study.Study(Path("FaceXModel"), tmp_path, 200, range(1), None, None, None, "cpu")
+    """A study of two seeds of two cells, whose numbers are known."""
+    for name, content in {
+        "0_on_plain": report(1.0, 0.75),
+        "1_on_plain": report(2.0, 1.75),
+        "0_on_moved": report(1.5, 1.25),
+    }.items():
+        (tmp_path / f"{LABELLED.group}-{name}.json").write_text(json.dumps(content))
+    return study.Study(Path("FaceXModel"), tmp_path, 200, range(2))
 
 
-def test_a_row_has_the_mean_of_all_seeds_and_what_is_not_there_is_empty(made: study.Study) -> None:
+def rows(lines: list[str], heading: str) -> list[list[str]]:
+    """The cells of the table below a heading."""
+    start = next(i for i, line in enumerate(lines) if line.strip() == f"## {heading}") + 1
+    found = []
+    for line in lines[start:]:
+        if line.startswith("\n## "):
+            break
+        if line.startswith("|"):
+            found.append([cell.strip() for cell in line.strip("|").split("|")])
+    return found[2:]
+
+
+def test_models_have_intervals_and_the_baselines_of_their_condition(made: study.Study) -> None:
+    found = rows(list(study_tables.tables(made)), "Test people, with the first seed")
+    numbers = [["0.750 (0.990 to 1.010)", "", "", "0.125", ""], ["0.250", "", "", "", ""]]
+    assert found[0] == ["**labelled**", *[""] * 6]
+    assert found[1] == ["`linear`", "64 + 64", *numbers[0]]
+    assert found[2] == ["FLAME's linear model", "128", *numbers[1]]
+    assert [row[0] for row in found[3:]] == ["**present**", "`linear`", "PCA, not split"]
+
+
+def test_ratios_ranges_and_variations(made: study.Study) -> None:
     lines = list(study_tables.tables(made))
-    (row,) = (line for line in lines if line.startswith("| linear | 1.5"))
-    cells = [cell.strip() for cell in row.strip("|").split("|")]
-    assert cells[:3] == ["linear", "1.500 ± 0.707", ""]
-    assert cells[-3:] == ["2", "1.5+", "-9.1%, not converged"]
-    assert any("0.750" in line and "0.050" in line for line in lines)
-    assert sum("9.000" in line for line in lines) == len(study_tables.BASELINES)
-    (curve,) = (line for line in lines if "1.950 (1), 1.900 (2)" in line)
-    assert curve.startswith("| linear | ")
-    assert not any("7.000" in line for line in lines)  # no baselines were measured beside it
-    widths = {line.count("|") for line in lines if line.startswith("| linear")}
-    assert len(widths) == 3  # of the three tables it is in
+    named = rows(lines, "Ratios to the strongest baselines of the condition")
+    assert [row[:4] for row in named] == [
+        ["labelled", "`linear`", "64 + 64", "1.50 (PCA, not split)"]
+    ]
+    ranges = rows(lines, "Ranges over seeds")
+    assert [row[3:5] for row in ranges] == [["2", "0.750 to 1.750"], ["2", "1.000 to 2.000"]]
+    varied = rows(lines, "Test people shown otherwise")
+    assert [row[3:6] for row in varied if row[0] == "labelled"] == [
+        ["as in training", "0.750 (0.990 to 1.010)", "1.50"],
+        ["moved (2 degrees, 1 mm)", "1.250 (1.490 to 1.510)", "2.50"],
+    ]
+    assert rows(lines, "Trained on a quarter of the people") == []
 
 
 @pytest.mark.parametrize(
@@ -71,18 +107,14 @@ def test_a_row_has_the_mean_of_all_seeds_and_what_is_not_there_is_empty(made: st
 def test_convergence_is_told_from_the_log(
     made: study.Study, curve: dict[int, float], told: str
 ) -> None:
+    cell = study.KINDS["pointnet"][0]
     log = [{"epoch": e, "test": {"e_rec": {"mean": v}}} for e, v in curve.items()]
     text = "".join(f"{json.dumps(line)}\n" for line in [{"epoch": 1}, *log])
-    made.path("linear-none-0.jsonl").write_text(text)
-    assert study_tables.last_change(made, study.KINDS["linear"][0]) == told
-
-
-def test_options_for_fewer_epochs(made: study.Study) -> None:
-    cells = study.KINDS["pointnet"][0], study.KINDS["linear"][0]
-    short = study.Study(Path(), Path(), 200, range(1), 1024, 16, 6, "cpu")
-    words = [" ".join(short._length(cell)) for cell in cells]
-    assert words == ["--epochs 16 --evaluate-every 1", "--epochs 6 --evaluate-every 1"]
-    assert made._length(cells[0]) == ["--evaluate-every", "10"]
+    made.path(f"{cell.key}-0.jsonl").write_text(text)
+    made.path(f"{cell.key}-0.safetensors.made").write_text("90 and more\nfd-train\n")
+    (row,) = rows(list(study_tables.tables(made)), "Length of the trainings")
+    assert row[2:4] == ["1.5+", told]
+    assert row[4].startswith(f"{curve[min(curve)]:.3f} ({min(curve)})")
 
 
 def test_what_was_made_otherwise_is_not_mixed_with_what_is_asked_for(made: study.Study) -> None:
@@ -101,7 +133,14 @@ def test_what_was_made_otherwise_is_not_mixed_with_what_is_asked_for(made: study
 
 @pytest.mark.parametrize("cell", [cell for kind in study.KINDS.values() for cell in kind])
 def test_every_cell_is_a_recipe(cell: study.Cell) -> None:
-    load_recipe(cell.recipe, neutrals=cell.neutrals, changes=cell.changes)
+    changes = [f"identity={cell.identity}", f"expression={cell.expression}"]
+    recipe = load_recipe(cell.recipe, neutrals=cell.condition == "labelled", changes=changes)
+    assert bool(recipe.discriminator) >= cell.discriminator
+
+
+def test_cells_have_names_of_their_own() -> None:
+    keys = [cell.key for kind in study.KINDS.values() for cell in kind]
+    assert len(set(keys)) == len(keys)
 
 
 @pytest.mark.slow
@@ -111,25 +150,23 @@ def test_all_of_it_on_a_handful_of_people_goes_on_where_it_was(
     root = os.environ.get("FACEDIS_ICT")
     if not root:
         pytest.skip("FACEDIS_ICT does not name the folder FaceXModel")
-    linear = study.with_quarters(study.WHOLE_LINEAR[1:2])
-    pointnet = study.WHOLE_POINTNET[1:2]
-    cells = [*linear, *pointnet]
-    assert [cell.quarter for cell in cells] == [False, True, False]
-    assert [cell.discriminator for cell in cells] == [False, False, True]
-    monkeypatch.setitem(study.KINDS, "linear", linear)
-    monkeypatch.setitem(study.KINDS, "pointnet", pointnet)
+    linear = study.KINDS["linear"]
+    kept = (linear[0], linear[2], linear[-3])  # labelled, absent, labelled with few people
+    assert [cell.few for cell in kept] == [False, False, True]
+    monkeypatch.setitem(study.KINDS, "linear", kept)
+    monkeypatch.setitem(study.KINDS, "pointnet", study.KINDS["pointnet"][-1:])
     out = tmp_path / "out"
     line = [str(SCRIPT), root, "-o", str(out), "--subjects", "8", "--seeds", "1", "--points", "32"]
-    line += ["--epochs", "1", "--linear-epochs", "2", "--pretrain-epochs", "1"]
+    line += ["--epochs", "1", "--pretrain-epochs", "1"]
     monkeypatch.setattr(sys, "argv", line)
     study.main()
-    tables = (out / "tables.md").read_text()
-    assert all(f"| {cell.title} | " in tables for cell in cells)
-    for heading in study_tables.VARIATION_HEADINGS.values():
-        assert f"## {heading}" in tables
-    assert (out / "linear-neutrals-0_recognized.json").exists()
+    lines = (out / "tables.md").read_text().splitlines()
+    assert sum(line.startswith("| `linear` | 64 + 64 |") for line in lines) == 3
+    assert sum(line.startswith("| `pointnet`, discriminator | 64 + 64 |") for line in lines) == 1
+    for name in set(study_tables.VARIATIONS) - {"captured"}:
+        assert any(study_tables.VARIATIONS[name] in line for line in lines)
     (out / "tables.md").unlink()
     assert "$ fd-train" in capfd.readouterr().out
     study.main()
     assert "$ fd-" not in capfd.readouterr().out  # nothing was left to do
-    assert (out / "tables.md").read_text() == tables
+    assert (out / "tables.md").read_text().splitlines() == lines

@@ -2,7 +2,7 @@
 
     python docs/scripts/gpu_trainings.py OUT --faces SET
 
-The cells are those of docs/benchmark.md. Every cell and seed is trained for 16 epochs, then all of
+The cells are those of study.py. Every cell and seed is trained for 16 epochs, then all of
 them anew for 32, 64, 128 and 280, until the time is over. The seeds are trained side by side, which
 one GPU does in less time. The same command resumes where it was stopped. A JSON line with the
 metrics follows every training. Without a face set the example faces are used.
@@ -15,10 +15,10 @@ import tarfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from study import WHOLE_POINTNET, Cell, Study
+from study import KINDS, Cell, Study
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-CELLS = [cell for cell in WHOLE_POINTNET if not cell.changes]
+CELLS = KINDS["pointnet"]
 
 
 def face_set(options: argparse.Namespace, study: Study) -> str:
@@ -45,7 +45,7 @@ def train(options: argparse.Namespace, study: Study, faces: str, seed: int, epoc
     """Train every cell with one seed."""
     common = ["--recipe", "pointnet", "--seed", str(seed), "--device", options.device]
     common += ["--points", str(options.points)] if options.points else []
-    cells: list[Cell] = CELLS[-options.cells :]
+    cells: tuple[Cell, ...] = CELLS[-options.cells :]
     for cell in cells:
         discriminator = "none"
         if cell.discriminator:
@@ -59,12 +59,16 @@ def train(options: argparse.Namespace, study: Study, faces: str, seed: int, epoc
         study.make(
             f"{name}.safetensors",
             *("fd-train", faces, *common, *length, "--checkpoint-minutes", "1"),
-            *("--discriminator", discriminator, *(["--neutrals"] if cell.neutrals else [])),
+            *(
+                "--discriminator",
+                discriminator,
+                *(["--neutrals"] if cell.condition == "labelled" else []),
+            ),
             resume=True,
         )
         *_, last = study.path(f"{name}.jsonl").read_text().splitlines()
         metrics = json.loads(last)["test"]
-        row = {"cell": cell.title, "epochs": epochs, "seed": seed}
+        row = {"cell": f"{cell.title}, {cell.condition}", "epochs": epochs, "seed": seed}
         row["seconds"] = study.path(f"{name}.safetensors.made").read_text().splitlines()[0]
         for key in ("e_rec", "e_dis", "avd_neu"):
             if key in metrics:
@@ -86,7 +90,7 @@ def main() -> None:
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     seeds = range(options.seeds)
-    study = Study(Path(), options.out, 200, seeds, options.points, None, None, options.device)
+    study = Study(Path(), options.out, 200, seeds, options.points, device=options.device)
     faces = face_set(options, study)
     for epochs in options.epochs:
         with ThreadPoolExecutor(options.seeds) as pool:

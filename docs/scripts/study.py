@@ -2,7 +2,7 @@
 
 FaceXModel is the folder of ICT-FaceKit. Finished steps are kept, so the same command resumes an
 interrupted study, and an interrupted training within it. OUT holds the face sets, the models with
-their logs, the reports of fd-metrics and fd-recognize, and tables.md.
+their logs, the reports of fd-metrics, and tables.md.
 """
 
 import argparse
@@ -10,8 +10,8 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,92 +23,56 @@ class Cell:
     """One row of the tables: a training, repeated for every seed.
 
     Attributes:
-        key: prefix of its file names.
-        title: label of its row in the tables.
-        quarter: trained on a quarter of the training people.
+        recipe: its name.
+        condition: labelled, present or absent: what is known of the training people's neutrals.
+        identity, expression: numbers of latents.
+        discriminator: whether the training has one.
+        few: trained on a quarter of the people, with the first seed alone.
     """
 
-    key: str
-    title: str
     recipe: str
-    neutrals: bool = False
+    condition: str
+    identity: int = 64
+    expression: int = 64
     discriminator: bool = False
-    changes: tuple[str, ...] = ()
-    quarter: bool = False
+    few: bool = False
 
     @property
-    def trained_on(self) -> str:
-        """Name of the face set it is trained on."""
-        return "quarter" if self.quarter else "whole"
+    def people(self) -> str:
+        """Name of the face set it is trained on, without the seed."""
+        name = "dropped" if self.condition == "absent" else "plain"
+        return f"few-{name}" if self.few else name
+
+    @property
+    def group(self) -> str:
+        """What cells with the same baselines share: prefix of their reports."""
+        return f"{self.recipe}-{self.people}-{self.identity}-{self.expression}"
+
+    @property
+    def key(self) -> str:
+        """Prefix of its file names."""
+        end = "-discriminator" if self.discriminator else ""
+        return f"{self.group}-{self.condition}{end}"
+
+    @property
+    def title(self) -> str:
+        """Label of its row in the tables."""
+        return f"`{self.recipe}`{', discriminator' if self.discriminator else ''}"
 
 
-RANDOM = ("decoder_init=default",)
-ROUGH = (*RANDOM, "laplacian=0")
-NO_POSES = ("pose_degrees=0", "pose_mm=0")
-WHOLE_POINTNET = (
-    Cell("pointnet-none-nodisc-zero", "PointNet", "pointnet"),
-    Cell("pointnet-none-disc-zero", "PointNet, discriminator", "pointnet", discriminator=True),
-    Cell("pointnet-none-nodisc-default", "PointNet, random init", "pointnet", changes=RANDOM),
-    Cell(
-        "pointnet-none-disc-default",
-        "PointNet, random init, discriminator",
-        "pointnet",
-        discriminator=True,
-        changes=RANDOM,
+CONDITIONS = ("labelled", "present", "absent")
+KINDS = {
+    "linear": (
+        *(Cell("linear", each) for each in CONDITIONS),
+        *(Cell("linear", each, 92, 44) for each in CONDITIONS),
+        *(Cell("linear", each, few=True) for each in CONDITIONS),
     ),
-    Cell(
-        "pointnet-none-nodisc-rough",
-        "PointNet, random init, no Laplacian",
-        "pointnet",
-        changes=ROUGH,
+    "pointnet": tuple(
+        Cell("pointnet", condition, discriminator=discriminator)
+        for condition in ("present", "labelled")
+        for discriminator in (False, True)
     ),
-    Cell(
-        "pointnet-none-disc-rough",
-        "PointNet, random init, no Laplacian, discriminator",
-        "pointnet",
-        discriminator=True,
-        changes=ROUGH,
-    ),
-    Cell("pointnet-neutrals-nodisc-zero", "PointNet, neutrals", "pointnet", neutrals=True),
-    Cell(
-        "pointnet-neutrals-disc-zero",
-        "PointNet, neutrals, discriminator",
-        "pointnet",
-        neutrals=True,
-        discriminator=True,
-    ),
-)
-WHOLE_LINEAR = (
-    Cell("linear-none", "linear", "linear"),
-    Cell("linear-neutrals", "linear, neutrals", "linear", neutrals=True),
-    Cell("linear-none-rest", "linear, no pose augmentation", "linear", changes=NO_POSES),
-    Cell(
-        "linear-neutrals-rest",
-        "linear, no pose augmentation, neutrals",
-        "linear",
-        neutrals=True,
-        changes=NO_POSES,
-    ),
-    Cell(
-        "linear-neutrals-rest-wide",
-        "linear, no pose augmentation, neutrals, 96 + 32 latents",
-        "linear",
-        neutrals=True,
-        changes=(*NO_POSES, "identity=96", "expression=32"),
-    ),
-)
-
-
-def with_quarters(cells: Sequence[Cell]) -> tuple[Cell, ...]:
-    """The cells, and copies of the complete methods trained on a quarter of the people."""
-    whole = [cell for cell in cells if cell.discriminator or cell.recipe == "linear"]
-    quarters = [
-        replace(cell, key=f"{cell.key}-quarter", quarter=True) for cell in whole if not cell.changes
-    ]
-    return (*cells, *quarters)
-
-
-KINDS = {"linear": with_quarters(WHOLE_LINEAR), "pointnet": with_quarters(WHOLE_POINTNET)}
+}
 
 
 @dataclass(frozen=True)
@@ -119,15 +83,24 @@ class Study:
     out: Path
     subjects: int
     seeds: Sequence[int]
-    points: int | None
-    epochs: int | None
-    linear_epochs: int | None
-    device: str
+    points: int | None = None
+    epochs: int | None = None
+    device: str = "auto"
     pretrain_epochs: int | None = None
+    recording: Path | None = None
 
     def path(self, name: str) -> Path:
         """A file of the study."""
         return self.out / name
+
+    @property
+    def variations(self) -> tuple[str, ...]:
+        """Names of the sets that show the test people otherwise."""
+        return (*VARIATIONS, *(["captured"] if self.recording else []))
+
+    def seeds_of(self, cell: Cell) -> Sequence[int]:
+        """The seeds with which a cell is trained."""
+        return self.seeds[:1] if cell.few else self.seeds
 
     def make(self, output: str, *command: str, resume: bool = False) -> None:
         """Run a command that writes `output`, unless it has done so before.
@@ -153,11 +126,17 @@ class Study:
         seconds = f"{time.monotonic() - start:.0f}{' and more' if going_on else ''}"
         done.write_text(f"{seconds}\n{asked}\n")
 
-    def prepare(self) -> None:
-        """Make the face sets: all people, a quarter of the training people, variations."""
-        people = ("--subjects", str(self.subjects), "--simplify", "9000")
-        base = ("fd-prep", "ict", str(self.source), *people)
-        self.make("whole.safetensors", *base)
+    def prepare(self, cells: Sequence[Cell]) -> None:
+        """Make the face sets: people of every seed; of the first also a quarter, and variations."""
+        common = ["--subjects", str(self.subjects), "--simplify", "9000"]
+        whole = {"plain"} | {cell.people for cell in cells if not cell.few}
+        for seed in self.seeds:
+            base = ("fd-prep", "ict", str(self.source), *common, "--seed", str(seed))
+            for name in sorted(whole, reverse=True):
+                dropped = ["--drop-neutrals"] if name == "dropped" else []
+                self.make(f"{name}-{seed}.safetensors", *base, *dropped)
+        first = self.seeds[0]
+        base = ("fd-prep", "ict", str(self.source), *common, "--seed", str(first))
         counts = subprocess.run(
             [sys.executable, "-m", "fd_prep", *base[1:], "--dry-run"],
             check=True,
@@ -167,81 +146,91 @@ class Study:
         rows = [line.split("\t") for line in counts.splitlines()]
         training = [row[1] for row in rows if row[0] == "subject" and int(row[3])]
         # a face set needs at least one training person
-        for name, kept in (("quarter", training[::4]), ("one", training[:1])):
+        for name, kept in (("few", training[::4]), ("one", training[:1])):
             left_out = [person for person in training if person not in kept]
             self.path(f"not_{name}.txt").write_text("".join(f"{one}\n" for one in left_out))
-        quarter = ("--exclude", str(self.path("not_quarter.txt")))
-        self.make("quarter.safetensors", *base, *quarter)
-        for name in VARIATIONS:
-            options = ("--variation", name, "--exclude", str(self.path("not_one.txt")))
-            self.make(f"{name}.safetensors", *base, *options)
-        # moved training people, to fit the linear methods on
-        self.make("moved-people.safetensors", *base, "--variation", "moved")
+        quarter = ("--exclude", str(self.path("not_few.txt")))
+        for name in sorted({cell.people for cell in cells if cell.few}):
+            dropped = ["--drop-neutrals"] if name == "few-dropped" else []
+            self.make(f"{name}-{first}.safetensors", *base, *quarter, *dropped)
+        for name in self.variations:
+            options = ["--variation", name]
+            if name == "captured":
+                options = ["--captured", str(self.recording)]
+            one = ("--exclude", str(self.path("not_one.txt")))
+            self.make(f"{name}-{first}.safetensors", *base, *options, *one)
 
-    def train(self, cells: Iterable[Cell]) -> None:
+    def train(self, cells: Sequence[Cell]) -> None:
         """Train every cell with every seed; PointNets share one discriminator a seed."""
+        runs = [(cell, seed) for cell in cells for seed in self.seeds_of(cell)]
+        for cell, seed in runs:
+            faces = str(self.path(f"{cell.people}-{seed}.safetensors"))
+            common = ["--recipe", cell.recipe, "--seed", str(seed), "--device", self.device]
+            length = []
+            if cell.recipe == "pointnet":
+                common += ["--points", str(self.points)] if self.points else []
+                length = ["--evaluate-every", "10"]
+                if self.epochs:
+                    every = str(max(1, self.epochs // 10))
+                    length = ["--epochs", str(self.epochs), "--evaluate-every", every]
+            discriminator = "none"
+            if cell.discriminator:
+                name = f"disc-{cell.people}-{seed}.safetensors"
+                discriminator = str(self.path(name))
+                short = ["--epochs", str(self.pretrain_epochs)] if self.pretrain_epochs else []
+                self.make(name, "fd-pretrain-disc", faces, *common, *short, resume=True)
+            sizes = {"identity": cell.identity, "expression": cell.expression}
+            self.make(
+                f"{cell.key}-{seed}.safetensors",
+                *("fd-train", faces, *common, *length, "--discriminator", discriminator),
+                "--neutrals" if cell.condition == "labelled" else "--no-neutrals",
+                *(f"--set={key}={value}" for key, value in sizes.items()),
+                resume=True,
+            )
+
+    def measure(self, cells: Sequence[Cell]) -> None:
+        """Measure every model on the test people, with the first seed beside the baselines.
+
+        Models of all people, with neutrals among their faces, are measured on variations as well.
+        """
         for seed in self.seeds:
+            groups: dict[str, list[Cell]] = {}
             for cell in cells:
-                trained_on = str(self.path(f"{cell.trained_on}.safetensors"))
-                common = ["--recipe", cell.recipe, "--seed", str(seed), "--device", self.device]
-                if cell.recipe == "pointnet" and self.points:
-                    common += ["--points", str(self.points)]
-                discriminator = "none"
-                if cell.discriminator:
-                    name = f"disc-{cell.trained_on}-{seed}.safetensors"
-                    discriminator = str(self.path(name))
-                    length = []
-                    if self.pretrain_epochs:
-                        length = ["--epochs", str(self.pretrain_epochs)]
-                    self.make(name, "fd-pretrain-disc", trained_on, *common, *length, resume=True)
-                self.make(
-                    f"{cell.key}-{seed}.safetensors",
-                    *("fd-train", trained_on, *common, *self._length(cell)),
-                    *("--discriminator", discriminator),
-                    *(["--neutrals"] if cell.neutrals else []),
-                    *(f"--set={change}" for change in cell.changes),
-                    resume=True,
-                )
+                if seed in self.seeds_of(cell):
+                    groups.setdefault(cell.group, []).append(cell)
+            for group, members in groups.items():
+                people, command = members[0].people, ["--json"]
+                for cell in members:
+                    command += ["--model", str(self.path(f"{cell.key}-{seed}.safetensors"))]
+                if seed == self.seeds[0]:
+                    fitted_on = self.path(f"{people}-{seed}.safetensors")
+                    command += ["--baselines-from", str(fitted_on)]
+                varied = people == "plain" and seed == self.seeds[0]
+                for name in ("plain", *(self.variations if varied else ())):
+                    faces = str(self.path(f"{name}-{seed}.safetensors"))
+                    self.make(f"{group}-{seed}_on_{name}.json", "fd-metrics", faces, *command)
 
-    def _length(self, cell: Cell) -> list[str]:
-        """Options for fewer epochs."""
-        epochs = self.epochs if cell.recipe == "pointnet" else self.linear_epochs
-        if epochs is None:
-            return ["--evaluate-every", "10"]
-        return ["--epochs", str(epochs), "--evaluate-every", str(max(1, epochs // 10))]
+    def report(self, cell: Cell, seed: int, name: str = "plain") -> dict[str, Any] | None:
+        """What is told of a cell, by this run or an earlier one; None where it was not measured.
 
-    def measure(self, cells: Iterable[Cell]) -> None:
-        """Measure every model on the test people and on their variations."""
-        for cell, seed in ((cell, seed) for cell in cells for seed in self.seeds):
-            model = f"{cell.key}-{seed}"
-            sets = (cell.trained_on,) if cell.quarter else ("whole", *VARIATIONS)
-            for name in sets:
-                command = ["fd-metrics", str(self.path(f"{name}.safetensors")), "--json"]
-                command += ["--model", str(self.path(f"{model}.safetensors"))]
-                fitted = {f"baselines_on_{name}.json": cell.trained_on}
-                if name == "moved":
-                    fitted["baselines_that_saw_moved.json"] = "moved-people"
-                for report, people in fitted.items():
-                    if not self.path(report).exists():
-                        fitted_on = str(self.path(f"{people}.safetensors"))
-                        self.make(report, *command, "--baselines-from", fitted_on)
-                self.make(f"{model}_on_{name}.json", *command)
-            recognise = ["fd-recognize", str(self.path(f"{sets[0]}.safetensors")), "--json"]
-            recognise += ["--model", str(self.path(f"{model}.safetensors"))]
-            self.make(f"{model}_recognized.json", *recognise)
+        `model` and `strongest` are the metrics of the cell and of its strongest baselines, and
+        `intervals` those of the metrics.
+        """
+        path = self.path(f"{cell.group}-{seed}_on_{name}.json")
+        if not path.exists():
+            return None
+        found = json.loads(path.read_text())
 
-    def report(self, name: str) -> dict[str, Any]:
-        """Read a JSON report."""
-        return json.loads(self.path(name).read_text())
+        def of_cell(part: dict[str, Any]) -> dict[str, Any]:
+            values = part.get("model") or part.get("models", {}).get(f"{cell.key}-{seed}", {})
+            return dict(values)
 
-    def reports(self, cell: Cell, suffix: str) -> list[dict[str, Any]]:
-        """Reports of a cell for all seeds found, of this run or an earlier one."""
-        paths = sorted(self.out.glob(f"{cell.key}-[0-9]*_{suffix}.json"))
-        return [self.report(path.name) for path in paths]
-
-    def metrics(self, cell: Cell, name: str) -> list[dict[str, Any]]:
-        """Metrics of a cell on a face set, one a seed."""
-        return [report["model"] for report in self.reports(cell, f"on_{name}")]
+        return {
+            "model": of_cell(found),
+            "intervals": of_cell(found.get("intervals", {})),
+            "strongest": of_cell(found.get("strongest_baselines", {})),
+            "baselines": found.get("baselines", {}),
+        }
 
 
 def main() -> None:
@@ -250,33 +239,32 @@ def main() -> None:
     parser.add_argument("source", type=Path, help="the folder FaceXModel of ICT-FaceKit")
     parser.add_argument("-o", "--out", type=Path, help="study, or study-quick")
     parser.add_argument("--only", choices=list(KINDS), help="one kind of network")
+    parser.add_argument("--captured", type=Path, help="CSV of ARKit weights, for a variation")
     parser.add_argument("--subjects", type=int, default=200)
     parser.add_argument("--seeds", type=int, default=3, help="number of seeds")
     parser.add_argument("--points", type=int, help="vertices that PointNets see")
     parser.add_argument("--epochs", type=int, help="epochs of PointNets")
-    parser.add_argument("--linear-epochs", type=int)
     parser.add_argument("--pretrain-epochs", type=int, help="epochs of discriminators")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--quick", action="store_true", help="a minimal study: minutes on a CPU")
     asked = parser.parse_args()
     if asked.quick:
         asked.subjects, asked.seeds, asked.points, asked.epochs = 20, 1, 128, 2
-        asked.linear_epochs, asked.pretrain_epochs = 10, 2
-    folder = asked.out or Path("study-quick" if asked.quick else "study")
+        asked.pretrain_epochs = 2
     cells = [cell for kind in KINDS if asked.only in (None, kind) for cell in KINDS[kind]]
     study = Study(
         asked.source,
-        folder,
+        asked.out or Path("study-quick" if asked.quick else "study"),
         asked.subjects,
         range(asked.seeds),
         asked.points,
         asked.epochs,
-        asked.linear_epochs,
         asked.device,
         asked.pretrain_epochs,
+        asked.captured,
     )
     study.out.mkdir(parents=True, exist_ok=True)
-    study.prepare()
+    study.prepare(cells)
     study.train(cells)
     study.measure(cells)
     from study_tables import tables  # it imports this module

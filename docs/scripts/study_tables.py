@@ -2,70 +2,45 @@
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from statistics import fmean, stdev
 from typing import Any
 
-from study import KINDS, Cell, Study
+from study import CONDITIONS, KINDS, Cell, Study
 
 CONVERGED = 0.01  # largest relative change of E_rec over the last tenth of a training
 
 BASELINES = {
     "mean_face": "mean face",
-    "pca": "PCA",
+    "pca": "PCA, not split",
     "ridge_identity_mean": "ridge to the person's mean face",
-    "ridge_identity_mean_2x": "ridge to the person's mean face, 2x coefficients",
     "ridge_pseudo_neutral": "ridge to the pseudo-neutral",
-    "ridge_pseudo_neutral_2x": "ridge to the pseudo-neutral, 2x coefficients",
-    "ridge_neutral": "ridge to the neutral (neutrals)",
-    "ridge_neutral_2x": "ridge to the neutral, 2x coefficients (neutrals)",
+    "ridge_neutral": "ridge to the neutral",
     "flame_like_pseudo": "FLAME's linear model, pseudo-neutrals",
-    "flame_like": "FLAME's linear model (neutrals)",
+    "flame_like": "FLAME's linear model",
 }
-SHORT = {"E_rec": ("e_rec", "mean"), "E_dis": ("e_dis", "mean"), "AVD_neu": ("avd_neu", "mean")}
-COLUMNS = {
-    **SHORT,
-    "E_dis (Jiang)": ("e_dis_jiang", "mean"),
-    "between subjects": ("between_subject", "mean"),
-    "rank-1 (vertices)": ("rank1_vertex_accuracy",),
+COLUMNS = {"E_rec": "e_rec", "E_dis": "e_dis", "AVD_neu": "avd_neu"}
+PROBES = {
+    "person from z_exp": "identity_from_expression_accuracy",
+    "expression from z_id": "expression_from_identity_accuracy",
 }
-RECOGNITION = {
-    "rank-1": ("model", "rank1_cosine_accuracy"),
-    "rank-5": ("model", "rank5_cosine_accuracy"),
-    "AUC": ("model", "auc_cosine"),
-    "EER": ("model", "eer_cosine"),
-}
-LATENTS = {
-    "expression from z_id": ("expression_from_identity_accuracy",),
-    "from z_exp": ("expression_from_expression_accuracy",),
-    "chance": ("expression_chance",),
-}
-VARIATION_HEADINGS = {
-    "quarter": "Trained on a quarter of the people",
-    "strong": "Expressions 1.5 times as strong",
-    "combined": "Two expressions at once",
-    "moved": "Faces moved by 1 mm and 2 degrees",
-    "noisy": "0.5 mm of noise",
+VARIATIONS = {
+    "plain": "as in training",
+    "moved": "moved (2 degrees, 1 mm)",
+    "strong": "strong (1.5 times)",
+    "combined": "two expressions at once",
+    "captured": "captured (a recording of ARKit weights)",
+    "noisy": "noisy (0.5 mm at every vertex)",
 }
 
 
-def value(report: Mapping[str, Any], path: Sequence[str]) -> float | None:
-    """A number of a report, or None."""
-    found: Any = report
-    for key in path:
-        found = found.get(key) if isinstance(found, Mapping) else None
-    return found
+def number(metrics: Mapping[str, Any], key: str) -> float | None:
+    """A metric, or the mean of its summary."""
+    found = metrics.get(key)
+    return found["mean"] if isinstance(found, Mapping) else found
 
 
-def numbers(
-    reports: Sequence[Mapping[str, Any]], columns: Mapping[str, Sequence[str]]
-) -> list[str]:
-    """Mean and standard deviation over seeds for each column."""
-    cells = []
-    for path in columns.values():
-        values = [found for report in reports if (found := value(report, path)) is not None]
-        spread = f" ± {stdev(values):.3f}" if len(values) > 1 else ""
-        cells.append(f"{fmean(values):.3f}{spread}" if values else "")
-    return cells
+def shown(value: float | None, digits: int = 3) -> str:
+    """A number as text; nothing for None."""
+    return "" if value is None else f"{value:.{digits}f}"
 
 
 def markdown(heading: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
@@ -77,85 +52,157 @@ def markdown(heading: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[
 def tables(study: Study) -> Iterator[str]:
     """All tables, line by line."""
     cells = [cell for kind in KINDS.values() for cell in kind]
-    whole = [cell for cell in cells if study.metrics(cell, "whole")]
-    yield "## The test people\n"
-    linear = study.report("baselines_on_whole.json")["baselines"]
+    whole = [cell for cell in cells if not cell.few]
+    yield "## Test people, with the first seed\n"
+    yield from first_seed(study, whole)
+    yield "\n## Ratios to the strongest baselines of the condition\n"
+    yield from ratios(study, whole)
+    yield "\n## Ranges over seeds\n"
+    yield from seeds(study, whole)
+    yield "\n## Test people shown otherwise\n"
+    yield from variations(study, whole)
+    yield "\n## Trained on a quarter of the people\n"
+    yield from first_seed(study, [cell for cell in cells if cell.few])
+    yield "\n## Length of the trainings\n"
+    yield from lengths(study, [cell for cell in cells if cell.recipe != "linear"])
+
+
+def first_seed(study: Study, cells: Sequence[Cell]) -> Iterator[str]:
+    """Models with intervals, and the baselines with as many latents, by condition."""
+    seen: set[str] = set()
+    rows = []
+    for condition in CONDITIONS:
+        own = [cell for cell in cells if cell.condition == condition]
+        found = {cell: study.report(cell, study.seeds[0]) for cell in own}
+        if any(found.values()):
+            rows.append([f"**{condition}**", *[""] * (1 + len(COLUMNS) + len(PROBES))])
+        for group in dict.fromkeys(cell.group for cell in own):
+            members = [cell for cell in own if cell.group == group and found[cell]]
+            for cell in members:
+                report = found[cell] or {}
+                rows.append(
+                    [
+                        cell.title,
+                        f"{cell.identity} + {cell.expression}",
+                        *(
+                            with_interval(report["model"], report["intervals"], key)
+                            for key in COLUMNS.values()
+                        ),
+                        *(shown(number(report["model"], key)) for key in PROBES.values()),
+                    ]
+                )
+            baselines = (found[members[0]] or {})["baselines"] if members else {}
+            for key, title in BASELINES.items():
+                metrics = baselines.get(key, {})
+                if metrics.get("condition") != condition:
+                    continue
+                row = [title, str(metrics.get("components", 0))]
+                row += [shown(number(metrics, each)) for each in COLUMNS.values()]
+                row += [shown(number(metrics, each)) for each in PROBES.values()]
+                if (line := " ".join([condition, *row])) not in seen:
+                    seen.add(line)
+                    rows.append(row)
+    yield from markdown(["mm", "latents", *COLUMNS, *PROBES], rows)
+
+
+def with_interval(metrics: Mapping[str, Any], intervals: Mapping[str, Any], key: str) -> str:
+    """`0.267 (0.261 to 0.274)`."""
+    interval = intervals.get(key)
+    end = f" ({interval['low']:.3f} to {interval['high']:.3f})" if interval else ""
+    return shown(number(metrics, key)) + end
+
+
+def label(cell: Cell) -> list[str]:
+    """Condition, title and latents of a cell."""
+    return [cell.condition, cell.title, f"{cell.identity} + {cell.expression}"]
+
+
+def ratios(study: Study, cells: Sequence[Cell]) -> Iterator[str]:
+    """The models' metrics divided by those of the strongest baselines, which are named."""
+    rows = []
+    for cell in cells:
+        report = study.report(cell, study.seeds[0])
+        if report and report["strongest"]:
+            strongest = [report["strongest"].get(key, {}) for key in COLUMNS.values()]
+            rows.append(
+                label(cell)
+                + [
+                    f"{shown(best.get('ratio'), 2)} ({BASELINES.get(best.get('baseline'), '')})"
+                    for best in strongest
+                ]
+            )
+    yield from markdown(["condition", "model", "latents", *COLUMNS], rows)
+
+
+def seeds(study: Study, cells: Sequence[Cell]) -> Iterator[str]:
+    """Least and largest of each metric over the seeds."""
+    rows = []
+    for cell in cells:
+        reports = [study.report(cell, seed) for seed in study.seeds]
+        if found := [report["model"] for report in reports if report]:
+            row = [*label(cell), str(len(found))]
+            for key in COLUMNS.values():
+                values = [v for metrics in found if (v := number(metrics, key)) is not None]
+                row.append(f"{min(values):.3f} to {max(values):.3f}" if values else "")
+            rows.append(row)
+    yield from markdown(["condition", "model", "latents", "seeds", *COLUMNS], rows)
+
+
+def variations(study: Study, cells: Sequence[Cell]) -> Iterator[str]:
+    """Metrics on every variation, each with its ratio to the strongest baseline of the set."""
+    rows = []
+    for cell in cells:
+        for name, title in VARIATIONS.items():
+            report = study.report(cell, study.seeds[0], name)
+            if report is None or cell.people == "dropped":
+                continue
+            row = [*label(cell), title]
+            for key in COLUMNS.values():
+                row.append(with_interval(report["model"], report["intervals"], key))
+                row.append(shown(report["strongest"].get(key, {}).get("ratio"), 2))
+            row.append(shown(number(report["model"], PROBES["person from z_exp"])))
+            rows.append(row)
+    columns = [word for key in COLUMNS for word in (key, "ratio")]
+    heading = ["condition", "model", "latents", "faces", *columns, "person from z_exp"]
+    yield from markdown(heading, rows)
+
+
+def lengths(study: Study, cells: Sequence[Cell]) -> Iterator[str]:
+    """Minutes of a training, and how E_rec changes with its epochs, of the first seed."""
     rows = [
-        [title, *numbers([linear[key]], COLUMNS), "", "", ""]
-        for key, title in BASELINES.items()
-        if key in linear  # fd-metrics leaves out those that repeat others
+        [cell.condition, cell.title, minutes(study, cell), last_change(curve), text(curve)]
+        for cell in cells
+        if (curve := e_rec_by_epoch(study, cell))
     ]
-    for cell in whole:
-        found = study.metrics(cell, "whole")
-        training = [str(len(found)), minutes(study, cell), last_change(study, cell)]
-        rows.append([cell.title, *numbers(found, COLUMNS), *training])
-    yield from markdown(["mm", *COLUMNS, "seeds", "minutes", "E_rec, change in last tenth"], rows)
-    yield "\n## Convergence\n"
-    rows = [[cell.title, curve(study, cell)] for cell in whole]
-    yield from markdown(["", "E_rec in mm (after epochs)"], rows)
-    yield "\n## Recognition, and expression in the latents\n"
-    rows = [
-        [
-            cell.title,
-            *numbers(study.reports(cell, "recognized"), RECOGNITION),
-            *numbers(study.metrics(cell, "whole"), LATENTS),
-        ]
-        for cell in whole
-    ]
-    yield from markdown(["", *RECOGNITION, *LATENTS], rows)
-    for name, heading in VARIATION_HEADINGS.items():
-        if not study.path(f"baselines_on_{name}.json").exists():
-            continue
-        yield f"\n## {heading}\n"
-        linear = study.report(f"baselines_on_{name}.json")["baselines"]
-        rows = [
-            [title, *numbers([linear[key]], SHORT)]
-            for key, title in BASELINES.items()
-            if key in linear
-        ]
-        saw = f"baselines_that_saw_{name}.json"
-        if study.path(saw).exists():
-            linear = study.report(saw)["baselines"]
-            rows += [
-                [f"{title}; fitted on such faces", *numbers([linear[key]], SHORT)]
-                for key, title in BASELINES.items()
-                if key in linear and key != "mean_face"
-            ]
-        rows += [
-            [cell.title, *numbers(found, SHORT)]
-            for cell in cells
-            if (found := study.metrics(cell, name))
-        ]
-        yield from markdown(["mm", *SHORT], rows)
+    heading = ["condition", "model", "minutes", "change in the last tenth", "E_rec (after epochs)"]
+    yield from markdown(heading, rows)
 
 
 def minutes(study: Study, cell: Cell) -> str:
-    """Mean minutes of a training, without pre-training its discriminator."""
-    found = study.out.glob(f"{cell.key}-[0-9]*.safetensors.made")
-    texts = [path.read_text().splitlines()[0].split() for path in found]
-    more = "+" if any(len(text) > 1 for text in texts) else ""
-    return f"{fmean(float(text[0]) for text in texts) / 60:.1f}{more}" if texts else ""
+    """Minutes of a training, without pre-training its discriminator; + where it was resumed."""
+    made = study.path(f"{cell.key}-{study.seeds[0]}.safetensors.made").read_text()
+    seconds, *more = made.splitlines()[0].split()
+    return f"{float(seconds) / 60:.1f}{'+' if more else ''}"
 
 
 def e_rec_by_epoch(study: Study, cell: Cell) -> dict[int, float]:
-    """Epoch -> test E_rec in mm, of the first seed."""
-    log = min(study.out.glob(f"{cell.key}-[0-9]*.jsonl"))
-    records = [json.loads(line) for line in log.read_text().splitlines()]
+    """Epoch -> test E_rec in mm; empty where there is no log."""
+    log = study.path(f"{cell.key}-{study.seeds[0]}.jsonl")
+    records = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
     return {r["epoch"]: r["test"]["e_rec"]["mean"] for r in records if "test" in r}
 
 
-def curve(study: Study, cell: Cell) -> str:
-    """E_rec over the epochs, as text."""
-    return ", ".join(f"{e_rec:.3f} ({n})" for n, e_rec in e_rec_by_epoch(study, cell).items())
+def text(curve: Mapping[int, float]) -> str:
+    """E_rec over the epochs."""
+    return ", ".join(f"{e_rec:.3f} ({n})" for n, e_rec in curve.items())
 
 
-def last_change(study: Study, cell: Cell) -> str:
-    """Relative change of E_rec over the last tenth of the training of the first seed, as text."""
-    e_rec = e_rec_by_epoch(study, cell)
-    end = max(e_rec)
-    before = max((epoch for epoch in e_rec if epoch <= 0.9 * end), default=end)
+def last_change(curve: Mapping[int, float]) -> str:
+    """Relative change of E_rec over the last tenth of a training, as text."""
+    end = max(curve)
+    before = max((epoch for epoch in curve if epoch <= 0.9 * end), default=end)
     if before == end:
         return "?"
     # evaluated less often than every tenth: the part of the change that a tenth has
-    change = (e_rec[end] / e_rec[before] - 1) * min(1.0, 0.1 * end / (end - before))
+    change = (curve[end] / curve[before] - 1) * min(1.0, 0.1 * end / (end - before))
     return f"{change:+.1%}" + ("" if abs(change) < CONVERGED else ", not converged")
