@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 MAX_SCANS: Final = 4  # that wait or are registered
 MAX_KEPT: Final = 8  # jobs whose results can be asked for
 NICENESS: Final = 5  # of the process that registers, so that the page is answered first
+BUG: Final = "fd-view failed; see the traceback in its terminal"
 WAITING: Final = "waiting for another scan"
 
 # Errors of meshes of another topology, which are raw scans to the page.
@@ -256,27 +257,38 @@ class ScanJobs:
 
     def _register(self, job: ScanJob) -> None:
         """Have a scan registered when it is its turn, and tell what comes of it."""
-        with self._turn:
+        ending = {"state": "refused", "message": BUG}
+        try:
+            with self._turn:
+                ending = self._registered(job)
+        finally:
             with self._changed:
-                if job.state == "cancelled":
-                    return
-                self._tell(job, step="starting")
+                job.worker = None
+                if job.state == "running":
+                    self._tell(job, **ending)
+
+    def _registered(self, job: ScanJob) -> dict[str, Any]:
+        """What becomes of a job by a process of its own, which `cancel` may kill."""
+        with self._changed:
+            if job.state == "cancelled":
+                return {}
+            self._tell(job, step="starting")
+        try:
             said, worker = start_worker(self._encoder, self._prior, job.scan, job.force)
-            with self._changed:
-                job.worker = worker
-                if job.state == "cancelled":  # meanwhile
-                    worker.kill()
+        except OSError as error:
+            return {"state": "refused", "message": f"no process can be started: {error.strerror}"}
+        with self._changed:
+            job.worker = worker
+            if job.state == "cancelled":  # meanwhile
+                worker.kill()
+        with said:
             try:
                 while isinstance(result := said.recv(), str):
                     self._tell(job, step=result)
             except EOFError:
                 result = None
-            said.close()
-            worker.join()
-            with self._changed:
-                job.worker = None
-                if job.state == "running":
-                    self._tell(job, **_ending(job, result, worker.exitcode))
+        worker.join()
+        return _ending(job, result, worker.exitcode)
 
 
 def _ending(
@@ -294,5 +306,5 @@ def _ending(
     if result is not None or exit_code == -signal.SIGKILL:
         text = f"{job.scan.name} needs more memory than there is; drop a smaller scan"
     else:
-        text = "fd-view failed; see the traceback in its terminal"
+        text = BUG
     return {"state": "refused", "message": text}

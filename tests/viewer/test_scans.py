@@ -225,6 +225,14 @@ class TestJobs:
             assert (said["state"], said["can_force"]) == ("refused", False)
             assert words in said["message"]
 
+    def test_a_process_that_does_not_start_is_told(self, live, steps, scan, monkeypatch):
+        def start_worker(*arguments):
+            raise BlockingIOError(11, "Resource temporarily unavailable")
+
+        monkeypatch.setattr(facedis_core.viewer.scan_jobs, "start_worker", start_worker)
+        said = ended(live.scans, live.scans.start(scan))
+        assert said["message"] == "no process can be started: Resource temporarily unavailable"
+
     def test_not_more_than_some_wait_or_are_kept(self, live, steps, scan, monkeypatch):
         monkeypatch.setattr(facedis_core.viewer.scan_jobs, "MAX_SCANS", 2)
         monkeypatch.setattr(facedis_core.viewer.scan_jobs, "MAX_KEPT", 2)
