@@ -3,10 +3,10 @@
 import io
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -125,6 +125,42 @@ def write_with_meshio(
                 ErrorCode.OUTPUT_SUFFIX,
             ) from error
         return path.read_bytes()
+
+
+def moved_with_meshio(
+    path: Path,
+    vertices: NDArray[np.floating[Any]],
+    change: Callable[[str, NDArray[Any]], NDArray[Any] | None],
+) -> bytes:
+    """A file written anew with other vertices (V, 3), and all else that meshio reads of it.
+
+    Args:
+        path: the file.
+        vertices: in the order of the file.
+        change: from the name and the values (V, ...) of data of the vertices to new values; None
+            leaves them out.
+
+    Raises InputError where meshio cannot read or write it.
+    """
+    import meshio
+
+    words = io.StringIO()
+    with tempfile.TemporaryDirectory() as folder:
+        written = Path(folder, f"mesh{path.suffix}")
+        try:
+            with _diverted(words):
+                content = meshio.read(path.absolute())
+                content.points = vertices.astype(content.points.dtype)
+                changed = {name: change(name, data) for name, data in content.point_data.items()}
+                content.point_data = {k: data for k, data in changed.items() if data is not None}
+                content.write(written)
+        except (Exception, SystemExit) as error:  # as in read_with_meshio
+            raise InputError(
+                f"meshio could not write it with other vertices ({_reason(error, words, path)}); "
+                "save it again as .obj or .ply",
+                ErrorCode.UNSUPPORTED,
+            ) from error
+        return written.read_bytes()
 
 
 @contextmanager

@@ -6,12 +6,10 @@ of lines come back byte by byte, and so does each vertex that has not moved.
 """
 
 import re
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from functools import cached_property
-from io import BytesIO, StringIO
+from io import BytesIO
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple
@@ -22,16 +20,16 @@ from numpy.typing import NDArray
 from facedis_core.errors import ErrorCode, InputError
 from facedis_core.io.streams import naming, read_all, shown
 from facedis_core.mesh.mesh import Mesh, read_mesh
-from facedis_core.mesh.meshio_formats import WRITTEN_SUFFIXES
-from facedis_core.mesh.ply_header import COORDINATES, Element, PlyHeader, read_header
+from facedis_core.mesh.meshio_formats import WRITTEN_SUFFIXES, moved_with_meshio
+from facedis_core.mesh.ply_header import COORDINATES, WHOLE_TYPES, Element, PlyHeader, read_header
 
 Normals = Literal["update", "drop"]
 Points = NDArray[np.float64]
 
 _PLY_NORMALS: Final = ("nx", "ny", "nz")
 
-# Text of OBJ. A statement begins a line that the line before does not continue.
-_GAP: Final = rb"(?:[ \t]|\\[ \t]*\r?\n)+"
+# Text of OBJ without comments. A statement begins a line that the line before does not continue.
+_GAP: Final = rb"(?:[^\S\r\n]|\\[ \t]*\r?\n)+"
 _BEGIN: Final = rb"(?:\A(?:\xef\xbb\xbf)?|(?<=[\r\n])(?<!\\\n)(?<!\\\r\n))[ \t]*"
 _THREE: Final = (_GAP + rb"([^\s\\]+)") * 3
 _REST: Final = rb"((?:[^\r\n\\]|\\[ \t]*\r?\n|\\)*)"
@@ -40,8 +38,9 @@ _OBJ_NORMAL: Final = re.compile(_BEGIN + rb"vn" + _THREE)
 _OBJ_NORMAL_LINE: Final = re.compile(_BEGIN + rb"vn" + _GAP + _REST + rb"(?:\r\n|\r|\n|\Z)")
 _OBJ_COUNTED: Final = re.compile(_BEGIN + rb"(vn?|fo?)" + _GAP + _REST)
 _OBJ_FACE: Final = re.compile(_BEGIN + rb"fo?" + _GAP + _REST)
-_OBJ_COMMENT: Final = re.compile(rb"(?:(?<=\s)|\A)#.*", re.DOTALL)
-_OBJ_CORNER: Final = re.compile(rb"(?<![^\s\\])(-?\d+)/(-?\d*)/-?\d*")
+_OBJ_COMMENT: Final = re.compile(rb"(?<![^\s])#[^\r\n]*")
+_OBJ_CORNER: Final = re.compile(rb"(?<![^\s\\])[+-]?\d+/(?:[+-]?\d+)?(/[+-]?\d*)")
+_PLY_VERTEX: Final = re.compile(rb"(?<=[\r\n])[ \t]*element[ \t]+vertex[ \t]+\d+")
 _PLY_WORD: Final = re.compile(rb"\S+")
 _PLY_LINE: Final = re.compile(rb"[^\r\n]*\S[^\r\n]*")
 
@@ -102,7 +101,14 @@ class Original:
         with naming(self.source):
             if self.suffix in _WRITERS:
                 return _WRITERS[self.suffix](self.content, self.mesh, new, normals)
-            return _moved_by_meshio(Path(self.source), new, normals)
+
+            def change(name: str, values: NDArray[Any]) -> NDArray[Any] | None:
+                """Data of the vertices by name; None = left out."""
+                if name.lower() != "normals" or values.shape != new.shape:
+                    return values
+                return None if normals == "drop" else _turned_at_vertices(values, self.mesh, new)
+
+            return moved_with_meshio(Path(self.source), new, change)
 
 
 def read_original(source: str | Path) -> Original:
@@ -131,7 +137,7 @@ def check_original_suffix(suffix: str, source: str) -> None:
 
 def _numbers(values: Points) -> list[bytes]:
     """Decimal text of each of some coordinates, to the precision of float32 at their size."""
-    largest = float(np.abs(values).max(initial=0.0))
+    largest = float(np.abs(values[np.isfinite(values)]).max(initial=0.0))
     digits = 7 - int(np.floor(np.log10(largest))) if largest > 0 else 0
     digits = min(max(digits, 0), 40)
     return [b"%.*f" % (digits, value) for value in values.ravel().tolist()]
@@ -147,59 +153,72 @@ def _spliced(data: bytes, pieces: Iterable[tuple[int, int, bytes]]) -> bytes:
 
 
 def _differs(old: NDArray[Any], new: NDArray[Any]) -> NDArray[np.bool_]:
-    """Which rows (n,) of (n, 3) differ in single precision."""
-    changed: NDArray[np.bool_] = (old.astype(np.float32) != new.astype(np.float32)).any(axis=1)
+    """Which rows (n,) of (n, 3) differ in single precision; what is no number stays."""
+    one, other = old.astype(np.float32), new.astype(np.float32)
+    changed: NDArray[np.bool_] = ((one != other) & ~np.isnan(one)).any(axis=1)
     return changed
 
 
 def _obj(data: bytes, mesh: Mesh, new: Points, normals: Normals) -> bytes:
-    """An OBJ: numbers of the lines `v` and `vn`; normals that are dropped also leave the faces."""
-    data = _with_rows(data, _OBJ_VERTEX, mesh.vertices, new)
-    if b"vn" not in data:
-        return data
-    if normals == "drop":
-        data = _OBJ_NORMAL_LINE.sub(b"", data)
+    """An OBJ: numbers of the lines `v` and `vn`; normals that are dropped also leave the faces.
 
-        def without_normals(face: re.Match[bytes]) -> bytes:
-            return _OBJ_CORNER.sub(
-                lambda corner: corner[1] + (b"/" + corner[2] if corner[2] else b""), face[0]
-            )
-
-        return _OBJ_FACE.sub(without_normals, data)
-    stored = [[float(word) for word in found.groups()] for found in _OBJ_NORMAL.finditer(data)]
-    if not stored:
-        return data
-    before = np.array(stored)
-    corners = _obj_corners(data, len(before))
-    old = mesh.vertices.astype(np.float64)
-    turned = _turned(before, *(_normals_at(corners, points, len(before)) for points in (old, new)))
-    return _with_rows(data, _OBJ_NORMAL, before, turned)
-
-
-def _with_rows(
-    data: bytes, pattern: re.Pattern[bytes], old: NDArray[np.floating[Any]], new: Points
-) -> bytes:
-    """The text of an OBJ with the three numbers of each found statement replaced where they differ.
-
-    Raises InputError where the statements are not those that a reader finds.
+    Raises InputError where the lines `v` are not those that a reader finds.
     """
-    found = list(pattern.finditer(data))
-    values = [[float(word) for word in match.groups()] for match in found]
-    if len(values) != len(old) or _differs(np.array(values).reshape(-1, 3), old).any():
+    # comments as blanks: what is in them is no statement, and all places stay
+    text = _OBJ_COMMENT.sub(lambda comment: b" " * len(comment[0]), data) if b"#" in data else data
+    found, values = _rows(text, _OBJ_VERTEX)
+    if len(values) != len(new) or _differs(values, mesh.vertices).any():
         raise InputError(
             "has lines that continue others in a way that hides vertices; save it again as OBJ "
             "with one line a vertex",
             ErrorCode.UNSUPPORTED,
         )
-    changed = _differs(old, new)
+    pieces = list(_replaced(found, mesh.vertices, new))
+    if b"vn" in text:
+        more = _dropped_normals(text) if normals == "drop" else _turned_normals(text, mesh, new)
+        pieces = sorted([*pieces, *more])
+    return _spliced(data, pieces)
+
+
+def _rows(text: bytes, pattern: re.Pattern[bytes]) -> tuple[list[re.Match[bytes]], Points]:
+    """The statements of an OBJ that match, and their three numbers (n, 3); NaN for other words."""
+    found = list(pattern.finditer(text))
+    values = [[_number(word) for word in match.groups()] for match in found]
+    return found, np.array(values).reshape(-1, 3)
+
+
+def _number(word: bytes) -> float:
+    try:
+        return float(word)
+    except ValueError:  # such as -1.#IND
+        return np.nan
+
+
+def _replaced(
+    found: Sequence[re.Match[bytes]], old: NDArray[np.floating[Any]], new: Points
+) -> Iterator[tuple[int, int, bytes]]:
+    """Pieces for `_spliced`: the three numbers of statements, where they differ."""
     texts = _numbers(new)
+    for row in np.flatnonzero(_differs(old, new)).tolist():
+        for axis in range(3):
+            yield *found[row].span(axis + 1), texts[3 * row + axis]
 
-    def pieces() -> Iterator[tuple[int, int, bytes]]:
-        for row in np.flatnonzero(changed).tolist():
-            for axis in range(3):
-                yield *found[row].span(axis + 1), texts[3 * row + axis]
 
-    return _spliced(data, pieces())
+def _dropped_normals(text: bytes) -> Iterator[tuple[int, int, bytes]]:
+    """Pieces that leave out the lines `vn` of an OBJ, and the normals of the corners of faces."""
+    for line in _OBJ_NORMAL_LINE.finditer(text):
+        yield *line.span(), b""
+    for face in _OBJ_FACE.finditer(text):
+        for corner in _OBJ_CORNER.finditer(text, *face.span(1)):
+            begin, end = corner.span(1)
+            yield begin - (text[begin - 1 : begin] == b"/"), end, b""
+
+
+def _turned_normals(text: bytes, mesh: Mesh, new: Points) -> Iterator[tuple[int, int, bytes]]:
+    """Pieces with the normals `vn` of an OBJ turned with the surface."""
+    found, before = _rows(text, _OBJ_NORMAL)
+    corners = _obj_corners(text, len(before))
+    return _replaced(found, before, _turned(before, corners, mesh, new))
 
 
 class _Corners(NamedTuple):
@@ -225,22 +244,33 @@ def _obj_corners(data: bytes, normal_count: int) -> _Corners:
         if match[1] in counts:
             counts[match[1]] += 1
             continue
-        words = _OBJ_COMMENT.sub(b"", match[2]).replace(b"\\", b" ").split()
+        words = match[2].replace(b"\\", b" ").split()
         if len(words) < 3:
             continue
         first.append(len(vertex))
         for word in words:
-            numbers = [int(number) if number else 0 for number in word.split(b"/")]
-            numbers += [0] * (3 - len(numbers))
-            for of, number, total in ((vertex, numbers[0], b"v"), (normal, numbers[2], b"vn")):
-                of.append(number - 1 if number > 0 else counts[total] + number if number else -1)
-    indices = np.array(normal, np.intp)
-    if indices.max(initial=-1) >= normal_count or indices.min(initial=-1) < -1:
-        raise InputError(
-            f"a face has a normal that is not among the {normal_count} there are (vn)",
-            ErrorCode.VERTEX_INDEX,
-        )
-    return _Corners(np.array(vertex, np.intp), indices, np.array(first, np.intp))
+            numbers = word.split(b"/")
+            vertex.append(_place(numbers[0], counts[b"v"]))
+            normal.append(_place(numbers[2], counts[b"vn"]) if len(numbers) > 2 else -1)
+            if not -1 <= normal[-1] < normal_count:
+                raise InputError(
+                    f"a face has a normal that is not among the {normal_count} there are (vn); "
+                    "leave normals out: --normals drop",
+                    ErrorCode.VERTEX_INDEX,
+                )
+    return _Corners(*(np.array(places, np.intp) for places in (vertex, normal, first)))
+
+
+def _place(number: bytes, count: int) -> int:
+    """The place of a number of OBJ, which counts from 1, or backwards from the last of `count`.
+
+    -1 = no number, or 0; -2 = before the first.
+    """
+    try:
+        value = int(number)
+    except ValueError:
+        return -1
+    return value - 1 if value >= 0 else max(count + value, 0) - 2 * (value < -count)
 
 
 def _normals_at(corners: _Corners, points: Points, count: int) -> Points:
@@ -260,14 +290,17 @@ def _normals_at(corners: _Corners, points: Points, count: int) -> Points:
     return total
 
 
-def _turned(normals: Points, before: Points, after: Points) -> Points:
-    """Normals (n, 3) turned by the smallest rotation from one direction to the other (n, 3).
+def _turned(normals: Points, corners: _Corners, mesh: Mesh, new: Points) -> Points:
+    """Normals (n, 3) turned as the polygons around them turn.
 
-    Rodrigues' formula for unit vectors a to b: x cos + (a x b) x x + (a x b)(a x b . x)/(1 + cos).
-    Where a direction is unknown or the opposite of the other, the normal stays.
+    By the smallest rotation from one direction to the other, Rodrigues' formula for unit vectors a
+    to b: x cos + (a x b) x x + (a x b)(a x b . x)/(1 + cos). Where a direction is unknown or the
+    opposite of the other, the normal stays.
     """
+    before = _normals_at(corners, mesh.vertices.astype(np.float64), len(normals))
+    after = _normals_at(corners, new, len(normals))
     length = np.linalg.norm(before, axis=1) * np.linalg.norm(after, axis=1)
-    known = length > 0
+    known = (length > 0) & np.isfinite(normals).all(axis=1)
     scale = np.where(known, length, 1)[:, None]
     axis = np.cross(before, after) / scale
     cosine = (before * after).sum(axis=1, keepdims=True) / scale
@@ -277,6 +310,12 @@ def _turned(normals: Points, before: Points, after: Points) -> Points:
         cosine * normals + np.cross(axis, normals) + axis * along / (1 + cosine + ~known[:, None])
     )
     return np.where(known[:, None], turned, normals)
+
+
+def _turned_at_vertices(normals: Points, mesh: Mesh, new: Points) -> Points:
+    """Normals (V, 3) of vertices, turned as the triangles around them turn."""
+    vertex = mesh.triangles.ravel().astype(np.intp)
+    return _turned(normals, _Corners(vertex, vertex, np.arange(0, len(vertex), 3)), mesh, new)
 
 
 def _ply(data: bytes, mesh: Mesh, new: Points, normals: Normals) -> bytes:
@@ -289,18 +328,21 @@ def _ply(data: bytes, mesh: Mesh, new: Points, normals: Normals) -> bytes:
             "has lists before or in its vertices; save it again as a PLY with vertices first",
             ErrorCode.UNSUPPORTED,
         )
+    types = {p.name: p.type for p in header.elements[place].properties}
+    if any(types[name] in WHOLE_TYPES for name in COORDINATES):
+        raise InputError(
+            "has whole numbers as coordinates; save it again as a PLY with float x y z",
+            ErrorCode.UNSUPPORTED,
+        )
     rows = (_PlyTable if header.byte_order else _PlyLines)(data, stream.tell(), header, place)
     old = mesh.vertices
     rows.replace(COORDINATES, new, _differs(old, new))
-    if not set(_PLY_NORMALS) <= {p.name for p in header.elements[place].properties}:
+    if not types.keys() >= set(_PLY_NORMALS):
         return rows.content()
     if normals == "drop":
         return rows.content(without=_PLY_NORMALS)
-    vertex = mesh.triangles.ravel().astype(np.intp)
-    corners = _Corners(vertex, vertex, np.arange(0, len(vertex), 3))
     before = rows.values(_PLY_NORMALS)
-    around = (_normals_at(corners, points.astype(np.float64), len(old)) for points in (old, new))
-    turned = _turned(before, *around)
+    turned = _turned_at_vertices(before, mesh, new)
     rows.replace(_PLY_NORMALS, turned, _differs(before, turned))
     return rows.content()
 
@@ -370,27 +412,14 @@ def _row_type(element: Element, order: str) -> np.dtype[np.void]:
 
 
 def _without_properties(header: bytes, names: Sequence[str]) -> bytes:
+    """The header without some properties of the vertices."""
+    vertices = _PLY_VERTEX.search(header)
+    place = vertices.end() if vertices else 0
     for name in names:
-        line = rb"(?<=[\r\n])property[ \t]+\w+[ \t]+" + name.encode() + rb"[ \t]*(?:\r\n|\r|\n)"
-        header = re.sub(line, b"", header, count=1)
+        line = rb"(?<=[\r\n])[ \t]*property[ \t]+\w+[ \t]+%b[ \t]*(?:\r\n|\r|\n)"
+        below = re.sub(line % name.encode(), b"", header[place:], count=1)
+        header = header[:place] + below
     return header
-
-
-def _moved_by_meshio(path: Path, new: Points, normals: Normals) -> bytes:
-    """A file of a format of meshio's, which writes it anew with all that it has read."""
-    import meshio
-
-    with redirect_stdout(StringIO()), redirect_stderr(StringIO()):
-        content = meshio.read(path)
-        content.points = new.astype(content.points.dtype)
-        if normals == "drop":
-            content.point_data = {
-                name: data for name, data in content.point_data.items() if name.lower() != "normals"
-            }
-        with tempfile.TemporaryDirectory() as folder:
-            written = Path(folder, f"mesh{path.suffix}")
-            content.write(written)
-            return written.read_bytes()
 
 
 _WRITERS: Final[dict[str, Callable[[bytes, Mesh, Points, Normals], bytes]]] = {

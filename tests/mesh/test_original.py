@@ -72,6 +72,22 @@ def test_obj_vertices_behind_a_continued_line_are_refused(tmp_path):
         original.moved(original.mesh.vertices + 1)
 
 
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_obj_comments_are_no_statements(tmp_path, end):
+    lines = ["# from C:\\heads\\", *(f"v {x} {y} 0 # v 9 9 9\\" for x, y, _ in SQUARE)]
+    lines += ["vn 0 0 1 # up", "f 1//1 2//1 3//1 # was 4/5/6", "#vn 0 0 1", ""]
+    original = original_of(tmp_path, end.join(lines).encode(), ".obj")
+    moved = original.moved(np.array(SQUARE) * 2.0).decode()
+    assert [line.partition("#")[2] for line in moved.split(end)] == [
+        line.partition("#")[2] for line in lines
+    ]
+    check_vertices(
+        moved_mesh(tmp_path, original, np.array(SQUARE) * 2.0).vertices, 2.0 * np.array(SQUARE)
+    )
+    bare = original.moved(np.array(SQUARE), normals="drop").decode()
+    assert bare == end.join([*lines[:5], "f 1 2 3 # was 4/5/6", "#vn 0 0 1", ""])
+
+
 class TestNormals:
     def obj(self, normals=NORMALS):
         lines = ["v {} {} {}".format(*row) for row in SQUARE]
@@ -101,6 +117,40 @@ class TestNormals:
             .moved(np.array(SQUARE), normals="drop")
             .endswith(b"f 1 2 3 4\n")
         )
+
+    @pytest.mark.parametrize("odd", ["nan nan nan", "-1.#IND 0 0", "0 0 0"])
+    def test_of_an_obj_that_are_none_stay(self, tmp_path, odd):
+        data = self.obj().replace(b"vn 0 0 1\n", f"vn {odd}\n".encode())
+        original = original_of(tmp_path, data, ".obj")
+        assert original.moved(np.array(SQUARE)) == data
+        lines = original.moved(np.array(TILTED)).decode().splitlines()
+        assert [line[3:] for line in lines if line.startswith("vn")][::3] == [odd, odd]
+
+    @pytest.mark.parametrize("number", ["5", "-5", "99999999999999999999"])
+    def test_of_an_obj_that_are_missing(self, tmp_path, number):
+        data = self.obj().replace(b"4/1/-1", f"4/1/{number}".encode())
+        original = original_of(tmp_path, data, ".obj")
+        with raises("vertex-index: among the 4 there are"):
+            original.moved(np.array(TILTED))
+        assert b"/1 2/1 3/1 4/1\n" in original.moved(np.array(TILTED), normals="drop")
+
+    def test_of_an_obj_with_a_word_in_their_place(self, tmp_path):
+        data = self.obj().replace(b"4/1/-1", b"4/1/x")
+        original = original_of(tmp_path, data, ".obj")
+        assert original.moved(np.array(TILTED)).endswith(b"4/1/x\n")
+
+    @pytest.mark.parametrize("encoding", ENCODINGS)
+    def test_of_a_ply_that_are_none_stay(self, tmp_path, encoding):
+        names = [f"float {name}" for name in ("x", "y", "z", "nx", "ny", "nz")]
+        rows = [(*v, np.nan, 0.0, 1.0) for v in V9.tolist()]
+        data = make_ply(encoding, ("vertex", names, rows), face_table())
+        original = original_of(tmp_path, data, ".ply")
+        assert original.moved(V9) == data
+        turned = original.moved(V9[:, [0, 2, 1]], normals="update")
+        (tmp_path / "turned.ply").write_bytes(turned)
+        found = meshio.read(tmp_path / "turned.ply").point_data
+        np.testing.assert_array_equal(found["nx"], np.full(9, np.nan))
+        np.testing.assert_array_equal(found["nz"], np.ones(9))
 
     def test_of_a_sphere_are_those_of_the_moved_sphere(self, tmp_path):
         """Smooth normals of a dense mesh after a smooth motion, against normals made anew."""
@@ -170,6 +220,31 @@ def test_ply_normals_are_left_out(tmp_path, encoding):
     np.testing.assert_array_equal(mesh.triangles, TRIANGLES)
 
 
+@pytest.mark.parametrize("encoding", ENCODINGS)
+def test_ply_normals_of_another_element_stay(tmp_path, encoding):
+    lamp = "lamp", [f"float {name}" for name in ("nx", "ny", "nz")], [(1.0, 2.0, 3.0)]
+    names = [f"float {name}" for name in ("x", "y", "z", "nx", "ny", "nz")]
+    rows = [(*v, 0.0, 0.0, 1.0) for v in V9.tolist()]
+    data = make_ply(encoding, lamp, ("vertex", names, rows), face_table())
+    original = original_of(tmp_path, data, ".ply")
+    mesh = moved_mesh(tmp_path, original, V9, normals="drop")
+    np.testing.assert_array_equal(mesh.vertices, V9)
+    if encoding != "ascii":
+        assert original.moved(V9, normals="drop") == make_ply(
+            encoding, lamp, vertex_table(), face_table()
+        )
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+def test_ply_of_whole_numbers_is_refused(tmp_path, encoding):
+    rows = [(k, k * k, 1) for k in range(9)]
+    names = [f"int {axis}" for axis in "xyz"]
+    data = make_ply(encoding, ("vertex", names, rows), face_table())
+    original = original_of(tmp_path, data, ".ply")
+    with raises("unsupported: float x y z"):
+        original.moved(original.mesh.vertices + 0.5)
+
+
 def test_formats_of_meshio(tmp_path):
     path = tmp_path / "cube.vtu"
     cells = [("triangle", np.array(TRIANGLES))]
@@ -180,6 +255,29 @@ def test_formats_of_meshio(tmp_path):
     check_vertices(mesh.vertices, V9 + 1.0)
     np.testing.assert_array_equal(mesh.triangles, TRIANGLES)
     np.testing.assert_array_equal(meshio.read(tmp_path / "moved.vtu").point_data["heat"], range(9))
+
+
+def test_normals_in_formats_of_meshio(tmp_path):
+    path = tmp_path / "square.vtk"
+    cells = [("triangle", np.array([[0, 1, 2], [0, 2, 3]]))]
+    data = {"Normals": np.array(NORMALS), "heat": np.arange(4.0)}
+    meshio.write_points_cells(path, np.array(SQUARE, float), cells, point_data=data)
+    original = read_original(path)
+    out = tmp_path / "out.vtk"
+    out.write_bytes(original.moved(np.array(TILTED)))
+    turned = [[x, -z, y] for x, y, z in NORMALS]
+    np.testing.assert_allclose(meshio.read(out).point_data["Normals"], turned, atol=1e-6)
+    out.write_bytes(original.moved(np.array(TILTED), normals="drop"))
+    assert list(meshio.read(out).point_data) == ["heat"]
+
+
+def test_polydata_of_vtk_is_refused(tmp_path):
+    """Our own reader reads it; meshio does not."""
+    text = "# vtk DataFile Version 3.0\nhead\nASCII\nDATASET POLYDATA\nPOINTS 3 float\n"
+    text += "0 0 0 1 0 0 0 1 0\nPOLYGONS 1 4\n3 0 1 2\n"
+    original = original_of(tmp_path, text.encode(), ".vtk")
+    with raises("unsupported: save it again as .obj or .ply"):
+        original.moved(original.mesh.vertices)
 
 
 @pytest.mark.parametrize("suffix", [".off", ".wrl", ".stl", ""])
