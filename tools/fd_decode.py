@@ -158,7 +158,7 @@ def decode(
                 trust_order=trust_order,
             )
         with fd_cli.progress_bar("decoding", total) as advance:
-            for count in decode_to(options, decoder, blocks):
+            for count in decode_to(options, decoder, blocks, skip):
                 done += count
                 advance(count)
     skipping.finish(done)

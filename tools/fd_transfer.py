@@ -87,7 +87,8 @@ def transfer(
             save_latents(output, combined, force=force, stream=stream)
             return
         blocks = combined if stream else [concatenate(list(combined))]
-        for _ in decode_to(options, OntoDecoder(encode.encoder.model, originals=onto), blocks):
+        decoder = OntoDecoder(encode.encoder.model, originals=onto, units=units)
+        for _ in decode_to(options, decoder, blocks):
             pass
 
 

@@ -212,6 +212,11 @@ class PlacedFace:
     unit_mm: float
     alignment: RigidTransform | None
 
+    def from_mesh(self, points: np.ndarray) -> np.ndarray:
+        """Points (n, 3) of the mesh in the model's frame, in mm."""
+        points = points * np.float32(self.unit_mm)
+        return points if self.alignment is None else self.alignment.apply(points)
+
     def offsets_in_mesh(self, offsets: np.ndarray) -> np.ndarray:
         """Offsets (..., 3) mm of a prepared face in the unit and pose of the mesh, float64."""
         exact = np.asarray(offsets, np.float64)

@@ -4,6 +4,7 @@ import io
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
 from pathlib import Path
 from typing import BinaryIO, Final, NamedTuple
 
@@ -57,9 +58,11 @@ class LatentDecoder:
         vertices = self.face(rows, row, part)
         return Mesh(vertices, self.model.triangles, rows.names[row], unit_mm=1.0)
 
-    def write(self, stream: BinaryIO, rows: Latents, row: int, part: Part, suffix: str) -> None:
-        """Write the face of a row as a mesh in the format of a suffix."""
+    def content(self, rows: Latents, row: int, part: Part, suffix: str) -> bytes:
+        """The face of a row as the content of a mesh file in the format of a suffix."""
+        stream = io.BytesIO()
         write_mesh(stream, self.mesh(rows, row, part), suffix)
+        return stream.getvalue()
 
 
 def checked_rows(
@@ -189,7 +192,10 @@ class DecodeOptions:
 
 
 def decode_to(
-    options: DecodeOptions, decoder: LatentDecoder, blocks: Iterable[Latents]
+    options: DecodeOptions,
+    decoder: LatentDecoder,
+    blocks: Iterable[Latents],
+    skip: Callable[[list[Failure]], None] | None = None,
 ) -> Iterator[int]:
     """Decode latents to an output; yields the number of newly decoded rows.
 
@@ -197,13 +203,15 @@ def decode_to(
         options: the output.
         decoder: decodes the rows.
         blocks: rows of `checked_rows`.
+        skip: called with rows that cannot be decoded to meshes, such as those without an original
+            file; None = the first such row raises.
 
     Raises:
         UsageError: two outputs of one path, or a file exists.
         InputError: latents that cannot be decoded.
         OutputError: an output cannot be written.
     """
-    output, jobs = options.output, options.jobs
+    output, jobs, keep_going = options.output, options.jobs, skip is not None
     if options.array:
         for part in decoder.parts:
             path = output.replace("{part}", part)
@@ -214,10 +222,19 @@ def decode_to(
     elif is_ply_stream(output):
         if options.suffix != ".ply":
             blocks = _only_row(blocks, options)
+        work = _MeshBytes(decoder, options.suffix, keep_going)
         with open_output(output, force=options.force) as stream:
-            yield from _write_meshes(stream, decoder, blocks, jobs, options.suffix)
+            for data, count, failures in in_order(work, _split_blocks(blocks), jobs):
+                stream.write(data)
+                stream.flush()
+                if skip is not None:
+                    skip(failures)
+                yield count
     else:
-        yield from _write_files(options, decoder, blocks)
+        for _, count, failures in _write_files(options, decoder, blocks, keep_going):
+            if skip is not None:
+                skip(failures)
+            yield count
 
 
 def _only_row(blocks: Iterable[Latents], options: DecodeOptions) -> Iterator[Latents]:
@@ -234,27 +251,32 @@ def _only_row(blocks: Iterable[Latents], options: DecodeOptions) -> Iterator[Lat
         yield block
 
 
-def _write_meshes(
-    stream: BinaryIO, decoder: LatentDecoder, blocks: Iterable[Latents], jobs: int, suffix: str
-) -> Iterator[int]:
-    """Write mesh after mesh; yields the number of newly written rows."""
-    for data, count in in_order(_MeshBytes(decoder, suffix), _split_blocks(blocks), jobs):
-        stream.write(data)
-        stream.flush()
-        yield count
-
-
 def _write_array(
     stream: BinaryIO, decoder: LatentDecoder, blocks: Iterable[Latents], jobs: int
 ) -> Iterator[int]:
-    """Write each block as one float32 array (N, V, 3) mm; yields as `_write_meshes`."""
+    """Write each block as one float32 array (N, V, 3) mm; yields the number of written rows."""
     for block in blocks:
         shape = (len(block), *decoder.model.mean_face.shape)
         stream.write(encoded_header(np.dtype("<f4"), shape))
-        for data, count in in_order(_MeshBytes(decoder, None), _split_blocks([block]), jobs):
+        work = _MeshBytes(decoder, None, keep_going=False)  # the shape is written already
+        for data, count, _ in in_order(work, _split_blocks([block]), jobs):
             stream.write(data)
             yield count
         stream.flush()
+
+
+class _Decoded(NamedTuple):
+    """Some rows decoded.
+
+    Attributes:
+        data: what follows in a stream.
+        decoded: number of rows.
+        failures: rows that could not be decoded.
+    """
+
+    data: bytes
+    decoded: int
+    failures: list[Failure]
 
 
 class _OutputFile(NamedTuple):
@@ -274,29 +296,41 @@ class _FileWriter:
         force: replace existing files.
         parents: make missing folders.
         suffix: format of files whose names do not say.
+        keep_going: leave out rows that cannot be decoded.
     """
 
     decoder: LatentDecoder
     force: bool
     parents: bool
     suffix: str
+    keep_going: bool
 
-    def __call__(self, task: tuple[Latents, list[_OutputFile]]) -> int:
-        """Write the files of some rows; returns the number of rows."""
+    def __call__(self, task: tuple[Latents, list[_OutputFile]]) -> _Decoded:
+        """Write the files of some rows."""
         rows, targets = task
-        for row, part, path in targets:
-            # decoded before the file is opened, which may be one that is read
-            data = io.BytesIO()
-            self.decoder.write(data, rows, row, part, path.suffix.lower() or self.suffix)
-            with open_output(str(path), force=self.force, parents=self.parents) as stream:
-                stream.write(data.getbuffer())
-        return len(rows)
+        failures = []
+        for row, files in groupby(targets, lambda target: target.row):
+            # decoded before a file is opened, which may be one that is read
+            contents = []
+            try:
+                for _, part, path in files:
+                    suffix = path.suffix.lower() or self.suffix
+                    contents.append((path, self.decoder.content(rows, row, part, suffix)))
+            except InputError as error:
+                if not self.keep_going:
+                    raise
+                failures.append(Failure.of(rows.names[row], error))
+                continue
+            for path, content in contents:
+                with open_output(str(path), force=self.force, parents=self.parents) as stream:
+                    stream.write(content)
+        return _Decoded(b"", len(rows) - len(failures), failures)
 
 
 def _write_files(
-    options: DecodeOptions, decoder: LatentDecoder, blocks: Iterable[Latents]
-) -> Iterator[int]:
-    """Write each part of each row to its own file; yields the number of newly written rows.
+    options: DecodeOptions, decoder: LatentDecoder, blocks: Iterable[Latents], keep_going: bool
+) -> Iterator[_Decoded]:
+    """Write each part of each row to its own file.
 
     All paths of a block are checked before its first file is written.
 
@@ -323,7 +357,7 @@ def _write_files(
             for number, rows in enumerate(_split_blocks([block])):
                 yield rows, by_block[number]
 
-    writer = _FileWriter(decoder, options.force, paths.many, options.suffix)
+    writer = _FileWriter(decoder, options.force, paths.many, options.suffix, keep_going)
     yield from in_order(writer, tasks(), options.jobs)
 
 
@@ -341,21 +375,30 @@ class _MeshBytes:
     Attributes:
         decoder: decodes the rows.
         suffix: mesh format; None = the vertices alone, float32.
+        keep_going: leave out rows that cannot be decoded.
     """
 
     decoder: LatentDecoder
     suffix: str | None
+    keep_going: bool
 
-    def __call__(self, rows: Latents) -> tuple[bytes, int]:
-        """The bytes, and the number of rows."""
-        data = io.BytesIO()
-        for row in range(len(rows)):
-            for part in self.decoder.parts:
-                if self.suffix is None:
-                    data.write(self.decoder.face(rows, row, part).tobytes())
-                else:
-                    self.decoder.write(data, rows, row, part, self.suffix)
-        return data.getvalue(), len(rows)
+    def __call__(self, rows: Latents) -> _Decoded:
+        """The bytes of the parts of each row."""
+        data: list[bytes] = []
+        failures = []
+        for row, name in enumerate(rows.names):
+            try:
+                data.append(b"".join(self._part(rows, row, part) for part in self.decoder.parts))
+            except InputError as error:
+                if not self.keep_going:
+                    raise
+                failures.append(Failure.of(name, error))
+        return _Decoded(b"".join(data), len(data), failures)
+
+    def _part(self, rows: Latents, row: int, part: Part) -> bytes:
+        if self.suffix is None:
+            return self.decoder.face(rows, row, part).tobytes()
+        return self.decoder.content(rows, row, part, self.suffix)
 
 
 def is_ply_stream(output: str) -> bool:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -133,7 +133,7 @@ class PlacedOriginal:
 
 @dataclass(frozen=True, eq=False)
 class RestOfHead:
-    """Moves the vertices of a raw mesh that a model does not have.
+    """Moves the vertices of a raw mesh that a model does not have; all in the model's frame.
 
     Where a bundled model has all vertices of that topology, its expressions are fitted to the
     displacements of the face and carry jaw, teeth, lids and neck along; what they miss of the
@@ -182,8 +182,8 @@ class OntoDecoder(LatentDecoder):
     trust_order: bool = False
     _last: dict[str, PlacedOriginal] = field(default_factory=dict, repr=False, compare=False)
 
-    def write(self, stream: BinaryIO, rows: Latents, row: int, part: Part, suffix: str) -> None:
-        """Write the original of a row with the vertices of its face.
+    def content(self, rows: Latents, row: int, part: Part, suffix: str) -> bytes:
+        """The original of a row with the vertices of its face.
 
         Raises:
             InputError: no original, an unusable one, or latents that cannot be decoded.
@@ -191,7 +191,7 @@ class OntoDecoder(LatentDecoder):
         original = self._placed(self.originals.of(rows.names[row], suffix))
         face = self.face(rows, row, part).astype(np.float64)
         offsets = face - (original.own if self.detail else original.placed.vertices)
-        stream.write(original.file.moved(self._moved(original, offsets), self.normals))
+        return original.file.moved(self._moved(original, offsets), self.normals)
 
     def _placed(self, source: str) -> PlacedOriginal:
         if source not in self._last:
@@ -201,13 +201,12 @@ class OntoDecoder(LatentDecoder):
 
     def _moved(self, original: PlacedOriginal, offsets: NDArray[Any]) -> NDArray[np.float64]:
         """All vertices of the file, of which those of the model move by offsets in mm."""
-        placed, mesh = original.placed, original.file.mesh
-        moves = placed.offsets_in_mesh(offsets)
+        placed = original.placed
         if original.rest is not None:
-            moves = original.rest.displacements(moves * placed.unit_mm) / placed.unit_mm
+            offsets = original.rest.displacements(offsets)
         elif placed.rows is not None:
-            moves = moves[np.argsort(placed.rows)]
-        return mesh.vertices + moves
+            offsets = offsets[np.argsort(placed.rows)]
+        return original.file.mesh.vertices + placed.offsets_in_mesh(offsets)
 
 
 def place_original(decoder: OntoDecoder, file: Original) -> PlacedOriginal:
@@ -229,7 +228,7 @@ def place_original(decoder: OntoDecoder, file: Original) -> PlacedOriginal:
         (face,) = model.decode_vectors(own.identity, own.expression)
     rest = None
     if placed.rows is not None and len(placed.rows) < len(file.mesh.vertices):
-        points = file.mesh.vertices * np.float64(placed.unit_mm)
+        points = placed.from_mesh(file.mesh.vertices)
         extension = head_extension(points, file.mesh.triangles, placed.rows)
         rest = RestOfHead(extension, expressions_of_head(model.preparation.raw_topology))
     return PlacedOriginal(file, placed, face, rest)

@@ -1,13 +1,18 @@
 """Decoded faces put onto original files: fd-decode --onto and fd-transfer of meshes."""
 
+import json
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from conftest import face, raw_mesh, raw_order, save_mesh
 from raising import raises
 
 from facedis_core.data.latents import read_latents
-from facedis_core.mesh.mesh import Mesh, read_mesh
-from facedis_core.pipeline.onto import find_originals
+from facedis_core.data.regions import ICT_SKIN
+from facedis_core.mesh.mesh import Mesh, read_mesh, write_mesh
+from facedis_core.model.model import load_model
+from facedis_core.pipeline.onto import OntoDecoder, Originals, find_originals
 
 HEAD = "# by hand\r\nmtllib head.mtl\r\no head\r\n"
 
@@ -125,6 +130,55 @@ def test_a_folder_is_matched_by_name(call, ann, tmp_path):
     assert call("fd-encode bob.ply -o bob.npy").code == 0
     result = call("fd-decode bob.npy --onto heads -o out2/")
     assert result.code == 3 and "heads has no file for 'bob'" in result.err
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_faces_without_a_usable_original_are_skipped(call, ann, tmp_path, jobs):
+    for number, name in enumerate(("eva", "ida", "tom")):
+        write_obj(tmp_path / "heads" / f"{name}.obj", raw_mesh(face(10 + number)))
+    assert call("fd-encode heads bob.ply -o faces.npy").code == 0
+    (tmp_path / "heads/ida.obj").write_text("v 0 0\n")
+    line = f"fd-decode faces.npy --onto heads --part full --part identity --jobs {jobs}"
+    assert call(f"{line} -o stopped/ -o 'stopped/{{name}}_{{part}}.obj'").code == 3
+    line += " --keep-going --failures bad.jsonl"
+    result = call(f"{line} -o 'out/{{name}}_{{part}}.obj'")
+    assert result.code == 1 and "2 of 4 faces were skipped" in result.err
+    names = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert names == [
+        f"{name}_{part}.obj" for name in ("eva", "tom") for part in ("full", "identity")
+    ]
+    listed = [json.loads(row) for row in (tmp_path / "bad.jsonl").read_text().splitlines()]
+    kinds = [(row["item"], row["kind"]) for row in listed]
+    assert kinds == [("ida", "mesh-syntax"), ("bob", "partner-missing")]
+    assert "heads/ida.obj" in listed[0]["error"]
+
+
+def test_a_skipped_face_leaves_no_file(call, ann, tmp_path):
+    assert call("fd-encode ann.obj -o ann.npy").code == 0
+    before = sorted(path.name for path in tmp_path.iterdir())
+    result = call("fd-decode ann.npy --onto none.obj -o out.obj --keep-going")
+    assert result.code == 1 and "none.obj" in result.err
+    assert sorted(path.name for path in tmp_path.iterdir()) == before
+
+
+@pytest.mark.slow  # 3 s: two whole heads of a model of the narrow face
+def test_the_rest_of_a_turned_head_turns_with_it(tmp_path):
+    narrow = load_model("ict-pointnet")
+    upright = read_mesh("weights/examples/alice_neutral.ply")
+    turn = np.array([[0, 0, 1], [1, 0, 0], [0, 1.0, 0]])
+    turned = Mesh((upright.vertices @ turn.T + 20).astype(np.float32), upright.triangles)
+    smile = narrow.encode(read_mesh("weights/examples/bob_smile.ply"))
+    found = []
+    for mesh in (upright, turned):
+        write_mesh(tmp_path / "head.ply", mesh)
+        latents = replace(narrow.encode(mesh, align="rigid"), expression=smile.expression)
+        originals = Originals(str(tmp_path / "head.ply"))
+        onto = OntoDecoder(narrow, originals=originals, align="rigid")
+        (tmp_path / "out.ply").write_bytes(onto.content(latents, 0, "full", ".ply"))
+        found.append(read_mesh(tmp_path / "out.ply").vertices)
+    np.testing.assert_allclose(found[1], found[0] @ turn.T + 20, atol=1e-3)
+    moved = np.linalg.norm(found[0] - upright.vertices, axis=1)
+    assert moved[ICT_SKIN:].max() > 1  # teeth, gums
 
 
 def test_formats_of_a_folder(tmp_path):
