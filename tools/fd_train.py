@@ -79,8 +79,8 @@ def train(
     pointnet     the paper's PointNets and discriminator, weights tuned on the
                  faces of fd-prep ict
     pointnet-linear
-                 the same, started as a linear model in closed form and
-                 trained for a few hundred steps: minutes on a CPU
+                 the network of pointnet as a linear model, in closed form,
+                 no discriminator; takes a minute
     coma, bu3dfe, facescape
                  pointnet with the paper's settings for these data sets
 

@@ -36,10 +36,10 @@ KEYS = {
     "not its position",
     "scale": "mm per unit of the network's coordinates",
     "epochs": "length in epochs",
-    "steps": "length in optimiser steps, in place of `epochs`; 0 = the fit of `linear` alone",
+    "steps": "length in optimiser steps, in place of `epochs`; 0 = the closed form alone",
     "pseudo_neutral": "stands for a person's neutral without `--neutrals`: `medoid`, `centre`, "
     "`auto` (one of them, chosen for the whole set) or `none`",
-    "trust": "weight of the neutrals in the fit of `linear`: small ones reconstruct better, large "
+    "trust": "weight of the neutrals in the closed form: small ones reconstruct better, large "
     "ones keep X_id of a person together",
     "minimum_steps": "fewest steps; small sets get more epochs",
     "batch": "faces per step",

@@ -1,5 +1,7 @@
 """The linear start of a PointNet: what its layers read, and the faces that it gives."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,10 @@ from synthetic import face_set
 
 from facedis_core.data.face_set import TEST, TRAIN
 from facedis_core.errors import ErrorCode, UsageError
+from facedis_core.geometry.surface import farthest_points
+from facedis_core.nn.max_pool.layer import set_pooling
 from facedis_core.nn.pointnet import PointNetAutoEncoder
+from facedis_core.nn.pointnet_start import ROOM
 from facedis_core.train.recipe import load_recipe
 from facedis_core.train.setup import build_auto_encoder, training_frame, with_pseudo_neutrals
 from facedis_core.train.trainer import Trainer
@@ -47,25 +52,38 @@ def test_unseen_faces_are_reconstructed_and_split_before_the_first_step(neutrals
     assert identity < 0.2 * from_mean
 
 
-def test_a_channel_reads_the_offset_of_one_vertex() -> None:
-    network = started()
-    faces = torch.tensor(FACES.read(FACES.rows(TRAIN)))
-    faces = network.mean_face + 0.1 * (faces - network.mean_face)  # so that no other vertex wins
+def test_three_channels_read_the_offset_of_one_vertex() -> None:
+    network = started("points=40")
+    rng = np.random.default_rng(0)
+    faces = network.mean_face + torch.tensor(rng.normal(0, 5, (6, 64, 3)), dtype=torch.float32)
     seen = network.encoder_input(network.normalise(faces))
     with torch.no_grad():
-        read = network.encoder.features(seen).double().numpy()
-    offsets = seen[..., 3:].double().numpy()  # (n, V, 3)
-    centred = read - read.mean(axis=0)
-    for channel in (0, 20, 40):  # the first channels read x, each at a vertex of its own
-        x = offsets[:, :, 0] - offsets[:, :, 0].mean(axis=0)
-        alike = (centred[:, channel] @ x) / np.linalg.norm(centred[:, channel])
-        alike = alike / np.linalg.norm(x, axis=0)
-        assert alike.max() > 0.999
+        read = network.encoder.features(seen)[:, : 3 * 40].unflatten(1, (40, 3))
+    points = network.encoder.points
+    assert points is not None
+    order = farthest_points(network.mean_face[points].numpy(), 40)
+    offsets = seen[:, points[order], 3:]
+    room = (read - offsets).mean(dim=0)
+    assert room.min() > ROOM - 1e-4
+    torch.testing.assert_close(read, offsets + room, rtol=0, atol=2e-5)
+
+
+def test_no_digits_are_lost() -> None:
+    network = started()
+    faces = network.normalise(torch.tensor(FACES.read(FACES.rows(TEST))))
+    twin = copy.deepcopy(network).double()
+    set_pooling(twin, implementation="reference")
+    with torch.no_grad():
+        found, exact = network.encode(faces), twin.encode(faces.double())
+        for part in ("identity", "expression"):
+            decoder = getattr(network, f"{part}_offsets")
+            apart = decoder(getattr(found, part).mean) - decoder(getattr(exact, part).mean.float())
+            assert apart.norm(dim=-1).max() * network.scale < 1e-4  # mm
 
 
 def test_statistics_of_batch_norm_stay_those_of_the_start() -> None:
     network = started()
-    recipe = load_recipe("pointnet-linear", neutrals=True, changes=["points=none", "batch=20"])
+    recipe = load_recipe("pointnet-linear", neutrals=True, changes=["steps=4", "batch=20"])
     before = [layer.norm.running_var.clone() for layer in network.encoder.layers]
     cpu = torch.device("cpu")
     Trainer(network, None, FACES, recipe, neutrals=True, seed=0, device=cpu).run_epochs()
