@@ -51,7 +51,16 @@ def test_an_animation_of_latents_shows_them(call, rows, model, tmp_path):
     (sampler,) = glb.json["animations"][0]["samplers"]
     np.testing.assert_allclose(glb.array(sampler["input"]), [0, 0.04, 0.08], rtol=1e-6)
     weights = glb.array(sampler["output"]).reshape(3, 2)
-    assert np.isfinite(weights).all() and np.abs(weights).max() > 0
+    (primitive,) = glb.json["meshes"][0]["primitives"]
+    targets = np.stack([glb.array(target["POSITION"]) for target in primitive["targets"]])
+    identity = np.repeat(rows.identity[:1], 3, axis=0)
+    shown = model.decode_vectors(identity, frames.expression)
+    shown = shown - model.decode_vectors(identity, frames.expression, "identity")
+    # the targets have two directions, one standard deviation from rest each
+    flat = targets.reshape(2, -1).T.astype(np.float64)
+    nearest = np.linalg.lstsq(flat, shown.reshape(3, -1).T / 1000, rcond=None)[0].T
+    assert np.abs(nearest).max() > 0
+    np.testing.assert_allclose(weights, nearest, rtol=1e-3, atol=1e-4 * np.abs(nearest).max())
 
 
 def test_a_file_a_face(call, rows, tmp_path):
@@ -71,6 +80,18 @@ def test_meshes_are_encoded(call, model, tmp_path):
     assert (tmp_path / "bob.glb").read_bytes() == (tmp_path / "other.glb").read_bytes()
 
 
+def test_a_plain_array_and_a_pipe(call, rows, tmp_path):
+    np.save(tmp_path / "plain.npy", np.concatenate([rows.identity, rows.expression], axis=1)[:1])
+    with (tmp_path / "same.npy").open("wb") as stream:
+        name = read_latents(tmp_path / "plain.npy", sizes=(3, 2)).names
+        write_latents(
+            stream, Latents(name, rows.models[:1], rows.identity[:1], rows.expression[:1])
+        )
+    plain, same = (call(f"fd-export {n}.npy --targets directions") for n in ("plain", "same"))
+    assert plain.code == 0 and plain.out[:4] == b"glTF"
+    assert plain.out == same.out
+
+
 @pytest.mark.parametrize(
     ("words", "code", "kind", "named"),
     [
@@ -81,7 +102,14 @@ def test_meshes_are_encoded(call, model, tmp_path):
         ("ann.npy --animation ann.npy -o w.csv", 2, "option-conflict", "leave out --animation"),
         ("ann.npy --targets directions -o w.csv", 2, "option-conflict", "--targets"),
         ("none.npy -o ann.glb", 3, "file-missing", "none.npy"),
-        ("ann.npy --targets directions --animation r.csv -o a.glb", 3, "topology", "latents"),
+        (
+            "ann.npy --targets directions --animation r.csv -o a.glb",
+            2,
+            "option-conflict",
+            "latents",
+        ),
+        ("ann.npy -o ann.fbx", 2, "output-suffix", ".glb"),
+        ("ann.npy --fps inf -o ann.glb", 2, "option-value", "inf frames"),
         ("ann.npy --targets directions --animation none.csv -o a.glb", 3, "file-missing", "none"),
     ],
 )

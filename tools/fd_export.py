@@ -33,7 +33,7 @@ def export(
         ),
     ] = "arkit",
     count: Annotated[
-        int, typer.Option("--count", min=1, help="With --targets directions: how many.")
+        int, typer.Option("--count", min=1, help="With --targets directions: how many at most.")
     ] = 16,
     animation: Annotated[
         str | None,
@@ -64,18 +64,21 @@ def export(
       fd-export frames.npy -o weights.csv
     """
     from facedis_core.pipeline.encode import LatentsOfMeshes
-    from facedis_core.rig.export import ExportOptions, export_rigs, export_weights, read_faces
+    from facedis_core.rig.export import ExportOptions, export_rigs, export_weights, read_rows
 
     options = ExportOptions(
         output=output, targets=targets, count=count, animation=animation, fps=fps, force=force
     )
     encode = LatentsOfMeshes(model, units, fd_cli.warn)
-    faces = read_faces(source, encode)
+    faces = encode(source)
+    loaded = encode.encoder.model
+    if faces is None:
+        faces = read_rows(source, loaded)
     if options.is_weights:
-        export_weights(options, encode.encoder.model, faces)
+        export_weights(options, loaded, faces)
     else:
         with fd_cli.progress_bar("exporting", len(faces)) as advance:
-            for done in export_rigs(options, encode.encoder.model, faces):
+            for done in export_rigs(options, loaded, faces):
                 advance(done)
 
 

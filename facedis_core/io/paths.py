@@ -45,6 +45,7 @@ _TELLING = {
     *(".csv", ".tsv", ".json", ".jsonl", ".xml", ".html", ".htm", ".tex", ".md"),
     *(".png", ".jpg", ".jpeg", ".gif", ".webp", ".mp4", ".svg", ".pdf"),
     *(".ply", ".obj", ".wrl", ".off", ".stl", ".vtk", ".vtp", ".vtu", ".glb", ".gltf"),
+    *(".fbx", ".dae", ".blend", ".abc", ".usd", ".usda", ".usdc", ".usdz"),
 }
 
 
@@ -129,7 +130,7 @@ class OutputPaths:
                     f"the output {pattern} has {placeholder}; expected {{name}} or {{part}}",
                     ErrorCode.OUTPUT_PATTERN,
                 )
-        self.pattern = pattern
+        self.pattern, self._suffix = pattern, suffix
         # a file per output, in folders that are created
         self.many = is_folder_pattern(pattern)
         if self.many and not _PLACEHOLDER.search(pattern):
@@ -149,7 +150,7 @@ class OutputPaths:
             if self._owners:
                 raise UsageError(
                     f"several outputs cannot share the file {self.pattern}; "
-                    "give a folder (dir/) or a pattern (dir/{name}.ply)",
+                    f"give a folder (dir/) or a pattern (dir/{{name}}{self._suffix})",
                     ErrorCode.OUTPUT_COLLISION,
                 )
             self._owners[self.pattern] = name

@@ -1,6 +1,6 @@
 """ARKit's blendshapes of a head: its own by deformation transfer, and their weights in a face."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -114,10 +114,7 @@ def compact_blendshapes(
 
 def write_blendshapes(stream: BinaryIO, shapes: Blendshapes) -> None:
     """Write blendshapes as safetensors."""
-    tensors = {
-        name: getattr(shapes, name)
-        for name in ("generic", "triangles", "first", "vertex", "offset")
-    }
+    tensors = {name: getattr(shapes, name) for name in _TENSORS}
     metadata = {"names": list(shapes.names), "topology": topology_id(shapes.triangles)}
     write_safetensors(stream, "blendshapes", tensors, metadata)
 
@@ -145,11 +142,7 @@ def load_blendshapes(preparation: Preparation) -> Blendshapes:
             "directions",
             ErrorCode.TOPOLOGY,
         )
-    tensors = file.tensors
-    return Blendshapes(
-        tuple(metadata.names),
-        *(tensors[name] for name in _TENSORS),
-    )
+    return Blendshapes(tuple(metadata.names), *(file.tensors[name] for name in _TENSORS))
 
 
 def arkit_targets(shapes: Blendshapes, offsets: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -174,11 +167,15 @@ def arkit_targets(shapes: Blendshapes, offsets: NDArray[np.float32]) -> NDArray[
 
 
 def blendshape_weights(
-    targets: NDArray[np.floating[Any]], expressions: NDArray[np.floating[Any]]
+    targets: NDArray[np.floating[Any]], expressions: Iterable[NDArray[np.floating[Any]]]
 ) -> NDArray[np.float64]:
     """Weights (N, T) from 0 to 1 with which targets (T, R, 3) mm make offsets (N, R, 3) mm.
 
     Bounded least squares over the narrow face, with a small ridge, for shapes are alike.
+
+    Args:
+        targets: offsets at weight 1.
+        expressions: offsets (R, 3) of one face after another, of which one is in memory.
 
     Raises:
         UsageError: SciPy is not installed.
@@ -188,14 +185,16 @@ def blendshape_weights(
     except ImportError:
         raise missing_extra("ARKit weights", "export") from None
     seen = targets[:, :ICT_NARROW_FACE].reshape(len(targets), -1).astype(np.float64)
+    moving = seen.any(axis=1)
+    seen = seen[moving]
     second = seen @ seen.T
-    moving = np.diag(second) > 0
-    second = second[np.ix_(moving, moving)]
     second += _RIDGE * np.trace(second) / len(second) * np.eye(len(second))
     root = np.linalg.cholesky(second)
-    weights = np.zeros((len(expressions), len(targets)))
-    for row, offset in zip(weights, expressions, strict=True):
-        mixed = seen[moving] @ offset[:ICT_NARROW_FACE].ravel().astype(np.float64)
+    weights = []
+    for offset in expressions:
+        mixed = seen @ offset[:ICT_NARROW_FACE].ravel().astype(np.float64)
+        row = np.zeros(len(targets))
         # |root^T w - root^-1 mixed|^2 has the same minimum with 52 rows instead of 20,118
         row[moving] = lsq_linear(root.T, np.linalg.solve(root, mixed), (0, 1)).x
-    return weights
+        weights.append(row)
+    return np.array(weights).reshape(-1, len(targets))

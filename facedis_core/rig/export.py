@@ -1,6 +1,6 @@
 """Files of rigs and of ARKit weights."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,7 +30,8 @@ class ExportOptions:
         force: replace existing files.
 
     Raises:
-        UsageError: errors of `check_suffix` and `check_output`, or an animation of weights.
+        UsageError: errors of `check_suffix` and `check_output`, an animation of weights, or frames
+            a second that are not positive.
     """
 
     output: str
@@ -47,6 +48,10 @@ class ExportOptions:
                 "or give a rig.glb",
                 ErrorCode.OPTION_CONFLICT,
             )
+        if not 0 < self.fps < np.inf:
+            raise UsageError(
+                f"{self.fps:g} frames a second, expected a positive number", ErrorCode.OPTION_VALUE
+            )
         if not self.is_weights:
             check_suffix(OutputPaths(self.output, ".glb").of("face").name, "a rig", ".glb")
         if not is_folder_pattern(self.output):
@@ -58,10 +63,15 @@ class ExportOptions:
         return Path(self.output).suffix.lower() == ".csv"
 
 
-def read_faces(source: str, encode: Callable[[str], Latents | None]) -> Latents:
-    """The latents of a source, or those of its meshes by `encode`."""
-    latents = encode(source)
-    return read_latents(source) if latents is None else latents
+def read_rows(source: str, model: Model) -> Latents:
+    """Latents of a model from a file, or a plain array with the sizes of its latents.
+
+    Raises:
+        InputError: latents of another model, or errors of `read_latents`.
+    """
+    rows = read_latents(source, sizes=(model.config.identity, model.config.expression))
+    rows.check_model(model.id, model.source)
+    return rows
 
 
 def export_weights(options: ExportOptions, model: Model, faces: Latents) -> None:
@@ -71,7 +81,6 @@ def export_weights(options: ExportOptions, model: Model, faces: Latents) -> None
         InputError: latents of another model, or errors of `arkit_weights`.
         OutputError: the file cannot be written.
     """
-    faces.check_model(model.id, model.source)
     table = encode_weights(faces.names, arkit_weights(model, faces))
     with open_output(options.output, force=options.force, binary=False) as stream:
         stream.write(table)
@@ -85,7 +94,6 @@ def export_rigs(options: ExportOptions, model: Model, faces: Latents) -> Iterato
         UsageError: several faces for one file, or an existing file.
         OutputError: a file cannot be written.
     """
-    faces.check_model(model.id, model.source)
     faces.check_finite()
     frames = _frames(options.animation, model)
     paths = OutputPaths(options.output, ".glb")
@@ -114,6 +122,4 @@ def _frames(source: str | None, model: Model) -> Latents | NDArray[np.float64] |
         return None
     if Path(source).suffix.lower() == ".csv":
         return read_weights(read_text(source), source)
-    frames = read_latents(source, sizes=(model.config.identity, model.config.expression))
-    frames.check_model(model.id, model.source)
-    return frames
+    return read_rows(source, model)

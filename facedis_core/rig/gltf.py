@@ -112,15 +112,16 @@ def encode_glb(rig: Rig) -> bytes:
                 targets=[{"POSITION": target} for target in targets] or None,
             )
         )
+    name = rig.name.encode("utf-8", "replace").decode()  # one not in UTF-8 stops Blender
     file.meshes.append(
         gltf.Mesh(
-            name=rig.name,
+            name=name,
             primitives=primitives,
             weights=[0.0] * len(targets) or None,
             extras={"targetNames": list(rig.target_names)} if targets else {},
         )
     )
-    file.nodes.append(gltf.Node(name=rig.name, mesh=0))
+    file.nodes.append(gltf.Node(name=name, mesh=0))
     file.scenes.append(gltf.Scene(nodes=[0]))
     file.scene = 0
     if rig.animation is not None:

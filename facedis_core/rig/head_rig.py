@@ -1,13 +1,14 @@
 """Rigs of decoded heads: the identity face, with expressions as morph targets."""
 
 from collections.abc import Sequence
+from itertools import groupby
 from typing import Any, Final, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from facedis_core.data.latents import Latents
-from facedis_core.errors import ErrorCode, InputError
+from facedis_core.errors import ErrorCode, UsageError
 from facedis_core.model.latent_directions import leading_directions
 from facedis_core.model.model import Model
 from facedis_core.render.materials import (
@@ -80,18 +81,20 @@ def arkit_weights(model: Model, latents: Latents) -> NDArray[np.float64]:
         InputError: the model is not of ICT-FaceKit's whole head.
         UsageError: SciPy is not installed.
     """
-    weights = np.empty((len(latents), len(ARKIT_NAMES)))
+    weights = []
     shapes = load_blendshapes(model.preparation)
-    last: NDArray[Any] | None = None
-    for row in range(len(latents)):
-        z = latents.identity[row : row + 1], latents.expression[row : row + 1]
-        if last is None or not np.array_equal(z[0], last):
-            last = z[0]
-            (identity,) = model.decode_vectors(*z, "identity")
-            targets = arkit_targets(shapes, shapes.on(identity))
-        offsets = model.decode_vectors(*z, "full") - identity
-        weights[row] = blendshape_weights(targets, offsets)[0]
-    return weights
+    for _, same in groupby(range(len(latents)), lambda row: latents.identity[row].tobytes()):
+        rows = list(same)
+        (identity,) = model.decode_vectors(*_row(latents, rows[0]), "identity")
+        targets = arkit_targets(shapes, shapes.on(identity))
+        offsets = (model.decode_vectors(*_row(latents, row))[0] - identity for row in rows)
+        weights.append(blendshape_weights(targets, offsets))
+    return np.concatenate(weights)
+
+
+def _row(latents: Latents, row: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Identity (1, D_id) and expression (1, D_exp) of a row."""
+    return latents.identity[row : row + 1], latents.expression[row : row + 1]
 
 
 def head_rig(
@@ -117,10 +120,10 @@ def head_rig(
         fps: frames a second.
 
     Raises:
-        InputError: a model without ARKit's blendshapes, or frames of ARKit weights for directions.
-        UsageError: SciPy is not installed.
+        InputError: a model without ARKit's blendshapes.
+        UsageError: frames of ARKit weights for directions, or SciPy is not installed.
     """
-    z = latents.identity[row : row + 1], latents.expression[row : row + 1]
+    z = _row(latents, row)
     (face,) = model.decode_vectors(*z, "identity")
     if targets == "arkit":
         morphs = arkit_targets_of(model, face)
@@ -129,14 +132,14 @@ def head_rig(
     animation = None
     if frames is not None:
         if isinstance(frames, Latents):
-            weights = _weights_of(model, frames, morphs, targets, z[0])
+            weights = _weights_of(model, frames, z[0], morphs, targets)
         elif targets == "arkit":
             weights = np.asarray(frames, np.float64)
         else:
-            raise InputError(
+            raise UsageError(
                 "an animation of ARKit weights needs ARKit's blendshapes; use --targets arkit, or "
                 "animate with latents",
-                ErrorCode.TOPOLOGY,
+                ErrorCode.OPTION_CONFLICT,
             )
         animation = Animation(np.arange(len(weights)) / fps, weights)
     name = latents.names[row]
@@ -144,20 +147,22 @@ def head_rig(
 
 
 def _weights_of(
-    model: Model, frames: Latents, morphs: MorphTargets, kind: Targets, identity: NDArray[Any]
+    model: Model,
+    frames: Latents,
+    identity: NDArray[np.float32],
+    morphs: MorphTargets,
+    kind: Targets,
 ) -> NDArray[np.float64]:
-    """Weights (K, T) with which the morph targets show the expressions of frames."""
-    weights = np.empty((len(frames), len(morphs.names)))
+    """Weights (K, T) with which the targets of an identity (1, D_id) show frames' expressions."""
+    (face,) = model.decode_vectors(identity, frames.expression[:1], "identity")
+    offsets = (
+        model.decode_vectors(identity, _row(frames, row)[1])[0] - face for row in range(len(frames))
+    )
+    if kind == "arkit":
+        return blendshape_weights(morphs.offsets, offsets)
     flat = morphs.offsets.reshape(len(morphs.names), -1).astype(np.float64)
-    for row in range(len(frames)):
-        expression = frames.expression[row : row + 1]
-        offset = model.decode_vectors(identity, expression) - model.decode_vectors(
-            identity, expression, "identity"
-        )
-        if kind == "arkit":
-            weights[row] = blendshape_weights(morphs.offsets, offset)[0]
-        else:
-            weights[row] = np.linalg.lstsq(flat @ flat.T, flat @ offset[0].ravel(), rcond=None)[0]
+    mixed = np.stack([flat @ offset.ravel() for offset in offsets], axis=1)
+    weights: NDArray[np.float64] = np.linalg.lstsq(flat @ flat.T, mixed, rcond=None)[0].T
     return weights
 
 

@@ -1,5 +1,7 @@
 """glTF files of rigs, as a reader of a few lines decodes them."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from glb import Glb
@@ -44,6 +46,11 @@ def test_mesh_and_targets(rig):
     normals = glb.array(mesh["primitives"][0]["attributes"]["NORMAL"])
     wanted = vertex_normals(rig.vertices.astype(float), np.concatenate(triangles))
     np.testing.assert_allclose(normals, wanted, atol=1e-6)
+
+
+def test_a_name_that_is_no_text(rig):
+    glb = Glb(encode_glb(replace(rig, name="K\udcf6pf")))
+    assert glb.json["meshes"][0]["name"] == glb.json["nodes"][0]["name"] == "K?pf"
 
 
 def test_targets_that_move_little_are_sparse(rig):
