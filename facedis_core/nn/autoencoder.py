@@ -2,19 +2,15 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from functools import cached_property
-from typing import Any, Final, NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from facedis_core.geometry.pca import Pca, fit_pca
 from facedis_core.model.config import ModelConfig
-from facedis_core.nn.augment import PoseVariation, add_motions, pose_motions
+from facedis_core.nn.augment import PoseVariation
 from facedis_core.nn.distributed import shard_of_randn
-
-_COMPONENTS: Final = 256  # of `InitialData.pca`, where the decoders learn none
 
 
 class Gaussian(NamedTuple):
@@ -68,13 +64,6 @@ class InitialData:
     trust: float = 1.0
     decoder_components: int | None = None
     linear_start: bool = False
-
-    @cached_property
-    def pca(self) -> Pca:
-        """Principal components of the training faces in their poses, for a PointNet."""
-        components = self.decoder_components or _COMPONENTS
-        pca = fit_pca(self.vertices, self.rows, components)
-        return add_motions(pca, pose_motions(pca.mean, self.poses), components)
 
 
 class AutoEncoder(nn.Module, ABC):

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from facedis_core.geometry.pca import face_blocks
+from facedis_core.geometry.pca import face_blocks, fit_pca
 from facedis_core.model.config import PointNetConfig
+from facedis_core.nn.augment import add_motions, pose_motions
 from facedis_core.nn.autoencoder import AutoEncoder, Gaussian, InitialData, Posterior
 from facedis_core.nn.max_pool.batch_statistics import BatchNorm
 from facedis_core.nn.max_pool.layer import MaxPoolLinear, pool
@@ -204,9 +205,12 @@ class PointNetAutoEncoder(AutoEncoder):
         faces differ along them.
         """
         self.encoder.fixed_statistics = data.linear_start
-        if data.decoder_components is None:
+        count = data.decoder_components
+        if count is None:
             return
-        scaled = data.pca.basis * np.sqrt(data.pca.variance)[:, None] / float(self.scale)
+        pca = fit_pca(data.vertices, data.rows, count)
+        pca = add_motions(pca, pose_motions(pca.mean, data.poses), count)
+        scaled = pca.basis * np.sqrt(pca.variance)[:, None] / float(self.scale)
         components = torch.tensor(scaled, dtype=torch.float32)
         for decoder in (self.identity_decoder, self.expression_decoder):
             decoder.learn_components(components)
