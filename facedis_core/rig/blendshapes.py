@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facedis_core.data.preparation import Preparation
+from facedis_core.data.recordings import ict_places
 from facedis_core.data.regions import ICT_NARROW_FACE, ICT_SKIN
 from facedis_core.errors import ErrorCode, InputError, missing_extra
 from facedis_core.geometry.deformation_transfer import DeformationTransfer, displacement_gradients
@@ -151,18 +152,11 @@ def arkit_targets(shapes: Blendshapes, offsets: NDArray[np.float32]) -> NDArray[
     ARKit has one browInnerUp and one cheekPuff for both sides. ICT-FaceKit has no tongueOut, which
     stays zero; its cheekRaiser is not ARKit's.
     """
-    place = {name: k for k, name in enumerate(shapes.names)}
+    places = ict_places(shapes.names)
     targets = np.zeros((len(ARKIT_NAMES), *offsets.shape[1:]), np.float32)
     for target, name in zip(targets, ARKIT_NAMES, strict=True):
-        side = {"Left": "_L", "Right": "_R"}
-        for word, mark in side.items():
-            stem = name.removesuffix(word)
-            if stem != name and f"{stem}{mark}" in place:
-                target += offsets[place[f"{stem}{mark}"]]
-        if name in place:
-            target += offsets[place[name]]
-        elif f"{name}_L" in place:
-            target += offsets[place[f"{name}_L"]] + offsets[place[f"{name}_R"]]
+        for place in places.get(name.lower(), ()):
+            target += offsets[place]
     return targets
 
 

@@ -107,6 +107,7 @@ def test_a_recording():
         (b"jawOpen\n", "empty: line a frame"),
         (b"jawOpen\nwide\n", "csv-value: line 2, column jawOpen"),
         (b"jawOpen\nnan\n", "csv-value: nan"),
+        (b"jawOpen\n80\n", "csv-value: from 0 to 1"),
     ],
 )
 def test_what_is_no_recording(text, error):
