@@ -73,7 +73,7 @@ def transfer(
                 "give a mesh, or decode latents: fd-transfer ... | fd-decode",
                 ErrorCode.OUTPUT_SUFFIX,
             )
-        onto = find_originals(identity)
+        onto = find_originals(identity, of_pairs=True)
         options = DecodeOptions(
             output=output, stream=stream, force=force, onto=onto.format_for(output)
         )

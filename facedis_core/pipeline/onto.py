@@ -35,10 +35,13 @@ class Originals:
     Attributes:
         source: one file, which is the original of every face, or a folder.
         by_name: the files of a folder by their names, which are paths below it without suffix.
+        of_pairs: all faces are named `<identity>__<expression>`, so that a file of the whole name,
+            such as an earlier result, is not the original.
     """
 
     source: str
     by_name: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    of_pairs: bool = False
 
     def format_for(self, output: str) -> str:
         """The format to write to an output pattern: the one that it names, else that of the files.
@@ -73,7 +76,8 @@ class Originals:
         if not self.by_name:
             return self.source
         parts = name.split(PAIR)
-        for candidate in (PAIR.join(parts[:count]) for count in range(len(parts), 0, -1)):
+        most = len(parts) - self.of_pairs
+        for candidate in (PAIR.join(parts[:count]) for count in range(most, 0, -1)):
             files = self.by_name.get(candidate, ())
             for file in files:
                 if Path(file).suffix.lower() == suffix:
@@ -91,8 +95,8 @@ class Originals:
         )
 
 
-def find_originals(source: str) -> Originals:
-    """The originals that `--onto` names: a file or a folder.
+def find_originals(source: str, *, of_pairs: bool = False) -> Originals:
+    """The originals that `--onto` names: a file or a folder; `of_pairs` as of `Originals`.
 
     Raises:
         InputError: a folder without meshes, or a format in which vertices cannot be replaced.
@@ -111,7 +115,7 @@ def find_originals(source: str) -> Originals:
     for path in mesh_files(Path(source)):
         name = path.relative_to(source).with_suffix("").as_posix()
         by_name[name] = (*by_name.get(name, ()), str(path))
-    return Originals(source, by_name)
+    return Originals(source, by_name, of_pairs)
 
 
 @dataclass(frozen=True, eq=False)

@@ -132,6 +132,17 @@ def test_a_folder_is_matched_by_name(call, ann, tmp_path):
     assert result.code == 3 and "heads has no file for 'bob'" in result.err
 
 
+def test_an_earlier_result_beside_the_originals(call, ann, tmp_path):
+    write_obj(tmp_path / "heads/ann.obj", ann)
+    assert call("fd-transfer heads bob.ply --scale 9 -o first/").code == 0
+    expected = (tmp_path / "first/ann__bob.obj").read_bytes()
+    write_obj(tmp_path / "heads/ann__bob.obj", raw_mesh(face(7)))
+    assert call("fd-transfer heads bob.ply --scale 9 -o second/").code == 0
+    assert (tmp_path / "second/ann__bob.obj").read_bytes() == expected
+    originals = find_originals(str(tmp_path / "heads"))
+    assert originals.of("ann__bob", ".obj").endswith("heads/ann__bob.obj")  # as of fd-decode
+
+
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_faces_without_a_usable_original_are_skipped(call, ann, tmp_path, jobs):
     for number, name in enumerate(("eva", "ida", "tom")):
