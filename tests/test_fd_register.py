@@ -163,6 +163,20 @@ def test_landmarks_and_poses_by_name(call, scans, tmp_path):
     assert "landmarks" in register.call_args.kwargs
 
 
+def test_a_sequence(call, scans, tmp_path):
+    (tmp_path / "frames").mkdir()
+    for name in ("f10", "f9", "f1"):
+        content = (tmp_path / "scans" / "ann.ply").read_bytes()
+        (tmp_path / "frames" / f"{name}.ply").write_bytes(content)
+    tracker = mock.Mock(side_effect=lambda scan: registered(scan, None, force=False), lost=True)
+    with mock.patch("facedis_core.registration.sequence.FaceTracker", return_value=tracker):
+        result = call("fd-register --sequence frames -o faces/ --report r.jsonl", env=MODEL)
+    assert result.code == 0
+    assert [args[0].name for args, _ in tracker.call_args_list] == ["f1", "f9", "f10"]
+    assert "f9: the face was lost and searched for again" in result.err
+    assert len((tmp_path / "r.jsonl").read_text().splitlines()) == 3
+
+
 def test_pipes(call, scans, tmp_path):
     content = b"".join((tmp_path / "scans" / f"{n}.ply").read_bytes() for n in ("ann", "sub/eve"))
     result = call("fd-register --force-register --report r.jsonl", stdin=content, env=MODEL)
@@ -207,6 +221,8 @@ def test_a_refusal_names_the_file_once(call, scans):
         ("scans -o faces/ --prior scans/ann.ply", 3, "wrong-kind"),
         ("gone.ply -o out.ply", 3, "file-missing"),
         ("scans -o faces/ --units mile", 2, "arguments"),
+        ("--sequence scans -o faces/ --jobs 2", 2, "option-conflict"),
+        ("--sequence scans -o faces/ --pose scans", 2, "option-conflict"),
         ("scans -o faces/ --landmarks scans/ann.ply", 2, "option-conflict"),
         ("scans/ann.ply -o out.ply --landmarks scans/ann.ply", 3, "unsupported"),
         ("scans -o faces/ --landmarks gone", 3, "file-missing"),

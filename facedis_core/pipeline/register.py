@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,7 +32,7 @@ from facedis_core.io.streams import (
     shown,
 )
 from facedis_core.mesh import ply
-from facedis_core.mesh.mesh import check_written_suffix, write_mesh
+from facedis_core.mesh.mesh import Mesh, check_written_suffix, write_mesh
 from facedis_core.model.model import Model
 from facedis_core.pipeline.decode import is_ply_stream
 from facedis_core.pipeline.failures import Failure
@@ -49,7 +49,11 @@ from facedis_core.registration.registration import (
     Residual,
     match_prior,
     register,
+    require_scipy,
 )
+
+if TYPE_CHECKING:
+    from facedis_core.registration.sequence import FaceTracker
 
 
 @dataclass(frozen=True)
@@ -87,6 +91,7 @@ class ScanRegistrar:
         landmarks: file of landmarks, folder of files with the names of the scans, or pattern with
             {name}; None = none.
         pose: likewise for poses; a file may also be a report with a line a scan.
+        tracker: registers the scans as frames of a sequence, in their order; None = each by itself.
 
     Raises:
         InputError: errors of `match_prior`, or landmarks or poses are missing.
@@ -102,6 +107,7 @@ class ScanRegistrar:
     existing: str | None = None
     landmarks: str | None = None
     pose: str | None = None
+    tracker: "FaceTracker | None" = None
 
     def __post_init__(self) -> None:
         match_prior(self.model, self.prior)  # raises before a scan is read
@@ -128,16 +134,7 @@ class ScanRegistrar:
                     done.existing.append(scan.name)
                     continue
                 try:
-                    found = register(
-                        scan,
-                        self.model,
-                        prior=self.prior,
-                        units=self.units,
-                        residual=self.residual,
-                        force=self.force,
-                        seed=self.seed,
-                        **self._given(scan.name, done.warnings),
-                    )
+                    found = self._register(scan, done.warnings)
                 except InputError as error:
                     text = str(error)
                     if Path(item.source).stem == Path(scan.name).name:
@@ -157,6 +154,23 @@ class ScanRegistrar:
                 raise
             done.failures.append(Failure.of(item.source, error))
         return done
+
+    def _register(self, scan: Mesh, warnings: list[str]) -> Registration:
+        if self.tracker is not None:
+            found = self.tracker(scan)
+            if self.tracker.lost:
+                warnings.append(f"{scan.name}: the face was lost and searched for again")
+            return found
+        return register(
+            scan,
+            self.model,
+            prior=self.prior,
+            units=self.units,
+            residual=self.residual,
+            force=self.force,
+            seed=self.seed,
+            **self._given(scan.name, warnings),
+        )
 
     def _given(self, name: str, warnings: list[str]) -> dict[str, Any]:
         """The landmarks and the pose of a scan, as arguments of `register`."""
@@ -187,6 +201,22 @@ def _file_of(given: str, name: str, suffixes: tuple[str, ...]) -> str | None:
     else:
         return given
     return next((file for file in candidates if is_file(file)), None)
+
+
+def load_tracker(
+    model: Model,
+    prior: RegistrationPrior,
+    *,
+    units: Units,
+    residual: Residual,
+    force: bool,
+    seed: int,
+) -> "FaceTracker":
+    """The tracker of a sequence; UsageError where SciPy is not installed."""
+    require_scipy()
+    from facedis_core.registration.sequence import FaceTracker
+
+    return FaceTracker(model, prior, units, residual, force, seed)
 
 
 @dataclass(frozen=True, kw_only=True)

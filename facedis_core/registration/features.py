@@ -31,17 +31,13 @@ def point_features(
     distance, index = tree.query(points, count, distance_upper_bound=RADIUS_MM)
     own, slot = np.nonzero(np.isfinite(distance) & (distance > 1e-9))
     other, length = index[own, slot], distance[own, slot]
-    line = (points[other] - points[own]) / length[:, None]
-    u = normals[own]
-    v = np.cross(line, u)
-    v /= np.maximum(np.linalg.norm(v, axis=1), 1e-9)[:, None]
-    w = np.cross(u, v)
-    n = normals[other]
-    angles = (
-        (v * n).sum(axis=1),
-        (u * line).sum(axis=1),
-        np.arctan2((w * n).sum(axis=1), (u * n).sum(axis=1)) / np.pi,
-    )
+    # by coordinate: many times faster than products along an inner axis of three
+    line = [(p[other] - p[own]) / length for p in points.T]
+    u, n = ([x[which] for x in normals.T] for which in (own, other))
+    v = _cross(line, u)
+    v_length = np.maximum(np.sqrt(_dot(v, v)), 1e-9)
+    v = [x / v_length for x in v]
+    angles = (_dot(v, n), _dot(u, line), np.arctan2(_dot(_cross(u, v), n), _dot(u, n)) / np.pi)
     histograms = []
     neighbours = np.maximum(np.bincount(own, minlength=len(points)), 1)[:, None]
     near = csr_matrix((1 / length, (own, other)), (len(points), len(points)))
@@ -53,3 +49,12 @@ def point_features(
         total = simple + (near @ simple) / weight
         histograms.append(total / np.maximum(total.sum(axis=1, keepdims=True), 1e-9))
     return np.concatenate(histograms, axis=1).astype(np.float32)
+
+
+def _dot(a: list[NDArray[np.float64]], b: list[NDArray[np.float64]]) -> NDArray[np.float64]:
+    return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
+
+
+def _cross(a: list[NDArray[np.float64]], b: list[NDArray[np.float64]]) -> list[NDArray[np.float64]]:
+    turns = ((1, 2), (2, 0), (0, 1))
+    return [a[i] * b[j] - a[j] * b[i] for i, j in turns]

@@ -19,6 +19,8 @@ Points = NDArray[np.float64]
 CAP_MM: Final = 4.0  # residuals of the measures are at most this
 ANCHOR_MM: Final = 1.5  # standard deviation of a landmark along each axis
 NOISE_MM: Final = 0.5  # standard deviation of a residual of weight 1
+CANDIDATE_MM: Final = 30.0  # points of the scan this near to the face at the start are fitted
+LOOKED_AT: Final = 8  # times the points to fit, of which those near the face are taken
 REACH_MM: Final = 25.0  # points of the scan that the face may explain
 
 
@@ -55,6 +57,19 @@ class Fit:
         return points @ self.rotation.T + self.translation
 
 
+@dataclass(frozen=True, eq=False)
+class Belief:
+    """What is known of coefficients before a scan is seen: a normal distribution.
+
+    Attributes:
+        mean: (K,).
+        precision: (K, K), the inverse of the covariance.
+    """
+
+    mean: Points
+    precision: Points
+
+
 @dataclass(frozen=True)
 class FitOptions:
     """Options of a fit; lengths in mm go from the first to the second value over the iterations.
@@ -67,6 +82,7 @@ class FitOptions:
         residual_scale: width of the robust weight 1 / (1 + (r / s)^2)^2.
         reach: residuals beyond this have weight 0.
         data_weight: number of independent residuals that all pairs together count as.
+        coarse: fit the evenly spread vertices of the prior alone, unless there are landmarks.
         contact_weight: part of the weight of the data with which the lips are held together.
     """
 
@@ -78,6 +94,7 @@ class FitOptions:
     reach: tuple[float, float] = (12.0, 3.0)
     data_weight: float = 3000.0
     contact_weight: float = 0.0
+    coarse: bool = False
 
 
 QUICK: Final = FitOptions(
@@ -88,6 +105,7 @@ QUICK: Final = FitOptions(
     residual_scale=(5.0, 1.5),
     reach=(20.0, 6.0),
     data_weight=200.0,
+    coarse=True,
 )
 SCREEN: Final = replace(QUICK, iterations=3)
 
@@ -98,6 +116,7 @@ def fit_face(
     start: Fit,
     options: FitOptions = FitOptions(),
     anchors: Anchors | None = None,
+    belief: Belief | None = None,
 ) -> Fit:
     """Fit the face and its pose to a scan.
 
@@ -112,7 +131,10 @@ def fit_face(
         start: pose and coefficients to start with; missing coefficients are 0.
         options: numbers of steps and points, weights.
         anchors: landmarks in mm, in the frame of the scan.
+        belief: distribution of all coefficients; None = standard normal, as those of the prior.
     """
+    if options.coarse and anchors is None:
+        prior = prior.coarse
     count = options.components or prior.basis.shape[2]
     basis = prior.basis[:, :, :count]
     spread = np.arange(len(prior.mean)) if options.vertices is None else prior.spread
@@ -122,10 +144,14 @@ def fit_face(
     given = min(count, len(start.coefficients))
     coefficients[:given] = start.coefficients[:given]
     fit = replace(start, coefficients=coefficients)
-    near, _ = cKDTree(fit.place(prior.face(coefficients))[prior.spread]).query(scan.points)
-    candidates = np.flatnonzero(near < 30.0)
+    tree = cKDTree(fit.place(prior.face(coefficients))[prior.spread])
+    random = np.random.default_rng(0)
+    candidates = np.arange(len(scan.points))
+    if len(candidates) > LOOKED_AT * options.scan_points:
+        candidates = random.choice(candidates, LOOKED_AT * options.scan_points, replace=False)
+    distance, _ = tree.query(scan.points[candidates], distance_upper_bound=CANDIDATE_MM)
+    candidates = np.sort(candidates[np.isfinite(distance)])
     if len(candidates) > options.scan_points:
-        random = np.random.default_rng(0)
         candidates = np.sort(random.choice(candidates, options.scan_points, replace=False))
     size = 6 + count
     for step in range(options.iterations):
@@ -153,8 +179,12 @@ def fit_face(
             gap = (face - closed)[one] - (face - closed)[other]
             matrix[6:, 6:] += stiffness * apart.T @ apart
             right[6:] -= stiffness * apart.T @ gap.T.ravel()
-        matrix[range(6, size), range(6, size)] += 1.0
-        right[6:] -= fit.coefficients
+        if belief is None:
+            matrix[range(6, size), range(6, size)] += 1.0
+            right[6:] -= fit.coefficients
+        else:
+            matrix[6:, 6:] += belief.precision
+            right[6:] -= belief.precision @ (fit.coefficients - belief.mean)
         matrix[range(6), range(6)] += 1e-8 * np.trace(matrix[:6, :6]) + 1e-3
         fit = moved(fit, solve(matrix, right, assume_a="pos"))
     return measured(prior, scan, fit, candidates, options)

@@ -95,6 +95,28 @@ class RegistrationPrior:
         return farthest_points(self.mean, min(1000, len(self.mean)))
 
     @cached_property
+    def coarse(self) -> "RegistrationPrior":
+        """The prior on its evenly spread vertices alone, for fits that need not be exact.
+
+        Its triangles join the neighbourhoods of these vertices. It is of no topology.
+        """
+        from scipy.spatial import cKDTree
+
+        _, nearest = cKDTree(self.mean[self.spread]).query(self.mean)
+        joined = np.sort(nearest[self.triangles], axis=1)
+        proper = (joined[:, 0] < joined[:, 1]) & (joined[:, 1] < joined[:, 2])
+        _, first = np.unique(joined[proper], axis=0, return_index=True)
+        triangles = nearest[self.triangles][proper][first].astype(np.int32)
+        found = replace(
+            self,
+            preparation=replace(self.preparation, triangles=triangles),
+            mean=self.mean[self.spread],
+            basis=np.ascontiguousarray(self.basis[:, self.spread]),
+        )
+        found.__dict__["rim"] = self.rim[self.spread]  # as the vertices know it
+        return found
+
+    @cached_property
     def contacts(self) -> NDArray[np.intp]:
         """Pairs of vertices (n, 2) where the lips of the neutral face touch, each vertex once.
 

@@ -173,7 +173,6 @@ def register(
     model = load_model() if model is None else model
     prior = prior_of(model.preparation) if prior is None else prior
     chosen = match_prior(model, prior)
-    known = chosen >= 0
     started = time.monotonic()
     anchors = None
     if landmarks is not None:
@@ -192,6 +191,14 @@ def register(
         pose=None if pose is None else as_pose(pose),
         progress=progress,
     )
+    return registration_of(scan, model, found, chosen, time.monotonic() - started)
+
+
+def registration_of(
+    scan: Mesh, model: Model, found: "FoundFace", chosen: NDArray[np.intp], seconds: float
+) -> Registration:
+    """The registration of a face that was found; `chosen` as of `match_prior`."""
+    known = chosen >= 0
     fit, face = found.fit, complete_head(model, known, found.face[chosen])
     return Registration(
         mesh=Mesh(face, model.triangles, scan.name, unit_mm=1.0),
@@ -206,7 +213,7 @@ def register(
         prior_distance=fit.prior_distance,
         start=found.start,
         problem=found.problem,
-        seconds=time.monotonic() - started,
+        seconds=seconds,
         landmark_mm=found.landmark_mm,
     )
 
@@ -250,11 +257,33 @@ def find_face(
 
     `anchors` are landmarks in the unit of the scan.
     """
+    attempt = find_attempt(
+        scan,
+        prior,
+        units=units,
+        force=force,
+        seed=seed,
+        anchors=anchors,
+        pose=pose,
+        progress=progress,
+    )
+    return finished(attempt, prior, residual, anchors)
+
+
+def find_attempt(
+    scan: Mesh,
+    prior: RegistrationPrior,
+    *,
+    units: Units = "auto",
+    force: bool = False,
+    seed: int = 0,
+    anchors: "Anchors | None" = None,
+    pose: RigidTransform | None = None,
+    progress: Callable[[str], None] = lambda step: None,
+) -> "Attempt":
+    """The fit of a scan, which has one; arguments and errors as of `find_face`."""
     check_units(units)
-    try:
-        import scipy  # noqa: F401 - checked before the work begins
-    except ModuleNotFoundError:
-        raise missing_extra("registration", "register") from None
+    require_scipy()
     check_finite(scan.vertices)
     attempts = []
     candidates = unit_candidates(scan, units) if pose is None else [_unit_of(pose)]
@@ -270,11 +299,11 @@ def find_face(
         if best.fit is not None:
             text += ", or pass --force-register"
         raise InputError(text, best.problem.code)
-    return _finished(best, prior, residual, anchors)
+    return best
 
 
 @dataclass(frozen=True, eq=False)
-class _Attempt:
+class Attempt:
     """A scan registered in one unit.
 
     Attributes:
@@ -304,7 +333,7 @@ def _attempt(
     landmarks: "Anchors | None",
     known_pose: RigidTransform | None,
     progress: Callable[[str], None],
-) -> _Attempt:
+) -> Attempt:
     """Pose, starts, fit, and what is wrong with them."""
     from facedis_core.registration.fit import QUICK, SCREEN, FitOptions, fit_face
     from facedis_core.registration.landmarks import anchored_pose
@@ -314,7 +343,7 @@ def _attempt(
 
     if len(mesh.vertices) < FEWEST_VERTICES:
         few = f"it has {len(mesh.vertices)} points, expected at least {FEWEST_VERTICES} of a face"
-        return _Attempt(unit, InputError(few, ErrorCode.NO_FACE))
+        return Attempt(unit, InputError(few, ErrorCode.NO_FACE))
     progress("preparing")
     scan = RawScan(mesh, UNITS_MM[unit], seed)
     progress("pose")
@@ -328,17 +357,20 @@ def _attempt(
         try:
             given = anchored_pose(anchors, prior, scan.coarse)
         except InputError as error:
-            return _Attempt(unit, error)
+            return Attempt(unit, error)
         poses = [checked_pose(prior, scan.coarse, given.rotation, given.translation, anchors)]
     else:
         poses = find_poses(prior, scan, seed) if enough else []
     if not poses:
         none = "no face was found in it; check what it shows and --units"
-        return _Attempt(unit, InputError(none, ErrorCode.NO_FACE))
+        return Attempt(unit, InputError(none, ErrorCode.NO_FACE))
     pose = poses[0]
     margin = poses[1].cost - pose.cost if len(poses) > 1 else np.inf
     progress("expression")
     near = scan.near(pose.place(prior.mean), NEAR_MM)
+    if len(near.points) < FEWEST_POINTS:  # of a wrong pose that was given
+        away = "there is next to nothing of it where the pose puts the face; check the pose"
+        return Attempt(unit, InputError(away, ErrorCode.NO_FACE))
     starts = [replace(pose, coefficients=start) for start in prior.starts]
     screened = [fit_face(prior, scan.coarse, start, SCREEN, anchors) for start in starts]
     best = sorted(range(len(starts)), key=lambda k: screened[k].cost)[:KEPT_STARTS]
@@ -358,7 +390,7 @@ def _attempt(
         )
         if refusal(stiff, margin, prior.limits) is None:
             fits[start], problem = stiff, None
-    return _Attempt(unit, problem, fits[start], near, scan.centre, margin, prior.expressions[start])
+    return Attempt(unit, problem, fits[start], near, scan.centre, margin, prior.expressions[start])
 
 
 def refusal(fit: "Fit", margin_mm: float, limits: Limits) -> InputError | None:
@@ -394,8 +426,8 @@ def refusal(fit: "Fit", margin_mm: float, limits: Limits) -> InputError | None:
     return None
 
 
-def _finished(
-    attempt: _Attempt,
+def finished(
+    attempt: Attempt,
     prior: RegistrationPrior,
     residual: Residual,
     landmarks: "Anchors | None",
@@ -501,6 +533,14 @@ def vertices_of(
             ErrorCode.TOPOLOGY,
         )
     return np.where(is_missing, -1, found)
+
+
+def require_scipy() -> None:
+    """Raise UsageError where SciPy is not installed, before the work begins."""
+    try:
+        import scipy  # noqa: F401
+    except ModuleNotFoundError:
+        raise missing_extra("registration", "register") from None
 
 
 def match_prior(model: Model, prior: RegistrationPrior) -> NDArray[np.intp]:

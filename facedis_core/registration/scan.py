@@ -71,8 +71,8 @@ class RawScan:
         self._hides_some = False
         self.coarse = self._coarse(points, hints)
 
-    def near(self, points: Points, reach: float) -> Surface:
-        """The scan within `reach` mm of some points (n, 3), densely sampled."""
+    def near(self, points: Points, reach: float, spacing: float = FINE_MM) -> Surface:
+        """The scan within `reach` mm of some points (n, 3), sampled about `spacing` mm apart."""
         tree = cKDTree(points)
         hints = None
         if len(self._triangles):
@@ -81,9 +81,9 @@ class RawScan:
                 corners = self._vertices[self._triangles[block]]
                 middle = corners.mean(axis=1)
                 size = np.linalg.norm(corners - middle[:, None], axis=2).max(axis=1)
-                distance, _ = tree.query(middle)
+                distance, _ = tree.query(middle, distance_upper_bound=reach + size.max(initial=0))
                 parts.append(block.start + np.flatnonzero(distance < reach + size))
-            samples, hints = self._sampled(np.concatenate(parts), FINE_MM)
+            samples, hints = self._sampled(np.concatenate(parts), spacing)
         else:
             samples = self._vertices.astype(np.float64)
         distance, _ = tree.query(samples, distance_upper_bound=reach)
@@ -154,9 +154,12 @@ class RawScan:
 
     def _coarse(self, points: Points, hints: Points | None) -> Surface:
         if len(points) > FEWEST_POINTS:
-            seen = self._are_seen(points, hints)
+            # a part of the points tells whether it is worth looking at all
+            few = slice(None, None, 5)
+            seen = self._are_seen(points[few], None if hints is None else hints[few])
             self._hides_some = bool(seen.mean() < 1 - LEAST_HIDDEN)
             if self._hides_some:
+                seen = self._are_seen(points, hints)
                 points, hints = points[seen], None if hints is None else hints[seen]
         voxels = voxel_means(points, COARSE_MM)
         tree = cKDTree(voxels)

@@ -20,6 +20,7 @@ from facedis_core.registration.prior import prior_of
 from facedis_core.registration.registration import (
     _unit_of,
     as_pose,
+    find_face,
     match_prior,
     register,
 )
@@ -244,6 +245,13 @@ def test_poses_that_are_none(pose):
         as_pose(pose)
     with raises(ErrorCode.UNIT):
         _unit_of(RigidTransform(np.eye(3), np.zeros(3), 0.5))
+
+
+def test_a_pose_far_from_the_scan(model, prior, surface):
+    away = RigidTransform(np.eye(3), np.array([0, 900.0, 0]))
+    scan = Mesh(surface.points, prior.triangles, "face", 1.0)
+    with raises(ErrorCode.NO_FACE, "check the pose"):
+        find_face(scan, prior, pose=away)
 
 
 @pytest.mark.slow

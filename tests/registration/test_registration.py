@@ -24,7 +24,7 @@ from facedis_core.registration.outside import seen_from_outside
 from facedis_core.registration.pairing import Surface
 from facedis_core.registration.prior import Limits, prior_of, read_prior, write_prior
 from facedis_core.registration.registration import (
-    _Attempt,
+    Attempt,
     find_face,
     refusal,
     register,
@@ -296,8 +296,8 @@ def test_a_forced_face_of_the_second_unit(prior):
     near = Surface(face, prior.normals(face), cKDTree(face), 2.0)
     refused = InputError("far", ErrorCode.FAR_FACE)
     found = [
-        _Attempt("m", InputError("none", ErrorCode.NO_FACE)),
-        _Attempt("cm", refused, SOUND, near, np.zeros(3)),
+        Attempt("m", InputError("none", ErrorCode.NO_FACE)),
+        Attempt("cm", refused, SOUND, near, np.zeros(3)),
     ]
     cloud = Mesh(np.ones((300, 3)), np.empty((0, 3), np.int32), "two")
     with (
