@@ -26,6 +26,7 @@ EDGE_RATIO: Final = 0.87  # least ratio of the edges of two matched triangles
 SHORTEST_MM: Final = 25.0  # edge of these triangles
 INLIER_MM: Final = 15.0
 KEPT: Final = 25  # poses after RANSAC
+FEW_POSES: Final = 12  # where fewer are found, an open mouth is looked for as well
 CHECK: Final = replace(QUICK, iterations=10, components=40, residual_scale=(6.0, 1.5))
 SCREEN: Final = replace(CHECK, iterations=4, vertices=300, scan_points=400)
 SCREENED: Final = 8
@@ -48,9 +49,13 @@ def _keypoints(points: Points, normals: Points, tree: cKDTree) -> _Keypoints:
 
 
 @lru_cache(maxsize=4)
-def _template(prior: RegistrationPrior) -> _Keypoints:
-    """Features of the mean face."""
-    return _keypoints(prior.mean, prior.normals(prior.mean), cKDTree(prior.mean))
+def _template(prior: RegistrationPrior, extreme: bool = False) -> _Keypoints:
+    """Features of the mean face, or of that of the expression farthest from it: an open mouth."""
+    face = prior.mean
+    if extreme:
+        faces = [prior.face(start) for start in prior.starts]
+        face = max(faces, key=lambda each: float(((each - prior.mean) ** 2).sum()))
+    return _keypoints(face, prior.normals(face), cKDTree(face))
 
 
 def find_poses(prior: RegistrationPrior, scan: RawScan, seed: int = 0) -> list[Fit]:
@@ -58,6 +63,10 @@ def find_poses(prior: RegistrationPrior, scan: RawScan, seed: int = 0) -> list[F
     coarse = scan.coarse
     keypoints = _keypoints(coarse.points, coarse.normals, coarse.tree)
     rotations, translations = ransac_poses(_template(prior), keypoints, seed)
+    if len(rotations) < FEW_POSES:
+        more = ransac_poses(_template(prior, extreme=True), keypoints, seed)
+        rotations = np.concatenate([rotations, more[0]])
+        translations = np.concatenate([translations, more[1]])
     if not len(rotations):
         return []
     rotations, translations = icp(prior, scan.coarse, rotations, translations)
