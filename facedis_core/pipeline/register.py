@@ -146,6 +146,11 @@ class ScanRegistrar:
                     done.failures.append(Failure.of(item.source, refused))
                     continue
                 done.warnings.extend(scan.warnings)
+                if found.mouth_is_doubtful:
+                    done.warnings.append(
+                        f"{item.source}: the mouth may be wrong; the lips lie {found.mouth_mm:.2f} "
+                        f"mm from the scan, the face {found.residual_mm:.2f}"
+                    )
                 if found.problem:
                     done.warnings.append(f"{item.source}: {found.problem}")
                 done.registrations.append(found)

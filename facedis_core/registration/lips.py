@@ -13,7 +13,6 @@ from facedis_core.registration.pairing import Surface, pair
 from facedis_core.registration.prior import RegistrationPrior
 
 OPEN_MM: Final = 0.5  # a median gap this much wider than that of the neutral face is an open mouth
-NEAR_LIPS_MM: Final = 10.0
 NEAR_FACE_MM: Final = 6.0
 CAP_MM: Final = 2.0
 FACING: Final = 0.3  # least cosine of normals
@@ -48,18 +47,15 @@ def with_closed_lips(
     neutral = prior.face(prior.starts[0])
     if lip_gap(prior, prior.face(fit.coefficients)) < lip_gap(prior, neutral) + OPEN_MM:
         return fit
-    middles = neutral[prior.contacts].mean(axis=1)
-    distance, _ = cKDTree(middles).query(neutral)
-    lips = np.flatnonzero(distance < NEAR_LIPS_MM)
     closed = fit_face(prior, scan, fit, replace(CLOSING, data_weight=data_weight), anchors)
-    worse = _distance(prior, scan, closed, lips) - _distance(prior, scan, fit, lips)
+    worse = _distance(prior, scan, closed) - _distance(prior, scan, fit)
     return closed if worse < TOLERANCE_MM else fit
 
 
-def _distance(prior: RegistrationPrior, scan: Surface, fit: Fit, lips: NDArray[np.intp]) -> float:
+def _distance(prior: RegistrationPrior, scan: Surface, fit: Fit) -> float:
     """Mean distance of the scan near the lips to the face along its normals, mm."""
     face = placed_face(prior, fit)
-    points, normals = face.points[lips], face.normals[lips]
+    points, normals = face.points[prior.lips], face.normals[prior.lips]
     paired = pair(scan.points, scan.normals, Surface(points, normals, cKDTree(points), 0.0))
     near = (paired.gap**2).sum(axis=1) < NEAR_FACE_MM**2
     if not near.any():

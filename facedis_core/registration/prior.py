@@ -28,6 +28,7 @@ from facedis_core.model.bundled import model_files, weights_folder
 
 COMPONENTS: Final = 200
 CONTACT_MM: Final = 1.5
+NEAR_LIPS_MM: Final = 10.0
 
 
 @dataclass(frozen=True)
@@ -145,6 +146,17 @@ class RegistrationPrior:
                 used |= {a, b}
                 kept.append((a, b))
         return np.array(kept, np.intp).reshape(-1, 2)
+
+    @cached_property
+    def lips(self) -> NDArray[np.intp]:
+        """Vertices within NEAR_LIPS_MM of where the lips of the neutral face touch."""
+        from scipy.spatial import cKDTree
+
+        neutral = self.face(self.starts[0])
+        if not len(self.contacts):
+            return np.empty(0, np.intp)
+        distance, _ = cKDTree(neutral[self.contacts].mean(axis=1)).query(neutral)
+        return np.flatnonzero(distance < NEAR_LIPS_MM)
 
     @cached_property
     def rim(self) -> NDArray[np.bool_]:

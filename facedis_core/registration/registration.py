@@ -34,6 +34,11 @@ RADIUS_MM: Final = (45.0, 400.0)  # of scans that are the size of a face or of a
 KEPT_STARTS: Final = 5
 NEUTRAL_MM: Final = 0.08  # a neutral start this much worse than another is fitted too
 BETTER_MM: Final = 0.02  # and is kept unless the other ends better by this
+DOUBTFUL_MM: Final = 0.28  # a fit that leaves more is compared with those of all starts kept
+# Simulated scans whose lips lie so far from the scan, and so much farther than the rest of the face
+# does, are the worst ones (docs/registration.md).
+MOUTH_MM: Final = 0.35
+MOUTH_RATIO: Final = 1.1
 OBSERVED_MM: Final = 3.0  # a vertex this near to the scan is observed
 MANY_POINTS: Final = 1 << 19  # enough to tell the size of a scan
 FEWEST_VERTICES: Final = 200
@@ -71,6 +76,8 @@ class Registration:
         problem: why the registration is doubtful; "" where it is not.
         seconds: time it took.
         landmark_mm: distance of each landmark to its vertex.
+        mouth_mm: mean distance to the scan of the vertices near the lips that are observed; NaN
+            where none is.
     """
 
     mesh: Mesh
@@ -87,6 +94,7 @@ class Registration:
     problem: str
     seconds: float
     landmark_mm: Mapping[str, float] = field(default_factory=dict)
+    mouth_mm: float = np.nan
 
     def __repr__(self) -> str:
         doubt = f", doubtful: {self.problem}" if self.problem else ""
@@ -94,6 +102,11 @@ class Registration:
             f"Registration({self.mesh.name!r}, {self.scan_residual_mm:.2f} mm, "
             f"coverage {self.coverage:.2f}{doubt})"
         )
+
+    @property
+    def mouth_is_doubtful(self) -> bool:
+        """Whether the lips fit worse than they usually do, and worse than the rest of the face."""
+        return self.mouth_mm > max(MOUTH_MM, MOUTH_RATIO * self.residual_mm)
 
     def as_json(self) -> dict[str, Any]:
         """What a report says of it: everything but the values of each vertex."""
@@ -107,6 +120,7 @@ class Registration:
             "coverage": round(self.coverage, 4),
             "residual_mm": round(self.residual_mm, 4),
             "scan_residual_mm": round(self.scan_residual_mm, 4),
+            "mouth_mm": None if np.isnan(self.mouth_mm) else round(self.mouth_mm, 4),
             "prior_distance": round(self.prior_distance, 4),
             "observed": round(float(self.observed.mean()), 4),
             "start": self.start,
@@ -215,6 +229,7 @@ def registration_of(
         problem=found.problem,
         seconds=seconds,
         landmark_mm=found.landmark_mm,
+        mouth_mm=found.mouth_mm,
     )
 
 
@@ -226,7 +241,7 @@ class FoundFace:
         face: (V, 3) mm, in the frame of the prior.
         observed, distance_mm, to_scan, unit, margin_mm, start, problem: as of `Registration`.
         fit: the fit, before any residual.
-        landmark_mm: as of `Registration`.
+        landmark_mm, mouth_mm: as of `Registration`.
     """
 
     face: Points
@@ -239,6 +254,7 @@ class FoundFace:
     problem: str
     fit: "Fit"
     landmark_mm: Mapping[str, float] = field(default_factory=dict)
+    mouth_mm: float = np.nan
 
 
 def find_face(
@@ -381,6 +397,10 @@ def _attempt(
     progress("fit")
     options = FitOptions()
     fits = {k: fit_face(prior, near, quick[k], options, anchors) for k in chosen}
+    if min(fit.residual_mm for fit in fits.values()) > DOUBTFUL_MM:
+        fits |= {
+            k: fit_face(prior, near, quick[k], options, anchors) for k in quick if k not in fits
+        }
     start = min(fits, key=lambda k: fits[k].cost + BETTER_MM * (k > 0))
     fits[start] = with_closed_lips(prior, near, fits[start], options.data_weight, anchors)
     problem = refusal(fits[start], margin, prior.limits)
@@ -444,6 +464,7 @@ def finished(
         face = face + height[:, None] * prior.normals(face)
     paired = pair(fit.place(face), prior.normals(face) @ fit.rotation.T, near)
     observed = paired.near(OBSERVED_MM, max(2.5 * near.spacing, OBSERVED_MM))
+    lips = prior.lips[observed[prior.lips]]
     unit_mm = UNITS_MM[attempt.unit]
     landmark_mm = {}
     if landmarks is not None:
@@ -463,6 +484,7 @@ def finished(
         problem=str(attempt.problem or ""),
         fit=fit,
         landmark_mm=landmark_mm,
+        mouth_mm=float(np.abs(paired.height[lips]).mean()) if len(lips) else np.nan,
     )
 
 

@@ -26,6 +26,7 @@ from facedis_core.registration.prior import Limits, prior_of, read_prior, write_
 from facedis_core.registration.registration import (
     Attempt,
     find_face,
+    finished,
     refusal,
     register,
     unit_candidates,
@@ -82,6 +83,7 @@ def test_a_scan_in_any_pose_and_unit(model, prior, name, kind, limit):
     assert error[found.observed].mean() < limit
     assert (np.isnan(found.distance_mm) == ~found.observed).all()
     assert np.nanmean(found.distance_mm) < 0.4
+    assert found.mouth_mm < 0.5 and not found.mouth_is_doubtful
     assert found.coverage > 0.7 and found.margin_mm > 0.2
     recorded = found.as_json()
     assert recorded["unit"] == found.unit and recorded["problem"] == ""
@@ -289,6 +291,17 @@ def test_large_scans_are_looked_at_in_blocks(model):
         near = parts.near(face.vertices[:50] - whole.centre, 10.0)
     expected = whole.near(face.vertices[:50] - whole.centre, 10.0)
     np.testing.assert_allclose(near.points, expected.points, atol=1e-6)
+
+
+def test_a_mouth_that_fits_worse_than_the_face(model, prior):
+    face = prior.face(prior.starts[0])
+    scan = face.copy()
+    scan[prior.lips] += 1.5 * prior.normals(face)[prior.lips]
+    for points, doubtful in ((face, False), (scan, True)):
+        near = Surface(points, prior.normals(points), cKDTree(points), 2.0)
+        fit = dataclasses.replace(SOUND, coefficients=prior.starts[0])
+        found = finished(Attempt("mm", None, fit, near, np.zeros(3)), prior, "none", None)
+        assert (found.mouth_mm > 0.35) == doubtful
 
 
 def test_a_forced_face_of_the_second_unit(prior):
