@@ -27,7 +27,7 @@ def ann(call, faces, tmp_path):
 def imported(shell, module, words):
     result = shell(f"{sys.executable} -X importtime -m {module} {words}")
     assert result.code == 0, result.err
-    return {line.split("|")[-1].strip().partition(".")[0] for line in result.err.splitlines()}
+    return {line.split("|")[-1].strip() for line in result.err.splitlines()}
 
 
 @pytest.mark.parametrize("module", LINES)
@@ -35,6 +35,10 @@ def test_nothing_heavy_is_imported(shell, ann, module):
     modules = imported(shell, module, LINES[module])
     assert "numpy" in modules
     assert not modules & HEAVY
+
+
+def test_latents_are_transferred_without_a_model(shell, ann):
+    assert "facedis_core.model.model" not in imported(shell, "fd_transfer", LINES["fd_transfer"])
 
 
 def test_what_a_format_or_an_option_needs_is_imported_then(shell, ann, tmp_path):

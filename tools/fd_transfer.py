@@ -59,15 +59,19 @@ def transfer(
     from facedis_core.errors import ErrorCode, UsageError
     from facedis_core.io.paths import check_suffix, is_folder_pattern
     from facedis_core.io.streams import check_output
-    from facedis_core.mesh.mesh import is_mesh_suffix
+    from facedis_core.mesh.mesh import is_mesh_source, is_mesh_suffix
     from facedis_core.pipeline.combine import open_pair, pair_rows, transfer_blocks
-    from facedis_core.pipeline.decode import DecodeOptions, decode_to
-    from facedis_core.pipeline.encode import LatentsOfMeshes, is_mesh_source
-    from facedis_core.pipeline.onto import OntoDecoder, find_originals
 
+    encode = None
+    if is_mesh_source(identity) or is_mesh_source(expression):  # else no model is needed
+        from facedis_core.pipeline.decode import DecodeOptions, decode_to
+        from facedis_core.pipeline.encode import LatentsOfMeshes
+        from facedis_core.pipeline.onto import OntoDecoder, find_originals
+
+        encode = LatentsOfMeshes(model, units, fd_cli.warn)
     onto = None
     if is_folder_pattern(output) or is_mesh_suffix(Path(output).suffix):
-        if not is_mesh_source(identity):
+        if encode is None or not is_mesh_source(identity):
             raise UsageError(
                 f"the output {output} is a mesh, but IDENTITY {identity} is none to write it onto; "
                 "give a mesh, or decode latents: fd-transfer ... | fd-decode",
@@ -80,10 +84,9 @@ def transfer(
     else:
         check_suffix(output, "latents", ".npy")
         check_output(output, force)
-    encode = LatentsOfMeshes(model, units, fd_cli.warn)
     with open_pair(identity, expression, encode) as rows:
         combined = transfer_blocks(pair_rows(*rows, all_pairs=all_pairs), scale)
-        if onto is None:
+        if encode is None or onto is None:
             save_latents(output, combined, force=force, stream=stream)
             return
         blocks = combined if stream else [concatenate(list(combined))]

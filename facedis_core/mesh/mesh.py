@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from facedis_core.errors import ErrorCode, InputError, UsageError, check_argument
-from facedis_core.io.paths import files_below, is_file
+from facedis_core.io.paths import files_below, is_file, is_folder
 from facedis_core.io.streams import naming, open_input, open_output, shown
 from facedis_core.mesh import ply
 from facedis_core.mesh.meshio_formats import (
@@ -241,6 +241,11 @@ def check_written_suffix(suffix: str) -> None:
 def is_mesh_suffix(suffix: str) -> bool:
     """Whether files with this suffix are meshes whose vertices have an order."""
     return suffix.lower() in (*CODECS, *MESHIO_SUFFIXES, *WRITTEN_SUFFIXES)
+
+
+def is_mesh_source(source: str) -> bool:
+    """Whether a source is a folder, or a mesh by its suffix."""
+    return is_folder(source) or is_mesh_suffix(Path(source).suffix)
 
 
 def mesh_files(folder: Path, more: Iterable[str] = ()) -> list[Path]:

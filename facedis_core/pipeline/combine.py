@@ -49,14 +49,14 @@ class RowSource:
 
 @contextmanager
 def open_pair(
-    first: str, second: str, encode: Callable[[str], Latents | None] = lambda source: None
+    first: str, second: str, encode: Callable[[str], Latents | None] | None = None
 ) -> Iterator[tuple[RowSource, RowSource]]:
     """Open two sources of latents; one may be `-`, one may be a plain array.
 
     Args:
         first: a file of latents, or what `encode` takes.
         second: likewise.
-        encode: gives the latents of a mesh, None of anything else.
+        encode: gives the latents of a mesh, None of anything else; None = there is no mesh.
 
     Raises:
         UsageError: both are standard input, or both are plain arrays.
@@ -71,7 +71,7 @@ def open_pair(
         opened: dict[int, LatentSource | Latents] = {}
         streams = {}
         for side, source in enumerate((first, second)):
-            latents = encode(source)
+            latents = encode(source) if encode else None
             if latents is None:
                 streams[side] = source, stack.enter_context(open_input(source))
             else:

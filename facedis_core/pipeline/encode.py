@@ -15,9 +15,9 @@ from facedis_core.data.latents import Latents, concatenate
 from facedis_core.data.preparation import Align
 from facedis_core.data.units import Units
 from facedis_core.errors import ErrorCode, InputError
-from facedis_core.io.paths import check_name, is_folder
+from facedis_core.io.paths import check_name
 from facedis_core.io.streams import naming
-from facedis_core.mesh.mesh import Mesh, is_mesh_suffix
+from facedis_core.mesh.mesh import Mesh, is_mesh_source
 from facedis_core.model.model import Model, PreparedFace, load_model
 from facedis_core.pipeline.failures import Failure
 from facedis_core.pipeline.inputs import FaceInputs, InputItem, find_inputs
@@ -172,11 +172,6 @@ class LatentsOfMeshes:
         for line in block.warnings:
             self.warn(line)
         return block.latents
-
-
-def is_mesh_source(source: str) -> bool:
-    """Whether a source is a folder, or a mesh by its suffix."""
-    return is_folder(source) or is_mesh_suffix(Path(source).suffix)
 
 
 def check_face_sets(faces: FaceInputs, model: Model) -> None:

@@ -17,12 +17,11 @@ from facedis_core.geometry.extension import Extension, head_extension
 from facedis_core.io.csv_text import brief
 from facedis_core.io.paths import is_folder
 from facedis_core.io.streams import naming, shown
-from facedis_core.mesh.mesh import mesh_files
+from facedis_core.mesh.mesh import is_mesh_source, mesh_files
 from facedis_core.mesh.original import Normals, Original, check_original_suffix, read_original
 from facedis_core.model.bundled import DEFAULT_MODEL
 from facedis_core.model.model import Model, Part, load_model
 from facedis_core.pipeline.decode import LatentDecoder
-from facedis_core.pipeline.encode import is_mesh_source
 
 PAIR: Final = "__"  # between the names of identity and expression
 _RIDGE: Final = 1e-6  # relative to the mean square of a direction
