@@ -45,6 +45,7 @@ _COLUMNS: Final = (
     ("unit", "unit", ""),
     ("scan to face", "scan_residual_mm", ".3f"),
     ("face to scan", "residual_mm", ".3f"),
+    ("mouth", "mouth_mm", ".3f"),
     ("coverage", "coverage", ".2f"),
     ("margin", "margin_mm", ".3f"),
     ("prior distance", "prior_distance", ".2f"),

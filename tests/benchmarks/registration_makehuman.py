@@ -12,7 +12,6 @@ import argparse
 import gzip
 import itertools
 import json
-import time
 from collections import defaultdict
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -139,7 +138,6 @@ def main() -> None:
             clutter=False,
         )
         line: dict[str, Any] = {"head": f"{name}, {expression}", "kind": scan.kind}
-        started = time.process_time()
         try:
             registered = register(scan.mesh, model)
         except InputError as error:
@@ -162,7 +160,6 @@ def main() -> None:
         found.append(Registered(line["head"], person, true, carried, seen, faces))
         surface = Mesh(true.astype(np.float32), heads.triangles.astype(np.int32), "", 1.0)
         line |= {
-            "seconds": time.process_time() - started,
             "degrees": float(np.degrees(np.arccos(np.clip((turned - 1) / 2, -1, 1)))),
             "surface": {
                 key: float(yardsticks.to_surface(each[seen], surface).mean())
