@@ -23,6 +23,7 @@ from facedis_core.mesh.mesh import Mesh, read_mesh
 from facedis_core.mesh.scan_formats import SCAN_FORMATS, read_scan
 from facedis_core.pipeline.failures import Failure
 from facedis_core.pipeline.inputs import read_file_meshes
+from facedis_core.registration.registration import MOUTH_MM, MOUTH_RATIO
 from facedis_core.render.camera import FRONT, Camera
 from facedis_core.render.color_bar import ColorBar
 from facedis_core.render.color_scale import ColorScale
@@ -145,7 +146,7 @@ def build_registration_report(
 
 
 def read_registrations(source: str) -> list[dict[str, Any]]:
-    """The lines of the report of fd-register.
+    """The lines of the report of fd-register; the `problem` of a doubtful mouth says so.
 
     Raises:
         InputError: unreadable, or a line is none.
@@ -158,8 +159,17 @@ def read_registrations(source: str) -> list[dict[str, Any]]:
             raise _no_registration(source, number)
         if not all(isinstance(value, str) for value in texts):
             raise _no_registration(source, number)
+        if not said["problem"] and _mouth_is_doubtful(said):
+            said["problem"] = "the mouth may be wrong"
         found.append(said)
     return found
+
+
+def _mouth_is_doubtful(said: dict[str, Any]) -> bool:
+    """As `Registration.mouth_is_doubtful`."""
+    mouth = said.get("mouth_mm")  # earlier reports have none
+    far = max(MOUTH_MM, MOUTH_RATIO * said["residual_mm"])
+    return isinstance(mouth, float) and mouth > far
 
 
 def read_failures(source: str) -> list[Failure]:

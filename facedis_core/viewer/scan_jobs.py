@@ -76,7 +76,8 @@ def registered_face(
     progress("encoding")
     encoder = replace(encoder, align="none", force_encode=force or encoder.force_encode)
     face = encoded_face(encoder, found.mesh, scan.name)
-    warnings = (*scan.warnings, found.problem, face.warning)
+    mouth = "the mouth may be wrong" if found.mouth_is_doubtful else ""
+    warnings = (*scan.warnings, found.problem, mouth, face.warning)
     face = replace(face, warning="; ".join(filter(None, warnings)))
     shown = scan_surface(scan, found.to_scan, found.mesh, found.distance_mm)
     return RegisteredFace(face, found, shown)

@@ -23,6 +23,7 @@ from facedis_core.report.registrations import (
     MOST_DOUBTFUL,
     RegistrationReportOptions,
     build_registration_report,
+    read_registrations,
 )
 
 TURN = RigidTransform(rotation_about(np.array([0, 1.0, 0]), 0.7), np.array([3.0, -2, 1]), 0.1)
@@ -132,6 +133,13 @@ def test_many_scans_are_a_line_each(folder):
     assert [figure.title for figure in report.figures] == ["Doubtful"]
     assert "There is no face of scan0499" in report.html
     assert f"Of 30 doubtful registrations {MOST_DOUBTFUL} are drawn." in report.html
+
+
+def test_a_mouth_that_may_be_wrong_is_a_doubt(folder):
+    said = [line("a", 0.2, mouth_mm=None), line("b", 0.2, mouth_mm=9.0), line("c", 0.2)]
+    write_lines(folder / "faces.jsonl", said)
+    problems = [one["problem"] for one in read_registrations("faces.jsonl")]
+    assert problems == ["", "the mouth may be wrong", ""]
 
 
 def test_a_report_of_nothing_but_refusals(folder):
