@@ -34,10 +34,12 @@ RADIUS_MM: Final = (45.0, 400.0)  # of scans that are the size of a face or of a
 KEPT_STARTS: Final = 5
 NEUTRAL_MM: Final = 0.08  # a neutral start this much worse than another is fitted too
 BETTER_MM: Final = 0.02  # and is kept unless the other ends better by this
-DOUBTFUL_MM: Final = 0.28  # a fit that leaves more is compared with those of all starts kept
+DOUBTFUL_MM: Final = (
+    0.28  # a fit that leaves more is compared with those of all starts, and continued
+)
 # Simulated scans whose lips lie so far from the scan, and so much farther than the rest of the face
 # does, are the worst ones (docs/registration.md).
-MOUTH_MM: Final = 0.35
+MOUTH_MM: Final = 0.4
 MOUTH_RATIO: Final = 1.1
 OBSERVED_MM: Final = 3.0  # a vertex this near to the scan is observed
 MANY_POINTS: Final = 1 << 19  # enough to tell the size of a scan
@@ -402,6 +404,10 @@ def _attempt(
             k: fit_face(prior, near, quick[k], options, anchors) for k in quick if k not in fits
         }
     start = min(fits, key=lambda k: fits[k].cost + BETTER_MM * (k > 0))
+    if fits[start].residual_mm > DOUBTFUL_MM:
+        # the pose of a small fit may have been so far off that the steps did not suffice
+        again = fit_face(prior, near, fits[start], options, anchors)
+        fits[start] = min(fits[start], again, key=lambda fit: fit.cost)
     fits[start] = with_closed_lips(prior, near, fits[start], options.data_weight, anchors)
     problem = refusal(fits[start], margin, prior.limits)
     if problem is not None and problem.code != ErrorCode.POSE_AMBIGUOUS:
