@@ -1,4 +1,5 @@
 import csv
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -120,6 +121,14 @@ def test_what_is_refused(call, rows, tmp_path, words, code, kind, named):
     assert (result.code, result.kind) == (code, kind), result.err
     assert named in result.line
     assert sorted(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize("package", ["pygltflib", "scipy"])
+def test_what_is_not_installed_is_told_first(call, tmp_path, monkeypatch, package):
+    monkeypatch.setitem(sys.modules, package, None)
+    result = call("fd-export none.npy -o ann.glb")
+    assert (result.code, result.kind) == (2, "extra-missing")
+    assert "pygltflib" in result.line and "scipy" in result.line
 
 
 @pytest.mark.slow

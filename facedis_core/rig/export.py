@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facedis_core.data.latents import Latents, read_latents
-from facedis_core.errors import ErrorCode, UsageError
+from facedis_core.errors import ErrorCode, UsageError, missing_extra
 from facedis_core.io.csv_text import read_text
 from facedis_core.io.paths import OutputPaths, check_suffix, is_folder_pattern
 from facedis_core.io.streams import check_output, open_output
@@ -31,7 +31,7 @@ class ExportOptions:
 
     Raises:
         UsageError: errors of `check_suffix` and `check_output`, an animation of weights, or frames
-            a second that are not positive.
+            a second that are not positive; SciPy or pygltflib is not installed.
     """
 
     output: str
@@ -42,6 +42,11 @@ class ExportOptions:
     force: bool = False
 
     def __post_init__(self) -> None:
+        try:  # both at once: a message a package would be a second try
+            import pygltflib  # noqa: F401
+            import scipy  # noqa: F401
+        except ImportError:
+            raise missing_extra("fd-export", "export") from None
         if self.is_weights and (self.animation is not None or self.targets != "arkit"):
             raise UsageError(
                 f"{self.output} is a table of ARKit weights; leave out --animation and --targets, "
