@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facedis_core.errors import missing_extra
+from facedis_core.geometry.sparse import factorised
 
 Points = NDArray[Any]
 
@@ -72,7 +73,6 @@ class DeformationTransfer:
         """
         try:
             from scipy.sparse import csr_array
-            from scipy.sparse.linalg import splu
         except ImportError:
             raise missing_extra("carrying expressions from face to face", "prep") from None
         hats, areas = _hat_gradients(np.asarray(surface, np.float64), self.triangles)
@@ -90,12 +90,7 @@ class DeformationTransfer:
         gradient_of = np.tile(np.arange(3 * many).reshape(many, 3), (1, 3))
         divergence = matrix(hats * areas[:, None, None], row, gradient_of, 3 * many)
         wanted = gradients.transpose(1, 3, 0, 2).reshape(3 * many, -1)  # (3F, n * 3)
-        factors = splu(
-            laplacian.tocsc(),
-            permc_spec="MMD_AT_PLUS_A",  # symmetric and positive definite: no pivoting
-            diag_pivot_thresh=0.0,
-            options={"SymmetricMode": True},
-        )
+        factors = factorised(laplacian)
         found = np.zeros((len(gradients), len(self.fixed), 3), np.float32)
         solved = factors.solve(np.asarray(divergence @ wanted, np.float64))
         found[:, ~self.fixed] = solved.reshape(count, -1, 3).transpose(1, 0, 2)

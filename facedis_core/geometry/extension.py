@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from facedis_core.errors import missing_extra
 from facedis_core.geometry.face_regions import nose_tip
+from facedis_core.geometry.sparse import factorised
 
 Points = NDArray[Any]
 
@@ -80,7 +81,6 @@ def head_extension(
     try:
         from scipy.sparse import csr_array, diags_array
         from scipy.sparse.csgraph import connected_components
-        from scipy.sparse.linalg import splu
         from scipy.spatial import cKDTree
     except ImportError:
         raise missing_extra("moving vertices that the model does not have", "prep") from None
@@ -100,12 +100,7 @@ def head_extension(
     rows = matrix[skin]
     solve = None
     if len(skin):
-        solve = splu(
-            rows[:, skin].tocsc(),
-            permc_spec="MMD_AT_PLUS_A",  # symmetric and positive definite: no pivoting
-            diag_pivot_thresh=0.0,
-            options={"SymmetricMode": True},
-        ).solve
+        solve = factorised(rows[:, skin]).solve
 
     face = points[known]
     tip, tree = nose_tip(face), cKDTree(face)

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -154,13 +154,19 @@ class RestOfHead:
         """Displacements (R, 3) mm of all vertices from those (V, 3) of the face."""
         if self.expressions is None:
             return self.extension.apply(known)
-        count = len(self.expressions)
-        seen = self.expressions[:, self.extension.known].reshape(count, -1).astype(np.float64)
-        second = seen @ seen.T
-        second += _RIDGE * np.trace(second) / count * np.eye(count)
+        seen, second = self._system
         weights = np.linalg.solve(second, seen @ known.ravel())
         carried = np.tensordot(weights, self.expressions, 1)
         return carried + self.extension.apply(known - carried[self.extension.known])
+
+    @cached_property
+    def _system(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """The directions at the face (E, 3 V), and their normal equations (E, E)."""
+        assert self.expressions is not None
+        count = len(self.expressions)
+        seen = self.expressions[:, self.extension.known].reshape(count, -1).astype(np.float64)
+        second = seen @ seen.T
+        return seen, second + _RIDGE * np.trace(second) / count * np.eye(count)
 
 
 @dataclass(frozen=True)
