@@ -49,6 +49,9 @@ def export(
         float, typer.Option("--fps", min=0.001, help="Frames of the animation a second.")
     ] = 30.0,
     units: fd_cli.Units = "auto",
+    align: fd_cli.Align = "auto",
+    trust_order: fd_cli.TrustOrder = False,
+    force_encode: fd_cli.ForceEncode = False,
     force: fd_cli.Force = False,
 ) -> None:
     """Export heads as rigs with morph targets, or expressions as ARKit weights.
@@ -69,7 +72,7 @@ def export(
     options = ExportOptions(
         output=output, targets=targets, count=count, animation=animation, fps=fps, force=force
     )
-    encode = LatentsOfMeshes(model, units, fd_cli.warn)
+    encode = LatentsOfMeshes(model, fd_cli.warn, units, align, trust_order, force_encode)
     faces = encode(source)
     loaded = encode.encoder.model
     if faces is None:

@@ -39,6 +39,9 @@ def transfer(
         float, typer.Option("--scale", metavar="FACTOR", help="Factor on the expression latents.")
     ] = 1.0,
     units: fd_cli.Units = "auto",
+    align: fd_cli.Align = "auto",
+    trust_order: fd_cli.TrustOrder = False,
+    force_encode: fd_cli.ForceEncode = False,
     stream: fd_cli.Stream = False,
     force: fd_cli.Force = False,
 ) -> None:
@@ -68,7 +71,7 @@ def transfer(
         from facedis_core.pipeline.encode import LatentsOfMeshes
         from facedis_core.pipeline.onto import OntoDecoder, find_originals
 
-        encode = LatentsOfMeshes(model, units, fd_cli.warn)
+        encode = LatentsOfMeshes(model, fd_cli.warn, units, align, trust_order, force_encode)
     onto = None
     if is_folder_pattern(output) or is_mesh_suffix(Path(output).suffix):
         if encode is None or not is_mesh_source(identity):
@@ -90,7 +93,13 @@ def transfer(
             save_latents(output, combined, force=force, stream=stream)
             return
         blocks = combined if stream else [concatenate(list(combined))]
-        decoder = OntoDecoder(encode.encoder.model, originals=onto, units=units)
+        decoder = OntoDecoder(
+            encode.encoder.model,
+            originals=onto,
+            units=units,
+            align=align,
+            trust_order=trust_order,
+        )
         for _ in decode_to(options, decoder, blocks):
             pass
 

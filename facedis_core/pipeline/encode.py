@@ -147,18 +147,27 @@ class LatentsOfMeshes:
 
     Attributes:
         model: path or bundled name; None = the default.
-        units: unit of meshes that do not declare one.
         warn: called with lines about doubtful faces.
+        units, align, trust_order, force_encode: as of `MeshEncoder`.
     """
 
     model: str | None
-    units: Units
     warn: Callable[[str], None]
+    units: Units = "auto"
+    align: Align = "auto"
+    trust_order: bool = False
+    force_encode: bool = False
 
     @cached_property
     def encoder(self) -> MeshEncoder:
         """Encodes the meshes."""
-        return MeshEncoder(load_model(self.model), units=self.units)
+        return MeshEncoder(
+            load_model(self.model),
+            units=self.units,
+            align=self.align,
+            trust_order=self.trust_order,
+            force_encode=self.force_encode,
+        )
 
     def __call__(self, source: str) -> Latents | None:
         """The latents of a mesh or a folder of meshes; None of any other source.

@@ -102,6 +102,27 @@ def test_meshes_in_and_a_mesh_out(call, ann, model, tmp_path):
     assert rest_of(tmp_path / "ann_as_bob.obj") == rest_of(tmp_path / "ann.obj")
 
 
+def test_a_head_that_stands_elsewhere(call, ann, model, tmp_path):
+    turn = np.array([[0, -1, 0], [1, 0, 0], [0, 0, 1.0]])
+    turned = Mesh((ann.vertices @ turn.T + [1, 2, 3]).astype(np.float32), ann.triangles)
+    write_obj(tmp_path / "turned.obj", turned)
+    refused = call("fd-transfer turned.obj bob.ply -o out.obj")
+    assert (refused.code, refused.kind) == (3, "far-face")
+    assert "--align" in refused.line and "--force-encode" in refused.line
+    result = call(f"fd-transfer turned.obj bob.ply --align rigid --scale {SCALE} -o out.obj")
+    assert (result.code, result.err) == (0, "")
+    moved = (read_mesh(tmp_path / "out.obj").vertices - turned.vertices)[raw_order(36)] * 10
+    steps = "fd-encode {0} --align rigid -o {1}.npy"
+    assert call(steps.format("turned.obj", "t")).code == 0
+    assert call(steps.format("bob.ply", "b")).code == 0
+    one, two = read_latents(tmp_path / "t.npy"), read_latents(tmp_path / "b.npy")
+    offsets = model.decode_vectors(one.identity, SCALE * two.expression)[0] - model.decode(one)[0]
+    placed = model.preparation.place(turned, model.mean_face, align="rigid")
+    np.testing.assert_allclose(moved, placed.offsets_in_mesh(offsets) * 10, atol=1e-3)
+    assert call("fd-transfer turned.obj bob.ply --force-encode -o forced.obj").code == 0
+    assert call("fd-export turned.obj --targets directions --align rigid -o t.glb").code == 0
+
+
 def test_meshes_in_and_latents_out(call, ann, tmp_path):
     assert call("fd-transfer bob.ply ann.obj -o both.npy").code == 0
     rows = read_latents(tmp_path / "both.npy")
