@@ -6,7 +6,7 @@ import struct
 import numpy as np
 
 TYPES = {5126: "<f4", 5125: "<u4", 5123: "<u2"}
-SIZES = {"SCALAR": 1, "VEC3": 3}
+SIZES = {"SCALAR": 1, "VEC2": 2, "VEC3": 3}
 
 
 class Glb:

@@ -1,13 +1,20 @@
 import csv
+import json
+import re
+import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import face, save_mesh
+from blender import in_blender
+from conftest import face, raw_mesh, raw_order, save_mesh
 from glb import Glb
+from images import png
+from scipy.spatial import cKDTree
 
 from facedis_core.data.latents import Latents, read_latents, write_latents
+from facedis_core.mesh.mesh import Mesh, read_mesh
 from facedis_core.rig.blendshapes import ARKIT_NAMES
 
 EXAMPLES = Path(__file__).parent.parent / "weights" / "examples"
@@ -93,9 +100,102 @@ def test_a_plain_array_and_a_pipe(call, rows, tmp_path):
     assert plain.out == same.out
 
 
+def textured(path, mesh, texture):
+    """An OBJ with two materials, and texture coordinates with a seam in the middle of the grid."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    (path.parent / "skin.png").write_bytes(texture)
+    (path.parent / "head.mtl").write_text(
+        "newmtl left\nmap_Kd skin.png\nnewmtl right\nKd 1 0.5 0\n"
+    )
+    lines = ["mtllib head.mtl", *("v {!r} {!r} {!r}".format(*v) for v in mesh.vertices.tolist())]
+    count = len(mesh.vertices)
+    lines += [f"vt {side} {k / count!r}" for side in (0, 1) for k in range(count)]
+    for number, triangle in enumerate(mesh.triangles.tolist()):
+        side = number % 2
+        lines.append(f"usemtl {('left', 'right')[side]}")
+        lines.append("f " + " ".join(f"{k + 1}/{k + 1 + side * count}" for k in triangle))
+    path.write_text("\n".join([*lines, ""]))
+
+
+def test_onto_an_original(call, rows, model, tmp_path):
+    """Vertices of fd-decode --onto, copies for seams, targets that follow, materials."""
+    mesh = raw_mesh(face(1))
+    textured(tmp_path / "ann.obj", mesh, png(9, 8, 7))
+    line = "fd-export ann.npy --targets directions --count 2 --onto ann.obj -o ann.glb"
+    result = call(line)
+    assert (result.code, result.err) == (0, "")
+    assert call("fd-decode ann.npy --onto ann.obj --part identity -o at_rest.obj").code == 0
+    wanted = read_mesh(tmp_path / "at_rest.obj").vertices / 100  # cm
+    glb = Glb((tmp_path / "ann.glb").read_bytes())
+    left, right = glb.json["meshes"][0]["primitives"]
+    at = glb.array(left["attributes"]["POSITION"])
+    count = len(wanted)
+    assert len(at) > count
+    np.testing.assert_allclose(at[:count], wanted, atol=1e-6)
+    copies = at[count:, None]
+    assert np.abs(copies - wanted).max(axis=2).min(axis=1).max() < 1e-6
+    uv = glb.array(left["attributes"]["TEXCOORD_0"])
+    bare = Glb(call("fd-export ann.npy --targets directions --count 2").out)
+    (plain,) = bare.json["meshes"]
+    steps = [bare.array(target["POSITION"]) for target in plain["primitives"][0]["targets"]]
+    for side, primitive in enumerate((left, right)):
+        corners = glb.array(primitive["indices"]).reshape(-1, 3)
+        triangles = mesh.triangles[side::2]
+        np.testing.assert_allclose(at[corners], wanted[triangles], atol=1e-6)
+        places = np.stack([np.full_like(triangles, side), 1 - triangles / count], axis=-1)
+        np.testing.assert_allclose(uv[corners], places, atol=1e-6)
+        for target, step in zip(primitive["targets"], steps, strict=True):
+            moved = glb.array(target["POSITION"])[corners]
+            of_raw = np.zeros_like(wanted)
+            of_raw[raw_order(len(step))] = step
+            np.testing.assert_allclose(moved, of_raw[triangles], atol=1e-6)
+    one, two = glb.json["materials"]
+    assert (one["name"], two["name"]) == ("left", "right")
+    assert two["pbrMetallicRoughness"]["baseColorFactor"] == [1, 0.5, 0, 1]
+    assert one["pbrMetallicRoughness"]["baseColorTexture"]["index"] == 0
+    (image,) = glb.json["images"]
+    assert glb.view(image["bufferView"], "u1", 1000).tobytes() == png(9, 8, 7)
+    assert image["mimeType"] == "image/png"
+
+
+def test_normals_of_an_original_turn_with_it(call, rows, tmp_path):
+    mesh = raw_mesh(face(1))
+    textured(tmp_path / "ann.obj", mesh, b"GIF89a")
+    text = (tmp_path / "ann.obj").read_text()
+    lines = ["vn 0 0 3", *(re.sub(r"(/\d+)(?= |$)", r"\1/1", line) for line in text.splitlines())]
+    (tmp_path / "ann.obj").write_text("\n".join([*lines, ""]))
+    result = call("fd-export ann.npy --targets directions --onto ann.obj -o ann.glb")
+    assert result.code == 0 and "skin.png is left out" in result.line
+    glb = Glb((tmp_path / "ann.glb").read_bytes())
+    (primitive, *_) = glb.json["meshes"][0]["primitives"]
+    normals = glb.array(primitive["attributes"]["NORMAL"])
+    used = np.unique(glb.array(primitive["indices"]))
+    assert len(np.unique(normals[used].round(5), axis=0)) == 1  # flat: as the file has it
+    np.testing.assert_allclose(np.linalg.norm(normals, axis=1), 1, atol=1e-6)
+
+
+def test_originals_of_a_folder(call, rows, tmp_path):
+    for name, seed in (("ann", 1), ("deep/bob", 2), ("eva", 3)):
+        save_mesh(tmp_path / f"heads/{name}.ply", face(seed))
+    line = "fd-export faces.npy --targets directions --onto heads -o rigs/"
+    assert call(line).code == 0
+    assert call("fd-decode ann.npy --onto heads/ann.ply --part identity -o rest.ply").code == 0
+    glb = Glb((tmp_path / "rigs/ann.glb").read_bytes())
+    (primitive,) = glb.json["meshes"][0]["primitives"]
+    assert set(primitive["attributes"]) == {"POSITION", "NORMAL"}
+    at = glb.array(primitive["attributes"]["POSITION"])
+    np.testing.assert_allclose(at, read_mesh(tmp_path / "rest.ply").vertices / 1000, atol=1e-7)
+    (tmp_path / "heads/eva.ply").unlink()
+    result = call(f"{line} --force")
+    assert (result.code, result.kind) == (3, "partner-missing")
+
+
 @pytest.mark.parametrize(
     ("words", "code", "kind", "named"),
     [
+        ("ann.npy --targets directions --onto none.obj -o a.glb", 3, "file-missing", "none.obj"),
+        ("ann.npy --onto ann.npy -o a.glb", 2, "option-value", "is no mesh"),
+        ("ann.npy --onto ann.obj -o w.csv", 2, "option-conflict", "--onto"),
         ("faces.npy --targets directions -o one.glb", 2, "output-collision", "several outputs"),
         ("ann.npy -o ann.glb", 3, "topology", "ict-linear"),
         ("ann.npy -o weights.csv", 3, "topology", "ict-linear"),
@@ -129,6 +229,67 @@ def test_what_is_not_installed_is_told_first(call, tmp_path, monkeypatch, packag
     result = call("fd-export none.npy -o ann.glb")
     assert (result.code, result.kind) == (2, "extra-missing")
     assert "pygltflib" in result.line and "scipy" in result.line
+
+
+VALIDATE = """
+const validator = require("gltf-validator"), fs = require("fs");
+validator.validateBytes(new Uint8Array(fs.readFileSync(process.argv[1]))).then(report =>
+  console.log(JSON.stringify(report.issues)));
+"""
+OPEN = """
+bpy.ops.import_scene.gltf(filepath=sys.argv[1], merge_vertices=False)
+(head,) = [one for one in bpy.data.objects if one.type == "MESH"]
+keys = head.data.shape_keys.key_blocks
+at = np.empty(3 * len(head.data.vertices), np.float32)
+for key in keys:
+    key.data.foreach_get("co", at)
+    np.save(sys.argv[2] + "/" + key.name + ".npy", at.reshape(-1, 3)[:, [0, 2, 1]] * [1, 1, -1])
+(layer,) = head.data.uv_layers
+corners = [(loop.vertex_index, *layer.data[loop.index].uv) for loop in head.data.loops]
+np.save(sys.argv[2] + "/uv.npy", corners)
+print(json.dumps({"keys": [key.name for key in keys],
+                  "materials": [one.name for one in head.data.materials],
+                  "images": [list(one.size) for one in bpy.data.images]}))
+"""
+
+
+@pytest.fixture
+def textured_head(tmp_path):
+    """A whole head in cm with textures, `bob.obj`, and its rig, `bob.glb`."""
+    mesh = read_mesh(EXAMPLES / "bob_smile.ply")
+    in_cm = Mesh(mesh.vertices / 10, mesh.triangles)
+    textured(tmp_path / "bob.obj", in_cm, png(9, 8, 7))
+    return in_cm
+
+
+@pytest.mark.slow  # 7 s: ARKit's blendshapes of a head; the independent readers
+def test_a_textured_head_in_independent_readers(call, textured_head, tmp_path):
+    env = {"FACEDIS_MODEL": "ict-linear"}
+    assert call("fd-export bob.obj --onto bob.obj -o bob.glb", env=env).code == 0
+    validated = subprocess.run(
+        ["node", "-e", VALIDATE, tmp_path / "bob.glb"], capture_output=True, text=True
+    )
+    if validated.returncode == 0:  # node and its package are at hand
+        issues = json.loads(validated.stdout)
+        assert issues["numErrors"] == issues["numWarnings"] == 0, issues
+    found = in_blender(OPEN, tmp_path / "bob.glb", tmp_path)
+    assert found["keys"] == ["Basis", *ARKIT_NAMES]
+    assert found["materials"] == ["left", "right"] and found["images"] == [[1, 1]]
+    call("fd-encode bob.obj -o bob.npy", env=env)
+    call("fd-decode bob.npy --part identity --onto bob.obj -o rest.obj", env=env)
+    wanted = read_mesh(tmp_path / "rest.obj").vertices / 100
+    at = np.load(tmp_path / "Basis.npy")
+    distance, vertex = cKDTree(wanted).query(at)
+    assert distance.max() < 1e-5
+    assert len(np.unique(vertex)) == len(wanted)
+    glb = Glb((tmp_path / "bob.glb").read_bytes())
+    (primitive, _) = glb.json["meshes"][0]["primitives"]
+    jaw = glb.array(primitive["targets"][ARKIT_NAMES.index("jawOpen")]["POSITION"])
+    np.testing.assert_allclose(np.load(tmp_path / "jawOpen.npy") - at, jaw[vertex], atol=1e-5)
+    corner, *uv = np.load(tmp_path / "uv.npy").T
+    own = vertex[corner.astype(int)] / len(wanted)
+    np.testing.assert_allclose(uv[1], own, atol=1e-5)
+    assert set(np.unique(uv[0])) == {0, 1}
 
 
 @pytest.mark.slow

@@ -35,6 +35,17 @@ def export(
     count: Annotated[
         int, typer.Option("--count", min=1, help="With --targets directions: how many at most.")
     ] = 16,
+    onto: Annotated[
+        str | None,
+        typer.Option(
+            "--onto",
+            metavar="MESH|DIR",
+            show_default=False,
+            help="Export the original file as a rig: its shape, texture coordinates, materials "
+            "(of OBJ and PLY) and pose. A folder: the file of the row's name, or of its "
+            "identity's.",
+        ),
+    ] = None,
     animation: Annotated[
         str | None,
         typer.Option(
@@ -63,6 +74,7 @@ def export(
 
     Examples:
       fd-export alice.npy -o alice.glb
+      fd-export alice.obj --onto alice.obj -o alice.glb
       fd-export alice.npy --animation recording.csv -o alice_speaks.glb
       fd-export frames.npy -o weights.csv
     """
@@ -70,7 +82,16 @@ def export(
     from facedis_core.rig.export import ExportOptions, export_rigs, export_weights, read_rows
 
     options = ExportOptions(
-        output=output, targets=targets, count=count, animation=animation, fps=fps, force=force
+        output=output,
+        targets=targets,
+        count=count,
+        animation=animation,
+        fps=fps,
+        onto=onto,
+        units=units,
+        align=align,
+        trust_order=trust_order,
+        force=force,
     )
     encode = LatentsOfMeshes(model, fd_cli.warn, units, align, trust_order, force_encode)
     faces = encode(source)
@@ -81,7 +102,7 @@ def export(
         export_weights(options, loaded, faces)
     else:
         with fd_cli.progress_bar("exporting", len(faces)) as advance:
-            for done in export_rigs(options, loaded, faces):
+            for done in export_rigs(options, loaded, faces, fd_cli.warn):
                 advance(done)
 
 

@@ -21,6 +21,16 @@ from facedis_core.errors import ErrorCode, InputError
 from facedis_core.io.streams import naming, read_all, shown
 from facedis_core.mesh.mesh import Mesh, read_mesh
 from facedis_core.mesh.meshio_formats import WRITTEN_SUFFIXES, moved_with_meshio
+from facedis_core.mesh.obj_text import (
+    BEGIN,
+    GAP,
+    NORMAL,
+    REST,
+    VERTEX,
+    read_faces,
+    statements,
+    without_comments,
+)
 from facedis_core.mesh.ply_header import COORDINATES, WHOLE_TYPES, Element, PlyHeader, read_header
 
 Normals = Literal["update", "drop"]
@@ -28,17 +38,8 @@ Points = NDArray[np.float64]
 
 _PLY_NORMALS: Final = ("nx", "ny", "nz")
 
-# Text of OBJ without comments. A statement begins a line that the line before does not continue.
-_GAP: Final = rb"(?:[^\S\r\n]|\\[ \t]*\r?\n)+"
-_BEGIN: Final = rb"(?:\A(?:\xef\xbb\xbf)?|(?<=[\r\n])(?<!\\\n)(?<!\\\r\n))[ \t]*"
-_THREE: Final = (_GAP + rb"([^\s\\]+)") * 3
-_REST: Final = rb"((?:[^\r\n\\]|\\[ \t]*\r?\n|\\)*)"
-_OBJ_VERTEX: Final = re.compile(_BEGIN + rb"v" + _THREE)
-_OBJ_NORMAL: Final = re.compile(_BEGIN + rb"vn" + _THREE)
-_OBJ_NORMAL_LINE: Final = re.compile(_BEGIN + rb"vn" + _GAP + _REST + rb"(?:\r\n|\r|\n|\Z)")
-_OBJ_COUNTED: Final = re.compile(_BEGIN + rb"(vn?|fo?)" + _GAP + _REST)
-_OBJ_FACE: Final = re.compile(_BEGIN + rb"fo?" + _GAP + _REST)
-_OBJ_COMMENT: Final = re.compile(rb"(?<![^\s])#[^\r\n]*")
+_OBJ_NORMAL_LINE: Final = re.compile(BEGIN + rb"vn" + GAP + REST + rb"(?:\r\n|\r|\n|\Z)")
+_OBJ_FACE: Final = re.compile(BEGIN + rb"fo?" + GAP + REST)
 _OBJ_CORNER: Final = re.compile(rb"(?<![^\s\\])[+-]?\d+/(?:[+-]?\d+)?(/[+-]?\d*)")
 _PLY_VERTEX: Final = re.compile(rb"(?<=[\r\n])[ \t]*element[ \t]+vertex[ \t]+\d+")
 _PLY_WORD: Final = re.compile(rb"\S+")
@@ -164,9 +165,8 @@ def _obj(data: bytes, mesh: Mesh, new: Points, normals: Normals) -> bytes:
 
     Raises InputError where the lines `v` are not those that a reader finds.
     """
-    # comments as blanks: what is in them is no statement, and all places stay
-    text = _OBJ_COMMENT.sub(lambda comment: b" " * len(comment[0]), data) if b"#" in data else data
-    found, values = _rows(text, _OBJ_VERTEX)
+    text = without_comments(data)
+    found, values = statements(text, VERTEX)
     if len(values) != len(new) or _differs(values, mesh.vertices).any():
         raise InputError(
             "has lines that continue others in a way that hides vertices; save it again as OBJ "
@@ -178,20 +178,6 @@ def _obj(data: bytes, mesh: Mesh, new: Points, normals: Normals) -> bytes:
         more = _dropped_normals(text) if normals == "drop" else _turned_normals(text, mesh, new)
         pieces = sorted([*pieces, *more])
     return _spliced(data, pieces)
-
-
-def _rows(text: bytes, pattern: re.Pattern[bytes]) -> tuple[list[re.Match[bytes]], Points]:
-    """The statements of an OBJ that match, and their three numbers (n, 3); NaN for other words."""
-    found = list(pattern.finditer(text))
-    values = [[_number(word) for word in match.groups()] for match in found]
-    return found, np.array(values).reshape(-1, 3)
-
-
-def _number(word: bytes) -> float:
-    try:
-        return float(word)
-    except ValueError:  # such as -1.#IND
-        return np.nan
 
 
 def _replaced(
@@ -216,7 +202,7 @@ def _dropped_normals(text: bytes) -> Iterator[tuple[int, int, bytes]]:
 
 def _turned_normals(text: bytes, mesh: Mesh, new: Points) -> Iterator[tuple[int, int, bytes]]:
     """Pieces with the normals `vn` of an OBJ turned with the surface."""
-    found, before = _rows(text, _OBJ_NORMAL)
+    found, before = statements(text, NORMAL)
     corners = _obj_corners(text, len(before))
     return _replaced(found, before, _turned(before, corners, mesh, new))
 
@@ -234,43 +220,16 @@ class _Corners(NamedTuple):
     first: NDArray[np.intp]
 
 
-def _obj_corners(data: bytes, normal_count: int) -> _Corners:
+def _obj_corners(text: bytes, normal_count: int) -> _Corners:
     """The corners of the faces of an OBJ."""
-    vertex: list[int] = []
-    normal: list[int] = []
-    first: list[int] = []
-    counts = {b"v": 0, b"vn": 0}
-    for match in _OBJ_COUNTED.finditer(data):
-        if match[1] in counts:
-            counts[match[1]] += 1
-            continue
-        words = match[2].replace(b"\\", b" ").split()
-        if len(words) < 3:
-            continue
-        first.append(len(vertex))
-        for word in words:
-            numbers = word.split(b"/")
-            vertex.append(_place(numbers[0], counts[b"v"]))
-            normal.append(_place(numbers[2], counts[b"vn"]) if len(numbers) > 2 else -1)
-            if not -1 <= normal[-1] < normal_count:
-                raise InputError(
-                    f"a face has a normal that is not among the {normal_count} there are (vn); "
-                    "leave normals out: --normals drop",
-                    ErrorCode.VERTEX_INDEX,
-                )
-    return _Corners(*(np.array(places, np.intp) for places in (vertex, normal, first)))
-
-
-def _place(number: bytes, count: int) -> int:
-    """The place of a number of OBJ, which counts from 1, or backwards from the last of `count`.
-
-    -1 = no number, or 0; -2 = before the first.
-    """
-    try:
-        value = int(number)
-    except ValueError:
-        return -1
-    return value - 1 if value >= 0 else max(count + value, 0) - 2 * (value < -count)
+    faces = read_faces(text)
+    if ((faces.normal < -1) | (faces.normal >= normal_count)).any():
+        raise InputError(
+            f"a face has a normal that is not among the {normal_count} there are (vn); "
+            "leave normals out: --normals drop",
+            ErrorCode.VERTEX_INDEX,
+        )
+    return _Corners(faces.vertex, faces.normal, faces.first)
 
 
 def _normals_at(corners: _Corners, points: Points, count: int) -> Points:
@@ -320,24 +279,15 @@ def _turned_at_vertices(normals: Points, mesh: Mesh, new: Points) -> Points:
 
 def _ply(data: bytes, mesh: Mesh, new: Points, normals: Normals) -> bytes:
     """A PLY: the numbers x y z and nx ny nz of its vertices."""
-    stream = BytesIO(data)
-    header = read_header(stream.read(1), stream)
-    place = [element.name for element in header.elements].index("vertex")
-    if any(p.count_type for element in header.elements[: place + 1] for p in element.properties):
-        raise InputError(
-            "has lists before or in its vertices; save it again as a PLY with vertices first",
-            ErrorCode.UNSUPPORTED,
-        )
-    types = {p.name: p.type for p in header.elements[place].properties}
-    if any(types[name] in WHOLE_TYPES for name in COORDINATES):
+    rows = ply_vertices(data)
+    if any(rows.types[name] in WHOLE_TYPES for name in COORDINATES):
         raise InputError(
             "has whole numbers as coordinates; save it again as a PLY with float x y z",
             ErrorCode.UNSUPPORTED,
         )
-    rows = (_PlyTable if header.byte_order else _PlyLines)(data, stream.tell(), header, place)
     old = mesh.vertices
     rows.replace(COORDINATES, new, _differs(old, new))
-    if not types.keys() >= set(_PLY_NORMALS):
+    if not rows.types.keys() >= set(_PLY_NORMALS):
         return rows.content()
     if normals == "drop":
         return rows.content(without=_PLY_NORMALS)
@@ -347,10 +297,28 @@ def _ply(data: bytes, mesh: Mesh, new: Points, normals: Normals) -> bytes:
     return rows.content()
 
 
-class _PlyTable:
-    """The vertices of a binary PLY."""
+def ply_vertices(data: bytes) -> "PlyTable | PlyLines":
+    """The vertices of a PLY with all their properties.
+
+    Raises:
+        InputError: they have lists, or elements with lists are before them.
+    """
+    stream = BytesIO(data)
+    header = read_header(stream.read(1), stream)
+    place = [element.name for element in header.elements].index("vertex")
+    if any(p.count_type for element in header.elements[: place + 1] for p in element.properties):
+        raise InputError(
+            "has lists before or in its vertices; save it again as a PLY with vertices first",
+            ErrorCode.UNSUPPORTED,
+        )
+    return (PlyTable if header.byte_order else PlyLines)(data, stream.tell(), header, place)
+
+
+class PlyTable:
+    """The vertices of a binary PLY; `types` of their properties by name."""
 
     def __init__(self, data: bytes, start: int, header: PlyHeader, place: int) -> None:
+        self.types = {p.name: p.type for p in header.elements[place].properties}
         *before, vertex = (_row_type(e, header.byte_order) for e in header.elements[: place + 1])
         counts = [element.count for element in header.elements]
         self._begin = start + sum(n * row.itemsize for n, row in zip(counts, before, strict=False))
@@ -378,11 +346,12 @@ class _PlyTable:
         return b"".join([header, between, rows.tobytes(), behind])
 
 
-class _PlyLines:
-    """The vertices of an ASCII PLY; methods as those of `_PlyTable`."""
+class PlyLines:
+    """The vertices of an ASCII PLY; methods as those of `PlyTable`."""
 
     def __init__(self, data: bytes, start: int, header: PlyHeader, place: int) -> None:
         vertex = header.elements[place]
+        self.types = {p.name: p.type for p in vertex.properties}
         first = sum(element.count for element in header.elements[:place] if element.properties)
         lines = islice(_PLY_LINE.finditer(data, start), first, first + vertex.count)
         self._words = [[w.span() for w in _PLY_WORD.finditer(data, *line.span())] for line in lines]

@@ -67,7 +67,7 @@ class Originals:
 
         Args:
             name: of the face; `<identity>__<expression>` after a transfer.
-            suffix: format of the file.
+            suffix: format of the file; "" = any.
 
         Raises:
             InputError: none, or one of another format.
@@ -79,7 +79,7 @@ class Originals:
         for candidate in (PAIR.join(parts[:count]) for count in range(most, 0, -1)):
             files = self.by_name.get(candidate, ())
             for file in files:
-                if Path(file).suffix.lower() == suffix:
+                if suffix in ("", Path(file).suffix.lower()):
                     return file
             if files:
                 raise InputError(
@@ -132,6 +132,14 @@ class PlacedOriginal:
     placed: PlacedFace
     own: NDArray[np.float32]
     rest: "RestOfHead | None"
+
+    def offsets_in_file(self, offsets: NDArray[Any]) -> NDArray[np.float64]:
+        """Offsets (R, 3) of all vertices of the file, in its unit, from (V, 3) mm of the face."""
+        if self.rest is not None:
+            offsets = self.rest.displacements(offsets)
+        elif self.placed.rows is not None:
+            offsets = offsets[np.argsort(self.placed.rows)]
+        return self.placed.offsets_in_mesh(offsets)
 
 
 @dataclass(frozen=True, eq=False)
@@ -197,25 +205,23 @@ class OntoDecoder(LatentDecoder):
         Raises:
             InputError: no original, an unusable one, or latents that cannot be decoded.
         """
-        original = self._placed(self.originals.of(rows.names[row], suffix))
+        original = self.original(rows.names[row], suffix)
         face = self.face(rows, row, part).astype(np.float64)
         offsets = face - (original.own if self.detail else original.placed.vertices)
-        return original.file.moved(self._moved(original, offsets), self.normals)
+        moved = original.file.mesh.vertices + original.offsets_in_file(offsets)
+        return original.file.moved(moved, self.normals)
 
-    def _placed(self, source: str) -> PlacedOriginal:
+    def original(self, name: str, suffix: str = "") -> PlacedOriginal:
+        """The original of a face, in a format or any.
+
+        Raises:
+            InputError: none, or an unusable one.
+        """
+        source = self.originals.of(name, suffix)
         if source not in self._last:
             self._last.clear()
             self._last[source] = place_original(self, read_original(source))
         return self._last[source]
-
-    def _moved(self, original: PlacedOriginal, offsets: NDArray[Any]) -> NDArray[np.float64]:
-        """All vertices of the file, of which those of the model move by offsets in mm."""
-        placed = original.placed
-        if original.rest is not None:
-            offsets = original.rest.displacements(offsets)
-        elif placed.rows is not None:
-            offsets = offsets[np.argsort(placed.rows)]
-        return original.file.mesh.vertices + placed.offsets_in_mesh(offsets)
 
 
 def place_original(decoder: OntoDecoder, file: Original) -> PlacedOriginal:

@@ -1,6 +1,6 @@
 """Files of rigs and of ARKit weights."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,11 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facedis_core.data.latents import Latents, read_latents
+from facedis_core.data.preparation import Align
+from facedis_core.data.units import Units
 from facedis_core.errors import ErrorCode, UsageError, missing_extra
 from facedis_core.io.csv_text import read_text
 from facedis_core.io.paths import OutputPaths, check_suffix, is_folder_pattern
 from facedis_core.io.streams import check_output, open_output
 from facedis_core.model.model import Model
+from facedis_core.pipeline.onto import OntoDecoder, find_originals
 from facedis_core.rig.gltf import encode_glb
 from facedis_core.rig.head_rig import Targets, arkit_weights, head_rig
 from facedis_core.rig.weights import encode_weights, read_weights
@@ -27,6 +30,8 @@ class ExportOptions:
         targets, count: morph targets, and number of directions.
         animation: file of ARKit weights (.csv) or latents (.npy); None = at rest.
         fps: frames a second.
+        onto: original file of the head, or a folder of them by name; None = decoded faces.
+        units, align, trust_order: of originals, as for fd-encode.
         force: replace existing files.
 
     Raises:
@@ -39,6 +44,10 @@ class ExportOptions:
     count: int = 16
     animation: str | None = None
     fps: float = 30.0
+    onto: str | None = None
+    units: Units = "auto"
+    align: Align = "auto"
+    trust_order: bool = False
     force: bool = False
 
     def __post_init__(self) -> None:
@@ -47,10 +56,11 @@ class ExportOptions:
             import scipy  # noqa: F401
         except ImportError:
             raise missing_extra("fd-export", "export") from None
-        if self.is_weights and (self.animation is not None or self.targets != "arkit"):
+        of_rigs = self.animation is not None or self.onto is not None or self.targets != "arkit"
+        if self.is_weights and of_rigs:
             raise UsageError(
-                f"{self.output} is a table of ARKit weights; leave out --animation and --targets, "
-                "or give a rig.glb",
+                f"{self.output} is a table of ARKit weights; leave out --animation, --onto and "
+                "--targets, or give a rig.glb",
                 ErrorCode.OPTION_CONFLICT,
             )
         if not 0 < self.fps < np.inf:
@@ -91,16 +101,33 @@ def export_weights(options: ExportOptions, model: Model, faces: Latents) -> None
         stream.write(table)
 
 
-def export_rigs(options: ExportOptions, model: Model, faces: Latents) -> Iterator[int]:
+def export_rigs(
+    options: ExportOptions, model: Model, faces: Latents, warn: Callable[[str], None]
+) -> Iterator[int]:
     """Write a rig a face; yields 1 after each.
 
+    Args:
+        options: what is exported.
+        model: the model that encoded the faces.
+        faces: their latents.
+        warn: called with lines about textures that are left out.
+
     Raises:
-        InputError: latents of another model, or errors of `head_rig`.
+        InputError: latents of another model, no usable original, or errors of `head_rig`.
         UsageError: several faces for one file, or an existing file.
         OutputError: a file cannot be written.
     """
     faces.check_finite()
     frames = _frames(options.animation, model)
+    onto = None
+    if options.onto is not None:
+        onto = OntoDecoder(
+            model,
+            originals=find_originals(options.onto),
+            units=options.units,
+            align=options.align,
+            trust_order=options.trust_order,
+        )
     paths = OutputPaths(options.output, ".glb")
     targets = [paths.of(name) for name in faces.names]
     for path in targets:
@@ -114,7 +141,10 @@ def export_rigs(options: ExportOptions, model: Model, faces: Latents) -> Iterato
             count=options.count,
             frames=frames,
             fps=options.fps,
+            original=None if onto is None else onto.original(faces.names[row]),
         )
+        for line in rig.warnings:
+            warn(line)
         data = encode_glb(rig)
         with open_output(str(path), force=options.force, parents=paths.many) as stream:
             stream.write(data)

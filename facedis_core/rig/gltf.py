@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from facedis_core.errors import missing_extra
 from facedis_core.geometry.surface import vertex_normals
+from facedis_core.mesh.appearance import image_type
 
 _METRES: Final = np.float32(1e-3)  # per mm; glTF is in metres
 _SPARSE_MM: Final = 1e-3  # motion that a sparse target leaves out
@@ -23,13 +24,19 @@ class Surface:
 
     Attributes:
         name: of the material.
-        color: linear RGB from 0 to 1.
+        color: linear RGB from 0 to 1; multiplies the texture.
         triangles: (F, 3).
+        opacity: from 0 to 1.
+        texture: content of a PNG or JPEG; b"" = none.
+        cut_out: the opacity is that of the texture.
     """
 
     name: str
     color: tuple[float, float, float]
     triangles: NDArray[np.integer[Any]]
+    opacity: float = 1.0
+    texture: bytes = b""
+    cut_out: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,6 +63,10 @@ class Rig:
         target_names: (T,).
         targets: (T, V, 3) mm, offsets at weight 1.
         animation: None = at rest.
+        normals: (V, 3) of length 1; None = those of the surfaces.
+        uv: (V, 2) places in textures, v downwards; None = none.
+        colors: (V, 3) linear RGB of vertices; None = none.
+        warnings: lines about textures that are left out.
     """
 
     name: str
@@ -64,6 +75,10 @@ class Rig:
     target_names: Sequence[str]
     targets: NDArray[np.floating[Any]]
     animation: Animation | None = None
+    normals: NDArray[np.floating[Any]] | None = None
+    uv: NDArray[np.floating[Any]] | None = None
+    colors: NDArray[np.floating[Any]] | None = None
+    warnings: tuple[str, ...] = ()
 
 
 def encode_glb(rig: Rig) -> bytes:
@@ -80,13 +95,19 @@ def encode_glb(rig: Rig) -> bytes:
     data = _Buffer(gltf, file)
     triangles = np.concatenate([surface.triangles for surface in rig.surfaces])
     positions = np.asarray(rig.vertices, np.float32) * _METRES
-    normals = vertex_normals(np.asarray(rig.vertices, np.float64), triangles).astype(np.float32)
-    lonely = ~normals.any(axis=1)
-    normals[lonely] = (0, 0, 1)  # of no triangle; a normal must have length 1
+    normals = rig.normals
+    if normals is None:
+        normals = vertex_normals(np.asarray(rig.vertices, np.float64), triangles)
+    lonely = ~normals.any(axis=1, keepdims=True)
+    normals = np.where(lonely, (0, 0, 1), normals)  # of no triangle; a normal must have length 1
     shared = {
         "POSITION": data.vectors(positions, bounds=True),
-        "NORMAL": data.vectors(normals),
+        "NORMAL": data.vectors(normals.astype(np.float32)),
     }
+    if rig.uv is not None:
+        shared["TEXCOORD_0"] = data.vectors(np.asarray(rig.uv, np.float32))
+    if rig.colors is not None:
+        shared["COLOR_0"] = data.vectors(np.asarray(rig.colors, np.float32))
     targets = [data.offsets(np.asarray(target, np.float32)) for target in rig.targets]
     primitives = []
     for surface in rig.surfaces:
@@ -94,11 +115,12 @@ def encode_glb(rig: Rig) -> bytes:
             gltf.Material(
                 name=surface.name,
                 pbrMetallicRoughness=gltf.PbrMetallicRoughness(
-                    baseColorFactor=[*map(float, surface.color), 1.0],
+                    baseColorFactor=[*map(float, surface.color), float(surface.opacity)],
+                    baseColorTexture=data.texture(surface.texture),
                     metallicFactor=0.0,
                     roughnessFactor=_ROUGHNESS,
                 ),
-                alphaMode=None,
+                alphaMode="BLEND" if surface.cut_out or surface.opacity < 1 else None,
                 alphaCutoff=None,
                 doubleSided=True,
             )
@@ -153,10 +175,23 @@ class _Buffer:
         self._gltf, self._file = gltf, file
         self._parts: list[bytes] = []
         self._size = 0
+        self._textures: dict[bytes, int] = {}
 
     def content(self) -> bytes:
         """All bytes."""
         return b"".join(self._parts)
+
+    def texture(self, image: bytes) -> Any:
+        """A texture of an image, which is stored once; None of none."""
+        if not image:
+            return None
+        gltf, file = self._gltf, self._file
+        if image not in self._textures:
+            view = self._view(np.frombuffer(image, np.uint8), None)
+            file.images.append(gltf.Image(bufferView=view, mimeType=image_type(image)))
+            file.textures.append(gltf.Texture(source=len(file.images) - 1))
+            self._textures[image] = len(file.textures) - 1
+        return gltf.TextureInfo(index=self._textures[image])
 
     def _view(self, array: NDArray[Any], target: int | None) -> int:
         data = np.ascontiguousarray(array).tobytes()
@@ -174,10 +209,10 @@ class _Buffer:
         return len(self._file.accessors) - 1
 
     def vectors(self, array: NDArray[np.float32], *, bounds: bool = False) -> int:
-        """(n, 3) numbers of vertices."""
+        """(n, 2) or (n, 3) numbers of vertices."""
         more = _bounds(array) if bounds else {}
         view = self._view(array, _VERTICES)
-        return self._accessor("VEC3", _FLOAT, len(array), bufferView=view, **more)
+        return self._accessor(f"VEC{array.shape[1]}", _FLOAT, len(array), bufferView=view, **more)
 
     def scalars(self, array: NDArray[np.float32], *, bounds: bool = False) -> int:
         """(n,) numbers."""

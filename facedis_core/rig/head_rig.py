@@ -1,6 +1,7 @@
 """Rigs of decoded heads: the identity face, with expressions as morph targets."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import groupby
 from typing import Any, Final, Literal, NamedTuple
 
@@ -9,8 +10,11 @@ from numpy.typing import NDArray
 
 from facedis_core.data.latents import Latents
 from facedis_core.errors import ErrorCode, UsageError
+from facedis_core.geometry.surface import unit_vectors, vertex_normals
+from facedis_core.mesh.appearance import Appearance, Material, read_appearance
 from facedis_core.model.latent_directions import leading_directions
 from facedis_core.model.model import Model
+from facedis_core.pipeline.onto import PlacedOriginal
 from facedis_core.render.materials import (
     GUMS,
     IRIS,
@@ -106,8 +110,12 @@ def head_rig(
     count: int = 16,
     frames: NDArray[np.floating[Any]] | Latents | None = None,
     fps: float = 30.0,
+    original: PlacedOriginal | None = None,
 ) -> Rig:
     """The rig of a row of latents: its identity face with morph targets.
+
+    On an original the identity face is the original plus decode(identity) - decode(its own
+    latents), in its pose and with its texture coordinates and materials.
 
     Args:
         model: the model that encoded the latents.
@@ -118,6 +126,7 @@ def head_rig(
         count: number of directions.
         frames: an animation: ARKit weights (K, 52), or latents whose expressions are shown.
         fps: frames a second.
+        original: file of the head; None = the decoded face.
 
     Raises:
         InputError: a model without ARKit's blendshapes.
@@ -125,6 +134,8 @@ def head_rig(
     """
     z = _row(latents, row)
     (face,) = model.decode_vectors(*z, "identity")
+    if original is not None:
+        face = original.placed.vertices + (face - original.own)
     if targets == "arkit":
         morphs = arkit_targets_of(model, face)
     else:
@@ -143,7 +154,79 @@ def head_rig(
             )
         animation = Animation(np.arange(len(weights)) / fps, weights)
     name = latents.names[row]
-    return Rig(name, face, surfaces_of(model.triangles), morphs.names, morphs.offsets, animation)
+    if original is None:
+        surfaces = surfaces_of(model.triangles)
+        return Rig(name, face, surfaces, morphs.names, morphs.offsets, animation)
+    return rig_on_original(name, original, face, morphs, animation)
+
+
+def rig_on_original(
+    name: str,
+    original: PlacedOriginal,
+    face: NDArray[np.floating[Any]],
+    morphs: MorphTargets,
+    animation: Animation | None = None,
+) -> Rig:
+    """A rig with the vertices, texture coordinates, normals and materials of an original file.
+
+    Its first vertices are those of the file, in order; copies for seams of the texture and hard
+    edges follow. It stands as the file does, in mm.
+
+    Args:
+        name: of the mesh.
+        original: the file.
+        face: (V, 3) mm at rest, in the model's frame.
+        morphs: targets in the model's frame.
+        animation: of the targets.
+    """
+    mesh, unit = original.file.mesh, original.placed.unit_mm
+    at_rest = mesh.vertices + original.offsets_in_file(face - original.placed.vertices)
+    look = read_appearance(original.file.source, original.file.moved(at_rest), mesh)
+    plain = not (look.materials or len(look.uv) or look.colors is not None)
+    split = look.split(len(mesh.vertices))
+    source = np.arange(len(mesh.vertices)) if plain else split.source
+    offsets = np.empty((len(morphs.offsets), len(source), 3), np.float32)
+    for target, offset in zip(offsets, morphs.offsets, strict=True):
+        target[:] = original.offsets_in_file(offset)[source] * unit
+    rig = Rig(name, at_rest[source] * unit, [], morphs.names, offsets, animation)
+    if plain:  # as a decoded head
+        return replace(rig, surfaces=surfaces_of(mesh.triangles))
+    smooth = vertex_normals(at_rest, mesh.triangles)[source]
+    stored = unit_vectors(np.append(look.normals, np.zeros((1, 3)), axis=0))[split.normal]
+    return replace(
+        rig,
+        surfaces=_surfaces_of_file(look, split.triangles),
+        normals=np.where(stored.any(axis=1, keepdims=True), stored, smooth),
+        uv=_downwards(look.uv, split.texture),
+        colors=None if look.colors is None else look.colors[source],
+        warnings=look.warnings,
+    )
+
+
+def _downwards(uv: NDArray[np.float64], rows: NDArray[np.intp]) -> NDArray[np.float64] | None:
+    """Texture coordinates (n, 2) as glTF counts them, v from the top; 0 where there are none."""
+    if not len(uv):
+        return None
+    found = np.append(uv, np.zeros((1, 2)), axis=0)[rows]
+    return np.stack([found[:, 0], 1 - found[:, 1]], axis=1)
+
+
+def _surfaces_of_file(look: Appearance, triangles: NDArray[np.intp]) -> list[Surface]:
+    """The triangles by the materials of a file."""
+    surfaces = []
+    for number, material in enumerate(look.materials or [Material("skin", (1, 1, 1, 1))]):
+        red, green, blue, opacity = material.color
+        surfaces.append(
+            Surface(
+                material.name,
+                (red, green, blue),
+                triangles[look.material == number],
+                opacity,
+                material.texture,
+                material.cut_out,
+            )
+        )
+    return surfaces
 
 
 def _weights_of(

@@ -1,0 +1,326 @@
+"""How the surface of a mesh file looks: texture coordinates, normals and materials of its corners.
+
+Of an OBJ with its .mtl, and of a PLY with texture coordinates or colors of vertices. A mesh has one
+position a vertex; a corner of a triangle has in addition a place in a texture and a normal, which
+differ between the triangles of a vertex at seams and hard edges.
+"""
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from facedis_core.errors import InputError
+from facedis_core.io.paths import is_file
+from facedis_core.io.streams import naming, read_all, shown
+from facedis_core.mesh.mesh import Mesh
+from facedis_core.mesh.obj_text import (
+    LIBRARY,
+    NORMAL,
+    TEXTURE,
+    ObjFaces,
+    read_faces,
+    statements,
+    without_comments,
+)
+from facedis_core.mesh.original import ply_vertices
+
+RGBA = tuple[float, float, float, float]
+
+_GREY: Final = (0.8, 0.8, 0.8, 1.0)  # of materials without a description
+_WHITE: Final = (1.0, 1.0, 1.0, 1.0)
+_PLY_TEXTURE: Final = (("s", "t"), ("u", "v"), ("texture_u", "texture_v"))
+_PLY_COLOR: Final = ("red", "green", "blue")
+_PLY_IMAGE: Final = re.compile(rb"(?m)^comment TextureFile ([^\r\n]+)")
+_IMAGES: Final = ((b"\x89PNG\r\n\x1a\n", "image/png"), (b"\xff\xd8\xff", "image/jpeg"))
+_LIGHT_END: Final = 0.04045  # of the straight part of sRGB
+
+
+@dataclass(frozen=True)
+class Material:
+    """A material.
+
+    Attributes:
+        name: as in the file.
+        color: linear RGB and opacity from 0 to 1; multiplies the texture.
+        texture: content of its image, a PNG or JPEG; b"" = none.
+        cut_out: the opacity is that of the texture.
+    """
+
+    name: str
+    color: RGBA = _GREY
+    texture: bytes = b""
+    cut_out: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Appearance:
+    """How the triangles of a mesh look.
+
+    Attributes:
+        triangles: (F, 3) vertices.
+        texture: (F, 3) rows of `uv` of their corners, -1 = none.
+        uv: (T, 2), v upwards.
+        normal: (F, 3) rows of `normals`, -1 = none.
+        normals: (M, 3).
+        material: (F,) places in `materials`.
+        materials: none where the file names none.
+        colors: (V, 3) linear RGB of vertices; None = none.
+        warnings: lines about materials and textures that are missing or of another kind.
+    """
+
+    triangles: NDArray[np.int32]
+    texture: NDArray[np.intp]
+    uv: NDArray[np.float64]
+    normal: NDArray[np.intp]
+    normals: NDArray[np.float64]
+    material: NDArray[np.intp]
+    materials: tuple[Material, ...]
+    colors: NDArray[np.float32] | None = None
+    warnings: tuple[str, ...] = ()
+
+    def split(self, vertices: int) -> "SplitVertices":
+        """Vertices with one place in the texture and one normal each.
+
+        The first ones are those of the mesh, in order; copies for seams and hard edges follow.
+
+        Args:
+            vertices: number of vertices of the mesh.
+        """
+        corners = np.stack([self.triangles, self.texture, self.normal], axis=-1).reshape(-1, 3)
+        distinct, first, of_corner = np.unique(
+            corners, axis=0, return_index=True, return_inverse=True
+        )
+        # in the order of the file the first kind of corner of each vertex stays in its place
+        order = np.argsort(first, kind="stable")
+        _, chosen = np.unique(distinct[order, 0], return_index=True)
+        kept = order[chosen]
+        copies = np.setdiff1d(np.arange(len(distinct)), kept)
+        place = np.empty(len(distinct), np.intp)
+        place[kept] = distinct[kept, 0]
+        place[copies] = vertices + np.arange(len(copies))
+        source = np.concatenate([np.arange(vertices), distinct[copies, 0]])
+        texture, normal = np.full((2, len(source)), -1, np.intp)
+        texture[place], normal[place] = distinct[:, 1], distinct[:, 2]
+        return SplitVertices(source, texture, normal, place[of_corner].reshape(-1, 3))
+
+
+class SplitVertices(NamedTuple):
+    """Vertices of `Appearance.split`.
+
+    Attributes:
+        source: (n,) vertex of the mesh that each is.
+        texture, normal: (n,) rows of `uv` and `normals`, -1 = none.
+        triangles: (F, 3) of these vertices.
+    """
+
+    source: NDArray[np.intp]
+    texture: NDArray[np.intp]
+    normal: NDArray[np.intp]
+    triangles: NDArray[np.intp]
+
+
+def read_appearance(source: str, content: bytes, mesh: Mesh) -> Appearance:
+    """The appearance of a mesh file; of formats that are not read here it is plain.
+
+    Args:
+        source: path of the file, beside which materials and textures are.
+        content: its bytes, perhaps with moved vertices and turned normals.
+        mesh: what `read_mesh` reads in it.
+    """
+    reader = _READERS.get(Path(source).suffix.lower(), _plain)
+    with naming(source):
+        return reader(Path(source), content, mesh)
+
+
+def image_type(content: bytes) -> str | None:
+    """Media type of a PNG or JPEG; None of anything else."""
+    return next((kind for magic, kind in _IMAGES if content.startswith(magic)), None)
+
+
+def linear(srgb: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
+    """Linear light of sRGB values from 0 to 1."""
+    return np.where(srgb <= _LIGHT_END, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
+
+
+def _plain(path: Path, content: bytes, mesh: Mesh) -> Appearance:
+    none = np.full(mesh.triangles.shape, -1, np.intp)
+    material = np.zeros(len(mesh.triangles), np.intp)
+    empty = np.zeros((0, 2)), np.zeros((0, 3))
+    return Appearance(mesh.triangles, none, empty[0], none, empty[1], material, ())
+
+
+def _obj(path: Path, content: bytes, mesh: Mesh) -> Appearance:
+    text = without_comments(content)
+    faces = read_faces(text)
+    uv, normals = statements(text, TEXTURE)[1], statements(text, NORMAL)[1]
+    fan, polygon = _fans(faces)
+    vertex = faces.vertex[fan].astype(np.int32)
+    if not np.array_equal(vertex, mesh.triangles):
+        return _plain(path, content, mesh)  # continued lines that hide statements
+    found: list[Material] = []
+    warnings: list[str] = []
+    if any(faces.materials):
+        known = _libraries(path, text, warnings)
+        found = [known.get(name, Material(name or "none")) for name in faces.materials]
+    return Appearance(
+        vertex,
+        _known(faces.texture[fan], uv),
+        uv,
+        _known(faces.normal[fan], normals),
+        normals,
+        faces.material[polygon] if found else np.zeros(len(fan), np.intp),
+        tuple(found),
+        warnings=tuple(warnings),
+    )
+
+
+def _known(rows: NDArray[np.intp], values: NDArray[np.float64]) -> NDArray[np.intp]:
+    """Rows of values that are there and finite; -1 for the others."""
+    good = np.append(np.isfinite(values).all(axis=1), False)
+    inside = np.where((rows >= 0) & (rows < len(values)), rows, -1)
+    return np.where(good[inside], inside, -1)
+
+
+def _fans(faces: ObjFaces) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Corners (n, 3) of the triangles of all faces, and the face (n,) of each."""
+    triangles = np.diff(np.append(faces.first, len(faces.vertex))) - 2
+    polygon = np.repeat(np.arange(len(triangles)), triangles)
+    step = np.arange(len(polygon)) - np.repeat(np.cumsum(triangles) - triangles, triangles)
+    apex = faces.first[polygon]
+    return np.stack([apex, apex + step + 1, apex + step + 2], axis=1), polygon
+
+
+def _libraries(path: Path, text: bytes, warnings: list[str]) -> dict[str, Material]:
+    """The materials of an OBJ by name."""
+    found: dict[str, Material] = {}
+    for match in LIBRARY.finditer(text):
+        whole = match[1].strip().decode("utf-8", "surrogateescape")
+        several = whole.split() if any(_beside(path, name) for name in whole.split()) else [whole]
+        for name in [whole] if _beside(path, whole) else several:
+            library = _beside(path, name)
+            if library is None:
+                warnings.append(f"{shown(path)}: its materials {name} are missing")
+                continue
+            for material in _read_library(library, warnings):
+                found.setdefault(material.name, material)
+    return found
+
+
+def _read_library(path: Path, warnings: list[str]) -> Iterator[Material]:
+    """The materials of a .mtl: base color (Kd), opacity (d, Tr), texture (map_Kd, map_d)."""
+    try:
+        text = read_all(str(path)).decode("utf-8", "surrogateescape")
+    except InputError as error:
+        warnings.append(str(error))
+        return
+    described: list[tuple[str, dict[str, str]]] = []
+    for line in text.splitlines():
+        word, _, rest = line.strip().replace("\t", " ").partition(" ")
+        if word == "newmtl":
+            described.append((rest.strip(), {}))
+        elif described:
+            described[-1][1][word.lower()] = rest.strip()
+    for name, values in described:
+        red, *others = _numbers(values.get("kd", "")) or _GREY[:3]
+        green, blue = others[:2] if len(others) > 1 else (red, red)  # a lone number is all three
+        opacity = _numbers(values.get("d", "").removeprefix("-halo "))
+        opacity = opacity or [1 - value for value in _numbers(values.get("tr", ""))] or [1.0]
+        texture = _image(path, _file_of(values.get("map_kd", "")), warnings)
+        if not texture:
+            yield Material(name, (red, green, blue, opacity[0]))
+        else:
+            cut_out = "map_d" in values
+            yield Material(name, (1, 1, 1, 1 if cut_out else opacity[0]), texture, cut_out)
+
+
+def _image(path: Path, name: str, warnings: list[str]) -> bytes:
+    """The image that a file names; b"" = none that is known."""
+    if not name:
+        return b""
+    found = _beside(path, name)
+    if found is None:
+        warnings.append(f"{shown(path)}: its texture {name} is missing")
+        return b""
+    content = read_all(str(found))
+    if image_type(content) is None:
+        warnings.append(f"{shown(found)} is left out: a texture must be PNG or JPEG; convert it")
+        return b""
+    return content
+
+
+def _numbers(rest: str) -> list[float]:
+    """The numbers at the beginning, limited to 0 to 1."""
+    values = []
+    for word in rest.split():
+        try:
+            value = float(word)
+        except ValueError:
+            break
+        if value != value:  # NaN
+            break
+        values.append(min(max(value, 0.0), 1.0))
+    return values
+
+
+def _file_of(rest: str) -> str:
+    """The file name of a `map_` statement, which options with their values may precede."""
+    words = rest.split()
+    begin = 0
+    while begin < len(words) - 1 and words[begin].startswith("-"):
+        begin += 1
+        while begin < len(words) - 1 and re.fullmatch(r"[-+\d.eE]+|on|off|[rgbmlz]", words[begin]):
+            begin += 1
+    return " ".join(words[begin:]) if begin else rest
+
+
+def _beside(path: Path, name: str) -> Path | None:
+    """A file that another one names: below its folder, else by its last part beside it."""
+    plain = name.strip().strip('"').replace("\\", "/")
+    for candidate in (Path(path.parent, plain), Path(path.parent, Path(plain).name)):
+        if plain and is_file(candidate):
+            return candidate
+    return None
+
+
+def _ply(path: Path, content: bytes, mesh: Mesh) -> Appearance:
+    try:
+        rows = ply_vertices(content)
+    except InputError:
+        return _plain(path, content, mesh)
+    plain = _plain(path, content, mesh)
+    texture, uv = plain.texture, plain.uv
+    for names in _PLY_TEXTURE:
+        if rows.types.keys() >= set(names):
+            uv = rows.values(names)
+            texture = _known(mesh.triangles.astype(np.intp), uv)
+            break
+    colors = None
+    if rows.types.keys() >= set(_PLY_COLOR):
+        largest = 255.0 if rows.types["red"] == "u1" else 1.0
+        colors = linear(np.clip(rows.values(_PLY_COLOR) / largest, 0, 1)).astype(np.float32)
+    materials: tuple[Material, ...] = ()
+    warnings: list[str] = []
+    image = _PLY_IMAGE.search(content[: content.find(b"end_header")])
+    if image:
+        name = image[1].strip().decode("utf-8", "surrogateescape")
+        content = _image(path, name, warnings)
+        materials = (Material(Path(name).stem, _WHITE if content else _GREY, content),)
+    return Appearance(
+        mesh.triangles,
+        texture,
+        uv,
+        plain.normal,
+        plain.normals,
+        plain.material,
+        materials,
+        colors,
+        tuple(warnings),
+    )
+
+
+_READERS: Final[dict[str, Callable[[Path, bytes, Mesh], Appearance]]] = {".obj": _obj, ".ply": _ply}

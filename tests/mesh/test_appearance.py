@@ -1,0 +1,122 @@
+"""What OBJ with .mtl, and PLY, say about how their surface looks."""
+
+import numpy as np
+import pytest
+from images import png
+from mesh_files import ENCODINGS, TRIANGLES, V9, face_table, make_ply, vertex_table
+
+from facedis_core.mesh.appearance import Material, read_appearance
+from facedis_core.mesh.mesh import read_mesh
+
+
+def appearance_of(folder, text, name="head.obj"):
+    path = folder / name
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return read_appearance(str(path), path.read_bytes(), read_mesh(path))
+
+
+# A square of two quads that share an edge, which is a seam of the texture but for one end.
+QUADS = """# by hand
+mtllib my head.mtl
+v 0 0 0
+v 1 0 0
+v 2 0 0
+v 0 1 0
+v 1 1 0
+v 2 1 0
+v 9 9 9
+vt 0 0
+vt 0.5 0
+vt 0 1
+vt 0.5 1 0
+vt 0.75 0
+vt 1 0
+vt 1 1
+vn 0 0 2
+vn 0 1 1
+usemtl skin of ann
+f 1/1/1 2/2/1 5/4/1 4/3/1
+usemtl cloth
+f 2/5/1 3/6/1 6/-1/-1 \\
+  5/4/1
+f 1 2
+"""
+
+
+def test_corners_of_an_obj(tmp_path):
+    look = appearance_of(tmp_path, QUADS)
+    np.testing.assert_array_equal(look.triangles, [[0, 1, 4], [0, 4, 3], [1, 2, 5], [1, 5, 4]])
+    np.testing.assert_array_equal(look.texture, [[0, 1, 3], [0, 3, 2], [4, 5, 6], [4, 6, 3]])
+    np.testing.assert_array_equal(look.normal, [[0, 0, 0], [0, 0, 0], [0, 0, 1], [0, 1, 0]])
+    np.testing.assert_array_equal(look.material, [0, 0, 1, 1])
+    assert [material.name for material in look.materials] == ["skin of ann", "cloth"]
+    assert look.uv[3].tolist() == [0.5, 1]
+    (warning,) = look.warnings
+    assert warning.endswith("head.obj: its materials my head.mtl are missing")
+
+
+def test_vertices_are_split_at_seams_alone(tmp_path):
+    look = appearance_of(tmp_path, QUADS)
+    split = look.split(7)
+    np.testing.assert_array_equal(split.source, [0, 1, 2, 3, 4, 5, 6, 1])
+    np.testing.assert_array_equal(split.triangles, [[0, 1, 4], [0, 4, 3], [7, 2, 5], [7, 5, 4]])
+    np.testing.assert_array_equal(split.texture, [0, 1, 5, 2, 3, 6, -1, 4])
+    np.testing.assert_array_equal(split.normal, [0, 0, 0, 0, 0, 1, -1, 0])
+
+
+def test_a_library(tmp_path):
+    (tmp_path / "maps").mkdir()
+    (tmp_path / "maps/skin 1.png").write_bytes(png(200, 100, 50))
+    (tmp_path / "rough.tga").write_bytes(b"\0\0\2" + bytes(40))
+    (tmp_path / "my head.mtl").write_text(
+        "# made\nnewmtl skin of ann\r\n\tKd 0 0 0\r\n\tmap_Kd -s 1 1 1 -clamp on maps\\skin 1.png\n"
+        "newmtl cloth\nKd 0.5 0.25 2\nTr 0.75\nmap_Kd rough.tga\n"
+        "newmtl lashes\nmap_Kd C:\\work\\none.png\nKd nan\nd 0\n"
+    )
+    look = appearance_of(tmp_path, QUADS)
+    skin, cloth = look.materials
+    assert skin == Material("skin of ann", (1, 1, 1, 1), png(200, 100, 50))
+    assert cloth == Material("cloth", (0.5, 0.25, 1, 0.25))
+    tga, missing = look.warnings
+    assert "rough.tga is left out: a texture must be PNG or JPEG" in tga
+    assert "its texture C:\\work\\none.png is missing" in missing
+
+
+def test_a_texture_with_opacity(tmp_path):
+    (tmp_path / "a.jpg").write_bytes(b"\xff\xd8\xff\xe0 and so on")
+    (tmp_path / "a.mtl").write_text("newmtl lashes\nd 0\nmap_Kd /gone/a.jpg\nmap_d a.jpg\n")
+    text = "mtllib none.mtl a.mtl\nv 0 0 0\nv 1 0 0\nv 0 1 0\nusemtl lashes\nf 1 2 3\n"
+    (lashes,) = appearance_of(tmp_path, text).materials
+    assert lashes == Material("lashes", (1, 1, 1, 1), b"\xff\xd8\xff\xe0 and so on", True)
+
+
+def test_indices_that_are_nowhere_are_none(tmp_path):
+    look = appearance_of(
+        tmp_path,
+        "v 0 0 0\nv 1 0 0\nv 0 1 0\nvt 0 nan\nvt 0 1\nf 1/1/9 2/2/-7 3/99999999999999999/\n",
+    )
+    assert look.texture.tolist() == [[-1, 1, -1]]
+    assert look.normal.tolist() == [[-1, -1, -1]]
+    assert look.materials == ()
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+def test_ply(tmp_path, encoding):
+    (tmp_path / "skin.png").write_bytes(png(1, 2, 3))
+    name, properties, rows = vertex_table(V9)
+    more = [(*row, k / 8, 1 - k / 8, 255, 0, 188) for k, row in enumerate(rows)]
+    properties = [*properties, "float s", "float t", "uchar red", "uchar green", "uchar blue"]
+    data = make_ply(encoding, (name, properties, more), face_table(TRIANGLES))
+    data = data.replace(b"comment made here", b"comment TextureFile skin.png")
+    look = appearance_of(tmp_path, data, "head.ply")
+    np.testing.assert_array_equal(look.texture, TRIANGLES)
+    np.testing.assert_array_equal(look.uv[:, 0], np.arange(9) / 8)
+    np.testing.assert_allclose(look.colors[0], [1, 0, 0.5029], atol=1e-4)
+    assert look.materials == (Material("skin", (1, 1, 1, 1), png(1, 2, 3)),)
+    assert len(look.split(9).source) == 9
+
+
+def test_other_files_are_plain(tmp_path):
+    look = appearance_of(tmp_path, "OFF\n3 1 0\n0 0 0\n1 0 0\n0 1 0\n3 0 1 2\n", "head.off")
+    assert look.materials == () and not len(look.uv) and look.colors is None
+    np.testing.assert_array_equal(look.split(3).triangles, [[0, 1, 2]])
