@@ -83,6 +83,7 @@ def train(
                  no discriminator; takes a minute
     coma, bu3dfe, facescape
                  pointnet with the paper's settings for these data sets
+    flame-like   FLAME's linear model without joints, in closed form
 
     A .toml file changes the keys it names; base = "linear" (or a file) is what it begins with.
 
@@ -92,7 +93,7 @@ def train(
     network     network, identity, expression (latent sizes), components, points,
                 scale, half_decoders, decoder_init, decoder_components,
                 linear_start, encoder_offsets
-    linear fit  pseudo_neutral, trust
+    linear fit  pseudo_neutral, linear_fit, trust
     schedule    epochs, steps, minimum_steps, batch, minimum_batch, learning_rate,
                 output_learning_rate, schedule, warmup, learning_rate_factor,
                 learning_rate_every, kl_decay

@@ -39,6 +39,8 @@ KEYS = {
     "steps": "length in optimiser steps, in place of `epochs`; 0 = the closed form alone",
     "pseudo_neutral": "stands for a person's neutral without `--neutrals`: `medoid`, `centre`, "
     "`auto` (one of them, chosen for the whole set) or `none`",
+    "linear_fit": "closed form of `linear`: `split`, ours, or `flame`, FLAME's linear model "
+    "(without `trust`, poses and `points`)",
     "trust": "weight of the neutrals in the closed form: small ones reconstruct better, large "
     "ones keep X_id of a person together",
     "minimum_steps": "fewest steps; small sets get more epochs",

@@ -11,8 +11,8 @@ from facedis_core.data.pseudo_neutrals import PseudoNeutrals, pseudo_neutrals
 from facedis_core.errors import ErrorCode, InputError
 from facedis_core.evaluate.conditions import unlabelled_condition
 from facedis_core.evaluate.evaluation import Evaluation, evaluate_face_set
-from facedis_core.evaluate.flame_like import fit_flame_like
 from facedis_core.evaluate.prediction import Prediction, Predictor
+from facedis_core.geometry.flame_like import FlameLike, fit_flame_like
 from facedis_core.geometry.pca import BLOCK_FACES, Pca, face_blocks, fit_pca
 from facedis_core.geometry.ridge import PENALTIES, held_out_errors, ridge_maps
 
@@ -118,6 +118,9 @@ class Baselines:
 
             return predict
 
+        def flame(model: FlameLike) -> Predictor:
+            return lambda vertices: Prediction(*model.split(vertices))
+
         yield baseline("mean_face", mean_face)
         yield baseline("pca", pca, components=self.components)
         counts = [self.components, min(2 * self.components, len(self.pca.basis))]
@@ -144,7 +147,7 @@ class Baselines:
             )
             self.train_set.release()
             if model is not None:
-                yield baseline(key, model.predict, components=model.components)
+                yield baseline(key, flame(model), components=model.components)
             del model
 
     def _targets(self) -> dict[str, Callable[[int], np.ndarray]]:

@@ -52,6 +52,7 @@ class InitialData:
         decoder_components: number of principal components of the training faces whose coefficients
             the decoders of a PointNet learn; None = they learn coordinates of vertices.
         linear_start: whether a PointNet starts as a linear model, not at random.
+        linear_fit: closed form of the linear network: `split`, or `flame`, FLAME's linear model.
     """
 
     vertices: np.ndarray
@@ -64,6 +65,7 @@ class InitialData:
     trust: float = 1.0
     decoder_components: int | None = None
     linear_start: bool = False
+    linear_fit: str = "split"
 
 
 class AutoEncoder(nn.Module, ABC):

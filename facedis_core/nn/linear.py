@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from facedis_core.errors import ErrorCode, UsageError
 from facedis_core.model.config import LinearConfig
 from facedis_core.nn.autoencoder import AutoEncoder, Gaussian, InitialData, Posterior
+from facedis_core.nn.flame_start import flame_weights
 from facedis_core.nn.linear_fit import fit_weights
 
 # Initial weight of a component in encoder and decoder: half of the reconstruction is identity,
@@ -23,6 +24,9 @@ from facedis_core.nn.linear_fit import fit_weights
 _INITIAL_WEIGHT = 0.5**0.5
 _INITIAL_STD = 0.02  # of random weights in the encoder, so that both latents do not stay equal
 _INITIAL_LOG_VARIANCE = -6.0
+
+# Closed forms of all weights, by their name in a recipe.
+_FITS = {"split": fit_weights, "flame": flame_weights}
 
 
 class LinearEncoder(nn.Module):
@@ -101,12 +105,13 @@ class LinearAutoEncoder(AutoEncoder):
     ) -> Self:
         """A network on the principal components of the training faces, as many as they span.
 
-        With neutrals it is their closed-form split, else it has random weights. A basis is rounded
-        as in its file, so that the network trained is the one stored.
+        With neutrals it is their closed-form split or FLAME's model, else it has random weights. A
+        basis is rounded as in its file, so that the network trained is the one stored.
 
         Raises:
             InputError: the training faces are all alike.
-            UsageError: an encoder of points, and no neutrals.
+            UsageError: an encoder of points, and no neutrals; or FLAME's model without neutrals,
+                of points or of faces in random poses.
         """
         if config.points is not None and data.neutrals is None:
             raise UsageError(
@@ -114,9 +119,10 @@ class LinearAutoEncoder(AutoEncoder):
                 "--set pseudo_neutral=auto, or --set points=none",
                 ErrorCode.OPTION_CONFLICT,
             )
+        fit = _FITS[data.linear_fit]
         weights = {
             name: torch.from_numpy(array)
-            for name, array in fit_weights(config, data, mean_face.numpy(), scale).items()
+            for name, array in fit(config, data, mean_face.numpy(), scale).items()
         }
         seen = weights.get("encoder.deviation")
         config = replace(

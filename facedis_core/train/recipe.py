@@ -73,6 +73,8 @@ class Recipe:
     # what stands for the neutral of a person where fd-train is not given --neutrals; auto = medoid
     # or centre, by the faces of all people
     pseudo_neutral: Literal["auto", "medoid", "centre", "none"] = "none"
+    # closed form of the linear network: ours, or FLAME's linear model (without trust and poses)
+    linear_fit: Literal["split", "flame"] = "split"
     trust: float = 1.0  # in neutrals, of the closed-form start of the linear network
     # a PointNet starts as a linear model of the training faces in closed form, not at random
     linear_start: bool = False

@@ -174,6 +174,7 @@ def initial_data(
         trust=recipe.trust,
         decoder_components=recipe.decoder_components,
         linear_start=recipe.linear_start,
+        linear_fit=recipe.linear_fit,
     )
 
 

@@ -5,9 +5,9 @@ import pytest
 from scipy.linalg import lstsq
 from sklearn.decomposition import PCA
 
-from facedis_core.evaluate import flame_like
-from facedis_core.evaluate.flame_like import fit_flame_like
+from facedis_core.geometry import flame_like
 from facedis_core.geometry import pca as pca_module
+from facedis_core.geometry.flame_like import fit_flame_like
 
 PEOPLE, KINDS, VERTICES = 9, 5, 12
 
@@ -59,7 +59,7 @@ def test_slow_fit(faces, block, monkeypatch):
     model = fit_flame_like(vertices, np.arange(45), subject, neutrals, 4, 6)
     assert (len(model.identity), len(model.expression), model.components) == (4, 6, 10)
     x = np.random.default_rng(1).normal(100, 6, (7, VERTICES, 3)).astype(np.float32)
-    found = model.predict(x)
+    found = model.split(x)
     full, identity = slow_fit(vertices, subject, neutrals, 4, 6, x)
     np.testing.assert_allclose(found.reconstruction, full, atol=2e-3)
     np.testing.assert_allclose(found.identity, identity, atol=2e-3)
@@ -71,7 +71,7 @@ def test_means_have_no_coefficients(faces):
     vertices, subject, neutrals = faces
     model = fit_flame_like(vertices, np.arange(45), subject, neutrals, 4, 6)
     mean = (model.mean_neutral + model.mean_offset).reshape(1, VERTICES, 3)
-    found = model.predict(mean)
+    found = model.split(mean)
     np.testing.assert_allclose(found.identity_latent, 0, atol=1e-9)
     np.testing.assert_allclose(found.identity[0].ravel(), model.mean_neutral, rtol=1e-6)
 
@@ -81,7 +81,7 @@ def test_more_components_than_people(faces):
     model = fit_flame_like(vertices, np.arange(45), subject, neutrals, 64, 64)
     assert len(model.identity) == PEOPLE - 1
     assert model.components <= VERTICES * 3 * 2
-    np.testing.assert_allclose(model.predict(vertices).reconstruction, vertices, atol=0.01)
+    np.testing.assert_allclose(model.split(vertices).reconstruction, vertices, atol=0.01)
 
 
 def test_people_without_a_neutral_are_left_out(faces):
@@ -102,7 +102,7 @@ def test_one_person_or_one_expression(faces, rows):
     vertices = vertices.copy()
     vertices[::KINDS] = neutrals
     model = fit_flame_like(vertices, np.array(rows), subject, neutrals, 3, 3)
-    found = model.predict(vertices[rows])
+    found = model.split(vertices[rows])
     assert np.isfinite(found.identity).all()
     assert len(model.identity) == (2 if rows[1:] == [5, 10] else 0)
     np.testing.assert_allclose(found.reconstruction, vertices[rows], atol=0.01)

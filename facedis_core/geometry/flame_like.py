@@ -5,15 +5,28 @@ Li et al. 2017, "Learning a model of facial shape and expression from 4D scans",
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 
-from facedis_core.evaluate.prediction import Prediction
 from facedis_core.geometry.pca import Faces, Pca, face_blocks, fit_pca
 
 # Least residual variance relative to the largest variance of a coefficient.
 LEAST_RESIDUAL: Final = 1e-9
+
+
+class SplitFaces(NamedTuple):
+    """Faces that the model splits.
+
+    Attributes:
+        reconstruction, identity: faces (B, V, 3) float32 mm.
+        identity_latent, expression_latent: (B, D_id) and (B, D_exp), in standard deviations.
+    """
+
+    reconstruction: np.ndarray
+    identity: np.ndarray
+    identity_latent: np.ndarray
+    expression_latent: np.ndarray
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +62,7 @@ class FlameLike:
         gram = basis @ basis.T + self.residual * np.eye(len(basis))
         return np.asarray(np.linalg.solve(gram, basis))
 
-    def predict(self, vertices: np.ndarray) -> Prediction:
+    def split(self, vertices: np.ndarray) -> SplitFaces:
         """Reconstructions, identity faces and coefficients of faces (B, V, 3) mm."""
         flat = vertices.reshape(len(vertices), -1).astype(np.float64)
         z = (flat - self.mean_neutral - self.mean_offset) @ self.encoder.T
@@ -57,7 +70,7 @@ class FlameLike:
         neutral = self.mean_neutral + z_identity @ self.identity
         full = neutral + self.mean_offset + z_expression @ self.expression
         full, neutral = (x.reshape(vertices.shape).astype(np.float32) for x in (full, neutral))
-        return Prediction(full, neutral, z_identity, z_expression)
+        return SplitFaces(full, neutral, z_identity, z_expression)
 
 
 class NeutralOffsets:
