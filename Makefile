@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --no-build-isolation -c $(VENV)/constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo picture test slow fuzz check bench study docs clean
+.PHONY: help demo picture test slow fuzz check bench study paper docs clean
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -52,6 +52,11 @@ bench: $(VENV)/.test ## Measure speed and memory.
 study: $(VENV)/.test ## Train and measure everything in docs/benchmark.md: ICT=path/of/FaceXModel.
 	@test -n '$(ICT)' || { echo 'which data? make study ICT=path/of/FaceXModel' >&2; exit 2; }
 	$(BIN)/python docs/scripts/study.py '$(ICT)' $(STUDY)
+
+# The result is paper-SET/table.md; started again, it resumes. PAPER='--set batch=16' changes a recipe.
+paper: $(VENV)/.test ## Train the paper's models: SET=coma|bu3dfe|facescape ROOT=path/of/data.
+	@test -n '$(SET)' -a -n '$(ROOT)' || { echo 'which data? make paper SET=coma|bu3dfe|facescape ROOT=path/of/data' >&2; exit 2; }
+	$(BIN)/python docs/scripts/paper.py '$(SET)' '$(ROOT)' $(PAPER)
 
 docs: $(VENV)/.test ## Regenerate the help texts and the recipe table in docs/.
 	$(BIN)/python docs/scripts/commands.py

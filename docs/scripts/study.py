@@ -9,11 +9,12 @@ import argparse
 import json
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import steps
 
 from facedis_core.datasets.ict_synthesis import VARIATIONS
 
@@ -103,28 +104,8 @@ class Study:
         return self.seeds[:1] if cell.few else self.seeds
 
     def make(self, output: str, *command: str, resume: bool = False) -> None:
-        """Run a command that writes `output`, unless it has done so before.
-
-        OUTPUT.made keeps the command and its seconds; an output of another command is an error.
-        """
-        target, done = self.path(output), self.path(f"{output}.made")
-        words = [*command, "-o", str(target)]
-        asked = " ".join(words)
-        if done.exists():
-            _, made_by = done.read_text().splitlines()
-            if made_by != asked:
-                sys.exit(f"{target} was made by\n  {made_by}\nnot by\n  {asked}\nchoose another -o")
-            return
-        going_on = resume and target.with_suffix(".state.safetensors").exists()
-        print("$", asked, flush=True)
-        start = time.monotonic()
-        run = [sys.executable, "-m", command[0].replace("-", "_"), *words[1:]]
-        status = subprocess.run([*run, "--resume" if going_on else "--force"]).returncode
-        if status:
-            sys.exit(status)
-        # of a resumed training only the time since then
-        seconds = f"{time.monotonic() - start:.0f}{' and more' if going_on else ''}"
-        done.write_text(f"{seconds}\n{asked}\n")
+        """Run a command that writes `output`, unless it has done so before."""
+        steps.make(self.path(output), *command, resume=resume)
 
     def prepare(self, cells: Sequence[Cell]) -> None:
         """Make the face sets: people of every seed; of the first also a quarter, and variations."""

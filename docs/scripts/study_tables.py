@@ -1,12 +1,10 @@
 """Tables of a study as Markdown, from all reports in its folder."""
 
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from steps import e_rec_by_epoch, last_change, minutes
 from study import CONDITIONS, KINDS, Cell, Study
-
-CONVERGED = 0.01  # largest relative change of E_rec over the last tenth of a training
 
 BASELINES = {
     "mean_face": "mean face",
@@ -169,40 +167,16 @@ def variations(study: Study, cells: Sequence[Cell]) -> Iterator[str]:
 
 def lengths(study: Study, cells: Sequence[Cell]) -> Iterator[str]:
     """Minutes of a training, and how E_rec changes with its epochs, of the first seed."""
-    rows = [
-        [cell.condition, cell.title, minutes(study, cell), last_change(curve), text(curve)]
-        for cell in cells
-        if (curve := e_rec_by_epoch(study, cell))
-    ]
+    rows = []
+    for cell in cells:
+        model = study.path(f"{cell.key}-{study.seeds[0]}.safetensors")
+        if curve := e_rec_by_epoch(model):
+            length = [minutes(model), last_change(curve), text(curve)]
+            rows.append([cell.condition, cell.title, *length])
     heading = ["condition", "model", "minutes", "change in the last tenth", "E_rec (after epochs)"]
     yield from markdown(heading, rows)
-
-
-def minutes(study: Study, cell: Cell) -> str:
-    """Minutes of a training, without pre-training its discriminator; + where it was resumed."""
-    made = study.path(f"{cell.key}-{study.seeds[0]}.safetensors.made").read_text()
-    seconds, *more = made.splitlines()[0].split()
-    return f"{float(seconds) / 60:.1f}{'+' if more else ''}"
-
-
-def e_rec_by_epoch(study: Study, cell: Cell) -> dict[int, float]:
-    """Epoch -> test E_rec in mm; empty where there is no log."""
-    log = study.path(f"{cell.key}-{study.seeds[0]}.jsonl")
-    records = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
-    return {r["epoch"]: r["test"]["e_rec"]["mean"] for r in records if "test" in r}
 
 
 def text(curve: Mapping[int, float]) -> str:
     """E_rec over the epochs."""
     return ", ".join(f"{e_rec:.3f} ({n})" for n, e_rec in curve.items())
-
-
-def last_change(curve: Mapping[int, float]) -> str:
-    """Relative change of E_rec over the last tenth of a training, as text."""
-    end = max(curve)
-    before = max((epoch for epoch in curve if epoch <= 0.9 * end), default=end)
-    if before == end:
-        return "?"
-    # evaluated less often than every tenth: the part of the change that a tenth has
-    change = (curve[end] / curve[before] - 1) * min(1.0, 0.1 * end / (end - before))
-    return f"{change:+.1%}" + ("" if abs(change) < CONVERGED else ", not converged")

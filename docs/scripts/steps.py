@@ -1,0 +1,60 @@
+"""Steps of a long experiment: commands of this project, each run once, resumed if interrupted."""
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+CONVERGED = 0.01  # largest relative change of E_rec over the last tenth of a training
+
+
+def make(target: Path, *command: str, resume: bool = False) -> None:
+    """Run a command that writes `target`, unless it has done so before.
+
+    TARGET.made keeps the command and its seconds; an output of another command is an error.
+    """
+    done = target.with_name(f"{target.name}.made")
+    words = [*command, "-o", str(target)]
+    asked = " ".join(words)
+    if done.exists():
+        _, made_by = done.read_text().splitlines()
+        if made_by != asked:
+            sys.exit(f"{target} was made by\n  {made_by}\nnot by\n  {asked}\nchoose another -o")
+        return
+    going_on = resume and target.with_suffix(".state.safetensors").exists()
+    print("$", asked, flush=True)
+    start = time.monotonic()
+    run = [sys.executable, "-m", command[0].replace("-", "_"), *words[1:]]
+    status = subprocess.run([*run, "--resume" if going_on else "--force"]).returncode
+    if status:
+        sys.exit(status)
+    # of a resumed training only the time since then
+    seconds = f"{time.monotonic() - start:.0f}{' and more' if going_on else ''}"
+    done.write_text(f"{seconds}\n{asked}\n")
+
+
+def minutes(target: Path) -> str:
+    """Minutes that a step took; + where it was resumed."""
+    made = target.with_name(f"{target.name}.made").read_text()
+    seconds, *more = made.splitlines()[0].split()
+    return f"{float(seconds) / 60:.1f}{'+' if more else ''}"
+
+
+def e_rec_by_epoch(model: Path) -> dict[int, float]:
+    """Epoch -> test E_rec in mm of a training; empty where there is no log."""
+    log = model.with_suffix(".jsonl")
+    records = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+    return {r["epoch"]: r["test"]["e_rec"]["mean"] for r in records if "test" in r}
+
+
+def last_change(curve: Mapping[int, float]) -> str:
+    """Relative change of E_rec over the last tenth of a training, as text."""
+    end = max(curve)
+    before = max((epoch for epoch in curve if epoch <= 0.9 * end), default=end)
+    if before == end:
+        return "?"
+    # evaluated less often than every tenth: the part of the change that a tenth has
+    change = (curve[end] / curve[before] - 1) * min(1.0, 0.1 * end / (end - before))
+    return f"{change:+.1%}" + ("" if abs(change) < CONVERGED else ", not converged")
