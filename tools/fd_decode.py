@@ -32,8 +32,8 @@ def decode(
             "--output",
             "-o",
             metavar="OUT",
-            help="A file out.ply, a folder dir/, a pattern 'dir/{name}_{part}.obj', or - for "
-            "concatenated PLY.",
+            help="A file out.ply, a folder dir/, a pattern 'dir/{name}_{part}.obj', a point cache "
+            "of all rows out.pc2 or out.mdd, or - for concatenated PLY.",
         ),
     ] = "-",
     model: fd_cli.ModelOption = None,
@@ -82,6 +82,9 @@ def decode(
     npy: Annotated[
         bool, typer.Option("--npy", help="Write the vertices as one float32 array (N, V, 3).")
     ] = False,
+    fps: Annotated[
+        float, typer.Option("--fps", min=0.001, help="With .mdd: frames a second.")
+    ] = 30.0,
     stream: Annotated[
         bool,
         typer.Option("--stream", help="Write each face at once instead of after the last row."),
@@ -100,12 +103,14 @@ def decode(
 
     A face has the vertices of the model's data set, prepared and aligned: not those that
     preparation removed, and not the pose, unit or texture of the mesh that was encoded; --onto puts
-    it onto that mesh. A plain float array (N, D_id + D_exp) is also accepted. Without --stream
-    nothing is written until all rows have been read and checked.
+    it onto that mesh. A point cache (PC2, MDD) has a frame for each row, the vertices alone. A
+    plain float array (N, D_id + D_exp) is also accepted. Without --stream nothing is written until
+    all rows have been read and checked.
 
     Examples:
       fd-decode faces.npy -o decoded/
       fd-decode alice_smiles.npy --onto alice.obj -o alice_smiles.obj
+      fd-decode frames.npy --onto alice.obj -o alice_speaks.pc2
       fd-decode faces.npy --part full --part identity -o 'parts/{name}_{part}.obj'
     """
     from facedis_core.data.latents import concatenate, open_latents
@@ -134,6 +139,7 @@ def decode(
         force=force,
         jobs=jobs,
         onto="" if originals is None else originals.format_for(output),
+        fps=fps,
     )
     loaded = load_model(model)
     skipping = fd_cli.Skipping(keep_going, failures, output, force)

@@ -28,7 +28,8 @@ def transfer(
             "-o",
             metavar="OUT",
             help="Latents (.npy), - for standard output; or where IDENTITY is a mesh, its file "
-            "with moved vertices: a file, a folder dir/, or a pattern 'dir/{name}.obj'.",
+            "with moved vertices: a file, a folder dir/, a pattern 'dir/{name}.obj', or a point "
+            "cache out.pc2 or out.mdd.",
         ),
     ] = "-",
     model: fd_cli.ModelOption = None,
@@ -63,6 +64,7 @@ def transfer(
     from facedis_core.io.paths import check_suffix, is_folder_pattern
     from facedis_core.io.streams import check_output
     from facedis_core.mesh.mesh import is_mesh_source, is_mesh_suffix
+    from facedis_core.mesh.point_cache import point_cache
     from facedis_core.pipeline.combine import open_pair, pair_rows, transfer_blocks
 
     encode = None
@@ -73,7 +75,8 @@ def transfer(
 
         encode = LatentsOfMeshes(model, fd_cli.warn, units, align, trust_order, force_encode)
     onto = None
-    if is_folder_pattern(output) or is_mesh_suffix(Path(output).suffix):
+    as_mesh = is_folder_pattern(output) or is_mesh_suffix(Path(output).suffix)
+    if as_mesh or point_cache(output) is not None:
         if encode is None or not is_mesh_source(identity):
             raise UsageError(
                 f"the output {output} is a mesh, but IDENTITY {identity} is none to write it onto; "

@@ -45,6 +45,7 @@ _TELLING = {
     *(".csv", ".tsv", ".json", ".jsonl", ".xml", ".html", ".htm", ".tex", ".md"),
     *(".png", ".jpg", ".jpeg", ".gif", ".webp", ".mp4", ".svg", ".pdf"),
     *(".ply", ".obj", ".wrl", ".off", ".stl", ".vtk", ".vtp", ".vtu", ".glb", ".gltf"),
+    *(".pc2", ".mdd"),
     *(".fbx", ".dae", ".blend", ".abc", ".usd", ".usda", ".usdc", ".usdz"),
 }
 

@@ -11,13 +11,14 @@ from typing import BinaryIO, Final, NamedTuple
 import numpy as np
 
 from facedis_core.data.history import made_by
-from facedis_core.data.latents import Latents, LatentSource
+from facedis_core.data.latents import Latents, LatentSource, concatenate
 from facedis_core.errors import ErrorCode, InputError, UsageError
 from facedis_core.io.csv_text import brief
 from facedis_core.io.npy import encoded_header
 from facedis_core.io.paths import OutputPaths, check_name, check_suffix, is_file, is_folder_pattern
 from facedis_core.io.streams import check_output, naming, open_output, replaced_file
 from facedis_core.mesh.mesh import Mesh, check_written_suffix, write_mesh
+from facedis_core.mesh.point_cache import point_cache
 from facedis_core.model.model import Model, Part
 from facedis_core.pipeline.failures import Failure
 from facedis_core.pipeline.parallel import in_order
@@ -52,6 +53,10 @@ class LatentDecoder:
         except InputError as error:
             raise InputError(f"{brief(rows.names[row])}: {error}", error.code) from None
         return vertices
+
+    def vertices(self, rows: Latents, row: int, part: Part, suffix: str) -> np.ndarray:
+        """All vertices of the file that `content` makes."""
+        return self.face(rows, row, part)
 
     def mesh(self, rows: Latents, row: int, part: Part) -> Mesh:
         """The face of a row as a mesh with its name."""
@@ -114,7 +119,8 @@ class DecodeOptions:
     """Output of decoded latents; an unusable one is refused before any row is read.
 
     Attributes:
-        output: a mesh file, a folder or pattern for one file per row, or `-` for PLY after PLY.
+        output: a mesh file, a folder or pattern for one file per row, a point cache of all rows
+            (.pc2, .mdd), or `-` for PLY after PLY.
         parts: parts of each face to write.
         array: write one array of vertices per part instead of meshes.
         stream: write row by row.
@@ -122,10 +128,12 @@ class DecodeOptions:
         force: replace existing files.
         jobs: number of worker processes, 0 = one per core; the bytes are the same with any number.
         onto: suffix of the original files that faces are written onto; "" = new meshes.
+        fps: frames of a point cache a second.
 
     Raises:
-        UsageError: several parts without {part}; an array with {name}; several arrays of a stream;
-            options that exclude each other; errors of `check_written_suffix` and `check_output`.
+        UsageError: several parts without {part}; one file of all rows with {name}; several arrays
+            or a point cache of a stream; options that exclude each other; errors of
+            `check_written_suffix` and `check_output`.
         OutputError: errors of `check_output`.
     """
 
@@ -137,6 +145,12 @@ class DecodeOptions:
     force: bool = False
     jobs: int = 1
     onto: str = ""
+    fps: float = 30.0
+
+    @property
+    def in_one_file(self) -> bool:
+        """Whether all rows go into one file by their vertices alone."""
+        return self.array or point_cache(self.output) is not None
 
     @property
     def suffix(self) -> str:
@@ -156,27 +170,30 @@ class DecodeOptions:
                 "-o 'dir/{name}_{part}.ply'",
                 ErrorCode.OUTPUT_PATTERN,
             )
-        if self.array and "{name}" in output:
+        if self.in_one_file and "{name}" in output:
             raise UsageError(
-                f"--npy writes all faces to one file, but the output is {output}",
+                f"{'--npy' if self.array else Path(output).suffix} writes all faces to one file, "
+                f"but the output is {output}",
                 ErrorCode.OUTPUT_PATTERN,
             )
-        if self.array and self.stream and len(parts) > 1:
+        if self.in_one_file and self.stream and (len(parts) > 1 or not self.array):
             raise UsageError(
-                "a stream can be one array only; give one --part, or no --stream",
+                "a stream can be one array only; give one --part, or no --stream"
+                if self.array
+                else f"{output} begins with the number of frames; leave out --stream",
                 ErrorCode.OPTION_CONFLICT,
             )
         if not self.array and Path(output).suffix.lower() == ".npy":
             raise UsageError(
                 f"{output} can be an array of vertices: add --npy", ErrorCode.OUTPUT_SUFFIX
             )
-        for part in parts if not self.array else ():
+        for part in parts if not self.in_one_file else ():
             suffix = OutputPaths(output, self.suffix).of("face", part).suffix
             self._check_suffix(suffix.lower() or self.suffix)
         if self.array:
             check_suffix(output, "an array of vertices", ".npy")
-        files = [output.replace("{part}", part) for part in parts] if self.array else [output]
-        for file in files if self.array or not is_folder_pattern(output) else ():
+        files = [output.replace("{part}", part) for part in parts] if self.in_one_file else [output]
+        for file in files if self.in_one_file or not is_folder_pattern(output) else ():
             if not (self.skip_existing and is_file(file)):
                 check_output(file, self.force)
 
@@ -212,13 +229,17 @@ def decode_to(
         OutputError: an output cannot be written.
     """
     output, jobs, keep_going = options.output, options.jobs, skip is not None
-    if options.array:
+    if options.in_one_file:
         for part in decoder.parts:
             path = output.replace("{part}", part)
             if options.skip_existing and is_file(path):
                 continue
+            of_part = replace(decoder, parts=[part])
             with open_output(path, force=options.force) as stream:
-                yield from _write_array(stream, replace(decoder, parts=[part]), blocks, jobs)
+                if options.array:
+                    yield from _write_array(stream, of_part, blocks, jobs)
+                else:
+                    yield from _write_frames(stream, of_part, concatenate(list(blocks)), options)
     elif is_ply_stream(output):
         if options.suffix != ".ply":
             blocks = _only_row(blocks, options)
@@ -258,11 +279,36 @@ def _write_array(
     for block in blocks:
         shape = (len(block), *decoder.model.mean_face.shape)
         stream.write(encoded_header(np.dtype("<f4"), shape))
-        work = _MeshBytes(decoder, None, keep_going=False)  # the shape is written already
+        work = _MeshBytes(decoder, "", keep_going=False, order="<")  # the shape is written already
         for data, count, _ in in_order(work, _split_blocks([block]), jobs):
             stream.write(data)
             yield count
         stream.flush()
+
+
+def _write_frames(
+    stream: BinaryIO, decoder: LatentDecoder, rows: Latents, options: DecodeOptions
+) -> Iterator[int]:
+    """Write rows as a point cache; yields the number of written rows.
+
+    Raises:
+        InputError: originals with different numbers of vertices.
+    """
+    cache = point_cache(options.output)
+    assert cache is not None
+    (part,) = decoder.parts
+    count = len(decoder.vertices(rows, 0, part, options.suffix)) if len(rows) else 0
+    stream.write(cache.header(len(rows), count, options.fps))
+    work = _MeshBytes(decoder, options.suffix, keep_going=False, order=cache.order)
+    for data, frames, _ in in_order(work, _split_blocks([rows]), options.jobs):
+        if len(data) != 12 * count * frames:
+            raise InputError(
+                f"{options.output} moves one mesh of {count} vertices, but the originals differ; "
+                "give one file as the original",
+                ErrorCode.VERTEX_COUNT,
+            )
+        stream.write(data)
+        yield frames
 
 
 class _Decoded(NamedTuple):
@@ -374,13 +420,15 @@ class _MeshBytes:
 
     Attributes:
         decoder: decodes the rows.
-        suffix: mesh format; None = the vertices alone, float32.
+        suffix: format of the files.
         keep_going: leave out rows that cannot be decoded.
+        order: byte order of the vertices alone, float32; "" = whole files.
     """
 
     decoder: LatentDecoder
-    suffix: str | None
+    suffix: str
     keep_going: bool
+    order: str = ""
 
     def __call__(self, rows: Latents) -> _Decoded:
         """The bytes of the parts of each row."""
@@ -396,8 +444,9 @@ class _MeshBytes:
         return _Decoded(b"".join(data), len(data), failures)
 
     def _part(self, rows: Latents, row: int, part: Part) -> bytes:
-        if self.suffix is None:
-            return self.decoder.face(rows, row, part).tobytes()
+        if self.order:
+            vertices = self.decoder.vertices(rows, row, part, self.suffix)
+            return vertices.astype(f"{self.order}f4").tobytes()
         return self.decoder.content(rows, row, part, self.suffix)
 
 

@@ -203,13 +203,21 @@ class OntoDecoder(LatentDecoder):
         """The original of a row with the vertices of its face.
 
         Raises:
+            InputError: errors of `vertices`.
+        """
+        moved = self.vertices(rows, row, part, suffix)
+        return self.original(rows.names[row], suffix).file.moved(moved, self.normals)
+
+    def vertices(self, rows: Latents, row: int, part: Part, suffix: str) -> np.ndarray:
+        """All vertices of the original of a row, moved, in its unit and pose.
+
+        Raises:
             InputError: no original, an unusable one, or latents that cannot be decoded.
         """
         original = self.original(rows.names[row], suffix)
         face = self.face(rows, row, part).astype(np.float64)
         offsets = face - (original.own if self.detail else original.placed.vertices)
-        moved = original.file.mesh.vertices + original.offsets_in_file(offsets)
-        return original.file.moved(moved, self.normals)
+        return original.file.mesh.vertices + original.offsets_in_file(offsets)
 
     def original(self, name: str, suffix: str = "") -> PlacedOriginal:
         """The original of a face, in a format or any.
