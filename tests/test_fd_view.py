@@ -347,7 +347,8 @@ class TestPage:
             "(e) => !(e.labels?.length || e.ariaLabel || e.textContent.trim())).length"
         )
         assert nameless == 0
-        assert head_page.run("return document.querySelectorAll('input[type=range]').length") == 19
+        sliders = "return document.querySelectorAll('input[type=range]').length"
+        assert head_page.run(sliders) == 19 + 51  # and ARKit's blendshapes
         names = head_page.run(
             "return [...document.querySelectorAll('#expression input')].map((e) => e.ariaLabel)"
         )
@@ -365,6 +366,44 @@ class TestPage:
         ):
             before, after = self.moved(page, action)
             assert (before != after).any()
+
+    @pytest.mark.slow  # 4 s: deformation transfer of the first one
+    def test_blendshapes_have_the_names_of_arkit(self, head_page):
+        head_page.find("#arkit summary").click()
+        before, after = self.moved(head_page, lambda: head_page.set("#arkit-eyeBlinkLeft", 1))
+        difference = np.abs(after.astype(int) - before).max(axis=-1)
+        rows, columns = (difference > 20).nonzero()
+        height, width = before.shape[:2]
+        assert np.median(columns) > width / 2  # the person's left
+        assert np.ptp(np.percentile(rows, [10, 90])) < height / 8
+        head_page.find("[data-suffix='.npy']").click()
+        said = head_page.until("document.querySelector('#notice.bad')?.textContent")
+        assert "latents cannot hold ARKit's blendshapes" in said
+        assert len(head_page.complaints()) == 1  # the browser's own word on the refusal
+        _, again = self.moved(head_page, lambda: head_page.find("#arkit .reset").click())
+        assert np.array_equal(before, again)
+
+    def test_the_edges_of_triangles_are_drawn(self, page):
+        plain = page.pixels("#mixed")
+        page.find("#wireframe").click()
+        wired = page.pixels("#mixed")
+        inside = plain[..., 3] == 255
+        assert (plain != wired).any(axis=-1)[inside].mean() > 0.3
+        assert wired[inside].mean() < plain[inside].mean()
+        page.find("#wireframe").click()
+        assert np.array_equal(plain, page.pixels("#mixed"))
+
+    def test_the_file_of_a_comes_back(self, page, call, tmp_path):
+        mesh = read_mesh(EXAMPLES / "bob_smile.ply")
+        path = save_mesh(tmp_path / "mine.obj", mesh.vertices, mesh.triangles)
+        path.write_bytes(b"# mine\n" + path.read_bytes())
+        assert not page.find("#onto").is_enabled()  # a bundled face
+        page.find("#first .file").send_keys(str(path))
+        page.until("sides.first.face.name === 'mine' && !busy")
+        page.run("sides.second.choose(sides.first.key)")
+        page.until("sides.second.face.name === 'mine' && !busy")
+        page.find("#onto").click()
+        assert page.downloaded("mine.obj").read_bytes() == path.read_bytes()
 
     def test_reset_brings_the_face_back(self, page):
         before, after = self.moved(page, lambda: page.set("#identity-1", 3))

@@ -7,7 +7,7 @@ of lines come back byte by byte, and so does each vertex that has not moved.
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from io import BytesIO
 from itertools import islice
@@ -53,10 +53,12 @@ class Original:
     Attributes:
         source: its path.
         mesh: what is in it, as `read_mesh` reads it.
+        held: its bytes, where it is no file of this machine.
     """
 
     source: str
     mesh: Mesh
+    held: bytes = field(default=b"", repr=False)
 
     @property
     def suffix(self) -> str:
@@ -66,7 +68,7 @@ class Original:
     @cached_property
     def content(self) -> bytes:
         """The bytes of the file."""
-        return read_all(self.source)
+        return self.held or read_all(self.source)
 
     def moved(self, vertices: NDArray[np.floating[Any]], normals: Normals = "update") -> bytes:
         """The content of the file with other vertices.

@@ -60,6 +60,12 @@ class Blendshapes:
     vertex: NDArray[np.int32]
     offset: NDArray[np.float16]
 
+    @property
+    def arkit_names(self) -> tuple[str, ...]:
+        """Those of ARKit's blendshapes that move something."""
+        places = ict_places(self.names)
+        return tuple(name for name in ARKIT_NAMES if places.get(name.lower()))
+
     @cached_property
     def offsets(self) -> NDArray[np.float32]:
         """(S, R, 3) mm."""
@@ -79,6 +85,25 @@ class Blendshapes:
         own = self.offsets.copy()
         own[:, :ICT_SKIN] = self._transfer.displacements(head[:ICT_SKIN], self._gradients)
         return own
+
+    def mixed_on(
+        self, head: NDArray[np.floating[Any]], weights: NDArray[np.floating[Any]]
+    ) -> NDArray[np.float32]:
+        """Offsets (R, 3) mm of a head (R, 3) mm with weights (52,) of ARKit's shapes.
+
+        The weighted sum of `arkit_targets`, in a fiftieth of the time.
+
+        Raises:
+            UsageError: SciPy is not installed.
+        """
+        places = ict_places(self.names)
+        own = np.zeros(len(self.names), np.float32)
+        for name, weight in zip(ARKIT_NAMES, weights, strict=True):
+            own[list(places.get(name.lower(), ()))] += weight
+        moved: NDArray[np.float32] = np.tensordot(own, self.offsets, 1)
+        gradients = np.tensordot(own, self._gradients, 1)[None]
+        (moved[:ICT_SKIN],) = self._transfer.displacements(head[:ICT_SKIN], gradients)
+        return moved
 
     @cached_property
     def _transfer(self) -> DeformationTransfer:

@@ -18,6 +18,7 @@ from facedis_core.io.npy import peek_header
 from facedis_core.io.paths import absolute, is_file, is_folder
 from facedis_core.io.streams import naming, open_input
 from facedis_core.mesh.mesh import CODECS, Mesh, mesh_files
+from facedis_core.mesh.original import Original
 from facedis_core.mesh.scan_formats import SCAN_FORMATS
 from facedis_core.model.bundled import weights_folder
 from facedis_core.pipeline.decode import LatentDecoder, checked_rows
@@ -35,6 +36,7 @@ from facedis_core.pipeline.inputs import (
 )
 from facedis_core.render.page_surface import to_base64
 
+ORIGINALS: Final = (".obj", ".ply")  # in which vertices are replaced one by one
 MAX_FACES: Final = 200  # of more faces, this number is taken, evenly spaced
 
 
@@ -48,6 +50,7 @@ class ViewerFace:
         error: (V,) mm, distances of the mesh to its reconstruction; None for latents.
         warning: a line about a doubtful face, else empty.
         source: the file that it comes from, as it was given.
+        original: the mesh file of the page; None = it may be a file of this machine.
     """
 
     latents: Latents
@@ -55,6 +58,14 @@ class ViewerFace:
     error: NDArray[np.float32] | None
     warning: str = ""
     source: str = ""
+    original: Original | None = None
+
+    @property
+    def original_suffix(self) -> str:
+        """Format of the file onto which mixtures can be written; "" = none."""
+        suffix = Path(self.source).suffix.lower() if self.original is None else self.original.suffix
+        found = suffix in ORIGINALS and (self.original is not None or is_file(self.source))
+        return suffix if found else ""
 
     @property
     def name(self) -> str:
@@ -70,6 +81,7 @@ class ViewerFace:
             "vertices": floats_base64(self.vertices),
             "error": None if self.error is None else floats_base64(self.error),
             "warning": self.warning,
+            "original": self.original_suffix,
         }
 
 
@@ -175,7 +187,10 @@ def face_of_bytes(encoder: MeshEncoder, content: bytes, name: str) -> ViewerFace
         face, more = _decoded(encoder, rows.take([0])), len(rows) > 1 or _any(blocks)
     else:
         meshes = meshes_of_bytes(content, name)
-        face, more = encoded_face(encoder, next(meshes), name), _any(meshes)
+        mesh, more = next(meshes), _any(meshes)
+        face = encoded_face(encoder, mesh, name)
+        if Path(name).suffix.lower() in ORIGINALS and not more:
+            face = replace(face, original=Original(name, mesh, content))
     if not more:
         return face
     several = f"{name} has several faces; the first is shown"

@@ -4,9 +4,12 @@ import base64
 import binascii
 import io
 import json
+import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
+from threading import Lock
 from typing import Any, Final, get_args
 
 import numpy as np
@@ -16,16 +19,19 @@ from facedis_core.data.latents import Latents, write_latents
 from facedis_core.errors import ErrorCode, InputError
 from facedis_core.geometry.face_regions import face_regions
 from facedis_core.io.streams import naming
-from facedis_core.mesh.mesh import CODECS, write_mesh
+from facedis_core.mesh.mesh import CODECS, Mesh, write_mesh
+from facedis_core.mesh.original import read_original
 from facedis_core.mesh.scan_formats import SCAN_FORMATS
 from facedis_core.model.latent_directions import LatentDirections, leading_directions
 from facedis_core.model.model import LatentPart, Model, Part
 from facedis_core.pipeline.combine import blend, pair_names
 from facedis_core.pipeline.decode import LatentDecoder
 from facedis_core.pipeline.encode import MeshEncoder
+from facedis_core.pipeline.onto import OntoDecoder, place_original
 from facedis_core.render.color_scale import ROUND_ENDS, colormap
 from facedis_core.render.page_surface import page_surface, to_base64
 from facedis_core.render.shading import to_srgb
+from facedis_core.rig.blendshapes import ARKIT_NAMES, Blendshapes, load_blendshapes
 from facedis_core.viewer.direction_words import DirectionWords, describe_direction
 from facedis_core.viewer.face_stream import FaceStream
 from facedis_core.viewer.faces import (
@@ -38,6 +44,7 @@ from facedis_core.viewer.faces import (
 from facedis_core.viewer.scan_jobs import RAW_SCAN, ScanJobs, scan_of_bytes
 
 MESH_SUFFIXES: Final = tuple(CODECS)
+MAX_KEPT: Final = 8  # opened files that mixtures can be written onto
 _LONGEST_NAME: Final = 4096
 _VARIED: Final = get_args(LatentPart)
 
@@ -51,7 +58,10 @@ class Mixture:
         share: share of B in identity and expression, from 0 to 1.
         strength: factor of the expression, as `fd-transfer --scale`.
         moves: steps along the leading latent directions of each part, added at the end.
+        blendshapes: weights (52,) of ARKit's blendshapes, added to the whole face or to its
+            expression; None = none.
         part: part of the face to show.
+        original: key of the face onto whose file a download is written; "" = none.
     """
 
     first: Latents
@@ -59,7 +69,9 @@ class Mixture:
     share: Mapping[str, float]
     strength: float = 1.0
     moves: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
+    blendshapes: NDArray[np.float64] | None = None
     part: Part = "full"
+    original: str = ""
 
 
 class LiveModel:
@@ -74,6 +86,9 @@ class LiveModel:
         self.faces = list(offered.faces)
         self.stream, self._stream_place = stream, offered.stream_place
         self.scans = ScanJobs(encoder)
+        self.blendshapes = _blendshapes_of(self.model)
+        self._opened: dict[str, ViewerFace] = {}  # with files that mixtures can be written onto
+        self._lock = Lock()
         self._labels = choice_labels(self.faces)
         rows = [face.latents for face in self.faces]
         self.directions: dict[str, LatentDirections] = {
@@ -96,6 +111,7 @@ class LiveModel:
                 part: [words._asdict() for words in self._words(found)]
                 for part, found in self.directions.items()
             },
+            "blendshapes": [] if self.blendshapes is None else list(self.blendshapes.arkit_names),
             "faces": self._labels,
             "stream": self._stream_place,
             "suffixes": [*MESH_SUFFIXES, ".npy", *SCAN_FORMATS],
@@ -111,11 +127,13 @@ class LiveModel:
         return [describe_direction(offsets, regions) for offsets in found.offsets]
 
     def face(self, number: str) -> ViewerFace:
-        """The face with that number in the list that the page offers, or of the stream by its key.
+        """The face with that number in the list that the page offers, or of a file or the stream.
 
         Raises:
             InputError: there is none.
         """
+        if number in self._opened:
+            return self._opened[number]
         if self.stream is not None and not number.isdecimal():
             return self.stream.face(number)
         if not (number.isascii() and number.isdecimal() and len(number) < 9):
@@ -174,6 +192,17 @@ class LiveModel:
             )
         return face
 
+    def keep(self, face: ViewerFace) -> dict[str, Any]:
+        """A face of a file opened on the page, as JSON; the latest ones can be written onto."""
+        if not face.original_suffix:
+            return face.as_json()
+        with self._lock:
+            key = f"file{secrets.token_hex(4)}"
+            self._opened[key] = face
+            while len(self._opened) > MAX_KEPT:
+                del self._opened[next(iter(self._opened))]
+        return {**face.as_json(), "key": key}
+
     def mixed(self, mixture: Mixture) -> Latents:
         """The latents of a mixture, one row, named as by fd-transfer.
 
@@ -197,24 +226,64 @@ class LiveModel:
 
     def vertices(self, mixture: Mixture) -> NDArray[np.float32]:
         """The face of a mixture, (V, 3) mm; raises as `mixed` and `Model.decode_vectors` do."""
-        return LatentDecoder(self.model).face(self.mixed(mixture), 0, mixture.part)
+        decoder, rows = LatentDecoder(self.model), self.mixed(mixture)
+        face = decoder.face(rows, 0, mixture.part)
+        weights = mixture.blendshapes
+        if weights is None or self.blendshapes is None or mixture.part == "identity":
+            return face
+        of_mean = mixture.part == "expression"
+        head = self.model.mean_face if of_mean else decoder.face(rows, 0, "identity")
+        return face + self.blendshapes.mixed_on(head, weights)
 
     def file(self, mixture: Mixture, suffix: str) -> bytes:
-        """A mixture as a file: a mesh by its suffix, or .npy for its latents.
+        """A mixture as a file: a mesh by its suffix, .npy for its latents, or `original`.
 
         Raises:
-            InputError: as `mixed`, or another suffix.
+            InputError: as `mixed`, another suffix, latents of blendshapes, or an original that is
+                gone.
         """
         stream = io.BytesIO()
-        rows = self.mixed(mixture)
+        if suffix == "original":
+            return self._onto(mixture)
         if suffix == ".npy":
-            write_latents(stream, rows)
+            if mixture.blendshapes is not None:
+                raise InputError(
+                    "latents cannot hold ARKit's blendshapes; reset them, or download a mesh",
+                    ErrorCode.REQUEST,
+                )
+            write_latents(stream, self.mixed(mixture))
         elif suffix in MESH_SUFFIXES:
-            write_mesh(stream, LatentDecoder(self.model).mesh(rows, 0, mixture.part), suffix)
+            (name,) = self.mixed(mixture).names
+            mesh = Mesh(self.vertices(mixture), self.model.triangles, name, unit_mm=1.0)
+            write_mesh(stream, mesh, suffix)
         else:
             known = " ".join((*MESH_SUFFIXES, ".npy"))
             raise InputError(f"suffix {suffix[:20]!r}; expected one of {known}", ErrorCode.REQUEST)
         return stream.getvalue()
+
+    def _onto(self, mixture: Mixture) -> bytes:
+        """The file of a face with the vertices of a mixture, as fd-decode --onto writes it."""
+        face, encoder = self.face(mixture.original), self.encoder
+        if not face.original_suffix:
+            raise InputError(
+                f"{face.name} has no file that can be written onto; open an OBJ or a PLY",
+                ErrorCode.REQUEST,
+            )
+        decoder = OntoDecoder(
+            self.model,
+            units=encoder.units,
+            align=encoder.align,
+            trust_order=encoder.trust_order,
+        )
+        file = face.original or read_original(face.source)
+        original = place_original(decoder, file)
+        if not np.array_equal(original.placed.vertices, face.vertices):
+            raise InputError(
+                f"{face.source} is no longer the mesh that is shown; open it again",
+                ErrorCode.REQUEST,
+            )
+        offsets = original.offsets_in_file(self.vertices(mixture) - original.own)
+        return file.moved(file.mesh.vertices + offsets)
 
     def mixture(self, content: bytes) -> Mixture:
         """Read a mixture from the page's JSON.
@@ -228,7 +297,9 @@ class LiveModel:
             share = {part: _number(said["share"][part]) for part in _VARIED}
             moves = {part: np.array(list(map(_number, said["moves"][part]))) for part in _VARIED}
             strength, part = _number(said["strength"]), said["part"]
-        except (ValueError, LookupError, TypeError, RecursionError) as error:
+            weights = {str(name): _number(value) for name, value in said["blendshapes"].items()}
+            original = str(said["original"])
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
             raise InputError(
                 f"malformed mixture ({type(error).__name__}); expected the JSON that the page of "
                 "this version sends: reload the page",
@@ -245,7 +316,23 @@ class LiveModel:
                 raise InputError(
                     f"{len(steps)} moves of {kind}, expected at most {most}", ErrorCode.REQUEST
                 )
-        return Mixture(ends[0], ends[1], share, strength, moves, part)
+        known = () if self.blendshapes is None else ARKIT_NAMES
+        unknown = sorted(set(weights) - set(known))
+        if unknown:
+            raise InputError(
+                f"no blendshape is called {unknown[0][:40]!r}; reload the page", ErrorCode.REQUEST
+            )
+        shown = np.array([weights.get(name, 0.0) for name in ARKIT_NAMES])
+        return Mixture(
+            ends[0],
+            ends[1],
+            share,
+            strength,
+            moves,
+            shown if shown.any() else None,
+            part,
+            original,
+        )
 
     def _row(self, said: Mapping[str, Any]) -> Latents:
         """Latents of a face, as the page sends them back."""
@@ -255,6 +342,16 @@ class LiveModel:
             raise TypeError
         name.encode("utf-8", "surrogateescape")  # raises for lone surrogates
         return Latents([name], [self.model.id], parts[0], parts[1])
+
+
+def _blendshapes_of(model: Model) -> Blendshapes | None:
+    """ARKit's blendshapes of the heads of a model; None where there are none, or no SciPy."""
+    if find_spec("scipy") is None:
+        return None
+    try:
+        return load_blendshapes(model.preparation)
+    except InputError:
+        return None
 
 
 def _array(text: str, size: int) -> NDArray[np.float32]:

@@ -125,7 +125,7 @@ def build_routes(live: LiveModel) -> dict[str, Route]:
 
     def encode(query: dict[str, str], body: bytes) -> Response:
         opened = live.opened(body, query.get("name", ""))
-        return as_json({"registering": opened} if isinstance(opened, str) else opened.as_json())
+        return as_json({"registering": opened} if isinstance(opened, str) else live.keep(opened))
 
     waiting = BoundedSemaphore(MAX_WAITING)
 

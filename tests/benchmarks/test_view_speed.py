@@ -37,6 +37,7 @@ def mixture(live):
     moves = {"identity": [1.0] * 8, "expression": [1.0] * 8}
     share = {"identity": 0.5, "expression": 0.5}
     said = dict(first=face, second=face, share=share, strength=1, moves=moves, part="full")
+    said |= dict(blendshapes={}, original="")
     return json.dumps(said).encode()
 
 

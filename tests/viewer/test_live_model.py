@@ -9,14 +9,15 @@ import pytest
 from conftest import face
 from raising import raises
 
-from facedis_core.data.latents import read_latents
+from facedis_core.data.latents import read_latents, write_latents
 from facedis_core.mesh.mesh import Mesh, read_mesh, write_mesh
 from facedis_core.model.model import load_model
 from facedis_core.pipeline.combine import transfer
 from facedis_core.pipeline.encode import MeshEncoder
+from facedis_core.rig.blendshapes import ARKIT_NAMES, arkit_targets
 from facedis_core.viewer.face_stream import FaceStream
 from facedis_core.viewer.faces import load_faces
-from facedis_core.viewer.live_model import LiveModel, Mixture
+from facedis_core.viewer.live_model import MAX_KEPT, LiveModel, Mixture
 
 
 @pytest.fixture
@@ -38,7 +39,9 @@ def two_faces(live, **said):
         "share": {"identity": 0, "expression": 1},
         "strength": 1,
         "moves": {"identity": [], "expression": []},
+        "blendshapes": {},
         "part": "full",
+        "original": "0",
     }
     return json.dumps(mixture | said).encode()
 
@@ -95,6 +98,8 @@ def test_names_of_any_kind_survive(live, tmp_path):
     [
         {"part": "half"},
         {"part": []},
+        {"blendshapes": {"jawOpen": 1}},  # the small model has none
+        {"blendshapes": []},
         {"strength": "1"},
         {"strength": True},
         {"strength": 1e300},
@@ -134,6 +139,42 @@ def test_what_cannot_be_mixed_or_written_is_refused(live, tmp_path):
         live.encoded((tmp_path / "a.npy").read_bytes(), "x" * 5000 + ".npy")
 
 
+def test_a_mixture_is_written_onto_the_file_of_a_face(live, faces, model, call):
+    """As fd-decode --onto writes it; of a file on disk, and of one opened on the page."""
+    rows = live.mixed(live.mixture(two_faces(live)))
+    path = faces / "ann.ply"
+    with (faces / "both.npy").open("wb") as stream:
+        write_latents(stream, rows)
+    wanted = call(f"fd-decode {faces}/both.npy --onto {path}").out
+    assert wanted != path.read_bytes()
+    assert live.face("0").as_json()["original"] == ".ply"
+    assert live.file(live.mixture(two_faces(live)), "original") == wanted
+    opened = live.keep(live.encoded(path.read_bytes(), "C:ann.ply"))
+    path.unlink()
+    said = two_faces(live, original=opened["key"])
+    assert live.file(live.mixture(said), "original") == wanted
+    assert live.face("0").as_json()["original"] == ""
+    with raises("request", "ann has no file"):
+        live.file(live.mixture(two_faces(live)), "original")
+    with raises("request", "mean face has no file"):
+        live.file(live.mixture(two_faces(live, original="5")), "original")
+
+
+def test_a_file_that_has_changed_is_not_written_onto(live, faces):
+    write_mesh(faces / "ann.ply", Mesh(face(9), live.model.triangles, "ann", unit_mm=1.0))
+    with raises("request", "no longer the mesh"):
+        live.file(live.mixture(two_faces(live)), "original")
+
+
+def test_the_latest_opened_files_are_kept(live, faces):
+    content = (faces / "ann.ply").read_bytes()
+    keys = [live.keep(live.encoded(content, "ann.ply"))["key"] for _ in range(MAX_KEPT + 1)]
+    with raises("name-unknown"):
+        live.face(keys[0])
+    assert live.face(keys[1]).name == "ann"
+    assert "key" not in live.keep(live.faces[-1])
+
+
 def test_without_moves_there_are_none(live):
     row = live.faces[0].latents
     mixed = live.mixed(Mixture(row, row, {"identity": 0.5, "expression": 0.5}))
@@ -154,9 +195,32 @@ def test_the_description_tells_what_a_page_draws(live, model):
     assert first["mm"] > 0
 
 
-def test_directions_of_a_bundled_model_are_told_by_parts_of_the_face():
+@pytest.fixture(scope="module")
+def heads():
     encoder = MeshEncoder(load_model("ict-linear"))
-    live = LiveModel(encoder, load_faces(encoder, []))
+    return LiveModel(encoder, load_faces(encoder, []))
+
+
+@pytest.mark.slow  # 4 s: all blendshapes of a head, one by one
+def test_blendshapes_are_those_of_the_rig_of_the_identity(heads):
+    weights = {"jawOpen": 0.5, "browInnerUp": 1}
+    (head,) = heads.model.decode(heads.mixed(heads.mixture(two_faces(heads))), "identity")
+    for part, face_of in (("full", head), ("expression", heads.model.mean_face)):
+        mixture = heads.mixture(two_faces(heads, blendshapes=weights, part=part))
+        before = heads.vertices(heads.mixture(two_faces(heads, part=part)))
+        moved = heads.vertices(mixture) - before
+        targets = arkit_targets(heads.blendshapes, heads.blendshapes.on(face_of))
+        wanted = sum(weight * targets[ARKIT_NAMES.index(name)] for name, weight in weights.items())
+        np.testing.assert_allclose(moved, wanted, atol=1e-3)
+    identity = heads.mixture(two_faces(heads, blendshapes=weights, part="identity"))
+    np.testing.assert_array_equal(heads.vertices(identity), head)
+    with raises("request", "latents cannot hold"):
+        heads.file(mixture, ".npy")
+
+
+def test_directions_of_a_bundled_model_are_told_by_parts_of_the_face(heads):
+    live = heads
+    assert live.description()["blendshapes"] == list(ARKIT_NAMES[:-1])  # but tongueOut
     words = [one["region"] for one in live.description()["directions"]["expression"][:8]]
     assert words[:2] == ["chin and lips", "lips and chin"]
     assert any("brows" in word for word in words)

@@ -42,6 +42,7 @@ def a_mixture(server):
     still = {"identity": [], "expression": []}
     share = {"identity": 0.5, "expression": 0.5}
     said = dict(first=row, second=row, share=share, strength=1, moves=still, part="full")
+    said |= dict(blendshapes={}, original="")
     return json.dumps(said).encode()
 
 

@@ -6,6 +6,7 @@
 //   viewer.setVertices(positions);                      // show a face
 //   viewer.setValues(values, 0, 2);                     // color by Float32Array (V); null = skin
 //   viewer.setSurface(another);                         // then set vertices and values anew
+//   viewer.setWireframe(true);                          // draw the edges of the triangles
 //
 // x to the right, y up, the face towards +z, orthographic; lights and skin as in fd-render, fixed to
 // the camera. The canvas needs a size by CSS; its resolution follows it. When the user turns or
@@ -40,6 +41,7 @@ in vec3 albedo;
 uniform sampler2D colormap;
 uniform bool heat;
 uniform bool lining;
+uniform float edges;  // opacity of edges; 0 = triangles are drawn
 uniform bool clockwise;  // triangles, seen from outside
 out vec4 pixel;
 const vec3 KEY = vec3(0.98, 0.93, 0.87), FILL = vec3(0.19, 0.21, 0.25), RIM = vec3(0.42, 0.43, 0.46);
@@ -47,6 +49,7 @@ const vec3 TO_KEY = vec3(-0.62, 0.58, 0.65), TO_FILL = vec3(0.85, 0.00, 0.50), T
 const vec3 SKY = vec3(0.16, 0.17, 0.19), GROUND = vec3(0.09, 0.075, 0.07), WRAP = vec3(0.32, 0.17, 0.12);
 const vec3 INSIDE = vec3(0.15, 0.16, 0.195), LINING = vec3(0.065, 0.048, 0.045);
 const vec3 LINING_OF_VALUES = vec3(0.16, 0.16, 0.16), UNKNOWN = vec3(0.45, 0.46, 0.47);
+const vec3 EDGES = vec3(0.02, 0.03, 0.05);
 const float GLOSS = 0.06, SHADOW = 0.55;
 vec3 skin(vec3 n) {
   vec3 key = normalize(TO_KEY), halfway = normalize(key + vec3(0.0, 0.0, 1.0));
@@ -60,7 +63,9 @@ void main() {
   vec3 n = normalize(direction) * (gl_FrontFacing ? 1.0 : -1.0);
   float aside = 1.0 - max(n.z, 0.0), matte = 1.0 - (1.0 - SHADOW) * aside * aside;
   vec3 linear;
-  if (lining) {
+  if (edges > 0.0) {
+    linear = EDGES;
+  } else if (lining) {
     linear = heat ? LINING_OF_VALUES : LINING;
   } else if (heat && amount < -0.5) {
     linear = UNKNOWN * matte;
@@ -72,11 +77,12 @@ void main() {
   }
   linear = clamp(linear, 0.0, 1.0);
   vec3 curved = 1.055 * pow(linear, vec3(1.0 / 2.4)) - 0.055;
-  pixel = vec4(mix(curved, 12.92 * linear, lessThanEqual(linear, vec3(0.0031308))), 1.0);
+  pixel = vec4(mix(curved, 12.92 * linear, lessThanEqual(linear, vec3(0.0031308))), edges > 0.0 ? edges : 1.0);
 }`;
 
 const SKIN = [0.70, 0.53, 0.44];
 const DEPTH = 0.25;  // of linings, as in openings.py
+const CLEAR_EDGE = 12;  // pixels of an edge that is drawn opaque
 const MARGIN = 0.06;  // share of the larger side of the face, as in fd-render
 const FURTHEST_PITCH = 90, NEAREST = 12, FARTHEST = 0.4;
 const DEGREES_PER_PIXEL = 0.5, DEGREES_PER_KEY = 7.5, ZOOM_PER_KEY = 1.15;
@@ -111,7 +117,7 @@ class FaceViewer {
     this.#take(surface);
     this.colormapColors = colormap;
     this.data = {};  // content of the buffers by name, to restore a lost context
-    this.heat = false;
+    this.heat = this.wireframe = false;
     this.centre = [0, 0, 0];
     this.halfWidth = this.halfHeight = this.reach = 1;
     this.yaw = this.pitch = 0;
@@ -169,6 +175,13 @@ class FaceViewer {
     this.redraw();
   }
 
+  /** Draw the edges of the triangles, or leave them out. */
+  setWireframe(shown) {
+    this.wireframe = shown;
+    if (this.gl && shown) this.#uploadEdges();
+    this.redraw();
+  }
+
   /** Fit the camera to a face; later faces are shown in the same window. */
   frame(positions = this.data.position) {
     if (!positions) return;
@@ -220,7 +233,7 @@ class FaceViewer {
     }
     gl.useProgram(program);
     this.uniforms = {};
-    for (const name of ["turn", "centre", "scale", "heat", "lining", "clockwise"]) {
+    for (const name of ["turn", "centre", "scale", "heat", "lining", "edges", "clockwise"]) {
       this.uniforms[name] = gl.getUniformLocation(program, name);
     }
     this.buffers = {};
@@ -232,6 +245,7 @@ class FaceViewer {
       gl.vertexAttribPointer(place, size, gl.FLOAT, false, 0, 0);
     }
     this.indexBuffer = gl.createBuffer();
+    this.edgeBuffer = gl.createBuffer();
     this.colorBuffer = gl.createBuffer();
     this.colorPlace = gl.getAttribLocation(program, "color");
     this.#uploadSurface();
@@ -243,6 +257,8 @@ class FaceViewer {
     }
     gl.texParameteri(gl.TEXTURE_2D, gl.TEXTURE_MIN_FILTER, gl.LINEAR);
     gl.enable(gl.DEPTH_TEST);
+    gl.blendFuncSeparate(gl.SRC_ALPHA, gl.ONE_MINUS_SRC_ALPHA, gl.ZERO, gl.ONE);
+    gl.polygonOffset(1, 1);  // edges lie in front of their triangles
     gl.clearColor(0, 0, 0, 0);  // transparent, for light and dark pages
     for (const name in this.data) this.#upload(name);
   }
@@ -264,6 +280,23 @@ class FaceViewer {
       gl.disableVertexAttribArray(this.colorPlace);
       gl.vertexAttrib3fv(this.colorPlace, SKIN);
     }
+    if (this.wireframe) this.#uploadEdges();
+  }
+
+  /** The edges of the triangles, each once. */
+  #uploadEdges() {
+    const gl = this.gl, t = this.triangles, known = new Set(), found = [];
+    const many = t.reduce((most, index) => Math.max(most, index), 0) + 1;
+    for (let i = 0; i < t.length; i++) {
+      const a = t[i], b = t[i % 3 === 2 ? i - 2 : i + 1];
+      const key = Math.min(a, b) * many + Math.max(a, b);
+      if (known.has(key)) continue;
+      known.add(key);
+      found.push(a, b);
+    }
+    this.edges = new t.constructor(found);
+    gl.bindBuffer(gl.ELEMENT_ARRAY_BUFFER, this.edgeBuffer);
+    gl.bufferData(gl.ELEMENT_ARRAY_BUFFER, this.edges, gl.STATIC_DRAW);
   }
 
   /** The array of that name, reallocated only when its length changes. */
@@ -353,10 +386,34 @@ class FaceViewer {
     const wide = this.triangles.BYTES_PER_ELEMENT === 4;
     const type = wide ? gl.UNSIGNED_INT : gl.UNSIGNED_SHORT;
     const skin = this.triangles.length;
+    gl.bindBuffer(gl.ELEMENT_ARRAY_BUFFER, this.indexBuffer);
+    if (this.wireframe) gl.enable(gl.POLYGON_OFFSET_FILL);
+    gl.uniform1f(this.uniforms.edges, 0);
     gl.uniform1i(this.uniforms.lining, 0);
     gl.drawElements(gl.TRIANGLES, skin, type, 0);
     gl.uniform1i(this.uniforms.lining, 1);
     gl.drawElements(gl.TRIANGLES, this.lining.length, type, skin * this.triangles.BYTES_PER_ELEMENT);
+    if (!this.wireframe) return;
+    gl.disable(gl.POLYGON_OFFSET_FILL);
+    gl.enable(gl.BLEND);
+    // a mesh that is finer than the pixels is not painted over
+    const pixels = (this.#edgeLength() * scale * width) / 2;
+    gl.uniform1f(this.uniforms.edges, Math.min(Math.max(pixels / CLEAR_EDGE, 0.05), 1));
+    gl.bindBuffer(gl.ELEMENT_ARRAY_BUFFER, this.edgeBuffer);
+    gl.drawElements(gl.LINES, this.edges.length, type, 0);
+    gl.disable(gl.BLEND);
+  }
+
+  /** Mean length of the edges in mm, of some. */
+  #edgeLength() {
+    const p = this.data.position, step = 2 * Math.ceil(this.edges.length / 2000);
+    let sum = 0, count = 0;
+    for (let i = 0; i < this.edges.length; i += step) {
+      const a = 3 * this.edges[i], b = 3 * this.edges[i + 1];
+      sum += Math.hypot(p[a] - p[b], p[a + 1] - p[b + 1], p[a + 2] - p[b + 2]);
+      count++;
+    }
+    return sum / Math.max(count, 1);
   }
 
   /** Rotation by yaw, then pitch, in column-major order. */

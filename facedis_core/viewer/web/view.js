@@ -112,6 +112,7 @@ const signed = (value) => (value > 0 ? "+" : value < 0 ? "−" : "") + Math.abs(
 const between = (value) => (value === 0 ? "A" : value === 1 ? "B" : percent(value));
 const mixing = {};
 const moves = { identity: [], expression: [] };
+const blendshapes = {};  // sliders of ARKit's, by name
 
 function makeMixture() {
   const parent = find("#mixture .sliders"), way = { low: 0, high: 1, step: 0.01, show: between };
@@ -154,6 +155,31 @@ function makeDirections(part) {
   });
 }
 
+/** The sliders of ARKit's blendshapes, in groups by the first word of their names. */
+function makeBlendshapes() {
+  const section = find("#arkit"), groups = {};
+  section.hidden = !model.blendshapes.length;
+  for (const name of model.blendshapes) {
+    const group = name.match(/^[a-z]+/)[0];
+    if (!groups[group]) {
+      groups[group] = document.createElement("details");
+      const title = document.createElement("summary"), sliders = document.createElement("div");
+      title.textContent = capital(group);
+      sliders.className = "sliders";
+      groups[group].append(title, sliders);
+      section.append(groups[group]);
+    }
+    const words = name.slice(group.length).replace(/([A-Z])/g, (letter) => ` ${letter.toLowerCase()}`).trim();
+    const slider = new Slider(find(".sliders", groups[group]), name, capital(words), "", {
+      low: 0, high: 1, step: 0.01, start: 0, show: percent,
+    });
+    slider.input.setAttribute("aria-label", name);
+    slider.input.title = name;
+    blendshapes[name] = slider;
+  }
+  find(".reset", section).addEventListener("click", () => reset(Object.values(blendshapes)));
+}
+
 /** A draw from N(0, 1), by Box and Muller. */
 function normal() {
   return Math.sqrt(-2 * Math.log(1 - Math.random())) * Math.cos(2 * Math.PI * Math.random());
@@ -172,9 +198,13 @@ function mixture() {
       identity: moves.identity.map((slider) => slider.value),
       expression: moves.expression.map((slider) => slider.value),
     },
+    blendshapes: Object.fromEntries(shownBlendshapes().map(([name, slider]) => [name, slider.value])),
     part: find("[name=part]:checked").value,
+    original: sides.first.face.key ?? sides.first.key,
   });
 }
+
+const shownBlendshapes = () => Object.entries(blendshapes).filter(([, slider]) => slider.value);
 
 let wanted = false, busy = false;
 
@@ -188,6 +218,7 @@ async function update() {
       wanted = false;
       const answer = await post("vertices", mixture());
       result.setVertices(new Float32Array(await answer.arrayBuffer()));
+      find("#onto").disabled = !sides.first.face.original;
       find("#name").textContent = nameOfResult();
       updates++;
     }
@@ -208,12 +239,13 @@ function settings() {
   if (expression.value !== expression.start) found.push(`exp${Math.round(100 * expression.value)}`);
   if (strength.value !== strength.start) found.push(`x${strength.value}`);
   if (Object.values(moves).flat().some((slider) => slider.value)) found.push("moved");
+  if (shownBlendshapes().length) found.push("arkit");
   return found;
 }
 
 async function download(suffix) {
   const name = nameOfFile(suffix !== ".npy"), answer = await post(`file?suffix=${suffix}`, mixture());
-  save(await answer.blob(), name + suffix);
+  save(await answer.blob(), name + (suffix === "original" ? sides.first.face.original : suffix));
 }
 
 /** Save the result as it is drawn: PNG with a transparent background. */
@@ -672,6 +704,7 @@ async function start() {
   find("#model").textContent = `model ${model.model} · ${model.vertices} vertices`;
   makeMixture();
   for (const part of ["identity", "expression"]) makeDirections(part);
+  makeBlendshapes();
   result = makeViewer(find("#mixed"));
   sides.first = new Side("first", "A");
   sides.second = new Side("second", "B");
@@ -682,6 +715,10 @@ async function start() {
   }
   find("#picture").addEventListener("click", () => attempt(picture));
   find("#swap").addEventListener("click", swap);
+  const wireframe = find("#wireframe");
+  wireframe.addEventListener("change", () => {
+    for (const viewer of viewers) viewer.setWireframe(wireframe.checked);
+  });
   listenForFiles();
   if (model.stream !== null) await showNews(await (await ask("news")).json());
   const live = news.state === "open";
