@@ -375,7 +375,7 @@ class TestPage:
         rows, columns = (difference > 20).nonzero()
         height, width = before.shape[:2]
         assert np.median(columns) > width / 2  # the person's left
-        assert np.ptp(np.percentile(rows, [10, 90])) < height / 8
+        assert np.ptp(np.percentile(rows, [25, 75])) < height / 8
         head_page.find("[data-suffix='.npy']").click()
         said = head_page.until("document.querySelector('#notice.bad')?.textContent")
         assert "latents cannot hold ARKit's blendshapes" in said

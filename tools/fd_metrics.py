@@ -61,6 +61,17 @@ def metrics(
             "--baselines-from", metavar="SET", help="Fit the baselines on this face set instead."
         ),
     ] = None,
+    samples: Annotated[
+        int,
+        typer.Option(
+            "--samples",
+            min=0,
+            metavar="N",
+            help="Also measure specificity, with N sampled faces, and generality; 100 is a good "
+            "number.  [default: not]",
+            show_default=False,
+        ),
+    ] = 0,
     align: fd_cli.AlignPredictions = False,
     device: fd_cli.Device = "cpu",
     region: Annotated[
@@ -155,6 +166,9 @@ def metrics(
     identity_from_expression_accuracy
                     person read off expression latents (chance is best), with
                     identity_from_expression_chance
+    specificity     with --samples: distance of sampled faces to the nearest training face
+                    (specificity_real: of the measured faces)
+    generality_K    with --samples: e_rec from the K strongest latents alone
 
     The condition of a method is what it knew of neutrals: labelled, present (among a person's
     faces, unlabelled) or absent. The strongest baselines of a model's condition are named.
@@ -190,6 +204,7 @@ def metrics(
         units=units,
         baselines=baselines,
         baselines_from=baselines_from,
+        samples=samples,
         align=align,
         device=device,
         region=region,

@@ -16,6 +16,15 @@ import numpy as np
 
 from facedis_core.geometry.distances import vertex_distance, vertex_distances
 
+# Numbers of latents kept, for generality.
+GENERALITY: Final = (1, 2, 4, 8, 16, 32, 64, 128)
+
+
+def generality_key(count: int) -> str:
+    """JSON key of the reconstruction error from so many leading latents."""
+    return f"generality_{count}"
+
+
 # JSON key of every number of a report -> the better direction; None for context such as counts.
 BETTER: Final[Mapping[str, Literal["lower", "higher"] | None]] = {
     "e_rec": "lower",
@@ -37,6 +46,9 @@ BETTER: Final[Mapping[str, Literal["lower", "higher"] | None]] = {
     "identity_from_expression_accuracy": "lower",
     "identity_from_expression_chance": None,
     "identity_from_expression_faces": None,
+    "specificity": "lower",
+    "specificity_real": None,
+    **{generality_key(count): "lower" for count in GENERALITY},
 }
 
 # Number of consecutive vertices that are summed for a lower bound of vertex distances.

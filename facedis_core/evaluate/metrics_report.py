@@ -23,6 +23,7 @@ from facedis_core.evaluate.evaluation import Evaluation, evaluate_face_set
 from facedis_core.evaluate.gates import Check, EarlierReport, Tolerance
 from facedis_core.evaluate.mesh_comparison import compare_meshes
 from facedis_core.evaluate.prediction import model_predictor
+from facedis_core.evaluate.shape_space import add_shape_space
 from facedis_core.evaluate.tables import Table
 from facedis_core.io.progress import Progress, no_progress
 from facedis_core.model.device import Device, on_device
@@ -86,6 +87,7 @@ class MetricsOptions:
         baselines: also measure the linear baselines, fitted on the training split of the set.
         baselines_from: face set to fit the baselines on instead.
         align: align predictions rigidly to the truth first.
+        samples: also measure specificity with so many sampled faces, and generality; 0 = not.
         device: of the models: cpu, cuda or auto.
         region: vertices to measure: a name or a file as of `find_region`; None = those of the set.
         checks: limits of numbers.
@@ -112,6 +114,7 @@ class MetricsOptions:
     baselines: bool = False
     baselines_from: str | None = None
     align: bool = False
+    samples: int = 0
     device: Device = "cpu"
     region: str | None = None
     checks: Sequence[Check] = ()
@@ -131,6 +134,11 @@ class MetricsOptions:
         if self.tolerance is not None and self.against is None:
             raise UsageError(
                 "--tolerance belongs to --against REPORT; give both", ErrorCode.OPTION_MISSING
+            )
+        if self.samples and self.align:
+            raise UsageError(
+                "--samples decodes faces that have no truth to be aligned to; leave out --align",
+                ErrorCode.OPTION_CONFLICT,
             )
         if self.neutral is not None and self.labels is None:
             raise UsageError(
@@ -159,11 +167,11 @@ class MetricsOptions:
                     "--predicted-identity needs the people and expressions of --labels; give both",
                     ErrorCode.OPTION_MISSING,
                 )
-            of_set = *self.inputs, self.models, self.baselines, self.baselines_from
+            of_set = *self.inputs, self.models, self.baselines, self.baselines_from, self.samples
             if any(of_set) or self.split != "test" or self.device != "cpu":
                 raise UsageError(
-                    "SET, --model, --split, --baselines and --device do not go with --truth; "
-                    "leave them out",
+                    "SET, --model, --split, --baselines, --samples and --device do not go with "
+                    "--truth; leave them out",
                     ErrorCode.OPTION_CONFLICT,
                 )
         elif self.units != "auto":
@@ -184,7 +192,12 @@ class MetricsOptions:
             **{"predicted": self.predicted, "predicted-identity": self.predicted_identity},
             **{"labels": self.labels, "units": self.units != "auto", "region": self.region},
             **{"baselines": self.baselines, "baselines-from": self.baselines_from},
-            **{"align": self.align, "against": self.against, "device": self.device != "cpu"},
+            **{
+                "samples": self.samples,
+                "align": self.align,
+                "against": self.against,
+                "device": self.device != "cpu",
+            },
             "per-mesh, --per-subject and --per-expression": self.details,
         }
         given = next((name for name, value in others.items() if value), None)
@@ -390,15 +403,26 @@ def _measure_models(
     methods = []
     for name, model in zip(names, models, strict=True):
         words = f"measuring {name}" if len(models) > 1 else "measuring"
+        placed = on_device(model, options.device, len(rows))
         with how.progress(words, len(rows)) as advance:
             evaluation = evaluate_face_set(
-                model_predictor(on_device(model, options.device, len(rows))),
+                model_predictor(placed),
                 faces,
                 rows,
                 region=how.region,
                 align=how.align,
                 progress=advance,
             )
+        if options.samples:
+            with how.progress("sampling", None) as advance:
+                evaluation = add_shape_space(
+                    evaluation,
+                    placed,
+                    faces,
+                    samples=options.samples,
+                    region=how.region,
+                    progress=advance,
+                )
         methods.append(Method(name, with_condition(evaluation, model)))
     linear = []
     if baselines:

@@ -9,7 +9,7 @@ import numpy as np
 
 from facedis_core.evaluate.comparison import verdict
 from facedis_core.evaluate.evaluation import PER_SUBJECT
-from facedis_core.evaluate.metrics import BETTER
+from facedis_core.evaluate.metrics import BETTER, GENERALITY, generality_key
 from facedis_core.evaluate.uncertainty import Difference, Interval
 from facedis_core.model.model import Part
 from facedis_core.report.comparison import ModelComparison
@@ -94,6 +94,19 @@ TERMS: Final[Mapping[str, Term]] = {
     "identity_from_expression_chance": Term(
         "Chance level of that", "share of the same person's faces among those compared"
     ),
+    "specificity": Term(
+        "Specificity, mm", "distance of sampled faces to the nearest training face, by sample"
+    ),
+    "specificity_real": Term(
+        "The same of measured faces, mm", "distance of measured faces to the nearest training face"
+    ),
+    **{
+        generality_key(count): Term(
+            f"Generality with {count} latents, mm",
+            "reconstruction error from the strongest latents alone, by mesh",
+        )
+        for count in GENERALITY
+    },
 }
 
 _COUNTS: Final = {

@@ -8,7 +8,7 @@ from raising import raises
 
 from facedis_core.evaluate.evaluation import RECOGNITION, SUMMARIES
 from facedis_core.evaluate.gates import Check, EarlierReport, Tolerance, junit_xml, require_all
-from facedis_core.evaluate.metrics import BETTER, Summary
+from facedis_core.evaluate.metrics import BETTER, GENERALITY, Summary, generality_key
 
 REPORT = {
     "model": {
@@ -148,10 +148,15 @@ def test_the_table_of_directions_has_every_number_of_a_report():
     probes.add("identity_from_expression_accuracy")
     counts = {"rank1_probes", "expression_chance", "expression_faces"}
     counts |= {"identity_from_expression_chance", "identity_from_expression_faces"}
-    assert set(BETTER) == {*SUMMARIES, *accuracies, *probes, *counts}
+    shape_space = {"specificity", "specificity_real", *map(generality_key, GENERALITY)}
+    assert set(BETTER) == {*SUMMARIES, *accuracies, *probes, *counts, *shape_space}
     higher = {key for key, better in BETTER.items() if better == "higher"}
     assert higher == accuracies | {"expression_from_expression_accuracy"}
-    assert {key for key, better in BETTER.items() if not better} == counts | {"between_subject"}
+    assert {key for key, better in BETTER.items() if not better} == {
+        *counts,
+        "between_subject",
+        "specificity_real",
+    }
 
 
 class TestTolerance:
