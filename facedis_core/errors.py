@@ -59,6 +59,7 @@ class ErrorCode:
     # Latents and models that do not fit
     WRONG_MODEL = "wrong-model"  # The latents were encoded with another model.
     LATENT_SIZE = "latent-size"  # The latents have another size than the model.
+    PART_MISSING = "part-missing"  # The model, or the latents, lack the identity or the expression.
     LATENT_SPLIT = "latent-split"  # A plain array does not say where the expression begins.
     ROW_COUNT = "row-count"  # Two inputs have numbers of rows that cannot be paired.
     NETWORK_BROKEN = "network-broken"  # A network of another package cannot be loaded.

@@ -59,7 +59,10 @@ PACKAGES = (facedis_core, facedis_core.nn)
 # Sizes and starting data, which the examples of the networks show.
 TABLES = {
     f"facedis_core.nn.{name}"
-    for name in ("DiscriminatorConfig", "InitialData", "LinearConfig", "PointNetConfig")
+    for name in (
+        *("ConvMeshConfig", "DiscriminatorConfig", "InitialData"),
+        *("LinearConfig", "PointNetConfig"),
+    )
 }
 
 

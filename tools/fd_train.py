@@ -84,20 +84,22 @@ def train(
     coma, bu3dfe, facescape
                  pointnet with the paper's settings for these data sets
     flame-like   FLAME's linear model without joints, in closed form
+    conv-mesh-ae CoMA: to itself, or with --neutrals from a face to the
+                 neutral; takes hours
 
     A .toml file changes the keys it names; base = "linear" (or a file) is what it begins with.
 
     Keys for --set, explained in docs/training.md:
 
     \b
-    network     network, identity, expression (latent sizes), components, points,
+    network     network, identity, expression (latent sizes), target, components, points,
                 scale, half_decoders, decoder_init, decoder_components,
                 linear_start, encoder_offsets
     linear fit  pseudo_neutral, linear_fit, trust
     schedule    epochs, steps, minimum_steps, batch, minimum_batch, learning_rate,
                 output_learning_rate, schedule, warmup, learning_rate_factor,
                 learning_rate_every, kl_decay
-    optimiser   weight_decay, gradient_clip, log_variance_limit, weight_average
+    optimiser   optimizer, momentum, weight_decay, gradient_clip, log_variance_limit, weight_average
     loss weights
                 reconstruction, kl_identity, kl_expression, discriminator,
                 neutral, neutral_expression, neutral_latent, laplacian, swap,

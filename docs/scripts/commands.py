@@ -21,9 +21,11 @@ COMMANDS = ROOT / "docs" / "commands.md"
 TRAINING = ROOT / "docs" / "training.md"
 # Meaning of every field of Recipe.
 KEYS = {
-    "network": "`pointnet` or `linear`",
+    "network": "`pointnet`, `linear` or `conv-mesh-ae`",
     "identity": "size of the identity latent",
     "expression": "size of the expression latent",
+    "target": "what `conv-mesh-ae` makes of a face: `self`, from `expression` latents, or "
+    "`neutral`, from `identity` latents",
     "components": "principal components of `linear`, at most",
     "points": "vertices that encoder and discriminator see, spread over the region of the set",
     "half_decoders": "store decoders or principal components as float16",
@@ -46,14 +48,16 @@ KEYS = {
     "minimum_steps": "fewest steps; small sets get more epochs",
     "batch": "faces per step",
     "minimum_batch": "small sets halve the batch down to this",
-    "learning_rate": "of Adam, for the auto-encoder",
+    "optimizer": "of `conv-mesh-ae`: `adam` or `sgd`; Adam for all others",
+    "momentum": "of `sgd`",
+    "learning_rate": "of the auto-encoder",
     "output_learning_rate": "learning rate of the last layers of PointNet decoders, times "
     "`learning_rate`",
     "warmup": "part of the run in which all learning rates rise from 0, in per cent",
     "schedule": "of all learning rates: `step`, or `cosine` (half a cosine to 0)",
     "learning_rate_factor": "factor on all learning rates of `step` ...",
     "learning_rate_every": "... every so many per cent of the run",
-    "weight_decay": "of Adam, for the auto-encoder",
+    "weight_decay": "of the auto-encoder; of `conv-mesh-ae` for dense layers alone",
     "gradient_clip": "largest norm of the auto-encoder's gradient; 0 = none",
     "log_variance_limit": "log-variances are clamped to +- this",
     "weight_average": "part of the run over which the weights evaluated and stored are averaged, "

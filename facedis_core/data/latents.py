@@ -120,6 +120,15 @@ class Latents:
                     ErrorCode.WRONG_MODEL,
                 )
 
+    def check_part(self, part: Literal["identity", "expression"]) -> None:
+        """Raise InputError where the model that encoded the rows has no such latents."""
+        if not getattr(self, part).shape[1]:
+            raise InputError(
+                f"the latents of {self.names[0]!r} have no {part}, as their model has none; encode "
+                "the faces with another model",
+                ErrorCode.PART_MISSING,
+            )
+
     def check_finite(self) -> None:
         """Raise InputError naming the first row with a value that is not finite."""
         finite = np.isfinite(self.identity).all(axis=1) & np.isfinite(self.expression).all(axis=1)

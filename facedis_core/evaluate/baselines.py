@@ -91,7 +91,8 @@ class Baselines:
 
         The mean face is both reconstruction and identity face. PCA does not split: its identity
         face is its reconstruction. A regression predicts the identity face; its reconstruction is
-        that of PCA with as many components, so the expression is the difference.
+        that of PCA with as many components, so the expression is the difference. FLAME's model is
+        left out beside a model of identity or expression latents alone.
         """
         unlabelled = unlabelled_condition(self.train_set)
         mean = self.pca.mean.reshape(1, -1, 3).astype(np.float32)
@@ -133,6 +134,8 @@ class Baselines:
                 facts = {"components": len(ridge.weight), "penalty": ridge.penalty}
                 yield baseline(name, regression(ridge), **facts)
                 del ridge
+        if not self.identity or not self.expression:
+            return
         for key, neutrals in (
             ("flame_like_pseudo", self.pseudo_neutrals.faces),
             ("flame_like", self.train_set.neutrals),

@@ -327,6 +327,7 @@ def _feature_reader(
     latents: Latents, model: Model, similarity: str
 ) -> Callable[[np.ndarray], np.ndarray]:
     """Rows (B,) -> identity faces (B, V, 3) mm for `vertex`, identity latents (B, D_id) else."""
+    model.check_part("identity")
     decoder = LatentDecoder(model)
 
     def faces(rows: np.ndarray) -> np.ndarray:

@@ -70,18 +70,33 @@ def check_prediction(prediction: Prediction, faces: np.ndarray) -> None:
             )
 
 
+def predicted_parts(
+    full: np.ndarray, identity: np.ndarray, z_identity: np.ndarray, z_expression: np.ndarray
+) -> Prediction:
+    """The prediction of a model: faces (B, V, 3) mm and latents (B, D_id), (B, D_exp).
+
+    Without identity latents it has no identity face, without expression latents no reconstruction.
+    """
+    has_identity, has_expression = z_identity.shape[1] > 0, z_expression.shape[1] > 0
+    return Prediction(
+        full if has_expression else None,
+        identity if has_identity else None,
+        z_identity if has_identity else None,
+        z_expression if has_expression else None,
+    )
+
+
 def model_predictor(model: Model) -> Predictor:
     """The predictor of a model: latent means (no sampling), reconstructions, identity faces."""
 
     def predict(vertices: np.ndarray) -> Prediction:
         latents = model.encode_prepared(vertices)
         identity, expression = latents.identity, latents.expression
-        return Prediction(
-            model.decode_vectors(identity, expression),
-            model.decode_vectors(identity, expression, "identity"),
-            identity,
-            expression,
-        )
+        full = model.decode_vectors(identity, expression)
+        alone = full
+        if model.config.identity and model.config.expression:
+            alone = model.decode_vectors(identity, expression, "identity")
+        return predicted_parts(full, alone, identity, expression)
 
     return predict
 

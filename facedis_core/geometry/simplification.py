@@ -97,7 +97,7 @@ def vertex_map(
 
     collapsed = []
     for aggressiveness in AGGRESSIVENESS:
-        mesh = _collapse(points, faces, target_faces, aggressiveness)
+        mesh = collapse(points, faces, target_faces, aggressiveness)
         if len(mesh.triangles) <= most and repair_of(mesh).folds.folded == 0:
             return map_of(mesh.triangles)
         collapsed.append(mesh)
@@ -153,7 +153,7 @@ def _repairable(
         if count >= len(faces):
             yield from whole
             return
-        yield from promising([_collapse(points, faces, count, speed) for speed in AGGRESSIVENESS])
+        yield from promising([collapse(points, faces, count, speed) for speed in AGGRESSIVENESS])
 
 
 def _crowded_edges(triangles: NDArray[np.integer[Any]]) -> int:
@@ -168,7 +168,7 @@ def _crowded_edges(triangles: NDArray[np.integer[Any]]) -> int:
     return int((directed > 1).sum() + (undirected > 2).sum())
 
 
-def _collapse(
+def collapse(
     points: NDArray[np.float32], faces: NDArray[np.int32], target_faces: int, aggressiveness: int
 ) -> CollapsedMesh:
     """Quadric edge collapse at one speed, its triangles laid over original vertices."""

@@ -26,6 +26,9 @@ _SMALLEST_NORMAL: Final = 2.0**-126  # of float32
 # default, so that a file of a network without it has the same bytes in every version.
 _LATER: Final = {"later": True}
 
+# Metadata of the size of a latent that a network may lack.
+MAY_BE_ZERO: Final = {"may_be_zero": True}
+
 
 @dataclass(frozen=True)
 class ModelConfig(ABC):
@@ -274,14 +277,16 @@ def read_config(cls: type[Config], values: Mapping[str, Any]) -> Config:
         raise InputError(
             f"{wrong}: it is {reprlib.repr(values)}, expected a table", ErrorCode.METADATA
         )
-    types = {f.name: f.type for f in fields(cast(Any, cls))}
+    known = {f.name: f for f in fields(cast(Any, cls))}
+    types = {name: f.type for name, f in known.items()}
     odd = sorted((types.keys() ^ values.keys()) - (later_fields(cls) - values.keys()))
     if odd:
         raise InputError(
             f"{wrong}: {reprlib.repr(odd[0])} is missing or unknown", ErrorCode.METADATA
         )
     for key, value in values.items():
-        if not _fits(value, types[key]):
+        lacks = value == 0 and type(value) is int and known[key].metadata.get("may_be_zero")
+        if not lacks and not _fits(value, types[key]):
             raise InputError(f"{wrong}: {key} is {reprlib.repr(value)}", ErrorCode.METADATA)
     return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
 

@@ -46,7 +46,11 @@ def leading_directions(
         model: the decoder.
         part: the latents to vary.
         latents: (N, D) of real faces, if known, for their covariance.
+
+    Raises:
+        InputError: the model has no such latents.
     """
+    model.check_part(part)
     size = getattr(model.config, part)
     every = np.arange(model.config.vertices)
     seen = model.weights.get("encoder.points", every).astype(np.int64)

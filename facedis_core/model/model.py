@@ -287,6 +287,16 @@ class Model:
         names = list(names) if names is not None else [str(row) for row in range(len(vertices))]
         return Latents(names, [self.id] * len(names), identity, expression)
 
+    def check_part(self, part: LatentPart) -> None:
+        """Raise InputError where the model has no such latents."""
+        if not getattr(self.config, part):
+            raise InputError(
+                f"model {self.source or self.id} ({network_of(self.config).name}) has no {part} "
+                f"latents, {self.config.identity} + {self.config.expression}; use a model of "
+                "identity and expression",
+                ErrorCode.PART_MISSING,
+            )
+
     def latent_covariance(self, part: LatentPart) -> np.ndarray | None:
         """Covariance (D, D) of a latent over the training faces; None if the weights lack it."""
         return self._forward.latent_covariance(part)
@@ -340,7 +350,7 @@ class Model:
 
         Raises:
             InputError: latents of another size, not finite or too large, or different numbers of
-                identities and expressions.
+                identities and expressions; or a part that the model lacks.
             UsageError: an unknown part.
         """
         if part not in get_args(Part):
@@ -348,6 +358,8 @@ class Model:
                 f"part {part!r}, expected one of {', '.join(get_args(Part))}",
                 ErrorCode.OPTION_VALUE,
             )
+        if part != "full":
+            self.check_part(part)
         for name, z, size in (
             ("identity", identity, self.config.identity),
             ("expression", expression, self.config.expression),

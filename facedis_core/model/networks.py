@@ -20,6 +20,7 @@ from facedis_core.model.config import (
     later_fields,
     read_config,
 )
+from facedis_core.model.mesh_config import ConvMeshConfig
 
 ENTRY_POINTS: Final = "facedis.networks"
 
@@ -169,5 +170,13 @@ register_network(
         LinearConfig,
         "facedis_core.model.numpy_forward:LinearForward",
         "facedis_core.nn.linear:LinearAutoEncoder",
+    )
+)
+register_network(
+    Network(
+        "conv-mesh-ae",
+        ConvMeshConfig,
+        "facedis_core.model.mesh_forward:ConvMeshForward",
+        "facedis_core.nn.conv_mesh:ConvMeshAutoEncoder",
     )
 )

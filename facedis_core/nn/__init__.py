@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from facedis_core.model.config import DiscriminatorConfig, LinearConfig, PointNetConfig
+    from facedis_core.model.mesh_config import ConvMeshConfig
     from facedis_core.nn.autoencoder import AutoEncoder, Gaussian, InitialData, Posterior
+    from facedis_core.nn.conv_mesh import ConvMeshAutoEncoder
     from facedis_core.nn.datasets import FaceDataset, FacePairDataset, FaceSample, PairSample
     from facedis_core.nn.discriminator import IdentityDiscriminator
     from facedis_core.nn.face_pairs import FacePairs
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
         weighted_sum,
     )
     from facedis_core.nn.max_pool.layer import MaxPoolLinear, pool, pool_reference, set_pooling
+    from facedis_core.nn.objective import LabelledFaces, Objective, Turn
     from facedis_core.nn.pointnet import (
         HiddenLayerDecoder,
         PointNetAutoEncoder,
@@ -43,6 +46,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AutoEncoder",
+    "ConvMeshAutoEncoder",
+    "ConvMeshConfig",
     "DecodedFaces",
     "DiscriminatorConfig",
     "DiscriminatorLoss",
@@ -55,11 +60,13 @@ __all__ = [
     "HiddenLayerDecoder",
     "IdentityDiscriminator",
     "InitialData",
+    "LabelledFaces",
     "LatentEncoder",
     "LinearAutoEncoder",
     "LinearConfig",
     "LossWeights",
     "MaxPoolLinear",
+    "Objective",
     "PairSample",
     "PointNetAutoEncoder",
     "PointNetConfig",
@@ -67,6 +74,7 @@ __all__ = [
     "Posterior",
     "SharedLayer",
     "TrainedNetwork",
+    "Turn",
     "discriminator_loss",
     "expression_norm_loss",
     "generator_loss",
@@ -84,6 +92,8 @@ __all__ = [
 
 _MODULES = {
     "AutoEncoder": "nn.autoencoder",
+    "ConvMeshAutoEncoder": "nn.conv_mesh",
+    "ConvMeshConfig": "model.mesh_config",
     "DecodedFaces": "nn.inference",
     "DiscriminatorConfig": "model.config",
     "DiscriminatorLoss": "nn.losses",
@@ -96,11 +106,13 @@ _MODULES = {
     "HiddenLayerDecoder": "nn.pointnet",
     "IdentityDiscriminator": "nn.discriminator",
     "InitialData": "nn.autoencoder",
+    "LabelledFaces": "nn.objective",
     "LatentEncoder": "nn.inference",
     "LinearAutoEncoder": "nn.linear",
     "LinearConfig": "model.config",
     "LossWeights": "nn.losses",
     "MaxPoolLinear": "nn.max_pool.layer",
+    "Objective": "nn.objective",
     "PairSample": "nn.datasets",
     "PointNetAutoEncoder": "nn.pointnet",
     "PointNetConfig": "model.config",
@@ -108,6 +120,7 @@ _MODULES = {
     "Posterior": "nn.autoencoder",
     "SharedLayer": "nn.pointnet",
     "TrainedNetwork": "nn.inference",
+    "Turn": "nn.objective",
     "discriminator_loss": "nn.losses",
     "expression_norm_loss": "nn.losses",
     "generator_loss": "nn.losses",

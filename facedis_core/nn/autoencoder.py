@@ -1,6 +1,7 @@
 """Base class of the auto-encoders: faces -> distributions of latents -> X_id, X_exp (eq. 1)."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Self
 
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from facedis_core.model.config import ModelConfig
 from facedis_core.nn.augment import PoseVariation
 from facedis_core.nn.distributed import shard_of_randn
+from facedis_core.nn.objective import Objective
 
 
 class Gaussian(NamedTuple):
@@ -45,6 +47,7 @@ class InitialData:
         rows: (n,) rows of the training faces.
         subject: (n,) the person of each training face.
         neutrals: (S, V, 3) mm by person, NaN where not known; None = no person's neutral is known.
+        triangles: int32 (F, 3); None = not known.
         points: int64 (K,) vertices that a PointNet sees; None = all.
         poses: the random poses in which training shows them.
         zero_decoders: initialise decoders with zeros, not at random.
@@ -59,6 +62,7 @@ class InitialData:
     rows: np.ndarray
     subject: np.ndarray
     neutrals: np.ndarray | None = None
+    triangles: np.ndarray | None = None
     points: Tensor | None = None
     poses: PoseVariation = field(default_factory=PoseVariation)
     zero_decoders: bool = True
@@ -106,6 +110,18 @@ class AutoEncoder(nn.Module, ABC):
 
     def reparametrise(self, data: InitialData) -> None:
         """Change before a training what is learned of the weights, if the data asks for it."""
+
+    def objective(self, recipe: Mapping[str, Any], data: InitialData) -> Objective | None:
+        """Losses of its own; None: those of the paper, eq. 7 and 8.
+
+        Args:
+            recipe: its fields by name.
+            data: the training faces.
+
+        Raises:
+            UsageError: the losses need what the data lacks.
+        """
+        return None
 
     def output_parameters(self) -> list[nn.Parameter]:
         """The weights of the decoders' last layers, which may have a learning rate of their own."""

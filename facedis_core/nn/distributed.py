@@ -6,7 +6,7 @@ rows. So a training has the same losses with any number of processes.
 
 import inspect
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from time import monotonic, sleep
@@ -182,6 +182,16 @@ def _sum(tensor: Tensor) -> Tensor:
 def all_reduce_mean(tensor: Tensor) -> Tensor:
     """The mean of a tensor over all processes; differentiable."""
     return _Mean.apply(tensor) if world_size() > 1 else tensor
+
+
+def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
+    """Average the gradients of parameters over all processes, where there is more than one."""
+    if world_size() == 1:
+        return
+    for parameter in parameters:
+        if parameter.grad is not None:
+            dist.all_reduce(parameter.grad)
+            parameter.grad /= world_size()
 
 
 def mean_values(values: Mapping[str, Tensor]) -> dict[str, float]:

@@ -134,7 +134,7 @@ def transfer(
     Raises:
         UsageError: different numbers of rows, a scale that makes latents infinite or NaN, or an
             argument of another type.
-        InputError: two paired rows are of different models.
+        InputError: two paired rows are of different models, or lack what is transferred.
 
     Example:
         >>> import numpy as np
@@ -205,6 +205,8 @@ def _pairs_of(one: Latents, other: Latents, labels: tuple[str, str], all_pairs: 
 def transfer_blocks(pairs: Pairs, scale: float = 1.0) -> Iterator[Latents]:
     """Expression transfer block by block, from pairs of identity and expression; as `transfer`."""
     for identity, expression in pairs:
+        identity.check_part("identity")
+        expression.check_part("expression")
         models = _common_models(identity, expression)
         scaled = as_float32(expression.expression * np.float64(scale))
         if not np.isfinite(scaled).all():
@@ -271,7 +273,8 @@ def blend(first: np.ndarray, second: np.ndarray, shares: np.ndarray) -> np.ndarr
         float64 (N S, D), the shares in the inner loop.
     """
     start, end = first[:, None].astype(np.float64), second[:, None].astype(np.float64)
-    return ((1 - shares) * start + shares * end).reshape(-1, first.shape[1])
+    blended: np.ndarray = (1 - shares) * start + shares * end  # (N, S, D)
+    return blended.reshape(len(first) * len(shares), first.shape[1])
 
 
 def pair_names(first: Latents, second: Latents) -> list[str]:

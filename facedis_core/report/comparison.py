@@ -206,13 +206,17 @@ def compare_models(
         progress: counts the measured faces.
 
     Raises:
-        InputError: unreadable input, no such faces, or models of another topology than the set.
+        InputError: unreadable input, no such faces, or a model of another topology than the set, or
+            without identity or expression latents.
         UsageError: a model is named twice.
     """
     models = [load_model(name) for name in names]
     faces, rows = open_split(source, models[0], split)
     for model in models[1:]:
         check_topology(faces, source, model.topology, f"model {model.source}")
+    for model in models:  # the page shows both
+        model.check_part("identity")
+        model.check_part("expression")
     ways = MeasureOptions(align, faces.region, progress=progress)
     labels = label_models(models)
     people = len(np.unique(np.asarray(faces.labels.subject)[rows]))

@@ -40,12 +40,14 @@ class Batch(NamedTuple):
         partners: (B, V, 3) other faces of the same subjects; None in a step without pairs.
         neutrals: None if no face of the whole batch has one.
         train_discriminator: whether the discriminator is trained in this step.
+        positions: int (B,) of the faces among the training faces.
     """
 
     faces: Tensor
     partners: Tensor | None = None
     neutrals: Neutrals | None = None
     train_discriminator: bool = False
+    positions: np.ndarray = np.empty(0, np.int64)
 
 
 def check_batch_size(key: str, batch: int, faces: int) -> None:
@@ -135,6 +137,7 @@ class TrainingBatches:
                 others[0] if others else None,
                 self._neutrals(order[part]),
                 self._trains_discriminator(step),
+                shard(order[part]),
             )
 
     def _draw(self, number: int) -> tuple[np.ndarray, np.ndarray]:

@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Final
 
 import numpy as np
 import torch
@@ -29,6 +29,12 @@ from facedis_core.nn.autoencoder import AutoEncoder
 from facedis_core.nn.discriminator import IdentityDiscriminator
 from facedis_core.nn.inference import load_state
 from facedis_core.train.learner import EpochProgress
+
+# What an optimiser keeps of a parameter after its first step.
+_SLOTS: Final[Mapping[type[Optimizer], tuple[str, ...]]] = {
+    torch.optim.Adam: ("step", "exp_avg", "exp_avg_sq"),
+    torch.optim.SGD: ("momentum_buffer",),
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -240,8 +246,8 @@ class TrainingState:
                 continue
             parameters = [p for group in optimizer.param_groups for p in group["params"]]
             for index, parameter in enumerate(parameters):
-                shape = tuple(parameter.shape)
-                for slot, sizes in (("step", ()), ("exp_avg", shape), ("exp_avg_sq", shape)):
+                for slot in _SLOTS[type(optimizer)]:
+                    sizes = () if slot == "step" else tuple(parameter.shape)
                     zeros = np.broadcast_to(np.float32(0), sizes)
                     expected[f"optimizer.{name}.{index}.{slot}"] = zeros
         for name in sorted(expected.keys() ^ self.tensors.keys()):

@@ -20,6 +20,7 @@ from facedis_core.nn.autoencoder import AutoEncoder
 from facedis_core.nn.discriminator import IdentityDiscriminator
 from facedis_core.nn.inference import network_from_model
 from facedis_core.nn.max_pool.argmax import Precision
+from facedis_core.nn.objective import Objective
 from facedis_core.train.checkpoint import (
     export_model,
     load_discriminator,
@@ -27,6 +28,8 @@ from facedis_core.train.checkpoint import (
 )
 from facedis_core.train.face_storage import Storage
 from facedis_core.train.learner import Learner
+from facedis_core.train.model_trainer import EVALUATED, ModelTrainer
+from facedis_core.train.objective_trainer import ObjectiveTrainer
 from facedis_core.train.pretrainer import PreTrainer
 from facedis_core.train.recipe import Recipe, load_recipe, recipe_content
 from facedis_core.train.run import RunFiles, TrainingRun, check_same_run
@@ -43,7 +46,7 @@ from facedis_core.train.setup import (
     training_frame,
     with_pseudo_neutrals,
 )
-from facedis_core.train.trainer import EVALUATED, Trainer
+from facedis_core.train.trainer import Trainer
 
 NO_DISCRIMINATOR: Final = "none"
 UNTRAINED_DISCRIMINATOR: Final = "untrained"
@@ -219,22 +222,24 @@ class TrainingPlan(Plan):
                 "--epochs or --steps",
                 ErrorCode.OPTION_CONFLICT,
             )
-        discriminator = self._discriminator(recipe, frame, faces, inputs)
+        data = initial_data(recipe, frame, known, neutrals=has_neutrals)
+        objective = network.objective(recipe.as_dict(), data)
+        discriminator = None
+        if objective is None:
+            discriminator = self._discriminator(recipe, frame, faces, inputs)
+        elif self.discriminator not in (None, NO_DISCRIMINATOR):
+            raise UsageError(
+                f"the {recipe.network} network has losses of its own and no use for "
+                f"{self.discriminator}; leave out --discriminator",
+                ErrorCode.OPTION_CONFLICT,
+            )
         default = NO_DISCRIMINATOR if discriminator is None else UNTRAINED_DISCRIMINATOR
         ids = {"discriminator": default, **inputs.ids}
         identity = recipe.as_dict() | {f"{key} id": value for key, value in ids.items()}
         identity |= {"neutrals": self.neutrals, "seed": self.seed} | self._numerical_options()
         check_same_run(identity, device)
-        trainer = Trainer(
-            network,
-            discriminator,
-            known,
-            recipe,
-            neutrals=has_neutrals,
-            seed=self.seed,
-            device=device,
-            precision=self.precision,
-            storage=self.storage,
+        trainer = self._trainer(
+            network, discriminator, objective, known, recipe, neutrals=has_neutrals, device=device
         )
         step = self._history_step("fd-train", ids)
         history = [*inputs.history, step] if self.with_history else []
@@ -264,6 +269,41 @@ class TrainingPlan(Plan):
         if has_neutrals:
             warnings += _neutral_warnings(faces, labelled=self.neutrals)
         return PreparedRun(run, inputs.warnings + warnings)
+
+    def _trainer(
+        self,
+        network: AutoEncoder,
+        discriminator: IdentityDiscriminator | None,
+        objective: Objective | None,
+        faces: FaceSet,
+        recipe: Recipe,
+        *,
+        neutrals: bool,
+        device: torch.device,
+    ) -> ModelTrainer:
+        """The trainer of the paper's losses, or of an objective."""
+        if objective is not None:
+            return ObjectiveTrainer(
+                network,
+                objective,
+                faces,
+                recipe,
+                neutrals=neutrals,
+                seed=self.seed,
+                device=device,
+                storage=self.storage,
+            )
+        return Trainer(
+            network,
+            discriminator,
+            faces,
+            recipe,
+            neutrals=neutrals,
+            seed=self.seed,
+            device=device,
+            precision=self.precision,
+            storage=self.storage,
+        )
 
     def _with_chosen_pseudo_neutral(self, recipe: Recipe, faces: FaceSet) -> Recipe:
         """The recipe with the estimate of neutrals that is made: `none` for labelled neutrals."""
@@ -344,11 +384,11 @@ def _size_warnings(learner: Learner, recipe: Recipe, advice: str) -> list[str]:
     return warnings
 
 
-def _data_warnings(trainer: Trainer) -> list[str]:
+def _data_warnings(trainer: ModelTrainer) -> list[str]:
     """Warnings about faces that this training can make little of."""
     recipe, pairs, warnings = trainer.recipe, trainer.batches.pairs, []
     single = pairs.single_face_subjects
-    if trainer.steps and single and (trainer.discriminator is not None or recipe.has_partners):
+    if trainer.steps and single and (trainer.has_discriminator or recipe.has_partners):
         warnings.append(f"{single} training subjects have one face, which is its own partner")
     if recipe.has_partners and single == pairs.subjects:
         warnings.append("no subject has two faces, so identity and expression cannot be separated")

@@ -40,6 +40,7 @@ _BETWEEN = {
     "pose_mm": (0, 1000),
     "warmup": (0, 100),
     "weight_average": (0, 100),
+    "momentum": (0, 1),
 }
 # Lengths of joint training and pre-training in epochs, and the keys in steps that replace them.
 _LENGTHS = {"epochs": "steps", "pretrain_epochs": "pretrain_steps"}
@@ -63,6 +64,9 @@ class Recipe:
     network: str = "pointnet"  # a name in the table of networks
     identity: int = 64  # latent size
     expression: int = 64  # latent size
+    # what conv-mesh-ae makes of a face: itself, from `expression` latents, or its person's neutral,
+    # from `identity` latents
+    target: Literal["self", "neutral"] = "self"
     components: int = 400  # principal components of the linear network, at most
     points: int | None = None  # vertices that encoder and discriminator see; None = all
     half_decoders: bool = False  # float16 in the file: decoders of a PointNet, basis of linear
@@ -87,6 +91,8 @@ class Recipe:
     minimum_steps: int = 0  # on small sets, which get more epochs
     batch: int = 32
     minimum_batch: int | None = None  # small sets halve the batch down to this; None = never
+    optimizer: Literal["adam", "sgd"] = "adam"  # of networks with losses of their own
+    momentum: float = 0.9  # of sgd
     learning_rate: float = 1e-4
     output_learning_rate: float = 1.0  # times `learning_rate`, of the decoders' last layers
     warmup: float = 0.0  # per cent of the steps in which the learning rate rises from 0

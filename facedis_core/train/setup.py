@@ -168,6 +168,7 @@ def initial_data(
         rows,
         np.asarray(face_set.labels.subject)[rows],
         face_set.neutrals if neutrals else None,
+        np.asarray(face_set.triangles),
         frame.points,
         recipe_poses(recipe),
         zero_decoders=recipe.decoder_init == "zero",

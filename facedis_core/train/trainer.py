@@ -1,44 +1,24 @@
 """Joint training of the auto-encoder and the identity discriminator: steps and learning rates."""
 
-from collections.abc import Generator, Mapping
-from dataclasses import replace
-from typing import Any, Final
-
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from facedis_core.data.face_set import TEST, TRAIN, VALIDATION, FaceSet
-from facedis_core.errors import ErrorCode, InputError
-from facedis_core.evaluate.evaluation import evaluate_face_set
-from facedis_core.evaluate.prediction import Prediction
+from facedis_core.data.face_set import FaceSet
 from facedis_core.nn import losses
 from facedis_core.nn.augment import random_poses
 from facedis_core.nn.autoencoder import AutoEncoder
 from facedis_core.nn.discriminator import IdentityDiscriminator
-from facedis_core.nn.distributed import data_parallel, mean_values, shard_of_randn, shared_map
+from facedis_core.nn.distributed import data_parallel, mean_values, shard_of_randn
 from facedis_core.nn.forward_step import ForwardStep, StepOutput
-from facedis_core.nn.inference import TrainedNetwork
 from facedis_core.nn.losses import LossWeights
 from facedis_core.nn.max_pool.argmax import Precision
 from facedis_core.nn.max_pool.layer import set_pooling
-from facedis_core.train.batches import Batch, Neutrals, TrainingBatches
+from facedis_core.train.batches import Batch, Neutrals
 from facedis_core.train.face_storage import Storage
-from facedis_core.train.learner import Learner
+from facedis_core.train.model_trainer import ModelTrainer
 from facedis_core.train.profiling import step_part
 from facedis_core.train.recipe import Recipe
-from facedis_core.train.schedule import (
-    batch_size,
-    kl_factor,
-    learning_rate_factor,
-    steps_per_epoch,
-    total_steps,
-)
-from facedis_core.train.setup import NOISE, recipe_poses
-from facedis_core.train.weight_average import WeightAverage
-
-# Splits that are evaluated, by their key in the log.
-EVALUATED: Final = {"test": TEST, "validation": VALIDATION}
+from facedis_core.train.schedule import kl_factor
 
 
 def loss_weights(recipe: Recipe, kl_factor: float) -> LossWeights:
@@ -58,7 +38,7 @@ def loss_weights(recipe: Recipe, kl_factor: float) -> LossWeights:
     )
 
 
-class Trainer(Learner):
+class Trainer(ModelTrainer):
     """Joint training: each step trains the discriminator, then the auto-encoder.
 
     Args:
@@ -92,35 +72,17 @@ class Trainer(Learner):
         precision: Precision = "fp32",
         storage: Storage = "auto",
     ) -> None:
-        faces = len(face_set.rows(TRAIN))
-        recipe = replace(recipe, batch=batch_size(recipe.batch, recipe.minimum_batch, faces))
-        self.network, self.discriminator = network.to(device), discriminator
-        self.face_set, self.recipe, self.neutrals = face_set, recipe, neutrals
-        self.pseudo_neutral = recipe.pseudo_neutral
-        self.poses = recipe_poses(recipe)
-        self.batches = TrainingBatches(
+        super().__init__(
+            network,
             face_set,
             recipe,
-            mean_face=network.mean_face.numpy(force=True),
             with_discriminator=discriminator is not None,
-            with_neutrals=neutrals,
+            neutrals=neutrals,
             seed=seed,
             device=device,
             storage=storage,
         )
-        super().__init__(
-            pairs=self.batches.pairs,
-            batch=recipe.batch,
-            steps=total_steps(
-                epochs=recipe.epochs,
-                steps=recipe.steps,
-                minimum_steps=recipe.minimum_steps,
-                steps_per_epoch=steps_per_epoch(faces, recipe.batch),
-            ),
-            stream=NOISE,
-            seed=seed,
-            device=device,
-        )
+        self.discriminator = discriminator
         self.laplacian = None
         if recipe.laplacian:
             vertices = network.config.vertices
@@ -138,11 +100,6 @@ class Trainer(Learner):
             fused=True,  # one pass over the weights instead of ten
         )
         self.optimizers = {"auto_encoder": self.optimizer}
-        self.networks = {"auto_encoder": network}
-        self.average = None
-        if recipe.weight_average:
-            self.average = WeightAverage(network, self.steps * recipe.weight_average / 100)
-            self.networks["average"] = self.average.network
         self.forward_step = data_parallel(
             ForwardStep(
                 network,
@@ -158,20 +115,6 @@ class Trainer(Learner):
             )
         for each in self.networks.values():
             set_pooling(each, precision=precision)
-
-    @property
-    def result(self) -> AutoEncoder:
-        """The network that is evaluated and stored: the average of its weights, if there is one."""
-        return self.network if self.average is None else self.average.network
-
-    def _learning_rate(self, step: int) -> float:
-        return self.recipe.learning_rate * learning_rate_factor(self.recipe, step, self.steps)
-
-    def _start_training(self) -> None:
-        self.network.train()
-
-    def _batches(self, number: int, first: int) -> Generator[Batch, None, None]:
-        return self.batches.epoch(number, first)
 
     def _train_step(self, batch: Batch) -> dict[str, float]:
         """One step of the discriminator (eq. 7), then one of the auto-encoder (eq. 8)."""
@@ -210,15 +153,6 @@ class Trainer(Learner):
             if self.average is not None:
                 self.average.update(self.steps_done)
         return values | {"gradient_clipped": float(values["gradient_norm"] > limit)}
-
-    def _set_learning_rates(self) -> None:
-        recipe, factor = self.recipe, learning_rate_factor(self.recipe, self.steps_done, self.steps)
-        for name, optimizer in self.optimizers.items():
-            rate = recipe.learning_rate
-            if name == "discriminator":
-                rate = recipe.discriminator_learning_rate
-            for group in optimizer.param_groups:
-                group["lr"] = rate * factor * group.get("factor", 1)
 
     def _posed(self, faces: Tensor) -> Tensor:
         return random_poses(faces, self.poses, self.network.scale)
@@ -311,42 +245,3 @@ class Trainer(Learner):
             name: losses.reconstruction_loss(*pair) * neutrals.weight
             for name, pair in pairs.items()
         }
-
-    def _check_finite(self, values: Mapping[str, float]) -> None:
-        if not np.isfinite([*values.values()]).all():
-            sums = {"total", "gradient_norm"}
-            bad = [k for k, value in values.items() if k not in sums and not np.isfinite(value)]
-            raise InputError(
-                f"training diverged at epoch {self.epoch.number + 1}, step {self.epoch.step + 1}: "
-                f"{', '.join(bad) or 'the gradient'} is not finite; lower learning_rate "
-                "or discriminator_learning_rate",
-                ErrorCode.DIVERGED,
-            )
-
-    def evaluate(self, record: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """The metrics of fd-metrics on the test split, and on the validation split if any."""
-        found = {}
-        for name, split in EVALUATED.items():
-            rows = self.face_set.rows(split)
-            if len(rows):
-                found[name] = evaluate_face_set(
-                    self.predict,
-                    self.face_set,
-                    rows,
-                    region=self.face_set.region,
-                    ordered_map=shared_map,
-                ).metrics
-        return found
-
-    @torch.no_grad()
-    def predict(self, vertices: np.ndarray) -> Prediction:
-        """Reconstructions and identity faces (B, V, 3) mm and latent means of faces in mm."""
-        network = TrainedNetwork(self.result)
-        faces = torch.tensor(vertices, dtype=torch.float32, device=self.device)
-        full, identity, _, posteriors = network(faces)
-        return Prediction(
-            full.cpu().numpy(),
-            identity.cpu().numpy(),
-            posteriors.identity.mean.cpu().numpy(),
-            posteriors.expression.mean.cpu().numpy(),
-        )

@@ -1,0 +1,146 @@
+"""Configurations of networks that convolve over a mesh and pool it, after CoMA."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, Self
+
+from facedis_core.errors import ErrorCode, InputError
+from facedis_core.model.config import MAY_BE_ZERO, ModelConfig, Shapes
+
+CHANNELS: Final = (16, 16, 16, 32)
+ORDERS: Final = 6
+
+
+@dataclass(frozen=True)
+class MeshConfig(ModelConfig):
+    """Chebyshev convolutions on a hierarchy of meshes (Ranjan et al. 2018).
+
+    An encoder has for each mesh but the coarsest a convolution, ReLU and pooling, then a dense
+    layer; a decoder is the reverse, with a last convolution to three channels.
+
+    Attributes:
+        levels: number of vertices of each coarser mesh.
+        edges: number of edges of each mesh but the coarsest.
+        channels: of the convolution on each mesh, the finest first.
+        orders: number of Chebyshev polynomials of a convolution.
+    """
+
+    levels: tuple[int, ...] = ()
+    edges: tuple[int, ...] = ()
+    channels: tuple[int, ...] = CHANNELS
+    orders: int = ORDERS
+
+    def __post_init__(self) -> None:
+        if self.levels and not len(self.levels) == len(self.edges) == len(self.channels):
+            raise InputError(
+                f"stored configuration does not fit this facedis: {len(self.levels)} levels, "
+                f"{len(self.edges)} edges and {len(self.channels)} channels, expected as many",
+                ErrorCode.METADATA,
+            )
+
+    def on_meshes(self, levels: tuple[int, ...], edges: tuple[int, ...]) -> Self:
+        """The configuration on a hierarchy; on a short one without the channels of the finest."""
+        channels = self.channels[-len(levels) :]
+        return replace(self, levels=levels, edges=edges, channels=channels)
+
+    def differences(self, other: Self) -> list[str]:
+        """Fields in which the network of a model differs; the meshes are found in training."""
+        return [
+            key
+            for key in super().differences(other)
+            if key not in ("levels", "edges", "channels") or other.channels != self.channels[-1:]
+        ]
+
+    def stored_type(self, name: str) -> str:
+        """The type of this tensor in a file."""
+        return "int32" if name.endswith((".edges", ".kept", ".corners")) else "float32"
+
+    def mesh_shapes(self) -> Shapes:
+        """The meshes, and the deviation by which coordinates are standardised."""
+        shapes: Shapes = {"deviation": (self.vertices, 3)}
+        sizes = (self.vertices, *self.levels)
+        for level, edges in enumerate(self.edges):
+            shapes |= {
+                f"meshes.{level}.edges": (edges, 2),
+                f"meshes.{level}.kept": (sizes[level + 1],),
+                f"meshes.{level}.corners": (sizes[level], 3),
+                f"meshes.{level}.weights": (sizes[level], 3),
+            }
+        return shapes
+
+    def encoder_shapes(self, name: str, outputs: int) -> Shapes:
+        """The layers of an encoder with so many outputs."""
+        shapes, width = Shapes(), 3
+        for level, channels in enumerate(self.channels):
+            shapes[f"{name}.convolutions.{level}.weight"] = (self.orders, width, channels)
+            shapes[f"{name}.convolutions.{level}.bias"] = (channels,)
+            width = channels
+        shapes[f"{name}.dense.weight"] = (outputs, self.levels[-1] * width)
+        shapes[f"{name}.dense.bias"] = (outputs,)
+        return shapes
+
+    def decoder_shapes(self, name: str, inputs: int) -> Shapes:
+        """The layers of a decoder with so many inputs."""
+        width, shapes = self.channels[-1], Shapes()
+        shapes[f"{name}.dense.weight"] = (self.levels[-1] * width, inputs)
+        shapes[f"{name}.dense.bias"] = (self.levels[-1] * width,)
+        for step, channels in enumerate(self.channels[::-1]):
+            shapes[f"{name}.convolutions.{step}.weight"] = (self.orders, width, channels)
+            shapes[f"{name}.convolutions.{step}.bias"] = (channels,)
+            width = channels
+        shapes[f"{name}.output.weight"] = (self.orders, width, 3)
+        return shapes
+
+    def weight_problem(self, name: str, array: Any) -> str:
+        """An error in the values of a finite tensor, as a predicate; empty if there is none."""
+        if name == "deviation" and not (array > 0).all():
+            return "is not positive"
+        if self.stored_type(name) == "int32":
+            _, level, kind = name.split(".")
+            size = (self.vertices, *self.levels)[int(level) + (kind == "corners")]
+            if not 0 <= array.min() <= array.max() < size:
+                return f"has vertices outside of {size}"
+        return ""
+
+
+@dataclass(frozen=True)
+class ConvMeshConfig(MeshConfig):
+    """CoMA: one latent, from which its decoder makes the neutral of a face, or the face itself.
+
+    The other half has no latents: X is X_id, or the mean face plus X_exp.
+    """
+
+    identity: int = field(metadata=MAY_BE_ZERO)
+    expression: int = field(metadata=MAY_BE_ZERO)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if bool(self.identity) == bool(self.expression):
+            raise InputError(
+                f"stored configuration does not fit this facedis: latents {self.identity} + "
+                f"{self.expression}, expected those of one half",
+                ErrorCode.METADATA,
+            )
+
+    @property
+    def latent(self) -> int:
+        """D, of the half that there is."""
+        return self.identity or self.expression
+
+    def weight_shapes(self) -> Shapes:
+        """Name and shape of every learned tensor, and of the meshes."""
+        return {
+            **self.mesh_shapes(),
+            **self.encoder_shapes("encoder", self.latent),
+            **self.decoder_shapes("decoder", self.latent),
+        }
+
+    @classmethod
+    def from_recipe(cls, vertices: int, recipe: Mapping[str, Any]) -> Self:
+        """The network of a recipe (its fields by name) for faces of V vertices.
+
+        Its meshes are those of the face set.
+        """
+        if recipe["target"] == "neutral":
+            return cls(vertices, recipe["identity"], 0)
+        return cls(vertices, 0, recipe["expression"])

@@ -1,0 +1,239 @@
+"""CoMA: its forward pass against a slow twin with dense matrices, its losses, and model files."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from raising import raises
+from synthetic import face_set, write_face_set
+
+from facedis_core.data.face_set import TEST, TRAIN
+from facedis_core.data.latents import read_latents, write_latents
+from facedis_core.evaluate.prediction import model_predictor
+from facedis_core.geometry.mesh_hierarchy import mesh_hierarchy
+from facedis_core.model.model import load_model, write_model
+from facedis_core.nn.conv_mesh import ConvMeshAutoEncoder
+from facedis_core.nn.mesh_layers import SparseMatrix, chebyshev
+from facedis_core.nn.objective import KnownNeutrals, LabelledFaces
+from facedis_core.pipeline.combine import interpolate, transfer
+from facedis_core.train.recipe import load_recipe
+from facedis_core.train.setup import build_auto_encoder, initial_data, training_frame
+from facedis_core.train.training import train
+
+FACES = face_set(size=8)
+SHORT = {"identity": 5, "expression": 6, "batch": 4, "steps": 8}
+
+
+def dense_convolution(x, edges, weight, bias):
+    """The sum of T_k(L) x W_k + bias in float64, with L of all V vertices and T_k one by one."""
+    adjacency = np.zeros((len(x), len(x)))
+    for a, b in edges:
+        adjacency[a, b] = adjacency[b, a] = 1
+    root = np.diag(adjacency.sum(axis=1) ** -0.5)
+    normalised = np.eye(len(x)) - root @ adjacency @ root
+    rescaled = 2 * normalised / 2 - np.eye(len(x))  # largest eigenvalue taken as 2
+    polynomials = [np.eye(len(x)), rescaled]
+    while len(polynomials) < len(weight):
+        polynomials.append(2 * rescaled @ polynomials[-1] - polynomials[-2])
+    total = sum(t @ x @ w for t, w in zip(polynomials, weight, strict=True))
+    return total if bias is None else total + bias
+
+
+def slow_forward(model, face):
+    """The latent and the face (V, 3) mm that CoMA makes of a face (V, 3) mm."""
+    w = {name: array.astype(float) for name, array in model.weights.items()}
+    flat = FACES.vertices[FACES.rows(TRAIN)].astype(float)
+    mean, deviation = flat.mean(axis=0), flat.std(axis=0)
+    x = (face - mean) / deviation
+    levels = mesh_hierarchy(model.mean_face, model.triangles, 4)
+    for k, level in enumerate(levels):
+        name = f"encoder.convolutions.{k}"
+        x = dense_convolution(x, level.edges, w[f"{name}.weight"], w[f"{name}.bias"])
+        selection = np.eye(len(x))[level.kept]
+        x = selection @ np.maximum(x, 0)
+    z = np.maximum(w["encoder.dense.weight"] @ x.ravel() + w["encoder.dense.bias"], 0)
+    y = np.maximum(w["decoder.dense.weight"] @ z + w["decoder.dense.bias"], 0)
+    y = y.reshape(len(levels[-1].kept), -1)
+    for k, level in enumerate(reversed(levels)):
+        up = np.zeros((len(level.corners), len(y)))
+        for row, (corners, weights) in enumerate(zip(level.corners, level.weights, strict=True)):
+            np.add.at(up[row], corners, weights)
+        name = f"decoder.convolutions.{k}"
+        y = dense_convolution(up @ y, level.edges, w[f"{name}.weight"], w[f"{name}.bias"])
+        y = np.maximum(y, 0)
+    y = dense_convolution(y, levels[0].edges, w["decoder.output.weight"], None)
+    return z, mean + y * deviation
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    """Models by what they make of a face."""
+    found = {}
+    for target in ("self", "neutral"):
+        path = tmp_path_factory.mktemp("conv") / f"{target}.safetensors"
+        train(FACES, "conv-mesh-ae", changes=SHORT, neutrals=target == "neutral", output=path)
+        found[target] = load_model(path)
+    return found
+
+
+@pytest.mark.parametrize("target", ["self", "neutral"])
+def test_slow_twin_numpy_and_torch(models, target):
+    model, faces = models[target], FACES.read(FACES.rows(TEST)[:3])
+    predicted = model_predictor(model)(faces)
+    assert (predicted.reconstruction is None) == (target == "neutral")
+    assert (predicted.identity is None) == (target == "self")
+    full = predicted.identity if target == "neutral" else predicted.reconstruction
+    latents = model.encode_prepared(faces)
+    assert latents.sizes == ((5, 0) if target == "neutral" else (0, 6))
+    z = np.hstack([latents.identity, latents.expression])
+    assert (z >= 0).all() and z.any()
+    with torch.no_grad():
+        in_torch = model.to_torch()(torch.tensor(faces))
+    for row, face in enumerate(faces):
+        slow_z, slow = slow_forward(model, face)
+        np.testing.assert_allclose(z[row], slow_z, atol=1e-4)
+        np.testing.assert_allclose(full[row], slow, atol=1e-3)
+    np.testing.assert_allclose(in_torch.reconstruction, full, atol=1e-3)
+
+
+def test_both_forms_of_the_convolution_and_their_gradients():
+    rng = torch.Generator().manual_seed(0)
+    row, column = torch.tensor([0, 0, 1, 3]), torch.tensor([0, 2, 2, 1])
+    value = torch.randn(4, generator=rng)
+    matrix, dense = SparseMatrix(row, column, value, (4, 4)), torch.zeros(4, 4)
+    dense[row, column] = value
+    for inputs, outputs in ((2, 5), (5, 2)):
+        x = torch.randn(4, 3, inputs, generator=rng, requires_grad=True)
+        weight = torch.randn(4, inputs, outputs, generator=rng, requires_grad=True)
+        terms = [torch.eye(4), dense]
+        terms += [2 * dense @ dense - torch.eye(4)]
+        terms += [2 * dense @ terms[2] - dense]
+        slow = sum(
+            torch.einsum("vw,wbi,io->vbo", t, x, w) for t, w in zip(terms, weight, strict=True)
+        )
+        fast = chebyshev(matrix, x, weight)
+        torch.testing.assert_close(fast, slow, atol=1e-5, rtol=1e-5)
+        upstream = torch.randn(slow.shape, generator=rng)
+        for ours, theirs in zip(
+            torch.autograd.grad((fast * upstream).sum(), (x, weight)),
+            torch.autograd.grad((slow * upstream).sum(), (x, weight)),
+            strict=True,
+        ):
+            torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-4)
+
+
+def test_the_published_sizes_at_the_vertices_of_flame():
+    recipe = load_recipe("conv-mesh-ae", neutrals=False)
+    config = recipe.model_config(5023).on_meshes((1256, 314, 79, 20), (1, 1, 1, 1))
+    network = ConvMeshAutoEncoder(config, torch.zeros(5023, 3), torch.zeros(3), 1.0)
+    shapes = config.weight_shapes()
+    assert {k: tuple(v.shape) for k, v in network.named_parameters()}.items() <= shapes.items()
+    assert shapes["encoder.dense.weight"] == (8, 20 * 32)
+    assert shapes["decoder.convolutions.0.weight"] == (6, 32, 32)
+    assert shapes["decoder.output.weight"] == (6, 16, 3)
+    deviations = [p.std() for name, p in network.named_parameters() if name.endswith("weight")]
+    assert all(0.08 < deviation < 0.1 for deviation in deviations)  # 0.1, cut at twice of it
+
+
+def test_the_losses():
+    recipe = load_recipe("conv-mesh-ae", neutrals=True)
+    frame = training_frame(FACES, recipe)
+    neutrals = torch.tensor(FACES.neutrals[:2])
+    for target in ("self", "neutral"):
+        recipe = replace(recipe, target=target, neutral=2.0, reconstruction=3.0)
+        network = build_auto_encoder(recipe, frame, FACES, 0)
+        data = initial_data(recipe, frame, FACES, neutrals=True)
+        objective = network.objective(recipe.as_dict(), data)
+        faces = network.normalise(torch.tensor(FACES.vertices[:4]))
+        known = KnownNeutrals(torch.tensor([0, 3]), network.normalise(neutrals), 0.5)
+        batch = LabelledFaces(faces, torch.zeros(4, dtype=torch.int64), known, 0.0)
+        (turn,) = objective.turns(batch)
+        posterior = network.encode(faces)
+        z = getattr(posterior, "identity" if target == "neutral" else "expression").mean
+        found = network.decoder(z, network.meshes)
+        truth, weight = (faces, 3.0) if target == "self" else (known.faces, 3.0 * 2.0 * 0.5)
+        found = found if target == "self" else found[[0, 3]]
+        error = ((found * network.deviation + network.normalised_mean_face) - truth).abs()
+        torch.testing.assert_close(turn.total, weight * (error / network.deviation).mean())
+        decayed, others = objective.parameters("auto_encoder")
+        dense = [*network.encoder.dense.parameters(), *network.decoder.dense.parameters()]
+        assert {id(each) for each in decayed} == {id(each) for each in dense}
+        assert len(decayed) + len(others) == len(list(network.parameters()))
+
+
+def test_it_learns():
+    changes = {"optimizer": "adam", "learning_rate": 0.005, "weight_decay": 0, "epochs": 10}
+    records = []
+    train(FACES, "conv-mesh-ae", changes={**changes, "batch": 7}, on_record=records.append)
+    assert records[-1]["reconstruction"] < 0.99 * records[0]["reconstruction"]
+    assert set(records[-1]["test"]) == {"e_rec"}
+
+
+def test_it_resumes_to_the_same_bytes(tmp_path):
+    changes = {"expression": 6, "batch": 7, "epochs": 3}
+    whole, parts = tmp_path / "whole.safetensors", tmp_path / "parts.safetensors"
+    train(FACES, "conv-mesh-ae", changes=changes, output=whole)
+
+    class Stop(Exception):
+        pass
+
+    def stop(record):
+        if record["step"] >= 4:
+            raise Stop
+
+    options = {"changes": changes, "output": parts, "checkpoint_minutes": 0}
+    with pytest.raises(Stop):
+        train(FACES, "conv-mesh-ae", on_record=stop, **options)
+    train(FACES, "conv-mesh-ae", resume=True, **options)
+    assert whole.read_bytes() == parts.read_bytes()
+
+
+def test_what_one_half_cannot_do(models):
+    faces = FACES.read(FACES.rows(TEST)[:2])
+    for target, part in (("self", "identity"), ("neutral", "expression")):
+        latents = models[target].encode_prepared(faces, ["ann", "bob"])
+        with raises("part-missing", f"no {part} latents"):
+            models[target].decode(latents, part)
+        with raises("part-missing", f"have no {part}"):
+            transfer(latents, latents)
+        between = interpolate(latents[[0]], latents[[1]], steps=3)
+        assert between.sizes == latents.sizes and len(between) == 3
+
+
+def test_what_it_cannot_train_on():
+    with raises("option-conflict", "--neutrals"):
+        train(FACES, "conv-mesh-ae", changes={**SHORT, "target": "neutral"})
+    with raises("option-conflict", "losses of its own"):
+        train(FACES, "conv-mesh-ae", changes=SHORT, discriminator="disc.safetensors")
+
+
+def test_commands_say_what_one_half_cannot_do(models, call, tmp_path):
+    write_face_set(tmp_path / "set.safetensors", FACES)
+    found = {}
+    for target, keys in (("self", {"e_rec"}), ("neutral", {"e_dis", "avd_neu"})):
+        write_model(tmp_path / f"{target}.safetensors", models[target])
+        line = f"fd-metrics set.safetensors -m {target}.safetensors --baselines --json"
+        report = json.loads(call(line).out)
+        assert {"e_rec", "e_dis", "avd_neu", "e_exp"} & report["model"].keys() == keys
+        assert "pca" in report["baselines"] and "flame_like" not in report["baselines"]
+        encoded = call(f"fd-encode set.safetensors -m {target}.safetensors -o {target}.npy")
+        assert encoded.code == 0, encoded.err
+        found[target] = [
+            "fd-transfer {0}.npy {0}.npy -o out.npy",
+            "fd-report set.safetensors --model {0}.safetensors -o out.html",
+            "fd-view -m {0}.safetensors",
+        ]
+    write_latents(tmp_path / "few.npy", read_latents(tmp_path / "self.npy")[::4])
+    found["self"] += [
+        "fd-recognize few.npy {0}.npy -m {0}.safetensors --pattern '{{subject}}/{{expression}}'",
+        "fd-decode {0}.npy -m {0}.safetensors --part identity -o out/",
+    ]
+    found["neutral"].append("fd-export {0}.npy -m {0}.safetensors --targets directions -o out/")
+    for target, lines in found.items():
+        for line in lines:
+            result = call(line.format(target))
+            assert (result.code, result.kind) == (3, "part-missing"), (line, result.err)
+            assert len(result.err.splitlines()) == 1
+    assert not list(tmp_path.glob("out*"))
