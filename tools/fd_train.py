@@ -86,6 +86,8 @@ def train(
     flame-like   FLAME's linear model without joints, in closed form
     conv-mesh-ae CoMA: to itself, or with --neutrals from a face to the
                  neutral; takes hours
+    kacem        after Kacem et al.: latents of faces to those of neutrals by a
+                 GAN; takes hours
 
     A .toml file changes the keys it names; base = "linear" (or a file) is what it begins with.
 
@@ -102,8 +104,8 @@ def train(
     optimiser   optimizer, momentum, weight_decay, gradient_clip, log_variance_limit, weight_average
     loss weights
                 reconstruction, kl_identity, kl_expression, discriminator,
-                neutral, neutral_expression, neutral_latent, laplacian, swap,
-                partner_latent, expression_norm, expression_power (an exponent)
+                neutral, neutral_expression, neutral_latent, person, laplacian,
+                swap, partner_latent, expression_norm, expression_power (an exponent)
     random poses
                 pose_degrees, pose_mm
     discriminator

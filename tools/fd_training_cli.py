@@ -41,7 +41,7 @@ Recipe = Annotated[
         "--recipe",
         metavar="NAME|FILE",
         help="Training recipe: linear, pointnet, pointnet-linear, coma, bu3dfe, facescape, "
-        "flame-like, conv-mesh-ae, or a .toml file.",
+        "flame-like, conv-mesh-ae, kacem, or a .toml file.",
     ),
 ]
 Set = Annotated[

@@ -21,7 +21,7 @@ COMMANDS = ROOT / "docs" / "commands.md"
 TRAINING = ROOT / "docs" / "training.md"
 # Meaning of every field of Recipe.
 KEYS = {
-    "network": "`pointnet`, `linear` or `conv-mesh-ae`",
+    "network": "`pointnet`, `linear`, `conv-mesh-ae` or `kacem`",
     "identity": "size of the identity latent",
     "expression": "size of the expression latent",
     "target": "what `conv-mesh-ae` makes of a face: `self`, from `expression` latents, or "
@@ -48,7 +48,7 @@ KEYS = {
     "minimum_steps": "fewest steps; small sets get more epochs",
     "batch": "faces per step",
     "minimum_batch": "small sets halve the batch down to this",
-    "optimizer": "of `conv-mesh-ae`: `adam` or `sgd`; Adam for all others",
+    "optimizer": "of networks on meshes: `adam` or `sgd`; Adam for all others",
     "momentum": "of `sgd`",
     "learning_rate": "of the auto-encoder",
     "output_learning_rate": "learning rate of the last layers of PointNet decoders, times "
@@ -57,7 +57,7 @@ KEYS = {
     "schedule": "of all learning rates: `step`, or `cosine` (half a cosine to 0)",
     "learning_rate_factor": "factor on all learning rates of `step` ...",
     "learning_rate_every": "... every so many per cent of the run",
-    "weight_decay": "of the auto-encoder; of `conv-mesh-ae` for dense layers alone",
+    "weight_decay": "of the auto-encoder; of networks on meshes for dense layers alone",
     "gradient_clip": "largest norm of the auto-encoder's gradient; 0 = none",
     "log_variance_limit": "log-variances are clamped to +- this",
     "weight_average": "part of the run over which the weights evaluated and stored are averaged, "
@@ -69,7 +69,9 @@ KEYS = {
     "discriminator": "weight: generator loss, identity faces against the discriminator",
     "neutral": "weight (times `reconstruction`): identity face to the true neutral",
     "neutral_expression": "weight (times `reconstruction`): expression to face minus neutral",
-    "neutral_latent": "weight: identity latent of the identity face to that of the face",
+    "neutral_latent": "weight: identity latent of the identity face to that of the face; of "
+    "`kacem` to that of the neutral",
+    "person": "weight: cross-entropy of the training person, by the identity latent (`kacem`)",
     "laplacian": "weight: roughness of the identity face",
     "swap": "weight (times `reconstruction`): swapped identities of a person's faces",
     "partner_latent": "weight: distance to the identity latent of another face of the person",

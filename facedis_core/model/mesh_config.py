@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import Any, Final, Self
 
 from facedis_core.errors import ErrorCode, InputError
@@ -144,3 +145,45 @@ class ConvMeshConfig(MeshConfig):
         if recipe["target"] == "neutral":
             return cls(vertices, recipe["identity"], 0)
         return cls(vertices, 0, recipe["expression"])
+
+
+@dataclass(frozen=True)
+class KacemConfig(MeshConfig):
+    """An auto-encoder on meshes, and a generator from latents of faces to those of neutrals.
+
+    It has no expression latents: X is X_id.
+
+    Attributes:
+        hidden: width of the generator's two hidden layers.
+    """
+
+    identity: int
+    expression: int = field(metadata=MAY_BE_ZERO)
+    hidden: int = 128
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.expression:
+            raise InputError(
+                f"stored configuration does not fit this facedis: {self.expression} expression "
+                "latents, expected none",
+                ErrorCode.METADATA,
+            )
+
+    def weight_shapes(self) -> Shapes:
+        """Name and shape of every learned tensor, and of the meshes."""
+        shapes = {
+            **self.mesh_shapes(),
+            **self.encoder_shapes("encoder", self.identity),
+            **self.decoder_shapes("decoder", self.identity),
+        }
+        widths = (self.identity, self.hidden, self.hidden, self.identity)
+        for layer, (inputs, outputs) in enumerate(pairwise(widths)):
+            shapes[f"generator.{layer}.weight"] = (outputs, inputs)
+            shapes[f"generator.{layer}.bias"] = (outputs,)
+        return shapes
+
+    @classmethod
+    def from_recipe(cls, vertices: int, recipe: Mapping[str, Any]) -> Self:
+        """The network of a recipe (its fields by name) for faces of V vertices."""
+        return cls(vertices, recipe["identity"], 0)

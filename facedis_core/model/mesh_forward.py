@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from facedis_core.model.mesh_config import ConvMeshConfig, MeshConfig
+from facedis_core.model.mesh_config import ConvMeshConfig, KacemConfig, MeshConfig
 from facedis_core.model.numpy_forward import LatentMeans
 
 Product = Callable[[np.ndarray], np.ndarray]
@@ -127,3 +127,23 @@ class ConvMeshForward(MeshForward):
         if z is None:
             return np.zeros(3 * self.config.vertices, np.float32)
         return self.decoded("decoder", z)
+
+
+@dataclass(frozen=True, eq=False)
+class KacemForward(MeshForward):
+    """Latents of neutrals, and what the decoder makes of them."""
+
+    config: KacemConfig
+
+    def encode(self, face: np.ndarray) -> LatentMeans:
+        """Latents of the neutral of a normalised face (V, 3), and an empty one."""
+        z = self.encoded("encoder", self.standardised(face))
+        hidden = np.maximum(self.dense("generator.0", z), 0)
+        hidden = np.maximum(self.dense("generator.1", hidden), 0)
+        return LatentMeans(z + self.dense("generator.2", hidden), z[:0])
+
+    def offsets(self, identity: np.ndarray | None, expression: np.ndarray | None) -> np.ndarray:
+        """The normalised offsets of X_id, (3V,); zero without it."""
+        if identity is None:
+            return np.zeros(3 * self.config.vertices, np.float32)
+        return self.decoded("decoder", identity)

@@ -20,7 +20,7 @@ from facedis_core.model.config import (
     later_fields,
     read_config,
 )
-from facedis_core.model.mesh_config import ConvMeshConfig
+from facedis_core.model.mesh_config import ConvMeshConfig, KacemConfig
 
 ENTRY_POINTS: Final = "facedis.networks"
 
@@ -178,5 +178,13 @@ register_network(
         ConvMeshConfig,
         "facedis_core.model.mesh_forward:ConvMeshForward",
         "facedis_core.nn.conv_mesh:ConvMeshAutoEncoder",
+    )
+)
+register_network(
+    Network(
+        "kacem",
+        KacemConfig,
+        "facedis_core.model.mesh_forward:KacemForward",
+        "facedis_core.nn.kacem:KacemAutoEncoder",
     )
 )

@@ -8,7 +8,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 AUTO_ENCODER = "auto_encoder"  # the player whose network is stored as the model
 
@@ -51,7 +53,7 @@ class Turn(NamedTuple):
         player: its name.
         terms: the terms of its loss, unweighted, for the log.
         total: what its parameters minimise.
-        values: other numbers for the log.
+        values: other numbers for the log; one at least without terms.
     """
 
     player: str
@@ -95,3 +97,15 @@ def turn(
     total = sum(weights[name] * term for name, term in terms.items())
     assert isinstance(total, Tensor)
     return Turn(player, terms, total, values or {})
+
+
+def called(logits: Tensor, *, real: bool) -> Tensor:
+    """Mean cross-entropy of logits (B, 1) that are to be called real, or not; zero of none.
+
+    Example:
+        >>> called(torch.zeros(2, 1), real=True)
+        tensor(0.6931)
+    """
+    target = torch.full_like(logits, float(real))
+    total = functional.binary_cross_entropy_with_logits(logits, target, reduction="sum")
+    return total / max(1, len(logits))

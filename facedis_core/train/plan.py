@@ -34,6 +34,7 @@ from facedis_core.train.pretrainer import PreTrainer
 from facedis_core.train.recipe import Recipe, load_recipe, recipe_content
 from facedis_core.train.run import RunFiles, TrainingRun, check_same_run
 from facedis_core.train.setup import (
+    INITIAL,
     CoordinateFrame,
     build_auto_encoder,
     build_discriminator,
@@ -42,6 +43,7 @@ from facedis_core.train.setup import (
     check_same_topology,
     initial_data,
     recipe_poses,
+    step_seed,
     subjects_with_neutral,
     training_frame,
     with_pseudo_neutrals,
@@ -223,6 +225,7 @@ class TrainingPlan(Plan):
                 ErrorCode.OPTION_CONFLICT,
             )
         data = initial_data(recipe, frame, known, neutrals=has_neutrals)
+        torch.manual_seed(step_seed(self.seed, INITIAL, 2))
         objective = network.objective(recipe.as_dict(), data)
         discriminator = None
         if objective is None:

@@ -114,6 +114,7 @@ class Recipe:
     neutral_expression: float = 0.0  # times `reconstruction`
     neutral_latent: float = 1e-2
     discriminator: float = 5e-4
+    person: float = 0.0  # of kacem
     laplacian: float = 0.0
     swap: float = 0.0  # times `reconstruction`
     partner_latent: float = 0.0

@@ -6,13 +6,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from mesh_twin import SlowMeshes
 from raising import raises
 from synthetic import face_set, write_face_set
 
 from facedis_core.data.face_set import TEST, TRAIN
 from facedis_core.data.latents import read_latents, write_latents
 from facedis_core.evaluate.prediction import model_predictor
-from facedis_core.geometry.mesh_hierarchy import mesh_hierarchy
 from facedis_core.model.model import load_model, write_model
 from facedis_core.nn.conv_mesh import ConvMeshAutoEncoder
 from facedis_core.nn.mesh_layers import SparseMatrix, chebyshev
@@ -24,47 +24,6 @@ from facedis_core.train.training import train
 
 FACES = face_set(size=8)
 SHORT = {"identity": 5, "expression": 6, "batch": 4, "steps": 8}
-
-
-def dense_convolution(x, edges, weight, bias):
-    """The sum of T_k(L) x W_k + bias in float64, with L of all V vertices and T_k one by one."""
-    adjacency = np.zeros((len(x), len(x)))
-    for a, b in edges:
-        adjacency[a, b] = adjacency[b, a] = 1
-    root = np.diag(adjacency.sum(axis=1) ** -0.5)
-    normalised = np.eye(len(x)) - root @ adjacency @ root
-    rescaled = 2 * normalised / 2 - np.eye(len(x))  # largest eigenvalue taken as 2
-    polynomials = [np.eye(len(x)), rescaled]
-    while len(polynomials) < len(weight):
-        polynomials.append(2 * rescaled @ polynomials[-1] - polynomials[-2])
-    total = sum(t @ x @ w for t, w in zip(polynomials, weight, strict=True))
-    return total if bias is None else total + bias
-
-
-def slow_forward(model, face):
-    """The latent and the face (V, 3) mm that CoMA makes of a face (V, 3) mm."""
-    w = {name: array.astype(float) for name, array in model.weights.items()}
-    flat = FACES.vertices[FACES.rows(TRAIN)].astype(float)
-    mean, deviation = flat.mean(axis=0), flat.std(axis=0)
-    x = (face - mean) / deviation
-    levels = mesh_hierarchy(model.mean_face, model.triangles, 4)
-    for k, level in enumerate(levels):
-        name = f"encoder.convolutions.{k}"
-        x = dense_convolution(x, level.edges, w[f"{name}.weight"], w[f"{name}.bias"])
-        selection = np.eye(len(x))[level.kept]
-        x = selection @ np.maximum(x, 0)
-    z = np.maximum(w["encoder.dense.weight"] @ x.ravel() + w["encoder.dense.bias"], 0)
-    y = np.maximum(w["decoder.dense.weight"] @ z + w["decoder.dense.bias"], 0)
-    y = y.reshape(len(levels[-1].kept), -1)
-    for k, level in enumerate(reversed(levels)):
-        up = np.zeros((len(level.corners), len(y)))
-        for row, (corners, weights) in enumerate(zip(level.corners, level.weights, strict=True)):
-            np.add.at(up[row], corners, weights)
-        name = f"decoder.convolutions.{k}"
-        y = dense_convolution(up @ y, level.edges, w[f"{name}.weight"], w[f"{name}.bias"])
-        y = np.maximum(y, 0)
-    y = dense_convolution(y, levels[0].edges, w["decoder.output.weight"], None)
-    return z, mean + y * deviation
 
 
 @pytest.fixture(scope="module")
@@ -91,8 +50,10 @@ def test_slow_twin_numpy_and_torch(models, target):
     assert (z >= 0).all() and z.any()
     with torch.no_grad():
         in_torch = model.to_torch()(torch.tensor(faces))
+    twin = SlowMeshes(model, FACES.vertices[FACES.rows(TRAIN)])
     for row, face in enumerate(faces):
-        slow_z, slow = slow_forward(model, face)
+        slow_z = np.maximum(twin.encoded("encoder", face), 0)
+        slow = twin.decoded("decoder", slow_z)
         np.testing.assert_allclose(z[row], slow_z, atol=1e-4)
         np.testing.assert_allclose(full[row], slow, atol=1e-3)
     np.testing.assert_allclose(in_torch.reconstruction, full, atol=1e-3)

@@ -1,0 +1,104 @@
+"""Neutralisation in latent space: its forward pass against a slow twin, its losses and players."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from mesh_twin import SlowMeshes
+from raising import raises
+from synthetic import face_set
+from torch.nn.functional import cross_entropy
+
+from facedis_core.data.face_set import TEST, TRAIN
+from facedis_core.evaluate.prediction import model_predictor
+from facedis_core.model.model import load_model
+from facedis_core.nn.kacem import PRETRAINED
+from facedis_core.nn.objective import KnownNeutrals, LabelledFaces
+from facedis_core.train.recipe import load_recipe
+from facedis_core.train.setup import build_auto_encoder, initial_data, training_frame
+from facedis_core.train.training import train
+
+FACES = face_set(size=8)
+SHORT = {"identity": 5, "batch": 7, "steps": 12}
+
+
+def test_slow_twin_numpy_torch_and_resumed_bytes(tmp_path):
+    path, parts = tmp_path / "whole.safetensors", tmp_path / "parts.safetensors"
+    train(FACES, "kacem", changes=SHORT, neutrals=True, output=path)
+
+    class Stop(Exception):
+        pass
+
+    def stop(record):
+        if record["step"] >= 8:
+            raise Stop
+
+    options = {"changes": SHORT, "neutrals": True, "output": parts, "checkpoint_minutes": 0}
+    with pytest.raises(Stop):
+        train(FACES, "kacem", on_record=stop, **options)
+    train(FACES, "kacem", resume=True, **options)
+    assert path.read_bytes() == parts.read_bytes()
+
+    model, faces = load_model(path), FACES.read(FACES.rows(TEST)[:3])
+    predicted = model_predictor(model)(faces)
+    assert predicted.reconstruction is None and predicted.expression_latent is None
+    twin = SlowMeshes(model, FACES.vertices[FACES.rows(TRAIN)])
+    for row, face in enumerate(faces):
+        z = twin.encoded("encoder", face)
+        hidden = np.maximum(twin.dense("generator.0", z), 0)
+        hidden = np.maximum(twin.dense("generator.1", hidden), 0)
+        z = z + twin.dense("generator.2", hidden)
+        np.testing.assert_allclose(predicted.identity_latent[row], z, atol=1e-4)
+        np.testing.assert_allclose(predicted.identity[row], twin.decoded("decoder", z), atol=1e-3)
+    with torch.no_grad():
+        in_torch = model.to_torch()(torch.tensor(faces))
+    np.testing.assert_allclose(in_torch.identity, predicted.identity, atol=1e-3)
+
+
+def test_the_losses_and_turns():
+    recipe = replace(load_recipe("kacem", neutrals=True), identity=5)
+    frame = training_frame(FACES, recipe)
+    network = build_auto_encoder(recipe, frame, FACES, 0)
+    objective = network.objective(
+        recipe.as_dict(), initial_data(recipe, frame, FACES, neutrals=True)
+    )
+    assert objective.classifier.out_features == 7  # training people
+    faces = network.normalise(torch.tensor(FACES.vertices[:4]))
+    neutrals = network.normalise(torch.tensor(FACES.neutrals[:2]))
+    person = torch.tensor([0, 0, 1, 1])
+    known = KnownNeutrals(torch.tensor([0, 3]), neutrals, 0.5)
+    (alone,) = objective.turns(LabelledFaces(faces, person, known, PRETRAINED - 0.01))
+    own = network.latent(faces)
+    truth = network.standardise(faces)
+    rec = (network.decoder(own, network.meshes) - truth).abs().mean()
+    torch.testing.assert_close(alone.total, rec)
+
+    batch = LabelledFaces(faces, person, known, PRETRAINED)
+    adversary, classifier, last = objective.turns(batch)
+    assert [each.player for each in (adversary, classifier)] == ["discriminator", "classifier"]
+    z, real = network.neutralised(own), network.latent(neutrals)
+    judged = torch.sigmoid(objective.discriminator(z)), torch.sigmoid(objective.discriminator(real))
+    expected = (-0.5 * judged[1].log().mean() - (1 - judged[0]).log().mean()) / 2
+    torch.testing.assert_close(adversary.total, expected)
+    person_loss = cross_entropy(objective.classifier(z), person)
+    torch.testing.assert_close(classifier.total, person_loss)
+    neutral = (network.decoder(z, network.meshes)[[0, 3]] - network.standardise(neutrals)).abs()
+    latent = (z[[0, 3]] - real).abs().mean()
+    expected = rec + 0.5 * neutral.mean() + 0.5 * latent
+    expected = expected - 0.1 * judged[0].log().mean() + 0.1 * person_loss
+    torch.testing.assert_close(last.total, expected)
+    # the generator learns from the discriminator, which learns nothing from the auto-encoder
+    for each in (adversary, classifier):
+        gradients = torch.autograd.grad(
+            each.total, list(network.parameters()), allow_unused=True, retain_graph=True
+        )
+        assert not any(gradient is not None for gradient in gradients)
+    without = list(objective.turns(LabelledFaces(faces, person, None, 0.9)))
+    assert [each.player for each in without] == ["classifier", "auto_encoder"]
+    assert torch.isfinite(without[-1].total) and not without[-1].terms["neutral"].detach()
+
+
+def test_it_needs_neutrals():
+    with raises("option-conflict", "--neutrals"):
+        train(FACES, "kacem", changes={**SHORT, "pseudo_neutral": "none"})
