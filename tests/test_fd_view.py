@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 import numpy as np
 import pytest
 from conftest import face, save_mesh
+from images import png
 from synthetic import grid_mesh
 
 from facedis_core.data.latents import read_latents
@@ -376,12 +377,13 @@ class TestPage:
         height, width = before.shape[:2]
         assert np.median(columns) > width / 2  # the person's left
         assert np.ptp(np.percentile(rows, [25, 75])) < height / 8
+        _, again = self.moved(head_page, lambda: head_page.find("#arkit .reset").click())
+        assert np.array_equal(before, again)
+        self.moved(head_page, lambda: head_page.set("#arkit-eyeBlinkLeft", 1))
         head_page.find("[data-suffix='.npy']").click()
         said = head_page.until("document.querySelector('#notice.bad')?.textContent")
         assert "latents cannot hold ARKit's blendshapes" in said
         assert len(head_page.complaints()) == 1  # the browser's own word on the refusal
-        _, again = self.moved(head_page, lambda: head_page.find("#arkit .reset").click())
-        assert np.array_equal(before, again)
 
     def test_the_edges_of_triangles_are_drawn(self, page):
         plain = page.pixels("#mixed")
@@ -404,6 +406,35 @@ class TestPage:
         page.until("sides.second.face.name === 'mine' && !busy")
         page.find("#onto").click()
         assert page.downloaded("mine.obj").read_bytes() == path.read_bytes()
+
+    def test_a_texture_that_is_opened_with_a_mesh_is_drawn(self, page, tmp_path):
+        """Of a whole head, of which the model has the face; the result has the texture of A."""
+        mesh = read_mesh(EXAMPLES / "bob_smile.ply")
+        path = save_mesh(tmp_path / "mine.obj", mesh.vertices, mesh.triangles)
+        faces = [
+            "f " + " ".join(f"{k}/{k}" for k in t)
+            for t in (mesh.triangles + 1).astype(str).tolist()
+        ]
+        places = [f"vt {x % 1} {y % 1}" for x, y, _ in (mesh.vertices / 300).tolist()]
+        vertices = [line for line in path.read_text().splitlines() if line.startswith("v ")]
+        head = ["mtllib m.mtl", *vertices, *places, "usemtl skin", *faces, ""]
+        path.write_text("\n".join(head))
+        (tmp_path / "m.mtl").write_text("newmtl skin\nmap_Kd green.png\n")
+        (tmp_path / "green.png").write_bytes(png(0, 255, 0))
+        files = [path, tmp_path / "m.mtl", tmp_path / "green.png"]
+        page.find("#first .file").send_keys("\n".join(map(str, files)))
+        page.until("sides.first.face.name === 'mine' && !busy")
+
+        def green(canvas):
+            pixels = page.pixels(canvas).astype(int)
+            on_face = pixels[pixels[..., 3] == 255]
+            return (on_face[:, 1] > 2 * on_face[:, [0, 2]].max(axis=1)).mean()
+
+        assert green("#first canvas") > 0.9 and green("#mixed") > 0.9
+        assert green("#second canvas") == 0
+        page.find("#texture").click()
+        page.until("!busy && !wanted")
+        assert green("#first canvas") == 0 and green("#mixed") == 0
 
     def test_reset_brings_the_face_back(self, page):
         before, after = self.moved(page, lambda: page.set("#identity-1", 3))

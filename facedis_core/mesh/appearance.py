@@ -6,7 +6,7 @@ differ between the triangles of a vertex at seams and hard edges.
 """
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -109,6 +109,17 @@ class Appearance:
         return SplitVertices(source, texture, normal, place[of_corner].reshape(-1, 3))
 
 
+class FoundFile(NamedTuple):
+    """A file that another one names: what to call it, and its content."""
+
+    source: str
+    content: bytes
+
+
+# The file that one file (its source) names; None = there is none.
+Beside = Callable[[str, str], FoundFile | None]
+
+
 class SplitVertices(NamedTuple):
     """Vertices of `Appearance.split`.
 
@@ -124,17 +135,43 @@ class SplitVertices(NamedTuple):
     triangles: NDArray[np.intp]
 
 
-def read_appearance(source: str, content: bytes, mesh: Mesh) -> Appearance:
+def file_beside(source: str, name: str) -> FoundFile | None:
+    """The file that a file of this machine names: below its folder, else by its last part there."""
+    folder, plain = Path(source).parent, _plain_name(name)
+    for candidate in (Path(folder, plain), Path(folder, Path(plain).name)):
+        if plain and is_file(candidate):
+            return FoundFile(str(candidate), read_all(str(candidate)))
+    return None
+
+
+def file_among(files: Mapping[str, bytes]) -> Beside:
+    """Finds named files among some by the last part of their names."""
+
+    def find(source: str, name: str) -> FoundFile | None:
+        last = Path(_plain_name(name)).name
+        return FoundFile(last, files[last]) if last in files else None
+
+    return find
+
+
+def _plain_name(name: str) -> str:
+    return name.strip().strip('"').replace("\\", "/")
+
+
+def read_appearance(
+    source: str, content: bytes, mesh: Mesh, beside: Beside = file_beside
+) -> Appearance:
     """The appearance of a mesh file; of formats that are not read here it is plain.
 
     Args:
-        source: path of the file, beside which materials and textures are.
+        source: path or name of the file.
         content: its bytes, perhaps with moved vertices and turned normals.
         mesh: what `read_mesh` reads in it.
+        beside: finds its materials and textures.
     """
     reader = _READERS.get(Path(source).suffix.lower(), _plain)
     with naming(source):
-        return reader(Path(source), content, mesh)
+        return reader(source, content, mesh, beside)
 
 
 def image_type(content: bytes) -> str | None:
@@ -147,25 +184,25 @@ def linear(srgb: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
     return np.where(srgb <= _LIGHT_END, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
 
 
-def _plain(path: Path, content: bytes, mesh: Mesh) -> Appearance:
+def _plain(source: str, content: bytes, mesh: Mesh, beside: Beside) -> Appearance:
     none = np.full(mesh.triangles.shape, -1, np.intp)
     material = np.zeros(len(mesh.triangles), np.intp)
     empty = np.zeros((0, 2)), np.zeros((0, 3))
     return Appearance(mesh.triangles, none, empty[0], none, empty[1], material, ())
 
 
-def _obj(path: Path, content: bytes, mesh: Mesh) -> Appearance:
+def _obj(source: str, content: bytes, mesh: Mesh, beside: Beside) -> Appearance:
     text = without_comments(content)
     faces = read_faces(text)
     uv, normals = statements(text, TEXTURE)[1], statements(text, NORMAL)[1]
     fan, polygon = _fans(faces)
     vertex = faces.vertex[fan].astype(np.int32)
     if not np.array_equal(vertex, mesh.triangles):
-        return _plain(path, content, mesh)  # continued lines that hide statements
+        return _plain(source, content, mesh, beside)  # continued lines that hide statements
     found: list[Material] = []
     warnings: list[str] = []
     if any(faces.materials):
-        known = _libraries(path, text, warnings)
+        known = _libraries(source, text, beside, warnings)
         found = [known.get(name, Material(name or "none")) for name in faces.materials]
     return Appearance(
         vertex,
@@ -195,29 +232,26 @@ def _fans(faces: ObjFaces) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     return np.stack([apex, apex + step + 1, apex + step + 2], axis=1), polygon
 
 
-def _libraries(path: Path, text: bytes, warnings: list[str]) -> dict[str, Material]:
+def _libraries(
+    source: str, text: bytes, beside: Beside, warnings: list[str]
+) -> dict[str, Material]:
     """The materials of an OBJ by name."""
     found: dict[str, Material] = {}
     for match in LIBRARY.finditer(text):
         whole = match[1].strip().decode("utf-8", "surrogateescape")
-        several = whole.split() if any(_beside(path, name) for name in whole.split()) else [whole]
-        for name in [whole] if _beside(path, whole) else several:
-            library = _beside(path, name)
-            if library is None:
-                warnings.append(f"{shown(path)}: its materials {name} are missing")
-                continue
-            for material in _read_library(library, warnings):
+        library = beside(source, whole)
+        libraries = [library] if library else [beside(source, name) for name in whole.split()]
+        if not any(libraries):
+            warnings.append(f"{shown(source)}: its materials {whole} are missing")
+        for library in filter(None, libraries):
+            for material in _read_library(library, beside, warnings):
                 found.setdefault(material.name, material)
     return found
 
 
-def _read_library(path: Path, warnings: list[str]) -> Iterator[Material]:
+def _read_library(library: FoundFile, beside: Beside, warnings: list[str]) -> Iterator[Material]:
     """The materials of a .mtl: base color (Kd), opacity (d, Tr), texture (map_Kd, map_d)."""
-    try:
-        text = read_all(str(path)).decode("utf-8", "surrogateescape")
-    except InputError as error:
-        warnings.append(str(error))
-        return
+    text = library.content.decode("utf-8", "surrogateescape")
     described: list[tuple[str, dict[str, str]]] = []
     for line in text.splitlines():
         word, _, rest = line.strip().replace("\t", " ").partition(" ")
@@ -230,7 +264,7 @@ def _read_library(path: Path, warnings: list[str]) -> Iterator[Material]:
         green, blue = others[:2] if len(others) > 1 else (red, red)  # a lone number is all three
         opacity = _numbers(values.get("d", "").removeprefix("-halo "))
         opacity = opacity or [1 - value for value in _numbers(values.get("tr", ""))] or [1.0]
-        texture = _image(path, _file_of(values.get("map_kd", "")), warnings)
+        texture = _image(library.source, _file_of(values.get("map_kd", "")), beside, warnings)
         if not texture:
             yield Material(name, (red, green, blue, opacity[0]))
         else:
@@ -238,19 +272,20 @@ def _read_library(path: Path, warnings: list[str]) -> Iterator[Material]:
             yield Material(name, (1, 1, 1, 1 if cut_out else opacity[0]), texture, cut_out)
 
 
-def _image(path: Path, name: str, warnings: list[str]) -> bytes:
+def _image(source: str, name: str, beside: Beside, warnings: list[str]) -> bytes:
     """The image that a file names; b"" = none that is known."""
     if not name:
         return b""
-    found = _beside(path, name)
+    found = beside(source, name)
     if found is None:
-        warnings.append(f"{shown(path)}: its texture {name} is missing")
+        warnings.append(f"{shown(source)}: its texture {name} is missing")
         return b""
-    content = read_all(str(found))
-    if image_type(content) is None:
-        warnings.append(f"{shown(found)} is left out: a texture must be PNG or JPEG; convert it")
+    if image_type(found.content) is None:
+        warnings.append(
+            f"{shown(found.source)} is left out: a texture must be PNG or JPEG; convert it"
+        )
         return b""
-    return content
+    return found.content
 
 
 def _numbers(rest: str) -> list[float]:
@@ -278,21 +313,12 @@ def _file_of(rest: str) -> str:
     return " ".join(words[begin:]) if begin else rest
 
 
-def _beside(path: Path, name: str) -> Path | None:
-    """A file that another one names: below its folder, else by its last part beside it."""
-    plain = name.strip().strip('"').replace("\\", "/")
-    for candidate in (Path(path.parent, plain), Path(path.parent, Path(plain).name)):
-        if plain and is_file(candidate):
-            return candidate
-    return None
-
-
-def _ply(path: Path, content: bytes, mesh: Mesh) -> Appearance:
+def _ply(source: str, content: bytes, mesh: Mesh, beside: Beside) -> Appearance:
+    plain = _plain(source, content, mesh, beside)
     try:
         rows = ply_vertices(content)
     except InputError:
-        return _plain(path, content, mesh)
-    plain = _plain(path, content, mesh)
+        return plain
     texture, uv = plain.texture, plain.uv
     for names in _PLY_TEXTURE:
         if rows.types.keys() >= set(names):
@@ -308,7 +334,7 @@ def _ply(path: Path, content: bytes, mesh: Mesh) -> Appearance:
     image = _PLY_IMAGE.search(content[: content.find(b"end_header")])
     if image:
         name = image[1].strip().decode("utf-8", "surrogateescape")
-        content = _image(path, name, warnings)
+        content = _image(source, name, beside, warnings)
         materials = (Material(Path(name).stem, _WHITE if content else _GREY, content),)
     return Appearance(
         mesh.triangles,
@@ -323,4 +349,7 @@ def _ply(path: Path, content: bytes, mesh: Mesh) -> Appearance:
     )
 
 
-_READERS: Final[dict[str, Callable[[Path, bytes, Mesh], Appearance]]] = {".obj": _obj, ".ply": _ply}
+_READERS: Final[dict[str, Callable[[str, bytes, Mesh, Beside], Appearance]]] = {
+    ".obj": _obj,
+    ".ply": _ply,
+}

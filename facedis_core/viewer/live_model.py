@@ -19,6 +19,7 @@ from facedis_core.data.latents import Latents, write_latents
 from facedis_core.errors import ErrorCode, InputError
 from facedis_core.geometry.face_regions import face_regions
 from facedis_core.io.streams import naming
+from facedis_core.mesh.appearance import file_among, file_beside, read_appearance
 from facedis_core.mesh.mesh import CODECS, Mesh, write_mesh
 from facedis_core.mesh.original import read_original
 from facedis_core.mesh.scan_formats import SCAN_FORMATS
@@ -30,6 +31,7 @@ from facedis_core.pipeline.encode import MeshEncoder
 from facedis_core.pipeline.onto import OntoDecoder, place_original
 from facedis_core.render.color_scale import ROUND_ENDS, colormap
 from facedis_core.render.page_surface import page_surface, to_base64
+from facedis_core.render.page_texture import page_texture
 from facedis_core.render.shading import to_srgb
 from facedis_core.rig.blendshapes import ARKIT_NAMES, Blendshapes, load_blendshapes
 from facedis_core.viewer.direction_words import DirectionWords, describe_direction
@@ -44,6 +46,8 @@ from facedis_core.viewer.faces import (
 from facedis_core.viewer.scan_jobs import RAW_SCAN, ScanJobs, scan_of_bytes
 
 MESH_SUFFIXES: Final = tuple(CODECS)
+BESIDE: Final = (".mtl", ".png", ".jpg", ".jpeg")  # of materials
+MOST_BESIDE: Final = 256 << 20  # bytes of these
 MAX_KEPT: Final = 8  # opened files that mixtures can be written onto
 _LONGEST_NAME: Final = 4096
 _VARIED: Final = get_args(LatentPart)
@@ -88,6 +92,7 @@ class LiveModel:
         self.scans = ScanJobs(encoder)
         self.blendshapes = _blendshapes_of(self.model)
         self._opened: dict[str, ViewerFace] = {}  # with files that mixtures can be written onto
+        self._beside: dict[str, bytes] = {}  # materials and textures by name
         self._lock = Lock()
         self._labels = choice_labels(self.faces)
         rows = [face.latents for face in self.faces]
@@ -115,6 +120,7 @@ class LiveModel:
             "faces": self._labels,
             "stream": self._stream_place,
             "suffixes": [*MESH_SUFFIXES, ".npy", *SCAN_FORMATS],
+            "beside": list(BESIDE),
         }
 
     def _words(self, found: LatentDirections) -> list[DirectionWords]:
@@ -192,6 +198,24 @@ class LiveModel:
             )
         return face
 
+    def shown(self, face: ViewerFace) -> dict[str, Any]:
+        """A face as JSON, with the texture of its file."""
+        said = face.as_json()
+        if not face.original_suffix:
+            return said
+        try:
+            file = face.original or read_original(face.source)
+            beside = file_beside if face.original is None else file_among(self._beside)
+            look = read_appearance(file.source, file.content, file.mesh, beside)
+            placed = self.model.preparation.place(
+                file.mesh, None, trust_order=self.encoder.trust_order
+            )
+        except InputError:  # the file has changed; the face is still what it was
+            return said
+        texture = page_texture(look, placed.rows, self.model.triangles)
+        warning = "; ".join(filter(None, [face.warning, *look.warnings]))
+        return {**said, "texture": texture, "warning": warning}
+
     def keep(self, face: ViewerFace) -> dict[str, Any]:
         """A face of a file opened on the page, as JSON; the latest ones can be written onto."""
         if not face.original_suffix:
@@ -201,7 +225,25 @@ class LiveModel:
             self._opened[key] = face
             while len(self._opened) > MAX_KEPT:
                 del self._opened[next(iter(self._opened))]
-        return {**face.as_json(), "key": key}
+        return {**self.shown(face), "key": key}
+
+    def lay_beside(self, content: bytes, name: str) -> None:
+        """Keep a file that meshes opened later may name: a .mtl or a texture.
+
+        Raises:
+            InputError: a file of another kind.
+        """
+        name = Path(name).name
+        if Path(name).suffix.lower() not in BESIDE:
+            raise InputError(
+                f"{name[:80]} is no file of materials; expected {' '.join(BESIDE)}",
+                ErrorCode.REQUEST,
+            )
+        with self._lock:
+            self._beside.pop(name, None)
+            self._beside[name] = content
+            while len(self._beside) > 1 and sum(map(len, self._beside.values())) > MOST_BESIDE:
+                del self._beside[next(iter(self._beside))]
 
     def mixed(self, mixture: Mixture) -> Latents:
         """The latents of a mixture, one row, named as by fd-transfer.

@@ -127,6 +127,10 @@ def build_routes(live: LiveModel) -> dict[str, Route]:
         opened = live.opened(body, query.get("name", ""))
         return as_json({"registering": opened} if isinstance(opened, str) else live.keep(opened))
 
+    def beside(query: dict[str, str], body: bytes) -> Response:
+        live.lay_beside(body, query.get("name", ""))
+        return as_json({})
+
     waiting = BoundedSemaphore(MAX_WAITING)
 
     def awaited(news: Callable[[float], dict[str, Any]]) -> Response:
@@ -155,11 +159,12 @@ def build_routes(live: LiveModel) -> dict[str, Route]:
     description = as_json(live.description())
     return {
         "model": Route("GET", lambda query, body: description),
-        "face": Route("GET", lambda query, _: as_json(live.face(query.get("n", "")).as_json())),
+        "face": Route("GET", lambda query, _: as_json(live.shown(live.face(query.get("n", ""))))),
         "news": Route("GET", news),
         "vertices": Route("POST", vertices, MAX_JSON_BYTES),
         "file": Route("POST", file, MAX_JSON_BYTES),
         "encode": Route("POST", encode, MAX_FILE_BYTES),
+        "beside": Route("POST", beside, MAX_FILE_BYTES),
         "scan": Route("GET", scan),
         "cancel": Route("POST", cancel),
         "force": Route("POST", force),

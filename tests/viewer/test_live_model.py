@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pytest
 from conftest import face
+from images import png
 from raising import raises
 
 from facedis_core.data.latents import read_latents, write_latents
@@ -164,6 +165,27 @@ def test_a_file_that_has_changed_is_not_written_onto(live, faces):
     write_mesh(faces / "ann.ply", Mesh(face(9), live.model.triangles, "ann", unit_mm=1.0))
     with raises("request", "no longer the mesh"):
         live.file(live.mixture(two_faces(live)), "original")
+
+
+def test_textures_lie_beside_a_mesh(live, faces):
+    """Of a file on disk beside it; of an opened one among those that were opened before."""
+    triangles = live.model.triangles + 1
+    lines = ["mtllib m.mtl", *("v {} {} {}".format(*v) for v in face(1).tolist()), "vt 0 1"]
+    lines += ["usemtl skin", *("f {}/1 {}/1 {}/1".format(*t) for t in triangles.tolist()), ""]
+    content = "\n".join(lines).encode()
+    said = live.keep(live.encoded(content, "mine.obj"))
+    assert said["texture"] is None and "its materials m.mtl are missing" in said["warning"]
+    library = b"newmtl skin\nmap_Kd C:\\skin.png\n"
+    live.lay_beside(library, "m.mtl")
+    live.lay_beside(png(1, 2, 3), "textures/skin.png")
+    said = live.keep(live.encoded(content, "mine.obj"))
+    assert said["texture"]["groups"] == [{"count": 50, "color": [1, 1, 1], "image": 0}]
+    for name, data in (("a.obj", content), ("m.mtl", library), ("skin.png", png(1, 2, 3))):
+        (faces / name).write_bytes(data)
+    of_file = LiveModel(live.encoder, load_faces(live.encoder, [str(faces / "a.obj")]))
+    assert of_file.shown(of_file.face("0"))["texture"] == said["texture"]
+    with raises("request", "no file of materials"):
+        live.lay_beside(b"", "a.exe")
 
 
 def test_the_latest_opened_files_are_kept(live, faces):

@@ -18,13 +18,16 @@ in vec3 position;
 in vec3 normal;
 in float value;
 in vec3 color;
+in vec2 place;
 uniform mat3 turn;
 uniform vec3 centre;
 uniform vec3 scale;
 out vec3 direction;
 out float amount;
 out vec3 albedo;
+out vec2 point;
 void main() {
+  point = place;
   direction = turn * normal;
   amount = value;
   albedo = color;
@@ -38,7 +41,11 @@ precision highp float;
 in vec3 direction;
 in float amount;
 in vec3 albedo;
+in vec2 point;
 uniform sampler2D colormap;
+uniform sampler2D image;
+uniform int textured;  // 1: of the image; 2: all of one color
+uniform vec3 tint;
 uniform bool heat;
 uniform bool lining;
 uniform float edges;  // opacity of edges; 0 = triangles are drawn
@@ -57,7 +64,8 @@ vec3 skin(vec3 n) {
   light += max(dot(n, normalize(TO_FILL)), 0.0) * FILL;
   light += max(dot(n, normalize(TO_RIM)), 0.0) * RIM;
   light += mix(GROUND, SKY, (n.y + 1.0) / 2.0);
-  return albedo * light + GLOSS * pow(max(dot(n, halfway), 0.0), 20.0) * KEY;
+  vec3 own = textured == 1 ? texture(image, point).rgb * tint : textured == 2 ? tint : albedo;
+  return own * light + GLOSS * pow(max(dot(n, halfway), 0.0), 20.0) * KEY;
 }
 void main() {
   vec3 n = normalize(direction) * (gl_FrontFacing ? 1.0 : -1.0);
@@ -112,6 +120,27 @@ class FaceViewer {
     };
   }
 
+  /** The surface with a texture as of `page_texture`; a promise, for images are decoded. */
+  static async textured(surface, vertices, json) {
+    const bytes = (text) => Uint8Array.from(atob(text), (sign) => sign.charCodeAt(0));
+    const indices = (text) => new Uint32Array(bytes(text).buffer);
+    const openings = new Set(surface.lining.filter((_, i) => i % 3 === 2)).size;
+    const images = json.images.map(({ type, content }) => createImageBitmap(new Blob([bytes(content)], { type })));
+    let first = 0;
+    const groups = json.groups.map((group) => {
+      const found = { ...group, first };
+      first += 3 * group.count;
+      return found;
+    });
+    // copies of vertices at seams come after the vertices of the lining
+    const triangles = indices(json.triangles).map((index) => index + (index < vertices ? 0 : openings));
+    const texture = {
+      triangles, groups, copies: indices(json.copies), uv: new Float32Array(bytes(json.uv).buffer),
+      images: await Promise.all(images),
+    };
+    return { ...surface, texture };
+  }
+
   constructor(canvas, surface, { colormap }) {
     this.canvas = canvas;
     this.#take(surface);
@@ -138,8 +167,9 @@ class FaceViewer {
   }
 
   #take(surface) {
-    const { triangles, lining, colors } = surface;
-    Object.assign(this, { surface, triangles, lining, colors });
+    const { triangles, lining, colors, texture = null } = surface;
+    Object.assign(this, { surface, triangles, lining, colors, texture });
+    this.copies = texture ? texture.copies : [];
     this.openings = new Set(lining.filter((_, i) => i % 3 === 2)).size;
   }
 
@@ -152,11 +182,12 @@ class FaceViewer {
 
   /** Show a face: Float32Array (3V) in mm; it is copied. */
   setVertices(positions) {
-    const length = positions.length + 3 * this.openings;
+    const length = positions.length + 3 * (this.openings + this.copies.length);
     this.#array("position", length).set(positions);
     this.#smoothNormals(this.data.position, this.#array("normal", length));
     this.#placeLining(this.data.position, positions.length);
     this.#array("value", length / 3);
+    for (const name in this.data) this.#copy(name);
     for (const name in this.data) this.#upload(name);
     this.redraw();
   }
@@ -165,11 +196,12 @@ class FaceViewer {
   setValues(values, low = 0, high = 1) {
     this.heat = Boolean(values);
     if (values) {
-      const places = this.#array("value", values.length + this.openings);
+      const places = this.#array("value", values.length + this.openings + this.copies.length);
       const factor = 1 / Math.max(high - low, 1e-12);
       for (let i = 0; i < values.length; i++) {
         places[i] = Number.isNaN(values[i]) ? -1e6 : Math.max(values[i] - low, 0) * factor;
       }
+      this.#copy("value");
       this.#upload("value");
     }
     this.redraw();
@@ -233,7 +265,8 @@ class FaceViewer {
     }
     gl.useProgram(program);
     this.uniforms = {};
-    for (const name of ["turn", "centre", "scale", "heat", "lining", "edges", "clockwise"]) {
+    const names = ["turn", "centre", "scale", "heat", "lining", "edges", "clockwise"];
+    for (const name of [...names, "image", "textured", "tint"]) {
       this.uniforms[name] = gl.getUniformLocation(program, name);
     }
     this.buffers = {};
@@ -246,6 +279,11 @@ class FaceViewer {
     }
     this.indexBuffer = gl.createBuffer();
     this.edgeBuffer = gl.createBuffer();
+    this.texturedBuffer = gl.createBuffer();
+    this.placeBuffer = gl.createBuffer();
+    this.placePlace = gl.getAttribLocation(program, "place");
+    gl.uniform1i(this.uniforms.image, 1);
+    this.images = [];
     this.colorBuffer = gl.createBuffer();
     this.colorPlace = gl.getAttribLocation(program, "color");
     this.#uploadSurface();
@@ -270,7 +308,7 @@ class FaceViewer {
     gl.bindBuffer(gl.ELEMENT_ARRAY_BUFFER, this.indexBuffer);
     gl.bufferData(gl.ELEMENT_ARRAY_BUFFER, indices, gl.STATIC_DRAW);
     if (this.colors) {
-      const held = new Uint8Array(this.colors.length + 3 * this.openings);
+      const held = new Uint8Array(this.colors.length + 3 * (this.openings + this.copies.length));
       held.set(this.colors);
       gl.bindBuffer(gl.ARRAY_BUFFER, this.colorBuffer);
       gl.bufferData(gl.ARRAY_BUFFER, held, gl.STATIC_DRAW);
@@ -280,7 +318,51 @@ class FaceViewer {
       gl.disableVertexAttribArray(this.colorPlace);
       gl.vertexAttrib3fv(this.colorPlace, SKIN);
     }
+    this.#uploadTexture();
     if (this.wireframe) this.#uploadEdges();
+  }
+
+  #uploadTexture() {
+    const gl = this.gl, texture = this.texture;
+    for (const image of this.images ?? []) gl.deleteTexture(image);
+    this.images = [];
+    gl.disableVertexAttribArray(this.placePlace);
+    if (!texture) return;
+    gl.bindBuffer(gl.ELEMENT_ARRAY_BUFFER, this.texturedBuffer);
+    gl.bufferData(gl.ELEMENT_ARRAY_BUFFER, texture.triangles, gl.STATIC_DRAW);
+    const count = texture.uv.length / 2 - texture.copies.length;
+    const places = new Float32Array(texture.uv.length + 2 * this.openings);
+    places.set(texture.uv.subarray(0, 2 * count));
+    places.set(texture.uv.subarray(2 * count), 2 * (count + this.openings));
+    gl.bindBuffer(gl.ARRAY_BUFFER, this.placeBuffer);
+    gl.bufferData(gl.ARRAY_BUFFER, places, gl.STATIC_DRAW);
+    gl.enableVertexAttribArray(this.placePlace);
+    gl.vertexAttribPointer(this.placePlace, 2, gl.FLOAT, false, 0, 0);
+    gl.activeTexture(gl.TEXTURE1);
+    this.images = texture.images.map((image) => {
+      const made = gl.createTexture();
+      gl.bindTexture(gl.TEXTURE_2D, made);
+      gl.texImage2D(gl.TEXTURE_2D, 0, gl.SRGB8_ALPHA8, gl.RGBA, gl.UNSIGNED_BYTE, image);
+      gl.generateMipmap(gl.TEXTURE_2D);
+      return made;
+    });
+    gl.activeTexture(gl.TEXTURE0);
+  }
+
+  /** Draw the triangles of the texture's materials. */
+  #drawTextured() {
+    const gl = this.gl;
+    gl.bindBuffer(gl.ELEMENT_ARRAY_BUFFER, this.texturedBuffer);
+    gl.activeTexture(gl.TEXTURE1);
+    for (const { first, count, color, image } of this.texture.groups) {
+      gl.uniform1i(this.uniforms.textured, image < 0 ? 2 : 1);
+      gl.uniform3fv(this.uniforms.tint, color);
+      if (image >= 0) gl.bindTexture(gl.TEXTURE_2D, this.images[image]);
+      gl.drawElements(gl.TRIANGLES, 3 * count, gl.UNSIGNED_INT, 4 * first);
+    }
+    gl.activeTexture(gl.TEXTURE0);
+    gl.uniform1i(this.uniforms.textured, 0);
+    gl.bindBuffer(gl.ELEMENT_ARRAY_BUFFER, this.indexBuffer);
   }
 
   /** The edges of the triangles, each once. */
@@ -303,6 +385,15 @@ class FaceViewer {
   #array(name, length) {
     if (this.data[name]?.length !== length) this.data[name] = new Float32Array(length);
     return this.data[name];
+  }
+
+  /** The data of copies of vertices at seams, which come last. */
+  #copy(name) {
+    const data = this.data[name], size = name === "value" ? 1 : 3;
+    const from = data.length - size * this.copies.length;
+    for (let i = 0; i < this.copies.length; i++) {
+      for (let j = 0; j < size; j++) data[from + size * i + j] = data[size * this.copies[i] + j];
+    }
   }
 
   #upload(name) {
@@ -390,7 +481,8 @@ class FaceViewer {
     if (this.wireframe) gl.enable(gl.POLYGON_OFFSET_FILL);
     gl.uniform1f(this.uniforms.edges, 0);
     gl.uniform1i(this.uniforms.lining, 0);
-    gl.drawElements(gl.TRIANGLES, skin, type, 0);
+    if (this.texture) this.#drawTextured();
+    else gl.drawElements(gl.TRIANGLES, skin, type, 0);
     gl.uniform1i(this.uniforms.lining, 1);
     gl.drawElements(gl.TRIANGLES, this.lining.length, type, skin * this.triangles.BYTES_PER_ELEMENT);
     if (!this.wireframe) return;

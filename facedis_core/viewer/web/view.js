@@ -217,8 +217,11 @@ async function update() {
     while (wanted) {
       wanted = false;
       const answer = await post("vertices", mixture());
-      result.setVertices(new Float32Array(await answer.arrayBuffer()));
+      const vertices = new Float32Array(await answer.arrayBuffer()), surface = surfaceOf(sides.first.face);
+      if (result.surface !== surface) result.setSurface(surface);
+      result.setVertices(vertices);
       find("#onto").disabled = !sides.first.face.original;
+      find("#texture").parentElement.hidden = !Object.values(sides).some((side) => side.face.surface);
       find("#name").textContent = nameOfResult();
       updates++;
     }
@@ -287,7 +290,7 @@ class Side {
     this.choice = find(".choice", this.element);
     for (const named of [canvas, this.choice]) named.setAttribute("aria-label", `Face ${letter}`);
     file.setAttribute("aria-label", `Open files, the first as face ${letter}`);
-    file.accept = model.suffixes.join(",");
+    file.accept = [...model.suffixes, ...model.beside].join(",");
     this.viewer = makeViewer(canvas);
     this.check = find(".error", this.element);
     this.distance = find(".distance", this.element);
@@ -335,7 +338,9 @@ class Side {
     const turn = ++this.turn, refused = [], done = [];
     let taken = false;
     return attempt(async () => {
-      for (const file of files) {
+      const isBeside = (file) => model.beside.some((suffix) => file.name.toLowerCase().endsWith(suffix));
+      for (const file of files.filter(isBeside)) await post(`beside?name=${encodeURIComponent(file.name)}`, file);
+      for (const file of files.filter((file) => !isBeside(file))) {
         tell(`encoding ${file.name}…`);
         try {
           const answer = await post(`encode?name=${encodeURIComponent(file.name)}`, file);
@@ -343,7 +348,7 @@ class Side {
           if (said.registering) tell("");
           const found = said.registering ? await this.register(said.registering, file.name) : said;
           if (!found) continue;
-          const key = this.offerFile(found, file.name);
+          const key = await this.offerFile(found, file.name);
           done.push(file.name);
           if (taken || turn !== this.turn) continue;
           taken = true;
@@ -358,8 +363,8 @@ class Side {
   }
 
   /** Offer a face as the server sent it; its key. */
-  offerFile(said, file) {
-    const face = decoded(said), key = `file${++opened}`;
+  async offerFile(said, file) {
+    const face = await decoded(said), key = `file${++opened}`;
     offer(key, unusedLabel(face.name, file), () => face);
     return key;
   }
@@ -413,7 +418,7 @@ class Side {
       await post(`force?n=${key}`);
       const found = await this.register(key, file);
       if (!found) return;
-      const face = this.offerFile(found, file);
+      const face = await this.offerFile(found, file);
       if (turn === this.turn) this.show(face);
       tellWarnings();
     }));
@@ -433,7 +438,7 @@ class Side {
   /** Draw the face, its scan or both. */
   draw() {
     const { face } = this, what = face.scan ? this.shown.value : "face";
-    const surfaces = { face: model.surface, scan: face.scan?.surface, both: face.scan?.both };
+    const surfaces = { face: surfaceOf(face), scan: face.scan?.surface, both: face.scan?.both };
     if (this.viewer.surface !== surfaces[what]) this.viewer.setSurface(surfaces[what]);
     this.viewer.frame(face.scan?.frame ?? model.frame);
     const vertices = { face: face.vertices, scan: face.scan?.vertices };
@@ -456,6 +461,12 @@ class Side {
     find(".high", this.element).textContent = `${high} mm or more`;
     words.textContent = error ? `mean ${mm(mean(error))}, max ${mm(highest(error))} mm` : "latents: no mesh to compare with";
   }
+}
+
+/** The surface of a face, with its texture where it has one that is to be shown. */
+function surfaceOf(face) {
+  const shown = find("#texture").checked;
+  return (shown && face.surface) || model.surface;
 }
 
 /** Two arrays of numbers, one after the other. */
@@ -542,10 +553,11 @@ function gradient(colormap) {
   return `linear-gradient(to right, ${stops.join(", ")})`;
 }
 
-function decoded(said) {
+async function decoded(said) {
   const vertices = floats(said.vertices);
+  const surface = said.texture && await FaceViewer.textured(model.surface, vertices.length / 3, said.texture);
   return {
-    ...said, vertices, error: said.error && floats(said.error),
+    ...said, vertices, surface: surface || null, error: said.error && floats(said.error),
     scan: said.scan && decodedScan(said.scan, vertices),
   };
 }
@@ -571,7 +583,7 @@ function unusedLabel(name, file) {
   return label;
 }
 
-const fetchFace = async (key) => decoded(await (await ask(`face?n=${key}`)).json());
+const fetchFace = async (key) => await decoded(await (await ask(`face?n=${key}`)).json());
 
 // Standard input
 
@@ -715,6 +727,11 @@ async function start() {
   }
   find("#picture").addEventListener("click", () => attempt(picture));
   find("#swap").addEventListener("click", swap);
+  find("#texture").addEventListener("change", () => {
+    for (const side of Object.values(sides)) side.draw();
+    showErrors();
+    update();
+  });
   const wireframe = find("#wireframe");
   wireframe.addEventListener("change", () => {
     for (const viewer of viewers) viewer.setWireframe(wireframe.checked);

@@ -1,0 +1,73 @@
+"""Textures of meshes for the viewer of pages, as JSON: places of corners, images of materials."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from facedis_core.mesh.appearance import Appearance, image_type
+from facedis_core.render.materials import find_materials
+from facedis_core.render.page_surface import to_base64
+
+
+def page_texture(
+    look: Appearance, rows: NDArray[np.integer[Any]] | None, triangles: NDArray[np.int32]
+) -> dict[str, Any] | None:
+    """What `FaceViewer.textured` of face_viewer.js reads; None where nothing has a texture.
+
+    Args:
+        look: of a mesh of R vertices.
+        rows: (V,) its vertices that are those of the surface; None = all, in order.
+        triangles: (F, 3) of the surface.
+
+    Returns:
+        `triangles` (3 indices a triangle, by material; those from V on are `copies`), `copies` (the
+        vertex that each is a copy of, for seams), `uv` (two numbers for each of the V vertices and
+        the copies, v downwards), `groups` (number of triangles, linear RGB and image of each
+        material; -1 = none) and `images` (media type and base64).
+    """
+    images = [one for one in look.materials if one.texture]
+    if not images or not len(look.uv):
+        return None
+    count = int(triangles.max()) + 1 if rows is None else len(rows)
+    raw = max(int(look.triangles.max()) + 1, count)
+    vertex = np.arange(raw) if rows is None else np.full(raw, -1)
+    if rows is not None:
+        vertex[rows] = np.arange(count)
+    split = look.split(raw)
+    of_surface = vertex[split.source]  # -1 = not of the surface
+    shown = (of_surface[split.triangles] >= 0).all(axis=1)
+    parts = find_materials(triangles)
+    if parts is not None:  # eyes have transparent covers
+        drawn = np.zeros(count, bool)
+        drawn[parts.triangles] = True
+        shown &= drawn[of_surface[split.triangles]].all(axis=1)
+    order = np.flatnonzero(shown)
+    order = order[np.argsort(look.material[order], kind="stable")]
+    corners = split.triangles[order]
+    used = np.unique(corners[corners >= raw])
+    place = np.concatenate([of_surface[:raw], np.zeros(len(split.source) - raw, np.intp)])
+    place[used] = count + np.arange(len(used))
+    uv = np.zeros((count + len(used), 2))
+    told = np.unique(corners)
+    told = told[split.texture[told] >= 0]
+    uv[place[told]] = look.uv[split.texture[told]]
+    uv[:, 1] = 1 - uv[:, 1]
+    groups = []
+    for number, material in enumerate(look.materials):
+        image = next((k for k, one in enumerate(images) if one is material), -1)
+        many = int((look.material[order] == number).sum())
+        groups.append({"count": many, "color": list(material.color[:3]), "image": image})
+    return {
+        "triangles": to_base64(place[corners].astype("<u4")),
+        "copies": to_base64(of_surface[used].astype("<u4")),
+        "uv": to_base64(uv.astype("<f4")),
+        "groups": groups,
+        "images": [
+            {
+                "type": image_type(one.texture),
+                "content": to_base64(np.frombuffer(one.texture, "u1")),
+            }
+            for one in images
+        ],
+    }
