@@ -155,6 +155,7 @@ def test_all_of_it_on_a_handful_of_people_goes_on_where_it_was(
     assert [cell.few for cell in kept] == [False, False, True]
     monkeypatch.setitem(study.KINDS, "linear", kept)
     monkeypatch.setitem(study.KINDS, "pointnet", study.KINDS["pointnet"][-1:])
+    monkeypatch.setitem(study.KINDS, "compared", study.KINDS["compared"][4:5])
     out = tmp_path / "out"
     line = [str(SCRIPT), root, "-o", str(out), "--subjects", "8", "--seeds", "1", "--points", "32"]
     line += ["--epochs", "1", "--pretrain-epochs", "1"]
@@ -163,6 +164,8 @@ def test_all_of_it_on_a_handful_of_people_goes_on_where_it_was(
     lines = (out / "tables.md").read_text().splitlines()
     assert sum(line.startswith("| `linear` | 64 + 64 |") for line in lines) == 3
     assert sum(line.startswith("| `pointnet`, discriminator | 64 + 64 |") for line in lines) == 1
+    (row,) = (line for line in lines if line.startswith("| `conv-mesh-ae` | 8 + 8 |"))
+    assert row.split("|")[3].strip() == "" and "to" in row.split("|")[5]  # AVD_neu, no E_rec
     for name in set(study_tables.VARIATIONS) - {"captured"}:
         assert any(study_tables.VARIATIONS[name] in line for line in lines)
     (out / "tables.md").unlink()

@@ -43,10 +43,14 @@ def minutes(target: Path) -> str:
 
 
 def e_rec_by_epoch(model: Path) -> dict[int, float]:
-    """Epoch -> test E_rec in mm of a training; empty where there is no log."""
+    """Epoch -> test E_rec in mm of a training, or AVD_neu of one that has no E_rec.
+
+    Empty where there is no log.
+    """
     log = model.with_suffix(".jsonl")
     records = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
-    return {r["epoch"]: r["test"]["e_rec"]["mean"] for r in records if "test" in r}
+    measured = [r for r in records if "test" in r]
+    return {r["epoch"]: r["test"].get("e_rec", r["test"].get("avd_neu"))["mean"] for r in measured}
 
 
 def last_change(curve: Mapping[int, float]) -> str:

@@ -17,6 +17,7 @@ from typing import Any
 import steps
 
 from facedis_core.datasets.ict_synthesis import VARIATIONS
+from facedis_core.train.recipe import load_recipe
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,14 @@ KINDS = {
         Cell("pointnet", condition, discriminator=discriminator)
         for condition in ("present", "labelled")
         for discriminator in (False, True)
+    ),
+    # the systems that the paper compares with; conv-mesh-ae to itself, and with labelled neutrals
+    # from a face to its person's neutral
+    "compared": (
+        *(Cell("flame-like", each) for each in CONDITIONS),
+        Cell("conv-mesh-ae", "present", 8, 8),
+        Cell("conv-mesh-ae", "labelled", 8, 8),
+        *(Cell("kacem", each) for each in CONDITIONS),
     ),
 }
 
@@ -150,6 +159,7 @@ class Study:
             length = []
             if cell.recipe == "pointnet":
                 common += ["--points", str(self.points)] if self.points else []
+            if load_recipe(cell.recipe, neutrals=False).steps != 0:  # in no closed form
                 length = ["--evaluate-every", "10"]
                 if self.epochs:
                     every = str(max(1, self.epochs // 10))
@@ -224,7 +234,7 @@ def main() -> None:
     parser.add_argument("--subjects", type=int, default=200)
     parser.add_argument("--seeds", type=int, default=3, help="number of seeds")
     parser.add_argument("--points", type=int, help="vertices that PointNets see")
-    parser.add_argument("--epochs", type=int, help="epochs of PointNets")
+    parser.add_argument("--epochs", type=int, help="epochs of trained networks")
     parser.add_argument("--pretrain-epochs", type=int, help="epochs of discriminators")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--quick", action="store_true", help="a minimal study: minutes on a CPU")

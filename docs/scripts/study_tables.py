@@ -173,7 +173,13 @@ def lengths(study: Study, cells: Sequence[Cell]) -> Iterator[str]:
         if curve := e_rec_by_epoch(model):
             length = [minutes(model), last_change(curve), text(curve)]
             rows.append([cell.condition, cell.title, *length])
-    heading = ["condition", "model", "minutes", "change in the last tenth", "E_rec (after epochs)"]
+    heading = [
+        "condition",
+        "model",
+        "minutes",
+        "change in the last tenth",
+        "E_rec, else AVD_neu (after epochs)",
+    ]
     yield from markdown(heading, rows)
 
 

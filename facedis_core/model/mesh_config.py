@@ -45,12 +45,9 @@ class MeshConfig(ModelConfig):
         return replace(self, levels=levels, edges=edges, channels=channels)
 
     def differences(self, other: Self) -> list[str]:
-        """Fields in which the network of a model differs; the meshes are found in training."""
-        return [
-            key
-            for key in super().differences(other)
-            if key not in ("levels", "edges", "channels") or other.channels != self.channels[-1:]
-        ]
+        """Fields in which the network of a model differs; its meshes are those of the face set."""
+        found = ("levels", "edges", "channels")
+        return [key for key in super().differences(other) if key not in found]
 
     def stored_type(self, name: str) -> str:
         """The type of this tensor in a file."""

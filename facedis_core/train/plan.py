@@ -16,6 +16,7 @@ from facedis_core.errors import ErrorCode, UsageError
 from facedis_core.evaluate.conditions import training_condition
 from facedis_core.io.streams import file_id
 from facedis_core.model.model import load_model, write_model
+from facedis_core.model.networks import network_named
 from facedis_core.nn.autoencoder import AutoEncoder
 from facedis_core.nn.discriminator import IdentityDiscriminator
 from facedis_core.nn.inference import network_from_model
@@ -143,6 +144,13 @@ class PretrainingPlan(Plan):
         """Read and check all inputs and build the discriminator; raises as `Plan.prepare`."""
         faces = self._load_face_set()
         recipe = self.load_recipe()
+        module = network_named(recipe.network).load_torch_module()
+        if module.objective is not AutoEncoder.objective:
+            raise UsageError(
+                f"the {recipe.network} network has losses of its own and no use for a "
+                "discriminator of faces; train it with fd-train alone",
+                ErrorCode.OPTION_CONFLICT,
+            )
         identity = recipe.as_dict()
         identity |= {"set id": faces.id, "neutrals": self.neutrals, "seed": self.seed}
         check_same_run(identity, device)

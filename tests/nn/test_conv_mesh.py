@@ -18,7 +18,9 @@ from facedis_core.nn.conv_mesh import ConvMeshAutoEncoder
 from facedis_core.nn.mesh_layers import SparseMatrix, chebyshev
 from facedis_core.nn.objective import KnownNeutrals, LabelledFaces
 from facedis_core.pipeline.combine import interpolate, transfer
+from facedis_core.train.plan import PretrainingPlan
 from facedis_core.train.recipe import load_recipe
+from facedis_core.train.run import RunFiles
 from facedis_core.train.setup import build_auto_encoder, initial_data, training_frame
 from facedis_core.train.training import train
 
@@ -149,6 +151,13 @@ def test_it_resumes_to_the_same_bytes(tmp_path):
         train(FACES, "conv-mesh-ae", on_record=stop, **options)
     train(FACES, "conv-mesh-ae", resume=True, **options)
     assert whole.read_bytes() == parts.read_bytes()
+    before = load_model(whole).weights
+    further = train(FACES, "conv-mesh-ae", changes={**changes, "steps": 1}, init=whole)
+    for name in ("encoder.dense.weight", "decoder.output.weight"):
+        moved = np.abs(further.weights[name] - before[name]).max()
+        assert 0 < moved < 0.02
+    for name in ("meshes.0.edges", "meshes.0.kept", "deviation"):
+        np.testing.assert_array_equal(further.weights[name], before[name])
 
 
 def test_what_one_half_cannot_do(models):
@@ -166,6 +175,10 @@ def test_what_one_half_cannot_do(models):
 def test_what_it_cannot_train_on():
     with raises("option-conflict", "--neutrals"):
         train(FACES, "conv-mesh-ae", changes={**SHORT, "target": "neutral"})
+    plan = PretrainingPlan(face_set=FACES, recipe="conv-mesh-ae")
+    files = RunFiles("disc.safetensors", None, None, None)
+    with raises("option-conflict", "losses of its own"):
+        plan.prepare(files, torch.device("cpu"))
     with raises("option-conflict", "losses of its own"):
         train(FACES, "conv-mesh-ae", changes=SHORT, discriminator="disc.safetensors")
 
