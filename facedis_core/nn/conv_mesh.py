@@ -110,7 +110,7 @@ class ConvMeshAutoEncoder(MeshAutoEncoder):
         """Identity latents (B, D) -> X_id minus the mean face, (B, V, 3); zero without latents."""
         return self._offsets(z, self.config.identity)
 
-    def expression_offsets(self, z: Tensor) -> Tensor:
+    def expression_offsets(self, z: Tensor, identity: Tensor | None = None) -> Tensor:
         """Expression latents (B, D) -> X_exp, (B, V, 3); zero without latents."""
         return self._offsets(z, self.config.expression)
 
