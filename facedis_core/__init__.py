@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from facedis_core.data.face_set import FaceSet, load_face_set
     from facedis_core.data.latents import Latents, read_latents, write_latents
+    from facedis_core.data.topology_map import TopologyMap, read_map, write_map
     from facedis_core.errors import FacedisError, FacedisWarning
     from facedis_core.evaluate.evaluation import evaluate
     from facedis_core.mesh.mesh import Mesh, read_mesh, write_mesh
     from facedis_core.model.model import Model, load_model, write_model
     from facedis_core.pipeline.combine import interpolate, transfer
+    from facedis_core.registration.mapping import make_map
     from facedis_core.registration.registration import Registration, register
     from facedis_core.train.training import train
 
@@ -28,17 +30,21 @@ __all__ = [
     "Mesh",
     "Model",
     "Registration",
+    "TopologyMap",
     "__version__",
     "evaluate",
     "interpolate",
     "load_face_set",
     "load_model",
+    "make_map",
     "read_latents",
+    "read_map",
     "read_mesh",
     "register",
     "train",
     "transfer",
     "write_latents",
+    "write_map",
     "write_mesh",
     "write_model",
 ]
@@ -51,14 +57,18 @@ _MODULES = {
     "Mesh": "mesh.mesh",
     "Model": "model.model",
     "Registration": "registration.registration",
+    "TopologyMap": "data.topology_map",
     "interpolate": "pipeline.combine",
     "load_face_set": "data.face_set",
     "load_model": "model.model",
+    "make_map": "registration.mapping",
     "read_latents": "data.latents",
+    "read_map": "data.topology_map",
     "read_mesh": "mesh.mesh",
     "register": "registration.registration",
     "transfer": "pipeline.combine",
     "write_latents": "data.latents",
+    "write_map": "data.topology_map",
     "write_mesh": "mesh.mesh",
     "write_model": "model.model",
 }

@@ -66,7 +66,11 @@ TABLES = {
 }
 
 
-SLOW = {"facedis_core.Registration"}  # registers a scan, as the example of `register` does
+# Examples that register a scan, as that of `register` does, or make a map.
+SLOW = {
+    f"facedis_core.{name}"
+    for name in ("Registration", "TopologyMap", "make_map", "read_map", "write_map")
+}
 
 
 @pytest.fixture(scope="module")

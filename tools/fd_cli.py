@@ -98,6 +98,15 @@ TrustOrder = Annotated[
         "--trust-order", help="Accept a different triangulation; the vertex order must match."
     ),
 ]
+MapOption = Annotated[
+    str | None,
+    typer.Option(
+        "--map",
+        metavar="MAP",
+        show_default=False,
+        help="Map of fd-map (.safetensors) for meshes in the topology of its rig.",
+    ),
+]
 ForceEncode = Annotated[
     bool,
     typer.Option(

@@ -72,6 +72,7 @@ def decode(
             help="With --onto: turn stored normals with the surface, or leave them out.",
         ),
     ] = "update",
+    map_file: fd_cli.MapOption = None,
     units: fd_cli.Units = "auto",
     align: fd_cli.Align = "auto",
     trust_order: fd_cli.TrustOrder = False,
@@ -111,9 +112,11 @@ def decode(
       fd-decode faces.npy -o decoded/
       fd-decode alice_smiles.npy --onto alice.obj -o alice_smiles.obj
       fd-decode frames.npy --onto alice.obj -o alice_speaks.pc2
+      fd-decode smile.npy --onto rig.obj --map rig.map.safetensors -o rig_smile.obj
       fd-decode faces.npy --part full --part identity -o 'parts/{name}_{part}.obj'
     """
     from facedis_core.data.latents import concatenate, open_latents
+    from facedis_core.data.topology_map import read_map
     from facedis_core.errors import ErrorCode, UsageError
     from facedis_core.model.device import on_device
     from facedis_core.model.model import load_model
@@ -129,6 +132,11 @@ def decode(
     if originals is not None and (npy or offsets):
         raise UsageError(
             "--onto writes whole files; leave out --npy and --offsets", ErrorCode.OPTION_CONFLICT
+        )
+    if map_file is not None and originals is None:
+        raise UsageError(
+            "--map carries faces to meshes of its rig; give one with --onto, such as the neutral",
+            ErrorCode.OPTION_MISSING,
         )
     options = DecodeOptions(
         output=output,
@@ -162,6 +170,7 @@ def decode(
                 units=units,
                 align=align,
                 trust_order=trust_order,
+                topology_map=None if map_file is None else read_map(map_file),
             )
         with fd_cli.progress_bar("decoding", total) as advance:
             for count in decode_to(options, decoder, blocks, skip):

@@ -22,6 +22,7 @@ def encode(
     root: fd_cli.Root = None,
     output: fd_cli.Output = "-",
     model: fd_cli.ModelOption = None,
+    map_file: fd_cli.MapOption = None,
     split: fd_cli.Split = "all",
     align: fd_cli.Align = "auto",
     units: fd_cli.Units = "auto",
@@ -39,14 +40,17 @@ def encode(
     Inputs, in any mixture: meshes in the model's topology, raw meshes of its data set (they are
     prepared as the training data was), folders of meshes, face sets, vertex arrays (.npy), quoted
     glob patterns, and concatenated PLY on standard input. Only the vertices that the model knows
-    are encoded: what a raw mesh has beside them does not come back from fd-decode.
+    are encoded: what a raw mesh has beside them does not come back from fd-decode. With --map also
+    meshes of another rig.
 
     Examples:
       fd-encode smile.ply -o smile.npy
       fd-encode scans/ --jobs 2 --keep-going --failures failed.jsonl -o faces.npy
+      fd-encode rig_smile.obj --map rig.map.safetensors -o smile.npy
       fd-encode smile.ply | fd-transfer alice.npy - | fd-decode > alice_smiles.ply
     """
     from facedis_core.data.latents import save_latents
+    from facedis_core.data.topology_map import read_map
     from facedis_core.io.paths import check_suffix
     from facedis_core.io.streams import check_output
     from facedis_core.model.device import on_device
@@ -73,9 +77,10 @@ def encode(
         trust_order=trust_order,
         force_encode=force_encode,
         keep_going=keep_going,
+        topology_map=None if map_file is None else read_map(map_file),
     )
     if not trust_order:
-        check_face_sets(faces, encoder.model)
+        check_face_sets(faces, encoder.model, encoder.topology_map)
 
     def encoded() -> Iterator["Latents"]:
         size = 1 if stream else BLOCK_FACES

@@ -44,6 +44,15 @@ def prep(
             help="Prepare as for this model or set: same vertex map, triangles, unit, alignment.",
         ),
     ] = None,
+    map_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--map",
+            metavar="MAP",
+            help="folder: map of fd-map (.safetensors) that takes meshes of another rig to the "
+            "default model's topology (or that of --like).",
+        ),
+    ] = None,
     exclude: Annotated[
         Path | None,
         typer.Option(
@@ -198,6 +207,7 @@ def prep(
     Examples:
       fd-prep folder scans/ --pattern '{subject}/{expression}.obj' --units cm -o set.safetensors
       fd-prep scans phone/ --pattern '{subject}/{expression}.ply' --keep-going -o set.safetensors
+      fd-prep folder rig/ --map map.safetensors --labels labels.csv -o set.safetensors
       fd-prep coma CoMA/ --dry-run
       fd-prep --export set.safetensors meshes/
       fd-prep ict FaceXModel/ --subjects 847 --validation 0.1 -o heads.safetensors
@@ -209,7 +219,13 @@ def prep(
 
     if export:
         given = {
-            **{"output": output, "like": like, "exclude": exclude, "protocol": protocol},
+            **{
+                "output": output,
+                "like": like,
+                "map": map_file,
+                "exclude": exclude,
+                "protocol": protocol,
+            },
             **{"validation": validation, "pattern": pattern, "labels": labels, "region": region},
             **{"neutral": neutral, "simplify": simplify, "align": align, "variation": variation},
             **{"captured": captured, "drop-neutrals": drop_neutrals or None},
@@ -233,6 +249,7 @@ def prep(
             "pattern": pattern,
             "labels": labels,
             "neutral": neutral,
+            "map": None if map_file is None else str(map_file),
             "units": None if units == "auto" else units,
             "simplify": simplify,
             "align": align,

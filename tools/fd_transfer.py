@@ -39,6 +39,7 @@ def transfer(
     scale: Annotated[
         float, typer.Option("--scale", metavar="FACTOR", help="Factor on the expression latents.")
     ] = 1.0,
+    map_file: fd_cli.MapOption = None,
     units: fd_cli.Units = "auto",
     align: fd_cli.Align = "auto",
     trust_order: fd_cli.TrustOrder = False,
@@ -52,12 +53,14 @@ def transfer(
     combines every row of one with every row of the other. One of the two inputs may be - for
     standard input, and one may be a plain float array (N, D_id + D_exp). Meshes are encoded with
     the model. A mesh that comes out is that of IDENTITY with moved vertices, as of fd-decode
-    --onto: textures, unit, pose and what the model misses of it stay.
+    --onto: textures, unit, pose and what the model misses of it stay. With --map either mesh may be
+    of another rig.
 
     Examples:
       fd-transfer alice.npy bob_smile.npy | fd-decode > alice_smiles.ply
       fd-transfer alice.npy faces.npy --scale 1.5 | fd-decode -o exaggerated/
       fd-transfer alice.obj bob_smile.obj -o alice_smiles.obj
+      fd-transfer rig.obj bob_smile.ply --map rig.map.safetensors -o rig_smiles.obj
     """
     from facedis_core.data.latents import concatenate, save_latents
     from facedis_core.errors import ErrorCode, UsageError
@@ -69,11 +72,18 @@ def transfer(
 
     encode = None
     if is_mesh_source(identity) or is_mesh_source(expression):  # else no model is needed
+        from facedis_core.data.topology_map import read_map
         from facedis_core.pipeline.decode import DecodeOptions, decode_to
         from facedis_core.pipeline.encode import LatentsOfMeshes
         from facedis_core.pipeline.onto import OntoDecoder, find_originals
 
-        encode = LatentsOfMeshes(model, fd_cli.warn, units, align, trust_order, force_encode)
+        known = None if map_file is None else read_map(map_file)
+        encode = LatentsOfMeshes(model, fd_cli.warn, units, align, trust_order, force_encode, known)
+    elif map_file is not None:
+        raise UsageError(
+            "--map takes meshes of its rig, both inputs are latents; leave it out",
+            ErrorCode.OPTION_CONFLICT,
+        )
     onto = None
     as_mesh = is_folder_pattern(output) or is_mesh_suffix(Path(output).suffix)
     if as_mesh or point_cache(output) is not None:
@@ -102,6 +112,7 @@ def transfer(
             units=units,
             align=align,
             trust_order=trust_order,
+            topology_map=encode.topology_map,
         )
         for _ in decode_to(options, decoder, blocks):
             pass

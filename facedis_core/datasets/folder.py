@@ -10,7 +10,9 @@ import numpy as np
 
 from facedis_core.data.face_set import SPLITS
 from facedis_core.data.name_patterns import compile_pattern
+from facedis_core.data.topology_map import read_map
 from facedis_core.datasets.labels import LabelledFile, open_labelled
+from facedis_core.datasets.mapped import mapped
 from facedis_core.datasets.mesh_files import MeshFileSource
 from facedis_core.datasets.source import ListingReport, MeshOptions, MissingFile
 from facedis_core.errors import ErrorCode, InputError, UsageError
@@ -39,6 +41,7 @@ def open_folder(
     pattern: str | None = None,
     labels: Path | None = None,
     neutral: str | None = None,
+    map: str | None = None,
     **options: Unpack[MeshOptions],
 ) -> MeshFileSource:
     """Meshes below `root`, labelled by `pattern` or else by the CSV file `labels`.
@@ -49,6 +52,7 @@ def open_folder(
         labels: columns file, subject, expression and, if wanted, level and split.
         neutral: the expression whose faces are the neutrals, level 0 if nothing else is said;
             None = `neutral`, if it occurs.
+        map: file of a map that takes the meshes to another topology.
         options: those of all data sets; a protocol only where the CSV has no column split.
 
     Raises:
@@ -98,7 +102,9 @@ def open_folder(
         notes=notes,
         findings=ListingReport(missing, unknown),
     )
-    return source if rows[0].split is None else _with_split(source, rows, options)
+    if rows[0].split is not None:
+        source = _with_split(source, rows, options)
+    return source if map is None else mapped(source, read_map(map))
 
 
 def _with_split(

@@ -21,6 +21,8 @@ ALIGNMENT_ROUNDS: Final = 3
 # Size of a block of float32 vertices. With the float64 copies a block needs some ten times as
 # much, which still fits into the processor's cache.
 BLOCK_BYTES: Final = 2 << 20
+_REWEIGHTED: Final = 3  # rounds of a robust alignment
+_LEAST_WIDTH_MM: Final = 0.2  # of its weights
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,6 +122,26 @@ def rigid_alignments(sources: Points, targets: Points, *, scale: bool = False) -
         np.divide((singular * signs).sum(1), spread, out=factor, where=extended)
     moved_centre = factor[:, None] * (rotation @ centre_a[..., None])[..., 0]
     return RigidTransforms(rotation, centre_b - moved_centre, factor)
+
+
+def robust_alignment(source: Points, target: Points) -> RigidTransform:
+    """The rigid alignment of vertices (V, 3) mm of which some have moved, by reweighting.
+
+    Least squares with weights 1 / (1 + (r / s)^2)^2 of the distances r, s three times their median:
+    what differs a little everywhere, as two people do, is all kept.
+    """
+    a, b = np.asarray(source, np.float64), np.asarray(target, np.float64)
+    found = rigid_alignment(a, b)
+    for _ in range(_REWEIGHTED):
+        distance = np.linalg.norm(found.apply(a) - b, axis=1)
+        width = max(3 * float(np.median(distance)), _LEAST_WIDTH_MM)
+        weight = 1 / (1 + (distance / width) ** 2) ** 2
+        weight /= weight.sum()
+        centre_a, centre_b = weight @ a, weight @ b
+        u, _, vt = np.linalg.svd(((b - centre_b) * weight[:, None]).T @ (a - centre_a))
+        rotation = u @ np.diag([1, 1, np.sign(np.linalg.det(u @ vt))]) @ vt
+        found = RigidTransform(rotation, centre_b - rotation @ centre_a)
+    return found
 
 
 def rotation_about(axis: Points, angle: float) -> Points:

@@ -5,7 +5,7 @@ it: skin between and beside these vertices, eyeballs, teeth, gums, lashes.
 """
 
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,8 @@ Points = NDArray[Any]
 # The length over which displacements of skin fade where no vertex is known. On the heads of the
 # open benchmark 14 to 40 mm leave 0.3 mm at the rim of the face, 20 mm 0.06 mm on head and neck.
 FADING_MM: Final = 20.0
+LEAST_SHARE: Final = 5e-4  # of a known displacement, in the matrix
+_SOLVED_AT_ONCE: Final = 64
 _BALL: Final = 0.05  # greatest deviation from a sphere, relative to its radius
 # What is inside of the mouth, relative to the tip of the nose, in mm of an adult.
 _MOUTH: Final = ((-40.0, 40.0), (-75.0, -10.0), (-110.0, -12.0))
@@ -64,6 +66,36 @@ class Extension:
         found[self.following] = (self.share[:, :, None] * given[self.near]).sum(axis=1)
         return found
 
+    def matrix(self) -> Any:
+        """The same operator as a sparse matrix (V, K); shares below LEAST_SHARE are left out."""
+        from scipy.sparse import coo_array, vstack
+
+        count = len(self.known)
+        rows, columns = [self.known], [np.arange(count)]
+        values = [np.ones(count)]
+        if len(self.skin):
+            coupling = self.coupling.tocsc()
+            rims = np.flatnonzero(np.diff(coupling.indptr))  # known vertices beside others
+            parts = []
+            for start in range(0, len(rims), _SOLVED_AT_ONCE):
+                solved = self.solve(coupling[:, rims[start : start + _SOLVED_AT_ONCE]].toarray()).T
+                whole = solved.sum(axis=0)
+                solved[solved < LEAST_SHARE] = 0
+                parts.append((coo_array(solved), whole))
+            shares = vstack([part for part, _ in parts]).tocoo()
+            # what is left out is spread over what is kept, so that a shift stays a shift
+            whole = np.sum([whole for _, whole in parts], axis=0)
+            kept = np.bincount(shares.col, shares.data, len(self.skin))
+            factor = np.where(kept > 0, whole / np.maximum(kept, 1e-300), 0)
+            rows.append(self.skin[shares.col])
+            columns.append(rims[shares.row])
+            values.append(shares.data * factor[shares.col])
+        rows.append(np.repeat(self.following, self.near.shape[1]))
+        columns.append(self.near.ravel())
+        values.append(self.share.ravel())
+        entries = np.concatenate(values), (np.concatenate(rows), np.concatenate(columns))
+        return coo_array(entries, shape=(self.count, count)).tocsr()
+
 
 def head_extension(
     vertices: Points, triangles: NDArray[np.integer[Any]], known: NDArray[np.integer[Any]]
@@ -108,8 +140,8 @@ def head_extension(
     apart = np.flatnonzero(~np.isin(part, part[known]))
     for number in np.unique(part[apart]):
         piece = np.flatnonzero(part == number)
-        in_mouth = tip is not None and _is_in_mouth(points[piece].mean(axis=0) - tip)
-        if not (in_mouth or _is_ball(points[piece])):
+        in_mouth = tip is not None and is_in_mouth(points[piece].mean(axis=0) - tip)
+        if not in_mouth and ball_of(points[piece]) is None:
             follows[piece] = tree.query(points[piece])[0].max() < _BESIDE_MM
     following = np.flatnonzero(follows)
     distance, near = tree.query(points[following], range(1, min(_NEIGHBOURS, len(known)) + 1))
@@ -133,17 +165,31 @@ def _edge_weights(
     return edges, weights.ravel(), area
 
 
-def _is_ball(points: Points) -> bool:
-    """Whether points (n, 3) lie on a sphere: |x|^2 = 2 c.x + r^2 - |c|^2 in least squares."""
-    centred = points - points.mean(axis=0)
+class Ball(NamedTuple):
+    """A sphere: its centre (3,) and radius, in mm."""
+
+    centre: Points
+    radius: float
+
+
+def ball_of(points: Points) -> Ball | None:
+    """The sphere that points (n, 3) lie on: |x|^2 = 2 c.x + r^2 - |c|^2 in least squares.
+
+    None where they lie on none.
+    """
+    middle = points.mean(axis=0)
+    centred = points - middle
     if len(points) < 8 or np.linalg.matrix_rank(centred, 1e-3) < 3:
-        return False
+        return None
     system = np.column_stack([2 * centred, np.ones(len(points))])
     *centre, rest = np.linalg.lstsq(system, (centred**2).sum(axis=1), rcond=None)[0]
-    radius = np.sqrt(max(rest + np.dot(centre, centre), 0.0))
+    radius = float(np.sqrt(max(rest + np.dot(centre, centre), 0.0)))
     distance = np.linalg.norm(centred - np.array(centre), axis=1)
-    return bool(np.sqrt(((distance - radius) ** 2).mean()) < _BALL * radius)
+    if np.sqrt(((distance - radius) ** 2).mean()) >= _BALL * radius:
+        return None
+    return Ball(middle + centre, radius)
 
 
-def _is_in_mouth(centre: Points) -> bool:
+def is_in_mouth(centre: Points) -> bool:
+    """Whether a part with this centre (3,) mm, relative to the tip of the nose, is in the mouth."""
     return all(low < value < high for value, (low, high) in zip(centre, _MOUTH, strict=True))

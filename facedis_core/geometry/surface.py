@@ -64,6 +64,17 @@ def unique_edges(triangles: NDArray[np.integer[Any]]) -> NDArray[np.int32]:
     return np.unique(pairs, axis=0).astype(np.int32)
 
 
+def connected_parts(triangles: NDArray[np.integer[Any]], vertex_count: int) -> NDArray[np.int32]:
+    """The number (V,) of the connected part that each vertex is of. Needs SciPy."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    a, b = unique_edges(triangles).T
+    graph = coo_array((np.ones(len(a)), (a, b)), shape=(vertex_count, vertex_count))
+    part: NDArray[np.int32] = connected_components(graph, directed=False)[1]
+    return part
+
+
 def fill_between(
     values: NDArray[np.floating[Any]], triangles: NDArray[np.integer[Any]], rounds: int = 2
 ) -> NDArray[np.float64]:

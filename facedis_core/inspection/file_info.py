@@ -14,6 +14,7 @@ from facedis_core.data.face_set import SPLITS, parse_face_set
 from facedis_core.data.history import HistoryStep, with_output
 from facedis_core.data.latents import LatentSource, array_kind, concatenate
 from facedis_core.data.regions import describe_region
+from facedis_core.data.topology_map import parse_map
 from facedis_core.data.units import extent_of, unit_by_size
 from facedis_core.errors import ErrorCode, InputError
 from facedis_core.geometry.vertex_order import describe_order
@@ -308,6 +309,23 @@ def _prior(file: SafetensorsFile) -> Facts:
     }
 
 
+def _map(file: SafetensorsFile) -> Facts:
+    found = parse_map(file, "")
+    return {
+        "kind": KINDS[file.kind],
+        "id": found.id,
+        "rig_vertices": len(found.rig),
+        "rig_triangles": len(found.rig_triangles),
+        "rig_topology": found.rig_topology,
+        "rig_unit_mm": float(f"{found.unit_mm:.6g}"),
+        "vertices": len(found.face),
+        "triangles": len(found.triangles),
+        "topology": found.topology,
+        **{key: float(f"{value:.4g}") for key, value in asdict(found.quality).items()},
+        "history": _as_json(found.history),
+    }
+
+
 def _discriminator(file: SafetensorsFile) -> Facts:
     metadata = parse_record(DiscriminatorMetadata, file.metadata)
     config = DiscriminatorConfig.from_dict(metadata.config)
@@ -369,4 +387,5 @@ _DESCRIBERS: Final[dict[str, Callable[[SafetensorsFile], Facts]]] = {
     "discriminator": _discriminator,
     "training": _training,
     "prior": _prior,
+    "map": _map,
 }

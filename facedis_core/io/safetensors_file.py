@@ -38,6 +38,7 @@ KINDS = {
     "discriminator": "discriminator",
     "training": "training state",
     "prior": "registration prior",
+    "map": "map between topologies",
     "blendshapes": "blendshapes",
 }
 _VERSIONS = {
@@ -46,9 +47,10 @@ _VERSIONS = {
     "discriminator": 1,
     "training": 2,
     "prior": 1,
+    "map": 1,
     "blendshapes": 1,
 }  # of the formats
-_CHECKED = ("model", "discriminator", "training", "prior")  # have a checksum
+_CHECKED = ("model", "discriminator", "training", "prior", "map")  # have a checksum
 _HASHED_AT_ONCE = 1 << 25
 _READ_AT_ONCE = 1 << 22
 

@@ -13,6 +13,7 @@ from facedis_core.data.face_set import check_topology
 from facedis_core.data.history import made_by
 from facedis_core.data.latents import Latents, concatenate
 from facedis_core.data.preparation import Align
+from facedis_core.data.topology_map import PlacedRig, TopologyMap
 from facedis_core.data.units import Units
 from facedis_core.errors import ErrorCode, InputError
 from facedis_core.io.paths import check_name
@@ -54,6 +55,10 @@ class MeshEncoder:
         trust_order: accept a different triangulation; the vertex order must match.
         force_encode: encode meshes that are too far from the mean face.
         keep_going: skip items that cannot be encoded.
+        topology_map: takes meshes of another topology to that of the model; None = there are none.
+
+    Raises:
+        InputError: the map is for a model of another topology.
     """
 
     model: Model
@@ -62,6 +67,11 @@ class MeshEncoder:
     trust_order: bool = False
     force_encode: bool = False
     keep_going: bool = False
+    topology_map: TopologyMap | None = None
+
+    def __post_init__(self) -> None:
+        if self.topology_map is not None:
+            check_map(self.topology_map, self.model)
 
     def __call__(self, items: Sequence[InputItem]) -> EncodedBlock:
         """Read and encode some items.
@@ -104,7 +114,7 @@ class MeshEncoder:
         """
         try:
             return self.model.prepared(
-                mesh,
+                self._mapped(mesh),
                 units=self.units,
                 align=self.align,
                 trust_order=self.trust_order,
@@ -120,6 +130,40 @@ class MeshEncoder:
             else:
                 text = f"{source}: {text}"
             raise InputError(text, error.code) from None
+
+    def _mapped(self, mesh: Mesh) -> Mesh:
+        """The mesh in the model's topology, if it is of the rig of the map."""
+        rig = placed_rig(
+            mesh, self.topology_map, self.model, units=self.units, trust_order=self.trust_order
+        )
+        return mesh if rig is None else rig.face(mesh.name)
+
+
+def placed_rig(
+    mesh: Mesh, topology_map: TopologyMap | None, model: Model, *, units: Units, trust_order: bool
+) -> PlacedRig | None:
+    """A mesh as the rig of a map; None where there is no map or it has the model's vertices.
+
+    Raises:
+        InputError: errors of `TopologyMap.place`.
+    """
+    known = model.preparation
+    counts = len(known.vertex_index), known.raw_vertices
+    if topology_map is None or (len(mesh.vertices) in counts and not topology_map.fits(mesh)):
+        return None
+    return topology_map.place(mesh, units=units, trust_order=trust_order)
+
+
+def check_map(found: TopologyMap, model: Model) -> None:
+    """Raise InputError if a map leads to another topology than those that a model takes."""
+    topologies = [model.topology, model.preparation.raw_topology]
+    if found.topology not in topologies:
+        raise InputError(
+            f"map {found.source or found.id} leads to topology {found.topology}, model "
+            f"{model.source} takes {' or '.join(dict.fromkeys(topologies))}; make a map with "
+            "fd-map -m of this model",
+            ErrorCode.WRONG_MODEL,
+        )
 
 
 def encode_blocks(
@@ -148,7 +192,7 @@ class LatentsOfMeshes:
     Attributes:
         model: path or bundled name; None = the default.
         warn: called with lines about doubtful faces.
-        units, align, trust_order, force_encode: as of `MeshEncoder`.
+        units, align, trust_order, force_encode, topology_map: as of `MeshEncoder`.
     """
 
     model: str | None
@@ -157,6 +201,7 @@ class LatentsOfMeshes:
     align: Align = "auto"
     trust_order: bool = False
     force_encode: bool = False
+    topology_map: TopologyMap | None = None
 
     @cached_property
     def encoder(self) -> MeshEncoder:
@@ -167,6 +212,7 @@ class LatentsOfMeshes:
             align=self.align,
             trust_order=self.trust_order,
             force_encode=self.force_encode,
+            topology_map=self.topology_map,
         )
 
     def __call__(self, source: str) -> Latents | None:
@@ -183,13 +229,16 @@ class LatentsOfMeshes:
         return block.latents
 
 
-def check_face_sets(faces: FaceInputs, model: Model) -> None:
-    """Check that the face sets among the inputs have the topology of a model, before any is read.
+def check_face_sets(
+    faces: FaceInputs, model: Model, topology_map: TopologyMap | None = None
+) -> None:
+    """Check that the face sets among the inputs have a known topology, before any is read.
 
     Raises:
-        InputError: another topology than that of prepared or raw meshes.
+        InputError: another topology than that of prepared or raw meshes, or of the map's rig.
     """
     topologies = [model.topology, *filter(None, [model.preparation.raw_topology])]
+    topologies += [] if topology_map is None else [topology_map.rig_topology]
     label = f"model {model.source} ({made_by(model.history)})"
     for source, face_set in faces.sets:
         check_topology(face_set, source, topologies, label)

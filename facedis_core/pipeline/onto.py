@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from facedis_core.data.latents import Latents
 from facedis_core.data.preparation import Align, PlacedFace
+from facedis_core.data.topology_map import PlacedRig, TopologyMap
 from facedis_core.data.units import Units
 from facedis_core.errors import ErrorCode, InputError, UsageError
 from facedis_core.geometry.extension import Extension, head_extension
@@ -22,6 +23,7 @@ from facedis_core.mesh.original import Normals, Original, check_original_suffix,
 from facedis_core.model.bundled import DEFAULT_MODEL
 from facedis_core.model.model import Model, Part, load_model
 from facedis_core.pipeline.decode import LatentDecoder
+from facedis_core.pipeline.encode import check_map, placed_rig
 
 PAIR: Final = "__"  # between the names of identity and expression
 _RIDGE: Final = 1e-6  # relative to the mean square of a direction
@@ -126,12 +128,15 @@ class PlacedOriginal:
         placed: its face as the model sees it.
         own: what the model makes of that face, float32 (V, 3) mm.
         rest: moves the vertices that the model does not have; None = it has all.
+        rig: the original in the topology of a map's rig, of which `placed` is the face; None = it
+            has the topology of the model.
     """
 
     file: Original
     placed: PlacedFace
     own: NDArray[np.float32]
     rest: "RestOfHead | None"
+    rig: PlacedRig | None = None
 
     def offsets_in_file(self, offsets: NDArray[Any]) -> NDArray[np.float64]:
         """Offsets (R, 3) of all vertices of the file, in its unit, from (V, 3) mm of the face."""
@@ -139,7 +144,8 @@ class PlacedOriginal:
             offsets = self.rest.displacements(offsets)
         elif self.placed.rows is not None:
             offsets = offsets[np.argsort(self.placed.rows)]
-        return self.placed.offsets_in_mesh(offsets)
+        offsets = self.placed.offsets_in_mesh(offsets)
+        return offsets if self.rig is None else self.rig.offsets_in_mesh(offsets)
 
 
 @dataclass(frozen=True, eq=False)
@@ -189,6 +195,10 @@ class OntoDecoder(LatentDecoder):
         detail: keep what the model misses of the original; else the decoded face itself.
         normals: turn stored normals with the surface, or leave them out.
         units, align, trust_order: as for fd-encode.
+        topology_map: takes faces to originals of another topology; None = there are none.
+
+    Raises:
+        InputError: the map is for a model of another topology.
     """
 
     originals: Originals = field(default_factory=lambda: Originals(""))
@@ -197,7 +207,12 @@ class OntoDecoder(LatentDecoder):
     units: Units = "auto"
     align: Align = "auto"
     trust_order: bool = False
+    topology_map: TopologyMap | None = None
     _last: dict[str, PlacedOriginal] = field(default_factory=dict, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if self.topology_map is not None:
+            check_map(self.topology_map, self.model)
 
     def content(self, rows: Latents, row: int, part: Part, suffix: str) -> bytes:
         """The original of a row with the vertices of its face.
@@ -239,9 +254,14 @@ def place_original(decoder: OntoDecoder, file: Original) -> PlacedOriginal:
         InputError: errors of `Preparation.apply`.
     """
     model: Model = decoder.model
+    mesh = replace(file.mesh, name="")
     with naming(file.source):
+        rig = placed_rig(
+            mesh, decoder.topology_map, model, units=decoder.units, trust_order=decoder.trust_order
+        )
+        mesh = mesh if rig is None else rig.face()
         placed = model.preparation.place(
-            replace(file.mesh, name=""),
+            mesh,
             model.mean_face,
             units=decoder.units,
             align=decoder.align,
@@ -250,11 +270,11 @@ def place_original(decoder: OntoDecoder, file: Original) -> PlacedOriginal:
         own = model.encode_prepared(placed.vertices[None])
         (face,) = model.decode_vectors(own.identity, own.expression)
     rest = None
-    if placed.rows is not None and len(placed.rows) < len(file.mesh.vertices):
-        points = placed.from_mesh(file.mesh.vertices)
-        extension = head_extension(points, file.mesh.triangles, placed.rows)
+    if placed.rows is not None and len(placed.rows) < len(mesh.vertices):
+        points = placed.from_mesh(mesh.vertices)
+        extension = head_extension(points, mesh.triangles, placed.rows)
         rest = RestOfHead(extension, expressions_of_head(model.preparation.raw_topology))
-    return PlacedOriginal(file, placed, face, rest)
+    return PlacedOriginal(file, placed, face, rest, rig)
 
 
 @lru_cache(maxsize=1)

@@ -30,6 +30,7 @@ FEW_POSES: Final = 12  # where fewer are found, an open mouth is looked for as w
 CHECK: Final = replace(QUICK, iterations=10, components=40, residual_scale=(6.0, 1.5))
 SCREEN: Final = replace(CHECK, iterations=4, vertices=300, scan_points=400)
 SCREENED: Final = 8
+_NEAR_MM: Final = 10.0  # of the scan, about a face whose pose is found
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,7 +70,8 @@ def find_poses(prior: RegistrationPrior, scan: RawScan, seed: int = 0) -> list[F
         translations = np.concatenate([translations, more[1]])
     if not len(rotations):
         return []
-    rotations, translations = icp(prior, scan.coarse, rotations, translations)
+    points, normals = prior.mean[prior.spread], prior.normals(prior.mean)[prior.spread]
+    rotations, translations = icp(points, normals, scan.coarse, rotations, translations)
     starts = [Fit(np.zeros(1), *pose) for pose in zip(rotations, translations, strict=True)]
     screened = sorted(
         (fit_face(prior, scan.coarse, start, SCREEN) for start in starts), key=lambda fit: fit.cost
@@ -90,6 +92,45 @@ def checked_pose(
 ) -> Fit:
     """The small fit from a pose that is known."""
     return fit_face(prior, scan, Fit(np.zeros(1), rotation, translation), CHECK, anchors)
+
+
+def pose_of_registered(
+    points: Points, normals: Points, scan: RawScan, seed: int = 0
+) -> tuple[Points, Points, float]:
+    """The pose of a face that a scan is known to show: rotation, translation, distance in mm.
+
+    Args:
+        points: (n, 3) mm, of the face, seen from outside.
+        normals: (n, 3).
+        scan: the scan, whose frame may be that of the face already.
+        seed: of random samples.
+    """
+    coarse = scan.coarse
+    known = _keypoints(points, normals, cKDTree(points))
+    rotations, translations = ransac_poses(
+        known, _keypoints(coarse.points, coarse.normals, coarse.tree), seed
+    )
+    rotations = np.concatenate([np.eye(3)[None], rotations])
+    translations = np.concatenate([-scan.centre[None], translations])
+    rotations, translations = icp(points, normals, coarse, rotations, translations)
+    away = []
+    for rotation, translation in zip(rotations, translations, strict=True):
+        distance, _ = coarse.tree.query(points[::10] @ rotation.T + translation)
+        away.append(np.median(distance))
+    best = int(np.argmin(away))
+    near = scan.near(points @ rotations[best].T + translations[best], _NEAR_MM)
+    found = icp(
+        points,
+        normals,
+        near,
+        rotations[best : best + 1],
+        translations[best : best + 1],
+        most=5000,
+        iterations=15,
+        trim=0.6,
+    )
+    distance, _ = near.tree.query(points @ found[0][0].T + found[1][0])
+    return found[0][0], found[1][0] + scan.centre, float(np.median(distance))
 
 
 def distinct(prior: RegistrationPrior, fits: list[Fit]) -> list[Fit]:
@@ -158,21 +199,32 @@ def ransac_poses(face: _Keypoints, scan: _Keypoints, seed: int) -> tuple[Points,
 
 
 def icp(
-    prior: RegistrationPrior,
+    points: Points,
+    normals: Points,
     scan: Surface,
     rotations: Points,
     translations: Points,
     *,
-    points: int = 200,
+    most: int = 200,
     iterations: int = 6,
     trim: float = 0.7,
 ) -> tuple[Points, Points]:
-    """Poses after trimmed point-to-plane ICP of the mean face, all at once.
+    """Poses after trimmed point-to-plane ICP of a face, all at once.
 
     Chen and Medioni 1992, "Object modelling by registration of multiple range images".
+
+    Args:
+        points: (n, 3) mm, of the face.
+        normals: (n, 3).
+        scan: in mm.
+        rotations: (k, 3, 3) to start from.
+        translations: (k, 3) mm.
+        most: about the number of points to take.
+        iterations: steps.
+        trim: part of the points that counts.
     """
-    chosen = prior.spread[:: max(1, len(prior.spread) // points)]
-    x, normals = prior.mean[chosen], prior.normals(prior.mean)[chosen]
+    every = max(1, len(points) // most)
+    x, normals = points[::every], normals[::every]
     middle = x.mean(axis=0)
     rotations, translations = rotations.copy(), translations.copy()
     for _ in range(iterations):

@@ -16,6 +16,7 @@ from facedis_core.geometry.alignment import (
     mean_shape,
     rigid_alignment,
     rigid_alignments,
+    robust_alignment,
     rotation_about,
 )
 from facedis_core.geometry.surface import unit_vectors
@@ -254,3 +255,16 @@ def test_a_set_is_not_held_in_memory(tmp_path, monkeypatch):
     finally:
         tracemalloc.stop()
     assert peak < 1_500_000
+
+
+def test_vertices_that_move_hardly_turn_a_robust_alignment(rng):
+    points = rng.normal(0, 50, (300, 3))
+    rotation, shift = rotation_about(np.array([0, 0.6, 0.8]), 0.3), np.array([5, -80, 2.0])
+    target = points @ rotation.T + shift + rng.normal(0, 0.05, points.shape)
+    moved = points.copy()
+    moved[:60] += [0, -12, 4]  # a jaw
+    plain = rigid_alignment(moved, target)
+    found = robust_alignment(moved, target)
+    error = {a: np.abs(a.apply(points) - target).mean() for a in (plain, found)}
+    assert error[found] < 0.1
+    assert error[plain] > 0.5

@@ -131,3 +131,19 @@ def test_teeth_stay(place, is_moved):
     given = np.full(face.shape, [0, -3.0, 0])
     found = head_extension(vertices, triangles, np.arange(len(face))).apply(given)[len(face) :]
     np.testing.assert_allclose(found, np.full(teeth.shape, [0, -3 * is_moved, 0]), atol=1e-9)
+
+
+def test_the_matrix_is_the_operator():
+    """But for small shares, which are spread over the others: a shift stays a shift."""
+    points, triangles = plane()
+    lashes, chain = plane(0.5)
+    vertices = np.concatenate([points, lashes + np.array([0, 0, 5])])
+    both = np.concatenate([triangles, chain + len(points)])
+    known = np.arange(0, len(points), 3)
+    extension = head_extension(vertices, both, known)
+    matrix = extension.matrix()
+    assert matrix.shape == (len(vertices), len(known))
+    given = np.random.default_rng(0).normal(size=(len(known), 3))
+    np.testing.assert_allclose(matrix @ given, extension.apply(given), atol=0.02)
+    shift = np.ones((len(known), 3))
+    np.testing.assert_allclose(matrix @ shift, extension.apply(shift), atol=1e-9)
