@@ -94,8 +94,8 @@ def train(
     Keys for --set, explained in docs/training.md:
 
     \b
-    network     network, identity, expression (latent sizes), target, components, points,
-                scale, half_decoders, decoder_init, decoder_components,
+    network     network, identity, expression (latent sizes), target, latent_relu,
+                components, points, scale, half_decoders, decoder_init, decoder_components,
                 linear_start, encoder_offsets
     linear fit  pseudo_neutral, linear_fit, trust
     schedule    epochs, steps, minimum_steps, batch, minimum_batch, learning_rate,

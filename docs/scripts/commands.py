@@ -26,6 +26,7 @@ KEYS = {
     "expression": "size of the expression latent",
     "target": "what `conv-mesh-ae` makes of a face: `self`, from `expression` latents, or "
     "`neutral`, from `identity` latents",
+    "latent_relu": "whether latents of `conv-mesh-ae` pass a ReLU, as in CoMA's program",
     "components": "principal components of `linear`, at most",
     "points": "vertices that encoder and discriminator see, spread over the region of the set",
     "half_decoders": "store decoders or principal components as float16",

@@ -106,10 +106,14 @@ class ConvMeshConfig(MeshConfig):
     """CoMA: one latent, from which its decoder makes the neutral of a face, or the face itself.
 
     The other half has no latents: X is X_id, or the mean face plus X_exp.
+
+    Attributes:
+        latent_relu: whether latents pass a ReLU.
     """
 
     identity: int = field(metadata=MAY_BE_ZERO)
     expression: int = field(metadata=MAY_BE_ZERO)
+    latent_relu: bool = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -139,9 +143,9 @@ class ConvMeshConfig(MeshConfig):
 
         Its meshes are those of the face set.
         """
-        if recipe["target"] == "neutral":
-            return cls(vertices, recipe["identity"], 0)
-        return cls(vertices, 0, recipe["expression"])
+        identity = recipe["identity"] if recipe["target"] == "neutral" else 0
+        expression = 0 if identity else recipe["expression"]
+        return cls(vertices, identity, expression, latent_relu=recipe["latent_relu"])
 
 
 @dataclass(frozen=True)

@@ -118,7 +118,9 @@ class ConvMeshForward(MeshForward):
 
     def encode(self, face: np.ndarray) -> LatentMeans:
         """Latents of a normalised face (V, 3); one of them is empty."""
-        z = np.maximum(self.encoded("encoder", self.standardised(face)), 0)
+        z = self.encoded("encoder", self.standardised(face))
+        if self.config.latent_relu:
+            z = np.maximum(z, 0)
         return LatentMeans(z[: self.config.identity], z[: self.config.expression])
 
     def offsets(

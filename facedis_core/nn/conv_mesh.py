@@ -97,8 +97,9 @@ class ConvMeshAutoEncoder(MeshAutoEncoder):
         self.decoder = MeshDecoder(config, config.latent)
 
     def latent(self, faces: Tensor) -> Tensor:
-        """Faces (B, V, 3) -> (B, D), not negative: there is a ReLU in CoMA's program."""
-        return functional.relu(self.encoder(self.standardise(faces), self.meshes))
+        """Faces (B, V, 3) -> (B, D)."""
+        z = self.encoder(self.standardise(faces), self.meshes)
+        return functional.relu(z) if self.config.latent_relu else z
 
     def encode(self, faces: Tensor) -> Posterior:
         """Faces (B, V, 3) -> their latents; one of them is empty."""

@@ -67,6 +67,7 @@ class Recipe:
     # what conv-mesh-ae makes of a face: itself, from `expression` latents, or its person's neutral,
     # from `identity` latents
     target: Literal["self", "neutral"] = "self"
+    latent_relu: bool = True  # whether latents of conv-mesh-ae pass a ReLU, as in CoMA's program
     components: int = 400  # principal components of the linear network, at most
     points: int | None = None  # vertices that encoder and discriminator see; None = all
     half_decoders: bool = False  # float16 in the file: decoders of a PointNet, basis of linear
