@@ -18,6 +18,7 @@ from facedis_core.io.safetensors_file import parse_record, read_safetensors, wri
 from facedis_core.io.streams import naming
 from facedis_core.mesh.mesh import topology_id
 from facedis_core.model.bundled import weights_folder
+from facedis_core.rig.eyelids import ClosingLid, closing_lid
 
 # The 52 blendshapes of ARKit, in the order of Apple's documentation.
 ARKIT_NAMES: Final = (
@@ -35,6 +36,8 @@ ARKIT_NAMES: Final = (
 )
 _FILE: Final = "arkit/ict.safetensors"
 _TENSORS: Final = ("generic", "triangles", "first", "vertex", "offset")
+# Shapes of ICT-FaceKit that close an eye, and the vertices of the eyeball behind.
+_EYEBALLS: Final = {"eyeBlink_L": slice(21451, 22221), "eyeBlink_R": slice(23021, 23791)}
 _RESTING_MM: Final = 0.01  # what no shape moves by more stays
 _STORED_MM: Final = 0.01  # least motion that is stored
 _RIDGE: Final = 1e-3  # on weights, relative to the mean square of a shape
@@ -77,13 +80,16 @@ class Blendshapes:
     def on(self, head: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
         """The shapes of another head (R, 3) mm, (S, R, 3) mm, by deformation transfer of the skin.
 
-        Eyes, teeth and gums move as on the generic head.
+        Lids close by `ClosingLid`. Eyes, teeth and gums move as on the generic head.
 
         Raises:
             UsageError: SciPy is not installed.
         """
         own = self.offsets.copy()
         own[:, :ICT_SKIN] = self._transfer.displacements(head[:ICT_SKIN], self._gradients)
+        for place, lid in self._lids.items():
+            own[place, :ICT_SKIN] = 0
+            own[place, lid.vertices] = lid.on(head)
         return own
 
     def mixed_on(
@@ -101,9 +107,23 @@ class Blendshapes:
         for name, weight in zip(ARKIT_NAMES, weights, strict=True):
             own[list(places.get(name.lower(), ()))] += weight
         moved: NDArray[np.float32] = np.tensordot(own, self.offsets, 1)
+        lids = {place: own[place] for place in self._lids if own[place]}
+        own[list(lids)] = 0
         gradients = np.tensordot(own, self._gradients, 1)[None]
         (moved[:ICT_SKIN],) = self._transfer.displacements(head[:ICT_SKIN], gradients)
+        for place, weight in lids.items():
+            moved[self._lids[place].vertices] += weight * self._lids[place].on(head)
         return moved
+
+    @cached_property
+    def _lids(self) -> dict[int, ClosingLid]:
+        """The shapes that close an eye, by place."""
+        return {
+            self.names.index(name): closing_lid(
+                self.generic, self.offsets[self.names.index(name)], ICT_SKIN, eyeball
+            )
+            for name, eyeball in _EYEBALLS.items()
+        }
 
     @cached_property
     def _transfer(self) -> DeformationTransfer:

@@ -1,0 +1,87 @@
+"""Eyelids: on heads of other people they meet, and cover the eyeball."""
+
+import numpy as np
+import pytest
+
+from facedis_core.data.regions import ICT_SKIN
+from facedis_core.mesh.mesh import read_mesh
+from facedis_core.model.model import load_model
+from facedis_core.rig.blendshapes import load_blendshapes
+from facedis_core.rig.eyelids import clearance, closing_lid, sphere_centre
+
+PEOPLE = ["alice_neutral", "bob_smile", "carol_smile"]
+
+
+@pytest.fixture(scope="module")
+def model():
+    return load_model("ict-linear")
+
+
+@pytest.fixture(scope="module")
+def shapes(model):
+    return load_blendshapes(model.preparation)
+
+
+@pytest.fixture(scope="module")
+def heads(model):
+    rows = [model.encode(read_mesh(f"weights/examples/{name}.ply")) for name in PEOPLE]
+    return [model.decode(row, "identity")[0] for row in rows]
+
+
+def touching(generic, offsets):
+    """Pairs (n, 2) of skin that the closed lid brings together: its rim and what it meets."""
+    at, closed = generic[:ICT_SKIN], (generic + offsets)[:ICT_SKIN]
+    motion = np.linalg.norm(offsets[:ICT_SKIN], axis=1)
+    moving = np.flatnonzero(motion > 0.02)
+    pairs = []
+    for one in np.flatnonzero(motion > 3):
+        far = moving[np.linalg.norm(at[moving] - at[one], axis=1) > 3]
+        apart = np.linalg.norm(closed[far] - closed[one], axis=1)
+        if apart.min() < 0.8:
+            pairs.append((one, far[apart.argmin()]))
+    return np.array(pairs)
+
+
+@pytest.mark.parametrize(
+    ("name", "eyeball"), [("eyeBlink_L", slice(21451, 22221)), ("eyeBlink_R", slice(23021, 23791))]
+)
+def test_lids_meet_and_cover_the_eye(shapes, heads, name, eyeball):
+    generic = shapes.generic.astype(float)
+    offsets = shapes.offsets[shapes.names.index(name)].astype(float)
+    lid = closing_lid(generic, offsets, ICT_SKIN, eyeball)
+    pairs = touching(generic, offsets)
+    assert len(pairs) > 10
+    one, other = pairs.T
+    wanted = (generic + offsets)[one] - (generic + offsets)[other]
+    for head in heads:
+        moved = head.astype(float)
+        moved[lid.vertices] += lid.on(head)
+        gap = np.linalg.norm(moved[one] - moved[other] - wanted, axis=1)
+        assert gap.mean() < 0.35 and gap.max() < 1.0  # mm; 1.0 and 2.0 by gradients alone
+        outside = (lid.clearance > 0) & (np.linalg.norm(lid.offsets, axis=1) > 0.3)
+        assert clearance(moved[lid.vertices], head[eyeball])[outside].min() > -0.02
+        assert np.abs(lid.on(head)).max() < 16
+
+
+def test_a_warp_that_is_linear_is_followed_exactly(shapes):
+    """A head that is turned, stretched and moved closes its eyes likewise."""
+    generic = shapes.generic.astype(float)
+    offsets = shapes.offsets[shapes.names.index("eyeBlink_L")].astype(float)
+    lid = closing_lid(generic, offsets, ICT_SKIN, slice(21451, 22221))
+    change = np.array([[1.1, 0.1, 0], [-0.1, 1.1, 0.05], [0, -0.05, 1.1]])
+    np.testing.assert_allclose(lid.on(generic), offsets[lid.vertices], atol=1e-3)
+    lid.clearance[:] = -1  # a ball that is stretched is none
+    np.testing.assert_allclose(
+        lid.on(generic @ change.T + [5, 6, 7]), lid.offsets @ change.T, atol=1e-3
+    )
+
+
+def test_the_centre_of_a_ball():
+    rng = np.random.default_rng(0)
+    directions = rng.normal(size=(50, 3))
+    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+    ball = 15 * directions + [1, 2, 3]
+    np.testing.assert_allclose(sphere_centre(ball), [1, 2, 3], atol=1e-9)
+    ball[0] = 17 * directions[0] + [1, 2, 3]
+    beside = np.array([[1, 2, 3]]) + 16 * directions[:1]
+    np.testing.assert_allclose(clearance(beside, ball), [-1], atol=0.1)
