@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from glb import Glb
 from rigs import MODEL, head, pose, prepared, rig
 from runner import run_command
 
@@ -64,6 +65,21 @@ def test_a_face_goes_onto_a_mesh_of_the_rig(mapped, folder):
     line = "fd-decode own.npy --map m.safetensors --onto alice_neutral.obj -o own.obj --force"
     assert (result := mapped(line)).code == 0, result.err
     assert (folder / "own.obj").read_bytes() == (folder / "alice_neutral.obj").read_bytes()
+
+
+def test_a_rig_gets_morph_targets(mapped, folder):
+    line = "fd-export {0} --onto {0} --map m.safetensors --targets directions --count 3 -o r.glb"
+    assert (result := mapped(line.format("alice_smile.obj"))).code == 0, result.err
+    glb = Glb((folder / "r.glb").read_bytes())
+    (primitive,) = glb.json["meshes"][0]["primitives"]
+    at = glb.array(primitive["attributes"]["POSITION"])
+    line = "fd-decode r.npy --map m.safetensors --part identity --onto alice_smile.obj -o rest.obj"
+    assert mapped("fd-encode alice_smile.obj --map m.safetensors -o r.npy").code == 0
+    assert mapped(line).code == 0
+    np.testing.assert_allclose(at, read_mesh(folder / "rest.obj").vertices / 100, atol=1e-6)
+    moved = [glb.array(target["POSITION"]) for target in primitive["targets"]]
+    covered = read_map(folder / "m.safetensors").rig_covered
+    assert all(np.abs(target[covered]).max() > 1e-3 for target in moved)  # m
 
 
 @pytest.mark.parametrize("expression", ["alice_smile.ply", "alice_smile.obj"])

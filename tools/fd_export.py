@@ -59,6 +59,7 @@ def export(
     fps: Annotated[
         float, typer.Option("--fps", min=0.001, help="Frames of the animation a second.")
     ] = 30.0,
+    map_file: fd_cli.MapOption = None,
     units: fd_cli.Units = "auto",
     align: fd_cli.Align = "auto",
     trust_order: fd_cli.TrustOrder = False,
@@ -75,12 +76,15 @@ def export(
     Examples:
       fd-export alice.npy -o alice.glb
       fd-export alice.obj --onto alice.obj -o alice.glb
+      fd-export rig.obj --onto rig.obj --map rig.map.safetensors -o rig.glb
       fd-export alice.npy --animation recording.csv -o alice_speaks.glb
       fd-export frames.npy -o weights.csv
     """
+    from facedis_core.data.topology_map import read_map
     from facedis_core.pipeline.encode import LatentsOfMeshes
     from facedis_core.rig.export import ExportOptions, export_rigs, export_weights, read_rows
 
+    known = None if map_file is None else read_map(map_file)
     options = ExportOptions(
         output=output,
         targets=targets,
@@ -91,9 +95,10 @@ def export(
         units=units,
         align=align,
         trust_order=trust_order,
+        topology_map=known,
         force=force,
     )
-    encode = LatentsOfMeshes(model, fd_cli.warn, units, align, trust_order, force_encode)
+    encode = LatentsOfMeshes(model, fd_cli.warn, units, align, trust_order, force_encode, known)
     faces = encode(source)
     loaded = encode.encoder.model
     if faces is None:

@@ -138,6 +138,11 @@ class PlacedOriginal:
     rest: "RestOfHead | None"
     rig: PlacedRig | None = None
 
+    @property
+    def unit_mm(self) -> float:
+        """Millimetres per unit of the file."""
+        return self.placed.unit_mm if self.rig is None else self.rig.unit_mm
+
     def offsets_in_file(self, offsets: NDArray[Any]) -> NDArray[np.float64]:
         """Offsets (R, 3) of all vertices of the file, in its unit, from (V, 3) mm of the face."""
         if self.rest is not None:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from facedis_core.data.latents import Latents, read_latents
 from facedis_core.data.preparation import Align
+from facedis_core.data.topology_map import TopologyMap
 from facedis_core.data.units import Units
 from facedis_core.errors import ErrorCode, UsageError, missing_extra
 from facedis_core.io.csv_text import read_text
@@ -32,6 +33,7 @@ class ExportOptions:
         fps: frames a second.
         onto: original file of the head, or a folder of them by name; None = decoded faces.
         units, align, trust_order: of originals, as for fd-encode.
+        topology_map: takes the targets to originals of another topology; None = there are none.
         force: replace existing files.
 
     Raises:
@@ -48,6 +50,7 @@ class ExportOptions:
     units: Units = "auto"
     align: Align = "auto"
     trust_order: bool = False
+    topology_map: TopologyMap | None = None
     force: bool = False
 
     def __post_init__(self) -> None:
@@ -127,6 +130,7 @@ def export_rigs(
             units=options.units,
             align=options.align,
             trust_order=options.trust_order,
+            topology_map=options.topology_map,
         )
     paths = OutputPaths(options.output, ".glb")
     targets = [paths.of(name) for name in faces.names]

@@ -179,7 +179,7 @@ def rig_on_original(
         morphs: targets in the model's frame.
         animation: of the targets.
     """
-    mesh, unit = original.file.mesh, original.placed.unit_mm
+    mesh, unit = original.file.mesh, original.unit_mm
     at_rest = mesh.vertices + original.offsets_in_file(face - original.placed.vertices)
     look = read_appearance(original.file.source, original.file.moved(at_rest), mesh)
     plain = not (look.materials or len(look.uv) or look.colors is not None)
@@ -212,9 +212,10 @@ def _downwards(uv: NDArray[np.float64], rows: NDArray[np.intp]) -> NDArray[np.fl
 
 
 def _surfaces_of_file(look: Appearance, triangles: NDArray[np.intp]) -> list[Surface]:
-    """The triangles by the materials of a file."""
+    """The triangles by the materials of a file; of skin where it names none."""
     surfaces = []
-    for number, material in enumerate(look.materials or [Material("skin", (1, 1, 1, 1))]):
+    skin = Material("skin", (*SKIN, 1.0) if look.colors is None else (1.0, 1.0, 1.0, 1.0))
+    for number, material in enumerate(look.materials or [skin]):
         red, green, blue, opacity = material.color
         surfaces.append(
             Surface(
