@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from facedis_core.model.config import DiscriminatorConfig, LinearConfig, PointNetConfig
-    from facedis_core.model.mesh_config import ConvMeshConfig
+    from facedis_core.model.mesh_config import ConvMeshConfig, KacemConfig
     from facedis_core.nn.autoencoder import AutoEncoder, Gaussian, InitialData, Posterior
     from facedis_core.nn.conv_mesh import ConvMeshAutoEncoder
     from facedis_core.nn.datasets import FaceDataset, FacePairDataset, FaceSample, PairSample
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         LatentEncoder,
         TrainedNetwork,
     )
+    from facedis_core.nn.kacem import KacemAutoEncoder
     from facedis_core.nn.linear import LinearAutoEncoder
     from facedis_core.nn.losses import (
         DiscriminatorLoss,
@@ -60,6 +61,8 @@ __all__ = [
     "HiddenLayerDecoder",
     "IdentityDiscriminator",
     "InitialData",
+    "KacemAutoEncoder",
+    "KacemConfig",
     "LabelledFaces",
     "LatentEncoder",
     "LinearAutoEncoder",
@@ -106,6 +109,8 @@ _MODULES = {
     "HiddenLayerDecoder": "nn.pointnet",
     "IdentityDiscriminator": "nn.discriminator",
     "InitialData": "nn.autoencoder",
+    "KacemAutoEncoder": "nn.kacem",
+    "KacemConfig": "model.mesh_config",
     "LabelledFaces": "nn.objective",
     "LatentEncoder": "nn.inference",
     "LinearAutoEncoder": "nn.linear",
