@@ -121,7 +121,10 @@ def add_key(head, name, offsets):
     if not head.data.shape_keys:
         head.shape_key_add(name="Basis", from_mix=False)
     keys = head.data.shape_keys.key_blocks
-    key = keys.get(name) or head.shape_key_add(name=name, from_mix=False)
+    key = keys.get(name)
+    if key is None:
+        key = head.shape_key_add(name=name, from_mix=False)
+        key.value = 0.0  # Blender 5 begins with 1
     turn = np.linalg.inv(np.array(head.matrix_world)[:3, :3])
     moved = at_rest(head) + offsets @ Y_UP @ turn.T
     key.data.foreach_set("co", moved.astype(np.float32).ravel())

@@ -1,8 +1,8 @@
 """How the surface of a mesh file looks: texture coordinates, normals and materials of its corners.
 
-Of an OBJ with its .mtl, and of a PLY with texture coordinates or colors of vertices. A mesh has one
-position a vertex; a corner of a triangle has in addition a place in a texture and a normal, which
-differ between the triangles of a vertex at seams and hard edges.
+Of an OBJ with its .mtl, of a PLY with texture coordinates, and colors of vertices of both. A mesh
+has one position a vertex; a corner of a triangle has in addition a place in a texture and a normal,
+which differ between the triangles of a vertex at seams and hard edges.
 """
 
 import re
@@ -19,6 +19,7 @@ from facedis_core.io.paths import is_file
 from facedis_core.io.streams import naming, read_all, shown
 from facedis_core.mesh.mesh import Mesh
 from facedis_core.mesh.obj_text import (
+    COLORED_VERTEX,
     LIBRARY,
     NORMAL,
     TEXTURE,
@@ -212,8 +213,16 @@ def _obj(source: str, content: bytes, mesh: Mesh, beside: Beside) -> Appearance:
         normals,
         faces.material[polygon] if found else np.zeros(len(fan), np.intp),
         tuple(found),
-        warnings=tuple(warnings),
+        _colors(statements(text, COLORED_VERTEX)[1][:, 3:], len(mesh.vertices)),
+        tuple(warnings),
     )
+
+
+def _colors(srgb: NDArray[np.float64], vertices: int) -> NDArray[np.float32] | None:
+    """Linear colors (V, 3) of vertices of which all have one from 0 to 1; else None."""
+    if len(srgb) != vertices or not np.isfinite(srgb).all():
+        return None
+    return linear(np.clip(srgb, 0, 1)).astype(np.float32)
 
 
 def _known(rows: NDArray[np.intp], values: NDArray[np.float64]) -> NDArray[np.intp]:
@@ -328,7 +337,7 @@ def _ply(source: str, content: bytes, mesh: Mesh, beside: Beside) -> Appearance:
     colors = None
     if rows.types.keys() >= set(_PLY_COLOR):
         largest = 255.0 if rows.types["red"] == "u1" else 1.0
-        colors = linear(np.clip(rows.values(_PLY_COLOR) / largest, 0, 1)).astype(np.float32)
+        colors = _colors(rows.values(_PLY_COLOR) / largest, len(mesh.vertices))
     materials: tuple[Material, ...] = ()
     warnings: list[str] = []
     image = _PLY_IMAGE.search(content[: content.find(b"end_header")])

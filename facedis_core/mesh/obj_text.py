@@ -15,6 +15,7 @@ BEGIN: Final = rb"(?:\A(?:\xef\xbb\xbf)?|(?<=[\r\n])(?<!\\\n)(?<!\\\r\n))[ \t]*"
 REST: Final = rb"((?:[^\r\n\\]|\\[ \t]*\r?\n|\\)*)"
 _NUMBER: Final = GAP + rb"([^\s\\]+)"
 VERTEX: Final = re.compile(BEGIN + rb"v" + _NUMBER * 3)
+COLORED_VERTEX: Final = re.compile(BEGIN + rb"v" + _NUMBER * 6 + rb"[^\S\r\n]*(?=[\r\n]|\Z)")
 NORMAL: Final = re.compile(BEGIN + rb"vn" + _NUMBER * 3)
 TEXTURE: Final = re.compile(BEGIN + rb"vt" + _NUMBER * 2)
 LIBRARY: Final = re.compile(BEGIN + rb"mtllib" + GAP + REST)

@@ -100,6 +100,17 @@ def test_indices_that_are_nowhere_are_none(tmp_path):
     assert look.materials == ()
 
 
+@pytest.mark.parametrize("end", ["\n", " \r\n", " # red\r\n"])
+def test_colors_of_the_vertices_of_an_obj(tmp_path, end):
+    lines = ["v 0 0 0 1 0 0.5", "v 1 0 0 1 0 0.5", "v 0 1 0 1 0 0.5"]
+    look = appearance_of(tmp_path, end.join([*lines, "f 1 2 3", ""]))
+    np.testing.assert_allclose(look.colors, [[1, 0, 0.2140]] * 3, atol=1e-4)
+    lines[1] = "v 1 0 0"
+    assert appearance_of(tmp_path, end.join([*lines, "f 1 2 3", ""])).colors is None
+    lines = [line + " 1" for line in lines]  # r g b a
+    assert appearance_of(tmp_path, end.join([*lines, "f 1 2 3", ""])).colors is None
+
+
 @pytest.mark.parametrize("encoding", ENCODINGS)
 def test_ply(tmp_path, encoding):
     (tmp_path / "skin.png").write_bytes(png(1, 2, 3))
