@@ -395,6 +395,7 @@ class TestPage:
         page.find("#wireframe").click()
         assert np.array_equal(plain, page.pixels("#mixed"))
 
+    @pytest.mark.slow  # 2 s: a whole head as OBJ; tests/viewer/test_live_model.py has a small one
     def test_the_file_of_a_comes_back(self, page, call, tmp_path):
         mesh = read_mesh(EXAMPLES / "bob_smile.ply")
         path = save_mesh(tmp_path / "mine.obj", mesh.vertices, mesh.triangles)

@@ -1,5 +1,7 @@
 """Eyelids: on heads of other people they meet, and cover the eyeball."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -9,6 +11,7 @@ from facedis_core.model.model import load_model
 from facedis_core.rig.blendshapes import load_blendshapes
 from facedis_core.rig.eyelids import clearance, closing_lid, sphere_centre
 
+EYEBALLS = {"eyeBlink_L": slice(21451, 22221), "eyeBlink_R": slice(23021, 23791)}
 PEOPLE = ["alice_neutral", "bob_smile", "carol_smile"]
 
 
@@ -28,6 +31,18 @@ def heads(model):
     return [model.decode(row, "identity")[0] for row in rows]
 
 
+@pytest.fixture(scope="module")
+def lids(shapes):
+    """The closing of each eye, by the name of its blendshape."""
+    generic = shapes.generic.astype(float)
+    return {
+        name: closing_lid(
+            generic, shapes.offsets[shapes.names.index(name)].astype(float), ICT_SKIN, eyeball
+        )
+        for name, eyeball in EYEBALLS.items()
+    }
+
+
 def touching(generic, offsets):
     """Pairs (n, 2) of skin that the closed lid brings together: its rim and what it meets."""
     at, closed = generic[:ICT_SKIN], (generic + offsets)[:ICT_SKIN]
@@ -42,13 +57,10 @@ def touching(generic, offsets):
     return np.array(pairs)
 
 
-@pytest.mark.parametrize(
-    ("name", "eyeball"), [("eyeBlink_L", slice(21451, 22221)), ("eyeBlink_R", slice(23021, 23791))]
-)
-def test_lids_meet_and_cover_the_eye(shapes, heads, name, eyeball):
-    generic = shapes.generic.astype(float)
+@pytest.mark.parametrize("name", EYEBALLS)
+def test_lids_meet_and_cover_the_eye(shapes, lids, heads, name):
+    generic, lid = shapes.generic.astype(float), lids[name]
     offsets = shapes.offsets[shapes.names.index(name)].astype(float)
-    lid = closing_lid(generic, offsets, ICT_SKIN, eyeball)
     pairs = touching(generic, offsets)
     assert len(pairs) > 10
     one, other = pairs.T
@@ -59,18 +71,16 @@ def test_lids_meet_and_cover_the_eye(shapes, heads, name, eyeball):
         gap = np.linalg.norm(moved[one] - moved[other] - wanted, axis=1)
         assert gap.mean() < 0.35 and gap.max() < 1.0  # mm; 1.0 and 2.0 by gradients alone
         outside = (lid.clearance > 0) & (np.linalg.norm(lid.offsets, axis=1) > 0.3)
-        assert clearance(moved[lid.vertices], head[eyeball])[outside].min() > -0.02
+        assert clearance(moved[lid.vertices], head[lid.eyeball])[outside].min() > -0.02
         assert np.abs(lid.on(head)).max() < 16
 
 
-def test_a_warp_that_is_linear_is_followed_exactly(shapes):
+def test_a_warp_that_is_linear_is_followed_exactly(shapes, lids):
     """A head that is turned, stretched and moved closes its eyes likewise."""
-    generic = shapes.generic.astype(float)
-    offsets = shapes.offsets[shapes.names.index("eyeBlink_L")].astype(float)
-    lid = closing_lid(generic, offsets, ICT_SKIN, slice(21451, 22221))
+    generic, lid = shapes.generic.astype(float), lids["eyeBlink_L"]
     change = np.array([[1.1, 0.1, 0], [-0.1, 1.1, 0.05], [0, -0.05, 1.1]])
-    np.testing.assert_allclose(lid.on(generic), offsets[lid.vertices], atol=1e-3)
-    lid.clearance[:] = -1  # a ball that is stretched is none
+    np.testing.assert_allclose(lid.on(generic), lid.offsets, atol=1e-3)
+    lid = replace(lid, clearance=np.full(len(lid.vertices), -1.0))  # no ball when it is stretched
     np.testing.assert_allclose(
         lid.on(generic @ change.T + [5, 6, 7]), lid.offsets @ change.T, atol=1e-3
     )
