@@ -5,8 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from blender import in_blender
+from rigs import made_map, rig
 
 from facedis_core.data.latents import read_latents
+from facedis_core.data.topology_map import write_map
 from facedis_core.mesh.mesh import Mesh, read_mesh, write_mesh
 
 ROOT = Path(__file__).parent.parent
@@ -70,3 +72,34 @@ def test_shape_keys_of_a_head(call, commands, tmp_path):
     moved = np.load(tmp_path / "keys/jawOpen.npy") - np.load(tmp_path / "keys/Basis.npy")
     assert moved[:, 1].min() < -2 and np.abs(moved).max() < 6  # cm
     assert len(found["keys"]) == 2 + 1 + 1 + 52
+
+
+USE_MAP = """
+addon, commands, map_file, head, smile, folder = sys.argv[1:]
+bpy.ops.preferences.addon_install(filepath=addon)
+bpy.ops.preferences.addon_enable(module="facedis_addon")
+settings = bpy.context.preferences.addons["facedis_addon"].preferences
+settings.folder, settings.map_file, settings.model = commands, map_file, "ict-pointnet"
+bpy.ops.wm.obj_import(filepath=head)
+head = bpy.context.selected_objects[0]
+bpy.context.view_layer.objects.active = head
+done = bpy.ops.facedis.transfer_file(filepath=smile)
+at = np.empty(3 * len(head.data.vertices), np.float32)
+head.data.shape_keys.key_blocks["bob_smile"].data.foreach_get("co", at)
+np.save(folder + "/key.npy", at.reshape(-1, 3))
+print(json.dumps(list(done)))
+"""
+
+
+@pytest.mark.slow  # 10 s: Blender, and the map of a rig
+def test_a_head_of_another_topology(call, commands, tmp_path):
+    write_map(tmp_path / "m.safetensors", made_map())
+    write_mesh(tmp_path / "rig.obj", rig("alice_neutral"))
+    (tmp_path / "blender").mkdir()
+    env = {"BLENDER_USER_RESOURCES": str(tmp_path / "blender")}
+    files = tmp_path / "m.safetensors", tmp_path / "rig.obj", EXAMPLES / "bob_smile.ply"
+    assert in_blender(USE_MAP, ADDON, commands, *files, tmp_path, env=env) == ["FINISHED"]
+    line = f"fd-transfer rig.obj {files[2]} -m ict-pointnet --map m.safetensors -o wanted.obj"
+    assert call(line).code == 0
+    wanted = read_mesh(tmp_path / "wanted.obj").vertices
+    np.testing.assert_allclose(np.load(tmp_path / "key.npy"), wanted, atol=1e-4)  # cm

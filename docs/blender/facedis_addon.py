@@ -40,7 +40,12 @@ class CommandError(Exception):
 
 def run_command(name, *words):
     """Run a command; its last line on standard error is the message of what went wrong."""
-    folder = bpy.path.abspath(bpy.context.preferences.addons[__name__].preferences.folder)
+    settings = bpy.context.preferences.addons[__name__].preferences
+    folder = bpy.path.abspath(settings.folder)
+    if settings.map_file:
+        words = (*words, "--map", bpy.path.abspath(settings.map_file))
+    if settings.model:
+        words = (*words, "--model", bpy.path.abspath(settings.model))
     program = shutil.which(name, path=folder) or shutil.which(name)
     if program is None:
         raise CommandError(f"{name} is not found; name the folder of the commands in Preferences")
@@ -162,7 +167,7 @@ def add_blendshapes(head, targets):
 
 
 class FacedisPreferences(bpy.types.AddonPreferences):
-    """Where the commands are."""
+    """Where the commands are, and what they work with."""
 
     bl_idname = __name__
 
@@ -171,9 +176,18 @@ class FacedisPreferences(bpy.types.AddonPreferences):
         description="Where fd-encode is, such as .venv/bin; empty = on the path",
         subtype="DIR_PATH",
     )
+    map_file: bpy.props.StringProperty(
+        name="Map",
+        description="Map of fd-map, for heads of another topology; empty = none",
+        subtype="FILE_PATH",
+    )
+    model: bpy.props.StringProperty(
+        name="Model", description="Model file or bundled name; empty = the default"
+    )
 
     def draw(self, context):
-        self.layout.prop(self, "folder")
+        for name in ("folder", "map_file", "model"):
+            self.layout.prop(self, name)
 
 
 class _OfHead:
