@@ -40,7 +40,7 @@ def test_torch_and_numpy_agree_on_every_vertex(bundled: Model, examples: np.ndar
     with torch.no_grad():
         posterior = network.encode(network.normalise(torch.tensor(examples)))
         offsets = network.identity_offsets(posterior.identity.mean)
-        offsets += network.expression_offsets(posterior.expression.mean)
+        offsets += network.expression_offsets(posterior.expression.mean, posterior.identity.mean)
         theirs = (network.mean_face + offsets * network.scale).numpy()
     latents = bundled.encode_prepared(examples)
     ours = bundled.decode_vectors(latents.identity, latents.expression)

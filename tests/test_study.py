@@ -151,8 +151,9 @@ def test_all_of_it_on_a_handful_of_people_goes_on_where_it_was(
     if not root:
         pytest.skip("FACEDIS_ICT does not name the folder FaceXModel")
     linear = study.KINDS["linear"]
-    kept = (linear[0], linear[2], linear[-3])  # labelled, absent, labelled with few people
-    assert [cell.few for cell in kept] == [False, False, True]
+    # labelled, absent, bilinear, labelled with few people
+    kept = (linear[0], linear[2], linear[3], linear[-6])
+    assert [cell.few for cell in kept] == [False, False, False, True]
     monkeypatch.setitem(study.KINDS, "linear", kept)
     monkeypatch.setitem(study.KINDS, "pointnet", study.KINDS["pointnet"][-1:])
     monkeypatch.setitem(study.KINDS, "compared", study.KINDS["compared"][4:5])
@@ -163,6 +164,7 @@ def test_all_of_it_on_a_handful_of_people_goes_on_where_it_was(
     study.main()
     lines = (out / "tables.md").read_text().splitlines()
     assert sum(line.startswith("| `linear` | 64 + 64 |") for line in lines) == 3
+    assert sum(line.startswith("| `bilinear` | 64 + 64 |") for line in lines) == 1
     assert sum(line.startswith("| `pointnet`, discriminator | 64 + 64 |") for line in lines) == 1
     (row,) = (line for line in lines if line.startswith("| `conv-mesh-ae` | 8 + 8 |"))
     assert row.split("|")[3].strip() == "" and "to" in row.split("|")[5]  # AVD_neu, no E_rec

@@ -76,6 +76,8 @@ def train(
     linear       linear maps of principal components, in closed form, no
                  discriminator; takes seconds, needs tens of people with three
                  or more faces
+    bilinear     linear, but with expressions that depend on the identity; smaller
+                 errors of reconstruction from a hundred people or so on
     pointnet     the paper's PointNets and discriminator, weights tuned on the
                  faces of fd-prep ict
     pointnet-linear
@@ -95,8 +97,8 @@ def train(
 
     \b
     network     network, identity, expression (latent sizes), target, latent_relu,
-                components, points, scale, half_decoders, decoder_init, decoder_components,
-                linear_start, encoder_offsets
+                components, bilinear, points, scale, half_decoders, decoder_init,
+                decoder_components, linear_start, encoder_offsets
     linear fit  pseudo_neutral, linear_fit, trust
     schedule    epochs, steps, minimum_steps, batch, minimum_batch, learning_rate,
                 output_learning_rate, schedule, warmup, learning_rate_factor,

@@ -40,8 +40,8 @@ Recipe = Annotated[
     typer.Option(
         "--recipe",
         metavar="NAME|FILE",
-        help="Training recipe: linear, pointnet, pointnet-linear, coma, bu3dfe, facescape, "
-        "flame-like, conv-mesh-ae, kacem, or a .toml file.",
+        help="Training recipe: linear, bilinear, pointnet, pointnet-linear, coma, bu3dfe, "
+        "facescape, flame-like, conv-mesh-ae, kacem, or a .toml file.",
     ),
 ]
 Set = Annotated[

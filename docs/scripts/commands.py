@@ -28,6 +28,8 @@ KEYS = {
     "`neutral`, from `identity` latents",
     "latent_relu": "whether latents of `conv-mesh-ae` pass a ReLU, as in CoMA's program",
     "components": "principal components of `linear`, at most",
+    "bilinear": "leading expression directions of `linear` whose X_exp depends on the identity "
+    "latent as well; - = none",
     "points": "vertices that encoder and discriminator see, spread over the region of the set",
     "half_decoders": "store decoders or principal components as float16",
     "decoder_init": "last layers of PointNet decoders: `zero`, or `default` of PyTorch",

@@ -44,10 +44,10 @@ class OneMatrixForward:
         offset = (face - self.mean_face).ravel()
         return LatentMeans(self.tensors["identity"] @ offset, self.tensors["expression"] @ offset)
 
-    def offsets(self, identity: np.ndarray | None, expression: np.ndarray | None) -> np.ndarray:
+    def offsets(self, identity: np.ndarray, expression: np.ndarray, part: str) -> np.ndarray:
         face = np.zeros(self.mean_face.size, np.float32)
         for name, z in (("identity", identity), ("expression", expression)):
-            if z is not None:
+            if part in ("full", name):
                 face += z @ self.tensors[name]
         return face
 
@@ -77,7 +77,7 @@ class OneMatrixAutoEncoder(AutoEncoder):
     def identity_offsets(self, z: Tensor) -> Tensor:
         return (z @ self.get_parameter("identity")).view(len(z), -1, 3)
 
-    def expression_offsets(self, z: Tensor) -> Tensor:
+    def expression_offsets(self, z: Tensor, identity: Tensor) -> Tensor:
         return (z @ self.get_parameter("expression")).view(len(z), -1, 3)
 
 

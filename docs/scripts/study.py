@@ -48,13 +48,15 @@ class Cell:
     @property
     def group(self) -> str:
         """What cells with the same baselines share: prefix of their reports."""
-        return f"{self.recipe}-{self.people}-{self.identity}-{self.expression}"
+        beside = "linear" if self.recipe in CLOSED_FORMS else self.recipe
+        return f"{beside}-{self.people}-{self.identity}-{self.expression}"
 
     @property
     def key(self) -> str:
         """Prefix of its file names."""
         end = "-discriminator" if self.discriminator else ""
-        return f"{self.group}-{self.condition}{end}"
+        sizes = f"{self.identity}-{self.expression}"
+        return f"{self.recipe}-{self.people}-{sizes}-{self.condition}{end}"
 
     @property
     def title(self) -> str:
@@ -63,11 +65,12 @@ class Cell:
 
 
 CONDITIONS = ("labelled", "present", "absent")
+CLOSED_FORMS = ("linear", "bilinear")  # recipes without a training
 KINDS = {
     "linear": (
-        *(Cell("linear", each) for each in CONDITIONS),
-        *(Cell("linear", each, 92, 44) for each in CONDITIONS),
-        *(Cell("linear", each, few=True) for each in CONDITIONS),
+        *(Cell(recipe, each) for recipe in CLOSED_FORMS for each in CONDITIONS),
+        *(Cell(recipe, each, 92, 44) for recipe in CLOSED_FORMS for each in CONDITIONS),
+        *(Cell(recipe, each, few=True) for recipe in CLOSED_FORMS for each in CONDITIONS),
     ),
     "pointnet": tuple(
         Cell("pointnet", condition, discriminator=discriminator)
@@ -216,6 +219,8 @@ class Study:
             values = part.get("model") or part.get("models", {}).get(f"{cell.key}-{seed}", {})
             return dict(values)
 
+        if not of_cell(found):
+            return None
         return {
             "model": of_cell(found),
             "intervals": of_cell(found.get("intervals", {})),

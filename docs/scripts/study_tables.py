@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from steps import e_rec_by_epoch, last_change, minutes
-from study import CONDITIONS, KINDS, Cell, Study
+from study import CLOSED_FORMS, CONDITIONS, KINDS, Cell, Study
 
 BASELINES = {
     "mean_face": "mean face",
@@ -62,7 +62,7 @@ def tables(study: Study) -> Iterator[str]:
     yield "\n## Trained on a quarter of the people\n"
     yield from first_seed(study, [cell for cell in cells if cell.few])
     yield "\n## Length of the trainings\n"
-    yield from lengths(study, [cell for cell in cells if cell.recipe != "linear"])
+    yield from lengths(study, [cell for cell in cells if cell.recipe not in CLOSED_FORMS])
 
 
 def first_seed(study: Study, cells: Sequence[Cell]) -> Iterator[str]:

@@ -140,11 +140,15 @@ class PointNetConfig(ModelConfig):
 class LinearConfig(ModelConfig):
     """Linear maps of principal components, for faces in dense correspondence.
 
+    With `bilinear` the map of the expression latent depends on the identity latent.
+
     Attributes:
         components: number K of principal components, the orthonormal rows of `basis` (K, 3V).
         half_basis: the basis is stored in float16, which halves the file.
         points: number P of vertices that the encoder sees; None = all, with the same basis.
         encoder_components: number of rows of the encoder's own basis (.., 3P), if there are points.
+        bilinear: number of expression directions whose X_exp depends on the identity latent as
+            well; None = X_exp depends on the expression latent alone.
     """
 
     fixed_basis: ClassVar[bool] = True
@@ -153,6 +157,7 @@ class LinearConfig(ModelConfig):
     half_basis: bool = False
     points: int | None = field(default=None, metadata=_LATER)
     encoder_components: int | None = field(default=None, metadata=_LATER)
+    bilinear: int | None = field(default=None, metadata=_LATER)
 
     def weight_shapes(self) -> Shapes:
         """Name and shape of every learned tensor."""
@@ -171,13 +176,18 @@ class LinearConfig(ModelConfig):
             _linear(shapes, f"encoder.{name}_mean", seen, size)
             shapes[f"encoder.{name}_log_variance"] = (size,)
             _linear(shapes, f"{name}_decoder", size, self.components)
+        if self.bilinear is not None:
+            products = self.identity * self.bilinear
+            shapes["bilinear.factors.weight"] = (self.bilinear, self.expression)
+            shapes["bilinear.products.weight"] = (self.components, products)
         return shapes
 
     def stored_type(self, name: str) -> str:
         """The type of this tensor in a file."""
         if name == "encoder.points":
             return "int32"
-        halved = self.half_basis and name in ("basis", "encoder.basis")
+        large = ("basis", "encoder.basis", "bilinear.products.weight")
+        halved = self.half_basis and name in large
         return "float16" if halved else "float32"
 
     @classmethod
@@ -189,6 +199,8 @@ class LinearConfig(ModelConfig):
         """
         keys = ("identity", "expression", "components", "half_decoders")
         config = cls(vertices, *(recipe[key] for key in keys))
+        if recipe["bilinear"] is not None:
+            config = replace(config, bilinear=min(recipe["bilinear"], config.expression))
         points = used_points(vertices, recipe["points"])
         if points is None:
             return config

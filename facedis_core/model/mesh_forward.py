@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 
@@ -123,15 +122,12 @@ class ConvMeshForward(MeshForward):
             z = np.maximum(z, 0)
         return LatentMeans(z[: self.config.identity], z[: self.config.expression])
 
-    def offsets(
-        self, identity: np.ndarray | None, expression: np.ndarray | None, part: str = "full"
-    ) -> np.ndarray:
+    def offsets(self, identity: np.ndarray, expression: np.ndarray, part: str) -> np.ndarray:
         """The normalised offsets of X_id or X_exp, (3V,); zero for the half that there is not."""
         own = "identity" if self.config.identity else "expression"
-        z: Any = identity if self.config.identity else expression
-        if z is None or part not in ("full", own):
+        if part not in ("full", own):
             return np.zeros(3 * self.config.vertices, np.float32)
-        return self.decoded("decoder", z)
+        return self.decoded("decoder", identity if self.config.identity else expression)
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,10 +143,8 @@ class KacemForward(MeshForward):
         hidden = np.maximum(self.dense("generator.1", hidden), 0)
         return LatentMeans(z + self.dense("generator.2", hidden), z[:0])
 
-    def offsets(
-        self, identity: np.ndarray | None, expression: np.ndarray | None, part: str = "full"
-    ) -> np.ndarray:
+    def offsets(self, identity: np.ndarray, expression: np.ndarray, part: str) -> np.ndarray:
         """The normalised offsets of X_id, (3V,); zero without it."""
-        if identity is None or part == "expression":
+        if part == "expression":
             return np.zeros(3 * self.config.vertices, np.float32)
         return self.decoded("decoder", identity)

@@ -380,17 +380,15 @@ class Model:
                 ErrorCode.ARRAY_SHAPE,
             )
         with np.errstate(over="ignore", invalid="ignore"):  # checked below
-            z_id = None if part == "expression" else identity.astype(np.float32, order="C")
-            z_exp = None if part == "identity" else expression.astype(np.float32, order="C")
+            z_id = identity.astype(np.float32, order="C")
+            z_exp = expression.astype(np.float32, order="C")
             if self.device == "cpu":
                 faces = np.empty((len(identity), self.mean_face.size), np.float32)
                 for row, face in enumerate(faces):
-                    face[:] = self._forward.offsets(
-                        None if z_id is None else z_id[row], None if z_exp is None else z_exp[row]
-                    )
+                    face[:] = self._forward.offsets(z_id[row], z_exp[row], part)
                 faces *= np.float32(self.scale)
             else:
-                faces = self._torch_forward.offsets(z_id, z_exp)
+                faces = self._torch_forward.offsets(z_id, z_exp, part)
         if not np.isfinite(faces).all():
             raise InputError(
                 "latents too large for a face of them to be finite; encode it again",

@@ -40,8 +40,12 @@ class Forward(Protocol):
         """Latent means of a normalised face (V, 3)."""
         ...
 
-    def offsets(self, identity: np.ndarray | None, expression: np.ndarray | None) -> np.ndarray:
-        """The sum of the normalised offsets of X_id and X_exp, (3V,); None leaves one out."""
+    def offsets(self, identity: np.ndarray, expression: np.ndarray, part: str) -> np.ndarray:
+        """Normalised offsets (3V,) of latents (D_id,) and (D_exp,).
+
+        Of X_id (part `identity`), of X_exp (`expression`), which may depend on both latents, or of
+        their sum (`full`).
+        """
         ...
 
     def latent_covariance(self, part: str) -> np.ndarray | None:
@@ -94,13 +98,13 @@ class PointNetForward(_Network):
             self.linear("encoder.expression_mean", features),
         )
 
-    def offsets(self, identity: np.ndarray | None, expression: np.ndarray | None) -> np.ndarray:
-        """The sum of the normalised offsets of X_id and X_exp, (3V,); None leaves one out."""
+    def offsets(self, identity: np.ndarray, expression: np.ndarray, part: str) -> np.ndarray:
+        """Normalised offsets (3V,) of X_id, of X_exp, or of their sum."""
         face = np.zeros(3 * self.config.vertices, np.float32)
-        for name, z in (("identity_decoder", identity), ("expression_decoder", expression)):
-            if z is not None:
-                hidden = self.linear(f"{name}.hidden", z)
-                face += self.linear(f"{name}.output", np.maximum(hidden, 0.0))
+        for name, z in (("identity", identity), ("expression", expression)):
+            if part in ("full", name):
+                hidden = self.linear(f"{name}_decoder.hidden", z)
+                face += self.linear(f"{name}_decoder.output", np.maximum(hidden, 0.0))
         return face
 
     def latent_covariance(self, part: str) -> None:
@@ -145,7 +149,10 @@ class PointNetForward(_Network):
 
 @dataclass(frozen=True, eq=False)
 class LinearForward(_Network):
-    """Linear maps of principal components, which are standardised by `deviation`."""
+    """Linear maps of principal components, which are standardised by `deviation`.
+
+    Of a bilinear model the map of the expression latent depends on the identity latent.
+    """
 
     config: LinearConfig
 
@@ -161,12 +168,16 @@ class LinearForward(_Network):
             self.linear("encoder.expression_mean", components),
         )
 
-    def offsets(self, identity: np.ndarray | None, expression: np.ndarray | None) -> np.ndarray:
-        """The sum of the normalised offsets of X_id and X_exp, (3V,); None leaves one out."""
+    def offsets(self, identity: np.ndarray, expression: np.ndarray, part: str) -> np.ndarray:
+        """Normalised offsets (3V,) of X_id, of X_exp, or of their sum."""
         components = np.zeros_like(self.tensors["deviation"])
-        for name, z in (("identity_decoder", identity), ("expression_decoder", expression)):
-            if z is not None:
-                components += self.linear(name, z)
+        for name, z in (("identity", identity), ("expression", expression)):
+            if part in ("full", name):
+                components += self.linear(f"{name}_decoder", z)
+        if self.config.bilinear is not None and part != "identity":
+            factors = self.tensors["bilinear.factors.weight"] @ expression
+            products = np.outer(identity, factors).ravel()
+            components += self.float32("bilinear.products.weight") @ products
         components *= self.tensors["deviation"]
         return components @ self.float32("basis")
 

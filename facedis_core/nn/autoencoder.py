@@ -140,8 +140,8 @@ class AutoEncoder(nn.Module, ABC):
         """Identity latents (B, D) -> X_id minus the mean face, (B, V, 3)."""
 
     @abstractmethod
-    def expression_offsets(self, z: Tensor) -> Tensor:
-        """Expression latents (B, D) -> X_exp, (B, V, 3)."""
+    def expression_offsets(self, z: Tensor, identity: Tensor) -> Tensor:
+        """Expression latents (B, D_exp) of people (B, D_id) -> X_exp, (B, V, 3)."""
 
     def normalise(self, vertices: Tensor) -> Tensor:
         """Mm -> network coordinates."""

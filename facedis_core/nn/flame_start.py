@@ -35,17 +35,17 @@ def flame_weights(
 
     Raises:
         InputError: the training faces are all alike.
-        UsageError: no neutrals, or an encoder of points, or random poses.
+        UsageError: no neutrals, or an encoder of points, bilinear terms or random poses.
     """
     if data.neutrals is None:
         raise UsageError(
             "FLAME's model is fitted to neutrals; give --neutrals, or --set pseudo_neutral=auto",
             ErrorCode.OPTION_CONFLICT,
         )
-    if config.points is not None or data.poses:
+    if config.points is not None or config.bilinear is not None or data.poses:
         raise UsageError(
-            "FLAME's model sees all vertices of aligned faces; leave out points, pose_degrees and "
-            "pose_mm, or --set linear_fit=split",
+            "FLAME's model is linear and sees all vertices of aligned faces; leave out points, "
+            "bilinear, pose_degrees and pose_mm, or --set linear_fit=split",
             ErrorCode.OPTION_CONFLICT,
         )
     subject = np.zeros(len(data.vertices), np.int64)

@@ -74,7 +74,7 @@ class ForwardStep(nn.Module):
         posterior, clamped = self._clamp(network.encode(faces))
         identity_latent = posterior.identity.sample()
         identity_faces = self._identity_faces(identity_latent)
-        expression = network.expression_offsets(posterior.expression.sample())
+        expression = network.expression_offsets(posterior.expression.sample(), identity_latent)
         again = theirs = None
         if self.encode_again:
             with frozen_statistics(network):

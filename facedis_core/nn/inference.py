@@ -71,15 +71,15 @@ class TrainedNetwork(nn.Module):
         """Identity latents (B, D_id) -> X_id minus the mean face, (B, V, 3) mm."""
         return self.network.identity_offsets(z) * self.network.scale
 
-    def expression_offsets(self, z: Tensor) -> Tensor:
-        """Expression latents (B, D_exp) -> X_exp, (B, V, 3) mm."""
-        return self.network.expression_offsets(z) * self.network.scale
+    def expression_offsets(self, z: Tensor, identity: Tensor) -> Tensor:
+        """Expression latents (B, D_exp) of people (B, D_id) -> X_exp, (B, V, 3) mm."""
+        return self.network.expression_offsets(z, identity) * self.network.scale
 
     def forward(self, faces: Tensor) -> DecodedFaces:
         """Encode faces (B, V, 3) mm and decode their latent means."""
         posteriors = self.encode(faces)
         identity = self.network.mean_face + self.identity_offsets(posteriors.identity.mean)
-        expression = self.expression_offsets(posteriors.expression.mean)
+        expression = self.expression_offsets(posteriors.expression.mean, posteriors.identity.mean)
         return DecodedFaces(identity + expression, identity, expression, posteriors)
 
 
@@ -121,9 +121,8 @@ class FaceDecoder(nn.Module):
     def forward(self, identity: Tensor, expression: Tensor) -> Tensor:
         """Latents (B, D_id) and (B, D_exp) -> faces X_id + X_exp (eq. 1), (B, V, 3) mm."""
         offsets = self.network.identity_offsets(identity)
-        return (
-            self.network.network.mean_face + offsets + self.network.expression_offsets(expression)
-        )
+        shown = self.network.expression_offsets(expression, identity)
+        return self.network.network.mean_face + offsets + shown
 
 
 class ArrayForward:
@@ -153,26 +152,21 @@ class ArrayForward:
         return LatentMeans(identity, expression)
 
     @torch.no_grad()
-    def offsets(self, identity: np.ndarray | None, expression: np.ndarray | None) -> np.ndarray:
-        """The sum of the offsets of X_id and X_exp from the mean face, (B, 3V) mm.
+    def offsets(self, identity: np.ndarray, expression: np.ndarray, part: str) -> np.ndarray:
+        """Offsets (B, 3V) mm from the mean face of latents (B, D_id) and (B, D_exp).
 
-        Args:
-            identity: (B, D_id), or None to leave X_id out.
-            expression: (B, D_exp), or None to leave X_exp out.
+        Of X_id (part `identity`), of X_exp (`expression`), or of their sum (`full`).
         """
-        given = [
-            (offsets, z)
-            for offsets, z in (
-                (self.network.identity_offsets, identity),
-                (self.network.expression_offsets, expression),
-            )
-            if z is not None
-        ]
-        faces = np.empty((len(given[0][1]), self.network.network.mean_face.numel()), np.float32)
+        faces = np.empty((len(identity), self.network.network.mean_face.numel()), np.float32)
         for start in range(0, len(faces), self.batch):
-            part = slice(start, start + self.batch)
-            parts = [offsets(self._tensor(z[part])).flatten(1) for offsets, z in given]
-            faces[part] = torch.stack(parts).sum(dim=0).numpy(force=True)
+            rows = slice(start, start + self.batch)
+            z, shown = self._tensor(identity[rows]), self._tensor(expression[rows])
+            parts = []
+            if part in ("full", "identity"):
+                parts.append(self.network.identity_offsets(z))
+            if part in ("full", "expression"):
+                parts.append(self.network.expression_offsets(shown, z))
+            faces[rows] = torch.stack(parts).sum(dim=0).flatten(1).numpy(force=True)
         return faces
 
     def _tensor(self, array: np.ndarray) -> Tensor:

@@ -1,5 +1,7 @@
 """The linear auto-encoder: linear maps between latents and principal components.
 
+Its bilinear form has a map of the expression latent that depends on the identity latent.
+
 It needs faces in dense correspondence, whose subjects and expressions vary along few principal
 components of the training faces. With a neutral of each person, known or estimated, it starts at
 the closed-form split of these components. Without, it starts anywhere: trained with exchanged
@@ -61,6 +63,28 @@ class LinearEncoder(nn.Module):
         )
 
 
+class BilinearTerms(nn.Module):
+    """What the identity adds to expressions: the products z_i (F e)_j, to components.
+
+    Example:
+        >>> config = LinearConfig(50, identity=8, expression=4, components=20, bilinear=3)
+        >>> BilinearTerms(config)(torch.randn(2, 8), torch.randn(2, 4)).shape
+        torch.Size([2, 20])
+    """
+
+    def __init__(self, config: LinearConfig) -> None:
+        super().__init__()
+        count = config.bilinear or 0
+        self.factors = nn.Linear(config.expression, count, bias=False)
+        self.products = nn.Linear(config.identity * count, config.components, bias=False)
+
+    def forward(self, identity: Tensor, expression: Tensor) -> Tensor:
+        """Latents (B, D_id) and (B, D_exp) -> components (B, K), zero where one latent is."""
+        factors = self.factors(expression)
+        products: Tensor = self.products((identity[:, :, None] * factors[:, None]).flatten(1))
+        return products
+
+
 class LinearAutoEncoder(AutoEncoder):
     """Linear encoder and decoders between latents and principal components.
 
@@ -71,7 +95,7 @@ class LinearAutoEncoder(AutoEncoder):
     Example:
         >>> config = LinearConfig(vertices=50, identity=8, expression=4, components=20)
         >>> network = LinearAutoEncoder(config, torch.randn(50, 3), torch.zeros(3), scale=100.0)
-        >>> network.expression_offsets(torch.randn(2, 4)).shape
+        >>> network.expression_offsets(torch.randn(2, 4), torch.randn(2, 8)).shape
         torch.Size([2, 50, 3])
 
     Attributes:
@@ -93,6 +117,7 @@ class LinearAutoEncoder(AutoEncoder):
         self.encoder = LinearEncoder(config)
         self.identity_decoder = _diagonal(config.identity, config.components)
         self.expression_decoder = _diagonal(config.expression, config.components)
+        self.bilinear = None if config.bilinear is None else BilinearTerms(config)
 
     @classmethod
     def fresh(
@@ -110,13 +135,19 @@ class LinearAutoEncoder(AutoEncoder):
 
         Raises:
             InputError: the training faces are all alike.
-            UsageError: an encoder of points, and no neutrals; or FLAME's model without neutrals,
-                of points or of faces in random poses.
+            UsageError: an encoder of points or bilinear terms, and no neutrals; both; or FLAME's
+                model without neutrals, with either or of faces in random poses.
         """
-        if config.points is not None and data.neutrals is None:
+        if config.points is not None and config.bilinear is not None:
             raise UsageError(
-                "a linear network that sees points has no random start; give neutrals, or "
-                "--set pseudo_neutral=auto, or --set points=none",
+                "a bilinear network sees all vertices; --set points=none, or --set bilinear=none",
+                ErrorCode.OPTION_CONFLICT,
+            )
+        key = "points" if config.points is not None else "bilinear"
+        if getattr(config, key) is not None and data.neutrals is None:
+            raise UsageError(
+                f"a linear network with {key} has no random start; give neutrals, or "
+                f"--set pseudo_neutral=auto, or --set {key}=none",
                 ErrorCode.OPTION_CONFLICT,
             )
         fit = _FITS[data.linear_fit]
@@ -147,9 +178,12 @@ class LinearAutoEncoder(AutoEncoder):
         """Identity latents (B, D) -> X_id minus the mean face, (B, V, 3)."""
         return self._offsets(self.identity_decoder(z))
 
-    def expression_offsets(self, z: Tensor) -> Tensor:
-        """Expression latents (B, D) -> X_exp, (B, V, 3)."""
-        return self._offsets(self.expression_decoder(z))
+    def expression_offsets(self, z: Tensor, identity: Tensor) -> Tensor:
+        """Expression latents (B, D_exp) of people (B, D_id) -> X_exp, (B, V, 3)."""
+        components = self.expression_decoder(z)
+        if self.bilinear is not None:
+            components = components + self.bilinear(identity, z)
+        return self._offsets(components)
 
     def _offsets(self, components: Tensor) -> Tensor:
         return (components * self.deviation @ self.basis).unflatten(1, (-1, 3))

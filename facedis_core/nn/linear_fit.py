@@ -1,4 +1,4 @@
-"""Weights of the linear network from training faces: components, and the closed-form split."""
+"""Weights of the linear network from training faces: components, split, bilinear terms."""
 
 from typing import Final, NamedTuple
 
@@ -9,6 +9,7 @@ from facedis_core.geometry.pca import Pca, face_blocks, fit_pca
 from facedis_core.model.config import LinearConfig
 from facedis_core.nn.augment import add_motions, pose_motions
 from facedis_core.nn.autoencoder import InitialData
+from facedis_core.nn.bilinear_fit import Bilinear, fit_bilinear
 from facedis_core.nn.linear_split import LinearSplit, split_components
 
 Weights = dict[str, np.ndarray]
@@ -46,6 +47,17 @@ def fit_weights(
         if data.neutrals is not None:
             fitted = _fit_split(pca, data.vertices, data.rows, data.neutrals, motions, config, data)
             weights |= _encoder(fitted.split, deviation) | _decoders(fitted.split, deviation)
+            if config.bilinear is not None:
+                terms = fit_bilinear(
+                    fitted.split,
+                    fitted.coefficients,
+                    fitted.person,
+                    fitted.neutrals,
+                    fitted.moved,
+                    count=config.bilinear,
+                    trust=data.trust,
+                )
+                weights |= _bilinear(terms, deviation, dtype)
         return weights
     assert data.points is not None and data.neutrals is not None
     points = data.points.numpy()
@@ -68,13 +80,19 @@ class _FittedSplit(NamedTuple):
         split: maps from coefficients in mm.
         person: (n,) of each training face, a row of `people`.
         people: (S,) subjects with training faces, ascending.
+        coefficients: (n, K) of the training faces.
+        neutrals: (S, K) of `people`.
+        moved: (6, K), what random poses add to coefficients to first order.
         identity, expression: (n, D) latents of the training faces.
-        motion_identity, motion_expression: (6, D), what random poses add to first order.
+        motion_identity, motion_expression: (6, D), what random poses add to latents.
     """
 
     split: LinearSplit
     person: np.ndarray
     people: np.ndarray
+    coefficients: np.ndarray
+    neutrals: np.ndarray
+    moved: np.ndarray
     identity: np.ndarray
     expression: np.ndarray
     motion_identity: np.ndarray
@@ -106,10 +124,11 @@ def _fit_split(
     coefficients -= coefficients.mean(axis=0)  # a rounded basis
     people, person = np.unique(data.subject, return_inverse=True)
     moved = motions @ pca.basis.T
+    of_people = np.concatenate([pca.encode(neutrals[[subject]]) for subject in people])
     split = split_components(
         coefficients,
         person,
-        np.concatenate([pca.encode(neutrals[[subject]]) for subject in people]),
+        of_people,
         moved.T @ moved,
         identity=config.identity,
         expression=config.expression,
@@ -119,6 +138,9 @@ def _fit_split(
         split,
         person,
         people,
+        coefficients,
+        of_people,
+        moved,
         coefficients @ split.identity_encoder.T + split.identity_bias,
         coefficients @ split.expression_encoder.T + split.expression_bias,
         moved @ split.identity_encoder.T,
@@ -143,6 +165,15 @@ def _decoders(split: LinearSplit, deviation: np.ndarray) -> Weights:
         "identity_decoder.bias": split.identity_mean / deviation,
         "expression_decoder.weight": split.expression_decoder / deviation[:, None],
         "expression_decoder.bias": np.zeros(len(deviation)),
+    }
+
+
+def _bilinear(terms: Bilinear, deviation: np.ndarray, dtype: type[np.floating]) -> Weights:
+    """Expressions that depend on the identity, for components in mm of this deviation."""
+    return {
+        "expression_decoder.weight": terms.expression_decoder / deviation[:, None],
+        "bilinear.factors.weight": terms.factors,
+        "bilinear.products.weight": (terms.products / deviation[:, None]).astype(dtype),
     }
 
 

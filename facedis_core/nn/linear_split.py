@@ -63,6 +63,7 @@ def split_components(
     identity: int,
     expression: int,
     trust: float,
+    penalty: float | None = None,
 ) -> LinearSplit:
     """Fit the maps.
 
@@ -76,6 +77,7 @@ def split_components(
         identity: size of its latent.
         expression: size of its latent.
         trust: t above, positive.
+        penalty: of the ridge regression; None = by cross-validation over people.
     """
     known = np.isfinite(neutrals).all(axis=1)[subject]
     faces, people = coefficients[known], subject[known]
@@ -83,7 +85,8 @@ def split_components(
     mean, face_mean = target.mean(axis=0), faces.mean(axis=0)
     target = target - mean
     basis = _directions(target.T @ target, identity)  # A, (D, K)
-    penalty = choose_penalty(faces, people, target, moments)
+    if penalty is None:
+        penalty = choose_penalty(faces, people, target, moments)
     centred = faces - face_mean
     second, mixed = (centred.T @ each / len(faces) for each in (centred, target))
     (prediction,) = ridge_maps(second + moments, mixed, [penalty])

@@ -243,8 +243,8 @@ class PointNetAutoEncoder(AutoEncoder):
         """Identity latents (B, D) -> X_id minus the mean face, (B, V, 3)."""
         return self.identity_decoder(z)
 
-    def expression_offsets(self, z: Tensor) -> Tensor:
-        """Expression latents (B, D) -> X_exp, (B, V, 3)."""
+    def expression_offsets(self, z: Tensor, identity: Tensor) -> Tensor:
+        """Expression latents (B, D) -> X_exp (B, V, 3), the same for all people."""
         return self.expression_decoder(z)
 
 

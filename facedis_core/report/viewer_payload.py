@@ -1,5 +1,6 @@
 """Data of the report's 3D viewer: example faces and an interpolation, packed as JSON."""
 
+from dataclasses import replace
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -116,7 +117,10 @@ def _packed(vertices: np.ndarray) -> dict[str, Any]:
 
 
 def _interpolation(comparison: ModelComparison) -> dict[str, Any] | None:
-    """Identity faces and expression offsets of each model between two faces of the set."""
+    """Identity faces and expression offsets of each model between two faces of the set.
+
+    The expressions are those of the person half way between both, where a model's depend on it.
+    """
     examples = comparison.transfer_examples
     if examples is None:
         return None
@@ -124,16 +128,28 @@ def _interpolation(comparison: ModelComparison) -> dict[str, Any] | None:
     models = []
     for result in comparison.models:
         latents = encode_rows(comparison, result, ends)
+        between = replace(latents, identity=latents.identity.mean(axis=0, keepdims=True)[[0, 0]])
         identity = interpolation_shapes(result.model, latents, "identity")
-        expression = interpolation_shapes(result.model, latents, "expression")
+        expression = interpolation_shapes(result.model, between, "expression")
+        error = identity.max_error + expression.max_error
         models.append(
             {
                 "identity": list(map(_packed, identity.shapes)),
                 "expression": list(map(_packed, expression.shapes)),
-                "max_error": identity.max_error + expression.max_error,
+                "max_error": error + _dependence(result.model, latents, between),
             }
         )
     return {"ends": [comparison.faces.labels.names[row] for row in ends], "models": models}
+
+
+def _dependence(model: Model, ends: Latents, between: Latents) -> float:
+    """Largest distance in mm of X_exp of the identities of two rows to X_exp of that between."""
+    expression = ends.expression[[0, 0, 1, 1]]
+    own, shown = (
+        model.decode_vectors(each.identity[[0, 1, 0, 1]], expression, "expression", offsets=True)
+        for each in (ends, between)
+    )
+    return float(vertex_distances(own, shown).max())
 
 
 class InterpolationShapes(NamedTuple):

@@ -25,7 +25,16 @@ _MAX_LINE = 1000  # the time of the parser grows with the square of the parts of
 
 # Zero leaves nothing to train, or is divided by.
 _POSITIVE = (
-    *("identity", "expression", "points", "components", "scale", "batch", "minimum_batch"),
+    *(
+        "identity",
+        "expression",
+        "points",
+        "components",
+        "bilinear",
+        "scale",
+        "batch",
+        "minimum_batch",
+    ),
     "trust",
     *("learning_rate_every", "kl_decay", "discriminator_every", "log_variance_limit"),
     *("epochs", "pretrain_epochs", "pretrain_steps", "pretrain_batch"),
@@ -69,6 +78,8 @@ class Recipe:
     target: Literal["self", "neutral"] = "self"
     latent_relu: bool = True  # whether latents of conv-mesh-ae pass a ReLU, as in CoMA's program
     components: int = 400  # principal components of the linear network, at most
+    # expression directions of the linear network whose X_exp depends on the identity; None = none
+    bilinear: int | None = None
     points: int | None = None  # vertices that encoder and discriminator see; None = all
     half_decoders: bool = False  # float16 in the file: decoders of a PointNet, basis of linear
     decoder_init: Literal["zero", "default"] = "zero"  # last layers of PointNet decoders

@@ -23,7 +23,8 @@ def by_torch(model, faces):
         latents = {"identity": posterior.identity.mean, "expression": posterior.expression.mean}
         offsets = {
             "identity": network.identity_offsets(latents["identity"]) * network.scale,
-            "expression": network.expression_offsets(latents["expression"]) * network.scale,
+            "expression": network.expression_offsets(latents["expression"], latents["identity"])
+            * network.scale,
         }
     return (*({k: v.numpy() for k, v in found.items()} for found in (latents, offsets)),)
 
@@ -38,6 +39,8 @@ MODELS = {
     "half decoders": random_model(identity=64, expression=64, half_decoders=True),
     "several blocks of vertices": random_model(size=30, channels=(8, 16)),
     "linear": random_model(identity=5, expression=4, components=30),
+    "bilinear": random_model(identity=5, expression=4, components=30, bilinear=3),
+    "half bilinear": random_model(size=15, components=100, half_basis=True, bilinear=16),
     "one component": random_model(identity=2, expression=1, components=1),
     "half basis": random_model(size=15, components=100, half_basis=True),
 }

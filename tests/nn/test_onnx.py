@@ -15,6 +15,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "python.md"
 MODELS = {
     "pointnet": random_model(identity=5, expression=4, channels=(8, 8, 16)),
     "linear": random_model(identity=5, expression=4, components=30),
+    "bilinear": random_model(identity=5, expression=4, components=30, bilinear=3),
     "ict-pointnet": None,
 }
 

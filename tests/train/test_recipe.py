@@ -125,6 +125,7 @@ def test_a_network_with_losses_of_its_own_has_no_weight_of_the_papers(name):
 
 def test_every_source_has_a_recipe():
     assert recipe_names() == [
+        "bilinear",
         "bu3dfe",
         "coma",
         "conv-mesh-ae",
@@ -283,7 +284,7 @@ class TestFiles:
 
     @pytest.mark.parametrize("name", ["comma", "no.toml", "", "x" * 300 + ".toml"])
     def test_an_unknown_recipe_names_the_known_ones(self, name):
-        with raises("option-value", "bu3dfe, coma, conv-mesh-ae, facescape, flame-like, kacem"):
+        with raises("option-value", "bilinear, bu3dfe, coma, conv-mesh-ae, facescape, flame"):
             load_recipe(name, neutrals=False)
 
 

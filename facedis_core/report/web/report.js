@@ -101,7 +101,7 @@
     predictedView.setValues(null);
     byId("max-error").textContent =
       `By ${data.models[model]}, blended between ${path.identity.length} × ${path.expression.length} ` +
-      `decoded shapes; half way between two, at most ${path.max_error.toFixed(2)} mm from the decoder.`;
+      `decoded shapes, at most ${path.max_error.toFixed(2)} mm from the decoder.`;
   }
 
   function show() {
