@@ -287,7 +287,7 @@ def write_map(target: str | Path | BinaryIO, made: TopologyMap) -> str:
 
 
 def read_map(path: str | Path) -> TopologyMap:
-    """Read a map.
+    """Read a map between topologies, as fd-map writes it.
 
     Raises:
         InputError: not a map, or a tensor is missing or of another shape.
