@@ -14,6 +14,7 @@ from facedis_core.errors import ErrorCode, InputError, check_argument
 from facedis_core.geometry.alignment import RigidTransform
 from facedis_core.geometry.extension import head_extension
 from facedis_core.geometry.face_regions import nose_tip
+from facedis_core.geometry.rims import find_rims
 from facedis_core.geometry.sparse import SparseRows
 from facedis_core.geometry.surface import connected_parts, unique_edges, vertex_normals
 from facedis_core.mesh.mesh import Mesh
@@ -33,6 +34,7 @@ STABLE: Final = 0.3  # part of the vertices above the tip of the nose
 LEAST_COVERAGE: Final = 0.4  # of the visible skin of the model
 ALIGNED_MM: Final = 3.0  # median distance of a registered face, of which the ears may be far off
 SMOOTHED: Final = 6  # rounds in which hidden vertices move more like their neighbours
+WELDED_MM: Final = 1e-3  # vertices of open edges this near are one
 POINTS_MM: Final = 3.0  # about the distance of the vertices of a head
 
 
@@ -138,10 +140,14 @@ def _map_of(rig: Mesh, face: Mesh, pose: RigidTransform, model: Model) -> Topolo
         outer_skin,
     )
 
-    own = rig.vertices.astype(np.float64)
-    own = (own - pose.translation) @ pose.rotation / pose.scale
+    every = rig.vertices.astype(np.float64)
+    every = (every - pose.translation) @ pose.rotation / pose.scale
     given = face.vertices.astype(np.float64)
-    outer = outer_skin(own, rig.triangles, given)
+    first, place = _welded(every, rig.triangles)
+    own, triangles = every[first], place[rig.triangles]
+    if _is_inside_out(own, triangles, given, face.triangles):
+        triangles = triangles[:, ::-1]
+    outer = outer_skin(own, triangles, given)
     inner = outer_skin(given, face.triangles, own)
     if not outer.seen.any() or not inner.seen.any():
         raise _apart(rig, face)
@@ -160,26 +166,68 @@ def _map_of(rig: Mesh, face: Mesh, pose: RigidTransform, model: Model) -> Topolo
         raise _apart(rig, face)
     to_model = _carried(placed, there, covered, outer, rig_covered)
     to_rig = _carried(outer, back, rig_covered, placed, covered)
+    quality = MapQuality(
+        coverage=float(covered[inner.seen].mean()),
+        rig_coverage=float(rig_covered[outer.seen].mean()),
+        round_trip_mm=0.0,
+    )
+    rig_covered = rig_covered[place]
     made = TopologyMap(
-        rig=own.astype(np.float32),
+        rig=every.astype(np.float32),
         rig_triangles=np.ascontiguousarray(rig.triangles, np.int32),
         face=placed.vertices.astype(np.float32),
         triangles=np.ascontiguousarray(face.triangles, np.int32),
-        to_model=SparseRows.of(to_model),
-        to_rig=SparseRows.of(to_rig),
+        to_model=SparseRows.of(to_model @ _selection(first, len(every))),
+        to_rig=SparseRows.of(_selection(place, len(first)) @ to_rig),
         rig_covered=rig_covered,
         covered=covered,
         stable=rig_covered,
         pose=pose,
-        quality=MapQuality(0.0, 0.0, 0.0),
+        quality=quality,
     )
     directions = _expressions(made, model)
-    quality = MapQuality(
-        coverage=float(covered[inner.seen].mean()),
-        rig_coverage=float(rig_covered[outer.seen].mean()),
-        round_trip_mm=_round_trip(made, directions),
-    )
+    quality = replace(quality, round_trip_mm=_round_trip(made, directions))
     return replace(made, quality=quality, stable=_stable(made, directions))
+
+
+def _welded(
+    vertices: Points, triangles: NDArray[np.integer[Any]]
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """One vertex (W,) of each place, and the number (V,) of its place for each vertex.
+
+    Only vertices of open edges are joined: formats with one texture coordinate a vertex split the
+    surface along seams. Lips that touch are no open edges.
+    """
+    place = np.arange(len(vertices))
+    rim = np.unique(find_rims(triangles, len(vertices)).edges)
+    if len(rim):
+        rounded = np.round(vertices[rim] / WELDED_MM).astype(np.int64)
+        _, one, joined = np.unique(rounded, axis=0, return_index=True, return_inverse=True)
+        place[rim] = rim[one][joined.ravel()]
+    first, place = np.unique(place, return_inverse=True)
+    return first, place
+
+
+def _selection(chosen: NDArray[np.intp], columns: int) -> Any:
+    """The matrix (n, columns) that takes the chosen rows (n,)."""
+    from scipy.sparse import coo_array
+
+    count = np.arange(len(chosen))
+    return coo_array((np.ones(len(chosen)), (count, chosen)), shape=(len(chosen), columns)).tocsr()
+
+
+def _is_inside_out(
+    vertices: Points,
+    triangles: NDArray[np.integer[Any]],
+    face: Points,
+    face_triangles: NDArray[np.integer[Any]],
+) -> bool:
+    """Whether the triangles of a surface look away from those of a face that lies on it."""
+    from scipy.spatial import cKDTree
+
+    _, nearest = cKDTree(vertices).query(face)
+    normals, others = vertex_normals(vertices, triangles), vertex_normals(face, face_triangles)
+    return bool(np.median((normals[nearest] * others).sum(axis=1)) < 0)
 
 
 def _carried(
@@ -269,6 +317,8 @@ def _stable(made: TopologyMap, expressions: Points) -> NDArray[np.bool_]:
         # of what is not covered, lids and lips from within move as well, and the skull does not
         behind = np.isin(part, part[made.rig_covered]) & (made.rig[:, 2] < tip[2] - BEHIND_TIP_MM)
         candidates = (candidates | behind) & (made.rig[:, 1] > tip[1])
+    if not candidates.any():  # no nose, or nothing above it
+        return made.rig_covered
     if len(expressions):
         motion = (expressions**2).sum(axis=2).mean(axis=0)
         candidates &= motion <= np.quantile(motion[candidates], STABLE)

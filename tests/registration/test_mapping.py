@@ -17,7 +17,7 @@ from facedis_core.registration.correspondence import (
     outer_skin,
 )
 from facedis_core.registration.loose_parts import following_parts
-from facedis_core.registration.mapping import make_map
+from facedis_core.registration.mapping import _welded, make_map
 from facedis_core.registration.prior import prior_of
 
 NAMES = ("alice_neutral", "alice_smile", "alice_mouth_stretch", "carol_mouth_stretch")
@@ -150,6 +150,40 @@ def test_points_of_a_surface_as_a_matrix():
     values = np.arange(12.0).reshape(4, 3)
     points = SurfacePoints(np.array([[0, 1, 2], [3, 1, 0]]), np.array([[0.2, 0.3, 0.5], [1, 0, 0]]))
     np.testing.assert_allclose(points.matrix(4) @ values, points.of(values))
+
+
+def test_seams_are_closed_and_lips_that_touch_are_not():
+    """A strip of two halves whose vertices are doubled where they meet."""
+    vertices = np.array(
+        [[0, 0, 0], [0, 1, 0], [1, 0, 0], [1, 1, 0], [1, 0, 0], [1, 1, 0], [2, 0, 0]]
+    )
+    triangles = np.array([[0, 2, 1], [1, 2, 3], [4, 6, 5]])
+    first, place = _welded(vertices.astype(float), triangles)
+    assert first.tolist() == [0, 1, 2, 3, 6]
+    assert place.tolist() == [0, 1, 2, 3, 2, 3, 4]
+    tetrahedra = np.array([[0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1], [0, 0, 0], [-1, 0, 0]])
+    tetrahedra = np.concatenate([tetrahedra, [[0, -1, 0], [0, 0, -1]]]).astype(float)
+    closed = np.array([[0, 2, 1], [0, 1, 3], [0, 3, 2], [1, 2, 3]])
+    first, place = _welded(tetrahedra, np.concatenate([closed, closed + 4]))
+    assert len(first) == 8 and (place == np.arange(8)).all()
+
+
+@pytest.mark.slow
+def test_a_rig_that_is_split_and_inside_out():
+    usual, chosen = made_map(), rig("alice_neutral").triangles[:, ::-1].ravel()
+
+    def soup(name):
+        vertices = rig(name).vertices[chosen]
+        return Mesh(vertices, np.arange(len(chosen)).reshape(-1, 3), name)
+
+    neutral, model = prepared("alice_neutral"), load_model(MODEL)
+    made = make_map(soup("alice_neutral"), neutral, model=model, pose=pose())
+    assert made.quality.coverage == pytest.approx(usual.quality.coverage, abs=0.01)
+    found = made.to_face(soup("alice_smile")).vertices
+    np.testing.assert_allclose(found, usual.to_face(rig("alice_smile")).vertices, atol=0.05)
+    back = made.to_mesh(prepared("alice_smile").vertices).vertices
+    wanted = usual.to_mesh(prepared("alice_smile").vertices).vertices[chosen]
+    assert 10 * vertex_distances(back, wanted).max() < 0.5
 
 
 @pytest.mark.slow
