@@ -26,6 +26,7 @@ from facedis_core.io.safetensors_file import read_safetensors, write_safetensors
 from facedis_core.mesh.mesh import Mesh, topology_id, write_mesh
 from facedis_core.model.config import PointNetConfig
 from facedis_core.model.model import Model, load_model, write_model
+from facedis_core.registration.prior import RegistrationPrior, prior_of
 
 TOOLS = Path(__file__).parent.parent / "tools"
 REACH_MM = 6.0
@@ -181,6 +182,12 @@ def other_model_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def model(model_file: Path) -> Model:
     """The small model, loaded."""
     return load_model(model_file)
+
+
+@pytest.fixture(scope="session")
+def prior() -> RegistrationPrior:
+    """The registration prior of the bundled models."""
+    return prior_of(load_model("ict-pointnet").preparation)
 
 
 def save_model(path: Path, seed: int, latent: int | None = None) -> Path:

@@ -41,6 +41,7 @@ def registered(scan: Mesh, model, **options) -> Registration:
         prior_distance=1.0,
         start="neutral",
         mouth_mm=0.9 if scan.name == "f1" else 0.2,
+        mouth_is_doubtful=scan.name == "f1",
         problem="two poses fit alike" if options["force"] else "",
         seconds=1.0,
     )

@@ -74,7 +74,7 @@ def map_topologies(
     from facedis_core.model.model import load_model
     from facedis_core.registration.landmark_files import read_poses
     from facedis_core.registration.mapping import make_map
-    from facedis_core.registration.registration import require_scipy
+    from facedis_core.registration.search import require_scipy
 
     fd_cli.check_read_once(rig, registered)
     check_suffix(output, "a map", ".safetensors")

@@ -11,7 +11,7 @@ from facedis_core.errors import ErrorCode, InputError, UsageError
 from facedis_core.mesh.mesh import Mesh
 
 Units = Literal["auto", "mm", "cm", "dm", "m", "inch"]
-UNITS_MM: Final[Mapping[str, float]] = {
+UNITS_MM: Final[Mapping[Units, float]] = {
     "mm": 1.0,
     "cm": 10.0,
     "dm": 100.0,
@@ -40,7 +40,7 @@ def extent_of(vertices: NDArray[np.floating]) -> float:
     return float(np.ptp(vertices, axis=0).max())
 
 
-def unit_by_size(extent: float, label: str) -> str:
+def unit_by_size(extent: float, label: str) -> Units:
     """The unit in which a mesh of this largest extent has the size of a face or a head.
 
     Raises:
@@ -51,7 +51,7 @@ def unit_by_size(extent: float, label: str) -> str:
         'm'
     """
 
-    def within(limits: tuple[float, float]) -> list[str]:
+    def within(limits: tuple[float, float]) -> list[Units]:
         return [name for name, mm in UNITS_MM.items() if limits[0] <= extent * mm <= limits[1]]
 
     fitting, usual = within(PLAUSIBLE_MM), within(_USUAL_MM)
@@ -72,7 +72,7 @@ def unit_by_size(extent: float, label: str) -> str:
     )
 
 
-def implausible_size(extent: float, units: str, label: str) -> str:
+def implausible_size(extent: float, units: Units, label: str) -> str:
     """A warning about a mesh that is too small or too large for a face; empty for others."""
     size = extent * UNITS_MM[units]
     if PLAUSIBLE_MM[0] <= size <= PLAUSIBLE_MM[1]:
@@ -139,7 +139,7 @@ class BatchUnits:
 
     def __init__(self, units: Units = "auto") -> None:
         """`units` as the user says; `auto` decides by size."""
-        self._units: str = units
+        self._units = units
         self._first = ""
 
     def in_mm(self, mesh: Mesh, label: str = "") -> Mesh:

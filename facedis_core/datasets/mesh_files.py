@@ -136,7 +136,7 @@ class MeshFileSource:
     candidates: Sequence[int]
     expected_vertices: int | None = None
     units: Units = "auto"
-    usual_units: str = "mm"
+    usual_units: Units = "mm"
     simplify: int | None = None
     usual_faces: int | None = None
     align: str = "none"

@@ -18,8 +18,8 @@ from facedis_core.mesh.scan_formats import read_scan
 from facedis_core.model.config import LinearConfig
 from facedis_core.model.model import Model, load_model
 from facedis_core.registration.completion import complete_head
-from facedis_core.registration.prior import RegistrationPrior, prior_of
-from facedis_core.registration.registration import find_face, vertices_of
+from facedis_core.registration.prior import RegistrationPrior, prior_of, vertices_of
+from facedis_core.registration.registration import find_face
 
 SCANS_PER_BLOCK: Final = 1  # a scan takes seconds
 

@@ -43,14 +43,9 @@ from facedis_core.registration.landmark_files import (
     read_landmarks,
     read_poses,
 )
-from facedis_core.registration.prior import RegistrationPrior
-from facedis_core.registration.registration import (
-    Registration,
-    Residual,
-    match_prior,
-    register,
-    require_scipy,
-)
+from facedis_core.registration.prior import RegistrationPrior, match_prior
+from facedis_core.registration.registration import Registration, Residual, register
+from facedis_core.registration.search import require_scipy
 
 if TYPE_CHECKING:
     from facedis_core.registration.sequence import FaceTracker

@@ -16,12 +16,22 @@ from facedis_core.registration.prior import RegistrationPrior
 
 Points = NDArray[np.float64]
 
+ROUGHEST_MM: Final = 0.6  # roughness that explains a distance; more is no scan of a face
 CAP_MM: Final = 4.0  # residuals of the measures are at most this
 ANCHOR_MM: Final = 1.5  # standard deviation of a landmark along each axis
 NOISE_MM: Final = 0.5  # standard deviation of a residual of weight 1
 CANDIDATE_MM: Final = 30.0  # points of the scan this near to the face at the start are fitted
 LOOKED_AT: Final = 8  # times the points to fit, of which those near the face are taken
+ASIDE_MM: Final = 2.0  # a vertex this far beside the nearest point has a quarter of the weight
 REACH_MM: Final = 25.0  # points of the scan that the face may explain
+
+
+def beyond_roughness(distance_mm: float, roughness_mm: float) -> float:
+    """The part of a mean distance that the roughness of a scan does not explain, mm.
+
+    Noise and error add up as squares.
+    """
+    return float(np.sqrt(max(distance_mm**2 - min(roughness_mm, ROUGHEST_MM) ** 2, 0.0)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,6 +43,7 @@ class Fit:
         rotation: (3, 3).
         translation: (3,) mm.
         residual_mm: mean distance to the scan of the vertices that it shows.
+        roughness_mm: mean roughness of the scan there; 0 where not measured.
         scan_residual_mm: mean distance of the points of the scan near the face to it, likewise.
         coverage: part of the visible vertices that the scan shows.
         prior_distance: root mean square of the coefficients, in standard deviations.
@@ -42,6 +53,7 @@ class Fit:
     rotation: Points
     translation: Points
     residual_mm: float = CAP_MM
+    roughness_mm: float = 0.0
     scan_residual_mm: float = CAP_MM
     coverage: float = 0.0
     prior_distance: float = 0.0
@@ -51,6 +63,16 @@ class Fit:
         """Residuals both ways in mm; a visible vertex that the scan does not show counts CAP_MM."""
         shown = self.coverage * self.residual_mm + (1 - self.coverage) * CAP_MM
         return shown + self.scan_residual_mm
+
+    @property
+    def excess_mm(self) -> float:
+        """The part of `residual_mm` that the roughness of the scan does not explain."""
+        return beyond_roughness(self.residual_mm, self.roughness_mm)
+
+    @property
+    def scan_excess_mm(self) -> float:
+        """The part of `scan_residual_mm` that the roughness of the scan does not explain."""
+        return beyond_roughness(self.scan_residual_mm, self.roughness_mm)
 
     def place(self, points: Points) -> Points:
         """Points (n, 3) of the model's frame in the frame of the scan."""
@@ -253,12 +275,12 @@ def _weighted_pairs(
 
     def weighted(
         paired: Pairing,
-        good: NDArray[np.bool_],
+        trust: NDArray[Any],
         vertex: NDArray[Any],
         point: NDArray[np.intp],
         sign: float,
     ) -> _Pairs:
-        weight = good / (1 + (paired.height / width) ** 2) ** 2
+        weight = trust / (1 + (paired.height / width) ** 2) ** 2
         weight /= max(weight.sum(), 1.0)
         kept = np.flatnonzero(weight)
         vertex, point = vertex[kept], point[kept]
@@ -272,7 +294,9 @@ def _weighted_pairs(
         )
 
     to_scan = pair(face.points[spread], face.normals[spread], scan)
-    found = [weighted(to_scan, _shown(to_scan, scan, reach), spread, to_scan.index, 1.0)]
+    # between the points of a sparse scan the plane of the nearest is not the surface
+    trust = _shown(to_scan, scan, reach) / (1 + (to_scan.aside / ASIDE_MM) ** 2) ** 2
+    found = [weighted(to_scan, trust, spread, to_scan.index, 1.0)]
     if len(candidates):
         to_face = pair(scan.points[candidates], scan.normals[candidates], face)
         good = _explained(to_face, reach) & ~prior.rim[to_face.index]
@@ -322,6 +346,9 @@ def measured(
     good = _shown(to_scan, scan, reach)
     distance = np.minimum(np.abs(to_scan.height[good]), CAP_MM)
     residual = float(distance.mean()) if good.any() else CAP_MM
+    roughness = 0.0
+    if good.any() and not options.coarse:
+        roughness = float(scan.roughness(to_scan.index[good]).mean())
     coverage = float(good.mean()) if len(seen) else 0.0
     scan_residual = CAP_MM
     if len(candidates):
@@ -334,6 +361,7 @@ def measured(
     return replace(
         fit,
         residual_mm=residual,
+        roughness_mm=roughness,
         scan_residual_mm=scan_residual,
         coverage=coverage,
         prior_distance=float(np.sqrt((fit.coefficients**2).mean())),

@@ -20,7 +20,8 @@ from facedis_core.geometry.surface import connected_parts, unique_edges, vertex_
 from facedis_core.mesh.mesh import Mesh
 from facedis_core.mesh.vertex_checks import check_finite
 from facedis_core.model.model import Model, load_model
-from facedis_core.registration.registration import as_pose, register, require_scipy
+from facedis_core.registration.registration import register
+from facedis_core.registration.search import as_pose, require_scipy
 
 if TYPE_CHECKING:
     from facedis_core.registration.correspondence import Counterparts, Skin

@@ -28,6 +28,18 @@ class Surface:
     tree: cKDTree
     spacing: float
 
+    def roughness(self, index: NDArray[np.intp]) -> Points:
+        """How far each of some points lies off the plane of its nearest neighbour, (n,) mm.
+
+        As far as a surface without any error would: by the noise of the scan, and by what the
+        surface bends from point to point. The errors of both points are in the distance of the
+        two, hence the square root.
+        """
+        _, near = self.tree.query(self.points[index], 2)
+        gap = self.points[near[:, 1]] - self.points[index]
+        height: Points = np.abs(np.einsum("nk,nk->n", gap, self.normals[index])) / np.sqrt(2)
+        return height
+
 
 @dataclass(frozen=True, eq=False)
 class Pairing:

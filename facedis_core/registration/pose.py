@@ -31,6 +31,9 @@ CHECK: Final = replace(QUICK, iterations=10, components=40, residual_scale=(6.0,
 SCREEN: Final = replace(CHECK, iterations=4, vertices=300, scan_points=400)
 SCREENED: Final = 8
 _NEAR_MM: Final = 10.0  # of the scan, about a face whose pose is found
+ATTEMPTS: Final = 3
+# cost of a small fit: at most 1.8 mm in the right pose of simulated scans, at least 1.9 in others
+WRONG_POSE_MM: Final = 1.9
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,26 +63,32 @@ def _template(prior: RegistrationPrior, extreme: bool = False) -> _Keypoints:
 
 
 def find_poses(prior: RegistrationPrior, scan: RawScan, seed: int = 0) -> list[Fit]:
-    """Small fits in distinct poses, best first; empty where no pose is found."""
+    """Small fits in distinct poses, best first; empty where no pose is found.
+
+    Triples are drawn at random: where the best pose fits as badly as wrong ones do, others are.
+    """
     coarse = scan.coarse
     keypoints = _keypoints(coarse.points, coarse.normals, coarse.tree)
-    rotations, translations = ransac_poses(_template(prior), keypoints, seed)
-    if len(rotations) < FEW_POSES:
-        more = ransac_poses(_template(prior, extreme=True), keypoints, seed)
-        rotations = np.concatenate([rotations, more[0]])
-        translations = np.concatenate([translations, more[1]])
-    if not len(rotations):
-        return []
     points, normals = prior.mean[prior.spread], prior.normals(prior.mean)[prior.spread]
-    rotations, translations = icp(points, normals, scan.coarse, rotations, translations)
-    starts = [Fit(np.zeros(1), *pose) for pose in zip(rotations, translations, strict=True)]
-    screened = sorted(
-        (fit_face(prior, scan.coarse, start, SCREEN) for start in starts), key=lambda fit: fit.cost
-    )
-    checked = sorted(
-        (fit_face(prior, scan.coarse, fit, CHECK) for fit in distinct(prior, screened)[:SCREENED]),
-        key=lambda fit: fit.cost,
-    )
+    random = np.random.default_rng(seed)
+    checked: list[Fit] = []
+    for _ in range(ATTEMPTS):
+        rotations, translations = ransac_poses(_template(prior), keypoints, random)
+        if len(rotations) < FEW_POSES:
+            more = ransac_poses(_template(prior, extreme=True), keypoints, random)
+            rotations = np.concatenate([rotations, more[0]])
+            translations = np.concatenate([translations, more[1]])
+        if not len(rotations):
+            continue
+        rotations, translations = icp(points, normals, coarse, rotations, translations)
+        starts = [Fit(np.zeros(1), *pose) for pose in zip(rotations, translations, strict=True)]
+        screened = [fit_face(prior, coarse, start, SCREEN) for start in starts]
+        screened.sort(key=lambda fit: fit.cost)
+        kept = distinct(prior, screened)[:SCREENED]
+        checked += [fit_face(prior, coarse, fit, CHECK) for fit in kept]
+        checked.sort(key=lambda fit: fit.cost)
+        if checked[0].cost < WRONG_POSE_MM:
+            break
     return distinct(prior, checked)
 
 
@@ -107,9 +116,8 @@ def pose_of_registered(
     """
     coarse = scan.coarse
     known = _keypoints(points, normals, cKDTree(points))
-    rotations, translations = ransac_poses(
-        known, _keypoints(coarse.points, coarse.normals, coarse.tree), seed
-    )
+    keypoints = _keypoints(coarse.points, coarse.normals, coarse.tree)
+    rotations, translations = ransac_poses(known, keypoints, np.random.default_rng(seed))
     rotations = np.concatenate([np.eye(3)[None], rotations])
     translations = np.concatenate([-scan.centre[None], translations])
     rotations, translations = icp(points, normals, coarse, rotations, translations)
@@ -145,7 +153,9 @@ def distinct(prior: RegistrationPrior, fits: list[Fit]) -> list[Fit]:
     return kept
 
 
-def ransac_poses(face: _Keypoints, scan: _Keypoints, seed: int) -> tuple[Points, Points]:
+def ransac_poses(
+    face: _Keypoints, scan: _Keypoints, random: np.random.Generator
+) -> tuple[Points, Points]:
     """Rotations (n, 3, 3) and translations (n, 3) that many matches of features agree with.
 
     Fischler and Bolles 1981, from triples of matches whose triangles are alike.
@@ -153,14 +163,17 @@ def ransac_poses(face: _Keypoints, scan: _Keypoints, seed: int) -> tuple[Points,
     none = np.empty((0, 3, 3)), np.empty((0, 3))
     if len(scan.points) < 10:
         return none
-    random = np.random.default_rng(seed)
     distances = (
         (face.features**2).sum(axis=1)[:, None]
         - 2 * face.features @ scan.features.T
         + (scan.features**2).sum(axis=1)[None]
     )
-    nearest = np.argpartition(distances, CANDIDATES, axis=1)[:, :CANDIDATES]
     back = distances.argmin(axis=0)
+    every = np.arange(len(distances))
+    nearest = np.empty((len(distances), CANDIDATES), np.intp)
+    for k in range(CANDIDATES):  # several times faster than a partition
+        nearest[:, k] = distances.argmin(axis=1)
+        distances[every, nearest[:, k]] = np.inf
     own = np.repeat(np.arange(len(face.points)), CANDIDATES)
     other = nearest.ravel()
     missed = np.linalg.norm(face.points[back[other]] - face.points[own], axis=1)

@@ -25,8 +25,11 @@ from facedis_core.io.safetensors_file import (
 )
 from facedis_core.io.streams import naming, shown
 from facedis_core.model.bundled import model_files, weights_folder
+from facedis_core.model.config import LinearConfig
+from facedis_core.model.model import Model
 
 COMPONENTS: Final = 200
+FRAME_MM: Final = 10.0  # mean faces of one population and frame are nearer
 CONTACT_MM: Final = 1.5
 NEAR_LIPS_MM: Final = 10.0
 
@@ -37,14 +40,15 @@ class Limits:
 
     Attributes:
         prior_distance: root mean square of the coefficients in standard deviations.
-        residual_mm: mean distance to the scan of the vertices that it shows.
-        scan_residual_mm: mean distance of the scan near the face to the fit, each at most 4 mm.
+        residual_mm: mean distance to the scan of the vertices that it shows, but for what the
+            roughness of the scan explains.
+        scan_residual_mm: likewise of the scan near the face to the fit, each at most 4 mm.
         coverage: smallest part of the visible vertices that the scan shows.
         margin_mm: smallest difference between the residuals of the best and the next pose.
     """
 
     prior_distance: float = 1.7
-    residual_mm: float = 0.48
+    residual_mm: float = 0.45
     scan_residual_mm: float = 0.65
     coverage: float = 0.55
     margin_mm: float = 0.05
@@ -318,3 +322,53 @@ def prior_of(preparation: Preparation) -> RegistrationPrior:
         "its face set with fd-register --make-prior SET, and give it with --prior",
         ErrorCode.TOPOLOGY,
     )
+
+
+def match_prior(model: Model, prior: RegistrationPrior) -> NDArray[np.intp]:
+    """Which vertex of the prior each vertex of a model is; -1 = none, where the model completes it.
+
+    Raises:
+        InputError: errors of `vertices_of`, or the prior's faces lie elsewhere than the model's.
+    """
+    # a linear model has the components to complete what the prior lacks
+    chosen = vertices_of(model.preparation, prior, partly=isinstance(model.config, LinearConfig))
+    known = chosen >= 0
+    offset = prior.mean[chosen[known]] - model.mean_face[known]
+    distance = float(np.linalg.norm(offset, axis=1).mean())
+    if distance > FRAME_MM:
+        raise InputError(
+            f"the mean face of the registration prior {prior.source} lies {distance:.3g} mm from "
+            f"that of the model {model.source}, expected at most {FRAME_MM:g}; make a prior of the "
+            "model's face set with fd-register --make-prior SET",
+            ErrorCode.FAR_FACE,
+        )
+    return chosen
+
+
+def vertices_of(
+    own: Preparation, prior: RegistrationPrior, *, partly: bool = False
+) -> NDArray[np.intp]:
+    """Which vertex of the prior each vertex of prepared faces is; -1 = none, if `partly`.
+
+    Raises:
+        InputError: the prior is of another topology, or lacks vertices (all, if `partly`).
+    """
+    known = prior.preparation
+    if own.raw_topology != known.raw_topology:
+        raise InputError(
+            f"the registration prior {prior.source} is for raw meshes of topology "
+            f"{known.raw_topology}, the model for {own.raw_topology}; give the prior of its face "
+            "set with --prior",
+            ErrorCode.TOPOLOGY,
+        )
+    order = np.argsort(known.vertex_index)
+    place = np.searchsorted(known.vertex_index, own.vertex_index, sorter=order)
+    found = order[np.minimum(place, len(order) - 1)]
+    is_missing = known.vertex_index[found] != own.vertex_index
+    if is_missing.all() or (is_missing.any() and not partly):
+        raise InputError(
+            f"the model has {is_missing.sum()} vertices that the registration prior "
+            f"{prior.source} lacks; make one of its face set with fd-register --make-prior SET",
+            ErrorCode.TOPOLOGY,
+        )
+    return np.where(is_missing, -1, found)

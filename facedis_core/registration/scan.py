@@ -24,7 +24,7 @@ LEAST_MESHED: Final = 0.05  # part of the points that is in triangles of a mesh
 LEAST_HIDDEN: Final = 0.03  # part of the points; nostrils and lids alone are left as they are
 REACH_MM: Final = 2000.0  # along each axis from the middle; points beyond are left out
 FEWEST_POINTS: Final = 50  # of the coarse scan in which a face is looked for
-NEIGHBOURS: Final = 16  # of each normal
+NEIGHBOURS: Final = 10  # of each normal
 SEARCH_FACTOR: Final = 8.0  # flying points have their neighbours so many times farther than others
 
 
@@ -99,17 +99,14 @@ class RawScan:
             return Surface(samples, np.zeros_like(samples), cKDTree(samples), FINE_MM)
         found = cKDTree(samples)
         distance, index = found.query(samples, NEIGHBOURS)
-        normals, middle = plane_normals(samples[index])
+        normals, _ = plane_normals(samples[index])
         if hints is None or self._are_turned:
             _, nearest = self.coarse.tree.query(samples)
             towards = self.coarse.normals[nearest]
         else:
             towards = hints[inside][index].sum(axis=1)
         normals *= np.where((normals * towards).sum(axis=1) < 0, -1.0, 1.0)[:, None]
-        # half way to the plane of the neighbours: less noise, and little of the curvature lost
-        height = ((middle - samples) * normals).sum(axis=1)
-        samples = samples + 0.5 * height[:, None] * normals
-        return Surface(samples, normals, cKDTree(samples), float(np.median(distance[:, 1])))
+        return Surface(samples, normals, found, float(np.median(distance[:, 1])))
 
     def _sampled(self, chosen: NDArray[np.intp], spacing: float) -> tuple[Points, Points]:
         """Points on triangles, about `spacing` mm apart, and the normals of their triangles."""

@@ -13,20 +13,16 @@ from facedis_core.mesh.mesh import Mesh
 from facedis_core.mesh.vertex_checks import check_finite
 from facedis_core.model.model import Model, load_model
 from facedis_core.registration.fit import Belief, Fit, FitOptions, fit_face
-from facedis_core.registration.prior import RegistrationPrior, prior_of
+from facedis_core.registration.prior import RegistrationPrior, match_prior, prior_of
+from facedis_core.registration.refusal import refusal
 from facedis_core.registration.registration import (
-    FEWEST_VERTICES,
-    NEAR_MM,
-    Attempt,
     Registration,
     Residual,
-    find_attempt,
     finished,
-    match_prior,
-    refusal,
     registration_of,
 )
 from facedis_core.registration.scan import FEWEST_POINTS, RawScan
+from facedis_core.registration.search import FEWEST_VERTICES, NEAR_MM, Attempt, find_attempt
 
 LAST: Final = "last frame"
 OTHERWISE_STD: Final = 0.1  # of what expressions of a person change beside those known
@@ -68,7 +64,7 @@ class FaceTracker:
     lost: bool = field(default=False, init=False)
     _identity: Belief | None = field(default=None, init=False)
     _last: Fit | None = field(default=None, init=False)
-    _unit: str = field(default="", init=False)
+    _unit: Units = field(default="auto", init=False)
     _first_cost: float = field(default=0.0, init=False)
 
     def __post_init__(self) -> None:
@@ -118,7 +114,7 @@ class FaceTracker:
         attempt = find_attempt(
             frame,
             self._prior,
-            units=self.units if not self._unit else self._unit,  # type: ignore[arg-type]  # a unit
+            units=self.units if self._unit == "auto" else self._unit,
             force=self.force,
             seed=self.seed,
         )

@@ -23,7 +23,6 @@ from facedis_core.mesh.mesh import Mesh, read_mesh
 from facedis_core.mesh.scan_formats import SCAN_FORMATS, read_scan
 from facedis_core.pipeline.failures import Failure
 from facedis_core.pipeline.inputs import read_file_meshes
-from facedis_core.registration.registration import MOUTH_MM, MOUTH_RATIO
 from facedis_core.render.camera import FRONT, Camera
 from facedis_core.render.color_bar import ColorBar
 from facedis_core.render.color_scale import ColorScale
@@ -51,6 +50,7 @@ _COLUMNS: Final = (
     ("margin", "margin_mm", ".3f"),
     ("prior distance", "prior_distance", ".2f"),
     ("start", "start", ""),
+    ("landmarks", "landmark_mm", ".2f"),
     ("seconds", "seconds", ".1f"),
     ("doubt", "problem", ""),
 )
@@ -153,23 +153,19 @@ def read_registrations(source: str) -> list[dict[str, Any]]:
     """
     found = []
     for number, said in _json_lines(source):
-        numbers = [said.get(key) for key in _NUMBERS]
+        landmarks = said.get("landmark_mm", {})  # earlier reports have none
+        if not isinstance(landmarks, dict):
+            raise _no_registration(source, number)
+        numbers = [*(said.get(key) for key in _NUMBERS), *landmarks.values()]
         texts = [said.get(key) for key in _TEXTS]
         if not all(isinstance(v, float | int) and not isinstance(v, bool) for v in numbers):
             raise _no_registration(source, number)
         if not all(isinstance(value, str) for value in texts):
             raise _no_registration(source, number)
-        if not said["problem"] and _mouth_is_doubtful(said):
+        if not said["problem"] and said.get("mouth_is_doubtful"):  # earlier reports have none
             said["problem"] = "the mouth may be wrong"
         found.append(said)
     return found
-
-
-def _mouth_is_doubtful(said: dict[str, Any]) -> bool:
-    """As `Registration.mouth_is_doubtful`."""
-    mouth = said.get("mouth_mm")  # earlier reports have none
-    far = max(MOUTH_MM, MOUTH_RATIO * said["residual_mm"])
-    return isinstance(mouth, float) and mouth > far
 
 
 def read_failures(source: str) -> list[Failure]:
@@ -243,6 +239,8 @@ def _table_row(said: dict[str, Any]) -> TableRow:
     cells = []
     for _, key, form in _COLUMNS:
         value = said.get(key)
+        if key == "landmark_mm":  # of each landmark
+            value = np.mean(list(value.values())) if value else None
         text = NONE if value in (None, "") else format(value, form)
         cells.append(TableCell(text, not form))
     return TableRow(said["name"], said["problem"], cells)

@@ -37,8 +37,8 @@ from facedis_core.mesh.mesh import Mesh
 from facedis_core.mesh.scan_formats import read_scan
 from facedis_core.model.model import Model, load_model
 from facedis_core.registration.completion import complete_head
-from facedis_core.registration.prior import prior_of
-from facedis_core.registration.registration import Registration, register, vertices_of
+from facedis_core.registration.prior import prior_of, vertices_of
+from facedis_core.registration.registration import Registration, register
 
 SEEN = 24591  # vertices of the skin, sockets, gums, teeth and eyeballs of ICT-FaceKit
 SHOWN = ("neutral", "smile", "mouth_stretch")

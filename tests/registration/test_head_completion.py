@@ -7,8 +7,7 @@ from facedis_core.mesh.mesh import read_mesh
 from facedis_core.model.bundled import weights_folder
 from facedis_core.model.model import load_model
 from facedis_core.registration.completion import complete_head
-from facedis_core.registration.prior import prior_of
-from facedis_core.registration.registration import vertices_of
+from facedis_core.registration.prior import prior_of, vertices_of
 
 
 @pytest.mark.parametrize("name", ["alice_mouth_stretch", "bob_neutral"])

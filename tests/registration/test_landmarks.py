@@ -16,14 +16,9 @@ from facedis_core.registration.fit import Fit, FitOptions, fit_face
 from facedis_core.registration.landmark_files import read_landmarks, read_poses
 from facedis_core.registration.landmarks import VERTICES, Anchors, anchored_pose, find_anchors
 from facedis_core.registration.pairing import Surface
-from facedis_core.registration.prior import prior_of
-from facedis_core.registration.registration import (
-    _unit_of,
-    as_pose,
-    find_face,
-    match_prior,
-    register,
-)
+from facedis_core.registration.prior import match_prior
+from facedis_core.registration.registration import find_face, register
+from facedis_core.registration.search import _unit_of, as_pose
 
 NAMES = VERTICES["8ab3c6fcb4f9"]
 TURN = rotation_about(np.array([0.6, 0.0, 0.8]), 2.0)
@@ -33,11 +28,6 @@ SHIFT = np.array([100.0, 20, 300])
 @pytest.fixture(scope="module")
 def model():
     return load_model("ict-linear")
-
-
-@pytest.fixture(scope="module")
-def prior(model):
-    return prior_of(model.preparation)
 
 
 @pytest.fixture(scope="module")

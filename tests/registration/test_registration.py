@@ -1,6 +1,7 @@
 """Registration of simulated scans of the example faces, and its steps against slow truths."""
 
 import dataclasses
+import json
 from unittest import mock
 
 import fast_simplification
@@ -12,7 +13,7 @@ from simulated_scans import simulate_scan
 
 from facedis_core.data.units import UNITS_MM
 from facedis_core.errors import ErrorCode, InputError
-from facedis_core.geometry.alignment import rotation_about
+from facedis_core.geometry.alignment import RigidTransform, rotation_about
 from facedis_core.geometry.distances import vertex_distance
 from facedis_core.geometry.surface import triangle_normals, unit_vectors, vertex_normals
 from facedis_core.mesh.mesh import Mesh, read_mesh
@@ -22,29 +23,20 @@ from facedis_core.registration.features import BINS, point_features
 from facedis_core.registration.fit import Fit, FitOptions, fit_face
 from facedis_core.registration.outside import seen_from_outside
 from facedis_core.registration.pairing import Surface
-from facedis_core.registration.prior import Limits, prior_of, read_prior, write_prior
-from facedis_core.registration.registration import (
-    Attempt,
-    find_face,
-    finished,
-    refusal,
-    register,
-    unit_candidates,
-)
+from facedis_core.registration.pose import find_poses
+from facedis_core.registration.prior import Limits, read_prior, write_prior
+from facedis_core.registration.refusal import refusal
+from facedis_core.registration.registration import Registration, find_face, finished, register
 from facedis_core.registration.scan import RawScan, consistent_normals, plane_normals
+from facedis_core.registration.search import Attempt, unit_candidates
 
 EXAMPLES = weights_folder() / "examples"
-MODULE = "facedis_core.registration.registration"
+MODULE = "facedis_core.registration.search"
 
 
 @pytest.fixture(scope="module")
 def model():
     return load_model("ict-pointnet")
-
-
-@pytest.fixture(scope="module")
-def prior(model):
-    return prior_of(model.preparation)
 
 
 def narrow_face(model, name):
@@ -147,7 +139,8 @@ def test_a_ball_is_no_face(model, prior):
     points = np.random.default_rng(0).standard_normal((3000, 3))
     points *= 95 / np.linalg.norm(points, axis=1, keepdims=True)
     ball = Mesh(points, np.empty((0, 3), np.int32), "ball")
-    with raises(ErrorCode.NO_FACE, "ball: "):
+    once = mock.patch("facedis_core.registration.pose.ATTEMPTS", 1)  # is enough for a test
+    with once, raises(ErrorCode.NO_FACE, "ball: "):
         register(ball, model, prior=prior, units="mm")
 
 
@@ -169,6 +162,9 @@ SOUND = Fit(
         ({}, np.inf, ""),
         ({"coverage": 0.1}, 0.5, ErrorCode.NO_FACE),
         ({"residual_mm": 3.0}, 0.5, ErrorCode.NO_FACE),
+        ({"residual_mm": 0.55, "roughness_mm": 0.5}, 0.5, ""),  # noise
+        ({"residual_mm": 0.55, "roughness_mm": 0.1}, 0.5, ErrorCode.NO_FACE),
+        ({"residual_mm": 3.0, "roughness_mm": 5.0}, 0.5, ErrorCode.NO_FACE),  # leaves of a tree
         ({"scan_residual_mm": 2.0}, 0.5, ErrorCode.NO_FACE),
         ({"prior_distance": 5.0}, 0.5, ErrorCode.FAR_FACE),
         ({}, 0.001, ErrorCode.POSE_AMBIGUOUS),
@@ -293,15 +289,60 @@ def test_large_scans_are_looked_at_in_blocks(model):
     np.testing.assert_allclose(near.points, expected.points, atol=1e-6)
 
 
+def test_the_roughness_of_a_plane_is_its_noise():
+    rng = np.random.default_rng(0)
+    points = np.column_stack([rng.uniform(0, 80, (4000, 2)), rng.normal(0, 0.05, 4000)])
+    plane = Surface(points, np.tile([0, 0, 1.0], (4000, 1)), cKDTree(points), 1.0)
+    found = plane.roughness(np.arange(4000)).mean()
+    assert found == pytest.approx(np.abs(points[:, 2]).mean(), 0.05)
+    assert plane.roughness(np.arange(0)).shape == (0,)
+
+
 def test_a_mouth_that_fits_worse_than_the_face(model, prior):
     face = prior.face(prior.starts[0])
-    scan = face.copy()
-    scan[prior.lips] += 1.5 * prior.normals(face)[prior.lips]
-    for points, doubtful in ((face, False), (scan, True)):
-        near = Surface(points, prior.normals(points), cKDTree(points), 2.0)
+    normals = prior.normals(face)
+    wrong = face.copy()
+    wrong[prior.lips] += 1.5 * normals[prior.lips]
+    noisy = face + np.random.default_rng(0).normal(0, 0.6, (len(face), 1)) * normals
+    for points, far, doubtful in ((face, False, False), (wrong, True, True), (noisy, True, False)):
+        near = Surface(points, normals, cKDTree(points), 2.0)
         fit = dataclasses.replace(SOUND, coefficients=prior.starts[0])
         found = finished(Attempt("mm", None, fit, near, np.zeros(3)), prior, "none", None)
-        assert (found.mouth_mm > 0.4) == doubtful
+        assert (found.mouth_mm > 0.4, found.mouth_is_doubtful) == (far, doubtful)
+
+
+def test_other_poses_are_drawn_where_the_first_ones_are_wrong(prior):
+    face = prior.face(prior.starts[0])
+    scan = RawScan(Mesh(face, prior.triangles), 1.0)
+    right = np.eye(3)[None], -scan.centre[None]
+    wrong = np.diag([-1.0, 1, -1])[None], scan.centre[None] * 0
+    for drawn in ([wrong, wrong, right, wrong], [right, wrong]):
+        with mock.patch("facedis_core.registration.pose.ransac_poses", side_effect=drawn):
+            found = find_poses(prior, scan)[0]
+        assert np.linalg.norm(found.place(face) + scan.centre - face, axis=1).mean() < 5
+    nothing = np.empty((0, 3, 3)), np.empty((0, 3))
+    with mock.patch("facedis_core.registration.pose.ransac_poses", return_value=nothing):
+        assert find_poses(prior, scan) == []
+
+
+def test_numbers_that_are_none_do_not_break_the_report(model):
+    found = Registration(
+        mesh=narrow_face(model, "bob_neutral"),
+        to_scan=RigidTransform(np.eye(3), np.zeros(3)),
+        unit="mm",
+        observed=np.zeros(4601, bool),
+        distance_mm=np.full(4601, np.nan, np.float32),
+        margin_mm=np.inf,
+        coverage=0.5,
+        residual_mm=np.nan,
+        scan_residual_mm=0.2,
+        prior_distance=1.0,
+        start="neutral",
+        problem="",
+        seconds=1.0,
+    )
+    said = json.loads(json.dumps(found.as_json(), allow_nan=False))
+    assert said["residual_mm"] is None and said["margin_mm"] is None and said["mouth_mm"] is None
 
 
 def test_a_forced_face_of_the_second_unit(prior):

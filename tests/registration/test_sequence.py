@@ -13,9 +13,8 @@ from facedis_core.mesh.mesh import Mesh, read_mesh
 from facedis_core.model.bundled import weights_folder
 from facedis_core.model.model import load_model
 from facedis_core.registration.fit import Fit
-from facedis_core.registration.prior import prior_of
-from facedis_core.registration.registration import NEAR_MM, Attempt
 from facedis_core.registration.scan import RawScan
+from facedis_core.registration.search import NEAR_MM, Attempt
 from facedis_core.registration.sequence import LAST, FaceTracker, identity_of
 
 SEARCH = "facedis_core.registration.sequence.find_attempt"
@@ -25,11 +24,6 @@ SHIFT = np.array([5.0, 3, 400])
 @pytest.fixture(scope="module")
 def model():
     return load_model("ict-pointnet")
-
-
-@pytest.fixture(scope="module")
-def prior(model):
-    return prior_of(model.preparation)
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from raising import raises
 
+from facedis_core.errors import ErrorCode
 from facedis_core.geometry.alignment import RigidTransform, rotation_about
 from facedis_core.mesh import ply
 from facedis_core.mesh.mesh import Mesh, read_mesh, write_mesh
@@ -135,8 +136,18 @@ def test_many_scans_are_a_line_each(folder):
     assert f"Of 30 doubtful registrations {MOST_DOUBTFUL} are drawn." in report.html
 
 
+def test_the_mean_distance_of_the_landmarks(folder):
+    said = [line("a", 0.2), line("b", 0.2, landmark_mm={"chin": 1.0, "nose_tip": 2.5})]
+    write_lines(folder / "faces.jsonl", said)
+    html = build_registration_report(OPTIONS).html
+    assert ">landmarks<" in html and html.count(">1.75<") == 1
+    write_lines(folder / "faces.jsonl", [line("a", 0.2, landmark_mm={"chin": "near"})])
+    with raises(ErrorCode.WRONG_KIND, "line 1 is no registration"):
+        read_registrations("faces.jsonl")
+
+
 def test_a_mouth_that_may_be_wrong_is_a_doubt(folder):
-    said = [line("a", 0.2, mouth_mm=None), line("b", 0.2, mouth_mm=9.0), line("c", 0.2)]
+    said = [line("a", 0.2, mouth_mm=None), line("b", 0.2, mouth_is_doubtful=True), line("c", 0.2)]
     write_lines(folder / "faces.jsonl", said)
     problems = [one["problem"] for one in read_registrations("faces.jsonl")]
     assert problems == ["", "the mouth may be wrong", ""]

@@ -524,7 +524,7 @@ function tellWarnings(otherwise = "") {
 
 const highest = (values) => values.reduce((high, value) => Math.max(high, value), 0);
 const mean = (values) => values.reduce((sum, value) => sum + value, 0) / values.length;
-const mm = (value) => value.toPrecision(value < 0.1 ? 1 : 2);
+const mm = (value) => (value === null ? "?" : value.toPrecision(value < 0.1 ? 1 : 2));
 
 /** One color scale for both faces, up to the higher of their 95th percentiles; one for distances. */
 function showErrors() {

@@ -1,0 +1,55 @@
+"""Refusal: whether a fit is a face in the right pose, by limits set on scans of known faces."""
+
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from facedis_core.errors import ErrorCode, InputError
+from facedis_core.registration.prior import Limits
+
+if TYPE_CHECKING:
+    from facedis_core.registration.fit import Fit
+
+# A fit that leaves more, face to scan or scan to face, is compared with those of other starts, and
+# all are continued.
+DOUBTFUL_MM: Final = 0.3
+DOUBTFUL_SCAN_MM: Final = 0.42
+
+
+def is_doubtful(fit: "Fit") -> bool:
+    """Whether a fit leaves more of the scan than most do."""
+    return fit.excess_mm > DOUBTFUL_MM or fit.scan_excess_mm > DOUBTFUL_SCAN_MM
+
+
+def refusal(fit: "Fit", margin_mm: float, limits: Limits) -> InputError | None:
+    """The error of a fit that is no face, or in a doubtful pose; None where it is one."""
+    if fit.coverage < limits.coverage:
+        return InputError(
+            f"only {fit.coverage:.0%} of the face is there, expected {limits.coverage:.0%}; check "
+            "what the scan shows",
+            ErrorCode.NO_FACE,
+        )
+    for distance, excess, limit in (
+        (fit.residual_mm, fit.excess_mm, limits.residual_mm),
+        (fit.scan_residual_mm, fit.scan_excess_mm, limits.scan_residual_mm),
+    ):
+        if excess > limit:
+            allowed = np.sqrt(limit**2 + distance**2 - excess**2)
+            return InputError(
+                f"the best fit lies {distance:.2f} mm from it, expected at most {allowed:.2f}; "
+                "check what the scan shows and --units",
+                ErrorCode.NO_FACE,
+            )
+    if fit.prior_distance > limits.prior_distance:
+        return InputError(
+            f"the best fit is {fit.prior_distance:.2f} standard deviations from the faces known, "
+            f"expected at most {limits.prior_distance:g}; check what the scan shows",
+            ErrorCode.FAR_FACE,
+        )
+    if margin_mm < limits.margin_mm:
+        return InputError(
+            f"two poses fit alike, the second {margin_mm:.2f} mm worse, expected at least "
+            f"{limits.margin_mm:g}; leave one face in the scan",
+            ErrorCode.POSE_AMBIGUOUS,
+        )
+    return None

@@ -1,0 +1,238 @@
+"""Search for the face of a scan: its unit, its pose, the expression to start from, and the fit."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from facedis_core.data.units import UNITS_MM, Units, check_units
+from facedis_core.errors import ErrorCode, InputError, missing_extra
+from facedis_core.geometry.alignment import RigidTransform
+from facedis_core.mesh.mesh import Mesh
+from facedis_core.mesh.vertex_checks import check_finite
+from facedis_core.registration.prior import RegistrationPrior
+from facedis_core.registration.refusal import is_doubtful, refusal
+
+if TYPE_CHECKING:
+    from facedis_core.registration.fit import Fit
+    from facedis_core.registration.landmarks import Anchors
+    from facedis_core.registration.pairing import Surface
+
+Points = NDArray[np.float64]
+
+NEAR_MM: Final = 30.0  # of the scan, about the face in its pose, is fitted
+USUAL_RADIUS_MM: Final = 130.0  # of the middle 80 % of the points of a scan
+RADIUS_MM: Final = (45.0, 400.0)  # of scans that are the size of a face or of a head with shoulders
+KEPT_STARTS: Final = 5
+NEUTRAL_MM: Final = 0.08  # a neutral start this much worse than another is fitted too
+BETTER_MM: Final = 0.02  # and is kept unless the other ends better by this
+MANY_POINTS: Final = 1 << 19  # enough to tell the size of a scan
+FEWEST_VERTICES: Final = 200
+RARE: Final = ("dm", "inch")
+STIFF_WEIGHT: Final = 300.0  # of the data, where a fit ran away
+
+
+@dataclass(frozen=True, eq=False)
+class Attempt:
+    """A scan registered in one unit.
+
+    Attributes:
+        unit: the unit.
+        problem: why it is refused; None where it is not.
+        fit: None where there is no pose.
+        near: the scan near the face.
+        centre: (3,) mm, what was subtracted from the scan.
+        margin_mm: how much worse the next pose fits.
+        start: expression the fit started from.
+    """
+
+    unit: Units
+    problem: InputError | None
+    fit: "Fit | None" = None
+    near: "Surface | None" = None
+    centre: Points | None = None
+    margin_mm: float = 0.0
+    start: str = ""
+
+
+def find_attempt(
+    scan: Mesh,
+    prior: RegistrationPrior,
+    *,
+    units: Units = "auto",
+    force: bool = False,
+    seed: int = 0,
+    anchors: "Anchors | None" = None,
+    pose: RigidTransform | None = None,
+    progress: Callable[[str], None] = lambda step: None,
+) -> "Attempt":
+    """The fit of a scan, which has one; arguments and errors as of `find_face`."""
+    check_units(units)
+    require_scipy()
+    check_finite(scan.vertices)
+    attempts = []
+    candidates = unit_candidates(scan, units) if pose is None else [_unit_of(pose)]
+    for unit in candidates:
+        attempts.append(_attempt(unit, scan, prior, seed, anchors, pose, progress))
+        if attempts[-1].problem is None:
+            break
+    best = attempts[-1] if attempts[-1].problem is None else attempts[0]
+    if best.problem is not None and force:
+        best = next((each for each in attempts if each.fit is not None), best)
+    if best.problem is not None and (best.fit is None or not force):
+        text = f"{scan.name or 'the scan'}: {best.problem}"
+        if best.fit is not None:
+            text += ", or pass --force-register"
+        raise InputError(text, best.problem.code)
+    return best
+
+
+def _attempt(
+    unit: Units,
+    mesh: Mesh,
+    prior: RegistrationPrior,
+    seed: int,
+    landmarks: "Anchors | None",
+    known_pose: RigidTransform | None,
+    progress: Callable[[str], None],
+) -> Attempt:
+    """Pose, starts, fit, and what is wrong with them."""
+    from facedis_core.registration.fit import QUICK, SCREEN, FitOptions, fit_face
+    from facedis_core.registration.landmarks import anchored_pose
+    from facedis_core.registration.lips import with_closed_lips
+    from facedis_core.registration.pose import checked_pose, find_poses
+    from facedis_core.registration.scan import FEWEST_POINTS, RawScan
+
+    if len(mesh.vertices) < FEWEST_VERTICES:
+        few = f"it has {len(mesh.vertices)} points, expected at least {FEWEST_VERTICES} of a face"
+        return Attempt(unit, InputError(few, ErrorCode.NO_FACE))
+    progress("preparing")
+    scan = RawScan(mesh, UNITS_MM[unit], seed)
+    progress("pose")
+    enough = len(scan.coarse.points) >= FEWEST_POINTS
+    unit_mm = UNITS_MM[unit]
+    anchors = None if landmarks is None else landmarks.scaled(unit_mm, scan.centre)
+    if known_pose is not None:
+        rotation, shift = known_pose.rotation, known_pose.translation * unit_mm - scan.centre
+        poses = [checked_pose(prior, scan.coarse, rotation, shift, anchors)] if enough else []
+    elif anchors is not None and enough:
+        try:
+            given = anchored_pose(anchors, prior, scan.coarse)
+        except InputError as error:
+            return Attempt(unit, error)
+        poses = [checked_pose(prior, scan.coarse, given.rotation, given.translation, anchors)]
+    else:
+        poses = find_poses(prior, scan, seed) if enough else []
+    if not poses:
+        none = "no face was found in it; check what it shows and --units"
+        return Attempt(unit, InputError(none, ErrorCode.NO_FACE))
+    pose = poses[0]
+    margin = poses[1].cost - pose.cost if len(poses) > 1 else np.inf
+    progress("expression")
+    near = scan.near(pose.place(prior.mean), NEAR_MM)
+    if len(near.points) < FEWEST_POINTS:  # of a wrong pose that was given
+        away = "there is next to nothing of it where the pose puts the face; check the pose"
+        return Attempt(unit, InputError(away, ErrorCode.NO_FACE))
+    starts = [replace(pose, coefficients=start) for start in prior.starts]
+    screened = [fit_face(prior, scan.coarse, start, SCREEN, anchors) for start in starts]
+    best = sorted(range(len(starts)), key=lambda k: screened[k].cost)[:KEPT_STARTS]
+    quick = {k: fit_face(prior, scan.coarse, screened[k], QUICK, anchors) for k in {0, *best}}
+    chosen = [min(quick, key=lambda k: quick[k].cost)]
+    if chosen != [0] and quick[0].cost < quick[chosen[0]].cost + NEUTRAL_MM:
+        chosen.append(0)
+    progress("fit")
+    options = FitOptions()
+    fits = {k: fit_face(prior, near, quick[k], options, anchors) for k in chosen}
+    if all(map(is_doubtful, fits.values())):
+        for k, small in quick.items():
+            fit = fits[k] if k in fits else fit_face(prior, near, small, options, anchors)
+            # the pose of a small fit may have been so far off that the steps did not suffice
+            again = fit_face(prior, near, fit, options, anchors)
+            fits[k] = min(fit, again, key=lambda fit: fit.cost)
+    start = min(fits, key=lambda k: fits[k].cost + BETTER_MM * (k > 0))
+    fits[start] = with_closed_lips(prior, near, fits[start], options.data_weight, anchors)
+    problem = refusal(fits[start], margin, prior.limits)
+    if problem is not None and problem.code != ErrorCode.POSE_AMBIGUOUS:
+        stiff = fit_face(
+            prior, near, quick[start], replace(options, data_weight=STIFF_WEIGHT), anchors
+        )
+        if refusal(stiff, margin, prior.limits) is None:
+            fits[start], problem = stiff, None
+    return Attempt(unit, problem, fits[start], near, scan.centre, margin, prior.expressions[start])
+
+
+def unit_candidates(scan: Mesh, units: Units) -> list[Units]:
+    """Units in which a scan is to be tried, the likeliest first.
+
+    Raises:
+        InputError: it has the size of a head in none.
+    """
+    if scan.unit_mm is not None:
+        return ["mm"]
+    if units != "auto":
+        return [units]
+    some = scan.vertices[:: 1 + len(scan.vertices) // MANY_POINTS].astype(np.float64)
+    offset = some - np.median(some, axis=0)
+    radius = float(np.quantile(np.linalg.norm(offset, axis=1), 0.8))
+    sizes = {name: radius * mm for name, mm in UNITS_MM.items()}
+    fitting = [name for name in sizes if RADIUS_MM[0] <= sizes[name] <= RADIUS_MM[1]]
+    if not fitting:
+        raise InputError(
+            f"{scan.name or 'the scan'} has a radius of {radius:.3g} units, not the size of a head "
+            f"in any of {', '.join(UNITS_MM)}; check the scan, or pass --units",
+            ErrorCode.UNIT,
+        )
+    # inches and decimetres are rare
+    return sorted(
+        fitting, key=lambda name: (name in RARE, abs(np.log(sizes[name] / USUAL_RADIUS_MM)))
+    )[:2]
+
+
+def as_pose(pose: RigidTransform | NDArray[Any]) -> RigidTransform:
+    """A pose (4, 4) as a rotation, a translation and a scale.
+
+    Raises:
+        InputError: it has another shape or is no similarity.
+    """
+    if isinstance(pose, RigidTransform):
+        return pose
+    matrix = np.asarray(pose, np.float64)
+    if matrix.shape != (4, 4) or not np.isfinite(matrix).all():
+        raise InputError(
+            f"the pose is an array {matrix.shape}, expected (4, 4) finite numbers",
+            ErrorCode.ARRAY_SHAPE,
+        )
+    scale = float(np.cbrt(np.linalg.det(matrix[:3, :3])))
+    rotation = matrix[:3, :3] / scale if scale > 0 else np.zeros((3, 3))
+    if not np.allclose(rotation @ rotation.T, np.eye(3), atol=0.02) or not np.allclose(
+        matrix[3], [0, 0, 0, 1], atol=1e-6
+    ):
+        raise InputError(
+            "the pose is no rotation, translation and scale; its last row is 0 0 0 1, and it takes "
+            "the face to the scan",
+            ErrorCode.ARRAY_SHAPE,
+        )
+    u, _, vt = np.linalg.svd(rotation)
+    return RigidTransform(u @ vt, matrix[:3, 3], scale)
+
+
+def _unit_of(pose: RigidTransform) -> Units:
+    """The unit of the scan that a pose takes a face in mm to."""
+    name, mm = min(UNITS_MM.items(), key=lambda unit: abs(np.log(pose.scale * unit[1])))
+    if abs(np.log(pose.scale * mm)) > np.log(1.1):
+        raise InputError(
+            f"the pose has the scale {pose.scale:.4g}, expected 1 for a scan in mm, 0.1 in cm, "
+            "0.001 in m; it takes the face, in mm, to the scan",
+            ErrorCode.UNIT,
+        )
+    return name
+
+
+def require_scipy() -> None:
+    """Raise UsageError where SciPy is not installed, before the work begins."""
+    try:
+        import scipy  # noqa: F401
+    except ModuleNotFoundError:
+        raise missing_extra("registration", "register") from None
