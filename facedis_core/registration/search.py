@@ -31,6 +31,7 @@ BETTER_MM: Final = 0.02  # and is kept unless the other ends better by this
 MANY_POINTS: Final = 1 << 19  # enough to tell the size of a scan
 FEWEST_VERTICES: Final = 200
 RARE: Final = ("dm", "inch")
+ROUNDS: Final = 3  # in which fits that are all doubtful are continued
 STIFF_WEIGHT: Final = 300.0  # of the data, where a fit ran away
 
 
@@ -146,11 +147,17 @@ def _attempt(
     options = FitOptions()
     fits = {k: fit_face(prior, near, quick[k], options, anchors) for k in chosen}
     if all(map(is_doubtful, fits.values())):
-        for k, small in quick.items():
-            fit = fits[k] if k in fits else fit_face(prior, near, small, options, anchors)
-            # the pose of a small fit may have been so far off that the steps did not suffice
-            again = fit_face(prior, near, fit, options, anchors)
-            fits[k] = min(fit, again, key=lambda fit: fit.cost)
+        fits |= {
+            k: fit_face(prior, near, quick[k], options, anchors) for k in quick if k not in fits
+        }
+        for _ in range(ROUNDS):
+            # a small fit may have been so far off that the steps did not suffice
+            for k, fit in fits.items():
+                again = fit_face(prior, near, fit, options, anchors)
+                fits[k] = min(fit, again, key=lambda fit: fit.cost)
+            nearest = min(fits.values(), key=lambda fit: fit.cost)
+            if not is_doubtful(nearest) or refusal(nearest, margin, prior.limits) is not None:
+                break
     start = min(fits, key=lambda k: fits[k].cost + BETTER_MM * (k > 0))
     fits[start] = with_closed_lips(prior, near, fits[start], options.data_weight, anchors)
     problem = refusal(fits[start], margin, prior.limits)
