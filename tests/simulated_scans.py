@@ -1,12 +1,16 @@
 """Simulated raw scans with known truth: other triangulations, clouds, holes, hair, pose, units."""
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import fast_simplification
 import numpy as np
 from numpy.typing import NDArray
 
+from facedis_core.datasets.ict import load_ict_faces, load_ict_map, read_generic
+from facedis_core.datasets.ict_synthesis import IctFaces, expression_table
 from facedis_core.geometry.alignment import rotation_about
 from facedis_core.geometry.surface import (
     triangle_normals,
@@ -17,10 +21,48 @@ from facedis_core.geometry.surface import (
 from facedis_core.mesh.mesh import Mesh
 from facedis_core.render.rasterizer import rasterize
 
+SEEN = 24591  # vertices of the skin, sockets, gums, teeth and eyeballs of ICT-FaceKit
+SKIN = 11248
 KINDS = ("all_around", "single_view", "cloud")
 ALL_AROUND = (-70, -35, 0, 35, 70)  # yaw of the sensors, degrees
 PIXEL_MM = 1.0
 GRAZING = 0.17  # cosine; sensors see no surface turned farther away
+
+
+@dataclass(frozen=True, eq=False)
+class ScannedPeople:
+    """People of the open benchmark's generator, as sensors could see them.
+
+    Attributes:
+        faces: the generator.
+        triangles: (F, 3) of the whole topology.
+        narrow: vertices of the narrow face.
+    """
+
+    faces: IctFaces
+    triangles: NDArray[Any]
+    narrow: NDArray[Any]
+
+    @classmethod
+    def load(cls, root: Path) -> "ScannedPeople":
+        """Of ICT-FaceKit's folder FaceXModel."""
+        generic = read_generic(root)
+        return cls(load_ict_faces(root, generic), generic.triangles, load_ict_map()[0])
+
+    @property
+    def expressions(self) -> list[str]:
+        """Names of all expressions."""
+        return list(expression_table().expressions)
+
+    def seen(self, vertices: int = SEEN) -> NDArray[Any]:
+        """The triangles of the first vertices."""
+        return self.triangles[(self.triangles < vertices).all(axis=1)]
+
+    def heads(
+        self, seed: int, person: int, expressions: Sequence[str]
+    ) -> Iterator[NDArray[np.float32]]:
+        """A person's heads (26719, 3) mm, an expression each."""
+        return self.faces.faces(seed, person, [self.expressions.index(x) for x in expressions])
 
 
 @dataclass(frozen=True)

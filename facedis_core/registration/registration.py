@@ -29,6 +29,7 @@ Points = NDArray[np.float64]
 # most simulated scans (docs/registration.md).
 MOUTH_MM: Final = 0.4
 MOUTH_RATIO: Final = 1.1
+BESIDE_MM: Final = 1.0  # lips bend: farther beside a point its plane says nothing of them
 OBSERVED_MM: Final = 3.0  # a vertex this near to the scan is observed
 
 
@@ -61,8 +62,8 @@ class Registration:
         problem: why the registration is doubtful; "" where it is not.
         seconds: time it took.
         landmark_mm: distance of each landmark to its vertex.
-        mouth_mm: mean distance to the scan of the vertices near the lips that are observed; NaN
-            where none is.
+        mouth_mm: mean distance to the scan of the vertices near the lips that are observed, and
+            beside a point of it; NaN where none is.
         mouth_is_doubtful: whether that is more than usual, and than of the rest of the face, beyond
             the roughness of the scan.
         roughness_mm: mean distance of the scan's points from the planes of their neighbors where
@@ -301,11 +302,11 @@ def finished(
         face = face + height[:, None] * prior.normals(face)
     paired = pair(fit.place(face), prior.normals(face) @ fit.rotation.T, near)
     observed = paired.near(OBSERVED_MM, max(2.5 * near.spacing, OBSERVED_MM))
-    lips = prior.lips[observed[prior.lips]]
+    lips = prior.lips[(observed & (paired.aside < BESIDE_MM))[prior.lips]]
     mouth_mm, mouth_is_doubtful = np.nan, False
     if len(lips):
         mouth_mm = float(np.abs(paired.height[lips]).mean())
-        excess = beyond_roughness(mouth_mm, float(near.roughness(paired.index[lips]).mean()))
+        excess = beyond_roughness(mouth_mm, fit.roughness_mm)
         mouth_is_doubtful = excess > max(MOUTH_MM, MOUTH_RATIO * fit.excess_mm)
     unit_mm = UNITS_MM[attempt.unit]
     landmark_mm = {}

@@ -14,17 +14,14 @@ from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
-from simulated_scans import KINDS, simulate_scan
+from simulated_scans import KINDS, ScannedPeople, simulate_scan
 
-from facedis_core.datasets.ict import load_ict_faces, load_ict_map, read_generic
-from facedis_core.datasets.ict_synthesis import expression_table
 from facedis_core.errors import InputError
 from facedis_core.evaluate.metrics import FaceSpread
 from facedis_core.geometry.distances import vertex_distance
 from facedis_core.model.model import load_model
 from facedis_core.registration.registration import register
 
-SEEN = 24591  # vertices of the skin, sockets, gums, teeth and eyeballs of ICT-FaceKit
 ALWAYS = ("neutral", "smile", "mouth_stretch")
 RIGHT_DEGREES = 10
 BAD_MM = 2.5
@@ -38,19 +35,16 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=5, help="of the people; not 0, the training's")
     parser.add_argument("--yaw", type=float, help="of single views, degrees; all are single views")
     options = parser.parse_args()
-    generic = read_generic(options.root)
-    people = load_ict_faces(options.root, generic)
-    chosen, _ = load_ict_map()
-    seen = generic.triangles[(generic.triangles < SEEN).all(axis=1)]
-    expressions = list(expression_table().expressions)
-    others = [name for name in expressions if name not in ALWAYS]
+    people = ScannedPeople.load(options.root)
+    chosen, seen = people.narrow, people.seen()
+    others = [name for name in people.expressions if name not in ALWAYS]
     model = load_model("ict-linear")
     lines = []
     identities = defaultdict(list)
     for person in range(options.people):
         shown = [*ALWAYS, others[person * 5 % len(others)]]
-        heads = people.faces(options.seed, person, [expressions.index(name) for name in shown])
-        neutral = people.neutral_face(options.seed, person)[chosen]
+        heads = people.heads(options.seed, person, shown)
+        neutral = people.faces.neutral_face(options.seed, person)[chosen]
         for head, expression in zip(heads, shown, strict=True):
             number = len(lines)
             kind = KINDS[number % 3] if options.yaw is None else "single_view"

@@ -27,10 +27,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import yardsticks
 from scipy.spatial import cKDTree
-from simulated_scans import KINDS, simulate_scan
+from simulated_scans import KINDS, ScannedPeople, simulate_scan
 
-from facedis_core.datasets.ict import load_ict_faces, load_ict_map, read_generic
-from facedis_core.datasets.ict_synthesis import expression_table
 from facedis_core.errors import InputError
 from facedis_core.geometry.distances import vertex_distances
 from facedis_core.mesh.mesh import Mesh
@@ -40,7 +38,6 @@ from facedis_core.registration.completion import complete_head
 from facedis_core.registration.prior import prior_of, vertices_of
 from facedis_core.registration.registration import Registration, register
 
-SEEN = 24591  # vertices of the skin, sockets, gums, teeth and eyeballs of ICT-FaceKit
 SHOWN = ("neutral", "smile", "mouth_stretch")
 REACH_MM = 5.0  # points of a scan nearer to the face of facedis are compared
 OWN = "facedis"
@@ -57,14 +54,11 @@ class Given(NamedTuple):
 
 def simulated(root: Path, count: int, seed: int) -> Iterator[Given]:
     """Scans of people that nobody has seen."""
-    generic = read_generic(root)
-    people, (chosen, _) = load_ict_faces(root, generic), load_ict_map()
-    seen = generic.triangles[(generic.triangles < SEEN).all(axis=1)]
-    names = list(expression_table().expressions)
+    people = ScannedPeople.load(root)
     for k in range(count):
-        (head,) = people.faces(seed, k, [names.index(SHOWN[k % 3])])
-        scan = simulate_scan(head, seen, seed=3000 + k, kind=KINDS[k // 3 % 3])
-        truth = scan.to_scan(head[chosen].astype(np.float64)) / scan.unit_mm
+        (head,) = people.heads(seed, k, [SHOWN[k % 3]])
+        scan = simulate_scan(head, people.seen(), seed=3000 + k, kind=KINDS[k // 3 % 3])
+        truth = scan.to_scan(head[people.narrow].astype(np.float64)) / scan.unit_mm
         yield Given(f"{SHOWN[k % 3]}, {scan.kind}", scan.mesh, truth)
 
 

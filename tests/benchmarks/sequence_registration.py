@@ -11,9 +11,8 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+from simulated_scans import SKIN, ScannedPeople
 
-from facedis_core.datasets.ict import load_ict_faces, load_ict_map, read_generic
-from facedis_core.datasets.ict_synthesis import expression_table
 from facedis_core.evaluate.metrics import FaceSpread
 from facedis_core.geometry.alignment import rotation_about
 from facedis_core.geometry.surface import vertex_normals
@@ -22,7 +21,6 @@ from facedis_core.model.model import load_model
 from facedis_core.registration.registration import register
 from facedis_core.registration.sequence import FaceTracker
 
-SEEN = 11248  # vertices of the skin of ICT-FaceKit
 NOISE_MM = 0.2
 TURN_DEGREES = 25
 
@@ -36,13 +34,9 @@ def main() -> None:
     parser.add_argument("--every", type=int, default=6, help="frames that are registered alone too")
     parser.add_argument("--lose", type=int, help="frame after which the head jumps by half a turn")
     options = parser.parse_args()
-    generic = read_generic(options.root)
-    people = load_ict_faces(options.root, generic)
-    chosen, _ = load_ict_map()
-    names = list(expression_table().expressions)
-    shown = [names.index(name) for name in ("neutral", "mouth_stretch", "smile")]
-    neutral, *others = people.faces(options.seed, 0, shown)
-    seen = generic.triangles[(generic.triangles < SEEN).all(axis=1)]
+    people = ScannedPeople.load(options.root)
+    chosen, seen = people.narrow, people.seen(SKIN)
+    neutral, *others = people.heads(options.seed, 0, ("neutral", "mouth_stretch", "smile"))
     model, random = load_model("ict-linear"), np.random.default_rng(0)
     track = FaceTracker(model)
     tracked, alone, identities, singles = [], [], [], []
@@ -58,7 +52,7 @@ def main() -> None:
         turn = rotation_about(np.array([0, 1.0, 0]), yaw)
         truth = head @ turn.T + np.array([30 * part, 10 * part, 500])
         noise = random.normal(0, NOISE_MM, len(truth))[:, None]
-        points = truth + noise * vertex_normals(truth, generic.triangles)
+        points = truth + noise * vertex_normals(truth, people.triangles)
         scan = Mesh(points, seen, f"frame{frame:03d}", 1.0)
         started = time.process_time()
         found = track(scan)

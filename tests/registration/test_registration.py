@@ -304,9 +304,11 @@ def test_a_mouth_that_fits_worse_than_the_face(model, prior):
     wrong = face.copy()
     wrong[prior.lips] += 1.5 * normals[prior.lips]
     noisy = face + np.random.default_rng(0).normal(0, 0.6, (len(face), 1)) * normals
+    every = np.arange(len(face))
     for points, far, doubtful in ((face, False, False), (wrong, True, True), (noisy, True, False)):
         near = Surface(points, normals, cKDTree(points), 2.0)
-        fit = dataclasses.replace(SOUND, coefficients=prior.starts[0])
+        rough = float(near.roughness(every).mean()) if points is noisy else 0.0
+        fit = dataclasses.replace(SOUND, coefficients=prior.starts[0], roughness_mm=rough)
         found = finished(Attempt("mm", None, fit, near, np.zeros(3)), prior, "none", None)
         assert (found.mouth_mm > 0.4, found.mouth_is_doubtful) == (far, doubtful)
 
