@@ -25,6 +25,7 @@ from facedis_core.train.setup import build_auto_encoder, initial_data, training_
 from facedis_core.train.training import train
 
 FACES = face_set(size=8)
+SELDOM = {"evaluate_every": 99}
 SHORT = {"identity": 5, "expression": 6, "batch": 4, "steps": 8}
 
 
@@ -35,7 +36,14 @@ def models(tmp_path_factory):
     for target in ("self", "neutral", "no ReLU"):
         path = tmp_path_factory.mktemp("conv") / f"{target}.safetensors"
         changes = {**SHORT, "latent_relu": target != "no ReLU"}
-        train(FACES, "conv-mesh-ae", changes=changes, neutrals=target == "neutral", output=path)
+        train(
+            FACES,
+            "conv-mesh-ae",
+            changes=changes,
+            neutrals=target == "neutral",
+            output=path,
+            **SELDOM,
+        )
         found[target] = load_model(path)
     return found
 
@@ -131,7 +139,9 @@ def test_the_losses():
 def test_it_learns():
     changes = {"optimizer": "adam", "learning_rate": 0.005, "weight_decay": 0, "epochs": 10}
     records = []
-    train(FACES, "conv-mesh-ae", changes={**changes, "batch": 7}, on_record=records.append)
+    train(
+        FACES, "conv-mesh-ae", changes={**changes, "batch": 7}, on_record=records.append, **SELDOM
+    )
     assert records[-1]["reconstruction"] < 0.99 * records[0]["reconstruction"]
     assert set(records[-1]["test"]) == {"e_rec"}
 
@@ -139,7 +149,7 @@ def test_it_learns():
 def test_it_resumes_to_the_same_bytes(tmp_path):
     changes = {"expression": 6, "batch": 7, "epochs": 3}
     whole, parts = tmp_path / "whole.safetensors", tmp_path / "parts.safetensors"
-    train(FACES, "conv-mesh-ae", changes=changes, output=whole)
+    train(FACES, "conv-mesh-ae", changes=changes, output=whole, **SELDOM)
 
     class Stop(Exception):
         pass
@@ -148,7 +158,7 @@ def test_it_resumes_to_the_same_bytes(tmp_path):
         if record["step"] >= 4:
             raise Stop
 
-    options = {"changes": changes, "output": parts, "checkpoint_minutes": 0}
+    options = {"changes": changes, "output": parts, "checkpoint_minutes": 0, **SELDOM}
     with pytest.raises(Stop):
         train(FACES, "conv-mesh-ae", on_record=stop, **options)
     train(FACES, "conv-mesh-ae", resume=True, **options)

@@ -20,12 +20,13 @@ from facedis_core.train.setup import build_auto_encoder, initial_data, training_
 from facedis_core.train.training import train
 
 FACES = face_set(size=8)
+SELDOM = {"evaluate_every": 99}
 SHORT = {"identity": 5, "batch": 7, "steps": 12}
 
 
 def test_slow_twin_numpy_torch_and_resumed_bytes(tmp_path):
     path, parts = tmp_path / "whole.safetensors", tmp_path / "parts.safetensors"
-    train(FACES, "kacem", changes=SHORT, neutrals=True, output=path)
+    train(FACES, "kacem", changes=SHORT, neutrals=True, output=path, **SELDOM)
 
     class Stop(Exception):
         pass
@@ -34,7 +35,13 @@ def test_slow_twin_numpy_torch_and_resumed_bytes(tmp_path):
         if record["step"] >= 8:
             raise Stop
 
-    options = {"changes": SHORT, "neutrals": True, "output": parts, "checkpoint_minutes": 0}
+    options = {
+        "changes": SHORT,
+        "neutrals": True,
+        "output": parts,
+        "checkpoint_minutes": 0,
+        **SELDOM,
+    }
     with pytest.raises(Stop):
         train(FACES, "kacem", on_record=stop, **options)
     train(FACES, "kacem", resume=True, **options)
