@@ -60,7 +60,7 @@ PACKAGES = (facedis_core, facedis_core.nn)
 TABLES = {
     f"facedis_core.nn.{name}"
     for name in (
-        *("ConvMeshConfig", "DiscriminatorConfig", "InitialData", "KacemConfig"),
+        *("ConvMeshConfig", "DiMeshConfig", "DiscriminatorConfig", "InitialData", "KacemConfig"),
         *("LinearConfig", "PointNetConfig"),
     )
 }

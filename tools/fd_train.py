@@ -90,6 +90,9 @@ def train(
                  neutral; takes hours
     kacem        after Kacem et al.: latents of faces to those of neutrals by a
                  GAN; takes hours
+    di-mesh-encoder
+                 after Zhang et al.: latents that a discriminator makes
+                 independent; takes hours
 
     A .toml file changes the keys it names; base = "linear" (or a file) is what it begins with.
 

@@ -41,7 +41,8 @@ Recipe = Annotated[
         "--recipe",
         metavar="NAME|FILE",
         help="Training recipe: linear, bilinear, pointnet, pointnet-linear, coma, bu3dfe, "
-        "facescape, flame-like, conv-mesh-ae, kacem, or a .toml file.",
+        "facescape, flame-like, conv-mesh-ae, kacem, di-mesh-encoder, or a "
+        ".toml file.",
     ),
 ]
 Set = Annotated[

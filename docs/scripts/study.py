@@ -84,6 +84,7 @@ KINDS = {
         Cell("conv-mesh-ae", "present", 8, 8),
         Cell("conv-mesh-ae", "labelled", 8, 8),
         *(Cell("kacem", each) for each in CONDITIONS),
+        *(Cell("di-mesh-encoder", each) for each in CONDITIONS),
     ),
 }
 

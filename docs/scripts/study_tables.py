@@ -125,7 +125,7 @@ def ratios(study: Study, cells: Sequence[Cell]) -> Iterator[str]:
             rows.append(
                 label(cell)
                 + [
-                    f"{shown(best.get('ratio'), 2)} ({BASELINES.get(best.get('baseline'), '')})"
+                    f"{shown(best.get('ratio'), 2)} ({BASELINES[best['baseline']]})" if best else ""
                     for best in strongest
                 ]
             )

@@ -188,3 +188,39 @@ class KacemConfig(MeshConfig):
     def from_recipe(cls, vertices: int, recipe: Mapping[str, Any]) -> Self:
         """The network of a recipe (its fields by name) for faces of V vertices."""
         return cls(vertices, recipe["identity"], 0)
+
+
+@dataclass(frozen=True)
+class DiMeshConfig(MeshConfig):
+    """Two variational encoders, a decoder of neutrals, and one of faces from both latents.
+
+    Attributes:
+        joint: number of inputs of the decoder of faces, D_id + D_exp.
+    """
+
+    joint: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.joint != self.identity + self.expression:
+            raise InputError(
+                f"stored configuration does not fit this facedis: joint is {self.joint}, expected "
+                f"{self.identity} + {self.expression}",
+                ErrorCode.METADATA,
+            )
+
+    def weight_shapes(self) -> Shapes:
+        """Name and shape of every learned tensor, and of the meshes."""
+        return {
+            **self.mesh_shapes(),
+            **self.encoder_shapes("identity_encoder", 2 * self.identity),
+            **self.encoder_shapes("expression_encoder", 2 * self.expression),
+            **self.decoder_shapes("identity_decoder", self.identity),
+            **self.decoder_shapes("decoder", self.joint),
+        }
+
+    @classmethod
+    def from_recipe(cls, vertices: int, recipe: Mapping[str, Any]) -> Self:
+        """The network of a recipe (its fields by name) for faces of V vertices."""
+        sizes = recipe["identity"], recipe["expression"]
+        return cls(vertices, *sizes, joint=sum(sizes))

@@ -6,7 +6,7 @@ from functools import cached_property
 
 import numpy as np
 
-from facedis_core.model.mesh_config import ConvMeshConfig, KacemConfig, MeshConfig
+from facedis_core.model.mesh_config import ConvMeshConfig, DiMeshConfig, KacemConfig, MeshConfig
 from facedis_core.model.numpy_forward import LatentMeans
 
 Product = Callable[[np.ndarray], np.ndarray]
@@ -148,3 +148,29 @@ class KacemForward(MeshForward):
         if part == "expression":
             return np.zeros(3 * self.config.vertices, np.float32)
         return self.decoded("decoder", identity)
+
+
+@dataclass(frozen=True, eq=False)
+class DiMeshForward(MeshForward):
+    """Means of both latents; a decoder of neutrals, and one of faces from both latents."""
+
+    config: DiMeshConfig
+
+    def encode(self, face: np.ndarray) -> LatentMeans:
+        """Latent means of a normalised face (V, 3)."""
+        x = self.standardised(face)
+        return LatentMeans(
+            self.encoded("identity_encoder", x)[: self.config.identity],
+            self.encoded("expression_encoder", x)[: self.config.expression],
+        )
+
+    def offsets(self, identity: np.ndarray, expression: np.ndarray, part: str) -> np.ndarray:
+        """Normalised offsets (3V,) of X_id, of X_exp, which depends on both latents, or of both."""
+        found = np.zeros(3 * self.config.vertices, np.float32)
+        if part != "identity":
+            found += self.decoded("decoder", np.concatenate([identity, expression]))
+        if part == "expression":
+            found -= self.decoded("identity_decoder", identity)
+        if part == "identity":
+            found += self.decoded("identity_decoder", identity)
+        return found

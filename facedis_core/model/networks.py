@@ -20,7 +20,7 @@ from facedis_core.model.config import (
     later_fields,
     read_config,
 )
-from facedis_core.model.mesh_config import ConvMeshConfig, KacemConfig
+from facedis_core.model.mesh_config import ConvMeshConfig, DiMeshConfig, KacemConfig
 
 ENTRY_POINTS: Final = "facedis.networks"
 
@@ -186,5 +186,13 @@ register_network(
         KacemConfig,
         "facedis_core.model.mesh_forward:KacemForward",
         "facedis_core.nn.kacem:KacemAutoEncoder",
+    )
+)
+register_network(
+    Network(
+        "di-mesh-encoder",
+        DiMeshConfig,
+        "facedis_core.model.mesh_forward:DiMeshForward",
+        "facedis_core.nn.di_mesh:DiMeshAutoEncoder",
     )
 )

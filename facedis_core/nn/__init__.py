@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from facedis_core.model.config import DiscriminatorConfig, LinearConfig, PointNetConfig
-    from facedis_core.model.mesh_config import ConvMeshConfig, KacemConfig
+    from facedis_core.model.mesh_config import ConvMeshConfig, DiMeshConfig, KacemConfig
     from facedis_core.nn.autoencoder import AutoEncoder, Gaussian, InitialData, Posterior
     from facedis_core.nn.conv_mesh import ConvMeshAutoEncoder
     from facedis_core.nn.datasets import FaceDataset, FacePairDataset, FaceSample, PairSample
+    from facedis_core.nn.di_mesh import DiMeshAutoEncoder
     from facedis_core.nn.discriminator import IdentityDiscriminator
     from facedis_core.nn.face_pairs import FacePairs
     from facedis_core.nn.inference import (
@@ -50,6 +51,8 @@ __all__ = [
     "ConvMeshAutoEncoder",
     "ConvMeshConfig",
     "DecodedFaces",
+    "DiMeshAutoEncoder",
+    "DiMeshConfig",
     "DiscriminatorConfig",
     "DiscriminatorLoss",
     "FaceDataset",
@@ -98,6 +101,8 @@ _MODULES = {
     "ConvMeshAutoEncoder": "nn.conv_mesh",
     "ConvMeshConfig": "model.mesh_config",
     "DecodedFaces": "nn.inference",
+    "DiMeshAutoEncoder": "nn.di_mesh",
+    "DiMeshConfig": "model.mesh_config",
     "DiscriminatorConfig": "model.config",
     "DiscriminatorLoss": "nn.losses",
     "FaceDataset": "nn.datasets",

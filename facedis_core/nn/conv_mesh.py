@@ -85,7 +85,7 @@ class ConvMeshAutoEncoder(MeshAutoEncoder):
     Example:
         >>> config = ConvMeshConfig(4, 0, 8, levels=(3,), edges=(6,), channels=(16,))
         >>> network = ConvMeshAutoEncoder(config, torch.randn(4, 3), torch.zeros(3), scale=100.0)
-        >>> network.expression_offsets(torch.zeros(2, 8)).shape
+        >>> network.expression_offsets(torch.zeros(2, 8), torch.zeros(2, 0)).shape
         torch.Size([2, 4, 3])
     """
 
@@ -111,7 +111,7 @@ class ConvMeshAutoEncoder(MeshAutoEncoder):
         """Identity latents (B, D) -> X_id minus the mean face, (B, V, 3); zero without latents."""
         return self._offsets(z, self.config.identity)
 
-    def expression_offsets(self, z: Tensor, identity: Tensor | None = None) -> Tensor:
+    def expression_offsets(self, z: Tensor, identity: Tensor) -> Tensor:
         """Expression latents (B, D) -> X_exp, (B, V, 3); zero without latents."""
         return self._offsets(z, self.config.expression)
 

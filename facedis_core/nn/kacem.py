@@ -78,7 +78,7 @@ class KacemAutoEncoder(MeshAutoEncoder):
         """Identity latents (B, D) -> X_id minus the mean face, (B, V, 3)."""
         return self.offsets(self.decoder(z, self.meshes))
 
-    def expression_offsets(self, z: Tensor, identity: Tensor | None = None) -> Tensor:
+    def expression_offsets(self, z: Tensor, identity: Tensor) -> Tensor:
         """Zero, (B, V, 3)."""
         return z.new_zeros(len(z), *self.mean_face.shape)
 

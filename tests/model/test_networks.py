@@ -73,7 +73,14 @@ def test_a_third_network_is_trained_written_and_read_like_the_others(tmp_path: P
 def test_names_and_fields_are_taken_once() -> None:
     for _ in range(2):
         register_network(ONE_MATRIX)
-    assert network_names() == ["pointnet", "linear", "conv-mesh-ae", "kacem", "one-matrix"]
+    assert network_names() == [
+        "pointnet",
+        "linear",
+        "conv-mesh-ae",
+        "kacem",
+        "di-mesh-encoder",
+        "one-matrix",
+    ]
     assert network_of(OneMatrixConfig(36, 5, 64)) is ONE_MATRIX
     with pytest.raises(ValueError, match="one-matrix"):
         register_network(replace(ONE_MATRIX, name="other"))

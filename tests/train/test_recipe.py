@@ -103,7 +103,7 @@ def test_recipes_are_the_papers(name, neutrals):
 
 
 # trained by losses of their own
-OWN_LOSSES = ["conv-mesh-ae", "kacem"]
+OWN_LOSSES = ["conv-mesh-ae", "di-mesh-encoder", "kacem"]
 
 
 @pytest.mark.parametrize("name", [n for n in recipe_names() if n not in OWN_LOSSES])
@@ -129,6 +129,7 @@ def test_every_source_has_a_recipe():
         "bu3dfe",
         "coma",
         "conv-mesh-ae",
+        "di-mesh-encoder",
         "facescape",
         "flame-like",
         "kacem",
@@ -284,7 +285,7 @@ class TestFiles:
 
     @pytest.mark.parametrize("name", ["comma", "no.toml", "", "x" * 300 + ".toml"])
     def test_an_unknown_recipe_names_the_known_ones(self, name):
-        with raises("option-value", "bilinear, bu3dfe, coma, conv-mesh-ae, facescape, flame"):
+        with raises("option-value", "bilinear, bu3dfe, coma, conv-mesh-ae, di-mesh-encoder"):
             load_recipe(name, neutrals=False)
 
 

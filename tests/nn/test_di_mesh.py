@@ -1,0 +1,118 @@
+"""DI-MeshEncoder: its forward pass against a slow twin, its losses and players."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from mesh_twin import SlowMeshes
+from raising import raises
+from synthetic import face_set
+
+from facedis_core.data.face_set import TEST, TRAIN
+from facedis_core.evaluate.prediction import model_predictor
+from facedis_core.model.model import load_model
+from facedis_core.nn.di_mesh import DiMeshObjective
+from facedis_core.nn.objective import KnownNeutrals, LabelledFaces
+from facedis_core.train.recipe import load_recipe
+from facedis_core.train.setup import build_auto_encoder, initial_data, training_frame
+from facedis_core.train.training import train
+
+FACES = face_set(size=8)
+SELDOM = {"evaluate_every": 99}
+SHORT = {"identity": 5, "expression": 4, "batch": 7, "steps": 8}
+
+
+def test_slow_twin_numpy_torch_and_resumed_bytes(tmp_path):
+    path, parts = tmp_path / "whole.safetensors", tmp_path / "parts.safetensors"
+    train(FACES, "di-mesh-encoder", changes=SHORT, neutrals=True, output=path, **SELDOM)
+
+    class Stop(Exception):
+        pass
+
+    def stop(record):
+        if record["step"] >= 4:
+            raise Stop
+
+    options = {
+        "changes": SHORT,
+        "neutrals": True,
+        "output": parts,
+        "checkpoint_minutes": 0,
+        **SELDOM,
+    }
+    with pytest.raises(Stop):
+        train(FACES, "di-mesh-encoder", on_record=stop, **options)
+    train(FACES, "di-mesh-encoder", resume=True, **options)
+    assert path.read_bytes() == parts.read_bytes()
+
+    model, faces = load_model(path), FACES.read(FACES.rows(TEST)[:3])
+    predicted = model_predictor(model)(faces)
+    shown = model.decode(model.encode_prepared(faces, ["a", "b", "c"]), "expression")
+    twin = SlowMeshes(model, FACES.vertices[FACES.rows(TRAIN)])
+    for row, face in enumerate(faces):
+        z = twin.encoded("identity_encoder", face)[:5]
+        e = twin.encoded("expression_encoder", face)[:4]
+        np.testing.assert_allclose(predicted.identity_latent[row], z, atol=1e-4)
+        np.testing.assert_allclose(predicted.expression_latent[row], e, atol=1e-4)
+        neutral = twin.decoded("identity_decoder", z)
+        full = twin.decoded("decoder", np.concatenate([z, e]))
+        np.testing.assert_allclose(predicted.identity[row], neutral, atol=1e-3)
+        np.testing.assert_allclose(predicted.reconstruction[row], full, atol=1e-3)
+        np.testing.assert_allclose(shown[row], model.mean_face + full - neutral, atol=2e-3)
+    with torch.no_grad():
+        in_torch = model.to_torch()(torch.tensor(faces))
+    np.testing.assert_allclose(in_torch.identity, predicted.identity, atol=1e-3)
+    np.testing.assert_allclose(in_torch.reconstruction, predicted.reconstruction, atol=1e-3)
+
+
+def test_the_losses_and_turns():
+    recipe = replace(load_recipe("di-mesh-encoder", neutrals=True), identity=5, expression=4)
+    frame = training_frame(FACES, recipe)
+    network = build_auto_encoder(recipe, frame, FACES, 0)
+    data = initial_data(recipe, frame, FACES, neutrals=True)
+    objective = network.objective(recipe.as_dict(), data)
+    assert isinstance(objective, DiMeshObjective)
+    faces = network.normalise(torch.tensor(FACES.vertices[:4]))
+    neutrals = network.normalise(torch.tensor(FACES.neutrals[:2]))
+    known = KnownNeutrals(torch.tensor([0, 3]), neutrals, 0.5)
+    batch = LabelledFaces(faces, torch.tensor([0, 0, 1, 1]), known, 0.5)
+    torch.manual_seed(1)
+    adversary, alone, last = objective.turns(batch)
+    assert [t.player for t in (adversary, alone)] == ["discriminator", "expression_decoder"]
+
+    torch.manual_seed(1)
+    own, shown = network.encode(faces)
+    z, e = own.sample(), shown.sample()
+    mixed = e[torch.randperm(4)]
+    real = torch.sigmoid(objective.discriminator(torch.cat([z, mixed], dim=1)))
+    fake = torch.sigmoid(objective.discriminator(torch.cat([z, e], dim=1)))
+    expected = -(real.log().mean() + (1 - fake).log().mean()) / 2
+    torch.testing.assert_close(adversary.total, expected)
+    known_faces = faces[[0, 3]]
+    offsets = (known_faces - neutrals) / network.deviation
+    error = (objective.expression_decoder(e, network.meshes)[[0, 3]] - offsets).abs().mean()
+    torch.testing.assert_close(alone.total, 0.5 * error)
+    full = network.decoder(torch.cat([z, e], dim=1), network.meshes)
+    neutral = network.identity_decoder(z, network.meshes)[[0, 3]]
+    divergences = sum(
+        0.5 * (mean**2 + variance.exp() - 1 - variance).sum(dim=1).mean()
+        for mean, variance in (own, shown)
+    )
+    expected = (full - network.standardise(faces)).abs().mean() + 0.5 * error
+    expected = expected + 0.5 * (neutral - network.standardise(neutrals)).abs().mean()
+    expected = expected + 1e-4 * divergences - 1e-2 * fake.log().mean()
+    torch.testing.assert_close(last.total, expected)
+    for each in (adversary, alone):  # of latents that do not learn from it
+        gradients = torch.autograd.grad(
+            each.total, list(network.parameters()), allow_unused=True, retain_graph=True
+        )
+        assert not any(gradient is not None for gradient in gradients)
+    without = list(objective.turns(LabelledFaces(faces, batch.person, None, 0.9)))
+    assert [each.player for each in without] == ["discriminator", "auto_encoder"]
+    assert torch.isfinite(without[-1].total)
+
+
+def test_it_needs_neutrals():
+    with raises("option-conflict", "--neutrals"):
+        train(FACES, "di-mesh-encoder", changes={**SHORT, "pseudo_neutral": "none"})
