@@ -6,6 +6,10 @@ import pytest
 from conftest import face
 from synthetic import face_set, write_discriminator, write_face_set
 
+from facedis_core.inspection import file_info
+from facedis_core.io.safetensors_file import KINDS
+from facedis_core.model.bundled import weights_folder
+
 
 @pytest.fixture
 def set_file(tmp_path):
@@ -80,6 +84,13 @@ def test_a_discriminator(call, tmp_path):
     result = call("fd-info --verify disc.safetensors")
     assert (result.code, result.kind) == (3, "id-mismatch")
     assert "1" * 12 in result.line
+
+
+def test_every_kind_of_file_is_described(call):
+    assert set(file_info._DESCRIBERS) == set(KINDS)
+    (table,) = (weights_folder() / "arkit").glob("*.safetensors")
+    (shown,) = facts(call(f"fd-info --json --verify {table}"))
+    assert shown["kind"] == "blendshapes" and "jawOpen" in shown["names"]
 
 
 def test_several_files_one_line_each(call, faces, set_file):

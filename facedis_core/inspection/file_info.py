@@ -326,6 +326,18 @@ def _map(file: SafetensorsFile) -> Facts:
     }
 
 
+@dataclass(frozen=True)
+class _BlendshapesMetadata:
+    """The metadata of a table of blendshapes."""
+
+    names: list[str]
+    topology: str
+
+
+def _blendshapes(file: SafetensorsFile) -> Facts:
+    return {"kind": KINDS[file.kind], **asdict(parse_record(_BlendshapesMetadata, file.metadata))}
+
+
 def _discriminator(file: SafetensorsFile) -> Facts:
     metadata = parse_record(DiscriminatorMetadata, file.metadata)
     config = DiscriminatorConfig.from_dict(metadata.config)
@@ -388,4 +400,5 @@ _DESCRIBERS: Final[dict[str, Callable[[SafetensorsFile], Facts]]] = {
     "training": _training,
     "prior": _prior,
     "map": _map,
+    "blendshapes": _blendshapes,
 }

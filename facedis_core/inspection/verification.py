@@ -68,8 +68,8 @@ def _check_values(file: SafetensorsFile) -> None:
 
 
 def _verify_id(file: SafetensorsFile) -> str | None:
-    """The id, which must be that of the content; None of a training state, which has none."""
-    if file.kind == "training":
+    """The id, which must be that of the content; None of a kind that has none."""
+    if file.kind in ("training", "blendshapes"):
         return None
     if file.kind == "faceset":
         named = {k: v for k, v in file.metadata.items() if k not in ("id", "history")}
