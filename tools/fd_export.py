@@ -20,7 +20,8 @@ def export(
             "--output",
             "-o",
             metavar="OUT",
-            help="rig.glb (glTF 2.0), a folder dir/ of them, or weights.csv: a line a face.",
+            help="rig.glb (glTF 2.0) or rig.usdz (USD), a folder dir/ or a pattern "
+            "'dir/{name}.usdz', or weights.csv: a line a face.",
         ),
     ] = "-",
     model: fd_cli.ModelOption = None,

@@ -2,7 +2,9 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +21,10 @@ from facedis_core.model.model import Model
 from facedis_core.pipeline.onto import OntoDecoder, find_originals
 from facedis_core.rig.gltf import encode_glb
 from facedis_core.rig.head_rig import Targets, arkit_weights, head_rig
+from facedis_core.rig.usd import encode_usdz
 from facedis_core.rig.weights import encode_weights, read_weights
+
+_ENCODERS: Final = {".glb": encode_glb, ".usdz": encode_usdz}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +32,8 @@ class ExportOptions:
     """What is exported, and where to; an unusable output is refused before anything is read.
 
     Attributes:
-        output: a .glb file, a folder or pattern for one a face, or a .csv file of ARKit weights.
+        output: a .glb or .usdz file, a folder or pattern for one a face, or a .csv file of ARKit
+            weights.
         targets, count: morph targets, and number of directions.
         animation: file of ARKit weights (.csv) or latents (.npy); None = at rest.
         fps: frames a second.
@@ -38,7 +44,7 @@ class ExportOptions:
 
     Raises:
         UsageError: errors of `check_suffix` and `check_output`, an animation of weights, or frames
-            a second that are not positive; SciPy or pygltflib is not installed.
+            a second that are not positive; SciPy, pygltflib, or for .usdz usd-core is missing.
     """
 
     output: str
@@ -71,7 +77,10 @@ class ExportOptions:
                 f"{self.fps:g} frames a second, expected a positive number", ErrorCode.OPTION_VALUE
             )
         if not self.is_weights:
-            check_suffix(OutputPaths(self.output, ".glb").of("face").name, "a rig", ".glb")
+            name = OutputPaths(self.output, ".glb").of("face").name
+            check_suffix(name, "a rig", *_ENCODERS)
+            if name.lower().endswith(".usdz") and find_spec("pxr") is None:
+                raise missing_extra("USD", "usd")
         if not is_folder_pattern(self.output):
             check_output(self.output, self.force)
 
@@ -149,7 +158,7 @@ def export_rigs(
         )
         for line in rig.warnings:
             warn(line)
-        data = encode_glb(rig)
+        data = _ENCODERS.get(path.suffix.lower(), encode_glb)(rig)
         with open_output(str(path), force=options.force, parents=paths.many) as stream:
             stream.write(data)
         yield 1

@@ -15,7 +15,7 @@ _METRES: Final = np.float32(1e-3)  # per mm; glTF is in metres
 _SPARSE_MM: Final = 1e-3  # motion that a sparse target leaves out
 _FLOAT, _INDEX = 5126, 5125  # component types
 _VERTICES, _CORNERS = 34962, 34963  # targets of buffer views
-_ROUGHNESS: Final = 0.6
+ROUGHNESS: Final = 0.6
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,7 +118,7 @@ def encode_glb(rig: Rig) -> bytes:
                     baseColorFactor=[*map(float, surface.color), float(surface.opacity)],
                     baseColorTexture=data.texture(surface.texture),
                     metallicFactor=0.0,
-                    roughnessFactor=_ROUGHNESS,
+                    roughnessFactor=ROUGHNESS,
                 ),
                 alphaMode="BLEND" if surface.cut_out or surface.opacity < 1 else None,
                 alphaCutoff=None,
