@@ -152,11 +152,13 @@ def _attempt(
         }
         for _ in range(ROUNDS):
             # a small fit may have been so far off that the steps did not suffice
+            before = min(fit.cost for fit in fits.values())
             for k, fit in fits.items():
                 again = fit_face(prior, near, fit, options, anchors)
                 fits[k] = min(fit, again, key=lambda fit: fit.cost)
             nearest = min(fits.values(), key=lambda fit: fit.cost)
-            if not is_doubtful(nearest) or refusal(nearest, margin, prior.limits) is not None:
+            ends = nearest.cost > before - BETTER_MM or not is_doubtful(nearest)
+            if ends or refusal(nearest, margin, prior.limits) is not None:
                 break
     start = min(fits, key=lambda k: fits[k].cost + BETTER_MM * (k > 0))
     fits[start] = with_closed_lips(prior, near, fits[start], options.data_weight, anchors)
