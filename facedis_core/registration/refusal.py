@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 # A fit that leaves more, face to scan or scan to face, is compared with those of other starts, and
 # all are continued.
-DOUBTFUL_MM: Final = 0.3
+DOUBTFUL_MM: Final = 0.36
 DOUBTFUL_SCAN_MM: Final = 0.42
 
 
