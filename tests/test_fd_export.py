@@ -209,6 +209,12 @@ def test_originals_of_a_folder(call, rows, tmp_path):
             "option-conflict",
             "latents",
         ),
+        (
+            "ann.npy --targets directions --onto points.obj --trust-order -o a.glb",
+            3,
+            "no-triangles",
+            "points.obj has no triangles",
+        ),
         ("ann.npy -o ann.fbx", 2, "output-suffix", ".glb"),
         ("ann.npy --fps inf -o ann.glb", 2, "option-value", "inf frames"),
         ("ann.npy --targets directions --animation none.csv -o a.glb", 3, "file-missing", "none"),
@@ -216,6 +222,8 @@ def test_originals_of_a_folder(call, rows, tmp_path):
 )
 def test_what_is_refused(call, rows, tmp_path, words, code, kind, named):
     (tmp_path / "r.csv").write_text("jawOpen\n0.5\n")
+    points = "".join("v {:g} {:g} {:g}\n".format(*vertex) for vertex in raw_mesh(face(1)).vertices)
+    (tmp_path / "points.obj").write_text(points)
     before = sorted(tmp_path.iterdir())
     result = call(f"fd-export {words}")
     assert (result.code, result.kind) == (code, kind), result.err

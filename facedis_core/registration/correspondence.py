@@ -213,12 +213,11 @@ def nearest_on_triangles(points: Points, corners: Points) -> Points:
     weights[row, best] = 1 - share[row, best]
     weights[row, (best + 1) % 3] = share[row, best]
     normal = np.cross(side[:, 0], side[:, 1])
-    area = (normal**2).sum(axis=1)
     # the coordinate of a corner is the area of the triangle opposite to it
     part = (np.cross(side, offset) * normal[:, None]).sum(axis=2)
-    inside = (part.min(axis=1) >= 0) & (area > 0)
-    exact = np.roll(part[inside], -1, axis=1) / np.maximum(area[inside, None], 1e-300)
-    weights[inside] = exact / exact.sum(axis=1, keepdims=True)
+    whole = part.sum(axis=1)  # of a needle 0, also where rounding leaves it a normal
+    inside = (part.min(axis=1) >= 0) & (whole > 0)
+    weights[inside] = np.roll(part[inside], -1, axis=1) / whole[inside, None]
     return weights
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facedis_core.data.latents import Latents
-from facedis_core.errors import ErrorCode, UsageError
+from facedis_core.errors import ErrorCode, InputError, UsageError
 from facedis_core.geometry.surface import unit_vectors, vertex_normals
 from facedis_core.mesh.appearance import Appearance, Material, read_appearance
 from facedis_core.model.latent_directions import leading_directions
@@ -129,7 +129,7 @@ def head_rig(
         original: file of the head; None = the decoded face.
 
     Raises:
-        InputError: a model without ARKit's blendshapes.
+        InputError: a model without ARKit's blendshapes, or an original without triangles.
         UsageError: frames of ARKit weights for directions, or SciPy is not installed.
     """
     z = _row(latents, row)
@@ -178,8 +178,16 @@ def rig_on_original(
         face: (V, 3) mm at rest, in the model's frame.
         morphs: targets in the model's frame.
         animation: of the targets.
+
+    Raises:
+        InputError: the file has no triangles.
     """
     mesh, unit = original.file.mesh, original.unit_mm
+    if not len(mesh.triangles):
+        raise InputError(
+            f"{original.file.source} has no triangles; a rig needs a surface, export it with faces",
+            ErrorCode.NO_TRIANGLES,
+        )
     at_rest = mesh.vertices + original.offsets_in_file(face - original.placed.vertices)
     look = read_appearance(original.file.source, original.file.moved(at_rest), mesh)
     plain = not (look.materials or len(look.uv) or look.colors is not None)

@@ -117,6 +117,23 @@ def test_nearest_points_of_triangles_against_a_search():
     assert (best - found).max() < 0.05
 
 
+def test_nearest_points_on_needles():
+    """Three corners in a line, whose cross product rounding leaves a little of; a corner is near.
+
+    The coordinates of 2,475 of a like 200,000 were 0 / 0, and a map of a rig with needles then
+    had numbers that are not.
+    """
+    corners = np.array([[[-1.9, 0.1, -2.3], [-1.5, 0.1, -1.4], [-1.1, 0.1, -0.5]]])
+    rng = np.random.default_rng(0)
+    start, along = rng.integers(-9, 9, (2, 5000, 1, 3)) / 10
+    corners = np.append(corners, start + along * rng.integers(0, 4, (5000, 3, 1)), axis=0)
+    points = corners[:, 1]
+    weights = nearest_on_triangles(points, corners)
+    assert (weights >= 0).all()
+    np.testing.assert_allclose(weights.sum(axis=1), 1)
+    np.testing.assert_allclose((weights[:, :, None] * corners).sum(axis=1), points, atol=1e-9)
+
+
 def ball(centre, radius, count):
     k = np.arange(count) + 0.5
     z, angle = 1 - 2 * k / count, k * 2.399963
