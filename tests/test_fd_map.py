@@ -32,6 +32,7 @@ def folder(tmp_path_factory):
     result = run_command(line, stdin=b"", folder=path, env=ENV)
     assert result.code == 0
     assert "rig -> model -> rig 0.0" in result.err
+    assert "expression" not in result.err
     return path
 
 
@@ -46,6 +47,17 @@ def test_the_pose_of_a_registered_face_is_found(folder):
     matrix[:3, :3], matrix[:3, 3] = found.rotation * found.scale, found.translation
     corners = np.array([[80, 80, 100, 1], [-80, 0, 100, 1], [0, -80, 50, 1.0]])
     assert 10 * np.abs(corners @ (matrix - pose()).T).max() < 0.5  # mm
+
+
+def test_a_head_that_is_not_at_rest_is_told(mapped, folder):
+    write_mesh(folder / "open.ply", prepared("carol_mouth_stretch"))
+    line = "fd-map carol_mouth_stretch.obj open.ply --units cm -o open.safetensors"
+    result = mapped(line)
+    assert result.code == 0
+    assert "carol_mouth_stretch seems to show an expression" in result.err
+    at_rest, shown = (read_map(folder / f"{name}.safetensors") for name in ("m", "open"))
+    assert at_rest.quality.expression_mm < 3
+    assert shown.quality.expression_mm > 15
 
 
 def test_meshes_of_the_rig_are_encoded_like_those_of_the_model(mapped, folder):

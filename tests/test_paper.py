@@ -11,7 +11,7 @@ SCRIPT = Path(__file__).parent.parent / "docs" / "scripts" / "paper.py"
 sys.path.insert(0, str(SCRIPT.parent))
 
 import paper  # noqa: E402 - its folder had to be on the path
-import steps  # noqa: E402 - likewise
+import resumable  # noqa: E402 - likewise
 
 TREES = {
     "coma": lambda root: trees.coma(root, expressions=("bareteeth", "mouth_side"), frames=14),
@@ -26,7 +26,7 @@ def cells(line: str) -> list[str]:
 
 def all_but_the_page(target: Path, *command: str, resume: bool = False) -> None:
     if command[0] != "fd-report":
-        steps.make(target, *command, resume=resume)
+        resumable.make(target, *command, resume=resume)
 
 
 @pytest.mark.slow

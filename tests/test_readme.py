@@ -58,9 +58,9 @@ def demo(environment, tmp_path_factory):
 
 
 def warnings(stderr):
-    """Its lines, except what was done, and that nine faces are few."""
+    """Its lines, except progress, what was done, and that nine faces are few."""
     usual = (
-        r"(model \w+|\d+ faces) written|\d+ training faces of"
+        r"(model \w+|\d+ faces) written|\d+ training faces of|step \d+ of \d+, "
         r"|fd-train: warning: (.* training people are few|the set has 6 training faces)"
         r"|fd-metrics: warning: baseline \w+ left out"
     )

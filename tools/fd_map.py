@@ -73,7 +73,7 @@ def map_topologies(
     from facedis_core.mesh.mesh import read_mesh
     from facedis_core.model.model import load_model
     from facedis_core.registration.landmark_files import read_poses
-    from facedis_core.registration.mapping import make_map
+    from facedis_core.registration.mapping import RESTLESS_MM, make_map
     from facedis_core.registration.search import require_scipy
 
     fd_cli.check_read_once(rig, registered)
@@ -104,6 +104,12 @@ def map_topologies(
     with open_output(output, force=force) as stream:
         write_map(stream, replace(made, history=[]) if no_history else made)
     quality = made.quality
+    if quality.expression_mm > RESTLESS_MM:
+        fd_cli.warn(
+            f"{mesh.name} seems to show an expression, which moves its face by up to "
+            f"{quality.expression_mm:.0f} mm; a map must be made of the head at rest, its mouth "
+            "closed"
+        )
     fd_cli.say(
         f"{len(made.rig)} vertices of {mesh.name} <-> {len(made.face)}: {quality.coverage:.0%} of "
         f"the model's visible skin lies on the rig; rig -> model -> rig {quality.round_trip_mm:.2f}"

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import steps
+import resumable
 
 from facedis_core.datasets.ict_synthesis import VARIATIONS
 from facedis_core.train.recipe import load_recipe
@@ -118,7 +118,7 @@ class Study:
 
     def make(self, output: str, *command: str, resume: bool = False) -> None:
         """Run a command that writes `output`, unless it has done so before."""
-        steps.make(self.path(output), *command, resume=resume)
+        resumable.make(self.path(output), *command, resume=resume)
 
     def prepare(self, cells: Sequence[Cell]) -> None:
         """Make the face sets: people of every seed; of the first also a quarter, and variations."""

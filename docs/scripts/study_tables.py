@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from steps import e_rec_by_epoch, last_change, minutes
+from resumable import e_rec_by_epoch, last_change, minutes
 from study import CLOSED_FORMS, CONDITIONS, KINDS, Cell, Study
 
 BASELINES = {

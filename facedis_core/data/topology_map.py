@@ -44,11 +44,14 @@ class MapQuality:
         rig_coverage: part of the rig's visible skin near the face that has a counterpart.
         round_trip_mm: mean error of rig -> model -> rig over the rig's covered vertices, for
             motions of the face like those of a jaw, 10 mm.
+        expression_mm: how far the head's expression, which should be none, moves the vertices of
+            its face (95th percentile), as the model sees it.
     """
 
     coverage: float
     rig_coverage: float
     round_trip_mm: float
+    expression_mm: float
 
 
 @dataclass(frozen=True, eq=False, repr=False)

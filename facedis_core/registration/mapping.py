@@ -17,7 +17,7 @@ from facedis_core.geometry.face_regions import nose_tip
 from facedis_core.geometry.rims import find_rims
 from facedis_core.geometry.sparse import SparseRows
 from facedis_core.geometry.surface import connected_parts, unique_edges, vertex_normals
-from facedis_core.mesh.mesh import Mesh
+from facedis_core.mesh.mesh import Mesh, topology_id
 from facedis_core.mesh.vertex_checks import check_finite
 from facedis_core.model.model import Model, load_model
 from facedis_core.registration.registration import register
@@ -36,6 +36,8 @@ LEAST_COVERAGE: Final = 0.4  # of the visible skin of the model
 ALIGNED_MM: Final = 3.0  # median distance of a registered face, of which the ears may be far off
 SMOOTHED: Final = 6  # rounds in which hidden vertices move more like their neighbours
 WELDED_MM: Final = 1e-3  # vertices of open edges this near are one
+# an expression that moves the face more is none at rest: strangers at rest 4 to 6, open jaws 28
+RESTLESS_MM: Final = 8.0
 POINTS_MM: Final = 3.0  # about the distance of the vertices of a head
 
 
@@ -171,6 +173,7 @@ def _map_of(rig: Mesh, face: Mesh, pose: RigidTransform, model: Model) -> Topolo
         coverage=float(covered[inner.seen].mean()),
         rig_coverage=float(rig_covered[outer.seen].mean()),
         round_trip_mm=0.0,
+        expression_mm=_expression_of(face, model),
     )
     rig_covered = rig_covered[place]
     made = TopologyMap(
@@ -298,6 +301,15 @@ def _expressions(made: TopologyMap, model: Model) -> Points:
     largest = np.linalg.norm(moved[:, made.rig_covered], axis=2).max(axis=1)
     scaled: Points = MOTION_MM * moved / np.maximum(largest, 1e-9)[:, None, None]
     return scaled
+
+
+def _expression_of(face: Mesh, model: Model) -> float:
+    """How far the expression of a face moves it, mm (95th percentile); 0 in another topology."""
+    if model.topology != topology_id(face.triangles):
+        return 0.0
+    found = model.encode_prepared(face.vertices[None])
+    (offsets,) = model.decode_vectors(found.identity, found.expression, "expression", offsets=True)
+    return float(np.quantile(np.linalg.norm(offsets, axis=1), 0.95))
 
 
 def _round_trip(made: TopologyMap, expressions: Points) -> float:
