@@ -49,6 +49,7 @@ def test_the_pose_of_a_registered_face_is_found(folder):
     assert 10 * np.abs(corners @ (matrix - pose()).T).max() < 0.5  # mm
 
 
+@pytest.mark.slow
 def test_a_head_that_is_not_at_rest_is_told(mapped, folder):
     write_mesh(folder / "open.ply", prepared("carol_mouth_stretch"))
     line = "fd-map carol_mouth_stretch.obj open.ply --units cm -o open.safetensors"

