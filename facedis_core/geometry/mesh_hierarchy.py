@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from facedis_core.errors import ErrorCode, InputError
 from facedis_core.geometry.simplification import collapse
 from facedis_core.geometry.surface import unique_edges
-from facedis_core.geometry.surface_distance import triangle_distances
+from facedis_core.geometry.surface_distance import nearest_on_triangles, triangle_distances
 
 FACTOR: Final = 4
 LEAST_TRIANGLES: Final = 4  # of the coarsest mesh
@@ -85,30 +85,5 @@ def nearest_points(
     _, near = cKDTree(corners.mean(axis=1)).query(given, np.arange(1, count + 1))
     distances = triangle_distances(given[:, None], corners[near])
     nearest = near[np.arange(len(given)), distances.argmin(axis=1)]
-    weights = barycentric(given, corners[nearest])
+    weights = nearest_on_triangles(given, corners[nearest])
     return triangles[nearest].astype(np.int32), weights.astype(np.float32)
-
-
-def barycentric(points: NDArray[np.float64], corners: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Coordinates (N, 3), none negative, of the points of triangles (N, 3, 3) nearest to points."""
-    first, second, offset = (
-        each - corners[:, 0] for each in (corners[:, 1], corners[:, 2], points)
-    )
-    a, b, c = (first**2).sum(1), (first * second).sum(1), (second**2).sum(1)
-    d, e = (first * offset).sum(1), (second * offset).sum(1)
-    area = a * c - b * b
-    safe = np.where(area > 0, area, 1.0)
-    v, w = (c * d - b * e) / safe, (a * e - b * d) / safe
-    weights = np.stack([1 - v - w, v, w], axis=1)
-    outside = (area <= 0) | (weights < 0).any(axis=1)
-    best = np.full(len(points), np.inf)
-    for start, end in ((0, 1), (1, 2), (2, 0)):  # the nearest point of the sides
-        side = corners[:, end] - corners[:, start]
-        squares = np.maximum((side**2).sum(1), 1e-300)
-        share = np.clip(((points - corners[:, start]) * side).sum(1) / squares, 0, 1)
-        away = ((corners[:, start] + share[:, None] * side - points) ** 2).sum(1)
-        nearer = outside & (away < best)
-        best[nearer] = away[nearer]
-        weights[nearer] = 0
-        weights[nearer, start], weights[nearer, end] = 1 - share[nearer], share[nearer]
-    return weights

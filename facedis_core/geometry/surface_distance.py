@@ -81,3 +81,27 @@ def triangle_distances(points: Points, corners: Points) -> Points:
     to_sides = np.linalg.norm(offset - share[..., None] * side, axis=-1).min(-1)
     distances: Points = np.where(inside & (length > 0), height, to_sides)
     return distances
+
+
+def nearest_on_triangles(points: NDArray[Any], corners: NDArray[Any]) -> NDArray[np.float64]:
+    """Barycentric coordinates (n, 3) of the nearest points to (n, 3) of triangles (n, 3, 3).
+
+    The foot of the perpendicular where it lies inside, else the nearest point of the sides.
+    """
+    following = np.roll(corners, -1, axis=1)
+    side = following - corners
+    offset = points[:, None] - corners
+    squares = np.maximum((side**2).sum(axis=2), 1e-300)
+    share = np.clip((offset * side).sum(axis=2) / squares, 0, 1)  # along each side
+    away = np.linalg.norm(offset - share[..., None] * side, axis=2)
+    best, row = away.argmin(axis=1), np.arange(len(points))
+    weights = np.zeros((len(points), 3))
+    weights[row, best] = 1 - share[row, best]
+    weights[row, (best + 1) % 3] = share[row, best]
+    normal = np.cross(side[:, 0], side[:, 1])
+    # the coordinate of a corner is the area of the triangle opposite to it
+    part = (np.cross(side, offset) * normal[:, None]).sum(axis=2)
+    whole = part.sum(axis=1)  # of a needle 0, also where rounding leaves it a normal
+    inside = (part.min(axis=1) >= 0) & (whole > 0)
+    weights[inside] = np.roll(part[inside], -1, axis=1) / whole[inside, None]
+    return weights

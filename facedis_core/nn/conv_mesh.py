@@ -125,7 +125,26 @@ class ConvMeshAutoEncoder(MeshAutoEncoder):
         return self.offsets(self.decoder(z, self.meshes))
 
 
-class ConvMeshObjective(Objective):
+class MeshObjective(Objective):
+    """Losses of a network on meshes: weights and biases of dense layers decay."""
+
+    def parameters(self, player: str) -> Parameters:
+        """The weights and biases of dense layers decay, those of convolutions do not."""
+        network = self.networks[player]
+        dense = {
+            id(each)
+            for layer in network.modules()
+            if isinstance(layer, nn.Linear)
+            for each in layer.parameters()
+        }
+        parameters = list(network.parameters())
+        return Parameters(
+            [each for each in parameters if id(each) in dense],
+            [each for each in parameters if id(each) not in dense],
+        )
+
+
+class ConvMeshObjective(MeshObjective):
     """Mean absolute error of standardised coordinates; weight decay of the dense layers.
 
     Args:
@@ -146,16 +165,8 @@ class ConvMeshObjective(Objective):
             "reconstruction": recipe["reconstruction"],
             "neutral": recipe["reconstruction"] * recipe["neutral"],
         }
-        if network.config.identity and data.neutrals is None:
-            raise UsageError(
-                "the network learns the neutrals of faces; give --neutrals, or "
-                "--set pseudo_neutral=auto, or --set target=self",
-                ErrorCode.OPTION_CONFLICT,
-            )
-
-    def parameters(self, player: str) -> Parameters:
-        """The dense layers decay."""
-        return by_decay(self.networks[player])
+        if network.config.identity:
+            check_neutrals(data, ", or --set target=self")
 
     def turns(self, batch: LabelledFaces) -> Iterator[Turn]:
         """One turn: the error of the face, or of the neutrals that are known."""
@@ -179,19 +190,14 @@ def neutral_error(network: MeshAutoEncoder, predicted: Tensor, batch: LabelledFa
     return functional.l1_loss(predicted[known.places], truth) * known.weight
 
 
-def by_decay(network: nn.Module) -> Parameters:
-    """The weights and biases of dense layers decay, those of convolutions do not."""
-    dense = {
-        id(each)
-        for layer in network.modules()
-        if isinstance(layer, nn.Linear)
-        for each in layer.parameters()
-    }
-    parameters = list(network.parameters())
-    return Parameters(
-        [each for each in parameters if id(each) in dense],
-        [each for each in parameters if id(each) not in dense],
-    )
+def check_neutrals(data: InitialData, otherwise: str = "") -> None:
+    """Raise UsageError where no neutral is known; `otherwise` ends its advice."""
+    if data.neutrals is None:
+        raise UsageError(
+            "the network learns the neutrals of faces; give --neutrals, or "
+            f"--set pseudo_neutral=auto{otherwise}",
+            ErrorCode.OPTION_CONFLICT,
+        )
 
 
 def _deviation(data: InitialData) -> np.ndarray:

@@ -12,17 +12,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from facedis_core.errors import ErrorCode, UsageError
 from facedis_core.model.mesh_config import DiMeshConfig
 from facedis_core.nn.autoencoder import Gaussian, InitialData, Posterior
-from facedis_core.nn.conv_mesh import MeshAutoEncoder, by_decay, neutral_error
+from facedis_core.nn.conv_mesh import MeshAutoEncoder, MeshObjective, check_neutrals, neutral_error
 from facedis_core.nn.losses import kl_divergence
 from facedis_core.nn.mesh_layers import MeshDecoder, MeshEncoder
 from facedis_core.nn.objective import (
     AUTO_ENCODER,
     LabelledFaces,
-    Objective,
-    Parameters,
     Turn,
     called,
     turn,
@@ -73,7 +70,7 @@ class DiMeshAutoEncoder(MeshAutoEncoder):
         return DiMeshObjective(self, recipe, data)
 
 
-class DiMeshObjective(Objective):
+class DiMeshObjective(MeshObjective):
     """Reconstruction, neutral, expression, KL divergences, and independence of the latents.
 
     Args:
@@ -88,12 +85,7 @@ class DiMeshObjective(Objective):
     def __init__(
         self, network: DiMeshAutoEncoder, recipe: Mapping[str, Any], data: InitialData
     ) -> None:
-        if data.neutrals is None:
-            raise UsageError(
-                "the network learns the neutrals of faces; give --neutrals, or "
-                "--set pseudo_neutral=auto",
-                ErrorCode.OPTION_CONFLICT,
-            )
+        check_neutrals(data)
         self.network, config = network, network.config
         # expressions on the mean face: only in training
         self.expression_decoder = MeshDecoder(config, config.expression)
@@ -119,10 +111,6 @@ class DiMeshObjective(Objective):
             "kl_expression": recipe["kl_expression"],
             "discriminator": recipe["discriminator"],
         }
-
-    def parameters(self, player: str) -> Parameters:
-        """The dense layers decay."""
-        return by_decay(self.networks[player])
 
     def turns(self, batch: LabelledFaces) -> Iterator[Turn]:
         """The discriminator, the decoder of expressions, then the auto-encoder."""

@@ -13,21 +13,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from facedis_core.errors import ErrorCode, UsageError
 from facedis_core.model.mesh_config import KacemConfig
 from facedis_core.nn.autoencoder import Gaussian, InitialData, Posterior
 from facedis_core.nn.conv_mesh import (
     NO_VARIANCE,
     MeshAutoEncoder,
-    by_decay,
+    MeshObjective,
+    check_neutrals,
     neutral_error,
 )
 from facedis_core.nn.mesh_layers import MeshDecoder, MeshEncoder
 from facedis_core.nn.objective import (
     AUTO_ENCODER,
     LabelledFaces,
-    Objective,
-    Parameters,
     Turn,
     called,
     turn,
@@ -87,7 +85,7 @@ class KacemAutoEncoder(MeshAutoEncoder):
         return KacemObjective(self, recipe, data)
 
 
-class KacemObjective(Objective):
+class KacemObjective(MeshObjective):
     """Reconstruction, neutral face and latent, adversary in latent space, person.
 
     Args:
@@ -102,12 +100,7 @@ class KacemObjective(Objective):
     def __init__(
         self, network: KacemAutoEncoder, recipe: Mapping[str, Any], data: InitialData
     ) -> None:
-        if data.neutrals is None:
-            raise UsageError(
-                "the network learns the neutrals of faces; give --neutrals, or "
-                "--set pseudo_neutral=auto",
-                ErrorCode.OPTION_CONFLICT,
-            )
+        check_neutrals(data)
         self.network = network
         size, hidden = network.config.identity, network.config.hidden
         self.discriminator = nn.Sequential(
@@ -127,10 +120,6 @@ class KacemObjective(Objective):
             "discriminator": recipe["discriminator"],
             "person": recipe["person"],
         }
-
-    def parameters(self, player: str) -> Parameters:
-        """The dense layers decay."""
-        return by_decay(self.networks[player])
 
     def turns(self, batch: LabelledFaces) -> Iterator[Turn]:
         """The discriminator, the classifier, then the auto-encoder with its generator.

@@ -7,7 +7,8 @@ from raising import raises
 from scipy.optimize import minimize
 from synthetic import grid_mesh
 
-from facedis_core.geometry.mesh_hierarchy import barycentric, mesh_hierarchy
+from facedis_core.geometry.mesh_hierarchy import mesh_hierarchy
+from facedis_core.geometry.surface_distance import nearest_on_triangles
 
 
 def test_levels_of_a_sheet():
@@ -38,7 +39,7 @@ def test_nearest_points_of_triangles():
     rng = np.random.default_rng(0)
     corners, points = rng.normal(size=(40, 3, 3)), rng.normal(0, 2, (40, 3))
     corners[0, 2] = corners[0, 1]  # no area
-    found = barycentric(points, corners)
+    found = nearest_on_triangles(points, corners)
     for weights, point, triangle in zip(found, points, corners, strict=True):
         assert weights.min() >= 0 and abs(weights.sum() - 1) < 1e-12
 

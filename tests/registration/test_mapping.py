@@ -8,12 +8,12 @@ from rigs import MODEL, head, made_map, pose, prepared, rig, rows
 from facedis_core.geometry.alignment import rotation_about
 from facedis_core.geometry.distances import vertex_distances
 from facedis_core.geometry.surface import connected_parts
+from facedis_core.geometry.surface_distance import nearest_on_triangles
 from facedis_core.mesh.mesh import Mesh
 from facedis_core.model.model import load_model
 from facedis_core.registration.correspondence import (
     CounterpartSearch,
     SurfacePoints,
-    nearest_on_triangles,
     outer_skin,
 )
 from facedis_core.registration.loose_parts import following_parts
