@@ -5,14 +5,25 @@ import numpy as np
 from facedis_core.geometry.mesh_hierarchy import mesh_hierarchy
 
 
-def dense_convolution(x, edges, weight, bias):
-    """The sum of T_k(L) x W_k + bias in float64, with L of all V vertices and T_k one by one."""
-    adjacency = np.zeros((len(x), len(x)))
+def normalised_laplacian(count, edges):
+    """I - D^-1/2 A D^-1/2 of a mesh with so many vertices."""
+    adjacency = np.zeros((count, count))
     for a, b in edges:
         adjacency[a, b] = adjacency[b, a] = 1
     root = np.diag(adjacency.sum(axis=1) ** -0.5)
-    normalised = np.eye(len(x)) - root @ adjacency @ root
-    rescaled = 2 * normalised / 2 - np.eye(len(x))  # largest eigenvalue taken as 2
+    return np.eye(count) - root @ adjacency @ root
+
+
+def largest_eigenvalue(count, edges):
+    return np.linalg.eigvalsh(normalised_laplacian(count, edges))[-1]
+
+
+def dense_convolution(x, edges, weight, bias=None, largest=2.0):
+    """The sum of T_k(L) x W_k + bias in float64, with L of all V vertices and T_k one by one.
+
+    L is rescaled by its largest eigenvalue, or by 2 in its place.
+    """
+    rescaled = 2 * normalised_laplacian(len(x), edges) / largest - np.eye(len(x))
     polynomials = [np.eye(len(x)), rescaled]
     while len(polynomials) < len(weight):
         polynomials.append(2 * rescaled @ polynomials[-1] - polynomials[-2])

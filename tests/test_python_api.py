@@ -60,7 +60,14 @@ PACKAGES = (facedis_core, facedis_core.nn)
 TABLES = {
     f"facedis_core.nn.{name}"
     for name in (
-        *("ConvMeshConfig", "DiMeshConfig", "DiscriminatorConfig", "InitialData", "KacemConfig"),
+        *(
+            "ConvMeshConfig",
+            "DiMeshConfig",
+            "DiscriminatorConfig",
+            "InitialData",
+            "JiangConfig",
+            "KacemConfig",
+        ),
         *("LinearConfig", "PointNetConfig"),
     )
 }

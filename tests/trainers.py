@@ -5,12 +5,14 @@ import subprocess
 import time
 from pathlib import Path
 
+import pytest
 import torch
 
 from facedis_core.data.face_set import FaceSet
 from facedis_core.train.recipe import Recipe
 from facedis_core.train.setup import build_auto_encoder, build_discriminator, training_frame
 from facedis_core.train.trainer import Trainer
+from facedis_core.train.training import train
 
 
 def trainer(
@@ -46,3 +48,33 @@ def interrupted(program: Path, line: str, folder: Path) -> str:
     _, err = run.communicate(timeout=100)
     assert run.returncode == 130, err
     return err.splitlines()[-1]
+
+
+def trained_in_parts(
+    folder: Path, faces: FaceSet, recipe: str, changes: dict[str, object], *, neutrals: bool
+) -> Path:
+    """A model, after checking that a training that stops half way and resumes gives its bytes."""
+    whole, parts = folder / "whole.safetensors", folder / "parts.safetensors"
+    records: list[int] = []
+    options = {"changes": changes, "neutrals": neutrals, "evaluate_every": 99}
+    train(
+        faces,
+        recipe,
+        output=whole,
+        on_record=lambda record: records.append(record["step"]),
+        **options,
+    )
+
+    class Stop(Exception):
+        pass
+
+    def stop(record):
+        if record["step"] >= records[-1] / 2:
+            raise Stop
+
+    options |= {"output": parts, "checkpoint_minutes": 0}
+    with pytest.raises(Stop):
+        train(faces, recipe, on_record=stop, **options)
+    train(faces, recipe, resume=True, **options)
+    assert whole.read_bytes() == parts.read_bytes()
+    return whole

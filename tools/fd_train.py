@@ -93,6 +93,8 @@ def train(
     di-mesh-encoder
                  after Zhang et al.: latents that a discriminator makes
                  independent; takes hours
+    jiang        after Jiang et al.: a branch each for neutral and expression, and
+                 their fusion; takes hours
 
     A .toml file changes the keys it names; base = "linear" (or a file) is what it begins with.
 

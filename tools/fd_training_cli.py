@@ -41,7 +41,7 @@ Recipe = Annotated[
         "--recipe",
         metavar="NAME|FILE",
         help="Training recipe: linear, bilinear, pointnet, pointnet-linear, coma, bu3dfe, "
-        "facescape, flame-like, conv-mesh-ae, kacem, di-mesh-encoder, or a "
+        "facescape, flame-like, conv-mesh-ae, kacem, di-mesh-encoder, jiang, or a "
         ".toml file.",
     ),
 ]

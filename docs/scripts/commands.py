@@ -21,7 +21,7 @@ COMMANDS = ROOT / "docs" / "commands.md"
 TRAINING = ROOT / "docs" / "training.md"
 # Meaning of every field of Recipe.
 KEYS = {
-    "network": "`pointnet`, `linear`, `conv-mesh-ae`, `kacem` or `di-mesh-encoder`",
+    "network": "`pointnet`, `linear`, `conv-mesh-ae`, `kacem`, `di-mesh-encoder` or `jiang`",
     "identity": "size of the identity latent",
     "expression": "size of the expression latent",
     "target": "what `conv-mesh-ae` makes of a face: `self`, from `expression` latents, or "

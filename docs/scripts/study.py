@@ -85,6 +85,7 @@ KINDS = {
         Cell("conv-mesh-ae", "labelled", 8, 8),
         *(Cell("kacem", each) for each in CONDITIONS),
         *(Cell("di-mesh-encoder", each) for each in CONDITIONS),
+        *(Cell("jiang", each, 50, 25) for each in CONDITIONS),
     ),
 }
 

@@ -20,6 +20,7 @@ from facedis_core.model.config import (
     later_fields,
     read_config,
 )
+from facedis_core.model.jiang_config import JiangConfig
 from facedis_core.model.mesh_config import ConvMeshConfig, DiMeshConfig, KacemConfig
 
 ENTRY_POINTS: Final = "facedis.networks"
@@ -194,5 +195,13 @@ register_network(
         DiMeshConfig,
         "facedis_core.model.mesh_forward:DiMeshForward",
         "facedis_core.nn.di_mesh:DiMeshAutoEncoder",
+    )
+)
+register_network(
+    Network(
+        "jiang",
+        JiangConfig,
+        "facedis_core.model.jiang_forward:JiangForward",
+        "facedis_core.nn.jiang:JiangAutoEncoder",
     )
 )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from facedis_core.model.config import DiscriminatorConfig, LinearConfig, PointNetConfig
+    from facedis_core.model.jiang_config import JiangConfig
     from facedis_core.model.mesh_config import ConvMeshConfig, DiMeshConfig, KacemConfig
     from facedis_core.nn.autoencoder import AutoEncoder, Gaussian, InitialData, Posterior
     from facedis_core.nn.conv_mesh import ConvMeshAutoEncoder
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
         LatentEncoder,
         TrainedNetwork,
     )
+    from facedis_core.nn.jiang import JiangAutoEncoder
     from facedis_core.nn.kacem import KacemAutoEncoder
     from facedis_core.nn.linear import LinearAutoEncoder
     from facedis_core.nn.losses import (
@@ -64,6 +66,8 @@ __all__ = [
     "HiddenLayerDecoder",
     "IdentityDiscriminator",
     "InitialData",
+    "JiangAutoEncoder",
+    "JiangConfig",
     "KacemAutoEncoder",
     "KacemConfig",
     "LabelledFaces",
@@ -114,6 +118,8 @@ _MODULES = {
     "HiddenLayerDecoder": "nn.pointnet",
     "IdentityDiscriminator": "nn.discriminator",
     "InitialData": "nn.autoencoder",
+    "JiangAutoEncoder": "nn.jiang",
+    "JiangConfig": "model.jiang_config",
     "KacemAutoEncoder": "nn.kacem",
     "KacemConfig": "model.mesh_config",
     "LabelledFaces": "nn.objective",

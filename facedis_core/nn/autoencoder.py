@@ -48,6 +48,7 @@ class InitialData:
         subject: (n,) the person of each training face.
         neutrals: (S, V, 3) mm by person, NaN where not known; None = no person's neutral is known.
         triangles: int32 (F, 3); None = not known.
+        expression: (n,) the expression of each training face; None = not known.
         points: int64 (K,) vertices that a PointNet sees; None = all.
         poses: the random poses in which training shows them.
         zero_decoders: initialise decoders with zeros, not at random.
@@ -63,6 +64,7 @@ class InitialData:
     subject: np.ndarray
     neutrals: np.ndarray | None = None
     triangles: np.ndarray | None = None
+    expression: np.ndarray | None = None
     points: Tensor | None = None
     poses: PoseVariation = field(default_factory=PoseVariation)
     zero_decoders: bool = True

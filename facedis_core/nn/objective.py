@@ -36,12 +36,14 @@ class LabelledFaces(NamedTuple):
     Attributes:
         faces: (B, V, 3).
         person: int64 (B,), from 0 to the number of training people.
+        expression: int64 (B,), from 0 to the number of expressions of the training faces.
         neutrals: None where no face of the batch has one, or where the training has no neutrals.
         progress: part of the steps that is done, from 0 to 1.
     """
 
     faces: Tensor
     person: Tensor
+    expression: Tensor
     neutrals: KnownNeutrals | None
     progress: float
 

@@ -236,16 +236,19 @@ class TrainingState:
     ) -> None:
         """Check that every tensor belongs to this run and has the right shape and type.
 
-        An optimiser has the moments of every parameter, or none before its first step.
+        An optimiser has all moments of a parameter, or none before its first step: a part of a
+        network may be trained later than another.
         """
         expected: dict[str, np.ndarray] = {}
         for name, network in networks.items():
             expected |= {f"network.{name}.{k}": a for k, a in _state_arrays(network).items()}
         for name, optimizer in optimizers.items():
-            if not _below(self.tensors, f"optimizer.{name}."):
-                continue
+            moments = _below(self.tensors, f"optimizer.{name}.")
+            stepped = {key.partition(".")[0] for key in moments}
             parameters = [p for group in optimizer.param_groups for p in group["params"]]
             for index, parameter in enumerate(parameters):
+                if str(index) not in stepped:
+                    continue
                 for slot in _SLOTS[type(optimizer)]:
                     sizes = () if slot == "step" else tuple(parameter.shape)
                     zeros = np.broadcast_to(np.float32(0), sizes)

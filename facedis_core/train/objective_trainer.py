@@ -52,8 +52,11 @@ class ObjectiveTrainer(ModelTrainer):
         self.objective = objective
         self.networks |= {name: each.to(device) for name, each in objective.networks.items()}
         self.optimizers = {name: self._optimizer(name) for name in objective.networks}
-        _, person = np.unique(self.batches.subject, return_inverse=True)
-        self.person = torch.from_numpy(person.astype(np.int64)).to(device)
+        expression = np.asarray(face_set.labels.expression)[self.batches.rows]
+        self.person, self.expression = (
+            torch.from_numpy(np.unique(each, return_inverse=True)[1].astype(np.int64)).to(device)
+            for each in (self.batches.subject, expression)
+        )
 
     def _optimizer(self, player: str) -> torch.optim.Optimizer:
         recipe, parameters = self.recipe, self.objective.parameters(player)
@@ -86,12 +89,14 @@ class ObjectiveTrainer(ModelTrainer):
 
     def _labelled(self, batch: Batch) -> LabelledFaces:
         normalise, known = self.network.normalise, batch.neutrals
+        positions = torch.from_numpy(batch.positions).to(self.device)
         neutrals = None
         if known is not None:
             neutrals = KnownNeutrals(known.places, normalise(known.vertices), known.weight)
         return LabelledFaces(
             random_poses(normalise(batch.faces), self.poses, self.network.scale),
-            self.person[torch.from_numpy(batch.positions).to(self.device)],
+            self.person[positions],
+            self.expression[positions],
             neutrals,
             self.steps_done / self.steps,
         )

@@ -169,6 +169,7 @@ def initial_data(
         np.asarray(face_set.labels.subject)[rows],
         face_set.neutrals if neutrals else None,
         np.asarray(face_set.triangles),
+        np.asarray(face_set.labels.expression)[rows],
         frame.points,
         recipe_poses(recipe),
         zero_decoders=recipe.decoder_init == "zero",

@@ -79,6 +79,7 @@ def test_names_and_fields_are_taken_once() -> None:
         "conv-mesh-ae",
         "kacem",
         "di-mesh-encoder",
+        "jiang",
         "one-matrix",
     ]
     assert network_of(OneMatrixConfig(36, 5, 64)) is ONE_MATRIX

@@ -3,11 +3,11 @@
 from dataclasses import replace
 
 import numpy as np
-import pytest
 import torch
 from mesh_twin import SlowMeshes
 from raising import raises
 from synthetic import face_set
+from trainers import trained_in_parts
 
 from facedis_core.data.face_set import TEST, TRAIN
 from facedis_core.evaluate.prediction import model_predictor
@@ -19,33 +19,11 @@ from facedis_core.train.setup import build_auto_encoder, initial_data, training_
 from facedis_core.train.training import train
 
 FACES = face_set(size=8)
-SELDOM = {"evaluate_every": 99}
 SHORT = {"identity": 5, "expression": 4, "batch": 7, "steps": 8}
 
 
 def test_slow_twin_numpy_torch_and_resumed_bytes(tmp_path):
-    path, parts = tmp_path / "whole.safetensors", tmp_path / "parts.safetensors"
-    train(FACES, "di-mesh-encoder", changes=SHORT, neutrals=True, output=path, **SELDOM)
-
-    class Stop(Exception):
-        pass
-
-    def stop(record):
-        if record["step"] >= 4:
-            raise Stop
-
-    options = {
-        "changes": SHORT,
-        "neutrals": True,
-        "output": parts,
-        "checkpoint_minutes": 0,
-        **SELDOM,
-    }
-    with pytest.raises(Stop):
-        train(FACES, "di-mesh-encoder", on_record=stop, **options)
-    train(FACES, "di-mesh-encoder", resume=True, **options)
-    assert path.read_bytes() == parts.read_bytes()
-
+    path = trained_in_parts(tmp_path, FACES, "di-mesh-encoder", SHORT, neutrals=True)
     model, faces = load_model(path), FACES.read(FACES.rows(TEST)[:3])
     predicted = model_predictor(model)(faces)
     shown = model.decode(model.encode_prepared(faces, ["a", "b", "c"]), "expression")
@@ -76,7 +54,7 @@ def test_the_losses_and_turns():
     faces = network.normalise(torch.tensor(FACES.vertices[:4]))
     neutrals = network.normalise(torch.tensor(FACES.neutrals[:2]))
     known = KnownNeutrals(torch.tensor([0, 3]), neutrals, 0.5)
-    batch = LabelledFaces(faces, torch.tensor([0, 0, 1, 1]), known, 0.5)
+    batch = LabelledFaces(faces, *torch.tensor([[0, 0, 1, 1]] * 2), known, 0.5)
     torch.manual_seed(1)
     adversary, alone, last = objective.turns(batch)
     assert [t.player for t in (adversary, alone)] == ["discriminator", "expression_decoder"]
@@ -108,7 +86,7 @@ def test_the_losses_and_turns():
             each.total, list(network.parameters()), allow_unused=True, retain_graph=True
         )
         assert not any(gradient is not None for gradient in gradients)
-    without = list(objective.turns(LabelledFaces(faces, batch.person, None, 0.9)))
+    without = list(objective.turns(LabelledFaces(faces, batch.person, batch.expression, None, 0.9)))
     assert [each.player for each in without] == ["discriminator", "auto_encoder"]
     assert torch.isfinite(without[-1].total)
 

@@ -3,12 +3,12 @@
 from dataclasses import replace
 
 import numpy as np
-import pytest
 import torch
 from mesh_twin import SlowMeshes
 from raising import raises
 from synthetic import face_set
 from torch.nn.functional import cross_entropy
+from trainers import trained_in_parts
 
 from facedis_core.data.face_set import TEST, TRAIN
 from facedis_core.evaluate.prediction import model_predictor
@@ -20,33 +20,11 @@ from facedis_core.train.setup import build_auto_encoder, initial_data, training_
 from facedis_core.train.training import train
 
 FACES = face_set(size=8)
-SELDOM = {"evaluate_every": 99}
 SHORT = {"identity": 5, "batch": 7, "steps": 12}
 
 
 def test_slow_twin_numpy_torch_and_resumed_bytes(tmp_path):
-    path, parts = tmp_path / "whole.safetensors", tmp_path / "parts.safetensors"
-    train(FACES, "kacem", changes=SHORT, neutrals=True, output=path, **SELDOM)
-
-    class Stop(Exception):
-        pass
-
-    def stop(record):
-        if record["step"] >= 8:
-            raise Stop
-
-    options = {
-        "changes": SHORT,
-        "neutrals": True,
-        "output": parts,
-        "checkpoint_minutes": 0,
-        **SELDOM,
-    }
-    with pytest.raises(Stop):
-        train(FACES, "kacem", on_record=stop, **options)
-    train(FACES, "kacem", resume=True, **options)
-    assert path.read_bytes() == parts.read_bytes()
-
+    path = trained_in_parts(tmp_path, FACES, "kacem", SHORT, neutrals=True)
     model, faces = load_model(path), FACES.read(FACES.rows(TEST)[:3])
     predicted = model_predictor(model)(faces)
     assert predicted.reconstruction is None and predicted.expression_latent is None
@@ -75,13 +53,13 @@ def test_the_losses_and_turns():
     neutrals = network.normalise(torch.tensor(FACES.neutrals[:2]))
     person = torch.tensor([0, 0, 1, 1])
     known = KnownNeutrals(torch.tensor([0, 3]), neutrals, 0.5)
-    (alone,) = objective.turns(LabelledFaces(faces, person, known, PRETRAINED - 0.01))
+    (alone,) = objective.turns(LabelledFaces(faces, person, person, known, PRETRAINED - 0.01))
     own = network.latent(faces)
     truth = network.standardise(faces)
     rec = (network.decoder(own, network.meshes) - truth).abs().mean()
     torch.testing.assert_close(alone.total, rec)
 
-    batch = LabelledFaces(faces, person, known, PRETRAINED)
+    batch = LabelledFaces(faces, person, person, known, PRETRAINED)
     adversary, classifier, last = objective.turns(batch)
     assert [each.player for each in (adversary, classifier)] == ["discriminator", "classifier"]
     z, real = network.neutralised(own), network.latent(neutrals)
@@ -101,7 +79,7 @@ def test_the_losses_and_turns():
             each.total, list(network.parameters()), allow_unused=True, retain_graph=True
         )
         assert not any(gradient is not None for gradient in gradients)
-    without = list(objective.turns(LabelledFaces(faces, person, None, 0.9)))
+    without = list(objective.turns(LabelledFaces(faces, person, person, None, 0.9)))
     assert [each.player for each in without] == ["classifier", "auto_encoder"]
     assert torch.isfinite(without[-1].total) and not without[-1].terms["neutral"].detach()
 

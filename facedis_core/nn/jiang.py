@@ -1,0 +1,463 @@
+"""Disentangled auto-encoder of graph convolutions, after Jiang et al. 2019; schedule ours.
+
+A branch makes a person's neutral of a face, another the expression on the mean neutral, and a
+fusion the face of both. The published one works on a deformation representation; here features are
+coordinates, the authors' ablation.
+"""
+
+from collections.abc import Iterator, Mapping
+from itertools import pairwise
+from typing import Any, Final, Self
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from facedis_core.errors import ErrorCode, UsageError
+from facedis_core.geometry.pca import face_blocks
+from facedis_core.geometry.surface import unique_edges
+from facedis_core.model.jiang_config import (
+    ENCODER_WIDTHS,
+    FUSION_WIDTHS,
+    LAST_WIDTHS,
+    LEAK,
+    ORDERS,
+    JiangConfig,
+)
+from facedis_core.nn.autoencoder import AutoEncoder, Gaussian, InitialData, Posterior
+from facedis_core.nn.conv_mesh import check_neutrals
+from facedis_core.nn.losses import kl_divergence
+from facedis_core.nn.mesh_layers import SparseMatrix, chebyshev
+from facedis_core.nn.objective import AUTO_ENCODER, LabelledFaces, Objective, Turn, turn
+
+# Features of training faces lie within +- this part of the range of tanh.
+_FILLED: Final = 0.9
+# Least half range of a feature, relative to that of all: what hardly varies is not magnified.
+_LEAST_RANGE: Final = 1e-2
+# Parts of the steps that end the training of each branch and of the fusion; then all are trained.
+STAGES: Final = {"identity": 0.25, "expression": 0.5, "fusion": 0.75}
+# Weights of the sum of squared weights of each part, in its own stage and at the end; of the
+# fusion in its own stage of the sum of absolute weights.
+_DECAYS: Final = {"identity": (1e-5, 3e-5), "expression": (0.0, 1e-6), "fusion": (1e-5, 1e-5)}
+_MIXED: Final = 5  # people of an interpolated person; ours
+_POWER_STEPS: Final = 500
+
+
+class JiangAutoEncoder(AutoEncoder):
+    """Two variational branches and their fusion.
+
+    X_exp is what the fusion adds to the neutral, so that it depends on both latents.
+
+    Attributes:
+        edges: int64 (E, 2) of the mesh.
+        neutral: (V, 3), the mean neutral minus the mean face, normalised.
+        centre, half_range: (V, 3) of the features of the training faces, by which they are scaled.
+
+    Example:
+        >>> config = JiangConfig(4, 8, 6, mesh_edges=6)
+        >>> network = JiangAutoEncoder(config, torch.randn(4, 3), torch.zeros(3), scale=100.0)
+        >>> network.expression_offsets(torch.zeros(2, 6), torch.zeros(2, 8)).shape
+        torch.Size([2, 4, 3])
+    """
+
+    config: JiangConfig
+
+    def __init__(self, config: Any, mean_face: Tensor, origin: Tensor, scale: float) -> None:
+        super().__init__(config, mean_face, origin, scale)
+        self.register_buffer("edges", torch.zeros(config.mesh_edges, 2, dtype=torch.int64))
+        self.register_buffer("eigenvalue", torch.full((1,), 2.0))
+        self.register_buffer("neutral", torch.zeros_like(self.mean_face))
+        self.register_buffer("centre", torch.zeros_like(self.mean_face))
+        self.register_buffer("half_range", torch.ones_like(self.mean_face))
+        self.edges: Tensor
+        self.eigenvalue: Tensor
+        self.neutral: Tensor
+        self.centre: Tensor
+        self.half_range: Tensor
+        self._matrices: dict[torch.device, SparseMatrix] = {}
+        vertices, hidden = config.vertices, config.hidden
+        self.identity_encoder = GraphEncoder(vertices, "identity", hidden, config.identity)
+        self.identity_decoder = DenseDecoder(vertices, config.identity, hidden)
+        self.expression_encoder = GraphEncoder(vertices, "expression", hidden, config.expression)
+        self.expression_decoder = DenseDecoder(vertices, config.expression, hidden)
+        self.fusion = GraphConvolutions((6, *FUSION_WIDTHS, 3), vertices)
+
+    @classmethod
+    def fresh(
+        cls, config: Any, mean_face: Tensor, origin: Tensor, scale: float, data: InitialData
+    ) -> Self:
+        """A network with random weights, on the edges of the triangles."""
+        assert data.triangles is not None
+        edges = unique_edges(np.asarray(data.triangles))
+        config = JiangConfig(
+            config.vertices, config.identity, config.expression, len(edges), config.hidden
+        )
+        network = cls(config, mean_face, origin, scale)
+        network.edges.copy_(torch.from_numpy(edges))
+        network.eigenvalue.fill_(largest_eigenvalue(edges, config.vertices))
+        if data.neutrals is not None:
+            known = data.neutrals[np.unique(data.subject)]
+            known = known[np.isfinite(known).all(axis=(1, 2))]
+            mean = torch.from_numpy(known.mean(axis=0, dtype=np.float64))
+            network.neutral.copy_((mean - mean_face) / scale)
+        low, high = torch.full_like(mean_face, torch.inf), torch.full_like(mean_face, -torch.inf)
+        for block in face_blocks(data.vertices, data.rows):
+            features = network.features(network.normalise(torch.tensor(block).float()))
+            low = torch.minimum(low, features.amin(dim=0))
+            high = torch.maximum(high, features.amax(dim=0))
+        half = (high - low) / (2 * _FILLED)
+        least = _LEAST_RANGE * half.square().mean().sqrt() + torch.finfo(torch.float32).tiny
+        network.centre.copy_((low + high) / 2)
+        network.half_range.copy_(half.clamp_min(least))
+        return network
+
+    @property
+    def matrix(self) -> SparseMatrix:
+        """The normalised Laplacian, rescaled to eigenvalues from -1 to 1; made on first use."""
+        device = self.edges.device
+        if device not in self._matrices:
+            self._matrices[device] = rescaled_laplacian(
+                self.edges, self.config.vertices, float(self.eigenvalue)
+            )
+        return self._matrices[device]
+
+    def features(self, faces: Tensor) -> Tensor:
+        """Normalised faces (B, V, 3) -> their features (B, V, 3), offsets from the mean neutral."""
+        return faces - self.normalised_mean_face - self.neutral
+
+    def scaled(self, features: Tensor) -> Tensor:
+        """Features -> within the range of tanh."""
+        return (features - self.centre) / self.half_range
+
+    def identities(self, features: Tensor) -> Gaussian:
+        """Features (B, V, 3) -> distribution of identity latents."""
+        found: Gaussian = self.identity_encoder(self.scaled(features), self.matrix)
+        return found
+
+    def shown(self, features: Tensor) -> Gaussian:
+        """Features (B, V, 3) -> distribution of expression latents."""
+        found: Gaussian = self.expression_encoder(self.scaled(features), self.matrix)
+        return found
+
+    def neutrals(self, z: Tensor) -> Tensor:
+        """Identity latents (B, D) -> features of neutrals (B, V, 3)."""
+        return self._unscaled(self.identity_decoder(z))
+
+    def expressions(self, z: Tensor) -> Tensor:
+        """Expression latents (B, D) -> features (B, V, 3) of expressions on the mean neutral."""
+        return self._unscaled(self.expression_decoder(z))
+
+    def fused(self, neutrals: Tensor, expressions: Tensor) -> Tensor:
+        """Features of neutrals and of expressions (B, V, 3) -> those of faces."""
+        x = torch.cat([self.scaled(neutrals), self.scaled(expressions)], dim=2)
+        change = torch.tanh(self.fusion(x.transpose(0, 1), self.matrix)).transpose(0, 1)
+        return neutrals + expressions + self.half_range * change
+
+    def encode(self, faces: Tensor) -> Posterior:
+        """Faces (B, V, 3) -> distributions of both latents."""
+        features = self.features(faces)
+        return Posterior(self.identities(features), self.shown(features))
+
+    def identity_offsets(self, z: Tensor) -> Tensor:
+        """Identity latents (B, D) -> X_id minus the mean face, (B, V, 3)."""
+        return self.neutral + self.neutrals(z)
+
+    def expression_offsets(self, z: Tensor, identity: Tensor) -> Tensor:
+        """Expression latents (B, D_exp) of people (B, D_id) -> X_exp, (B, V, 3)."""
+        neutrals = self.neutrals(identity)
+        return self.fused(neutrals, self.expressions(z)) - neutrals
+
+    def objective(self, recipe: Mapping[str, Any], data: InitialData) -> "JiangObjective":
+        """Its losses."""
+        return JiangObjective(self, recipe, data)
+
+    def part(self, name: str) -> list[nn.Module]:
+        """The modules of a branch, or of the fusion."""
+        if name == "fusion":
+            return [self.fusion]
+        return [getattr(self, f"{name}_encoder"), getattr(self, f"{name}_decoder")]
+
+    def _unscaled(self, x: Tensor) -> Tensor:
+        return self.centre + self.half_range * x
+
+
+class GraphConvolutions(nn.Module):
+    """Chebyshev convolutions on one mesh, leaky ReLUs between them; a bias for every vertex.
+
+    Args:
+        widths: channels of the input and of every convolution.
+        vertices: V; None = no biases.
+    """
+
+    def __init__(self, widths: tuple[int, ...], vertices: int | None) -> None:
+        super().__init__()
+        self.convolutions = nn.ModuleList(
+            GraphConvolution(*pair, vertices) for pair in pairwise(widths)
+        )
+
+    def forward(self, x: Tensor, matrix: SparseMatrix) -> Tensor:
+        """(V, B, C_in) -> (V, B, C_out)."""
+        *layers, last = self.convolutions
+        for layer in layers:
+            x = functional.leaky_relu(layer(x, matrix), LEAK)
+        found: Tensor = last(x, matrix)
+        return found
+
+
+class GraphConvolution(nn.Module):
+    """Chebyshev convolution of order 2, with a bias for every vertex or none."""
+
+    def __init__(self, inputs: int, outputs: int, vertices: int | None) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(ORDERS, inputs, outputs))
+        nn.init.xavier_uniform_(self.weight.data.view(ORDERS * inputs, outputs))
+        self.bias = nn.Parameter(torch.zeros(vertices, outputs)) if vertices else None
+
+    def forward(self, x: Tensor, matrix: SparseMatrix) -> Tensor:
+        """(V, B, C_in) -> (V, B, C_out)."""
+        found = chebyshev(matrix, x, self.weight)
+        return found if self.bias is None else found + self.bias[:, None]
+
+
+class GraphEncoder(GraphConvolutions):
+    """Convolutions, then dense layers to the mean and log-variance of a latent."""
+
+    def __init__(self, vertices: int, branch: str, hidden: int, outputs: int) -> None:
+        last = LAST_WIDTHS[branch]
+        self.has_biases = branch == "identity"
+        super().__init__((3, *ENCODER_WIDTHS, last), vertices if self.has_biases else None)
+        self.hidden = _dense(vertices * last, hidden)
+        self.mean = _dense(hidden, outputs)
+        self.log_variance = _dense(hidden, outputs)
+
+    def forward(self, x: Tensor, matrix: SparseMatrix) -> Gaussian:  # type: ignore[override]  # ends in a latent
+        """(B, V, 3) -> (B, D); the last activation is tanh where there are no biases."""
+        x = super().forward(x.transpose(0, 1), matrix).transpose(0, 1)
+        x = functional.leaky_relu(x, LEAK) if self.has_biases else torch.tanh(x)
+        hidden = functional.leaky_relu(self.hidden(x.flatten(1)), LEAK)
+        return Gaussian(self.mean(hidden), self.log_variance(torch.sigmoid(hidden)))
+
+
+class DenseDecoder(nn.Module):
+    """A hidden layer, then all features of a mesh, within the range of tanh."""
+
+    def __init__(self, vertices: int, inputs: int, hidden: int) -> None:
+        super().__init__()
+        self.hidden = _dense(inputs, hidden)
+        self.output = _dense(hidden, 3 * vertices)
+
+    def forward(self, z: Tensor) -> Tensor:
+        """(B, D) -> (B, V, 3)."""
+        hidden = functional.leaky_relu(self.hidden(z), LEAK)
+        return torch.tanh(self.output(hidden)).unflatten(1, (-1, 3))
+
+
+class JiangObjective(Objective):
+    """Each branch alone, then the fusion alone, then all of them from end to end.
+
+    Errors are mean lengths of differences of features. The branch of identities learns interpolated
+    people as well: convex combinations of neutrals, with the mean of an expression added.
+
+    Args:
+        network: the auto-encoder.
+        recipe: weights of the losses.
+        data: the training faces, with neutrals and expressions.
+
+    Raises:
+        UsageError: no neutrals, or no expressions.
+    """
+
+    def __init__(
+        self, network: JiangAutoEncoder, recipe: Mapping[str, Any], data: InitialData
+    ) -> None:
+        check_neutrals(data)
+        assert data.neutrals is not None
+        kinds, kind = np.unique(
+            np.zeros(len(data.rows)) if data.expression is None else data.expression,
+            return_inverse=True,
+        )
+        if len(kinds) < 2:
+            raise UsageError(
+                "the network learns the mean of every expression, and the training faces have no "
+                "two expressions; prepare the set with an {expression} in --pattern",
+                ErrorCode.LABEL_MISSING,
+            )
+        self.network = network
+        self.networks = {AUTO_ENCODER: network}
+        self.limit = recipe["log_variance_limit"]
+        rec = recipe["reconstruction"]
+        self.weights = {
+            "reconstruction": rec,
+            "neutral": rec * recipe["neutral"],
+            "neutral_expression": rec * recipe["neutral_expression"],
+            "kl_identity": recipe["kl_identity"],
+            "kl_expression": recipe["kl_expression"],
+            "decay": 1.0,
+        }
+        with torch.no_grad():
+            known = data.neutrals[np.unique(data.subject)]
+            known = known[np.isfinite(known).all(axis=(1, 2))]
+            self.people = network.features(network.normalise(torch.tensor(known).float()))
+            self.shown = torch.zeros(len(kinds), *self.people.shape[1:])
+            start = 0
+            for block in face_blocks(data.vertices, data.rows):
+                features = network.features(network.normalise(torch.tensor(block).float()))
+                part = torch.from_numpy(kind[start : start + len(block)])
+                self.shown.index_add_(0, part, features)
+                start += len(block)
+            self.shown /= torch.from_numpy(np.bincount(kind))[:, None, None]
+
+    def turns(self, batch: LabelledFaces) -> Iterator[Turn]:
+        """One turn: the part that is trained at that progress."""
+        stage = next((name for name, end in STAGES.items() if batch.progress < end), "all")
+        terms = getattr(self, f"_{stage}_terms")(self.network.features(batch.faces), batch)
+        yield turn(AUTO_ENCODER, terms, self.weights)
+
+    def _identity_terms(self, features: Tensor, batch: LabelledFaces) -> dict[str, Tensor]:
+        """Neutrals of the faces, and of as many interpolated people."""
+        mixed, truth = self._interpolated(len(features))
+        own, predicted = self._neutrals(torch.cat([features, mixed]))
+        error = self._neutral_error(predicted[: len(features)], batch)
+        return {
+            "neutral": error + _distance(predicted[len(features) :], truth),
+            "kl_identity": kl_divergence(*own),
+            "decay": self._decay("identity", 0),
+        }
+
+    def _expression_terms(self, features: Tensor, batch: LabelledFaces) -> dict[str, Tensor]:
+        """Expressions on the mean neutral."""
+        shown, expressions = self._expressions(features)
+        return {
+            "neutral_expression": _distance(expressions, self._means(batch)),
+            "kl_expression": kl_divergence(*shown),
+        }
+
+    def _fusion_terms(self, features: Tensor, batch: LabelledFaces) -> dict[str, Tensor]:
+        """Faces, of branches that do not change."""
+        network = self.network
+        with torch.no_grad():
+            _, neutrals = self._neutrals(features)
+            _, expressions = self._expressions(features)
+        return {
+            "reconstruction": _distance(network.fused(neutrals, expressions), features),
+            "decay": _DECAYS["fusion"][0]
+            * torch.stack([w.abs().sum() for w in self._weights("fusion")]).sum(),
+        }
+
+    def _all_terms(self, features: Tensor, batch: LabelledFaces) -> dict[str, Tensor]:
+        """Everything, and what each branch makes of the other's output: the mean neutral."""
+        own, neutrals = self._neutrals(features)
+        shown, expressions = self._expressions(features)
+        _, no_expression = self._expressions(neutrals)
+        _, no_identity = self._neutrals(expressions)
+        nothing = torch.zeros_like(features)
+        return {
+            "reconstruction": _distance(self.network.fused(neutrals, expressions), features)
+            + _distance(no_expression, nothing)
+            + _distance(no_identity, nothing),
+            "neutral": self._neutral_error(neutrals, batch),
+            "neutral_expression": _distance(expressions, self._means(batch)),
+            "kl_identity": kl_divergence(*own),
+            "kl_expression": kl_divergence(*shown),
+            "decay": torch.stack([self._decay(part, 1) for part in _DECAYS]).sum(),
+        }
+
+    def _neutrals(self, features: Tensor) -> tuple[Gaussian, Tensor]:
+        """The identity latents of features (B, V, 3), and the neutrals of a sample of them."""
+        latent = self._clamped(self.network.identities(features))
+        return latent, self.network.neutrals(latent.sample())
+
+    def _expressions(self, features: Tensor) -> tuple[Gaussian, Tensor]:
+        """The expression latents of features (B, V, 3), and the expressions of a sample of them."""
+        latent = self._clamped(self.network.shown(features))
+        return latent, self.network.expressions(latent.sample())
+
+    def _clamped(self, latent: Gaussian) -> Gaussian:
+        return Gaussian(latent.mean, latent.log_variance.clamp(-self.limit, self.limit))
+
+    def _means(self, batch: LabelledFaces) -> Tensor:
+        """The features (B, V, 3) of the mean faces of the expressions shown."""
+        return self.shown.to(batch.faces.device)[batch.expression]
+
+    def _neutral_error(self, predicted: Tensor, batch: LabelledFaces) -> Tensor:
+        """Of the faces whose neutral is known."""
+        known = batch.neutrals
+        if known is None or not len(known.places):
+            return 0 * predicted.sum()
+        truth = self.network.features(known.faces)
+        return _distance(predicted[known.places], truth) * known.weight
+
+    def _interpolated(self, count: int) -> tuple[Tensor, Tensor]:
+        """Features (B, V, 3) of people that do not exist with mean expressions, and neutral."""
+        device = self.network.mean_face.device
+        chosen = torch.randint(len(self.people), (count, _MIXED))
+        shares = torch.empty(count, _MIXED).exponential_()
+        shares = shares / shares.sum(dim=1, keepdim=True)
+        neutrals = (shares[:, :, None, None] * self.people[chosen]).sum(dim=1)
+        shown = self.shown[torch.randint(len(self.shown), (count,))]
+        return (neutrals + shown).to(device), neutrals.to(device)
+
+    def _decay(self, part: str, stage: int) -> Tensor:
+        weights = torch.stack([w.square().sum() for w in self._weights(part)])
+        return _DECAYS[part][stage] * weights.sum()
+
+    def _weights(self, part: str) -> list[Tensor]:
+        """The weights of its layers, without biases."""
+        return [
+            each
+            for module in self.network.part(part)
+            for name, each in module.named_parameters()
+            if name.endswith("weight")
+        ]
+
+
+def rescaled_laplacian(edges: Tensor, vertices: int, eigenvalue: float) -> SparseMatrix:
+    """2 L / eigenvalue - I, L = I - D^-1/2 A D^-1/2 of the adjacency A and degrees D.
+
+    Args:
+        edges: int64 (E, 2), each once.
+        vertices: V.
+        eigenvalue: the largest of L.
+    """
+    start, end = torch.cat([edges, edges.flip(1)]).T
+    degree = torch.bincount(start, minlength=vertices).clamp_min(1)
+    value = -(degree[start] * degree[end]).to(torch.float32).rsqrt()
+    own = torch.arange(vertices, device=edges.device)
+    factor = 2 / eigenvalue
+    return SparseMatrix(
+        torch.cat([start, own]),
+        torch.cat([end, own]),
+        torch.cat([factor * value, (factor - 1) * torch.ones_like(own)]),
+        (vertices, vertices),
+    )
+
+
+def largest_eigenvalue(edges: np.ndarray, vertices: int) -> float:
+    """That of the normalised Laplacian L of a mesh, by power iteration; from 0 to 2.
+
+    Args:
+        edges: (E, 2), each once.
+        vertices: V.
+    """
+    # L - I; to it 1 is added, so that the largest eigenvalue is that of the largest size
+    matrix = rescaled_laplacian(torch.from_numpy(edges.astype(np.int64)), vertices, 2.0)
+    x = torch.randn(vertices, 1, 1, generator=torch.Generator().manual_seed(0))
+    for _ in range(_POWER_STEPS):
+        x = x / x.norm()
+        product = matrix @ x
+        quotient = (x * product).sum()
+        x = x + product
+    return 1 + float(quotient)
+
+
+def _distance(predicted: Tensor, truth: Tensor) -> Tensor:
+    """Mean length of the differences of features (B, V, 3)."""
+    return (predicted - truth).norm(dim=2).mean()
+
+
+def _dense(inputs: int, outputs: int) -> nn.Linear:
+    layer = nn.Linear(inputs, outputs)
+    nn.init.xavier_uniform_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    return layer

@@ -1,0 +1,195 @@
+"""After Jiang et al.: its forward pass against a slow twin, its stages, losses and model files."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from mesh_twin import dense_convolution, largest_eigenvalue
+from raising import raises
+from synthetic import face_set
+from trainers import trained_in_parts
+
+from facedis_core.data.face_set import TEST, TRAIN
+from facedis_core.evaluate.prediction import model_predictor
+from facedis_core.model.model import load_model
+from facedis_core.nn.jiang import STAGES
+from facedis_core.nn.objective import KnownNeutrals, LabelledFaces
+from facedis_core.train.recipe import load_recipe
+from facedis_core.train.setup import build_auto_encoder, initial_data, training_frame
+from facedis_core.train.training import train
+
+FACES = face_set(size=4)
+SHORT = {"identity": 5, "expression": 4, "batch": 7, "steps": 8}
+
+
+def leaky(x):
+    return np.where(x > 0, x, 0.1 * x)
+
+
+class SlowTwin:
+    """The network in float64, dense, written from the paper."""
+
+    def __init__(self, model, training, neutrals):
+        self.w = {name: array.astype(float) for name, array in model.weights.items()}
+        self.reference = neutrals.mean(axis=0)
+        features = training - self.reference
+        low, high = features.min(axis=0), features.max(axis=0)
+        # to -0.9 .. 0.9
+        self.to_range = lambda f: 0.9 * (2 * f - low - high) / (high - low)
+        self.from_range = lambda y: ((high - low) * y / 0.9 + low + high) / 2
+        self.shift = 0.9 * (high + low) / (high - low)
+        self.edges = {tuple(sorted(e)) for t in model.triangles for e in (t[:2], t[1:], t[::2])}
+        self.largest = largest_eigenvalue(len(self.reference), self.edges)
+
+    def dense(self, name, values):
+        return self.w[f"{name}.weight"] @ values + self.w[f"{name}.bias"]
+
+    def convolutions(self, name, x, count):
+        for k in range(count):
+            layer = f"{name}.convolutions.{k}"
+            weight, bias = self.w[f"{layer}.weight"], self.w.get(f"{layer}.bias")
+            x = dense_convolution(x, self.edges, weight, bias, self.largest)
+            x = leaky(x) if k < count - 1 else x
+        return x
+
+    def latent(self, branch, face):
+        x = self.convolutions(f"{branch}_encoder", self.to_range(face - self.reference), 5)
+        x = leaky(x) if branch == "identity" else np.tanh(x)
+        hidden = leaky(self.dense(f"{branch}_encoder.hidden", x.ravel()))
+        return self.dense(f"{branch}_encoder.mean", hidden)
+
+    def decoded(self, branch, z):
+        hidden = leaky(self.dense(f"{branch}_decoder.hidden", z))
+        return np.tanh(self.dense(f"{branch}_decoder.output", hidden)).reshape(-1, 3)
+
+    def faces(self, z, e):
+        """X_id and X in mm."""
+        own, shown = self.decoded("identity", z), self.decoded("expression", e)
+        change = np.tanh(self.convolutions("fusion", np.hstack([own, shown]), 5))
+        both = own + shown + self.shift + change
+        return self.reference + self.from_range(own), self.reference + self.from_range(both)
+
+
+def test_slow_twin_numpy_torch_and_resumed_bytes(tmp_path):
+    path = trained_in_parts(tmp_path, FACES, "jiang", SHORT, neutrals=True)
+    model, faces = load_model(path), FACES.read(FACES.rows(TEST)[:3])
+    predicted = model_predictor(model)(faces)
+    shown = model.decode(model.encode_prepared(faces, ["a", "b", "c"]), "expression")
+    training = np.unique(FACES.labels.subject[FACES.rows(TRAIN)])
+    twin = SlowTwin(model, FACES.vertices[FACES.rows(TRAIN)], FACES.neutrals[training])
+    assert model.weights["eigenvalue"] == pytest.approx(twin.largest, 1e-4)
+    for row, face in enumerate(faces):
+        z, e = twin.latent("identity", face), twin.latent("expression", face)
+        np.testing.assert_allclose(predicted.identity_latent[row], z, atol=1e-4)
+        np.testing.assert_allclose(predicted.expression_latent[row], e, atol=1e-4)
+        neutral, full = twin.faces(z, e)
+        np.testing.assert_allclose(predicted.identity[row], neutral, atol=1e-3)
+        np.testing.assert_allclose(predicted.reconstruction[row], full, atol=1e-3)
+        np.testing.assert_allclose(shown[row], model.mean_face + full - neutral, atol=2e-3)
+    with torch.no_grad():
+        in_torch = model.to_torch()(torch.tensor(faces))
+    np.testing.assert_allclose(in_torch.identity, predicted.identity, atol=1e-3)
+    np.testing.assert_allclose(in_torch.reconstruction, predicted.reconstruction, atol=1e-3)
+    further = train(FACES, "jiang", changes={**SHORT, "steps": 1}, neutrals=True, init=path)
+    np.testing.assert_array_equal(further.weights["half_range"], model.weights["half_range"])
+    moved = further.weights["identity_decoder.output.weight"]
+    assert 0 < np.abs(moved - model.weights["identity_decoder.output.weight"]).max() < 0.01
+
+
+@pytest.fixture(scope="module")
+def objective():
+    recipe = replace(load_recipe("jiang", neutrals=True), identity=5, expression=4)
+    network = build_auto_encoder(recipe, training_frame(FACES, recipe), FACES, 0, neutrals=True)
+    data = initial_data(recipe, training_frame(FACES, recipe), FACES, neutrals=True)
+    return network.objective(recipe.as_dict(), data)
+
+
+def learning(objective, progress):
+    """The turn of four faces at that progress; the parts of the network that learn from it."""
+    network = objective.network
+    faces = network.normalise(torch.tensor(FACES.vertices[:4]))
+    neutrals = network.normalise(torch.tensor(FACES.neutrals[:2]))
+    known = KnownNeutrals(torch.tensor([0, 3]), neutrals, 0.5)
+    person, expression = torch.tensor([0, 0, 0, 0]), torch.tensor([0, 1, 2, 3])
+    torch.manual_seed(1)
+    (turn,) = objective.turns(LabelledFaces(faces, person, expression, known, progress))
+    network.zero_grad()
+    turn.total.backward()
+    parts = {name.split(".")[0] for name, p in network.named_parameters() if p.grad is not None}
+    return turn, {part.split("_")[0] for part in parts}
+
+
+def length(a, b):
+    return (a - b).square().sum(dim=2).sqrt().mean()
+
+
+def test_each_branch_and_the_fusion_are_trained_alone(objective):
+    network, weights = objective.network, dict(objective.network.named_parameters())
+    faces = torch.tensor(FACES.vertices[:4])
+    mean = torch.tensor(FACES.neutrals[:7]).mean(dim=0)  # of the training people
+    features = network.features(network.normalise(faces))
+    torch.testing.assert_close(features * network.scale, faces - mean, atol=1e-3, rtol=0)
+
+    def squares(part):
+        names = [n for n in weights if n.startswith(part) and n.endswith("weight")]
+        return sum(weights[n].square().sum() for n in names)
+
+    turn, parts = learning(objective, 0.0)
+    assert parts == {"identity"} and set(turn.terms) == {"neutral", "kl_identity", "decay"}
+    torch.testing.assert_close(turn.terms["decay"], 1e-5 * squares("identity"))
+
+    turn, parts = learning(objective, STAGES["identity"])
+    assert parts == {"expression"}
+    torch.manual_seed(1)
+    latent = network.shown(features)
+    drawn = network.expressions(latent.sample())
+    training = torch.tensor(FACES.vertices[:28]).unflatten(0, (7, 4))
+    truth = (training.mean(dim=0) - mean) / network.scale
+    variance = latent.log_variance
+    divergence = (1 + variance - latent.mean**2 - variance.exp()).sum(dim=1).abs().mean()
+    expected = length(drawn, truth) + 5e-6 * divergence
+    torch.testing.assert_close(turn.total, expected)
+
+    turn, parts = learning(objective, STAGES["expression"])
+    assert parts == {"fusion"} and set(turn.terms) == {"reconstruction", "decay"}
+    torch.manual_seed(1)
+    neutrals = network.neutrals(network.identities(features).sample())
+    expressions = network.expressions(network.shown(features).sample())
+    full = network.fused(neutrals, expressions)
+    torch.testing.assert_close(turn.terms["reconstruction"], length(full, features))
+
+    turn, parts = learning(objective, STAGES["fusion"])
+    assert parts == {"identity", "expression", "fusion"}
+    torch.manual_seed(1)
+    own, shown = network.identities(features), network.shown(features)
+    neutrals, expressions = network.neutrals(own.sample()), network.expressions(shown.sample())
+    nobody = network.expressions(network.shown(neutrals).sample())
+    nothing = network.neutrals(network.identities(expressions).sample())
+    zero = torch.zeros_like(features)
+    expected = length(network.fused(neutrals, expressions), features)
+    expected = expected + length(nobody, zero) + length(nothing, zero)
+    torch.testing.assert_close(turn.terms["reconstruction"], expected)
+    known = (torch.tensor(FACES.neutrals[:2]) - mean) / network.scale
+    torch.testing.assert_close(turn.terms["neutral"], 0.5 * length(neutrals[[0, 3]], known))
+    decay = 3e-5 * squares("identity") + 1e-6 * squares("expression") + 1e-5 * squares("fusion")
+    torch.testing.assert_close(turn.terms["decay"], decay)
+
+
+def test_interpolated_people_lie_between_people(objective):
+    torch.manual_seed(0)
+    mixed, neutrals = objective._interpolated(50)
+    low, high = objective.people.amin(dim=0), objective.people.amax(dim=0)
+    assert ((neutrals >= low - 1e-6) & (neutrals <= high + 1e-6)).all()
+    distance = (mixed - neutrals)[:, None] - objective.shown
+    assert (distance.abs().amax(dim=(2, 3)).amin(dim=1) < 1e-6).all()
+
+
+def test_it_needs_neutrals_and_expressions():
+    with raises("option-conflict", "--neutrals"):
+        train(FACES, "jiang", changes={**SHORT, "pseudo_neutral": "none"})
+    labels = replace(
+        FACES.labels, expressions=["any"], expression=np.zeros_like(FACES.labels.expression)
+    )
+    with raises("label-missing", "two expressions"):
+        train(replace(FACES, labels=labels), "jiang", changes=SHORT, neutrals=True)
