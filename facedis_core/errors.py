@@ -82,6 +82,7 @@ class ErrorCode:
     GALLERY = "gallery"  # Gallery and probes leave nothing to recognize.
     METRIC_MISSING = "metric-missing"  # The report lacks a metric.
     NOT_COMPARABLE = "not-comparable"  # The reports are not on the same faces.
+    SHARDS = "shards"  # A shard is missing, there twice, or of other work.
 
     # Options
     ARGUMENTS = "arguments"  # The command line cannot be parsed.

@@ -7,6 +7,7 @@ from unittest import mock
 
 import numpy as np
 import pytest
+from conftest import contents
 
 from facedis_core.data.latents import read_latents
 from facedis_core.errors import ErrorCode, InputError
@@ -263,3 +264,21 @@ def test_scipy_is_missing(shell, without_torch):
     )
     assert result.code == 2
     assert "-m pip install 'scipy>=1.11'" in result.line
+
+
+def test_parts_of_a_batch(call, scans, tmp_path):
+    """Faces, latents and lists are those of one run."""
+    line = "fd-register scans --keep-going"
+    assert call(f"{line} --failures one.jsonl -o one/ --latents one.npy", env=MODEL).code == 1
+    codes = [
+        call(
+            f"{line} --failures {k}.jsonl -o parts/ --latents {k}.npy --shard {k}/3", env=MODEL
+        ).code
+        for k in (1, 2, 3)
+    ]
+    assert codes == [0, 1, 0]
+    assert contents(tmp_path / "parts") == contents(tmp_path / "one")
+    assert call("fd-encode --merge '[123].npy' -o all.npy", env=MODEL).code == 0
+    assert (tmp_path / "all.npy").read_bytes() == (tmp_path / "one.npy").read_bytes()
+    lists = [(tmp_path / f"{k}.jsonl").read_bytes() for k in (1, 2, 3)]
+    assert b"".join(lists) == (tmp_path / "one.jsonl").read_bytes()

@@ -118,7 +118,10 @@ def test_the_readme_can_be_pasted_and_python_does_what_the_pipe_does(environment
 
 
 # Many pictures and two reports; a training; and pages of shell examples, as metrics.md is one.
-SLOW = {"commands.md", "training.md", "pipelines-and-ci.md", "datasets.md", "artists.md"}
+SLOW = {
+    *("commands.md", "training.md", "pipelines-and-ci.md", "datasets.md", "artists.md"),
+    "clusters.md",
+}
 
 
 @pytest.mark.parametrize(

@@ -145,6 +145,26 @@ Root = Annotated[
         "its folder for a file of a folder]",
     ),
 ]
+Shard = Annotated[
+    str | None,
+    typer.Option(
+        "--shard",
+        metavar="I/N",
+        show_default=False,
+        help="Do the I-th of N equal parts of the work alone, in the order of sorted names; the "
+        "parts need not know of each other.",
+    ),
+]
+Merge = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--merge",
+        metavar="DIR|FILE",
+        show_default=False,
+        help="Join what all parts of --shard have made, as one run would have made it: a folder, a "
+        "quoted pattern, or a file; repeatable.",
+    ),
+]
 Stream = Annotated[
     bool,
     typer.Option(
@@ -207,8 +227,32 @@ def check_read_once(*sources: str | None) -> None:
         )
 
 
-def check_stream(stream: bool, jobs: int) -> None:
-    """Raise UsageError for --stream with --jobs: worker processes read ahead of the output."""
+def check_merge_alone(command: Callable[..., object], given: Mapping[str, object]) -> None:
+    """Raise UsageError where a command that only joins files is given more than an output.
+
+    Args:
+        command: its function, whose parameters have defaults.
+        given: their values.
+    """
+    from inspect import signature
+
+    for name, parameter in signature(command).parameters.items():
+        usual = given[name] in (parameter.default, [])
+        if not usual and name not in ("merge", "output", "force"):
+            words = "inputs" if name == "inputs" else f"--{name.replace('_', '-')}"
+            raise UsageError(
+                f"--merge joins what parts have made already; leave out {words}",
+                ErrorCode.OPTION_CONFLICT,
+            )
+
+
+def check_stream(stream: bool, jobs: int, shard: str | None) -> None:
+    """Raise UsageError for --stream with --jobs or --shard: both read ahead of the output."""
+    if stream and shard is not None:
+        raise UsageError(
+            "--shard divides what is all known beforehand; leave out --stream",
+            ErrorCode.OPTION_CONFLICT,
+        )
     if stream and jobs != 1:
         raise UsageError(
             "--stream writes row by row in one process; leave out --jobs", ErrorCode.OPTION_CONFLICT

@@ -2,6 +2,7 @@
 
 import fd_cli
 
+from collections.abc import Sequence
 from contextlib import ExitStack
 from enum import StrEnum
 from typing import Annotated, Any, Literal
@@ -86,6 +87,7 @@ def decode(
     fps: Annotated[
         float, typer.Option("--fps", min=0.001, help="With .mdd: frames a second.")
     ] = 30.0,
+    shard: fd_cli.Shard = None,
     stream: Annotated[
         bool,
         typer.Option("--stream", help="Write each face at once instead of after the last row."),
@@ -120,11 +122,19 @@ def decode(
     from facedis_core.errors import ErrorCode, UsageError
     from facedis_core.model.device import on_device
     from facedis_core.model.model import load_model
-    from facedis_core.pipeline.decode import DecodeOptions, LatentDecoder, checked_rows, decode_to
+    from facedis_core.pipeline.decode import (
+        DecodeOptions,
+        LatentDecoder,
+        RowSource,
+        checked_rows,
+        decode_to,
+    )
     from facedis_core.pipeline.inputs import expand_pattern
     from facedis_core.pipeline.onto import OntoDecoder, find_originals
+    from facedis_core.pipeline.shards import Shard, divide_latents
 
-    fd_cli.check_stream(stream, jobs)
+    fd_cli.check_stream(stream, jobs, shard)
+    part_of_rows = None if shard is None else Shard.parse(shard)
     sources = [source for given in latents or ["-"] for source in expand_pattern(given)]
     fd_cli.check_read_once(*sources)
     parts: list[Any] = [chosen.value for chosen in dict.fromkeys(part or [Part.full])]
@@ -149,12 +159,21 @@ def decode(
         onto="" if originals is None else originals.format_for(output),
         fps=fps,
     )
+    if part_of_rows is not None and options.in_one_file and not npy:
+        raise UsageError(
+            f"{output} is one file of all frames; leave out --shard, or give a folder",
+            ErrorCode.OPTION_CONFLICT,
+        )
     loaded = load_model(model)
     skipping = fd_cli.Skipping(keep_going, failures, output, force)
     done = 0
     skip = skipping.add if keep_going else None
     with ExitStack() as stack:  # all are open until the end, so that none can be the output
-        opened = [stack.enter_context(open_latents(source)) for source in sources]
+        whole = [stack.enter_context(open_latents(source)) for source in sources]
+        opened: Sequence[RowSource] = whole
+        if part_of_rows is not None:
+            sizes = loaded.config.identity, loaded.config.expression
+            opened = divide_latents(part_of_rows, whole, sizes)
         rows = (block for source in opened for block in checked_rows(source, loaded, output, skip))
         blocks = rows if stream else [concatenate(list(rows))]
         total = None if stream else sum(map(len, blocks))

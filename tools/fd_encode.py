@@ -24,6 +24,8 @@ def encode(
     model: fd_cli.ModelOption = None,
     map_file: fd_cli.MapOption = None,
     split: fd_cli.Split = "all",
+    shard: fd_cli.Shard = None,
+    merge: fd_cli.Merge = None,
     align: fd_cli.Align = "auto",
     units: fd_cli.Units = "auto",
     trust_order: fd_cli.TrustOrder = False,
@@ -41,12 +43,15 @@ def encode(
     prepared as the training data was), folders of meshes, face sets, vertex arrays (.npy), quoted
     glob patterns, and concatenated PLY on standard input. Only the vertices that the model knows
     are encoded: what a raw mesh has beside them does not come back from fd-decode. With --map also
-    meshes of another rig.
+    meshes of another rig. --merge joins the files of all parts of --shard, also those of
+    fd-register --latents.
 
     Examples:
       fd-encode smile.ply -o smile.npy
       fd-encode scans/ --jobs 2 --keep-going --failures failed.jsonl -o faces.npy
       fd-encode rig_smile.obj --map rig.map.safetensors -o smile.npy
+      fd-encode scans/ --shard 3/16 -o parts/3.npy
+      fd-encode --merge parts/ -o faces.npy
       fd-encode smile.ply | fd-transfer alice.npy - | fd-decode > alice_smiles.ply
     """
     from facedis_core.data.latents import save_latents
@@ -60,16 +65,28 @@ def encode(
         MeshEncoder,
         check_face_sets,
         encode_blocks,
+        no_latents,
     )
-    from facedis_core.pipeline.inputs import collect_inputs, find_inputs
+    from facedis_core.pipeline.inputs import collect_inputs
+    from facedis_core.pipeline.shards import Shard, find_part, find_shards, merge_latents
 
-    fd_cli.check_stream(stream, jobs)
+    options = {**locals()}
+    fd_cli.check_stream(stream, jobs, shard)
     check_suffix(output, "latents", ".npy")
     check_output(output, force)
+    if merge:
+        fd_cli.check_merge_alone(encode, options)
+        merge_latents(find_shards(merge, "fd-encode --shard"), output, force=force)
+        return
     skipping = fd_cli.Skipping(keep_going, failures, output, force)
-    faces = find_inputs(
-        collect_inputs(inputs or (), files_from), split, root=root, keep_going=keep_going
+    part = find_part(
+        None if shard is None else Shard.parse(shard),
+        collect_inputs(inputs or (), files_from),
+        split,
+        root=root,
+        keep_going=keep_going,
     )
+    faces = part.inputs
     encoder = MeshEncoder(
         on_device(load_model(model), device, faces.count, jobs),
         units=units,
@@ -82,8 +99,12 @@ def encode(
     if not trust_order:
         check_face_sets(faces, encoder.model, encoder.topology_map)
 
+    label = part.label("fd-encode", root, encoder.facts)
+
     def encoded() -> Iterator["Latents"]:
         size = 1 if stream else BLOCK_FACES
+        if label:
+            yield no_latents(encoder.model)  # what a part without faces makes
         with fd_cli.progress_bar("encoding", faces.count) as advance:
             for block in encode_blocks(encoder, faces.items, jobs=jobs, size=size):
                 for line in block.warnings:
@@ -92,7 +113,8 @@ def encode(
                 yield block.latents
                 advance(block.items)
 
-    skipping.finish(save_latents(output, encoded(), force=force, stream=stream))
+    done = save_latents(output, encoded(), force=force, stream=stream, label=label)
+    skipping.finish(done)
 
 
 def main() -> None:

@@ -2,6 +2,7 @@
 
 import fd_cli
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -116,6 +117,7 @@ def register(
             "nothing.",
         ),
     ] = None,
+    shard: fd_cli.Shard = None,
     jobs: fd_cli.FaceJobs = 1,
     skip_existing: Annotated[
         bool,
@@ -143,13 +145,14 @@ def register(
     from facedis_core.io.paths import check_suffix, natural_key
     from facedis_core.io.streams import check_output, open_output
     from facedis_core.model.model import load_model
-    from facedis_core.pipeline.inputs import collect_inputs, find_inputs
+    from facedis_core.pipeline.inputs import collect_inputs
     from facedis_core.pipeline.register import (
         RegisterOptions,
         ScanRegistrar,
         load_tracker,
         register_to,
     )
+    from facedis_core.pipeline.shards import Shard, find_part
     from facedis_core.registration.prior import prior_of, read_prior
 
     if make_prior is not None:
@@ -175,17 +178,22 @@ def register(
         force=force,
         jobs=jobs,
     )
-    if sequence and (jobs != 1 or landmarks or pose or skip_existing):
+    if sequence and (jobs != 1 or landmarks or pose or skip_existing or shard):
         raise UsageError(
-            "--sequence takes each frame from the last; leave out --jobs, --landmarks, --pose and "
-            "--skip-existing",
+            "--sequence takes each frame from the last; leave out --jobs, --landmarks, --pose, "
+            "--shard and --skip-existing",
             ErrorCode.OPTION_CONFLICT,
         )
     fd_cli.check_different({"--output": output, "--latents": latents, "--report": report})
     skipping = fd_cli.Skipping(keep_going, failures, output, force)
-    scans = find_inputs(
-        collect_inputs(inputs or (), files_from), root=root, keep_going=keep_going, scans=True
+    part = find_part(
+        None if shard is None else Shard.parse(shard),
+        collect_inputs(inputs or (), files_from),
+        root=root,
+        keep_going=keep_going,
+        scans=True,
     )
+    scans = part.inputs
     loaded = load_model(model)
     faces = prior_of(loaded.preparation) if prior is None else read_prior(prior)
     tracker = None
@@ -206,7 +214,9 @@ def register(
         pose=pose,
         tracker=tracker,
     )
-    if landmarks is not None and scans.count != 1 and Path(landmarks).is_file():
+    options = replace(options, label=part.label("fd-register", root, registrar.facts))
+    count = len(part.listing) or scans.count
+    if landmarks is not None and count != 1 and Path(landmarks).is_file():
         raise UsageError(
             f"--landmarks {landmarks} is of one scan; give a folder, or a pattern with {{name}}",
             ErrorCode.OPTION_CONFLICT,

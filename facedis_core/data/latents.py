@@ -17,7 +17,7 @@ import numpy as np
 
 from facedis_core.data.rows import Rows, row_numbers
 from facedis_core.errors import ErrorCode, InputError, check_argument
-from facedis_core.io.npy import ArrayHeader, NpyReader, encoded_header
+from facedis_core.io.npy import ArrayHeader, NpyReader, encoded_header, labelled
 from facedis_core.io.paths import check_suffix
 from facedis_core.io.streams import naming, open_input, open_output, shown
 
@@ -194,7 +194,11 @@ class LatentSource:
             self.sizes = _sizes(header)
 
     def blocks(
-        self, sizes: tuple[int, int] | None = None, *, finite: bool = True
+        self,
+        sizes: tuple[int, int] | None = None,
+        *,
+        finite: bool = True,
+        may_be_empty: bool = False,
     ) -> Iterator[Latents]:
         """All rows in order, some at a time; a stream's as they come.
 
@@ -202,6 +206,7 @@ class LatentSource:
             sizes: divides plain arrays (N, D_id + D_exp); None refuses them. Their rows get the
                 names row0000... and an unknown model.
             finite: refuse rows that are not finite.
+            may_be_empty: accept a source without rows, such as a shard of few faces.
 
         Raises:
             InputError: truncated, of several sizes, not finite, not latents, no rows at all.
@@ -224,7 +229,7 @@ class LatentSource:
                     count += len(rows)
                     yield rows
                 header = self._reader.header()
-            if not count:
+            if not count and not may_be_empty:
                 raise InputError(
                     "holds no rows, expected the latents of one face at least", ErrorCode.EMPTY
                 )
@@ -351,13 +356,14 @@ def concatenate(blocks: Sequence[Latents]) -> Latents:
     )
 
 
-def write_latents(target: str | Path | BinaryIO, *blocks: Latents) -> None:
+def write_latents(target: str | Path | BinaryIO, *blocks: Latents, label: str = "") -> None:
     """Write the rows of all blocks as one structured array; same latents, same bytes.
 
     Args:
         target: a path, whose file is written whole or not at all and replaces another one; or a
             binary stream.
         blocks: at least one.
+        label: words for the header, such as which shard of a batch they are; "" = none.
 
     Raises:
         InputError: a value is not finite.
@@ -376,7 +382,7 @@ def write_latents(target: str | Path | BinaryIO, *blocks: Latents) -> None:
     if isinstance(target, str | Path):
         check_suffix(str(target), "latents", ".npy")
         with open_output(str(target), force=True) as stream:
-            write_latents(stream, *blocks)
+            write_latents(stream, *blocks, label=label)
         return
     if not hasattr(target, "write"):
         check_argument(target, (), "write_latents: target", "a path or a binary stream")
@@ -389,6 +395,8 @@ def write_latents(target: str | Path | BinaryIO, *blocks: Latents) -> None:
             ("expression", "<f4", blocks[0].expression.shape[1:]),
         ]
     )
+    if label:
+        dtype = labelled(dtype, label)
     for block in blocks:
         block.check_finite()
     # NumPy's writer goes to real files behind Python's back, and not to pipes
@@ -401,26 +409,32 @@ def write_latents(target: str | Path | BinaryIO, *blocks: Latents) -> None:
 
 
 def save_latents(
-    output: str, blocks: Iterable[Latents], *, force: bool = False, stream: bool = False
+    output: str,
+    blocks: Iterable[Latents],
+    *,
+    force: bool = False,
+    stream: bool = False,
+    label: str = "",
 ) -> int:
     """Write all rows to a file, or standard output for `-`; returns how many there were.
 
     Args:
-        output: path or `-`; nothing is written if there is no row.
+        output: path or `-`; nothing is written if there is no row, unless there is a label.
         blocks: the rows.
         force: replace a file.
         stream: write an array a block as they come, the first without rows, not one at the end.
+        label: as of `write_latents`; not with `stream`.
 
     Raises what `open_output` and `write_latents` do.
     """
-    rows = (block for block in blocks if len(block))
+    rows = (block for block in blocks if len(block) or label)
     first = next(rows, None)
     if first is None:
         return 0
     if not stream:
         whole = [first, *rows]
         with open_output(output, force=force) as target:
-            write_latents(target, *whole)
+            write_latents(target, *whole, label=label)
         return sum(map(len, whole))
     count = 0
     with open_output(output, force=force) as target:

@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from math import prod
-from typing import BinaryIO, Final, NamedTuple
+from typing import Any, BinaryIO, Final, NamedTuple
 
 import numpy as np
 
@@ -168,6 +168,25 @@ def _parsed(version: bytes, text: bytes) -> ArrayHeader:
     if not dtype.itemsize or dtype.subdtype is not None or any(length < 0 for length in shape):
         raise damaged
     return ArrayHeader(dtype, shape, fortran_order)
+
+
+def labelled(dtype: np.dtype, label: str) -> np.dtype:
+    """A structured type whose first field also has a title, the only place of a header for words.
+
+    Readers know the field by its name as before; `label_of` finds the title.
+    """
+    first, *others = dtype.names or ()
+    fields: list[Any] = [(name, dtype[name]) for name in others]
+    return np.dtype([((label, first), dtype[first]), *fields])
+
+
+def label_of(header: ArrayHeader) -> str:
+    """The title of the first field of a structured array; "" = none."""
+    fields = header.dtype.fields
+    if not header.dtype.names or fields is None:
+        return ""
+    field = fields[header.dtype.names[0]]
+    return str(field[2]) if len(field) > 2 else ""
 
 
 def encoded_header(dtype: np.dtype, shape: tuple[int, ...]) -> bytes:

@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
-from typing import BinaryIO, Final, NamedTuple
+from typing import BinaryIO, Final, NamedTuple, Protocol
 
 import numpy as np
 
 from facedis_core.data.history import made_by
-from facedis_core.data.latents import Latents, LatentSource, concatenate
+from facedis_core.data.latents import Latents, concatenate
 from facedis_core.errors import ErrorCode, InputError, UsageError
 from facedis_core.io.csv_text import brief
 from facedis_core.io.npy import encoded_header
@@ -70,8 +70,19 @@ class LatentDecoder:
         return stream.getvalue()
 
 
+class RowSource(Protocol):
+    """Latents that are read in blocks, as of `LatentSource`, and their name in messages."""
+
+    @property
+    def label(self) -> str: ...
+
+    def blocks(
+        self, sizes: tuple[int, int] | None = None, *, finite: bool = True
+    ) -> Iterator[Latents]: ...
+
+
 def checked_rows(
-    source: LatentSource,
+    source: RowSource,
     model: Model,
     output: str,
     skip: Callable[[list[Failure]], None] | None = None,

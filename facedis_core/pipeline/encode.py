@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
@@ -100,11 +100,15 @@ class MeshEncoder:
                 if not self.keep_going:
                     raise
                 failures.append(Failure.of(item.source, error))
-        if not rows:
-            rows.append(
-                self.model.encode_prepared(np.empty((0, *self.model.mean_face.shape), np.float32))
-            )
+        rows = rows or [no_latents(self.model)]
         return EncodedBlock(len(items), concatenate(rows), warnings, failures)
+
+    @property
+    def facts(self) -> list[Any]:
+        """Everything beside the meshes that decides the latents, as values for JSON."""
+        map_id = None if self.topology_map is None else self.topology_map.id
+        options = self.units, self.align, self.trust_order, self.force_encode, self.keep_going
+        return [self.model.id, *options, map_id]
 
     def prepared(self, mesh: Mesh, source: str) -> PreparedFace:
         """The prepared vertices of a mesh, and a warning or "".
@@ -137,6 +141,11 @@ class MeshEncoder:
             mesh, self.topology_map, self.model, units=self.units, trust_order=self.trust_order
         )
         return mesh if rig is None else rig.face(mesh.name)
+
+
+def no_latents(model: Model) -> Latents:
+    """Latents of a model without rows."""
+    return model.encode_prepared(np.empty((0, *model.mean_face.shape), np.float32))
 
 
 def placed_rig(

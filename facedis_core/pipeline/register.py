@@ -35,6 +35,7 @@ from facedis_core.mesh import ply
 from facedis_core.mesh.mesh import Mesh, check_written_suffix, write_mesh
 from facedis_core.model.model import Model
 from facedis_core.pipeline.decode import is_ply_stream
+from facedis_core.pipeline.encode import no_latents
 from facedis_core.pipeline.failures import Failure
 from facedis_core.pipeline.inputs import InputItem
 from facedis_core.pipeline.parallel import in_order
@@ -113,6 +114,12 @@ class ScanRegistrar:
                     "or a pattern with {name}",
                     ErrorCode.FILE_MISSING,
                 )
+
+    @property
+    def facts(self) -> list[Any]:
+        """Everything beside the scans that decides the faces, as values for JSON."""
+        options = self.units, self.residual, self.force, self.seed, self.keep_going
+        return [self.model.id, self.prior.id, *options, self.landmarks, self.pose]
 
     def __call__(self, item: InputItem) -> RegisteredItem:
         """Register the scans of an item.
@@ -230,6 +237,7 @@ class RegisterOptions:
         skip_existing: leave out scans whose files exist; their lines in a report stay.
         force: replace existing files.
         jobs: number of worker processes, 0 = one per core; the results are the same with any.
+        label: which shard of a batch the latents are, for their header; "" = none.
 
     Raises:
         UsageError: options that exclude each other; errors of `check_written_suffix` and
@@ -243,6 +251,7 @@ class RegisterOptions:
     skip_existing: bool = False
     force: bool = False
     jobs: int = 1
+    label: str = ""
 
     def __post_init__(self) -> None:
         if self.skip_existing and self.force:
@@ -317,7 +326,8 @@ def register_to(
                     encoded.append(model.encode_prepared(face[None], [found.mesh.name]))
             yield item
         if options.latents is not None:
-            save_latents(options.latents, encoded, force=options.force)
+            rows = [no_latents(model), *encoded] if options.label else encoded
+            save_latents(options.latents, rows, force=options.force, label=options.label)
 
 
 @contextmanager
