@@ -205,8 +205,11 @@ def test_runs_of_two_models_combine_by_name(call, face_set, shifted_model, model
     ],
 )
 def test_runs_that_do_not_combine(call, runs, line, code, kind, named):
-    assert call("fd-metrics set.safetensors --json -o plain.json").code == 0
-    assert call("fd-metrics set.safetensors --split all --baselines --json -o all.json").code == 0
+    if "plain" in line:
+        assert call("fd-metrics set.safetensors --json -o plain.json").code == 0
+    if "all.json" in line:
+        made = call("fd-metrics set.safetensors --split all --baselines --json -o all.json")
+        assert made.code == 0
     result = call(f"fd-metrics {line}")
     assert (result.code, result.kind) == (code, kind)
     assert named in result.line

@@ -190,11 +190,12 @@ def test_ctrl_c_saves_and_resume_reaches_the_bytes_of_an_unbroken_run(
     assert not (tmp_path / "broken.state.safetensors").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "disk"),
     [
         (f"{LINEAR} --epochs 40 --evaluate-every 40", False),
-        pytest.param(f"{SMALL} --epochs 5 --evaluate-every 5", True, marks=pytest.mark.slow),
+        (f"{SMALL} --epochs 5 --evaluate-every 5", True),
     ],
     ids=["linear", "pointnet"],
 )

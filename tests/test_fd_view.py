@@ -408,6 +408,7 @@ class TestPage:
         page.find("#onto").click()
         assert page.downloaded("mine.obj").read_bytes() == path.read_bytes()
 
+    @pytest.mark.slow
     def test_a_texture_that_is_opened_with_a_mesh_is_drawn(self, page, tmp_path):
         """Of a whole head, of which the model has the face; the result has the texture of A."""
         mesh = read_mesh(EXAMPLES / "bob_smile.ply")
@@ -545,6 +546,7 @@ class TestPage:
         page.until("sides.second.face.name === 'b' && !busy")
         assert page.run("return sides.first.face.name") != "b"
 
+    @pytest.mark.slow
     def test_of_several_files_each_can_be_chosen(self, page, tmp_path):
         paths = [tmp_path / name for name in ("one.ply", "notes.txt", "two.ply")]
         for path in paths:
@@ -560,6 +562,7 @@ class TestPage:
     def labels(page):
         return page.run("return [...sides.first.choice.options].map((option) => option.text)")
 
+    @pytest.mark.slow
     def test_opened_files_of_one_name_are_told_apart(self, page, tmp_path):
         mesh = read_mesh(EXAMPLES / "bob_smile.ply")
         for name in ("bob_smile.ply", "bob_smile.obj"):
@@ -642,6 +645,7 @@ class TestPage:
         head_page.find("#first .error").click()
         assert np.array_equal(skin, head_page.pixels("#first canvas"))
 
+    @pytest.mark.slow
     def test_without_webgl_a_sentence_says_so(self, browser, address):
         script = browser.driver.execute_cdp_cmd(
             "Page.addScriptToEvaluateOnNewDocument",
@@ -656,6 +660,7 @@ class TestPage:
         finally:
             browser.driver.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", script)
 
+    @pytest.mark.slow
     def test_the_newest_face_of_a_stream_is_shown(self, browser, commands, model_file):
         pipe = subprocess.PIPE
         with viewing(commands, "-", model=model_file, stdin=pipe) as (url, process):
@@ -681,6 +686,7 @@ class TestPage:
             browser.until("!busy && !wanted")
             assert not browser.complaints()
 
+    @pytest.mark.slow
     def test_a_stream_drives_the_expression_of_a_face_of_a_file_until_it_breaks(
         self, browser, commands, model_file, tmp_path
     ):
@@ -717,6 +723,7 @@ class TestPage:
         self.choose(page, "second", "one")
         assert page.run("return sides.second.key") == "s0"
 
+    @pytest.mark.slow
     def test_a_server_that_has_gone_is_told(self, browser, commands, model_file):
         with viewing(commands, model=model_file) as (url, process):
             browser.open(url)

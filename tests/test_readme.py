@@ -81,6 +81,7 @@ def paste(page, folder, environment):
     assert done.returncode == 0, f"{program}\n{done.stderr}"
 
 
+@pytest.mark.slow
 def test_the_demo_leaves_meshes_numbers_a_page_and_pictures(demo):
     examples = {path.stem for path in (ROOT / "weights" / "examples").glob("*.ply")}
     for part in ("reconstruction", "identity", "expression"):
@@ -96,6 +97,7 @@ def test_the_demo_leaves_meshes_numbers_a_page_and_pictures(demo):
         assert re.search(rf"{name} +{metrics[key]['mean']:.2f} mm", said)
 
 
+@pytest.mark.slow
 def test_the_picture_at_the_top_is_what_the_demo_draws(demo):
     assert "(docs/picture.png)" in README.read_text("utf-8").partition("\n## ")[0]
     shown, made = (
@@ -117,17 +119,11 @@ def test_the_readme_can_be_pasted_and_python_does_what_the_pipe_does(environment
     assert len(by_pipe) > 100_000
 
 
-# Many pictures and two reports; a training; and pages of shell examples, as metrics.md is one.
-SLOW = {
-    *("commands.md", "training.md", "pipelines-and-ci.md", "datasets.md", "artists.md"),
-    "clusters.md",
-}
-
-
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
     [
-        pytest.param(page.name, marks=pytest.mark.slow) if page.name in SLOW else page.name
+        page.name
         for page in PAGES
         if page != README and (blocks(page, "sh") or blocks(page, "python"))
     ],

@@ -93,7 +93,7 @@ def plys(draw):
     return data, vertices, polygons
 
 
-@settings(max_examples=150)
+@settings(max_examples=50)
 @given(plys(), st.sampled_from([1, 9, 60]), st.sampled_from([1, 7, 10**6]), st.integers(0, 9))
 def test_any_properties_in_blocks_of_any_size(tmp_path, made, size, step, cut):
     data, vertices, polygons = made

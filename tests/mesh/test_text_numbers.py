@@ -21,7 +21,7 @@ def check(words):
     np.testing.assert_array_equal(found.view(np.int32), expected.view(np.int32))
 
 
-@settings(max_examples=150)
+@settings(max_examples=50)
 @given(st.lists(NUMBER | SHORTEST | NINE_DIGITS, min_size=1, max_size=30))
 def test_decimals(words):
     check(words)

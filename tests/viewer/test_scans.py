@@ -417,6 +417,7 @@ class TestPage:
         page.find("#first .error").click()
         assert not page.find("#first .distance").is_selected()
 
+    @pytest.mark.slow
     def test_a_registration_can_be_cancelled(self, page, steps, file):
         before = page.run("return sides.second.key")
         page.find("#second .file").send_keys(file)
@@ -426,6 +427,7 @@ class TestPage:
         steps.may_go_on.set()
         assert page.run("return sides.second.key") == before
 
+    @pytest.mark.slow
     def test_a_refused_scan_can_be_registered_anyway(self, page, steps, file):
         steps.may_go_on.set()
         steps.refused = InputError("scan: two poses fit alike", ErrorCode.POSE_AMBIGUOUS)
