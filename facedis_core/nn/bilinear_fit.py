@@ -40,30 +40,36 @@ class Bilinear:
     penalty: float
 
 
+class TrainingComponents(NamedTuple):
+    """The training faces as a split sees them.
+
+    Attributes:
+        coefficients: (n, K) of the faces; their mean is zero.
+        subject: (n,) of each face, a row of `neutrals`.
+        neutrals: (S, K) of the subjects; NaN where one is not known.
+        motions: (6, K), what random poses add to the coefficients to first order.
+    """
+
+    coefficients: np.ndarray
+    subject: np.ndarray
+    neutrals: np.ndarray
+    motions: np.ndarray
+
+
 def fit_bilinear(
-    split: LinearSplit,
-    coefficients: np.ndarray,
-    subject: np.ndarray,
-    neutrals: np.ndarray,
-    motions: np.ndarray,
-    *,
-    count: int,
-    trust: float,
+    split: LinearSplit, faces: TrainingComponents, *, count: int, trust: float
 ) -> Bilinear:
     """Fit the maps.
 
     Args:
         split: of these faces.
-        coefficients: (n, K) of the training faces; their mean is zero.
-        subject: (n,) of each face, a row of `neutrals`.
-        neutrals: (S, K) of the subjects; NaN where one is not known.
-        motions: (6, K), what random poses add to the coefficients to first order.
+        faces: the training faces.
         count: P, at most D_exp.
         trust: with which the split was made.
     """
-    penalty = _choose_penalty(split, coefficients, subject, neutrals, motions, count, trust)
-    seen = _seen_by(split, coefficients)
-    inputs = _inputs_of(split, seen.expression, motions, count)
+    penalty = _choose_penalty(split, faces, count, trust)
+    seen = _seen_by(split, faces.coefficients)
+    inputs = _inputs_of(split, seen.expression, faces.motions, count)
     (maps,) = inputs.regressions(seen, [penalty])
     linear, products = np.split(maps.T, [seen.expression.shape[1]], axis=1)
     return Bilinear(
@@ -148,15 +154,10 @@ def _inputs_of(split: LinearSplit, e: np.ndarray, motions: np.ndarray, count: in
 
 
 def _choose_penalty(
-    split: LinearSplit,
-    coefficients: np.ndarray,
-    subject: np.ndarray,
-    neutrals: np.ndarray,
-    motions: np.ndarray,
-    count: int,
-    trust: float,
+    split: LinearSplit, faces: TrainingComponents, count: int, trust: float
 ) -> float:
     """The penalty whose error on held-out people is least; arguments as of `fit_bilinear`."""
+    coefficients, subject, neutrals, motions = faces
     known = np.flatnonzero(np.isfinite(neutrals).all(axis=1))
     fold = np.full(len(neutrals), -1)  # people of unknown neutrals are in all trainings
     fold[known] = np.random.default_rng(0).permutation(len(known)) % FOLDS

@@ -9,7 +9,7 @@ from facedis_core.geometry.pca import Pca, face_blocks, fit_pca
 from facedis_core.model.config import LinearConfig
 from facedis_core.nn.augment import add_motions, pose_motions
 from facedis_core.nn.autoencoder import InitialData
-from facedis_core.nn.bilinear_fit import Bilinear, fit_bilinear
+from facedis_core.nn.bilinear_fit import Bilinear, TrainingComponents, fit_bilinear
 from facedis_core.nn.linear_split import LinearSplit, split_components
 
 Weights = dict[str, np.ndarray]
@@ -48,14 +48,11 @@ def fit_weights(
             fitted = _fit_split(pca, data.vertices, data.rows, data.neutrals, motions, config, data)
             weights |= _encoder(fitted.split, deviation) | _decoders(fitted.split, deviation)
             if config.bilinear is not None:
+                components = TrainingComponents(
+                    fitted.coefficients, fitted.person, fitted.neutrals, fitted.moved
+                )
                 terms = fit_bilinear(
-                    fitted.split,
-                    fitted.coefficients,
-                    fitted.person,
-                    fitted.neutrals,
-                    fitted.moved,
-                    count=config.bilinear,
-                    trust=data.trust,
+                    fitted.split, components, count=config.bilinear, trust=data.trust
                 )
                 weights |= _bilinear(terms, deviation, dtype)
         return weights

@@ -44,19 +44,9 @@ class Trainer(ModelTrainer):
     Args:
         network: the auto-encoder.
         discriminator: None trains without one.
-        face_set: training faces, and those that are evaluated.
-        recipe: batch size, learning rates and loss weights; `recipe` of the trainer has the batch
-            size used.
-        neutrals: whether to use the subjects' neutrals (`face_set.neutrals`).
-        seed: of data order, pairs and noise.
-        device: of the networks.
         precision: of the search of the max-pooling.
-        storage: of the training faces.
-
-    Raises:
-        InputError: `neutrals`, and no training subject has one.
-        UsageError: the batch cannot be divided among the processes, or the faces do not fit on the
-            device.
+        face_set, recipe, neutrals, seed, device, storage: as for `ModelTrainer`, which also says
+            what is raised.
     """
 
     def __init__(

@@ -12,7 +12,7 @@ from raising import raises
 from facedis_core.data.face_set import TEST, FaceSet
 from facedis_core.geometry.ridge import PENALTIES
 from facedis_core.model.model import Model, load_model, write_model
-from facedis_core.nn.bilinear_fit import Bilinear, fit_bilinear
+from facedis_core.nn.bilinear_fit import Bilinear, TrainingComponents, fit_bilinear
 from facedis_core.nn.linear_split import LinearSplit, split_components
 from facedis_core.train.training import train
 
@@ -44,7 +44,7 @@ class Made:
 def fitted(made: Made, motions: np.ndarray = STILL, count: int = 4) -> tuple[LinearSplit, Bilinear]:
     given = made.faces, made.subject, made.neutrals
     split = split_components(*given, motions.T @ motions, identity=3, expression=4, trust=1.0)
-    return split, fit_bilinear(split, *given, motions, count=count, trust=1.0)
+    return split, fit_bilinear(split, TrainingComponents(*given, motions), count=count, trust=1.0)
 
 
 def latents(split: LinearSplit, faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
