@@ -61,10 +61,15 @@ def ticks(high: float, most: int = 5) -> list[float]:
 
 def shares(series: Sequence[Series]) -> tuple[np.ndarray, list[np.ndarray]]:
     """Bin edges (BINS + 1,) from 0, common to all series, and each series' shares (BINS,)."""
-    highest = max(float(one.known().max()) for one in series)
+    highest = _highest(series)
     edges = np.linspace(0, highest if highest > 0 else 1.0, BINS + 1)
     counts = [np.histogram(one.known(), edges)[0] for one in series]
     return edges, [count / max(count.sum(), 1) for count in counts]
+
+
+def _highest(series: Sequence[Series]) -> float:
+    """The highest value of all series, of which one at least has any."""
+    return float(np.concatenate([one.known() for one in series]).max())
 
 
 def histogram(series: Sequence[Series], title: str) -> str:
@@ -77,6 +82,7 @@ def histogram(series: Sequence[Series], title: str) -> str:
         f"{one.label}: mean {one.known().mean():.3g}, {one.known().min():.3g} to "
         f"{one.known().max():.3g} mm"
         for one in series
+        if len(one.known())
     )
     svg = _chart(_HEIGHT, f"Histogram, {title}. {summaries}")
 
@@ -98,6 +104,8 @@ def histogram(series: Sequence[Series], title: str) -> str:
         outline = f"M{_LEFT},{bottom}{steps}V{bottom}"
         _add(svg, "path", d=outline, class_=f"area {color_class(number)}")
     for number, one in enumerate(series):
+        if not len(one.known()):
+            continue
         at = x(float(one.known().mean()))
         _add(svg, "line", x1=at, x2=at, y1=_TOP, y2=bottom, class_=f"mean {color_class(number)}")
     _add_unit(svg, _HEIGHT - 6)
@@ -107,7 +115,7 @@ def histogram(series: Sequence[Series], title: str) -> str:
 def bars(labels: Sequence[str], series: Sequence[Series], title: str) -> str:
     """SVG of a group of bars per label; value k of each series, in mm, is that of label k."""
     left, thickness, gap = 132, 9, 6
-    highest = max(float(one.known().max()) for one in series) or 1.0
+    highest = _highest(series) or 1.0
     width = WIDTH - left - 40
     group = thickness * len(series) + gap
     height = len(labels) * group + 20

@@ -100,8 +100,15 @@ class PartErrors:
                 motion = vertex_distances(truth, self.mean_face).sum(0)
                 self._motion = motion if self._motion is None else self._motion + motion
 
+    def by_mesh(self, part: Part) -> np.ndarray:
+        """The error of each mesh, (n,) mm; NaN where it has none, as all of a part unknown."""
+        found = self.per_mesh.get(part)
+        return np.full(len(self.rows), np.nan) if found is None else found
+
     def per_vertex(self, part: Part) -> np.ndarray:
-        """Mean error of each vertex over the faces that have one, (V,) mm."""
+        """Mean error of each vertex over the faces that have one, (V,) mm; NaN without any."""
+        if part not in self.per_mesh:
+            return np.full(len(self.mean_face), np.nan)
         return self._sums[part] / self._count(part)
 
     def motion(self) -> np.ndarray | None:
@@ -145,8 +152,17 @@ class ModelComparison:
 
     @property
     def parts(self) -> list[Part]:
-        """The parts for which any face has a truth."""
-        return [part for part in PARTS if part in self.models[0].errors.per_mesh]
+        """The parts that any model predicts, and for which any face has a truth."""
+        return [part for part in PARTS if self.having(part)]
+
+    def having(self, part: Part) -> list[ModelResult]:
+        """The models with errors of a part: one of latents of one half has one part."""
+        return [result for result in self.models if part in result.errors.per_mesh]
+
+    @property
+    def whole(self) -> list[ModelResult]:
+        """The models of identity and expression."""
+        return [r for r in self.models if r.model.config.identity and r.model.config.expression]
 
     @cached_property
     def transfer_examples(self) -> TransferExamples | None:
@@ -206,17 +222,13 @@ def compare_models(
         progress: counts the measured faces.
 
     Raises:
-        InputError: unreadable input, no such faces, or a model of another topology than the set, or
-            without identity or expression latents.
+        InputError: unreadable input, no such faces, or a model of another topology than the set.
         UsageError: a model is named twice.
     """
     models = [load_model(name) for name in names]
     faces, rows = open_split(source, models[0], split)
     for model in models[1:]:
         check_topology(faces, source, model.topology, f"model {model.source}")
-    for model in models:  # the page shows both
-        model.check_part("identity")
-        model.check_part("expression")
     ways = MeasureOptions(align, faces.region, progress=progress)
     labels = label_models(models)
     people = len(np.unique(np.asarray(faces.labels.subject)[rows]))
@@ -225,6 +237,12 @@ def compare_models(
         _measure(model, label, faces, rows, ways)
         for model, label in zip(models, labels, strict=True)
     ]
+    if not any(result.errors.per_mesh for result in results):
+        raise InputError(
+            f"{', '.join(labels)} gives identity parts alone, and {source} has no true neutrals to "
+            "compare them with; use a model of identity and expression",
+            ErrorCode.NEUTRAL_MISSING,
+        )
     linear: dict[str, Evaluation] = {}
     if baselines or (baselines is None and len(faces.rows(TRAIN)) > 1):
         try:

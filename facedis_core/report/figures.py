@@ -139,14 +139,15 @@ def error_figures(maker: FigureMaker) -> Iterator[Figure]:
     """
     comparison = maker.comparison
     for part in comparison.parts:
-        rows = [example_rows(result, part, maker.options.faces) for result in comparison.models]
+        models = comparison.having(part)
+        rows = [example_rows(result, part, maker.options.faces) for result in models]
         faces = [
             [comparison.face_result(result.model, row) for _, row in examples]
-            for result, examples in zip(comparison.models, rows, strict=True)
+            for result, examples in zip(models, rows, strict=True)
         ]
         errors = [[face.errors(part) for face in of_model] for of_model in faces]
         scale = maker.options.scale or ColorScale.covering(list(chain(*errors)))
-        for number, result in enumerate(comparison.models):
+        for number, result in enumerate(models):
             kinds = [kind for kind, _ in rows[number]]
             yield _error_figure(maker, result, part, kinds, faces[number], errors[number], scale)
 
@@ -182,15 +183,21 @@ def _error_figure(
 
 def mean_error_figure(maker: FigureMaker) -> Figure:
     """Mean error of each vertex by each model, on the mean face."""
-    models, parts = maker.comparison.models, maker.comparison.parts
-    errors = [result.errors.per_vertex(part) for result in models for part in parts]
+    comparison = maker.comparison
+    models, parts = comparison.models, comparison.parts
+    errors = [
+        result.errors.per_vertex(part) if result in comparison.having(part) else None
+        for result in models
+        for part in parts
+    ]
     mean_face = models[0].model.mean_face
+    known = [values for values in errors if values is not None]
     picture = maker.sheet(
         [FigureCell(mean_face, values) for values in errors],
         column_labels=[PART_TITLES[part] for part in parts],
-        captions=list(map(error_summary, errors)),
+        captions=["not known" if each is None else error_summary(each) for each in errors],
         row_labels=[result.label for result in models],
-        scale=maker.options.scale or ColorScale.covering(errors),
+        scale=maker.options.scale or ColorScale.covering(known),
         views=MEAN_ERROR_VIEWS,
     )
     return Figure(
@@ -204,18 +211,20 @@ def mean_error_figure(maker: FigureMaker) -> Figure:
 def generated_figures(maker: FigureMaker) -> Iterator[Figure]:
     """Expression transfer and interpolation by each model, and identity parts by several models.
 
-    Nothing where the faces show fewer than two people or no expression.
+    Of models with latents of one half no transfer and no interpolation. Nothing where the faces
+    show fewer than two people or no expression.
     """
     comparison = maker.comparison
     examples = comparison.transfer_examples
     if examples is None:
         return
-    for result in comparison.models:
+    for result in comparison.whole:
         yield _transfer_figure(maker, result, examples)
-    for result in comparison.models:
+    for result in comparison.whole:
         yield _interpolation_figure(maker, result, examples)
-    if len(comparison.models) > 1:
-        yield _identity_figure(maker, examples)
+    models = [result for result in comparison.models if result.model.config.identity]
+    if len(models) > 1:
+        yield _identity_figure(maker, models, examples)
 
 
 def _transfer_figure(maker: FigureMaker, result: ModelResult, examples: TransferExamples) -> Figure:
@@ -273,10 +282,12 @@ def _interpolation_figure(
     )
 
 
-def _identity_figure(maker: FigureMaker, examples: TransferExamples) -> Figure:
+def _identity_figure(
+    maker: FigureMaker, models: Sequence[ModelResult], examples: TransferExamples
+) -> Figure:
     """Identity parts of the same faces by each model."""
     comparison = maker.comparison
-    models, labels = comparison.models, comparison.faces.labels
+    labels = comparison.faces.labels
     rows = _identity_rows(comparison, examples)
     faces = [[comparison.face_result(result.model, row) for row in rows] for result in models]
     cells = [FigureCell(face) for face in maker.truths(rows)]

@@ -91,6 +91,7 @@ class Metrics(NamedTuple):
         latents: number of latents of the first model.
         few_people: so few people that intervals are too narrow.
         on_training_faces: some measured faces are of the training split.
+        halves: what a model of one half shows, a sentence each.
         claims: the strongest baselines for each model whose condition is known.
     """
 
@@ -102,6 +103,7 @@ class Metrics(NamedTuple):
     latents: int
     few_people: bool
     on_training_faces: bool
+    halves: list[str]
     claims: list[Claim]
 
 
@@ -126,8 +128,15 @@ def metrics_section(comparison: ModelComparison) -> Metrics:
         config.identity + config.expression,
         comparison.facts["subjects"] < FEW_SUBJECTS,
         bool((np.asarray(comparison.faces.labels.split)[comparison.rows] == TRAIN).any()),
+        [_half(result) for result in comparison.models if result not in comparison.whole],
         _claims(comparison),
     )
+
+
+def _half(result: ModelResult) -> str:
+    if result.model.config.identity:
+        return f"{result.label} has no expression latents: it predicts identity parts alone."
+    return f"{result.label} has no identity latents: it predicts full faces alone."
 
 
 def _claims(comparison: ModelComparison) -> list[Claim]:
@@ -198,17 +207,21 @@ def error_histograms(comparison: ModelComparison) -> list[Chart]:
     """Histograms of the errors of single meshes, and of the spreads of single people."""
     charts = []
     for part in comparison.parts:
-        series = [Series(r.label, r.errors.per_mesh[part]) for r in comparison.models]
+        series = [Series(r.label, r.errors.by_mesh(part)) for r in comparison.models]
         title = PART_ERRORS[part]
         charts.append(Chart(f"histogram-{part}", f"{title}, by mesh", histogram(series, title)))
     for key, title in SPREADS.items():
         known = [(r.label, r.evaluation.per_subject.get(key)) for r in comparison.models]
-        if all(values is not None for _, values in known):
-            series = [Series(label, values) for label, values in known if values is not None]
+        if any(values is not None for _, values in known):
+            series = [Series(label, _known(values)) for label, values in known]
             charts.append(
                 Chart(f"histogram-{key}", f"{title}, by person", histogram(series, title))
             )
     return charts
+
+
+def _known(values: np.ndarray | None) -> np.ndarray:
+    return np.array([np.nan]) if values is None else values
 
 
 def errors_by_expression(comparison: ModelComparison) -> tuple[list[Chart], PartTable]:
@@ -218,12 +231,13 @@ def errors_by_expression(comparison: ModelComparison) -> tuple[list[Chart], Part
     kinds = np.unique(shown)
     means = {
         (part, result.label): np.array(
-            [_mean(result.errors.per_mesh[part][shown == kind]) for kind in kinds]
+            [_mean(result.errors.by_mesh(part)[shown == kind]) for kind in kinds]
         )
         for part in comparison.parts
         for result in comparison.models
     }
-    order = np.argsort(-means[comparison.parts[0], comparison.models[0].label], kind="stable")
+    first = comparison.parts[0]
+    order = np.argsort(-means[first, comparison.having(first)[0].label], kind="stable")
     names = [labels.expressions[kinds[place]] for place in order]
     charts = []
     for part in comparison.parts:
@@ -234,7 +248,10 @@ def errors_by_expression(comparison: ModelComparison) -> tuple[list[Chart], Part
         )
     rows = []
     for kind in kinds:
-        of_kind = [e[shown == kind] for e in comparison.models[0].errors.per_mesh.values()]
+        of_kind = [
+            comparison.having(part)[0].errors.by_mesh(part)[shown == kind]
+            for part in comparison.parts
+        ]
         counts = [int(np.isfinite(values).sum()) for values in of_kind]
         rows.append((labels.expressions[kind], count_range(counts)))
     table = part_table(comparison, "expression", "faces", rows, lambda *key: means[key])
@@ -264,7 +281,9 @@ def errors_by_region(comparison: ModelComparison) -> PartTable:
     face = faces.region
     if face is None:
         face = named_region(FACE, faces.preparation)
-    regions = find_regions(first.model.mean_face, faces.triangles, first.errors.motion(), face)
+    motions = (result.errors.motion() for result in comparison.models)
+    motion = next((each for each in motions if each is not None), None)
+    regions = find_regions(first.model.mean_face, faces.triangles, motion, face)
     results = {result.label: result for result in comparison.models}
 
     def errors(part: Part, label: str) -> np.ndarray:

@@ -64,22 +64,25 @@ class QuantizedVertices(NamedTuple):
 def viewer_payload(comparison: ModelComparison, options: FigureOptions) -> dict[str, Any]:
     """Best, average and worst faces of each model by reconstruction, and an interpolation, as JSON.
 
-    Each face has its truth once, and the full face and identity predicted by each model. Where the
-    true identity is unknown, `neutral` is None.
+    Each face has its truth once, and the full face and identity predicted by each model, None where
+    a model has latents of the other half alone. Where the true identity is unknown, `neutral` is
+    None. Faces of a model without reconstruction are those by the identity.
     """
     numbers: dict[int, int] = {}  # row of the set -> place in `faces`
     groups = []
     for result in comparison.models:
-        e_rec = result.errors.per_mesh["full"]
+        part: Part = "full" if result in comparison.having("full") else "identity"
+        by_mesh = result.errors.by_mesh(part)
         items = [
             {
                 "face": numbers.setdefault(row, len(numbers)),
                 "label": f"{kind}: {comparison.faces.labels.names[row]}",
-                "error": round(float(e_rec[np.searchsorted(result.errors.rows, row)]), 4),
+                "error": round(float(by_mesh[np.searchsorted(result.errors.rows, row)]), 4),
             }
-            for kind, row in example_rows(result, "full", options.faces)
+            for kind, row in example_rows(result, part, options.faces)
         ]
-        groups.append({"label": result.label, "items": items})
+        kind = "reconstruction" if part == "full" else "identity"
+        groups.append({"label": f"by {kind}, {result.label}", "items": items})
     faces, errors = [], []
     for row in numbers:
         by_model = [comparison.face_result(result.model, row) for result in comparison.models]
@@ -107,9 +110,8 @@ def viewer_payload(comparison: ModelComparison, options: FigureOptions) -> dict[
 
 def _prediction(face: FaceResult) -> dict[str, Any]:
     prediction = face.sample.prediction
-    assert prediction.reconstruction is not None
-    assert prediction.identity is not None
-    return {"full": _packed(prediction.reconstruction), "identity": _packed(prediction.identity)}
+    parts = {"full": prediction.reconstruction, "identity": prediction.identity}
+    return {name: None if part is None else _packed(part) for name, part in parts.items()}
 
 
 def _packed(vertices: np.ndarray) -> dict[str, Any]:
@@ -144,6 +146,8 @@ def _interpolation(comparison: ModelComparison) -> dict[str, Any] | None:
 
 def _dependence(model: Model, ends: Latents, between: Latents) -> float:
     """Largest distance in mm of X_exp of the identities of two rows to X_exp of that between."""
+    if not (model.config.identity and model.config.expression):
+        return 0.0
     expression = ends.expression[[0, 0, 1, 1]]
     own, shown = (
         model.decode_vectors(each.identity[[0, 1, 0, 1]], expression, "expression", offsets=True)
@@ -167,8 +171,12 @@ def interpolation_shapes(model: Model, ends: Latents, varied: LatentPart) -> Int
     """Shapes between two rows of latents: the fewest within TOLERANCE_MM, or the most there may be.
 
     Identity faces where the identity varies, expression offsets where the expression does: by
-    X = X_id + X_exp (eq. 1) their sums are the faces between any two of them.
+    X = X_id + X_exp (eq. 1) their sums are the faces between any two of them. Without latents of
+    that part they are the mean face, or no offset.
     """
+    if not getattr(model.config, varied):
+        still = model.mean_face if varied == "identity" else np.zeros_like(model.mean_face)
+        return InterpolationShapes(np.stack([still, still]), 0.0)
     for segments in SEGMENTS:
         rows = interpolate_part(ends, 2 * segments + 1, varied)
         finer = model.decode_vectors(

@@ -8,7 +8,7 @@ import pytest
 import torch
 from mesh_twin import SlowMeshes
 from raising import raises
-from synthetic import face_set, write_face_set
+from synthetic import face_set, random_model, write_face_set
 from trainers import trained_in_parts
 
 from facedis_core.data.face_set import TEST, TRAIN
@@ -195,7 +195,6 @@ def test_commands_say_what_one_half_cannot_do(models, call, tmp_path):
         assert encoded.code == 0, encoded.err
         found[target] = [
             "fd-transfer {0}.npy {0}.npy -o out.npy",
-            "fd-report set.safetensors --model {0}.safetensors -o out.html",
             "fd-view -m {0}.safetensors",
         ]
     write_latents(tmp_path / "few.npy", read_latents(tmp_path / "self.npy")[::4])
@@ -210,3 +209,40 @@ def test_commands_say_what_one_half_cannot_do(models, call, tmp_path):
             assert (result.code, result.kind) == (3, "part-missing"), (line, result.err)
             assert len(result.err.splitlines()) == 1
     assert not list(tmp_path.glob("out*"))
+
+
+def test_a_report_shows_the_halves_that_there_are(models, call, tmp_path):
+    write_face_set(tmp_path / "set.safetensors", FACES)
+    write_model(tmp_path / "whole.safetensors", random_model(size=8, identity=3, expression=2))
+    for target in ("self", "neutral"):
+        write_model(tmp_path / f"{target}.safetensors", models[target])
+    line = "fd-report set.safetensors --no-baselines --size 40 -o r.html --figures r --force"
+    found = {}
+    for names in ("neutral", "self neutral whole"):
+        given = " ".join(f"-m {name}.safetensors" for name in names.split())
+        done = call(f"{line} {given}")
+        assert done.code == 0, done.err
+        page = (tmp_path / "r.html").read_text()
+        assert "neutral has no expression latents" in page
+        payload = json.loads(page.split('id="viewer-data">')[1].split("</script>")[0])
+        predicted = payload["faces"][0]["predicted"]
+        found[names] = (
+            {path.stem.split("-", 1)[1] for path in (tmp_path / "r").glob("*.png")},
+            [sorted(key for key, part in each.items() if part) for each in predicted],
+            [group["label"] for group in payload["groups"]],
+        )
+    figures, parts, groups = found["neutral"]
+    assert figures == {"mean-errors", "errors-identity-neutral"}
+    assert (parts, groups) == ([["identity"]], ["by identity, neutral"])
+    figures, parts, groups = found["self neutral whole"]
+    assert figures == {
+        *("mean-errors", "identities", "transfer-whole", "interpolation-whole"),
+        *("errors-full-self", "errors-full-whole", "errors-expression-whole"),
+        *("errors-identity-neutral", "errors-identity-whole"),
+    }
+    assert parts == [["full"], ["identity"], ["full", "identity"]]
+    assert groups[:2] == ["by reconstruction, self", "by identity, neutral"]
+    unlabelled = replace(FACES, neutrals_eval=np.full_like(FACES.neutrals_eval, np.nan))
+    write_face_set(tmp_path / "set.safetensors", unlabelled)
+    refused = call(f"{line} -m neutral.safetensors")
+    assert (refused.code, refused.kind) == (3, "neutral-missing"), refused.err

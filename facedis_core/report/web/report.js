@@ -59,7 +59,7 @@
   data.models.forEach((label, i) => byId("model").append(option(label, i)));
   for (const group of data.groups) {
     const held = document.createElement("optgroup");
-    held.label = `by reconstruction, ${group.label}`;
+    held.label = group.label;
     for (const item of group.items) {
       held.append(option(`${item.label} (${item.error.toFixed(2)} mm)`, item.face));
     }
@@ -76,8 +76,11 @@
 
   function showFace(model) {
     const face = data.faces[Number(byId("face").value)], predicted = face.predicted[model];
-    const share = Number(byId("part").value), heat = byId("show-error").checked;
-    const shown = blend(unpacked(predicted.identity), unpacked(predicted.full), share);
+    const {identity, full} = predicted, heat = byId("show-error").checked;
+    byId("part").disabled = !identity || !full;  // a model of one half
+    const share = !identity ? 1 : !full ? 0 : Number(byId("part").value);
+    byId("part").value = share;
+    const shown = blend(unpacked(identity || full), unpacked(full || identity), share);
     // without a neutral face, only the full face has a truth
     const truth = face.neutral
       ? blend(unpacked(face.neutral), unpacked(face.truth), share)
