@@ -736,3 +736,69 @@ def test_truth_and_predictions_in_two_units(call, tmp_path, unit, mm):
 def test_units_are_for_meshes(call, face_set):
     wrong = call("fd-metrics set.safetensors --units cm")
     assert (wrong.code, wrong.kind) == (2, "option-conflict")
+
+
+class TestParts:
+    """What parts measure, merged, is what one run measures."""
+
+    def parts(self, call, words, count, folder="parts"):
+        for number in range(1, count + 1):
+            result = call(f"fd-metrics {words} --shard {number}/{count} -o {folder}/{number}.npy")
+            assert result.code == 0, result.err
+
+    @pytest.mark.parametrize(
+        ("words", "count", "more"),
+        [
+            ("set.safetensors", 3, "--json --per-mesh {}.csv --samples 3"),
+            ("set.safetensors --split all --align", 15, "--json --per-subject {}.csv"),
+            ("set.safetensors --baselines -m {0} -m {1}", 2, "--json --per-expression {}.csv"),
+        ],
+    )
+    def test_of_models(
+        self, call, face_set, model_file, other_model_file, tmp_path, words, count, more
+    ):
+        words = words.format(model_file, other_model_file)
+        (tmp_path / "parts").mkdir()
+        self.parts(call, words, count)
+        at_once = call(f"fd-metrics {words} {more.format('one')} -o one.json")
+        merged = call(f"fd-metrics {words} {more.format('all')} --merge parts -o all.json")
+        assert (at_once.code, merged.code) == (0, 0), merged.err
+        assert merged.err == at_once.err
+        for suffix in ("json", "csv"):
+            one, merged = ((tmp_path / f"{name}.{suffix}").read_bytes() for name in ("one", "all"))
+            assert one == merged
+
+    def test_of_meshes(self, call, tmp_path):
+        lines = ["name,subject,expression"]
+        for subject in range(3):
+            for expression in ("neutral", "smile"):
+                name = f"s{subject}_{expression}"
+                seed = len(lines)
+                save_mesh(tmp_path / "truth" / f"{name}.ply", face(seed))
+                save_mesh(tmp_path / "mine" / f"{name}.ply", face(seed) + np.float32(0.5))
+                lines.append(f"{name},s{subject},{expression}")
+        (tmp_path / "labels.csv").write_text("\n".join(lines))
+        (tmp_path / "parts").mkdir()
+        words = "--truth truth --predicted mine --labels labels.csv"
+        self.parts(call, words, 2)
+        at_once = report(call(f"fd-metrics {words} --json"))
+        assert report(call(f"fd-metrics {words} --json --merge parts")) == at_once
+
+    def test_refusals(self, call, face_set, other_model_file, tmp_path):
+        (tmp_path / "parts").mkdir()
+        self.parts(call, "set.safetensors", 2)
+        for words, kind in (
+            ("--split all --merge parts", "shards"),
+            (f"-m {other_model_file} --merge parts", "shards"),
+            ("--merge parts/1.npy", "shards"),
+            ("--merge parts --shard 1/2", "option-conflict"),
+            ("--json --shard 1/2", "option-conflict"),
+            ("--check e_rec<1 --shard 1/2", "option-conflict"),
+            ("--shard 1/2 -o part.json", "output-suffix"),
+        ):
+            assert call(["fd-metrics", "set.safetensors", *words.split()]).kind == kind, words
+        whole = (tmp_path / "parts" / "2.npy").read_bytes()
+        (tmp_path / "parts" / "2.npy").write_bytes(whole[:-500])
+        result = call("fd-metrics set.safetensors --merge parts")
+        assert (result.code, result.kind) == (3, "truncated")
+        assert "parts/2.npy" in result.line

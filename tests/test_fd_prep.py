@@ -487,3 +487,64 @@ def test_units_with_a_set_to_be_like(call, scans, tmp_path):
     wrong = call(f"{command.replace('-o set', '-o wrong')} --units mm")
     assert (wrong.code, wrong.kind) == (3, "unit")
     assert not (tmp_path / "wrong.safetensors").exists()
+
+
+def made_of_parts(call, command, count):
+    """Run a command that writes `set.safetensors` at once and in parts, and what each wrote."""
+    outputs = []
+    for number in range(1, count + 1):
+        part = f"--shard {number}/{count} -o parts/{number}.npy"
+        assert call(command.replace("-o set.safetensors", part)).code == 0
+    for words in ("-o one.safetensors", "--merge parts -o all.safetensors"):
+        result = call(command.replace("-o set.safetensors", words))
+        name = words.split()[-1].removesuffix(".safetensors")
+        files = [f"{name}.safetensors", f"{name}.report.json"]
+        said = result.err.replace(name, "NAME")
+        outputs.append((result.code, said, *(call.folder.joinpath(f).read_bytes() for f in files)))
+    return outputs
+
+
+class TestParts:
+    """What parts prepare, merged, is what one run prepares."""
+
+    @pytest.fixture
+    def here(self, call, tmp_path):
+        (tmp_path / "parts").mkdir()
+        call.folder = tmp_path
+        return call
+
+    @pytest.mark.parametrize("count", [2, 5])
+    def test_of_files(self, here, scans, count):
+        (scans / "p1_smile.ply").write_bytes(b"ply\n")
+        (scans / "p6_frown.ply").write_bytes(b"")
+        command = f"{FOLDER} --keep-going --align rigid --validation 0.3"
+        at_once, merged = made_of_parts(here, command, count)
+        assert at_once[0] == 1 and "p1_smile" in at_once[1]
+        assert merged == at_once
+
+    def test_of_people_with_neutrals(self, here, like):
+        command = "fd-prep ict FaceXModel --subjects 3 --like like.safetensors -j 1"
+        at_once, merged = made_of_parts(here, f"{command} -o set.safetensors", 2)
+        assert at_once[0] == 0
+        assert merged == at_once
+
+    def test_refusals(self, here, scans, tmp_path):
+
+        def make(number):
+            part = f"--shard {number}/2 -o parts/{number}.npy"
+            assert here(FOLDER.replace("-o set.safetensors", part)).code == 0
+
+        make(1)
+        assert here(f"{FOLDER} --merge parts").kind == "shards"
+        make(2)
+        for words in ("--seed 1", "--align rigid", "--keep-going", "--units mm"):
+            assert here(f"{FOLDER} --merge parts {words}").kind == "shards", words
+        (scans / "p0_frown.ply").rename(scans / "p0_grin.ply")
+        assert here(f"{FOLDER} --merge parts").kind == "shards"
+        (scans / "p0_grin.ply").rename(scans / "p0_frown.ply")
+        whole = (tmp_path / "parts" / "2.npy").read_bytes()
+        (tmp_path / "parts" / "2.npy").write_bytes(whole[:-2000])
+        assert here(f"{FOLDER} --merge parts").kind == "truncated"
+        assert not (tmp_path / "set.safetensors").exists()
+        for words in ("--shard 1/2", "--shard 1/2 --dry-run", "--shard 1/2 --merge parts"):
+            assert here(f"{FOLDER} {words}").code == 2, words

@@ -120,6 +120,8 @@ def metrics(
             "--combine", help="Average reports on several runs (seeds, folds) instead of measuring."
         ),
     ] = False,
+    shard: fd_cli.Shard = None,
+    merge: fd_cli.Merge = None,
     output: fd_cli.Output = "-",
     per_mesh: Annotated[
         str | None,
@@ -184,13 +186,21 @@ def metrics(
       fd-metrics set.safetensors -m a.safetensors -m b.safetensors --format latex -o table.tex
       fd-metrics set.safetensors --json --check 'e_rec<=1.2' --check 'e_dis.median<=0.2'
       fd-metrics --combine seed0.json seed1.json seed2.json
+      fd-metrics set.safetensors -m a.safetensors --shard 3/16 -o parts/3.npy
+      fd-metrics set.safetensors -m a.safetensors --merge parts/ --json -o metrics.json
       fd-metrics --truth scans/ --predicted mine/ --predicted-identity id/ --labels labels.csv
     """  # noqa: D301 - click keeps the lines after \b as they are
     from facedis_core.evaluate.gates import Check, Tolerance, junit_xml, require_all
-    from facedis_core.evaluate.metrics_report import SUFFIXES, MetricsOptions, measure
+    from facedis_core.evaluate.metrics_report import (
+        SUFFIXES,
+        MetricsOptions,
+        measure,
+        measure_part,
+    )
     from facedis_core.evaluate.tables import format_of
     from facedis_core.io.paths import check_suffix
     from facedis_core.io.streams import check_output, open_output
+    from facedis_core.pipeline.shards import Shard
 
     options = MetricsOptions(
         inputs=inputs or (),
@@ -211,6 +221,8 @@ def metrics(
         checks=[Check.parse(text) for text in check or ()],
         against=against,
         combine=combine,
+        shard=None if shard is None else Shard.parse(shard),
+        merge=merge or (),
         details=any((per_mesh, per_subject, per_expression)),
         report_format=report_format,
         as_json=as_json,
@@ -222,6 +234,11 @@ def metrics(
             ErrorCode.OPTION_MISSING,
         )
     fd_cli.check_read_once(*options.sources)
+    if options.shard is not None:
+        check_suffix(output, "a part of a measurement", ".npy")
+        with open_output(output, force=force) as part:
+            measure_part(options, part)
+        return
     details = {
         "--per-mesh": per_mesh,
         "--per-subject": per_subject,

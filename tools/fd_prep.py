@@ -164,6 +164,8 @@ def prep(
             "others all]",
         ),
     ] = None,
+    shard: fd_cli.Shard = None,
+    merge: fd_cli.Merge = None,
     jobs: fd_cli.Jobs = 0,
     keep_going: Annotated[
         bool,
@@ -209,13 +211,21 @@ def prep(
       fd-prep scans phone/ --pattern '{subject}/{expression}.ply' --keep-going -o set.safetensors
       fd-prep folder rig/ --map map.safetensors --labels labels.csv -o set.safetensors
       fd-prep coma CoMA/ --dry-run
+      fd-prep coma CoMA/ --shard 3/16 -o parts/3.npy
+      fd-prep coma CoMA/ --merge parts/ -o set.safetensors
       fd-prep --export set.safetensors meshes/
       fd-prep ict FaceXModel/ --subjects 847 --validation 0.1 -o heads.safetensors
       fd-prep ict FaceXModel/ --simplify 9000 --drop-neutrals -o faces.safetensors
     """  # noqa: D301 - click keeps the lines after \b as they are
     from facedis_core.datasets.contents import count_faces
-    from facedis_core.datasets.prepare import PrepareOptions, plan_face_set, prepare_face_set
+    from facedis_core.datasets.prepare import (
+        PrepareOptions,
+        plan_face_set,
+        prepare_face_set,
+        prepare_part,
+    )
     from facedis_core.errors import CheckFailed, ErrorCode
+    from facedis_core.pipeline.shards import Shard
 
     if export:
         given = {
@@ -229,7 +239,7 @@ def prep(
             **{"validation": validation, "pattern": pattern, "labels": labels, "region": region},
             **{"neutral": neutral, "simplify": simplify, "align": align, "variation": variation},
             **{"captured": captured, "drop-neutrals": drop_neutrals or None},
-            **{"force-register": force_register or None},
+            **{"force-register": force_register or None, "shard": shard, "merge": merge or None},
             **{"subjects": subjects, "dry-run": dry_run or None, "keep-going": keep_going or None},
             **{"units": None if units == "auto" else units, "seed": seed or None},
         }
@@ -259,6 +269,8 @@ def prep(
         exclude=exclude,
         region=region,
         drop_neutrals=drop_neutrals,
+        shard=None if shard is None else Shard.parse(shard),
+        merge=merge or (),
         jobs=jobs,
         keep_going=keep_going,
         dry_run=dry_run,
@@ -266,6 +278,10 @@ def prep(
         force=force,
     )
     plan = plan_face_set(options)
+    if options.shard is not None:
+        with fd_cli.progress_bar("reading", None) as advance:
+            prepare_part(plan, advance=advance)
+        return
     notes = plan.notes()  # printed at the end, so that an error is a single line
     report = None
     if dry_run:

@@ -206,7 +206,8 @@ class LatentSource:
             sizes: divides plain arrays (N, D_id + D_exp); None refuses them. Their rows get the
                 names row0000... and an unknown model.
             finite: refuse rows that are not finite.
-            may_be_empty: accept a source without rows, such as a shard of few faces.
+            may_be_empty: accept a source without rows, such as a shard of few faces: one block
+                without rows.
 
         Raises:
             InputError: truncated, of several sizes, not finite, not latents, no rows at all.
@@ -229,7 +230,9 @@ class LatentSource:
                     count += len(rows)
                     yield rows
                 header = self._reader.header()
-            if not count and not may_be_empty:
+            if not count and may_be_empty and sizes is not None:
+                yield _as_latents(np.empty(0, self._first.dtype), sizes, 0)
+            elif not count:
                 raise InputError(
                     "holds no rows, expected the latents of one face at least", ErrorCode.EMPTY
                 )

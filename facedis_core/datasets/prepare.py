@@ -3,7 +3,7 @@
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import IO, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from facedis_core import __version__
 from facedis_core.data.face_set import TRAIN, FaceSetWriter, Labels, face_set_writer
 from facedis_core.data.history import HistoryStep, history_step
 from facedis_core.data.preparation import Preparation
@@ -19,10 +20,11 @@ from facedis_core.data.regions import describe_region, find_region, named_region
 from facedis_core.data.units import extent_of
 from facedis_core.datasets.contents import PreparationReport, listing_lines
 from facedis_core.datasets.existing_preparation import ExistingPreparation, load_preparation
+from facedis_core.datasets.preparation_parts import read_blocks, write_blocks
 from facedis_core.datasets.protocols import FILE
 from facedis_core.datasets.reference_mesh import NEXT_STEP
 from facedis_core.datasets.selection import FaceSelection, read_exclusion, select_faces
-from facedis_core.datasets.source import LabelledRows, OpenedSource, open_source
+from facedis_core.datasets.source import FaceBlock, LabelledRows, OpenedSource, open_source
 from facedis_core.errors import ErrorCode, InputError, OutputError, UsageError, output_error
 from facedis_core.geometry.alignment import align_by_neutrals, align_to, mean_shape
 from facedis_core.io.atomic import reserve_space
@@ -30,6 +32,7 @@ from facedis_core.io.paths import check_suffix
 from facedis_core.io.signals import install_signal_handlers
 from facedis_core.io.streams import check_output, open_output, replaced_file
 from facedis_core.pipeline.parallel import in_order
+from facedis_core.pipeline.shards import Shard, find_shards, work_id, write_label
 
 # Options of a source that --like decides.
 _DECIDED_BY_LIKE: Final = ("simplify", "align")
@@ -51,6 +54,8 @@ class PrepareOptions:
         region: vertices that metrics count: a name or a file as of `find_region`, whose indices
             are those of raw meshes; None = that of the `like` set, else that of the data set.
         drop_neutrals: leave out the neutral faces of the people for training, and their neutrals.
+        shard: part of the meshes to read; None = all.
+        merge: files of all parts, whose faces are taken instead of the meshes; none = the meshes.
         jobs: number of worker processes, 0 = one per core; the output does not depend on it.
         keep_going: skip unusable and missing meshes.
         dry_run: count the faces and write nothing.
@@ -69,6 +74,8 @@ class PrepareOptions:
     exclude: Path | None = None
     region: str | None = None
     drop_neutrals: bool = False
+    shard: Shard | None = None
+    merge: Sequence[str] = ()
     jobs: int = 1
     keep_going: bool = False
     dry_run: bool = False
@@ -81,7 +88,15 @@ class PrepareOptions:
                 "there is no output; pass -o SET, or --dry-run to count only",
                 ErrorCode.OPTION_MISSING,
             )
-        check_suffix(self.output, "a face set", ".safetensors")
+        if self.shard is not None and (self.merge or self.dry_run):
+            raise UsageError(
+                "--shard reads a part of the meshes; leave out --merge and --dry-run",
+                ErrorCode.OPTION_CONFLICT,
+            )
+        if self.shard is not None:
+            check_suffix(self.output, "a part of a face set", ".npy")
+        else:
+            check_suffix(self.output, "a face set", ".safetensors")
         for key in _DECIDED_BY_LIKE:
             if self.like is not None and self.source_options.get(key) is not None:
                 raise UsageError(
@@ -91,8 +106,8 @@ class PrepareOptions:
 
     @property
     def report_file(self) -> str | None:
-        """Path of the report beside the set; None if the set goes to a pipe or a device."""
-        if self.output is None or replaced_file(self.output) is None:
+        """Path of the report beside the set; None of a part, or if it goes to a pipe or device."""
+        if self.shard is not None or self.output is None or replaced_file(self.output) is None:
             return None
         return f"{self.output.removesuffix('.safetensors')}.report.json"
 
@@ -165,24 +180,20 @@ def prepare_face_set(
     output, source = options.output, opened.source
     if output is None:
         raise UsageError("a dry run has no output", ErrorCode.OPTION_CONFLICT)
-    like = load_preparation(options.like) if options.like else None
-    if chosen.missing and not (source.findings.incomplete or options.keep_going):
-        more = f" and {len(chosen.missing) - 1} more" if len(chosen.missing) > 1 else ""
-        raise InputError(
-            f"{source.root} lacks {chosen.missing[0].file}{more}; add the files, or pass "
-            "--keep-going to skip them",
-            ErrorCode.FILE_MISSING,
-        )
-    preparation = (
-        like.preparation
-        if like
-        else source.preparation(chosen.rows, warn, keep_going=options.keep_going)
-    )
+    like, preparation = _preparation(plan, warn)
+    blocks = _blocks(plan)
+    if options.merge:
+        work = _work(plan, like, preparation)
+        files = find_shards(options.merge, "fd-prep --shard", work)
+        results = read_blocks(files, len(blocks))
+    else:
+        results = _read_blocks(plan, preparation, like, blocks)
     region = _region(options.region, like, source.region, preparation)
     install_signal_handlers()
     places = len(source.labels.names) + len(source.labels.subjects)
     with _face_file(output, places, len(preparation.vertex_index)) as faces:
-        read = _read_faces(plan, preparation, like, faces, advance)
+        with closing(results):
+            read = _collect(plan, blocks, results, faces, advance)
         labelled = _label_rows(plan, read)
         report = PreparationReport.of(opened, chosen, labelled, read.failures)
         history = [_history(plan, like, report)] if options.history else []
@@ -279,34 +290,120 @@ class _ReadResults:
     neutrals: set[int] = field(default_factory=set)
 
 
-def _read_faces(
+def prepare_part(
+    plan: PreparationPlan, *, advance: Callable[[int], None] = lambda faces: None
+) -> None:
+    """Read the meshes of a shard and write what `prepare_face_set` then merges.
+
+    Args:
+        plan: from `plan_face_set`, with a shard.
+        advance: called with the number of faces just read.
+
+    Raises:
+        InputError: as of `prepare_face_set`.
+        OutputError: the part could not be written.
+    """
+    options = plan.options
+    if options.shard is None or options.output is None:
+        raise UsageError("there is no shard to prepare", ErrorCode.OPTION_MISSING)
+    like, preparation = _preparation(plan, lambda line: None)  # the merge warns of the whole
+    blocks = _blocks(plan)
+    mine = blocks[options.shard.part(len(blocks))]
+
+    def read() -> Iterator[FaceBlock]:
+        with closing(_read_blocks(plan, preparation, like, mine)) as results:
+            for rows, block in zip(mine, results, strict=True):
+                yield block
+                advance(len(rows))
+
+    with open_output(options.output, force=options.force) as stream:
+        write_label(stream, options.shard.label(_work(plan, like, preparation)))
+        write_blocks(stream, read())
+
+
+def _preparation(
+    plan: PreparationPlan, warn: Callable[[str], None]
+) -> tuple[ExistingPreparation | None, Preparation]:
+    """What `--like` gives, and the preparation of the raw meshes.
+
+    Raises:
+        InputError: files are missing (unless `keep_going`).
+    """
+    options, source, chosen = plan.options, plan.opened.source, plan.chosen
+    like = load_preparation(options.like) if options.like else None
+    if chosen.missing and not (source.findings.incomplete or options.keep_going):
+        more = f" and {len(chosen.missing) - 1} more" if len(chosen.missing) > 1 else ""
+        raise InputError(
+            f"{source.root} lacks {chosen.missing[0].file}{more}; add the files, or pass "
+            "--keep-going to skip them",
+            ErrorCode.FILE_MISSING,
+        )
+    if like is not None:
+        return like, like.preparation
+    return None, source.preparation(chosen.rows, warn, keep_going=options.keep_going)
+
+
+def _work(plan: PreparationPlan, like: ExistingPreparation | None, known: Preparation) -> str:
+    """Id of everything that decides what is read of the meshes."""
+    opened, source = plan.opened, plan.opened.source
+    return work_id(
+        *("fd-prep", __version__, opened.name),
+        {key: value for key, value in opened.options.items() if not isinstance(value, Path)},
+        *(dict(source.inputs), list(source.labels.names), plan.chosen.rows.tolist()),
+        *(None if like is None else like.id, plan.options.keep_going),
+        *(known.metadata(), known.vertex_index.tolist()),
+    )
+
+
+def _blocks(plan: PreparationPlan) -> list[list[int]]:
+    """The chosen rows in the blocks that are read at once."""
+    wanted = set(plan.chosen.rows.tolist())
+    blocks = [[row for row in block if row in wanted] for block in plan.opened.source.blocks()]
+    return [rows for rows in blocks if rows]
+
+
+def _read_blocks(
     plan: PreparationPlan,
     preparation: Preparation,
     like: ExistingPreparation | None,
-    faces: _FaceFile,
-    advance: Callable[[int], None],
-) -> _ReadResults:
+    blocks: Sequence[Sequence[int]],
+) -> Generator[FaceBlock, None, None]:
+    """Read blocks in order.
+
+    Raises:
+        InputError: an unusable mesh (unless `keep_going`).
+    """
     source, chosen = plan.opened.source, plan.chosen.rows
-    wanted = set(chosen.tolist())
-    blocks = [[row for row in block if row in wanted] for block in source.blocks()]
-    blocks = [rows for rows in blocks if rows]
-    read = _ReadResults(np.full((len(source.labels.names), source.measures), np.nan))
     reader = source.reader(preparation, chosen, like.mean_face if like else None)
     with closing(in_order(reader.read, blocks, plan.options.jobs)) as results:
-        for rows, block in zip(blocks, results, strict=True):
+        for block in results:
             if block.failures and not plan.options.keep_going:
                 first = next(iter(block.failures.values()))
                 raise InputError(f"{first}; {NEXT_STEP}", first.code)
-            read.failures.update(block.failures)
-            for row, face in zip(rows, block.faces, strict=True):
-                faces[row] = face
-            if block.neutral is not None:
-                subject = int(source.labels.subject[rows[0]])
-                faces[len(source.labels.names) + subject] = block.neutral
-                read.neutrals.add(subject)
-            if block.measured is not None:
-                read.measured[rows] = block.measured
-            advance(len(rows))
+            yield block
+
+
+def _collect(
+    plan: PreparationPlan,
+    blocks: Sequence[Sequence[int]],
+    results: Iterable[FaceBlock],
+    faces: _FaceFile,
+    advance: Callable[[int], None],
+) -> _ReadResults:
+    """Store the faces of all blocks, and collect what was read beside them."""
+    source = plan.opened.source
+    read = _ReadResults(np.full((len(source.labels.names), source.measures), np.nan))
+    for rows, block in zip(blocks, results, strict=True):
+        read.failures.update(block.failures)
+        for row, face in zip(rows, block.faces, strict=True):
+            faces[row] = face
+        if block.neutral is not None:
+            subject = int(source.labels.subject[rows[0]])
+            faces[len(source.labels.names) + subject] = block.neutral
+            read.neutrals.add(subject)
+        if block.measured is not None:
+            read.measured[rows] = block.measured
+        advance(len(rows))
     return read
 
 

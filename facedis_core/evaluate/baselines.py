@@ -10,7 +10,12 @@ from facedis_core.data.face_set import TRAIN, FaceSet, check_topology
 from facedis_core.data.pseudo_neutrals import PseudoNeutrals, pseudo_neutrals
 from facedis_core.errors import ErrorCode, InputError
 from facedis_core.evaluate.conditions import unlabelled_condition
-from facedis_core.evaluate.evaluation import Evaluation, evaluate_face_set
+from facedis_core.evaluate.evaluation import (
+    Evaluation,
+    OrderedMap,
+    evaluate_face_set,
+    map_in_one_process,
+)
 from facedis_core.evaluate.prediction import Prediction, Predictor
 from facedis_core.geometry.flame_like import FlameLike, fit_flame_like
 from facedis_core.geometry.pca import BLOCK_FACES, Pca, face_blocks, fit_pca
@@ -217,6 +222,7 @@ def evaluate_baselines(
     region: np.ndarray | None = None,
     align: bool = False,
     progress: Callable[[int], None] | None = None,
+    ordered_map: OrderedMap = map_in_one_process,
 ) -> dict[str, Evaluation]:
     """Evaluations of every baseline on rows of a face set, by JSON key.
 
@@ -229,7 +235,13 @@ def evaluate_baselines(
     found = {}
     for baseline in baselines:
         evaluation = evaluate_face_set(
-            baseline.predict, face_set, rows, region=region, align=align, progress=progress
+            baseline.predict,
+            face_set,
+            rows,
+            region=region,
+            align=align,
+            progress=progress,
+            ordered_map=ordered_map,
         )
         metrics = evaluation.metrics | dict(baseline.facts)
         found[baseline.key] = replace(evaluation, metrics=metrics)

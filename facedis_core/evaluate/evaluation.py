@@ -295,7 +295,7 @@ def evaluate_samples(
     apexes = np.empty(0, int) if expressions is None else expressions.apexes(rows, subject)
     people = np.unique(subject[rows])
 
-    def measure(part: np.ndarray) -> _Batch:
+    def measure(part: np.ndarray) -> BatchResult:
         """Errors, identity faces and latents of `rows[part]`, faces of one subject."""
         person = int(subject[rows[part[0]]])
         neutral = None if neutrals is None else neutrals[person]
@@ -322,7 +322,7 @@ def evaluate_samples(
         if splits and full is not None and identity is not None:
             expression = full[is_shown] - identity[is_shown]  # X_exp (eq. 1)
         latents = measured.prediction._replace(reconstruction=None)
-        return _Batch(values, latents, is_shown, expression)
+        return BatchResult(values, latents, is_shown, expression)
 
     batches = [
         where[start : start + batch]
@@ -436,7 +436,7 @@ def _add_probes(
         evaluation.metrics["identity_from_expression_faces"] = int(counted.sum())
 
 
-class _Batch(NamedTuple):
+class BatchResult(NamedTuple):
     """Results of B faces of one subject.
 
     Attributes:
@@ -478,7 +478,7 @@ class _Results:
     drawn: list[np.ndarray] = field(default_factory=list)
     rng: np.random.Generator = field(default_factory=lambda: np.random.default_rng(0))
 
-    def add_batch(self, where: np.ndarray, found: _Batch) -> None:
+    def add_batch(self, where: np.ndarray, found: BatchResult) -> None:
         """Add the results of faces, whose places among all are `where` (B,)."""
         for key, values in found.values.items():
             self._store(key, where, values)

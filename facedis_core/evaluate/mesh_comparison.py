@@ -12,7 +12,13 @@ from facedis_core.data.preparation import Preparation
 from facedis_core.data.regions import find_region
 from facedis_core.data.units import BatchUnits, Units, check_one_size
 from facedis_core.errors import ErrorCode, InputError
-from facedis_core.evaluate.evaluation import Evaluation, Gallery, evaluate_samples
+from facedis_core.evaluate.evaluation import (
+    Evaluation,
+    Gallery,
+    OrderedMap,
+    evaluate_samples,
+    map_in_one_process,
+)
 from facedis_core.evaluate.expression_faces import ExpressionLabels
 from facedis_core.evaluate.face_labels import FaceLabel, read_labels
 from facedis_core.evaluate.prediction import Prediction, Sample, align_faces
@@ -58,6 +64,7 @@ def compare_meshes(
     on_match: Callable[[int, np.ndarray | None], object] = lambda pairs, region: None,
     warn: Callable[[str], object] = lambda line: None,
     progress: Callable[[int], None] | None = None,
+    ordered_map: Callable[..., OrderedMap] = lambda *facts: map_in_one_process,
 ) -> MeshComparison:
     """E_rec of reconstructions; with labels every metric that needs only meshes.
 
@@ -81,6 +88,8 @@ def compare_meshes(
             raise.
         warn: called with the warnings of the first true mesh, whose topology all have.
         progress: called with the number of newly compared meshes.
+        ordered_map: called with names, labels and options of the meshes; gives what divides their
+            comparison, as of `evaluate_samples`.
 
     Raises:
         InputError: unreadable input, a mesh without a partner or a label, meshes that do not fit.
@@ -100,7 +109,13 @@ def compare_meshes(
         subject = np.zeros(len(pairs.names), int)  # E_rec does not depend on subjects
         rows = np.arange(len(subject))
         evaluation = evaluate_samples(
-            pairs.sample, subject, rows, region=mask, align=align, progress=progress
+            pairs.sample,
+            subject,
+            rows,
+            region=mask,
+            align=align,
+            progress=progress,
+            ordered_map=ordered_map(pairs.names, units),
         )
         return MeshComparison(evaluation, pairs.names, [], [], subject, mask)
     known = read_labels(labels, frozenset(pairs.names))
@@ -126,6 +141,7 @@ def compare_meshes(
         region=mask,
         align=align,
         progress=progress,
+        ordered_map=ordered_map(pairs.names, units, chosen, neutral),
     )
     return MeshComparison(evaluation, pairs.names, chosen, shown.tolist(), expression, mask)
 
@@ -177,6 +193,7 @@ def _evaluate_labelled(
     region: np.ndarray | None,
     align: bool,
     progress: Callable[[int], None] | None,
+    ordered_map: OrderedMap,
 ) -> Evaluation:
     """Every metric; the first neutral of each subject is its true neutral and in the gallery."""
     people, subject = np.unique([label.subject for label in labels], return_inverse=True)
@@ -206,6 +223,7 @@ def _evaluate_labelled(
         region=region,
         align=align,
         progress=progress,
+        ordered_map=ordered_map,
     )
 
 

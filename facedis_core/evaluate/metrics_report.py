@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, BinaryIO, Final, Literal, NamedTuple
 
 import numpy as np
 
@@ -19,15 +19,22 @@ from facedis_core.evaluate.combination import combine_reports
 from facedis_core.evaluate.comparison import Method, report_of, summary_table
 from facedis_core.evaluate.conditions import model_condition
 from facedis_core.evaluate.error_tables import FaceNames, by_expression, by_mesh, by_subject
-from facedis_core.evaluate.evaluation import Evaluation, evaluate_face_set
+from facedis_core.evaluate.evaluation import (
+    Evaluation,
+    OrderedMap,
+    evaluate_face_set,
+    map_in_one_process,
+)
+from facedis_core.evaluate.evaluation_parts import PartReader, PartWriter
 from facedis_core.evaluate.gates import Check, EarlierReport, Tolerance
-from facedis_core.evaluate.mesh_comparison import compare_meshes
+from facedis_core.evaluate.mesh_comparison import MeshComparison, compare_meshes
 from facedis_core.evaluate.prediction import model_predictor
 from facedis_core.evaluate.shape_space import add_shape_space
 from facedis_core.evaluate.tables import Table
 from facedis_core.io.progress import Progress, no_progress
 from facedis_core.model.device import Device, on_device
 from facedis_core.model.model import Model, load_model
+from facedis_core.pipeline.shards import Shard, find_shards, work_id
 
 ReportFormat = Literal["table", "json", "csv", "markdown", "latex"]
 # Suffix of a report in each format.
@@ -46,6 +53,8 @@ class MeasureOptions:
         inspect: called with the provenance of the report before anything is computed; may raise.
         progress: shows the number of measured faces.
         warn: called with each warning about a mesh.
+        ordered_map: called with everything that decides the results; gives what divides the
+            measurement, as of `evaluate_samples`.
     """
 
     align: bool = False
@@ -53,6 +62,7 @@ class MeasureOptions:
     inspect: Callable[[Mapping[str, Any]], None] | None = None
     progress: Progress = no_progress
     warn: Callable[[str], object] = lambda line: None
+    ordered_map: Callable[..., OrderedMap] = lambda *facts: map_in_one_process
 
     def facts(self, faces: int, subjects: int | None = None, **more: Any) -> dict[str, Any]:
         """The provenance of a report; calls `inspect` with it.
@@ -94,6 +104,8 @@ class MetricsOptions:
         against: earlier report to compare with.
         tolerance: how much worse than in the earlier report a metric may be; None = not at all.
         combine: average earlier reports instead of measuring.
+        shard: the part of the faces to measure; None = all.
+        merge: files of all shards, whose results are read instead of measured; none = measure.
         details: tables by mesh, subject or expression are wanted too.
         report_format: format of the report.
         as_json: short for the format json.
@@ -121,6 +133,8 @@ class MetricsOptions:
     against: str | None = None
     tolerance: Tolerance | None = None
     combine: bool = False
+    shard: Shard | None = None
+    merge: Sequence[str] = ()
     details: bool = False
     report_format: ReportFormat = "table"
     as_json: bool = False
@@ -144,6 +158,8 @@ class MetricsOptions:
             raise UsageError(
                 "--neutral names an expression in --labels; give both", ErrorCode.OPTION_MISSING
             )
+        if self.shard is not None:
+            self._check_part()
         if self.combine:
             self._check_combination()
         elif len(self.inputs) > 1:
@@ -180,6 +196,21 @@ class MetricsOptions:
                 ErrorCode.OPTION_CONFLICT,
             )
 
+    def _check_part(self) -> None:
+        others = {
+            **{"--merge": self.merge, "--combine": self.combine, "--samples": self.samples},
+            **{"--check": self.checks, "--against": self.against},
+            "--json and --format": self.format != "table",
+            "--per-mesh, --per-subject and --per-expression": self.details,
+        }
+        given = next((name for name, value in others.items() if value), None)
+        if given is not None:
+            raise UsageError(
+                f"--shard measures a part of the faces and reports nothing; give {given} with "
+                "--merge",
+                ErrorCode.OPTION_CONFLICT,
+            )
+
     def _check_combination(self) -> None:
         if len(self.inputs) < 2:
             raise UsageError(
@@ -197,6 +228,7 @@ class MetricsOptions:
                 "align": self.align,
                 "against": self.against,
                 "device": self.device != "cpu",
+                "merge": self.merge,
             },
             "per-mesh, --per-subject and --per-expression": self.details,
         }
@@ -289,6 +321,8 @@ def measure(
         progress=progress,
         warn=warn,
     )
+    if options.merge:
+        how = replace(how, ordered_map=lambda *facts: PartReader(_find_parts(options, facts)))
     if options.truth is not None:
         report, tables = _measure_meshes(options.truth, options, how)
     else:
@@ -297,6 +331,35 @@ def measure(
     if earlier is not None:
         checks["against"] = earlier.checks(options.tolerance or Tolerance())
     return MetricsReport(report, tables, checks)
+
+
+def measure_part(options: MetricsOptions, stream: BinaryIO) -> None:
+    """Measure a shard of the faces and write what `measure` then merges, without a report.
+
+    Warnings and checks come with the report.
+
+    Raises:
+        InputError: as of `measure`.
+    """
+    shard = options.shard
+    if shard is None:
+        raise UsageError("there is no shard to measure", ErrorCode.OPTION_MISSING)
+    how = MeasureOptions(
+        options.align,
+        ordered_map=lambda *facts: PartWriter(stream, shard, _work(options, facts)),
+    )
+    if options.truth is not None:
+        _compare_meshes(options.truth, options, how)
+    else:
+        _evaluate_models(options, how)
+
+
+def _work(options: MetricsOptions, facts: Sequence[Any]) -> str:
+    return work_id("fd-metrics", __version__, options.align, options.region, facts)
+
+
+def _find_parts(options: MetricsOptions, facts: Sequence[Any]) -> list[str]:
+    return find_shards(options.merge, "fd-metrics --shard", _work(options, facts))
 
 
 def label_models(models: Sequence[Model]) -> list[str]:
@@ -343,7 +406,12 @@ def open_split(source: str, model: Model, split: str) -> tuple[FaceSet, np.ndarr
 
 
 def measure_baselines(
-    training: FaceSet, model: Model, faces: FaceSet, rows: np.ndarray, how: MeasureOptions
+    training: FaceSet,
+    model: Model,
+    faces: FaceSet,
+    rows: np.ndarray,
+    how: MeasureOptions,
+    ordered_map: OrderedMap = map_in_one_process,
 ) -> dict[str, Evaluation]:
     """Evaluations of the linear baselines with as many coefficients as the model has latents.
 
@@ -353,6 +421,7 @@ def measure_baselines(
         faces: face set to measure them on.
         rows: its rows to measure.
         how: how to measure.
+        ordered_map: divides the measurement, as of `evaluate_samples`.
 
     Returns:
         By name, as of `evaluate_baselines`, without those that repeat another.
@@ -363,7 +432,13 @@ def measure_baselines(
     with how.progress("baselines", None) as advance:
         fitted = fit_baselines(training, model.config.identity, model.config.expression)
         found = evaluate_baselines(
-            fitted, faces, rows, region=how.region, align=how.align, progress=advance
+            fitted,
+            faces,
+            rows,
+            region=how.region,
+            align=how.align,
+            progress=advance,
+            ordered_map=ordered_map,
         )
     return distinct_baselines(found, how.warn)
 
@@ -380,6 +455,21 @@ def _measure_models(
     options: MetricsOptions, how: MeasureOptions
 ) -> tuple[dict[str, Any], ErrorTables]:
     """The report on models and a face set, and the errors of each face."""
+    methods, linear, facts, names = _evaluate_models(options, how)
+    return report_of(methods, linear, facts), _error_tables(methods, names)
+
+
+class _Measured(NamedTuple):
+    """Models and baselines with their results, the provenance, and names of the faces."""
+
+    methods: list[Method]
+    linear: list[Method]
+    facts: dict[str, Any]
+    names: FaceNames
+
+
+def _evaluate_models(options: MetricsOptions, how: MeasureOptions) -> _Measured:
+    """Measure models and baselines on a face set."""
     source, fitted_on = options.face_set, options.baselines_from
     baselines = options.baselines or fitted_on is not None
     models = [load_model(name) for name in options.models] or [load_model(None)]
@@ -400,6 +490,7 @@ def _measure_models(
     training = load_face_set(fitted_on) if fitted_on is not None else faces
     if baselines:
         check_topology(training, fitted_on or source, faces.topology, source)
+    ordered_map = how.ordered_map(facts, training.id if baselines else None)
     methods = []
     for name, model in zip(names, models, strict=True):
         words = f"measuring {name}" if len(models) > 1 else "measuring"
@@ -412,6 +503,7 @@ def _measure_models(
                 region=how.region,
                 align=how.align,
                 progress=advance,
+                ordered_map=ordered_map,
             )
         if options.samples:
             with how.progress("sampling", None) as advance:
@@ -426,7 +518,7 @@ def _measure_models(
         methods.append(Method(name, with_condition(evaluation, model)))
     linear = []
     if baselines:
-        found = measure_baselines(training, models[0], faces, rows, how)
+        found = measure_baselines(training, models[0], faces, rows, how, ordered_map)
         linear = [Method(name, evaluation) for name, evaluation in found.items()]
         facts["baselines_set"] = training.id
     face_names = FaceNames(
@@ -435,19 +527,17 @@ def _measure_models(
         labels.expressions,
         np.asarray(labels.expression)[rows],
     )
-    return report_of(methods, linear, facts), _error_tables(methods, face_names)
+    return _Measured(methods, linear, facts, face_names)
 
 
-def _measure_meshes(
-    truth: str, options: MetricsOptions, how: MeasureOptions
-) -> tuple[dict[str, Any], ErrorTables]:
-    """The report on predicted meshes, and the errors of each mesh."""
+def _compare_meshes(truth: str, options: MetricsOptions, how: MeasureOptions) -> MeshComparison:
+    """Compare predicted meshes with true ones."""
 
     def inspect(pairs: int, region: np.ndarray | None) -> None:
         replace(how, region=region).facts(pairs)
 
     with how.progress("measuring", None) as advance:
-        comparison = compare_meshes(
+        return compare_meshes(
             truth,
             options.predicted,
             options.labels,
@@ -459,7 +549,15 @@ def _measure_meshes(
             on_match=inspect,
             warn=how.warn,
             progress=advance,
+            ordered_map=how.ordered_map,
         )
+
+
+def _measure_meshes(
+    truth: str, options: MetricsOptions, how: MeasureOptions
+) -> tuple[dict[str, Any], ErrorTables]:
+    """The report on predicted meshes, and the errors of each mesh."""
+    comparison = _compare_meshes(truth, options, how)
     how = replace(how, region=comparison.region)
     known = comparison.labels
     facts = how.facts(len(comparison.names), len({label.subject for label in known}) or None)

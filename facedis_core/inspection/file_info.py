@@ -28,6 +28,7 @@ from facedis_core.mesh.meshio_formats import MESHIO_SUFFIXES
 from facedis_core.model.config import DiscriminatorConfig, DiscriminatorMetadata
 from facedis_core.model.model import parse_model
 from facedis_core.pipeline.inputs import array_items, read_file_meshes
+from facedis_core.pipeline.shards import parse_label
 from facedis_core.registration.prior import parse_prior
 
 Facts = dict[str, Any]
@@ -66,13 +67,17 @@ def _describe(source: str, verify: bool, warn: Callable[[str], None]) -> Iterato
         if beginning.startswith(MAGIC) or suffix == ".npy":
             with naming(source):
                 header, stream = peek_header(stream)
+                label = None if header is None else parse_label(header)
+                part = {} if label is None else {"shard": str(label[0]), "work": label[1]}
                 kind = array_kind(header) if header is not None else "latents"
             if kind == "vertices":
                 yield _vertices(stream, source)
             elif header is not None and header.dtype.names is None:
                 yield _plain_latents(stream, source, header.shape[1])
+            elif part and header is not None and "identity" not in (header.dtype.names or ()):
+                yield {"kind": "part of fd-prep or fd-metrics", **part}
             else:
-                yield _latents(stream, source)
+                yield {**_latents(stream, source, may_be_empty=bool(part)), **part}
             return
         if beginning[:1] == b"{" and suffix == ".json":
             yield _report(stream, source)
@@ -239,8 +244,9 @@ def _vertices(stream: BinaryIO, source: str) -> Facts:
     }
 
 
-def _latents(stream: BinaryIO, source: str) -> Facts:
-    latents = concatenate(list(LatentSource(stream, source).blocks()))
+def _latents(stream: BinaryIO, source: str, *, may_be_empty: bool) -> Facts:
+    opened = LatentSource(stream, source)
+    latents = concatenate(list(opened.blocks(may_be_empty=may_be_empty)))
     return {
         "kind": "latents",
         "models": sorted(set(latents.models)),

@@ -111,6 +111,18 @@ class NpyReader:
             else:
                 yield rows.reshape(-1, *shape[1:])
 
+    def array(self) -> np.ndarray | None:
+        """The whole next array, in memory; None at the end.
+
+        Raises:
+            InputError: errors of `header` and `blocks`.
+        """
+        header = self.header()
+        if header is None:
+            return None
+        blocks = list(self.blocks(header))
+        return np.concatenate(blocks) if blocks else np.empty(header.shape, header.dtype)
+
     def _guess(self, beginning: bytes) -> str:
         if self._arrays:
             return "damaged: after its first array comes something that is no .npy array"
@@ -187,6 +199,12 @@ def label_of(header: ArrayHeader) -> str:
         return ""
     field = fields[header.dtype.names[0]]
     return str(field[2]) if len(field) > 2 else ""
+
+
+def write_array(stream: BinaryIO, array: np.ndarray) -> None:
+    """Write an array to a stream that need not be a file; same array, same bytes."""
+    stream.write(encoded_header(array.dtype, array.shape))
+    stream.write(np.ascontiguousarray(array).view(np.uint8).data if array.size else b"")
 
 
 def encoded_header(dtype: np.dtype, shape: tuple[int, ...]) -> bytes:

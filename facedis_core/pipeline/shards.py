@@ -13,11 +13,13 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
+
+import numpy as np
 
 from facedis_core.data.latents import Latents, LatentSource, open_latents, save_latents
 from facedis_core.errors import ErrorCode, InputError, UsageError
-from facedis_core.io.npy import label_of, peek_header
+from facedis_core.io.npy import ArrayHeader, encoded_header, label_of, labelled, peek_header
 from facedis_core.io.paths import files_below, is_folder
 from facedis_core.io.streams import naming, open_input, shown
 from facedis_core.pipeline.inputs import FaceInputs, expand_pattern, find_inputs
@@ -89,8 +91,18 @@ def read_label(source: str) -> tuple[Shard, str] | None:
     """
     with open_input(source) as stream, naming(source):
         header, _ = peek_header(stream)
-    match = header and _LABEL.fullmatch(label_of(header))
+    return None if header is None else parse_label(header)
+
+
+def parse_label(header: ArrayHeader) -> tuple[Shard, str] | None:
+    """The shard and the id of its work in the header of the first array of a file; None = none."""
+    match = _LABEL.fullmatch(label_of(header))
     return (Shard(int(match[1]), int(match[2])), match[3]) if match else None
+
+
+def write_label(stream: BinaryIO, label: str) -> None:
+    """Begin the file of a shard whose arrays follow: with one without rows that bears the label."""
+    stream.write(encoded_header(labelled(np.dtype([("part", "|u1")]), label), (0,)))
 
 
 def find_shards(given: Sequence[str], command: str, work: str | None = None) -> list[str]:

@@ -1,5 +1,6 @@
 """Shards of a batch and their merge: the bytes are those of one run."""
 
+import json
 import shutil
 
 import numpy as np
@@ -187,3 +188,19 @@ class TestDecoding:
     def test_options(self, call, latents):
         for words in ("--shard 1/2 --stream", "--shard 3/2", "--shard 1/2 -o a.pc2"):
             assert call(f"fd-decode {latents} {words}").code == 2
+
+
+def test_what_fd_info_says_of_parts(call, faces, tmp_path):
+    encode(call, ".", 7)
+    empty, one = (call(f"fd-info --json {number}.npy") for number in (1, 7))
+    assert (empty.code, one.code) == (0, 0), empty.err
+    facts = [json.loads(result.out) for result in (empty, one)]
+    assert [(fact["kind"], fact["shard"], fact["faces"]) for fact in facts] == [
+        ("latents", "1/7", 0),
+        ("latents", "7/7", 1),
+    ]
+    write_face_set(tmp_path / "set.safetensors", face_set())
+    assert call("fd-metrics set.safetensors --shard 2/3 -o part.npy").code == 0
+    found = json.loads(call("fd-info --json part.npy").out)
+    assert (found["kind"], found["shard"]) == ("part of fd-prep or fd-metrics", "2/3")
+    assert call("fd-encode part.npy -o out.npy").code == 3
