@@ -18,6 +18,7 @@ Points = NDArray[np.float64]
 
 ROUGHEST_MM: Final = 0.6  # roughness that explains a distance; more is no scan of a face
 CAP_MM: Final = 4.0  # residuals of the measures are at most this
+PRIOR_MM: Final = 0.1  # cost of a face at a distance of 1 from the training faces
 ANCHOR_MM: Final = 1.5  # standard deviation of a landmark along each axis
 NOISE_MM: Final = 0.5  # standard deviation of a residual of weight 1
 CANDIDATE_MM: Final = 30.0  # points of the scan this near to the face at the start are fitted
@@ -63,6 +64,14 @@ class Fit:
         """Residuals both ways in mm; a visible vertex that the scan does not show counts CAP_MM."""
         shown = self.coverage * self.residual_mm + (1 - self.coverage) * CAP_MM
         return shown + self.scan_residual_mm
+
+    @property
+    def score(self) -> float:
+        """What fits are compared by: the cost, and PRIOR_MM a squared standard deviation.
+
+        A wrong fit that lies on the scan all the same is an unlikely face.
+        """
+        return self.cost + PRIOR_MM * self.prior_distance**2
 
     @property
     def excess_mm(self) -> float:
@@ -129,7 +138,8 @@ QUICK: Final = FitOptions(
     data_weight=200.0,
     coarse=True,
 )
-SCREEN: Final = replace(QUICK, iterations=3)
+SCREEN: Final = replace(QUICK, iterations=3, vertices=300, scan_points=400)
+FULL: Final = FitOptions(iterations=6, residual_scale=(1.5, 0.5), reach=(6.0, 3.0))  # after QUICK
 
 
 def fit_face(

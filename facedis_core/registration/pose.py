@@ -30,6 +30,8 @@ FEW_POSES: Final = 12  # where fewer are found, an open mouth is looked for as w
 CHECK: Final = replace(QUICK, iterations=10, components=40, residual_scale=(6.0, 1.5))
 SCREEN: Final = replace(CHECK, iterations=4, vertices=300, scan_points=400)
 SCREENED: Final = 8
+SAME_MM: Final = 3.0  # poses nearer to each other end alike
+OTHER_MM: Final = 15.0  # poses farther from each other are told apart by their costs
 _NEAR_MM: Final = 10.0  # of the scan, about a face whose pose is found
 ATTEMPTS: Final = 3
 # cost of a small fit: at most 1.8 mm in the right pose of simulated scans, at least 1.9 in others
@@ -82,14 +84,15 @@ def find_poses(prior: RegistrationPrior, scan: RawScan, seed: int = 0) -> list[F
             continue
         rotations, translations = icp(points, normals, coarse, rotations, translations)
         starts = [Fit(np.zeros(1), *pose) for pose in zip(rotations, translations, strict=True)]
+        starts = distinct(prior, starts, SAME_MM)
         screened = [fit_face(prior, coarse, start, SCREEN) for start in starts]
         screened.sort(key=lambda fit: fit.cost)
-        kept = distinct(prior, screened)[:SCREENED]
+        kept = distinct(prior, screened, OTHER_MM)[:SCREENED]
         checked += [fit_face(prior, coarse, fit, CHECK) for fit in kept]
         checked.sort(key=lambda fit: fit.cost)
         if checked[0].cost < WRONG_POSE_MM:
             break
-    return distinct(prior, checked)
+    return distinct(prior, checked, OTHER_MM)
 
 
 def checked_pose(
@@ -141,13 +144,13 @@ def pose_of_registered(
     return found[0][0], found[1][0] + scan.centre, float(np.median(distance))
 
 
-def distinct(prior: RegistrationPrior, fits: list[Fit]) -> list[Fit]:
-    """The fits whose faces lie more than 15 mm from all better ones."""
+def distinct(prior: RegistrationPrior, fits: list[Fit], least_mm: float) -> list[Fit]:
+    """The fits whose faces lie more than `least_mm` from all better ones."""
     kept: list[Fit] = []
     places: list[Points] = []
     for fit in fits:
-        place = fit.place(prior.mean[prior.spread])
-        if all(np.linalg.norm(place - other, axis=1).mean() > 15 for other in places):
+        place = fit.place(prior.coarse.face(fit.coefficients))
+        if all(np.linalg.norm(place - other, axis=1).mean() > least_mm for other in places):
             kept.append(fit)
             places.append(place)
     return kept

@@ -10,15 +10,20 @@ from facedis_core.registration.prior import Limits
 if TYPE_CHECKING:
     from facedis_core.registration.fit import Fit
 
-# A fit that leaves more, face to scan or scan to face, is compared with those of other starts, and
-# all are continued.
+# A fit that leaves more, face to scan or scan to face, or lies farther from the training faces, is
+# compared with those of other starts, and all are continued.
 DOUBTFUL_MM: Final = 0.36
 DOUBTFUL_SCAN_MM: Final = 0.42
+DOUBTFUL_DISTANCE: Final = 1.2
 
 
 def is_doubtful(fit: "Fit") -> bool:
-    """Whether a fit leaves more of the scan than most do."""
-    return fit.excess_mm > DOUBTFUL_MM or fit.scan_excess_mm > DOUBTFUL_SCAN_MM
+    """Whether a fit leaves more of the scan than most do, or is farther from all faces."""
+    return (
+        fit.excess_mm > DOUBTFUL_MM
+        or fit.scan_excess_mm > DOUBTFUL_SCAN_MM
+        or fit.prior_distance > DOUBTFUL_DISTANCE
+    )
 
 
 def refusal(fit: "Fit", margin_mm: float, limits: Limits) -> InputError | None:
@@ -46,10 +51,15 @@ def refusal(fit: "Fit", margin_mm: float, limits: Limits) -> InputError | None:
             f"expected at most {limits.prior_distance:g}; check what the scan shows",
             ErrorCode.FAR_FACE,
         )
-    if margin_mm < limits.margin_mm:
-        return InputError(
-            f"two poses fit alike, the second {margin_mm:.2f} mm worse, expected at least "
-            f"{limits.margin_mm:g}; leave one face in the scan",
-            ErrorCode.POSE_AMBIGUOUS,
-        )
-    return None
+    return ambiguity(margin_mm, limits)
+
+
+def ambiguity(margin_mm: float, limits: Limits) -> InputError | None:
+    """The error of a scan whose second pose is hardly worse than the first; None otherwise."""
+    if margin_mm >= limits.margin_mm:
+        return None
+    return InputError(
+        f"two poses fit alike, the second {margin_mm:.2f} mm worse, expected at least "
+        f"{limits.margin_mm:g}; leave one face in the scan",
+        ErrorCode.POSE_AMBIGUOUS,
+    )

@@ -13,7 +13,7 @@ from facedis_core.geometry.alignment import RigidTransform
 from facedis_core.mesh.mesh import Mesh
 from facedis_core.mesh.vertex_checks import check_finite
 from facedis_core.registration.prior import RegistrationPrior
-from facedis_core.registration.refusal import is_doubtful, refusal
+from facedis_core.registration.refusal import ambiguity, is_doubtful, refusal
 
 if TYPE_CHECKING:
     from facedis_core.registration.fit import Fit
@@ -26,6 +26,8 @@ NEAR_MM: Final = 30.0  # of the scan, about the face in its pose, is fitted
 USUAL_RADIUS_MM: Final = 130.0  # of the middle 80 % of the points of a scan
 RADIUS_MM: Final = (45.0, 400.0)  # of scans that are the size of a face or of a head with shoulders
 KEPT_STARTS: Final = 5
+ALIKE_MM: Final = 1.0  # small fits nearer to each other end alike, others 2 mm apart and more
+NO_FACE_MM: Final = 4.0  # cost of a pose that shows too little of a face, or none
 NEUTRAL_MM: Final = 0.08  # a neutral start this much worse than another is fitted too
 BETTER_MM: Final = 0.02  # and is kept unless the other ends better by this
 MANY_POINTS: Final = 1 << 19  # enough to tell the size of a scan
@@ -76,7 +78,7 @@ def find_attempt(
     attempts = []
     candidates = unit_candidates(scan, units) if pose is None else [_unit_of(pose)]
     for unit in candidates:
-        attempts.append(_attempt(unit, scan, prior, seed, anchors, pose, progress))
+        attempts.append(_attempt(unit, scan, prior, force, seed, anchors, pose, progress))
         if attempts[-1].problem is None:
             break
     best = attempts[-1] if attempts[-1].problem is None else attempts[0]
@@ -94,16 +96,17 @@ def _attempt(
     unit: Units,
     mesh: Mesh,
     prior: RegistrationPrior,
+    force: bool,
     seed: int,
     landmarks: "Anchors | None",
     known_pose: RigidTransform | None,
     progress: Callable[[str], None],
 ) -> Attempt:
     """Pose, starts, fit, and what is wrong with them."""
-    from facedis_core.registration.fit import QUICK, SCREEN, FitOptions, fit_face
+    from facedis_core.registration.fit import FitOptions, fit_face
     from facedis_core.registration.landmarks import anchored_pose
     from facedis_core.registration.lips import with_closed_lips
-    from facedis_core.registration.pose import checked_pose, find_poses
+    from facedis_core.registration.pose import WRONG_POSE_MM, checked_pose, find_poses
     from facedis_core.registration.scan import FEWEST_POINTS, RawScan
 
     if len(mesh.vertices) < FEWEST_VERTICES:
@@ -126,50 +129,98 @@ def _attempt(
         poses = [checked_pose(prior, scan.coarse, given.rotation, given.translation, anchors)]
     else:
         poses = find_poses(prior, scan, seed) if enough else []
+    none = "no face was found in it; check what it shows and --units"
     if not poses:
-        none = "no face was found in it; check what it shows and --units"
         return Attempt(unit, InputError(none, ErrorCode.NO_FACE))
     pose = poses[0]
     margin = poses[1].cost - pose.cost if len(poses) > 1 else np.inf
+    is_given = known_pose is not None or anchors is not None
+    if not force and not is_given:
+        # whatever a fit in the best pose would say
+        unclear = ambiguity(margin, prior.limits)
+        if pose.cost > NO_FACE_MM or (unclear is not None and pose.cost > WRONG_POSE_MM):
+            unclear = InputError(none, ErrorCode.NO_FACE)
+        if unclear is not None:
+            return Attempt(unit, unclear, pose)
     progress("expression")
     near = scan.near(pose.place(prior.mean), NEAR_MM)
     if len(near.points) < FEWEST_POINTS:  # of a wrong pose that was given
         away = "there is next to nothing of it where the pose puts the face; check the pose"
         return Attempt(unit, InputError(away, ErrorCode.NO_FACE))
-    starts = [replace(pose, coefficients=start) for start in prior.starts]
-    screened = [fit_face(prior, scan.coarse, start, SCREEN, anchors) for start in starts]
-    best = sorted(range(len(starts)), key=lambda k: screened[k].cost)[:KEPT_STARTS]
-    quick = {k: fit_face(prior, scan.coarse, screened[k], QUICK, anchors) for k in {0, *best}}
-    chosen = [min(quick, key=lambda k: quick[k].cost)]
-    if chosen != [0] and quick[0].cost < quick[chosen[0]].cost + NEUTRAL_MM:
-        chosen.append(0)
+    small = _small_fits(prior, scan.coarse, pose, anchors)
     progress("fit")
-    options = FitOptions()
-    fits = {k: fit_face(prior, near, quick[k], options, anchors) for k in chosen}
+    start, fit = _best_fit(prior, near, small, margin, anchors)
+    fit = with_closed_lips(prior, near, fit, FitOptions().data_weight, anchors)
+    problem = refusal(fit, margin, prior.limits)
+    if problem is not None and problem.code != ErrorCode.POSE_AMBIGUOUS:
+        stiff = fit_face(prior, near, small[start], FitOptions(data_weight=STIFF_WEIGHT), anchors)
+        if refusal(stiff, margin, prior.limits) is None:
+            fit, problem = stiff, None
+    return Attempt(unit, problem, fit, near, scan.centre, margin, prior.expressions[start])
+
+
+def _small_fits(
+    prior: RegistrationPrior, coarse: "Surface", pose: "Fit", anchors: "Anchors | None"
+) -> dict[int, "Fit"]:
+    """Small fits from the mean faces of the expressions that fit best, unlike each other.
+
+    Best first, but for a neutral start that is hardly worse.
+    """
+    from facedis_core.registration.fit import QUICK, SCREEN, fit_face
+
+    starts = enumerate(replace(pose, coefficients=start) for start in prior.starts)
+    screened = {k: fit_face(prior, coarse, start, SCREEN, anchors) for k, start in starts}
+    best = list(_unlike(prior, screened, NEUTRAL_MM).items())[:KEPT_STARTS]
+    small = {k: fit_face(prior, coarse, fit, QUICK, anchors) for k, fit in best}
+    return _unlike(prior, small, NEUTRAL_MM)
+
+
+def _unlike(
+    prior: RegistrationPrior, fits: dict[int, "Fit"], neutral_mm: float
+) -> dict[int, "Fit"]:
+    """The fits by their starts that differ from better ones, best first.
+
+    The neutral start counts as better by `neutral_mm`.
+    """
+    from facedis_core.registration.pose import distinct
+
+    order = sorted(fits, key=lambda k: fits[k].score - neutral_mm * (k == 0))
+    kept = distinct(prior, [fits[k] for k in order], ALIKE_MM)
+    return {k: fits[k] for k in order if fits[k] in kept}
+
+
+def _best_fit(
+    prior: RegistrationPrior,
+    near: "Surface",
+    small: dict[int, "Fit"],
+    margin_mm: float,
+    anchors: "Anchors | None",
+) -> tuple[int, "Fit"]:
+    """The expression that the best fit started from, and the fit."""
+    from facedis_core.registration.fit import FULL, FitOptions, fit_face
+
+    first = next(iter(small.values()))
+    fits = {
+        k: fit_face(prior, near, each, FULL, anchors)
+        for k, each in small.items()
+        if each.score <= first.score
+    }
     if all(map(is_doubtful, fits.values())):
-        fits |= {
-            k: fit_face(prior, near, quick[k], options, anchors) for k in quick if k not in fits
-        }
+        options = FitOptions()
+        fits |= {k: fit_face(prior, near, small[k], FULL, anchors) for k in small if k not in fits}
         for _ in range(ROUNDS):
             # a small fit may have been so far off that the steps did not suffice
-            before = min(fit.cost for fit in fits.values())
+            before = min(fit.score for fit in fits.values())
+            fits = _unlike(prior, fits, BETTER_MM)
             for k, fit in fits.items():
                 again = fit_face(prior, near, fit, options, anchors)
-                fits[k] = min(fit, again, key=lambda fit: fit.cost)
-            nearest = min(fits.values(), key=lambda fit: fit.cost)
-            ends = nearest.cost > before - BETTER_MM or not is_doubtful(nearest)
-            if ends or refusal(nearest, margin, prior.limits) is not None:
+                fits[k] = min(fit, again, key=lambda fit: fit.score)
+            nearest = min(fits.values(), key=lambda fit: fit.score)
+            ends = nearest.score > before - BETTER_MM or not is_doubtful(nearest)
+            if ends or refusal(nearest, margin_mm, prior.limits) is not None:
                 break
-    start = min(fits, key=lambda k: fits[k].cost + BETTER_MM * (k > 0))
-    fits[start] = with_closed_lips(prior, near, fits[start], options.data_weight, anchors)
-    problem = refusal(fits[start], margin, prior.limits)
-    if problem is not None and problem.code != ErrorCode.POSE_AMBIGUOUS:
-        stiff = fit_face(
-            prior, near, quick[start], replace(options, data_weight=STIFF_WEIGHT), anchors
-        )
-        if refusal(stiff, margin, prior.limits) is None:
-            fits[start], problem = stiff, None
-    return Attempt(unit, problem, fits[start], near, scan.centre, margin, prior.expressions[start])
+    start, fit = next(iter(_unlike(prior, fits, BETTER_MM).items()))
+    return start, fit
 
 
 def unit_candidates(scan: Mesh, units: Units) -> list[Units]:

@@ -25,7 +25,7 @@ from facedis_core.registration.outside import seen_from_outside
 from facedis_core.registration.pairing import Surface
 from facedis_core.registration.pose import find_poses
 from facedis_core.registration.prior import Limits, read_prior, write_prior
-from facedis_core.registration.refusal import refusal
+from facedis_core.registration.refusal import is_doubtful, refusal
 from facedis_core.registration.registration import Registration, find_face, finished, register
 from facedis_core.registration.scan import RawScan, consistent_normals, plane_normals
 from facedis_core.registration.search import Attempt, unit_candidates
@@ -173,6 +173,37 @@ SOUND = Fit(
 def test_limits(change, margin, code):
     found = refusal(dataclasses.replace(SOUND, **change), margin, Limits())
     assert (found.code if found else "") == code
+
+
+def test_an_unlikely_face_loses_and_has_others_tried():
+    # a wide-open mouth fitted by a closed one, 4 mm wrong, and the right fit
+    wrong = dataclasses.replace(
+        SOUND, residual_mm=0.331, scan_residual_mm=0.389, coverage=0.93, prior_distance=1.38
+    )
+    right = dataclasses.replace(
+        SOUND, residual_mm=0.206, scan_residual_mm=0.452, coverage=0.91, prior_distance=0.86
+    )
+    assert wrong.cost < right.cost and wrong.score > right.score
+    assert is_doubtful(wrong) and not is_doubtful(SOUND)
+
+
+@pytest.mark.parametrize(
+    ("costs", "code"),
+    [
+        ([1.0, 1.01], ErrorCode.POSE_AMBIGUOUS),
+        ([2.3, 2.31], ErrorCode.NO_FACE),  # a ball is alike from all sides
+        ([5.9], ErrorCode.NO_FACE),
+    ],
+)
+def test_scans_refused_for_their_poses_are_not_fitted(model, prior, costs, code):
+    poses = [
+        dataclasses.replace(SOUND, coverage=1.0, residual_mm=cost, scan_residual_mm=0.0)
+        for cost in costs
+    ]
+    found = mock.patch("facedis_core.registration.pose.find_poses", return_value=poses)
+    fits = mock.patch("facedis_core.registration.fit.fit_face", side_effect=AssertionError)
+    with found, fits, raises(code, "pass --force-register"):
+        register(narrow_face(model, "alice_neutral"), model, prior=prior)
 
 
 @pytest.mark.parametrize(
