@@ -162,7 +162,7 @@ def test_help_explains_what_the_page_does_not(call):
     [
         ("bad.npy", b"", "empty"),
         ("bad.npy", b"text", "wrong-kind"),
-        ("bad.safetensors", b"a text that is long enough", "damaged"),
+        ("bad.safetensors", b"a text that is long enough", "wrong-kind"),
         ("bad.safetensors", "set.safetensors", "damaged"),  # the beginning of it
         ("bad.ply", "faces/ann.ply", "truncated"),
         ("bad.ply", None, "file-missing"),

@@ -61,6 +61,15 @@ def test_a_head_that_is_not_at_rest_is_told(mapped, folder):
     assert shown.quality.expression_mm > 15
 
 
+@pytest.mark.slow
+def test_the_face_of_another_head_is_refused(mapped, folder):
+    write_mesh(folder / "carol.ply", prepared("carol_neutral"))
+    line = "fd-map alice_neutral.obj carol.ply --units cm -o carol.safetensors"
+    result = mapped(line)
+    assert (result.code, result.kind) == (3, "no-face")
+    assert "carol lies 1." in result.line and "the same head at most 0.9 mm" in result.line
+
+
 def test_meshes_of_the_rig_are_encoded_like_those_of_the_model(mapped, folder):
     line = "fd-encode {0}.obj carol_mouth_stretch.ply --map m.safetensors -o {0}.npy --force"
     for name in ("alice_smile", "carol_mouth_stretch"):
@@ -165,6 +174,8 @@ def test_a_map_without_history_has_the_same_id(mapped, folder):
         ("fd-encode -m ict-linear alice_smile.obj --map m.safetensors", 3, "wrong-model", "fd-map"),
         ("fd-encode alice_smile.obj", 3, "vertex-count", "3040"),
         ("fd-encode alice_smile.obj --map face.ply", 3, "wrong-kind", "PLY"),
+        ("fd-encode alice_smile.obj --map odd.obj", 3, "wrong-kind", "as fd-map writes it"),
+        ("fd-encode alice_smile.obj --map cut.safetensors", 3, "damaged", "a map between"),
         ("fd-encode alice_smile.obj --map none.safetensors", 3, "file-missing", "none"),
         ("fd-encode alice_smile.obj --map m.safetensors --units m", 3, "unit", "--units cm"),
         ("fd-decode own.npy --map m.safetensors", 2, "option-missing", "--onto"),
@@ -186,12 +197,14 @@ def test_a_map_without_history_has_the_same_id(mapped, folder):
         ("fd-map alice_neutral.obj face.ply -o m.npy", 2, "output-suffix", ".safetensors"),
         ("fd-map none.obj -o x.safetensors", 3, "file-missing", "none.obj"),
         ("fd-map odd.obj face.ply --units mm -o x.safetensors", 3, "no-face", "does not lie on"),
+        ("fd-map alice_neutral.obj own.npy -o x.safetensors", 3, "wrong-kind", "fd-decode"),
     ],
 )
 def test_what_cannot_be(mapped, folder, line, code, kind, named):
     mesh = rig("alice_smile")
     write_mesh(folder / "odd.obj", Mesh(mesh.vertices[:900], mesh.triangles[:1] * 0 + [0, 1, 2]))
     write_mesh(folder / "other.obj", Mesh(mesh.vertices, mesh.triangles[::-1]))
+    (folder / "cut.safetensors").write_bytes((folder / "m.safetensors").read_bytes()[:-9])
     if not (folder / "own.npy").exists():
         assert mapped("fd-encode alice_neutral.obj --map m.safetensors -o own.npy").code == 0
     out = "" if line.startswith("fd-map") else " -o x.safetensors" if "fd-prep" in line else ""
@@ -200,6 +213,27 @@ def test_what_cannot_be(mapped, folder, line, code, kind, named):
     assert kind is None or result.kind == kind
     assert named in result.line
     assert not (folder / "x.safetensors").exists()
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("fd-encode {ply} {rig} -o x.npy", False),
+        ("fd-encode {ply} -o x.npy", True),
+        ("fd-transfer {ply} {rig} -o x.npy", False),
+        ("fd-transfer {ply} {ply} -o x.ply", True),
+        ("fd-decode own.npy --onto {rig} -o x.obj", False),
+        ("fd-decode own.npy --onto {ply} -o x.ply", True),
+        ("fd-export {rig} --onto {ply} --targets directions --count 1 -o x.glb", False),
+        ("fd-export {ply} --onto {ply} --targets directions --count 1 -o x.glb", True),
+    ],
+)
+def test_a_map_that_nothing_needs_is_told(mapped, folder, line, told):
+    assert mapped("fd-encode alice_neutral.obj --map m.safetensors -o own.npy --force").code == 0
+    line = line.format(ply="alice_smile.ply", rig="alice_smile.obj")
+    result = mapped(f"{line} --map m.safetensors --force")
+    assert result.code == 0, result.err
+    assert ("--map m.safetensors was not used" in result.err) == told
 
 
 def test_other_triangles_with_trust_order(mapped, folder):

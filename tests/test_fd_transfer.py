@@ -94,6 +94,21 @@ def test_what_cannot_be(call, encoded, tmp_path, words, code, kind, named):
     assert not (tmp_path / "out.npy").exists()
 
 
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        ("ann.npy bob.npy -o x.stl", "IDENTITY ann.npy is none to write it onto"),
+        ("faces/ann.ply bob.npy -o x.stl", "a face is written onto .ply; give a name"),
+        ("faces/ann.ply bob.npy -o x.glb", "fd-export"),
+        ("faces/ann.ply bob.npy -o x.png", "holds latents"),
+    ],
+)
+def test_outputs_that_are_none(call, encoded, tmp_path, words, named):
+    result = call(f"fd-transfer {words}")
+    assert (result.code, result.kind) == (2, "output-suffix")
+    assert named in result.line
+
+
 def test_latents_of_two_models_do_not_mix(call, encoded, model, other_model_file, tmp_path):
     assert call(f"fd-encode -m {other_model_file} faces/bob.ply -o other.npy").code == 0
     other = read_latents(str(tmp_path / "other.npy"))

@@ -172,7 +172,8 @@ MESSAGES = {
     ),
     "damaged": (
         "fd-info cut.safetensors",
-        "cut.safetensors: not a whole safetensors file; expected a facedis model or face set (...)",
+        "cut.safetensors: not a whole safetensors file; expected a facedis file, such as a model, "
+        "a face set or a map (...)",
     ),
     "array-shape": (
         "fd-encode flat.npy",

@@ -129,6 +129,7 @@ def decode(
         checked_rows,
         decode_to,
     )
+    from facedis_core.pipeline.encode import warn_of_map
     from facedis_core.pipeline.inputs import expand_pattern
     from facedis_core.pipeline.onto import OntoDecoder, find_originals
     from facedis_core.pipeline.shards import Shard, divide_latents
@@ -195,6 +196,8 @@ def decode(
             for count in decode_to(options, decoder, blocks, skip):
                 done += count
                 advance(count)
+        if isinstance(decoder, OntoDecoder) and part_of_rows is None:
+            warn_of_map(decoder.topology_map, decoder.used_map, fd_cli.warn)
     skipping.finish(done)
 
 

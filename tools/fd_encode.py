@@ -66,6 +66,7 @@ def encode(
         check_face_sets,
         encode_blocks,
         no_latents,
+        warn_of_map,
     )
     from facedis_core.pipeline.inputs import collect_inputs
     from facedis_core.pipeline.shards import Shard, find_part, find_shards, merge_latents
@@ -105,13 +106,18 @@ def encode(
         size = 1 if stream else BLOCK_FACES
         if label:
             yield no_latents(encoder.model)  # what a part without faces makes
+        count = mapped = 0
         with fd_cli.progress_bar("encoding", faces.count) as advance:
             for block in encode_blocks(encoder, faces.items, jobs=jobs, size=size):
                 for line in block.warnings:
                     fd_cli.warn(line)
                 skipping.add(block.failures)
+                count += len(block.latents)
+                mapped += block.mapped
                 yield block.latents
                 advance(block.items)
+        if count and not label:  # other parts may need the map
+            warn_of_map(encoder.topology_map, mapped > 0, fd_cli.warn)
 
     done = save_latents(output, encoded(), force=force, stream=stream, label=label)
     skipping.finish(done)

@@ -43,8 +43,8 @@ def export(
             metavar="MESH|DIR",
             show_default=False,
             help="Export the original file as a rig: its shape, texture coordinates, materials "
-            "(of OBJ and PLY) and pose. A folder: the file of the row's name, or of its "
-            "identity's.",
+            "(of OBJ and PLY) and pose; of another head than the faces, its identity is theirs. A "
+            "folder: the file of the row's name, or of its identity's.",
         ),
     ] = None,
     animation: Annotated[
@@ -82,7 +82,7 @@ def export(
       fd-export frames.npy -o weights.csv
     """
     from facedis_core.data.topology_map import read_map
-    from facedis_core.pipeline.encode import LatentsOfMeshes
+    from facedis_core.pipeline.encode import LatentsOfMeshes, warn_of_map
     from facedis_core.rig.export import ExportOptions, export_rigs, export_weights, read_rows
 
     known = None if map_file is None else read_map(map_file)
@@ -106,9 +106,10 @@ def export(
         faces = read_rows(source, loaded)
     if options.is_weights:
         export_weights(options, loaded, faces)
+        warn_of_map(known, encode.used_map, fd_cli.warn)
     else:
         with fd_cli.progress_bar("exporting", len(faces)) as advance:
-            for done in export_rigs(options, loaded, faces, fd_cli.warn):
+            for done in export_rigs(options, loaded, faces, fd_cli.warn, used_map=encode.used_map):
                 advance(done)
 
 

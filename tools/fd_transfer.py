@@ -64,17 +64,16 @@ def transfer(
     """
     from facedis_core.data.latents import concatenate, save_latents
     from facedis_core.errors import ErrorCode, UsageError
-    from facedis_core.io.paths import check_suffix, is_folder_pattern
+    from facedis_core.io.paths import check_suffix, is_folder_pattern, names_surface
     from facedis_core.io.streams import check_output
     from facedis_core.mesh.mesh import is_mesh_source, is_mesh_suffix
-    from facedis_core.mesh.point_cache import point_cache
     from facedis_core.pipeline.combine import open_pair, pair_rows, transfer_blocks
 
     encode = None
     if is_mesh_source(identity) or is_mesh_source(expression):  # else no model is needed
         from facedis_core.data.topology_map import read_map
         from facedis_core.pipeline.decode import DecodeOptions, decode_to
-        from facedis_core.pipeline.encode import LatentsOfMeshes
+        from facedis_core.pipeline.encode import LatentsOfMeshes, warn_of_map
         from facedis_core.pipeline.onto import OntoDecoder, find_originals
 
         known = None if map_file is None else read_map(map_file)
@@ -85,8 +84,8 @@ def transfer(
             ErrorCode.OPTION_CONFLICT,
         )
     onto = None
-    as_mesh = is_folder_pattern(output) or is_mesh_suffix(Path(output).suffix)
-    if as_mesh or point_cache(output) is not None:
+    as_mesh = is_mesh_suffix(Path(output).suffix) or names_surface(output)
+    if as_mesh or is_folder_pattern(output):
         if encode is None or not is_mesh_source(identity):
             raise UsageError(
                 f"the output {output} is a mesh, but IDENTITY {identity} is none to write it onto; "
@@ -104,8 +103,11 @@ def transfer(
         combined = transfer_blocks(pair_rows(*rows, all_pairs=all_pairs), scale)
         if encode is None or onto is None:
             save_latents(output, combined, force=force, stream=stream)
+            if encode is not None:
+                warn_of_map(encode.topology_map, encode.used_map, fd_cli.warn)
             return
         blocks = combined if stream else [concatenate(list(combined))]
+        warn_of_map(encode.topology_map, encode.used_map, fd_cli.warn)
         decoder = OntoDecoder(
             encode.encoder.model,
             originals=onto,

@@ -1,17 +1,24 @@
 """Recordings of blendshape weights: CSV, a line a frame, as face trackers write them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from difflib import get_close_matches
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from facedis_core.errors import ErrorCode, InputError
-from facedis_core.io.csv_text import brief, read_table
+from facedis_core.io.csv_text import brief, brief_list, read_table
 
 # Weights are from 0 to 1; trackers overshoot a little.
 SMALLEST: Final = -0.5
 LARGEST: Final = 2.0
+# Columns that trackers write beside blendshapes, in lower case; ICT-FaceKit has no tongue.
+BESIDE: Final = {
+    *("name", "frame", "time", "timestamp", "timecode", "blendshapecount"),
+    *("headyaw", "headpitch", "headroll", "lefteyeyaw", "lefteyepitch", "lefteyeroll"),
+    *("righteyeyaw", "righteyepitch", "righteyeroll", "tongueout"),
+}
 
 
 def ict_places(shapes: Sequence[str]) -> dict[str, list[int]]:
@@ -31,18 +38,23 @@ def ict_places(shapes: Sequence[str]) -> dict[str, list[int]]:
 
 
 def read_recording(
-    content: bytes, label: str, places: Mapping[str, Sequence[int]], count: int
+    content: bytes,
+    label: str,
+    places: Mapping[str, Sequence[int]],
+    count: int,
+    warn: Callable[[str], None],
 ) -> NDArray[np.float64]:
     """Weights (K, count) of the frames of a recording.
 
     A column is a blendshape by its name, in any order and case, as Live Link Face writes them;
-    other columns are ignored, and blendshapes without a column stay at 0.
+    other columns are left out, and blendshapes without a column stay at 0.
 
     Args:
         content: the CSV file.
         label: its name, for messages.
         places: where the weight of a column goes, by its name in lower case.
         count: number of weights of a frame.
+        warn: called with a line about columns that are neither blendshapes nor of BESIDE.
 
     Raises:
         InputError: no CSV, no column is a blendshape, two are the same one, no frame, or a weight
@@ -66,6 +78,14 @@ def read_recording(
                 f"{label} has no column of an ARKit blendshape; expected names such as jawOpen and "
                 "mouthSmileLeft in the first line",
                 ErrorCode.CSV_COLUMNS,
+            )
+        unknown = [name for name in header if name not in columns and name.lower() not in BESIDE]
+        if unknown:
+            alike = get_close_matches(unknown[0].lower(), places, 1)
+            meant = f" (did you mean {alike[0]}?)" if alike else ""
+            warn(
+                f"{label}: columns that are no blendshape are left out: {brief_list(unknown)}"
+                f"{meant}"
             )
 
     frames = []

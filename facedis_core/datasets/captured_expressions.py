@@ -1,6 +1,6 @@
 """Captured expressions: frames of a recording of ARKit weights (CSV) as a table of expressions."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import numpy as np
@@ -14,7 +14,9 @@ from facedis_core.geometry.surface import farthest_points
 FRAMES: Final = 19  # with the neutral as many faces a person as of the 20 expressions
 
 
-def read_captured(content: bytes, label: str) -> ExpressionTable:
+def read_captured(
+    content: bytes, label: str, warn: Callable[[str], None] = lambda line: None
+) -> ExpressionTable:
     """The neutral, and the FRAMES frames of a recording that differ most (farthest-point sampling).
 
     Expressions are called `frame0042`, counted from 0. All frames of a short recording are taken.
@@ -22,12 +24,13 @@ def read_captured(content: bytes, label: str) -> ExpressionTable:
     Args:
         content: the CSV file.
         label: its name, for messages.
+        warn: called with a line about unknown columns.
 
     Raises:
         InputError: errors of `read_recording`, or no frame with an expression.
     """
     shapes = list(expression_table().shapes)
-    frames = read_recording(content, label, ict_places(shapes), len(shapes))
+    frames = read_recording(content, label, ict_places(shapes), len(shapes), warn)
     moving = np.flatnonzero(frames.any(axis=1))
     if not len(moving):
         raise InputError(

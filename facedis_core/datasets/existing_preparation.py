@@ -13,7 +13,7 @@ from facedis_core.data.preparation import Preparation
 from facedis_core.data.units import check_one_size
 from facedis_core.errors import ErrorCode, InputError
 from facedis_core.geometry.distances import vertex_distance
-from facedis_core.io.safetensors_file import KINDS, read_safetensors
+from facedis_core.io.safetensors_file import read_safetensors
 from facedis_core.model.bundled import resolve_model
 from facedis_core.model.model import load_model
 from facedis_core.model.reach import REFUSED_REACH, describe_reach
@@ -75,15 +75,10 @@ def load_preparation(source: str | Path) -> ExistingPreparation:
     Raises UsageError if there is no such file or model, InputError for another kind of file.
     """
     path = resolve_model(source)
-    kind = read_safetensors(path).kind
-    if kind == "faceset":
+    if read_safetensors(path, "faceset", "model").kind == "faceset":
         face_set = load_face_set(path)
         return ExistingPreparation(
             face_set.preparation, _aligned_to(face_set), face_set.id, region=face_set.region
         )
-    if kind == "model":
-        model = load_model(path)
-        return ExistingPreparation(model.preparation, model.mean_face, model.id, model.reach_mm)
-    raise InputError(
-        f"{path} is a {KINDS[kind]}, --like needs a face set or a model", ErrorCode.WRONG_KIND
-    )
+    model = load_model(path)
+    return ExistingPreparation(model.preparation, model.mean_face, model.id, model.reach_mm)

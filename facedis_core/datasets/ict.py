@@ -176,9 +176,11 @@ def open_ict(
     if subjects < 1:
         raise UsageError(f"--subjects is {subjects}, expected at least 1", ErrorCode.OPTION_VALUE)
     table, inputs = expression_table(), {}
+    notes: list[str] = []
     if captured is not None:
         content = read_text(str(captured))
-        table, inputs = read_captured(content, str(captured)), {"captured": file_id(content)}
+        table = read_captured(content, str(captured), notes.append)
+        inputs = {"captured": file_id(content)}
     expressions = list(table.expressions)
     people = [f"{number:04d}" for number in range(subjects)]
     expression = np.tile(np.arange(len(expressions), dtype=np.int32), subjects)
@@ -205,6 +207,7 @@ def open_ict(
         labels,
         split.text,
         {**split.inputs, **inputs},
+        notes,
         variation=find_variation(variation),
         table=table,
         simplify=simplify,

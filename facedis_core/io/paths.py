@@ -39,14 +39,18 @@ def absolute(path: str | Path) -> Path:
     return Path(os.path.abspath(path))  # noqa: PTH100
 
 
-# Suffixes that say what a file holds.
-_TELLING = {
-    *(".npy", ".npz", ".safetensors", ".pt", ".pth", ".ckpt", ".pkl", ".onnx"),
-    *(".csv", ".tsv", ".json", ".jsonl", ".xml", ".html", ".htm", ".tex", ".md"),
-    *(".png", ".jpg", ".jpeg", ".gif", ".webp", ".mp4", ".svg", ".pdf"),
+# Suffixes of meshes and scenes, of some of which no command writes any.
+_SURFACES = {
     *(".ply", ".obj", ".wrl", ".off", ".stl", ".vtk", ".vtp", ".vtu", ".glb", ".gltf"),
     *(".pc2", ".mdd"),
     *(".fbx", ".dae", ".blend", ".abc", ".usd", ".usda", ".usdc", ".usdz"),
+}
+# Suffixes that say what a file holds.
+_TELLING = {
+    *_SURFACES,
+    *(".npy", ".npz", ".safetensors", ".pt", ".pth", ".ckpt", ".pkl", ".onnx"),
+    *(".csv", ".tsv", ".json", ".jsonl", ".xml", ".html", ".htm", ".tex", ".md"),
+    *(".png", ".jpg", ".jpeg", ".gif", ".webp", ".mp4", ".svg", ".pdf"),
 }
 
 
@@ -65,6 +69,11 @@ def check_suffix(target: str | None, what: str, *suffixes: str) -> None:
             f"{' or '.join(suffixes)}",
             ErrorCode.OUTPUT_SUFFIX,
         )
+
+
+def names_surface(target: str) -> bool:
+    """Whether the suffix of an output says that it holds a mesh or a scene."""
+    return Path(target).suffix.lower() in _SURFACES
 
 
 def files_below(

@@ -15,7 +15,7 @@ import reprlib
 import shutil
 import tempfile
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import MISSING, dataclass, fields
 from functools import partial
@@ -41,6 +41,12 @@ KINDS = {
     "map": "map between topologies",
     "blendshapes": "blendshapes",
 }
+_WRITERS = {
+    "faceset": "fd-prep",
+    "model": "fd-train",
+    "discriminator": "fd-pretrain-disc",
+    "map": "fd-map",
+}
 _VERSIONS = {
     "faceset": 1,
     "model": 1,
@@ -59,6 +65,8 @@ _LONGEST_TEXT = 1000  # characters of a value that messages quote
 
 _HALF_INFINITY, _HALF_SIGN = 0x7C00, 0x8000  # bits of float16; those of NaN are higher
 _MISTAKEN = {b"\x93NUMPY": "latents or another .npy array", b"ply\n": "a PLY mesh"}
+_TEXT_BYTES = 64  # of a file that begins with nothing else but text, no header of ours does
+_TEXT = {*b"\t\r\n", *range(0x20, 0x7F)}
 _ENDS = re.compile(rb'"data_offsets"\s*:\s*\[\s*[0-9]{1,18}\s*,\s*([0-9]{1,18})\s*\]')
 
 _DTYPES = {"F32": "<f4", "F16": "<f2", "I32": "<i4", "U8": "|u1", "I64": "<i8", "F64": "<f8"}
@@ -74,12 +82,12 @@ class SafetensorsFile:
     metadata: dict[str, Any]
 
 
-def read_safetensors(source: str | Path, kind: str | None = None) -> SafetensorsFile:
+def read_safetensors(source: str | Path, *kinds: str) -> SafetensorsFile:
     """Read a safetensors file of ours; tensors of a file on disk are memory maps.
 
     Args:
         source: a path, or `-` for standard input.
-        kind: `faceset`, `model` or `discriminator`; None takes any.
+        kinds: expected ones, such as `faceset` and `model`; none takes any.
 
     Raises:
         InputError: missing, truncated, not safetensors, not ours, another kind or version, or
@@ -88,18 +96,18 @@ def read_safetensors(source: str | Path, kind: str | None = None) -> Safetensors
     path = str(source)
     with open_input(path) as stream, naming(path):
         if path != "-" and is_file(path) and os.fstat(stream.fileno()).st_size:
-            return parse_safetensors(np.memmap(stream, np.uint8, "r"), kind)
+            return parse_safetensors(np.memmap(stream, np.uint8, "r"), *kinds)
         data = _read_promised(stream)
         if not data:
-            raise InputError("is empty, expected a facedis model or face set", ErrorCode.EMPTY)
-        return parse_safetensors(np.frombuffer(data, np.uint8), kind)
+            raise InputError(f"is empty, {_expected(kinds)}", ErrorCode.EMPTY)
+        return parse_safetensors(np.frombuffer(data, np.uint8), *kinds)
 
 
-def parse_safetensors(data: np.ndarray, kind: str | None) -> SafetensorsFile:
+def parse_safetensors(data: np.ndarray, *kinds: str) -> SafetensorsFile:
     """Parse the bytes (uint8) of a file; errors do not name it."""
-    header, start = _parse_header(data)
+    header, start = _parse_header(data, _expected(kinds))
     metadata = _our_metadata(header)
-    found = _check_format(metadata, kind)
+    found = _check_format(metadata, kinds)
     tensors = {name: _tensor(data, start, entry) for name, entry in header.items()}
     if found in _CHECKED:
         _check_checksum(found, tensors, metadata)
@@ -168,15 +176,24 @@ def _read_promised(stream: BinaryIO) -> bytearray:
     return data
 
 
-def _parse_header(data: np.ndarray) -> tuple[dict[str, Any], int]:
+def _expected(kinds: Sequence[str]) -> str:
+    """What a message expects: `expected a map between topologies, as fd-map writes it`."""
+    if not kinds:
+        return "expected a facedis file, such as a model, a face set or a map"
+    names = " or a ".join(KINDS[kind] for kind in kinds)
+    writers = " or ".join(_WRITERS[kind] for kind in kinds if kind in _WRITERS)
+    return f"expected a {names}" + (f", as {writers} writes it" if writers else "")
+
+
+def _parse_header(data: np.ndarray, expected: str) -> tuple[dict[str, Any], int]:
     from safetensors import SafetensorError, deserialize, safe_open
 
     for magic, what in _MISTAKEN.items():
         if data[: len(magic)].tobytes() == magic:
-            raise InputError(
-                f"holds {what}, expected a facedis model or face set", ErrorCode.WRONG_KIND
-            )
-    wrong = "not a whole safetensors file; expected a facedis model or face set"
+            raise InputError(f"holds {what}, {expected}", ErrorCode.WRONG_KIND)
+    if len(data) and not set(data[:_TEXT_BYTES].tobytes()) - _TEXT:
+        raise InputError(f"is a text, such as a mesh or a table, {expected}", ErrorCode.WRONG_KIND)
+    wrong = f"not a whole safetensors file; {expected}"
     size = int.from_bytes(data[:8].tobytes(), "little") if len(data) >= 8 else 0
     if not 2 <= size <= len(data) - 8:
         raise InputError(wrong, ErrorCode.DAMAGED)
@@ -208,7 +225,7 @@ def _our_metadata(header: dict[str, Any]) -> dict[str, Any]:
     return metadata
 
 
-def _check_format(metadata: Mapping[str, Any], kind: str | None) -> str:
+def _check_format(metadata: Mapping[str, Any], kinds: Sequence[str]) -> str:
     """`facedis.model/1` -> `model`; complain where it is not what the caller needs."""
     found = metadata.get("format", "")
     name, _, version = str(found if isinstance(found, str) else type(found)).partition("/")
@@ -218,8 +235,8 @@ def _check_format(metadata: Mapping[str, Any], kind: str | None) -> str:
             f"is of the unknown kind {reprlib.repr(found)}; expected a facedis file",
             ErrorCode.WRONG_KIND,
         )
-    if kind is not None and name != kind:
-        raise InputError(f"is a {KINDS[name]}, expected a {KINDS[kind]}", ErrorCode.WRONG_KIND)
+    if kinds and name not in kinds:
+        raise InputError(f"is a {KINDS[name]}, {_expected(kinds)}", ErrorCode.WRONG_KIND)
     if version != str(_VERSIONS[name]):
         raise InputError(
             f"has format version {on_one_line(version[:60])}{_made_by(metadata)}, facedis "

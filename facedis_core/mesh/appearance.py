@@ -6,7 +6,8 @@ which differ between the triangles of a vertex at seams and hard edges.
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+import unicodedata
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -15,8 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facedis_core.errors import InputError
-from facedis_core.io.paths import is_file
-from facedis_core.io.streams import naming, read_all, shown
+from facedis_core.io.csv_text import brief
+from facedis_core.io.paths import is_file, is_folder
+from facedis_core.io.streams import naming, on_one_line, read_all, shown
 from facedis_core.mesh.mesh import Mesh
 from facedis_core.mesh.obj_text import (
     COLORED_VERTEX,
@@ -24,6 +26,7 @@ from facedis_core.mesh.obj_text import (
     NORMAL,
     TEXTURE,
     ObjFaces,
+    decoded_name,
     read_faces,
     statements,
     without_comments,
@@ -137,10 +140,17 @@ class SplitVertices(NamedTuple):
 
 
 def file_beside(source: str, name: str) -> FoundFile | None:
-    """The file that a file of this machine names: below its folder, else by its last part there."""
+    """The file that a file of this machine names: below its folder, else by its last part there.
+
+    Either may be spelled otherwise, as of `_spelled_alike`.
+    """
     folder, plain = Path(source).parent, _plain_name(name)
-    for candidate in (Path(folder, plain), Path(folder, Path(plain).name)):
-        if plain and is_file(candidate):
+    for candidate in (Path(folder, plain), Path(folder, Path(plain).name)) if plain else ():
+        if not is_file(candidate):
+            below = candidate.parent
+            names = [path.name for path in below.iterdir()] if is_folder(below) else []
+            candidate = Path(below, _spelled_alike(candidate.name, names) or candidate.name)
+        if is_file(candidate):
             return FoundFile(str(candidate), read_all(str(candidate)))
     return None
 
@@ -149,14 +159,28 @@ def file_among(files: Mapping[str, bytes]) -> Beside:
     """Finds named files among some by the last part of their names."""
 
     def find(source: str, name: str) -> FoundFile | None:
-        last = Path(_plain_name(name)).name
-        return FoundFile(last, files[last]) if last in files else None
+        found = _spelled_alike(Path(_plain_name(name)).name, files)
+        return None if found is None else FoundFile(found, files[found])
 
     return find
 
 
 def _plain_name(name: str) -> str:
     return name.strip().strip('"').replace("\\", "/")
+
+
+def _spelled_alike(name: str, names: Iterable[str]) -> str | None:
+    """The name among some, else one in other case, encoding or composition of its accents.
+
+    Files come from systems that do not tell these apart.
+    """
+
+    def key(text: str) -> str:
+        plain = decoded_name(text.encode("utf-8", "surrogateescape"))
+        return unicodedata.normalize("NFC", plain).casefold()
+
+    known = sorted(names)
+    return name if name in known else next((n for n in known if key(n) == key(name)), None)
 
 
 def read_appearance(
@@ -203,7 +227,7 @@ def _obj(source: str, content: bytes, mesh: Mesh, beside: Beside) -> Appearance:
     found: list[Material] = []
     warnings: list[str] = []
     if any(faces.materials):
-        known = _libraries(source, text, beside, warnings)
+        known = _libraries(source, text, beside, set(faces.materials), warnings)
         found = [known.get(name, Material(name or "none")) for name in faces.materials]
     return Appearance(
         vertex,
@@ -242,37 +266,48 @@ def _fans(faces: ObjFaces) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
 
 
 def _libraries(
-    source: str, text: bytes, beside: Beside, warnings: list[str]
+    source: str, text: bytes, beside: Beside, used: Collection[str], warnings: list[str]
 ) -> dict[str, Material]:
-    """The materials of an OBJ by name."""
+    """The materials of an OBJ by name, of those that are used."""
     found: dict[str, Material] = {}
     for match in LIBRARY.finditer(text):
-        whole = match[1].strip().decode("utf-8", "surrogateescape")
+        whole = decoded_name(match[1])
         library = beside(source, whole)
         libraries = [library] if library else [beside(source, name) for name in whole.split()]
         if not any(libraries):
-            warnings.append(f"{shown(source)}: its materials {whole} are missing")
+            warnings.append(
+                f"{shown(source)}: its materials {on_one_line(whole)} are missing; put that file "
+                "beside it"
+            )
         for library in filter(None, libraries):
-            for material in _read_library(library, beside, warnings):
+            wanted = set(used) - found.keys()
+            for material in _read_library(library, beside, wanted, warnings):
                 found.setdefault(material.name, material)
     return found
 
 
-def _read_library(library: FoundFile, beside: Beside, warnings: list[str]) -> Iterator[Material]:
-    """The materials of a .mtl: base color (Kd), opacity (d, Tr), texture (map_Kd, map_d)."""
-    text = library.content.decode("utf-8", "surrogateescape")
+def _read_library(
+    library: FoundFile, beside: Beside, wanted: Collection[str], warnings: list[str]
+) -> Iterator[Material]:
+    """The wanted materials of a .mtl: color (Kd), opacity (d, Tr), texture (map_Kd, map_d)."""
     described: list[tuple[str, dict[str, str]]] = []
-    for line in text.splitlines():
-        word, _, rest = line.strip().replace("\t", " ").partition(" ")
+    for line in library.content.splitlines():
+        word, _, rest = decoded_name(line).replace("\t", " ").partition(" ")
         if word == "newmtl":
             described.append((rest.strip(), {}))
         elif described:
             described[-1][1][word.lower()] = rest.strip()
     for name, values in described:
-        red, *others = _numbers(values.get("kd", "")) or _GREY[:3]
+        if name not in wanted:
+            continue
+        color, opaque, clear = (
+            _fractions(values.get(word.lower(), "").removeprefix("-halo "), label, warnings)
+            for word in ("Kd", "d", "Tr")
+            for label in [f"{shown(library.source)}: {word} of {on_one_line(name)}"]
+        )
+        red, *others = color or _GREY[:3]
         green, blue = others[:2] if len(others) > 1 else (red, red)  # a lone number is all three
-        opacity = _numbers(values.get("d", "").removeprefix("-halo "))
-        opacity = opacity or [1 - value for value in _numbers(values.get("tr", ""))] or [1.0]
+        opacity = opaque or [1 - value for value in clear] or [1.0]
         texture = _image(library.source, _file_of(values.get("map_kd", "")), beside, warnings)
         if not texture:
             yield Material(name, (red, green, blue, opacity[0]))
@@ -287,7 +322,9 @@ def _image(source: str, name: str, beside: Beside, warnings: list[str]) -> bytes
         return b""
     found = beside(source, name)
     if found is None:
-        warnings.append(f"{shown(source)}: its texture {name} is missing")
+        warnings.append(
+            f"{shown(source)}: its texture {on_one_line(name)} is missing; put it beside it"
+        )
         return b""
     if image_type(found.content) is None:
         warnings.append(
@@ -297,8 +334,17 @@ def _image(source: str, name: str, beside: Beside, warnings: list[str]) -> bytes
     return found.content
 
 
+def _fractions(rest: str, label: str, warnings: list[str]) -> list[float]:
+    """The numbers at the beginning, limited to 0 to 1; warns where that changes something."""
+    found = _numbers(rest)
+    limited = [min(max(value, 0.0), 1.0) for value in found]
+    if rest and (not found or limited != found):
+        warnings.append(f"{label} is {brief(rest)}, expected numbers from 0 to 1; mend it there")
+    return limited
+
+
 def _numbers(rest: str) -> list[float]:
-    """The numbers at the beginning, limited to 0 to 1."""
+    """The numbers at the beginning."""
     values = []
     for word in rest.split():
         try:
@@ -307,7 +353,7 @@ def _numbers(rest: str) -> list[float]:
             break
         if value != value:  # NaN
             break
-        values.append(min(max(value, 0.0), 1.0))
+        values.append(value)
     return values
 
 
@@ -342,7 +388,7 @@ def _ply(source: str, content: bytes, mesh: Mesh, beside: Beside) -> Appearance:
     warnings: list[str] = []
     image = _PLY_IMAGE.search(content[: content.find(b"end_header")])
     if image:
-        name = image[1].strip().decode("utf-8", "surrogateescape")
+        name = decoded_name(image[1])
         content = _image(source, name, beside, warnings)
         materials = (Material(Path(name).stem, _WHITE if content else _GREY, content),)
     return Appearance(

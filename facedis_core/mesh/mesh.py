@@ -102,7 +102,11 @@ _UNORDERED = {
 # First bytes of files that are no mesh, and what to do with them instead.
 _MISTAKEN = (
     (0, b"\x1f\x8b", "gzip-compressed data; unpack it with gunzip"),
-    (0, b"\x93NUMPY", "a .npy array (latents or vertices), expected a mesh; name an array .npy"),
+    (
+        0,
+        b"\x93NUMPY",
+        "a .npy array, expected a mesh; name vertices .npy, decode latents with fd-decode",
+    ),
     (6, b"\0\0{", "a face set or a model, expected a mesh; give a face set as a .safetensors file"),
 )
 

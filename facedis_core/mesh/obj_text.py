@@ -48,6 +48,14 @@ def without_comments(data: bytes) -> bytes:
     return _COMMENT.sub(lambda comment: b" " * len(comment[0]), data) if b"#" in data else data
 
 
+def decoded_name(raw: bytes) -> str:
+    """A name in a text file, in UTF-8 or else in Latin-1, as older programs write it."""
+    try:
+        return raw.strip().decode()
+    except UnicodeDecodeError:
+        return raw.strip().decode("latin-1")
+
+
 def statements(
     text: bytes, pattern: re.Pattern[bytes]
 ) -> tuple[list[re.Match[bytes]], NDArray[np.float64]]:
@@ -69,7 +77,7 @@ def read_faces(text: bytes) -> ObjFaces:
         if match[1] in counts:
             counts[match[1]] += 1
         elif match[1] == b"usemtl":
-            name = match[2].strip().decode("utf-8", "replace")
+            name = decoded_name(match[2])
         else:
             words = match[2].replace(b"\\", b" ").split()
             if len(words) < 3:

@@ -24,6 +24,7 @@ from facedis_core.pipeline.failures import Failure
 from facedis_core.pipeline.parallel import in_order
 
 BLOCK_ROWS: Final = 16  # rows decoded at once
+_SCENES: Final = (".glb", ".gltf", ".usd", ".usda", ".usdc", ".usdz")
 
 
 @dataclass(frozen=True)
@@ -209,12 +210,17 @@ class DecodeOptions:
                 check_output(file, self.force)
 
     def _check_suffix(self, suffix: str) -> None:
+        if suffix in _SCENES:
+            raise UsageError(
+                f"the output {self.output} is a scene, expected a mesh; write a rig with fd-export",
+                ErrorCode.OUTPUT_SUFFIX,
+            )
         if not self.onto:
             check_written_suffix(suffix)
         elif suffix != self.onto:
             raise UsageError(
                 f"the output {self.output} is {suffix}, but a face is written onto {self.onto}; "
-                f"give a name that ends in {self.onto}, or leave out --onto",
+                f"give a name that ends in {self.onto}, or decode without --onto",
                 ErrorCode.OUTPUT_SUFFIX,
             )
 

@@ -1,7 +1,7 @@
 """Encoding of meshes to latents, block by block."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
@@ -36,12 +36,14 @@ class EncodedBlock:
         latents: latents of the encoded meshes, in order.
         warnings: lines about doubtful faces.
         failures: items that could not be encoded.
+        mapped: number of meshes that were of the rig of the map.
     """
 
     items: int
     latents: Latents
     warnings: list[str]
     failures: list[Failure]
+    mapped: int = 0
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,7 @@ class MeshEncoder:
         rows: list[Latents] = []
         warnings: list[str] = []
         failures: list[Failure] = []
+        mapped = 0
         for item in items:
             try:
                 for mesh in item.load():
@@ -89,6 +92,7 @@ class MeshEncoder:
                         with naming(item.source):  # fd-decode makes a file of it
                             check_name(mesh.name)
                         vertices, warning = self.prepared(mesh, item.source)
+                        mapped += self._is_mapped(mesh)
                     except InputError as error:
                         if not self.keep_going:
                             raise
@@ -101,7 +105,7 @@ class MeshEncoder:
                     raise
                 failures.append(Failure.of(item.source, error))
         rows = rows or [no_latents(self.model)]
-        return EncodedBlock(len(items), concatenate(rows), warnings, failures)
+        return EncodedBlock(len(items), concatenate(rows), warnings, failures, mapped)
 
     @property
     def facts(self) -> list[Any]:
@@ -135,6 +139,9 @@ class MeshEncoder:
                 text = f"{source}: {text}"
             raise InputError(text, error.code) from None
 
+    def _is_mapped(self, mesh: Mesh) -> bool:
+        return self.topology_map is not None and needs_map(mesh, self.topology_map, self.model)
+
     def _mapped(self, mesh: Mesh) -> Mesh:
         """The mesh in the model's topology, if it is of the rig of the map."""
         rig = placed_rig(
@@ -156,11 +163,26 @@ def placed_rig(
     Raises:
         InputError: errors of `TopologyMap.place`.
     """
-    known = model.preparation
-    counts = len(known.vertex_index), known.raw_vertices
-    if topology_map is None or (len(mesh.vertices) in counts and not topology_map.fits(mesh)):
+    if topology_map is None or not needs_map(mesh, topology_map, model):
         return None
     return topology_map.place(mesh, units=units, trust_order=trust_order)
+
+
+def needs_map(mesh: Mesh, topology_map: TopologyMap, model: Model) -> bool:
+    """Whether a mesh can only be of the rig of a map, since it has not the model's vertices."""
+    known = model.preparation
+    counts = len(known.vertex_index), known.raw_vertices
+    return len(mesh.vertices) not in counts or topology_map.fits(mesh)
+
+
+def warn_of_map(topology_map: TopologyMap | None, used: bool, warn: Callable[[str], None]) -> None:
+    """Warn where there is a map that was not used."""
+    if topology_map is not None and not used:
+        warn(
+            f"--map {topology_map.source or topology_map.id} was not used: no mesh has the "
+            f"{len(topology_map.rig)} vertices of its rig, all have those of the model; leave it "
+            "out, or give meshes of the rig"
+        )
 
 
 def check_map(found: TopologyMap, model: Model) -> None:
@@ -211,6 +233,7 @@ class LatentsOfMeshes:
     trust_order: bool = False
     force_encode: bool = False
     topology_map: TopologyMap | None = None
+    _mapped: list[bool] = field(default_factory=list, repr=False)
 
     @cached_property
     def encoder(self) -> MeshEncoder:
@@ -235,7 +258,13 @@ class LatentsOfMeshes:
         block = self.encoder(list(find_inputs([source]).items))
         for line in block.warnings:
             self.warn(line)
+        self._mapped.append(block.mapped > 0)
         return block.latents
+
+    @property
+    def used_map(self) -> bool:
+        """Whether a mesh was of the rig of the map."""
+        return any(self._mapped)
 
 
 def check_face_sets(

@@ -214,6 +214,7 @@ class OntoDecoder(LatentDecoder):
     trust_order: bool = False
     topology_map: TopologyMap | None = None
     _last: dict[str, PlacedOriginal] = field(default_factory=dict, repr=False, compare=False)
+    _mapped: list[bool] = field(default_factory=list, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.topology_map is not None:
@@ -249,7 +250,13 @@ class OntoDecoder(LatentDecoder):
         if source not in self._last:
             self._last.clear()
             self._last[source] = place_original(self, read_original(source))
+            self._mapped.append(self._last[source].rig is not None)
         return self._last[source]
+
+    @property
+    def used_map(self) -> bool:
+        """Whether an original was of the rig of the map, as far as this process has seen any."""
+        return any(self._mapped) or not self._mapped
 
 
 def place_original(decoder: OntoDecoder, file: Original) -> PlacedOriginal:

@@ -39,6 +39,10 @@ WELDED_MM: Final = 1e-3  # vertices of open edges this near are one
 # an expression that moves the face more is none at rest: strangers at rest 4 to 6, open jaws 28
 RESTLESS_MM: Final = 8.0
 POINTS_MM: Final = 3.0  # about the distance of the vertices of a head
+# Median distance of two surfaces of one head, over the face: 0.4 to 0.5 for four heads of MakeHuman
+# and what is registered of them, 1.3 to 4.0 for ten pairs of different heads.
+SAME_MM: Final = 0.9
+FACE_MM: Final = 70.0  # from the tip of the nose
 
 
 def make_map(
@@ -60,12 +64,12 @@ def make_map(
         model: whose topology the face has; None = the default model.
         pose: takes the face to the rig, as `to_scan` of a registration or (4, 4); None = found.
         units: unit of a rig that does not declare one; `auto` = by its size.
-        force: make a map of a doubtful registration.
+        force: make a map of a doubtful registration, or of a face that is not the rig's.
         seed: of random samples of the registration.
         progress: called with the name of each step that begins.
 
     Raises:
-        InputError: errors of `register`; the face does not lie on the rig.
+        InputError: errors of `register`; the face does not lie on the rig, or is of another head.
         UsageError: an argument of another type, or SciPy is not installed.
 
     Example:
@@ -86,6 +90,7 @@ def make_map(
     require_scipy()
     check_finite(rig.vertices)
     model = load_model() if model is None else model
+    registered = face is None  # and judged by `register`
     if face is None:
         found = register(
             rig, model, units=units, force=force, seed=seed, pose=pose, progress=progress
@@ -96,7 +101,7 @@ def make_map(
         check_finite(face.vertices)
         placed = _placed(rig, face, pose, units, seed)
     progress("correspondence")
-    made = _map_of(rig, face, placed, model)
+    made = _map_of(rig, face, placed, model, check=not (registered or force))
     step = history_step(
         "fd-map",
         {"rig": made.rig_topology, "model": model.id},
@@ -134,8 +139,10 @@ def _placed(
     return RigidTransform(rotation, translation / unit_mm, 1 / unit_mm)
 
 
-def _map_of(rig: Mesh, face: Mesh, pose: RigidTransform, model: Model) -> TopologyMap:
-    """The map of a rig and a face that the pose takes to it."""
+def _map_of(
+    rig: Mesh, face: Mesh, pose: RigidTransform, model: Model, *, check: bool
+) -> TopologyMap:
+    """The map of a rig and a face that the pose takes to it; `check` that it is the same head."""
     from facedis_core.registration.correspondence import (
         GAP_MM,
         CounterpartSearch,
@@ -154,6 +161,8 @@ def _map_of(rig: Mesh, face: Mesh, pose: RigidTransform, model: Model) -> Topolo
     inner = outer_skin(given, face.triangles, own)
     if not outer.seen.any() or not inner.seen.any():
         raise _apart(rig, face)
+    if check:
+        _check_same(rig, face, inner, outer)
     fitted = inner.moved(conformed(inner, outer))
     there = CounterpartSearch(outer, outer.points)(fitted.vertices, fitted.normals)
     covered = there.within(GAP_MM) & fitted.seen
@@ -192,6 +201,29 @@ def _map_of(rig: Mesh, face: Mesh, pose: RigidTransform, model: Model) -> Topolo
     directions = _expressions(made, model)
     quality = replace(quality, round_trip_mm=_round_trip(made, directions))
     return replace(made, quality=quality, stable=_stable(made, directions))
+
+
+def _check_same(rig: Mesh, face: Mesh, inner: "Skin", outer: "Skin") -> None:
+    """Raise InputError where the face is not that of the rig; any two heads have ears and a nose.
+
+    Away from the face a registration guesses what a scan does not show.
+    """
+    from facedis_core.registration.correspondence import CounterpartSearch
+
+    points, normals = inner.vertices[inner.seen], inner.normals[inner.seen]
+    tip = nose_tip(points)
+    if tip is not None:
+        near = np.linalg.norm(points - tip, axis=1) < FACE_MM
+        points, normals = points[near], normals[near]
+    found = CounterpartSearch(outer, outer.points)(points, normals)
+    away = float(np.median(np.linalg.norm(found.gap, axis=1)))
+    if away > SAME_MM:
+        raise InputError(
+            f"{face.name or 'the face'} lies {away:.1f} mm from the face of "
+            f"{rig.name or 'the rig'}, the same head at most {SAME_MM} mm; give the face that "
+            "fd-register makes of this rig, or pass --force-register",
+            ErrorCode.NO_FACE,
+        )
 
 
 def _welded(

@@ -16,8 +16,9 @@ from facedis_core.data.units import Units
 from facedis_core.errors import ErrorCode, UsageError, missing_extra
 from facedis_core.io.csv_text import read_text
 from facedis_core.io.paths import OutputPaths, check_suffix, is_folder_pattern
-from facedis_core.io.streams import check_output, open_output
+from facedis_core.io.streams import check_output, open_output, shown
 from facedis_core.model.model import Model
+from facedis_core.pipeline.encode import warn_of_map
 from facedis_core.pipeline.onto import OntoDecoder, find_originals
 from facedis_core.rig.gltf import encode_glb
 from facedis_core.rig.head_rig import Targets, arkit_weights, head_rig
@@ -114,7 +115,12 @@ def export_weights(options: ExportOptions, model: Model, faces: Latents) -> None
 
 
 def export_rigs(
-    options: ExportOptions, model: Model, faces: Latents, warn: Callable[[str], None]
+    options: ExportOptions,
+    model: Model,
+    faces: Latents,
+    warn: Callable[[str], None],
+    *,
+    used_map: bool = False,
 ) -> Iterator[int]:
     """Write a rig a face; yields 1 after each.
 
@@ -122,7 +128,9 @@ def export_rigs(
         options: what is exported.
         model: the model that encoded the faces.
         faces: their latents.
-        warn: called with lines about textures that are left out.
+        warn: called with lines about textures and columns of animations that are left out, and a
+            map that was not used.
+        used_map: whether one of the faces came through the map.
 
     Raises:
         InputError: latents of another model, no usable original, or errors of `head_rig`.
@@ -130,7 +138,7 @@ def export_rigs(
         OutputError: a file cannot be written.
     """
     faces.check_finite()
-    frames = _frames(options.animation, model)
+    frames = _frames(options.animation, model, warn)
     onto = None
     if options.onto is not None:
         onto = OntoDecoder(
@@ -162,12 +170,16 @@ def export_rigs(
         with open_output(str(path), force=options.force, parents=paths.many) as stream:
             stream.write(data)
         yield 1
+    used_map = used_map or (onto is not None and onto.used_map)
+    warn_of_map(options.topology_map, used_map, warn)
 
 
-def _frames(source: str | None, model: Model) -> Latents | NDArray[np.float64] | None:
+def _frames(
+    source: str | None, model: Model, warn: Callable[[str], None]
+) -> Latents | NDArray[np.float64] | None:
     """The frames of an animation."""
     if source is None:
         return None
     if Path(source).suffix.lower() == ".csv":
-        return read_weights(read_text(source), source)
+        return read_weights(read_text(source), shown(source), warn)
     return read_rows(source, model)

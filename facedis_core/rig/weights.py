@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,18 +11,21 @@ from facedis_core.data.recordings import read_recording
 from facedis_core.rig.blendshapes import ARKIT_NAMES
 
 
-def read_weights(content: bytes, label: str) -> NDArray[np.float64]:
+def read_weights(
+    content: bytes, label: str, warn: Callable[[str], None] = lambda line: None
+) -> NDArray[np.float64]:
     """Weights (K, 52) of the frames of a recording, in the order of ARKIT_NAMES.
 
     Args:
         content: the CSV file.
         label: its name, for messages.
+        warn: called with a line about unknown columns.
 
     Raises:
         InputError: errors of `read_recording`.
     """
     places = {name.lower(): [place] for place, name in enumerate(ARKIT_NAMES)}
-    return read_recording(content, label, places, len(ARKIT_NAMES))
+    return read_recording(content, label, places, len(ARKIT_NAMES), warn)
 
 
 def encode_weights(names: Sequence[str], weights: NDArray[np.floating]) -> bytes:

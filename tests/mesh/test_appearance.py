@@ -1,5 +1,7 @@
 """What OBJ with .mtl, and PLY, say about how their surface looks."""
 
+import os
+
 import numpy as np
 import pytest
 from images import png
@@ -52,7 +54,9 @@ def test_corners_of_an_obj(tmp_path):
     assert [material.name for material in look.materials] == ["skin of ann", "cloth"]
     assert look.uv[3].tolist() == [0.5, 1]
     (warning,) = look.warnings
-    assert warning.endswith("head.obj: its materials my head.mtl are missing")
+    assert warning.endswith(
+        "head.obj: its materials my head.mtl are missing; put that file beside it"
+    )
 
 
 def test_vertices_are_split_at_seams_alone(tmp_path):
@@ -71,15 +75,48 @@ def test_a_library(tmp_path):
     (tmp_path / "my head.mtl").write_text(
         "# made\nnewmtl skin of ann\r\n\tKd 0 0 0\r\n\tmap_Kd -s 1 1 1 -clamp on maps\\skin 1.png\n"
         "newmtl cloth\nKd 0.5 0.25 2\nTr 0.75\nmap_Kd rough.tga\n"
-        "newmtl lashes\nmap_Kd C:\\work\\none.png\nKd nan\nd 0\n"
+        "newmtl lashes that nothing has\nmap_Kd none.jpg\nKd nan\nd 0\n"
     )
     look = appearance_of(tmp_path, QUADS)
     skin, cloth = look.materials
     assert skin == Material("skin of ann", (1, 1, 1, 1), png(200, 100, 50))
     assert cloth == Material("cloth", (0.5, 0.25, 1, 0.25))
-    tga, missing = look.warnings
+    bright, tga = look.warnings
+    assert bright.endswith(
+        "my head.mtl: Kd of cloth is '0.5 0.25 2', expected numbers from 0 to 1; mend it there"
+    )
     assert "rough.tga is left out: a texture must be PNG or JPEG" in tga
-    assert "its texture C:\\work\\none.png is missing" in missing
+
+
+@pytest.mark.parametrize("word", ["Kd red", "Kd spectral skin.rfl", "d nan", "Tr -1"])
+def test_values_of_materials_that_are_none(tmp_path, word):
+    (tmp_path / "a.mtl").write_text(f"newmtl skin\n{word}\nmap_Kd C:\\work\\none.png\n")
+    look = appearance_of(tmp_path, TRIANGLE.format("a.mtl", "skin"))
+    assert look.materials[0].color == (0.8, 0.8, 0.8, 1)
+    wrong, missing = look.warnings
+    assert f"a.mtl: {word.split()[0]} of skin is" in wrong
+    assert missing.endswith("its texture C:\\work\\none.png is missing; put it beside it")
+
+
+TRIANGLE = "mtllib {}\nv 0 0 0\nv 1 0 0\nv 0 1 0\nusemtl {}\nf 1 2 3\n"
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "latin-1"])
+@pytest.mark.parametrize("on_disk", [b"K\xc3\xb6pf.mtl", b"K\xf6pf.mtl", b"KO\xcc\x88PF.MTL"])
+def test_files_whose_names_are_spelled_otherwise(tmp_path, encoding, on_disk):
+    """In Latin-1, with accents composed as macOS does, in the case of Windows."""
+    library = tmp_path / os.fsdecode(on_disk)
+    library.write_bytes("newmtl Häut\nKd 1 0 0\nmap_Kd Größe.png\n".encode(encoding))
+    (tmp_path / "größe.PNG").write_bytes(png(1, 2, 3))
+    look = appearance_of(tmp_path, TRIANGLE.format("Köpf.mtl", "Häut").encode(encoding))
+    assert look.materials == (Material("Häut", (1, 1, 1, 1), png(1, 2, 3)),)
+    assert look.warnings == ()
+
+
+def test_a_name_in_latin_1_is_shown_as_it_reads(tmp_path):
+    look = appearance_of(tmp_path, TRIANGLE.format("Köpf.mtl", "Häut").encode("latin-1"))
+    assert [material.name for material in look.materials] == ["Häut"]
+    assert "its materials Köpf.mtl are missing" in look.warnings[0]
 
 
 def test_a_texture_with_opacity(tmp_path):

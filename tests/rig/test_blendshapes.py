@@ -99,6 +99,17 @@ def test_a_recording():
     np.testing.assert_array_equal(again, weights)
 
 
+def test_unknown_columns_of_a_recording_are_told():
+    warnings = []
+    read_weights(RECORDING, "r.csv", warnings.append)
+    assert warnings == []  # Live Link Face's own
+    weights = read_weights(b"jawOpn,jawLeft,Mood\n1,1,1\n", "r.csv", warnings.append)
+    assert weights.sum() == 1
+    assert warnings == [
+        "r.csv: columns that are no blendshape are left out: jawOpn, Mood (did you mean jawopen?)"
+    ]
+
+
 @pytest.mark.parametrize(
     ("text", "error"),
     [
