@@ -169,7 +169,7 @@ BAD = {
     "nan.ply": (ply(np.full((36, 3), np.nan, np.float32)), "not-finite", "vertex 0"),
     "empty.ply": (b"", "empty", ""),
     "text.ply": (b"I am no mesh\n", "wrong-kind", "mesh 1"),
-    "text.safetensors": (b"I am no face set, but long enough to be one\n", "damaged", ""),
+    "text.safetensors": (b"I am no face set, but long enough to be one\n", "wrong-kind", "a text"),
     "notes.txt": (b"I am no mesh\n", "unsupported", ""),
 }
 
@@ -242,7 +242,7 @@ class TestBadInput:
     def test_a_model_that_is_none(self, call, faces, tmp_path):
         assert call("fd-encode -m nonsense faces").kind == "model-missing"
         (tmp_path / "text.safetensors").write_text("I am no model at all, really")
-        assert call("fd-encode -m ./text.safetensors faces").kind == "damaged"
+        assert call("fd-encode -m ./text.safetensors faces").kind == "wrong-kind"
 
 
 class TestKeepGoing:
