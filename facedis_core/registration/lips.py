@@ -13,12 +13,12 @@ from facedis_core.registration.pairing import Surface, pair
 from facedis_core.registration.prior import RegistrationPrior
 
 OPEN_MM: Final = 0.5  # a median gap this much wider than that of the neutral face is an open mouth
-NEAR_FACE_MM: Final = 6.0
+SEAM_MM: Final = 5.0  # points of the scan this near to where lips touch tell whether they do
 CAP_MM: Final = 2.0
 FACING: Final = 0.3  # least cosine of normals
-# Set on three real scans with closed mouths (0.004 and 0.007) and simulated ones whose lips are
-# open by 3 mm (0.028) and more (0.23).
-TOLERANCE_MM: Final = 0.015
+# Set on two real scans with closed mouths (-0.10 and 0.05 at most) and on simulated ones whose lips
+# are open by 2 mm (0.10 and more) and by 1 mm (0.02 to 0.10).
+TOLERANCE_MM: Final = 0.06
 CLOSING: Final = FitOptions(
     iterations=6, contact_weight=0.02, residual_scale=(1.0, 0.5), reach=(4.0, 3.0)
 )
@@ -48,17 +48,25 @@ def with_closed_lips(
     if lip_gap(prior, prior.face(fit.coefficients)) < lip_gap(prior, neutral) + OPEN_MM:
         return fit
     closed = fit_face(prior, scan, fit, replace(CLOSING, data_weight=data_weight), anchors)
-    worse = _distance(prior, scan, closed) - _distance(prior, scan, fit)
-    return closed if worse < TOLERANCE_MM else fit
-
-
-def _distance(prior: RegistrationPrior, scan: Surface, fit: Fit) -> float:
-    """Mean distance of the scan near the lips to the face along its normals, mm."""
-    face = placed_face(prior, fit)
-    points, normals = face.points[prior.lips], face.normals[prior.lips]
-    paired = pair(scan.points, scan.normals, Surface(points, normals, cKDTree(points), 0.0))
-    near = (paired.gap**2).sum(axis=1) < NEAR_FACE_MM**2
+    faces = [placed_face(prior, each) for each in (fit, closed)]
+    seams = cKDTree(np.concatenate([face.points[prior.contacts.ravel()] for face in faces]))
+    distance, _ = seams.query(scan.points, distance_upper_bound=SEAM_MM)
+    near = np.isfinite(distance)
     if not near.any():
-        return CAP_MM
+        return fit
+    points, normals = scan.points[near], scan.normals[near]
+    open_mm, closed_mm = (_distance(prior, points, normals, face) for face in faces)
+    return closed if closed_mm - open_mm < TOLERANCE_MM else fit
+
+
+def _distance(
+    prior: RegistrationPrior,
+    points: NDArray[np.float64],
+    normals: NDArray[np.float64],
+    face: Surface,
+) -> float:
+    """Mean distance of points near the lips to the face along its normals, mm."""
+    lips, along = face.points[prior.lips], face.normals[prior.lips]
+    paired = pair(points, normals, Surface(lips, along, cKDTree(lips), 0.0))
     gap = np.minimum(np.abs(paired.height), CAP_MM)
-    return float(np.where(paired.facing > FACING, gap, CAP_MM)[near].mean())
+    return float(np.where(paired.facing > FACING, gap, CAP_MM).mean())

@@ -60,6 +60,6 @@ def ambiguity(margin_mm: float, limits: Limits) -> InputError | None:
         return None
     return InputError(
         f"two poses fit alike, the second {margin_mm:.2f} mm worse, expected at least "
-        f"{limits.margin_mm:g}; leave one face in the scan",
+        f"{limits.margin_mm:g}; check that the scan shows one face",
         ErrorCode.POSE_AMBIGUOUS,
     )

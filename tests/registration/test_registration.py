@@ -21,6 +21,7 @@ from facedis_core.model.bundled import weights_folder
 from facedis_core.model.model import load_model
 from facedis_core.registration.features import BINS, point_features
 from facedis_core.registration.fit import Fit, FitOptions, fit_face
+from facedis_core.registration.lips import lip_gap, with_closed_lips
 from facedis_core.registration.outside import seen_from_outside
 from facedis_core.registration.pairing import Surface
 from facedis_core.registration.pose import find_poses
@@ -246,6 +247,20 @@ def test_a_fit_finds_the_face_that_the_scan_is(prior):
     found = fit_face(prior, scan, start, FitOptions(iterations=20, components=60, vertices=1000))
     assert vertex_distance(found.place(prior.face(found.coefficients)), face) < 0.6
     assert found.coverage > 0.95
+
+
+@pytest.mark.parametrize("is_open", [False, True])
+def test_lips_are_closed_where_the_scan_fits_closed_ones_as_well(prior, is_open):
+    stretch = prior.starts[prior.expressions.index("mouth_stretch")] - prior.starts[0]
+    opened = prior.starts[0] + 0.15 * stretch
+    neutral, apart = (lip_gap(prior, prior.face(each)) for each in (prior.starts[0], opened))
+    assert neutral + 2 < apart < neutral + 4  # mm
+    face = prior.face(opened if is_open else prior.starts[0])
+    scan = Surface(face, prior.normals(face), cKDTree(face), 2.0)
+    fit = Fit(opened, np.eye(3), np.zeros(3))
+    found = with_closed_lips(prior, scan, fit, 3000.0)
+    assert (found is fit) == is_open
+    assert lip_gap(prior, prior.face(found.coefficients)) < (apart if is_open else neutral) + 0.3
 
 
 def test_features_do_not_depend_on_the_pose():
