@@ -6,7 +6,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from synthetic import random_model
 
+from facedis_core.model.model import write_model
 from facedis_core.train.recipe import load_recipe
 
 ROOT = Path(__file__).parent.parent
@@ -117,6 +119,20 @@ def test_convergence_is_told_from_the_log(
     assert row[4].startswith(f"{curve[min(curve)]:.3f} ({min(curve)})")
 
 
+def test_a_system_has_its_size_and_its_times(made: study.Study) -> None:
+    assert rows(list(study_tables.tables(made)), "All systems") == []
+    model = made.path(f"{LABELLED.key}-0.safetensors")
+    write_model(model, random_model(identity=5, expression=3, components=8))
+    made.path(f"{model.name}.made").write_text("90\nfd-train\n")
+    (row,) = rows(list(study_tables.tables(made)), "All systems")
+    linear = 5 * (8 + 1) + 3 * (8 + 1) + 8 * (5 + 1) + 8 * (3 + 1)  # heads and decoders
+    assert row[:4] == ["labelled", "`linear`", "64 + 64", "0.750 (0.990 to 1.010)"]
+    assert [row[6], row[7], row[9]] == [f"{linear}", "1.5", "closed form"]
+    assert 0 < float(row[8]) < 1000
+    again = rows(list(study_tables.tables(made)), "All systems")
+    assert again == [row]  # the time is measured once
+
+
 def test_what_was_made_otherwise_is_not_mixed_with_what_is_asked_for(made: study.Study) -> None:
     examples = ROOT / "weights" / "examples"
     alice, bob = (
@@ -166,6 +182,8 @@ def test_all_of_it_on_a_handful_of_people_goes_on_where_it_was(
     assert sum(line.startswith("| `linear` | 64 + 64 |") for line in lines) == 3
     assert sum(line.startswith("| `bilinear` | 64 + 64 |") for line in lines) == 1
     assert sum(line.startswith("| `pointnet`, discriminator | 64 + 64 |") for line in lines) == 1
+    systems = lines[lines.index("## All systems") :]
+    assert sum("`conv-mesh-ae` | 8 + 8" in line for line in systems) == 1
     (row,) = (line for line in lines if line.startswith("| `conv-mesh-ae` | 8 + 8 |"))
     assert row.split("|")[3].strip() == "" and "to" in row.split("|")[5]  # AVD_neu, no E_rec
     for name in set(study_tables.VARIATIONS) - {"captured"}:

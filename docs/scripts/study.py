@@ -9,15 +9,20 @@ import argparse
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import resumable
 
 from facedis_core.datasets.ict_synthesis import VARIATIONS
+from facedis_core.model.model import load_model
 from facedis_core.train.recipe import load_recipe
+
+ENCODED = 20  # times that a face is encoded to measure its time
 
 
 @dataclass(frozen=True)
@@ -30,6 +35,7 @@ class Cell:
         identity, expression: numbers of latents.
         discriminator: whether the training has one.
         few: trained on a quarter of the people, with the first seed alone.
+        to_neutral: conv-mesh-ae to estimates of the neutrals.
     """
 
     recipe: str
@@ -38,6 +44,7 @@ class Cell:
     expression: int = 64
     discriminator: bool = False
     few: bool = False
+    to_neutral: bool = False
 
     @property
     def people(self) -> str:
@@ -54,18 +61,32 @@ class Cell:
     @property
     def key(self) -> str:
         """Prefix of its file names."""
-        end = "-discriminator" if self.discriminator else ""
+        end = "-discriminator" if self.discriminator else "-to-neutral" if self.to_neutral else ""
         sizes = f"{self.identity}-{self.expression}"
         return f"{self.recipe}-{self.people}-{sizes}-{self.condition}{end}"
 
     @property
     def title(self) -> str:
         """Label of its row in the tables."""
-        return f"`{self.recipe}`{', discriminator' if self.discriminator else ''}"
+        end = ", discriminator" if self.discriminator else ", to estimates" * self.to_neutral
+        return f"`{self.recipe}`{end}"
+
+    @property
+    def is_closed_form(self) -> bool:
+        """Whether its recipe has no steps of a training."""
+        return load_recipe(self.recipe, neutrals=self.condition == "labelled").steps == 0
+
+    @property
+    def changes(self) -> list[str]:
+        """Options for keys of its recipe."""
+        changes = [f"identity={self.identity}", f"expression={self.expression}"]
+        if self.to_neutral:
+            changes += ["target=neutral", "pseudo_neutral=auto"]
+        return [f"--set={change}" for change in changes]
 
 
 CONDITIONS = ("labelled", "present", "absent")
-CLOSED_FORMS = ("linear", "bilinear")  # recipes without a training
+CLOSED_FORMS = ("linear", "bilinear")  # recipes measured together, with few people as well
 KINDS = {
     "linear": (
         *(Cell(recipe, each) for recipe in CLOSED_FORMS for each in CONDITIONS),
@@ -77,12 +98,13 @@ KINDS = {
         for condition in ("present", "labelled")
         for discriminator in (False, True)
     ),
-    # the systems that the paper compares with; conv-mesh-ae to itself, and with labelled neutrals
-    # from a face to its person's neutral
+    # the systems that the paper compares with; conv-mesh-ae to itself, and from a face to its
+    # person's neutral, or an estimate of it
     "compared": (
         *(Cell("flame-like", each) for each in CONDITIONS),
         Cell("conv-mesh-ae", "present", 8, 8),
         Cell("conv-mesh-ae", "labelled", 8, 8),
+        *(Cell("conv-mesh-ae", each, 8, 8, to_neutral=True) for each in CONDITIONS[1:]),
         *(Cell("kacem", each) for each in CONDITIONS),
         *(Cell("di-mesh-encoder", each) for each in CONDITIONS),
         *(Cell("jiang", each, 50, 25) for each in CONDITIONS),
@@ -103,6 +125,7 @@ class Study:
     device: str = "auto"
     pretrain_epochs: int | None = None
     recording: Path | None = None
+    triangles: int = 9000
 
     def path(self, name: str) -> Path:
         """A file of the study."""
@@ -123,7 +146,7 @@ class Study:
 
     def prepare(self, cells: Sequence[Cell]) -> None:
         """Make the face sets: people of every seed; of the first also a quarter, and variations."""
-        common = ["--subjects", str(self.subjects), "--simplify", "9000"]
+        common = ["--subjects", str(self.subjects), "--simplify", str(self.triangles)]
         whole = {"plain"} | {cell.people for cell in cells if not cell.few}
         for seed in self.seeds:
             base = ("fd-prep", "ict", str(self.source), *common, "--seed", str(seed))
@@ -164,7 +187,7 @@ class Study:
             length = []
             if cell.recipe == "pointnet":
                 common += ["--points", str(self.points)] if self.points else []
-            if load_recipe(cell.recipe, neutrals=False).steps != 0:  # in no closed form
+            if not cell.is_closed_form:
                 length = ["--evaluate-every", "10"]
                 if self.epochs:
                     every = str(max(1, self.epochs // 10))
@@ -175,12 +198,11 @@ class Study:
                 discriminator = str(self.path(name))
                 short = ["--epochs", str(self.pretrain_epochs)] if self.pretrain_epochs else []
                 self.make(name, "fd-pretrain-disc", faces, *common, *short, resume=True)
-            sizes = {"identity": cell.identity, "expression": cell.expression}
             self.make(
                 f"{cell.key}-{seed}.safetensors",
                 *("fd-train", faces, *common, *length, "--discriminator", discriminator),
                 "--neutrals" if cell.condition == "labelled" else "--no-neutrals",
-                *(f"--set={key}={value}" for key, value in sizes.items()),
+                *cell.changes,
                 resume=True,
             )
 
@@ -205,6 +227,21 @@ class Study:
                 for name in ("plain", *(self.variations if varied else ())):
                     faces = str(self.path(f"{name}-{seed}.safetensors"))
                     self.make(f"{group}-{seed}_on_{name}.json", "fd-metrics", faces, *command)
+
+    def encode_ms(self, cell: Cell, seed: int) -> float:
+        """Milliseconds in which the model of a cell encodes a face, measured once."""
+        known = self.path(f"{cell.key}-{seed}.encode-ms")
+        if not known.exists():
+            model = load_model(self.path(f"{cell.key}-{seed}.safetensors"))
+            faces = model.mean_face[None]
+            model.encode_prepared(faces)
+            times = []
+            for _ in range(ENCODED):
+                start = time.perf_counter()
+                model.encode_prepared(faces)
+                times.append(time.perf_counter() - start)
+            known.write_text(f"{1000 * median(times):.3g}\n")
+        return float(known.read_text())
 
     def report(self, cell: Cell, seed: int, name: str = "plain") -> dict[str, Any] | None:
         """What is told of a cell, by this run or an earlier one; None where it was not measured.
@@ -239,6 +276,7 @@ def main() -> None:
     parser.add_argument("--only", choices=list(KINDS), help="one kind of network")
     parser.add_argument("--captured", type=Path, help="CSV of ARKit weights, for a variation")
     parser.add_argument("--subjects", type=int, default=200)
+    parser.add_argument("--simplify", type=int, default=9000, help="triangles of every face")
     parser.add_argument("--seeds", type=int, default=3, help="number of seeds")
     parser.add_argument("--points", type=int, help="vertices that PointNets see")
     parser.add_argument("--epochs", type=int, help="epochs of trained networks")
@@ -260,6 +298,7 @@ def main() -> None:
         asked.device,
         asked.pretrain_epochs,
         asked.captured,
+        asked.simplify,
     )
     study.out.mkdir(parents=True, exist_ok=True)
     study.prepare(cells)

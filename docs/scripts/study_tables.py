@@ -6,6 +6,9 @@ from typing import Any
 from resumable import e_rec_by_epoch, last_change, minutes
 from study import CLOSED_FORMS, CONDITIONS, KINDS, Cell, Study
 
+from facedis_core.inspection.file_info import parameters
+from facedis_core.model.model import load_model
+
 BASELINES = {
     "mean_face": "mean face",
     "pca": "PCA, not split",
@@ -61,6 +64,8 @@ def tables(study: Study) -> Iterator[str]:
     yield from variations(study, whole)
     yield "\n## Trained on a quarter of the people\n"
     yield from first_seed(study, [cell for cell in cells if cell.few])
+    yield "\n## All systems\n"
+    yield from systems(study, whole)
     yield "\n## Length of the trainings\n"
     yield from lengths(study, [cell for cell in cells if cell.recipe not in CLOSED_FORMS])
 
@@ -163,6 +168,31 @@ def variations(study: Study, cells: Sequence[Cell]) -> Iterator[str]:
     columns = [word for key in COLUMNS for word in (key, "ratio")]
     heading = ["condition", "model", "latents", "faces", *columns, "person from z_exp"]
     yield from markdown(heading, rows)
+
+
+def systems(study: Study, cells: Sequence[Cell]) -> Iterator[str]:
+    """Errors of every model of the first seed, its size, and how long it trains and encodes."""
+    rows, seed = [], study.seeds[0]
+    for cell in cells:
+        path, report = study.path(f"{cell.key}-{seed}.safetensors"), study.report(cell, seed)
+        if report is None or not path.exists():
+            continue
+        curve = e_rec_by_epoch(path)
+        rows.append(
+            [
+                *label(cell),
+                *(
+                    with_interval(report["model"], report["intervals"], key)
+                    for key in COLUMNS.values()
+                ),
+                f"{parameters(load_model(path).weights):,}",
+                minutes(path),
+                f"{study.encode_ms(cell, seed):.2g}",
+                "closed form" if cell.is_closed_form else last_change(curve) if curve else "?",
+            ]
+        )
+    heading = [*("condition", "model", "latents"), *COLUMNS, "parameters", "minutes"]
+    yield from markdown([*heading, "ms to encode", "change in the last tenth"], rows)
 
 
 def lengths(study: Study, cells: Sequence[Cell]) -> Iterator[str]:

@@ -109,6 +109,7 @@ def test_the_published_sizes_at_the_vertices_of_flame():
     assert shapes["decoder.output.weight"] == (6, 16, 3)
     deviations = [p.std() for name, p in network.named_parameters() if name.endswith("weight")]
     assert all(0.08 < deviation < 0.1 for deviation in deviations)  # 0.1, cut at twice of it
+    assert sum(p.numel() for p in network.parameters()) == 30_056
 
 
 def test_the_losses():
@@ -169,6 +170,14 @@ def test_what_one_half_cannot_do(models):
             transfer(latents, latents)
         between = interpolate(latents[[0]], latents[[1]], steps=3)
         assert between.sizes == latents.sizes and len(between) == 3
+
+
+def test_it_learns_estimates_of_the_neutrals():
+    changes = {**SHORT, "target": "neutral", "pseudo_neutral": "auto", "steps": 1}
+    records = []
+    model = train(FACES, "conv-mesh-ae", changes=changes, on_record=records.append, **SELDOM)
+    assert records[-1]["total"] == records[-1]["neutral"] > 0
+    assert model.recipe["pseudo_neutral"] == "medoid"
 
 
 def test_what_it_cannot_train_on():
