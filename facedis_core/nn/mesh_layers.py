@@ -80,26 +80,89 @@ class SparseMatrix:
 def chebyshev(matrix: SparseMatrix, x: Tensor, weight: Tensor) -> Tensor:
     """The sum of T_k(L) x W_k, with Chebyshev polynomials T_k: (V, B, C_in) -> (V, B, C_out).
 
-    Of the recurrence and Clenshaw's form of it, which weights first, the one with fewer channels.
+    Of the recurrence and Clenshaw's form of it, which weights first, the one with fewer channels;
+    the gradient is by the other one.
 
     Args:
         matrix: L.
         x: (V, B, C_in).
         weight: (K, C_in, C_out).
     """
-    orders, inputs, outputs = weight.shape
-    if inputs <= outputs:
-        terms = [x]
-        for order in range(1, orders):
-            following = matrix @ terms[-1]
-            terms.append(following if order == 1 else 2 * following - terms[-2])
-        return torch.cat(terms, dim=-1) @ weight.flatten(0, 1)
-    weighted = (x @ weight.permute(1, 0, 2).flatten(1)).unflatten(-1, (orders, outputs))
-    zero = torch.zeros_like(weighted[:, :, 0])
-    after, last = zero, zero
-    for order in range(orders - 1, 0, -1):
-        after, last = last, weighted[:, :, order] + 2 * (matrix @ last) - after
-    return weighted[:, :, 0] + matrix @ last - after
+    kind = _TermsFirst if x.shape[2] <= weight.shape[2] else _WeightsFirst
+    found: Tensor = kind.apply(matrix, x, weight)
+    return found
+
+
+class _TermsFirst(torch.autograd.Function):
+    """T_k(L) x, which are kept for the gradient, then their weighted sum."""
+
+    @staticmethod
+    def forward(ctx: Any, matrix: SparseMatrix, x: Tensor, weight: Tensor) -> Tensor:
+        terms = _terms(matrix.rows, x, len(weight))
+        ctx.matrix = matrix
+        ctx.save_for_backward(terms, weight)
+        return _weighted_sum(terms, weight)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[None, Tensor | None, Tensor]:
+        terms, weight = ctx.saved_tensors
+        by_weight = terms.flatten(1, 2).transpose(1, 2) @ gradient.flatten(0, 1)
+        if not ctx.needs_input_grad[1]:
+            return None, None, by_weight
+        return None, _clenshaw(ctx.matrix.columns, gradient, weight.transpose(1, 2)), by_weight
+
+
+class _WeightsFirst(torch.autograd.Function):
+    """The sum of T_k(L) (x W_k) without the terms of either."""
+
+    @staticmethod
+    def forward(ctx: Any, matrix: SparseMatrix, x: Tensor, weight: Tensor) -> Tensor:
+        ctx.matrix = matrix
+        ctx.save_for_backward(x, weight)
+        return _clenshaw(matrix.rows, x, weight)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[None, Tensor, Tensor]:
+        x, weight = ctx.saved_tensors
+        terms = _terms(ctx.matrix.columns, gradient, len(weight))
+        by_weight = x.flatten(0, 1).T @ terms.flatten(1, 2)
+        return None, _weighted_sum(terms, weight.transpose(1, 2)), by_weight
+
+
+def _terms(rows: _Rows, x: Tensor, orders: int) -> Tensor:
+    """T_k(L) x of all orders k, (K, V, B, C)."""
+    terms = x.new_empty(orders, *x.shape)
+    flat = terms.flatten(2)
+    flat[0] = x.flatten(1)
+    for order in range(1, orders):
+        product = rows.product(flat[order - 1])
+        if order > 1:
+            product.mul_(2).sub_(flat[order - 2])
+        flat[order] = product
+    return terms
+
+
+def _weighted_sum(terms: Tensor, weight: Tensor) -> Tensor:
+    """The sum of terms (K, V, B, C) times W_k, (V, B, C_out)."""
+    flat = terms.flatten(1, 2)
+    total = flat[0] @ weight[0]
+    for each, matrix in zip(flat[1:], weight[1:], strict=True):
+        total.addmm_(each, matrix)
+    return total.unflatten(0, terms.shape[1:3])
+
+
+def _clenshaw(rows: _Rows, x: Tensor, weight: Tensor) -> Tensor:
+    """The sum of T_k(L) (x W_k), (V, B, C_out)."""
+    flat, shape = x.flatten(0, 1), (len(x), -1)
+    last, after = (flat @ weight[-1]).view(shape), None
+    for order in range(len(weight) - 2, -1, -1):
+        # y_k = x W_k + 2 L y_(k+1) - y_(k+2), and at the end L once
+        following = (flat @ weight[order]).view(shape)
+        following.add_(rows.product(last), alpha=2 if order else 1)
+        if after is not None:
+            following.sub_(after)
+        last, after = following, last
+    return last.view(*x.shape[:2], -1)
 
 
 class Mesh(nn.Module):
