@@ -91,6 +91,7 @@ class ErrorCode:
     OPTION_MISSING = "option-missing"  # A required option is missing.
     OPTION_CONFLICT = "option-conflict"  # Options do not go together, or not with the input.
     EXTRA_MISSING = "extra-missing"  # An optional dependency is not installed.
+    CLUSTER = "cluster"  # The scheduler or the workers of a cluster cannot be used.
     DEVICE = "device"  # The computing device is not available or has too little memory.
 
     # Outputs

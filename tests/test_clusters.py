@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -81,4 +82,16 @@ def test_kubernetes(run, call, at_once, tmp_path):
         done = run(" ".join(line.replace("/16", "/2").split()), JOB_COMPLETION_INDEX=str(index))
         assert done.returncode == 0, done.stderr
     assert call("fd-encode --merge parts/ -o faces.npy").code == 0
+    assert (tmp_path / "faces.npy").read_bytes() == at_once
+
+
+@pytest.mark.slow
+def test_dask(run, at_once, tmp_path):
+    pytest.importorskip("distributed")
+    (tmp_path / "bin").mkdir()
+    program = tmp_path / "bin" / "dask"
+    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m dask "$@" --no-dashboard\n')
+    program.chmod(0o755)
+    done = run("set -m\n" + script("bash", "dask scheduler"))
+    assert done.returncode == 0, done.stderr
     assert (tmp_path / "faces.npy").read_bytes() == at_once

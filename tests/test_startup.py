@@ -16,6 +16,7 @@ LINES = {
     "fd_info": "ann.npy",
 }
 HEAVY = {"torch", "scipy", "meshio", "matplotlib", "PIL", "rich", "multiprocessing", "pydantic"}
+HEAVY |= {"distributed", "dask", "asyncio"}
 
 
 @pytest.fixture

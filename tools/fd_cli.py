@@ -126,6 +126,16 @@ Failures = Annotated[
 FaceJobs = Annotated[
     int, typer.Option("--jobs", "-j", min=0, help="Number of worker processes; 0 = one per core.")
 ]
+Scheduler = Annotated[
+    str | None,
+    typer.Option(
+        "--scheduler",
+        metavar="ADDRESS",
+        show_default=False,
+        help="Divide the work among the workers of a Dask cluster: tcp://HOST:8786, or the file of "
+        "dask scheduler --scheduler-file; in place of --jobs.",
+    ),
+]
 FilesFrom = Annotated[
     str | None,
     typer.Option(
@@ -246,8 +256,24 @@ def check_merge_alone(command: Callable[..., object], given: Mapping[str, object
             )
 
 
-def check_stream(stream: bool, jobs: int, shard: str | None) -> None:
-    """Raise UsageError for --stream with --jobs or --shard: both read ahead of the output."""
+def workers(scheduler: str | None, jobs: int, usual: int = 1) -> int | str:
+    """The scheduler or the number of worker processes, as of `in_order`.
+
+    Raises:
+        UsageError: both are given.
+    """
+    if scheduler is None:
+        return jobs
+    if jobs != usual:
+        raise UsageError(
+            "--scheduler divides the work among the workers of a cluster; leave out --jobs",
+            ErrorCode.OPTION_CONFLICT,
+        )
+    return scheduler
+
+
+def check_stream(stream: bool, jobs: int | str, shard: str | None) -> None:
+    """Raise UsageError for --stream with workers or --shard: both read ahead of the output."""
     if stream and shard is not None:
         raise UsageError(
             "--shard divides what is all known beforehand; leave out --stream",
@@ -255,7 +281,8 @@ def check_stream(stream: bool, jobs: int, shard: str | None) -> None:
         )
     if stream and jobs != 1:
         raise UsageError(
-            "--stream writes row by row in one process; leave out --jobs", ErrorCode.OPTION_CONFLICT
+            "--stream writes row by row in one process; leave out --jobs and --scheduler",
+            ErrorCode.OPTION_CONFLICT,
         )
 
 

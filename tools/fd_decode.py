@@ -93,6 +93,7 @@ def decode(
         typer.Option("--stream", help="Write each face at once instead of after the last row."),
     ] = False,
     jobs: fd_cli.FaceJobs = 1,
+    scheduler: fd_cli.Scheduler = None,
     device: fd_cli.Device = "cpu",
     skip_existing: Annotated[
         bool,
@@ -134,7 +135,8 @@ def decode(
     from facedis_core.pipeline.onto import OntoDecoder, find_originals
     from facedis_core.pipeline.shards import Shard, divide_latents
 
-    fd_cli.check_stream(stream, jobs, shard)
+    workers = fd_cli.workers(scheduler, jobs)
+    fd_cli.check_stream(stream, workers, shard)
     part_of_rows = None if shard is None else Shard.parse(shard)
     sources = [source for given in latents or ["-"] for source in expand_pattern(given)]
     fd_cli.check_read_once(*sources)
@@ -156,7 +158,7 @@ def decode(
         stream=stream,
         skip_existing=skip_existing,
         force=force,
-        jobs=jobs,
+        jobs=workers,
         onto="" if originals is None else originals.format_for(output),
         fps=fps,
     )
@@ -178,7 +180,7 @@ def decode(
         rows = (block for source in opened for block in checked_rows(source, loaded, output, skip))
         blocks = rows if stream else [concatenate(list(rows))]
         total = None if stream else sum(map(len, blocks))
-        placed = on_device(loaded, device, total, jobs)
+        placed = on_device(loaded, device, total, workers)
         decoder = LatentDecoder(placed, options.parts, offsets)
         if originals is not None:
             decoder = OntoDecoder(

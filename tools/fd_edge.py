@@ -52,6 +52,7 @@ _EXTRAS: Final = {
     "fast_simplification": "prep",
     "PIL": "view",
     "av": "video",
+    "distributed": "cluster",
 }
 
 

@@ -32,6 +32,7 @@ def encode(
     force_encode: fd_cli.ForceEncode = False,
     stream: fd_cli.Stream = False,
     jobs: fd_cli.FaceJobs = 1,
+    scheduler: fd_cli.Scheduler = None,
     device: fd_cli.Device = "cpu",
     keep_going: fd_cli.KeepGoing = False,
     failures: fd_cli.Failures = None,
@@ -72,7 +73,8 @@ def encode(
     from facedis_core.pipeline.shards import Shard, find_part, find_shards, merge_latents
 
     options = {**locals()}
-    fd_cli.check_stream(stream, jobs, shard)
+    workers = fd_cli.workers(scheduler, jobs)
+    fd_cli.check_stream(stream, workers, shard)
     check_suffix(output, "latents", ".npy")
     check_output(output, force)
     if merge:
@@ -89,7 +91,7 @@ def encode(
     )
     faces = part.inputs
     encoder = MeshEncoder(
-        on_device(load_model(model), device, faces.count, jobs),
+        on_device(load_model(model), device, faces.count, workers),
         units=units,
         align=align,
         trust_order=trust_order,
@@ -108,7 +110,7 @@ def encode(
             yield no_latents(encoder.model)  # what a part without faces makes
         count = mapped = 0
         with fd_cli.progress_bar("encoding", faces.count) as advance:
-            for block in encode_blocks(encoder, faces.items, jobs=jobs, size=size):
+            for block in encode_blocks(encoder, faces.items, jobs=workers, size=size):
                 for line in block.warnings:
                     fd_cli.warn(line)
                 skipping.add(block.failures)

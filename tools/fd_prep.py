@@ -167,6 +167,7 @@ def prep(
     shard: fd_cli.Shard = None,
     merge: fd_cli.Merge = None,
     jobs: fd_cli.Jobs = 0,
+    scheduler: fd_cli.Scheduler = None,
     keep_going: Annotated[
         bool,
         typer.Option(
@@ -240,7 +241,12 @@ def prep(
             **{"neutral": neutral, "simplify": simplify, "align": align, "variation": variation},
             **{"captured": captured, "drop-neutrals": drop_neutrals or None},
             **{"force-register": force_register or None, "shard": shard, "merge": merge or None},
-            **{"subjects": subjects, "dry-run": dry_run or None, "keep-going": keep_going or None},
+            **{
+                "scheduler": scheduler,
+                "subjects": subjects,
+                "dry-run": dry_run or None,
+                "keep-going": keep_going or None,
+            },
             **{"units": None if units == "auto" else units, "seed": seed or None},
         }
         _export(source, root, [name for name, value in given.items() if value is not None], force)
@@ -271,7 +277,7 @@ def prep(
         drop_neutrals=drop_neutrals,
         shard=None if shard is None else Shard.parse(shard),
         merge=merge or (),
-        jobs=jobs,
+        jobs=fd_cli.workers(scheduler, jobs, usual=0),
         keep_going=keep_going,
         dry_run=dry_run,
         history=not no_history,

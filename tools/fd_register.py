@@ -119,6 +119,7 @@ def register(
     ] = None,
     shard: fd_cli.Shard = None,
     jobs: fd_cli.FaceJobs = 1,
+    scheduler: fd_cli.Scheduler = None,
     skip_existing: Annotated[
         bool,
         typer.Option("--skip-existing", help="Keep existing output files and register the others."),
@@ -176,12 +177,12 @@ def register(
         report=report,
         skip_existing=skip_existing,
         force=force,
-        jobs=jobs,
+        jobs=fd_cli.workers(scheduler, jobs),
     )
-    if sequence and (jobs != 1 or landmarks or pose or skip_existing or shard):
+    if sequence and (options.jobs != 1 or landmarks or pose or skip_existing or shard):
         raise UsageError(
-            "--sequence takes each frame from the last; leave out --jobs, --landmarks, --pose, "
-            "--shard and --skip-existing",
+            "--sequence takes each frame from the last; leave out --jobs, --scheduler, "
+            "--landmarks, --pose, --shard and --skip-existing",
             ErrorCode.OPTION_CONFLICT,
         )
     fd_cli.check_different({"--output": output, "--latents": latents, "--report": report})

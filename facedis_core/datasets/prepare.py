@@ -31,7 +31,7 @@ from facedis_core.io.atomic import reserve_space
 from facedis_core.io.paths import check_suffix
 from facedis_core.io.signals import install_signal_handlers
 from facedis_core.io.streams import check_output, open_output, replaced_file
-from facedis_core.pipeline.parallel import in_order
+from facedis_core.pipeline.parallel import Workers, in_order
 from facedis_core.pipeline.shards import Shard, find_shards, work_id, write_label
 
 # Options of a source that --like decides.
@@ -56,7 +56,7 @@ class PrepareOptions:
         drop_neutrals: leave out the neutral faces of the people for training, and their neutrals.
         shard: part of the meshes to read; None = all.
         merge: files of all parts, whose faces are taken instead of the meshes; none = the meshes.
-        jobs: number of worker processes, 0 = one per core; the output does not depend on it.
+        jobs: worker processes, as of `in_order`; the output does not depend on them.
         keep_going: skip unusable and missing meshes.
         dry_run: count the faces and write nothing.
         history: store the command in the set.
@@ -76,7 +76,7 @@ class PrepareOptions:
     drop_neutrals: bool = False
     shard: Shard | None = None
     merge: Sequence[str] = ()
-    jobs: int = 1
+    jobs: Workers = 1
     keep_going: bool = False
     dry_run: bool = False
     history: bool = True
@@ -375,7 +375,11 @@ def _read_blocks(
     """
     source, chosen = plan.opened.source, plan.chosen.rows
     reader = source.reader(preparation, chosen, like.mean_face if like else None)
-    with closing(in_order(reader.read, blocks, plan.options.jobs)) as results:
+
+    def names(rows: Sequence[int]) -> list[str]:
+        return [source.labels.names[row] for row in rows]
+
+    with closing(in_order(reader.read, blocks, plan.options.jobs, names)) as results:
         for block in results:
             if block.failures and not plan.options.keep_going:
                 first = next(iter(block.failures.values()))

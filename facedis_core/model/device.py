@@ -15,7 +15,7 @@ Device = Literal["auto", "cpu", "cuda"]
 LEAST_VERTICES: Final = 50_000_000
 
 
-def on_device(model: Model, device: Device, faces: int | None, jobs: int = 1) -> Model:
+def on_device(model: Model, device: Device, faces: int | None, jobs: int | str = 1) -> Model:
     """The model, computing on a device; torch is imported only where a GPU may be used.
 
     Args:
@@ -23,14 +23,15 @@ def on_device(model: Model, device: Device, faces: int | None, jobs: int = 1) ->
         device: `cpu` = NumPy, `cuda` = torch on a GPU, `auto` = on a GPU if there is one, torch is
             installed and there are at least LEAST_VERTICES vertices.
         faces: number of faces to encode or decode; None = unknown.
-        jobs: number of worker processes; with several, `auto` is `cpu`.
+        jobs: number of worker processes, or a scheduler of them; with several, `auto` is `cpu`.
 
     Raises:
         UsageError: `cuda` with worker processes, without torch or without a GPU.
     """
     if device == "cuda" and jobs != 1:
         raise UsageError(
-            "--device cuda computes in one process; leave out --jobs", ErrorCode.OPTION_CONFLICT
+            "--device cuda computes in one process; leave out --jobs and --scheduler",
+            ErrorCode.OPTION_CONFLICT,
         )
     vertices = (faces or 0) * len(model.mean_face)
     if device == "cpu" or (device == "auto" and (jobs != 1 or vertices < LEAST_VERTICES)):

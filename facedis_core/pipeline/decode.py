@@ -21,7 +21,7 @@ from facedis_core.mesh.mesh import Mesh, check_written_suffix, write_mesh
 from facedis_core.mesh.point_cache import point_cache
 from facedis_core.model.model import Model, Part
 from facedis_core.pipeline.failures import Failure
-from facedis_core.pipeline.parallel import in_order
+from facedis_core.pipeline.parallel import Workers, in_order
 
 BLOCK_ROWS: Final = 16  # rows decoded at once
 _SCENES: Final = (".glb", ".gltf", ".usd", ".usda", ".usdc", ".usdz")
@@ -138,7 +138,7 @@ class DecodeOptions:
         stream: write row by row.
         skip_existing: leave out rows whose files exist.
         force: replace existing files.
-        jobs: number of worker processes, 0 = one per core; the bytes are the same with any number.
+        jobs: worker processes, as of `in_order`; the bytes are the same with any.
         onto: suffix of the original files that faces are written onto; "" = new meshes.
         fps: frames of a point cache a second.
 
@@ -155,7 +155,7 @@ class DecodeOptions:
     stream: bool = False
     skip_existing: bool = False
     force: bool = False
-    jobs: int = 1
+    jobs: Workers = 1
     onto: str = ""
     fps: float = 30.0
 
@@ -290,7 +290,7 @@ def _only_row(blocks: Iterable[Latents], options: DecodeOptions) -> Iterator[Lat
 
 
 def _write_array(
-    stream: BinaryIO, decoder: LatentDecoder, blocks: Iterable[Latents], jobs: int
+    stream: BinaryIO, decoder: LatentDecoder, blocks: Iterable[Latents], jobs: Workers
 ) -> Iterator[int]:
     """Write each block as one float32 array (N, V, 3) mm; yields the number of written rows."""
     for block in blocks:
@@ -342,6 +342,10 @@ class _Decoded(NamedTuple):
     failures: list[Failure]
 
 
+# Path and content of a file.
+_Content = tuple[Path, bytes]
+
+
 class _OutputFile(NamedTuple):
     """The file for one part of one row."""
 
@@ -370,24 +374,44 @@ class _FileWriter:
 
     def __call__(self, task: tuple[Latents, list[_OutputFile]]) -> _Decoded:
         """Write the files of some rows."""
+        failures: list[Failure] = []
+        for files in self._rows(task, failures):
+            self._write(files)
+        return _Decoded(b"", len(task[0]) - len(failures), failures)
+
+    def decode(self, task: tuple[Latents, list[_OutputFile]]) -> tuple[_Decoded, list[_Content]]:
+        """The files of some rows, which another process writes."""
+        failures: list[Failure] = []
+        files = [file for files in self._rows(task, failures) for file in files]
+        return _Decoded(b"", len(task[0]) - len(failures), failures), files
+
+    def write(self, decoded: tuple[_Decoded, list[_Content]]) -> _Decoded:
+        """Write the files of `decode`."""
+        self._write(decoded[1])
+        return decoded[0]
+
+    def _rows(
+        self, task: tuple[Latents, list[_OutputFile]], failures: list[Failure]
+    ) -> Iterator[list[_Content]]:
+        """The files of each row; decoded before any is opened, which may be one that is read."""
         rows, targets = task
-        failures = []
-        for row, files in groupby(targets, lambda target: target.row):
-            # decoded before a file is opened, which may be one that is read
-            contents = []
+        for row, parts in groupby(targets, lambda target: target.row):
+            files = []
             try:
-                for _, part, path in files:
+                for _, part, path in parts:
                     suffix = path.suffix.lower() or self.suffix
-                    contents.append((path, self.decoder.content(rows, row, part, suffix)))
+                    files.append((path, self.decoder.content(rows, row, part, suffix)))
             except InputError as error:
                 if not self.keep_going:
                     raise
                 failures.append(Failure.of(rows.names[row], error))
                 continue
-            for path, content in contents:
-                with open_output(str(path), force=self.force, parents=self.parents) as stream:
-                    stream.write(content)
-        return _Decoded(b"", len(rows) - len(failures), failures)
+            yield files
+
+    def _write(self, files: list[_Content]) -> None:
+        for path, content in files:
+            with open_output(str(path), force=self.force, parents=self.parents) as stream:
+                stream.write(content)
 
 
 def _write_files(
@@ -421,7 +445,11 @@ def _write_files(
                 yield rows, by_block[number]
 
     writer = _FileWriter(decoder, options.force, paths.many, options.suffix, keep_going)
-    yield from in_order(writer, tasks(), options.jobs)
+    if isinstance(options.jobs, str):  # workers on other machines may see other disks
+        decoded = in_order(writer.decode, tasks(), options.jobs, lambda task: task[0].names)
+        yield from map(writer.write, decoded)
+    else:
+        yield from in_order(writer, tasks(), options.jobs)
 
 
 def _split_blocks(blocks: Iterable[Latents]) -> Iterator[Latents]:

@@ -22,7 +22,7 @@ from facedis_core.mesh.mesh import Mesh, is_mesh_source
 from facedis_core.model.model import Model, PreparedFace, load_model
 from facedis_core.pipeline.failures import Failure
 from facedis_core.pipeline.inputs import FaceInputs, InputItem, find_inputs
-from facedis_core.pipeline.parallel import in_order
+from facedis_core.pipeline.parallel import Workers, in_order
 
 BLOCK_FACES: Final = 16  # faces encoded at once
 
@@ -198,14 +198,14 @@ def check_map(found: TopologyMap, model: Model) -> None:
 
 
 def encode_blocks(
-    encoder: MeshEncoder, items: Iterable[InputItem], *, jobs: int = 1, size: int = BLOCK_FACES
+    encoder: MeshEncoder, items: Iterable[InputItem], *, jobs: Workers = 1, size: int = BLOCK_FACES
 ) -> Iterator[EncodedBlock]:
     """Encode all items in order.
 
     Args:
         encoder: encodes each block.
         items: items of `find_inputs`.
-        jobs: number of worker processes, 0 = one per core; the latents are the same with any.
+        jobs: worker processes, as of `in_order`; the latents are the same with any.
         size: number of items per block.
 
     Raises:

@@ -1,4 +1,7 @@
-"""A parallel map over blocks with worker processes: results in order, in constant memory."""
+"""A parallel map over blocks with worker processes: results in order, in constant memory.
+
+The workers are processes of this machine, or of a cluster (`pipeline.cluster`).
+"""
 
 import gc
 import os
@@ -27,19 +30,39 @@ MAX_WORKERS: Final = max(16, 2 * (os.cpu_count() or 1))
 _SIGNALS: Final = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
 
 
+# Number of worker processes, 0 = one per core, 1 = none; or the address of a Dask scheduler.
+Workers = int | str
+
+
+def block_names(block: Any) -> Iterable[str]:
+    """Names of what a block holds: an item, a sequence of items, or what has `names`."""
+    items = getattr(block, "names", None) or (block if isinstance(block, list) else [block])
+    return [getattr(item, "source", str(item)) for item in items]
+
+
 def in_order(
-    work: Callable[[Block], Result], blocks: Iterable[Block], jobs: int
+    work: Callable[[Block], Result],
+    blocks: Iterable[Block],
+    jobs: Workers,
+    names: Callable[[Block], Iterable[str]] = block_names,
 ) -> Generator[Result, None, None]:
     """Yield work(block) for each block in order; closing the generator ends the workers.
 
     Args:
         work: picklable, like blocks and results; sent once to each worker.
         blocks: read in this thread, at most BLOCKS_AHEAD per worker before their results.
-        jobs: number of worker processes, up to MAX_WORKERS; 0 = one per core, 1 = no worker.
+        jobs: number of worker processes, up to MAX_WORKERS, or a scheduler as of `cluster`.
+        names: what to call a block that workers of a cluster die of.
 
     Raises:
-        InputError: a worker process was killed, nearly always for lack of memory.
+        InputError: a worker process was killed, nearly always for lack of memory; errors of
+            `in_order_on_cluster`.
     """
+    if isinstance(jobs, str):
+        from facedis_core.pipeline.cluster import in_order_on_cluster
+
+        yield from in_order_on_cluster(work, blocks, jobs, names)
+        return
     blocks = iter(blocks)
     workers = min(jobs or os.cpu_count() or 1, MAX_WORKERS)
     first = list(islice(blocks, min(workers, 2)))

@@ -38,7 +38,7 @@ from facedis_core.pipeline.decode import is_ply_stream
 from facedis_core.pipeline.encode import no_latents
 from facedis_core.pipeline.failures import Failure
 from facedis_core.pipeline.inputs import InputItem
-from facedis_core.pipeline.parallel import in_order
+from facedis_core.pipeline.parallel import Workers, in_order
 from facedis_core.registration.landmark_files import (
     LANDMARK_FORMATS,
     read_landmarks,
@@ -236,7 +236,7 @@ class RegisterOptions:
         report: file for a JSON line per scan; None = none.
         skip_existing: leave out scans whose files exist; their lines in a report stay.
         force: replace existing files.
-        jobs: number of worker processes, 0 = one per core; the results are the same with any.
+        jobs: worker processes, as of `in_order`; the results are the same with any.
         label: which shard of a batch the latents are, for their header; "" = none.
 
     Raises:
@@ -250,7 +250,7 @@ class RegisterOptions:
     report: str | None = None
     skip_existing: bool = False
     force: bool = False
-    jobs: int = 1
+    jobs: Workers = 1
     label: str = ""
 
     def __post_init__(self) -> None:

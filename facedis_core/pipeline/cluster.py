@@ -1,0 +1,327 @@
+"""The parallel map of `parallel.in_order` with the workers of a Dask cluster.
+
+Imported only where a scheduler is given: Dask takes half a second to import.
+
+A task is some blocks, so that it takes about two seconds: the scheduler knows thousands of tasks
+for millions of faces, and of those only some per worker at a time. The work (with its model) goes
+to every worker once, also to those that come later. Blocks and results are bytes for the scheduler,
+which passes them on unopened. What a dead worker had is done by another.
+"""
+
+import json
+import logging
+import os
+import pickle
+import threading
+import time
+import uuid
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import CancelledError
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, NamedTuple, TypeVar
+
+import numpy as np
+from distributed import Client, Future, KilledWorker, WorkerPlugin
+from distributed.comm import CommClosedError
+
+from facedis_core import __version__
+from facedis_core.errors import ErrorCode, FacedisError, InputError
+from facedis_core.io.paths import exists
+
+Block = TypeVar("Block")
+Result = TypeVar("Result")
+
+CONNECT_SECONDS: Final = 10
+# How long to wait for the first worker.
+WORKER_SECONDS: Final = 60
+# Tasks per worker that are sent in advance, so that none waits.
+TASKS_AHEAD: Final = 2
+TASK_SECONDS: Final = 2.0
+MOST_BLOCKS: Final = 32
+MOST_BYTES: Final = 1 << 24  # of the blocks or of the results of a task
+_COUNT_SECONDS: Final = 5  # between two looks at how many workers there are
+_SEND_TRIES: Final = 5
+_MOST_NAMED: Final = 8
+
+
+def in_order_on_cluster(
+    work: Callable[[Block], Result],
+    blocks: Iterable[Block],
+    address: str,
+    names: Callable[[Block], Iterable[str]],
+) -> Generator[Result, None, None]:
+    """Yield work(block) for each block in order; closing the generator drops what is not done.
+
+    Args:
+        work: picklable, like blocks and results; sent once to each worker.
+        blocks: read in this thread, for some tasks per worker before their results.
+        address: of the scheduler, such as `tcp://host:8786`, or the path of its file (.json).
+        names: what to call a block that workers die of.
+
+    Raises:
+        InputError: no scheduler there, no worker, one with another version, the scheduler is lost,
+            or workers die of one block again and again.
+    """
+    _silence()
+    name = f"facedis-{uuid.uuid4().hex}"
+    client = _connect(address)
+    try:
+        with _reaching(address):
+            _wait_for_workers(client, address)
+            _send_work(client, _Work(name, pickle.dumps(work)))
+        yield from _Map(client, address, name, names).results(blocks)
+    finally:
+        with suppress(Exception):  # a scheduler that is gone
+            client.unregister_worker_plugin(name)
+        client.close(timeout=5)
+
+
+@contextmanager
+def _reaching(address: str) -> Iterator[None]:
+    """Errors of the network and of what is installed there as ours."""
+    try:
+        yield
+    except (CancelledError, CommClosedError, OSError) as error:
+        if isinstance(error, OSError) and error.filename is not None:
+            raise  # of a file
+        raise InputError(
+            f"the connection to the scheduler {address} is lost; run the command again when it is "
+            "back",
+            ErrorCode.CLUSTER,
+        ) from None
+    except ModuleNotFoundError as error:
+        raise InputError(
+            f"a worker or the scheduler of {address} lacks {error.name}; install facedis "
+            f"{__version__} with what this command needs on all of them",
+            ErrorCode.CLUSTER,
+        ) from None
+
+
+class _Task(NamedTuple):
+    """Blocks that were sent.
+
+    Attributes:
+        blocks: each pickled, with the names of what is in it.
+        future: their results.
+        again: whether workers have died of it already.
+    """
+
+    blocks: list[tuple[bytes, list[str]]]
+    future: Future
+    again: bool = False
+
+
+class _Map:
+    """Sends blocks in tasks and takes the results in order."""
+
+    def __init__(
+        self, client: Client, address: str, name: str, names: Callable[[Any], Iterable[str]]
+    ) -> None:
+        self._client, self._address = client, address
+        self._name, self._names = name, names
+        self._sent: deque[_Task] = deque()
+        self._size = 1  # blocks a task
+        self._ahead, self._counted = 0, 0.0
+
+    def results(self, blocks: Iterable[Any]) -> Iterator[Any]:
+        """The result of each block, in order."""
+        try:
+            for task in self._tasks(blocks):
+                self._sent.append(self._submit(task))
+                while len(self._sent) >= self._window():
+                    yield from self._next()
+            while self._sent:
+                yield from self._next()
+        finally:
+            with suppress(Exception):  # a scheduler that is gone
+                self._client.cancel([task.future for task in self._sent], force=True)
+
+    def _tasks(self, blocks: Iterable[Any]) -> Iterator[list[tuple[bytes, list[str]]]]:
+        """Blocks in groups of `_size`, which changes meanwhile, fewer where they are large."""
+        group: list[tuple[bytes, list[str]]] = []
+        for block in blocks:
+            group.append((pickle.dumps(block), [*self._names(block)]))
+            if len(group) >= self._size or sum(len(data) for data, _ in group) > MOST_BYTES:
+                yield group
+                group = []
+        if group:
+            yield group
+
+    def _submit(self, blocks: list[tuple[bytes, list[str]]], again: bool = False) -> _Task:
+        data = [content for content, _ in blocks]
+        with _reaching(self._address):
+            future = self._client.submit(
+                run_blocks, self._name, data, key=f"{self._name}-{uuid.uuid4().hex}", pure=False
+            )
+        return _Task(blocks, future, again)
+
+    def _window(self) -> int:
+        """Number of tasks that may be on their way."""
+        now = time.monotonic()
+        if now - self._counted > _COUNT_SECONDS:
+            with _reaching(self._address):
+                self._ahead = TASKS_AHEAD * len(self._client.nthreads()) + 1
+            self._counted = now
+        return self._ahead
+
+    def _next(self) -> Iterator[Any]:
+        """The results of the oldest task."""
+        task = self._sent.popleft()
+        try:
+            with _reaching(self._address):
+                done = task.future.result()
+        except KilledWorker:
+            if task.again:
+                raise _deadly([name for _, names in task.blocks for name in names]) from None
+            # tasks beside a deadly one are blamed too: each block once more by itself
+            alone = [self._submit([block], again=True) for block in task.blocks]
+            self._sent.extendleft(reversed(alone))
+            return
+        self._adapt(done)
+        for content in done.results:
+            result, error = pickle.loads(content)  # by our own worker
+            if error is not None:
+                raise error
+            yield result
+
+    def _adapt(self, done: "_Done") -> None:
+        """Choose how many blocks a task has, so that it takes some seconds and is not large."""
+        count = len(done.results)
+        by_time = TASK_SECONDS * count / max(done.seconds, 1e-6)
+        by_size = MOST_BYTES * count / max(sum(map(len, done.results)), 1)
+        self._size = max(1, int(min(by_time, by_size, 2 * self._size, MOST_BLOCKS)))
+
+
+def _deadly(names: list[str]) -> InputError:
+    more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
+    return InputError(
+        f"workers died again and again of {', '.join(names[:_MOST_NAMED])}{more}, most likely for "
+        "lack of memory; give workers more, or leave it out",
+        ErrorCode.MEMORY,
+    )
+
+
+def _connect(given: str) -> Client:
+    address = given
+    try:
+        if given.endswith(".json"):  # Dask itself would wait for the file for ever
+            due = time.monotonic() + CONNECT_SECONDS
+            while not exists(given) and time.monotonic() < due:
+                time.sleep(0.1)  # a scheduler that is just starting
+            address = str(json.loads(Path(given).read_text())["address"])
+        return Client(address, timeout=CONNECT_SECONDS, set_as_default=False, name="facedis")
+    except (OSError, ValueError, KeyError, TypeError) as error:  # ValueError: no address
+        raise InputError(
+            f"there is no scheduler at {given}; expected the address of a running one, such as "
+            f"tcp://host:8786, or the file of dask scheduler --scheduler-file ({_reason(error)})",
+            ErrorCode.CLUSTER,
+        ) from None
+
+
+def _reason(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)
+
+
+def _wait_for_workers(client: Client, address: str) -> None:
+    try:
+        client.wait_for_workers(1, timeout=WORKER_SECONDS)
+    except TimeoutError:
+        raise InputError(
+            f"the scheduler {address} has no workers after {WORKER_SECONDS} s; start some: "
+            f"dask worker {address}",
+            ErrorCode.CLUSTER,
+        ) from None
+
+
+def _send_work(client: Client, work: "_Work") -> None:
+    """Give the work to all workers; one that dies just then is none of the network's errors."""
+    for _ in range(_SEND_TRIES):
+        with suppress(CommClosedError, OSError):
+            client.register_plugin(work, name=work.name)
+            return
+        time.sleep(1)
+    client.register_plugin(work, name=work.name)
+
+
+def _silence() -> None:
+    """Keep Dask's own words off standard error: what matters is said in a line of ours."""
+    for name in [*logging.root.manager.loggerDict]:
+        if name.partition(".")[0] in ("distributed", "tornado", "asyncio"):
+            logging.getLogger(name).setLevel(logging.CRITICAL + 1)
+
+
+# What follows runs in workers.
+
+
+@dataclass(frozen=True)
+class _Loaded:
+    """Work in a worker, and the folder that relative paths in its blocks begin in."""
+
+    work: Callable[[Any], Any]
+    folder: str
+
+
+_loaded: dict[str, _Loaded] = {}
+# One task at a time: the folder is that of the process. Threads would not be faster.
+_running = threading.Lock()
+
+
+@dataclass(frozen=True)
+class _Done:
+    """What a task gives back: seconds, and the pickled result or error of each block."""
+
+    seconds: float
+    results: list[bytes]
+
+
+class _Work(WorkerPlugin):
+    """Brings the work to every worker, also to one that comes later."""
+
+    def __init__(self, name: str, content: bytes) -> None:
+        self.name = name
+        self._content, self._folder = content, os.getcwd()  # noqa: PTH109 - as it is called
+        self._versions = _versions()
+
+    def setup(self, worker: Any) -> None:
+        """Load the work; a worker with other versions would compute other last digits."""
+        if _versions() != self._versions:
+            found, expected = (
+                ", ".join(f"{key} {value}" for key, value in versions.items())
+                for versions in (_versions(), self._versions)
+            )
+            raise InputError(
+                f"worker {worker.address} has {found}, this command {expected}; install the same",
+                ErrorCode.CLUSTER,
+            )
+        _loaded[self.name] = _Loaded(pickle.loads(self._content), self._folder)
+
+    def teardown(self, worker: Any) -> None:
+        """Forget the work."""
+        _loaded.pop(self.name, None)
+
+
+def _versions() -> dict[str, str]:
+    return {"facedis": __version__, "NumPy": np.__version__}
+
+
+def run_blocks(name: str, blocks: list[bytes]) -> _Done:
+    """Do some blocks of the work of that name; the first error of ours ends them."""
+    if name not in _loaded:
+        raise InputError("a worker could not load the work; its log says why", ErrorCode.CLUSTER)
+    loaded, results = _loaded[name], []
+    with _running:
+        try:
+            os.chdir(loaded.folder)
+        except OSError:  # no disk in common: only what needs no file can be done
+            os.chdir("/")
+        started = time.monotonic()
+        for block in blocks:
+            try:
+                results.append(pickle.dumps((loaded.work(pickle.loads(block)), None)))
+            except FacedisError as error:
+                results.append(pickle.dumps((None, error)))
+                break
+        return _Done(time.monotonic() - started, results)
