@@ -220,6 +220,7 @@ def test_commands_say_what_one_half_cannot_do(models, call, tmp_path):
     assert not list(tmp_path.glob("out*"))
 
 
+@pytest.mark.slow
 def test_a_report_shows_the_halves_that_there_are(models, call, tmp_path):
     write_face_set(tmp_path / "set.safetensors", FACES)
     write_model(tmp_path / "whole.safetensors", random_model(size=8, identity=3, expression=2))

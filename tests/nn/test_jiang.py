@@ -71,6 +71,7 @@ class SlowTwin:
         return self.reference + self.from_range(own), self.reference + self.from_range(both)
 
 
+@pytest.mark.slow
 def test_slow_twin_numpy_torch_and_resumed_bytes(tmp_path):
     path = trained_in_parts(tmp_path, FACES, "jiang", SHORT, neutrals=True)
     model, faces = load_model(path), FACES.read(FACES.rows(TEST)[:3])
