@@ -76,13 +76,16 @@ class RawScan:
         tree = cKDTree(points)
         hints = None
         if len(self._triangles):
+            low, high = points.min(axis=0) - reach, points.max(axis=0) + reach
             parts = []
             for block in _blocks(len(self._triangles)):
-                corners = self._vertices[self._triangles[block]]
-                middle = corners.mean(axis=1)
-                size = np.linalg.norm(corners - middle[:, None], axis=2).max(axis=1)
+                corners = [self._vertices[column] for column in self._triangles[block].T]
+                lowest, highest = np.minimum.reduce(corners), np.maximum.reduce(corners)
+                boxed = np.flatnonzero(((highest >= low) & (lowest <= high)).all(axis=1))
+                middle = (lowest[boxed] + highest[boxed]) / 2
+                size = np.linalg.norm(highest[boxed] - lowest[boxed], axis=1) / 2
                 distance, _ = tree.query(middle, distance_upper_bound=reach + size.max(initial=0))
-                parts.append(block.start + np.flatnonzero(distance < reach + size))
+                parts.append(block.start + boxed[distance < reach + size])
             samples, hints = self._sampled(np.concatenate(parts), spacing)
         else:
             samples = self._vertices.astype(np.float64)
