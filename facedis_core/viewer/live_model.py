@@ -51,6 +51,13 @@ MOST_BESIDE: Final = 256 << 20  # bytes of these
 MAX_KEPT: Final = 8  # opened files that mixtures can be written onto
 _LONGEST_NAME: Final = 4096
 _VARIED: Final = get_args(LatentPart)
+# of the half that a model lacks
+_NO_DIRECTIONS: Final = LatentDirections(
+    np.empty((0, 0), np.float32),
+    np.empty(0),
+    np.empty(0, np.int64),
+    np.empty((0, 0, 3), np.float32),
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,6 +107,8 @@ class LiveModel:
             part: leading_directions(
                 self.model, part, np.concatenate([getattr(row, part) for row in rows])
             )
+            if getattr(self.model.config, part)
+            else _NO_DIRECTIONS
             for part in _VARIED
         }
 
@@ -273,7 +282,7 @@ class LiveModel:
         weights = mixture.blendshapes
         if weights is None or self.blendshapes is None or mixture.part == "identity":
             return face
-        of_mean = mixture.part == "expression"
+        of_mean = mixture.part == "expression" or not self.model.config.identity
         head = self.model.mean_face if of_mean else decoder.face(rows, 0, "identity")
         return face + self.blendshapes.mixed_on(head, weights)
 

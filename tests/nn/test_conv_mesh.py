@@ -14,16 +14,20 @@ from trainers import trained_in_parts
 from facedis_core.data.face_set import TEST, TRAIN
 from facedis_core.data.latents import read_latents, write_latents
 from facedis_core.evaluate.prediction import model_predictor
+from facedis_core.mesh.mesh import Mesh, write_mesh
 from facedis_core.model.model import load_model, write_model
 from facedis_core.nn.conv_mesh import ConvMeshAutoEncoder
 from facedis_core.nn.mesh_layers import SparseMatrix, chebyshev
 from facedis_core.nn.objective import KnownNeutrals, LabelledFaces
 from facedis_core.pipeline.combine import interpolate, transfer
+from facedis_core.pipeline.encode import MeshEncoder
 from facedis_core.train.plan import PretrainingPlan
 from facedis_core.train.recipe import load_recipe
 from facedis_core.train.run import RunFiles
 from facedis_core.train.setup import build_auto_encoder, initial_data, training_frame
 from facedis_core.train.training import train
+from facedis_core.viewer.faces import load_faces
+from facedis_core.viewer.live_model import LiveModel
 
 FACES = face_set(size=8)
 SELDOM = {"evaluate_every": 99}
@@ -202,10 +206,7 @@ def test_commands_say_what_one_half_cannot_do(models, call, tmp_path):
         assert "pca" in report["baselines"] and "flame_like" not in report["baselines"]
         encoded = call(f"fd-encode set.safetensors -m {target}.safetensors -o {target}.npy")
         assert encoded.code == 0, encoded.err
-        found[target] = [
-            "fd-transfer {0}.npy {0}.npy -o out.npy",
-            "fd-view -m {0}.safetensors",
-        ]
+        found[target] = ["fd-transfer {0}.npy {0}.npy -o out.npy"]
     write_latents(tmp_path / "few.npy", read_latents(tmp_path / "self.npy")[::4])
     found["self"] += [
         "fd-recognize few.npy {0}.npy -m {0}.safetensors --pattern '{{subject}}/{{expression}}'",
@@ -256,3 +257,28 @@ def test_a_report_shows_the_halves_that_there_are(models, call, tmp_path):
     write_face_set(tmp_path / "set.safetensors", unlabelled)
     refused = call(f"{line} -m neutral.safetensors")
     assert (refused.code, refused.kind) == (3, "neutral-missing"), refused.err
+
+
+@pytest.mark.parametrize("target", ["self", "neutral"])
+def test_a_page_mixes_the_half_that_there_is(models, target, tmp_path):
+    model, faces = models[target], FACES.read(FACES.rows(TEST)[:2])
+    paths = [tmp_path / "a.ply", tmp_path / "b.ply"]
+    for path, vertices in zip(paths, faces, strict=True):
+        with path.open("wb") as stream:
+            write_mesh(stream, Mesh(vertices, FACES.triangles, path.stem, unit_mm=1.0), ".ply")
+    encoder = MeshEncoder(model)
+    live = LiveModel(encoder, load_faces(encoder, list(map(str, paths))))
+    sizes = {part: len(words) for part, words in live.description()["directions"].items()}
+    own, other = ("identity", "expression") if target == "neutral" else ("expression", "identity")
+    assert sizes == {own: getattr(model.config, own), other: 0}
+    first, second = (live.face(number).as_json() for number in ("0", "1"))
+    said = {
+        **{"first": first, "second": second, "share": {own: 0.25, other: 1}, "strength": 1},
+        **{"moves": {own: [1, -2], other: []}, "blendshapes": {}, "part": "full", "original": ""},
+    }
+    z = getattr(model.encode_prepared(faces), own)
+    moved = 0.75 * z[:1] + 0.25 * z[1:] + [[1, -2]] @ live.directions[own].steps[:2]
+    rows = {own: moved.astype(np.float32), other: z[:1, :0]}
+    expected = model.decode_vectors(rows["identity"], rows["expression"])[0]
+    shown = live.vertices(live.mixture(json.dumps(said).encode()))
+    np.testing.assert_allclose(shown, expected, atol=1e-3)

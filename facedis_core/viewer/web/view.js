@@ -155,6 +155,15 @@ function makeDirections(part) {
   });
 }
 
+/** Without the controls of a half that the model lacks. */
+function hideLacking() {
+  for (const part of ["identity", "expression"]) {
+    if (model.directions[part].length) continue;
+    find(`#${part}`).hidden = find("#parts").hidden = mixing[part].row.hidden = true;
+    if (part === "expression") mixing.strength.row.hidden = true;
+  }
+}
+
 /** The sliders of ARKit's blendshapes, in groups by the first word of their names. */
 function makeBlendshapes() {
   const section = find("#arkit"), groups = {};
@@ -716,6 +725,7 @@ async function start() {
   find("#model").textContent = `model ${model.model} · ${model.vertices} vertices`;
   makeMixture();
   for (const part of ["identity", "expression"]) makeDirections(part);
+  hideLacking();
   makeBlendshapes();
   result = makeViewer(find("#mixed"));
   sides.first = new Side("first", "A");
