@@ -102,6 +102,8 @@ def test_a_rig_gets_morph_targets(mapped, folder):
     moved = [glb.array(target["POSITION"]) for target in primitive["targets"]]
     covered = read_map(folder / "m.safetensors").rig_covered
     assert all(np.abs(target[covered]).max() > 1e-3 for target in moved)  # m
+    half = np.sqrt(0.5)  # the rig has z up, glTF y
+    np.testing.assert_allclose(glb.json["nodes"][0]["rotation"], [-half, 0, 0, half], atol=1e-12)
 
 
 @pytest.mark.parametrize("expression", ["alice_smile.ply", "alice_smile.obj"])

@@ -212,6 +212,11 @@ class PlacedFace:
     unit_mm: float
     alignment: RigidTransform | None
 
+    @property
+    def rotation(self) -> np.ndarray:
+        """(3, 3), from the frame of the prepared face to that of the mesh."""
+        return np.eye(3) if self.alignment is None else self.alignment.rotation.T
+
     def from_mesh(self, points: np.ndarray) -> np.ndarray:
         """Points (n, 3) of the mesh in the model's frame, in mm."""
         points = points * np.float32(self.unit_mm)

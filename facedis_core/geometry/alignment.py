@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import permutations, product
 from typing import Any, Final
 
 import numpy as np
@@ -149,6 +150,17 @@ def rotation_about(axis: Points, angle: float) -> Points:
     cross = np.cross(np.eye(3), axis)  # cross @ v is the cross product of the axis and v
     rotation: Points = np.eye(3) + np.sin(angle) * cross + (1 - np.cos(angle)) * cross @ cross
     return rotation
+
+
+def right_angles(rotation: Points) -> Points:
+    """The rotation (3, 3) by right angles, of the 24 that there are, that is nearest to another."""
+    best = np.eye(3)
+    for order in permutations(range(3)):
+        for signs in product((1.0, -1.0), repeat=3):
+            turn = np.eye(3)[list(order)] * signs
+            if np.linalg.det(turn) > 0 and np.sum(turn * rotation) > np.sum(best * rotation) + 1e-9:
+                best = turn
+    return best
 
 
 def mean_shape(

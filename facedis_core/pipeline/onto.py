@@ -143,6 +143,12 @@ class PlacedOriginal:
         """Millimetres per unit of the file."""
         return self.placed.unit_mm if self.rig is None else self.rig.unit_mm
 
+    @property
+    def rotation(self) -> NDArray[np.float64]:
+        """(3, 3), from the model's frame, y up and looking along z, to that of the file."""
+        turned: NDArray[np.float64] = self.placed.rotation
+        return turned if self.rig is None else self.rig.rotation @ turned
+
     def offsets_in_file(self, offsets: NDArray[Any]) -> NDArray[np.float64]:
         """Offsets (R, 3) of all vertices of the file, in its unit, from (V, 3) mm of the face."""
         if self.rest is not None:

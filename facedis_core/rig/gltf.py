@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from facedis_core.errors import missing_extra
 from facedis_core.geometry.surface import vertex_normals
 from facedis_core.mesh.appearance import image_type
+from facedis_core.mesh.obj_text import decoded_name
 
 _METRES: Final = np.float32(1e-3)  # per mm; glTF is in metres
 _SPARSE_MM: Final = 1e-3  # motion that a sparse target leaves out
@@ -67,6 +68,7 @@ class Rig:
         uv: (V, 2) places in textures, v downwards; None = none.
         colors: (V, 3) linear RGB of vertices; None = none.
         warnings: lines about textures that are left out.
+        rotation: (3, 3) of the whole, y up and looking along z afterwards; None = it is so.
     """
 
     name: str
@@ -79,6 +81,7 @@ class Rig:
     uv: NDArray[np.floating[Any]] | None = None
     colors: NDArray[np.floating[Any]] | None = None
     warnings: tuple[str, ...] = ()
+    rotation: NDArray[np.floating[Any]] | None = None
 
 
 def encode_glb(rig: Rig) -> bytes:
@@ -134,7 +137,8 @@ def encode_glb(rig: Rig) -> bytes:
                 targets=[{"POSITION": target} for target in targets] or None,
             )
         )
-    name = rig.name.encode("utf-8", "replace").decode()  # one not in UTF-8 stops Blender
+    # one not in UTF-8 stops Blender
+    name = decoded_name(rig.name.encode("utf-8", "surrogateescape"))
     file.meshes.append(
         gltf.Mesh(
             name=name,
@@ -143,7 +147,8 @@ def encode_glb(rig: Rig) -> bytes:
             extras={"targetNames": list(rig.target_names)} if targets else {},
         )
     )
-    file.nodes.append(gltf.Node(name=name, mesh=0))
+    turned = None if rig.rotation is None else _quaternion(np.asarray(rig.rotation, np.float64))
+    file.nodes.append(gltf.Node(name=name, mesh=0, rotation=turned))
     file.scenes.append(gltf.Scene(nodes=[0]))
     file.scene = 0
     if rig.animation is not None:
@@ -166,6 +171,28 @@ def encode_glb(rig: Rig) -> bytes:
     file.buffers.append(gltf.Buffer(byteLength=len(content)))
     file.set_binary_blob(content)
     return b"".join(file.save_to_bytes())
+
+
+def _quaternion(rotation: NDArray[np.float64]) -> list[float] | None:
+    """The unit quaternion x, y, z, w of a rotation (3, 3); None of no rotation.
+
+    The rows of 4 q q^T are linear in the rotation (Shepperd 1978); the longest is exact.
+    """
+    if np.array_equal(rotation, np.eye(3)):
+        return None
+    (a, b, c), (d, e, f), (g, h, i) = rotation
+    rows = np.array(
+        [
+            [1 + a - e - i, b + d, c + g, h - f],
+            [b + d, 1 - a + e - i, f + h, c - g],
+            [c + g, f + h, 1 - a - e + i, d - b],
+            [h - f, c - g, d - b, 1 + a + e + i],
+        ]
+    )
+    longest = rows[np.argmax(np.diag(rows))]
+    unit = longest / np.linalg.norm(longest)
+    found: list[float] = (-unit if unit[3] < 0 else unit).tolist()
+    return found
 
 
 class _Buffer:

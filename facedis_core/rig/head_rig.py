@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from facedis_core.data.latents import Latents
 from facedis_core.errors import ErrorCode, InputError, UsageError
+from facedis_core.geometry.alignment import right_angles
 from facedis_core.geometry.surface import unit_vectors, vertex_normals
 from facedis_core.mesh.appearance import Appearance, Material, read_appearance
 from facedis_core.model.latent_directions import leading_directions
@@ -170,7 +171,8 @@ def rig_on_original(
     """A rig with the vertices, texture coordinates, normals and materials of an original file.
 
     Its first vertices are those of the file, in order; copies for seams of the texture and hard
-    edges follow. It stands as the file does, in mm.
+    edges follow, in mm. They are where the file has them; where that is not upright, such as with z
+    up, the rig is turned by right angles.
 
     Args:
         name: of the mesh.
@@ -196,7 +198,9 @@ def rig_on_original(
     offsets = np.empty((len(morphs.offsets), len(source), 3), np.float32)
     for target, offset in zip(offsets, morphs.offsets, strict=True):
         target[:] = original.offsets_in_file(offset)[source] * unit
-    rig = Rig(name, at_rest[source] * unit, [], morphs.names, offsets, animation)
+    upright = right_angles(original.rotation.T)
+    vertices = at_rest[source] * unit
+    rig = Rig(name, vertices, [], morphs.names, offsets, animation, rotation=upright)
     if plain:  # as a decoded head
         return replace(rig, surfaces=surfaces_of(mesh.triangles))
     smooth = vertex_normals(at_rest, mesh.triangles)[source]

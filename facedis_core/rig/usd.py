@@ -58,6 +58,10 @@ class _Writer:
         geom.SetStageMetersPerUnit(stage, 1.0)
         root = self.skel.Root.Define(stage, "/head")
         stage.SetDefaultPrim(root.GetPrim())
+        if rig.rotation is not None:
+            matrix = self.gf.Matrix4d(1.0)  # of rows on its left
+            matrix.SetRotateOnly(self.gf.Matrix3d(*np.asarray(rig.rotation).T.ravel().tolist()))
+            geom.Xformable(root).AddTransformOp().Set(matrix)
         mesh = geom.Mesh.Define(stage, "/head/mesh")
         points = np.asarray(rig.vertices, np.float32) * _METRES
         triangles = np.concatenate([surface.triangles for surface in rig.surfaces])

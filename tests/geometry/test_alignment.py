@@ -14,6 +14,7 @@ from facedis_core.geometry.alignment import (
     align_by_neutrals,
     align_to,
     mean_shape,
+    right_angles,
     rigid_alignment,
     rigid_alignments,
     robust_alignment,
@@ -268,3 +269,13 @@ def test_vertices_that_move_hardly_turn_a_robust_alignment(rng):
     error = {a: np.abs(a.apply(points) - target).mean() for a in (plain, found)}
     assert error[found] < 0.1
     assert error[plain] > 0.5
+
+
+def test_right_angles():
+    """Every right angle of turns by thirds of one, and turns of the 24 themselves."""
+    quarter = rotation_about(np.array([1.0, 0, 0]), np.pi / 2)
+    np.testing.assert_array_equal(right_angles(np.eye(3)), np.eye(3))
+    np.testing.assert_allclose(right_angles(quarter), quarter, atol=1e-15)
+    for angle, wanted in ((0.7, 0), (0.9, 1), (2.2, 1), (2.5, 2), (-0.9, 3)):
+        found = right_angles(rotation_about(np.array([1.0, 0, 0]), angle))
+        np.testing.assert_allclose(found, np.linalg.matrix_power(quarter, wanted), atol=1e-15)

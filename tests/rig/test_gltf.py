@@ -7,6 +7,7 @@ import pytest
 from glb import Glb
 from synthetic import grid_mesh
 
+from facedis_core.geometry.alignment import rotation_about
 from facedis_core.geometry.surface import vertex_normals
 from facedis_core.rig.gltf import Animation, Rig, Surface, encode_glb
 
@@ -50,7 +51,27 @@ def test_mesh_and_targets(rig):
 
 def test_a_name_that_is_no_text(rig):
     glb = Glb(encode_glb(replace(rig, name="K\udcf6pf")))
-    assert glb.json["meshes"][0]["name"] == glb.json["nodes"][0]["name"] == "K?pf"
+    assert glb.json["meshes"][0]["name"] == glb.json["nodes"][0]["name"] == "Köpf"
+
+
+@pytest.mark.parametrize("degrees", [90, 180, 270])
+@pytest.mark.parametrize("axis", [(1.0, 0, 0), (0, 1.0, 0), (0, 0.6, 0.8)])
+def test_a_rig_that_is_turned(rig, axis, degrees):
+    """Vertices stay, the node turns them: by the quaternion of that rotation (Rodrigues 1840)."""
+    turned = rotation_about(np.array(axis), np.radians(degrees))
+    glb = Glb(encode_glb(replace(rig, rotation=turned)))
+    at = glb.array(glb.json["meshes"][0]["primitives"][0]["attributes"]["POSITION"])
+    np.testing.assert_array_equal(at, rig.vertices * np.float32(1e-3))
+    half = np.radians(degrees / 2)
+    wanted = np.array([*(np.sin(half) * np.array(axis)), np.cos(half)])
+    found = np.array(glb.json["nodes"][0]["rotation"])
+    np.testing.assert_allclose(found * np.copysign(1, found @ wanted), wanted, atol=1e-12)
+    assert found[3] >= 0
+
+
+def test_a_rig_that_is_upright_has_no_rotation(rig):
+    for upright in (rig, replace(rig, rotation=np.eye(3))):
+        assert "rotation" not in Glb(encode_glb(upright)).json["nodes"][0]
 
 
 def test_targets_that_move_little_are_sparse(rig):

@@ -8,6 +8,7 @@ from blender import in_blender
 from images import png
 from synthetic import grid_mesh
 
+from facedis_core.geometry.alignment import rotation_about
 from facedis_core.rig.gltf import Animation, Rig, Surface
 from facedis_core.rig.usd import encode_usdz
 
@@ -103,3 +104,15 @@ def test_blender_has_the_shape_keys(rig, tmp_path):
     np.testing.assert_allclose(np.array(moved) - base, rig.targets / 1000, atol=1e-5)
     assert found["uv"] == ["st"] and found["materials"] == 2
     assert [1, 1] in found["images"]
+
+
+def test_a_rig_that_is_turned(rig, tmp_path):
+    from pxr import Usd, UsdGeom
+
+    turned = rotation_about(np.array([1.0, 0, 0]), -np.pi / 2)
+    (tmp_path / "ann.usdz").write_bytes(encode_usdz(replace(rig, rotation=turned)))
+    stage = Usd.Stage.Open(str(tmp_path / "ann.usdz"))
+    mesh = UsdGeom.Mesh(stage.GetPrimAtPath("/head/mesh"))
+    matrix = mesh.ComputeLocalToWorldTransform(0)
+    for point in np.asarray(mesh.GetPointsAttr().Get(), float)[:5]:
+        np.testing.assert_allclose(matrix.Transform(tuple(point)), turned @ point, atol=1e-7)
