@@ -38,6 +38,8 @@ SMOOTHED: Final = 6  # rounds in which hidden vertices move more like their neig
 WELDED_MM: Final = 1e-3  # vertices of open edges this near are one
 # an expression that moves the face more is none at rest: strangers at rest 4 to 6, open jaws 28
 RESTLESS_MM: Final = 8.0
+TORN_MM: Final = 1.0  # more than an expression of MOTION_MM moves a vertex from its neighbours
+UNTORN: Final = 2  # rounds in which vertices that go astray follow their neighbours instead
 POINTS_MM: Final = 3.0  # about the distance of the vertices of a head
 # Median distance of two surfaces of one head, over the face: 0.4 to 0.5 for four heads of MakeHuman
 # and what is registered of them, 1.3 to 4.0 for ten pairs of different heads.
@@ -198,9 +200,18 @@ def _map_of(
         pose=pose,
         quality=quality,
     )
-    directions = _expressions(made, model)
-    quality = replace(quality, round_trip_mm=_round_trip(made, directions))
-    return replace(made, quality=quality, stable=_stable(made, directions))
+    on_face = _expressions(made, model)
+    on_rig = np.stack([made.to_rig.apply(moved) for moved in on_face]) if len(on_face) else on_face
+    for _ in range(UNTORN):
+        torn = covered & _torn(made, on_face, on_rig)
+        if not torn.any():
+            break
+        covered = covered & ~torn
+        to_model = _carried(placed, there, covered, outer, rig_covered[first])
+        rows = SparseRows.of(to_model @ _selection(first, len(every)))
+        made = replace(made, to_model=rows, covered=covered)
+    quality = replace(quality, round_trip_mm=_round_trip(made, on_rig))
+    return replace(made, quality=quality, stable=_stable(made, on_rig))
 
 
 def _check_same(rig: Mesh, face: Mesh, inner: "Skin", outer: "Skin") -> None:
@@ -318,21 +329,39 @@ def _with_parts(matrix: Any, parts: Any) -> Any:
 
 
 def _expressions(made: TopologyMap, model: Model) -> Points:
-    """How the rig moves (E, R, 3) mm with expressions of a model, a vertex by MOTION_MM.
+    """How the face moves (E, V, 3) mm with expressions of a model, a vertex by MOTION_MM.
 
     Empty where the model has another topology.
     """
     if model.topology != made.topology:
-        return np.empty((0, len(made.rig), 3))
+        return np.empty((0, len(made.face), 3))
     size = model.config.expression
     count = min(size, EXPRESSIONS)
     identity = np.zeros((count, model.config.identity), np.float32)
     unit = np.eye(count, size, dtype=np.float32)
     directions = model.decode_vectors(identity, unit, "expression", offsets=True)
-    moved = np.stack([made.to_rig.apply(direction) for direction in directions])
-    largest = np.linalg.norm(moved[:, made.rig_covered], axis=2).max(axis=1)
-    scaled: Points = MOTION_MM * moved / np.maximum(largest, 1e-9)[:, None, None]
+    largest = np.linalg.norm(directions[:, made.covered], axis=2).max(axis=1)
+    scaled: Points = MOTION_MM * directions / np.maximum(largest, 1e-9)[:, None, None]
     return scaled
+
+
+def _torn(made: TopologyMap, on_face: Points, on_rig: Points) -> NDArray[np.bool_]:
+    """Vertices (V,) of the face that go astray from their neighbours on the way over the rig.
+
+    Beside the corners of closed lips and lids the nearest point may be of the other one.
+
+    Args:
+        made: the map.
+        on_face: (E, V, 3) mm, expressions.
+        on_rig: (E, R, 3) mm, the same on the rig.
+    """
+    mean = _neighbour_means(made.triangles, np.ones(len(made.face), np.bool_))
+    torn = np.zeros(len(made.face), np.bool_)
+    for true, moved in zip(on_face, on_rig, strict=True):
+        found = made.to_model.apply(moved)
+        apart, wanted = (np.linalg.norm(x - mean @ x, axis=1) for x in (found, true))
+        torn |= apart > wanted + TORN_MM
+    return torn
 
 
 def _expression_of(face: Mesh, model: Model) -> float:

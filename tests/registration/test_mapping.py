@@ -1,13 +1,17 @@
 """Maps between topologies, against a rig whose truth is known."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from raising import raises
 from rigs import MODEL, head, made_map, pose, prepared, rig, rows
+from scipy.sparse import csr_array
 
 from facedis_core.geometry.alignment import rotation_about
 from facedis_core.geometry.distances import vertex_distances
-from facedis_core.geometry.surface import connected_parts
+from facedis_core.geometry.sparse import SparseRows
+from facedis_core.geometry.surface import connected_parts, unique_edges
 from facedis_core.geometry.surface_distance import nearest_on_triangles
 from facedis_core.mesh.mesh import Mesh
 from facedis_core.model.model import load_model
@@ -17,7 +21,7 @@ from facedis_core.registration.correspondence import (
     outer_skin,
 )
 from facedis_core.registration.loose_parts import following_parts
-from facedis_core.registration.mapping import _welded, make_map
+from facedis_core.registration.mapping import _expressions, _torn, _welded, make_map
 from facedis_core.registration.prior import prior_of
 
 NAMES = ("alice_neutral", "alice_smile", "alice_mouth_stretch", "carol_mouth_stretch")
@@ -48,6 +52,27 @@ def test_each_lip_follows_its_own():
     assert vertex_distances(rest[upper], rest[lower]).mean() < 2
     assert np.linalg.norm(true, axis=1).mean() > 20
     assert np.linalg.norm(gap - true, axis=1).mean() < 1.5
+
+
+def test_a_vertex_that_goes_with_the_other_lip_is_found():
+    model, made = load_model(MODEL), made_map()
+    on_face = _expressions(made, model)
+    on_rig = np.stack([made.to_rig.apply(moved) for moved in on_face])
+    assert not (made.covered & _torn(made, on_face, on_rig)).any()
+    upper, lower = prior_of(model.preparation).contacts.T
+    known = made.covered[upper] & made.covered[lower]
+    upper, lower = upper[known][0], lower[known][0]
+    rows = made.to_model
+    count = len(made.face)
+    matrix = csr_array((rows.values, rows.columns, rows.starts), shape=(count, len(made.rig)))
+    order = np.arange(count)
+    order[upper] = lower
+    wrong = replace(made, to_model=SparseRows.of(matrix[order]))
+    torn = np.flatnonzero(_torn(wrong, on_face, on_rig))
+    assert upper in torn
+    near = unique_edges(made.triangles)
+    beside = near[(near == upper).any(axis=1)]
+    assert set(torn.tolist()) <= set(beside.ravel().tolist())  # its neighbours' means change
 
 
 def test_the_head_itself_is_carried_exactly():
