@@ -139,6 +139,24 @@ def test_training_state_brings_back_every_weight_statistic_and_moment(run: Train
                 assert torch.equal(value, theirs[index][slot])
 
 
+def test_a_part_of_a_network_may_have_no_moments_yet() -> None:
+    torch.manual_seed(0)
+    first, other = (torch.nn.ModuleList([torch.nn.Linear(2, 1) for _ in range(2)]) for _ in "ab")
+    optimizers = [torch.optim.Adam(each.parameters()) for each in (first, other)]
+    first[1](torch.ones(1, 2)).sum().backward()  # the other layer learns later
+    optimizers[0].step()
+    stream = BytesIO()
+    write_training_state(stream, {"net": first}, {"net": optimizers[0]}, PROGRESS)
+    found = read_training_state(stream.getvalue(), "state")
+    found.restore({"net": other}, {"net": optimizers[1]})
+    ours, theirs = (each.state_dict()["state"] for each in optimizers)
+    assert ours.keys() == theirs.keys() == {2, 3}
+    assert all(torch.equal(v, theirs[k][slot]) for k in ours for slot, v in ours[k].items())
+    del found.tensors["optimizer.net.2.exp_avg"]
+    with raises("tensor", "optimizer.net.2.exp_avg' is missing"):
+        found.restore({"net": other}, {"net": optimizers[1]})
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
