@@ -1,5 +1,6 @@
 """docs/scripts/study.py: its tables from known reports, and a complete small study."""
 
+import fcntl
 import json
 import os
 import sys
@@ -145,6 +146,12 @@ def test_what_was_made_otherwise_is_not_mixed_with_what_is_asked_for(made: study
     assert made.path("face.npy").stat().st_mtime_ns == written.st_mtime_ns
     with pytest.raises(SystemExit, match=r"was made by\n.*alice.*\nnot by\n.*bob"):
         made.make("face.npy", *bob)
+    with made.path("other.npy.making").open("w") as another_process:
+        fcntl.flock(another_process, fcntl.LOCK_EX)
+        assert not made.make("other.npy", *bob, wait=False)
+    assert not made.path("other.npy").exists()
+    assert made.make("other.npy", *bob, wait=False) and made.path("other.npy").exists()
+    assert not list(made.out.glob("*.making"))
 
 
 @pytest.mark.parametrize("cell", [cell for kind in study.KINDS.values() for cell in kind])

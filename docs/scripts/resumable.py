@@ -1,5 +1,9 @@
-"""Steps of a long experiment: commands of this project, each run once, resumed if interrupted."""
+"""Steps of a long experiment: commands of this project, each run once, resumed if interrupted.
 
+Several processes, on one machine or on several with a shared folder, may run the same experiment.
+"""
+
+import fcntl
 import json
 import subprocess
 import sys
@@ -10,29 +14,46 @@ from pathlib import Path
 CONVERGED = 0.01  # largest relative change of E_rec over the last tenth of a training
 
 
-def make(target: Path, *command: str, resume: bool = False) -> None:
+def make(target: Path, *command: str, resume: bool = False, wait: bool = True) -> bool:
     """Run a command that writes `target`, unless it has done so before.
 
-    TARGET.made keeps the command and its seconds; an output of another command is an error.
+    TARGET.made keeps the command and its seconds; an output of another command is an error. A step
+    that another process is making is waited for, or left to it.
+
+    Returns:
+        whether the target is there.
     """
     done = target.with_name(f"{target.name}.made")
     words = [*command, "-o", str(target)]
     asked = " ".join(words)
-    if done.exists():
-        _, made_by = done.read_text().splitlines()
-        if made_by != asked:
-            sys.exit(f"{target} was made by\n  {made_by}\nnot by\n  {asked}\nchoose another -o")
-        return
+    making = target.with_name(f"{target.name}.making")
+    with making.open("w") as lock:  # it goes with the process
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            return False
+        if not done.exists():
+            _run(target, words, resume)
+        making.unlink(missing_ok=True)
+    _, made_by = done.read_text().splitlines()
+    if made_by != asked:
+        sys.exit(f"{target} was made by\n  {made_by}\nnot by\n  {asked}\nchoose another -o")
+    return True
+
+
+def _run(target: Path, words: list[str], resume: bool) -> None:
+    """Run a command, and write down that it is done."""
     going_on = resume and target.with_suffix(".state.safetensors").exists()
+    asked = " ".join(words)
     print("$", asked, flush=True)
     start = time.monotonic()
-    run = [sys.executable, "-m", command[0].replace("-", "_"), *words[1:]]
+    run = [sys.executable, "-m", words[0].replace("-", "_"), *words[1:]]
     status = subprocess.run([*run, "--resume" if going_on else "--force"]).returncode
     if status:
         sys.exit(status)
     # of a resumed training only the time since then
     seconds = f"{time.monotonic() - start:.0f}{' and more' if going_on else ''}"
-    done.write_text(f"{seconds}\n{asked}\n")
+    target.with_name(f"{target.name}.made").write_text(f"{seconds}\n{asked}\n")
 
 
 def minutes(target: Path) -> str:

@@ -1,8 +1,9 @@
 """Train and measure everything in docs/benchmark.md: python docs/scripts/study.py FaceXModel/.
 
 FaceXModel is the folder of ICT-FaceKit. Finished steps are kept, so the same command resumes an
-interrupted study, and an interrupted training within it. OUT holds the face sets, the models with
-their logs, the reports of fd-metrics, and tables.md.
+interrupted study, and an interrupted training within it. Processes that run it at the same time, on
+one machine or on several with a shared folder, share its trainings and measurements. OUT holds the
+face sets, the models with their logs, the reports of fd-metrics, and tables.md.
 """
 
 import argparse
@@ -140,9 +141,9 @@ class Study:
         """The seeds with which a cell is trained."""
         return self.seeds[:1] if cell.few else self.seeds
 
-    def make(self, output: str, *command: str, resume: bool = False) -> None:
-        """Run a command that writes `output`, unless it has done so before."""
-        resumable.make(self.path(output), *command, resume=resume)
+    def make(self, output: str, *command: str, resume: bool = False, wait: bool = True) -> bool:
+        """Run a command that writes `output`, unless it has done so before; as `resumable.make`."""
+        return resumable.make(self.path(output), *command, resume=resume, wait=wait)
 
     def prepare(self, cells: Sequence[Cell]) -> None:
         """Make the face sets: people of every seed; of the first also a quarter, and variations."""
@@ -178,8 +179,11 @@ class Study:
             one = ("--exclude", str(self.path("not_one.txt")))
             self.make(f"{name}-{first}.safetensors", *base, *options, *one)
 
-    def train(self, cells: Sequence[Cell]) -> None:
-        """Train every cell with every seed; PointNets share one discriminator a seed."""
+    def train(self, cells: Sequence[Cell], wait: bool = True) -> None:
+        """Train every cell with every seed; PointNets share one discriminator a seed.
+
+        What another process trains is waited for, or left to it.
+        """
         runs = [(cell, seed) for cell in cells for seed in self.seeds_of(cell)]
         for cell, seed in runs:
             faces = str(self.path(f"{cell.people}-{seed}.safetensors"))
@@ -197,16 +201,19 @@ class Study:
                 name = f"disc-{cell.people}-{seed}.safetensors"
                 discriminator = str(self.path(name))
                 short = ["--epochs", str(self.pretrain_epochs)] if self.pretrain_epochs else []
-                self.make(name, "fd-pretrain-disc", faces, *common, *short, resume=True)
+                pretrain = ("fd-pretrain-disc", faces, *common, *short)
+                if not self.make(name, *pretrain, resume=True, wait=wait):
+                    continue
             self.make(
                 f"{cell.key}-{seed}.safetensors",
                 *("fd-train", faces, *common, *length, "--discriminator", discriminator),
                 "--neutrals" if cell.condition == "labelled" else "--no-neutrals",
                 *cell.changes,
                 resume=True,
+                wait=wait,
             )
 
-    def measure(self, cells: Sequence[Cell]) -> None:
+    def measure(self, cells: Sequence[Cell], wait: bool = True) -> None:
         """Measure every model on the test people, with the first seed beside the baselines.
 
         Models of all people, with neutrals among their faces, are measured on variations as well.
@@ -226,7 +233,8 @@ class Study:
                 varied = people == "plain" and seed == self.seeds[0]
                 for name in ("plain", *(self.variations if varied else ())):
                     faces = str(self.path(f"{name}-{seed}.safetensors"))
-                    self.make(f"{group}-{seed}_on_{name}.json", "fd-metrics", faces, *command)
+                    report = f"{group}-{seed}_on_{name}.json"
+                    self.make(report, "fd-metrics", faces, *command, wait=wait)
 
     def encode_ms(self, cell: Cell, seed: int) -> float:
         """Milliseconds in which the model of a cell encodes a face, measured once."""
@@ -302,8 +310,9 @@ def main() -> None:
     )
     study.out.mkdir(parents=True, exist_ok=True)
     study.prepare(cells)
-    study.train(cells)
-    study.measure(cells)
+    for step in (study.train, study.measure):
+        for wait in (False, True):  # first what no other process makes
+            step(cells, wait)
     from study_tables import tables  # it imports this module
 
     text = "\n".join(tables(study)) + "\n"
