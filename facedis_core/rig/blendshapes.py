@@ -18,7 +18,7 @@ from facedis_core.io.safetensors_file import parse_record, read_safetensors, wri
 from facedis_core.io.streams import naming
 from facedis_core.mesh.mesh import topology_id
 from facedis_core.model.bundled import weights_folder
-from facedis_core.rig.eyelids import ClosingLid, closing_lid
+from facedis_core.rig.eyelids import ClosingLid, LidOverEye, closing_lid, lid_over_eye
 
 # The 52 blendshapes of ARKit, in the order of Apple's documentation.
 ARKIT_NAMES: Final = (
@@ -36,8 +36,10 @@ ARKIT_NAMES: Final = (
 )
 _FILE: Final = "arkit/ict.safetensors"
 _TENSORS: Final = ("generic", "triangles", "first", "vertex", "offset")
-# Shapes of ICT-FaceKit that close an eye, and the vertices of the eyeball behind.
-_EYEBALLS: Final = {"eyeBlink_L": slice(21451, 22221), "eyeBlink_R": slice(23021, 23791)}
+# Vertices of the eyeballs by the side of shapes of ICT-FaceKit.
+_EYEBALLS: Final = {"_L": slice(21451, 22221), "_R": slice(23021, 23791)}
+_CLOSING: Final = "eyeBlink"
+_BESIDE_EYES: Final = "eye"  # how the other shapes of lids begin
 _RESTING_MM: Final = 0.01  # what no shape moves by more stays
 _STORED_MM: Final = 0.01  # least motion that is stored
 _RIDGE: Final = 1e-3  # on weights, relative to the mean square of a shape
@@ -80,7 +82,8 @@ class Blendshapes:
     def on(self, head: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
         """The shapes of another head (R, 3) mm, (S, R, 3) mm, by deformation transfer of the skin.
 
-        Lids close by `ClosingLid`. Eyes, teeth and gums move as on the generic head.
+        Lids close by `ClosingLid`, others are kept out of the eyeball by `LidOverEye`. Eyes, teeth
+        and gums move as on the generic head.
 
         Raises:
             UsageError: SciPy is not installed.
@@ -90,6 +93,8 @@ class Blendshapes:
         for place, lid in self._lids.items():
             own[place, :ICT_SKIN] = 0
             own[place, lid.vertices] = lid.on(head)
+        for place, over in self._lids_over_eyes.items():
+            own[place, over.vertices] += over.pushed(head, own[place])
         return own
 
     def mixed_on(
@@ -109,8 +114,15 @@ class Blendshapes:
         moved: NDArray[np.float32] = np.tensordot(own, self.offsets, 1)
         lids = {place: own[place] for place in self._lids if own[place]}
         own[list(lids)] = 0
+        over_eyes = [place for place in self._lids_over_eyes if own[place]]
         gradients = np.tensordot(own, self._gradients, 1)[None]
-        (moved[:ICT_SKIN],) = self._transfer.displacements(head[:ICT_SKIN], gradients)
+        moved[:ICT_SKIN], *single = self._transfer.displacements(
+            head[:ICT_SKIN], np.concatenate([gradients, self._gradients[over_eyes]])
+        )
+        for place, alone in zip(over_eyes, single, strict=True):
+            over = self._lids_over_eyes[place]
+            offsets = np.concatenate([alone, self.offsets[place, ICT_SKIN:]])
+            moved[over.vertices] += own[place] * over.pushed(head, offsets)
         for place, weight in lids.items():
             moved[self._lids[place].vertices] += weight * self._lids[place].on(head)
         return moved
@@ -119,10 +131,18 @@ class Blendshapes:
     def _lids(self) -> dict[int, ClosingLid]:
         """The shapes that close an eye, by place."""
         return {
-            self.names.index(name): closing_lid(
-                self.generic, self.offsets[self.names.index(name)], ICT_SKIN, eyeball
-            )
-            for name, eyeball in _EYEBALLS.items()
+            place: closing_lid(self.generic, self.offsets[place], ICT_SKIN, _EYEBALLS[name[-2:]])
+            for place, name in enumerate(self.names)
+            if name.startswith(_CLOSING)
+        }
+
+    @cached_property
+    def _lids_over_eyes(self) -> dict[int, LidOverEye]:
+        """The shapes that move lids otherwise, by place."""
+        return {
+            place: lid_over_eye(self.generic, self.offsets[place], ICT_SKIN, _EYEBALLS[name[-2:]])
+            for place, name in enumerate(self.names)
+            if name.startswith(_BESIDE_EYES) and not name.startswith(_CLOSING)
         }
 
     @cached_property

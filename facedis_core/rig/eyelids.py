@@ -52,13 +52,54 @@ class ClosingLid:
         """Offsets (n, 3) mm that close the eye of a head (R, 3) mm."""
         head = np.asarray(head, np.float64)
         offsets = self.offsets + self.matrix @ (head[self.controls] - self.generic)
-        closed, eyeball = head[self.vertices] + offsets, head[self.eyeball]
-        outwards = closed - sphere_centre(eyeball)
-        outwards /= np.linalg.norm(outwards, axis=1, keepdims=True)
         kept = (self.clearance > 0) & (np.linalg.norm(self.offsets, axis=1) > _PUSHED_MM)
-        wanted = np.minimum(self.clearance, _GAP_MM)
-        missing = np.where(kept, np.maximum(wanted - clearance(closed, eyeball), 0), 0)
-        return (offsets + missing[:, None] * outwards).astype(np.float32)
+        wanted = np.where(kept, np.minimum(self.clearance, _GAP_MM), -np.inf)
+        pushed = _pushed_out(head[self.vertices] + offsets, head[self.eyeball], wanted)
+        return (offsets + pushed).astype(np.float32)
+
+
+@dataclass(frozen=True, eq=False)
+class LidOverEye:
+    """Lids that move with the gaze, no deeper into the eyeball than those of the generic head.
+
+    Attributes:
+        vertices: (n,) of the skin that the blendshape moves.
+        eyeball: its vertices, which it may turn.
+        clearance: (n,) mm, of the moved skin of the generic head from the eyeball; less than 0 =
+            inside.
+    """
+
+    vertices: NDArray[np.intp]
+    eyeball: slice
+    clearance: Points
+
+    def pushed(self, head: Points, offsets: Points) -> NDArray[np.float32]:
+        """What (n, 3) mm to add to offsets (R, 3) mm of a head (R, 3) mm; 0 where all is well.
+
+        What lies in the eyeball at rest may stay as deep.
+        """
+        head = np.asarray(head, np.float64)
+        moved = head + offsets
+        at_rest = clearance(head[self.vertices], head[self.eyeball])
+        wanted = np.minimum(np.minimum(self.clearance, _GAP_MM), at_rest)
+        return _pushed_out(moved[self.vertices], moved[self.eyeball], wanted).astype(np.float32)
+
+
+def lid_over_eye(generic: Points, offsets: Points, skin: int, eyeball: slice) -> LidOverEye:
+    """The lids that a blendshape moves on a generic head; arguments as of `closing_lid`."""
+    generic, offsets = np.asarray(generic, np.float64), np.asarray(offsets, np.float64)
+    vertices = np.flatnonzero(np.linalg.norm(offsets[:skin], axis=1) > _PUSHED_MM)
+    moved = generic + offsets
+    return LidOverEye(vertices, eyeball, clearance(moved[vertices], moved[eyeball]))
+
+
+def _pushed_out(points: Points, eyeball: Points, wanted: Points) -> NDArray[np.float64]:
+    """Displacements (n, 3) along the radius that give points the wanted clearance (n,), mm."""
+    outwards = points - sphere_centre(eyeball)
+    outwards /= np.linalg.norm(outwards, axis=1, keepdims=True)
+    missing = np.maximum(wanted - clearance(points, eyeball), 0)
+    pushed: NDArray[np.float64] = missing[:, None] * outwards
+    return pushed
 
 
 def closing_lid(generic: Points, offsets: Points, skin: int, eyeball: slice) -> ClosingLid:

@@ -8,8 +8,8 @@ import pytest
 from facedis_core.data.regions import ICT_SKIN
 from facedis_core.mesh.mesh import read_mesh
 from facedis_core.model.model import load_model
-from facedis_core.rig.blendshapes import load_blendshapes
-from facedis_core.rig.eyelids import clearance, closing_lid, sphere_centre
+from facedis_core.rig.blendshapes import ARKIT_NAMES, load_blendshapes
+from facedis_core.rig.eyelids import LidOverEye, clearance, closing_lid, sphere_centre
 
 EYEBALLS = {"eyeBlink_L": slice(21451, 22221), "eyeBlink_R": slice(23021, 23791)}
 PEOPLE = ["alice_neutral", "bob_smile", "carol_smile"]
@@ -73,6 +73,39 @@ def test_lids_meet_and_cover_the_eye(shapes, lids, heads, name):
         outside = (lid.clearance > 0) & (np.linalg.norm(lid.offsets, axis=1) > 0.3)
         assert clearance(moved[lid.vertices], head[lid.eyeball])[outside].min() > -0.02
         assert np.abs(lid.on(head)).max() < 16
+
+
+def test_what_would_enter_a_ball_is_pushed_out():
+    rng = np.random.default_rng(0)
+    ball = rng.normal(size=(400, 3))
+    ball *= 12 / np.linalg.norm(ball, axis=1, keepdims=True)
+    away = ball[:4] / 12
+    head = np.concatenate([away * [[15], [15], [11], [15]], ball])
+    lid = LidOverEye(np.arange(4), slice(4, None), np.array([1, -0.5, 1, 1]))
+    offsets = np.zeros_like(head)
+    offsets[:4] = away * [[-4], [-4], [-1], [-2]]  # at 11, 11, 10 and 13 mm
+    found = lid.pushed(head, offsets)
+    # to 12.25, to as deep as on the generic head, to as deep as at rest, not at all
+    np.testing.assert_allclose(found, away * [[1.25], [0.5], [1], [0]], atol=0.02)
+
+
+@pytest.mark.slow  # 10 s: the deformation transfer
+@pytest.mark.parametrize("name", ["eyeLookDown_L", "eyeLookUp_R", "eyeSquint_L"])
+def test_lids_stay_outside_of_the_eye(shapes, heads, name):
+    """No deeper than on the generic head and at rest, though the eyeball turns."""
+    place, eyeball = shapes.names.index(name), EYEBALLS[f"eyeBlink{name[-2:]}"]
+    generic, offsets = shapes.generic.astype(float), shapes.offsets[place].astype(float)
+    lid = np.flatnonzero(np.linalg.norm(offsets[:ICT_SKIN], axis=1) > 0.5)
+    ball = (generic + offsets)[eyeball]
+    known = clearance((generic + offsets)[lid], ball)
+    arkit = ARKIT_NAMES.index(name.replace("_L", "Left").replace("_R", "Right"))
+    weights = np.eye(len(ARKIT_NAMES))[arkit]
+    for head in heads:
+        moved = head + shapes.mixed_on(head, weights)
+        wanted = np.minimum(np.minimum(known, 0), clearance(head[lid], head[eyeball]))
+        assert (clearance(moved[lid], moved[eyeball]) - wanted).min() > -0.05
+        follows = np.linalg.norm((moved - head)[lid], axis=1).mean()
+        assert follows > 0.75 * np.linalg.norm(offsets[lid], axis=1).mean()  # the lid, the gaze
 
 
 def test_a_warp_that_is_linear_is_followed_exactly(shapes, lids):
