@@ -2,7 +2,7 @@
 
 Imported only where a scheduler is given: Dask takes half a second to import.
 
-A task is some blocks, so that it takes about two seconds: the scheduler knows thousands of tasks
+A task is some blocks, so that it takes some seconds: the scheduler knows thousands of tasks
 for millions of faces, and of those only some per worker at a time. The work (with its model) goes
 to every worker once, also to those that come later. Blocks and results are bytes for the scheduler,
 which passes them on unopened. What a dead worker had is done by another.
@@ -30,6 +30,7 @@ from distributed.comm import CommClosedError
 from facedis_core import __version__
 from facedis_core.errors import ErrorCode, FacedisError, InputError
 from facedis_core.io.paths import exists
+from facedis_core.io.signals import install_signal_handlers
 
 Block = TypeVar("Block")
 Result = TypeVar("Result")
@@ -39,8 +40,10 @@ CONNECT_SECONDS: Final = 10
 WORKER_SECONDS: Final = 60
 # Tasks per worker that are sent in advance, so that none waits.
 TASKS_AHEAD: Final = 2
+# A task costs the scheduler and the command 3 ms each, so it takes longer where workers are many.
 TASK_SECONDS: Final = 2.0
-MOST_BLOCKS: Final = 32
+TASK_SECONDS_PER_WORKER: Final = 0.01
+MOST_BLOCKS: Final = 256
 MOST_BYTES: Final = 1 << 24  # of the blocks or of the results of a task
 _COUNT_SECONDS: Final = 5  # between two looks at how many workers there are
 _SEND_TRIES: Final = 5
@@ -65,6 +68,7 @@ def in_order_on_cluster(
         InputError: no scheduler there, no worker, one with another version, the scheduler is lost,
             or workers die of one block again and again.
     """
+    install_signal_handlers()  # the scheduler shall forget the work
     _silence()
     name = f"facedis-{uuid.uuid4().hex}"
     client = _connect(address)
@@ -124,7 +128,7 @@ class _Map:
         self._name, self._names = name, names
         self._sent: deque[_Task] = deque()
         self._size = 1  # blocks a task
-        self._ahead, self._counted = 0, 0.0
+        self._workers, self._counted = 1, 0.0
 
     def results(self, blocks: Iterable[Any]) -> Iterator[Any]:
         """The result of each block, in order."""
@@ -163,9 +167,9 @@ class _Map:
         now = time.monotonic()
         if now - self._counted > _COUNT_SECONDS:
             with _reaching(self._address):
-                self._ahead = TASKS_AHEAD * len(self._client.nthreads()) + 1
+                self._workers = len(self._client.nthreads())
             self._counted = now
-        return self._ahead
+        return TASKS_AHEAD * self._workers + 1
 
     def _next(self) -> Iterator[Any]:
         """The results of the oldest task."""
@@ -190,7 +194,8 @@ class _Map:
     def _adapt(self, done: "_Done") -> None:
         """Choose how many blocks a task has, so that it takes some seconds and is not large."""
         count = len(done.results)
-        by_time = TASK_SECONDS * count / max(done.seconds, 1e-6)
+        wanted = max(TASK_SECONDS, TASK_SECONDS_PER_WORKER * self._workers)
+        by_time = wanted * count / max(done.seconds, 1e-6)
         by_size = MOST_BYTES * count / max(sum(map(len, done.results)), 1)
         self._size = max(1, int(min(by_time, by_size, 2 * self._size, MOST_BLOCKS)))
 
