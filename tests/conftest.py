@@ -153,7 +153,7 @@ def endless_pipe(tmp_path: Path) -> Callable[[str, bytes, bytes], Path]:
 def without_torch(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """An environment for `shell` in which no package of an extra is installed."""
     folder = tmp_path_factory.mktemp("without_torch")
-    absent = ("torch", "scipy", "fast_simplification", "PIL", "distributed")
+    absent = ("torch", "scipy", "fast_simplification", "PIL", "distributed", "fsspec")
     (folder / "sitecustomize.py").write_text(
         "import sys\n"
         "class Absent:\n"

@@ -53,6 +53,7 @@ _EXTRAS: Final = {
     "PIL": "view",
     "av": "video",
     "distributed": "cluster",
+    "fsspec": "remote",
 }
 
 

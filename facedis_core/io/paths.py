@@ -9,6 +9,7 @@ import unicodedata
 from pathlib import Path
 
 from facedis_core.errors import ErrorCode, InputError, UsageError
+from facedis_core.io.remote import is_url, remote_exists, remote_files_below
 
 _MOST_FOLDERS = 100_000
 _NUMBER = re.compile(r"([0-9]+)")
@@ -16,21 +17,27 @@ _PLACEHOLDER = re.compile(r"\{[^{}/]*\}")
 
 
 # Those of pathlib raise where a folder may not be searched or a name is too long. Here the answer
-# is False, and opening the path then says why.
+# is False, and opening the path then says why. A URL is a folder if it ends in a slash.
 
 
 def is_folder(path: str | Path) -> bool:
     """Whether this is a folder; False if it cannot be accessed."""
+    if is_url(path):
+        return str(path).endswith("/")
     return os.path.isdir(path)  # noqa: PTH112
 
 
 def is_file(path: str | Path) -> bool:
     """Whether this is a regular file; False if it cannot be accessed."""
+    if is_url(path):
+        return not str(path).endswith("/") and remote_exists(str(path))
     return os.path.isfile(path)  # noqa: PTH113
 
 
 def exists(path: str | Path) -> bool:
     """Whether the path exists; False if it cannot be accessed."""
+    if is_url(path):
+        return remote_exists(str(path))
     return os.path.exists(path)  # noqa: PTH110
 
 
@@ -86,6 +93,8 @@ def files_below(
     Raises InputError if a folder cannot be read, or there are more than `at_most` files or 100,000
     folders (a few links between folders can make that many).
     """
+    if is_url(folder):
+        return remote_files_below(str(folder))
     found: list[str] = []
     waiting: list[tuple[str, frozenset[tuple[int, int]]]] = [("", frozenset())]
     folders = 0
@@ -140,6 +149,12 @@ class OutputPaths:
                     f"the output {pattern} has {placeholder}; expected {{name}} or {{part}}",
                     ErrorCode.OUTPUT_PATTERN,
                 )
+        if is_url(pattern) and is_folder_pattern(pattern):
+            raise UsageError(
+                f"{pattern} would be a file each; by URL there can be one file only: write into a "
+                "folder here and copy it",
+                ErrorCode.OUTPUT_PATTERN,
+            )
         self.pattern, self._suffix = pattern, suffix
         # a file per output, in folders that are created
         self.many = is_folder_pattern(pattern)

@@ -27,6 +27,12 @@ from facedis_core.errors import (
 from facedis_core.io.atomic import created_folders, replacing
 from facedis_core.io.paths import exists, is_file, is_folder
 from facedis_core.io.permissions import Permissions
+from facedis_core.io.remote import (
+    check_remote_output,
+    is_url,
+    open_remote_input,
+    open_remote_output,
+)
 
 _STANDARD_DEVICES = {"/dev/stdin": 0, "/dev/stdout": 1, "/dev/stderr": 2}
 _OWN_DESCRIPTORS = ("/dev/fd", "/proc/self/fd")
@@ -95,6 +101,10 @@ def open_input(source: str) -> Iterator[BinaryIO]:
                 ErrorCode.TERMINAL,
             )
         yield sys.stdin.buffer
+        return
+    if is_url(source):
+        with open_remote_input(source) as stream:
+            yield stream
         return
     try:
         # entered below, outside of this try
@@ -227,6 +237,9 @@ def check_output(target: str, force: bool, *, binary: bool = True, parents: bool
         if binary and sys.stdout.isatty():
             raise _terminal_refused("standard output")
         return
+    if is_url(target):
+        check_remote_output(target, force)
+        return
     with _as_output_error(target):
         path = _resolved(target)
         if _in_place(path):
@@ -258,8 +271,8 @@ def check_output(target: str, force: bool, *, binary: bool = True, parents: bool
 
 
 def replaced_file(target: str) -> Path | None:
-    """The regular file that `open_output` would replace; None if it writes in place."""
-    if target == "-":
+    """The regular file that `open_output` would replace; None of a pipe, a device or a URL."""
+    if target == "-" or is_url(target):
         return None
     with _as_output_error(target):
         path = _resolved(target)
@@ -286,6 +299,10 @@ def open_output(
     InputError where the block cannot read another file.
     """
     check_output(target, force, binary=binary, parents=parents)
+    if is_url(target):
+        with open_remote_output(target) as stream:
+            yield stream
+        return
     with _as_output_error(target), _opened(target, force, binary, permissions) as stream:
         try:
             yield stream

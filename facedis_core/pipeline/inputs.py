@@ -15,10 +15,11 @@ from facedis_core.data.face_set import SPLITS, FaceSet, load_face_set
 from facedis_core.data.latents import array_kind
 from facedis_core.errors import ErrorCode, InputError, UsageError
 from facedis_core.io.npy import MAGIC, ArrayHeader, NpyReader, peek_header
-from facedis_core.io.paths import absolute, exists, is_file, is_folder
+from facedis_core.io.paths import absolute, exists, files_below, is_file, is_folder
+from facedis_core.io.remote import is_url, remote_glob
 from facedis_core.io.streams import naming, open_input, read_ahead, read_all, shown
 from facedis_core.io.text import without_mark
-from facedis_core.mesh.mesh import Mesh, decode_mesh, mesh_files, read_mesh, read_meshes
+from facedis_core.mesh.mesh import CODECS, Mesh, decode_mesh, mesh_files, read_mesh, read_meshes
 from facedis_core.mesh.scan_formats import SCAN_FORMATS, read_scan
 from facedis_core.mesh.vertex_checks import check_finite
 
@@ -190,7 +191,11 @@ def _are_characters(names: Sequence[bytes]) -> bool:
 
 def expand_pattern(source: str) -> list[str]:
     """The paths that match a pattern, sorted; `source` itself where nothing matches."""
-    if source == "-" or not has_magic(source) or exists(source):
+    if source == "-" or not has_magic(source):
+        return [source]
+    if is_url(source):
+        return remote_glob(source) or [source]
+    if exists(source):
         return [source]
     return sorted(glob(source, recursive=True)) or [source]  # noqa: PTH207 - also from the root
 
@@ -376,6 +381,8 @@ def _find_one(
 ) -> FaceInputs:
     """The meshes of one input without a pattern; `name` is that of a single mesh."""
     try:
+        if is_url(source):
+            return _remote_items(source, name, root, decode)
         if source == "-" or (exists(source) and not is_file(source) and not is_folder(source)):
             return FaceInputs(_pipe_items(source, decode), None)
         if is_folder(source):
@@ -420,6 +427,33 @@ def _folder_items(folder: Path, root: Path, scans: bool) -> FaceInputs:
         for path in files
     ]
     return FaceInputs(items, len(files))
+
+
+def _remote_items(
+    url: str, name: str | None, root: str | None, decode: DecodeLatents | None
+) -> FaceInputs:
+    """The meshes of a URL: of a file, read when it is needed, or of a folder, which ends in `/`."""
+    if _suffix(url) == ".npy":
+        return FaceInputs(_array_items(url, decode), None)
+    if not is_folder(url):
+        _check_remote(url)
+        return FaceInputs([InputItem(url, partial(read_file_meshes, url, name))], 1)
+    above = url if root is None else f"{root.removesuffix('/')}/"
+    files = [f"{url}{file}" for file in files_below(url) if _suffix(file) in CODECS]
+    if not files:
+        raise InputError(f"{url} has no mesh; expected files {' '.join(CODECS)}", ErrorCode.EMPTY)
+    names = [str(Path(file.removeprefix(above)).with_suffix("")) for file in files]
+    pairs = zip(files, names, strict=True)
+    items = [InputItem(file, partial(read_file_meshes, file, below)) for file, below in pairs]
+    return FaceInputs(items, len(items))
+
+
+def _check_remote(url: str) -> None:
+    if _suffix(url) not in ("", *CODECS):
+        raise InputError(
+            f"{url} can only be read from a disk; copy it, or give {' '.join(CODECS)} or .npy",
+            ErrorCode.UNSUPPORTED,
+        )
 
 
 def _face_set_items(source: str, split: str) -> FaceInputs:

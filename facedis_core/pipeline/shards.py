@@ -12,7 +12,6 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 import numpy as np
@@ -286,7 +285,7 @@ def _files(given: Sequence[str]) -> list[str]:
     for source in given:
         if is_folder(source):
             inside = [name for name in files_below(source) if name.endswith(".npy")]
-            files += [str(Path(source) / name) for name in inside]
+            files += [f"{source.rstrip('/')}/{name}" for name in inside]
         else:
             files += expand_pattern(source)
     return list(dict.fromkeys(files))

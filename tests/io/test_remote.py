@@ -1,0 +1,157 @@
+"""Inputs and outputs by URL, in the storage of fsspec that is memory."""
+
+import json
+from unittest import mock
+
+import numpy as np
+import pytest
+from conftest import contents
+
+fsspec = pytest.importorskip("fsspec")
+
+
+@pytest.fixture
+def storage(faces):
+    """The memory, with `scans/` as the folder `faces`."""
+    system = fsspec.filesystem("memory")
+    system.store.clear()
+    for name, content in contents(faces).items():
+        system.pipe(f"/scans/{name}", content)
+    yield system
+    system.store.clear()
+
+
+class TestInputs:
+    @pytest.mark.parametrize(
+        ("words", "here"),
+        [
+            ("memory://scans/", "faces"),
+            (
+                "memory://scans/ann.ply memory://scans/deep/dan.ply",
+                "faces/ann.ply faces/deep/dan.ply",
+            ),
+            ("'memory://scans/*.ply'", "'faces/*.ply'"),
+            ("memory://in/scans/ --root memory://in", "faces --root ."),
+            ("--files-from memory://list.txt", "faces/bob.ply 'faces/eva grün.ply'"),
+        ],
+    )
+    def test_are_those_of_a_disk(self, call, storage, tmp_path, words, here):
+        lines = ["memory://scans/bob.ply", "memory://scans/eva grün.ply"]
+        for name, content in contents(tmp_path / "faces").items():
+            storage.pipe(f"/in/scans/{name}", content)
+        storage.pipe("/list.txt", "\n".join(lines).encode())
+        assert call(f"fd-encode {here} -o here.npy").code == 0
+        result = call(f"fd-encode {words} -o memory://out/there.npy")
+        assert result.code == 0, result.err
+        names = np.load(tmp_path / "here.npy")["name"]
+        if "--root" in words:
+            names = [name.replace("faces/", "scans/") for name in names]
+        storage.get_file("/out/there.npy", tmp_path / "there.npy")
+        there = np.load(tmp_path / "there.npy")
+        assert list(there["name"]) == list(names)
+        np.testing.assert_array_equal(there["identity"], np.load(tmp_path / "here.npy")["identity"])
+
+    def test_a_broken_file_is_named_by_its_url(self, call, storage, tmp_path):
+        storage.pipe("/scans/bad.ply", b"ply\n")
+        result = call("fd-encode memory://scans/ --keep-going --failures f.jsonl -o out.npy")
+        assert result.code == 1
+        (line,) = (tmp_path / "f.jsonl").read_text().splitlines()
+        assert json.loads(line)["item"] == "memory://scans/bad.ply"
+
+    def test_a_storage_that_fails_while_it_is_read(self, call, storage):
+        def read(self, *size):
+            raise ConnectionError("key=secret")
+
+        with mock.patch("fsspec.implementations.memory.MemoryFile.read", read):
+            result = call("fd-encode memory://scans/ann.ply -o out.npy")
+        assert (result.code, result.kind) == (3, "file-unreadable")
+        assert "memory://scans/ann.ply" in result.line and "secret" not in result.err
+
+    def test_what_a_url_cannot_be(self, call, storage):
+        for url, code, kind in (
+            ("memory://scans/absent.ply", 3, "file-missing"),
+            ("memory://empty/", 3, "empty"),
+            ("memory://scans/ann.vtu", 3, "unsupported"),
+            ("memory://scans/set.safetensors", 3, "unsupported"),
+            ("what://scans/ann.ply", 3, "unsupported"),
+            ("sftp://ann:secret@host/ann.ply", 2, "option-value"),
+            ("https://host/ann.ply?signature=secret", 2, "option-value"),
+        ):
+            result = call(["fd-encode", url, "-o", "out.npy"])
+            assert (result.code, result.kind) == (code, kind), result.err
+            assert "secret" not in result.line
+
+    def test_odd_names(self, call, storage, tmp_path):
+        name = "a b%20ü#;$(x).ply"
+        storage.pipe(f"/scans/{name}", storage.cat("/scans/ann.ply"))
+        assert call(["fd-encode", f"memory://scans/{name}", "-o", "out.npy"]).code == 0
+        assert list(np.load(tmp_path / "out.npy")["name"]) == [name.removesuffix(".ply")]
+
+
+class TestOutputs:
+    def test_of_meshes_and_arrays(self, call, storage, faces):
+        assert call("fd-encode faces -o memory://z.npy").code == 0
+        assert call("fd-decode memory://z.npy -o memory://all.ply").code == 0
+        assert call("fd-encode faces -o z.npy").code == 0
+        assert storage.cat("/all.ply") == call("fd-decode z.npy").out
+        assert call("fd-decode memory://z.npy --npy -o memory://all.npy").code == 0
+        assert storage.cat("/all.npy").startswith(b"\x93NUMPY")
+
+    def test_of_parts(self, call, storage, faces, tmp_path):
+        for number in (1, 2):
+            line = f"fd-encode memory://scans/ --shard {number}/2 -o memory://parts/{number}.npy"
+            assert call(line).code == 0
+        assert call("fd-encode --merge memory://parts/ -o all.npy").code == 0
+        assert call("fd-encode faces -o one.npy").code == 0
+        assert (tmp_path / "all.npy").read_bytes() == (tmp_path / "one.npy").read_bytes()
+
+    def test_a_face_set(self, call, storage, tmp_path):
+        for name in ("p1_a", "p1_b", "p2_a", "p2_b"):
+            (tmp_path / "set").mkdir(exist_ok=True)
+            (tmp_path / "set" / f"{name}.ply").write_bytes(storage.cat("/scans/ann.ply"))
+        line = "fd-prep folder set --pattern '{subject}_{expression}.ply' -j 1 -o"
+        assert call(f"{line} one.safetensors").code == 0
+        assert call(f"{line} memory://one.safetensors").code == 0
+        assert storage.cat("/one.safetensors") == (tmp_path / "one.safetensors").read_bytes()
+
+    def test_existing_ones_stay(self, call, storage, faces):
+        storage.pipe("/z.npy", b"mine")
+        result = call("fd-encode faces -o memory://z.npy")
+        assert (result.code, result.kind) == (2, "output-exists")
+        assert storage.cat("/z.npy") == b"mine"
+        assert call("fd-encode faces -o memory://z.npy --force").code == 0
+        assert storage.cat("/z.npy") != b"mine"
+
+    def test_are_whole_or_not_there(self, call, storage, faces):
+        def write(self, content):
+            raise PermissionError("secret")
+
+        storage.pipe("/z.npy", b"mine")
+        with mock.patch("fsspec.implementations.memory.MemoryFile.write", write):
+            result = call("fd-encode faces -o memory://z.npy --force")
+        assert (result.code, result.kind) == (4, "output-unwritable")
+        assert "secret" not in result.line
+        assert storage.cat("/z.npy") == b"mine"
+        # a command that fails uploads nothing
+        assert call("fd-encode faces absent.ply -o memory://new.npy").code == 3
+        assert not storage.exists("/new.npy")
+
+    def test_of_a_folder(self, call, storage, faces):
+        assert call("fd-encode faces -o z.npy").code == 0
+        result = call("fd-decode z.npy -o memory://faces/")
+        assert (result.code, result.kind) == (2, "output-pattern")
+        result = call(["fd-decode", "z.npy", "-o", "memory://faces/{name}.ply"])
+        assert (result.code, result.kind) == (2, "output-pattern")
+
+
+def test_models_and_sets_are_files(call, storage, faces):
+    for words in ("fd-encode faces -m memory://m.safetensors", "fd-metrics memory://s.safetensors"):
+        result = call(f"{words} -o out.npy" if "encode" in words else words)
+        assert result.code in (2, 3)
+        assert result.line
+
+
+def test_without_fsspec_the_extra_is_named(shell, faces, without_torch):
+    result = shell("fd-encode memory://x/a.ply -o out.npy", env=without_torch)
+    assert result.code == 2
+    assert "'remote' extra" in result.line
