@@ -27,6 +27,7 @@ from facedis_core.model.jiang_config import (
 )
 from facedis_core.nn.autoencoder import AutoEncoder, Gaussian, InitialData, Posterior
 from facedis_core.nn.conv_mesh import check_neutrals
+from facedis_core.nn.distributed import shard, world_size
 from facedis_core.nn.losses import kl_divergence
 from facedis_core.nn.mesh_layers import SparseMatrix, chebyshev
 from facedis_core.nn.objective import AUTO_ENCODER, LabelledFaces, Objective, Turn, turn
@@ -390,12 +391,12 @@ class JiangObjective(Objective):
 
     def _interpolated(self, count: int) -> tuple[Tensor, Tensor]:
         """Features (B, V, 3) of people that do not exist with mean expressions, and neutral."""
-        device = self.network.mean_face.device
-        chosen = torch.randint(len(self.people), (count, _MIXED))
-        shares = torch.empty(count, _MIXED).exponential_()
+        device, total = self.network.mean_face.device, count * world_size()
+        chosen = shard(torch.randint(len(self.people), (total, _MIXED)))
+        shares = shard(torch.empty(total, _MIXED).exponential_())
         shares = shares / shares.sum(dim=1, keepdim=True)
         neutrals = (shares[:, :, None, None] * self.people[chosen]).sum(dim=1)
-        shown = self.shown[torch.randint(len(self.shown), (count,))]
+        shown = self.shown[shard(torch.randint(len(self.shown), (total,)))]
         return (neutrals + shown).to(device), neutrals.to(device)
 
     def _decay(self, part: str, stage: int) -> Tensor:
