@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facedis_core.errors import InputError
-from facedis_core.io.csv_text import brief
+from facedis_core.io.csv_text import brief, brief_list
 from facedis_core.io.paths import is_file, is_folder
 from facedis_core.io.streams import naming, on_one_line, read_all, shown
 from facedis_core.mesh.mesh import Mesh
@@ -270,6 +270,7 @@ def _libraries(
 ) -> dict[str, Material]:
     """The materials of an OBJ by name, of those that are used."""
     found: dict[str, Material] = {}
+    read: list[str] = []
     for match in LIBRARY.finditer(text):
         whole = decoded_name(match[1])
         library = beside(source, whole)
@@ -283,6 +284,13 @@ def _libraries(
             wanted = set(used) - found.keys()
             for material in _read_library(library, beside, wanted, warnings):
                 found.setdefault(material.name, material)
+        read += [shown(library.source) for library in libraries if library]
+    lost = sorted(set(used) - found.keys() - {""})
+    if read and lost:
+        warnings.append(
+            f"{shown(source)}: {' '.join(read)} has no material {brief_list(lost)}, which "
+            "stays grey; add it there"
+        )
     return found
 
 

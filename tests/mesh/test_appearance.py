@@ -98,6 +98,14 @@ def test_values_of_materials_that_are_none(tmp_path, word):
     assert missing.endswith("its texture C:\\work\\none.png is missing; put it beside it")
 
 
+def test_materials_that_no_library_has_are_told(tmp_path):
+    (tmp_path / "a.mtl").write_text("newmtl cloth\nKd 0 1 0\n")
+    look = appearance_of(tmp_path, QUADS.replace("my head.mtl", "a.mtl"))
+    assert [material.color for material in look.materials] == [(0.8, 0.8, 0.8, 1), (0, 1, 0, 1)]
+    (warning,) = look.warnings
+    assert warning.endswith("a.mtl has no material skin of ann, which stays grey; add it there")
+
+
 TRIANGLE = "mtllib {}\nv 0 0 0\nv 1 0 0\nv 0 1 0\nusemtl {}\nf 1 2 3\n"
 
 
