@@ -155,7 +155,8 @@ def find_shards(given: Sequence[str], command: str, work: str | None = None) -> 
         more = f" and {len(missing) - _MOST_NAMED} more" if len(missing) > _MOST_NAMED else ""
         names = ", ".join(f"{number}/{count}" for number in missing[:_MOST_NAMED])
         raise InputError(
-            f"shard {names}{more} is missing among {len(found)} files; run {command} with it first",
+            f"--merge lacks shard {names}{more}, {len(found)} of {count} are there; run what is "
+            "missing first",
             ErrorCode.SHARDS,
         )
     return [found[number] for number in range(1, count + 1)]
