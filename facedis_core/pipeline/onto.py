@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from facedis_core.data.latents import Latents
 from facedis_core.data.preparation import Align, PlacedFace
+from facedis_core.data.regions import REGIONS
 from facedis_core.data.topology_map import PlacedRig, TopologyMap
 from facedis_core.data.units import Units
 from facedis_core.errors import ErrorCode, InputError, UsageError
@@ -164,16 +165,19 @@ class RestOfHead:
     """Moves the vertices of a raw mesh that a model does not have; all in the model's frame.
 
     Where a bundled model has all vertices of that topology, its expressions are fitted to the
-    displacements of the face and carry jaw, teeth, lids and neck along; what they miss of the
-    face, and everything in other topologies, is extended by geometry.
+    displacements of the face and carry jaw, teeth and lids along, ever less on head and neck,
+    which they know badly; what they miss of the face, and everything in other topologies, is
+    extended by geometry.
 
     Attributes:
         extension: for this mesh, from the face.
         expressions: (E, R, 3) expression directions of the bundled model; None = no such model.
+        share: (R,) of them that each vertex follows.
     """
 
     extension: Extension
     expressions: NDArray[np.float32] | None
+    share: NDArray[np.float64]
 
     def displacements(self, known: NDArray[np.float64]) -> NDArray[np.float64]:
         """Displacements (R, 3) mm of all vertices from those (V, 3) of the face."""
@@ -182,7 +186,8 @@ class RestOfHead:
         seen, second = self._system
         weights = np.linalg.solve(second, seen @ known.ravel())
         carried = np.tensordot(weights, self.expressions, 1)
-        return carried + self.extension.apply(known - carried[self.extension.known])
+        missed = self.extension.apply(known - carried[self.extension.known])
+        return self.share[:, None] * carried + missed
 
     @cached_property
     def _system(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -291,8 +296,23 @@ def place_original(decoder: OntoDecoder, file: Original) -> PlacedOriginal:
     if placed.rows is not None and len(placed.rows) < len(mesh.vertices):
         points = placed.from_mesh(mesh.vertices)
         extension = head_extension(points, mesh.triangles, placed.rows)
-        rest = RestOfHead(extension, expressions_of_head(model.preparation.raw_topology))
+        topology = model.preparation.raw_topology
+        share = _share_of_head(points, mesh.triangles, topology)
+        rest = RestOfHead(extension, expressions_of_head(topology), share)
     return PlacedOriginal(file, placed, face, rest, rig)
+
+
+def _share_of_head(
+    points: NDArray[np.floating[Any]], triangles: NDArray[np.int32], raw_topology: str
+) -> NDArray[np.float64]:
+    """Shares (R,) of 1, which fade on head and neck with the distance from the whole face."""
+    share = np.ones(len(points))
+    regions = REGIONS.get(raw_topology)
+    if regions is not None:
+        face, head = regions["full-face"], regions["head"]
+        faded = head_extension(points, triangles, np.arange(face)).apply(np.ones((face, 3)))
+        share[face:head] = faded[face:head, 0]
+    return share
 
 
 @lru_cache(maxsize=1)
