@@ -13,7 +13,8 @@ from typing import Any, BinaryIO, Final
 from facedis_core.errors import ErrorCode, InputError, OutputError, UsageError, missing_extra
 
 _URL: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
-_USER: Final = re.compile(r"[^/]*@")
+_SECRET: Final = re.compile(r"[^/@]*:[^/]*@")  # user:password@
+_TOKEN: Final = re.compile(r"[^/]*@|.*[?]")  # of the web: token@, and signed queries
 
 
 def is_url(source: object) -> bool:
@@ -148,14 +149,14 @@ def _reached(url: str) -> tuple[Any, str]:
     """The file system of a URL, and the path there.
 
     Raises:
-        UsageError: a user, a password or a query in the URL, or the backend is not installed.
+        UsageError: a password, a token or a query in the URL, or the backend is not installed.
         InputError: an unknown scheme.
     """
     scheme, rest = scheme_of(url), url.partition("://")[2]
-    if _USER.match(rest) or ("?" in rest and scheme in ("http", "https")):
+    if _SECRET.match(rest) or (scheme in ("http", "https") and _TOKEN.match(rest)):
         raise UsageError(
-            f"a {scheme}:// URL has a user, a password or a query, which would end up in messages; "
-            "configure them where its backend looks for them, and leave them out",
+            f"a {scheme}:// URL has a password, a token or a query, which would end up in "
+            "messages; configure them where its backend looks for them, and leave them out",
             ErrorCode.OPTION_VALUE,
         )
     try:

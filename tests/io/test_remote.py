@@ -75,6 +75,8 @@ class TestInputs:
             ("memory://scans/set.safetensors", 3, "unsupported"),
             ("what://scans/ann.ply", 3, "unsupported"),
             ("sftp://ann:secret@host/ann.ply", 2, "option-value"),
+            ("s3://key:secret@bucket/ann.ply", 2, "option-value"),
+            ("https://secret@host/ann.ply", 2, "option-value"),
             ("https://host/ann.ply?signature=secret", 2, "option-value"),
         ):
             result = call(["fd-encode", url, "-o", "out.npy"])
