@@ -5,13 +5,16 @@ environment. A URL with some in it is refused: it would end up in messages and l
 """
 
 import io
+import os
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, BinaryIO, Final
 
 from facedis_core.errors import ErrorCode, InputError, OutputError, UsageError, missing_extra
 
+# Where a file begins to exist when its upload is completed.
+_OBJECT_STORES: Final = ("s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "oss", "oci", "memory")
 _URL: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 _SECRET: Final = re.compile(r"[^/@]*:[^/]*@")  # user:password@
 _TOKEN: Final = re.compile(r"[^/]*@|.*[?]")  # of the web: token@, and signed queries
@@ -58,8 +61,9 @@ def remote_glob(url: str) -> list[str]:
         InputError: the storage cannot be asked.
     """
     system, path = _reached(url)
+    beginning = url.removesuffix(path)  # with the host, which paths of some backends lack
     with _reading(url):
-        return sorted(system.unstrip_protocol(name) for name in system.glob(path))
+        return sorted(f"{beginning}{name}" for name in system.glob(path))
 
 
 @contextmanager
@@ -80,8 +84,8 @@ def open_remote_input(url: str) -> Iterator[BinaryIO]:
 def open_remote_output(url: str) -> Iterator[BinaryIO]:
     """A local temporary file that is uploaded when the block ends without an exception.
 
-    The upload is a transaction of the backend: the file appears whole, or an upload that has begun
-    is given up.
+    The file appears whole: in an object store at the end of the upload, which is given up if it
+    fails, elsewhere under another name beside it until then.
 
     Raises:
         OutputError: it cannot be written.
@@ -92,9 +96,28 @@ def open_remote_output(url: str) -> Iterator[BinaryIO]:
     with TemporaryFile() as stream:
         yield stream
         stream.seek(0)
-        with _writing(url), system.transaction, system.open(path, "wb") as target:
+        with _writing(url), _uploading(system, path, scheme_of(url)) as target:
             while content := stream.read(1 << 20):
                 target.write(content)
+
+
+@contextmanager
+def _uploading(system: Any, path: str, scheme: str) -> Iterator[Any]:
+    if scheme in _OBJECT_STORES:
+        with system.transaction, system.open(path, "wb") as target:
+            yield target
+        return
+    # fsspec's own transactions of these begin in /tmp of the server, which may be another disk
+    folder, slash, name = path.rpartition("/")
+    temporary = f"{folder}{slash}.facedis-{os.urandom(8).hex()}-{name}.tmp"
+    try:
+        with system.open(temporary, "wb") as target:
+            yield target
+        system.mv(temporary, path)
+    except BaseException:
+        with suppress(Exception):  # never begun
+            system.rm(temporary)
+        raise
 
 
 def check_remote_output(url: str, force: bool) -> None:

@@ -138,6 +138,21 @@ class TestOutputs:
         assert call("fd-encode faces absent.ply -o memory://new.npy").code == 3
         assert not storage.exists("/new.npy")
 
+    def test_a_file_system_has_them_under_another_name_first(self, call, faces, tmp_path):
+        assert (
+            call(["fd-encode", f"file://{faces}/*.ply", "-o", f"file://{tmp_path}/z.npy"]).code == 0
+        )
+        assert call("fd-encode 'faces/*.ply' -o one.npy").code == 0
+        assert (tmp_path / "z.npy").read_bytes() == (tmp_path / "one.npy").read_bytes()
+        before = contents(tmp_path)
+        for broken in ("mv", "_open"):
+            with mock.patch(
+                f"fsspec.implementations.local.LocalFileSystem.{broken}", side_effect=OSError
+            ):
+                result = call(f"fd-encode faces -o file://{tmp_path}/new.npy")
+            assert (result.code, result.kind) == (4, "output-unwritable")
+            assert contents(tmp_path) == before
+
     def test_of_a_folder(self, call, storage, faces):
         assert call("fd-encode faces -o z.npy").code == 0
         result = call("fd-decode z.npy -o memory://faces/")
