@@ -211,7 +211,8 @@ def test_the_rest_of_a_turned_head_turns_with_it(tmp_path):
     np.testing.assert_allclose(found[1], found[0] @ turn.T + 20, atol=1e-3)
     moved = np.linalg.norm(found[0] - upright.vertices, axis=1)
     assert moved[ICT_SKIN:].max() > 1  # teeth, gums
-    assert moved[9409:ICT_SKIN].mean() < 0.2  # head and neck, which a smile hardly moves
+    # head and neck fade: 0.75 mm where the face moves by 5.9; 2.6 where all of it is carried along
+    assert moved[9409:ICT_SKIN].mean() < 1
 
 
 def test_formats_of_a_folder(tmp_path):
