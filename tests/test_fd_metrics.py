@@ -749,8 +749,8 @@ class TestParts:
     @pytest.mark.parametrize(
         ("words", "count", "more"),
         [
-            ("set.safetensors", 3, "--json --per-mesh {}.csv --samples 3"),
-            ("set.safetensors --split all --align", 15, "--json --per-subject {}.csv"),
+            ("set.safetensors", 5, "--json --per-mesh {}.csv --samples 3"),
+            ("set.safetensors --split all --align", 4, "--json --per-subject {}.csv"),
             ("set.safetensors --baselines -m {0} -m {1}", 2, "--json --per-expression {}.csv"),
         ],
     )

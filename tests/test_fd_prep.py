@@ -522,6 +522,7 @@ class TestParts:
         assert at_once[0] == 1 and "p1_smile" in at_once[1]
         assert merged == at_once
 
+    @pytest.mark.slow  # reads 150 OBJ five times
     def test_of_people_with_neutrals(self, here, like):
         command = "fd-prep ict FaceXModel --subjects 3 --like like.safetensors -j 1"
         at_once, merged = made_of_parts(here, f"{command} -o set.safetensors", 2)
