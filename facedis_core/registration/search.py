@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from facedis_core.registration.fit import Fit
     from facedis_core.registration.landmarks import Anchors
     from facedis_core.registration.pairing import Surface
+    from facedis_core.registration.scan import RawScan
 
 Points = NDArray[np.float64]
 
@@ -28,8 +29,11 @@ RADIUS_MM: Final = (45.0, 400.0)  # of scans that are the size of a face or of a
 KEPT_STARTS: Final = 5
 ALIKE_MM: Final = 1.0  # small fits nearer to each other end alike, others 2 mm apart and more
 NO_FACE_MM: Final = 4.0  # cost of a pose that shows too little of a face, or none
+ALIKE_POSES_MM: Final = 2.2  # of poses that are alike because a ball is, from all sides
+TIED_MM: Final = 0.25  # poses whose costs differ by less are both fitted
 NEUTRAL_MM: Final = 0.08  # a neutral start this much worse than another is fitted too
 BETTER_MM: Final = 0.02  # and is kept unless the other ends better by this
+PROMISING_MM: Final = 0.1  # gain of a round for which a fit that would be refused is continued
 MANY_POINTS: Final = 1 << 19  # enough to tell the size of a scan
 FEWEST_VERTICES: Final = 200
 RARE: Final = ("dm", "inch")
@@ -103,10 +107,8 @@ def _attempt(
     progress: Callable[[str], None],
 ) -> Attempt:
     """Pose, starts, fit, and what is wrong with them."""
-    from facedis_core.registration.fit import FitOptions, fit_face
     from facedis_core.registration.landmarks import anchored_pose
-    from facedis_core.registration.lips import with_closed_lips
-    from facedis_core.registration.pose import WRONG_POSE_MM, checked_pose, find_poses
+    from facedis_core.registration.pose import checked_pose, find_poses
     from facedis_core.registration.scan import FEWEST_POINTS, RawScan
 
     if len(mesh.vertices) < FEWEST_VERTICES:
@@ -134,14 +136,40 @@ def _attempt(
         return Attempt(unit, InputError(none, ErrorCode.NO_FACE))
     pose = poses[0]
     margin = poses[1].cost - pose.cost if len(poses) > 1 else np.inf
-    is_given = known_pose is not None or anchors is not None
-    if not force and not is_given:
-        # whatever a fit in the best pose would say
-        unclear = ambiguity(margin, prior.limits)
-        if pose.cost > NO_FACE_MM or (unclear is not None and pose.cost > WRONG_POSE_MM):
-            unclear = InputError(none, ErrorCode.NO_FACE)
-        if unclear is not None:
-            return Attempt(unit, unclear, pose)
+    are_alike = pose.cost > ALIKE_POSES_MM and margin < prior.limits.margin_mm
+    is_searched = known_pose is None and anchors is None
+    if is_searched and not force and (pose.cost > NO_FACE_MM or are_alike):
+        return Attempt(unit, InputError(none, ErrorCode.NO_FACE), pose)
+    # a small fit of the side of a head may be as good as that of its face seen from the side
+    tied = poses[: 1 + (margin < TIED_MM)]
+    attempts = [_fitted(unit, prior, scan, pose, anchors, progress) for pose in tied]
+
+    def rank(attempt: Attempt) -> tuple[bool, float]:
+        return attempt.problem is not None, attempt.fit.score if attempt.fit else np.inf
+
+    best, *others = sorted(attempts, key=rank)
+    if best.fit is None:
+        return best
+    for other in others:
+        if other.problem is not None:  # no face; else there are two
+            margin = other.fit.score - best.fit.score if other.fit else np.inf
+    problem = best.problem or ambiguity(margin, prior.limits)
+    return replace(best, margin_mm=margin, problem=problem)
+
+
+def _fitted(
+    unit: Units,
+    prior: RegistrationPrior,
+    scan: "RawScan",
+    pose: "Fit",
+    anchors: "Anchors | None",
+    progress: Callable[[str], None],
+) -> Attempt:
+    """The fit in a pose, and what is wrong with it."""
+    from facedis_core.registration.fit import FitOptions, fit_face
+    from facedis_core.registration.lips import with_closed_lips
+    from facedis_core.registration.scan import FEWEST_POINTS
+
     progress("expression")
     near = scan.near(pose.place(prior.mean), NEAR_MM)
     if len(near.points) < FEWEST_POINTS:  # of a wrong pose that was given
@@ -149,14 +177,14 @@ def _attempt(
         return Attempt(unit, InputError(away, ErrorCode.NO_FACE))
     small = _small_fits(prior, scan.coarse, pose, anchors)
     progress("fit")
-    start, fit = _best_fit(prior, near, small, margin, anchors)
+    start, fit = _best_fit(prior, near, small, anchors)
     fit = with_closed_lips(prior, near, fit, FitOptions().data_weight, anchors)
-    problem = refusal(fit, margin, prior.limits)
-    if problem is not None and problem.code != ErrorCode.POSE_AMBIGUOUS:
+    problem = refusal(fit, np.inf, prior.limits)
+    if problem is not None:
         stiff = fit_face(prior, near, small[start], FitOptions(data_weight=STIFF_WEIGHT), anchors)
-        if refusal(stiff, margin, prior.limits) is None:
+        if refusal(stiff, np.inf, prior.limits) is None:
             fit, problem = stiff, None
-    return Attempt(unit, problem, fit, near, scan.centre, margin, prior.expressions[start])
+    return Attempt(unit, problem, fit, near, scan.centre, start=prior.expressions[start])
 
 
 def _small_fits(
@@ -193,7 +221,6 @@ def _best_fit(
     prior: RegistrationPrior,
     near: "Surface",
     small: dict[int, "Fit"],
-    margin_mm: float,
     anchors: "Anchors | None",
 ) -> tuple[int, "Fit"]:
     """The expression that the best fit started from, and the fit."""
@@ -216,8 +243,10 @@ def _best_fit(
                 again = fit_face(prior, near, fit, options, anchors)
                 fits[k] = min(fit, again, key=lambda fit: fit.score)
             nearest = min(fits.values(), key=lambda fit: fit.score)
-            ends = nearest.score > before - BETTER_MM or not is_doubtful(nearest)
-            if ends or refusal(nearest, margin_mm, prior.limits) is not None:
+            refused = refusal(nearest, np.inf, prior.limits) is not None
+            if not is_doubtful(nearest) or before - nearest.score < (
+                PROMISING_MM if refused else BETTER_MM
+            ):
                 break
     start, fit = next(iter(_unlike(prior, fits, BETTER_MM).items()))
     return start, fit

@@ -188,23 +188,39 @@ def test_an_unlikely_face_loses_and_has_others_tried():
     assert is_doubtful(wrong) and not is_doubtful(SOUND)
 
 
-@pytest.mark.parametrize(
-    ("costs", "code"),
-    [
-        ([1.0, 1.01], ErrorCode.POSE_AMBIGUOUS),
-        ([2.3, 2.31], ErrorCode.NO_FACE),  # a ball is alike from all sides
-        ([5.9], ErrorCode.NO_FACE),
-    ],
-)
-def test_scans_refused_for_their_poses_are_not_fitted(model, prior, costs, code):
+def poses_of(*costs):
+    """A mock of the search for poses that finds poses of these costs."""
     poses = [
         dataclasses.replace(SOUND, coverage=1.0, residual_mm=cost, scan_residual_mm=0.0)
         for cost in costs
     ]
-    found = mock.patch("facedis_core.registration.pose.find_poses", return_value=poses)
-    fits = mock.patch("facedis_core.registration.fit.fit_face", side_effect=AssertionError)
-    with found, fits, raises(code, "pass --force-register"):
+    return mock.patch("facedis_core.registration.pose.find_poses", return_value=poses)
+
+
+@pytest.mark.parametrize("costs", [[2.3, 2.31], [5.9]])  # a ball is alike from all sides
+def test_scans_refused_for_their_poses_are_not_fitted(model, prior, costs):
+    fits = mock.patch(f"{MODULE}._fitted", side_effect=AssertionError)
+    with poses_of(*costs), fits, raises(ErrorCode.NO_FACE, "pass --force-register"):
         register(narrow_face(model, "alice_neutral"), model, prior=prior)
+
+
+def test_of_two_poses_that_fit_alike_the_better_fit_is_taken(model, prior):
+    scan = narrow_face(model, "alice_neutral")
+    near = RawScan(scan, 1.0).coarse
+    face = Attempt("mm", None, SOUND, near, np.zeros(3))
+    cheek = dataclasses.replace(SOUND, coverage=0.4)
+    side = dataclasses.replace(face, problem=InputError("cheek", ErrorCode.NO_FACE), fit=cheek)
+    with poses_of(1.90, 1.92), mock.patch(f"{MODULE}._fitted", side_effect=[side, face]):
+        found = find_face(scan, prior)
+    assert found.fit is SOUND and found.margin_mm == pytest.approx(cheek.score - SOUND.score)
+    with (
+        poses_of(0.90, 0.92),
+        mock.patch(f"{MODULE}._fitted", side_effect=[face, face]),
+        raises(ErrorCode.POSE_AMBIGUOUS),
+    ):
+        find_face(scan, prior)
+    with poses_of(0.90, 1.92), mock.patch(f"{MODULE}._fitted", side_effect=[face]):
+        assert find_face(scan, prior).margin_mm == pytest.approx(1.02)
 
 
 @pytest.mark.parametrize(
