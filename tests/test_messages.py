@@ -281,7 +281,7 @@ MESSAGES = {
     ),
     "option-conflict": (
         "fd-encode faces --stream --jobs 2",
-        "--stream writes row by row in one process; leave out --jobs",
+        "--stream writes row by row in one process; leave out --jobs and --scheduler",
     ),
     "output-exists": (
         "fd-encode faces -o a.npy",
