@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from facedis_core.errors import ErrorCode, UsageError
+from facedis_core.errors import ErrorCode, InputError
 from facedis_core.geometry.pca import face_blocks
 from facedis_core.geometry.surface import unique_edges
 from facedis_core.model.jiang_config import (
@@ -266,7 +266,8 @@ class JiangObjective(Objective):
         data: the training faces, with neutrals and expressions.
 
     Raises:
-        UsageError: no neutrals, or no expressions.
+        UsageError: no neutrals.
+        InputError: no two expressions.
     """
 
     def __init__(
@@ -279,7 +280,7 @@ class JiangObjective(Objective):
             return_inverse=True,
         )
         if len(kinds) < 2:
-            raise UsageError(
+            raise InputError(
                 "the network learns the mean of every expression, and the training faces have no "
                 "two expressions; prepare the set with an {expression} in --pattern",
                 ErrorCode.LABEL_MISSING,
