@@ -299,6 +299,7 @@ def test_an_existing_set_needs_force(call, scans, tmp_path):
 
 
 @pytest.mark.skipif("FACEDIS_ICT" not in os.environ, reason="FACEDIS_ICT is not set")
+@pytest.mark.slow
 def test_the_real_benchmark(shell, tmp_path):
     done = shell(
         'fd-prep ict "$FACEDIS_ICT" --subjects 4 --simplify 9000 --validation 0.34 --jobs 2 '

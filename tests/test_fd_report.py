@@ -379,6 +379,7 @@ def differs(browser, before):
     return float((shown(browser)[0] != before).any(-1).mean()) > 0.005
 
 
+@pytest.mark.slow
 def test_the_page_in_a_browser(browser, call, face_set, other, tmp_path):
     assert call(f"{BOTH} --no-baselines -o page.html").code == 0
     browser.open((tmp_path / "page.html").as_uri())

@@ -455,6 +455,7 @@ class TestPage:
         _, slowly = self.moved(page, lambda: page.set("#identity-1", 3))
         assert np.array_equal(quickly, slowly)
 
+    @pytest.mark.slow
     def test_keys_and_the_mouse_turn_all_faces(self, page):
         before = {name: page.pixels(name) for name in ("#first canvas", "#mixed")}
         page.find("#mixed").send_keys("\ue014\ue014+")  # right, right, plus
@@ -498,6 +499,7 @@ class TestPage:
         )
         page.until(f"updates > {count} && !busy")
 
+    @pytest.mark.slow
     def test_a_transfer_is_what_the_commands_make(self, head_page, call, tmp_path):
         self.choose(head_page, "first", "alice_neutral")
         self.choose(head_page, "second", "bob_smile")
@@ -522,6 +524,7 @@ class TestPage:
         assert back.code == 0
         assert read_latents(str(tmp_path / "again.npy")).names == ["alice_neutral__bob_smile"]
 
+    @pytest.mark.slow
     def test_a_mesh_that_is_opened_becomes_a(self, page, tmp_path):
         mesh = read_mesh(EXAMPLES / "carol_smile.ply")
         dropped = save_mesh(tmp_path / "mine.obj", mesh.vertices * 1.01, mesh.triangles)
@@ -625,6 +628,7 @@ class TestPage:
         before, after = self.moved(page, lambda: page.set("#identity-1", 2))
         assert (before != after).any()
 
+    @pytest.mark.slow
     def test_what_the_model_lacks_is_shown_in_colors(self, head_page):
         self.choose(head_page, "first", "alice_smile")
         skin = head_page.pixels("#first canvas")

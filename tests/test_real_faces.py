@@ -97,15 +97,14 @@ def test_a_head_in_another_pose_is_the_same_person(
     assert moved.max() < limit
 
 
-@pytest.fixture
-def raw_faces(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def made_raw_faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = os.environ.get("FACEDIS_ICT")
     if not root:
         pytest.skip("FACEDIS_ICT does not name the folder FaceXModel")
     from ict_twin import raw_meshes
 
-    folder = tmp_path / "raw"
-    folder.mkdir()
+    folder = tmp_path_factory.mktemp("raw")
     for subject, name in ((3, "alice"), (8, "bob")):
         for mesh in raw_meshes(Path(root), UNSEEN_SEED, subject, ["neutral", "mouth_stretch"]):
             expression = mesh.name.partition("_")[2]
@@ -114,6 +113,14 @@ def raw_faces(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.fixture
+def raw_faces(made_raw_faces: Path, tmp_path: Path) -> Path:
+    folder = tmp_path / "raw"
+    folder.symlink_to(made_raw_faces)
+    return folder
+
+
+@pytest.mark.slow
 def test_raw_meshes_go_through_the_pipe(
     shell, without_torch, bundled: Model, raw_faces: Path, tmp_path: Path
 ) -> None:
@@ -134,6 +141,7 @@ def test_raw_meshes_go_through_the_pipe(
     assert opened.max() > 10  # with an open mouth
 
 
+@pytest.mark.slow
 def test_a_raw_mesh_and_its_prepared_form_have_the_same_latents(
     call, bundled: Model, raw_faces: Path, tmp_path: Path
 ) -> None:

@@ -294,7 +294,7 @@ def main() -> None:
     asked = parser.parse_args()
     if asked.quick:
         asked.subjects, asked.seeds, asked.points, asked.epochs = 20, 1, 128, 2
-        asked.pretrain_epochs = 2
+        asked.pretrain_epochs, asked.simplify = 2, 1000
     cells = [cell for kind in KINDS if asked.only in (None, kind) for cell in KINDS[kind]]
     study = Study(
         asked.source,

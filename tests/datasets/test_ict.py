@@ -159,6 +159,7 @@ def test_the_map_turns_no_triangle(generic):
 
 
 @real
+@pytest.mark.slow
 def test_real_expressions_look_like_their_names(generator):
     table = expression_table()
     rest = generator.neutral[:ICT_SKIN]
@@ -185,6 +186,7 @@ def test_real_expressions_look_like_their_names(generator):
 
 
 @real
+@pytest.mark.slow
 def test_real_faces_prepared_and_raw(generic, generator):
     face = generator.faces(11, 4, [1])[0]
     mesh = next(ict_twin.raw_meshes(Path(REAL), 11, 4, ["smile"]))

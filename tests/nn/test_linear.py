@@ -207,7 +207,8 @@ def predictor(network: AutoEncoder) -> Predictor:
 AT_REST = ("pose_degrees=0", "pose_mm=0")
 
 
-@pytest.mark.parametrize("neutrals", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("neutrals", [False, True])
 def test_identity_faces_of_unseen_people_are_near_their_neutrals(neutrals: bool) -> None:
     faces = people()
     subject = trained(faces, neutrals=neutrals, changes=["expression=6", *AT_REST])
