@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 from typing import Any, BinaryIO, Final
 
 from facedis_core.errors import ErrorCode, InputError, OutputError, UsageError, missing_extra
+from facedis_core.io.text import first_line
 
 # Where a file begins to exist when its upload is completed.
 _OBJECT_STORES: Final = ("s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "oss", "oci", "memory")
@@ -190,7 +191,7 @@ def _reached(url: str) -> tuple[Any, str]:
         system, path = fsspec.core.url_to_fs(url)
     except ImportError as error:  # fsspec says what to install
         raise UsageError(
-            f"{scheme}:// needs another package: {_first_line(error)}", ErrorCode.EXTRA_MISSING
+            f"{scheme}:// needs another package: {first_line(error)}", ErrorCode.EXTRA_MISSING
         ) from None
     except ValueError:
         raise InputError(
@@ -201,10 +202,6 @@ def _reached(url: str) -> tuple[Any, str]:
     except Exception as error:
         raise _unreachable(url, error) from error
     return system, str(path)
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 def _unreachable(url: str, error: Exception) -> InputError:

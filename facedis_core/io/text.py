@@ -1,5 +1,6 @@
-"""Encoding and line ends of text files, the same for every reader."""
+"""Encoding and line ends of text files, the same for every reader; what messages quote."""
 
+from collections.abc import Sequence
 from typing import Final
 
 from facedis_core.errors import ErrorCode, InputError
@@ -58,3 +59,19 @@ def quoted(data: bytes, longest: int = 32) -> str:
     """Bytes of a file as a message quotes them, those that are no printable ASCII as in `repr`."""
     shown = "".join(chr(b) if 32 <= b < 127 else f"\\x{b:02x}" for b in data[:longest])
     return f"'{shown}{'...' if len(data) > longest else ''}'"
+
+
+def first_of(names: Sequence[str], most: int) -> str:
+    """Names in a message: `a, b and 3 more`.
+
+    Example:
+        >>> first_of(["a", "b", "c"], 2)
+        'a, b and 1 more'
+    """
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
+def first_line(error: Exception) -> str:
+    """The first line of what an error of another package says, else its type."""
+    return next(iter(str(error).splitlines()), type(error).__name__)

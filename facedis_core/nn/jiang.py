@@ -98,9 +98,7 @@ class JiangAutoEncoder(AutoEncoder):
         network.edges.copy_(torch.from_numpy(edges))
         network.eigenvalue.fill_(largest_eigenvalue(edges, config.vertices))
         if data.neutrals is not None:
-            known = data.neutrals[np.unique(data.subject)]
-            known = known[np.isfinite(known).all(axis=(1, 2))]
-            mean = torch.from_numpy(known.mean(axis=0, dtype=np.float64))
+            mean = torch.from_numpy(_known_neutrals(data).mean(axis=0, dtype=np.float64))
             network.neutral.copy_((mean - mean_face) / scale)
         low, high = torch.full_like(mean_face, torch.inf), torch.full_like(mean_face, -torch.inf)
         for block in face_blocks(data.vertices, data.rows):
@@ -274,7 +272,6 @@ class JiangObjective(Objective):
         self, network: JiangAutoEncoder, recipe: Mapping[str, Any], data: InitialData
     ) -> None:
         check_neutrals(data)
-        assert data.neutrals is not None
         kinds, kind = np.unique(
             np.zeros(len(data.rows)) if data.expression is None else data.expression,
             return_inverse=True,
@@ -298,9 +295,8 @@ class JiangObjective(Objective):
             "decay": 1.0,
         }
         with torch.no_grad():
-            known = data.neutrals[np.unique(data.subject)]
-            known = known[np.isfinite(known).all(axis=(1, 2))]
-            self.people = network.features(network.normalise(torch.tensor(known).float()))
+            known = torch.tensor(_known_neutrals(data)).float()
+            self.people = network.features(network.normalise(known))
             self.shown = torch.zeros(len(kinds), *self.people.shape[1:])
             start = 0
             for block in face_blocks(data.vertices, data.rows):
@@ -451,6 +447,13 @@ def largest_eigenvalue(edges: np.ndarray, vertices: int) -> float:
         quotient = (x * product).sum()
         x = x + product
     return 1 + float(quotient)
+
+
+def _known_neutrals(data: InitialData) -> np.ndarray:
+    """The neutrals (P, V, 3) of the training people that have one, mm."""
+    assert data.neutrals is not None
+    known = data.neutrals[np.unique(data.subject)]
+    return known[np.isfinite(known).all(axis=(1, 2))]
 
 
 def _distance(predicted: Tensor, truth: Tensor) -> Tensor:

@@ -31,6 +31,7 @@ from facedis_core import __version__
 from facedis_core.errors import ErrorCode, FacedisError, InputError
 from facedis_core.io.paths import exists
 from facedis_core.io.signals import install_signal_handlers
+from facedis_core.io.text import first_line, first_of
 
 Block = TypeVar("Block")
 Result = TypeVar("Result")
@@ -201,9 +202,8 @@ class _Map:
 
 
 def _deadly(names: list[str]) -> InputError:
-    more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
     return InputError(
-        f"workers died again and again of {', '.join(names[:_MOST_NAMED])}{more}, most likely for "
+        f"workers died again and again of {first_of(names, _MOST_NAMED)}, most likely for "
         "lack of memory; give workers more, or leave it out",
         ErrorCode.MEMORY,
     )
@@ -221,13 +221,10 @@ def _connect(given: str) -> Client:
     except (OSError, ValueError, KeyError, TypeError) as error:  # ValueError: no address
         raise InputError(
             f"there is no scheduler at {given}; expected the address of a running one, such as "
-            f"tcp://host:8786, or the file of dask scheduler --scheduler-file ({_reason(error)})",
+            "tcp://host:8786, or the file of dask scheduler --scheduler-file "
+            f"({first_line(error)})",
             ErrorCode.CLUSTER,
         ) from None
-
-
-def _reason(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 def _wait_for_workers(client: Client, address: str) -> None:

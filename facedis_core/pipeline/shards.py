@@ -21,6 +21,7 @@ from facedis_core.errors import ErrorCode, InputError, UsageError
 from facedis_core.io.npy import ArrayHeader, encoded_header, label_of, labelled, peek_header
 from facedis_core.io.paths import files_below, is_folder
 from facedis_core.io.streams import naming, open_input, shown
+from facedis_core.io.text import first_of
 from facedis_core.pipeline.inputs import FaceInputs, expand_pattern, find_inputs
 
 _GIVEN: Final = re.compile(r"([0-9]{1,9})/([0-9]{1,9})")
@@ -152,10 +153,9 @@ def find_shards(given: Sequence[str], command: str, work: str | None = None) -> 
             )
     missing = [number for number in range(1, count + 1) if number not in found]
     if missing:
-        more = f" and {len(missing) - _MOST_NAMED} more" if len(missing) > _MOST_NAMED else ""
-        names = ", ".join(f"{number}/{count}" for number in missing[:_MOST_NAMED])
+        names = first_of([f"{number}/{count}" for number in missing], _MOST_NAMED)
         raise InputError(
-            f"--merge lacks shard {names}{more}, {len(found)} of {count} are there; run what is "
+            f"--merge lacks shard {names}, {len(found)} of {count} are there; run what is "
             "missing first",
             ErrorCode.SHARDS,
         )

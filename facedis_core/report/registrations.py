@@ -18,6 +18,7 @@ from facedis_core.geometry.alignment import RigidTransform
 from facedis_core.io.paths import OutputPaths, is_file
 from facedis_core.io.progress import Progress, no_progress
 from facedis_core.io.streams import open_input, shown
+from facedis_core.io.text import first_of
 from facedis_core.mesh import ply
 from facedis_core.mesh.mesh import Mesh, read_mesh
 from facedis_core.mesh.scan_formats import SCAN_FORMATS, read_scan
@@ -286,9 +287,8 @@ def _figures(
             if drawn:
                 figures.append(_figure(title, drawn, options.figures))
     if missing:
-        more = f" and {len(missing) - MOST_NAMED} more" if len(missing) > MOST_NAMED else ""
-        names = ", ".join(missing[:MOST_NAMED])
-        notes.append(f"There is no face of {names}{more} in {shown(options.faces)}.")
+        names = first_of(missing, MOST_NAMED)
+        notes.append(f"There is no face of {names} in {shown(options.faces)}.")
     return figures, notes
 
 
