@@ -1,6 +1,7 @@
 """fd-register: outputs, batches, refusals; registration itself is in tests/registration."""
 
 import json
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from unittest import mock
@@ -84,6 +85,20 @@ def test_a_batch(call, scans, tmp_path):
     assert encoded.code == 0
     again = read_latents(tmp_path / "again.npy")
     np.testing.assert_array_equal(latents.identity, again.identity)
+
+
+@pytest.mark.parametrize("options", ["", "--force", "--skip-existing", "--shard 1/3 --force"])
+def test_scans_of_one_name_are_refused_before_any_is_read(call, scans, tmp_path, options):
+    """Also where each is in another part, which would replace the other's file."""
+    shutil.copytree(tmp_path / "scans", tmp_path / "more")
+    with mock.patch(REGISTER, mock.Mock(wraps=registered)) as register:
+        result = call(f"fd-register scans more -o faces/ {options}", env=MODEL)
+    assert (result.code, result.kind) == (2, "output-collision")
+    assert "'ann' and 'ann' would both be written to faces/ann.ply" in result.line
+    assert not register.called and not (tmp_path / "faces").exists()
+    # the next step that the message names
+    line = f"fd-register scans more --root . -o faces/ --keep-going {options}"
+    assert call(line, env=MODEL).code in (0, 1)
 
 
 def test_formats_of_scans(call, scans, tmp_path):

@@ -176,7 +176,8 @@ def decode(
         opened: Sequence[RowSource] = whole
         if part_of_rows is not None:
             sizes = loaded.config.identity, loaded.config.expression
-            opened = divide_latents(part_of_rows, whole, sizes)
+            opened, names = divide_latents(part_of_rows, whole, sizes)
+            options.check_distinct(names)
         rows = (block for source in opened for block in checked_rows(source, loaded, output, skip))
         blocks = rows if stream else [concatenate(list(rows))]
         total = None if stream else sum(map(len, blocks))

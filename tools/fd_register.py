@@ -228,7 +228,7 @@ def register(
         items = sorted(items, key=lambda item: natural_key(item.source))
     done = 0
     with fd_cli.progress_bar("registering", scans.count) as advance:
-        for item in register_to(options, registrar, items):
+        for item in register_to(options, registrar, items, part.names):
             for line in item.warnings:
                 fd_cli.warn(line)
             skipping.add(item.failures)

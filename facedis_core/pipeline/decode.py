@@ -3,6 +3,7 @@
 import io
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
@@ -208,6 +209,10 @@ class DecodeOptions:
         for file in files if self.in_one_file or not is_folder_pattern(output) else ():
             if not (self.skip_existing and is_file(file)):
                 check_output(file, self.force)
+
+    def check_distinct(self, names: Iterable[str]) -> None:
+        """Raise UsageError where two of these rows would be written to one file."""
+        check_distinct_files(OutputPaths(self.output, self.suffix), names, self.parts)
 
     def _check_suffix(self, suffix: str) -> None:
         if suffix in _SCENES:
@@ -493,6 +498,19 @@ class _MeshBytes:
             vertices = self.decoder.vertices(rows, row, part, self.suffix)
             return vertices.astype(f"{self.order}f4").tobytes()
         return self.decoder.content(rows, row, part, self.suffix)
+
+
+def check_distinct_files(
+    paths: OutputPaths, names: Iterable[str], parts: Sequence[Part] = ("full",)
+) -> None:
+    """Raise UsageError unless each part of each name is a file of its own, before any is made.
+
+    A name that can be no file is left to whoever reads it.
+    """
+    for name in names if paths.many else ():
+        with suppress(InputError):
+            for part in parts:
+                paths.of(name, part)
 
 
 def is_ply_stream(output: str) -> bool:

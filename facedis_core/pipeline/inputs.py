@@ -41,10 +41,12 @@ class InputItem(NamedTuple):
     Attributes:
         source: its name in messages and lists of failures.
         load: reads the meshes.
+        name: of the mesh; None = known when it is read.
     """
 
     source: str
     load: Callable[[], Iterable[Mesh]]
+    name: str | None = None
 
 
 @dataclass(frozen=True)
@@ -392,12 +394,19 @@ def _find_one(
         if _suffix(source) == ".npy":
             return FaceInputs(_array_items(source, decode), None)
         if scans and _suffix(source) in SCAN_FORMATS:
-            return FaceInputs([InputItem(source, partial(_scan, source, name))], 1)
+            return FaceInputs([_file_item(source, _scan, name)], 1)
     except InputError as error:
         if not keep_going:
             raise
         return FaceInputs([_failed_item(source, error)], 1)
-    return FaceInputs([InputItem(source, partial(read_file_meshes, source, name))], 1)
+    return FaceInputs([_file_item(source, read_file_meshes, name)], 1)
+
+
+def _file_item(
+    source: str, read: Callable[[str, str | None], Iterable[Mesh]], name: str | None
+) -> InputItem:
+    """A file, with a name of its own or that of its stem."""
+    return InputItem(source, partial(read, source, name), name or Path(source).stem)
 
 
 def _pipe_items(source: str, decode: DecodeLatents | None) -> Iterator[InputItem]:
@@ -422,10 +431,10 @@ def _folder_items(folder: Path, root: Path, scans: bool) -> FaceInputs:
     """The meshes of a folder, named by their paths below `root`."""
     files = mesh_files(folder, SCAN_FORMATS if scans else ())
     base = Path(os.path.relpath(folder, root))
-    items = [
-        InputItem(str(path), partial(_mesh_below, path, base / path.relative_to(folder)))
-        for path in files
-    ]
+    items = []
+    for path in files:
+        name = (base / path.relative_to(folder)).with_suffix("").as_posix()
+        items.append(InputItem(str(path), partial(_named_mesh, path, name), name))
     return FaceInputs(items, len(files))
 
 
@@ -437,14 +446,14 @@ def _remote_items(
         return FaceInputs(_array_items(url, decode), None)
     if not is_folder(url):
         _check_remote(url)
-        return FaceInputs([InputItem(url, partial(read_file_meshes, url, name))], 1)
+        return FaceInputs([_file_item(url, read_file_meshes, name)], 1)
     above = url if root is None else f"{root.removesuffix('/')}/"
     files = [f"{url}{file}" for file in files_below(url) if _suffix(file) in CODECS]
     if not files:
         raise InputError(f"{url} has no mesh; expected files {' '.join(CODECS)}", ErrorCode.EMPTY)
     names = [str(Path(file.removeprefix(above)).with_suffix("")) for file in files]
     pairs = zip(files, names, strict=True)
-    items = [InputItem(file, partial(read_file_meshes, file, below)) for file, below in pairs]
+    items = [_file_item(file, read_file_meshes, below) for file, below in pairs]
     return FaceInputs(items, len(items))
 
 
@@ -466,7 +475,7 @@ def _face_set_items(source: str, split: str) -> FaceInputs:
         )
     names = faces.labels.names
     items = [
-        InputItem(f"{source}: {names[row]}", partial(_face_of_set, source, int(row)))
+        InputItem(f"{source}: {names[row]}", partial(_face_of_set, source, int(row)), names[row])
         for row in rows
     ]
     return FaceInputs(items, len(rows), ((source, faces),))
@@ -489,10 +498,9 @@ def _single(mesh: Mesh, source: str) -> list[Mesh]:
     return [mesh]
 
 
-def _mesh_below(path: Path, below: Path) -> list[Mesh]:
-    """The mesh of a file, named by its path below some folder."""
+def _named_mesh(path: Path, name: str) -> list[Mesh]:
     # formats of raw scans are here only where they were asked for
-    return [replace(read_scan(path), name=below.with_suffix("").as_posix())]
+    return [replace(read_scan(path), name=name)]
 
 
 def _scan(source: str, name: str | None) -> list[Mesh]:

@@ -34,7 +34,7 @@ from facedis_core.io.streams import (
 from facedis_core.mesh import ply
 from facedis_core.mesh.mesh import Mesh, check_written_suffix, write_mesh
 from facedis_core.model.model import Model
-from facedis_core.pipeline.decode import is_ply_stream
+from facedis_core.pipeline.decode import check_distinct_files, is_ply_stream
 from facedis_core.pipeline.encode import no_latents
 from facedis_core.pipeline.failures import Failure
 from facedis_core.pipeline.inputs import InputItem
@@ -284,7 +284,10 @@ class RegisterOptions:
 
 
 def register_to(
-    options: RegisterOptions, registrar: ScanRegistrar, items: Iterable[InputItem]
+    options: RegisterOptions,
+    registrar: ScanRegistrar,
+    items: Iterable[InputItem],
+    names: Iterable[str] = (),
 ) -> Iterator[RegisteredItem]:
     """Register all items in order and write what is found; yields each item once it is written.
 
@@ -292,6 +295,8 @@ def register_to(
         options: the outputs.
         registrar: registers each item.
         items: items of `find_inputs`.
+        names: of all scans of the batch that are known; two that would be one file are refused
+            before any scan is read, also where another process has the other scan.
 
     Raises:
         UsageError: two outputs of one path, or a file exists.
@@ -299,6 +304,7 @@ def register_to(
         OutputError: an output cannot be written.
     """
     paths, model = OutputPaths(options.output), registrar.model
+    check_distinct_files(OutputPaths(options.output), names)
     streamed = is_ply_stream(options.output)
     encoded: list[Latents] = []
     with ExitStack() as stack:

@@ -12,7 +12,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, BinaryIO, Final
+from typing import Any, BinaryIO, Final, NamedTuple
 
 import numpy as np
 
@@ -170,11 +170,13 @@ class InputPart:
         inputs: its items; without a shard all.
         shard: which; None = the whole batch, in the order given.
         listing: names of all items of the batch, which the shard is a part of.
+        names: of the meshes of the whole batch, as far as they are known before they are read.
     """
 
     inputs: FaceInputs
     shard: Shard | None = None
     listing: Sequence[str] = ()
+    names: Sequence[str] = ()
 
     def label(self, *facts: Any) -> str:
         """The header of what it makes; "" without a shard.
@@ -205,18 +207,21 @@ def find_part(
     if shard is not None:
         inputs = sorted(source for given in inputs for source in expand_pattern(given))
     found = find_inputs(inputs, split, root=root, keep_going=keep_going, scans=scans)
-    if shard is None:
-        return InputPart(found)
     if found.count is None:
+        if shard is None:
+            return InputPart(found)
         raise UsageError(
             "--shard takes meshes, folders and face sets, whose number is known beforehand; leave "
             "out standard input, pipes and arrays (.npy)",
             ErrorCode.OPTION_CONFLICT,
         )
     items = list(found.items)
+    names = [item.name for item in items if item.name is not None]
+    if shard is None:
+        return InputPart(replace(found, items=items), names=names)
     chosen = items[shard.part(len(items))]
     mine = replace(found, items=chosen, count=len(chosen))
-    return InputPart(mine, shard, [item.source for item in items])
+    return InputPart(mine, shard, [item.source for item in items], names)
 
 
 @dataclass(frozen=True, eq=False)
@@ -237,9 +242,21 @@ class LatentPart:
             yield rows
 
 
+class DividedLatents(NamedTuple):
+    """A part of the rows of some sources.
+
+    Attributes:
+        parts: of each source.
+        names: of all rows, also those of other parts.
+    """
+
+    parts: list[LatentPart]
+    names: list[str]
+
+
 def divide_latents(
     shard: Shard, sources: Sequence[LatentSource], sizes: tuple[int, int]
-) -> list[LatentPart]:
+) -> DividedLatents:
     """A part of the rows of all sources, in their order; all are read.
 
     Args:
@@ -251,7 +268,8 @@ def divide_latents(
         InputError: errors of `LatentSource.blocks`.
     """
     read = [list(source.blocks(sizes, finite=False)) for source in sources]
-    part = shard.part(sum(len(rows) for blocks in read for rows in blocks))
+    names = [name for blocks in read for rows in blocks for name in rows.names]
+    part = shard.part(len(names))
     found, before = [], 0
     for source, blocks in zip(sources, read, strict=True):
         mine = []
@@ -259,7 +277,7 @@ def divide_latents(
             mine.append(rows.take(slice(max(part.start - before, 0), max(part.stop - before, 0))))
             before += len(rows)
         found.append(LatentPart(source.label, mine))
-    return found
+    return DividedLatents(found, names)
 
 
 def merge_latents(files: Sequence[str], output: str, *, force: bool = False) -> int:

@@ -180,6 +180,16 @@ class TestDecoding:
         assert result.code == 1
         assert len((tmp_path / "f.jsonl").read_text().splitlines()) == 1
 
+    @pytest.mark.parametrize("number", [1, 2, 3])
+    def test_rows_of_one_name_in_different_parts(self, call, latents, tmp_path, number):
+        """The last part would replace a file of the first."""
+        shutil.copy(tmp_path / latents, tmp_path / "again.npy")
+        line = f"fd-decode {latents} again.npy --shard {number}/3 --force"
+        result = call(f"{line} -o out/")
+        assert (result.code, result.kind) == (2, "output-collision")
+        assert not (tmp_path / "out").exists()
+        assert call(f"{line} --npy -o {number}.npy").code == 0
+
     def test_several_sources_are_one_batch(self, call, latents, tmp_path):
         shutil.copy(tmp_path / latents, tmp_path / "again.npy")
         decode(call, f"{latents} again.npy --npy", to="{}.npy")
