@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import synthetic
-from conftest import save_model
+from conftest import save_mesh, save_model
+from images import png
 from PIL import Image
 
 from facedis_core.data.face_set import load_face_set
@@ -275,6 +276,7 @@ def test_a_page_of_registered_scans_has_tables_that_sort(browser, call, tmp_path
     ("words", "code", "kind"),
     [
         ("faces/ --registrations faces.jsonl -m small.safetensors", 2, "option-conflict"),
+        ("faces/ --registrations faces.jsonl --textures a.obj", 2, "option-conflict"),
         ("--registrations faces.jsonl", 2, "option-conflict"),
         ("faces/ --failures failed.jsonl", 2, "option-conflict"),
         ("faces/ --registrations missing.jsonl", 3, "file-missing"),
@@ -443,3 +445,37 @@ def test_errors_told_by_the_page_are_those_of_the_figures(browser, call, face_se
         )
         error = re.search(r"\(([\d.]+) mm\)", words)[1]
         assert f"mean {error} mm" in browser.find("#numbers").text
+
+
+@pytest.mark.slow
+def test_textures_of_originals_are_drawn(browser, call, face_set, model_file, tmp_path):
+    faces = load_face_set(face_set)
+    path = save_mesh(tmp_path / "a.obj", faces.vertices[0], faces.triangles)
+    corners = ["f " + " ".join(f"{k}/1" for k in t) for t in (faces.triangles + 1).tolist()]
+    vertices = [line for line in path.read_text().splitlines() if line.startswith("v ")]
+    path.write_text("\n".join(["mtllib m.mtl", *vertices, "vt 0 0", "usemtl m", *corners, ""]))
+    (tmp_path / "m.mtl").write_text("newmtl m\nmap_Kd green.png\n")
+    (tmp_path / "green.png").write_bytes(png(0, 255, 0))
+    assert call(f"{LINE} --no-baselines --textures a.obj -o page.html").code == 0
+    browser.open((tmp_path / "page.html").as_uri())
+
+    def green(view):
+        pixels = browser.pixels(view).astype(int)
+        on_face = pixels[pixels[..., 3] == 255]
+        return (on_face[:, 1] > 2 * on_face[:, [0, 2]].max(axis=1)).mean()
+
+    browser.pixels("#truth")  # the image is decoded
+    assert green("#truth") > 0.9 and green("#predicted") > 0.9
+    browser.find("#show-error").click()
+    assert green("#truth") > 0.9 and green("#predicted") == 0
+    browser.find("#show-error").click()
+    browser.find("#texture").click()
+    assert green("#truth") == 0 and green("#predicted") == 0
+    broken = (
+        "const data = JSON.parse(document.getElementById('viewer-data').textContent);"
+        "const texture = {...data.textures[0], images: [{type: 'image/png', content: 'AAAA'}]};"
+        "const surface = FaceViewer.surface(data.surface);"
+        "return FaceViewer.textured(surface, 36, texture).then((made) => made.texture.images);"
+    )
+    assert browser.run(broken) == [None]  # and its material has its color
+    assert not browser.complaints()

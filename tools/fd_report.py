@@ -48,6 +48,16 @@ def report(
         typer.Option(min=32, max=1024, metavar="PX", help="Height of a face in pixels."),
     ] = 256,
     value_range: fd_cli.ColorRange = None,
+    textures: Annotated[
+        str | None,
+        typer.Option(
+            "--textures",
+            metavar="MESH|DIR",
+            show_default=False,
+            help="Original mesh whose texture, or colors of vertices, the faces in 3D have. A "
+            "folder: the file of the face's name, or of its subject's.",
+        ),
+    ] = None,
     registrations: Annotated[
         str | None,
         typer.Option(
@@ -89,6 +99,7 @@ def report(
     Examples:
       fd-report set.safetensors -m model.safetensors -o report.html
       fd-report set.safetensors -m a.safetensors -m b.safetensors -o ab.html --figures png/
+      fd-report set.safetensors --textures heads/ -o report.html
       fd-report faces/ --registrations faces.jsonl --failures failed.jsonl -o scans.html
     """
     from facedis_core.errors import ErrorCode, UsageError
@@ -107,10 +118,10 @@ def report(
             build_registration_report,
         )
 
-        if face_set is None or models or baselines or align:
+        if face_set is None or models or baselines or align or textures:
             raise UsageError(
-                "--registrations takes the registered faces and no --model, --baselines or --align;"
-                " give fd-report FACES --registrations FILE",
+                "--registrations takes the registered faces and no --model, --baselines, --align "
+                "or --textures; give fd-report FACES --registrations FILE",
                 ErrorCode.OPTION_CONFLICT,
             )
         scans = RegistrationReportOptions(
@@ -129,6 +140,7 @@ def report(
             align=align,
             title=title,
             figures=drawn,
+            textures=textures,
             output=output,
         )
     fd_cli.check_read_once(source, *(models or ()), *filter(None, (registrations, failures)))
@@ -145,6 +157,8 @@ def report(
         report = build_registration_report(scans, fd_cli.progress_bar)
     else:
         report = build_report(options, fd_cli.progress_bar)
+    for warning in report.warnings:
+        fd_cli.warn(warning)
     with open_output(output, force=force) as stream:
         stream.write(report.html.encode())
     if figures is not None:

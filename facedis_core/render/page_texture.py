@@ -1,19 +1,25 @@
 """Textures of meshes for the viewer of pages, as JSON: places of corners, images of materials."""
 
-from typing import Any
+import io
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from facedis_core.errors import ErrorCode, InputError
+from facedis_core.io.text import first_line
 from facedis_core.mesh.appearance import Appearance, image_type
 from facedis_core.render.materials import find_materials
 from facedis_core.render.page_surface import to_base64
+
+MOST_BYTES: Final = 1 << 20  # of an image that is embedded as it is
+_JPEG_QUALITY: Final = 90
 
 
 def page_texture(
     look: Appearance, rows: NDArray[np.integer[Any]] | None, triangles: NDArray[np.int32]
 ) -> dict[str, Any] | None:
-    """What `FaceViewer.textured` of face_viewer.js reads; None where nothing has a texture.
+    """What `FaceViewer.textured` of face_viewer.js reads; None without a texture and colors.
 
     Args:
         look: of a mesh of R vertices.
@@ -24,11 +30,15 @@ def page_texture(
         `triangles` (3 indices a triangle, by material; those from V on are `copies`), `copies` (the
         vertex that each is a copy of, for seams), `uv` (two numbers for each of the V vertices and
         the copies, v downwards), `groups` (number of triangles, linear RGB and image of each
-        material; -1 = none) and `images` (media type and base64).
+        material; -1 = none) and `images` (media type and base64). Of a mesh without images `colors`
+        alone (linear RGB from 0 to 255, a vertex).
     """
-    images = [one for one in look.materials if one.texture]
+    images = list(dict.fromkeys(one.texture for one in look.materials if one.texture))
     if not images or not len(look.uv):
-        return None
+        if look.colors is None:
+            return None
+        colors = look.colors if rows is None else look.colors[rows]
+        return {"colors": to_base64(np.round(colors * 255).astype(np.uint8))}
     count = int(triangles.max()) + 1 if rows is None else len(rows)
     raw = max(int(look.triangles.max()) + 1, count)
     vertex = np.arange(raw) if rows is None else np.full(raw, -1)
@@ -55,7 +65,7 @@ def page_texture(
     uv[:, 1] = 1 - uv[:, 1]
     groups = []
     for number, material in enumerate(look.materials):
-        image = next((k for k, one in enumerate(images) if one is material), -1)
+        image = images.index(material.texture) if material.texture else -1
         many = int((look.material[order] == number).sum())
         groups.append({"count": many, "color": list(material.color[:3]), "image": image})
     return {
@@ -64,10 +74,35 @@ def page_texture(
         "uv": to_base64(uv.astype("<f4")),
         "groups": groups,
         "images": [
-            {
-                "type": image_type(one.texture),
-                "content": to_base64(np.frombuffer(one.texture, "u1")),
-            }
-            for one in images
+            {"type": image_type(content), "content": to_base64(np.frombuffer(content, "u1"))}
+            for content in images
         ],
     }
+
+
+def smaller_image(content: bytes, most_pixels: int) -> bytes:
+    """A PNG or JPEG of at most so many pixels a side; one that is larger, or MOST_BYTES, as JPEG.
+
+    Raises:
+        InputError: it cannot be decoded.
+    """
+    from PIL import Image
+
+    try:
+        image: Image.Image = Image.open(io.BytesIO(content))
+        if max(image.size) <= most_pixels and len(content) <= MOST_BYTES:
+            return content
+        image.draft("RGB", (most_pixels, most_pixels))  # of a JPEG fewer pixels are decoded
+        if image.mode.startswith("I"):  # 16 bits of gray, which a conversion would cut off
+            image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+        image = image.convert("RGB")
+        image.thumbnail((most_pixels, most_pixels))
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise InputError(
+            f"its texture of {len(content):,} bytes cannot be decoded ({first_line(error)}); "
+            "save it again",
+            ErrorCode.DAMAGED,
+        ) from None
+    stream = io.BytesIO()
+    image.save(stream, "JPEG", quality=_JPEG_QUALITY)
+    return stream.getvalue()

@@ -10,6 +10,7 @@ from facedis_core.errors import ErrorCode, UsageError
 from facedis_core.io.paths import is_file, is_folder
 from facedis_core.io.progress import Progress, no_progress
 from facedis_core.io.streams import check_output, open_output, shown
+from facedis_core.pipeline.onto import find_originals
 from facedis_core.render.image_files import write_png
 from facedis_core.report import sections
 from facedis_core.report.charts import svg_file
@@ -23,6 +24,7 @@ from facedis_core.report.figures import (
     mean_error_figure,
 )
 from facedis_core.report.html import embed, render_page
+from facedis_core.report.textures import FaceTextures
 from facedis_core.report.viewer_payload import viewer_payload
 
 # Names of the files of `write_figures`, so that no other file is replaced or removed.
@@ -45,6 +47,7 @@ class ReportOptions:
         align: align predictions rigidly to the truth first.
         title: of the page; None = the models' names.
         figures: number and size of the faces in figures.
+        textures: a mesh, or a folder of meshes, whose textures the faces in 3D have; None = skin.
 
     Raises:
         UsageError: an output that is not named as HTML.
@@ -57,6 +60,7 @@ class ReportOptions:
     align: bool = False
     title: str | None = None
     figures: FigureOptions = field(default_factory=FigureOptions)
+    textures: str | None = None
     output: str = "-"
 
     def __post_init__(self) -> None:
@@ -80,19 +84,22 @@ class Report(NamedTuple):
 
     Attributes:
         charts: file name -> content.
+        warnings: lines about textures that are missing.
     """
 
     html: str
     figures: list[Figure]
     charts: dict[str, bytes]
+    warnings: Sequence[str] = ()
 
 
 def build_report(options: ReportOptions, progress: Progress = no_progress) -> Report:
     """Measure the models and make the page; the same input gives the same bytes.
 
     Raises:
-        InputError, UsageError: as of `compare_models`.
+        InputError, UsageError: as of `find_originals`, `compare_models` and `FaceTextures.of`.
     """
+    originals = find_originals(options.textures) if options.textures is not None else None
     comparison = compare_models(
         options.face_set,
         options.models,
@@ -101,6 +108,7 @@ def build_report(options: ReportOptions, progress: Progress = no_progress) -> Re
         baselines=options.baselines,
         progress=progress,
     )
+    textures = FaceTextures.of(originals, comparison.faces, comparison.rows) if originals else None
     maker = FigureMaker(comparison, options.figures, progress)
     errors = list(error_figures(maker))
     mean_errors = mean_error_figure(maker)
@@ -109,7 +117,7 @@ def build_report(options: ReportOptions, progress: Progress = no_progress) -> Re
     histograms = sections.error_histograms(comparison)
     training = sections.training_curves(comparison)
     html = render_page(
-        viewer_payload(comparison, options.figures),
+        viewer_payload(comparison, options.figures, textures),
         title=options.title or f"Faces by {', '.join(r.label for r in comparison.models)}",
         facts=sections.comparison_facts(comparison),
         metrics=sections.metrics_section(comparison),
@@ -128,7 +136,8 @@ def build_report(options: ReportOptions, progress: Progress = no_progress) -> Re
         f"chart-{chart.key}.svg": svg_file(chart.svg, chart.caption, labels)
         for chart in (*histograms, *charts, *training)
     }
-    return Report(html, [mean_errors, *errors, *generated], files)
+    warnings = textures.all_warnings() if textures else ()
+    return Report(html, [mean_errors, *errors, *generated], files, warnings)
 
 
 def check_folder(folder: str, force: bool) -> None:

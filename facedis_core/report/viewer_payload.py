@@ -18,6 +18,7 @@ from facedis_core.report.figures import (
     interpolate_part,
     interpolation_ends,
 )
+from facedis_core.report.textures import FaceTextures
 
 # Numbers of straight segments tried for an interpolation. The page blends vertices within a
 # segment, which equals the decoder where that is linear; elsewhere more segments come closer.
@@ -61,12 +62,15 @@ class QuantizedVertices(NamedTuple):
         return {"low": low, "step": step, "levels": to_base64(self.levels.astype("<u2"))}
 
 
-def viewer_payload(comparison: ModelComparison, options: FigureOptions) -> dict[str, Any]:
+def viewer_payload(
+    comparison: ModelComparison, options: FigureOptions, textures: FaceTextures | None = None
+) -> dict[str, Any]:
     """Best, average and worst faces of each model by reconstruction, and an interpolation, as JSON.
 
     Each face has its truth once, and the full face and identity predicted by each model, None where
     a model has latents of the other half alone. Where the true identity is unknown, `neutral` is
-    None. Faces of a model without reconstruction are those by the identity.
+    None. Faces of a model without reconstruction are those by the identity. The texture of a face,
+    and of the interpolation that of its first end, is a place in `textures`; None = none.
     """
     numbers: dict[int, int] = {}  # row of the set -> place in `faces`
     groups = []
@@ -92,11 +96,13 @@ def viewer_payload(comparison: ModelComparison, options: FigureOptions) -> dict[
             {
                 "truth": _packed(by_model[0].sample.truth),
                 "neutral": None if neutral is None else _packed(neutral),
+                "texture": textures and textures.place(row),
                 "predicted": list(map(_prediction, by_model)),
             }
         )
     scale = options.scale or ColorScale.covering(errors)
     shape = comparison.models[0].model.mean_face
+    interpolation = _interpolation(comparison, textures)
     return {
         "models": [result.label for result in comparison.models],
         "surface": page_surface(shape, comparison.faces.triangles),
@@ -104,7 +110,8 @@ def viewer_payload(comparison: ModelComparison, options: FigureOptions) -> dict[
         "range": [scale.low, scale.high],
         "groups": groups,
         "faces": faces,
-        "interpolation": _interpolation(comparison),
+        "interpolation": interpolation,
+        "textures": textures.found if textures else [],
     }
 
 
@@ -118,7 +125,9 @@ def _packed(vertices: np.ndarray) -> dict[str, Any]:
     return QuantizedVertices.of(vertices.reshape(-1, 3)).as_json()
 
 
-def _interpolation(comparison: ModelComparison) -> dict[str, Any] | None:
+def _interpolation(
+    comparison: ModelComparison, textures: FaceTextures | None
+) -> dict[str, Any] | None:
     """Identity faces and expression offsets of each model between two faces of the set.
 
     The expressions are those of the person half way between both, where a model's depend on it.
@@ -141,7 +150,11 @@ def _interpolation(comparison: ModelComparison) -> dict[str, Any] | None:
                 "max_error": error + _dependence(result.model, latents, between),
             }
         )
-    return {"ends": [comparison.faces.labels.names[row] for row in ends], "models": models}
+    return {
+        "ends": [comparison.faces.labels.names[row] for row in ends],
+        "texture": textures and textures.place(ends[0]),
+        "models": models,
+    }
 
 
 def _dependence(model: Model, ends: Latents, between: Latents) -> float:

@@ -1,14 +1,17 @@
 """Textures for the viewer of pages: which corners are drawn where."""
 
 import base64
+import io
 
 import numpy as np
 import pytest
 from images import png
+from PIL import Image
 
+from facedis_core.errors import ErrorCode, InputError
 from facedis_core.mesh.appearance import file_among, read_appearance
 from facedis_core.mesh.mesh import read_mesh
-from facedis_core.render.page_texture import page_texture
+from facedis_core.render.page_texture import MOST_BYTES, page_texture, smaller_image
 
 # A square of two triangles whose diagonal is a seam, a triangle of another material, and a vertex
 # that no surface has.
@@ -78,3 +81,69 @@ def test_without_images_there_is_no_texture(tmp_path):
     look = read_appearance("a.obj", OBJ.encode(), mesh, file_among({"a.mtl": MTL}))
     assert page_texture(look, None, mesh.triangles) is None
     assert "its texture skin.png is missing" in look.warnings[0]
+
+
+def test_an_image_of_several_materials_is_there_once(tmp_path):
+    (tmp_path / "a.obj").write_text(OBJ)
+    mesh = read_mesh(tmp_path / "a.obj")
+    library = MTL + b"map_Kd skin.png\n"
+    beside = file_among({"a.mtl": library, "skin.png": png(1, 2, 3)})
+    look = read_appearance("a.obj", OBJ.encode(), mesh, beside)
+    found = page_texture(look, None, mesh.triangles)
+    assert [group["image"] for group in found["groups"]] == [0, 0] and len(found["images"]) == 1
+
+
+def test_colors_of_vertices(tmp_path):
+    """Linear light: sRGB 0.5 is 0.214 of 255."""
+    text = "v 0 0 0 1 0 0.5\nv 1 0 0 0 1 0\nv 0 1 0 0 0 1\nf 1 2 3\n"
+    (tmp_path / "a.obj").write_text(text)
+    mesh = read_mesh(tmp_path / "a.obj")
+    look = read_appearance("a.obj", text.encode(), mesh)
+    found = page_texture(look, np.array([2, 0, 1]), mesh.triangles)
+    assert numbers(found.pop("colors"), "u1", 3).tolist() == [
+        [0, 0, 255],
+        [255, 0, 55],
+        [0, 255, 0],
+    ]
+    assert not found
+
+
+def image(mode, size, color, kind="PNG"):
+    stream = io.BytesIO()
+    Image.new(mode, size, color).save(stream, kind)
+    return stream.getvalue()
+
+
+def test_a_small_image_stays_as_it_is():
+    assert smaller_image(png(1, 2, 3), 1) == png(1, 2, 3)
+
+
+@pytest.mark.parametrize(
+    ("content", "size", "color"),
+    [
+        (image("RGB", (64, 32), (200, 100, 50), "JPEG"), (16, 8), (200, 100, 50)),
+        (image("RGBA", (64, 16), (200, 100, 50, 0)), (16, 4), (200, 100, 50)),
+        (image("I;16", (32, 32), 200 * 256), (16, 16), (200, 200, 200)),  # 16 bits of gray
+        (image("P", (32, 32), 0), (16, 16), (0, 0, 0)),
+    ],
+)
+def test_a_larger_image_keeps_shape_and_colors(content, size, color):
+    found = Image.open(io.BytesIO(smaller_image(content, 16)))
+    assert (found.format, found.size) == ("JPEG", size)
+    assert np.abs(np.subtract(found.getpixel((3, 3)), color)).max() < 4
+
+
+def test_images_of_many_bytes_are_jpegs():
+    noise = np.random.default_rng(0).integers(0, 256, (600, 600, 3), np.uint8)
+    stream = io.BytesIO()
+    Image.fromarray(noise).save(stream, "PNG")
+    assert len(stream.getvalue()) > MOST_BYTES
+    found = Image.open(io.BytesIO(smaller_image(stream.getvalue(), 600)))
+    assert (found.format, found.size) == ("JPEG", (600, 600))
+
+
+@pytest.mark.parametrize("cut", [10, 50])
+def test_a_broken_image(cut):
+    with pytest.raises(InputError, match="cannot be decoded") as error:
+        smaller_image(image("RGB", (64, 32), 0)[:cut], 16)
+    assert error.value.code == ErrorCode.DAMAGED

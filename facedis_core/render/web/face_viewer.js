@@ -91,6 +91,7 @@ void main() {
 const SKIN = [0.70, 0.53, 0.44];
 const DEPTH = 0.25;  // of linings, as in openings.py
 const CLEAR_EDGE = 12;  // pixels of an edge that is drawn opaque
+const MOST_PIXELS = 4096;  // a side of a texture, which every graphics card takes
 const MARGIN = 0.06;  // share of the larger side of the face, as in fd-render
 const FURTHEST_PITCH = 90, NEAREST = 12, FARTHEST = 0.4;
 const DEGREES_PER_PIXEL = 0.5, DEGREES_PER_KEY = 7.5, ZOOM_PER_KEY = 1.15;
@@ -107,6 +108,15 @@ function boundingBox(positions, length) {
   return { low, high };
 }
 
+/** An image at its size, or scaled down to MOST_PIXELS; the colors of transparent pixels stay. */
+async function decodedImage(blob) {
+  const as = { premultiplyAlpha: "none" }, image = await createImageBitmap(blob, as);
+  const larger = Math.max(image.width, image.height) / MOST_PIXELS;
+  if (larger <= 1) return image;
+  const [resizeWidth, resizeHeight] = [image.width, image.height].map((side) => Math.max(Math.round(side / larger), 1));
+  return await createImageBitmap(image, { ...as, resizeWidth, resizeHeight, resizeQuality: "high" });
+}
+
 class FaceViewer {
   /** Surface as of `page_surface`: typed arrays of its triangles, lining and colors. */
   static surface(json) {
@@ -120,12 +130,22 @@ class FaceViewer {
     };
   }
 
-  /** The surface with a texture as of `page_texture`; a promise, for images are decoded. */
+  /**
+   * The surface with a texture as of `page_texture`; a promise, for images are decoded. A material
+   * whose image is broken has its color alone.
+   */
   static async textured(surface, vertices, json) {
     const bytes = (text) => Uint8Array.from(atob(text), (sign) => sign.charCodeAt(0));
+    if (json.colors) return { ...surface, colors: bytes(json.colors) };
     const indices = (text) => new Uint32Array(bytes(text).buffer);
     const openings = new Set(surface.lining.filter((_, i) => i % 3 === 2)).size;
-    const images = json.images.map(({ type, content }) => createImageBitmap(new Blob([bytes(content)], { type })));
+    const images = json.images.map(async ({ type, content }) => {
+      try {
+        return await decodedImage(new Blob([bytes(content)], { type }));
+      } catch {
+        return null;
+      }
+    });
     let first = 0;
     const groups = json.groups.map((group) => {
       const found = { ...group, first };
@@ -340,6 +360,7 @@ class FaceViewer {
     gl.vertexAttribPointer(this.placePlace, 2, gl.FLOAT, false, 0, 0);
     gl.activeTexture(gl.TEXTURE1);
     this.images = texture.images.map((image) => {
+      if (!image) return null;
       const made = gl.createTexture();
       gl.bindTexture(gl.TEXTURE_2D, made);
       gl.texImage2D(gl.TEXTURE_2D, 0, gl.SRGB8_ALPHA8, gl.RGBA, gl.UNSIGNED_BYTE, image);
@@ -355,9 +376,10 @@ class FaceViewer {
     gl.bindBuffer(gl.ELEMENT_ARRAY_BUFFER, this.texturedBuffer);
     gl.activeTexture(gl.TEXTURE1);
     for (const { first, count, color, image } of this.texture.groups) {
-      gl.uniform1i(this.uniforms.textured, image < 0 ? 2 : 1);
+      const held = this.images[image];
+      gl.uniform1i(this.uniforms.textured, held ? 1 : 2);
       gl.uniform3fv(this.uniforms.tint, color);
-      if (image >= 0) gl.bindTexture(gl.TEXTURE_2D, this.images[image]);
+      if (held) gl.bindTexture(gl.TEXTURE_2D, held);
       gl.drawElements(gl.TRIANGLES, 3 * count, gl.UNSIGNED_INT, 4 * first);
     }
     gl.activeTexture(gl.TEXTURE0);

@@ -45,6 +45,7 @@
   }
 
   const surface = FaceViewer.surface(data.surface);
+  const textured = [];  // the surface with each texture, as soon as its images are decoded
   const colormap = bytes(data.colormap);
   const views = ["truth", "predicted"].map((id) => new FaceViewer(byId(id), surface, { colormap }));
   const [truthView, predictedView] = views;
@@ -74,6 +75,16 @@
   byId("interpolation-choice").hidden = !data.interpolation;
   if (data.interpolation) [byId("end-a").textContent, byId("end-b").textContent] = data.interpolation.ends;
 
+  /** The surface with a texture, if there is one that is to be shown. */
+  const surfaceWith = (texture) => (byId("texture").checked && textured[texture]) || surface;
+
+  /** Show vertices by a view with a texture. */
+  function showVertices(view, vertices, texture) {
+    const wanted = surfaceWith(texture);
+    if (view.surface !== wanted) view.setSurface(wanted);
+    view.setVertices(vertices);
+  }
+
   function showFace(model) {
     const face = data.faces[Number(byId("face").value)], predicted = face.predicted[model];
     const {identity, full} = predicted, heat = byId("show-error").checked;
@@ -85,8 +96,8 @@
     const truth = face.neutral
       ? blend(unpacked(face.neutral), unpacked(face.truth), share)
       : share === 1 ? unpacked(face.truth) : null;
-    predictedView.setVertices(shown);
-    truthView.setVertices(truth || unpacked(face.truth));
+    showVertices(predictedView, shown, face.texture);
+    showVertices(truthView, truth || unpacked(face.truth), face.texture);
     const errors = truth && distances(shown, truth);
     predictedView.setValues(heat && errors ? errors : null, low, high);
     byId("scale").hidden = !heat;
@@ -100,7 +111,7 @@
     const path = data.interpolation.models[model];
     const identity = along(path.identity, Number(byId("interpolation-identity").value));
     const offset = along(path.expression, Number(byId("interpolation-expression").value));
-    predictedView.setVertices(identity.map((value, i) => value + offset[i]));
+    showVertices(predictedView, identity.map((value, i) => value + offset[i]), data.interpolation.texture);
     predictedView.setValues(null);
     byId("max-error").textContent =
       `By ${data.models[model]}, blended between ${path.identity.length} × ${path.expression.length} ` +
@@ -128,6 +139,11 @@
   const all = new Float32Array(shapes.length * shapes[0].length);
   shapes.forEach((shape, i) => all.set(shape, i * shape.length));
   views.forEach((view) => view.frame(all));
+  byId("texture-choice").hidden = !data.textures.length;
+  data.textures.forEach(async (texture, i) => {
+    textured[i] = await FaceViewer.textured(surface, shapes[0].length / 3, texture);
+    show();
+  });
   byId("viewer").addEventListener("input", show);
   byId("front").addEventListener("click", () => views.forEach((view) => view.reset()));
   show();
