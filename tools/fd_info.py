@@ -85,7 +85,7 @@ def info(
 def _page(facts: dict[str, Any]) -> str:
     """Facts for people: one line each, long lists cut short, history as commands."""
     from facedis_core.data.history import HistoryStep
-    from facedis_core.io.streams import on_one_line
+    from facedis_core.io.text import on_one_line
 
     lines = [f"{on_one_line(facts['file'])}: {facts['kind']}"]
     for key, value in facts.items():
@@ -99,7 +99,7 @@ def _page(facts: dict[str, Any]) -> str:
 
 
 def _short(value: Any) -> str:
-    from facedis_core.io.streams import on_one_line
+    from facedis_core.io.text import on_one_line
 
     if value in (None, "", [], {}):
         return "-"

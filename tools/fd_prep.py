@@ -324,7 +324,8 @@ def _export(source: str, folder: Path, others: list[str], force: bool) -> None:
 
 def _print_counts(counts: "Iterable[ClassCount]") -> None:
     """Print the counts as a table with tab-separated columns."""
-    from facedis_core.io.streams import on_one_line, open_output
+    from facedis_core.io.streams import open_output
+    from facedis_core.io.text import on_one_line
 
     with open_output("-", force=False, binary=False) as stream:
         columns = ["what", "name", "faces", "train", "test", "validation"]

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from facedis_core import __version__
-from facedis_core.io.streams import on_one_line
+from facedis_core.io.text import on_one_line
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, get_args
 
-from facedis_core.io.streams import on_one_line
+from facedis_core.io.text import on_one_line
 
 Value = str | int | float | None
 TableFormat = Literal["table", "csv", "markdown", "latex"]

@@ -2,23 +2,74 @@
 
 Credentials come from where the backends look for them: their configuration files and the
 environment. A URL with some in it is refused: it would end up in messages and lists of failures.
+
+Every call of a backend has a time limit and is repeated a few times where a connection breaks.
 """
 
 import io
 import os
 import re
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Any, BinaryIO, Final
+from functools import partial
+from typing import Any, BinaryIO, Final, NamedTuple, TypeVar
 
-from facedis_core.errors import ErrorCode, InputError, OutputError, UsageError, missing_extra
-from facedis_core.io.text import first_line
+from facedis_core.errors import (
+    ErrorCode,
+    FacedisError,
+    InputError,
+    OutputError,
+    UsageError,
+    missing_extra,
+)
+from facedis_core.io.text import first_line, shown
+
+Answer = TypeVar("Answer")
+
+TIMEOUT_VARIABLE: Final = "FACEDIS_REMOTE_TIMEOUT"
+_TIMEOUT_SECONDS: Final = 60.0  # without an answer
+_PAUSES: tuple[float, ...] = (0.2, 1.0, 3.0)  # seconds before a storage is asked again
+_AT_ONCE: Final = 1 << 20  # bytes; slower than this in a minute counts as no answer
+_PART: Final = 1 << 23  # bytes; larger files are uploaded in several
+_MOST_PARTS: Final = 9000  # S3 takes 10,000
+_SFTP_REQUEST: Final = 1 << 15  # bytes that every server gives at once
+_MOST_FILES: Final = 1_000_000
 
 # Where a file begins to exist when its upload is completed.
 _OBJECT_STORES: Final = ("s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "oss", "oci", "memory")
+_WEB: Final = ("http", "https")
 _URL: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
-_SECRET: Final = re.compile(r"[^/@]*:[^/]*@")  # user:password@
-_TOKEN: Final = re.compile(r"[^/]*@|.*[?]")  # of the web: token@, and signed queries
+_SECRET: Final = re.compile(r"[^/@]*:(?![0-9]+/).*@", re.DOTALL)  # user:password@, no host:port/
+_TOKEN: Final = re.compile(r"[^/]*@|.*[?]", re.DOTALL)  # of the web: token@, and any query
+# Signed queries of storages.
+_SIGNED: Final = re.compile(
+    r"[?&](x-(amz|goog)-[a-z-]+|sig|signature|token|awsaccesskeyid|password)=", re.IGNORECASE
+)
+
+# What backends log would be on standard error, with tracebacks.
+_LOGGERS: Final = (
+    *("fsspec", "asyncio", "aiohttp", "urllib3"),
+    *("s3fs", "botocore", "aiobotocore", "gcsfs", "google", "adlfs", "azure", "paramiko"),
+)
+
+# Errors that a second try would not mend.
+_FINAL: Final = (
+    FacedisError,
+    FileNotFoundError,
+    FileExistsError,
+    IsADirectoryError,
+    NotADirectoryError,
+    PermissionError,
+    NotImplementedError,
+    ValueError,
+    TypeError,
+    ImportError,
+)
+_REFUSED: Final = re.compile("Auth|Credential|HostKey|Token")  # types of errors of backends
+# What backends call what changes with the content of a file, the surest first.
+_STATES: Final = ("etag", "generation", "checksum", "mtime", "lastmodified", "updated")
 
 
 def is_url(source: object) -> bool:
@@ -31,28 +82,43 @@ def scheme_of(url: str) -> str:
     return url.partition("://")[0].lower()
 
 
+def connections_to(url: str) -> int:
+    """How many files of a storage to read or write at once."""
+    return 16 if scheme_of(url) in (*_OBJECT_STORES, *_WEB) else 4  # others have a session each
+
+
 def remote_exists(url: str) -> bool:
     """Whether there is a file.
 
     Raises:
         InputError: the storage cannot be asked.
     """
-    system, path = _reached(url)
     with _reading(url):
-        return bool(system.exists(path))
+        return _asked(url, lambda system, path: bool(system.exists(path)))
 
 
 def remote_files_below(url: str) -> list[str]:
     """Paths of all files below a folder, relative and with `/`, sorted; hidden ones are left out.
 
     Raises:
-        InputError: the storage cannot be asked.
+        InputError: the storage cannot be asked, or there are more than a million files.
     """
-    system, path = _reached(url)
-    base = path.rstrip("/")
+
+    def find(system: Any, path: str) -> list[str]:
+        base = f"{path.rstrip('/')}/"
+        names = [str(name) for name in system.find(base)]
+        system.invalidate_cache()  # large; and a key may be a file and a folder
+        return [name.removeprefix(base) for name in names if name.startswith(base)]
+
     with _reading(url):
-        found = [str(name).removeprefix(base).lstrip("/") for name in system.find(base)]
-    return sorted(n for n in found if not any(part.startswith(".") for part in n.split("/")))
+        found = _asked(url, find)
+    if len(found) > _MOST_FILES:
+        raise InputError(
+            f"{shown(url)} holds more than {_MOST_FILES} files; give a folder of fewer, or lists "
+            "(--files-from)",
+            ErrorCode.TOO_LARGE,
+        )
+    return sorted(n for n in found if n and not any(p.startswith(".") for p in n.split("/")))
 
 
 def remote_glob(url: str) -> list[str]:
@@ -61,24 +127,40 @@ def remote_glob(url: str) -> list[str]:
     Raises:
         InputError: the storage cannot be asked.
     """
-    system, path = _reached(url)
-    beginning = url.removesuffix(path)  # with the host, which paths of some backends lack
+
+    def match(system: Any, path: str) -> list[str]:
+        beginning = url.removesuffix(path)  # with the host, which paths of some backends lack
+        names = sorted(f"{beginning}{name}" for name in system.glob(path))
+        system.invalidate_cache()
+        return names
+
     with _reading(url):
-        return sorted(f"{beginning}{name}" for name in system.glob(path))
+        return _asked(url, match)
 
 
 @contextmanager
 def open_remote_input(url: str) -> Iterator[BinaryIO]:
     """Open a file for reading bytes; what is read wrongly later is an OSError.
 
+    A file that ends before its size is not taken for whole; where a connection breaks, reading
+    goes on in a new one as long as the file has not changed.
+
     Raises:
         InputError: it is missing, or the storage cannot be asked.
     """
-    system, path = _reached(url)
-    with _reading(url):
-        raw = system.open(path, "rb")
-    with raw:
-        yield io.BufferedReader(_Raw(raw))  # readers peek
+    with _RemoteFile(url) as raw:
+        yield io.BufferedReader(raw, _AT_ONCE)  # readers peek
+
+
+def read_remote(url: str, at_most: int) -> bytes | None:
+    """Every byte of a file; None of one that is larger, or whose size the storage does not tell.
+
+    Raises:
+        InputError: errors of `open_remote_input`.
+        OSError: it cannot be read.
+    """
+    with _RemoteFile(url) as raw:
+        return raw.read(raw.size) if raw.size is not None and raw.size <= at_most else None
 
 
 @contextmanager
@@ -93,145 +175,376 @@ def open_remote_output(url: str) -> Iterator[BinaryIO]:
     """
     from tempfile import TemporaryFile
 
-    system, path = _reached(url)
     with TemporaryFile() as stream:
         yield stream
-        stream.seek(0)
-        with _writing(url), _uploading(system, path, scheme_of(url)) as target:
-            while content := stream.read(1 << 20):
-                target.write(content)
+        _upload(url, stream)
 
 
-@contextmanager
-def _uploading(system: Any, path: str, scheme: str) -> Iterator[Any]:
-    if scheme in _OBJECT_STORES:
-        with system.transaction, system.open(path, "wb") as target:
-            yield target
-        return
-    # fsspec's own transactions of these begin in /tmp of the server, which may be another disk
-    folder, slash, name = path.rpartition("/")
-    temporary = f"{folder}{slash}.facedis-{os.urandom(8).hex()}-{name}.tmp"
-    try:
-        with system.open(temporary, "wb") as target:
-            yield target
-        system.mv(temporary, path)
-    except BaseException:
-        with suppress(Exception):  # never begun
-            system.rm(temporary)
-        raise
+def write_remote(url: str, content: bytes) -> None:
+    """Write a file as `open_remote_output` does, with the folders that it needs.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    _upload(url, io.BytesIO(content), parents=True)
 
 
 def check_remote_output(url: str, force: bool) -> None:
-    """Raise UsageError for a file that exists, without `force`, or the name of a folder."""
+    """Raise UsageError for a file that exists, without `force`, or what cannot be written."""
+    if scheme_of(url) in _WEB:
+        raise UsageError(
+            f"{shown(url)} can only be read; write to a disk, or to a storage such as s3:// or "
+            "sftp://",
+            ErrorCode.OUTPUT_PATTERN,
+        )
     if url.endswith("/"):
         raise UsageError(
-            f"{url} is a folder; expected the name of a file: outputs by URL are single files",
-            ErrorCode.OUTPUT_PATTERN,
+            f"{shown(url)} is a folder; expected the name of a file", ErrorCode.OUTPUT_PATTERN
         )
     if not force and remote_exists(url):
         raise UsageError(
-            f"{url} exists; replace it with --force, or choose another name",
+            f"{shown(url)} exists; replace it with --force, or choose another name",
             ErrorCode.OUTPUT_EXISTS,
         )
 
 
-class _Raw(io.RawIOBase):
-    """A file of a backend; whatever a backend raises while reading is an OSError."""
+class _State(NamedTuple):
+    """Size of a file and what else changes with its content, as far as a storage tells."""
 
-    def __init__(self, stream: Any) -> None:
-        self._stream = stream
+    size: int | None
+    version: str
+
+
+class _RemoteFile(io.RawIOBase):
+    """A file of a backend, opened again in its place where a connection breaks.
+
+    Attributes:
+        size: in bytes; None = the storage does not tell, but tells where the file ends.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._url, self._place = url, 0
+        with _reading(url):
+            self._stream, self._state = _asked(url, self._opened)
+        self.size = self._state.size
+
+    def _opened(self, system: Any, path: str) -> tuple[Any, _State]:
+        stream = system.open(path, "rb", block_size=_AT_ONCE)
+        found = getattr(stream, "details", None) or system.info(path)
+        if found.get("type") == "directory":
+            raise IsADirectoryError
+        facts = {key.lower().replace("-", ""): value for key, value in found.items()}
+        answer = getattr(stream, "r", None)  # of the web
+        if facts.get("size") is None and answer is not None:
+            _check_has_end(answer.headers)
+        state = next((str(facts[key]) for key in _STATES if facts.get(key)), "")
+        return stream, _State(facts.get("size"), state)
 
     def readable(self) -> bool:
         return True
 
     def seekable(self) -> bool:
-        return bool(self._stream.seekable())
+        return self.size is not None
 
     def readinto(self, buffer: Any) -> int:
-        with _as_os_error():
-            content = self._stream.read(len(buffer))
+        wanted = len(buffer)
+        if self.size is not None:
+            wanted = min(wanted, max(self.size - self._place, 0))
+        if not wanted:
+            return 0
+        # taken away, so that a thread that is left behind cannot move the next one's place
+        stream, self._stream = self._stream, None
+
+        def read(system: Any, path: str) -> tuple[Any, bytes]:
+            nonlocal stream
+            opened, stream = stream, None
+            if opened is None:
+                opened, state = self._opened(system, path)
+                if state != self._state:
+                    raise InputError("changed while it was read", ErrorCode.FILE_UNREADABLE)
+            if opened.tell() != self._place:
+                opened.seek(self._place)
+            content = _read_some(opened, self._place, wanted)
+            if not content and self.size is not None:
+                raise EOFError
+            return opened, content
+
+        try:
+            self._stream, content = _asked(self._url, read)
+        except FacedisError:
+            raise
+        except Exception as error:  # of any library
+            raise OSError(0, _answer(error)) from error
         buffer[: len(content)] = content
+        self._place += len(content)
         return len(content)
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        with _as_os_error():
-            return int(self._stream.seek(offset, whence))
+        if self.size is None:
+            raise io.UnsupportedOperation("seek")
+        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._place, io.SEEK_END: self.size}[whence]
+        self._place = start + offset
+        return self._place
 
     def tell(self) -> int:
-        return int(self._stream.tell())
+        return self._place
+
+    def close(self) -> None:
+        stream, self._stream = getattr(self, "_stream", None), None
+        with suppress(Exception):  # nothing was written
+            if stream is not None:
+                stream.close()
+        super().close()
 
 
-@contextmanager
-def _as_os_error() -> Iterator[None]:
+def _read_some(stream: Any, place: int, size: int) -> bytes:
+    if not hasattr(stream, "readv"):
+        return bytes(stream.read(size))
+    # paramiko would wait for the answer to each request
+    starts = range(place, place + size, _SFTP_REQUEST)
+    chunks = [(start, min(_SFTP_REQUEST, place + size - start)) for start in starts]
+    pieces = []
+    for (_, expected), piece in zip(chunks, stream.readv(chunks), strict=True):
+        pieces.append(piece)
+        if len(piece) < expected:
+            break
+    return b"".join(pieces)
+
+
+def _check_has_end(headers: Any) -> None:
+    """Refuse an answer of the web that ends where the connection does, for any reason."""
+    if headers.get("Transfer-Encoding") is None and headers.get("Content-Length") is None:
+        raise InputError(
+            "the server does not tell where the file ends, so that a broken connection could not "
+            "be noticed; download it first",
+            ErrorCode.UNSUPPORTED,
+        )
+
+
+def _upload(url: str, stream: BinaryIO, *, parents: bool = False) -> None:
+    """Write a whole file; again from its beginning where a connection breaks."""
+    upload = _upload_object if scheme_of(url) in _OBJECT_STORES else _upload_aside
+
+    def once() -> None:
+        size = stream.seek(0, io.SEEK_END)
+        stream.seek(0)
+        upload(url, stream, size, parents)
+
+    with _writing(url):
+        _check_secrets(url)
+        _tried(url, once)
+
+
+def _upload_object(url: str, stream: BinaryIO, size: int, parents: bool) -> None:
+    """An object, which appears when its upload is completed; one of parts that fails is aborted."""
+    if size <= _PART:
+        content = stream.read()
+        _within(lambda: _put(*_reached(url), content))
+        return
+
+    def begin() -> Any:
+        system, path = _reached(url)
+        part = max(_PART, -(-size // _MOST_PARTS))
+        target = system.open(path, "wb", block_size=part, autocommit=False)
+        system.transaction.files.remove(target)  # completed below, a failure too
+        return target
+
+    target = _within(begin)
     try:
-        yield
-    except Exception as error:  # of any library
-        raise OSError(0, f"the storage answers {type(error).__name__}") from error
+        while content := stream.read(_PART):
+            _within(partial(target.write, content))
+        _within(target.close)
+        _within(target.commit)
+    except BaseException:
+        with suppress(Exception):
+            _within(target.discard)
+        target.closed = True  # else its end would write the rest
+        raise
 
 
-def _reached(url: str) -> tuple[Any, str]:
-    """The file system of a URL, and the path there.
+def _put(system: Any, path: str, content: bytes) -> None:
+    system.pipe_file(path, content)
 
-    Raises:
-        UsageError: a password, a token or a query in the URL, or the backend is not installed.
-        InputError: an unknown scheme.
+
+def _upload_aside(url: str, stream: BinaryIO, size: int, parents: bool) -> None:
+    """A file beside its target, which takes the name of the target at the end."""
+    system, path = _within(lambda: _reached(url))
+    # fsspec's own transactions of these begin in /tmp of the server, which may be another disk
+    folder, slash, _ = path.rpartition("/")
+    temporary = f"{folder}{slash}.facedis-{os.urandom(8).hex()}.tmp"
+
+    def begin() -> Any:
+        if parents and folder:
+            system.makedirs(folder, exist_ok=True)
+        target = system.open(temporary, "wb", block_size=_AT_ONCE)
+        if hasattr(target, "set_pipelined"):
+            target.set_pipelined(True)  # else paramiko waits for each answer; the size is checked
+        return target
+
+    def end() -> None:
+        target.close()
+        if system.info(temporary)["size"] != size:
+            raise EOFError
+        system.mv(temporary, path)
+
+    try:
+        target = _within(begin)
+        while content := stream.read(_AT_ONCE):
+            _within(partial(target.write, content))
+        _within(end)
+    except BaseException:
+        with suppress(Exception):  # never begun
+            _within(lambda: system.rm(temporary))
+        raise
+
+
+def _asked(url: str, ask: Callable[[Any, str], Answer]) -> Answer:
+    """What the file system of a URL answers about the path there.
+
+    Raises whatever the backend does in the last try, TimeoutError, and errors of `_reached`.
     """
+    _check_secrets(url)
+    return _tried(url, lambda: _within(lambda: ask(*_reached(url))))
+
+
+def _tried(url: str, work: Callable[[], Answer]) -> Answer:
+    # backends of object stores try again by themselves
+    for pause in _PAUSES[:1] if scheme_of(url) in _OBJECT_STORES else _PAUSES:
+        try:
+            return work()
+        except _FINAL:
+            raise
+        except Exception as error:
+            if _REFUSED.search(type(error).__name__):
+                raise
+            _forget_connections(url)
+        time.sleep(pause)
+    return work()
+
+
+def _within(call: Callable[[], Answer]) -> Answer:
+    from facedis_core.io.threads import within
+
+    return within(_timeout(), call)
+
+
+def _timeout() -> float:
+    given = os.environ.get(TIMEOUT_VARIABLE, "")
+    try:
+        return float(given) if given else _TIMEOUT_SECONDS
+    except ValueError:
+        raise UsageError(
+            f"{TIMEOUT_VARIABLE} is {given!r}; expected seconds", ErrorCode.OPTION_VALUE
+        ) from None
+
+
+def _check_secrets(url: str) -> None:
     scheme, rest = scheme_of(url), url.partition("://")[2]
-    if _SECRET.match(rest) or (scheme in ("http", "https") and _TOKEN.match(rest)):
+    if _SECRET.match(rest) or _SIGNED.search(rest) or (scheme in _WEB and _TOKEN.match(rest)):
         raise UsageError(
             f"a {scheme}:// URL has a password, a token or a query, which would end up in "
             "messages; configure them where its backend looks for them, and leave them out",
             ErrorCode.OPTION_VALUE,
         )
+    if scheme in _WEB and "#" in rest:
+        raise UsageError(f"{shown(url)} has a #; write it as %23", ErrorCode.OPTION_VALUE)
+
+
+def _reached(url: str) -> tuple[Any, str]:
+    """The file system of a URL, and the path there, as it is: `::`, `?` and `..` mean nothing.
+
+    Raises:
+        UsageError: the backend is not installed.
+        InputError: an unknown scheme.
+    """
+    scheme = scheme_of(url)
+    host, slash, below = url.partition("://")[2].partition("/")
+    beginning = f"{scheme}://{host}/"
+    kind = _backend(scheme, url)
+    made = partial(kind, **kind._get_kwargs_from_urls(beginning))
+    if getattr(kind, "async_impl", False):  # for all threads; takes a second to make
+        with _making:
+            if beginning not in _shared:
+                _shared[beginning] = made(skip_instance_cache=True)
+            system = _shared[beginning]
+    else:
+        system = made()  # fsspec keeps one for each thread
+    return system, f"{str(kind._strip_protocol(beginning)).rstrip('/')}{slash}{below}"
+
+
+_shared: dict[str, Any] = {}
+_making: Final = threading.Lock()
+
+
+def _backend(scheme: str, url: str) -> Any:
     try:
         import fsspec
     except ModuleNotFoundError:
         raise missing_extra(f"{scheme}://", "remote") from None
+    import logging
+
+    for name in _LOGGERS:
+        logging.getLogger(name).setLevel(logging.CRITICAL + 1)
     try:
-        system, path = fsspec.core.url_to_fs(url)
+        return fsspec.get_filesystem_class(scheme)
     except ImportError as error:  # fsspec says what to install
         raise UsageError(
             f"{scheme}:// needs another package: {first_line(error)}", ErrorCode.EXTRA_MISSING
         ) from None
     except ValueError:
         raise InputError(
-            f"{url} has an unknown scheme; expected one that fsspec knows, such as s3, gs, sftp "
-            "or https",
+            f"{shown(url)} has an unknown scheme; expected one that fsspec knows, such as s3, gs, "
+            "sftp or https",
             ErrorCode.UNSUPPORTED,
         ) from None
-    except Exception as error:
-        raise _unreachable(url, error) from error
-    return system, str(path)
 
 
-def _unreachable(url: str, error: Exception) -> InputError:
+def _forget_connections(url: str) -> None:
+    kind = _backend(scheme_of(url), url)
+    if not getattr(kind, "async_impl", False):  # others connect again by themselves
+        kind.clear_instance_cache()
+
+
+def _answer(error: Exception) -> str:
     # not the words of the error, which may quote headers and keys
-    return InputError(
-        f"{url} could not be reached: the storage answers {type(error).__name__}",
-        ErrorCode.FILE_UNREADABLE,
-    )
+    if isinstance(error, TimeoutError):
+        return f"the storage has not answered for {_timeout():g} s"
+    if isinstance(error, EOFError):
+        return "the storage ends it too early"
+    return f"the storage answers {type(error).__name__}"
 
 
 @contextmanager
 def _reading(url: str) -> Iterator[None]:
     try:
         yield
+    except InputError as error:
+        if shown(url) in str(error):
+            raise
+        raise InputError(f"{shown(url)}: {error}", error.code) from None
+    except FacedisError:
+        raise
     except FileNotFoundError as error:
         raise InputError(
-            f"{url} does not exist; expected a file", ErrorCode.FILE_MISSING
+            f"{shown(url)} does not exist; expected a file", ErrorCode.FILE_MISSING
         ) from error
     except IsADirectoryError as error:
-        raise InputError(f"{url} is a folder; expected a file", ErrorCode.NOT_A_FILE) from error
+        raise InputError(
+            f"{shown(url)} is a folder; expected a file", ErrorCode.NOT_A_FILE
+        ) from error
     except Exception as error:
-        raise _unreachable(url, error) from error
+        raise InputError(
+            f"{shown(url)} could not be reached: {_answer(error)}", ErrorCode.FILE_UNREADABLE
+        ) from error
 
 
 @contextmanager
 def _writing(url: str) -> Iterator[None]:
     try:
         yield
+    except FacedisError:
+        raise
     except Exception as error:
         raise OutputError(
-            f"{url} could not be written: the storage answers {type(error).__name__}",
-            ErrorCode.OUTPUT_UNWRITABLE,
+            f"{shown(url)} could not be written: {_answer(error)}", ErrorCode.OUTPUT_UNWRITABLE
         ) from error

@@ -28,7 +28,8 @@ from facedis_core import __version__
 from facedis_core.errors import ErrorCode, InputError
 from facedis_core.io.atomic import reserve_space
 from facedis_core.io.paths import is_file
-from facedis_core.io.streams import naming, on_one_line, open_input
+from facedis_core.io.streams import naming, open_input
+from facedis_core.io.text import on_one_line
 
 R = TypeVar("R")
 

@@ -33,6 +33,7 @@ from facedis_core.io.remote import (
     open_remote_input,
     open_remote_output,
 )
+from facedis_core.io.text import shown
 
 _STANDARD_DEVICES = {"/dev/stdin": 0, "/dev/stdout": 1, "/dev/stderr": 2}
 _OWN_DESCRIPTORS = ("/dev/fd", "/proc/self/fd")
@@ -40,26 +41,6 @@ _MOST_LINKS = 40
 _READ_AT_ONCE = 1 << 20
 _LONGEST_MESSAGE = 1000
 _POINTER = b"version https://git-lfs.github.com/spec/"
-_LONGEST_NAME = 100  # characters of a path in a message
-
-
-def shown(source: str | Path) -> str:
-    """The name of a source for a message, on one line; of a long path the end.
-
-    It is quoted where it has blanks at its ends.
-    """
-    name = str(source)
-    if name == "-":
-        return "standard input"
-    if len(name) > _LONGEST_NAME:
-        head, slash, tail = name[-_LONGEST_NAME:].partition("/")
-        name = f".../{tail}" if slash else f"...{head}"
-    return on_one_line(name) if name and name == name.strip() else repr(name)
-
-
-def on_one_line(text: str) -> str:
-    """The text, quoted if it has characters that are not printable."""
-    return text if text.isprintable() else repr(text)
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """Encoding and line ends of text files, the same for every reader; what messages quote."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Final
 
 from facedis_core.errors import ErrorCode, InputError
@@ -8,6 +9,7 @@ from facedis_core.errors import ErrorCode, InputError
 LONGEST_MARK: Final = 4
 """Bytes of the longest byte order mark."""
 
+_LONGEST_NAME: Final = 100  # characters of a path in a message
 _UTF8_MARK: Final = b"\xef\xbb\xbf"
 # That of UTF-32 begins as that of UTF-16.
 _OTHER_MARKS: Final = (
@@ -59,6 +61,25 @@ def quoted(data: bytes, longest: int = 32) -> str:
     """Bytes of a file as a message quotes them, those that are no printable ASCII as in `repr`."""
     shown = "".join(chr(b) if 32 <= b < 127 else f"\\x{b:02x}" for b in data[:longest])
     return f"'{shown}{'...' if len(data) > longest else ''}'"
+
+
+def shown(source: str | Path) -> str:
+    """The name of a source for a message, on one line; of a long path the end.
+
+    It is quoted where it has blanks at its ends.
+    """
+    name = str(source)
+    if name == "-":
+        return "standard input"
+    if len(name) > _LONGEST_NAME:
+        head, slash, tail = name[-_LONGEST_NAME:].partition("/")
+        name = f".../{tail}" if slash else f"...{head}"
+    return on_one_line(name) if name and name == name.strip() else repr(name)
+
+
+def on_one_line(text: str) -> str:
+    """The text, quoted if it has characters that are not printable."""
+    return text if text.isprintable() else repr(text)
 
 
 def first_of(names: Sequence[str], most: int) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facedis_core.errors import ErrorCode, InputError, UsageError, output_error
-from facedis_core.io.streams import on_one_line
+from facedis_core.io.text import on_one_line
 from facedis_core.mesh.surface_builder import SurfaceBuilder
 
 MESHIO_SUFFIXES: Final = (".vtk", ".vtu")

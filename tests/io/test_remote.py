@@ -10,6 +10,12 @@ from conftest import contents
 fsspec = pytest.importorskip("fsspec")
 
 
+@pytest.fixture(autouse=True)
+def no_pauses(monkeypatch):
+    """Storages are asked again at once."""
+    monkeypatch.setattr("facedis_core.io.remote._PAUSES", (0.0, 0.0))
+
+
 @pytest.fixture
 def storage(faces):
     """The memory, with `scans/` as the folder `faces`."""
@@ -59,11 +65,10 @@ class TestInputs:
         assert json.loads(line)["item"] == "memory://scans/bad.ply"
 
     def test_a_storage_that_fails_while_it_is_read(self, call, storage):
-        def read(self, *size):
-            raise ConnectionError("key=secret")
-
-        with mock.patch("fsspec.implementations.memory.MemoryFile.read", read):
+        broken = "fsspec.implementations.memory.MemoryFile.read"
+        with mock.patch(broken, side_effect=ConnectionError("key=secret")) as read:
             result = call("fd-encode memory://scans/ann.ply -o out.npy")
+        assert read.call_count == 2  # once more
         assert (result.code, result.kind) == (3, "file-unreadable")
         assert "memory://scans/ann.ply" in result.line and "secret" not in result.err
 
@@ -78,6 +83,9 @@ class TestInputs:
             ("s3://key:secret@bucket/ann.ply", 2, "option-value"),
             ("https://secret@host/ann.ply", 2, "option-value"),
             ("https://host/ann.ply?signature=secret", 2, "option-value"),
+            ("s3://bucket/ann.ply?X-Amz-Signature=secret", 2, "option-value"),
+            ("sftp://ann:se/cret@host/ann.ply", 2, "option-value"),
+            ("https://host/ann#.ply", 2, "option-value"),
         ):
             result = call(["fd-encode", url, "-o", "out.npy"])
             assert (result.code, result.kind) == (code, kind), result.err
@@ -125,11 +133,9 @@ class TestOutputs:
         assert storage.cat("/z.npy") != b"mine"
 
     def test_are_whole_or_not_there(self, call, storage, faces):
-        def write(self, content):
-            raise PermissionError("secret")
-
         storage.pipe("/z.npy", b"mine")
-        with mock.patch("fsspec.implementations.memory.MemoryFile.write", write):
+        broken = "fsspec.implementations.memory.MemoryFileSystem.pipe_file"
+        with mock.patch(broken, side_effect=PermissionError("secret")):
             result = call("fd-encode faces -o memory://z.npy --force")
         assert (result.code, result.kind) == (4, "output-unwritable")
         assert "secret" not in result.line
