@@ -156,9 +156,11 @@ def test_what_was_made_otherwise_is_not_mixed_with_what_is_asked_for(made: study
 
 @pytest.mark.parametrize("cell", [cell for kind in study.KINDS.values() for cell in kind])
 def test_every_cell_is_a_recipe(cell: study.Cell) -> None:
-    changes = [f"identity={cell.identity}", f"expression={cell.expression}"]
+    changes = [change.removeprefix("--set=") for change in cell.changes]
     recipe = load_recipe(cell.recipe, neutrals=cell.condition == "labelled", changes=changes)
     assert bool(recipe.discriminator) >= cell.discriminator
+    plain = load_recipe(cell.recipe, neutrals=cell.condition == "labelled", changes=changes[:2])
+    assert (recipe == plain) == (not cell.changed and not cell.to_neutral)
 
 
 def test_cells_have_names_of_their_own() -> None:
@@ -178,7 +180,8 @@ def test_all_of_it_on_a_handful_of_people_goes_on_where_it_was(
     kept = (linear[0], linear[2], linear[3], linear[-6])
     assert [cell.few for cell in kept] == [False, False, False, True]
     monkeypatch.setitem(study.KINDS, "linear", kept)
-    monkeypatch.setitem(study.KINDS, "pointnet", study.KINDS["pointnet"][-1:])
+    monkeypatch.setitem(study.KINDS, "pointnet", study.KINDS["pointnet"][1:2])
+    monkeypatch.setitem(study.KINDS, "changed", study.KINDS["changed"][2:3])
     monkeypatch.setitem(study.KINDS, "compared", study.KINDS["compared"][4:5])
     out = tmp_path / "out"
     line = [str(SCRIPT), root, "-o", str(out), "--subjects", "8", "--seeds", "1", "--points", "32"]
@@ -189,6 +192,8 @@ def test_all_of_it_on_a_handful_of_people_goes_on_where_it_was(
     assert sum(line.startswith("| `linear` | 64 + 64 |") for line in lines) == 3
     assert sum(line.startswith("| `bilinear` | 64 + 64 |") for line in lines) == 1
     assert sum(line.startswith("| `pointnet`, discriminator | 64 + 64 |") for line in lines) == 1
+    changed = "`pointnet`, discriminator, no laplacian"
+    assert any(line.startswith(f"| {changed} | 64 + 64 |") for line in lines)
     systems = lines[lines.index("## All systems") :]
     assert sum("`conv-mesh-ae` | 8 + 8" in line for line in systems) == 1
     (row,) = (line for line in lines if line.startswith("| `conv-mesh-ae` | 8 + 8 |"))

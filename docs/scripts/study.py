@@ -37,6 +37,7 @@ class Cell:
         discriminator: whether the training has one.
         few: trained on a quarter of the people, with the first seed alone.
         to_neutral: conv-mesh-ae to estimates of the neutrals.
+        changed: what is otherwise than in the recipe, a key of CHANGED; with the first seed alone.
     """
 
     recipe: str
@@ -46,6 +47,7 @@ class Cell:
     discriminator: bool = False
     few: bool = False
     to_neutral: bool = False
+    changed: str = ""
 
     @property
     def people(self) -> str:
@@ -57,12 +59,14 @@ class Cell:
     def group(self) -> str:
         """What cells with the same baselines share: prefix of their reports."""
         beside = "linear" if self.recipe in CLOSED_FORMS else self.recipe
+        beside += "-changed" if self.changed else ""
         return f"{beside}-{self.people}-{self.identity}-{self.expression}"
 
     @property
     def key(self) -> str:
         """Prefix of its file names."""
         end = "-discriminator" if self.discriminator else "-to-neutral" if self.to_neutral else ""
+        end += f"-{self.changed}" if self.changed else ""
         sizes = f"{self.identity}-{self.expression}"
         return f"{self.recipe}-{self.people}-{sizes}-{self.condition}{end}"
 
@@ -70,6 +74,7 @@ class Cell:
     def title(self) -> str:
         """Label of its row in the tables."""
         end = ", discriminator" if self.discriminator else ", to estimates" * self.to_neutral
+        end += f", {self.changed.replace('-', ' ')}" if self.changed else ""
         return f"`{self.recipe}`{end}"
 
     @property
@@ -83,10 +88,20 @@ class Cell:
         changes = [f"identity={self.identity}", f"expression={self.expression}"]
         if self.to_neutral:
             changes += ["target=neutral", "pseudo_neutral=auto"]
+        if self.changed:
+            changes += CHANGED[self.changed]
         return [f"--set={change}" for change in changes]
 
 
 CONDITIONS = ("labelled", "present", "absent")
+# keys of recipe `pointnet` of which the effect is shown, one change at a time
+CHANGED = {
+    "pseudo-neutrals": ["pseudo_neutral=auto"],
+    "no-laplacian": ["laplacian=0"],
+    "no-neutral-latent": ["neutral_latent=0"],
+    "strong-kl": ["kl_identity=1e-3", "kl_expression=1e-3"],
+    "random-decoders": ["decoder_init=default"],
+}
 CLOSED_FORMS = ("linear", "bilinear")  # recipes measured together, with few people as well
 KINDS = {
     "linear": (
@@ -96,8 +111,19 @@ KINDS = {
     ),
     "pointnet": tuple(
         Cell("pointnet", condition, discriminator=discriminator)
-        for condition in ("present", "labelled")
+        for condition in ("present", "labelled", "absent")
         for discriminator in (False, True)
+    ),
+    # the same network with one thing changed, as it is without neutrals
+    "changed": (
+        *(Cell("pointnet", each, changed="pseudo-neutrals") for each in CONDITIONS[1:]),
+        *(
+            Cell("pointnet", "present", discriminator=True, changed=each)
+            for each in CHANGED
+            if each != "pseudo-neutrals"
+        ),
+        Cell("pointnet", "present", changed="no-laplacian"),
+        Cell("pointnet", "present", changed="random-decoders"),
     ),
     # the systems that the paper compares with; conv-mesh-ae to itself, and from a face to its
     # person's neutral, or an estimate of it
@@ -139,7 +165,7 @@ class Study:
 
     def seeds_of(self, cell: Cell) -> Sequence[int]:
         """The seeds with which a cell is trained."""
-        return self.seeds[:1] if cell.few else self.seeds
+        return self.seeds[:1] if cell.few or cell.changed else self.seeds
 
     def make(self, output: str, *command: str, resume: bool = False, wait: bool = True) -> bool:
         """Run a command that writes `output`, unless it has done so before; as `resumable.make`."""
@@ -217,6 +243,7 @@ class Study:
         """Measure every model on the test people, with the first seed beside the baselines.
 
         Models of all people, with neutrals among their faces, are measured on variations as well.
+        Those of a changed recipe are measured on the test people alone, without baselines.
         """
         for seed in self.seeds:
             groups: dict[str, list[Cell]] = {}
@@ -225,13 +252,14 @@ class Study:
                     groups.setdefault(cell.group, []).append(cell)
             for group, members in groups.items():
                 people, command = members[0].people, ["--json"]
+                as_it_is = seed == self.seeds[0] and not members[0].changed
                 for cell in members:
                     command += ["--model", str(self.path(f"{cell.key}-{seed}.safetensors"))]
-                if seed == self.seeds[0]:
+                if as_it_is:
                     fitted_on = self.path(f"{people}-{seed}.safetensors")
                     command += ["--baselines-from", str(fitted_on)]
-                varied = people == "plain" and seed == self.seeds[0]
-                for name in ("plain", *(self.variations if varied else ())):
+                varied = self.variations if as_it_is and people == "plain" else ()
+                for name in ("plain", *varied):
                     faces = str(self.path(f"{name}-{seed}.safetensors"))
                     report = f"{group}-{seed}_on_{name}.json"
                     self.make(report, "fd-metrics", faces, *command, wait=wait)
