@@ -101,7 +101,7 @@ def train(
     Keys for --set, explained in docs/training.md:
 
     \b
-    network     network, identity, expression (latent sizes), target, latent_relu,
+    network     network, identity, expression (latent sizes), target, deformation, latent_relu,
                 components, bilinear, points, scale, half_decoders, decoder_init,
                 decoder_components, linear_start, encoder_offsets
     linear fit  pseudo_neutral, linear_fit, trust

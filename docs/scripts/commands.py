@@ -26,6 +26,8 @@ KEYS = {
     "expression": "size of the expression latent",
     "target": "what `conv-mesh-ae` makes of a face: `self`, from `expression` latents, or "
     "`neutral`, from `identity` latents",
+    "deformation": "whether `jiang` works on a deformation representation, as published, not on "
+    "coordinates",
     "latent_relu": "whether latents of `conv-mesh-ae` pass a ReLU, as in CoMA's program",
     "components": "principal components of `linear`, at most",
     "bilinear": "leading expression directions of `linear` whose X_exp depends on the identity "

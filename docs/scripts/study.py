@@ -94,8 +94,9 @@ class Cell:
 
 
 CONDITIONS = ("labelled", "present", "absent")
-# keys of recipe `pointnet` of which the effect is shown, one change at a time
+# keys of recipes of which the effect is shown, one change at a time; the first is of `jiang`
 CHANGED = {
+    "deformation": ["deformation=true"],
     "pseudo-neutrals": ["pseudo_neutral=auto"],
     "no-laplacian": ["laplacian=0"],
     "no-neutral-latent": ["neutral_latent=0"],
@@ -120,7 +121,7 @@ KINDS = {
         *(
             Cell("pointnet", "present", discriminator=True, changed=each)
             for each in CHANGED
-            if each != "pseudo-neutrals"
+            if each not in ("deformation", "pseudo-neutrals")
         ),
         Cell("pointnet", "present", changed="no-laplacian"),
         Cell("pointnet", "present", changed="random-decoders"),
@@ -135,6 +136,7 @@ KINDS = {
         *(Cell("kacem", each) for each in CONDITIONS),
         *(Cell("di-mesh-encoder", each) for each in CONDITIONS),
         *(Cell("jiang", each, 50, 25) for each in CONDITIONS),
+        Cell("jiang", "labelled", 50, 25, changed="deformation"),
     ),
 }
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from facedis_core.errors import missing_extra
 from facedis_core.geometry.face_regions import nose_tip
 from facedis_core.geometry.sparse import factorised
+from facedis_core.geometry.surface import half_cotangents
 
 Points = NDArray[Any]
 
@@ -118,7 +119,10 @@ def head_extension(
         raise missing_extra("moving vertices that the model does not have", "prep") from None
     points, count = np.asarray(vertices, np.float64), len(vertices)
     known = np.asarray(known)
-    edges, weight, area = _edge_weights(points, triangles)
+    edges, cotangents, areas = half_cotangents(points, triangles)
+    # positive, so that every displacement is a mean of others
+    weight = np.maximum(cotangents, 1e-3)
+    area = np.bincount(triangles.ravel(), np.repeat(areas / 3, 3), count)
     (i, j), both = edges.T, np.concatenate([weight, weight])
     stiffness = csr_array(
         (both, (np.concatenate([i, j]), np.concatenate([j, i]))), shape=(count, count)
@@ -148,21 +152,6 @@ def head_extension(
     share = 1 / np.maximum(distance, 1e-3) ** 2
     share /= share.sum(axis=1, keepdims=True)
     return Extension(count, known, skin, solve, -rows[:, known], following, near, share)
-
-
-def _edge_weights(
-    points: Points, triangles: NDArray[np.integer[Any]]
-) -> tuple[NDArray[np.integer[Any]], Points, Points]:
-    """Edges (3F, 2) with half the cotangent of the opposite corner, and areas (V,) of vertices."""
-    a, b, c = (points[triangles[:, k]] for k in range(3))
-    twice = np.maximum(np.linalg.norm(np.cross(b - a, c - a), axis=1), 1e-12)
-    dots = [(b - a) * (c - a), (c - b) * (a - b), (a - c) * (b - c)]
-    cotangents = np.stack([dot.sum(axis=1) for dot in dots], axis=1) / twice[:, None]
-    # positive, so that every displacement is a mean of others
-    weights = np.maximum(cotangents / 2, 1e-3)
-    edges = triangles[:, [[1, 2], [2, 0], [0, 1]]].reshape(-1, 2)
-    area = np.bincount(triangles.ravel(), np.repeat(twice / 6, 3), len(points))
-    return edges, weights.ravel(), area
 
 
 class Ball(NamedTuple):

@@ -57,6 +57,26 @@ def vertex_normals(vertices: Points, triangles: NDArray[np.integer[Any]]) -> Poi
     return unit_vectors(np.stack(total, axis=1)).astype(vertices.dtype)
 
 
+def half_cotangents(
+    vertices: Points, triangles: NDArray[np.integer[Any]]
+) -> tuple[NDArray[np.integer[Any]], Points, Points]:
+    """Edges of triangles, with half the cotangent of the corner opposite each, and areas.
+
+    Args:
+        vertices: (V, 3).
+        triangles: (F, 3).
+
+    Returns:
+        Edges (3F, 2), one of two triangles twice; (3F,); areas (F,), at least 5e-13.
+    """
+    a, b, c = (vertices[triangles[:, k]] for k in range(3))
+    twice = np.maximum(np.linalg.norm(np.cross(b - a, c - a), axis=1), 1e-12)
+    dots = [(b - a) * (c - a), (c - b) * (a - b), (a - c) * (b - c)]
+    cotangents = np.stack([dot.sum(axis=1) for dot in dots], axis=1) / twice[:, None]
+    edges = triangles[:, [[1, 2], [2, 0], [0, 1]]].reshape(-1, 2)
+    return edges, cotangents.ravel() / 2, twice / 2
+
+
 def unique_edges(triangles: NDArray[np.integer[Any]]) -> NDArray[np.int32]:
     """The edges (E, 2) of triangles (F, 3), each once, smaller index first, sorted."""
     pairs = triangles[:, [[0, 1], [1, 2], [2, 0]]].reshape(-1, 2)

@@ -24,7 +24,7 @@ _SMALLEST_NORMAL: Final = 2.0**-126  # of float32
 
 # Metadata of a field that the first model files lack: it is stored only where it differs from its
 # default, so that a file of a network without it has the same bytes in every version.
-_LATER: Final = {"later": True}
+LATER: Final = {"later": True}
 
 # Metadata of the size of a latent that a network may lack.
 MAY_BE_ZERO: Final = {"may_be_zero": True}
@@ -86,7 +86,7 @@ class PointNetConfig(ModelConfig):
     decoder_hidden: int = 256
     points: int | None = None
     half_decoders: bool = False
-    encoder_offsets: bool = field(default=False, metadata=_LATER)
+    encoder_offsets: bool = field(default=False, metadata=LATER)
 
     def weight_shapes(self) -> Shapes:
         """Name and shape of every learned tensor."""
@@ -155,9 +155,9 @@ class LinearConfig(ModelConfig):
 
     components: int
     half_basis: bool = False
-    points: int | None = field(default=None, metadata=_LATER)
-    encoder_components: int | None = field(default=None, metadata=_LATER)
-    bilinear: int | None = field(default=None, metadata=_LATER)
+    points: int | None = field(default=None, metadata=LATER)
+    encoder_components: int | None = field(default=None, metadata=LATER)
+    bilinear: int | None = field(default=None, metadata=LATER)
 
     def weight_shapes(self) -> Shapes:
         """Name and shape of every learned tensor."""

@@ -1,11 +1,12 @@
 """Configuration of the network after Jiang et al. 2019, which convolves over one mesh."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any, Final, Self
 
-from facedis_core.model.config import ModelConfig, Shapes
+from facedis_core.geometry.deformation_representation import CHANNELS
+from facedis_core.model.config import LATER, ModelConfig, Shapes
 
 ORDERS: Final = 3  # Chebyshev polynomials of a convolution
 HIDDEN: Final = 300  # width of the dense layers
@@ -13,6 +14,7 @@ ENCODER_WIDTHS: Final = (128, 64, 64, 64)  # of the convolutions before the last
 LAST_WIDTHS: Final = {"identity": 3, "expression": 1}  # of the last one
 FUSION_WIDTHS: Final = (256, 128, 128, 64)
 LEAK: Final = 0.1  # of all ReLUs
+_POSITIVE: Final = ("half_range", "eigenvalue", "edge_weights", "steadiness")
 
 
 @dataclass(frozen=True)
@@ -24,10 +26,17 @@ class JiangConfig(ModelConfig):
     Attributes:
         mesh_edges: number of edges of the mesh; 0 = not known yet.
         hidden: width of the dense layers between convolutions, latents and features.
+        deformation: its features are a deformation representation, not coordinates.
     """
 
     mesh_edges: int
     hidden: int = HIDDEN
+    deformation: bool = field(default=False, metadata=LATER)
+
+    @property
+    def channels(self) -> int:
+        """Numbers of a vertex that the branches read and make."""
+        return CHANNELS if self.deformation else 3
 
     def differences(self, other: Self) -> list[str]:
         """Fields in which the network of a model differs; its mesh is that of the face set."""
@@ -43,27 +52,30 @@ class JiangConfig(ModelConfig):
             "edges": (self.mesh_edges, 2),
             "eigenvalue": (1,),
             "neutral": (self.vertices, 3),
-            "centre": (self.vertices, 3),
-            "half_range": (self.vertices, 3),
+            "centre": (self.vertices, self.channels),
+            "half_range": (self.vertices, self.channels),
         }
+        if self.deformation:
+            shapes |= {"edge_weights": (self.mesh_edges,), "steadiness": (self.vertices,)}
         for branch, last in LAST_WIDTHS.items():
             size = getattr(self, branch)
-            widths = (3, *ENCODER_WIDTHS, last)
+            widths = (self.channels, *ENCODER_WIDTHS, last)
             shapes |= self._convolutions(f"{branch}_encoder", widths, branch == "identity")
             for name, inputs, outputs in (
                 ("encoder.hidden", self.vertices * last, self.hidden),
                 ("encoder.mean", self.hidden, size),
                 ("encoder.log_variance", self.hidden, size),
                 ("decoder.hidden", size, self.hidden),
-                ("decoder.output", self.hidden, 3 * self.vertices),
+                ("decoder.output", self.hidden, self.channels * self.vertices),
             ):
                 shapes[f"{branch}_{name}.weight"] = (outputs, inputs)
                 shapes[f"{branch}_{name}.bias"] = (outputs,)
-        return shapes | self._convolutions("fusion", (6, *FUSION_WIDTHS, 3), True)
+        widths = (2 * self.channels, *FUSION_WIDTHS, self.channels)
+        return shapes | self._convolutions("fusion", widths, True)
 
     def weight_problem(self, name: str, array: Any) -> str:
         """An error in the values of a finite tensor, as a predicate; empty if there is none."""
-        if name in ("half_range", "eigenvalue") and not (array > 0).all():
+        if name in _POSITIVE and not (array > 0).all():
             return "is not positive"
         if name == "edges" and not 0 <= array.min() <= array.max() < self.vertices:
             return f"has vertices outside of {self.vertices}"
@@ -75,7 +87,8 @@ class JiangConfig(ModelConfig):
 
         Its mesh is that of the face set.
         """
-        return cls(vertices, recipe["identity"], recipe["expression"], mesh_edges=0)
+        sizes = vertices, recipe["identity"], recipe["expression"]
+        return cls(*sizes, mesh_edges=0, deformation=recipe["deformation"])
 
     def _convolutions(self, name: str, widths: tuple[int, ...], biases: bool) -> Shapes:
         """Convolutions, of which those with a bias have one for every vertex."""

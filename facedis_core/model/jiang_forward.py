@@ -6,6 +6,7 @@ from functools import cached_property
 
 import numpy as np
 
+from facedis_core.geometry.deformation_representation import DeformationRepresentation
 from facedis_core.model.jiang_config import (
     ENCODER_WIDTHS,
     FUSION_WIDTHS,
@@ -27,14 +28,17 @@ class JiangForward:
 
     def encode(self, face: np.ndarray) -> LatentMeans:
         """Latent means of a normalised face (V, 3)."""
-        x = face - self.mean_face - self.tensors["neutral"]
+        if self.config.deformation:
+            x = self._representation.features(face[None])[0].astype(np.float32)
+        else:
+            x = face - self.mean_face - self.tensors["neutral"]
         x = (x - self.tensors["centre"]) / self.tensors["half_range"]
         return LatentMeans(*(self._latent(branch, x) for branch in LAST_WIDTHS))
 
     def offsets(self, identity: np.ndarray, expression: np.ndarray, part: str) -> np.ndarray:
         """Normalised offsets (3V,) of X_id, of X_exp, which depends on both latents, or of both."""
         own = self._decoded("identity", identity)
-        neutral = self.tensors["neutral"] + self._scaled(own)
+        neutral = self._offsets(self._scaled(own))
         if part == "identity":
             return neutral.ravel()
         shown = self._decoded("expression", expression)
@@ -42,8 +46,9 @@ class JiangForward:
         for layer in range(len(FUSION_WIDTHS)):
             x = _leaky(self._convolved("fusion", layer, x))
         change = np.tanh(self._convolved("fusion", len(FUSION_WIDTHS), x))
-        found = self._scaled(shown) + self.tensors["half_range"] * change
-        return (found if part == "expression" else found + neutral).ravel()
+        found = self._scaled(own) + self._scaled(shown) + self.tensors["half_range"] * change
+        face = self._offsets(found)
+        return (face - neutral if part == "expression" else face).ravel()
 
     def latent_covariance(self, part: str) -> None:
         """None: the weights do not tell it."""
@@ -57,13 +62,21 @@ class JiangForward:
         return self._dense(f"{name}.mean", _leaky(self._dense(f"{name}.hidden", x.ravel())))
 
     def _decoded(self, branch: str, z: np.ndarray) -> np.ndarray:
-        """Features (V, 3) in their range."""
+        """Features (V, C) in their range."""
         hidden = _leaky(self._dense(f"{branch}_decoder.hidden", z))
         found: np.ndarray = np.tanh(self._dense(f"{branch}_decoder.output", hidden))
-        return found.reshape(-1, 3)
+        return found.reshape(-1, self.config.channels)
+
+    def _offsets(self, features: np.ndarray) -> np.ndarray:
+        """Features (V, C) -> offsets from the mean face (V, 3), normalised."""
+        if not self.config.deformation:
+            found: np.ndarray = self.tensors["neutral"] + features
+            return found
+        face = self._representation.faces(features[None])[0]
+        return (face - self.mean_face).astype(np.float32)
 
     def _scaled(self, features: np.ndarray) -> np.ndarray:
-        """Features (V, 3) from their range, in normalised coordinates."""
+        """Features (V, C) from their range."""
         found: np.ndarray = self.tensors["centre"] + self.tensors["half_range"] * features
         return found
 
@@ -76,6 +89,16 @@ class JiangForward:
     def _dense(self, name: str, values: np.ndarray) -> np.ndarray:
         found: np.ndarray = self.tensors[f"{name}.weight"] @ values + self.tensors[f"{name}.bias"]
         return found
+
+    @cached_property
+    def _representation(self) -> DeformationRepresentation:
+        """That of faces against the mean neutral."""
+        return DeformationRepresentation(
+            (self.mean_face + self.tensors["neutral"]).astype(np.float64),
+            self.tensors["edges"],
+            self.tensors["edge_weights"],
+            self.tensors["steadiness"],
+        )
 
     @cached_property
     def _product(self) -> Product:

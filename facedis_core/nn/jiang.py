@@ -1,11 +1,12 @@
 """Disentangled auto-encoder of graph convolutions, after Jiang et al. 2019; schedule ours.
 
 A branch makes a person's neutral of a face, another the expression on the mean neutral, and a
-fusion the face of both. The published one works on a deformation representation; here features are
-coordinates, the authors' ablation.
+fusion the face of both. Features are coordinates, the authors' ablation, or with
+`deformation` a deformation representation, as published.
 """
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any, Final, Self
 
@@ -15,6 +16,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from facedis_core.errors import ErrorCode, InputError
+from facedis_core.geometry.deformation_representation import (
+    DeformationRepresentation,
+    edge_weights,
+)
 from facedis_core.geometry.pca import face_blocks
 from facedis_core.geometry.surface import unique_edges
 from facedis_core.model.jiang_config import (
@@ -41,6 +46,8 @@ STAGES: Final = {"identity": 0.25, "expression": 0.5, "fusion": 0.75}
 # Weights of the sum of squared weights of each part, in its own stage and at the end; of the
 # fusion in its own stage of the sum of absolute weights.
 _DECAYS: Final = {"identity": (1e-5, 3e-5), "expression": (0.0, 1e-6), "fusion": (1e-5, 1e-5)}
+# Factor on the errors of a branch that works on a deformation representation.
+_BRANCH_ERROR: Final = 1 / 1.8
 _MIXED: Final = 5  # people of an interpolated person; ours
 _POWER_STEPS: Final = 500
 
@@ -53,7 +60,8 @@ class JiangAutoEncoder(AutoEncoder):
     Attributes:
         edges: int64 (E, 2) of the mesh.
         neutral: (V, 3), the mean neutral minus the mean face, normalised.
-        centre, half_range: (V, 3) of the features of the training faces, by which they are scaled.
+        centre, half_range: (V, C) of the features of the training faces, by which they are scaled.
+        edge_weights, steadiness: (E,) and (V,) of a deformation representation.
 
     Example:
         >>> config = JiangConfig(4, 8, 6, mesh_edges=6)
@@ -69,20 +77,27 @@ class JiangAutoEncoder(AutoEncoder):
         self.register_buffer("edges", torch.zeros(config.mesh_edges, 2, dtype=torch.int64))
         self.register_buffer("eigenvalue", torch.full((1,), 2.0))
         self.register_buffer("neutral", torch.zeros_like(self.mean_face))
-        self.register_buffer("centre", torch.zeros_like(self.mean_face))
-        self.register_buffer("half_range", torch.ones_like(self.mean_face))
+        vertices, hidden, channels = config.vertices, config.hidden, config.channels
+        self.register_buffer("centre", torch.zeros(vertices, channels))
+        self.register_buffer("half_range", torch.ones(vertices, channels))
+        if config.deformation:
+            self.register_buffer("edge_weights", torch.ones(config.mesh_edges))
+            self.register_buffer("steadiness", torch.ones(vertices))
         self.edges: Tensor
         self.eigenvalue: Tensor
         self.neutral: Tensor
         self.centre: Tensor
         self.half_range: Tensor
+        self.edge_weights: Tensor
+        self.steadiness: Tensor
         self._matrices: dict[torch.device, SparseMatrix] = {}
-        vertices, hidden = config.vertices, config.hidden
-        self.identity_encoder = GraphEncoder(vertices, "identity", hidden, config.identity)
-        self.identity_decoder = DenseDecoder(vertices, config.identity, hidden)
-        self.expression_encoder = GraphEncoder(vertices, "expression", hidden, config.expression)
-        self.expression_decoder = DenseDecoder(vertices, config.expression, hidden)
-        self.fusion = GraphConvolutions((6, *FUSION_WIDTHS, 3), vertices)
+        self._representation: DeformationRepresentation | None = None
+        face = vertices, channels
+        self.identity_encoder = GraphEncoder(*face, "identity", hidden, config.identity)
+        self.identity_decoder = DenseDecoder(*face, config.identity, hidden)
+        self.expression_encoder = GraphEncoder(*face, "expression", hidden, config.expression)
+        self.expression_decoder = DenseDecoder(*face, config.expression, hidden)
+        self.fusion = GraphConvolutions((2 * channels, *FUSION_WIDTHS, channels), vertices)
 
     @classmethod
     def fresh(
@@ -91,16 +106,16 @@ class JiangAutoEncoder(AutoEncoder):
         """A network with random weights, on the edges of the triangles."""
         assert data.triangles is not None
         edges = unique_edges(np.asarray(data.triangles))
-        config = JiangConfig(
-            config.vertices, config.identity, config.expression, len(edges), config.hidden
-        )
+        config = replace(config, mesh_edges=len(edges))
         network = cls(config, mean_face, origin, scale)
         network.edges.copy_(torch.from_numpy(edges))
         network.eigenvalue.fill_(largest_eigenvalue(edges, config.vertices))
         if data.neutrals is not None:
             mean = torch.from_numpy(_known_neutrals(data).mean(axis=0, dtype=np.float64))
             network.neutral.copy_((mean - mean_face) / scale)
-        low, high = torch.full_like(mean_face, torch.inf), torch.full_like(mean_face, -torch.inf)
+        if config.deformation:
+            network._place_by(data)
+        low, high = torch.tensor(torch.inf), torch.tensor(-torch.inf)
         for block in face_blocks(data.vertices, data.rows):
             features = network.features(network.normalise(torch.tensor(block).float()))
             low = torch.minimum(low, features.amin(dim=0))
@@ -121,34 +136,61 @@ class JiangAutoEncoder(AutoEncoder):
             )
         return self._matrices[device]
 
+    @property
+    def representation(self) -> DeformationRepresentation:
+        """That of faces against the mean neutral; made on first use."""
+        if self._representation is None:
+            tensors = (
+                self.normalised_mean_face + self.neutral,
+                self.edges,
+                self.edge_weights,
+                self.steadiness,
+            )
+            self._representation = DeformationRepresentation(*(t.cpu().numpy() for t in tensors))
+        return self._representation
+
     def features(self, faces: Tensor) -> Tensor:
-        """Normalised faces (B, V, 3) -> their features (B, V, 3), offsets from the mean neutral."""
-        return faces - self.normalised_mean_face - self.neutral
+        """Normalised faces (B, V, 3) -> their features (B, V, C), those of the mean neutral 0.
+
+        They are offsets, or a deformation representation, which has no gradient.
+        """
+        if not self.config.deformation:
+            return faces - self.normalised_mean_face - self.neutral
+        return torch.from_numpy(self.representation.features(faces.detach().cpu().numpy())).to(
+            faces
+        )
+
+    def offsets(self, features: Tensor) -> Tensor:
+        """Features (B, V, C) -> offsets (B, V, 3) from the mean face, the inverse of `features`."""
+        if not self.config.deformation:
+            return self.neutral + features
+        faces = torch.from_numpy(self.representation.faces(features.detach().cpu().numpy()))
+        return faces.to(features) - self.normalised_mean_face
 
     def scaled(self, features: Tensor) -> Tensor:
         """Features -> within the range of tanh."""
         return (features - self.centre) / self.half_range
 
     def identities(self, features: Tensor) -> Gaussian:
-        """Features (B, V, 3) -> distribution of identity latents."""
+        """Features (B, V, C) -> distribution of identity latents."""
         found: Gaussian = self.identity_encoder(self.scaled(features), self.matrix)
         return found
 
     def shown(self, features: Tensor) -> Gaussian:
-        """Features (B, V, 3) -> distribution of expression latents."""
+        """Features (B, V, C) -> distribution of expression latents."""
         found: Gaussian = self.expression_encoder(self.scaled(features), self.matrix)
         return found
 
     def neutrals(self, z: Tensor) -> Tensor:
-        """Identity latents (B, D) -> features of neutrals (B, V, 3)."""
+        """Identity latents (B, D) -> features of neutrals (B, V, C)."""
         return self._unscaled(self.identity_decoder(z))
 
     def expressions(self, z: Tensor) -> Tensor:
-        """Expression latents (B, D) -> features (B, V, 3) of expressions on the mean neutral."""
+        """Expression latents (B, D) -> features (B, V, C) of expressions on the mean neutral."""
         return self._unscaled(self.expression_decoder(z))
 
     def fused(self, neutrals: Tensor, expressions: Tensor) -> Tensor:
-        """Features of neutrals and of expressions (B, V, 3) -> those of faces."""
+        """Features of neutrals and of expressions (B, V, C) -> those of faces."""
         x = torch.cat([self.scaled(neutrals), self.scaled(expressions)], dim=2)
         change = torch.tanh(self.fusion(x.transpose(0, 1), self.matrix)).transpose(0, 1)
         return neutrals + expressions + self.half_range * change
@@ -160,12 +202,12 @@ class JiangAutoEncoder(AutoEncoder):
 
     def identity_offsets(self, z: Tensor) -> Tensor:
         """Identity latents (B, D) -> X_id minus the mean face, (B, V, 3)."""
-        return self.neutral + self.neutrals(z)
+        return self.offsets(self.neutrals(z))
 
     def expression_offsets(self, z: Tensor, identity: Tensor) -> Tensor:
         """Expression latents (B, D_exp) of people (B, D_id) -> X_exp, (B, V, 3)."""
         neutrals = self.neutrals(identity)
-        return self.fused(neutrals, self.expressions(z)) - neutrals
+        return self.offsets(self.fused(neutrals, self.expressions(z))) - self.offsets(neutrals)
 
     def objective(self, recipe: Mapping[str, Any], data: InitialData) -> "JiangObjective":
         """Its losses."""
@@ -179,6 +221,21 @@ class JiangAutoEncoder(AutoEncoder):
 
     def _unscaled(self, x: Tensor) -> Tensor:
         return self.centre + self.half_range * x
+
+    def _place_by(self, data: InitialData) -> None:
+        """Give its edges weights, and each vertex the inverse square of its variance."""
+        total, squares = np.zeros((2, self.config.vertices, 3))
+        for block in face_blocks(data.vertices, data.rows):
+            offsets = np.asarray(block, np.float64) - self.mean_face.numpy()
+            total += offsets.sum(axis=0)
+            squares += (offsets**2).sum(axis=0)
+        mean = total / len(data.rows)
+        variance = (squares / len(data.rows) - mean**2).sum(axis=1)
+        variance += 1e-3 * variance.mean() + np.finfo(np.float32).tiny
+        self.steadiness.copy_(torch.from_numpy((variance.mean() / variance) ** 2))
+        reference = (self.normalised_mean_face + self.neutral).numpy()
+        weights = edge_weights(reference, np.asarray(data.triangles))[1]
+        self.edge_weights.copy_(torch.from_numpy(weights))
 
 
 class GraphConvolutions(nn.Module):
@@ -222,16 +279,18 @@ class GraphConvolution(nn.Module):
 class GraphEncoder(GraphConvolutions):
     """Convolutions, then dense layers to the mean and log-variance of a latent."""
 
-    def __init__(self, vertices: int, branch: str, hidden: int, outputs: int) -> None:
+    def __init__(
+        self, vertices: int, channels: int, branch: str, hidden: int, outputs: int
+    ) -> None:
         last = LAST_WIDTHS[branch]
         self.has_biases = branch == "identity"
-        super().__init__((3, *ENCODER_WIDTHS, last), vertices if self.has_biases else None)
+        super().__init__((channels, *ENCODER_WIDTHS, last), vertices if self.has_biases else None)
         self.hidden = _dense(vertices * last, hidden)
         self.mean = _dense(hidden, outputs)
         self.log_variance = _dense(hidden, outputs)
 
     def forward(self, x: Tensor, matrix: SparseMatrix) -> Gaussian:  # type: ignore[override]  # ends in a latent
-        """(B, V, 3) -> (B, D); the last activation is tanh where there are no biases."""
+        """(B, V, C) -> (B, D); the last activation is tanh where there are no biases."""
         x = super().forward(x.transpose(0, 1), matrix).transpose(0, 1)
         x = functional.leaky_relu(x, LEAK) if self.has_biases else torch.tanh(x)
         hidden = functional.leaky_relu(self.hidden(x.flatten(1)), LEAK)
@@ -241,22 +300,24 @@ class GraphEncoder(GraphConvolutions):
 class DenseDecoder(nn.Module):
     """A hidden layer, then all features of a mesh, within the range of tanh."""
 
-    def __init__(self, vertices: int, inputs: int, hidden: int) -> None:
+    def __init__(self, vertices: int, channels: int, inputs: int, hidden: int) -> None:
         super().__init__()
+        self.channels = channels
         self.hidden = _dense(inputs, hidden)
-        self.output = _dense(hidden, 3 * vertices)
+        self.output = _dense(hidden, channels * vertices)
 
     def forward(self, z: Tensor) -> Tensor:
-        """(B, D) -> (B, V, 3)."""
+        """(B, D) -> (B, V, C)."""
         hidden = functional.leaky_relu(self.hidden(z), LEAK)
-        return torch.tanh(self.output(hidden)).unflatten(1, (-1, 3))
+        return torch.tanh(self.output(hidden)).unflatten(1, (-1, self.channels))
 
 
 class JiangObjective(Objective):
     """Each branch alone, then the fusion alone, then all of them from end to end.
 
-    Errors are mean lengths of differences of features. The branch of identities learns interpolated
-    people as well: convex combinations of neutrals, with the mean of an expression added.
+    Errors are mean lengths of differences of coordinates, or mean absolute errors of the numbers of
+    a deformation representation. The branch of identities learns interpolated people as well:
+    convex combinations of neutrals, with the mean of an expression added.
 
     Args:
         network: the auto-encoder.
@@ -318,7 +379,7 @@ class JiangObjective(Objective):
         own, predicted = self._neutrals(torch.cat([features, mixed]))
         error = self._neutral_error(predicted[: len(features)], batch)
         return {
-            "neutral": error + _distance(predicted[len(features) :], truth),
+            "neutral": error + self._branch_error(predicted[len(features) :], truth),
             "kl_identity": kl_divergence(*own),
             "decay": self._decay("identity", 0),
         }
@@ -327,7 +388,7 @@ class JiangObjective(Objective):
         """Expressions on the mean neutral."""
         shown, expressions = self._expressions(features)
         return {
-            "neutral_expression": _distance(expressions, self._means(batch)),
+            "neutral_expression": self._branch_error(expressions, self._means(batch)),
             "kl_expression": kl_divergence(*shown),
         }
 
@@ -338,7 +399,7 @@ class JiangObjective(Objective):
             _, neutrals = self._neutrals(features)
             _, expressions = self._expressions(features)
         return {
-            "reconstruction": _distance(network.fused(neutrals, expressions), features),
+            "reconstruction": self._error(network.fused(neutrals, expressions), features),
             "decay": _DECAYS["fusion"][0]
             * torch.stack([w.abs().sum() for w in self._weights("fusion")]).sum(),
         }
@@ -351,31 +412,42 @@ class JiangObjective(Objective):
         _, no_identity = self._neutrals(expressions)
         nothing = torch.zeros_like(features)
         return {
-            "reconstruction": _distance(self.network.fused(neutrals, expressions), features)
-            + _distance(no_expression, nothing)
-            + _distance(no_identity, nothing),
+            "reconstruction": self._error(self.network.fused(neutrals, expressions), features)
+            + self._error(no_expression, nothing)
+            + self._error(no_identity, nothing),
             "neutral": self._neutral_error(neutrals, batch),
-            "neutral_expression": _distance(expressions, self._means(batch)),
+            "neutral_expression": self._branch_error(expressions, self._means(batch)),
             "kl_identity": kl_divergence(*own),
             "kl_expression": kl_divergence(*shown),
             "decay": torch.stack([self._decay(part, 1) for part in _DECAYS]).sum(),
         }
 
     def _neutrals(self, features: Tensor) -> tuple[Gaussian, Tensor]:
-        """The identity latents of features (B, V, 3), and the neutrals of a sample of them."""
+        """The identity latents of features (B, V, C), and the neutrals of a sample of them."""
         latent = self._clamped(self.network.identities(features))
         return latent, self.network.neutrals(latent.sample())
 
     def _expressions(self, features: Tensor) -> tuple[Gaussian, Tensor]:
-        """The expression latents of features (B, V, 3), and the expressions of a sample of them."""
+        """The expression latents of features (B, V, C), and the expressions of a sample of them."""
         latent = self._clamped(self.network.shown(features))
         return latent, self.network.expressions(latent.sample())
 
     def _clamped(self, latent: Gaussian) -> Gaussian:
         return Gaussian(latent.mean, latent.log_variance.clamp(-self.limit, self.limit))
 
+    def _error(self, predicted: Tensor, truth: Tensor) -> Tensor:
+        """Of features (B, V, C)."""
+        if self.network.config.deformation:
+            return (predicted - truth).abs().mean()
+        return (predicted - truth).norm(dim=2).mean()
+
+    def _branch_error(self, predicted: Tensor, truth: Tensor) -> Tensor:
+        """Of the features (B, V, C) that a branch makes."""
+        factor = _BRANCH_ERROR if self.network.config.deformation else 1.0
+        return factor * self._error(predicted, truth)
+
     def _means(self, batch: LabelledFaces) -> Tensor:
-        """The features (B, V, 3) of the mean faces of the expressions shown."""
+        """The features (B, V, C) of the mean faces of the expressions shown."""
         return self.shown.to(batch.faces.device)[batch.expression]
 
     def _neutral_error(self, predicted: Tensor, batch: LabelledFaces) -> Tensor:
@@ -384,10 +456,10 @@ class JiangObjective(Objective):
         if known is None or not len(known.places):
             return 0 * predicted.sum()
         truth = self.network.features(known.faces)
-        return _distance(predicted[known.places], truth) * known.weight
+        return self._branch_error(predicted[known.places], truth) * known.weight
 
     def _interpolated(self, count: int) -> tuple[Tensor, Tensor]:
-        """Features (B, V, 3) of people that do not exist with mean expressions, and neutral."""
+        """Features (B, V, C) of people that do not exist with mean expressions, and neutral."""
         device, total = self.network.mean_face.device, count * world_size()
         chosen = shard(torch.randint(len(self.people), (total, _MIXED)))
         shares = shard(torch.empty(total, _MIXED).exponential_())
@@ -454,11 +526,6 @@ def _known_neutrals(data: InitialData) -> np.ndarray:
     assert data.neutrals is not None
     known = data.neutrals[np.unique(data.subject)]
     return known[np.isfinite(known).all(axis=(1, 2))]
-
-
-def _distance(predicted: Tensor, truth: Tensor) -> Tensor:
-    """Mean length of the differences of features (B, V, 3)."""
-    return (predicted - truth).norm(dim=2).mean()
 
 
 def _dense(inputs: int, outputs: int) -> nn.Linear:

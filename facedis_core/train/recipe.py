@@ -76,6 +76,7 @@ class Recipe:
     # what conv-mesh-ae makes of a face: itself, from `expression` latents, or its person's neutral,
     # from `identity` latents
     target: Literal["self", "neutral"] = "self"
+    deformation: bool = False  # features of jiang: a deformation representation, not coordinates
     latent_relu: bool = True  # whether latents of conv-mesh-ae pass a ReLU, as in CoMA's program
     components: int = 400  # principal components of the linear network, at most
     # expression directions of the linear network whose X_exp depends on the identity; None = none

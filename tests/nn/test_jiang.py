@@ -12,6 +12,10 @@ from trainers import trained_in_parts
 
 from facedis_core.data.face_set import TEST, TRAIN
 from facedis_core.evaluate.prediction import model_predictor
+from facedis_core.geometry.deformation_representation import (
+    DeformationRepresentation,
+    edge_weights,
+)
 from facedis_core.model.model import load_model
 from facedis_core.nn.jiang import STAGES
 from facedis_core.nn.objective import KnownNeutrals, LabelledFaces
@@ -28,17 +32,33 @@ def leaky(x):
 
 
 class SlowTwin:
-    """The network in float64, dense, written from the paper."""
+    """The network in float64, dense, written from the paper.
+
+    A deformation representation, of which another test tells, is taken as it is.
+    """
 
     def __init__(self, model, training, neutrals):
         self.w = {name: array.astype(float) for name, array in model.weights.items()}
         self.reference = neutrals.mean(axis=0)
-        features = training - self.reference
+        self.to_features = lambda faces: faces - self.reference
+        self.to_faces = lambda features: self.reference + features
+        if model.config.deformation:
+            variance = training.var(axis=0, dtype=float).sum(axis=1)
+            steadiness = 1 / (variance + 1e-3 * variance.mean()) ** 2
+            shape = DeformationRepresentation(
+                self.reference, *edge_weights(self.reference, model.triangles), steadiness
+            )
+            self.to_features = lambda faces: shape.features(faces.reshape(-1, *faces.shape[-2:]))
+            self.to_faces = lambda features: shape.faces(features[None])[0]
+        features = self.to_features(training)
         low, high = features.min(axis=0), features.max(axis=0)
+        half = (high - low) / 2
+        half = np.maximum(half, 0.01 * np.sqrt((half**2).mean()))
+        middle = (low + high) / 2
         # to -0.9 .. 0.9
-        self.to_range = lambda f: 0.9 * (2 * f - low - high) / (high - low)
-        self.from_range = lambda y: ((high - low) * y / 0.9 + low + high) / 2
-        self.shift = 0.9 * (high + low) / (high - low)
+        self.to_range = lambda f: (0.9 * (f - middle) / half).reshape(len(middle), -1)
+        self.from_range = lambda y: half * y / 0.9 + middle
+        self.shift = 0.9 * middle / half
         self.edges = {tuple(sorted(e)) for t in model.triangles for e in (t[:2], t[1:], t[::2])}
         self.largest = largest_eigenvalue(len(self.reference), self.edges)
 
@@ -54,26 +74,30 @@ class SlowTwin:
         return x
 
     def latent(self, branch, face):
-        x = self.convolutions(f"{branch}_encoder", self.to_range(face - self.reference), 5)
+        x = self.convolutions(f"{branch}_encoder", self.to_range(self.to_features(face)), 5)
         x = leaky(x) if branch == "identity" else np.tanh(x)
         hidden = leaky(self.dense(f"{branch}_encoder.hidden", x.ravel()))
         return self.dense(f"{branch}_encoder.mean", hidden)
 
     def decoded(self, branch, z):
         hidden = leaky(self.dense(f"{branch}_decoder.hidden", z))
-        return np.tanh(self.dense(f"{branch}_decoder.output", hidden)).reshape(-1, 3)
+        return np.tanh(self.dense(f"{branch}_decoder.output", hidden)).reshape(
+            len(self.reference), -1
+        )
 
     def faces(self, z, e):
         """X_id and X in mm."""
         own, shown = self.decoded("identity", z), self.decoded("expression", e)
         change = np.tanh(self.convolutions("fusion", np.hstack([own, shown]), 5))
         both = own + shown + self.shift + change
-        return self.reference + self.from_range(own), self.reference + self.from_range(both)
+        return self.to_faces(self.from_range(own)), self.to_faces(self.from_range(both))
 
 
 @pytest.mark.slow
-def test_slow_twin_numpy_torch_and_resumed_bytes(tmp_path):
-    path = trained_in_parts(tmp_path, FACES, "jiang", SHORT, neutrals=True)
+@pytest.mark.parametrize("deformation", [False, True])
+def test_slow_twin_numpy_torch_and_resumed_bytes(tmp_path, deformation):
+    changes = {**SHORT, "deformation": deformation}
+    path = trained_in_parts(tmp_path, FACES, "jiang", changes, neutrals=True)
     model, faces = load_model(path), FACES.read(FACES.rows(TEST)[:3])
     predicted = model_predictor(model)(faces)
     shown = model.decode(model.encode_prepared(faces, ["a", "b", "c"]), "expression")
@@ -92,18 +116,23 @@ def test_slow_twin_numpy_torch_and_resumed_bytes(tmp_path):
         in_torch = model.to_torch()(torch.tensor(faces))
     np.testing.assert_allclose(in_torch.identity, predicted.identity, atol=1e-3)
     np.testing.assert_allclose(in_torch.reconstruction, predicted.reconstruction, atol=1e-3)
-    further = train(FACES, "jiang", changes={**SHORT, "steps": 1}, neutrals=True, init=path)
+    further = train(FACES, "jiang", changes={**changes, "steps": 1}, neutrals=True, init=path)
     np.testing.assert_array_equal(further.weights["half_range"], model.weights["half_range"])
     moved = further.weights["identity_decoder.output.weight"]
     assert 0 < np.abs(moved - model.weights["identity_decoder.output.weight"]).max() < 0.01
 
 
-@pytest.fixture(scope="module")
-def objective():
-    recipe = replace(load_recipe("jiang", neutrals=True), identity=5, expression=4)
+def made(**changes):
+    """The losses of a fresh network."""
+    recipe = replace(load_recipe("jiang", neutrals=True), identity=5, expression=4, **changes)
     network = build_auto_encoder(recipe, training_frame(FACES, recipe), FACES, 0, neutrals=True)
     data = initial_data(recipe, training_frame(FACES, recipe), FACES, neutrals=True)
     return network.objective(recipe.as_dict(), data)
+
+
+@pytest.fixture(scope="module")
+def objective():
+    return made()
 
 
 def learning(objective, progress):
@@ -175,6 +204,27 @@ def test_each_branch_and_the_fusion_are_trained_alone(objective):
     torch.testing.assert_close(turn.terms["neutral"], 0.5 * length(neutrals[[0, 3]], known))
     decay = 3e-5 * squares("identity") + 1e-6 * squares("expression") + 1e-5 * squares("fusion")
     torch.testing.assert_close(turn.terms["decay"], decay)
+
+
+def test_errors_of_a_deformation_representation_are_those_of_its_numbers():
+    objective = made(deformation=True)
+    network = objective.network
+    neutrals = network.features(network.normalise(torch.tensor(FACES.neutrals[:7])))
+    assert neutrals.shape == (7, FACES.vertices.shape[1], 9)
+    mean = torch.tensor(FACES.neutrals[:7]).mean(dim=0, keepdim=True)
+    assert network.features(network.normalise(mean)).abs().max() < 1e-5
+    turn, _ = learning(objective, STAGES["fusion"])
+    torch.manual_seed(1)
+    features = network.features(network.normalise(torch.tensor(FACES.vertices[:4])))
+    drawn = network.neutrals(network.identities(features).sample())
+    shown = network.expressions(network.shown(features).sample())
+    nobody = network.expressions(network.shown(drawn).sample())
+    nothing = network.neutrals(network.identities(shown).sample())
+    error = (network.fused(drawn, shown) - features).abs().mean()
+    expected = error + nobody.abs().mean() + nothing.abs().mean()
+    torch.testing.assert_close(turn.terms["reconstruction"], expected)
+    own = (drawn[[0, 3]] - neutrals[:2]).abs().mean() / 1.8  # the factor is of branches alone
+    torch.testing.assert_close(turn.terms["neutral"], 0.5 * own)
 
 
 def test_interpolated_people_lie_between_people(objective):
