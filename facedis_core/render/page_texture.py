@@ -1,7 +1,7 @@
 """Textures of meshes for the viewer of pages, as JSON: places of corners, images of materials."""
 
 import io
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +11,10 @@ from facedis_core.io.text import first_line
 from facedis_core.mesh.appearance import Appearance, image_type
 from facedis_core.render.materials import find_materials
 from facedis_core.render.page_surface import to_base64
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+    from PIL.ImageFile import ImageFile
 
 MOST_BYTES: Final = 1 << 20  # of an image that is embedded as it is
 _JPEG_QUALITY: Final = 90
@@ -86,23 +90,45 @@ def smaller_image(content: bytes, most_pixels: int) -> bytes:
     Raises:
         InputError: it cannot be decoded.
     """
+    if len(content) <= MOST_BYTES and max(_opened(content).size) <= most_pixels:
+        return content
+    stream = io.BytesIO()
+    decoded_image(content, most_pixels).save(stream, "JPEG", quality=_JPEG_QUALITY)
+    return stream.getvalue()
+
+
+def decoded_image(content: bytes, most_pixels: int) -> "Image":
+    """An image as 8 bits of RGB, scaled down to at most so many pixels a side.
+
+    Raises:
+        InputError: it cannot be decoded.
+    """
     from PIL import Image
 
+    image: Image.Image = _opened(content)
     try:
-        image: Image.Image = Image.open(io.BytesIO(content))
-        if max(image.size) <= most_pixels and len(content) <= MOST_BYTES:
-            return content
         image.draft("RGB", (most_pixels, most_pixels))  # of a JPEG fewer pixels are decoded
         if image.mode.startswith("I"):  # 16 bits of gray, which a conversion would cut off
             image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
         image = image.convert("RGB")
         image.thumbnail((most_pixels, most_pixels))
+    except (OSError, SyntaxError, ValueError) as error:
+        raise _undecodable(content, error) from None
+    return image
+
+
+def _opened(content: bytes) -> "ImageFile":
+    from PIL import Image
+
+    try:
+        return Image.open(io.BytesIO(content))
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise InputError(
-            f"its texture of {len(content):,} bytes cannot be decoded ({first_line(error)}); "
-            "save it again",
-            ErrorCode.DAMAGED,
-        ) from None
-    stream = io.BytesIO()
-    image.save(stream, "JPEG", quality=_JPEG_QUALITY)
-    return stream.getvalue()
+        raise _undecodable(content, error) from None
+
+
+def _undecodable(content: bytes, error: Exception) -> InputError:
+    return InputError(
+        f"its texture of {len(content):,} bytes cannot be decoded ({first_line(error)}); save it "
+        "again",
+        ErrorCode.DAMAGED,
+    )

@@ -37,12 +37,14 @@ class ScanSurface(NamedTuple):
         distances: (N,) mm to the face where its nearest vertex is compared, else NaN.
         face_distances: (V,) mm of the vertices of the face that are compared: those that the scan
             shows, and those between them; else NaN.
+        colors: (N, 3) linear RGB; None = unknown.
     """
 
     vertices: NDArray[np.float32]
     triangles: NDArray[np.int32]
     distances: NDArray[np.float32]
     face_distances: NDArray[np.float32]
+    colors: NDArray[np.float32] | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Arrays as base64; what `FaceViewer.surface` of face_viewer.js reads, and more."""
@@ -60,7 +62,11 @@ class ScanSurface(NamedTuple):
 
 
 def scan_surface(
-    scan: Mesh, to_scan: RigidTransform, face: Mesh, distances: NDArray[np.floating[Any]]
+    scan: Mesh,
+    to_scan: RigidTransform,
+    face: Mesh,
+    distances: NDArray[np.floating[Any]],
+    colors: NDArray[np.floating[Any]] | None = None,
 ) -> ScanSurface:
     """The scan about its face, in the frame of the face, thinned for drawing.
 
@@ -71,7 +77,9 @@ def scan_surface(
         to_scan: takes the face to it.
         face: the face, mm.
         distances: (V,) mm, of the vertices of the face; NaN where the scan does not show them.
+        colors: (R, 3) of the vertices of the scan; None = unknown.
     """
+    rgb = np.zeros((len(scan.vertices), 0)) if colors is None else colors
     corners, vertices_of_face = face.triangles, face.vertices.astype(np.float64)
     observed = np.isfinite(distances)
     observed = observed if observed.any() else np.ones_like(observed)
@@ -84,10 +92,10 @@ def scan_surface(
 
     if len(scan.triangles):
         kept = scan.triangles[inside[scan.triangles].all(axis=1)]
-        vertices, triangles = _clustered(points, kept)
+        vertices, rgb, triangles = _clustered(points, rgb, kept)
         triangles = _wound_alike(vertices, triangles, tree, outwards)
     else:
-        vertices, triangles = _splats(points[inside], tree, outwards)
+        vertices, rgb, triangles = _splats(points[inside], rgb[inside], tree, outwards)
     # the prior has fewer vertices than a whole head
     face_distances = fill_between(distances, corners)
     is_compared = np.isfinite(face_distances)
@@ -102,13 +110,19 @@ def scan_surface(
         triangles.astype("<i4"),
         to_face.astype("<f4"),
         face_distances.astype("<f4"),
+        None if colors is None else rgb.astype("<f4"),
     )
 
 
-def _clustered(points: Points, triangles: NDArray[Any]) -> tuple[Points, NDArray[np.intp]]:
+def _clustered(
+    points: Points, colors: NDArray[Any], triangles: NDArray[Any]
+) -> tuple[Points, Points, NDArray[np.intp]]:
     """A mesh whose vertices within a cube are one, their mean; triangles that vanish are left out.
 
     Corners of a triangle soup are welded by it.
+
+    Returns:
+        Vertices, their colors, and triangles.
     """
     used, corners = np.unique(triangles, return_inverse=True)
     points, corners, size = points[used], corners.reshape(-1, 3), CELL_MM
@@ -119,10 +133,12 @@ def _clustered(points: Points, triangles: NDArray[Any]) -> tuple[Points, NDArray
             break
         size *= 1.3
     owner = owner.ravel()
-    total = [np.bincount(owner, points[:, k], len(count)) for k in range(3)]
+    values = np.concatenate([points, colors[used]], axis=1)
+    total = [np.bincount(owner, column, len(count)) for column in values.T]
+    mean = np.reshape(total, (values.shape[1], len(count))).T / np.maximum(count, 1)[:, None]
     merged = owner[corners]
     whole = (merged != np.roll(merged, 1, axis=1)).all(axis=1)
-    return np.stack(total, axis=1) / np.maximum(count, 1)[:, None], merged[whole]
+    return mean[:, :3], mean[:, 3:], merged[whole]
 
 
 def _wound_alike(
@@ -142,13 +158,15 @@ def _wound_alike(
     return np.where(backwards[:, None], triangles[:, ::-1], triangles)
 
 
-def _splats(points: Points, tree: cKDTree, outwards: Points) -> tuple[Points, NDArray[Any]]:
-    """A small triangle for every point, or for the mean point of every cube."""
+def _splats(
+    points: Points, colors: NDArray[Any], tree: cKDTree, outwards: Points
+) -> tuple[Points, NDArray[Any], NDArray[Any]]:
+    """A small triangle for every point, or for the mean point of every cube; as `_clustered`."""
     size = CELL_MM
     while len(found := voxel_means(points, size)) > MOST_VERTICES // 3:
         size *= 1.3
     if len(found) < NEIGHBOURS:
-        return np.empty((0, 3)), np.empty((0, 3), np.intp)
+        return np.empty((0, 3)), colors[:0], np.empty((0, 3), np.intp)
     away, index = cKDTree(found).query(found, NEIGHBOURS)
     size = max(size, 1.3 * float(np.median(away[:, SPLAT_NEIGHBOUR])))
     normals, _ = plane_normals(found[index])
@@ -160,4 +178,8 @@ def _splats(points: Points, tree: cKDTree, outwards: Points) -> tuple[Points, ND
     corners = found[:, None] + size * (
         np.cos(angles)[:, None] * aside[:, None] + np.sin(angles)[:, None] * across[:, None]
     )
-    return corners.reshape(-1, 3), np.arange(3 * len(found)).reshape(-1, 3)
+    of_nearest = (
+        colors[cKDTree(points).query(found)[1]] if colors.shape[1] else colors[: len(found)]
+    )
+    triangles = np.arange(3 * len(found)).reshape(-1, 3)
+    return corners.reshape(-1, 3), np.repeat(of_nearest, 3, axis=0), triangles

@@ -26,12 +26,14 @@ class FaceToDraw:
 
     Attributes:
         lined: line openings, as of `render_mesh`.
+        colors: (V, 3) of the vertices, linear RGB; None = those of the materials that are known.
     """
 
     mesh: Mesh
     views: Sequence[float]
     values: NDArray[np.float64] | None = None
     lined: bool = True
+    colors: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,7 @@ class FaceRenderer:
                 coloring=coloring,
                 background=self.background,
                 lined=face.lined,
+                colors=face.colors,
             )
             for view in face.views
         ]

@@ -100,6 +100,7 @@ def render_mesh(
     coloring: VertexColoring | None = None,
     background: LinearRGB | None = BACKGROUND,
     lined: bool = True,
+    colors: NDArray[np.float32] | None = None,
 ) -> Picture:
     """Picture (height, width, 3), uint8 sRGB, of a mesh turned by `view` degrees.
 
@@ -113,6 +114,7 @@ def render_mesh(
         coloring: vertex values to show instead of skin.
         background: linear RGB; None = transparent, and the picture is (height, width, 4).
         lined: line openings; not for scans, whose holes are many.
+        colors: (V, 3) of the vertices, linear RGB; None = those of the materials that are known.
 
     Raises:
         InputError: the mesh has no triangles.
@@ -124,6 +126,7 @@ def render_mesh(
         )
     materials = find_materials(mesh.triangles)
     skin = mesh.triangles if materials is None else materials.triangles
+    albedos = colors if colors is not None or materials is None else materials.colors
     vertices = rotate_about_vertical(mesh.vertices, view, camera.axis)
     normals = vertex_normals(vertices, skin).astype(np.float32)
     across = triangle_normals(vertices, skin)
@@ -142,9 +145,9 @@ def render_mesh(
     def piece(camera: Camera) -> Picture:
         width, height = camera.width * SUPERSAMPLING, camera.height * SUPERSAMPLING
         surface = rasterize(camera.project(points, SUPERSAMPLING), triangles, width, height)
-        colors = np.empty((len(surface.pixel), 3), np.float32)
+        light = np.empty((len(surface.pixel), 3), np.float32)
         lined = surface.triangle >= len(skin)
-        colors[lined] = LINING if coloring is None else LINING_OF_VALUES
+        light[lined] = LINING if coloring is None else LINING_OF_VALUES
         bare = np.flatnonzero(~lined) if lined.any() else slice(None)
         seen = VisibleSurface(
             surface.pixel[bare], surface.triangle[bare], surface.weights[:, bare].astype(np.float32)
@@ -155,16 +158,16 @@ def render_mesh(
         towards = unit_vectors(towards)
         if coloring is not None:
             values = seen.interpolate(coloring.values[:, None], skin)[:, 0]
-            colors[bare] = shade_matte(towards, coloring.scale.colors(values))
+            light[bare] = shade_matte(towards, coloring.scale.colors(values))
         else:
             albedo = np.array(SKIN, np.float32)
-            if materials is not None:
-                albedo = seen.interpolate(materials.colors, skin)
+            if albedos is not None:
+                albedo = seen.interpolate(albedos, skin)
             lit = shade_skin(towards, albedo)
             within = np.flatnonzero(inside[seen.triangle])
             lit[within] = shade_matte(towards[within], np.array(INSIDE, np.float32))
-            colors[bare] = lit
-        return _downsample(surface.pixel, colors, camera, background)
+            light[bare] = lit
+        return _downsample(surface.pixel, light, camera, background)
 
     band = max(MAX_SAMPLES // (camera.width * SUPERSAMPLING**2), 1)
     return np.concatenate([piece(part) for part in camera.bands(band)])

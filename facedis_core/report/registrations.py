@@ -17,9 +17,10 @@ from facedis_core.errors import ErrorCode, InputError, missing_extra
 from facedis_core.geometry.alignment import RigidTransform
 from facedis_core.io.paths import OutputPaths, is_file
 from facedis_core.io.progress import Progress, no_progress
-from facedis_core.io.streams import open_input, shown
+from facedis_core.io.streams import naming, open_input, read_all, shown
 from facedis_core.io.text import first_of
 from facedis_core.mesh import ply
+from facedis_core.mesh.appearance import read_appearance
 from facedis_core.mesh.mesh import Mesh, read_mesh
 from facedis_core.mesh.scan_formats import SCAN_FORMATS, read_scan
 from facedis_core.pipeline.failures import Failure
@@ -31,6 +32,7 @@ from facedis_core.render.contact_sheet import ContactSheet
 from facedis_core.render.error_map import error_summary
 from facedis_core.render.scene import FaceRenderer, FaceToDraw
 from facedis_core.render.shading import BACKGROUND, Picture, to_srgb
+from facedis_core.render.vertex_colors import vertex_colors
 from facedis_core.report.charts import Series, color_class, histogram, svg_file
 from facedis_core.report.figures import Figure, FigureOptions, sheet_text_size
 from facedis_core.report.html import WEB, embed, render_template
@@ -256,12 +258,16 @@ class DrawnScan:
         face: mm.
         distances: (V,) mm of the face's vertices to the scan; NaN where not compared.
         scan: in the frame of the face; None where the file of the scan is not there.
+        colors: of the vertices of the scan, linear RGB; None = unknown.
+        warnings: lines about its texture.
     """
 
     name: str
     face: Mesh
     distances: NDArray[Any]
     scan: Mesh | None
+    colors: NDArray[np.float32] | None = None
+    warnings: Sequence[str] = ()
 
 
 def _figures(
@@ -283,6 +289,7 @@ def _figures(
                     missing.append(said["name"])
                     continue
                 drawn.append(_read_drawn(said, path))
+                notes += drawn[-1].warnings
                 advance(1)
             if drawn:
                 figures.append(_figure(title, drawn, options.figures))
@@ -324,9 +331,27 @@ def _read_drawn(said: dict[str, Any], path: Path) -> DrawnScan:
     to_scan = RigidTransform(
         np.array(said["rotation"], np.float64), np.array(said["translation"]), said["scale"]
     )
-    found = scan_surface(scan, to_scan, face, distances)
+    colors, warnings = _colors(said["source"], scan)
+    found = scan_surface(scan, to_scan, face, distances, colors)
     mesh = Mesh(found.vertices, found.triangles, scan.name, 1.0) if len(found.triangles) else None
-    return DrawnScan(said["name"], face, found.face_distances.astype(np.float64), mesh)
+    return DrawnScan(
+        said["name"],
+        face,
+        found.face_distances.astype(np.float64),
+        mesh,
+        found.colors,
+        warnings,
+    )
+
+
+def _colors(source: str, scan: Mesh) -> tuple[NDArray[np.float32] | None, Sequence[str]]:
+    """The colors of the vertices of a scan, of its texture or its own, and lines about them."""
+    look = read_appearance(source, read_all(source), scan)
+    try:
+        with naming(source):
+            return vertex_colors(look, len(scan.vertices)), look.warnings
+    except InputError as error:  # a broken image; the shape is what matters
+        return None, (*look.warnings, str(error))
 
 
 def _read_source(said: dict[str, Any]) -> Mesh | None:
@@ -398,4 +423,4 @@ def _scan_picture(one: DrawnScan, camera: Camera, renderer: FaceRenderer) -> Pic
     if not len(kept):
         return blank.copy()
     mesh = Mesh(one.scan.vertices, kept, one.name, 1.0)
-    return renderer(FaceToDraw(mesh, (FRONT,), lined=False))
+    return renderer(FaceToDraw(mesh, (FRONT,), lined=False, colors=one.colors))

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from images import png
 from raising import raises
 
 from facedis_core.errors import ErrorCode
@@ -108,6 +109,26 @@ def test_a_figure_shows_the_scan_the_face_and_its_distances(folder):
     assert np.flatnonzero(changed).max() < whole.shape[0] / 2.5  # the first row alone
     saturated = np.ptp(whole.astype(int), axis=2) > 60
     assert saturated[-whole.shape[0] // 2 :].any()  # the colors of distances
+
+
+def test_scans_have_their_textures(folder):
+    """One is green; the other one's is broken, which is told."""
+    for name, content in (("bob_smile", png(0, 255, 0)), ("carol_smile", png(0, 255, 0)[:20])):
+        scan = read_mesh(f"scans/{name}.ply")
+        lines = [f"mtllib {name}.mtl", *(f"v {x} {y} {z}" for x, y, z in scan.vertices.tolist())]
+        faces = ["f " + " ".join(f"{k}/1" for k in t) for t in (scan.triangles + 1).tolist()]
+        text = "\n".join([*lines, "vt 0 0", "usemtl m", *faces, ""])
+        Path(f"scans/{name}.obj").write_text(text)
+        Path(f"scans/{name}.mtl").write_text(f"newmtl m\nmap_Kd {name}.png\n")
+        Path(f"scans/{name}.png").write_bytes(content)
+    names = {"carol_smile": 0.3, "bob_smile": 0.2}
+    said = [line(name, far, source=f"scans/{name}.obj") for name, far in names.items()]
+    write_lines(folder / "faces.jsonl", said)
+    report = build_registration_report(OPTIONS)
+    worst, best = (figure.picture.astype(int) for figure in report.figures)
+    green = [(one[..., 1] > 2 * one[..., [0, 2]].max(axis=-1)).sum() for one in (worst, best)]
+    assert green[0] == 0 and green[1] > 500
+    assert "scans/carol_smile.obj: its texture of 20 bytes cannot be decoded" in report.html
 
 
 def test_faces_without_distances_or_that_are_missing_are_told(folder):

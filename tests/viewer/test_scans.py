@@ -346,6 +346,19 @@ class TestView:
         expected = turned_forwards(found.mesh.vertices, found.mesh.triangles)
         assert share == pytest.approx(expected, abs=0.05 if is_cloud else 0.01)
 
+    @pytest.mark.parametrize("is_cloud", [False, True])
+    def test_colors_stay_where_they_are(self, found, scan, is_cloud):
+        given = scan
+        if is_cloud:
+            given = dataclasses.replace(scan, triangles=np.empty((0, 3), np.int32))
+        shown = (scan.vertices - TURN.translation) @ TURN.rotation / TURN.scale
+        colors = np.where(shown[:, 1:2] > 0, [1.0, 0.5, 0], [0, 0, 1.0])
+        view = scan_surface(given, TURN, found.mesh, found.distance_mm, colors)
+        assert view.colors.shape == view.vertices.shape
+        above, below = view.vertices[:, 1] > 9, view.vertices[:, 1] < -9
+        np.testing.assert_allclose(view.colors[above], np.tile([1, 0.5, 0], (above.sum(), 1)))
+        np.testing.assert_allclose(view.colors[below], np.tile([0, 0, 1], (below.sum(), 1)))
+
     def test_a_soup_is_welded_and_its_triangles_are_turned_outwards(self, found, scan):
         corners = scan.vertices[scan.triangles]
         turned = np.random.default_rng(0).random(len(corners)) < 0.5
