@@ -226,12 +226,17 @@ def test_what_cannot_be(mapped, folder, line, code, kind, named):
         ("fd-transfer {ply} {ply} -o x.ply", True),
         ("fd-decode own.npy --onto {rig} -o x.obj", False),
         ("fd-decode own.npy --onto {ply} -o x.ply", True),
+        ("fd-decode own.npy --onto {ply} --shard 1/1 -o x/", True),
+        pytest.param("fd-decode frames.npy --onto {ply} -j 2 -o x/", True, marks=pytest.mark.slow),
+        pytest.param("fd-decode frames.npy --onto {rig} -j 2 -o x/", False, marks=pytest.mark.slow),
         ("fd-export {rig} --onto {ply} --targets directions --count 1 -o x.glb", False),
         ("fd-export {ply} --onto {ply} --targets directions --count 1 -o x.glb", True),
     ],
 )
 def test_a_map_that_nothing_needs_is_told(mapped, folder, line, told):
     assert mapped("fd-encode alice_neutral.obj --map m.safetensors -o own.npy --force").code == 0
+    if "frames" in line:  # more rows than a process decodes at once
+        assert mapped("fd-interp own.npy own.npy --steps 17 -o frames.npy --force").code == 0
     line = line.format(ply="alice_smile.ply", rig="alice_smile.obj")
     result = mapped(f"{line} --map m.safetensors --force")
     assert result.code == 0, result.err

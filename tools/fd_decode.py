@@ -169,7 +169,7 @@ def decode(
         )
     loaded = load_model(model)
     skipping = fd_cli.Skipping(keep_going, failures, output, force)
-    done = 0
+    done, used_map = 0, False
     skip = skipping.add if keep_going else None
     with ExitStack() as stack:  # all are open until the end, so that none can be the output
         whole = [stack.enter_context(open_latents(source)) for source in sources]
@@ -196,11 +196,13 @@ def decode(
                 topology_map=None if map_file is None else read_map(map_file),
             )
         with fd_cli.progress_bar("decoding", total) as advance:
-            for count in decode_to(options, decoder, blocks, skip):
-                done += count
-                advance(count)
-        if isinstance(decoder, OntoDecoder) and part_of_rows is None:
-            warn_of_map(decoder.topology_map, decoder.used_map, fd_cli.warn)
+            for decoded in decode_to(options, decoder, blocks, skip):
+                done += decoded.rows
+                used_map |= decoded.used_map
+                advance(decoded.rows)
+        # other parts of a folder may need the map
+        if isinstance(decoder, OntoDecoder) and not (part_of_rows and decoder.originals.by_name):
+            warn_of_map(decoder.topology_map, used_map or not done, fd_cli.warn)
     skipping.finish(done)
 
 

@@ -42,6 +42,11 @@ class LatentDecoder:
     parts: Sequence[Part] = ("full",)
     offsets: bool = False
 
+    @property
+    def used_map(self) -> bool:
+        """Whether this process has taken a face through a map, as only `OntoDecoder` does."""
+        return False
+
     def face(self, rows: Latents, row: int, part: Part) -> np.ndarray:
         """One part of one row, (V, 3) mm.
 
@@ -70,6 +75,18 @@ class LatentDecoder:
         stream = io.BytesIO()
         write_mesh(stream, self.mesh(rows, row, part), suffix)
         return stream.getvalue()
+
+
+class DecodedRows(NamedTuple):
+    """Some rows of `decode_to`.
+
+    Attributes:
+        rows: number of newly decoded rows.
+        used_map: whether a map was needed for them, or for rows before.
+    """
+
+    rows: int
+    used_map: bool
 
 
 class RowSource(Protocol):
@@ -235,8 +252,8 @@ def decode_to(
     decoder: LatentDecoder,
     blocks: Iterable[Latents],
     skip: Callable[[list[Failure]], None] | None = None,
-) -> Iterator[int]:
-    """Decode latents to an output; yields the number of newly decoded rows.
+) -> Iterator[DecodedRows]:
+    """Decode latents to an output; yields what has been decoded, block by block.
 
     Args:
         options: the output.
@@ -267,17 +284,17 @@ def decode_to(
             blocks = _only_row(blocks, options)
         work = _MeshBytes(decoder, options.suffix, keep_going)
         with open_output(output, force=options.force) as stream:
-            for data, count, failures in in_order(work, _split_blocks(blocks), jobs):
-                stream.write(data)
+            for done in in_order(work, _split_blocks(blocks), jobs):
+                stream.write(done.data)
                 stream.flush()
                 if skip is not None:
-                    skip(failures)
-                yield count
+                    skip(done.failures)
+                yield done.decoded
     else:
-        for _, count, failures in _write_files(options, decoder, blocks, keep_going):
+        for done in _write_files(options, decoder, blocks, keep_going):
             if skip is not None:
-                skip(failures)
-            yield count
+                skip(done.failures)
+            yield done.decoded
 
 
 def _only_row(blocks: Iterable[Latents], options: DecodeOptions) -> Iterator[Latents]:
@@ -296,22 +313,22 @@ def _only_row(blocks: Iterable[Latents], options: DecodeOptions) -> Iterator[Lat
 
 def _write_array(
     stream: BinaryIO, decoder: LatentDecoder, blocks: Iterable[Latents], jobs: Workers
-) -> Iterator[int]:
-    """Write each block as one float32 array (N, V, 3) mm; yields the number of written rows."""
+) -> Iterator[DecodedRows]:
+    """Write each block as one float32 array (N, V, 3) mm; yields as `decode_to`."""
     for block in blocks:
         shape = (len(block), *decoder.model.mean_face.shape)
         stream.write(encoded_header(np.dtype("<f4"), shape))
         work = _MeshBytes(decoder, "", keep_going=False, order="<")  # the shape is written already
-        for data, count, _ in in_order(work, _split_blocks([block]), jobs):
-            stream.write(data)
-            yield count
+        for done in in_order(work, _split_blocks([block]), jobs):
+            stream.write(done.data)
+            yield done.decoded
         stream.flush()
 
 
 def _write_frames(
     stream: BinaryIO, decoder: LatentDecoder, rows: Latents, options: DecodeOptions
-) -> Iterator[int]:
-    """Write rows as a point cache; yields the number of written rows.
+) -> Iterator[DecodedRows]:
+    """Write rows as a point cache; yields as `decode_to`.
 
     Raises:
         InputError: originals with different numbers of vertices.
@@ -322,15 +339,15 @@ def _write_frames(
     count = len(decoder.vertices(rows, 0, part, options.suffix)) if len(rows) else 0
     stream.write(cache.header(len(rows), count, options.fps))
     work = _MeshBytes(decoder, options.suffix, keep_going=False, order=cache.order)
-    for data, frames, _ in in_order(work, _split_blocks([rows]), options.jobs):
-        if len(data) != 12 * count * frames:
+    for done in in_order(work, _split_blocks([rows]), options.jobs):
+        if len(done.data) != 12 * count * done.decoded.rows:
             raise InputError(
                 f"{options.output} moves one mesh of {count} vertices, but the originals differ; "
                 "give one file as the original",
                 ErrorCode.VERTEX_COUNT,
             )
-        stream.write(data)
-        yield frames
+        stream.write(done.data)
+        yield done.decoded
 
 
 class _Decoded(NamedTuple):
@@ -338,12 +355,12 @@ class _Decoded(NamedTuple):
 
     Attributes:
         data: what follows in a stream.
-        decoded: number of rows.
+        decoded: what `decode_to` yields.
         failures: rows that could not be decoded.
     """
 
     data: bytes
-    decoded: int
+    decoded: DecodedRows
     failures: list[Failure]
 
 
@@ -382,13 +399,17 @@ class _FileWriter:
         failures: list[Failure] = []
         for files in self._rows(task, failures):
             self._write(files)
-        return _Decoded(b"", len(task[0]) - len(failures), failures)
+        return self._decoded(task[0], failures)
 
     def decode(self, task: tuple[Latents, list[_OutputFile]]) -> tuple[_Decoded, list[_Content]]:
         """The files of some rows, which another process writes."""
         failures: list[Failure] = []
         files = [file for files in self._rows(task, failures) for file in files]
-        return _Decoded(b"", len(task[0]) - len(failures), failures), files
+        return self._decoded(task[0], failures), files
+
+    def _decoded(self, rows: Latents, failures: list[Failure]) -> _Decoded:
+        done = DecodedRows(len(rows) - len(failures), self.decoder.used_map)
+        return _Decoded(b"", done, failures)
 
     def write(self, decoded: tuple[_Decoded, list[_Content]]) -> _Decoded:
         """Write the files of `decode`."""
@@ -491,7 +512,8 @@ class _MeshBytes:
                 if not self.keep_going:
                     raise
                 failures.append(Failure.of(name, error))
-        return _Decoded(b"".join(data), len(data), failures)
+        done = DecodedRows(len(data), self.decoder.used_map)
+        return _Decoded(b"".join(data), done, failures)
 
     def _part(self, rows: Latents, row: int, part: Part) -> bytes:
         if self.order:

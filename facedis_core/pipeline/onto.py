@@ -266,8 +266,8 @@ class OntoDecoder(LatentDecoder):
 
     @property
     def used_map(self) -> bool:
-        """Whether an original was of the rig of the map, as far as this process has seen any."""
-        return any(self._mapped) or not self._mapped
+        """Whether an original that this process has read was of the rig of the map."""
+        return any(self._mapped)
 
 
 def place_original(decoder: OntoDecoder, file: Original) -> PlacedOriginal:

@@ -170,7 +170,7 @@ def export_rigs(
         with open_output(str(path), force=options.force, parents=paths.many) as stream:
             stream.write(data)
         yield 1
-    used_map = used_map or (onto is not None and onto.used_map)
+    used_map = used_map or (onto is not None and onto.used_map) or not len(faces)
     warn_of_map(options.topology_map, used_map, warn)
 
 
