@@ -115,9 +115,9 @@ def render(
     """Draw faces as a contact sheet, or as an animation.
 
     All faces are drawn by one camera. Meshes may be of any topology, or of several, but must share
-    an orientation (y up, the face towards +z); latents are decoded first. An animation
-    of one face turns it; an animation of several shows one per frame, as for fd-interp, or turns
-    their contact sheet with --turn.
+    an orientation (y up, the face towards +z; z up is turned upright in the topology of a bundled
+    model); latents are decoded first. An animation of one face turns it; an animation of several
+    shows one per frame, as for fd-interp, or turns their contact sheet with --turn.
 
     Examples:
       fd-render faces/ --view front,half-right -o sheet.png

@@ -16,6 +16,7 @@ from facedis_core.render.contact_sheet import COLUMNS, ContactSheet, sheet_colum
 from facedis_core.render.error_map import error_summary, vertex_errors
 from facedis_core.render.materials import LinearRGB
 from facedis_core.render.shading import Picture, VertexColoring, render_mesh
+from facedis_core.render.upright import upright
 
 _CAMERA_ANGLES = 16  # angles of a turn that the camera is fitted to
 
@@ -115,7 +116,7 @@ def build_scene(
     """The scene of some faces.
 
     Args:
-        meshes: in the order of the sheet.
+        meshes: in the order of the sheet; they are drawn as of `upright`.
         options: views, size, labels and colors.
         truths: true meshes; faces are colored by their vertex errors in mm.
         angles: turns of all faces that the camera must frame.
@@ -133,15 +134,16 @@ def build_scene(
         )
     captions = [mesh.name.replace("\n", " ") for mesh in meshes]
     bar = None
-    faces = [FaceToDraw(mesh, options.views) for mesh in meshes]
+    shown = list(map(upright, meshes))
+    faces = [FaceToDraw(mesh, options.views) for mesh in shown]
     if truths is not None:
         errors = vertex_errors(meshes, truths)
         bar = ColorBar.of(options.scale or ColorScale.covering(errors), errors)
         captions = [f"{c}\n{error_summary(e)}" for c, e in zip(captions, errors, strict=True)]
-        faces = [FaceToDraw(m, options.views, e) for m, e in zip(meshes, errors, strict=True)]
+        faces = [FaceToDraw(m, options.views, e) for m, e in zip(shown, errors, strict=True)]
     some = angles[:: max(len(angles) // _CAMERA_ANGLES, 1)]
     views = [view + angle for view in options.views for angle in some]
-    camera = Camera.framing([mesh.vertices for mesh in meshes], options.size, views)
+    camera = Camera.framing([mesh.vertices for mesh in shown], options.size, views)
     sheet = ContactSheet(
         columns,
         captions if options.labels else (),
