@@ -47,8 +47,8 @@ def train(
         typer.Option(
             "--data",
             help="Training-data storage: resident on the device, half (resident as float16 offsets "
-            "to the mean face), or streamed from disk; auto = resident on a GPU if it fits, else "
-            "streamed.",
+            "to the mean face), or streamed from disk or a URL; auto = resident on a GPU if it "
+            "fits, else streamed.",
         ),
     ] = "auto",
     evaluate_every: Annotated[

@@ -286,6 +286,24 @@ def load_face_set(source: str | Path) -> FaceSet:
         return parse_face_set(file)
 
 
+def stream_face_set(url: str) -> FaceSet:
+    """Open a face set by URL whose faces stay there: they are read as they are used.
+
+    Nothing of them is kept, neither in memory nor on disk, so a set may be larger than both. The
+    file must stay as it is meanwhile.
+
+    Raises:
+        InputError: errors of `load_face_set`, or the storage does not answer, now or when a face
+            is read.
+        UsageError: the extra `remote` or the storage's package is missing.
+    """
+    from facedis_core.io.remote_tensors import open_remote_safetensors
+
+    file = open_remote_safetensors(url, "faceset", ("vertices", "neutrals", "neutrals_eval"))
+    with naming(url):
+        return parse_face_set(file)
+
+
 def parse_face_set(file: SafetensorsFile) -> FaceSet:
     """The face set in a file that has been read; errors do not name it."""
     tensors = file.tensors

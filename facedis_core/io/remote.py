@@ -11,7 +11,7 @@ import os
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any, BinaryIO, Final, NamedTuple, TypeVar
@@ -31,6 +31,8 @@ Answer = TypeVar("Answer")
 TIMEOUT_VARIABLE: Final = "FACEDIS_REMOTE_TIMEOUT"
 _TIMEOUT_SECONDS: Final = 60.0  # without an answer
 _PAUSES: tuple[float, ...] = (0.2, 1.0, 3.0)  # seconds before a storage is asked again
+# Likewise in a training, which shall outlive a storage that restarts.
+_LONG_PAUSES: tuple[float, ...] = (0.2, 2.0, 10.0, 30.0)
 _AT_ONCE: Final = 1 << 20  # bytes; slower than this in a minute counts as no answer
 _PART: Final = 1 << 23  # bytes; larger files are uploaded in several
 _MOST_PARTS: Final = 9000  # S3 takes 10,000
@@ -161,6 +163,58 @@ def read_remote(url: str, at_most: int) -> bytes | None:
     """
     with _RemoteFile(url) as raw:
         return raw.read(raw.size) if raw.size is not None and raw.size <= at_most else None
+
+
+def read_remote_ranges(url: str, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
+    """Parts of a file, each from one byte to before another; at once where a backend can.
+
+    What is missing is asked for again for most of a minute, and what has arrived is not.
+
+    Raises:
+        InputError: the storage does not answer, or the file ends before, also in the last try; the
+            file is missing, or the storage gives no parts of files.
+    """
+    found: dict[int, bytes] = {}
+    with _reading(url):
+        _check_secrets(url)
+        _tried(
+            url,
+            lambda: _within(lambda: _read_missing(*_reached(url), ranges, found)),
+            _LONG_PAUSES,
+        )
+    return [found[number] for number in range(len(ranges))]
+
+
+def _read_missing(
+    system: Any, path: str, ranges: Sequence[tuple[int, int]], found: dict[int, bytes]
+) -> None:
+    """Read those ranges that were not found yet; the first error is raised when all are asked."""
+    missing = [number for number in range(len(ranges)) if number not in found]
+    wanted = [ranges[number] for number in missing]
+    answers: list[Any] = []
+    if getattr(system, "async_impl", False):
+        starts, ends = ([part[side] for part in wanted] for side in (0, 1))
+        answers = system.cat_ranges([path] * len(wanted), starts, ends, on_error="return")
+    else:  # to open the file for each would take longer than to read it
+        with system.open(path, "rb", cache_type="none") as stream:
+            for start, end in wanted:
+                stream.seek(start)
+                answers.append(_read_some(stream, start, end - start))
+    errors: list[BaseException] = []
+    for number, (start, end), answer in zip(missing, wanted, answers, strict=True):
+        if isinstance(answer, BaseException):
+            errors.append(answer)
+        elif len(answer) < end - start:
+            errors.append(EOFError())
+        elif len(answer) > end - start:
+            raise InputError(
+                "is on a server that gives no parts of files; download it first",
+                ErrorCode.UNSUPPORTED,
+            )
+        else:
+            found[number] = bytes(answer)
+    for error in errors:
+        raise error
 
 
 @contextmanager
@@ -407,9 +461,10 @@ def _asked(url: str, ask: Callable[[Any, str], Answer]) -> Answer:
     return _tried(url, lambda: _within(lambda: ask(*_reached(url))))
 
 
-def _tried(url: str, work: Callable[[], Answer]) -> Answer:
-    # backends of object stores try again by themselves
-    for pause in _PAUSES[:1] if scheme_of(url) in _OBJECT_STORES else _PAUSES:
+def _tried(url: str, work: Callable[[], Answer], pauses: Sequence[float] | None = None) -> Answer:
+    if pauses is None:  # backends of object stores try again by themselves
+        pauses = _PAUSES[:1] if scheme_of(url) in _OBJECT_STORES else _PAUSES
+    for pause in pauses:
         try:
             return work()
         except _FINAL:

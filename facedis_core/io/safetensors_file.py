@@ -61,7 +61,7 @@ _CHECKED = ("model", "discriminator", "training", "prior", "map")  # have a chec
 _HASHED_AT_ONCE = 1 << 25
 _READ_AT_ONCE = 1 << 22
 
-_LARGEST_HEADER = 1 << 25  # bytes; a million names of faces take about as much
+LARGEST_HEADER = 1 << 25  # bytes; a million names of faces take about as much
 _LONGEST_TEXT = 1000  # characters of a value that messages quote
 
 _HALF_INFINITY, _HALF_SIGN = 0x7C00, 0x8000  # bits of float16; those of NaN are higher
@@ -168,7 +168,7 @@ def _read_promised(stream: BinaryIO) -> bytearray:
     """Read as many bytes as the header announces, and one more to detect a longer stream."""
     data = bytearray(stream.read(8))
     size = int.from_bytes(data, "little")
-    if len(data) == 8 and size <= _LARGEST_HEADER:
+    if len(data) == 8 and size <= LARGEST_HEADER:
         data += stream.read(size)
         left = max((int(m[1]) for m in _ENDS.finditer(data)), default=0) + 1
         while left > 0 and (piece := stream.read(min(left, _READ_AT_ONCE))):
@@ -198,7 +198,7 @@ def _parse_header(data: np.ndarray, expected: str) -> tuple[dict[str, Any], int]
     size = int.from_bytes(data[:8].tobytes(), "little") if len(data) >= 8 else 0
     if not 2 <= size <= len(data) - 8:
         raise InputError(wrong, ErrorCode.DAMAGED)
-    if size > _LARGEST_HEADER:
+    if size > LARGEST_HEADER:
         raise InputError(f"{wrong}: its header has {size >> 20} MB", ErrorCode.TOO_LARGE)
     try:  # the library's own validation: overlaps, holes, shapes, offsets past the end
         if isinstance(data, np.memmap):

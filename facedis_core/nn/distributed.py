@@ -9,6 +9,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
+from threading import Thread
 from time import monotonic, sleep
 from typing import Any, Protocol, TypeVar
 from uuid import uuid4
@@ -21,6 +22,8 @@ from torch.nn.parallel import DistributedDataParallel
 from facedis_core.errors import ErrorCode, Stopped
 
 _TIMEOUT = timedelta(hours=1)  # the other processes wait while the main one writes files
+
+_PARENT_SECONDS = 1.0  # between two looks at whether torchrun is alive
 
 # torchrun's own store, which outlives the processes that it starts; flags are kept there.
 _store: dist.Store | None = None
@@ -50,6 +53,7 @@ def process_group(device: torch.device) -> Iterator[None]:
     if "WORLD_SIZE" not in os.environ or "RANK" not in os.environ:
         yield
         return
+    Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     backend = "gloo"
     if device.type == "cuda":
         torch.cuda.set_device(device)
@@ -75,6 +79,13 @@ def process_group(device: torch.device) -> Iterator[None]:
     finally:
         _store = None
     dist.destroy_process_group()
+
+
+def _end_with(parent: int) -> None:
+    """End this process when its torchrun is killed, before another one takes its place."""
+    while os.getppid() == parent:
+        sleep(_PARENT_SECONDS)
+    os._exit(1)
 
 
 def _store_of_this_start(store: dist.Store, number: int, count: int) -> dist.Store:

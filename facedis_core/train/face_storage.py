@@ -1,5 +1,6 @@
 """Storage of the training faces: in the device's memory, or streamed from disk."""
 
+import math
 from collections.abc import Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, Literal, Protocol
@@ -29,7 +30,7 @@ class StoredFaces(Protocol):
 
 
 class StreamedFaces:
-    """Faces in the memory map; the next batch is read while the last one is used.
+    """Faces in the memory map, or by URL; the next batch is read while the last one is used.
 
     Args:
         vertices: (N, V, 3) mm.
@@ -125,7 +126,7 @@ def store_faces(
     if storage == "streamed" or not len(rows):
         return StreamedFaces(vertices, rows, device)
     half = storage == "half"
-    need = len(rows) * vertices[0].size * (2 if half else 4)
+    need = len(rows) * math.prod(vertices.shape[1:]) * (2 if half else 4)
     free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else None
     if storage == "auto" and (free is None or need > _FREE_SHARE * free):
         return StreamedFaces(vertices, rows, device)

@@ -9,11 +9,12 @@ from typing import Any, BinaryIO, Final, NamedTuple, get_args
 import numpy as np
 import torch
 
-from facedis_core.data.face_set import TRAIN, FaceSet, load_face_set
+from facedis_core.data.face_set import TRAIN, FaceSet, load_face_set, stream_face_set
 from facedis_core.data.history import HistoryStep, history_step, merged, with_output
 from facedis_core.data.pseudo_neutrals import LEAST_FACES, concentration
 from facedis_core.errors import ErrorCode, UsageError
 from facedis_core.evaluate.conditions import training_condition
+from facedis_core.io.remote import is_url
 from facedis_core.io.streams import file_id
 from facedis_core.model.model import load_model, write_model
 from facedis_core.model.networks import network_named
@@ -215,6 +216,11 @@ class TrainingPlan(Plan):
                 raise UsageError(
                     f"{key} is {value!r}, expected {', '.join(known)}", ErrorCode.OPTION_VALUE
                 )
+
+    def _load_face_set(self) -> FaceSet:
+        if self.storage == "streamed" and is_url(self.face_set):
+            return stream_face_set(str(self.face_set))
+        return super()._load_face_set()
 
     def prepare(self, files: RunFiles, device: torch.device) -> PreparedRun:
         """Read and check all inputs and build both networks; raises as `Plan.prepare`."""

@@ -41,6 +41,9 @@ from facedis_core.train.schedule import epochs_per_record
 _STARTED: Final = "started"
 _FINISHED: Final = "finished"
 
+# Of a set by URL that was there when the run began.
+_FACES_LOST: Final = (ErrorCode.FILE_UNREADABLE, ErrorCode.FILE_MISSING)
+
 # Values of the recipe that may differ when a run is resumed.
 _LENGTH: Final = {
     *("epochs", "steps", "minimum_steps"),
@@ -206,6 +209,7 @@ class TrainingRun:
 
         Raises:
             Stopped: `should_stop` returned True; a checkpoint and the result so far are written.
+            InputError: the storage of the faces does not answer any more; likewise.
         """
         self.saved_at = time.monotonic()
         learner = self.learner
@@ -222,7 +226,13 @@ class TrainingRun:
         if not learner.steps:  # the initial weights are the result
             self._add_record({"epoch": 0, "step": 0}, callbacks)
         while not learner.is_finished:
-            record = learner.run_epochs(self.record_every, should_stop, on_step)
+            try:
+                record = learner.run_epochs(self.record_every, should_stop, on_step)
+            except InputError as error:
+                if error.code not in _FACES_LOST or self.files.checkpoint is None:
+                    raise
+                self._save()  # between two steps
+                raise InputError(f"{error}; {self._how_to_continue()}", error.code) from error
             if record is not None:
                 self._add_record(record, callbacks)
             if record is None or (not learner.is_finished and should_stop()):
@@ -234,13 +244,17 @@ class TrainingRun:
                         ErrorCode.STOPPED,
                     )
                 raise Stopped(
-                    f"stopped after {where}; the result so far is {self.files.result}, run the "
-                    "same command with --resume to continue",
-                    ErrorCode.STOPPED,
+                    f"stopped after {where}; {self._how_to_continue()}", ErrorCode.STOPPED
                 )
         self._write_result()
         set_flag(_FINISHED)
         self._delete_checkpoints()
+
+    def _how_to_continue(self) -> str:
+        return (
+            f"the result so far is {self.files.result}, run the same command with --resume to "
+            "continue"
+        )
 
     def _add_record(self, record: dict[str, Any], callbacks: Callbacks) -> None:
         """Evaluate the network where that is due, and log the record with what was found."""

@@ -29,6 +29,8 @@ INITIAL: Final = 3
 PRETRAIN: Final = 4
 UNSEEN: Final = 5
 
+_NEUTRALS_AT_ONCE: Final = 64  # in memory
+
 # Largest difference of two coordinate frames that count as the same, relative to the scale.
 _FRAME_TOLERANCE: Final = 1e-3
 
@@ -137,8 +139,14 @@ def subjects_with_neutral(face_set: FaceSet) -> np.ndarray:
         InputError: there is none.
     """
     subjects = np.unique(np.asarray(face_set.labels.subject)[face_set.rows(TRAIN)])
-    known = [bool(np.isfinite(face_set.neutrals[subject]).all()) for subject in subjects]
-    if not any(known):
+    starts = range(_NEUTRALS_AT_ONCE, len(subjects), _NEUTRALS_AT_ONCE)
+    known = np.concatenate(
+        [
+            np.isfinite(face_set.neutrals[part]).all(axis=(1, 2))
+            for part in np.split(subjects, starts)
+        ]
+    )
+    if not known.any():
         raise InputError(
             "no training subject has a neutral; train with --no-neutrals",
             ErrorCode.NEUTRAL_MISSING,

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -14,8 +15,19 @@ from conftest import Run
 
 TESTS = Path(__file__).parent.parent
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+TWO_NODES = TESTS.parent / "docs" / "scripts" / "two_nodes.sh"
 TWO = " ".join([*TORCHRUN, "--nproc-per-node", "2"])
 SMALL = "--set identity=4 --set expression=3 --set batch=6 --set half_decoders=false"
+
+
+@pytest.fixture
+def free_port(tmp_path: Path) -> int:
+    """A port for two torchruns; `torchrun` in the folder of the test is that of this Python."""
+    program = tmp_path / "torchrun"
+    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m torch.distributed.run "$@"\n')
+    program.chmod(0o755)
+    with socket.create_server(("localhost", 0)) as server:
+        return server.getsockname()[1]
 
 
 @pytest.fixture
@@ -80,6 +92,21 @@ def test_two_processes_have_the_losses_of_one(
     assert done.err.splitlines()[-1].startswith("model ") and done.err.count("model ") == 1
     compare_logs(tmp_path, "one", "two")
     assert not (tmp_path / "two.state.safetensors").exists()
+
+
+@pytest.mark.slow
+def test_two_nodes_have_the_losses_of_one_process(
+    call: Run, shell: Run, face_set: Path, tmp_path: Path, free_port: int
+) -> None:
+    options = f"set.safetensors --epochs 2 {SMALL}"
+    assert call(f"fd-train {options} -o one.safetensors").code == 0
+    done = shell(
+        f"bash {TWO_NODES} fd_train {options} -o two.safetensors",
+        env={"PORT": str(free_port), "PATH": f"{tmp_path}:{os.environ['PATH']}"},
+    )
+    assert done.code == 0, done.err
+    assert done.err.count("model ") == 1
+    compare_logs(tmp_path, "one", "two")
 
 
 @pytest.mark.slow

@@ -1,0 +1,59 @@
+"""Training on a set by URL: the bytes of one on a disk; a storage that is lost ends it gently."""
+
+import pytest
+import synthetic
+
+from facedis_core.io.remote_tensors import RemoteRows
+from facedis_core.model.model import load_model
+from facedis_core.train.face_storage import StreamedFaces
+
+fsspec = pytest.importorskip("fsspec")
+SMALL = "--set identity=4 --set expression=3 --set batch=6 --steps 8 --seed 3"
+
+
+@pytest.fixture
+def storage(tmp_path):
+    system = fsspec.filesystem("memory")
+    system.store.clear()
+    path = synthetic.write_face_set(tmp_path / "set.safetensors", synthetic.face_set())
+    system.pipe("/data/set.safetensors", path.read_bytes())
+    yield system
+    system.store.clear()
+
+
+@pytest.mark.parametrize("options", ["--neutrals", "--recipe bilinear --set points=none"])
+def test_the_bytes_of_a_local_training(call, storage, tmp_path, options):
+    train = f"fd-train {{}} --data streamed {options} {SMALL} -o {{}}.safetensors"
+    for place, name in (("set.safetensors", "one"), ("memory://data/set.safetensors", "two")):
+        done = call(train.format(place, name))
+        assert done.code == 0, done.err
+    for suffix in ("safetensors", "jsonl"):
+        one, two = ((tmp_path / f"{name}.{suffix}").read_bytes() for name in ("one", "two"))
+        assert one == two
+
+
+def test_a_lost_storage_leaves_a_checkpoint(call, storage, tmp_path, monkeypatch):
+    batch, batches = StreamedFaces.batch, []
+
+    def unreliable(faces, positions):
+        if isinstance(faces.vertices, RemoteRows):  # not the neutrals, which are estimates
+            batches.append(positions)
+        if len(batches) == 6:
+            storage.store.pop("/data/set.safetensors", None)
+        return batch(faces, positions)
+
+    monkeypatch.setattr(StreamedFaces, "batch", unreliable)
+    train = f"fd-train memory://data/set.safetensors --data streamed {SMALL}"
+    lost = call(f"{train} -o m.safetensors")
+    assert lost.code == 3
+    last = lost.err.splitlines()[-1]
+    assert "data/set.safetensors does not exist" in last and "with --resume" in last
+    assert load_model(tmp_path / "m.safetensors").history
+    assert (tmp_path / "m.state.safetensors").exists()
+    storage.pipe("/data/set.safetensors", (tmp_path / "set.safetensors").read_bytes())
+    resumed = call(f"{train} -o m.safetensors --resume")
+    assert resumed.code == 0 and "resuming after step 5 of 8" in resumed.err
+    # on a disk or not, it is the same run
+    assert call(f"fd-train set.safetensors {SMALL} -o whole.safetensors").code == 0
+    whole, broken = ((tmp_path / f"{name}.safetensors").read_bytes() for name in ("whole", "m"))
+    assert whole == broken
