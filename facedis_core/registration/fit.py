@@ -101,6 +101,19 @@ class Belief:
     precision: Points
 
 
+@dataclass(frozen=True, eq=False)
+class Contacts:
+    """Vertices that are to touch, such as those of closed lips.
+
+    Attributes:
+        pairs: (n, 2) vertices.
+        offset: (n, 3) mm, from the second of each pair to the first.
+    """
+
+    pairs: NDArray[np.intp]
+    offset: Points
+
+
 @dataclass(frozen=True)
 class FitOptions:
     """Options of a fit; lengths in mm go from the first to the second value over the iterations.
@@ -114,7 +127,7 @@ class FitOptions:
         reach: residuals beyond this have weight 0.
         data_weight: number of independent residuals that all pairs together count as.
         coarse: fit the evenly spread vertices of the prior alone, unless there are landmarks.
-        contact_weight: part of the weight of the data with which the lips are held together.
+        contact_weight: part of the weight of the data with which contacts are held together.
     """
 
     iterations: int = 15
@@ -149,6 +162,7 @@ def fit_face(
     options: FitOptions = FitOptions(),
     anchors: Anchors | None = None,
     belief: Belief | None = None,
+    contacts: Contacts | None = None,
 ) -> Fit:
     """Fit the face and its pose to a scan.
 
@@ -164,6 +178,7 @@ def fit_face(
         options: numbers of steps and points, weights.
         anchors: landmarks in mm, in the frame of the scan.
         belief: distribution of all coefficients; None = standard normal, as those of the prior.
+        contacts: vertices that are held together with `contact_weight`.
     """
     if options.coarse and anchors is None:
         prior = prior.coarse
@@ -203,12 +218,12 @@ def fit_face(
             scaled = jacobian * weight.astype(np.float32)[:, None]
             matrix += scaled.T @ scaled
             right += scaled.T @ (weight * each.residual)
-        if options.contact_weight and len(prior.contacts):
-            one, other = prior.contacts.T
+        if contacts is not None:
+            one, other = contacts.pairs.T
             stiffness = options.contact_weight * options.data_weight / len(one) / NOISE_MM**2
             apart = (basis[:, one] - basis[:, other]).reshape(-1, count).astype(np.float64)
-            face, closed = prior.face(fit.coefficients), prior.face(prior.starts[0])
-            gap = (face - closed)[one] - (face - closed)[other]
+            face = prior.face(fit.coefficients)
+            gap = face[one] - face[other] - contacts.offset
             matrix[6:, 6:] += stiffness * apart.T @ apart
             right[6:] -= stiffness * apart.T @ gap.T.ravel()
         if belief is None:

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from facedis_core.registration.fit import Fit, FitOptions, fit_face, placed_face
+from facedis_core.registration.fit import Contacts, Fit, FitOptions, fit_face, placed_face
 from facedis_core.registration.landmarks import Anchors
 from facedis_core.registration.pairing import Surface, pair
 from facedis_core.registration.prior import RegistrationPrior
@@ -47,7 +47,10 @@ def with_closed_lips(
     neutral = prior.face(prior.starts[0])
     if lip_gap(prior, prior.face(fit.coefficients)) < lip_gap(prior, neutral) + OPEN_MM:
         return fit
-    closed = fit_face(prior, scan, fit, replace(CLOSING, data_weight=data_weight), anchors)
+    one, other = prior.contacts.T
+    touching = Contacts(prior.contacts, neutral[one] - neutral[other])
+    options = replace(CLOSING, data_weight=data_weight)
+    closed = fit_face(prior, scan, fit, options, anchors, contacts=touching)
     faces = [placed_face(prior, each) for each in (fit, closed)]
     seams = cKDTree(np.concatenate([face.points[prior.contacts.ravel()] for face in faces]))
     distance, _ = seams.query(scan.points, distance_upper_bound=SEAM_MM)

@@ -45,6 +45,10 @@ class Limits:
         scan_residual_mm: likewise of the scan near the face to the fit, each at most 4 mm.
         coverage: smallest part of the visible vertices that the scan shows.
         margin_mm: smallest difference between the residuals of the best and the next pose.
+        likely_distance: prior distance below which a face may leave `likely_mm` more of both
+            residuals: people who are in no span leave as much as some things that are no face, of
+            which the fit is an unlikely face.
+        likely_mm: see `likely_distance`.
     """
 
     prior_distance: float = 1.7
@@ -52,6 +56,8 @@ class Limits:
     scan_residual_mm: float = 0.65
     coverage: float = 0.55
     margin_mm: float = 0.05
+    likely_distance: float = 1.5
+    likely_mm: float = 0.08
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,9 +132,11 @@ class RegistrationPrior:
         """Pairs of vertices (n, 2) where the lips of the neutral face touch, each vertex once.
 
         Vertices nearer than CONTACT_MM whose normals oppose each other, and that are not near each
-        other on the surface. None where the faces have no such place.
+        other on the surface. None where the faces have no such place. Lids touch in their corners,
+        but are not beside the others.
         """
-        from scipy.sparse import csr_matrix
+        from scipy.sparse import coo_matrix, csr_matrix
+        from scipy.sparse.csgraph import connected_components
         from scipy.spatial import cKDTree
 
         neutral = self.face(self.starts[0])
@@ -149,7 +157,15 @@ class RegistrationPrior:
             if not {a, b} & used:
                 used |= {a, b}
                 kept.append((a, b))
-        return np.array(kept, np.intp).reshape(-1, 2)
+        found = np.array(kept, np.intp).reshape(-1, 2)
+        if not len(found):
+            return found
+        beside = cKDTree(neutral[found].mean(axis=1)).query_pairs(
+            NEAR_LIPS_MM, output_type="ndarray"
+        )
+        joined = coo_matrix((np.ones(len(beside)), beside.T), (len(found),) * 2)
+        part = connected_components(joined, directed=False)[1]
+        return found[part == np.bincount(part).argmax()]
 
     @cached_property
     def lips(self) -> NDArray[np.intp]:

@@ -34,9 +34,10 @@ def refusal(fit: "Fit", margin_mm: float, limits: Limits) -> InputError | None:
             "what the scan shows",
             ErrorCode.NO_FACE,
         )
+    more = limits.likely_mm if fit.prior_distance < limits.likely_distance else 0.0
     for distance, excess, limit in (
-        (fit.residual_mm, fit.excess_mm, limits.residual_mm),
-        (fit.scan_residual_mm, fit.scan_excess_mm, limits.scan_residual_mm),
+        (fit.residual_mm, fit.excess_mm, limits.residual_mm + more),
+        (fit.scan_residual_mm, fit.scan_excess_mm, limits.scan_residual_mm + more),
     ):
         if excess > limit:
             allowed = np.sqrt(limit**2 + distance**2 - excess**2)

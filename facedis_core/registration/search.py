@@ -167,6 +167,7 @@ def _fitted(
 ) -> Attempt:
     """The fit in a pose, and what is wrong with it."""
     from facedis_core.registration.fit import FitOptions, fit_face
+    from facedis_core.registration.lids import with_closed_lids
     from facedis_core.registration.lips import with_closed_lips
     from facedis_core.registration.scan import FEWEST_POINTS
 
@@ -179,6 +180,7 @@ def _fitted(
     progress("fit")
     start, fit = _best_fit(prior, near, small, anchors)
     fit = with_closed_lips(prior, near, fit, FitOptions().data_weight, anchors)
+    fit = with_closed_lids(prior, near, fit, FitOptions().data_weight, anchors)
     problem = refusal(fit, np.inf, prior.limits)
     if problem is not None:
         stiff = fit_face(prior, near, small[start], FitOptions(data_weight=STIFF_WEIGHT), anchors)

@@ -167,6 +167,11 @@ SOUND = Fit(
         ({"residual_mm": 0.55, "roughness_mm": 0.1}, 0.5, ErrorCode.NO_FACE),
         ({"residual_mm": 3.0, "roughness_mm": 5.0}, 0.5, ErrorCode.NO_FACE),  # leaves of a tree
         ({"scan_residual_mm": 2.0}, 0.5, ErrorCode.NO_FACE),
+        # a stranger, and the back of a head, whose fits are as far from the scan
+        ({"residual_mm": 0.47, "prior_distance": 1.41}, 0.5, ""),
+        ({"residual_mm": 0.48, "prior_distance": 1.65}, 0.5, ErrorCode.NO_FACE),
+        ({"scan_residual_mm": 0.7, "prior_distance": 1.23}, 0.5, ""),
+        ({"scan_residual_mm": 0.7, "prior_distance": 1.65}, 0.5, ErrorCode.NO_FACE),
         ({"prior_distance": 5.0}, 0.5, ErrorCode.FAR_FACE),
         ({}, 0.001, ErrorCode.POSE_AMBIGUOUS),
     ],
