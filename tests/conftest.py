@@ -19,6 +19,7 @@ import pytest
 from browser import browser  # noqa: F401 - a fixture
 from hypothesis import HealthCheck, settings
 from runner import Result, run_command
+from storage import s3, sftp  # noqa: F401 - fixtures
 from synthetic import grid_mesh
 
 from facedis_core.data.preparation import Preparation

@@ -5,7 +5,6 @@ import os
 import random
 import shutil
 import socket
-import stat
 import subprocess
 import sys
 import tempfile
@@ -107,8 +106,8 @@ def running(command: list[str], port: int, **kwargs: Any) -> Iterator[None]:
             server.wait()
 
 
-@contextmanager
-def s3_server() -> Iterator[Storage]:
+@pytest.fixture(scope="session")
+def s3() -> Iterator[Storage]:
     """Moto's S3 in a process of its own, with a bucket."""
     for module in ("moto", "flask", "flask_cors", "s3fs"):
         pytest.importorskip(module)
@@ -123,9 +122,16 @@ def s3_server() -> Iterator[Storage]:
         yield storage
 
 
+@pytest.fixture(scope="session")
+def sftp() -> Iterator[Storage]:
+    """An unprivileged sshd of OpenSSH with keys of its own."""
+    # not in the folder of pytest, which is private to the user of the tests
+    with tempfile.TemporaryDirectory() as folder, _sshd(Path(folder)) as storage:
+        yield storage
+
+
 @contextmanager
-def sftp_server(folder: Path) -> Iterator[Storage]:
-    """An unprivileged sshd of OpenSSH with keys of its own, for the files below a folder."""
+def _sshd(folder: Path) -> Iterator[Storage]:
     pytest.importorskip("paramiko")
     places = f"{os.environ['PATH']}:/usr/sbin:/usr/local/sbin"
     sshd = os.environ.get(SSHD_VARIABLE) or shutil.which("sshd", path=places)
@@ -154,8 +160,7 @@ def sftp_server(folder: Path) -> Iterator[Storage]:
     if as_other:
         for path in (home, files, *home.iterdir()):
             shutil.chown(path, user)
-        for above in (folder, folder.parent, folder.parent.parent):  # those of pytest are private
-            above.chmod(above.stat().st_mode | stat.S_IXOTH)
+        folder.chmod(0o711)
     with running([sshd, "-D", "-e", "-f", str(home / "config")], port, **as_other):
         options = {
             "host": "127.0.0.1",
