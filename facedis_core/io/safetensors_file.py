@@ -27,7 +27,9 @@ import numpy as np
 from facedis_core import __version__
 from facedis_core.errors import ErrorCode, InputError
 from facedis_core.io.atomic import reserve_space
+from facedis_core.io.cache import CachedFile, cached_file
 from facedis_core.io.paths import is_file
+from facedis_core.io.remote import is_url
 from facedis_core.io.streams import naming, open_input
 from facedis_core.io.text import on_one_line
 
@@ -87,7 +89,7 @@ def read_safetensors(source: str | Path, *kinds: str) -> SafetensorsFile:
     """Read a safetensors file of ours; tensors of a file on disk are memory maps.
 
     Args:
-        source: a path, or `-` for standard input.
+        source: a path, `-` for standard input, or a URL, which is mapped from a copy in the cache.
         kinds: expected ones, such as `faceset` and `model`; none takes any.
 
     Raises:
@@ -95,13 +97,70 @@ def read_safetensors(source: str | Path, *kinds: str) -> SafetensorsFile:
             changed since it was written (face sets: see fd-info --verify).
     """
     path = str(source)
+    if is_url(path):
+        return _read_remote(path, kinds)
     with open_input(path) as stream, naming(path):
         if path != "-" and is_file(path) and os.fstat(stream.fileno()).st_size:
             return parse_safetensors(np.memmap(stream, np.uint8, "r"), *kinds)
-        data = _read_promised(stream)
-        if not data:
-            raise InputError(f"is empty, {_expected(kinds)}", ErrorCode.EMPTY)
-        return parse_safetensors(np.frombuffer(data, np.uint8), *kinds)
+        return _parse_read(_read_promised(stream), kinds)
+
+
+def _parse_read(data: bytes | bytearray, kinds: Sequence[str]) -> SafetensorsFile:
+    if not data:
+        raise InputError(f"is empty, {_expected(kinds)}", ErrorCode.EMPTY)
+    return parse_safetensors(np.frombuffer(data, np.uint8), *kinds)
+
+
+def _read_remote(url: str, kinds: Sequence[str]) -> SafetensorsFile:
+    """Read a file by way of the cache, whose copies have the id of the header for a name.
+
+    The header holds an id or a checksum of all that follows it.
+    """
+
+    def cached(again: bool) -> CachedFile:
+        with open_input(url) as stream, naming(url):
+            beginning = _read_header(stream)
+            size = _promised(beginning)
+            if not size:
+                _parse_read(beginning, kinds)  # says what is wrong with it
+            _check_format(_our_metadata(json.loads(beginning[8:])), kinds)
+            name = f"{hashlib.sha256(beginning).hexdigest()[:24]}.safetensors"
+            return cached_file(name, size, _pieces(beginning, stream, url), again=again)
+
+    copy = cached(again=False)
+    with naming(url):
+        try:
+            return parse_safetensors(np.memmap(copy.path, np.uint8, "r"), *kinds)
+        except InputError as error:
+            if copy.is_new or error.code != ErrorCode.DAMAGED:
+                raise
+    copy = cached(again=True)
+    with naming(url):
+        return parse_safetensors(np.memmap(copy.path, np.uint8, "r"), *kinds)
+
+
+def _read_header(stream: BinaryIO) -> bytes:
+    """The length and the header at the beginning of a file, or what there is in their place."""
+    start = stream.read(8)
+    size = int.from_bytes(start, "little")
+    return start + stream.read(size if len(start) == 8 and size <= LARGEST_HEADER else _TEXT_BYTES)
+
+
+def _promised(beginning: bytes) -> int:
+    """Bytes of the whole file, by its header; 0 where it has none."""
+    if len(beginning) < 10 or len(beginning) - 8 != int.from_bytes(beginning[:8], "little"):
+        return 0
+    return len(beginning) + max((int(m[1]) for m in _ENDS.finditer(beginning)), default=0)
+
+
+def _pieces(beginning: bytes, stream: BinaryIO, url: str) -> Iterator[bytes]:
+    yield beginning
+    while True:
+        with naming(url):
+            piece = stream.read(_READ_AT_ONCE)
+        if not piece:
+            return
+        yield piece
 
 
 def parse_safetensors(data: np.ndarray, *kinds: str) -> SafetensorsFile:

@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from facedis_core.errors import ErrorCode, InputError, UsageError, check_argument
 from facedis_core.io.paths import files_below, is_file, is_folder
+from facedis_core.io.remote import is_url
 from facedis_core.io.streams import naming, open_input, open_output, shown
 from facedis_core.mesh import ply
 from facedis_core.mesh.meshio_formats import (
@@ -137,7 +138,7 @@ def read_mesh(source: str | Path) -> Mesh:
             raise InputError(f"{_UNORDERED[suffix]}; expected {_OWN}", ErrorCode.UNSUPPORTED)
         _check_beginning(stream)
         surface = codec.read(stream) if codec else read_with_meshio(path)
-        name = path.stem if is_file(path) else surface.name or "mesh1"
+        name = path.stem if is_url(source) or is_file(path) else surface.name or "mesh1"
         return _mesh(surface, name, source)
 
 

@@ -11,6 +11,7 @@ from typing import Any, Final, NamedTuple
 
 from facedis_core.errors import ErrorCode, FacedisError, InputError, UsageError
 from facedis_core.io.paths import exists, is_file, is_folder
+from facedis_core.io.remote import is_url
 from facedis_core.io.streams import shown
 
 DEFAULT_MODEL: Final = "ict-linear"
@@ -39,7 +40,7 @@ def resolve_model(source: str | Path | None) -> str:
     """The path of a model.
 
     Args:
-        source: path or bundled name; `-` = standard input, None = $FACEDIS_MODEL, else the bundled
+        source: path, URL or bundled name; `-` = standard input, None = $FACEDIS_MODEL, else the
             default.
 
     Raises:
@@ -48,6 +49,8 @@ def resolve_model(source: str | Path | None) -> str:
     """
     given = source if source is not None else os.environ.get(MODEL_VARIABLE) or None
     name = str(DEFAULT_MODEL if given is None else given)
+    if is_url(name):
+        return name
     # a folder of that name is not a model: the bundled name stays valid
     is_model_file = exists(name) and not is_folder(name)
     bundled = bundled_models()

@@ -542,7 +542,7 @@ def load_model(source: str | Path | None = None) -> Model:
     """Load a model from a file, or a bundled one.
 
     Args:
-        source: path or bundled name; None = $FACEDIS_MODEL, else the bundled default.
+        source: path, URL or bundled name; None = $FACEDIS_MODEL, else the bundled default.
 
     Raises:
         UsageError: no file and no bundled model of this name.

@@ -384,7 +384,7 @@ def _find_one(
     """The meshes of one input without a pattern; `name` is that of a single mesh."""
     try:
         if is_url(source):
-            return _remote_items(source, name, root, decode)
+            return _remote_items(source, name, split, root, decode)
         if source == "-" or (exists(source) and not is_file(source) and not is_folder(source)):
             return FaceInputs(_pipe_items(source, decode), None)
         if is_folder(source):
@@ -439,9 +439,11 @@ def _folder_items(folder: Path, root: Path, scans: bool) -> FaceInputs:
 
 
 def _remote_items(
-    url: str, name: str | None, root: str | None, decode: DecodeLatents | None
+    url: str, name: str | None, split: str, root: str | None, decode: DecodeLatents | None
 ) -> FaceInputs:
     """The meshes of a URL: of a file, read when it is needed, or of a folder, which ends in `/`."""
+    if _suffix(url) == ".safetensors":
+        return _face_set_items(url, split)
     if _suffix(url) == ".npy":
         return FaceInputs(_array_items(url, decode), None)
     if not is_folder(url):
@@ -460,7 +462,8 @@ def _remote_items(
 def _check_remote(url: str) -> None:
     if _suffix(url) not in ("", *CODECS):
         raise InputError(
-            f"{url} can only be read from a disk; copy it, or give {' '.join(CODECS)} or .npy",
+            f"{shown(url)} can only be read from a disk; copy it, or give {' '.join(CODECS)}, "
+            ".npy or .safetensors",
             ErrorCode.UNSUPPORTED,
         )
 
@@ -527,7 +530,7 @@ def _ply_meshes(stream: BinaryIO, source: str, name: str) -> Iterator[Mesh]:
 
 def _face_set(source: str) -> FaceSet:
     """A face set, loaded once per process and state of its file: each of its items needs it."""
-    state = Path(source).stat() if is_file(source) else None
+    state = Path(source).stat() if not is_url(source) and is_file(source) else None
     return _loaded(source, state and (state.st_ino, state.st_size, state.st_mtime_ns))
 
 

@@ -77,7 +77,7 @@ class TestInputs:
             ("memory://scans/absent.ply", 3, "file-missing"),
             ("memory://empty/", 3, "empty"),
             ("memory://scans/ann.vtu", 3, "unsupported"),
-            ("memory://scans/set.safetensors", 3, "unsupported"),
+            ("memory://scans/set.safetensors", 3, "file-missing"),
             ("what://scans/ann.ply", 3, "unsupported"),
             ("sftp://ann:secret@host/ann.ply", 2, "option-value"),
             ("s3://key:secret@bucket/ann.ply", 2, "option-value"),
@@ -165,13 +165,6 @@ class TestOutputs:
         assert (result.code, result.kind) == (2, "output-pattern")
         result = call(["fd-decode", "z.npy", "-o", "memory://faces/{name}.ply"])
         assert (result.code, result.kind) == (2, "output-pattern")
-
-
-def test_models_and_sets_are_files(call, storage, faces):
-    for words in ("fd-encode faces -m memory://m.safetensors", "fd-metrics memory://s.safetensors"):
-        result = call(f"{words} -o out.npy" if "encode" in words else words)
-        assert result.code in (2, 3)
-        assert result.line
 
 
 def test_without_fsspec_the_extra_is_named(shell, faces, without_torch):
