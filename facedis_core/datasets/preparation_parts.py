@@ -53,6 +53,8 @@ def read_blocks(files: Sequence[str], count: int) -> Generator[FaceBlock, None, 
             reader.array()  # the label
             for _ in range(part.stop - part.start):
                 yield _block(reader.array(), reader.array(), reader.array())
+            if reader.array() is not None:
+                raise InputError("holds more than its part; run it again", ErrorCode.DAMAGED)
 
 
 def _block(

@@ -16,6 +16,7 @@ from typing import Any, BinaryIO, Final, NamedTuple
 
 import numpy as np
 
+from facedis_core import __version__
 from facedis_core.data.latents import Latents, LatentSource, open_latents, save_latents
 from facedis_core.errors import ErrorCode, InputError, UsageError
 from facedis_core.io.npy import ArrayHeader, encoded_header, label_of, labelled, peek_header
@@ -76,10 +77,12 @@ class Shard:
 def work_id(*facts: Any) -> str:
     """An id of everything that decides the result of a batch, and of the names of its items.
 
+    It is another one in another version, which may compute other last digits.
+
     Args:
         facts: values for JSON.
     """
-    text = json.dumps(facts, sort_keys=True, default=str)
+    text = json.dumps([__version__, *facts], sort_keys=True, default=str)
     return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()[:12]
 
 
@@ -141,8 +144,9 @@ def find_shards(given: Sequence[str], command: str, work: str | None = None) -> 
         if id_ != known or shard.count != count:
             other = "the others" if work is None else "this command"
             raise InputError(
-                f"{shown(file)} is shard {shard} of other work (id {id_}) than {other} (id "
-                f"{known}, {count} shards): of other inputs, options or model; leave it out",
+                f"{shown(file)} is shard {shard} of other work (id {id_}) than {other} "
+                f"(id {known}, {count} shards): of other inputs, options, model or version; "
+                "leave it out",
                 ErrorCode.SHARDS,
             )
         twin = found.setdefault(shard.number, file)

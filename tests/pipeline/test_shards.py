@@ -126,6 +126,33 @@ class TestRefusals:
         encode(call, ".", 4, 3)
         assert call("fd-encode --merge '?.npy' -o all.npy").line.startswith("fd-encode: 3.npy ")
 
+    def test_a_part_of_another_version(self, call, faces, tmp_path, monkeypatch):
+        encode(call, ".", 3, 1, 2)
+        monkeypatch.setattr("facedis_core.pipeline.shards.__version__", "9.9")
+        encode(call, ".", 3, 3)
+        result = call("fd-encode --merge '?.npy' -o all.npy")
+        assert result.kind == "shards" and "model or version" in result.line
+
+    def test_a_part_that_is_cut(self, call, faces, tmp_path):
+        encode(call, ".", 2)
+        content = (tmp_path / "2.npy").read_bytes()
+        for size in (0, 5, 60, 130, len(content) // 2, len(content) - 1):
+            (tmp_path / "2.npy").write_bytes(content[:size])
+            result = call("fd-encode --merge '?.npy' -o all.npy")
+            assert result.code == 3 and result.line.startswith("fd-encode: 2.npy"), size
+            assert not (tmp_path / "all.npy").exists()
+
+    def test_parts_by_url(self, call, faces, tmp_path):
+        storage = pytest.importorskip("fsspec").filesystem("memory")
+        encode(call, "memory://parts", 2)
+        assert call("fd-encode --merge memory://parts/ -o all.npy").code == 0
+        assert call("fd-encode faces -o one.npy").code == 0
+        assert (tmp_path / "all.npy").read_bytes() == (tmp_path / "one.npy").read_bytes()
+        storage.store["/parts/2.npy"] = storage.store["/parts/1.npy"]
+        result = call("fd-encode --merge memory://parts/ -o memory://parts/all.npy")
+        assert "memory://parts/2.npy are both shard 1/2" in result.line
+        storage.store.clear()
+
     def test_no_part_at_all(self, call, faces, tmp_path):
         assert call("fd-encode faces -o one.npy").code == 0
         result = call("fd-encode --merge one.npy -o all.npy")
