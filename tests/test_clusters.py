@@ -65,6 +65,15 @@ def test_slurm(run, at_once, tmp_path):
     assert (tmp_path / "faces.npy").read_bytes() == at_once
 
 
+def test_registration_by_slurm(run, tmp_path):
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "fd-register").write_text('#!/bin/sh\nprintf "%s " "$@"\n')
+    (tmp_path / "bin" / "fd-register").chmod(0o755)
+    done = run(script("bash", "mkdir -p reports"), SLURM_ARRAY_TASK_ID="3")
+    assert done.returncode == 0 and (tmp_path / "reports").is_dir()
+    assert "--shard 3/16 " in done.stdout and "--report reports/3.jsonl" in done.stdout
+
+
 @pytest.mark.slow
 def test_xargs(run, at_once, tmp_path):
     done = run(script("bash", "mkdir -p parts\nseq").replace("4", "2"))

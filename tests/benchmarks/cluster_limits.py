@@ -97,6 +97,8 @@ def measure(address: str, scheduler: psutil.Process, given: argparse.Namespace) 
     done, shown = 0, started
     for latents in in_order(Sleep(given.seconds), blocks(given.faces, given.block), address):
         done += len(latents)
+        if time.monotonic() - started > 60 * given.minutes:
+            break
         if time.monotonic() - shown > 20:
             shown = time.monotonic()
             print(
@@ -104,7 +106,7 @@ def measure(address: str, scheduler: psutil.Process, given: argparse.Namespace) 
             )
     wall, tasks = time.monotonic() - started, Counting.tasks
     of_scheduler, of_client = seconds_of(scheduler) - before[0], seconds_of(here) - before[1]
-    ideal = given.faces * given.seconds / given.workers
+    ideal = done * given.seconds / given.workers
     print(
         f"{done:,} faces in {tasks:,} tasks of {done / tasks:,.0f}: {wall:.0f} s, of {ideal:.0f} s "
         f"of work for each worker; {tasks / wall:.0f} tasks a second\n"
@@ -126,6 +128,7 @@ def main() -> None:
     parser.add_argument("--faces", type=int, default=10_000_000)
     parser.add_argument("--block", type=int, default=16, help="faces in a block")
     parser.add_argument("--seconds", type=float, default=0.003, help="of work a face")
+    parser.add_argument("--minutes", type=float, default=60, help="after which it ends")
     parser.add_argument("--keep", nargs=2, metavar=("ADDRESS", "COUNT"), help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.keep:
@@ -141,6 +144,7 @@ def main() -> None:
             return process
 
         words = ["-m", "distributed.cli.dask_scheduler", "--no-dashboard", "--host", "127.0.0.1"]
+        words += ["--port", "0"]
         scheduler = start(*words, "--scheduler-file", str(file))
         while not file.exists():
             time.sleep(0.1)
