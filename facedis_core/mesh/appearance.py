@@ -7,7 +7,7 @@ which differ between the triangles of a vertex at seams and hard edges.
 
 import re
 import unicodedata
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -25,6 +25,7 @@ from facedis_core.mesh.obj_text import (
     COLORED_VERTEX,
     LIBRARY,
     NORMAL,
+    POLYPAINT,
     TEXTURE,
     ObjFaces,
     decoded_name,
@@ -42,6 +43,9 @@ _PLY_TEXTURE: Final = (("s", "t"), ("u", "v"), ("texture_u", "texture_v"))
 _PLY_COLOR: Final = ("red", "green", "blue")
 _PLY_IMAGE: Final = re.compile(rb"(?m)^comment TextureFile ([^\r\n]+)")
 _IMAGES: Final = ((b"\x89PNG\r\n\x1a\n", "image/png"), (b"\xff\xd8\xff", "image/jpeg"))
+_TILE: Final = re.compile("<udim>", re.IGNORECASE)  # in the name of an image of many
+_ALL_TILES: Final = 0
+_LARGEST_FRACTION: Final = 2.0  # of colors from 0 to 1, some of which are too bright
 _LIGHT_END: Final = 0.04045  # of the straight part of sRGB
 
 
@@ -120,6 +124,9 @@ class FoundFile(NamedTuple):
     source: str
     content: bytes
 
+
+# Materials by name; those whose images are tiles (UDIM) by the number of the tile.
+Library = dict[str, dict[int, Material]]
 
 # The file that one file (its source) names; None = there is none.
 Beside = Callable[[str, str], FoundFile | None]
@@ -227,27 +234,61 @@ def _obj(source: str, content: bytes, mesh: Mesh, beside: Beside) -> Appearance:
         return _plain(source, content, mesh, beside)  # continued lines that hide statements
     found: list[Material] = []
     warnings: list[str] = []
+    texture, normal = _known(faces.texture[fan], uv), _known(faces.normal[fan], normals)
+    if lost := int(((texture < 0) & (faces.texture[fan] != -1)).sum()):
+        warnings.append(
+            f"{shown(source)}: {lost} of {texture.size} corners of its triangles have texture "
+            "coordinates (vt) that are not there, or no numbers; export it again"
+        )
+    material = np.zeros(len(fan), np.intp)
     if any(faces.materials):
-        known = _libraries(source, text, beside, set(faces.materials), warnings)
-        found = [known.get(name, Material(name or "none")) for name in faces.materials]
+        tile = _tiles(texture, uv)
+        used = {
+            name: np.unique(tile[faces.material[polygon] == number]).tolist()
+            for number, name in enumerate(faces.materials)
+        }
+        known = _libraries(source, text, beside, used, warnings)
+        for number, name in enumerate(faces.materials):
+            same = faces.material[polygon] == number
+            for of_tile, one in known.get(name, {_ALL_TILES: Material(name or "none")}).items():
+                material[same & ((of_tile == _ALL_TILES) | (tile == of_tile))] = len(found)
+                found.append(one)
+    srgb = statements(text, COLORED_VERTEX)[1][:, 3:]
+    if not len(srgb):
+        srgb = _polypaint(content)
     return Appearance(
         vertex,
-        _known(faces.texture[fan], uv),
+        texture,
         uv,
-        _known(faces.normal[fan], normals),
+        normal,
         normals,
-        faces.material[polygon] if found else np.zeros(len(fan), np.intp),
+        material,
         tuple(found),
-        _colors(statements(text, COLORED_VERTEX)[1][:, 3:], len(mesh.vertices)),
+        _colors(srgb, len(mesh.vertices)),
         tuple(warnings),
     )
 
 
+def _tiles(texture: NDArray[np.intp], uv: NDArray[np.float64]) -> NDArray[np.intp]:
+    """The tile (UDIM) of each triangle, from 1001 on, ten in a row upwards."""
+    middle = np.append(uv, np.zeros((1, 2)), axis=0)[texture].mean(axis=1)
+    column, row = np.clip(np.floor(middle), 0, (9, 999)).astype(np.intp).T
+    numbers: NDArray[np.intp] = 1001 + column + 10 * row
+    return numbers
+
+
+def _polypaint(content: bytes) -> NDArray[np.float64]:
+    """Colors (n, 3) from 0 to 1 in comments of ZBrush: a mask, red, green and blue for each."""
+    hexadecimal = b"".join(POLYPAINT.findall(content)) if b"#MRGB" in content else b""
+    return np.frombuffer(bytes.fromhex(hexadecimal.decode()), np.uint8).reshape(-1, 4)[:, 1:] / 255
+
+
 def _colors(srgb: NDArray[np.float64], vertices: int) -> NDArray[np.float32] | None:
-    """Linear colors (V, 3) of vertices of which all have one from 0 to 1; else None."""
+    """Linear colors (V, 3) of vertices of which all have one from 0 to 1, or to 255; else None."""
     if len(srgb) != vertices or not np.isfinite(srgb).all():
         return None
-    return linear(np.clip(srgb, 0, 1)).astype(np.float32)
+    largest = 255.0 if srgb.max(initial=0.0) > _LARGEST_FRACTION else 1.0
+    return linear(np.clip(srgb / largest, 0, 1)).astype(np.float32)
 
 
 def _known(rows: NDArray[np.intp], values: NDArray[np.float64]) -> NDArray[np.intp]:
@@ -267,10 +308,10 @@ def _fans(faces: ObjFaces) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
 
 
 def _libraries(
-    source: str, text: bytes, beside: Beside, used: Collection[str], warnings: list[str]
-) -> dict[str, Material]:
-    """The materials of an OBJ by name, of those that are used."""
-    found: dict[str, Material] = {}
+    source: str, text: bytes, beside: Beside, used: Mapping[str, list[int]], warnings: list[str]
+) -> Library:
+    """The materials of an OBJ, of those that are used, whose tiles are given by name."""
+    found: Library = {}
     read: list[str] = []
     for match in LIBRARY.finditer(text):
         whole = decoded_name(match[1])
@@ -282,11 +323,16 @@ def _libraries(
                 "beside it"
             )
         for library in filter(None, libraries):
-            wanted = set(used) - found.keys()
-            for material in _read_library(library, beside, wanted, warnings):
-                found.setdefault(material.name, material)
+            wanted = {name: used[name] for name in used if name not in found}
+            for name, material in _read_library(library, beside, wanted, warnings):
+                found.setdefault(name, material)
         read += [shown(library.source) for library in libraries if library]
     lost = sorted(set(used) - found.keys() - {""})
+    if lost and not LIBRARY.search(text):
+        warnings.append(
+            f"{shown(source)} names no file of materials (mtllib), so {brief_list(lost)} stays "
+            "grey; export it with its materials"
+        )
     if read and lost:
         warnings.append(
             f"{shown(source)}: {' '.join(read)} has no material {brief_list(lost)}, which "
@@ -296,9 +342,10 @@ def _libraries(
 
 
 def _read_library(
-    library: FoundFile, beside: Beside, wanted: Collection[str], warnings: list[str]
-) -> Iterator[Material]:
+    library: FoundFile, beside: Beside, wanted: Mapping[str, list[int]], warnings: list[str]
+) -> Iterator[tuple[str, dict[int, Material]]]:
     """The wanted materials of a .mtl: color (Kd), opacity (d, Tr), texture (map_Kd, map_d)."""
+    images: dict[str, bytes] = {}
     described: list[tuple[str, dict[str, str]]] = []
     for line in library.content.splitlines():
         word, _, rest = decoded_name(line).replace("\t", " ").partition(" ")
@@ -317,12 +364,20 @@ def _read_library(
         red, *others = color or _GREY[:3]
         green, blue = others[:2] if len(others) > 1 else (red, red)  # a lone number is all three
         opacity = opaque or [1 - value for value in clear] or [1.0]
-        texture = _image(library.source, _file_of(values.get("map_kd", "")), beside, warnings)
-        if not texture:
-            yield Material(name, (red, green, blue, opacity[0]))
-        else:
-            cut_out = "map_d" in values
-            yield Material(name, (1, 1, 1, 1 if cut_out else opacity[0]), texture, cut_out)
+        file, cut_out = _file_of(values.get("map_kd", "")), "map_d" in values
+        made = {}
+        for tile in wanted[name] if _TILE.search(file) else [_ALL_TILES]:
+            label = name if tile == _ALL_TILES else f"{name}.{tile}"
+            image = _TILE.sub(str(tile), file)
+            if image not in images:
+                images[image] = _image(library.source, image, beside, warnings)
+            texture = images[image]
+            if not texture:
+                made[tile] = Material(label, (red, green, blue, opacity[0]))
+            else:
+                white = (1.0, 1.0, 1.0, 1.0 if cut_out else opacity[0])
+                made[tile] = Material(label, white, texture, cut_out)
+        yield name, made
 
 
 def _image(source: str, name: str, beside: Beside, warnings: list[str]) -> bytes:

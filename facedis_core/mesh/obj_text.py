@@ -15,9 +15,12 @@ BEGIN: Final = rb"(?:\A(?:\xef\xbb\xbf)?|(?<=[\r\n])(?<!\\\n)(?<!\\\r\n))[ \t]*"
 REST: Final = rb"((?:[^\r\n\\]|\\[ \t]*\r?\n|\\)*)"
 _NUMBER: Final = GAP + rb"([^\s\\]+)"
 VERTEX: Final = re.compile(BEGIN + rb"v" + _NUMBER * 3)
-COLORED_VERTEX: Final = re.compile(BEGIN + rb"v" + _NUMBER * 6 + rb"[^\S\r\n]*(?=[\r\n]|\Z)")
+COLORED_VERTEX: Final = re.compile(
+    BEGIN + rb"v" + _NUMBER * 6 + rb"(?:" + GAP + rb"[^\s\\]+)?[^\S\r\n]*(?=[\r\n]|\Z)"
+)
+POLYPAINT: Final = re.compile(rb"(?m)^#MRGB ((?:[0-9A-Fa-f]{8})+)")  # of ZBrush
 NORMAL: Final = re.compile(BEGIN + rb"vn" + _NUMBER * 3)
-TEXTURE: Final = re.compile(BEGIN + rb"vt" + _NUMBER * 2)
+TEXTURE: Final = re.compile(BEGIN + rb"vt" + _NUMBER + rb"(?:" + _NUMBER + rb")?")
 LIBRARY: Final = re.compile(BEGIN + rb"mtllib" + GAP + REST)
 _COUNTED: Final = re.compile(BEGIN + rb"(v[nt]?|fo?|usemtl)" + GAP + REST)
 _MOST: Final = 1 << 62  # of a place
@@ -59,9 +62,9 @@ def decoded_name(raw: bytes) -> str:
 def statements(
     text: bytes, pattern: re.Pattern[bytes]
 ) -> tuple[list[re.Match[bytes]], NDArray[np.float64]]:
-    """The statements that match, and their numbers (n, groups); NaN for other words."""
+    """The statements that match, and their numbers (n, groups); NaN for other words, 0 for none."""
     found = list(pattern.finditer(text))
-    values = [[_number(word) for word in match.groups()] for match in found]
+    values = [[_number(word) for word in match.groups(b"0")] for match in found]
     return found, np.array(values).reshape(-1, pattern.groups)
 
 

@@ -145,6 +145,71 @@ def test_indices_that_are_nowhere_are_none(tmp_path):
     assert look.materials == ()
 
 
+def test_texture_coordinates_of_one_number(tmp_path):
+    """As of a gradient; they count like those of two or three."""
+    text = "v 0 0 0\nv 1 0 0\nv 0 1 0\nvt 0.5\nvt 0.25 0.75\nvt 1 0.5 0\nf 1/1 2/2 3/3\n"
+    look = appearance_of(tmp_path, text)
+    np.testing.assert_array_equal(look.uv, [[0.5, 0], [0.25, 0.75], [1, 0.5]])
+    np.testing.assert_array_equal(look.texture, [[0, 1, 2]])
+
+
+def test_texture_coordinates_that_are_not_there_are_told(tmp_path):
+    text = "v 0 0 0\nv 1 0 0\nv 0 1 0\nvt 0 0\nvt nan 0\nf 1/1 2/2 3/7\nf 1 2 3\n"
+    (warning,) = appearance_of(tmp_path, text).warnings
+    assert "head.obj: 2 of 6 corners of its triangles have texture coordinates (vt)" in warning
+
+
+def test_materials_without_a_library_are_told(tmp_path):
+    (warning,) = appearance_of(
+        tmp_path, TRIANGLE.replace("mtllib {}\n", "").format("skin")
+    ).warnings
+    assert "head.obj names no file of materials (mtllib), so skin stays grey" in warning
+
+
+def test_a_texture_of_tiles(tmp_path):
+    """UDIM: 1001 + column + 10 rows; a border belongs to the tile of its triangle."""
+    (tmp_path / "a.mtl").write_text(
+        "newmtl skin\nKd 1 0 0\nmap_Kd s.<UDIM>.png\nnewmtl eye\nKd 0 1 0\n"
+    )
+    for number in (1001, 1002, 1012):
+        (tmp_path / f"s.{number}.png").write_bytes(png(number % 100, 0, 0))
+    places = ("0 0", "1 0", "1 1", "2 0", "2 1", "1 2", "2 2", "3 0", "3 1")
+    faces = ("1 2 3", "2 4 5", "3 7 6", "8 9 5", "5 7 3")
+    text = "".join(f"vt {p}\nv {p} 0\n" for p in places) + "usemtl skin\n"
+    text += "".join("f " + " ".join(f"{k}/{k}" for k in f.split()) + "\n" for f in faces)
+    look = appearance_of(tmp_path, f"mtllib a.mtl\n{text}usemtl eye\nf 1/1 2/2 3/3\n")
+    assert look.materials == (
+        Material("skin.1001", (1, 1, 1, 1), png(1, 0, 0)),
+        Material("skin.1002", (1, 1, 1, 1), png(2, 0, 0)),
+        Material("skin.1003", (1, 0, 0, 1)),
+        Material("skin.1012", (1, 1, 1, 1), png(12, 0, 0)),
+        Material("eye", (0, 1, 0, 1)),
+    )
+    assert look.material.tolist() == [0, 1, 3, 2, 3, 4]
+    (missing,) = look.warnings
+    assert missing.endswith("its texture s.1003.png is missing; put it beside it")
+
+
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        (["v 0 0 0 255 0 0", "v 1 0 0 0 255 0", "v 0 1 0 0 0 51"], 0.033105),  # 0.2 in linear light
+        (["v 0 0 0 1 0 0 1", "v 1 0 0 0 1 0 1", "v 0 1 0 0 0 0.2 0.5"], 0.033105),  # with opacity
+        (["#MRGB ffff000000", "#MRGB 00ff00", "v 0 0 0", "v 1 0 0", "v 0 1 0"], None),
+        (
+            ["v 0 0 0", "v 1 0 0", "#MRGB ffff0000ff00ff00", "#MRGB 80000033", "v 0 1 0"],
+            0.033105,  # of ZBrush
+        ),
+    ],
+)
+def test_other_ways_to_write_colors_of_vertices(tmp_path, lines, expected):
+    look = appearance_of(tmp_path, "\n".join([*lines, "f 1 2 3", ""]))
+    if expected is None:
+        assert look.colors is None
+        return
+    np.testing.assert_allclose(look.colors, [[1, 0, 0], [0, 1, 0], [0, 0, expected]], atol=1e-5)
+
+
 @pytest.mark.parametrize("end", ["\n", " \r\n", " # red\r\n"])
 def test_colors_of_the_vertices_of_an_obj(tmp_path, end):
     lines = ["v 0 0 0 1 0 0.5", "v 1 0 0 1 0 0.5", "v 0 1 0 1 0 0.5"]
