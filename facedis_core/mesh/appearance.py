@@ -8,7 +8,7 @@ which differ between the triangles of a vertex at seams and hard edges.
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -226,6 +226,10 @@ def _plain(source: str, content: bytes, mesh: Mesh, beside: Beside) -> Appearanc
 
 def _obj(source: str, content: bytes, mesh: Mesh, beside: Beside) -> Appearance:
     text = without_comments(content)
+    srgb = statements(text, COLORED_VERTEX)[1][:, 3:]
+    colors = _colors(srgb if len(srgb) else _polypaint(content), len(mesh.vertices))
+    if not any(word in text for word in (b"vt", b"vn", b"usemtl")):  # such as a scan
+        return replace(_plain(source, content, mesh, beside), colors=colors)
     faces = read_faces(text)
     uv, normals = statements(text, TEXTURE)[1], statements(text, NORMAL)[1]
     fan, polygon = _fans(faces)
@@ -253,9 +257,6 @@ def _obj(source: str, content: bytes, mesh: Mesh, beside: Beside) -> Appearance:
             for of_tile, one in known.get(name, {_ALL_TILES: Material(name or "none")}).items():
                 material[same & ((of_tile == _ALL_TILES) | (tile == of_tile))] = len(found)
                 found.append(one)
-    srgb = statements(text, COLORED_VERTEX)[1][:, 3:]
-    if not len(srgb):
-        srgb = _polypaint(content)
     return Appearance(
         vertex,
         texture,
@@ -264,7 +265,7 @@ def _obj(source: str, content: bytes, mesh: Mesh, beside: Beside) -> Appearance:
         normals,
         material,
         tuple(found),
-        _colors(srgb, len(mesh.vertices)),
+        colors,
         tuple(warnings),
     )
 

@@ -70,8 +70,9 @@ def statements(
 
 def read_faces(text: bytes) -> ObjFaces:
     """The faces of an OBJ without comments."""
-    corners: tuple[list[int], ...] = ([], [], [])
+    words: list[bytes] = []
     first: list[int] = []
+    above: list[tuple[int, ...]] = []
     material: list[int] = []
     materials: dict[str, int] = {}
     name = ""
@@ -82,18 +83,45 @@ def read_faces(text: bytes) -> ObjFaces:
         elif match[1] == b"usemtl":
             name = decoded_name(match[2])
         else:
-            words = match[2].replace(b"\\", b" ").split()
-            if len(words) < 3:
+            corners = match[2].replace(b"\\", b" ").split()
+            if len(corners) < 3:
                 continue
-            first.append(len(corners[0]))
+            first.append(len(words))
+            above.append(tuple(counts.values()))
             material.append(materials.setdefault(name, len(materials)))
-            for word in words:
-                numbers = [*word.split(b"/"), b"", b""]
-                for column, number, count in zip(corners, numbers, counts.values(), strict=False):
-                    column.append(_place(number, count))
-    vertex, texture, normal = (np.array(column, np.intp) for column in corners)
+            words += corners
     starts, names = np.array(first, np.intp), tuple(materials)
+    sizes = np.diff(np.append(starts, len(words)))
+    before = np.repeat(np.array(above, np.int64).reshape(-1, 3), sizes, axis=0)
+    vertex, texture, normal = _places(_corner_numbers(words), before).T
     return ObjFaces(vertex, texture, normal, starts, np.array(material, np.intp), names)
+
+
+def _corner_numbers(words: list[bytes]) -> NDArray[np.int64]:
+    """The numbers (n, 3) of corners such as `1/2/3`; 0 = none."""
+    columns = words[0].count(b"/") + 1 if words else 1
+    # corners are all alike in nearly all files, and then read at once
+    if columns <= 3 and all(word.count(b"/") == columns - 1 for word in words):
+        text = b" ".join(words).replace(b"//", b"/0/").replace(b"/", b" ")
+        try:
+            found = np.array(text.split(), np.int64)
+        except (ValueError, OverflowError):
+            found = np.empty(0, np.int64)
+        if len(found) == columns * len(words) and np.abs(found).max(initial=0) <= _MOST:
+            padded = np.zeros((len(words), 3), np.int64)
+            padded[:, :columns] = found.reshape(-1, columns)
+            return padded
+    rows = ([*word.split(b"/"), b"", b""][:3] for word in words)
+    return np.array([[_whole(number) for number in row] for row in rows], np.int64).reshape(-1, 3)
+
+
+def _places(numbers: NDArray[np.int64], above: NDArray[np.int64]) -> NDArray[np.intp]:
+    """The places of numbers of OBJ, which count from 1, or backwards from the last of `above`.
+
+    -1 = no number, or 0; -2 = before the first.
+    """
+    backwards = np.maximum(above + numbers, 0) - 2 * (numbers < -above)
+    return np.where(numbers < 0, backwards, numbers - 1)
 
 
 def _number(word: bytes) -> float:
@@ -103,15 +131,8 @@ def _number(word: bytes) -> float:
         return np.nan
 
 
-def _place(number: bytes, count: int) -> int:
-    """The place of a number of OBJ, which counts from 1, or backwards from the last of `count`.
-
-    -1 = no number, or 0; -2 = before the first.
-    """
+def _whole(number: bytes) -> int:
     try:
-        value = int(number)
+        return max(min(int(number), _MOST), -_MOST)
     except ValueError:
-        return -1
-    if value < 0:
-        return max(count + value, 0) - 2 * (value < -count)
-    return min(value - 1, _MOST)
+        return 0
