@@ -6,8 +6,9 @@ import shutil
 import numpy as np
 import pytest
 from conftest import contents, face, save_mesh
+from images import png
 from PIL import Image
-from synthetic import face_set, write_face_set
+from synthetic import face_set, grid_mesh, write_face_set
 
 from facedis_core.render.shading import BACKGROUND, to_srgb
 
@@ -133,6 +134,34 @@ def test_truths_are_matched_by_name(call, faces, tmp_path):
         for part in np.split(sheet, 5, axis=1)
     ]
     assert medians[0] < 90 < 180 < min(medians[1:])
+
+
+def test_textures_are_drawn(call, tmp_path):
+    """Those of an OBJ, the colors of vertices, and none where distances are shown."""
+    triangles = grid_mesh()[1] + 1
+    vertices = [f"v {x} {y} {z}" for x, y, z in face(1).tolist()]
+    faces = [f"f {a}/1 {b}/1 {c}/1" for a, b, c in triangles.tolist()]
+    lines = ["mtllib a.mtl", *vertices, "vt 0 0", "usemtl skin", *faces]
+    (tmp_path / "a.obj").write_text("\n".join(lines) + "\n")
+    (tmp_path / "a.mtl").write_text("newmtl skin\nmap_Kd a.png\n")
+    plain = [line.replace("/1", "") for line in faces]
+    painted = [f"{line} 0 1 0" for line in vertices]
+    (tmp_path / "b.obj").write_text("\n".join([*painted, *plain]) + "\n")
+
+    def share(line):
+        result = call(f"fd-render {line} --no-labels --size 48")
+        assert result.code == 0, result.err
+        pixels = drawn(result.out).astype(int)
+        return (pixels[..., 1] > 1.5 * pixels[..., [0, 2]].max(axis=-1)).mean(), result.err
+
+    found, told = share("a.obj")
+    assert found == 0 and "a.mtl: its texture a.png is missing; put it beside it" in told
+    (tmp_path / "a.png").write_bytes(png(0, 255, 0))
+    for line in ("a.obj", "b.obj"):
+        found, told = share(line)
+        assert found > 0.3 and not told
+        assert share(f"{line} --no-texture") == (0, "")
+        assert share(f"{line} --against a.obj --range 0,1") == (0, "")
 
 
 def test_a_picture_without_background(call, faces):

@@ -51,6 +51,9 @@ def render(
         ),
     ] = None,
     value_range: fd_cli.ColorRange = None,
+    texture: Annotated[
+        bool, typer.Option(help="Draw textures, or colors of vertices, of OBJ and PLY.")
+    ] = True,
     columns: Annotated[
         int | None,
         typer.Option(
@@ -150,6 +153,7 @@ def render(
         motion=Motion(turn, seconds, fps, bounce),
         against=against,
         units=units,
+        texture=texture,
         model=model,
         part=part,
         jobs=jobs,

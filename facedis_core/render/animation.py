@@ -12,6 +12,7 @@ from facedis_core.mesh.mesh import Mesh
 from facedis_core.render.contact_sheet import count_caption_lines
 from facedis_core.render.scene import Scene, SceneOptions, build_scene, render_faces
 from facedis_core.render.shading import Picture
+from facedis_core.render.surface_texture import SurfaceTexture
 
 TURN: Final = 50.0  # degrees to each side
 FPS: Final = 25.0
@@ -79,6 +80,7 @@ def render_frames(
     motion: Motion | None,
     *,
     truths: Iterable[Mesh] | None = None,
+    textures: Sequence[SurfaceTexture | None] = (),
     jobs: int = 1,
     progress: Progress = no_progress,
 ) -> Iterator[Picture]:
@@ -89,6 +91,7 @@ def render_frames(
         options: views, size, labels and colors.
         motion: None = a still picture.
         truths: true meshes; faces are colored by their vertex errors.
+        textures: of the meshes; empty = none.
         jobs: number of worker processes.
         progress: counts the pictures of single faces.
 
@@ -97,7 +100,9 @@ def render_frames(
         InputError: meshes that do not correspond to their truths.
     """
     if motion is None:
-        return _turning(build_scene(meshes, options, truths=truths), [0.0], jobs, progress)
+        return _turning(
+            build_scene(meshes, options, truths=truths, textures=textures), [0.0], jobs, progress
+        )
     if angles := motion.turn_angles(len(meshes)):
         if motion.bounce:
             raise UsageError(
@@ -105,7 +110,7 @@ def render_frames(
                 "out --bounce, or give --turn 0",
                 ErrorCode.OPTION_CONFLICT,
             )
-        scene = build_scene(meshes, options, truths=truths, angles=angles)
+        scene = build_scene(meshes, options, truths=truths, textures=textures, angles=angles)
         return _turning(scene, angles, jobs, progress)
     if options.columns or options.row_labels or options.column_labels:
         raise UsageError(
@@ -113,7 +118,7 @@ def render_frames(
             "shown one after another; leave them out, or give --turn DEGREES",
             ErrorCode.OPTION_CONFLICT,
         )
-    scene = build_scene(meshes, options, truths=truths, one_by_one=True)
+    scene = build_scene(meshes, options, truths=truths, textures=textures, one_by_one=True)
     return _one_by_one(scene, motion.bounce, jobs, progress)
 
 

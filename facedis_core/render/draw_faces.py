@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from facedis_core.data.latents import LatentSource
@@ -10,8 +11,10 @@ from facedis_core.data.units import BatchUnits, Units
 from facedis_core.errors import ErrorCode, InputError, UsageError
 from facedis_core.geometry.vertex_order import describe_order
 from facedis_core.io.csv_text import brief
+from facedis_core.io.paths import is_file
 from facedis_core.io.progress import Progress, no_progress
-from facedis_core.io.streams import naming
+from facedis_core.io.streams import naming, read_all
+from facedis_core.mesh.appearance import read_appearance
 from facedis_core.mesh.mesh import Mesh
 from facedis_core.mesh.vertex_checks import check_extent
 from facedis_core.model.model import Model, Part, load_model
@@ -21,6 +24,7 @@ from facedis_core.render.animation import Motion, render_frames
 from facedis_core.render.image_files import ImageFormat, image_format
 from facedis_core.render.scene import SceneOptions
 from facedis_core.render.shading import Picture
+from facedis_core.render.surface_texture import SurfaceTexture, surface_texture
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,7 @@ class RenderOptions:
         motion: of an animation.
         against: true meshes that faces are colored by their distances to.
         units: unit of meshes that do not declare one; `auto` = by the size of the first.
+        texture: draw the textures, or the colors of vertices, of OBJ and PLY files.
         model: path or bundled name of the model of latents and vertices; None = the default.
         part: of latents.
         jobs: number of worker processes.
@@ -50,6 +55,7 @@ class RenderOptions:
     motion: Motion
     against: str | None = None
     units: Units = "auto"
+    texture: bool = True
     model: str | None = None
     part: Part = "full"
     root: str | None = None
@@ -97,21 +103,28 @@ def draw_faces(
     """
     model_meshes = ModelMeshes(options.model, options.part)
 
-    def read(sources: Sequence[str], root: str | None = None) -> list[Mesh]:
+    textures: list[SurfaceTexture | None] = []
+
+    def read(sources: Sequence[str], root: str | None = None, textured: bool = False) -> list[Mesh]:
         faces = find_inputs(sources, root=root, decode=model_meshes.decode)
         units, meshes = BatchUnits(options.units), list[Mesh]()
         with progress("reading", faces.count) as advance:
             for item in faces.items:
+                before = len(meshes)
                 for mesh in item.load():
                     with naming(item.source):
                         check_extent(mesh.vertices)
                     meshes.append(units.in_mm(model_meshes.with_triangles(mesh)))
+                if textured and len(meshes) == before + 1:
+                    textures.append(_texture_of(item.source, mesh, warn))
+                else:
+                    textures.extend([None] * (len(meshes) - before if textured else 0))
                 advance(1)
         for line in (line for mesh in meshes for line in mesh.warnings):
             warn(line)
         return meshes
 
-    meshes = read(options.sources, options.root)
+    meshes = read(options.sources, options.root, options.texture and options.against is None)
     doubts = (describe_order(mesh.name, mesh.vertices, mesh.triangles) for mesh in meshes)
     if doubt := next(filter(None, doubts), ""):
         warn(doubt)
@@ -127,10 +140,26 @@ def draw_faces(
         options.scene,
         replace(options.motion, fps=fps) if options.format.animated else None,
         truths=truths,
+        textures=textures,
         jobs=options.jobs,
         progress=progress,
     )
     return Drawing(frames, fps)
+
+
+def _texture_of(source: str, mesh: Mesh, warn: Callable[[str], None]) -> SurfaceTexture | None:
+    """The texture of a mesh that a file holds, if it has one that is known."""
+    if Path(source).suffix.lower() not in (".obj", ".ply") or not is_file(source):
+        return None
+    look = read_appearance(source, read_all(source), mesh)
+    for line in look.warnings:
+        warn(line)
+    try:
+        with naming(source):
+            return surface_texture(look)
+    except InputError as error:
+        warn(str(error))
+        return None
 
 
 class ModelMeshes:

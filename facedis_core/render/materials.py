@@ -48,10 +48,14 @@ PARTS: Final[Mapping[str, tuple[Part, ...]]] = {
 
 
 class Materials(NamedTuple):
-    """Colors of vertices (V, 3), linear RGB, and the triangles that are drawn (F', 3)."""
+    """Colors of vertices (V, 3), linear RGB, and the triangles that are drawn (F', 3).
+
+    `rows` (F',) are those of these triangles among all.
+    """
 
     colors: NDArray[np.float32]
     triangles: NDArray[np.int32]
+    rows: NDArray[np.intp]
 
 
 def find_materials(triangles: NDArray[np.int32]) -> Materials | None:
@@ -66,4 +70,5 @@ def find_materials(triangles: NDArray[np.int32]) -> Materials | None:
             drawn[part.first : part.last] = False
         else:
             colors[part.first : part.last] = part.color
-    return Materials(colors, triangles[drawn[triangles[:, 0]]])
+    rows = np.flatnonzero(drawn[triangles[:, 0]])
+    return Materials(colors, triangles[rows], rows)

@@ -16,6 +16,7 @@ from facedis_core.render.contact_sheet import COLUMNS, ContactSheet, sheet_colum
 from facedis_core.render.error_map import error_summary, vertex_errors
 from facedis_core.render.materials import LinearRGB
 from facedis_core.render.shading import Picture, VertexColoring, render_mesh
+from facedis_core.render.surface_texture import SurfaceTexture
 from facedis_core.render.upright import upright
 
 _CAMERA_ANGLES = 16  # angles of a turn that the camera is fitted to
@@ -27,14 +28,14 @@ class FaceToDraw:
 
     Attributes:
         lined: line openings, as of `render_mesh`.
-        colors: (V, 3) of the vertices, linear RGB; None = those of the materials that are known.
+        texture: as of `render_mesh`.
     """
 
     mesh: Mesh
     views: Sequence[float]
     values: NDArray[np.float64] | None = None
     lined: bool = True
-    colors: NDArray[np.float32] | None = None
+    texture: SurfaceTexture | None = None
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ class FaceRenderer:
                 coloring=coloring,
                 background=self.background,
                 lined=face.lined,
-                colors=face.colors,
+                texture=face.texture,
             )
             for view in face.views
         ]
@@ -110,6 +111,7 @@ def build_scene(
     options: SceneOptions,
     *,
     truths: Iterable[Mesh] | None = None,
+    textures: Sequence[SurfaceTexture | None] = (),
     angles: Sequence[float] = (0.0,),
     one_by_one: bool = False,
 ) -> Scene:
@@ -119,6 +121,7 @@ def build_scene(
         meshes: in the order of the sheet; they are drawn as of `upright`.
         options: views, size, labels and colors.
         truths: true meshes; faces are colored by their vertex errors in mm.
+        textures: of the meshes; empty = none.
         angles: turns of all faces that the camera must frame.
         one_by_one: each face has a sheet of its own.
 
@@ -135,7 +138,10 @@ def build_scene(
     captions = [mesh.name.replace("\n", " ") for mesh in meshes]
     bar = None
     shown = list(map(upright, meshes))
-    faces = [FaceToDraw(mesh, options.views) for mesh in shown]
+    faces = [
+        FaceToDraw(mesh, options.views, texture=texture)
+        for mesh, texture in zip(shown, textures or [None] * len(shown), strict=True)
+    ]
     if truths is not None:
         errors = vertex_errors(meshes, truths)
         bar = ColorBar.of(options.scale or ColorScale.covering(errors), errors)

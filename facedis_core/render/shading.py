@@ -13,6 +13,7 @@ from facedis_core.render.color_scale import ColorScale
 from facedis_core.render.materials import SKIN, LinearRGB, find_materials
 from facedis_core.render.openings import line_openings
 from facedis_core.render.rasterizer import VisibleSurface, rasterize
+from facedis_core.render.surface_texture import SurfaceTexture
 
 Picture = NDArray[np.uint8]
 
@@ -100,7 +101,7 @@ def render_mesh(
     coloring: VertexColoring | None = None,
     background: LinearRGB | None = BACKGROUND,
     lined: bool = True,
-    colors: NDArray[np.float32] | None = None,
+    texture: SurfaceTexture | None = None,
 ) -> Picture:
     """Picture (height, width, 3), uint8 sRGB, of a mesh turned by `view` degrees.
 
@@ -114,7 +115,7 @@ def render_mesh(
         coloring: vertex values to show instead of skin.
         background: linear RGB; None = transparent, and the picture is (height, width, 4).
         lined: line openings; not for scans, whose holes are many.
-        colors: (V, 3) of the vertices, linear RGB; None = those of the materials that are known.
+        texture: of the triangles; None = the colors of the materials that are known.
 
     Raises:
         InputError: the mesh has no triangles.
@@ -126,7 +127,6 @@ def render_mesh(
         )
     materials = find_materials(mesh.triangles)
     skin = mesh.triangles if materials is None else materials.triangles
-    albedos = colors if colors is not None or materials is None else materials.colors
     vertices = rotate_about_vertical(mesh.vertices, view, camera.axis)
     normals = vertex_normals(vertices, skin).astype(np.float32)
     across = triangle_normals(vertices, skin)
@@ -161,8 +161,11 @@ def render_mesh(
             light[bare] = shade_matte(towards, coloring.scale.colors(values))
         else:
             albedo = np.array(SKIN, np.float32)
-            if albedos is not None:
-                albedo = seen.interpolate(albedos, skin)
+            if texture is not None:
+                row = seen.triangle if materials is None else materials.rows[seen.triangle]
+                albedo = texture.albedo(row, seen.weights)
+            elif materials is not None:
+                albedo = seen.interpolate(materials.colors, skin)
             lit = shade_skin(towards, albedo)
             within = np.flatnonzero(inside[seen.triangle])
             lit[within] = shade_matte(towards[within], np.array(INSIDE, np.float32))

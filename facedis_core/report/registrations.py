@@ -32,6 +32,7 @@ from facedis_core.render.contact_sheet import ContactSheet
 from facedis_core.render.error_map import error_summary
 from facedis_core.render.scene import FaceRenderer, FaceToDraw
 from facedis_core.render.shading import BACKGROUND, Picture, to_srgb
+from facedis_core.render.surface_texture import colored_vertices
 from facedis_core.render.vertex_colors import vertex_colors
 from facedis_core.report.charts import Series, color_class, histogram, svg_file
 from facedis_core.report.figures import Figure, FigureOptions, sheet_text_size
@@ -423,4 +424,5 @@ def _scan_picture(one: DrawnScan, camera: Camera, renderer: FaceRenderer) -> Pic
     if not len(kept):
         return blank.copy()
     mesh = Mesh(one.scan.vertices, kept, one.name, 1.0)
-    return renderer(FaceToDraw(mesh, (FRONT,), lined=False, colors=one.colors))
+    texture = None if one.colors is None else colored_vertices(one.colors, kept)
+    return renderer(FaceToDraw(mesh, (FRONT,), lined=False, texture=texture))

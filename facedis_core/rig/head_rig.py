@@ -267,7 +267,7 @@ def surfaces_of(triangles: NDArray[np.int32]) -> list[Surface]:
     materials = find_materials(triangles)
     if materials is None:
         return [Surface("skin", SKIN, triangles)]
-    colors, drawn = materials
+    colors, drawn = materials.colors, materials.triangles
     of_triangle = colors[drawn[:, 0]]
     found: list[Surface] = []
     for name, color in _MATERIALS.items():
