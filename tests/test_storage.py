@@ -70,6 +70,13 @@ def test_runs_from_url_to_url(call, storage, tmp_path):
         if expected is not None:
             wanted = expected if isinstance(expected, bytes) else (tmp_path / expected).read_bytes()
             assert storage.get("all.npy") == wanted
+    assert call("fd-decode here.npy -o decoded/").code == 0
+    for words in ("", "--force -j 2", "--skip-existing"):
+        assert call(f"fd-decode {url}all.npy -o {url}decoded/ {words}").code == 0
+    found = [name for name in storage.names() if name.startswith("decoded/")]
+    expected = contents(tmp_path / "decoded")
+    assert {name.removeprefix("decoded/"): storage.get(name) for name in found} == expected
+    assert call(f"fd-decode here.npy -o {url}decoded/").kind == "output-exists"
     assert not [name for name in storage.names() if ".facedis-" in name]
 
     storage.put("scans/bad.ply", b"ply\n")

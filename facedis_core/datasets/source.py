@@ -18,6 +18,7 @@ from facedis_core.data.face_set import Labels
 from facedis_core.data.preparation import Preparation
 from facedis_core.data.units import Units
 from facedis_core.errors import ErrorCode, InputError, UsageError
+from facedis_core.io.remote import refuse_url
 
 Warn = Callable[[str], None]
 
@@ -188,8 +189,9 @@ def open_source(name: str, root: Path, options: Mapping[str, Any]) -> OpenedSour
 
     Raises:
         UsageError: an unknown source, or an option that it does not have.
-        InputError: the folder does not have the layout of the data set.
+        InputError: the folder is a URL, or does not have the layout of the data set.
     """
+    refuse_url(root)
     opener = _opener(name)
     given = {key: value for key, value in options.items() if value is not None}
     for key in given:

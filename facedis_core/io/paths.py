@@ -9,7 +9,7 @@ import unicodedata
 from pathlib import Path
 
 from facedis_core.errors import ErrorCode, InputError, UsageError
-from facedis_core.io.remote import is_url, remote_exists, remote_files_below
+from facedis_core.io.remote import is_url, refuse_url, remote_exists, remote_files_below
 
 _MOST_FOLDERS = 100_000
 _NUMBER = re.compile(r"([0-9]+)")
@@ -95,6 +95,7 @@ def files_below(
     """
     if is_url(folder):
         return remote_files_below(str(folder))
+    refuse_url(folder)
     found: list[str] = []
     waiting: list[tuple[str, frozenset[tuple[int, int]]]] = [("", frozenset())]
     folders = 0
@@ -149,23 +150,18 @@ class OutputPaths:
                     f"the output {pattern} has {placeholder}; expected {{name}} or {{part}}",
                     ErrorCode.OUTPUT_PATTERN,
                 )
-        if is_url(pattern) and is_folder_pattern(pattern):
-            raise UsageError(
-                f"{pattern} would be a file each; by URL there can be one file only: write into a "
-                "folder here and copy it",
-                ErrorCode.OUTPUT_PATTERN,
-            )
         self.pattern, self._suffix = pattern, suffix
         # a file per output, in folders that are created
         self.many = is_folder_pattern(pattern)
         if self.many and not _PLACEHOLDER.search(pattern):
-            pattern = f"{pattern.rstrip('/') or '/'}/{{name}}{suffix}"
+            folder = pattern.removesuffix("/") if is_url(pattern) else pattern.rstrip("/") or "/"
+            pattern = f"{folder}/{{name}}{suffix}"
         self._filled = pattern if Path(pattern).suffix else f"{pattern}{suffix}"
         self._owners: dict[str, str] = {}
         self._folders: dict[str, str] = {}
 
-    def of(self, name: str, part: str = "full") -> Path:
-        """The file of one output.
+    def of(self, name: str, part: str = "full") -> str:
+        """The path or URL of one output.
 
         Raises:
             InputError: a name that is empty, absolute, climbs by `..` or has control characters.
@@ -179,11 +175,11 @@ class OutputPaths:
                     ErrorCode.OUTPUT_COLLISION,
                 )
             self._owners[self.pattern] = name
-            return Path(self.pattern)
+            return self.pattern
         check_name(name)
         values = {"{name}": name, "{part}": part}
-        path = Path(_PLACEHOLDER.sub(lambda found: values[found[0]], self._filled))
-        self._claim(os.path.normpath(path), name)
+        path = _PLACEHOLDER.sub(lambda found: values[found[0]], self._filled)
+        self._claim(path if is_url(path) else os.path.normpath(path), name)
         return path
 
     def _claim(self, place: str, name: str) -> None:

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
+from pathlib import Path
 from typing import Any, BinaryIO, Final, NamedTuple, TypeVar
 
 from facedis_core.errors import (
@@ -43,6 +44,7 @@ _MOST_FILES: Final = 1_000_000
 _OBJECT_STORES: Final = ("s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "oss", "oci", "memory")
 _WEB: Final = ("http", "https")
 _URL: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
+_PATH_OF_URL: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")  # has lost a slash
 _SECRET: Final = re.compile(r"[^/@]*:(?![0-9]+/).*@", re.DOTALL)  # user:password@, no host:port/
 _TOKEN: Final = re.compile(r"[^/]*@|.*[?]", re.DOTALL)  # of the web: token@, and any query
 # Signed queries of storages.
@@ -55,6 +57,10 @@ _LOGGERS: Final = (
     *("fsspec", "asyncio", "aiohttp", "urllib3"),
     *("s3fs", "botocore", "aiobotocore", "gcsfs", "google", "adlfs", "azure", "paramiko"),
 )
+
+# The same within a text.
+_USER: Final = re.compile(r"://[^/\s@]*:(?![0-9]+/)\S*@|(?<=http)://[^/\s]*@|(?<=https)://[^/\s]*@")
+_QUERY: Final = re.compile(r"(?<=\S)[?]\S*=\S*")
 
 # Errors that a second try would not mend.
 _FINAL: Final = (
@@ -77,6 +83,27 @@ _STATES: Final = ("etag", "generation", "checksum", "mtime", "lastmodified", "up
 def is_url(source: object) -> bool:
     """Whether this is a URL and not a path."""
     return _URL.match(str(source)) is not None
+
+
+def refuse_url(path: str | Path) -> None:
+    """Raise InputError for a URL, also as a Path, where a folder on a disk is needed."""
+    if _PATH_OF_URL.match(str(path)) and not os.path.isdir(path):  # noqa: PTH112 - as it is called
+        url = re.sub(":/+", "://", str(path), count=1)
+        _check_secrets(url)
+        raise InputError(
+            f"{shown(url)} is a URL; expected a folder on a disk: copy it first",
+            ErrorCode.UNSUPPORTED,
+        )
+
+
+def without_secrets(text: str) -> str:
+    """The text of a message, where URLs have lost their passwords, tokens and signatures.
+
+    Example:
+        >>> without_secrets("sftp://ann:secret@host/a.ply, https://host/b?sig=secret is no mesh")
+        'sftp://...@host/a.ply, https://host/b?... is no mesh'
+    """
+    return _QUERY.sub("?...", _USER.sub("://...@", text))
 
 
 def scheme_of(url: str) -> str:
@@ -105,6 +132,20 @@ def remote_files_below(url: str) -> list[str]:
     Raises:
         InputError: the storage cannot be asked, or there are more than a million files.
     """
+    return [n for n in _files_below(url) if not any(p.startswith(".") for p in n.split("/"))]
+
+
+def remote_outputs(pattern: str) -> set[str]:
+    """URLs of all files in the folder of an output pattern, such as s3://bucket/{name}.ply.
+
+    Raises:
+        InputError: errors of `remote_files_below`.
+    """
+    folder = f"{pattern.partition('{')[0].rpartition('/')[0]}/"
+    return {f"{folder}{name}" for name in _files_below(folder)}
+
+
+def _files_below(url: str) -> list[str]:
 
     def find(system: Any, path: str) -> list[str]:
         base = f"{path.rstrip('/')}/"
@@ -120,7 +161,7 @@ def remote_files_below(url: str) -> list[str]:
             "(--files-from)",
             ErrorCode.TOO_LARGE,
         )
-    return sorted(n for n in found if n and not any(p.startswith(".") for p in n.split("/")))
+    return sorted(filter(None, found))
 
 
 def remote_glob(url: str) -> list[str]:
@@ -218,8 +259,10 @@ def _read_missing(
 
 
 @contextmanager
-def open_remote_output(url: str) -> Iterator[BinaryIO]:
+def open_remote_output(url: str, *, parents: bool = False) -> Iterator[BinaryIO]:
     """A local temporary file that is uploaded when the block ends without an exception.
+
+    `parents` creates missing folders, where a storage has any.
 
     The file appears whole: in an object store at the end of the upload, which is given up if it
     fails, elsewhere under another name beside it until then.
@@ -231,7 +274,7 @@ def open_remote_output(url: str) -> Iterator[BinaryIO]:
 
     with TemporaryFile() as stream:
         yield stream
-        _upload(url, stream)
+        _upload(url, stream, parents=parents)
 
 
 def write_remote(url: str, content: bytes) -> None:
@@ -256,10 +299,15 @@ def check_remote_output(url: str, force: bool) -> None:
             f"{shown(url)} is a folder; expected the name of a file", ErrorCode.OUTPUT_PATTERN
         )
     if not force and remote_exists(url):
-        raise UsageError(
-            f"{shown(url)} exists; replace it with --force, or choose another name",
-            ErrorCode.OUTPUT_EXISTS,
-        )
+        raise remote_output_exists(url)
+
+
+def remote_output_exists(url: str) -> UsageError:
+    """The error of an output that is there already."""
+    return UsageError(
+        f"{shown(url)} exists; replace it with --force, or choose another name",
+        ErrorCode.OUTPUT_EXISTS,
+    )
 
 
 class _State(NamedTuple):

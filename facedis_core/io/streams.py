@@ -281,7 +281,7 @@ def open_output(
     """
     check_output(target, force, binary=binary, parents=parents)
     if is_url(target):
-        with open_remote_output(target) as stream:
+        with open_remote_output(target, parents=parents) as stream:
             yield stream
         return
     with _as_output_error(target), _opened(target, force, binary, permissions) as stream:

@@ -5,6 +5,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import BinaryIO, Final, NamedTuple, Protocol
@@ -17,6 +18,13 @@ from facedis_core.errors import ErrorCode, InputError, UsageError
 from facedis_core.io.csv_text import brief
 from facedis_core.io.npy import encoded_header
 from facedis_core.io.paths import OutputPaths, check_name, check_suffix, is_file, is_folder_pattern
+from facedis_core.io.remote import (
+    connections_to,
+    is_url,
+    remote_output_exists,
+    remote_outputs,
+    write_remote,
+)
 from facedis_core.io.streams import check_output, naming, open_output, replaced_file
 from facedis_core.mesh.mesh import Mesh, check_written_suffix, write_mesh
 from facedis_core.mesh.point_cache import point_cache
@@ -218,7 +226,7 @@ class DecodeOptions:
                 f"{output} can be an array of vertices: add --npy", ErrorCode.OUTPUT_SUFFIX
             )
         for part in parts if not self.in_one_file else ():
-            suffix = OutputPaths(output, self.suffix).of("face", part).suffix
+            suffix = Path(OutputPaths(output, self.suffix).of("face", part)).suffix
             self._check_suffix(suffix.lower() or self.suffix)
         if self.array:
             check_suffix(output, "an array of vertices", ".npy")
@@ -365,7 +373,7 @@ class _Decoded(NamedTuple):
 
 
 # Path and content of a file.
-_Content = tuple[Path, bytes]
+_Content = tuple[str, bytes]
 
 
 class _OutputFile(NamedTuple):
@@ -373,7 +381,7 @@ class _OutputFile(NamedTuple):
 
     row: int
     part: Part
-    path: Path
+    path: str
 
 
 @dataclass(frozen=True)
@@ -425,7 +433,7 @@ class _FileWriter:
             files = []
             try:
                 for _, part, path in parts:
-                    suffix = path.suffix.lower() or self.suffix
+                    suffix = Path(path).suffix.lower() or self.suffix
                     files.append((path, self.decoder.content(rows, row, part, suffix)))
             except InputError as error:
                 if not self.keep_going:
@@ -436,7 +444,7 @@ class _FileWriter:
 
     def _write(self, files: list[_Content]) -> None:
         for path, content in files:
-            with open_output(str(path), force=self.force, parents=self.parents) as stream:
+            with open_output(path, force=self.force, parents=self.parents) as stream:
                 stream.write(content)
 
 
@@ -452,6 +460,14 @@ def _write_files(
         InputError: an invalid name.
     """
     paths = OutputPaths(options.output, options.suffix)
+    remote = is_url(options.output)
+    there = remote_outputs(options.output) if remote and not options.force else set[str]()
+
+    def check(path: str) -> None:
+        if not remote:
+            check_output(path, options.force, parents=paths.many)
+        elif path in there:
+            raise remote_output_exists(path)
 
     def tasks() -> Iterator[tuple[Latents, list[_OutputFile]]]:
         for block in blocks:
@@ -461,9 +477,10 @@ def _write_files(
                 for part in decoder.parts
             ]
             if options.skip_existing:
-                targets = [target for target in targets if not is_file(target.path)]
+                exists = there.__contains__ if remote else is_file
+                targets = [target for target in targets if not exists(target.path)]
             for target in targets:
-                check_output(str(target.path), options.force, parents=paths.many)
+                check(target.path)
             by_block: dict[int, list[_OutputFile]] = defaultdict(list)
             for row, part, path in targets:
                 by_block[row // BLOCK_ROWS].append(_OutputFile(row % BLOCK_ROWS, part, path))
@@ -471,11 +488,32 @@ def _write_files(
                 yield rows, by_block[number]
 
     writer = _FileWriter(decoder, options.force, paths.many, options.suffix, keep_going)
-    if isinstance(options.jobs, str):  # workers on other machines may see other disks
+    if remote or isinstance(options.jobs, str):  # workers may see other disks
         decoded = in_order(writer.decode, tasks(), options.jobs, lambda task: task[0].names)
-        yield from map(writer.write, decoded)
+        yield from _uploaded(decoded, options.output) if remote else map(writer.write, decoded)
     else:
         yield from in_order(writer, tasks(), options.jobs)
+
+
+def _uploaded(blocks: Iterable[tuple[_Decoded, list[_Content]]], output: str) -> Iterator[_Decoded]:
+    """Write the files of `_FileWriter.decode` to a storage, some ahead, while others are decoded.
+
+    A block is yielded when all of its files are there.
+    """
+    from facedis_core.io.threads import in_threads
+
+    def writes() -> Iterator[Callable[[], _Decoded | None]]:
+        for done, files in blocks:
+            yield from (partial(write_remote, path, content) for path, content in files)
+            yield partial(_same, done)
+
+    for done in in_threads(lambda write: write(), writes(), connections_to(output)):
+        if done is not None:
+            yield done
+
+
+def _same(done: _Decoded) -> _Decoded:
+    return done
 
 
 def _split_blocks(blocks: Iterable[Latents]) -> Iterator[Latents]:

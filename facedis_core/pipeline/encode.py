@@ -21,7 +21,7 @@ from facedis_core.io.streams import naming
 from facedis_core.mesh.mesh import Mesh, is_mesh_source
 from facedis_core.model.model import Model, PreparedFace, load_model
 from facedis_core.pipeline.failures import Failure
-from facedis_core.pipeline.inputs import FaceInputs, InputItem, find_inputs
+from facedis_core.pipeline.inputs import FaceInputs, InputItem, find_inputs, read_ahead_items
 from facedis_core.pipeline.parallel import Workers, in_order
 
 BLOCK_FACES: Final = 16  # faces encoded at once
@@ -85,7 +85,7 @@ class MeshEncoder:
         warnings: list[str] = []
         failures: list[Failure] = []
         mapped = 0
-        for item in items:
+        for item in read_ahead_items(items):
             try:
                 for mesh in item.load():
                     try:
@@ -211,7 +211,8 @@ def encode_blocks(
     Raises:
         InputError: errors of `MeshEncoder`, or a worker process was killed.
     """
-    remaining = iter(items)
+    # workers read their own files
+    remaining = read_ahead_items(items) if jobs == 1 else iter(items)
     blocks = iter(lambda: list(islice(remaining, size)), [])
     return in_order(encoder, blocks, jobs)
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from glob import glob, has_magic
+from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO, Final, NamedTuple
 
@@ -16,7 +17,7 @@ from facedis_core.data.latents import array_kind
 from facedis_core.errors import ErrorCode, InputError, UsageError
 from facedis_core.io.npy import MAGIC, ArrayHeader, NpyReader, peek_header
 from facedis_core.io.paths import absolute, exists, files_below, is_file, is_folder
-from facedis_core.io.remote import is_url, remote_glob
+from facedis_core.io.remote import connections_to, is_url, read_remote, remote_glob
 from facedis_core.io.streams import naming, open_input, read_ahead, read_all, shown
 from facedis_core.io.text import without_mark
 from facedis_core.mesh.mesh import CODECS, Mesh, decode_mesh, mesh_files, read_mesh, read_meshes
@@ -33,6 +34,7 @@ _MISTAKEN_ARRAYS: Final = ((0, b"ply", "a PLY mesh; name it .ply"),)
 _MISTAKEN_LISTS: Final = (MAGIC, b"ply\n", b"ply\r", b"\x89PNG", b"PK\x03")
 _MOST_LIST_BYTES: Final = 1 << 28
 _LONGEST_NAME: Final = 4096
+_MOST_AHEAD_BYTES: Final = 1 << 23  # of a file that is downloaded before it is used
 
 
 class InputItem(NamedTuple):
@@ -127,6 +129,22 @@ def find_each_input(
     ]
 
 
+def read_ahead_items(items: Iterable[InputItem]) -> Iterator[InputItem]:
+    """The items in order, where files by URL are downloaded some ahead, in threads.
+
+    Errors are raised when the item is loaded, as without.
+    """
+    remaining = iter(items)
+    for item in remaining:
+        if isinstance(item.load, _RemoteMeshes):
+            from facedis_core.io.threads import in_threads
+
+            threads = connections_to(item.source)
+            yield from in_threads(_downloaded, chain([item], remaining), threads)
+        else:
+            yield item
+
+
 def collect_inputs(inputs: Sequence[str], files_from: str | None) -> list[str]:
     """The given inputs and those of a list of files; standard input where there are none.
 
@@ -195,10 +213,10 @@ def expand_pattern(source: str) -> list[str]:
     """The paths that match a pattern, sorted; `source` itself where nothing matches."""
     if source == "-" or not has_magic(source):
         return [source]
-    if is_url(source):
-        return remote_glob(source) or [source]
     if exists(source):
         return [source]
+    if is_url(source):
+        return remote_glob(source) or [source]
     return sorted(glob(source, recursive=True)) or [source]  # noqa: PTH207 - also from the root
 
 
@@ -220,22 +238,24 @@ def read_file_meshes(source: str, name: str | None = None) -> Iterator[Mesh]:
         yield from _ply_meshes(stream, source, name)
 
 
-def decode_file_meshes(content: bytes, source: str) -> Iterator[Mesh]:
+def decode_file_meshes(content: bytes, source: str, name: str | None = None) -> Iterator[Mesh]:
     """The meshes of `read_file_meshes` from the content of a file.
 
     Args:
         content: bytes of the file.
-        source: its name.
+        source: its path.
+        name: of a single mesh; None = stem of the path.
 
     Raises:
         InputError: errors of `decode_mesh`.
     """
     stream: Any = io.BytesIO(content)
     stream = io.BufferedReader(stream)  # readers peek
+    name = name or Path(source).stem
     if _suffix(source) in ("", ".ply"):
-        yield from _ply_meshes(stream, source, Path(source).stem)
+        yield from _ply_meshes(stream, source, name)
     else:
-        yield decode_mesh(stream, source)
+        yield replace(decode_mesh(stream, source), name=name)
 
 
 def stream_items(
@@ -448,14 +468,13 @@ def _remote_items(
         return FaceInputs(_array_items(url, decode), None)
     if not is_folder(url):
         _check_remote(url)
-        return FaceInputs([_file_item(url, read_file_meshes, name)], 1)
+        return FaceInputs([_remote_item(url, name)], 1)
     above = url if root is None else f"{root.removesuffix('/')}/"
     files = [f"{url}{file}" for file in files_below(url) if _suffix(file) in CODECS]
     if not files:
         raise InputError(f"{url} has no mesh; expected files {' '.join(CODECS)}", ErrorCode.EMPTY)
-    names = [str(Path(file.removeprefix(above)).with_suffix("")) for file in files]
-    pairs = zip(files, names, strict=True)
-    items = [_file_item(file, read_file_meshes, below) for file, below in pairs]
+    names = [os.path.splitext(file.removeprefix(above))[0] for file in files]  # noqa: PTH122 - keys
+    items = [_remote_item(file, below) for file, below in zip(files, names, strict=True)]
     return FaceInputs(items, len(items))
 
 
@@ -488,7 +507,38 @@ def _failed_item(source: str, error: InputError) -> InputItem:
     return InputItem(source, partial(_raise, error))
 
 
-# What items load; module functions, since items are pickled.
+def _remote_item(url: str, name: str | None) -> InputItem:
+    return InputItem(url, _RemoteMeshes(url, name), name or Path(url).stem)
+
+
+def _downloaded(item: InputItem) -> InputItem:
+    load = item.load
+    return item._replace(load=load.downloaded()) if isinstance(load, _RemoteMeshes) else item
+
+
+# What items load; of the module, since items are pickled.
+
+
+@dataclass(frozen=True)
+class _RemoteMeshes:
+    """Reads the meshes of a file by URL, with the name of a single one."""
+
+    url: str
+    name: str | None
+
+    def __call__(self) -> Iterator[Mesh]:
+        return read_file_meshes(self.url, self.name)
+
+    def downloaded(self) -> Callable[[], Iterable[Mesh]]:
+        """The same from memory, or raising; a large file is read when it is used."""
+        try:
+            with naming(self.url):
+                content = read_remote(self.url, _MOST_AHEAD_BYTES)
+        except InputError as error:
+            return partial(_raise, error)
+        if content is None:
+            return self
+        return partial(decode_file_meshes, content, self.url, self.name)
 
 
 def _raise(error: InputError) -> list[Mesh]:

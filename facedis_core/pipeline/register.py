@@ -272,7 +272,7 @@ class RegisterOptions:
                 "--latents and run fd-encode on the output",
                 ErrorCode.OPTION_CONFLICT,
             )
-        check_written_suffix(OutputPaths(self.output).of("face").suffix or ".ply")
+        check_written_suffix(Path(OutputPaths(self.output).of("face")).suffix or ".ply")
         if not many:
             check_output(self.output, self.force)
         check_suffix(self.latents, "latents", ".npy")
@@ -324,9 +324,9 @@ def register_to(
                     meshes.flush()
                 else:
                     path = paths.of(found.mesh.name)
-                    target = open_output(str(path), force=options.force, parents=paths.many)
+                    target = open_output(path, force=options.force, parents=paths.many)
                     with target as stream:
-                        _write(stream, found, path.suffix or ".ply")
+                        _write(stream, found, Path(path).suffix or ".ply")
                 if options.latents is not None:
                     face = model.prepare(found.mesh, align="none", force_encode=registrar.force)
                     encoded.append(model.encode_prepared(face[None], [found.mesh.name]))

@@ -285,7 +285,7 @@ def _figures(
         for title, group in groups.items():
             drawn = []
             for said in group:
-                path = OutputPaths(options.faces).of(said["name"])
+                path = Path(OutputPaths(options.faces).of(said["name"]))
                 if not is_file(path):
                     missing.append(said["name"])
                     continue

@@ -78,7 +78,7 @@ class ExportOptions:
                 f"{self.fps:g} frames a second, expected a positive number", ErrorCode.OPTION_VALUE
             )
         if not self.is_weights:
-            name = OutputPaths(self.output, ".glb").of("face").name
+            name = Path(OutputPaths(self.output, ".glb").of("face")).name
             check_suffix(name, "a rig", *_ENCODERS)
             if name.lower().endswith(".usdz") and find_spec("pxr") is None:
                 raise missing_extra("USD", "usd")
@@ -152,7 +152,7 @@ def export_rigs(
     paths = OutputPaths(options.output, ".glb")
     targets = [paths.of(name) for name in faces.names]
     for path in targets:
-        check_output(str(path), options.force, parents=paths.many)
+        check_output(path, options.force, parents=paths.many)
     for row, path in enumerate(targets):
         rig = head_rig(
             model,
@@ -166,8 +166,8 @@ def export_rigs(
         )
         for line in rig.warnings:
             warn(line)
-        data = _ENCODERS.get(path.suffix.lower(), encode_glb)(rig)
-        with open_output(str(path), force=options.force, parents=paths.many) as stream:
+        data = _ENCODERS.get(Path(path).suffix.lower(), encode_glb)(rig)
+        with open_output(path, force=options.force, parents=paths.many) as stream:
             stream.write(data)
         yield 1
     used_map = used_map or (onto is not None and onto.used_map) or not len(faces)

@@ -20,7 +20,9 @@ import torch
 from facedis_core.errors import ErrorCode, InputError, Stopped, UsageError
 from facedis_core.io.paths import check_suffix
 from facedis_core.io.permissions import Permissions
+from facedis_core.io.remote import is_url
 from facedis_core.io.streams import check_output, open_output
+from facedis_core.io.text import shown
 from facedis_core.nn.distributed import (
     any_process,
     broadcast_bytes,
@@ -79,6 +81,12 @@ class RunFiles:
     def check(self, *, force: bool) -> None:
         """Raise before the training what would prevent writing the files after it."""
         check_suffix(self.result, "weights", ".safetensors")
+        if is_url(self.result):
+            raise UsageError(
+                f"{shown(self.result)} is a URL; a training writes its checkpoints beside its "
+                "result: give a file on a disk, and copy it later",
+                ErrorCode.OUTPUT_PATTERN,
+            )
         for target in (self.result, self.log, self.checkpoint, self.previous):
             if target is not None:
                 check_output(str(target), force)

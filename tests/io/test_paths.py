@@ -17,7 +17,7 @@ from facedis_core.io.paths import (
 
 def paths(pattern, names):
     outputs = OutputPaths(pattern)
-    return [outputs.of(name) for name in names]
+    return [Path(outputs.of(name)) for name in names]
 
 
 @pytest.mark.parametrize(
@@ -83,8 +83,8 @@ def test_what_cannot_be_seen_is_not_there(tmp_path, monkeypatch, path):
 
 def test_parts_are_put_in():
     outputs = OutputPaths("d/{part}/{name}.obj")
-    assert outputs.of("{part}", "full") == Path("d/full/{part}.obj")
-    assert outputs.of("{part}", "identity") == Path("d/identity/{part}.obj")
+    assert outputs.of("{part}", "full") == "d/full/{part}.obj"
+    assert outputs.of("{part}", "identity") == "d/identity/{part}.obj"
     with raises("output-collision"):
         outputs.of("{part}", "full")
 

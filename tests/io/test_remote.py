@@ -1,11 +1,14 @@
 """Inputs and outputs by URL, in the storage of fsspec that is memory."""
 
 import json
+import threading
 from unittest import mock
 
 import numpy as np
 import pytest
 from conftest import contents
+
+from facedis_core.io import remote
 
 fsspec = pytest.importorskip("fsspec")
 
@@ -63,6 +66,23 @@ class TestInputs:
         assert result.code == 1
         (line,) = (tmp_path / "f.jsonl").read_text().splitlines()
         assert json.loads(line)["item"] == "memory://scans/bad.ply"
+
+    def test_are_read_ahead_and_large_ones_when_they_are_used(self, call, storage, tmp_path):
+        threads = set()
+        real = remote.read_remote
+
+        def read(url, at_most):
+            threads.add(threading.current_thread())
+            return real(url, at_most)
+
+        assert call("fd-encode memory://scans/ -o ahead.npy").code == 0
+        with (
+            mock.patch("facedis_core.pipeline.inputs.read_remote", read),
+            mock.patch("facedis_core.pipeline.inputs._MOST_AHEAD_BYTES", 100),
+        ):
+            assert call("fd-encode memory://scans/ -o later.npy").code == 0
+        assert len(threads) > 1 and threading.main_thread() not in threads
+        assert (tmp_path / "ahead.npy").read_bytes() == (tmp_path / "later.npy").read_bytes()
 
     def test_a_storage_that_fails_while_it_is_read(self, call, storage):
         broken = "fsspec.implementations.memory.MemoryFile.read"
@@ -159,15 +179,100 @@ class TestOutputs:
             assert (result.code, result.kind) == (4, "output-unwritable")
             assert contents(tmp_path) == before
 
-    def test_of_a_folder(self, call, storage, faces):
+    def test_of_a_folder(self, call, storage, faces, tmp_path):
         assert call("fd-encode faces -o z.npy").code == 0
-        result = call("fd-decode z.npy -o memory://faces/")
-        assert (result.code, result.kind) == (2, "output-pattern")
-        result = call(["fd-decode", "z.npy", "-o", "memory://faces/{name}.ply"])
-        assert (result.code, result.kind) == (2, "output-pattern")
+        assert call("fd-decode z.npy -o here/").code == 0
+        for target, words in (
+            ("memory://out/", ""),
+            ("memory://out/{name}.ply", "--force"),
+            ("memory://out/", "--force -j 2"),
+        ):
+            assert call(["fd-decode", "z.npy", "-o", target, *words.split()]).code == 0
+            found = {name: storage.cat(f"/out/{name}") for name in contents(tmp_path / "here")}
+            assert found == contents(tmp_path / "here")
+        result = call("fd-decode z.npy -o memory://out/")
+        assert (result.code, result.kind) == (2, "output-exists")
+        assert "memory://out/ann.ply" in result.line
+        storage.rm("/out/bob.ply")
+        storage.pipe("/out/ann.ply", b"mine")
+        assert call("fd-decode z.npy -o memory://out/ --skip-existing").code == 0
+        assert storage.cat("/out/ann.ply") == b"mine"
+        assert storage.cat("/out/bob.ply") == (tmp_path / "here/bob.ply").read_bytes()
+        assert call("fd-decode z.npy -o memory://out/ --force --shard 1/2").code == 0
+
+    def test_of_a_folder_that_cannot_be_written(self, call, storage, faces):
+        assert call("fd-encode faces -o z.npy").code == 0
+        broken = "fsspec.implementations.memory.MemoryFileSystem.pipe_file"
+        with mock.patch(broken, side_effect=PermissionError("secret")):
+            result = call("fd-decode z.npy -o memory://out/")
+        assert (result.code, result.kind) == (4, "output-unwritable")
+        assert "memory://out/ann.ply" in result.line and "secret" not in result.line
+
+    def test_of_a_folder_of_a_file_system(self, call, faces, tmp_path):
+        assert call("fd-encode faces -o z.npy").code == 0
+        assert call("fd-decode z.npy -o here/").code == 0
+        assert call(f"fd-decode z.npy -o file://{tmp_path}/there/").code == 0
+        assert contents(tmp_path / "there") == contents(tmp_path / "here")
+        result = call(f"fd-decode z.npy -o file://{tmp_path}/there/")
+        assert (result.code, result.kind) == (2, "output-exists")
 
 
 def test_without_fsspec_the_extra_is_named(shell, faces, without_torch):
     result = shell("fd-encode memory://x/a.ply -o out.npy", env=without_torch)
     assert result.code == 2
     assert "'remote' extra" in result.line
+
+
+class TestUrlsWhereNoneCanBe:
+    """Folders that are read several times, and trainings, which write beside their result."""
+
+    @pytest.mark.parametrize(
+        "line",
+        [
+            "fd-prep folder URL --pattern {subject}_{expression}.ply -o s.safetensors",
+            "fd-prep coma URL -o s.safetensors",
+            "fd-info URL",
+            "fd-decode z.npy --onto URL -o out/",
+        ],
+    )
+    def test_folders(self, call, storage, faces, line):
+        assert call("fd-encode faces -o z.npy").code == 0
+        result = call(line.replace("URL", "memory://scans/").split())
+        assert (result.code, result.kind) == (3, "unsupported")
+        assert "memory://scans is a URL" in result.line.replace("scans/", "scans")
+        result = call(line.replace("URL", "sftp://ann:secret@host/scans/").split())
+        assert result.code in (2, 3) and "secret" not in result.line
+
+    def test_trainings(self, call, storage):
+        result = call("fd-train absent.safetensors -o memory://m.safetensors")
+        assert (result.code, result.kind) == (2, "output-pattern")
+        assert "file on a disk" in result.line
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "fd-encode URL.ply -o z.npy",
+        "fd-encode --files-from URL.txt -o z.npy",
+        "fd-encode faces -o URL.npy",
+        "fd-encode faces -m URL.safetensors -o z.npy",
+        "fd-encode faces --map URL.safetensors -o z.npy",
+        "fd-encode faces --keep-going --failures URL.jsonl -o z.npy",
+        "fd-encode faces --root URL -o z.npy",
+        "fd-decode z.npy -o URL/",
+        "fd-decode z.npy -o URL.txt",
+        "fd-info URL",
+        "fd-metrics URL.safetensors",
+        "fd-render URL.ply -o a.png",
+        "fd-render faces -o URL.txt",
+        "fd-train URL.safetensors -o m.safetensors",
+        "fd-register URL.ply -o URL/",
+    ],
+)
+@pytest.mark.parametrize(
+    "url", ["sftp://ann:secret@h/x", "https://h/x?sig=secret&y", "s3://k:secret@b/x"]
+)
+def test_secrets_are_never_shown(call, faces, words, url):
+    result = call(words.replace("URL", url).split())
+    assert result.code in (2, 3), result.err
+    assert "secret" not in result.err
