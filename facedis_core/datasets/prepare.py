@@ -12,7 +12,6 @@ from typing import IO, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from facedis_core import __version__
 from facedis_core.data.face_set import TRAIN, FaceSetWriter, Labels, face_set_writer
 from facedis_core.data.history import HistoryStep, history_step
 from facedis_core.data.preparation import Preparation
@@ -347,7 +346,7 @@ def _work(plan: PreparationPlan, like: ExistingPreparation | None, known: Prepar
     """Id of everything that decides what is read of the meshes."""
     opened, source = plan.opened, plan.opened.source
     return work_id(
-        *("fd-prep", __version__, opened.name),
+        *("fd-prep", opened.name),
         {key: value for key, value in opened.options.items() if not isinstance(value, Path)},
         *(dict(source.inputs), list(source.labels.names), plan.chosen.rows.tolist()),
         *(None if like is None else like.id, plan.options.keep_going),

@@ -355,7 +355,7 @@ def measure_part(options: MetricsOptions, stream: BinaryIO) -> None:
 
 
 def _work(options: MetricsOptions, facts: Sequence[Any]) -> str:
-    return work_id("fd-metrics", __version__, options.align, options.region, facts)
+    return work_id("fd-metrics", options.align, options.region, facts)
 
 
 def _find_parts(options: MetricsOptions, facts: Sequence[Any]) -> list[str]:

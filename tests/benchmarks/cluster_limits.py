@@ -22,6 +22,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import dask
 import numpy as np
 import psutil
 from distributed import Client, Worker
@@ -31,6 +32,12 @@ from facedis_core.pipeline import cluster
 from facedis_core.pipeline.inputs import InputItem, read_file_meshes
 from facedis_core.pipeline.parallel import in_order
 
+# What each worker does a hundred times a second beside its tasks.
+QUIET = {
+    "distributed.worker.profile.enabled": False,
+    "distributed.admin.tick.interval": "10s",
+    "distributed.admin.system-monitor.interval": "10s",
+}
 LATENTS = 92, 44  # sizes in ict-linear
 
 
@@ -58,6 +65,7 @@ def blocks(faces: int, size: int) -> Iterator[list[InputItem]]:
 
 async def keep_workers(address: str, count: int) -> None:
     """Many workers in this process, until their scheduler ends."""
+    dask.config.set(QUIET)
     cluster._running = nullcontext()  # type: ignore[assignment] # each worker is meant to be one
     workers: list[Any] = []
     for _ in range(count):
