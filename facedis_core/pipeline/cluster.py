@@ -20,6 +20,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import CancelledError
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeVar
 
@@ -46,6 +47,8 @@ TASK_SECONDS: Final = 2.0
 TASK_SECONDS_PER_WORKER: Final = 0.01
 MOST_BLOCKS: Final = 256
 MOST_BYTES: Final = 1 << 24  # of the blocks or of the results of a task
+# Tasks whose results are fetched in one message, if these have MOST_BYTES at most.
+MOST_TOGETHER: Final = 32
 _COUNT_SECONDS: Final = 5  # between two looks at how many workers there are
 _SEND_TRIES: Final = 5
 _MOST_NAMED: Final = 8
@@ -129,6 +132,8 @@ class _Map:
         self._name, self._names = name, names
         self._sent: deque[_Task] = deque()
         self._size = 1  # blocks a task
+        self._block_bytes: float = MOST_BYTES  # of the results of a block
+        self._fetched: dict[Any, _Done] = {}
         self._workers, self._counted = 1, 0.0
 
     def results(self, blocks: Iterable[Any]) -> Iterator[Any]:
@@ -177,7 +182,7 @@ class _Map:
         task = self._sent.popleft()
         try:
             with _reaching(self._address):
-                done = task.future.result()
+                done = self._result(task)
         except KilledWorker:
             if task.again:
                 raise _deadly([name for _, names in task.blocks for name in names]) from None
@@ -192,12 +197,32 @@ class _Map:
                 raise error
             yield result
 
+    def _result(self, task: _Task) -> "_Done":
+        """What a task has done; what those after it have done already comes along.
+
+        A message through the scheduler to a worker and back for each would be the limit where
+        workers are many.
+        """
+        if task.future.key not in self._fetched:
+            together, blocks = [task.future], len(task.blocks)
+            for later in islice(self._sent, MOST_TOGETHER - 1):
+                blocks += len(later.blocks)
+                if later.future.status != "finished" or blocks * self._block_bytes > MOST_BYTES:
+                    break
+                together.append(later.future)
+            if task.future.status != "finished" or len(together) == 1:
+                return task.future.result()
+            found = self._client.gather(together)
+            self._fetched = {each.key: one for each, one in zip(together, found, strict=True)}
+        return self._fetched.pop(task.future.key)
+
     def _adapt(self, done: "_Done") -> None:
         """Choose how many blocks a task has, so that it takes some seconds and is not large."""
         count = len(done.results)
         wanted = max(TASK_SECONDS, TASK_SECONDS_PER_WORKER * self._workers)
         by_time = wanted * count / max(done.seconds, 1e-6)
-        by_size = MOST_BYTES * count / max(sum(map(len, done.results)), 1)
+        self._block_bytes = max(sum(map(len, done.results)), 1) / count
+        by_size = MOST_BYTES / self._block_bytes
         self._size = max(1, int(min(by_time, by_size, 2 * self._size, MOST_BLOCKS)))
 
 

@@ -115,6 +115,29 @@ def test_a_slow_consumer_has_few_blocks_sent_ahead(scheduler):
     results.close()
 
 
+def test_what_is_done_comes_in_one_message(scheduler, monkeypatch):
+    gather, fetched = distributed.Client.gather, []
+
+    def counted(client, futures, **options):
+        fetched.append(len(futures))
+        return gather(client, futures, **options)
+
+    monkeypatch.setattr(distributed.Client, "gather", counted)
+    results = in_order(abs_of, ([number] for number in range(100)), scheduler)
+    first = next(results)
+    time.sleep(0.2)
+    assert [first, *results] == [[number] for number in range(100)]
+    assert fetched and max(fetched) > 1
+    # not if they are large
+    fetched.clear()
+    monkeypatch.setattr("facedis_core.pipeline.cluster.MOST_BYTES", 1)
+    results = in_order(abs_of, ([number] for number in range(30)), scheduler)
+    first = next(results)
+    time.sleep(0.1)
+    assert [first, *results] == [[number] for number in range(30)]
+    assert not fetched
+
+
 def abs_of(block):
     """Work that any process of this test can load."""
     return [abs(number) for number in block]
