@@ -423,6 +423,11 @@ def test_the_page_in_a_browser(browser, call, face_set, other, tmp_path):
     turned = browser.pixels("#truth")
     assert (turned != truth).any()
     browser.find("#front").click()
+    plain = shown(browser)[0]
+    browser.find("#wireframe").click()
+    assert differs(browser, plain)
+    browser.find("#wireframe").click()
+    assert not differs(browser, plain)
 
     browser.find("input[value=interpolation]").click()
     assert not browser.find("#truth-view").is_displayed()

@@ -41,6 +41,7 @@ _GREY: Final = (0.8, 0.8, 0.8, 1.0)  # of materials without a description
 _WHITE: Final = (1.0, 1.0, 1.0, 1.0)
 _PLY_TEXTURE: Final = (("s", "t"), ("u", "v"), ("texture_u", "texture_v"))
 _PLY_COLOR: Final = ("red", "green", "blue")
+_PLY_CORNERS: Final = re.compile(rb"(?m)^[ \t]*property[ \t]+list[ \t].*\btexcoords?\s*$")
 _PLY_IMAGE: Final = re.compile(rb"(?m)^comment TextureFile ([^\r\n]+)")
 _IMAGES: Final = ((b"\x89PNG\r\n\x1a\n", "image/png"), (b"\xff\xd8\xff", "image/jpeg"))
 _TILE: Final = re.compile("<udim>", re.IGNORECASE)  # in the name of an image of many
@@ -451,7 +452,13 @@ def _ply(source: str, content: bytes, mesh: Mesh, beside: Beside) -> Appearance:
         colors = _colors(rows.values(_PLY_COLOR) / largest, len(mesh.vertices))
     materials: tuple[Material, ...] = ()
     warnings: list[str] = []
-    image = _PLY_IMAGE.search(content[: content.find(b"end_header")])
+    header = content[: content.find(b"end_header")]
+    if _PLY_CORNERS.search(header) and not len(uv):  # as MeshLab writes them
+        warnings.append(
+            f"{shown(source)} has texture coordinates at the corners of faces (texcoord), which "
+            "are not read; save it with those of vertices, or as OBJ"
+        )
+    image = _PLY_IMAGE.search(header)
     if image:
         name = decoded_name(image[1])
         content = _image(source, name, beside, warnings)

@@ -237,6 +237,17 @@ def test_ply(tmp_path, encoding):
     assert len(look.split(9).source) == 9
 
 
+def test_texture_coordinates_of_corners_of_a_ply_are_told(tmp_path):
+    """As MeshLab writes them."""
+    head = "ply\nformat ascii 1.0\nelement vertex 3\nproperty float x\nproperty float y\n"
+    head += "property float z\nelement face 1\nproperty list uchar int vertex_indices\n"
+    body = "0 0 0\n1 0 0\n0 1 0\n3 0 1 2"
+    wedges = f"{head}property list uchar float texcoord\nend_header\n{body} 6 0 0 1 0 0 1\n"
+    (warning,) = appearance_of(tmp_path, wedges, "head.ply").warnings
+    assert "head.ply has texture coordinates at the corners of faces (texcoord)" in warning
+    assert not appearance_of(tmp_path, f"{head}end_header\n{body}\n", "head.ply").warnings
+
+
 def test_other_files_are_plain(tmp_path):
     look = appearance_of(tmp_path, "OFF\n3 1 0\n0 0 0\n1 0 0\n0 1 0\n3 0 1 2\n", "head.off")
     assert look.materials == () and not len(look.uv) and look.colors is None

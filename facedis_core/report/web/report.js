@@ -145,6 +145,9 @@
     show();
   });
   byId("viewer").addEventListener("input", show);
+  byId("wireframe").addEventListener("change", () => {
+    views.forEach((view) => view.setWireframe(byId("wireframe").checked));
+  });
   byId("front").addEventListener("click", () => views.forEach((view) => view.reset()));
   show();
 })();
