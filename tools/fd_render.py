@@ -40,6 +40,13 @@ def render(
             help="Views of each face: left, half-left, front, half-right, right, or degrees.",
         ),
     ] = "front",
+    up: Annotated[
+        Literal["auto", "y", "z"],
+        typer.Option(
+            help="Axis of meshes that is up; auto = found in the topology of a bundled model, else "
+            "y. With z up the face looks along -y."
+        ),
+    ] = "auto",
     against: Annotated[
         str | None,
         typer.Option(
@@ -118,9 +125,9 @@ def render(
     """Draw faces as a contact sheet, or as an animation.
 
     All faces are drawn by one camera. Meshes may be of any topology, or of several, but must share
-    an orientation (y up, the face towards +z; z up is turned upright in the topology of a bundled
-    model); latents are decoded first. An animation of one face turns it; an animation of several
-    shows one per frame, as for fd-interp, or turns their contact sheet with --turn.
+    an orientation (y up, the face towards +z, or --up z); latents are decoded first. An animation
+    of one face turns it; an animation of several shows one per frame, as for fd-interp, or turns
+    their contact sheet with --turn.
 
     Examples:
       fd-render faces/ --view front,half-right -o sheet.png
@@ -149,6 +156,7 @@ def render(
             column_labels=column_labels.split(",") if column_labels else (),
             background=Background.parse(background),
             scale=ColorScale.parse(value_range) if value_range is not None else None,
+            up=up,
         ),
         motion=Motion(turn, seconds, fps, bounce),
         against=against,

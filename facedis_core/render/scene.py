@@ -17,7 +17,7 @@ from facedis_core.render.error_map import error_summary, vertex_errors
 from facedis_core.render.materials import LinearRGB
 from facedis_core.render.shading import Picture, VertexColoring, render_mesh
 from facedis_core.render.surface_texture import SurfaceTexture
-from facedis_core.render.upright import upright
+from facedis_core.render.upright import Up, upright
 
 _CAMERA_ANGLES = 16  # angles of a turn that the camera is fitted to
 
@@ -85,6 +85,7 @@ class SceneOptions:
         row_labels: from the top, at the left.
         column_labels: from the left, above the first row.
         scale: color scale of errors; None = 0 to a round number above the 99th percentile.
+        up: axis that is up, as of `upright`.
     """
 
     views: Sequence[float] = (FRONT,)
@@ -95,6 +96,7 @@ class SceneOptions:
     column_labels: Sequence[str] = ()
     background: Background = LIGHT_GRAY
     scale: ColorScale | None = None
+    up: Up = "auto"
 
 
 @dataclass(frozen=True)
@@ -137,7 +139,7 @@ def build_scene(
         )
     captions = [mesh.name.replace("\n", " ") for mesh in meshes]
     bar = None
-    shown = list(map(upright, meshes))
+    shown = [upright(mesh, options.up) for mesh in meshes]
     faces = [
         FaceToDraw(mesh, options.views, texture=texture)
         for mesh, texture in zip(shown, textures or [None] * len(shown), strict=True)

@@ -44,3 +44,16 @@ def test_other_topologies_stay_as_they_are(face):
     other = Mesh(face.vertices, face.triangles[::-1], "other")
     given = turned(other, X, 90)
     assert upright(given) is given
+
+
+def test_an_axis_that_is_told(face):
+    """Of any topology: z is up and the face looks along -y, as in Blender."""
+    other = Mesh(face.vertices, face.triangles[::-1], "other")
+    given = turned(other, X, 90)
+    nose = given.vertices[face.vertices[:, 2].argmax()] - given.vertices.mean(axis=0)
+    assert nose[1] < -20
+    found = upright(given, "z").vertices
+    middle = found.mean(axis=0) - face.vertices.mean(axis=0)
+    np.testing.assert_allclose(found - middle, face.vertices, atol=1e-3)
+    given = turned(face, X, 90)
+    assert upright(given, "y") is given
