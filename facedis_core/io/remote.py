@@ -123,7 +123,28 @@ def remote_exists(url: str) -> bool:
         InputError: the storage cannot be asked.
     """
     with _reading(url):
-        return _asked(url, lambda system, path: bool(system.exists(path)))
+        return _asked(url, _exists)
+
+
+def _exists(system: Any, path: str) -> bool:
+    try:  # fsspec's own exists() takes every failure for an absent file
+        system.info(path)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _walked(system: Any, folder: str) -> Iterator[str]:
+    """Paths of all files below a folder; fsspec's own find() leaves out what cannot be listed."""
+    waiting = [folder.rstrip("/")]
+    while waiting:
+        place = waiting.pop()
+        for found in system.ls(place, detail=True):
+            if found["type"] == "directory":
+                below = found["name"].rstrip("/")
+                waiting += [below] if below != place else []
+            else:
+                yield found["name"]
 
 
 def remote_files_below(url: str) -> list[str]:
@@ -149,8 +170,11 @@ def _files_below(url: str) -> list[str]:
 
     def find(system: Any, path: str) -> list[str]:
         base = f"{path.rstrip('/')}/"
-        names = [str(name) for name in system.find(base)]
-        system.invalidate_cache()  # large; and a key may be a file and a folder
+        if getattr(system, "async_impl", False):
+            names = [str(name) for name in system.find(base)]
+            system.invalidate_cache()  # large; and a key may be a file and a folder
+        else:
+            names = list(_walked(system, base)) if _exists(system, base) else []
         return [name.removeprefix(base) for name in names if name.startswith(base)]
 
     with _reading(url):
@@ -173,9 +197,11 @@ def remote_glob(url: str) -> list[str]:
 
     def match(system: Any, path: str) -> list[str]:
         beginning = url.removesuffix(path)  # with the host, which paths of some backends lack
-        names = sorted(f"{beginning}{name}" for name in system.glob(path))
-        system.invalidate_cache()
-        return names
+        found = sorted(f"{beginning}{name}" for name in system.glob(path))
+        system.invalidate_cache()  # as above
+        # raises where the connection is lost, for which glob() leaves out files
+        _exists(system, re.split("[*?[]", path, maxsplit=1)[0].rpartition("/")[0])
+        return found
 
     with _reading(url):
         return _asked(url, match)
@@ -514,7 +540,7 @@ def _tried(url: str, work: Callable[[], Answer], pauses: Sequence[float] | None 
         pauses = _PAUSES[:1] if scheme_of(url) in _OBJECT_STORES else _PAUSES
     for pause in pauses:
         try:
-            return work()
+            return _unwrapped(url, work)
         except _FINAL:
             raise
         except Exception as error:
@@ -522,7 +548,18 @@ def _tried(url: str, work: Callable[[], Answer], pauses: Sequence[float] | None 
                 raise
             _forget_connections(url)
         time.sleep(pause)
-    return work()
+    return _unwrapped(url, work)
+
+
+def _unwrapped(url: str, work: Callable[[], Answer]) -> Answer:
+    try:
+        return work()
+    except FileNotFoundError as error:
+        # what the backend of the web makes of every failure
+        cause = error.__cause__
+        if scheme_of(url) in _WEB and cause and getattr(cause, "status", 0) not in (404, 410):
+            raise cause from None
+        raise
 
 
 def _within(call: Callable[[], Answer]) -> Answer:
@@ -614,7 +651,9 @@ def _answer(error: Exception) -> str:
         return f"the storage has not answered for {_timeout():g} s"
     if isinstance(error, EOFError):
         return "the storage ends it too early"
-    return f"the storage answers {type(error).__name__}"
+    status = getattr(error, "status", None)  # of the web
+    number = f" {status}" if isinstance(status, int) else ""
+    return f"the storage answers {type(error).__name__}{number}"
 
 
 @contextmanager

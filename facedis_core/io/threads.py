@@ -10,12 +10,10 @@ from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, wait
 from contextlib import suppress
 from queue import SimpleQueue
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-
-_LAST_SECONDS: Final = 2.0  # for what is on its way when the results are no longer wanted
 
 
 class _Thread:
@@ -62,12 +60,15 @@ def within(seconds: float, call: Callable[[], Result]) -> Result:
 
 
 def in_threads(
-    work: Callable[[Item], Result], items: Iterable[Item], threads: int
+    work: Callable[[Item], Result],
+    items: Iterable[Item],
+    threads: int,
+    last_seconds: float = 0.0,
 ) -> Generator[Result, None, None]:
     """Yield work(item) for each item in order, with up to `threads` of them ahead.
 
     An error is raised in its place. What has not begun when the generator is closed is dropped;
-    what has gets two seconds.
+    what has is waited for up to `last_seconds`.
     """
     calls: SimpleQueue[Any] = SimpleQueue()
     ahead: deque[Future[Result]] = deque()
@@ -90,4 +91,4 @@ def in_threads(
         for _ in range(started):
             calls.put(None)
         with suppress(KeyboardInterrupt):
-            wait([future for future in ahead if not future.cancelled()], _LAST_SECONDS)
+            wait([future for future in ahead if not future.cancelled()], last_seconds)

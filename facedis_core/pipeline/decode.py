@@ -507,7 +507,8 @@ def _uploaded(blocks: Iterable[tuple[_Decoded, list[_Content]]], output: str) ->
             yield from (partial(write_remote, path, content) for path, content in files)
             yield partial(_same, done)
 
-    for done in in_threads(lambda write: write(), writes(), connections_to(output)):
+    # those on their way when another fails are finished
+    for done in in_threads(lambda write: write(), writes(), connections_to(output), 2.0):
         if done is not None:
             yield done
 

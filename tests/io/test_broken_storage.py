@@ -2,6 +2,7 @@
 
 import gzip
 import http.server
+import json
 import os
 import random
 import signal
@@ -10,7 +11,9 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
+import numpy as np
 import pytest
 from storage import Proxy, Storage, random_cuts
 
@@ -61,6 +64,27 @@ class TestServers:
         with through(monkeypatch, server, cuts) as (proxy, url):
             assert read_all(f"{url}file.bin") == CONTENT
             assert proxy.cut > 0
+
+    def test_a_batch_is_whole_or_names_what_it_lacks(
+        self, call, faces, monkeypatch, server, tmp_path
+    ):
+        sources = {}
+        for n in range(12):
+            name = f"f{n:02d}"
+            sources[name] = (faces / "ann.ply").read_bytes() if n % 2 else CONTENT[:50_000]
+            server.put(f"many/{name}.ply", sources[name])
+        with through(monkeypatch, server, random_cuts(5, 60_000)) as (proxy, url):
+            line = f"fd-encode {url}many/ --keep-going --failures f.jsonl -o there.npy"
+            result = call(line)
+        assert result.code == 1 and proxy.cut, result.err
+        failed = [json.loads(line) for line in (tmp_path / "f.jsonl").read_text().splitlines()]
+        good = {n for n in sources if int(n[1:]) % 2}
+        named = {Path(line["item"]).stem for line in failed}
+        rows = np.load(tmp_path / "there.npy")
+        assert {*rows["name"]} == good - named and list(rows["name"]) == sorted(rows["name"])
+        assert call("fd-encode faces/ann.ply -o here.npy").code == 0
+        (here,) = np.load(tmp_path / "here.npy")["identity"]
+        assert all((row == here).all() for row in rows["identity"])
 
     def test_one_that_always_breaks_is_given_up(self, monkeypatch, server):
         with through(monkeypatch, server, iter([100] * 1000)) as (proxy, url):
@@ -114,6 +138,9 @@ class _Answers(http.server.BaseHTTPRequestHandler):
         ways = self.path.strip("/").removesuffix(".obj").split("-")
         content = b"v 0 0 0\n" * 1000
         sent = gzip.compress(os.urandom(20_000)) if "gzip" in ways else content
+        if ways[0].isdigit():
+            self.send_error(int(ways[0]))
+            return
         self.send_response(200)
         if "gzip" in ways:
             self.send_header("Content-Encoding", "gzip")
@@ -160,6 +187,15 @@ def test_files_of_the_web_that_may_not_be_whole_are_refused(web, ways):
         read_all(f"{web}/{ways}.obj")
     assert caught.value.code == ("unsupported" if "close" in ways else "file-unreadable")
     assert f"{web}/{ways}.obj" in str(caught.value)
+
+
+def test_a_server_of_the_web_that_refuses(web):
+    with pytest.raises(InputError, match="does not exist"):
+        read_all(f"{web}/404.obj")
+    with pytest.raises(InputError, match=r"could not be reached: the storage answers .* 503"):
+        read_all(f"{web}/503.obj")
+    with pytest.raises(InputError, match=r"could not be reached: the storage answers Client\w+$"):
+        read_all("http://127.0.0.1:9/absent.obj")
 
 
 def test_a_file_that_changes_meanwhile_is_refused(monkeypatch):

@@ -84,6 +84,19 @@ class TestInputs:
         assert len(threads) > 1 and threading.main_thread() not in threads
         assert (tmp_path / "ahead.npy").read_bytes() == (tmp_path / "later.npy").read_bytes()
 
+    def test_a_folder_that_cannot_be_listed_is_not_left_out(self, call, storage):
+        real = type(storage).ls
+
+        def ls(self, path, *args, **kwargs):
+            if path.endswith("deep"):
+                raise PermissionError("secret")
+            return real(self, path, *args, **kwargs)
+
+        with mock.patch.object(type(storage), "ls", ls):
+            result = call("fd-encode memory://scans/ -o out.npy")
+        assert (result.code, result.kind) == (3, "file-unreadable")
+        assert "secret" not in result.line
+
     def test_a_storage_that_fails_while_it_is_read(self, call, storage):
         broken = "fsspec.implementations.memory.MemoryFile.read"
         with mock.patch(broken, side_effect=ConnectionError("key=secret")) as read:
@@ -151,6 +164,14 @@ class TestOutputs:
         assert storage.cat("/z.npy") == b"mine"
         assert call("fd-encode faces -o memory://z.npy --force").code == 0
         assert storage.cat("/z.npy") != b"mine"
+
+    def test_what_cannot_be_asked_is_not_replaced(self, call, storage, faces):
+        storage.pipe("/z.npy", b"mine")
+        broken = "fsspec.implementations.memory.MemoryFileSystem.info"
+        with mock.patch(broken, side_effect=ConnectionError("secret")):
+            result = call("fd-encode faces -o memory://z.npy")
+        assert (result.code, result.kind) == (3, "file-unreadable")
+        assert storage.cat("/z.npy") == b"mine"
 
     def test_are_whole_or_not_there(self, call, storage, faces):
         storage.pipe("/z.npy", b"mine")

@@ -46,7 +46,7 @@ def test_what_has_not_begun_is_dropped_and_what_has_is_waited_for():
         time.sleep(0.05)
         done.append(n)
 
-    results = in_threads(work, range(100), 2)
+    results = in_threads(work, range(100), 2, last_seconds=2.0)
     next(results)
     results.close()
     assert len(begun) <= 4 and sorted(done) == sorted(begun)
