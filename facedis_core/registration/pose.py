@@ -27,7 +27,9 @@ EDGE_RATIO: Final = 0.87  # least ratio of the edges of two matched triangles
 SHORTEST_MM: Final = 25.0  # edge of these triangles
 INLIER_MM: Final = 15.0
 KEPT: Final = 25  # poses after RANSAC
-FEW_POSES: Final = 12  # where fewer are found, an open mouth is looked for as well
+APART_MM: Final = 100.0  # of the faces of two people
+ELSEWHERE: Final = 2  # further poses, each so far from all others
+FEW_POSES: Final = 12 + ELSEWHERE  # where fewer are found, an open mouth is looked for as well
 CHECK: Final = replace(QUICK, iterations=10, components=40, residual_scale=(6.0, 1.5))
 SCREEN: Final = replace(CHECK, iterations=4, vertices=300, scan_points=400)
 SCREENED: Final = 8
@@ -196,13 +198,23 @@ def ransac_poses(
     kept: list[int] = []
     middle = face.points.mean(axis=0)
     centres = rotations @ middle + translations
-    for pose in np.argsort(-score)[:1000]:
+    order = np.argsort(-score)
+    for pose in order[:1000]:
         turn = np.einsum("kij,ij->k", rotations[kept], rotations[pose])
         near = np.linalg.norm(centres[kept] - centres[pose], axis=1) < 12
         if not (near & (turn > 1 + 2 * np.cos(np.radians(8)))).any():
             kept.append(int(pose))
             if len(kept) == KEPT:
                 break
+    # of two people one would take all places
+    away = np.full(len(order), np.inf)
+    for count in range(len(kept) + ELSEWHERE):
+        if count >= len(kept):
+            far = order[away[order] > APART_MM]
+            if not len(far):
+                break
+            kept.append(int(far[0]))
+        away = np.minimum(away, np.linalg.norm(centres - centres[kept[count]], axis=1))
     return rotations[kept], translations[kept]
 
 

@@ -49,6 +49,9 @@ class Limits:
             residuals: people who are in no span leave as much as some things that are no face, of
             which the fit is an unlikely face.
         likely_mm: see `likely_distance`.
+        hidden_mm: limit of the residual of the scan near a likely face that it shows well: what
+            lies before such a face, as hair does, is told but not refused.
+        well_covered: coverage of a face that is shown well.
     """
 
     prior_distance: float = 1.7
@@ -56,8 +59,10 @@ class Limits:
     scan_residual_mm: float = 0.65
     coverage: float = 0.55
     margin_mm: float = 0.05
-    likely_distance: float = 1.5
+    likely_distance: float = 1.6
     likely_mm: float = 0.08
+    hidden_mm: float = 1.6
+    well_covered: float = 0.75
 
 
 @dataclass(frozen=True, eq=False)

@@ -34,10 +34,14 @@ def refusal(fit: "Fit", margin_mm: float, limits: Limits) -> InputError | None:
             "what the scan shows",
             ErrorCode.NO_FACE,
         )
-    more = limits.likely_mm if fit.prior_distance < limits.likely_distance else 0.0
+    is_likely = fit.prior_distance < limits.likely_distance
+    more = limits.likely_mm if is_likely else 0.0
+    of_scan = limits.scan_residual_mm + more
+    if is_likely and fit.coverage >= limits.well_covered:
+        of_scan = max(of_scan, limits.hidden_mm)
     for distance, excess, limit in (
         (fit.residual_mm, fit.excess_mm, limits.residual_mm + more),
-        (fit.scan_residual_mm, fit.scan_excess_mm, limits.scan_residual_mm + more),
+        (fit.scan_residual_mm, fit.scan_excess_mm, of_scan),
     ):
         if excess > limit:
             allowed = np.sqrt(limit**2 + distance**2 - excess**2)
@@ -53,6 +57,16 @@ def refusal(fit: "Fit", margin_mm: float, limits: Limits) -> InputError | None:
             ErrorCode.FAR_FACE,
         )
     return ambiguity(margin_mm, limits)
+
+
+def doubt(fit: "Fit", limits: Limits) -> str:
+    """What is to be told of a fit that is not refused; "" where nothing is."""
+    if fit.scan_excess_mm <= limits.scan_residual_mm + limits.likely_mm:
+        return ""
+    return (
+        f"the scan near the face lies {fit.scan_residual_mm:.2f} mm from it; hair or a hand may "
+        "cover it, or its expression is wrong"
+    )
 
 
 def ambiguity(margin_mm: float, limits: Limits) -> InputError | None:

@@ -292,6 +292,7 @@ def finished(
     """The face of an attempt, with what the scan shows of it."""
     from facedis_core.registration.fit import beyond_roughness
     from facedis_core.registration.pairing import pair
+    from facedis_core.registration.refusal import doubt
     from facedis_core.registration.residual import normal_residual
 
     fit, near = attempt.fit, attempt.near
@@ -324,7 +325,7 @@ def finished(
         unit=attempt.unit,
         margin_mm=attempt.margin_mm,
         start=attempt.start,
-        problem=str(attempt.problem or ""),
+        problem=str(attempt.problem or doubt(fit, prior.limits)),
         fit=fit,
         landmark_mm=landmark_mm,
         mouth_mm=mouth_mm,

@@ -108,7 +108,7 @@ def _attempt(
 ) -> Attempt:
     """Pose, starts, fit, and what is wrong with them."""
     from facedis_core.registration.landmarks import anchored_pose
-    from facedis_core.registration.pose import checked_pose, find_poses
+    from facedis_core.registration.pose import APART_MM, WRONG_POSE_MM, checked_pose, find_poses
     from facedis_core.registration.scan import FEWEST_POINTS, RawScan
 
     if len(mesh.vertices) < FEWEST_VERTICES:
@@ -140,9 +140,16 @@ def _attempt(
     is_searched = known_pose is None and anchors is None
     if is_searched and not force and (pose.cost > NO_FACE_MM or are_alike):
         return Attempt(unit, InputError(none, ErrorCode.NO_FACE), pose)
-    # a small fit of the side of a head may be as good as that of its face seen from the side
-    tied = poses[: 1 + (margin < TIED_MM)]
-    attempts = [_fitted(unit, prior, scan, pose, anchors, progress) for pose in tied]
+    # a small fit of the side of a head may be as good as that of its face seen from the side, and a
+    # scan may show two people
+    rivals = [
+        other
+        for other in poses[1:]
+        if other.cost - pose.cost < TIED_MM
+        or (other.cost < WRONG_POSE_MM and _apart_mm(prior, pose, other) > APART_MM)
+    ]
+    tied = [pose, *rivals[:1]]
+    attempts = [_fitted(unit, prior, scan, each, anchors, progress) for each in tied]
 
     def rank(attempt: Attempt) -> tuple[bool, float]:
         return attempt.problem is not None, attempt.fit.score if attempt.fit else np.inf
@@ -150,11 +157,21 @@ def _attempt(
     best, *others = sorted(attempts, key=rank)
     if best.fit is None:
         return best
+    problem = best.problem
     for other in others:
-        if other.problem is not None:  # no face; else there are two
+        if other.problem is not None or other.fit is None:  # no face; else there are two
             margin = other.fit.score - best.fit.score if other.fit else np.inf
-    problem = best.problem or ambiguity(margin, prior.limits)
+        elif problem is None and (apart := _apart_mm(prior, best.fit, other.fit)) > APART_MM:
+            two = f"it shows two faces, {apart:.0f} mm apart; cut it down to one"
+            problem = InputError(two, ErrorCode.POSE_AMBIGUOUS)
+    problem = problem or ambiguity(margin, prior.limits)
     return replace(best, margin_mm=margin, problem=problem)
+
+
+def _apart_mm(prior: RegistrationPrior, one: "Fit", other: "Fit") -> float:
+    """Distance between the middles of two faces."""
+    middle = prior.mean.mean(axis=0, keepdims=True)
+    return float(np.linalg.norm(one.place(middle) - other.place(middle)))
 
 
 def _fitted(

@@ -26,7 +26,7 @@ from facedis_core.registration.outside import seen_from_outside
 from facedis_core.registration.pairing import Surface
 from facedis_core.registration.pose import find_poses
 from facedis_core.registration.prior import Limits, read_prior, write_prior
-from facedis_core.registration.refusal import is_doubtful, refusal
+from facedis_core.registration.refusal import doubt, is_doubtful, refusal
 from facedis_core.registration.registration import Registration, find_face, finished, register
 from facedis_core.registration.scan import RawScan, consistent_normals, plane_normals
 from facedis_core.registration.search import Attempt, unit_candidates
@@ -172,6 +172,8 @@ SOUND = Fit(
         ({"residual_mm": 0.48, "prior_distance": 1.65}, 0.5, ErrorCode.NO_FACE),
         ({"scan_residual_mm": 0.7, "prior_distance": 1.23}, 0.5, ""),
         ({"scan_residual_mm": 0.7, "prior_distance": 1.65}, 0.5, ErrorCode.NO_FACE),
+        ({"scan_residual_mm": 1.4}, 0.5, ""),  # hair over the forehead, which is told
+        ({"scan_residual_mm": 1.4, "coverage": 0.6}, 0.5, ErrorCode.NO_FACE),
         ({"prior_distance": 5.0}, 0.5, ErrorCode.FAR_FACE),
         ({}, 0.001, ErrorCode.POSE_AMBIGUOUS),
     ],
@@ -179,6 +181,11 @@ SOUND = Fit(
 def test_limits(change, margin, code):
     found = refusal(dataclasses.replace(SOUND, **change), margin, Limits())
     assert (found.code if found else "") == code
+
+
+def test_what_lies_before_a_face_is_told():
+    assert not doubt(dataclasses.replace(SOUND, scan_residual_mm=0.7), Limits())
+    assert "hair" in doubt(dataclasses.replace(SOUND, scan_residual_mm=1.4), Limits())
 
 
 def test_an_unlikely_face_loses_and_has_others_tried():
@@ -226,6 +233,30 @@ def test_of_two_poses_that_fit_alike_the_better_fit_is_taken(model, prior):
         find_face(scan, prior)
     with poses_of(0.90, 1.92), mock.patch(f"{MODULE}._fitted", side_effect=[face]):
         assert find_face(scan, prior).margin_mm == pytest.approx(1.02)
+
+
+def test_two_faces_in_one_scan_are_told(model, prior):
+    scan = narrow_face(model, "alice_neutral")
+    near = RawScan(scan, 1.0).coarse
+    away = dataclasses.replace(SOUND, translation=np.array([170.0, 0, 0]))
+    found = [Attempt("mm", None, fit, near, np.zeros(3)) for fit in (SOUND, away)]
+    poses = [dataclasses.replace(pose, residual_mm=mm) for pose, mm in ((SOUND, 0.6), (away, 0.9))]
+    with (
+        mock.patch("facedis_core.registration.pose.find_poses", return_value=poses),
+        mock.patch(f"{MODULE}._fitted", side_effect=found * 2),
+    ):
+        with raises(ErrorCode.POSE_AMBIGUOUS, "two faces, 170 mm apart"):
+            find_face(scan, prior)
+        assert find_face(scan, prior, force=True).fit is SOUND
+
+
+@pytest.mark.slow
+def test_the_faces_of_two_people_are_both_found(model, prior):
+    alice, bob = (narrow_face(model, name) for name in ("alice_neutral", "bob_smile"))
+    points = np.concatenate([alice.vertices, bob.vertices + np.array([220, 30, 0])])
+    triangles = np.concatenate([alice.triangles, bob.triangles + len(alice.vertices)])
+    with raises(ErrorCode.POSE_AMBIGUOUS, "two faces"):
+        find_face(Mesh(points, triangles, "two", 1.0), prior)
 
 
 @pytest.mark.parametrize(
