@@ -86,6 +86,10 @@ def test_runs_from_url_to_url(call, storage, tmp_path):
     assert json.loads(line)["item"] == f"{url}scans/bad.ply"
     assert storage.get("some.npy") == here
     assert call(f"fd-encode {url}scans/ -o {url}some.npy").kind == "output-exists"
+    absent = "s3://absent/z.npy" if storage.scheme == "s3" else f"{url}absent/z.npy"
+    result = call(f"fd-encode {url}scans/ -o {absent}")  # before anything is computed
+    assert (result.code, result.kind) == (4, "output-unwritable")
+    assert "there is no" in result.line
 
 
 def test_large_outputs_are_of_several_parts(storage, monkeypatch):

@@ -229,7 +229,9 @@ def read_remote(url: str, at_most: int) -> bytes | None:
         OSError: it cannot be read.
     """
     with _RemoteFile(url) as raw:
-        return raw.read(raw.size) if raw.size is not None and raw.size <= at_most else None
+        if raw.size is None or raw.size > at_most:
+            return None
+        return io.BufferedReader(raw, _AT_ONCE).read()  # a raw file may give less at once
 
 
 def read_remote_ranges(url: str, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
@@ -312,8 +314,14 @@ def write_remote(url: str, content: bytes) -> None:
     _upload(url, io.BytesIO(content), parents=True)
 
 
-def check_remote_output(url: str, force: bool) -> None:
-    """Raise UsageError for a file that exists, without `force`, or what cannot be written."""
+def check_remote_output(url: str, force: bool, *, parents: bool = False) -> None:
+    """Raise what would prevent the upload of a file, before it is computed.
+
+    Raises:
+        UsageError: it exists, without `force`, or is no file that can be written.
+        OutputError: the storage cannot be asked, there is no such bucket, or, without `parents`,
+            no such folder.
+    """
     if scheme_of(url) in _WEB:
         raise UsageError(
             f"{shown(url)} can only be read; write to a disk, or to a storage such as s3:// or "
@@ -324,8 +332,29 @@ def check_remote_output(url: str, force: bool) -> None:
         raise UsageError(
             f"{shown(url)} is a folder; expected the name of a file", ErrorCode.OUTPUT_PATTERN
         )
-    if not force and remote_exists(url):
+    with _writing(url):
+        is_there = not force and _asked(url, _exists)
+        missing = _asked(url, partial(_missing_place, scheme_of(url), parents))
+    if is_there:
         raise remote_output_exists(url)
+    if missing:
+        raise OutputError(
+            f"{shown(url)}: there is no {missing}; create it first", ErrorCode.OUTPUT_UNWRITABLE
+        )
+
+
+def _missing_place(scheme: str, parents: bool, system: Any, path: str) -> str:
+    """The bucket or the folder of a file if it does not exist, else ""."""
+    if scheme == "memory":
+        return ""
+    if scheme in _OBJECT_STORES:
+        bucket = path.partition("/")[0]
+        try:
+            return "" if _exists(system, bucket) else f"bucket {bucket}"
+        except PermissionError:  # to look at it, as in one for uploads alone
+            return ""
+    folder = path.rpartition("/")[0]
+    return "" if parents or not folder or _exists(system, folder) else f"folder {folder}"
 
 
 def remote_output_exists(url: str) -> UsageError:
@@ -571,11 +600,14 @@ def _within(call: Callable[[], Answer]) -> Answer:
 def _timeout() -> float:
     given = os.environ.get(TIMEOUT_VARIABLE, "")
     try:
-        return float(given) if given else _TIMEOUT_SECONDS
+        seconds = float(given) if given else _TIMEOUT_SECONDS
     except ValueError:
+        seconds = 0.0
+    if not 0 < seconds <= threading.TIMEOUT_MAX:
         raise UsageError(
             f"{TIMEOUT_VARIABLE} is {given!r}; expected seconds", ErrorCode.OPTION_VALUE
-        ) from None
+        )
+    return seconds
 
 
 def _check_secrets(url: str) -> None:

@@ -219,7 +219,7 @@ def check_output(target: str, force: bool, *, binary: bool = True, parents: bool
             raise _terminal_refused("standard output")
         return
     if is_url(target):
-        check_remote_output(target, force)
+        check_remote_output(target, force, parents=parents)
         return
     with _as_output_error(target):
         path = _resolved(target)

@@ -198,6 +198,17 @@ def test_a_server_of_the_web_that_refuses(web):
         read_all("http://127.0.0.1:9/absent.obj")
 
 
+def test_a_storage_that_gives_a_little_at_a_time(monkeypatch):
+    fsspec.filesystem("memory").pipe_file("/small.bin", CONTENT[:5000])
+    real = remote._read_some
+    monkeypatch.setattr(
+        remote, "_read_some", lambda stream, place, size: real(stream, place, min(size, 999))
+    )
+    assert remote.read_remote("memory://small.bin", 5000) == CONTENT[:5000]
+    assert remote.read_remote("memory://small.bin", 4999) is None
+    assert read_all("memory://small.bin") == CONTENT[:5000]
+
+
 def test_a_file_that_changes_meanwhile_is_refused(monkeypatch):
     system = fsspec.filesystem("memory")
     system.pipe_file("/changing.bin", b"a" * (3 << 20))
@@ -210,7 +221,8 @@ def test_a_file_that_changes_meanwhile_is_refused(monkeypatch):
     system.rm("/changing.bin")
 
 
-def test_a_timeout_that_is_no_number(monkeypatch):
-    monkeypatch.setenv(remote.TIMEOUT_VARIABLE, "soon")
+@pytest.mark.parametrize("given", ["soon", "0", "-1", "nan", "inf"])
+def test_a_timeout_that_is_no_number(monkeypatch, given):
+    monkeypatch.setenv(remote.TIMEOUT_VARIABLE, given)
     with pytest.raises(Exception, match="expected seconds"):
         read_all("memory://x.bin")

@@ -170,7 +170,7 @@ class TestOutputs:
         broken = "fsspec.implementations.memory.MemoryFileSystem.info"
         with mock.patch(broken, side_effect=ConnectionError("secret")):
             result = call("fd-encode faces -o memory://z.npy")
-        assert (result.code, result.kind) == (3, "file-unreadable")
+        assert (result.code, result.kind) == (4, "output-unwritable")
         assert storage.cat("/z.npy") == b"mine"
 
     def test_are_whole_or_not_there(self, call, storage, faces):
