@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from facedis_core.errors import ErrorCode, InputError
 from facedis_core.io.text import first_line
-from facedis_core.mesh.appearance import Appearance, image_type
+from facedis_core.mesh.appearance import Appearance, SplitVertices, image_type
 from facedis_core.render.materials import find_materials
 from facedis_core.render.page_surface import to_base64
 
@@ -56,9 +56,13 @@ def page_texture(
         drawn = np.zeros(count, bool)
         drawn[parts.triangles] = True
         shown &= drawn[of_surface[split.triangles]].all(axis=1)
-    order = np.flatnonzero(shown)
-    order = order[np.argsort(look.material[order], kind="stable")]
-    corners = split.triangles[order]
+    corners, of_triangle = split.triangles[shown], look.material[shown]
+    surface = triangles if parts is None else parts.triangles
+    if len(corners) != len(surface):  # of a simplified mesh, whose triangles the file does not have
+        raw_rows = np.arange(raw) if rows is None else np.asarray(rows)
+        corners, of_triangle = _corners_of_others(look, split, raw_rows[surface])
+    order = np.argsort(of_triangle, kind="stable")
+    corners = corners[order]
     used = np.unique(corners[corners >= raw])
     place = np.concatenate([of_surface[:raw], np.zeros(len(split.source) - raw, np.intp)])
     place[used] = count + np.arange(len(used))
@@ -70,7 +74,7 @@ def page_texture(
     groups = []
     for number, material in enumerate(look.materials):
         image = images.index(material.texture) if material.texture else -1
-        many = int((look.material[order] == number).sum())
+        many = int((of_triangle == number).sum())
         groups.append({"count": many, "color": list(material.color[:3]), "image": image})
     return {
         "triangles": to_base64(place[corners].astype("<u4")),
@@ -82,6 +86,38 @@ def page_texture(
             for content in images
         ],
     }
+
+
+def _corners_of_others(
+    look: Appearance, split: SplitVertices, triangles: NDArray[np.integer[Any]]
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Corners and materials of triangles (F, 3) of a mesh's vertices that are none of its own.
+
+    At seams a vertex has several places in the texture; a triangle has those that lie nearest to
+    each other.
+
+    Returns:
+        (F, 3) vertices of `split`, and (F,) places in the materials.
+    """
+    by_vertex = np.argsort(split.source, kind="stable")
+    first = np.searchsorted(split.source[by_vertex], triangles)
+    many = np.bincount(split.source)[triangles]
+    most = int(many.max(initial=1))
+    step = np.minimum(np.arange(most), many[..., None] - 1)
+    choices = by_vertex[first[..., None] + step]  # (F, 3, most), the last one repeated
+    uv = np.append(look.uv, np.full((1, 2), 1e6), axis=0)[split.texture[choices]]
+    best = np.full(len(triangles), np.inf)
+    corners = choices[..., 0].copy()
+    for corner in range(3):
+        for copy in range(most):
+            away = np.linalg.norm(uv - uv[:, corner, None, None, copy], axis=-1)
+            total = away.min(axis=-1).sum(axis=-1)
+            nearest = np.take_along_axis(choices, away.argmin(axis=-1)[..., None], -1)[..., 0]
+            nearer = total < best
+            corners[nearer], best[nearer] = nearest[nearer], total[nearer]
+    material = np.zeros(len(split.source), np.intp)
+    material[split.triangles] = look.material[:, None]
+    return corners, material[corners[:, 0]]
 
 
 def smaller_image(content: bytes, most_pixels: int) -> bytes:

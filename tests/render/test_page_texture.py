@@ -75,6 +75,34 @@ def test_corners_have_the_places_of_the_file(tmp_path, rows):
     assert base64.b64decode(image["content"]) == png(1, 2, 3) and image["type"] == "image/png"
 
 
+def test_a_simplified_surface_is_drawn_whole(tmp_path):
+    """Of a strip without its middle row; a seam at x = 1, whose halves lie apart in the image."""
+    lines = [f"v {x} {y} 0" for y in range(3) for x in range(3)]
+    lines += [f"vt {x / 10} {y / 10}" for y in range(3) for x in range(2)]
+    lines += [f"vt {0.5 + x / 10} {y / 10}" for y in range(3) for x in range(1, 3)]
+    lines += ["mtllib a.mtl"]
+    for y in range(2):
+        a, b = 3 * y + 1, 2 * y + 1
+        lines += ["usemtl skin", f"f {a}/{b} {a + 1}/{b + 1} {a + 4}/{b + 3} {a + 3}/{b + 2}"]
+        a, b = a + 1, b + 6
+        lines += ["usemtl plain", f"f {a}/{b} {a + 1}/{b + 1} {a + 4}/{b + 3} {a + 3}/{b + 2}"]
+    text = "\n".join(lines) + "\n"
+    (tmp_path / "a.obj").write_text(text)
+    beside = file_among({"a.mtl": MTL, "skin.png": png(1, 2, 3)})
+    look = read_appearance("a.obj", text.encode(), read_mesh(tmp_path / "a.obj"), beside)
+    rows = np.array([0, 1, 2, 6, 7, 8])
+    surface = np.array([[0, 1, 4], [0, 4, 3], [1, 2, 5], [1, 5, 4]], np.int32)
+    found = page_texture(look, rows, surface)
+    assert [group["count"] for group in found["groups"]] == [2, 2]
+    drawn, uv = numbers(found["triangles"], "<u4", 3), numbers(found["uv"], "<f4", 2)
+    x, y = np.array([0, 1, 2, 0, 1, 2]), np.array([0, 0, 0, 2, 2, 2])
+    vertex = np.concatenate([np.arange(6), numbers(found["copies"], "<u4", 1)[:, 0]])[drawn]
+    np.testing.assert_array_equal(vertex, surface)
+    apart = np.array([0, 0, 0.5, 0.5])[:, None]
+    expected = np.stack([apart + x[vertex] / 10, 1 - y[vertex] / 10], axis=-1)
+    np.testing.assert_allclose(uv[drawn], expected, atol=1e-6)
+
+
 def test_without_images_there_is_no_texture(tmp_path):
     (tmp_path / "a.obj").write_text(OBJ)
     mesh = read_mesh(tmp_path / "a.obj")
