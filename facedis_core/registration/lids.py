@@ -13,6 +13,7 @@ from facedis_core.registration.fit import Contacts, Fit, FitOptions, fit_face, p
 from facedis_core.registration.landmarks import Anchors
 from facedis_core.registration.pairing import Surface, pair
 from facedis_core.registration.prior import RegistrationPrior
+from facedis_core.registration.refusal import is_doubtful
 
 Points = NDArray[np.float64]
 
@@ -127,11 +128,12 @@ def with_closed_lids(
 
     Points in an opening have no counterpart in the face, whether they are of an eyeball or of a
     lid. Where they stand out more than an eyeball does, a fit with closed lids is tried, and kept
-    if it comes nearer to the scan around the eyes.
+    if it comes nearer to the scan around the eyes. Of a doubtful fit that says nothing: a noisy
+    cloud of a wide-open mouth had its open eyes closed.
     """
     eyes = find_eyes(prior)
     face = prior.face(fit.coefficients)
-    if eyes is None or _gap(face, eyes.opposite) < OPEN_MM:
+    if eyes is None or is_doubtful(fit) or _gap(face, eyes.opposite) < OPEN_MM:
         return fit
     if not _bulge(eyes, face, scan, fit) > BULGE_MM:
         return fit

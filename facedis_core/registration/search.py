@@ -198,11 +198,18 @@ def _fitted(
     start, fit = _best_fit(prior, near, small, anchors)
     fit = with_closed_lips(prior, near, fit, FitOptions().data_weight, anchors)
     fit = with_closed_lids(prior, near, fit, FitOptions().data_weight, anchors)
-    problem = refusal(fit, np.inf, prior.limits)
-    if problem is not None:
+    strict = replace(prior.limits, likely_mm=0.0, hidden_mm=0.0)
+    if refusal(fit, np.inf, strict) is not None:
         stiff = fit_face(prior, near, small[start], FitOptions(data_weight=STIFF_WEIGHT), anchors)
-        if refusal(stiff, np.inf, prior.limits) is None:
-            fit, problem = stiff, None
+
+        def rank(each: "Fit") -> tuple[bool, bool, float]:
+            refused = (
+                refusal(each, np.inf, limits) is not None for limits in (prior.limits, strict)
+            )
+            return next(refused), next(refused), each.score
+
+        fit = min(fit, stiff, key=rank)
+    problem = refusal(fit, np.inf, prior.limits)
     return Attempt(unit, problem, fit, near, scan.centre, start=prior.expressions[start])
 
 

@@ -54,7 +54,7 @@ def test_lids_are_closed_where_the_scan_shows_lids(prior, is_open):
             points = np.concatenate([points, ball[inside]])
             normals = np.concatenate([normals, turn[inside]])
     scan = Surface(points, normals, cKDTree(points), 1.0)
-    fit = Fit(prior.starts[0], np.eye(3), np.zeros(3))
+    fit = Fit(prior.starts[0], np.eye(3), np.zeros(3), 0.2, 0.0, 0.2, 0.9, 1.0)
     few = replace(lids.REFIT, iterations=3, vertices=600, scan_points=1500)
     with mock.patch.object(lids, "REFIT", few):
         found = with_closed_lids(prior, scan, fit, 3000.0)
@@ -64,4 +64,6 @@ def test_lids_are_closed_where_the_scan_shows_lids(prior, is_open):
         with mock.patch.multiple(lids, REFIT=few, BULGE_MM=0.0):
             assert with_closed_lids(prior, scan, fit, 3000.0) is fit
     else:
+        doubtful = replace(fit, residual_mm=0.5)
+        assert with_closed_lids(prior, scan, doubtful, 3000.0) is doubtful
         assert lid_gap(prior, prior.face(found.coefficients)) < 4
