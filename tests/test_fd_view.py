@@ -425,7 +425,7 @@ class TestPage:
         (tmp_path / "green.png").write_bytes(png(0, 255, 0))
         files = [path, tmp_path / "m.mtl", tmp_path / "green.png"]
         page.find("#first .file").send_keys("\n".join(map(str, files)))
-        page.until("sides.first.face.name === 'mine' && !busy")
+        page.until("sides.first.face.name === 'mine' && !busy", 30)
 
         def green(canvas):
             pixels = page.pixels(canvas).astype(int)
