@@ -13,6 +13,8 @@ import pytest
 import synthetic
 from conftest import Run
 
+from facedis_core.nn import distributed
+
 TESTS = Path(__file__).parent.parent
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
 TWO_NODES = TESTS.parent / "docs" / "scripts" / "two_nodes.sh"
@@ -176,6 +178,16 @@ def test_processes_with_other_faces_are_told_apart(
     done = shell(f"{TWO} --no-python bash -c '{train}'")
     assert done.code != 0
     assert "process 2 has set id" in done.err and "the same files" in done.err
+
+
+def test_a_process_ends_with_its_torchrun(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else it would go on, and write, beside the one that takes its place."""
+    parents, waited, codes = iter([7, 7, 1]), [], []
+    monkeypatch.setattr(os, "getppid", lambda: next(parents))
+    monkeypatch.setattr(os, "_exit", codes.append)
+    monkeypatch.setattr(distributed, "sleep", waited.append)
+    distributed._end_with(7)
+    assert (len(waited), codes) == (2, [1])
 
 
 @pytest.mark.slow
