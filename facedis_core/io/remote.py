@@ -25,6 +25,7 @@ from facedis_core.errors import (
     UsageError,
     missing_extra,
 )
+from facedis_core.io.signals import install_signal_handlers
 from facedis_core.io.text import first_line, shown
 
 Answer = TypeVar("Answer")
@@ -300,6 +301,7 @@ def open_remote_output(url: str, *, parents: bool = False) -> Iterator[BinaryIO]
     """
     from tempfile import TemporaryFile
 
+    install_signal_handlers()  # an upload shall be given up in order
     with TemporaryFile() as stream:
         yield stream
         _upload(url, stream, parents=parents)

@@ -25,6 +25,7 @@ from facedis_core.io.remote import (
     remote_outputs,
     write_remote,
 )
+from facedis_core.io.signals import install_signal_handlers
 from facedis_core.io.streams import check_output, naming, open_output, replaced_file
 from facedis_core.mesh.mesh import Mesh, check_written_suffix, write_mesh
 from facedis_core.mesh.point_cache import point_cache
@@ -501,6 +502,8 @@ def _uploaded(blocks: Iterable[tuple[_Decoded, list[_Content]]], output: str) ->
     A block is yielded when all of its files are there.
     """
     from facedis_core.io.threads import in_threads
+
+    install_signal_handlers()  # uploads on their way are finished
 
     def writes() -> Iterator[Callable[[], _Decoded | None]]:
         for done, files in blocks:

@@ -24,6 +24,8 @@ Result = TypeVar("Result")
 
 # Blocks per worker that are sent in advance, so that no worker waits.
 BLOCKS_AHEAD: Final = 3
+# How long workers have to finish their blocks when the results are no longer wanted.
+LAST_SECONDS: Final = 5.0
 # A limit for a mistyped --jobs: each worker imports all modules again.
 MAX_WORKERS: Final = max(16, 2 * (os.cpu_count() or 1))
 
@@ -46,7 +48,7 @@ def in_order(
     jobs: Workers,
     names: Callable[[Block], Iterable[str]] = block_names,
 ) -> Generator[Result, None, None]:
-    """Yield work(block) for each block in order; closing the generator ends the workers.
+    """Yield work(block) for each block in order; closing the generator ends the workers in seconds.
 
     Args:
         work: picklable, like blocks and results; sent once to each worker.
@@ -72,7 +74,7 @@ def in_order(
     # Imported late: this takes longer than encoding a face.
     import pickle
     import tempfile
-    from concurrent.futures import Future, ProcessPoolExecutor
+    from concurrent.futures import Future, ProcessPoolExecutor, wait
     from concurrent.futures.process import BrokenProcessPool
     from multiprocessing import get_context, resource_tracker
 
@@ -108,6 +110,9 @@ def in_order(
                 ErrorCode.MEMORY,
             ) from None
         finally:
+            running = [future for future in sent if not future.cancel()]
+            if wait(running, LAST_SECONDS).not_done:
+                _kill_workers()  # they may wait for a storage that does not answer
             pool.shutdown(cancel_futures=True)
 
 
@@ -121,7 +126,7 @@ def _blocked_signals() -> Iterator[None]:
 
 
 def _kill_workers() -> None:
-    """Kill workers that are just starting, which a broken pool does not end."""
+    """Kill workers that a pool does not end: just starting in a broken one, or waiting."""
     from multiprocessing import active_children
 
     while workers := active_children():

@@ -209,3 +209,12 @@ def test_an_error_of_the_blocks_comes_after_the_results_before_it(jobs, sound):
             made.append(block)
     assert rows_of(made) == [list(rows) for rows in BLOCKS[: len(made)]]
     assert len(made) == sound or jobs > 1  # what was sent ahead is dropped
+
+
+def test_workers_that_wait_for_ever_are_ended(monkeypatch):
+    """As for a storage that does not answer."""
+    monkeypatch.setattr("facedis_core.pipeline.parallel.LAST_SECONDS", 0.1)
+    results = in_order(time.sleep, [0, 600, 600], 2)
+    next(results)
+    results.close()
+    assert not active_children()
