@@ -452,7 +452,7 @@ class _RemoteFile(io.RawIOBase):
         stream, self._stream = getattr(self, "_stream", None), None
         with suppress(Exception):  # nothing was written
             if stream is not None:
-                stream.close()
+                _within(stream.close)
         super().close()
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, wait
 from contextlib import suppress
 from queue import SimpleQueue
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -34,8 +34,25 @@ class _Thread:
             del task, future, call  # until the next one comes
 
 
-# The one that was used last comes first: backends keep a connection per thread.
+class _Lease:
+    """A thread that does the calls of one other, and of the next when that one has ended.
+
+    So a connection, which backends keep per thread, is used by one at a time.
+    """
+
+    def __init__(self) -> None:
+        try:
+            self.thread: _Thread | None = _idle.pop()
+        except IndexError:
+            self.thread = _Thread()
+
+    def __del__(self) -> None:
+        if self.thread is not None:
+            _idle.append(self.thread)
+
+
 _idle: list[_Thread] = []
+_own: Final = threading.local()
 
 
 def within(seconds: float, call: Callable[[], Result]) -> Result:
@@ -44,19 +61,19 @@ def within(seconds: float, call: Callable[[], Result]) -> Result:
     Raises:
         TimeoutError: it takes longer.
     """
-    try:
-        thread = _idle.pop()
-    except IndexError:
-        thread = _Thread()
+    lease: _Lease | None = getattr(_own, "lease", None)
+    if lease is None or lease.thread is None:
+        lease = _own.lease = _Lease()
+    thread = lease.thread
+    assert thread is not None
     future: Future[Result] = Future()
     thread.calls.put((future, call))
     try:
         return future.result(seconds)
     finally:
-        if future.done():
-            _idle.append(thread)
-        else:
+        if not future.done():  # left behind
             thread.calls.put(None)
+            lease.thread = None
 
 
 def in_threads(
