@@ -594,7 +594,7 @@ def _unwrapped(url: str, work: Callable[[], Answer]) -> Answer:
 
 
 def _within(call: Callable[[], Answer]) -> Answer:
-    from facedis_core.io.threads import within
+    from facedis_core.io.waiting import within
 
     return within(_timeout(), call)
 

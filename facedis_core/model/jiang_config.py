@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any, Final, Self
 
-from facedis_core.geometry.deformation_representation import CHANNELS
 from facedis_core.model.config import LATER, ModelConfig, Shapes
 
 ORDERS: Final = 3  # Chebyshev polynomials of a convolution
@@ -14,6 +13,7 @@ ENCODER_WIDTHS: Final = (128, 64, 64, 64)  # of the convolutions before the last
 LAST_WIDTHS: Final = {"identity": 3, "expression": 1}  # of the last one
 FUSION_WIDTHS: Final = (256, 128, 128, 64)
 LEAK: Final = 0.1  # of all ReLUs
+_CHANNELS: Final = {False: 3, True: 9}  # coordinates, or a deformation representation
 _POSITIVE: Final = ("half_range", "eigenvalue", "edge_weights", "steadiness")
 
 
@@ -36,7 +36,7 @@ class JiangConfig(ModelConfig):
     @property
     def channels(self) -> int:
         """Numbers of a vertex that the branches read and make."""
-        return CHANNELS if self.deformation else 3
+        return _CHANNELS[self.deformation]
 
     def differences(self, other: Self) -> list[str]:
         """Fields in which the network of a model differs; its mesh is that of the face set."""

@@ -501,7 +501,7 @@ def _uploaded(blocks: Iterable[tuple[_Decoded, list[_Content]]], output: str) ->
 
     A block is yielded when all of its files are there.
     """
-    from facedis_core.io.threads import in_threads
+    from facedis_core.io.waiting import in_threads
 
     install_signal_handlers()  # uploads on their way are finished
 

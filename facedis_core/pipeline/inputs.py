@@ -137,7 +137,7 @@ def read_ahead_items(items: Iterable[InputItem]) -> Iterator[InputItem]:
     remaining = iter(items)
     for item in remaining:
         if isinstance(item.load, _RemoteMeshes):
-            from facedis_core.io.threads import in_threads
+            from facedis_core.io.waiting import in_threads
 
             threads = connections_to(item.source)
             yield from in_threads(_downloaded, chain([item], remaining), threads)

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from facedis_core.io.threads import in_threads, within
+from facedis_core.io.waiting import in_threads, within
 
 
 def test_results_are_in_order_and_at_the_same_time():
