@@ -120,8 +120,7 @@ KINDS = {
         *(Cell("pointnet", each, changed="pseudo-neutrals") for each in CONDITIONS[1:]),
         *(
             Cell("pointnet", "present", discriminator=True, changed=each)
-            for each in CHANGED
-            if each not in ("deformation", "pseudo-neutrals")
+            for each in ("no-laplacian", "no-neutral-latent", "strong-kl", "random-decoders")
         ),
         Cell("pointnet", "present", changed="no-laplacian"),
         Cell("pointnet", "present", changed="random-decoders"),

@@ -10,7 +10,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from facedis_core.geometry.surface import half_cotangents, unique_edges
+from facedis_core.geometry.surface import half_cotangents, neighbour_table, unique_edges
 
 Points = NDArray[Any]
 
@@ -109,16 +109,10 @@ class DeformationRepresentation:
     @cached_property
     def _table(self) -> tuple[NDArray[np.int64], Points]:
         """Neighbours (V, K) and the weights of their edges."""
-        count = len(self.reference)
-        start, end = np.concatenate([self.edges, self.edges[:, ::-1]]).astype(np.int64).T
-        order = np.lexsort((end, start))
-        start, end = start[order], end[order]
-        degree = np.bincount(start, minlength=count)
-        place = np.arange(len(start)) - (np.cumsum(degree) - degree)[start]
-        neighbours = np.tile(np.arange(count)[:, None], (1, max(1, degree.max())))
-        weights = np.zeros(neighbours.shape)
-        neighbours[start, place] = end
-        weights[start, place] = np.concatenate([self.weights, self.weights])[order]
+        neighbours, edge = neighbour_table(self.edges, len(self.reference))
+        own = np.arange(len(neighbours))[:, None]
+        weights = np.where(edge < 0, 0.0, np.asarray(self.weights, np.float64)[edge])
+        neighbours = np.where(edge < 0, own, neighbours)
         return neighbours, weights
 
     @cached_property
@@ -167,14 +161,11 @@ def _rotations(matrices: Points) -> Points:
     By Newton's iteration (Higham 1986), and by singular vectors where it is slow.
     """
     found = matrices.copy()
-    cofactors = _cofactors(found)
-    determinant = np.einsum("vb,vb->v", found[:, 0], cofactors[:, 0])
     size = np.linalg.norm(found, axis=(1, 2))
-    slow = determinant <= 1e-4 * size**3
+    slow = _cofactors(found)[1] <= 1e-4 * size**3
     found[slow] = np.eye(3)
     for _ in range(_ITERATIONS):
-        cofactors = _cofactors(found)
-        determinant = np.einsum("vb,vb->v", found[:, 0], cofactors[:, 0])
+        cofactors, determinant = _cofactors(found)
         inverse = cofactors / determinant[:, None, None]  # transposed
         sizes = [np.linalg.norm(each, axis=(1, 2)) for each in (inverse, found)]
         scale = np.sqrt(sizes[0] / sizes[1])[:, None, None]
@@ -187,12 +178,12 @@ def _rotations(matrices: Points) -> Points:
     return found
 
 
-def _cofactors(matrices: Points) -> Points:
-    """Matrices (V, 3, 3) -> their cofactors, whose rows are products of two rows each."""
+def _cofactors(matrices: Points) -> tuple[Points, Points]:
+    """Matrices (V, 3, 3) -> their cofactors, products of two rows each, and determinants (V,)."""
     x, y, z = matrices[:, [1, 2, 0]], matrices[:, [2, 0, 1]], np.empty_like(matrices)
     for axis, (j, k) in enumerate(_PLANES):
         z[:, :, axis] = x[:, :, j] * y[:, :, k] - x[:, :, k] * y[:, :, j]
-    return z
+    return z, np.einsum("vb,vb->v", matrices[:, 0], z[:, 0])
 
 
 def _gradients(numbers: Points) -> Points:

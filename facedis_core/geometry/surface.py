@@ -84,6 +84,33 @@ def unique_edges(triangles: NDArray[np.integer[Any]]) -> NDArray[np.int32]:
     return np.unique(pairs, axis=0).astype(np.int32)
 
 
+def neighbour_table(
+    edges: NDArray[np.integer[Any]], vertex_count: int
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """The neighbours of every vertex, in ascending order, and the edges to them.
+
+    Args:
+        edges: (E, 2), each once.
+        vertex_count: V.
+
+    Returns:
+        Both (V, K) for at most K neighbours, K >= 1; -1 where a vertex has fewer.
+
+    Example:
+        >>> neighbours, edge = neighbour_table(np.array([[0, 1], [1, 2]]), 3)
+        >>> neighbours.tolist(), edge.tolist()
+        ([[1, -1], [0, 2], [1, -1]], [[0, -1], [0, 1], [1, -1]])
+    """
+    start, end = np.concatenate([edges, edges[:, ::-1]]).T
+    order = np.lexsort((end, start))
+    start, end = start[order], end[order]
+    degree = np.bincount(start, minlength=vertex_count)
+    place = np.arange(len(start)) - (np.cumsum(degree) - degree)[start]
+    neighbours, edge = np.full((2, vertex_count, max(1, degree.max())), -1)
+    neighbours[start, place], edge[start, place] = end, order % max(1, len(edges))
+    return neighbours, edge
+
+
 def connected_parts(triangles: NDArray[np.integer[Any]], vertex_count: int) -> NDArray[np.int32]:
     """The number (V,) of the connected part that each vertex is of. Needs SciPy."""
     from scipy.sparse import coo_array

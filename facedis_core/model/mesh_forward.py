@@ -6,6 +6,7 @@ from functools import cached_property
 
 import numpy as np
 
+from facedis_core.geometry.surface import neighbour_table
 from facedis_core.model.mesh_config import ConvMeshConfig, DiMeshConfig, KacemConfig, MeshConfig
 from facedis_core.model.numpy_forward import LatentMeans
 
@@ -21,14 +22,11 @@ def laplacian_product(edges: np.ndarray, vertices: int) -> Product:
         edges: (E, 2), each once.
         vertices: V.
     """
-    start, end = np.concatenate([edges, edges[:, ::-1]]).T
-    order = np.lexsort((end, start))
-    start, end = start[order], end[order]
-    degree = np.bincount(start, minlength=vertices)
+    neighbours, _ = neighbour_table(edges, vertices)
+    degree = (neighbours >= 0).sum(axis=1)
     scale = (np.maximum(degree, 1) ** -0.5).astype(np.float32)[:, None]
-    # neighbour k of every vertex; those that lack one have the row of zeros after the last vertex
-    neighbours = np.full((max(1, degree.max()), vertices), vertices)
-    neighbours[np.arange(len(start)) - (np.cumsum(degree) - degree)[start], start] = end
+    # neighbour k of every vertex; those that lack one have -1, the row of zeros at the end
+    neighbours = np.ascontiguousarray(neighbours.T)
 
     def product(x: np.ndarray) -> np.ndarray:
         padded = np.concatenate([scale * x, np.zeros((1, x.shape[1]), np.float32)])

@@ -25,10 +25,10 @@ BULGE_MM: Final = 6.1
 OPENING_MM: Final = 5.0
 FEWEST_POINTS: Final = 6  # of the scan in an opening
 DEPTH_MM: Final = 15.0
-NEAR_MM: Final = (
-    9.0  # vertices so near to a rim tell whether a scan is fitted better by closed lids
-)
-POINTS_MM: Final = 12.0  # and so do points of the scan so near to one of these vertices
+# Vertices so near to a rim, and points of a scan so near to one of these vertices, tell whether
+# closed lids fit better.
+NEAR_MM: Final = 9.0
+POINTS_MM: Final = 12.0
 CAP_MM: Final = 3.0
 ASIDE_MM: Final = 1.8  # a point farther beside the rim shows through the opening
 FACING: Final = 0.3  # least cosine of normals
