@@ -93,9 +93,9 @@ def test_runs_from_url_to_url(call, storage, tmp_path):
 
 
 def test_large_outputs_are_of_several_parts(storage, monkeypatch):
-    from facedis_core.io.remote import open_remote_output
+    from facedis_core.io.remote_output import open_remote_output
 
-    monkeypatch.setattr("facedis_core.io.remote._PART", 5 << 20)  # the least that S3 takes
+    monkeypatch.setattr("facedis_core.io.remote_output._PART", 5 << 20)  # the least that S3 takes
     content = os.urandom(((11 if storage.scheme == "s3" else 1) << 20) + 1)
     with open_remote_output(f"{storage.url}large.bin") as stream:
         stream.write(content)
@@ -109,9 +109,9 @@ def test_an_upload_that_fails_is_aborted(call, bucket, tmp_path, monkeypatch, br
     import s3fs
 
     from facedis_core.errors import OutputError
-    from facedis_core.io.remote import open_remote_output
+    from facedis_core.io.remote_output import open_remote_output
 
-    monkeypatch.setattr("facedis_core.io.remote._PART", 5 << 20)
+    monkeypatch.setattr("facedis_core.io.remote_output._PART", 5 << 20)
     monkeypatch.setattr("facedis_core.io.remote._PAUSES", (0.0,))
     real, done = s3fs.S3File._call_s3, []
 
@@ -136,15 +136,15 @@ def test_a_process_that_is_killed_leaves_no_file(storage):
     """It kills itself when a part of the file has been written."""
     code = (
         "import os, sys\n"
-        "from facedis_core.io import remote\n"
-        "real = remote._within\n"
-        "def within(call):\n"
+        "from facedis_core.io import remote_output\n"
+        "real = remote_output.in_time\n"
+        "def in_time(call):\n"
         "    answer = real(call)\n"
         "    if 'write' in repr(call):\n"
         "        os.kill(os.getpid(), 9)\n"
         "    return answer\n"
-        "remote._within, remote._PART = within, 5 << 20\n"
-        "with remote.open_remote_output(sys.argv[1]) as stream:\n"
+        "remote_output.in_time, remote_output._PART = in_time, 5 << 20\n"
+        "with remote_output.open_remote_output(sys.argv[1]) as stream:\n"
         "    stream.write(os.urandom(11 << 20))\n"
     )
     env = {**os.environ, **storage.env}

@@ -237,7 +237,7 @@ def complain(message: str) -> None:
     """Print a message on one line; unprintable characters of file names are escaped."""
     line = re.sub(r"\s+", " ", message).strip()
     if "://" in line:
-        from facedis_core.io.remote import without_secrets
+        from facedis_core.io.urls import without_secrets
 
         line = without_secrets(line)
     line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)

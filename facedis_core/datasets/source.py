@@ -18,7 +18,7 @@ from facedis_core.data.face_set import Labels
 from facedis_core.data.preparation import Preparation
 from facedis_core.data.units import Units
 from facedis_core.errors import ErrorCode, InputError, UsageError
-from facedis_core.io.remote import refuse_url
+from facedis_core.io.urls import refuse_url
 
 Warn = Callable[[str], None]
 

@@ -9,7 +9,8 @@ import unicodedata
 from pathlib import Path
 
 from facedis_core.errors import ErrorCode, InputError, UsageError
-from facedis_core.io.remote import is_url, refuse_url, remote_exists, remote_files_below
+from facedis_core.io.remote import remote_exists, remote_files_below
+from facedis_core.io.urls import is_url, refuse_url
 
 _MOST_FOLDERS = 100_000
 _NUMBER = re.compile(r"([0-9]+)")

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facedis_core.errors import ErrorCode, InputError
-from facedis_core.io.remote import open_remote_input, read_remote_ranges
+from facedis_core.io.remote_input import open_remote_input, read_remote_ranges
 from facedis_core.io.safetensors_file import LARGEST_HEADER, SafetensorsFile, parse_safetensors
 from facedis_core.io.streams import naming
 

@@ -29,9 +29,9 @@ from facedis_core.errors import ErrorCode, InputError
 from facedis_core.io.atomic import reserve_space
 from facedis_core.io.cache import CachedFile, cached_file
 from facedis_core.io.paths import is_file
-from facedis_core.io.remote import is_url
 from facedis_core.io.streams import naming, open_input
 from facedis_core.io.text import on_one_line
+from facedis_core.io.urls import is_url
 
 R = TypeVar("R")
 

@@ -27,13 +27,10 @@ from facedis_core.errors import (
 from facedis_core.io.atomic import created_folders, replacing
 from facedis_core.io.paths import exists, is_file, is_folder
 from facedis_core.io.permissions import Permissions
-from facedis_core.io.remote import (
-    check_remote_output,
-    is_url,
-    open_remote_input,
-    open_remote_output,
-)
+from facedis_core.io.remote_input import open_remote_input
+from facedis_core.io.remote_output import check_remote_output, open_remote_output
 from facedis_core.io.text import shown
+from facedis_core.io.urls import is_url
 
 _STANDARD_DEVICES = {"/dev/stdin": 0, "/dev/stdout": 1, "/dev/stderr": 2}
 _OWN_DESCRIPTORS = ("/dev/fd", "/proc/self/fd")

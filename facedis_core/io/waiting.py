@@ -47,11 +47,11 @@ class _Lease:
             self.thread = _Thread()
 
     def __del__(self) -> None:
-        if self.thread is not None:
+        if self.thread is not None and _idle is not None:  # None at the end of the process
             _idle.append(self.thread)
 
 
-_idle: list[_Thread] = []
+_idle: list[_Thread] | None = []
 _own: Final = threading.local()
 
 

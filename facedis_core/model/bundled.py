@@ -11,8 +11,8 @@ from typing import Any, Final, NamedTuple
 
 from facedis_core.errors import ErrorCode, FacedisError, InputError, UsageError
 from facedis_core.io.paths import exists, is_file, is_folder
-from facedis_core.io.remote import is_url
 from facedis_core.io.streams import shown
+from facedis_core.io.urls import is_url
 
 DEFAULT_MODEL: Final = "ict-linear"
 MODEL_VARIABLE: Final = "FACEDIS_MODEL"

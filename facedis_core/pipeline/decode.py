@@ -18,15 +18,11 @@ from facedis_core.errors import ErrorCode, InputError, UsageError
 from facedis_core.io.csv_text import brief
 from facedis_core.io.npy import encoded_header
 from facedis_core.io.paths import OutputPaths, check_name, check_suffix, is_file, is_folder_pattern
-from facedis_core.io.remote import (
-    connections_to,
-    is_url,
-    remote_output_exists,
-    remote_outputs,
-    write_remote,
-)
+from facedis_core.io.remote import connections_to, remote_outputs
+from facedis_core.io.remote_output import remote_output_exists, write_remote
 from facedis_core.io.signals import install_signal_handlers
 from facedis_core.io.streams import check_output, naming, open_output, replaced_file
+from facedis_core.io.urls import is_url
 from facedis_core.mesh.mesh import Mesh, check_written_suffix, write_mesh
 from facedis_core.mesh.point_cache import point_cache
 from facedis_core.model.model import Model, Part

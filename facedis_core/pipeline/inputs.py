@@ -17,9 +17,11 @@ from facedis_core.data.latents import array_kind
 from facedis_core.errors import ErrorCode, InputError, UsageError
 from facedis_core.io.npy import MAGIC, ArrayHeader, NpyReader, peek_header
 from facedis_core.io.paths import absolute, exists, files_below, is_file, is_folder
-from facedis_core.io.remote import connections_to, is_url, read_remote, remote_glob
+from facedis_core.io.remote import connections_to, remote_glob
+from facedis_core.io.remote_input import read_remote
 from facedis_core.io.streams import naming, open_input, read_ahead, read_all, shown
 from facedis_core.io.text import without_mark
+from facedis_core.io.urls import is_url
 from facedis_core.mesh.mesh import CODECS, Mesh, decode_mesh, mesh_files, read_mesh, read_meshes
 from facedis_core.mesh.scan_formats import SCAN_FORMATS, read_scan
 from facedis_core.mesh.vertex_checks import check_finite

@@ -14,8 +14,8 @@ from facedis_core.data.history import HistoryStep, history_step, merged, with_ou
 from facedis_core.data.pseudo_neutrals import LEAST_FACES, concentration
 from facedis_core.errors import ErrorCode, UsageError
 from facedis_core.evaluate.conditions import training_condition
-from facedis_core.io.remote import is_url
 from facedis_core.io.streams import file_id
+from facedis_core.io.urls import is_url
 from facedis_core.model.model import load_model, write_model
 from facedis_core.model.networks import network_named
 from facedis_core.nn.autoencoder import AutoEncoder

@@ -20,9 +20,9 @@ import torch
 from facedis_core.errors import ErrorCode, InputError, Stopped, UsageError
 from facedis_core.io.paths import check_suffix
 from facedis_core.io.permissions import Permissions
-from facedis_core.io.remote import is_url
 from facedis_core.io.streams import check_output, open_output
 from facedis_core.io.text import shown
+from facedis_core.io.urls import is_url
 from facedis_core.nn.distributed import (
     any_process,
     broadcast_bytes,

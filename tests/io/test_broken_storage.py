@@ -18,7 +18,7 @@ import pytest
 from storage import Proxy, Storage, random_cuts
 
 from facedis_core.errors import InputError, OutputError
-from facedis_core.io import remote
+from facedis_core.io import remote, remote_input
 from facedis_core.io.streams import open_output, read_all
 
 fsspec = pytest.importorskip("fsspec")
@@ -200,19 +200,19 @@ def test_a_server_of_the_web_that_refuses(web):
 
 def test_a_storage_that_gives_a_little_at_a_time(monkeypatch):
     fsspec.filesystem("memory").pipe_file("/small.bin", CONTENT[:5000])
-    real = remote._read_some
+    real = remote_input._read_some
     monkeypatch.setattr(
-        remote, "_read_some", lambda stream, place, size: real(stream, place, min(size, 999))
+        remote_input, "_read_some", lambda stream, place, size: real(stream, place, min(size, 999))
     )
-    assert remote.read_remote("memory://small.bin", 5000) == CONTENT[:5000]
-    assert remote.read_remote("memory://small.bin", 4999) is None
+    assert remote_input.read_remote("memory://small.bin", 5000) == CONTENT[:5000]
+    assert remote_input.read_remote("memory://small.bin", 4999) is None
     assert read_all("memory://small.bin") == CONTENT[:5000]
 
 
 def test_a_file_that_changes_meanwhile_is_refused(monkeypatch):
     system = fsspec.filesystem("memory")
     system.pipe_file("/changing.bin", b"a" * (3 << 20))
-    with remote.open_remote_input("memory://changing.bin") as stream:
+    with remote_input.open_remote_input("memory://changing.bin") as stream:
         assert stream.read(10) == b"a" * 10
         system.pipe_file("/changing.bin", b"b" * (2 << 20))
         stream.raw._stream = None  # its connection is lost

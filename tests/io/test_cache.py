@@ -8,7 +8,7 @@ import pytest
 
 from facedis_core.data.face_set import load_face_set
 from facedis_core.errors import InputError, OutputError
-from facedis_core.io import remote
+from facedis_core.io import remote_input
 from facedis_core.model.model import load_model
 
 fsspec = pytest.importorskip("fsspec")
@@ -30,14 +30,17 @@ def storage(model_file, tmp_path, monkeypatch):
 def reads():
     """Bytes read of each URL, one number a read."""
     found: list[int] = []
-    real = remote._read_some
+    real = remote_input._read_some
 
     def read(stream, place, size):
         content = real(stream, place, size)
         found.append(len(content))
         return content
 
-    with mock.patch.object(remote, "_read_some", read), mock.patch.object(remote, "_AT_ONCE", 4096):
+    with (
+        mock.patch.object(remote_input, "_read_some", read),
+        mock.patch.object(remote_input, "AT_ONCE", 4096),
+    ):
         yield found
 
 

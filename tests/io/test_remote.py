@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from conftest import contents
 
-from facedis_core.io import remote
+from facedis_core.io import remote_input
 
 fsspec = pytest.importorskip("fsspec")
 
@@ -69,7 +69,7 @@ class TestInputs:
 
     def test_are_read_ahead_and_large_ones_when_they_are_used(self, call, storage, tmp_path):
         threads = set()
-        real = remote.read_remote
+        real = remote_input.read_remote
 
         def read(url, at_most):
             threads.add(threading.current_thread())

@@ -8,8 +8,8 @@ from raising import raises
 from synthetic import face_set, write_face_set
 
 from facedis_core.data.face_set import load_face_set, stream_face_set
-from facedis_core.io import remote, remote_tensors
-from facedis_core.io.remote import read_remote_ranges
+from facedis_core.io import remote_input, remote_tensors
+from facedis_core.io.remote_input import read_remote_ranges
 from facedis_core.io.remote_tensors import RemoteRows
 
 fsspec = pytest.importorskip("fsspec")
@@ -100,14 +100,14 @@ class Answers:
 def test_only_what_is_missing_is_asked_for_again(rows, storage, monkeypatch):
     row = ARRAY[3].tobytes()
     unreliable = Answers(storage, row, ConnectionResetError(), row[:-1], TimeoutError(), EOFError())
-    monkeypatch.setattr(remote, "_reached", lambda url: (unreliable, "/array.bin"))
+    monkeypatch.setattr(remote_input, "storage_of", lambda url: (unreliable, "/array.bin"))
     np.testing.assert_array_equal(rows[[3, 5, 7]], ARRAY[[3, 5, 7]])
     assert unreliable.asked == [3, 2, 2]
 
 
 def test_a_server_that_gives_whole_files(rows, storage, monkeypatch):
     answers = Answers(storage, storage.cat_file("/array.bin"))
-    monkeypatch.setattr(remote, "_reached", lambda url: (answers, "/array.bin"))
+    monkeypatch.setattr(remote_input, "storage_of", lambda url: (answers, "/array.bin"))
     with raises("unsupported", "no parts of files"):
         rows[[3]]
 
