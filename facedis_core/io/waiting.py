@@ -10,7 +10,7 @@ from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, wait
 from contextlib import suppress
 from queue import SimpleQueue
-from typing import Any, Final, TypeVar
+from typing import Any, ClassVar, Final, TypeVar
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -40,18 +40,20 @@ class _Lease:
     So a connection, which backends keep per thread, is used by one at a time.
     """
 
+    # of the class: at the end of the process it is there longer than the names of the module
+    _idle: ClassVar[list[_Thread]] = []
+
     def __init__(self) -> None:
         try:
-            self.thread: _Thread | None = _idle.pop()
+            self.thread: _Thread | None = self._idle.pop()
         except IndexError:
             self.thread = _Thread()
 
     def __del__(self) -> None:
-        if self.thread is not None and _idle is not None:  # None at the end of the process
-            _idle.append(self.thread)
+        if self.thread is not None:
+            self._idle.append(self.thread)
 
 
-_idle: list[_Thread] | None = []
 _own: Final = threading.local()
 
 
