@@ -92,6 +92,23 @@ def test_runs_from_url_to_url(call, storage, tmp_path):
     assert "there is no" in result.line
 
 
+def test_raw_data_and_originals(call, storage, faces, tmp_path):
+    url = storage.url
+    (tmp_path / "data").mkdir()
+    for name in ("p1_a.ply", "p1_neutral.ply", "p2_a.ply", "p2_neutral.ply"):
+        storage.put(f"data/{name}", (faces / "ann.ply").read_bytes())
+        (tmp_path / "data" / name).write_bytes((faces / "ann.ply").read_bytes())
+    words = "--pattern {subject}_{expression}.ply -j 2 -o"
+    assert call(f"fd-prep folder data {words} here.safetensors").code == 0
+    result = call(f"fd-prep folder {url}data/ {words} {url}there.safetensors")
+    assert result.code == 0, result.err
+    assert storage.get("there.safetensors") == (tmp_path / "here.safetensors").read_bytes()
+    assert call("fd-encode 'faces/*.ply' -o z.npy").code == 0
+    for place, out in (("faces", "here"), (f"{url}scans/", "there")):
+        assert call(f"fd-decode z.npy --onto {place} -j 2 -o {out}/{{name}}.ply").code == 0
+    assert contents(tmp_path / "there") == contents(tmp_path / "here")
+
+
 def test_large_outputs_are_of_several_parts(storage, monkeypatch):
     from facedis_core.io.remote_output import open_remote_output
 

@@ -22,9 +22,10 @@ def prep(
         ),
     ],
     root: Annotated[
-        Path,
+        str,
         typer.Argument(
-            metavar="ROOT", help="Folder of the data set; with --export the folder to write."
+            metavar="ROOT",
+            help="Folder or URL of the data set; with --export the folder to write.",
         ),
     ],
     output: Annotated[
@@ -249,7 +250,9 @@ def prep(
             },
             **{"units": None if units == "auto" else units, "seed": seed or None},
         }
-        _export(source, root, [name for name, value in given.items() if value is not None], force)
+        _export(
+            source, Path(root), [name for name, value in given.items() if value is not None], force
+        )
         return
     options = PrepareOptions(
         source=source,

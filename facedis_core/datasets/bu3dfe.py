@@ -35,7 +35,7 @@ ADVICE: Final = (
 )
 
 
-def open_bu3dfe(root: Path, **options: Unpack[MeshOptions]) -> MeshFileSource:
+def open_bu3dfe(root: str | Path, **options: Unpack[MeshOptions]) -> MeshFileSource:
     """Registered scans of BU-3DFE: the neutral and six expressions in four levels a subject.
 
     Raises InputError where `root` does not hold them, UsageError for an option out of its range.

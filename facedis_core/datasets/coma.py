@@ -17,7 +17,7 @@ from facedis_core.datasets.mesh_files import MeshFileReader, MeshFileSource
 from facedis_core.datasets.protocols import People, Published
 from facedis_core.datasets.source import LabelledRows, ListingReport, MeshOptions, MissingFile
 from facedis_core.errors import ErrorCode, InputError
-from facedis_core.mesh.mesh import Mesh
+from facedis_core.mesh.mesh import Mesh, read_mesh
 
 EXPRESSIONS: Final = (
     "bareteeth",
@@ -55,7 +55,7 @@ NEUTRAL_LEVEL: Final = 0.01
 ADVICE: Final = f"CoMA is registered to {VERTICES} vertices; take its registered meshes"
 
 
-def open_coma(root: Path, **options: Unpack[MeshOptions]) -> MeshFileSource:
+def open_coma(root: str | Path, **options: Unpack[MeshOptions]) -> MeshFileSource:
     """The registered meshes of CoMA; levels, sides and neutrals are known when all are read.
 
     Raises InputError where `root` does not hold them, UsageError for an option out of its range.
@@ -156,7 +156,7 @@ class ComaReader(MeshFileReader):
             self._first.clear()  # blocks come in order, so the others are not asked for again
             for row in np.flatnonzero(self.sequence == sequence).tolist():
                 try:
-                    first = self.load(self.files[row])
+                    first = self.checked(read_mesh(self.files[row]), self.files[row])
                 except InputError:
                     continue  # a failure of its own row
                 if len(first.vertices) == VERTICES:

@@ -12,6 +12,7 @@ from facedis_core.data.face_set import SPLITS, FaceSet, load_face_set
 from facedis_core.errors import ErrorCode, InputError
 from facedis_core.io.paths import check_name
 from facedis_core.io.streams import check_output, open_output
+from facedis_core.io.urls import refuse_url
 from facedis_core.mesh.mesh import Mesh, write_mesh
 
 FACES: Final = "faces"
@@ -52,10 +53,11 @@ def export_face_set(
         The number of faces.
 
     Raises:
-        InputError: not a face set, or a name that cannot be a file.
+        InputError: not a face set, a URL as the folder, or a name that cannot be a file.
         UsageError: a file exists, without `force`.
         OutputError: a file cannot be written.
     """
+    refuse_url(folder)
     faces = load_face_set(source)
     labels = faces.labels
     for name in (*labels.names, *labels.subjects):

@@ -62,7 +62,7 @@ LAYOUT: Final = Layout(
 )
 
 
-def open_facescape(root: Path, **options: Unpack[MeshOptions]) -> MeshFileSource:
+def open_facescape(root: str | Path, **options: Unpack[MeshOptions]) -> MeshFileSource:
     """The registered meshes of FaceScape, by default reduced to about 9,000 triangles.
 
     Raises InputError where `root` does not hold them, UsageError for an option out of its range.

@@ -28,7 +28,7 @@ LAYOUT: Final = Layout(
 )
 
 
-def open_facewarehouse(root: Path, **options: Unpack[MeshOptions]) -> MeshFileSource:
+def open_facewarehouse(root: str | Path, **options: Unpack[MeshOptions]) -> MeshFileSource:
     """The blendshapes of FaceWarehouse; the unit is inferred from their size.
 
     Raises InputError where `root` does not hold them, UsageError for an option out of its range.

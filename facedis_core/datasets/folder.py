@@ -17,8 +17,9 @@ from facedis_core.datasets.mesh_files import MeshFileSource
 from facedis_core.datasets.source import ListingReport, MeshOptions, MissingFile
 from facedis_core.errors import ErrorCode, InputError, UsageError
 from facedis_core.io.csv_text import brief, brief_list, read_table, read_text
-from facedis_core.io.paths import check_name, files_below, is_file, is_folder
+from facedis_core.io.paths import below, check_name, files_below, is_file, is_folder
 from facedis_core.io.streams import file_id
+from facedis_core.io.urls import is_url
 
 COLUMNS: Final = ("file", "subject", "expression", "level", "split")
 _IGNORED: Final = ("name",)  # for fd-metrics, which reads the same table
@@ -36,7 +37,7 @@ class LabelRow(NamedTuple):
 
 
 def open_folder(
-    root: Path,
+    root: str | Path,
     *,
     pattern: str | None = None,
     labels: Path | None = None,
@@ -132,7 +133,7 @@ def _with_split(
     return replace(source, labels=replace(source.labels, split=split), protocol="as labelled")
 
 
-def match_files(root: Path, pattern: str) -> tuple[list[LabelRow], list[str]]:
+def match_files(root: str | Path, pattern: str) -> tuple[list[LabelRow], list[str]]:
     """Files below `root` that fit the pattern, by path, and those that do not."""
     expression = compile_pattern(pattern)
     files = files_below(root)
@@ -212,9 +213,10 @@ def _level(text: str, where: str) -> float:
 
 
 def _there(
-    root: Path, rows: Iterable[LabelRow], label: str
+    root: str | Path, rows: Iterable[LabelRow], label: str
 ) -> tuple[list[LabelRow], list[MissingFile]]:
     """The rows whose files exist, and the others."""
+    listed = set(files_below(root)) if is_url(root) else None  # to ask for each takes long
     seen: set[str] = set()
     there: list[LabelRow] = []
     missing: list[MissingFile] = []
@@ -225,7 +227,7 @@ def _there(
                 ErrorCode.LABEL_CONFLICT,
             )
         seen.add(row.file)
-        if is_file(root / row.file):
+        if row.file in listed if listed is not None else is_file(below(root, row.file)):
             there.append(row)
         else:
             missing.append(MissingFile(row.file, row.subject))

@@ -31,7 +31,7 @@ from facedis_core.geometry.deformation_transfer import (
 )
 from facedis_core.geometry.simplification import VertexMap, vertex_map
 from facedis_core.io.csv_text import read_text
-from facedis_core.io.paths import is_file
+from facedis_core.io.paths import below, is_file
 from facedis_core.io.streams import file_id
 from facedis_core.mesh.mesh import Mesh, read_mesh, topology_id
 
@@ -68,7 +68,7 @@ class IctReader:
 class IctSource:
     """A set of synthetic people; nothing but the generic mesh has been read."""
 
-    root: Path
+    root: str | Path
     generic: Mesh
     seed: int
     labels: Labels
@@ -97,8 +97,9 @@ class IctSource:
         found = topology_id(self.generic.triangles)
         if found != ICT_TOPOLOGY:
             raise InputError(
-                f"{self.root / GENERIC} has {len(self.generic.vertices)} vertices and topology "
-                f"{found}, expected 26719 and {ICT_TOPOLOGY}, as in the light model of {HOME}",
+                f"{below(self.root, GENERIC)} has {len(self.generic.vertices)} vertices and "
+                f"topology {found}, expected 26719 and {ICT_TOPOLOGY}, as in the light model of "
+                f"{HOME}",
                 ErrorCode.TOPOLOGY,
             )
         if not self.simplify:
@@ -147,7 +148,7 @@ class IctSource:
 
 
 def open_ict(
-    root: Path,
+    root: str | Path,
     *,
     subjects: int = 200,
     protocol: str | None = None,
@@ -214,9 +215,9 @@ def open_ict(
     )
 
 
-def read_generic(root: Path) -> Mesh:
+def read_generic(root: str | Path) -> Mesh:
     """The generic neutral, in centimetres as in the file; InputError where `root` has none."""
-    path = root / GENERIC
+    path = below(root, GENERIC)
     if not is_file(path):
         raise InputError(
             f"{root} has no {GENERIC}; expected the folder FaceXModel of ICT-FaceKit, see {HOME}",
@@ -226,7 +227,7 @@ def read_generic(root: Path) -> Mesh:
 
 
 def load_ict_faces(
-    root: Path,
+    root: str | Path,
     generic: Mesh,
     chosen: NDArray[np.integer[Any]] | None = None,
     table: ExpressionTable | None = None,
@@ -248,7 +249,7 @@ def load_ict_faces(
     def offsets(names: Sequence[str]) -> NDArray[np.float32]:
         stack = np.empty((len(names), len(frame), 3), np.float32)
         for offset, name in zip(stack, names, strict=True):
-            offset[...] = scale * _read_shape(root / f"{name}.obj", raw_vertices)[frame]
+            offset[...] = scale * _read_shape(below(root, f"{name}.obj"), raw_vertices)[frame]
             offset -= scale * generic.vertices[frame]
         return stack
 
@@ -275,7 +276,7 @@ def load_ict_faces(
     )
 
 
-def _read_shape(path: Path, raw_vertices: int) -> NDArray[np.float32]:
+def _read_shape(path: str, raw_vertices: int) -> NDArray[np.float32]:
     if not is_file(path):
         raise InputError(
             f"{path} is missing; copy the folder FaceXModel whole, see {HOME}",

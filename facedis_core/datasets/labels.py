@@ -25,7 +25,7 @@ class LabelledFile(NamedTuple):
 
 
 def open_labelled(
-    root: Path,
+    root: str | Path,
     entries: Sequence[LabelledFile],
     expressions: Sequence[str],
     options: MeshOptions,

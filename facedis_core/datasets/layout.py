@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from facedis_core.errors import ErrorCode, InputError
-from facedis_core.io.paths import files_below, is_folder
+from facedis_core.io.paths import below, files_below, is_folder
+from facedis_core.io.urls import is_url
 
 # Levels above or below the right root at which a wrong one is still recognised.
 LEVELS: Final = 3
@@ -34,7 +35,7 @@ class Layout:
     pattern: re.Pattern[str]
     example: str
 
-    def list_files(self, root: Path) -> Listing:
+    def list_files(self, root: str | Path) -> Listing:
         """Every file below the root, sorted by path; no file is opened.
 
         Raises InputError if none matches the layout; the message suggests the right root.
@@ -56,21 +57,22 @@ class Layout:
             )
         return Listing(found, [file for file in files if file not in found])
 
-    def _advice(self, root: Path, files: Iterable[str]) -> str:
+    def _advice(self, root: str | Path, files: Iterable[str]) -> str:
         """Suggestion of the right root if the given one is some levels too high or too low."""
-        place = root.resolve()
+        place = str(root if is_url(root) else Path(root).resolve())
+        above = place.rstrip("/").split("/")
         for file in files:
             parts = file.split("/")
             for depth in range(1, min(len(parts), LEVELS + 1)):
                 if self.pattern.fullmatch("/".join(parts[depth:])):
-                    return f"{root / Path(*parts[:depth])} has, give that folder"
+                    return f"{below(root, '/'.join(parts[:depth]))} has, give that folder"
             for height in range(1, LEVELS + 1):
-                if self.pattern.fullmatch("/".join((*place.parts[-height:], file))):
-                    return f"it lies within the data, give {place.parents[height - 1]}"
+                if self.pattern.fullmatch("/".join((*above[-height:], file))):
+                    return f"it lies within the data, give {'/'.join(above[:-height])}"
         return f"expected the root of {self.name}"
 
 
-def check_unique(claims: Iterable[tuple[str, str]], root: Path) -> None:
+def check_unique(claims: Iterable[tuple[str, str]], root: str | Path) -> None:
     """Raise InputError if two files claim the same subject and expression."""
     first: dict[str, str] = {}
     for file, shown in claims:

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,8 +13,9 @@ from facedis_core.data.units import Units
 from facedis_core.datasets.mesh_files import MeshFileSource
 from facedis_core.datasets.source import FaceBlock, Warn
 from facedis_core.errors import ErrorCode, InputError, UsageError
-from facedis_core.mesh.mesh import read_mesh
+from facedis_core.io.paths import below
 from facedis_core.model.model import load_model
+from facedis_core.pipeline.inputs import meshes_ahead
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,14 +23,14 @@ class MappedReader:
     """Reads meshes of a rig as faces of a model.
 
     Attributes:
-        files: (N,) paths, in the order of the labels.
+        files: (N,) paths or URLs, in the order of the labels.
         preparation: of the faces.
         topology_map: from the rig.
         units: unit of meshes that do not declare one.
         mean_face: (V, 3) mm of the `--like` file.
     """
 
-    files: Sequence[Path]
+    files: Sequence[str]
     preparation: Preparation
     topology_map: TopologyMap
     units: Units
@@ -40,10 +40,10 @@ class MappedReader:
         """The faces (n, V, 3) mm of `rows`."""
         faces = np.full((len(rows), len(self.preparation.vertex_index), 3), np.nan, np.float32)
         failures: dict[int, InputError] = {}
-        for k, row in enumerate(rows):
-            path = self.files[row]
+        loading = meshes_ahead([self.files[row] for row in rows])
+        for k, (row, read) in enumerate(zip(rows, loading, strict=True)):
             try:
-                mesh = replace(read_mesh(path), name=str(path))  # errors name the file
+                mesh = replace(read(), name=self.files[row])  # errors name the file
                 face = self.topology_map.to_face(mesh, units=self.units)
                 faces[k] = self.preparation.apply(face, self.mean_face, align="none")
             except InputError as error:
@@ -91,7 +91,7 @@ class MappedSource(MeshFileSource):
                 f"--like takes {preparation.raw_topology}; make a map with fd-map -m of its model",
                 ErrorCode.TOPOLOGY,
             )
-        files = [self.root / file for file in self.files]
+        files = [below(self.root, file) for file in self.files]
         return MappedReader(files, preparation, self._map, self.units, mean_face)
 
     @property

@@ -20,7 +20,9 @@ from facedis_core.datasets.source import FaceBlock, LabelledRows, ListingReport,
 from facedis_core.errors import ErrorCode, InputError, UsageError
 from facedis_core.geometry.alignment import rigid_alignment
 from facedis_core.geometry.simplification import vertex_map
-from facedis_core.mesh.mesh import Mesh, read_mesh, topology_id
+from facedis_core.io.paths import below
+from facedis_core.mesh.mesh import Mesh, topology_id
+from facedis_core.pipeline.inputs import meshes_ahead
 
 # Files that a worker process reads at once.
 FILES_PER_BLOCK: Final = 16
@@ -33,7 +35,7 @@ class MeshFileReader:
     """Reads and prepares mesh files of one topology.
 
     Attributes:
-        files: (N,) paths, in the order of the labels.
+        files: (N,) paths or URLs, in the order of the labels.
         vertex_counts: accepted vertex count -> what has it, for the error message.
         unit_mm: mm per unit of files that do not declare one; None = as `preparation` says.
         mean_face: (V, 3) mm of the `--like` file.
@@ -42,7 +44,7 @@ class MeshFileReader:
         bare: whether meshes without triangles are accepted.
     """
 
-    files: Sequence[Path]
+    files: Sequence[str]
     preparation: Preparation
     vertex_counts: Mapping[int, str]
     unit_mm: float | None
@@ -57,13 +59,14 @@ class MeshFileReader:
         faces = np.full((len(rows), len(self.preparation.vertex_index), 3), np.nan, np.float32)
         measured = np.full((len(rows), self.measures), np.nan)
         failures: dict[int, InputError] = {}
-        for k, row in enumerate(rows):
+        loading = meshes_ahead([self.files[row] for row in rows])
+        for k, (row, read) in enumerate(zip(rows, loading, strict=True)):
             try:
-                mesh = self.load(self.files[row])
+                mesh = self.checked(read(), self.files[row])
                 measured[k] = self.measure(row, mesh)
                 face = self._prepare(mesh)
                 if self.model_face is not None:
-                    check_resemblance(face, self.model_face, str(self.files[row]))
+                    check_resemblance(face, self.model_face, self.files[row])
                 faces[k] = face
             except InputError as error:
                 failures[row] = error
@@ -73,12 +76,11 @@ class MeshFileReader:
         """Numbers on a raw mesh from which labels are derived, `measures` of them."""
         return ()
 
-    def load(self, path: Path) -> Mesh:
-        """Read the raw mesh of a file, in mm if the unit is known.
+    def checked(self, mesh: Mesh, path: str) -> Mesh:
+        """The raw mesh of a file, in mm if the unit is known.
 
-        Raises InputError if the file is unusable or of another topology.
+        Raises InputError if it is of another topology.
         """
-        mesh = read_mesh(path)
         if len(mesh.vertices) not in self.vertex_counts:
             expected = " or ".join(f"{n} as {who}" for n, who in self.vertex_counts.items())
             raise InputError(
@@ -100,7 +102,7 @@ class MeshFileReader:
         unit = self.unit_mm if mesh.unit_mm is None else None
         vertices = mesh.vertices if unit is None else mesh.vertices * np.float32(unit)
         # The path is the name so that later errors name the file.
-        return Mesh(vertices, mesh.triangles, str(path), mesh.unit_mm if unit is None else 1.0)
+        return Mesh(vertices, mesh.triangles, path, mesh.unit_mm if unit is None else 1.0)
 
     def _prepare(self, mesh: Mesh) -> NDArray[np.float32]:
         # The set is aligned once it is complete; here the mean face only decides the unit.
@@ -128,7 +130,7 @@ class MeshFileSource:
             drops it as an outlier.
     """
 
-    root: Path
+    root: str | Path
     files: Sequence[str]
     labels: Labels
     protocol: str
@@ -156,7 +158,7 @@ class MeshFileSource:
         """Vertex map (all vertices, or simplified), unit and alignment, from the reference mesh."""
         wanted = set(rows.tolist())
         reference = find_reference_mesh(
-            [self.root / self.files[row] for row in self.candidates if row in wanted],
+            [below(self.root, self.files[row]) for row in self.candidates if row in wanted],
             self.expected_vertices,
             advice=self.advice,
             keep_going=keep_going,
@@ -184,7 +186,7 @@ class MeshFileSource:
     def _unit_mm(self, reference: ReferenceMesh, warn: Warn) -> float:
         if reference.mesh.unit_mm is not None:
             return 1.0
-        label = str(reference.path)
+        label = reference.path
         if self.units != "auto":
             if warning := implausible_size(reference.extent, self.units, label):
                 warn(warning)
@@ -225,7 +227,7 @@ class MeshFileSource:
         counts = {preparation.raw_vertices: raw}
         counts.setdefault(len(preparation.vertex_index), "the prepared face")
         unit = None if self.units == "auto" else UNITS_MM[self.units]
-        files = [self.root / file for file in self.files]
+        files = [below(self.root, file) for file in self.files]
         face = self._found.get("face")  # not with --like, which checks the distance itself
         model_face = face[preparation.vertex_index] if self.alike and face is not None else None
         bare = self.expected_vertices is None

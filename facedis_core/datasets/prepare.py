@@ -66,7 +66,7 @@ class PrepareOptions:
     """
 
     source: str
-    root: Path
+    root: str | Path
     output: str | None = None
     source_options: Mapping[str, Any] = field(default_factory=dict)
     like: str | Path | None = None

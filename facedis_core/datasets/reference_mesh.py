@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -23,7 +22,7 @@ MOST_OPENED: Final = 50
 class ReferenceMesh(NamedTuple):
     """The reference mesh and its file."""
 
-    path: Path
+    path: str
     mesh: Mesh
 
     @property
@@ -34,7 +33,7 @@ class ReferenceMesh(NamedTuple):
 
 
 def find_reference_mesh(
-    candidates: Sequence[Path],
+    candidates: Sequence[str],
     expected_vertices: int | None,
     *,
     advice: str,
@@ -44,7 +43,7 @@ def find_reference_mesh(
     """Find the first candidate that has the topology and size of most of them.
 
     Args:
-        candidates: paths, best first.
+        candidates: paths or URLs, best first.
         expected_vertices: vertex count of the data set; None = that of most meshes.
         advice: next step for meshes of different topologies, for the error message.
         keep_going: skip meshes that cannot be read.

@@ -14,6 +14,7 @@ from facedis_core.datasets.folder import open_folder
 from facedis_core.datasets.mesh_files import MeshFileSource
 from facedis_core.datasets.source import FaceBlock, Warn
 from facedis_core.errors import InputError
+from facedis_core.io.paths import below
 from facedis_core.mesh.scan_formats import read_scan
 from facedis_core.model.config import LinearConfig
 from facedis_core.model.model import Model, load_model
@@ -29,7 +30,7 @@ class ScanReader:
     """Reads and registers raw scans.
 
     Attributes:
-        files: (N,) paths, in the order of the labels.
+        files: (N,) paths or URLs, in the order of the labels.
         preparation: topology of the faces.
         prior: principal components of these faces.
         model: completes heads of which the prior has the face; None = it has all vertices.
@@ -38,7 +39,7 @@ class ScanReader:
         force: take faces whose fit or pose is doubtful.
     """
 
-    files: Sequence[Path]
+    files: Sequence[str]
     preparation: Preparation
     prior: RegistrationPrior
     model: Model | None
@@ -54,7 +55,7 @@ class ScanReader:
         for k, row in enumerate(rows):
             path = self.files[row]
             try:
-                scan = replace(read_scan(path), name=str(path))
+                scan = replace(read_scan(path), name=path)
                 found = find_face(
                     scan, self.prior, units=self.units, force=self.force, seed=self.seed
                 )
@@ -101,7 +102,7 @@ class ScanSource(MeshFileSource):
             model = default
         # raises where vertices are lacking
         vertices_of(preparation, prior, partly=model is not None)
-        files = [self.root / file for file in self.files]
+        files = [below(self.root, file) for file in self.files]
         return ScanReader(
             files, preparation, prior, model, self.units, self.seed, self.force_register
         )
@@ -112,7 +113,7 @@ class ScanSource(MeshFileSource):
 
 
 def open_scans(
-    root: Path,
+    root: str | Path,
     *,
     pattern: str | None = None,
     labels: Path | None = None,

@@ -18,7 +18,7 @@ from facedis_core.data.face_set import Labels
 from facedis_core.data.preparation import Preparation
 from facedis_core.data.units import Units
 from facedis_core.errors import ErrorCode, InputError, UsageError
-from facedis_core.io.urls import refuse_url
+from facedis_core.io.urls import is_url
 
 Warn = Callable[[str], None]
 
@@ -113,7 +113,7 @@ class Source(Protocol):
     """A data set on disk: its labels are known, no mesh has been read.
 
     Attributes:
-        root: the folder.
+        root: the folder, also by URL (which ends in `/`).
         labels: labels of all N faces.
         is_neutral: (N,) bool, faces that are neutral, as far as known before meshes are read.
         protocol: description of the split.
@@ -125,7 +125,7 @@ class Source(Protocol):
         region: name of the region that metrics count by default; None = all vertices.
     """
 
-    root: Path
+    root: str | Path
     labels: Labels
     is_neutral: NDArray[np.bool_]
     protocol: str
@@ -184,14 +184,15 @@ class OpenedSource:
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
-def open_source(name: str, root: Path, options: Mapping[str, Any]) -> OpenedSource:
-    """Open the data set of that name in the folder `root`; options that are None are ignored.
+def open_source(name: str, root: str | Path, options: Mapping[str, Any]) -> OpenedSource:
+    """Open the data set of that name in a folder, also by URL; options that are None are ignored.
 
     Raises:
         UsageError: an unknown source, or an option that it does not have.
-        InputError: the folder is a URL, or does not have the layout of the data set.
+        InputError: the folder does not have the layout of the data set.
     """
-    refuse_url(root)
+    if is_url(root) and not str(root).endswith("/"):
+        root = f"{root}/"
     opener = _opener(name)
     given = {key: value for key, value in options.items() if value is not None}
     for key in given:

@@ -42,6 +42,16 @@ def exists(path: str | Path) -> bool:
     return os.path.exists(path)  # noqa: PTH110
 
 
+def below(folder: str | Path, file: str) -> str:
+    """Path or URL of a file below a folder.
+
+    Example:
+        >>> below("s3://bucket/scans/", "ann/smile.ply"), below(Path("scans"), "ann/smile.ply")
+        ('s3://bucket/scans/ann/smile.ply', 'scans/ann/smile.ply')
+    """
+    return f"{folder}{file}" if is_url(folder) else str(Path(folder, file))
+
+
 def absolute(path: str | Path) -> Path:
     """The absolute path; links are not followed, so that they keep their own names."""
     return Path(os.path.abspath(path))  # noqa: PTH100

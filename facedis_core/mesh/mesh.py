@@ -133,6 +133,8 @@ def read_mesh(source: str | Path) -> Mesh:
     path = Path(source)
     suffix = path.suffix.lower() or ".ply"
     codec = _codec(suffix)
+    if is_url(source):
+        check_remote_mesh(str(source))
     with open_input(str(source)) as stream, naming(source):
         if suffix in _UNORDERED:
             raise InputError(f"{_UNORDERED[suffix]}; expected {_OWN}", ErrorCode.UNSUPPORTED)
@@ -253,21 +255,36 @@ def is_mesh_source(source: str) -> bool:
     return is_folder(source) or is_mesh_suffix(Path(source).suffix)
 
 
-def mesh_files(folder: Path, more: Iterable[str] = ()) -> list[Path]:
-    """Every mesh in a folder and the folders below it, sorted by path; hidden ones are left out.
+def check_remote_mesh(url: str) -> None:
+    """Raise InputError for a mesh by URL that is read by a package that knows only files."""
+    if Path(url).suffix.lower() not in ("", *CODECS):
+        raise InputError(
+            f"{shown(url)} can only be read from a disk; copy it, or give {_OWN}, .npy or "
+            ".safetensors",
+            ErrorCode.UNSUPPORTED,
+        )
 
-    Files with one of the suffixes `more` count as meshes as well.
-    Raises InputError where the folder cannot be read or has no mesh.
+
+def mesh_files(folder: Path, more: Iterable[str] = ()) -> list[Path]:
+    """The files of `mesh_names`."""
+    return [Path(folder, name) for name in mesh_names(folder, more)]
+
+
+def mesh_names(folder: str | Path, more: Iterable[str] = ()) -> list[str]:
+    """Every mesh in a folder, also by URL, and the folders below it; hidden ones are left out.
+
+    They are paths below the folder, sorted by their parts. Files with one of the suffixes `more`
+    count as meshes as well. Raises InputError where the folder cannot be read or has no mesh.
     """
-    known = (*CODECS, *MESHIO_SUFFIXES, *more)
+    known = tuple(CODECS) if is_url(folder) else (*CODECS, *MESHIO_SUFFIXES, *more)
     # a broken link is a mesh that is missing, and is listed
     names = files_below(folder, broken_links=True)
-    found = [Path(folder, name) for name in names if Path(name).suffix.lower() in known]
+    found = [name for name in names if Path(name).suffix.lower() in known]
     if not found:
         raise InputError(
             f"{shown(folder)} has no mesh; expected files {' '.join(known)}", ErrorCode.EMPTY
         )
-    return sorted(found)
+    return sorted(found, key=lambda name: name.split("/"))
 
 
 def _codec(suffix: str) -> Codec | None:

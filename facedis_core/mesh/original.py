@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from io import BytesIO
+from io import BufferedReader, BytesIO
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple
@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 
 from facedis_core.errors import ErrorCode, InputError
 from facedis_core.io.streams import naming, read_all, shown
-from facedis_core.mesh.mesh import Mesh, read_mesh
+from facedis_core.io.urls import is_url
+from facedis_core.mesh.mesh import Mesh, check_remote_mesh, decode_mesh, read_mesh
 from facedis_core.mesh.meshio_formats import WRITTEN_SUFFIXES, moved_with_meshio
 from facedis_core.mesh.obj_text import (
     BEGIN,
@@ -115,7 +116,7 @@ class Original:
 
 
 def read_original(source: str | Path) -> Original:
-    """Read a mesh whose file is to be written with other vertices.
+    """Read a mesh whose file is to be written with other vertices; one by URL is kept in memory.
 
     Raises:
         InputError: errors of `read_mesh`, or a format whose files cannot be written like this.
@@ -125,7 +126,12 @@ def read_original(source: str | Path) -> Original:
         Mesh('bob_smile', 26719 vertices, 52220 triangles, in mm)
     """
     check_original_suffix(Path(source).suffix, str(source))
-    return Original(str(source), read_mesh(source))
+    if not is_url(source):
+        return Original(str(source), read_mesh(source))
+    check_remote_mesh(str(source))
+    content = read_all(str(source))
+    stream: Any = BytesIO(content)
+    return Original(str(source), decode_mesh(BufferedReader(stream), str(source)), content)
 
 
 def check_original_suffix(suffix: str, source: str) -> None:

@@ -16,13 +16,21 @@ from facedis_core.data.face_set import SPLITS, FaceSet, load_face_set
 from facedis_core.data.latents import array_kind
 from facedis_core.errors import ErrorCode, InputError, UsageError
 from facedis_core.io.npy import MAGIC, ArrayHeader, NpyReader, peek_header
-from facedis_core.io.paths import absolute, exists, files_below, is_file, is_folder
+from facedis_core.io.paths import absolute, below, exists, is_file, is_folder
 from facedis_core.io.remote import connections_to, remote_glob
 from facedis_core.io.remote_input import read_remote
 from facedis_core.io.streams import naming, open_input, read_ahead, read_all, shown
 from facedis_core.io.text import without_mark
 from facedis_core.io.urls import is_url
-from facedis_core.mesh.mesh import CODECS, Mesh, decode_mesh, mesh_files, read_mesh, read_meshes
+from facedis_core.mesh.mesh import (
+    Mesh,
+    check_remote_mesh,
+    decode_mesh,
+    mesh_files,
+    mesh_names,
+    read_mesh,
+    read_meshes,
+)
 from facedis_core.mesh.scan_formats import SCAN_FORMATS, read_scan
 from facedis_core.mesh.vertex_checks import check_finite
 
@@ -145,6 +153,16 @@ def read_ahead_items(items: Iterable[InputItem]) -> Iterator[InputItem]:
             yield from in_threads(_downloaded, chain([item], remaining), threads)
         else:
             yield item
+
+
+def meshes_ahead(sources: Sequence[str]) -> Iterator[Callable[[], Mesh]]:
+    """What reads the mesh of each file, as `read_mesh`; those by URL are downloaded some ahead."""
+    if any(map(is_url, sources)):
+        from facedis_core.io.waiting import in_threads
+
+        yield from in_threads(_mesh_ahead, sources, connections_to(sources[0]))
+    else:
+        yield from (partial(read_mesh, source) for source in sources)
 
 
 def collect_inputs(inputs: Sequence[str], files_from: str | None) -> list[str]:
@@ -469,24 +487,13 @@ def _remote_items(
     if _suffix(url) == ".npy":
         return FaceInputs(_array_items(url, decode), None)
     if not is_folder(url):
-        _check_remote(url)
+        check_remote_mesh(url)
         return FaceInputs([_remote_item(url, name)], 1)
     above = url if root is None else f"{root.removesuffix('/')}/"
-    files = [f"{url}{file}" for file in files_below(url) if _suffix(file) in CODECS]
-    if not files:
-        raise InputError(f"{url} has no mesh; expected files {' '.join(CODECS)}", ErrorCode.EMPTY)
+    files = [below(url, file) for file in mesh_names(url)]
     names = [os.path.splitext(file.removeprefix(above))[0] for file in files]  # noqa: PTH122 - keys
-    items = [_remote_item(file, below) for file, below in zip(files, names, strict=True)]
+    items = [_remote_item(file, own) for file, own in zip(files, names, strict=True)]
     return FaceInputs(items, len(items))
-
-
-def _check_remote(url: str) -> None:
-    if _suffix(url) not in ("", *CODECS):
-        raise InputError(
-            f"{shown(url)} can only be read from a disk; copy it, or give {' '.join(CODECS)}, "
-            ".npy or .safetensors",
-            ErrorCode.UNSUPPORTED,
-        )
 
 
 def _face_set_items(source: str, split: str) -> FaceInputs:
@@ -513,6 +520,25 @@ def _remote_item(url: str, name: str | None) -> InputItem:
     return InputItem(url, _RemoteMeshes(url, name), name or Path(url).stem)
 
 
+def _mesh_ahead(url: str) -> Callable[[], Mesh]:
+    """What reads the mesh of a file that was downloaded, or raises."""
+    try:
+        check_remote_mesh(url)
+        content = _content_ahead(url)
+    except InputError as error:
+        return partial(_raise, error)
+    if content is None:
+        return partial(read_mesh, url)
+    stream: Any = io.BytesIO(content)
+    return partial(decode_mesh, io.BufferedReader(stream), url)  # readers peek
+
+
+def _content_ahead(url: str) -> bytes | None:
+    """The content of a file; None of a large one, which is read when it is used."""
+    with naming(url):
+        return read_remote(url, _MOST_AHEAD_BYTES)
+
+
 def _downloaded(item: InputItem) -> InputItem:
     load = item.load
     return item._replace(load=load.downloaded()) if isinstance(load, _RemoteMeshes) else item
@@ -534,8 +560,7 @@ class _RemoteMeshes:
     def downloaded(self) -> Callable[[], Iterable[Mesh]]:
         """The same from memory, or raising; a large file is read when it is used."""
         try:
-            with naming(self.url):
-                content = read_remote(self.url, _MOST_AHEAD_BYTES)
+            content = _content_ahead(self.url)
         except InputError as error:
             return partial(_raise, error)
         if content is None:
@@ -543,7 +568,7 @@ class _RemoteMeshes:
         return partial(decode_file_meshes, content, self.url, self.name)
 
 
-def _raise(error: InputError) -> list[Mesh]:
+def _raise(error: InputError) -> Any:
     raise error
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
 import numpy as np
@@ -17,9 +17,9 @@ from facedis_core.data.units import Units
 from facedis_core.errors import ErrorCode, InputError, UsageError
 from facedis_core.geometry.extension import Extension, head_extension
 from facedis_core.io.csv_text import brief
-from facedis_core.io.paths import is_folder
+from facedis_core.io.paths import below, is_folder
 from facedis_core.io.streams import naming, shown
-from facedis_core.mesh.mesh import is_mesh_source, mesh_files
+from facedis_core.mesh.mesh import is_mesh_source, mesh_names
 from facedis_core.mesh.original import Normals, Original, check_original_suffix, read_original
 from facedis_core.model.bundled import DEFAULT_MODEL
 from facedis_core.model.model import Model, Part, load_model
@@ -114,9 +114,9 @@ def find_originals(source: str, *, of_pairs: bool = False) -> Originals:
         check_original_suffix(Path(source).suffix, source)
         return Originals(source)
     by_name: dict[str, tuple[str, ...]] = {}
-    for path in mesh_files(Path(source)):
-        name = path.relative_to(source).with_suffix("").as_posix()
-        by_name[name] = (*by_name.get(name, ()), str(path))
+    for file in mesh_names(source):
+        name = str(PurePosixPath(file).with_suffix(""))
+        by_name[name] = (*by_name.get(name, ()), below(source, file))
     return Originals(source, by_name, of_pairs)
 
 

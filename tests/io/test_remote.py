@@ -10,6 +10,9 @@ from conftest import contents
 
 from facedis_core.io import remote_input
 
+PATTERN = "{subject}_{expression}.ply"
+KINDS = ("safetensors", "report.json")
+
 fsspec = pytest.importorskip("fsspec")
 
 
@@ -124,11 +127,89 @@ class TestInputs:
             assert (result.code, result.kind) == (code, kind), result.err
             assert "secret" not in result.line
 
+    def test_originals(self, call, storage, tmp_path):
+        assert call("fd-encode 'faces/*.ply' -o z.npy").code == 0
+        assert call("fd-encode faces/ann.ply -o one.npy").code == 0
+        for place, out in (("faces/", "here"), ("memory://scans/", "there")):
+            for line in (
+                f"one.npy --onto {place}ann.ply -o {out}.ply",
+                f"z.npy --onto {place} -o {out}/{{name}}.ply",
+            ):
+                result = call(f"fd-decode {line}")
+                assert result.code == 0, result.err
+        assert (tmp_path / "here.ply").read_bytes() == (tmp_path / "there.ply").read_bytes()
+        assert contents(tmp_path / "here") == contents(tmp_path / "there")
+        pair = "faces/bob.ply -o pair.ply --force"
+        assert call(f"fd-transfer faces/ann.ply {pair}").code == 0
+        expected = (tmp_path / "pair.ply").read_bytes()
+        assert call(f"fd-transfer memory://scans/ann.ply {pair}").code == 0
+        assert (tmp_path / "pair.ply").read_bytes() == expected
+        result = call("fd-decode one.npy --onto memory://scans/ann.vtk -o x.vtk")
+        assert (result.code, result.kind) == (3, "unsupported")
+
     def test_odd_names(self, call, storage, tmp_path):
         name = "a b%20ü#;$(x).ply"
         storage.pipe(f"/scans/{name}", storage.cat("/scans/ann.ply"))
         assert call(["fd-encode", f"memory://scans/{name}", "-o", "out.npy"]).code == 0
         assert list(np.load(tmp_path / "out.npy")["name"]) == [name.removesuffix(".ply")]
+
+
+class TestDataSets:
+    """What fd-prep makes of the raw meshes."""
+
+    @pytest.fixture(autouse=True)
+    def people(self, storage, faces, tmp_path):
+        (tmp_path / "data").mkdir()
+        mesh = (faces / "ann.ply").read_bytes()
+        for name in ("p1_a.ply", "p1_neutral.ply", "p2_a.ply", "p2_neutral.ply", "notes.txt"):
+            (tmp_path / "data" / name).write_bytes(mesh)
+            storage.pipe(f"/data/{name}", mesh)
+
+    def prepare(self, call, tmp_path, words):
+        """The sets and reports of both, or what was said of the one by URL."""
+        made = []
+        for place, name in (("data", "here"), ("memory://data", "there")):
+            result = call(f"fd-prep folder {place} -j 1 {words} -o {name}.safetensors --force")
+            if result.code:
+                return result
+            made.append([(tmp_path / f"{name}.{kind}").read_bytes() for kind in KINDS])
+        assert made[0] == made[1]
+        return result
+
+    def test_of_a_folder(self, call, tmp_path):
+        assert self.prepare(call, tmp_path, f"--pattern {PATTERN}").code == 0
+        assert "notes.txt" in (tmp_path / "there.report.json").read_text()
+
+    def test_of_labels(self, call, storage, tmp_path):
+        rows = [f"{p}_{e}.ply,{p},{e}" for p in ("p1", "p2") for e in ("neutral", "a")]
+        (tmp_path / "labels.csv").write_text("\n".join(["file,subject,expression", *rows]))
+        assert self.prepare(call, tmp_path, "--labels labels.csv").code == 0
+        storage.rm("/data/p1_a.ply")
+        result = self.prepare(call, tmp_path, "--labels labels.csv")
+        assert (result.code, result.kind) == (3, "file-missing")
+        assert "memory://data/ lacks p1_a.ply" in result.line
+
+    def test_a_broken_mesh_is_named_by_its_url(self, call, storage, tmp_path):
+        storage.pipe("/data/p1_a.ply", b"ply\n")
+        result = self.prepare(call, tmp_path, f"--pattern {PATTERN}")
+        assert result.code == 3 and "memory://data/p1_a.ply" in result.line
+        line = (
+            f"fd-prep folder memory://data --pattern {PATTERN} -j 1 --keep-going -o s.safetensors"
+        )
+        assert call(line).code == 1
+        assert "memory://data/p1_a.ply" in (tmp_path / "s.report.json").read_text()
+
+    def test_of_a_known_layout(self, call, storage):
+        for place in ("up/f/2/models_reg", "up/f/10/models_reg"):
+            storage.pipe(f"/{place}/1_neutral.obj", b"v 0 0 0\n")
+        counted = call("fd-prep facescape memory://up/f --dry-run")
+        assert counted.code == 0 and counted.out.startswith(b"what\tname\tfaces")
+        for wrong, right in (
+            ("memory://up", "memory://up/f has, give"),
+            ("memory://up/f/2/models_reg", "give memory://up/f"),
+        ):
+            result = call(f"fd-prep facescape {wrong} --dry-run")
+            assert result.kind == "layout" and right in result.line
 
 
 class TestOutputs:
@@ -245,19 +326,16 @@ def test_without_fsspec_the_extra_is_named(shell, faces, without_torch):
 
 
 class TestUrlsWhereNoneCanBe:
-    """Folders that are read several times, and trainings, which write beside their result."""
+    """Folders that are described or exported; trainings, which write beside their result."""
 
     @pytest.mark.parametrize(
         "line",
         [
-            "fd-prep folder URL --pattern {subject}_{expression}.ply -o s.safetensors",
-            "fd-prep coma URL -o s.safetensors",
             "fd-info URL",
-            "fd-decode z.npy --onto URL -o out/",
+            "fd-prep --export s.safetensors URL",
         ],
     )
-    def test_folders(self, call, storage, faces, line):
-        assert call("fd-encode faces -o z.npy").code == 0
+    def test_folders(self, call, storage, line):
         result = call(line.replace("URL", "memory://scans/").split())
         assert (result.code, result.kind) == (3, "unsupported")
         assert "memory://scans is a URL" in result.line.replace("scans/", "scans")
