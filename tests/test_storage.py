@@ -9,6 +9,7 @@ from unittest import mock
 
 import numpy as np
 import pytest
+import synthetic
 from conftest import contents
 from storage import SECRET, Storage
 
@@ -107,6 +108,17 @@ def test_raw_data_and_originals(call, storage, faces, tmp_path):
     for place, out in (("faces", "here"), (f"{url}scans/", "there")):
         assert call(f"fd-decode z.npy --onto {place} -j 2 -o {out}/{{name}}.ply").code == 0
     assert contents(tmp_path / "there") == contents(tmp_path / "here")
+
+
+def test_a_training_streams_its_faces(call, storage, tmp_path):
+    path = synthetic.write_face_set(tmp_path / "set.safetensors", synthetic.face_set())
+    url = storage.put("set.safetensors", path.read_bytes())
+    words = "--data streamed --set identity=4 --set expression=3 --set batch=6 --steps 4"
+    for place, name in (("set.safetensors", "here"), (url, "there")):
+        done = call(f"fd-train {place} {words} -o {name}.safetensors")
+        assert done.code == 0, done.err
+    here, there = ((tmp_path / f"{name}.safetensors").read_bytes() for name in ("here", "there"))
+    assert here == there
 
 
 def test_large_outputs_are_of_several_parts(storage, monkeypatch):

@@ -14,6 +14,7 @@ def pretrain_disc(
     epochs: shared.Epochs = None,
     steps: shared.Steps = None,
     points: shared.Points = None,
+    data: shared.Data = "auto",
     resume: shared.Resume = False,
     checkpoint_minutes: shared.CheckpointMinutes = 2.0,
     tensorboard: shared.TensorBoard = None,
@@ -49,6 +50,7 @@ def pretrain_disc(
             changes, epochs=epochs, steps=steps, points=points, prefix="pretrain_"
         ),
         neutrals=neutrals,
+        storage=data,
         seed=seed,
         checkpoint_minutes=checkpoint_minutes,
         with_history=not no_history,

@@ -42,15 +42,7 @@ def train(
             "gradients stay fp32 (TF32 on a GPU).",
         ),
     ] = "fp32",
-    data: Annotated[
-        Literal["auto", "resident", "half", "streamed"],
-        typer.Option(
-            "--data",
-            help="Training-data storage: resident on the device, half (resident as float16 offsets "
-            "to the mean face), or streamed from disk or a URL; auto = resident on a GPU if it "
-            "fits, else streamed.",
-        ),
-    ] = "auto",
+    data: shared.Data = "auto",
     evaluate_every: Annotated[
         int | None,
         typer.Option(

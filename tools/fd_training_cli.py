@@ -91,6 +91,15 @@ Points = Annotated[
         "sampling): faster, slightly less exact.  [default: as the recipe, all vertices]",
     ),
 ]
+Data = Annotated[
+    Literal["auto", "resident", "half", "streamed"],
+    typer.Option(
+        "--data",
+        help="Training-data storage: resident on the device, half (resident as float16 offsets to "
+        "the mean face), or streamed from disk or a URL; auto = resident on a GPU if it fits, else "
+        "streamed.",
+    ),
+]
 CheckpointMinutes = Annotated[
     float, typer.Option(min=0, metavar="MINUTES", help="Minutes between checkpoints.")
 ]

@@ -52,10 +52,13 @@ def read_remote(url: str, at_most: int) -> bytes | None:
         return io.BufferedReader(raw, AT_ONCE).read()  # a raw file may give less at once
 
 
-def read_remote_ranges(url: str, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
+def read_remote_ranges(
+    url: str, ranges: Sequence[tuple[int, int]], *, patient: bool = True
+) -> list[bytes]:
     """Parts of a file, each from one byte to before another; at once where a backend can.
 
-    What is missing is asked for again for most of a minute, and what has arrived is not.
+    If `patient`, what is missing is asked for again for most of a minute, and what has arrived is
+    not.
 
     Raises:
         InputError: the storage does not answer, or the file ends before, also in the last try; the
@@ -67,7 +70,7 @@ def read_remote_ranges(url: str, ranges: Sequence[tuple[int, int]]) -> list[byte
         try_again(
             url,
             lambda: in_time(lambda: _read_missing(*storage_of(url), ranges, found)),
-            _LONG_PAUSES,
+            _LONG_PAUSES if patient else (),
         )
     return [found[number] for number in range(len(ranges))]
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from facedis_core.errors import ErrorCode, InputError
 from facedis_core.io.remote_input import open_remote_input, read_remote_ranges
 from facedis_core.io.safetensors_file import LARGEST_HEADER, SafetensorsFile, parse_safetensors
-from facedis_core.io.streams import naming
+from facedis_core.io.streams import naming, shown
 
 _RANGE_BYTES: Final = 1 << 20  # of one request
 _BATCH_BYTES: Final = 1 << 23  # of the requests that are made together
@@ -35,9 +35,11 @@ class RemoteRows:
         start: of the tensor, in bytes.
         dtype: of its values.
         shape: with two axes or more.
+        mark: what tells the file from others; None = not checked.
 
     Raises:
-        InputError: when rows are read: the storage does not answer, again and again.
+        InputError: when rows are read: the storage does not answer, again and again, or the file
+            has become another one.
 
     Example:
         >>> import fsspec
@@ -48,8 +50,15 @@ class RemoteRows:
                [0., 1.]], dtype=float32)
     """
 
-    def __init__(self, url: str, start: int, dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
-        self.url, self.start, self.dtype, self.shape = url, start, dtype, shape
+    def __init__(
+        self,
+        url: str,
+        start: int,
+        dtype: np.dtype[Any],
+        shape: tuple[int, ...],
+        mark: "Mark | None" = None,
+    ) -> None:
+        self.url, self.start, self.dtype, self.shape, self.mark = url, start, dtype, shape, mark
         self._column_bytes = dtype.itemsize * math.prod(shape[2:])
 
     @property
@@ -102,7 +111,14 @@ class RemoteRows:
         for first, last in runs:
             begin, end = offset + first * row_bytes, offset + last * row_bytes + size
             ranges += pairwise([*range(begin, end, _RANGE_BYTES), end])
-        content = b"".join(read_remote_ranges(self.url, ranges))
+        try:
+            content = b"".join(read_remote_ranges(self.url, ranges))
+        except InputError:
+            if self.mark is not None:  # a shorter file may be the reason
+                self.mark.check(self.url, patient=False)
+            raise
+        if self.mark is not None:  # afterwards: all that was read is of the file that was opened
+            self.mark.check(self.url)
         shape = len(rows), len(columns), *self.shape[2:]
         return np.frombuffer(content, self.dtype).reshape(shape)
 
@@ -114,6 +130,42 @@ def _runs(rows: NDArray[Any]) -> list[tuple[int, int]]:
     breaks = np.flatnonzero(np.diff(rows) != 1)
     firsts, lasts = rows[np.r_[0, breaks + 1]], rows[np.r_[breaks, len(rows) - 1]]
     return list(zip(firsts.tolist(), lasts.tolist(), strict=True))
+
+
+class Mark(NamedTuple):
+    """The id in the header of a file, which is that of its content.
+
+    Sizes and dates of a storage would tell as well, but not every one has them.
+
+    Attributes:
+        start: of its key in the file.
+        id: 12 hex digits.
+    """
+
+    start: int
+    id: str
+
+    @classmethod
+    def find(cls, beginning: bytes, id: str) -> "Mark | None":
+        """In the first bytes of a file; None where it has none."""
+        start = beginning.find(_key_of(id))
+        return cls(start, id) if start >= 0 else None
+
+    def check(self, url: str, *, patient: bool = True) -> None:
+        """Raise InputError where the file has become another one, or as `read_remote_ranges`."""
+        key = _key_of(self.id)
+        part = self.start, self.start + len(key)
+        if read_remote_ranges(url, [part], patient=patient) != [key]:
+            raise InputError(
+                f"{shown(url)} has become another file since it was opened; put the one with id "
+                f"{self.id} back",
+                ErrorCode.FILE_UNREADABLE,
+            )
+
+
+def _key_of(id: str) -> bytes:
+    """As JSON within JSON."""
+    return f'\\"id\\": \\"{id}\\"'.encode()
 
 
 class _Entry(NamedTuple):
@@ -148,11 +200,12 @@ def open_remote_safetensors(url: str, kind: str, rows_of: Collection[str]) -> Sa
         if length <= min(LARGEST_HEADER, size):
             beginning += stream.read(length)
         file, places = _parse(beginning, size, kind)
+        mark = Mark.find(beginning, str(file.metadata.get("id")))
         tensors: dict[str, Any] = dict(file.tensors)
         for name, array in file.tensors.items():
             place = places[name]
             if name in rows_of:
-                tensors[name] = RemoteRows(url, place.start, array.dtype, array.shape)
+                tensors[name] = RemoteRows(url, place.start, array.dtype, array.shape, mark)
                 continue
             stream.seek(place.start)
             content = _read_exactly(stream, place.stop - place.start)

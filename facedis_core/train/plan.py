@@ -72,6 +72,7 @@ class Plan(ABC):
         recipe: name or TOML file.
         changes: `key=value` strings that override values of the recipe.
         neutrals: train with neutrals.
+        storage: of the training faces.
         seed: of all random numbers.
         checkpoint_minutes: minutes between checkpoints.
         with_history: store the commands that made the result in it.
@@ -84,6 +85,7 @@ class Plan(ABC):
     recipe: str = "linear"
     changes: Sequence[str] = ()
     neutrals: bool = False
+    storage: Storage = "auto"
     seed: int = 0
     checkpoint_minutes: float = 2.0
     with_history: bool = True
@@ -96,6 +98,7 @@ class Plan(ABC):
                 f"checkpoint_minutes is {self.checkpoint_minutes}, expected 0 or more",
                 ErrorCode.OPTION_VALUE,
             )
+        _check_choice("storage", self.storage, Storage)
 
     @abstractmethod
     def prepare(self, files: RunFiles, device: torch.device) -> PreparedRun:
@@ -116,6 +119,8 @@ class Plan(ABC):
 
     def _load_face_set(self) -> FaceSet:
         found = self.face_set
+        if self.storage == "streamed" and is_url(found):
+            return stream_face_set(str(found))
         return found if isinstance(found, FaceSet) else load_face_set(found)
 
     def _history_step(self, command: str, inputs: dict[str, str]) -> HistoryStep:
@@ -132,7 +137,7 @@ class Plan(ABC):
 
     def _numerical_options(self) -> dict[str, Any]:
         """Options for speed or memory that are not the default and change the result."""
-        return {}
+        return {"data": self.storage} if self.storage == "half" else {}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,11 +159,21 @@ class PretrainingPlan(Plan):
             )
         identity = recipe.as_dict()
         identity |= {"set id": faces.id, "neutrals": self.neutrals, "seed": self.seed}
+        identity |= self._numerical_options()
         check_same_run(identity, device)
-        network = build_discriminator(recipe, training_frame(faces, recipe), self.seed)
+        frame = training_frame(faces, recipe)
+        network = build_discriminator(recipe, frame, self.seed)
         step = self._history_step("fd-pretrain-disc", {"set": faces.id})
         history = [*with_output(faces.history, faces.id), step] if self.with_history else []
-        pre_trainer = PreTrainer(network, faces, recipe, seed=self.seed, device=device)
+        pre_trainer = PreTrainer(
+            network,
+            faces,
+            recipe,
+            seed=self.seed,
+            device=device,
+            storage=self.storage,
+            mean_face=frame.mean_face,
+        )
         run = TrainingRun(
             pre_trainer,
             files,
@@ -170,6 +185,12 @@ class PretrainingPlan(Plan):
         )
         advice = "look at the accuracy on unseen people"
         return PreparedRun(run, _size_warnings(pre_trainer, recipe, advice))
+
+
+def _check_choice(key: str, value: str, choices: Any) -> None:
+    known = get_args(choices)
+    if value not in known:
+        raise UsageError(f"{key} is {value!r}, expected {', '.join(known)}", ErrorCode.OPTION_VALUE)
 
 
 @dataclass
@@ -193,14 +214,12 @@ class TrainingPlan(Plan):
         discriminator: path of a pre-trained one, `none`, or None = an untrained one.
         init: model whose weights and coordinate frame are the start.
         precision: of the search of the max-pooling.
-        storage: of the training faces.
         evaluate_every: epochs between evaluations on the test split; None = with every log record.
     """
 
     discriminator: str | None = None
     init: str | None = None
     precision: Precision = "fp32"
-    storage: Storage = "auto"
     evaluate_every: int | None = None
 
     def __post_init__(self) -> None:
@@ -210,17 +229,7 @@ class TrainingPlan(Plan):
                 f"evaluate_every is {self.evaluate_every}, expected 1 or more",
                 ErrorCode.OPTION_VALUE,
             )
-        for key, choices in (("precision", Precision), ("storage", Storage)):
-            value, known = getattr(self, key), get_args(choices)
-            if value not in known:
-                raise UsageError(
-                    f"{key} is {value!r}, expected {', '.join(known)}", ErrorCode.OPTION_VALUE
-                )
-
-    def _load_face_set(self) -> FaceSet:
-        if self.storage == "streamed" and is_url(self.face_set):
-            return stream_face_set(str(self.face_set))
-        return super()._load_face_set()
+        _check_choice("precision", self.precision, Precision)
 
     def prepare(self, files: RunFiles, device: torch.device) -> PreparedRun:
         """Read and check all inputs and build both networks; raises as `Plan.prepare`."""
@@ -331,12 +340,8 @@ class TrainingPlan(Plan):
         return recipe
 
     def _numerical_options(self) -> dict[str, Any]:
-        options: dict[str, Any] = {}
-        if self.precision != "fp32":
-            options["precision"] = self.precision
-        if self.storage == "half":
-            options["data"] = self.storage
-        return options
+        options = super()._numerical_options()
+        return options if self.precision == "fp32" else {**options, "precision": self.precision}
 
     def _auto_encoder(
         self, recipe: Recipe, faces: FaceSet, neutrals: bool, inputs: _Inputs

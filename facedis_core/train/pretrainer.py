@@ -15,7 +15,7 @@ from facedis_core.nn.discriminator import IdentityDiscriminator
 from facedis_core.nn.distributed import data_parallel, mean_values, shard, shared_map
 from facedis_core.nn.face_pairs import FacePairs
 from facedis_core.train.batches import check_batch_size
-from facedis_core.train.face_storage import StreamedFaces, store_faces
+from facedis_core.train.face_storage import Storage, StreamedFaces, store_faces
 from facedis_core.train.learner import Learner
 from facedis_core.train.profiling import step_part
 from facedis_core.train.recipe import Recipe
@@ -51,6 +51,15 @@ def draw_pairs(pairs: FacePairs, faces: np.ndarray, rng: np.random.Generator) ->
 class PreTrainer(Learner):
     """Pre-training of the discriminator with Adam at a constant learning rate.
 
+    Args:
+        discriminator: the network.
+        face_set: whose training faces are paired.
+        recipe: batch, length and learning rate.
+        seed: of pairs and poses.
+        device: of the network.
+        storage: of the training faces.
+        mean_face: (V, 3) mm, for storage as float16 offsets.
+
     Raises:
         InputError: fewer than two subjects, or none with two faces.
         UsageError: the batch cannot be divided among the processes.
@@ -64,6 +73,8 @@ class PreTrainer(Learner):
         *,
         seed: int,
         device: torch.device,
+        storage: Storage = "auto",
+        mean_face: np.ndarray | None = None,
     ) -> None:
         self.discriminator = discriminator.to(device)
         self.face_set, self.recipe = face_set, recipe
@@ -91,7 +102,7 @@ class PreTrainer(Learner):
                 "and one with two faces",
                 ErrorCode.TOO_FEW_FACES,
             )
-        self.faces = store_faces(face_set.vertices, self.rows, device)
+        self.faces = store_faces(face_set.vertices, self.rows, device, storage, mean_face)
         self.parallel_discriminator = data_parallel(discriminator)
         self.optimizer = torch.optim.Adam(
             discriminator.parameters(), recipe.pretrain_learning_rate, fused=True

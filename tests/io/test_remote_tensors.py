@@ -36,9 +36,9 @@ def asked(monkeypatch):
     """The ranges that are asked for, together."""
     found = []
 
-    def read(url, ranges):
+    def read(url, ranges, **options):
         found.append(ranges)
-        return read_remote_ranges(url, ranges)
+        return read_remote_ranges(url, ranges, **options)
 
     monkeypatch.setattr(remote_tensors, "read_remote_ranges", read)
     return found
@@ -138,6 +138,24 @@ class TestFaceSet:
             there.mean_face(there.rows(None)), here.mean_face(here.rows(None))
         )
         there.release()
+
+    @pytest.mark.parametrize("other", ["of its size", "shorter", "without an id"])
+    def test_that_becomes_another_one(self, storage, path, other):
+        storage.pipe("/set.safetensors", path.read_bytes())
+        there = stream_face_set("memory://set.safetensors")
+        there[[3, 1]]
+        changed = face_set()
+        if other == "shorter":
+            changed = face_set(expressions=2)
+        changed.vertices[0] += 1
+        content = write_face_set(path.with_name("other.safetensors"), changed).read_bytes()
+        if other == "without an id":
+            content = bytes(len(content))
+        storage.pipe("/set.safetensors", content)
+        with raises("file-unreadable", "set.safetensors has become another file .* id " + there.id):
+            there[[3, 1]]
+        storage.pipe("/set.safetensors", path.read_bytes())  # the same one again is none
+        there[[3, 1]]
 
     @pytest.mark.parametrize(
         ("change", "kind"),

@@ -23,6 +23,6 @@ from facedis_core.train.plan import PretrainingPlan, TrainingPlan
 def test_wrong_options_are_refused(options: dict[str, Any], error: str) -> None:
     with raises(error):
         TrainingPlan(face_set="set.safetensors", **options)
-    if set(options) <= {"seed", "checkpoint_minutes"}:
+    if set(options) <= {"seed", "checkpoint_minutes", "storage"}:
         with raises(error):
             PretrainingPlan(face_set="set.safetensors", **options)

@@ -32,6 +32,47 @@ def test_the_bytes_of_a_local_training(call, storage, tmp_path, options):
         assert one == two
 
 
+def test_a_set_that_becomes_another_one(call, storage, tmp_path, monkeypatch):
+    batch, batches = StreamedFaces.batch, []
+
+    def changing(faces, positions):
+        batches.append(positions)
+        if len(batches) == 6:
+            changed = synthetic.face_set()
+            changed.vertices[0] += 1
+            path = synthetic.write_face_set(tmp_path / "other.safetensors", changed)
+            storage.pipe("/data/set.safetensors", path.read_bytes())
+        return batch(faces, positions)
+
+    monkeypatch.setattr(StreamedFaces, "batch", changing)
+    train = f"fd-train memory://data/set.safetensors --data streamed --neutrals {SMALL}"
+    done = call(f"{train} -o m.safetensors")
+    assert (done.code, done.kind) == (3, "file-unreadable")
+    last = done.err.splitlines()[-1]
+    assert "has become another file" in last and "with --resume" in last
+    # nothing of the other one was learnt: it goes on as if nothing had happened
+    storage.pipe("/data/set.safetensors", (tmp_path / "set.safetensors").read_bytes())
+    assert call(f"{train} -o m.safetensors --resume").code == 0
+    assert call(f"fd-train set.safetensors --neutrals {SMALL} -o whole.safetensors").code == 0
+    whole, broken = ((tmp_path / f"{name}.safetensors").read_bytes() for name in ("whole", "m"))
+    assert whole == broken
+
+
+def test_pre_training_of_a_discriminator(call, storage, tmp_path):
+    words = "--set discriminator_batch_norm=true --steps 1"
+    for place, storing, name in (
+        ("set.safetensors", "auto", "one"),
+        ("memory://data/set.safetensors", "streamed", "two"),
+        ("set.safetensors", "half", "three"),
+    ):
+        line = f"fd-pretrain-disc {place} --data {storing} {words} -o {name}.safetensors"
+        assert call(line).code == 0
+    one, two, three = (
+        (tmp_path / f"{name}.safetensors").read_bytes() for name in ("one", "two", "three")
+    )
+    assert one == two != three
+
+
 def test_a_lost_storage_leaves_a_checkpoint(call, storage, tmp_path, monkeypatch):
     batch, batches = StreamedFaces.batch, []
 
