@@ -798,7 +798,8 @@ class TestParts:
         ):
             assert call(["fd-metrics", "set.safetensors", *words.split()]).kind == kind, words
         whole = (tmp_path / "parts" / "2.npy").read_bytes()
-        (tmp_path / "parts" / "2.npy").write_bytes(whole[:-500])
-        result = call("fd-metrics set.safetensors --merge parts")
-        assert (result.code, result.kind) == (3, "truncated")
-        assert "parts/2.npy" in result.line
+        for content, kind in ((whole[:-500], "truncated"), (2 * whole, "damaged")):
+            (tmp_path / "parts" / "2.npy").write_bytes(content)
+            result = call("fd-metrics set.safetensors --merge parts")
+            assert (result.code, result.kind) == (3, kind)
+            assert "parts/2.npy" in result.line

@@ -5,6 +5,7 @@ model id is the provenance of a row: latents of one model mean nothing to anothe
 usual form; a stream is a sequence of them, the first without rows, for input without an end.
 """
 
+import math
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -172,6 +173,7 @@ class LatentSource:
         label: name of the source, for messages.
         sizes: (D_id, D_exp); None for plain arrays, which do not say.
         is_file: whether they lie on a disk, so that reading them never waits.
+        first_rows: number of rows in the first array.
     """
 
     def __init__(self, stream: BinaryIO, source: str) -> None:
@@ -192,6 +194,7 @@ class LatentSource:
                 )
             self._first = header
             self.sizes = _sizes(header)
+            self.first_rows = math.prod(header.shape[:1])
 
     def blocks(
         self,

@@ -13,7 +13,7 @@ from facedis_core.datasets.source import FaceBlock
 from facedis_core.errors import ErrorCode, InputError
 from facedis_core.io.npy import NpyReader, write_array
 from facedis_core.io.streams import naming, open_input
-from facedis_core.pipeline.shards import Shard
+from facedis_core.pipeline.shards import Shard, more_than_a_part
 
 _WANTED: Final = "a part of fd-prep --shard"
 
@@ -54,7 +54,7 @@ def read_blocks(files: Sequence[str], count: int) -> Generator[FaceBlock, None, 
             for _ in range(part.stop - part.start):
                 yield _block(reader.array(), reader.array(), reader.array())
             if reader.array() is not None:
-                raise InputError("holds more than its part; run it again", ErrorCode.DAMAGED)
+                raise more_than_a_part()
 
 
 def _block(

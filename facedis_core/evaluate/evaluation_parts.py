@@ -5,6 +5,7 @@ expressions are made once, of the same numbers, whoever measured them.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, BinaryIO, Final
 
 import numpy as np
@@ -14,7 +15,7 @@ from facedis_core.evaluate.evaluation import BatchResult, Item, Result
 from facedis_core.evaluate.prediction import Prediction
 from facedis_core.io.npy import NpyReader, write_array
 from facedis_core.io.streams import naming, open_input
-from facedis_core.pipeline.shards import Shard, write_label
+from facedis_core.pipeline.shards import Shard, more_than_a_part, write_label
 
 _PREDICTED: Final = tuple(name for name in Prediction._fields if name != "reconstruction")
 _WANTED: Final = "a part of fd-metrics --shard"
@@ -74,15 +75,28 @@ class PartReader:
     def _results(self, count: int) -> Iterator[Any]:
         for place, file in enumerate(self._files):
             part = Shard(place + 1, len(self._files)).part(count)
-            with open_input(file) as stream, naming(file):
-                stream.seek(self._places[place])
-                reader = NpyReader(stream, _WANTED)
-                if not self._places[place]:
-                    reader.array()  # the label
+            with self._opened(place, file) as (stream, reader):
                 for _ in range(part.stop - part.start):
                     result = _result(reader.array(), reader.array())
                     self._places[place] = stream.tell()  # now: nobody asks for the end of the last
                     yield result
+
+    def check_ends(self) -> None:
+        """Raise InputError, after the last method, where a file holds more."""
+        for place, file in enumerate(self._files):
+            with self._opened(place, file) as (_, reader):
+                if reader.header() is not None:
+                    raise more_than_a_part()
+
+    @contextmanager
+    def _opened(self, place: int, file: str) -> Iterator[tuple[BinaryIO, NpyReader]]:
+        """A file and the reader of its arrays, after what was read of it."""
+        with open_input(file) as stream, naming(file):
+            stream.seek(self._places[place])
+            reader = NpyReader(stream, _WANTED)
+            if not self._places[place]:
+                reader.array()  # the label
+            yield stream, reader
 
 
 def _result(rows: np.ndarray | None, expression: np.ndarray | None) -> BatchResult:

@@ -321,12 +321,20 @@ def measure(
         progress=progress,
         warn=warn,
     )
+    readers: list[PartReader] = []
     if options.merge:
-        how = replace(how, ordered_map=lambda *facts: PartReader(_find_parts(options, facts)))
+
+        def read_parts(*facts: Any) -> PartReader:
+            readers.append(PartReader(_find_parts(options, facts)))
+            return readers[-1]
+
+        how = replace(how, ordered_map=read_parts)
     if options.truth is not None:
         report, tables = _measure_meshes(options.truth, options, how)
     else:
         report, tables = _measure_models(options, how)
+    for reader in readers:
+        reader.check_ends()
     checks: dict[str, Sequence[Check]] = {"check": options.all_checks(report)}
     if earlier is not None:
         checks["against"] = earlier.checks(options.tolerance or Tolerance())

@@ -108,6 +108,11 @@ def write_label(stream: BinaryIO, label: str) -> None:
     stream.write(encoded_header(labelled(np.dtype([("part", "|u1")]), label), (0,)))
 
 
+def more_than_a_part() -> InputError:
+    """The error of a file that goes on after its part, such as one that holds it twice."""
+    return InputError("holds more than its part; run it again", ErrorCode.DAMAGED)
+
+
 def find_shards(given: Sequence[str], command: str, work: str | None = None) -> list[str]:
     """The files of all shards of one work, in order.
 
@@ -292,13 +297,20 @@ def merge_latents(files: Sequence[str], output: str, *, force: bool = False) -> 
         output: path or `-`; nothing is written if there is no row.
         force: replace a file.
 
-    Raises what `open_latents`, `LatentSource.blocks` and `save_latents` do.
+    Raises what `open_latents`, `LatentSource.blocks` and `save_latents` do, and InputError where a
+    file holds more than its shard.
     """
 
     def rows() -> Iterator[Latents]:
         for file in files:
             with open_latents(file) as source:
-                yield from source.blocks(may_be_empty=True)
+                left = source.first_rows  # a part is one array
+                for block in source.blocks(may_be_empty=True):
+                    left -= len(block)
+                    if left < 0:
+                        with naming(file):
+                            raise more_than_a_part()
+                    yield block
 
     return save_latents(output, rows(), force=force)
 

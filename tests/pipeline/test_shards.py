@@ -106,6 +106,15 @@ class TestRefusals:
         assert (result.code, result.kind) == (3, "shards")
         assert "2.npy and 3.npy are both shard 2/2" in result.line
 
+    def test_a_part_that_contains_itself_twice(self, call, faces, tmp_path):
+        encode(call, ".", 2)
+        content = (tmp_path / "2.npy").read_bytes()
+        (tmp_path / "2.npy").write_bytes(2 * content)
+        result = call("fd-encode --merge '?.npy' -o all.npy")
+        assert (result.code, result.kind) == (3, "damaged")
+        assert result.line.startswith("fd-encode: 2.npy: holds more than its part")
+        assert not (tmp_path / "all.npy").exists()
+
     @pytest.mark.parametrize("options", ["--units mm", "--root ."])
     def test_a_part_of_other_options(self, call, faces, tmp_path, options):
         encode(call, ".", 3, 1, 2)
