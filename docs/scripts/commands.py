@@ -120,10 +120,18 @@ def help_text(command: str) -> str:
 def recipe_table() -> str:
     """A row per key, a column per recipe; `with / without neutrals` where that matters."""
     recipes = recipe_names()
-    pairs = [[load_recipe(name, neutrals=n) for n in (True, False)] for name in recipes]
+    pairs = [
+        (
+            load_recipe(name, neutrals=True),
+            load_recipe(name, neutrals=False, changes=["pseudo_neutral=none"]),
+        )
+        for name in recipes
+    ]
 
-    def cell(pair: list[Recipe], key: str) -> str:
+    def cell(pair: tuple[Recipe, Recipe], key: str) -> str:
         values = [getattr(recipe, key) for recipe in pair]
+        if key == "pseudo_neutral":  # taken away above
+            values[1] = values[0]
         words = ["-" if v is None else f"{v:g}" if type(v) is float else str(v) for v in values]
         return words[0] if words[0] == words[1] else " / ".join(words)
 

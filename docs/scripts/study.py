@@ -87,7 +87,7 @@ class Cell:
         """Options for keys of its recipe."""
         changes = [f"identity={self.identity}", f"expression={self.expression}"]
         if self.to_neutral:
-            changes += ["target=neutral", "pseudo_neutral=auto"]
+            changes.append("pseudo_neutral=auto")
         if self.changed:
             changes += CHANGED[self.changed]
         return [f"--set={change}" for change in changes]

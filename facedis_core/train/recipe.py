@@ -17,6 +17,8 @@ from facedis_core.io.text import check_text, with_newlines
 from facedis_core.model.config import LARGEST, DiscriminatorConfig, ModelConfig, used_points
 from facedis_core.model.networks import has_network, network_named, network_names
 
+_Part = Literal["with_neutrals", "without_neutrals"]  # tables of a recipe file
+
 _FOLDER = Path(__file__).parent / "recipes"
 _RENAMED = {"registered": "linear", "ict": "pointnet"}
 
@@ -178,24 +180,34 @@ def load_recipe(name: str, *, neutrals: bool, changes: Sequence[str] = ()) -> Re
     A file holds keys of `Recipe`, and tables `[with_neutrals]` and `[without_neutrals]` whose keys
     override them; a key `base` names the recipe, or the file beside it, that it changes. `changes`
     are `key=value` strings (`--set`), applied last. A length or batch size that overrides another
-    is not adapted to the size of the set, unless what adapts it is given with it.
+    is not adapted to the size of the set, unless what adapts it is given with it. Estimates that
+    stand for neutrals (`pseudo_neutral`) are trained with as neutrals are.
 
     Raises:
         UsageError: unknown recipe, or a change that has no such key or value.
         InputError: the file is not TOML, or has an unknown key or value.
     """
+    recipe = _loaded(name, "with_neutrals" if neutrals else "without_neutrals", changes)
+    if neutrals or recipe.pseudo_neutral == "none":
+        return recipe
+    estimated = _loaded(name, "with_neutrals", changes)
+    return replace(estimated, pseudo_neutral=recipe.pseudo_neutral)
+
+
+def _loaded(name: str, part: _Part, changes: Sequence[str]) -> Recipe:
+    """The recipe with one of the two tables."""
     in_file = partial(InputError, code=ErrorCode.RECIPE_SYNTAX)
     in_option = partial(UsageError, code=ErrorCode.OPTION_VALUE)
     recipe = Recipe()
     for path, table in _with_bases(name):
-        parts = {key: table.pop(key, {}) for key in ("with_neutrals", "without_neutrals")}
+        parts = {key: table.pop(key, {}) for key in get_args(_Part)}
         common = _change(recipe, table, str(path), in_file)
         recipes = {}
-        for key, part in parts.items():  # both are checked, though one is used
-            if not isinstance(part, dict):
-                raise in_file(f"{path}: {key} is {reprlib.repr(part)}, expected a table [{key}]")
-            recipes[key] = _change(common, part, f"{path} [{key}]", in_file)
-        recipe = recipes["with_neutrals" if neutrals else "without_neutrals"]
+        for key, values in parts.items():  # both are checked, though one is used
+            if not isinstance(values, dict):
+                raise in_file(f"{path}: {key} is {reprlib.repr(values)}, expected a table [{key}]")
+            recipes[key] = _change(common, values, f"{path} [{key}]", in_file)
+        recipe = recipes[part]
     for change in changes:
         recipe = _change(recipe, dict([_parse_change(change)]), "--set", in_option)
     return recipe

@@ -152,7 +152,7 @@ def test_a_step_by_hand(faces: FaceSet) -> None:
 
 
 def test_a_discriminator_may_take_part(faces: FaceSet) -> None:
-    changes = ["epochs=1", "batch=7", "discriminator=0.1"]
+    changes = ["pseudo_neutral=none", "epochs=1", "batch=7", "discriminator=0.1"]
     recipe = load_recipe("linear", neutrals=False, changes=changes)
     record = trainer(faces, recipe, adversary=True).run_epochs()
     assert record is not None

@@ -109,9 +109,21 @@ OWN_LOSSES = ["conv-mesh-ae", "di-mesh-encoder", "jiang", "kacem"]
 @pytest.mark.parametrize("name", [n for n in recipe_names() if n not in OWN_LOSSES])
 def test_neutrals_are_used_only_where_they_are_asked_for(name):
     assert load_recipe(name, neutrals=True).neutral > 0
-    without = load_recipe(name, neutrals=False)
+    without = load_recipe(name, neutrals=False, changes=["pseudo_neutral=none"])
     assert without.neutral == without.neutral_expression == 0
     assert without.laplacian > 0 or without.expression_norm > 0  # what stands in for them
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_estimates_of_neutrals_are_trained_with_as_neutrals_are(name):
+    """With the losses for no neutrals, nothing would ever see the estimates."""
+    estimated = load_recipe(name, neutrals=False, changes=["pseudo_neutral=centre"])
+    known = load_recipe(name, neutrals=True, changes=["pseudo_neutral=centre"])
+    assert estimated == known
+    assert estimated.neutral > 0
+    changes = ["pseudo_neutral=centre", "neutral=0.5", "laplacian=3"]
+    asked = load_recipe(name, neutrals=False, changes=changes)
+    assert (asked.neutral, asked.laplacian) == (0.5, 3)
 
 
 @pytest.mark.parametrize("name", OWN_LOSSES)
@@ -294,10 +306,10 @@ class TestBase:
     def test_a_file_changes_the_recipe_it_names(self, tmp_path):
         mine = tmp_path / "mine.toml"
         mine.write_text(
-            'base = "linear"\nidentity = 20\nneutral = 2.0\n[without_neutrals]\nswap = 3'
+            'base = "pointnet"\nidentity = 20\nneutral = 2.0\n[without_neutrals]\nswap = 3'
         )
-        for neutrals, swap in ((True, 1.0), (False, 3.0)):
-            given = load_recipe("linear", neutrals=neutrals)
+        for neutrals, swap in ((True, 0.0), (False, 3.0)):
+            given = load_recipe("pointnet", neutrals=neutrals)
             found = load_recipe(str(mine), neutrals=neutrals)
             assert found == replace(given, identity=20, neutral=2.0, swap=swap)
 
