@@ -23,12 +23,13 @@ picture: $(VENV)/.demo ## Draw docs/picture.png, at the top of README.md, anew w
 	PATH="$(abspath $(BIN)):$$PATH" FACEDIS_MODEL=ict-linear sh -eux docs/scripts/picture.sh
 	cp demo/picture.png docs/picture.png
 
-# A process a core; a file's tests stay together because they share what they set up.
+# A process a core, half of the tests each, so that most files, which share what they set up, stay
+# together; who is done first takes half of what is left to the other.
 test: $(VENV)/.test ## Run the tests.
-	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n auto --dist worksteal
 
 slow: $(VENV)/.test ## Run the slow tests: trainings, interrupted and killed processes.
-	$(BIN)/python -m pytest -m slow -n auto --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -m slow -n auto --dist worksteal
 
 # FUZZ='-k ply' for one kind of file, FUZZ='--hypothesis-seed 7' for the same files again
 fuzz: $(VENV)/.test ## Feed damaged files to every reader for some minutes.

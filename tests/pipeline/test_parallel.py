@@ -164,7 +164,7 @@ def test_workers_end_with_a_parent_that_is_killed(tmp_path):
         "import numpy as np\n"
         "class Slow:\n"
         "    def read(self, rows):\n"
-        "        print(os.getpid(), flush=True)\n"
+        "        os.write(1, b'%d\\n' % os.getpid())\n"  # in one piece
         "        time.sleep(100)\n"
         "if __name__ == '__main__':\n"
         "    for block in in_order(Slow().read, [[0], [1], [2]], 2):\n"
