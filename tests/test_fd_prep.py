@@ -58,7 +58,7 @@ def test_folder_to_face_set(call, scans, tmp_path):
     assert (done.code, done.out) == (0, b"")
     assert done.line == (
         "21 faces written to set.safetensors: 7 people (15 train, 6 test), 36 vertices, 106 mm "
-        "high, fits no bundled model"
+        "high, topology of no bundled model"
     )
     made = load_face_set(tmp_path / "set.safetensors")
     assert made.vertices.shape == (21, 36, 3) and made.source == "folder"

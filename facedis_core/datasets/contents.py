@@ -133,14 +133,14 @@ class PreparationReport:
         people = sum(count.what == "subject" for count in self.counts)
         splits = ", ".join(f"{n} {name}" for name, n in self.counts[0].splits.items() if n)
         bundled = bundled_topologies().items()
-        fitting = [name for name, topology in bundled if topology == self.topology]
+        same = [name for name, topology in bundled if topology == self.topology]
         region = f" (metrics count {self.region})" if self.region else ""
-        suits = f"fits {' and '.join(fitting)}" if fitting else "fits no bundled model"
         dropped = len(self.dropped_neutrals)
         without = f" without {dropped} neutral faces" if dropped else ""
         return (
             f"{self.faces} faces written to {output}{without}: {people} people ({splits}), "
-            f"{self.vertices} vertices{region}, {self.size_mm:.3g} mm high, {suits}"
+            f"{self.vertices} vertices{region}, {self.size_mm:.3g} mm high, topology of "
+            f"{' and '.join(same) or 'no bundled model'}"
         )
 
     def lines(self) -> Iterator[str]:
