@@ -355,7 +355,9 @@ def test_a_linear_network_trains_goes_on_and_encodes(call, face_set: Path, tmp_p
     assert errors[-1] < log_of(tmp_path / "a.jsonl")[0]["test"]["e_rec"]["mean"]
     faces = load_face_set(face_set).vertices
     assert np.linalg.norm(np.load(tmp_path / "v.npy") - faces, axis=-1).mean() < 2  # mm of 7
-    assert {"swap", "expression_norm"} <= set(log_of(tmp_path / "a.jsonl")[0])
+    losses = set(log_of(tmp_path / "a.jsonl")[0])
+    assert {"swap", "neutral"} <= losses  # the neutrals are estimates
+    assert "expression_norm" not in losses
 
 
 def test_a_linear_network_and_pointnets_know_each_other_apart(
