@@ -141,6 +141,7 @@ def test_a_face_set_of_meshes_of_the_rig(mapped, folder):
         assert vertex_distances(face, prepared(name).vertices).mean() < 0.5
     step = mapped("fd-info --history set.safetensors").out.decode()
     assert f"map:{read_map(folder / 'm.safetensors').id}" in step
+    assert "m.safetensors" not in step  # a path says nothing elsewhere
 
 
 def test_what_a_map_holds(mapped, folder):

@@ -46,7 +46,7 @@ def prep(
         ),
     ] = None,
     map_file: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
             "--map",
             metavar="MAP",
@@ -55,7 +55,7 @@ def prep(
         ),
     ] = None,
     exclude: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
             "--exclude", metavar="FILE", help="Names of faces or subjects to exclude, one per line."
         ),
@@ -110,7 +110,7 @@ def prep(
         ),
     ] = None,
     captured: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
             "--captured",
             metavar="CSV",
@@ -135,7 +135,7 @@ def prep(
         ),
     ] = None,
     labels: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
             "--labels",
             metavar="CSV",
@@ -268,7 +268,7 @@ def prep(
             "pattern": pattern,
             "labels": labels,
             "neutral": neutral,
-            "map": None if map_file is None else str(map_file),
+            "map": map_file,
             "units": None if units == "auto" else units,
             "simplify": simplify,
             "align": align,

@@ -40,7 +40,7 @@ def open_folder(
     root: str | Path,
     *,
     pattern: str | None = None,
-    labels: Path | None = None,
+    labels: str | Path | None = None,
     neutral: str | None = None,
     map: str | None = None,
     **options: Unpack[MeshOptions],

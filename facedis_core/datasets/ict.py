@@ -155,7 +155,7 @@ def open_ict(
     validation: float | None = None,
     seed: int = 0,
     variation: str | None = None,
-    captured: Path | None = None,
+    captured: str | Path | None = None,
     simplify: int | None = None,
 ) -> IctSource:
     """The open benchmark: `subjects` synthetic people, each with the 20 expressions of FaceScape.

@@ -70,7 +70,7 @@ class PrepareOptions:
     output: str | None = None
     source_options: Mapping[str, Any] = field(default_factory=dict)
     like: str | Path | None = None
-    exclude: Path | None = None
+    exclude: str | Path | None = None
     region: str | None = None
     drop_neutrals: bool = False
     shard: Shard | None = None
@@ -347,7 +347,7 @@ def _work(plan: PreparationPlan, like: ExistingPreparation | None, known: Prepar
     opened, source = plan.opened, plan.opened.source
     return work_id(
         *("fd-prep", opened.name),
-        {key: value for key, value in opened.options.items() if not isinstance(value, Path)},
+        _settings(opened),
         *(dict(source.inputs), list(source.labels.names), plan.chosen.rows.tolist()),
         *(None if like is None else like.id, plan.options.keep_going),
         *(known.metadata(), known.vertex_index.tolist()),
@@ -435,6 +435,12 @@ def _label_rows(plan: PreparationPlan, read: _ReadResults) -> LabelledRows:
     return labelled
 
 
+def _settings(opened: OpenedSource) -> dict[str, Any]:
+    """The options but for files, whose content has an id among the inputs."""
+    files = opened.source.inputs.keys() - {"protocol"}  # also the name of a split
+    return {key: value for key, value in opened.options.items() if key not in files}
+
+
 def _history(
     plan: PreparationPlan, like: ExistingPreparation | None, report: PreparationReport
 ) -> HistoryStep:
@@ -443,7 +449,7 @@ def _history(
         inputs["like"] = like.id
     if plan.chosen.exclusion:
         inputs["exclude"] = plan.chosen.exclusion
-    options = {k: v for k, v in plan.opened.options.items() if not isinstance(v, Path)}
+    options = _settings(plan.opened)
     if str(options.get("protocol")).startswith(f"{FILE}:"):
         options["protocol"] = FILE  # the id of its content is an input
     if plan.options.drop_neutrals:

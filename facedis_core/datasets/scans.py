@@ -116,7 +116,7 @@ def open_scans(
     root: str | Path,
     *,
     pattern: str | None = None,
-    labels: Path | None = None,
+    labels: str | Path | None = None,
     neutral: str | None = None,
     protocol: str | None = None,
     validation: float | None = None,

@@ -36,7 +36,7 @@ class FaceSelection(NamedTuple):
     exclusion: str | None = None
 
 
-def read_exclusion(path: Path) -> ExclusionList:
+def read_exclusion(path: str | Path) -> ExclusionList:
     """Read names from a text file, one per line; empty lines and # comments are ignored."""
     content = read_text(str(path))
     names: set[str] = set()

@@ -10,6 +10,7 @@ and sleep --seconds a face. Times are of the processor, since the simulated work
 
 import argparse
 import asyncio
+import logging
 import os
 import subprocess
 import sys
@@ -32,11 +33,13 @@ from facedis_core.pipeline import cluster
 from facedis_core.pipeline.inputs import InputItem, read_file_meshes
 from facedis_core.pipeline.parallel import in_order
 
-# What each worker does a hundred times a second beside its tasks.
+# What each worker does beside its tasks: a hundred times a second, or for all of its process, such
+# as to count the open files of a thousand workers a thousand times.
 QUIET = {
     "distributed.worker.profile.enabled": False,
-    "distributed.admin.tick.interval": "10s",
-    "distributed.admin.system-monitor.interval": "10s",
+    "distributed.admin.tick.interval": "1h",
+    "distributed.admin.system-monitor.interval": "1h",
+    "distributed.admin.system-monitor.gil.enabled": False,
 }
 LATENTS = 92, 44  # sizes in ict-linear
 
@@ -63,14 +66,21 @@ def blocks(faces: int, size: int) -> Iterator[list[InputItem]]:
         yield [InputItem(path, partial(read_file_meshes, path, name), name) for path, name in items]
 
 
-async def keep_workers(address: str, count: int) -> None:
+async def keep_workers(address: str, count: int, scratch: Path) -> None:
     """Many workers in this process, until their scheduler ends."""
     dask.config.set(QUIET)
+    logging.disable(logging.CRITICAL)
     cluster._running = nullcontext()  # type: ignore[assignment] # each worker is meant to be one
     workers: list[Any] = []
-    for _ in range(count):
+    for number in range(count):
         worker = Worker(
-            address, nthreads=1, memory_limit=0, dashboard=False, heartbeat_interval="30s"
+            address,
+            nthreads=1,
+            memory_limit=0,
+            dashboard=False,
+            heartbeat_interval="30s",  # until the scheduler tells a worker how often
+            # else each worker looks through the folders of all others
+            local_directory=str(scratch / f"{os.getpid()}-{number}"),
         )
         workers.append(await worker)
     await asyncio.gather(*(worker.finished() for worker in workers))
@@ -132,15 +142,16 @@ def main() -> None:
     """Start a scheduler and the processes of the workers, and measure."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--workers", type=int, default=1000)
-    parser.add_argument("--processes", type=int, default=4, help="that the workers are in")
+    parser.add_argument("--processes", type=int, default=2, help="that the workers are in")
     parser.add_argument("--faces", type=int, default=10_000_000)
     parser.add_argument("--block", type=int, default=16, help="faces in a block")
     parser.add_argument("--seconds", type=float, default=0.003, help="of work a face")
     parser.add_argument("--minutes", type=float, default=60, help="after which it ends")
-    parser.add_argument("--keep", nargs=2, metavar=("ADDRESS", "COUNT"), help=argparse.SUPPRESS)
+    parser.add_argument("--keep", nargs=3, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.keep:
-        asyncio.run(keep_workers(given.keep[0], int(given.keep[1])))
+        address, count, scratch = given.keep
+        asyncio.run(keep_workers(address, int(count), Path(scratch)))
         return
     with TemporaryDirectory() as folder, ExitStack() as stack:
         file = Path(folder, "scheduler.json")
@@ -160,7 +171,8 @@ def main() -> None:
             address = client.scheduler.address
             started = time.monotonic()
             for _ in range(given.processes):
-                start(__file__, "--keep", address, str(given.workers // given.processes))
+                count = str(given.workers // given.processes)
+                start(__file__, "--keep", address, count, folder)
             client.wait_for_workers(given.workers, timeout=3600)
         joined = psutil.Process(scheduler.pid)
         print(

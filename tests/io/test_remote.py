@@ -184,6 +184,10 @@ class TestDataSets:
         rows = [f"{p}_{e}.ply,{p},{e}" for p in ("p1", "p2") for e in ("neutral", "a")]
         (tmp_path / "labels.csv").write_text("\n".join(["file,subject,expression", *rows]))
         assert self.prepare(call, tmp_path, "--labels labels.csv").code == 0
+        by_path = (tmp_path / "here.safetensors").read_bytes()
+        storage.put_file(tmp_path / "labels.csv", "/labels.csv")
+        assert self.prepare(call, tmp_path, "--labels memory://labels.csv").code == 0
+        assert (tmp_path / "here.safetensors").read_bytes() == by_path
         storage.rm("/data/p1_a.ply")
         result = self.prepare(call, tmp_path, "--labels labels.csv")
         assert (result.code, result.kind) == (3, "file-missing")
