@@ -45,6 +45,10 @@ TASKS_AHEAD: Final = 2
 # A task costs the scheduler and the command 3 ms each, so it takes longer where workers are many.
 TASK_SECONDS: Final = 2.0
 TASK_SECONDS_PER_WORKER: Final = 0.01
+# The first tasks have one block. So many may tell within a second how many blocks the next ones
+# have: else a thousand workers would begin with two thousand tasks of a tenth of a second.
+FIRST_TASKS: Final = 16
+FIRST_SECONDS: Final = 1.0
 MOST_BLOCKS: Final = 256
 MOST_BYTES: Final = 1 << 24  # of the blocks or of the results of a task
 # Tasks whose results are fetched in one message, if these have MOST_BYTES at most.
@@ -139,8 +143,10 @@ class _Map:
     def results(self, blocks: Iterable[Any]) -> Iterator[Any]:
         """The result of each block, in order."""
         try:
-            for task in self._tasks(blocks):
+            for number, task in enumerate(self._tasks(blocks), 1):
                 self._sent.append(self._submit(task))
+                if number == len(self._sent) == FIRST_TASKS:  # no result is taken yet
+                    yield from self._first()
                 while len(self._sent) >= self._window():
                     yield from self._next()
             while self._sent:
@@ -176,6 +182,15 @@ class _Map:
                 self._workers = len(self._client.nthreads())
             self._counted = now
         return TASKS_AHEAD * self._workers + 1
+
+    def _first(self) -> Iterator[Any]:
+        """The results of the first tasks, as far as they are soon there."""
+        due = time.monotonic() + FIRST_SECONDS
+        while self._sent and time.monotonic() < due:
+            if self._sent[0].future.done():
+                yield from self._next()
+            else:
+                time.sleep(0.01)
 
     def _next(self) -> Iterator[Any]:
         """The results of the oldest task."""

@@ -83,6 +83,9 @@ async def keep_workers(address: str, count: int, scratch: Path) -> None:
             local_directory=str(scratch / f"{os.getpid()}-{number}"),
         )
         workers.append(await worker)
+        for name, callback in worker.periodic_callbacks.items():
+            if name not in ("heartbeat", "keep-alive"):  # which the scheduler hears
+                callback.stop()
     await asyncio.gather(*(worker.finished() for worker in workers))
 
 
@@ -173,7 +176,9 @@ def main() -> None:
             for _ in range(given.processes):
                 count = str(given.workers // given.processes)
                 start(__file__, "--keep", address, count, folder)
-            client.wait_for_workers(given.workers, timeout=3600)
+            # its own waiting asks for all that is known of all workers, ten times a second
+            while len(client.nthreads()) < given.workers:
+                time.sleep(2)
         joined = psutil.Process(scheduler.pid)
         print(
             f"{given.workers:,} workers there after {time.monotonic() - started:.0f} s; scheduler "

@@ -115,6 +115,22 @@ def test_a_slow_consumer_has_few_blocks_sent_ahead(scheduler):
     results.close()
 
 
+def test_the_first_tasks_tell_the_size_of_the_next_ones(scheduler, monkeypatch):
+    monkeypatch.setattr("facedis_core.pipeline.cluster.TASKS_AHEAD", 50)  # as of many workers
+    from facedis_core.pipeline.cluster import _Map
+
+    submit, sizes = _Map._submit, []
+
+    def counted(self, blocks, again=False):
+        sizes.append(len(blocks))
+        return submit(self, blocks, again)
+
+    monkeypatch.setattr(_Map, "_submit", counted)
+    results = in_order(abs_of, ([number] for number in range(1000)), scheduler)
+    assert list(results) == [[number] for number in range(1000)]
+    assert sizes[:16] == [1] * 16 and min(sizes[16:-1]) > 16
+
+
 def test_what_is_done_comes_in_one_message(scheduler, monkeypatch):
     gather, fetched = distributed.Client.gather, []
 
