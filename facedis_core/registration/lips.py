@@ -30,6 +30,22 @@ def lip_gap(prior: RegistrationPrior, face: NDArray[np.float64]) -> float:
     return float(np.median(np.linalg.norm(face[one] - face[other], axis=1)))
 
 
+def closed_lips(prior: RegistrationPrior, face: NDArray[np.float64]) -> Contacts | None:
+    """What holds the lips of a face together; None where they are open, or it has none."""
+    if not len(prior.contacts):
+        return None
+    neutral = prior.face(prior.starts[0])
+    if lip_gap(prior, face) >= lip_gap(prior, neutral) + OPEN_MM:
+        return None
+    return _touching(prior)
+
+
+def _touching(prior: RegistrationPrior) -> Contacts:
+    one, other = prior.contacts.T
+    neutral = prior.face(prior.starts[0])
+    return Contacts(prior.contacts, neutral[one] - neutral[other])
+
+
 def with_closed_lips(
     prior: RegistrationPrior,
     scan: Surface,
@@ -42,15 +58,10 @@ def with_closed_lips(
     A lip that a fit opens by a few mm changes the distances to the scan hardly at all: the insides
     of the lips have no counterpart in a scan of a closed mouth, and are not missed.
     """
-    if not len(prior.contacts):
+    if not len(prior.contacts) or closed_lips(prior, prior.face(fit.coefficients)) is not None:
         return fit
-    neutral = prior.face(prior.starts[0])
-    if lip_gap(prior, prior.face(fit.coefficients)) < lip_gap(prior, neutral) + OPEN_MM:
-        return fit
-    one, other = prior.contacts.T
-    touching = Contacts(prior.contacts, neutral[one] - neutral[other])
     options = replace(CLOSING, data_weight=data_weight)
-    closed = fit_face(prior, scan, fit, options, anchors, contacts=touching)
+    closed = fit_face(prior, scan, fit, options, anchors, contacts=_touching(prior))
     faces = [placed_face(prior, each) for each in (fit, closed)]
     seams = cKDTree(np.concatenate([face.points[prior.contacts.ravel()] for face in faces]))
     distance, _ = seams.query(scan.points, distance_upper_bound=SEAM_MM)
