@@ -27,8 +27,9 @@ MARGIN_MM: Final = 5.0
 COLUMNS: Final = 9
 COLUMN_MM: Final = 1.2
 COLUMNS_TO: Final = 0.5
-# An eyeball between open lids is a pit with sharp edges: the scan lies 0.58 mm and more below
-# chords of up to PIT_WINDOW_MM to both sides. Over closed lids it bends evenly: 0.1 to 0.5 mm.
+# An eyeball between open lids is a pit: the scan lies below chords of up to PIT_WINDOW_MM to both
+# sides, by 0.54 mm and more about open lids or above closed ones. Over closed eyes it bends evenly,
+# and lies 0.1 to 0.5 mm below both (docs/registration.md).
 PIT_MM: Final = 0.5
 PIT_WINDOW_MM: Final = 6.0
 PIT_FROM_MM: Final = 1.0  # above the middle of the opening
