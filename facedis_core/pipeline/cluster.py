@@ -45,10 +45,10 @@ TASKS_AHEAD: Final = 2
 # A task costs the scheduler and the command 3 ms each, so it takes longer where workers are many.
 TASK_SECONDS: Final = 2.0
 TASK_SECONDS_PER_WORKER: Final = 0.01
-# The first tasks have one block. So many may tell within a second how many blocks the next ones
-# have: else a thousand workers would begin with two thousand tasks of a tenth of a second.
+# The first tasks have one block. So many may tell within some seconds how many the next ones
+# have: else a thousand workers begin with two thousand tasks of a tenth of a second.
 FIRST_TASKS: Final = 16
-FIRST_SECONDS: Final = 1.0
+FIRST_SECONDS: Final = 5.0
 MOST_BLOCKS: Final = 256
 MOST_BYTES: Final = 1 << 24  # of the blocks or of the results of a task
 # Tasks whose results are fetched in one message, if these have MOST_BYTES at most.
@@ -116,12 +116,12 @@ class _Task(NamedTuple):
     """Blocks that were sent.
 
     Attributes:
-        blocks: each pickled, with the names of what is in it.
+        blocks: each pickled.
         future: their results.
         again: whether workers have died of it already.
     """
 
-    blocks: list[tuple[bytes, list[str]]]
+    blocks: list[bytes]
     future: Future
     again: bool = False
 
@@ -155,22 +155,21 @@ class _Map:
             with suppress(Exception):  # a scheduler that is gone
                 self._client.cancel([task.future for task in self._sent], force=True)
 
-    def _tasks(self, blocks: Iterable[Any]) -> Iterator[list[tuple[bytes, list[str]]]]:
+    def _tasks(self, blocks: Iterable[Any]) -> Iterator[list[bytes]]:
         """Blocks in groups of `_size`, which changes meanwhile, fewer where they are large."""
-        group: list[tuple[bytes, list[str]]] = []
+        group: list[bytes] = []
         for block in blocks:
-            group.append((pickle.dumps(block), [*self._names(block)]))
-            if len(group) >= self._size or sum(len(data) for data, _ in group) > MOST_BYTES:
+            group.append(pickle.dumps(block))
+            if len(group) >= self._size or sum(map(len, group)) > MOST_BYTES:
                 yield group
                 group = []
         if group:
             yield group
 
-    def _submit(self, blocks: list[tuple[bytes, list[str]]], again: bool = False) -> _Task:
-        data = [content for content, _ in blocks]
+    def _submit(self, blocks: list[bytes], again: bool = False) -> _Task:
         with _reaching(self._address):
             future = self._client.submit(
-                run_blocks, self._name, data, key=f"{self._name}-{uuid.uuid4().hex}", pure=False
+                run_blocks, self._name, blocks, key=f"{self._name}-{uuid.uuid4().hex}", pure=False
             )
         return _Task(blocks, future, again)
 
@@ -200,7 +199,8 @@ class _Map:
                 done = self._result(task)
         except KilledWorker:
             if task.again:
-                raise _deadly([name for _, names in task.blocks for name in names]) from None
+                names = [name for data in task.blocks for name in self._names(pickle.loads(data))]
+                raise _deadly(names) from None
             # tasks beside a deadly one are blamed too: each block once more by itself
             alone = [self._submit([block], again=True) for block in task.blocks]
             self._sent.extendleft(reversed(alone))

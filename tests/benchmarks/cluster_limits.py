@@ -94,9 +94,9 @@ class Counting(cluster._Map):
 
     sent = received = tasks = 0
 
-    def _submit(self, blocks: list[tuple[bytes, list[str]]], again: bool = False) -> Any:
+    def _submit(self, blocks: list[bytes], again: bool = False) -> Any:
         Counting.tasks += 1
-        Counting.sent += sum(len(content) for content, _ in blocks)
+        Counting.sent += sum(map(len, blocks))
         return super()._submit(blocks, again)
 
     def _adapt(self, done: Any) -> None:
