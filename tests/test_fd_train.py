@@ -25,7 +25,8 @@ from facedis_core.model.model import load_model
 from facedis_core.train.checkpoint import load_discriminator
 from facedis_core.train.recipe import Recipe
 
-LINEAR = "--recipe linear --set identity=6 --set expression=5 --set batch=7"
+LINEAR = "--recipe linear --set identity=6 --set expression=5"
+LINEAR_STEPS = f"{LINEAR} --set batch=7"  # with a length
 # Every PointNet layer has its real width; the faces are few and small.
 SMALL = (
     "--recipe pointnet --set identity=4 --set expression=3 --set batch=7 --set half_decoders=false"
@@ -66,7 +67,7 @@ def test_train_writes_a_model_that_encodes_and_a_log(call, face_set: Path, tmp_p
 
 
 def test_a_length_in_steps(call, face_set: Path, tmp_path: Path) -> None:
-    done = call(f"fd-train set.safetensors -o m.safetensors {LINEAR} --steps 6")
+    done = call(f"fd-train set.safetensors -o m.safetensors {LINEAR_STEPS} --steps 6")
     assert done.code == 0, done.err
     assert "4 steps an epoch, 6 steps (1.5 epochs) in all" in done.err
     assert "7 training people are few" not in done.err  # for 6 identity latents
@@ -79,7 +80,7 @@ def test_what_a_set_is_too_small_for(call, face_set: Path) -> None:
     done = call(f"{line} --set batch=64")
     assert "7 training people are few for 64 identity latents" in done.err
     assert "28 training faces, fewer than a batch of 64" in done.err
-    done = call("fd-train set.safetensors -o fit.safetensors --recipe linear --set batch=64")
+    done = call("fd-train set.safetensors -o fit.safetensors --recipe linear")
     assert done.code == 0 and "fewer than a batch" not in done.err  # without steps no batches
 
 
@@ -194,7 +195,7 @@ def test_ctrl_c_saves_and_resume_reaches_the_bytes_of_an_unbroken_run(
 @pytest.mark.parametrize(
     ("options", "disk"),
     [
-        (f"{LINEAR} --epochs 40 --evaluate-every 40", False),
+        (f"{LINEAR_STEPS} --epochs 40 --evaluate-every 40", False),
         (f"{SMALL} --epochs 5 --evaluate-every 5", True),
     ],
     ids=["linear", "pointnet"],
@@ -225,7 +226,7 @@ def test_a_killed_run_goes_on_to_the_bytes_of_an_unbroken_one(
 def test_a_damaged_state_is_refused_and_the_one_before_it_is_kept(
     call, face_set: Path, commands: Path, tmp_path: Path
 ) -> None:
-    options = f"{LINEAR} --epochs 40 --evaluate-every 40"
+    options = f"{LINEAR_STEPS} --epochs 40 --evaluate-every 40"
     assert call(f"fd-train set.safetensors -o whole.safetensors {options}").code == 0
     line = f"set.safetensors -o broken.safetensors {options} --checkpoint-minutes 0"
     (tmp_path / "broken.safetensors").touch(0o600)
@@ -336,7 +337,7 @@ def test_without_the_extra_tensorboard_is_refused(
 
 def test_a_linear_network_trains_goes_on_and_encodes(call, face_set: Path, tmp_path: Path) -> None:
     for words in ("-o a.safetensors", "-o b.safetensors", "-o c.safetensors --init a.safetensors"):
-        done = call(f"fd-train set.safetensors {LINEAR} --epochs 4 {words}")
+        done = call(f"fd-train set.safetensors {LINEAR_STEPS} --epochs 4 {words}")
         assert done.code == 0, done.err
         assert "discriminator" not in done.err
     a, b = ((tmp_path / f"{name}.safetensors").read_bytes() for name in "ab")
@@ -363,7 +364,7 @@ def test_a_linear_network_trains_goes_on_and_encodes(call, face_set: Path, tmp_p
 def test_a_linear_network_and_pointnets_know_each_other_apart(
     call, face_set: Path, tmp_path: Path
 ) -> None:
-    done = call(f"fd-train set.safetensors {LINEAR} --epochs 1 -o a.safetensors")
+    done = call(f"fd-train set.safetensors {LINEAR_STEPS} --epochs 1 -o a.safetensors")
     assert done.code == 0, done.err
     sizes = "--recipe pointnet --set identity=6 --set expression=5"
     refused = call(f"fd-train set.safetensors {sizes} --init a.safetensors -o b.safetensors")
@@ -376,7 +377,8 @@ def test_a_linear_network_and_pointnets_know_each_other_apart(
     assert (fewer.code, fewer.kind) == (3, "recipe-mismatch")
     assert "expression 5 against 4, components" in fewer.line
     both = call(
-        f"fd-train set.safetensors {LINEAR} --set discriminator=0.1 --epochs 1 -o c.safetensors"
+        f"fd-train set.safetensors {LINEAR_STEPS} --set discriminator=0.1 --epochs 1 "
+        "-o c.safetensors"
     )
     assert both.code == 0, both.err
     assert "untrained" in both.err

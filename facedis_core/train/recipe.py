@@ -64,6 +64,47 @@ _NOT_ADAPTED: dict[str, dict[str, Any]] = {
     "batch": {"minimum_batch": None},
 }
 
+_POINTNET, _LINEAR = ("pointnet",), ("linear",)
+_PAPERS = (*_POINTNET, *_LINEAR)  # trained by the losses of the paper
+_VARIATIONAL = (*_PAPERS, "di-mesh-encoder", "jiang")
+_MESHES = ("conv-mesh-ae", "kacem", "di-mesh-encoder", "jiang")
+# Keys that only some of our networks make use of; what those of other packages do is not known.
+_USED_BY: dict[str, tuple[str, ...]] = {
+    "target": ("conv-mesh-ae",),
+    "latent_relu": ("conv-mesh-ae",),
+    "deformation": ("jiang",),
+    "person": ("kacem",),
+    **dict.fromkeys(("components", "bilinear", "linear_fit", "trust"), _LINEAR),
+    **dict.fromkeys(("decoder_init", "decoder_components", "linear_start"), _POINTNET),
+    **dict.fromkeys(("encoder_offsets", "output_learning_rate"), _POINTNET),
+    **dict.fromkeys(("points", "half_decoders", "kl_decay", "laplacian", "swap"), _PAPERS),
+    **dict.fromkeys(("partner_latent", "expression_norm", "expression_power"), _PAPERS),
+    **dict.fromkeys(("kl_identity", "kl_expression", "log_variance_limit"), _VARIATIONAL),
+    "neutral_expression": _VARIATIONAL,
+    "neutral_latent": (*_PAPERS, "kacem"),
+    **dict.fromkeys(
+        ("discriminator", "discriminator_learning_rate"), (*_PAPERS, "kacem", "di-mesh-encoder")
+    ),
+    **dict.fromkeys(("discriminator_batch_norm", "discriminator_every"), _PAPERS),
+    **dict.fromkeys(("label_smoothing", "instance_noise"), _PAPERS),
+    **dict.fromkeys(("optimizer", "momentum"), _MESHES),
+}
+# Keys that another key makes use of, if it has this value.
+_USED_WITH = {
+    "momentum": ("optimizer", "sgd"),
+    "learning_rate_factor": ("schedule", "step"),
+    "learning_rate_every": ("schedule", "step"),
+}
+# Keys of the steps of a training, without which they do nothing.
+_OF_STEPS = (
+    *("minimum_steps", "batch", "minimum_batch", "optimizer", "momentum", "learning_rate"),
+    *("output_learning_rate", "warmup", "schedule", "learning_rate_factor"),
+    *("learning_rate_every", "weight_decay", "gradient_clip", "log_variance_limit"),
+    *("weight_average", "reconstruction", "kl_identity", "kl_expression", "kl_decay", "neutral"),
+    *("neutral_expression", "neutral_latent", "discriminator", "person", "laplacian", "swap"),
+    *("partner_latent", "expression_norm", "expression_power"),
+)
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -184,14 +225,16 @@ def load_recipe(name: str, *, neutrals: bool, changes: Sequence[str] = ()) -> Re
     stand for neutrals (`pseudo_neutral`) are trained with as neutrals are.
 
     Raises:
-        UsageError: unknown recipe, or a change that has no such key or value.
+        UsageError: unknown recipe, or a change that has no such key or value, or no effect.
         InputError: the file is not TOML, or has an unknown key or value.
     """
     recipe = _loaded(name, "with_neutrals" if neutrals else "without_neutrals", changes)
-    if neutrals or recipe.pseudo_neutral == "none":
-        return recipe
-    estimated = _loaded(name, "with_neutrals", changes)
-    return replace(estimated, pseudo_neutral=recipe.pseudo_neutral)
+    if not neutrals and recipe.pseudo_neutral != "none":
+        estimated = _loaded(name, "with_neutrals", changes)
+        recipe = replace(estimated, pseudo_neutral=recipe.pseudo_neutral)
+    for change in changes:
+        _check_use(_parse_change(change)[0], recipe)
+    return recipe
 
 
 def _loaded(name: str, part: _Part, changes: Sequence[str]) -> Recipe:
@@ -288,6 +331,29 @@ def _read_toml(path: Path) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:  # also invalid UTF-8 and numbers too long
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"{path} is not TOML: {reason}", ErrorCode.RECIPE_SYNTAX) from None
+
+
+def _check_use(key: str, recipe: Recipe) -> None:
+    """Raise UsageError if a key that was given makes no difference to a training."""
+    users = _USED_BY.get(key)
+    if users and recipe.network in {*_PAPERS, *_MESHES} and recipe.network not in users:
+        raise UsageError(
+            f"{key} is of {' and '.join(users)}, and the network is {recipe.network}; leave it out",
+            ErrorCode.OPTION_CONFLICT,
+        )
+    other, value = _USED_WITH.get(key, (key, getattr(recipe, key)))
+    if getattr(recipe, other) != value:
+        raise UsageError(
+            f"{key} is of {other}={value}, and {other} is {getattr(recipe, other)}; set it too, or "
+            f"leave out {key}",
+            ErrorCode.OPTION_CONFLICT,
+        )
+    if recipe.steps == 0 and key in _OF_STEPS:
+        raise UsageError(
+            f"{key} is of the steps of a training, and the recipe has none; give a length with "
+            "--epochs or --steps, or leave it out",
+            ErrorCode.OPTION_CONFLICT,
+        )
 
 
 def _parse_change(change: str) -> tuple[str, Any]:

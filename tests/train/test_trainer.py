@@ -152,7 +152,7 @@ def test_a_handful_of_faces_is_learnt_by_heart(faces: FaceSet) -> None:
         "pointnet",
         neutrals=False,
         changes=[
-            *("batch=8", "epochs=500", "learning_rate=2e-3", "learning_rate_every=20"),
+            *("batch=8", "epochs=500", "learning_rate=2e-3"),
             "discriminator=0",
         ],
     )
