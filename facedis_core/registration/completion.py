@@ -1,6 +1,7 @@
 """Completion: the whole head of a face whose other vertices are not known."""
 
-from typing import Final
+from functools import lru_cache
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,21 +29,50 @@ def complete_head(model: Model, known: NDArray[np.bool_], face: Points) -> Point
     """
     if known.all():
         return face
+    system = _system(model, known.tobytes())
+    offset = (face - system.mean)[known].ravel()
+    components = np.linalg.solve(system.precision, system.shown @ offset)
+    basis = model.weights["basis"].astype(np.float32)
+    moved = (components * system.unit).astype(np.float32) @ basis
+    head = system.mean + moved.reshape(-1, 3)
+    missed = (face - head)[known]
+    head[~known] += (system.weight[:, :, None] * missed[system.near]).sum(axis=1)
+    head[known] = face[known]
+    return head
+
+
+class _System(NamedTuple):
+    """What does not depend on the face.
+
+    Attributes:
+        mean: (V, 3) mm.
+        unit: (K,) mm, standard deviation of each component.
+        shown: (K, 3 k) components at the k known vertices, mm per standard deviation.
+        precision: (K, K).
+        near: (V - k, NEIGHBOURS) the nearest known vertices to each other one.
+        weight: likewise, of what the components miss of them.
+    """
+
+    mean: Points
+    unit: Points
+    shown: Points
+    precision: Points
+    near: NDArray[np.intp]
+    weight: Points
+
+
+@lru_cache(maxsize=2)  # scans of a batch and frames of a sequence have the same
+def _system(model: Model, known_bytes: bytes) -> _System:
     from scipy.spatial import cKDTree
 
+    known = np.frombuffer(known_bytes, np.bool_)
     mean = model.mean_face.astype(np.float64)
     basis = model.weights["basis"]
     unit = model.weights["deviation"].astype(np.float64) * model.scale  # mm
     shown = basis.reshape(len(basis), -1, 3)[:, known].reshape(len(basis), -1)
     shown = shown.astype(np.float64) * unit[:, None]
-    offset = (face - mean)[known].ravel()
     precision = shown @ shown.T + NOISE_MM**2 * np.eye(len(basis))
-    components = np.linalg.solve(precision, shown @ offset)
-    head = mean + ((components * unit).astype(np.float32) @ basis.astype(np.float32)).reshape(-1, 3)
-    missed = (face - head)[known]
     distance, near = cKDTree(mean[known]).query(mean[~known], NEIGHBOURS)
     weight = 1 / np.maximum(distance, 1e-6)
     weight *= np.exp(-((distance[:, :1] / FADING_MM) ** 2)) / weight.sum(axis=1, keepdims=True)
-    head[~known] += (weight[:, :, None] * missed[near]).sum(axis=1)
-    head[known] = face[known]
-    return head
+    return _System(mean, unit, shown, precision, near, weight)

@@ -38,9 +38,12 @@ class RawScan:
         unit_mm: millimetres per unit of the scan.
         centre: (3,) mm, what has been subtracted.
         coarse: the whole scan, a point a voxel.
+        hides_some: whether something of it cannot be seen; None = to be found out.
     """
 
-    def __init__(self, mesh: Mesh, unit_mm: float, seed: int = 0) -> None:
+    def __init__(
+        self, mesh: Mesh, unit_mm: float, seed: int = 0, hides_some: bool | None = None
+    ) -> None:
         self.unit_mm = unit_mm
         self._random = np.random.default_rng(seed)
         self._are_turned = self._are_inside_out = False
@@ -68,7 +71,7 @@ class RawScan:
             self._vertices = self._vertices[inside]
             points = self._thinned(without_flying_points(self._vertices.astype(np.float64)))
         self._surface = points
-        self._hides_some = False
+        self.hides_some = hides_some
         self.coarse = self._coarse(points, hints)
 
     def near(self, points: Points, reach: float, spacing: float = FINE_MM) -> Surface:
@@ -93,7 +96,7 @@ class RawScan:
         inside = np.flatnonzero(np.isfinite(distance))
         if len(inside) > MOST_POINTS:
             inside = np.sort(self._random.choice(inside, MOST_POINTS, replace=False))
-        if self._hides_some:
+        if self.hides_some:
             inside = inside[
                 self._are_seen(samples[inside], None if hints is None else hints[inside])
             ]
@@ -154,11 +157,11 @@ class RawScan:
 
     def _coarse(self, points: Points, hints: Points | None) -> Surface:
         if len(points) > FEWEST_POINTS:
-            # a part of the points tells whether it is worth looking at all
-            few = slice(None, None, 5)
-            seen = self._are_seen(points[few], None if hints is None else hints[few])
-            self._hides_some = bool(seen.mean() < 1 - LEAST_HIDDEN)
-            if self._hides_some:
+            if self.hides_some is None:  # a part of the points tells
+                few = slice(None, None, 5)
+                seen = self._are_seen(points[few], None if hints is None else hints[few])
+                self.hides_some = bool(seen.mean() < 1 - LEAST_HIDDEN)
+            if self.hides_some:
                 seen = self._are_seen(points, hints)
                 points, hints = points[seen], None if hints is None else hints[seen]
         voxels = voxel_means(points, COARSE_MM)

@@ -66,6 +66,7 @@ class FaceTracker:
     _last: Fit | None = field(default=None, init=False)
     _unit: Units = field(default="auto", init=False)
     _first_cost: float = field(default=0.0, init=False)
+    _hides_some: bool | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         self._prior = prior_of(self.model.preparation) if self.prior is None else self.prior
@@ -77,6 +78,8 @@ class FaceTracker:
         check_finite(frame.vertices)
         attempt = self._tracked(frame)
         self.lost = attempt is not None and attempt.problem is not None
+        if self.lost:
+            self._hides_some = None
         if attempt is None or attempt.problem is not None:
             attempt = self._searched(frame)
         assert attempt.fit is not None and attempt.centre is not None  # refused otherwise
@@ -89,7 +92,9 @@ class FaceTracker:
         """The fit from the last frame; None where there is none."""
         if self._last is None or self._identity is None:
             return None
-        scan = RawScan(frame, UNITS_MM[self._unit], self.seed)
+        # what one frame hides, the next one does
+        scan = RawScan(frame, UNITS_MM[self._unit], self.seed, self._hides_some)
+        self._hides_some = scan.hides_some
         start = replace(self._last, translation=self._last.translation - scan.centre)
         if len(frame.vertices) < FEWEST_VERTICES or len(scan.coarse.points) < FEWEST_POINTS:
             few = InputError("has too few points", ErrorCode.NO_FACE)

@@ -13,11 +13,13 @@ from facedis_core.mesh.mesh import Mesh, read_mesh
 from facedis_core.model.bundled import weights_folder
 from facedis_core.model.model import load_model
 from facedis_core.registration.fit import Fit
+from facedis_core.registration.outside import seen_from_outside
 from facedis_core.registration.scan import RawScan
 from facedis_core.registration.search import NEAR_MM, Attempt
 from facedis_core.registration.sequence import LAST, FaceTracker, identity_of
 
 SEARCH = "facedis_core.registration.sequence.find_attempt"
+OUTSIDE = "facedis_core.registration.scan.seen_from_outside"
 SHIFT = np.array([5.0, 3, 400])
 
 
@@ -58,9 +60,12 @@ def test_frames_follow_the_last_and_lost_ones_are_searched_for(model, prior, per
     smile = prior.starts[prior.expressions.index("smile")] - prior.starts[0]
     frames = [(person + part * smile, yaw(4 * k)) for k, part in enumerate((0, 0.3, 0.6))]
     frames.append((person, yaw(180)))
-    turns = [yaw(0), yaw(180)]
+    turns, looks = [yaw(0), yaw(180)], []
     track = FaceTracker(model, prior)
-    with mock.patch(SEARCH, searched(prior, person, turns)):
+    with (
+        mock.patch(SEARCH, searched(prior, person, turns)),
+        mock.patch(OUTSIDE, wraps=seen_from_outside) as look,
+    ):
         for k, (coefficients, turn) in enumerate(frames):
             found = track(frame_of(prior, coefficients, turn, f"frame{k}"))
             truth = prior.face(coefficients) @ turn.T + SHIFT
@@ -68,7 +73,10 @@ def test_frames_follow_the_last_and_lost_ones_are_searched_for(model, prior, per
             assert np.linalg.norm(placed - truth, axis=1).mean() < 0.6
             assert (found.start == LAST) == (k in (1, 2))
             assert track.lost == (k == 3)
+            looks.append(look.call_count)
     assert not turns
+    # whether a scan hides something is known from the second frame on, unless it is lost
+    assert looks[:3] == [1, 2, 2] and looks[3] >= 4
 
 
 def test_a_frame_without_a_face_leaves_the_last_one(model, prior, person):
