@@ -42,7 +42,7 @@ CONNECT_SECONDS: Final = 10
 WORKER_SECONDS: Final = 60
 # Tasks per worker that are sent in advance, so that none waits.
 TASKS_AHEAD: Final = 2
-# A task costs the scheduler and the command 3 ms each, so it takes longer where workers are many.
+# A task costs the scheduler 5 to 10 ms, so it takes longer where workers are many.
 TASK_SECONDS: Final = 2.0
 TASK_SECONDS_PER_WORKER: Final = 0.01
 # The first tasks have one block. So many may tell within some seconds how many the next ones
