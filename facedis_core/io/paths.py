@@ -46,7 +46,7 @@ def below(folder: str | Path, file: str) -> str:
     """Path or URL of a file below a folder.
 
     Example:
-        >>> below("s3://bucket/scans/", "ann/smile.ply"), below(Path("scans"), "ann/smile.ply")
+        >>> below("s3://bucket/scans/", "ann/smile.ply"), below("scans", "ann/smile.ply")
         ('s3://bucket/scans/ann/smile.ply', 'scans/ann/smile.ply')
     """
     return f"{folder}{file}" if is_url(folder) else str(Path(folder, file))

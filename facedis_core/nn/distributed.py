@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
-from threading import Thread
+from threading import Event, Thread
 from time import monotonic, sleep
 from typing import Any, Protocol, TypeVar
 from uuid import uuid4
@@ -53,7 +53,9 @@ def process_group(device: torch.device) -> Iterator[None]:
     if "WORLD_SIZE" not in os.environ or "RANK" not in os.environ:
         yield
         return
-    Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+    ended = Event()
+    watch = Thread(target=_end_with, args=(os.getppid(), ended), daemon=True)
+    watch.start()
     backend = "gloo"
     if device.type == "cuda":
         torch.cuda.set_device(device)
@@ -78,13 +80,16 @@ def process_group(device: torch.device) -> Iterator[None]:
         raise
     finally:
         _store = None
+        ended.set()
+        watch.join()  # a thread that wakes while Python ends may abort the process
     dist.destroy_process_group()
 
 
-def _end_with(parent: int) -> None:
+def _end_with(parent: int, ended: Event) -> None:
     """End this process when its torchrun is killed, before another one takes its place."""
     while os.getppid() == parent:
-        sleep(_PARENT_SECONDS)
+        if ended.wait(_PARENT_SECONDS):
+            return
     os._exit(1)
 
 

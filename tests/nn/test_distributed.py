@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -174,7 +175,7 @@ def test_processes_with_other_faces_are_told_apart(
 ) -> None:
     synthetic.write_face_set(tmp_path / "other.safetensors", synthetic.face_set(subjects=9))
     faces = "$([ $RANK = 1 ] && echo other || echo set).safetensors"
-    train = f"{sys.executable} -m fd_train {faces} -o m.safetensors {SMALL}"
+    train = f"{sys.executable} -m fd_train {faces} -o m.safetensors --epochs 1 {SMALL}"
     done = shell(f"{TWO} --no-python bash -c '{train}'")
     assert done.code != 0
     assert "process 2 has set id" in done.err and "the same files" in done.err
@@ -182,12 +183,16 @@ def test_processes_with_other_faces_are_told_apart(
 
 def test_a_process_ends_with_its_torchrun(monkeypatch: pytest.MonkeyPatch) -> None:
     """Else it would go on, and write, beside the one that takes its place."""
-    parents, waited, codes = iter([7, 7, 1]), [], []
+    parents, codes, ended = iter([7, 7, 1]), [], threading.Event()
     monkeypatch.setattr(os, "getppid", lambda: next(parents))
     monkeypatch.setattr(os, "_exit", codes.append)
-    monkeypatch.setattr(distributed, "sleep", waited.append)
-    distributed._end_with(7)
-    assert (len(waited), codes) == (2, [1])
+    monkeypatch.setattr(distributed, "_PARENT_SECONDS", 0.001)
+    distributed._end_with(7, ended)
+    assert (next(parents, None), codes) == (None, [1])
+    ended.set()
+    monkeypatch.setattr(os, "getppid", lambda: 7)
+    distributed._end_with(7, ended)  # the training is over
+    assert codes == [1]
 
 
 @pytest.mark.slow

@@ -179,7 +179,7 @@ def people(count: int = 40) -> FaceSet:
 
 def trained(faces: FaceSet, *, neutrals: bool, changes: Sequence[str]) -> Trainer:
     """Fewer steps than the recipe has, with batches and a learning rate for so few faces."""
-    few = ["identity=6", "batch=10", "learning_rate=2e-2", "epochs=30"]
+    few = ["pseudo_neutral=none", "identity=6", "batch=10", "learning_rate=2e-2", "epochs=30"]
     recipe = load_recipe("linear", neutrals=neutrals, changes=[*few, *changes])
     subject = trainer(faces, recipe, neutrals=neutrals, adversary=False)
     while not subject.is_finished:
