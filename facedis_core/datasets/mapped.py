@@ -13,7 +13,6 @@ from facedis_core.data.units import Units
 from facedis_core.datasets.mesh_files import MeshFileSource
 from facedis_core.datasets.source import FaceBlock, Warn
 from facedis_core.errors import ErrorCode, InputError, UsageError
-from facedis_core.io.paths import below
 from facedis_core.model.model import load_model
 from facedis_core.pipeline.inputs import meshes_ahead
 
@@ -91,8 +90,7 @@ class MappedSource(MeshFileSource):
                 f"--like takes {preparation.raw_topology}; make a map with fd-map -m of its model",
                 ErrorCode.TOPOLOGY,
             )
-        files = [below(self.root, file) for file in self.files]
-        return MappedReader(files, preparation, self._map, self.units, mean_face)
+        return MappedReader(self.paths, preparation, self._map, self.units, mean_face)
 
     @property
     def _map(self) -> TopologyMap:

@@ -227,13 +227,17 @@ class MeshFileSource:
         counts = {preparation.raw_vertices: raw}
         counts.setdefault(len(preparation.vertex_index), "the prepared face")
         unit = None if self.units == "auto" else UNITS_MM[self.units]
-        files = [below(self.root, file) for file in self.files]
         face = self._found.get("face")  # not with --like, which checks the distance itself
         model_face = face[preparation.vertex_index] if self.alike and face is not None else None
         bare = self.expected_vertices is None
         return MeshFileReader(
-            files, preparation, counts, unit, mean_face, self.advice, model_face, bare
+            self.paths, preparation, counts, unit, mean_face, self.advice, model_face, bare
         )
+
+    @property
+    def paths(self) -> list[str]:
+        """The paths or URLs of all files."""
+        return [below(self.root, file) for file in self.files]
 
     def blocks(self) -> Sequence[Sequence[int]]:
         """Rows in order, FILES_PER_BLOCK at once."""

@@ -14,7 +14,6 @@ from facedis_core.datasets.folder import open_folder
 from facedis_core.datasets.mesh_files import MeshFileSource
 from facedis_core.datasets.source import FaceBlock, Warn
 from facedis_core.errors import InputError
-from facedis_core.io.paths import below
 from facedis_core.mesh.scan_formats import read_scan
 from facedis_core.model.config import LinearConfig
 from facedis_core.model.model import Model, load_model
@@ -102,9 +101,8 @@ class ScanSource(MeshFileSource):
             model = default
         # raises where vertices are lacking
         vertices_of(preparation, prior, partly=model is not None)
-        files = [below(self.root, file) for file in self.files]
         return ScanReader(
-            files, preparation, prior, model, self.units, self.seed, self.force_register
+            self.paths, preparation, prior, model, self.units, self.seed, self.force_register
         )
 
     def blocks(self) -> Sequence[Sequence[int]]:
