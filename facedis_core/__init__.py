@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from facedis_core.errors import FacedisError, FacedisWarning
     from facedis_core.evaluate.evaluation import evaluate
     from facedis_core.mesh.mesh import Mesh, read_mesh, write_mesh
-    from facedis_core.model.model import Model, load_model, write_model
+    from facedis_core.model.model import Model
+    from facedis_core.model.model_file import load_model, write_model
     from facedis_core.pipeline.combine import interpolate, transfer
     from facedis_core.registration.mapping import make_map
     from facedis_core.registration.registration import Registration, register
@@ -60,7 +61,7 @@ _MODULES = {
     "TopologyMap": "data.topology_map",
     "interpolate": "pipeline.combine",
     "load_face_set": "data.face_set",
-    "load_model": "model.model",
+    "load_model": "model.model_file",
     "make_map": "registration.mapping",
     "read_latents": "data.latents",
     "read_map": "data.topology_map",
@@ -70,7 +71,7 @@ _MODULES = {
     "write_latents": "data.latents",
     "write_map": "data.topology_map",
     "write_mesh": "mesh.mesh",
-    "write_model": "model.model",
+    "write_model": "model.model_file",
 }
 
 

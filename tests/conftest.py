@@ -26,7 +26,8 @@ from facedis_core.data.preparation import Preparation
 from facedis_core.io.safetensors_file import read_safetensors, write_safetensors
 from facedis_core.mesh.mesh import Mesh, topology_id, write_mesh
 from facedis_core.model.config import PointNetConfig
-from facedis_core.model.model import Model, load_model, write_model
+from facedis_core.model.model import Model
+from facedis_core.model.model_file import load_model, write_model
 from facedis_core.registration.prior import RegistrationPrior, prior_of
 
 TOOLS = Path(__file__).parent.parent / "tools"

@@ -10,7 +10,7 @@ from facedis_core.geometry.alignment import rotation_about
 from facedis_core.geometry.simplification import vertex_map
 from facedis_core.mesh.mesh import Mesh, read_mesh
 from facedis_core.model.bundled import weights_folder
-from facedis_core.model.model import load_model
+from facedis_core.model.model_file import load_model
 from facedis_core.registration.mapping import make_map
 
 MODEL = "ict-pointnet"  # the narrow face

@@ -16,7 +16,7 @@ import pytest
 import synthetic
 
 from facedis_core.model.bundled import DEFAULT_MODEL, bundled_models, weights_folder
-from facedis_core.model.model import load_model
+from facedis_core.model.model_file import load_model
 
 PROBE = """
 import os, signal, sys, time

@@ -12,7 +12,7 @@ from synthetic import grid_mesh, latents
 
 from facedis_core.data.latents import read_latents, write_latents
 from facedis_core.mesh.mesh import Mesh, read_mesh
-from facedis_core.model.model import load_model
+from facedis_core.model.model_file import load_model
 
 
 def ply(seed, name):

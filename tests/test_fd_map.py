@@ -15,7 +15,7 @@ from facedis_core.data.topology_map import read_map
 from facedis_core.geometry.distances import vertex_distances
 from facedis_core.io.safetensors_file import read_safetensors, write_safetensors
 from facedis_core.mesh.mesh import Mesh, read_mesh, write_mesh
-from facedis_core.model.model import load_model
+from facedis_core.model.model_file import load_model
 
 ENV = {"FACEDIS_MODEL": MODEL}
 

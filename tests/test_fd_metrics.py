@@ -15,7 +15,7 @@ from conftest import face, save_mesh
 from facedis_core.data.face_set import load_face_set
 from facedis_core.evaluate import evaluation
 from facedis_core.evaluate.prediction import model_predictor
-from facedis_core.model.model import write_model
+from facedis_core.model.model_file import write_model
 
 KEYS = [
     "e_rec",

@@ -15,7 +15,7 @@ from facedis_core.errors import ErrorCode, InputError
 from facedis_core.geometry.alignment import RigidTransform
 from facedis_core.mesh.mesh import Mesh, read_mesh, read_meshes, write_mesh
 from facedis_core.model.bundled import weights_folder
-from facedis_core.model.model import load_model
+from facedis_core.model.model_file import load_model
 from facedis_core.registration.prior import prior_of, write_prior
 from facedis_core.registration.registration import Registration
 

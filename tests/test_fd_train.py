@@ -21,7 +21,7 @@ from trainers import interrupted
 import fd_training_cli
 from facedis_core.data.face_set import load_face_set
 from facedis_core.model.config import LinearConfig
-from facedis_core.model.model import load_model
+from facedis_core.model.model_file import load_model
 from facedis_core.train.checkpoint import load_discriminator
 from facedis_core.train.recipe import Recipe
 

@@ -24,7 +24,7 @@ from synthetic import grid_mesh
 
 from facedis_core.data.latents import read_latents
 from facedis_core.mesh.mesh import Mesh, read_mesh, write_mesh
-from facedis_core.model.model import load_model
+from facedis_core.model.model_file import load_model
 
 ROOT = Path(__file__).parent.parent
 EXAMPLES = ROOT / "weights" / "examples"

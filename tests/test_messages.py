@@ -17,7 +17,8 @@ import facedis_core.errors
 from facedis_core.data.face_set import load_face_set
 from facedis_core.data.latents import write_latents
 from facedis_core.errors import ErrorCode, FacedisError, InputError, OutputError, UsageError
-from facedis_core.model.model import Model, load_model
+from facedis_core.model.model import Model
+from facedis_core.model.model_file import load_model
 
 ROOT = Path(__file__).parent.parent
 CLASSES = {

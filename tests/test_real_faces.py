@@ -15,7 +15,8 @@ from facedis_core.geometry.alignment import rotation_about
 from facedis_core.geometry.distances import vertex_distance
 from facedis_core.mesh.mesh import Mesh, mesh_files, read_mesh, write_mesh
 from facedis_core.model.bundled import weights_folder
-from facedis_core.model.model import Model, load_model
+from facedis_core.model.model import Model
+from facedis_core.model.model_file import load_model
 from facedis_core.nn.inference import network_from_model
 
 BUNDLED = {"FACEDIS_MODEL": "ict-linear"}

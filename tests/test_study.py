@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from synthetic import random_model
 
-from facedis_core.model.model import write_model
+from facedis_core.model.model_file import write_model
 from facedis_core.train.recipe import load_recipe
 
 ROOT = Path(__file__).parent.parent

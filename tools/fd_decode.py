@@ -122,7 +122,7 @@ def decode(
     from facedis_core.data.topology_map import read_map
     from facedis_core.errors import ErrorCode, UsageError
     from facedis_core.model.device import on_device
-    from facedis_core.model.model import load_model
+    from facedis_core.model.model_file import load_model
     from facedis_core.pipeline.decode import (
         DecodeOptions,
         LatentDecoder,

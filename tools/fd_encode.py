@@ -60,7 +60,7 @@ def encode(
     from facedis_core.io.paths import check_suffix
     from facedis_core.io.streams import check_output
     from facedis_core.model.device import on_device
-    from facedis_core.model.model import load_model
+    from facedis_core.model.model_file import load_model
     from facedis_core.pipeline.encode import (
         BLOCK_FACES,
         MeshEncoder,

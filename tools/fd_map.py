@@ -71,7 +71,7 @@ def map_topologies(
     from facedis_core.io.paths import check_suffix
     from facedis_core.io.streams import check_output, naming, open_output
     from facedis_core.mesh.mesh import read_mesh
-    from facedis_core.model.model import load_model
+    from facedis_core.model.model_file import load_model
     from facedis_core.registration.landmark_files import read_poses
     from facedis_core.registration.mapping import RESTLESS_MM, make_map
     from facedis_core.registration.search import require_scipy

@@ -51,7 +51,7 @@ def view(
       fd-interp a.npy b.npy --steps 100 --stream | fd-view -
     """
     from facedis_core.io.streams import open_input
-    from facedis_core.model.model import load_model
+    from facedis_core.model.model_file import load_model
     from facedis_core.pipeline.encode import MeshEncoder
     from facedis_core.viewer.face_stream import FaceStream
     from facedis_core.viewer.faces import load_faces

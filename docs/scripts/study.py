@@ -20,7 +20,7 @@ from typing import Any
 import resumable
 
 from facedis_core.datasets.ict_synthesis import VARIATIONS
-from facedis_core.model.model import load_model
+from facedis_core.model.model_file import load_model
 from facedis_core.train.recipe import load_recipe
 
 ENCODED = 20  # times that a face is encoded to measure its time

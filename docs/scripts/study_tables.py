@@ -7,7 +7,7 @@ from resumable import e_rec_by_epoch, last_change, minutes
 from study import CLOSED_FORMS, CONDITIONS, KINDS, Cell, Study
 
 from facedis_core.inspection.file_info import parameters
-from facedis_core.model.model import load_model
+from facedis_core.model.model_file import load_model
 
 BASELINES = {
     "mean_face": "mean face",

@@ -15,7 +15,7 @@ from facedis_core.errors import ErrorCode, InputError
 from facedis_core.geometry.distances import vertex_distance
 from facedis_core.io.safetensors_file import read_safetensors
 from facedis_core.model.bundled import resolve_model
-from facedis_core.model.model import load_model
+from facedis_core.model.model_file import load_model
 from facedis_core.model.reach import REFUSED_REACH, describe_reach
 
 

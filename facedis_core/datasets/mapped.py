@@ -13,7 +13,7 @@ from facedis_core.data.units import Units
 from facedis_core.datasets.mesh_files import MeshFileSource
 from facedis_core.datasets.source import FaceBlock, Warn
 from facedis_core.errors import ErrorCode, InputError, UsageError
-from facedis_core.model.model import load_model
+from facedis_core.model.model_file import load_model
 from facedis_core.pipeline.inputs import meshes_ahead
 
 

@@ -16,7 +16,8 @@ from facedis_core.datasets.source import FaceBlock, Warn
 from facedis_core.errors import InputError
 from facedis_core.mesh.scan_formats import read_scan
 from facedis_core.model.config import LinearConfig
-from facedis_core.model.model import Model, load_model
+from facedis_core.model.model import Model
+from facedis_core.model.model_file import load_model
 from facedis_core.registration.completion import complete_head
 from facedis_core.registration.prior import RegistrationPrior, prior_of, vertices_of
 from facedis_core.registration.registration import find_face

@@ -19,7 +19,8 @@ from facedis_core.evaluate.recognition import COSINE, VERTEX, FaceCollection, Si
 from facedis_core.io.csv_text import brief
 from facedis_core.io.progress import Progress, no_progress
 from facedis_core.io.streams import shown
-from facedis_core.model.model import Model, load_model
+from facedis_core.model.model import Model
+from facedis_core.model.model_file import load_model
 from facedis_core.pipeline.decode import LatentDecoder, checked_rows
 
 SIMILARITIES: Final[Mapping[str, Similarity]] = {"cosine": COSINE, "vertex": VERTEX}

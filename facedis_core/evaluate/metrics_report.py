@@ -33,7 +33,8 @@ from facedis_core.evaluate.shape_space import add_shape_space
 from facedis_core.evaluate.tables import Table
 from facedis_core.io.progress import Progress, no_progress
 from facedis_core.model.device import Device, on_device
-from facedis_core.model.model import Model, load_model
+from facedis_core.model.model import Model
+from facedis_core.model.model_file import load_model
 from facedis_core.pipeline.shards import Shard, find_shards, work_id
 
 ReportFormat = Literal["table", "json", "csv", "markdown", "latex"]

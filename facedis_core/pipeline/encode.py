@@ -19,7 +19,8 @@ from facedis_core.errors import ErrorCode, InputError
 from facedis_core.io.paths import check_name
 from facedis_core.io.streams import naming
 from facedis_core.mesh.mesh import Mesh, is_mesh_source
-from facedis_core.model.model import Model, PreparedFace, load_model
+from facedis_core.model.model import Model, PreparedFace
+from facedis_core.model.model_file import load_model
 from facedis_core.pipeline.failures import Failure
 from facedis_core.pipeline.inputs import FaceInputs, InputItem, find_inputs, read_ahead_items
 from facedis_core.pipeline.parallel import Workers, in_order

@@ -22,7 +22,8 @@ from facedis_core.io.streams import naming, shown
 from facedis_core.mesh.mesh import is_mesh_source, mesh_names
 from facedis_core.mesh.original import Normals, Original, check_original_suffix, read_original
 from facedis_core.model.bundled import DEFAULT_MODEL
-from facedis_core.model.model import Model, Part, load_model
+from facedis_core.model.model import Model, Part
+from facedis_core.model.model_file import load_model
 from facedis_core.pipeline.decode import LatentDecoder
 from facedis_core.pipeline.encode import check_map, placed_rig
 

@@ -19,7 +19,8 @@ from facedis_core.geometry.sparse import SparseRows
 from facedis_core.geometry.surface import connected_parts, unique_edges, vertex_normals
 from facedis_core.mesh.mesh import Mesh, topology_id
 from facedis_core.mesh.vertex_checks import check_finite
-from facedis_core.model.model import Model, load_model
+from facedis_core.model.model import Model
+from facedis_core.model.model_file import load_model
 from facedis_core.registration.registration import register
 from facedis_core.registration.search import as_pose, require_scipy
 

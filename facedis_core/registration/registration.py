@@ -13,7 +13,8 @@ from facedis_core.errors import ErrorCode, UsageError, check_argument
 from facedis_core.geometry.alignment import RigidTransform
 from facedis_core.io.streams import naming
 from facedis_core.mesh.mesh import Mesh
-from facedis_core.model.model import Model, load_model
+from facedis_core.model.model import Model
+from facedis_core.model.model_file import load_model
 from facedis_core.registration.completion import complete_head
 from facedis_core.registration.prior import RegistrationPrior, match_prior, prior_of
 from facedis_core.registration.search import Attempt, as_pose, find_attempt

@@ -11,7 +11,8 @@ from facedis_core.data.units import UNITS_MM, Units
 from facedis_core.errors import ErrorCode, InputError
 from facedis_core.mesh.mesh import Mesh
 from facedis_core.mesh.vertex_checks import check_finite
-from facedis_core.model.model import Model, load_model
+from facedis_core.model.model import Model
+from facedis_core.model.model_file import load_model
 from facedis_core.registration.fit import Belief, Fit, FitOptions, fit_face
 from facedis_core.registration.prior import RegistrationPrior, match_prior, prior_of
 from facedis_core.registration.refusal import refusal

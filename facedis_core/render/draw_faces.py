@@ -17,7 +17,8 @@ from facedis_core.io.streams import naming, read_all
 from facedis_core.mesh.appearance import read_appearance
 from facedis_core.mesh.mesh import Mesh
 from facedis_core.mesh.vertex_checks import check_extent
-from facedis_core.model.model import Model, Part, load_model
+from facedis_core.model.model import Model, Part
+from facedis_core.model.model_file import load_model
 from facedis_core.pipeline.decode import LatentDecoder, checked_rows
 from facedis_core.pipeline.inputs import find_inputs
 from facedis_core.render.animation import Motion, render_frames

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from facedis_core.geometry.alignment import right_angles, rigid_alignment
 from facedis_core.mesh.mesh import Mesh, topology_id
 from facedis_core.model.bundled import bundled_topologies
-from facedis_core.model.model import load_model
+from facedis_core.model.model_file import load_model
 
 Up = Literal["auto", "y", "z"]
 

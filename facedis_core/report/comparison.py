@@ -25,7 +25,8 @@ from facedis_core.evaluate.metrics_report import (
 from facedis_core.evaluate.prediction import Sample, align_prediction, model_predictor
 from facedis_core.geometry.distances import vertex_distances
 from facedis_core.io.progress import Progress, no_progress
-from facedis_core.model.model import Model, Part, load_model
+from facedis_core.model.model import Model, Part
+from facedis_core.model.model_file import load_model
 from facedis_core.report.example_faces import (
     TransferExamples,
     choose_transfer_examples,

@@ -16,7 +16,7 @@ from facedis_core.errors import ErrorCode, UsageError
 from facedis_core.evaluate.conditions import training_condition
 from facedis_core.io.streams import file_id
 from facedis_core.io.urls import is_url
-from facedis_core.model.model import load_model, write_model
+from facedis_core.model.model_file import load_model, write_model
 from facedis_core.model.networks import network_named
 from facedis_core.nn.autoencoder import AutoEncoder
 from facedis_core.nn.discriminator import IdentityDiscriminator

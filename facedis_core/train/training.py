@@ -10,7 +10,8 @@ from typing import Any, get_args
 from facedis_core.data.face_set import FaceSet
 from facedis_core.errors import ErrorCode, FacedisWarning, UsageError, check_argument
 from facedis_core.model.device import Device
-from facedis_core.model.model import Model, load_model
+from facedis_core.model.model import Model
+from facedis_core.model.model_file import load_model
 from facedis_core.nn.distributed import process_group
 from facedis_core.nn.max_pool.argmax import Precision
 from facedis_core.train.face_storage import Storage

@@ -18,7 +18,8 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # as the commands that trai
 import numpy as np
 import torch
 
-from facedis_core.model.model import Model, load_model
+from facedis_core.model.model import Model
+from facedis_core.model.model_file import load_model
 
 MODELS = ("ict-linear", "ict-pointnet")
 WAYS = {"NumPy": "cpu", "torch cpu": "cpu:0", "torch cuda": "cuda"}  # by `Model.device`

@@ -19,7 +19,8 @@ from scipy.spatial import cKDTree
 
 from facedis_core.data.topology_map import TopologyMap
 from facedis_core.mesh.mesh import Mesh
-from facedis_core.model.model import Model, load_model
+from facedis_core.model.model import Model
+from facedis_core.model.model_file import load_model
 from facedis_core.registration.mapping import make_map
 
 GROUPS = (

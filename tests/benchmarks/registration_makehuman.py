@@ -25,7 +25,7 @@ from facedis_core.errors import InputError
 from facedis_core.geometry.distances import vertex_distances
 from facedis_core.geometry.surface import vertex_normals
 from facedis_core.mesh.mesh import Mesh
-from facedis_core.model.model import load_model
+from facedis_core.model.model_file import load_model
 from facedis_core.registration.registration import register
 
 DECIMETRE_MM = 100.0

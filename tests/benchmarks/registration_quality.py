@@ -19,7 +19,7 @@ from simulated_scans import KINDS, ScannedPeople, simulate_scan
 from facedis_core.errors import InputError
 from facedis_core.evaluate.metrics import FaceSpread
 from facedis_core.geometry.distances import vertex_distance
-from facedis_core.model.model import load_model
+from facedis_core.model.model_file import load_model
 from facedis_core.registration.registration import register
 
 ALWAYS = ("neutral", "smile", "mouth_stretch")

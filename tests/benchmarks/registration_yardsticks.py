@@ -33,7 +33,8 @@ from facedis_core.errors import InputError
 from facedis_core.geometry.distances import vertex_distances
 from facedis_core.mesh.mesh import Mesh
 from facedis_core.mesh.scan_formats import read_scan
-from facedis_core.model.model import Model, load_model
+from facedis_core.model.model import Model
+from facedis_core.model.model_file import load_model
 from facedis_core.registration.completion import complete_head
 from facedis_core.registration.prior import prior_of, vertices_of
 from facedis_core.registration.registration import Registration, register

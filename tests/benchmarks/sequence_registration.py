@@ -17,7 +17,7 @@ from facedis_core.evaluate.metrics import FaceSpread
 from facedis_core.geometry.alignment import rotation_about
 from facedis_core.geometry.surface import vertex_normals
 from facedis_core.mesh.mesh import Mesh
-from facedis_core.model.model import load_model
+from facedis_core.model.model_file import load_model
 from facedis_core.registration.registration import register
 from facedis_core.registration.sequence import FaceTracker
 

@@ -22,7 +22,7 @@ import numpy as np
 
 from facedis_core.mesh.mesh import read_mesh, write_mesh
 from facedis_core.model.bundled import weights_folder
-from facedis_core.model.model import load_model
+from facedis_core.model.model_file import load_model
 
 EXAMPLES = weights_folder() / "examples"
 COMMANDS = (

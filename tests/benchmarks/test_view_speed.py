@@ -10,7 +10,7 @@ from contextlib import closing
 
 import pytest
 
-from facedis_core.model.model import load_model
+from facedis_core.model.model_file import load_model
 from facedis_core.pipeline.encode import MeshEncoder
 from facedis_core.viewer.faces import load_faces
 from facedis_core.viewer.live_model import LiveModel

@@ -10,7 +10,7 @@ from raising import raises
 from facedis_core.errors import ErrorCode, InputError
 from facedis_core.mesh.mesh import Mesh, read_mesh, write_mesh
 from facedis_core.model.bundled import weights_folder
-from facedis_core.model.model import load_model
+from facedis_core.model.model_file import load_model
 from facedis_core.registration.prior import prior_of, vertices_of
 
 EXAMPLES = weights_folder() / "examples"

@@ -5,7 +5,7 @@ import pytest
 from synthetic import grid_mesh
 
 from facedis_core.geometry.face_regions import face_regions
-from facedis_core.model.model import load_model
+from facedis_core.model.model_file import load_model
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ from raising import raises
 from facedis_core.geometry.fold_repair import FoldRepair
 from facedis_core.geometry.simplification import vertex_map
 from facedis_core.geometry.surface import unique_edges
-from facedis_core.model.model import load_model
+from facedis_core.model.model_file import load_model
 
 # The map needs it, and so has nothing to test without.
 simplification = pytest.importorskip("fast_simplification")

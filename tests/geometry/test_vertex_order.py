@@ -9,7 +9,7 @@ from synthetic import grid_mesh
 
 from facedis_core.geometry.vertex_order import describe_order, relative_edge_length
 from facedis_core.mesh.mesh import read_mesh
-from facedis_core.model.model import load_model
+from facedis_core.model.model_file import load_model
 
 EXAMPLES = sorted((Path(__file__).parents[2] / "weights" / "examples").glob("*.ply"))
 FACE = read_mesh(EXAMPLES[0])

@@ -9,7 +9,7 @@ import pytest
 from facedis_core.data.face_set import load_face_set
 from facedis_core.errors import InputError, OutputError
 from facedis_core.io import remote_input
-from facedis_core.model.model import load_model
+from facedis_core.model.model_file import load_model
 
 fsspec = pytest.importorskip("fsspec")
 MODEL = "memory://models/m.safetensors"

@@ -16,7 +16,7 @@ from facedis_core.model.bundled import (
     resolve_model,
     weights_folder,
 )
-from facedis_core.model.model import load_model
+from facedis_core.model.model_file import load_model
 
 
 @pytest.fixture(autouse=True)

@@ -5,7 +5,8 @@ import pytest
 
 from facedis_core.model.config import LinearConfig
 from facedis_core.model.latent_directions import leading_directions
-from facedis_core.model.model import Model, load_model
+from facedis_core.model.model import Model
+from facedis_core.model.model_file import load_model
 
 
 @pytest.fixture(scope="module")

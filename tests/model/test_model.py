@@ -11,7 +11,7 @@ from synthetic import face_set, random_model, write_face_set
 
 from facedis_core.io.safetensors_file import content_id, read_safetensors
 from facedis_core.model.config import PointNetConfig, stored_config
-from facedis_core.model.model import load_model, write_model
+from facedis_core.model.model_file import load_model, write_model
 
 FACES = np.stack([face(seed) for seed in range(3)])
 

@@ -19,7 +19,7 @@ from facedis_core.data.latents import read_latents
 from facedis_core.errors import ErrorCode
 from facedis_core.model import networks
 from facedis_core.model.config import PointNetConfig
-from facedis_core.model.model import load_model, write_model
+from facedis_core.model.model_file import load_model, write_model
 from facedis_core.model.networks import has_network, network_names, network_of, register_network
 from facedis_core.nn.inference import network_from_model
 from facedis_core.train.checkpoint import export_model

@@ -11,7 +11,8 @@ from raising import raises
 
 from facedis_core.data.face_set import TEST, FaceSet
 from facedis_core.geometry.ridge import PENALTIES
-from facedis_core.model.model import Model, load_model, write_model
+from facedis_core.model.model import Model
+from facedis_core.model.model_file import load_model, write_model
 from facedis_core.nn.bilinear_fit import Bilinear, TrainingComponents, fit_bilinear
 from facedis_core.nn.linear_split import LinearSplit, split_components
 from facedis_core.train.training import train

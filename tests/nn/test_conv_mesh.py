@@ -15,7 +15,7 @@ from facedis_core.data.face_set import TEST, TRAIN
 from facedis_core.data.latents import read_latents, write_latents
 from facedis_core.evaluate.prediction import model_predictor
 from facedis_core.mesh.mesh import Mesh, write_mesh
-from facedis_core.model.model import load_model, write_model
+from facedis_core.model.model_file import load_model, write_model
 from facedis_core.nn.conv_mesh import ConvMeshAutoEncoder
 from facedis_core.nn.mesh_layers import SparseMatrix, chebyshev
 from facedis_core.nn.objective import KnownNeutrals, LabelledFaces

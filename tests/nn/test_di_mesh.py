@@ -11,7 +11,7 @@ from trainers import trained_in_parts
 
 from facedis_core.data.face_set import TEST, TRAIN
 from facedis_core.evaluate.prediction import model_predictor
-from facedis_core.model.model import load_model
+from facedis_core.model.model_file import load_model
 from facedis_core.nn.di_mesh import DiMeshObjective
 from facedis_core.nn.objective import KnownNeutrals, LabelledFaces
 from facedis_core.train.recipe import load_recipe

@@ -8,7 +8,7 @@ from synthetic import face_set
 from facedis_core.data.face_set import TEST, TRAIN
 from facedis_core.evaluate.prediction import model_predictor
 from facedis_core.geometry.flame_like import fit_flame_like
-from facedis_core.model.model import load_model
+from facedis_core.model.model_file import load_model
 from facedis_core.train.recipe import load_recipe
 from facedis_core.train.setup import with_pseudo_neutrals
 from facedis_core.train.training import train

@@ -16,7 +16,7 @@ from facedis_core.geometry.deformation_representation import (
     DeformationRepresentation,
     edge_weights,
 )
-from facedis_core.model.model import load_model
+from facedis_core.model.model_file import load_model
 from facedis_core.nn.jiang import STAGES
 from facedis_core.nn.objective import KnownNeutrals, LabelledFaces
 from facedis_core.train.recipe import load_recipe

@@ -9,7 +9,8 @@ import torch
 from raising import raises
 
 from facedis_core.data.face_set import TEST, TRAIN, FaceSet
-from facedis_core.model.model import Model, load_model, write_model
+from facedis_core.model.model import Model
+from facedis_core.model.model_file import load_model, write_model
 from facedis_core.nn.linear import LinearAutoEncoder
 from facedis_core.train.plan import TrainingPlan
 from facedis_core.train.setup import build_auto_encoder, training_frame

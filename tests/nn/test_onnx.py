@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from synthetic import random_model
 
-from facedis_core.model.model import load_model
+from facedis_core.model.model_file import load_model
 
 pytest.importorskip("onnxscript")
 onnxruntime = pytest.importorskip("onnxruntime")

@@ -7,7 +7,7 @@ from synthetic import latents
 
 from facedis_core.data.latents import write_latents
 from facedis_core.errors import InputError
-from facedis_core.model.model import load_model
+from facedis_core.model.model_file import load_model
 from facedis_core.pipeline.encode import MeshEncoder
 from facedis_core.viewer.faces import face_of_bytes, load_faces
 

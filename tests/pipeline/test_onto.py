@@ -11,7 +11,7 @@ from raising import raises
 from facedis_core.data.latents import read_latents
 from facedis_core.data.regions import ICT_SKIN
 from facedis_core.mesh.mesh import Mesh, read_mesh, write_mesh
-from facedis_core.model.model import load_model
+from facedis_core.model.model_file import load_model
 from facedis_core.pipeline.onto import OntoDecoder, Originals, find_originals
 
 HEAD = "# by hand\r\nmtllib head.mtl\r\no head\r\n"

@@ -5,7 +5,7 @@ import pytest
 
 from facedis_core.mesh.mesh import read_mesh
 from facedis_core.model.bundled import weights_folder
-from facedis_core.model.model import load_model
+from facedis_core.model.model_file import load_model
 from facedis_core.registration.completion import complete_head
 from facedis_core.registration.prior import prior_of, vertices_of
 

@@ -11,7 +11,7 @@ from facedis_core.errors import ErrorCode
 from facedis_core.geometry.alignment import RigidTransform, rotation_about
 from facedis_core.mesh.mesh import Mesh, read_mesh
 from facedis_core.model.bundled import weights_folder
-from facedis_core.model.model import load_model
+from facedis_core.model.model_file import load_model
 from facedis_core.registration.fit import Fit, FitOptions, fit_face
 from facedis_core.registration.landmark_files import read_landmarks, read_poses
 from facedis_core.registration.landmarks import VERTICES, Anchors, anchored_pose, find_anchors

@@ -14,7 +14,7 @@ from facedis_core.geometry.sparse import SparseRows
 from facedis_core.geometry.surface import connected_parts, unique_edges
 from facedis_core.geometry.surface_distance import nearest_on_triangles
 from facedis_core.mesh.mesh import Mesh
-from facedis_core.model.model import load_model
+from facedis_core.model.model_file import load_model
 from facedis_core.registration.correspondence import (
     CounterpartSearch,
     SurfacePoints,

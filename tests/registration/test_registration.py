@@ -18,7 +18,7 @@ from facedis_core.geometry.distances import vertex_distance
 from facedis_core.geometry.surface import triangle_normals, unit_vectors, vertex_normals
 from facedis_core.mesh.mesh import Mesh, read_mesh
 from facedis_core.model.bundled import weights_folder
-from facedis_core.model.model import load_model
+from facedis_core.model.model_file import load_model
 from facedis_core.registration.features import BINS, point_features
 from facedis_core.registration.fit import Fit, FitOptions, fit_face
 from facedis_core.registration.lips import lip_gap, with_closed_lips

@@ -11,7 +11,7 @@ from facedis_core.errors import ErrorCode, InputError
 from facedis_core.geometry.alignment import rotation_about
 from facedis_core.mesh.mesh import Mesh, read_mesh
 from facedis_core.model.bundled import weights_folder
-from facedis_core.model.model import load_model
+from facedis_core.model.model_file import load_model
 from facedis_core.registration.fit import Fit
 from facedis_core.registration.outside import seen_from_outside
 from facedis_core.registration.scan import RawScan

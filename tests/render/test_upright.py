@@ -5,7 +5,7 @@ import pytest
 
 from facedis_core.geometry.alignment import rotation_about
 from facedis_core.mesh.mesh import Mesh
-from facedis_core.model.model import load_model
+from facedis_core.model.model_file import load_model
 from facedis_core.render.upright import upright
 
 X, Y, Z = np.eye(3)

@@ -12,7 +12,7 @@ from raising import raises
 from facedis_core.data.latents import concatenate
 from facedis_core.geometry.distances import vertex_distances
 from facedis_core.mesh.mesh import read_mesh
-from facedis_core.model.model import load_model
+from facedis_core.model.model_file import load_model
 from facedis_core.pipeline.combine import interpolate_blocks, transfer
 from facedis_core.render.color_scale import ColorScale
 from facedis_core.report.comparison import PARTS, ModelComparison, compare_models, example_rows

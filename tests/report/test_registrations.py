@@ -18,7 +18,7 @@ from facedis_core.geometry.alignment import RigidTransform, rotation_about
 from facedis_core.mesh import ply
 from facedis_core.mesh.mesh import Mesh, read_mesh, write_mesh
 from facedis_core.model.bundled import weights_folder
-from facedis_core.model.model import load_model
+from facedis_core.model.model_file import load_model
 from facedis_core.render.color_scale import UNKNOWN, ColorScale
 from facedis_core.report.figures import FigureOptions
 from facedis_core.report.registrations import (

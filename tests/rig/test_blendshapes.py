@@ -9,7 +9,7 @@ from raising import raises
 
 from facedis_core.datasets.ict_synthesis import expression_table
 from facedis_core.mesh.mesh import read_mesh
-from facedis_core.model.model import load_model
+from facedis_core.model.model_file import load_model
 from facedis_core.rig.blendshapes import (
     ARKIT_NAMES,
     arkit_targets,

@@ -7,7 +7,7 @@ import pytest
 
 from facedis_core.data.regions import ICT_SKIN
 from facedis_core.mesh.mesh import read_mesh
-from facedis_core.model.model import load_model
+from facedis_core.model.model_file import load_model
 from facedis_core.rig.blendshapes import ARKIT_NAMES, load_blendshapes
 from facedis_core.rig.eyelids import LidOverEye, clearance, closing_lid, sphere_centre
 

@@ -15,7 +15,8 @@ from raising import raises
 from trainers import trainer
 
 from facedis_core.io.safetensors_file import parse_safetensors, write_safetensors
-from facedis_core.model.model import Model, load_model, write_model
+from facedis_core.model.model import Model
+from facedis_core.model.model_file import load_model, write_model
 from facedis_core.nn.inference import network_from_model
 from facedis_core.train.checkpoint import (
     TrainingProgress,

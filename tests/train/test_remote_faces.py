@@ -4,7 +4,7 @@ import pytest
 import synthetic
 
 from facedis_core.io.remote_tensors import RemoteRows
-from facedis_core.model.model import load_model
+from facedis_core.model.model_file import load_model
 from facedis_core.train.face_storage import StreamedFaces
 
 fsspec = pytest.importorskip("fsspec")

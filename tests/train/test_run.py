@@ -10,7 +10,7 @@ import torch
 from raising import raises
 
 from facedis_core.errors import Stopped
-from facedis_core.model.model import load_model
+from facedis_core.model.model_file import load_model
 from facedis_core.train.plan import TrainingPlan
 from facedis_core.train.run import Callbacks, RunFiles, TrainingRun
 

@@ -132,7 +132,7 @@ def test_unusable_faces_are_skipped(stream, warnings):
 
 
 def test_latents_of_another_model_are_all_skipped(encoder, other_model_file, warnings):
-    from facedis_core.model.model import load_model
+    from facedis_core.model.model_file import load_model
 
     stream = FaceStream(encoder, warnings.append)
     news = read(stream, latents(load_model(other_model_file), "ann", "bob"))

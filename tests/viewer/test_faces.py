@@ -12,7 +12,7 @@ from synthetic import face_set, grid_mesh, write_face_set
 from facedis_core.data.latents import write_latents
 from facedis_core.mesh.mesh import read_mesh, write_mesh
 from facedis_core.mesh.ply import write as write_ply
-from facedis_core.model.model import load_model
+from facedis_core.model.model_file import load_model
 from facedis_core.pipeline.decode import LatentDecoder
 from facedis_core.pipeline.encode import MeshEncoder
 from facedis_core.viewer.faces import (

@@ -12,7 +12,7 @@ from raising import raises
 
 from facedis_core.data.latents import read_latents, write_latents
 from facedis_core.mesh.mesh import Mesh, read_mesh, write_mesh
-from facedis_core.model.model import load_model
+from facedis_core.model.model_file import load_model
 from facedis_core.pipeline.combine import transfer
 from facedis_core.pipeline.encode import MeshEncoder
 from facedis_core.rig.blendshapes import ARKIT_NAMES, arkit_targets

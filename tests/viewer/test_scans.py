@@ -21,7 +21,7 @@ from facedis_core.geometry.alignment import RigidTransform, rotation_about
 from facedis_core.geometry.surface import triangle_normals
 from facedis_core.mesh.mesh import Mesh, read_mesh, write_mesh
 from facedis_core.model.bundled import weights_folder
-from facedis_core.model.model import load_model
+from facedis_core.model.model_file import load_model
 from facedis_core.pipeline.encode import MeshEncoder
 from facedis_core.registration.registration import Registration
 from facedis_core.render.scan_surface import scan_surface
