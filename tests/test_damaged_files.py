@@ -53,7 +53,8 @@ from facedis_core.evaluate.face_labels import read_labels
 from facedis_core.inspection.file_info import describe
 from facedis_core.mesh.mesh import Mesh, read_mesh, read_meshes
 from facedis_core.model.model_file import load_model
-from facedis_core.pipeline.inputs import find_inputs, read_file_list
+from facedis_core.pipeline.file_lists import read_file_list
+from facedis_core.pipeline.inputs import find_inputs
 from facedis_core.train.checkpoint import TrainingProgress, write_training_state
 from facedis_core.train.recipe import Recipe, load_recipe
 from facedis_core.train.run import RunFiles, TrainingRun

@@ -131,7 +131,7 @@ def decode(
         decode_to,
     )
     from facedis_core.pipeline.encode import warn_of_map
-    from facedis_core.pipeline.inputs import expand_pattern
+    from facedis_core.pipeline.file_lists import expand_pattern
     from facedis_core.pipeline.onto import OntoDecoder, find_originals
     from facedis_core.pipeline.shards import Shard, divide_latents
 

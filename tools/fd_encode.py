@@ -69,7 +69,7 @@ def encode(
         no_latents,
         warn_of_map,
     )
-    from facedis_core.pipeline.inputs import collect_inputs
+    from facedis_core.pipeline.file_lists import collect_inputs
     from facedis_core.pipeline.shards import Shard, find_part, find_shards, merge_latents
 
     options = {**locals()}

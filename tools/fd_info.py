@@ -69,7 +69,7 @@ def info(
         )
     from facedis_core.inspection.file_info import describe, made_with
     from facedis_core.io.streams import open_output
-    from facedis_core.pipeline.inputs import collect_inputs
+    from facedis_core.pipeline.file_lists import collect_inputs
 
     with open_output("-", force=False, binary=False) as stream:
         for file in collect_inputs(files or (), files_from):

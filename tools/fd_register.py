@@ -146,7 +146,7 @@ def register(
     from facedis_core.io.paths import check_suffix, natural_key
     from facedis_core.io.streams import check_output, open_output
     from facedis_core.model.model_file import load_model
-    from facedis_core.pipeline.inputs import collect_inputs
+    from facedis_core.pipeline.file_lists import collect_inputs
     from facedis_core.pipeline.register import (
         RegisterOptions,
         ScanRegistrar,

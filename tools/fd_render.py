@@ -135,7 +135,7 @@ def render(
       fd-interp a.npy b.npy --steps 25 | fd-render --bounce -o morph.gif
     """
     from facedis_core.io.streams import check_output, open_output
-    from facedis_core.pipeline.inputs import collect_inputs
+    from facedis_core.pipeline.file_lists import collect_inputs
     from facedis_core.render.animation import Motion
     from facedis_core.render.background import Background
     from facedis_core.render.camera import parse_views

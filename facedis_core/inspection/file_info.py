@@ -27,7 +27,8 @@ from facedis_core.mesh.mesh import CODECS, Mesh, mesh_files, read_mesh, read_mes
 from facedis_core.mesh.meshio_formats import MESHIO_SUFFIXES
 from facedis_core.model.config import DiscriminatorConfig, DiscriminatorMetadata
 from facedis_core.model.model_file import parse_model
-from facedis_core.pipeline.inputs import array_items, read_file_meshes
+from facedis_core.pipeline.file_meshes import read_file_meshes
+from facedis_core.pipeline.inputs import array_items
 from facedis_core.pipeline.shards import parse_label
 from facedis_core.registration.prior import parse_prior
 

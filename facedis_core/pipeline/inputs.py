@@ -5,22 +5,17 @@ import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
-from glob import glob, has_magic
 from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO, Final, NamedTuple
 
-import numpy as np
-
 from facedis_core.data.face_set import SPLITS, FaceSet, load_face_set
-from facedis_core.data.latents import array_kind
 from facedis_core.errors import ErrorCode, InputError, UsageError
-from facedis_core.io.npy import MAGIC, ArrayHeader, NpyReader, peek_header
+from facedis_core.io.npy import MAGIC
 from facedis_core.io.paths import absolute, below, exists, is_file, is_folder
-from facedis_core.io.remote import connections_to, remote_glob
+from facedis_core.io.remote import connections_to
 from facedis_core.io.remote_input import read_remote
-from facedis_core.io.streams import naming, open_input, read_ahead, read_all, shown
-from facedis_core.io.text import without_mark
+from facedis_core.io.streams import naming, open_input, read_ahead, shown
 from facedis_core.io.urls import is_url
 from facedis_core.mesh.mesh import (
     Mesh,
@@ -33,17 +28,14 @@ from facedis_core.mesh.mesh import (
 )
 from facedis_core.mesh.scan_formats import SCAN_FORMATS, read_scan
 from facedis_core.mesh.vertex_checks import check_finite
+from facedis_core.pipeline.file_lists import expand_pattern
+from facedis_core.pipeline.file_meshes import (
+    DecodeLatents,
+    array_meshes,
+    decode_file_meshes,
+    read_file_meshes,
+)
 
-# A stream of latents and its name -> the decoded meshes.
-DecodeLatents = Callable[[BinaryIO, str], Iterator[Mesh]]
-
-_NO_TRIANGLES: Final = np.empty((0, 3), np.int32)
-# What a .npy file may hold by mistake: offset, bytes there, words.
-_MISTAKEN_ARRAYS: Final = ((0, b"ply", "a PLY mesh; name it .ply"),)
-# What a list of files may be by mistake: its first bytes.
-_MISTAKEN_LISTS: Final = (MAGIC, b"ply\n", b"ply\r", b"\x89PNG", b"PK\x03")
-_MOST_LIST_BYTES: Final = 1 << 28
-_LONGEST_NAME: Final = 4096
 _MOST_AHEAD_BYTES: Final = 1 << 23  # of a file that is downloaded before it is used
 
 
@@ -165,119 +157,6 @@ def meshes_ahead(sources: Sequence[str]) -> Iterator[Callable[[], Mesh]]:
         yield from (partial(read_mesh, source) for source in sources)
 
 
-def collect_inputs(inputs: Sequence[str], files_from: str | None) -> list[str]:
-    """The given inputs and those of a list of files; standard input where there are none.
-
-    Raises:
-        UsageError: standard input is both a list and faces.
-        InputError: errors of `read_file_list`.
-    """
-    if files_from is None:
-        return list(inputs) or ["-"]
-    if files_from == "-" and "-" in inputs:
-        raise UsageError(
-            "standard input (-) is a list of files and faces; give a file for one",
-            ErrorCode.SAME_FILE,
-        )
-    return [*inputs, *read_file_list(files_from)]
-
-
-def read_file_list(source: str) -> list[str]:
-    """The names in a list of files: one a line, or each ended by a NUL (find -print0).
-
-    Args:
-        source: path, or `-` for standard input.
-
-    Raises:
-        InputError: unreadable, another kind of file, or without a name.
-    """
-    content = read_all(source, _MOST_LIST_BYTES, "a list of files")
-    with naming(source):
-        content = without_mark(content, nuls=True)
-    if content.startswith(_MISTAKEN_LISTS):
-        raise InputError(
-            f"{shown(source)} is not a list of files; give it as an input", ErrorCode.WRONG_KIND
-        )
-    if b"\0" in content:
-        lines = content.split(b"\0")
-        if _are_characters(lines):
-            raise InputError(
-                f"{shown(source)} is text in UTF-16 or UTF-32; save it as UTF-8",
-                ErrorCode.WRONG_KIND,
-            )
-    elif b"\n" in content:
-        lines = [line.removesuffix(b"\r") for line in content.split(b"\n")]
-    else:
-        lines = content.split(b"\r")
-    names = [os.fsdecode(line) for line in lines if line.strip()]
-    if any(len(name) > _LONGEST_NAME for name in names):
-        raise InputError(
-            f"{shown(source)} has a line of more than {_LONGEST_NAME} bytes; expected file names",
-            ErrorCode.TOO_LARGE,
-        )
-    if not names:
-        raise InputError(
-            f"{shown(source)} lists no files; expected one a line, or as find -print0",
-            ErrorCode.EMPTY,
-        )
-    return names
-
-
-def _are_characters(names: Sequence[bytes]) -> bool:
-    """Whether the names between NULs are the characters of names in UTF-16 without a mark."""
-    # folders of subjects may all have names of one digit, and `find` begins with the folder `.`
-    return all(len(name) <= 1 for name in names) and not {b"/", b"\n"}.isdisjoint(names[1:])
-
-
-def expand_pattern(source: str) -> list[str]:
-    """The paths that match a pattern, sorted; `source` itself where nothing matches."""
-    if source == "-" or not has_magic(source):
-        return [source]
-    if exists(source):
-        return [source]
-    if is_url(source):
-        return remote_glob(source) or [source]
-    return sorted(glob(source, recursive=True)) or [source]  # noqa: PTH207 - also from the root
-
-
-def read_file_meshes(source: str, name: str | None = None) -> Iterator[Mesh]:
-    """The mesh of a file, or the meshes of a file with PLY after PLY.
-
-    Args:
-        source: path.
-        name: name of a single mesh; None = stem of the path. Several have the names in the file.
-
-    Raises:
-        InputError: errors of `read_mesh`.
-    """
-    name = name or Path(source).stem
-    if _suffix(source) not in ("", ".ply"):
-        yield replace(read_mesh(source), name=name)
-        return
-    with open_input(source) as stream:
-        yield from _ply_meshes(stream, source, name)
-
-
-def decode_file_meshes(content: bytes, source: str, name: str | None = None) -> Iterator[Mesh]:
-    """The meshes of `read_file_meshes` from the content of a file.
-
-    Args:
-        content: bytes of the file.
-        source: its path.
-        name: of a single mesh; None = stem of the path.
-
-    Raises:
-        InputError: errors of `decode_mesh`.
-    """
-    stream: Any = io.BytesIO(content)
-    stream = io.BufferedReader(stream)  # readers peek
-    name = name or Path(source).stem
-    if _suffix(source) in ("", ".ply"):
-        yield from _ply_meshes(stream, source, name)
-    else:
-        yield replace(decode_mesh(stream, source), name=name)
-
-
 def stream_items(
     stream: BinaryIO, source: str, decode: DecodeLatents | None = None
 ) -> Iterator[InputItem]:
@@ -294,7 +173,7 @@ def stream_items(
     label = shown(source)
     beginning, stream = read_ahead(stream, 16)  # enough for readers to tell mistaken kinds
     if beginning.startswith(MAGIC):
-        meshes = _array_faces(stream, source, decode)
+        meshes = array_meshes(stream, source, decode)
     else:
         meshes = read_meshes(stream, label)
     for number, mesh in enumerate(meshes, 1):
@@ -315,54 +194,9 @@ def array_items(
     Raises:
         InputError: neither vertices nor latents, or latents without `decode`.
     """
-    for number, mesh in enumerate(_array_faces(stream, source, decode)):
+    for number, mesh in enumerate(array_meshes(stream, source, decode)):
         name = f"{source}: row {number}"
         yield InputItem(name, partial(_single, mesh, name))
-
-
-def _array_faces(stream: BinaryIO, source: str, decode: DecodeLatents | None) -> Iterator[Mesh]:
-    with naming(source):
-        header, stream = peek_header(stream)
-        if decode is None or header is None or array_kind(header) == "vertices":
-            return _vertex_arrays(stream, source)
-    return decode(stream, source)
-
-
-def _vertex_arrays(stream: BinaryIO, source: str) -> Iterator[Mesh]:
-    """Faces without triangles and units, from float arrays (N, V, 3) or (V, 3).
-
-    They are named by file and row; of an array (V, 3) by file. Whether they are finite is checked
-    item by item: one row that is not does not end the reading.
-    """
-    is_named = is_file(source)
-    stem = f"{Path(source).stem}_" if is_named else "row"
-    reader = NpyReader(stream, "vertices (N, V, 3)", _MISTAKEN_ARRAYS)
-    count = 0
-    with naming(source):
-        while (header := reader.header()) is not None:
-            _check_vertex_array(header)
-            for block in reader.blocks(header):
-                single = len(header.shape) == 2
-                for vertices in [block] if single else block:
-                    name = Path(source).stem if single and is_named else f"{stem}{count:04d}"
-                    with np.errstate(over="ignore"):  # too large is inf, which is refused later
-                        yield Mesh(np.ascontiguousarray(vertices, np.float32), _NO_TRIANGLES, name)
-                    count += 1
-        if not count:
-            raise InputError("holds no faces; expected vertices (N, V, 3)", ErrorCode.EMPTY)
-
-
-def _check_vertex_array(header: ArrayHeader) -> None:
-    if header.dtype.names is not None:
-        raise InputError(
-            "holds latents, which are encoded already; expected a mesh", ErrorCode.WRONG_KIND
-        )
-    dtype, shape, _ = header
-    if array_kind(header) != "vertices":
-        raise InputError(
-            f"is an array {dtype} {shape}, expected float vertices (N, V, 3) or (V, 3)",
-            ErrorCode.ARRAY_SHAPE,
-        )
 
 
 def _suffix(source: str) -> str:
@@ -592,17 +426,6 @@ def _face_of_set(source: str, row: int) -> list[Mesh]:
     faces = _face_set(source)
     (vertices,) = faces.read([row])
     return [Mesh(vertices, faces.triangles, faces.labels.names[row], unit_mm=1.0)]
-
-
-def _ply_meshes(stream: BinaryIO, source: str, name: str) -> Iterator[Mesh]:
-    """The meshes of PLY after PLY; a single one is called `name`."""
-    meshes = read_meshes(stream, source)
-    first, second = next(meshes), next(meshes, None)
-    if second is None:
-        yield replace(first, name=name)
-        return
-    yield from (first, second)
-    yield from meshes
 
 
 def _face_set(source: str) -> FaceSet:

@@ -23,7 +23,8 @@ from facedis_core.io.npy import ArrayHeader, encoded_header, label_of, labelled,
 from facedis_core.io.paths import files_below, is_folder
 from facedis_core.io.streams import naming, open_input, shown
 from facedis_core.io.text import first_of
-from facedis_core.pipeline.inputs import FaceInputs, expand_pattern, find_inputs
+from facedis_core.pipeline.file_lists import expand_pattern
+from facedis_core.pipeline.inputs import FaceInputs, find_inputs
 
 _GIVEN: Final = re.compile(r"([0-9]{1,9})/([0-9]{1,9})")
 _LABEL: Final = re.compile(r"shard ([0-9]{1,9})/([0-9]{1,9}) of ([0-9a-f]{12})")

@@ -24,7 +24,7 @@ from facedis_core.mesh.appearance import read_appearance
 from facedis_core.mesh.mesh import Mesh, read_mesh
 from facedis_core.mesh.scan_formats import SCAN_FORMATS, read_scan
 from facedis_core.pipeline.failures import Failure
-from facedis_core.pipeline.inputs import read_file_meshes
+from facedis_core.pipeline.file_meshes import read_file_meshes
 from facedis_core.render.camera import FRONT, Camera
 from facedis_core.render.color_bar import ColorBar
 from facedis_core.render.color_scale import ColorScale

@@ -24,14 +24,13 @@ from facedis_core.model.bundled import weights_folder
 from facedis_core.pipeline.decode import LatentDecoder, checked_rows
 from facedis_core.pipeline.encode import MeshEncoder, check_face_sets
 from facedis_core.pipeline.failures import Failure
+from facedis_core.pipeline.file_lists import expand_pattern
+from facedis_core.pipeline.file_meshes import decode_file_meshes, read_file_meshes
 from facedis_core.pipeline.inputs import (
     InputItem,
     array_items,
-    decode_file_meshes,
     distinct_depth,
-    expand_pattern,
     find_each_input,
-    read_file_meshes,
     stream_items,
 )
 from facedis_core.render.page_surface import to_base64

@@ -30,7 +30,8 @@ from distributed import Client, Worker
 
 from facedis_core.data.latents import Latents
 from facedis_core.pipeline import cluster
-from facedis_core.pipeline.inputs import InputItem, read_file_meshes
+from facedis_core.pipeline.file_meshes import read_file_meshes
+from facedis_core.pipeline.inputs import InputItem
 from facedis_core.pipeline.parallel import in_order
 
 # What each worker does beside its tasks: a hundred times a second, or for all of its process, such

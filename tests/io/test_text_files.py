@@ -17,7 +17,7 @@ from facedis_core.evaluate.face_labels import read_labels
 from facedis_core.evaluate.gates import EarlierReport
 from facedis_core.io.text import quoted, with_newlines, without_mark
 from facedis_core.mesh.mesh import read_mesh
-from facedis_core.pipeline.inputs import read_file_list
+from facedis_core.pipeline.file_lists import read_file_list
 from facedis_core.train.recipe import load_recipe
 
 

@@ -5,7 +5,8 @@ import pytest
 from conftest import face, save_mesh
 from raising import raises
 
-from facedis_core.pipeline.inputs import collect_inputs, find_inputs, read_file_list
+from facedis_core.pipeline.file_lists import collect_inputs, read_file_list
+from facedis_core.pipeline.inputs import find_inputs
 
 
 @pytest.fixture
