@@ -414,8 +414,6 @@ def _data_warnings(trainer: ModelTrainer) -> list[str]:
         warnings.append(f"{single} training subjects have one face, which is its own partner")
     if recipe.has_partners and single == pairs.subjects:
         warnings.append("no subject has two faces, so identity and expression cannot be separated")
-    if recipe.points and not hasattr(trainer.network.config, "points"):
-        warnings.append(f"the {recipe.network} network sees all vertices; points is ignored")
     if not any(len(trainer.face_set.rows(split)) for split in EVALUATED.values()):
         warnings.append("the set has no test or validation faces; the log will have losses only")
     return warnings

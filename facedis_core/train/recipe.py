@@ -4,7 +4,7 @@ import reprlib
 import sys
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
@@ -25,34 +25,6 @@ _RENAMED = {"registered": "linear", "ict": "pointnet"}
 _MAX_BYTES = 1 << 16  # of a recipe file
 _MAX_LINE = 1000  # the time of the parser grows with the square of the parts of a key
 
-# Zero leaves nothing to train, or is divided by.
-_POSITIVE = (
-    *(
-        "identity",
-        "expression",
-        "points",
-        "components",
-        "bilinear",
-        "scale",
-        "batch",
-        "minimum_batch",
-    ),
-    "trust",
-    *("learning_rate_every", "kl_decay", "discriminator_every", "log_variance_limit"),
-    *("epochs", "pretrain_epochs", "pretrain_steps", "pretrain_batch"),
-    *("expression_power", "decoder_components", "output_learning_rate"),
-)
-# Lowest and highest values; batch norm needs two rows.
-_BETWEEN = {
-    "label_smoothing": (0, 1),
-    "pretrain_batch": (2, LARGEST),
-    "expression_power": (0, 2),
-    "pose_degrees": (0, 90),
-    "pose_mm": (0, 1000),
-    "warmup": (0, 100),
-    "weight_average": (0, 100),
-    "momentum": (0, 1),
-}
 # Lengths of joint training and pre-training in epochs, and the keys in steps that replace them.
 _LENGTHS = {"epochs": "steps", "pretrain_epochs": "pretrain_steps"}
 # Keys that are adapted to small sets, and the values of other keys by which they are not.
@@ -68,42 +40,33 @@ _POINTNET, _LINEAR = ("pointnet",), ("linear",)
 _PAPERS = (*_POINTNET, *_LINEAR)  # trained by the losses of the paper
 _VARIATIONAL = (*_PAPERS, "di-mesh-encoder", "jiang")
 _MESHES = ("conv-mesh-ae", "kacem", "di-mesh-encoder", "jiang")
-# Keys that only some of our networks make use of; what those of other packages do is not known.
-_USED_BY: dict[str, tuple[str, ...]] = {
-    "target": ("conv-mesh-ae",),
-    "latent_relu": ("conv-mesh-ae",),
-    "deformation": ("jiang",),
-    "person": ("kacem",),
-    **dict.fromkeys(("components", "bilinear", "linear_fit", "trust"), _LINEAR),
-    **dict.fromkeys(("decoder_init", "decoder_components", "linear_start"), _POINTNET),
-    **dict.fromkeys(("encoder_offsets", "output_learning_rate"), _POINTNET),
-    **dict.fromkeys(("points", "half_decoders", "kl_decay", "laplacian", "swap"), _PAPERS),
-    **dict.fromkeys(("partner_latent", "expression_norm", "expression_power"), _PAPERS),
-    **dict.fromkeys(("kl_identity", "kl_expression", "log_variance_limit"), _VARIATIONAL),
-    "neutral_expression": _VARIATIONAL,
-    "neutral_latent": (*_PAPERS, "kacem"),
-    **dict.fromkeys(
-        ("discriminator", "discriminator_learning_rate"), (*_PAPERS, "kacem", "di-mesh-encoder")
-    ),
-    **dict.fromkeys(("discriminator_batch_norm", "discriminator_every"), _PAPERS),
-    **dict.fromkeys(("label_smoothing", "instance_noise"), _PAPERS),
-    **dict.fromkeys(("optimizer", "momentum"), _MESHES),
-}
-# Keys that another key makes use of, if it has this value.
-_USED_WITH = {
-    "momentum": ("optimizer", "sgd"),
-    "learning_rate_factor": ("schedule", "step"),
-    "learning_rate_every": ("schedule", "step"),
-}
-# Keys of the steps of a training, without which they do nothing.
-_OF_STEPS = (
-    *("minimum_steps", "batch", "minimum_batch", "optimizer", "momentum", "learning_rate"),
-    *("output_learning_rate", "warmup", "schedule", "learning_rate_factor"),
-    *("learning_rate_every", "weight_decay", "gradient_clip", "log_variance_limit"),
-    *("weight_average", "reconstruction", "kl_identity", "kl_expression", "kl_decay", "neutral"),
-    *("neutral_expression", "neutral_latent", "discriminator", "person", "laplacian", "swap"),
-    *("partner_latent", "expression_norm", "expression_power"),
-)
+_WITH_NEUTRAL_LATENTS = (*_PAPERS, "kacem")
+_WITH_DISCRIMINATOR = (*_PAPERS, "kacem", "di-mesh-encoder")
+
+
+@dataclass(frozen=True)
+class _Key:
+    """Values that a key takes, beyond its type, and what makes use of it.
+
+    Attributes:
+        positive: not zero, which leaves nothing to train or is divided by.
+        between: lowest and highest value.
+        of: those of our networks that make use of it; None = all. What networks of other packages
+            do is not known.
+        of_steps: it does nothing without steps of a training.
+        used_with: another key and the value of it that makes use of this one.
+    """
+
+    positive: bool = False
+    between: tuple[float, float] | None = None
+    of: tuple[str, ...] | None = None
+    of_steps: bool = False
+    used_with: tuple[str, Any] | None = None
+
+
+def _key(default: Any, **properties: Any) -> Any:
+    """A field of `Recipe` with the properties of `_Key`."""
+    return field(default=default, metadata={_Key: _Key(**properties)})
 
 
 @dataclass(frozen=True)
@@ -114,81 +77,108 @@ class Recipe:
     """
 
     network: str = "pointnet"  # a name in the table of networks
-    identity: int = 64  # latent size
-    expression: int = 64  # latent size
+    identity: int = _key(64, positive=True)  # latent size
+    expression: int = _key(64, positive=True)  # latent size
     # what conv-mesh-ae makes of a face: itself, from `expression` latents, or its person's neutral,
     # from `identity` latents
-    target: Literal["self", "neutral"] = "self"
-    deformation: bool = False  # features of jiang: a deformation representation, not coordinates
-    latent_relu: bool = True  # whether latents of conv-mesh-ae pass a ReLU, as in CoMA's program
-    components: int = 400  # principal components of the linear network, at most
+    target: Literal["self", "neutral"] = _key("self", of=("conv-mesh-ae",))
+    # features of jiang: a deformation representation, not coordinates
+    deformation: bool = _key(False, of=("jiang",))
+    # whether latents of conv-mesh-ae pass a ReLU, as in CoMA's program
+    latent_relu: bool = _key(True, of=("conv-mesh-ae",))
+    # principal components of the linear network, at most
+    components: int = _key(400, positive=True, of=_LINEAR)
     # expression directions of the linear network whose X_exp depends on the identity; None = none
-    bilinear: int | None = None
-    points: int | None = None  # vertices that encoder and discriminator see; None = all
-    half_decoders: bool = False  # float16 in the file: decoders of a PointNet, basis of linear
-    decoder_init: Literal["zero", "default"] = "zero"  # last layers of PointNet decoders
+    bilinear: int | None = _key(None, positive=True, of=_LINEAR)
+    # vertices that encoder and discriminator see; None = all
+    points: int | None = _key(None, positive=True, of=_PAPERS)
+    # float16 in the file: decoders of a PointNet, basis of linear
+    half_decoders: bool = _key(False, of=_PAPERS)
+    # last layers of PointNet decoders
+    decoder_init: Literal["zero", "default"] = _key("zero", of=_POINTNET)
     # decoders of a PointNet learn coefficients of so many principal components of the training
     # faces, and are stored as the paper's; None = they learn coordinates of vertices
-    decoder_components: int | None = None
+    decoder_components: int | None = _key(None, positive=True, of=_POINTNET)
     # what stands for the neutral of a person where fd-train is not given --neutrals; auto = medoid
     # or centre, by the faces of all people
     pseudo_neutral: Literal["auto", "medoid", "centre", "none"] = "none"
     # closed form of the linear network: ours, or FLAME's linear model (without trust and poses)
-    linear_fit: Literal["split", "flame"] = "split"
-    trust: float = 1.0  # in neutrals, of the closed-form start of the linear network
+    linear_fit: Literal["split", "flame"] = _key("split", of=_LINEAR)
+    # in neutrals, of the closed-form start of the linear network
+    trust: float = _key(1.0, positive=True, of=_LINEAR)
     # a PointNet starts as a linear model of the training faces in closed form, not at random
-    linear_start: bool = False
-    encoder_offsets: bool = False  # a PointNet sees mean face and offsets instead of positions
+    linear_start: bool = _key(False, of=_POINTNET)
+    # a PointNet sees mean face and offsets instead of positions
+    encoder_offsets: bool = _key(False, of=_POINTNET)
     # mm per unit; None = the largest distance of a training vertex from the mean face's centroid
-    scale: float | None = None
+    scale: float | None = _key(None, positive=True)
 
-    epochs: int = 280
+    epochs: int = _key(280, positive=True)
     steps: int | None = None  # optimiser steps in place of `epochs`; 0 = the initial weights
-    minimum_steps: int = 0  # on small sets, which get more epochs
-    batch: int = 32
-    minimum_batch: int | None = None  # small sets halve the batch down to this; None = never
-    optimizer: Literal["adam", "sgd"] = "adam"  # of networks with losses of their own
-    momentum: float = 0.9  # of sgd
-    learning_rate: float = 1e-4
-    output_learning_rate: float = 1.0  # times `learning_rate`, of the decoders' last layers
-    warmup: float = 0.0  # per cent of the steps in which the learning rate rises from 0
+    minimum_steps: int = _key(0, of_steps=True)  # on small sets, which get more epochs
+    batch: int = _key(32, positive=True, of_steps=True)
+    # small sets halve the batch down to this; None = never
+    minimum_batch: int | None = _key(None, positive=True, of_steps=True)
+    # of networks with losses of their own
+    optimizer: Literal["adam", "sgd"] = _key("adam", of=_MESHES, of_steps=True)
+    # of sgd
+    momentum: float = _key(
+        0.9, between=(0, 1), of=_MESHES, of_steps=True, used_with=("optimizer", "sgd")
+    )
+    learning_rate: float = _key(1e-4, of_steps=True)
+    # times `learning_rate`, of the decoders' last layers
+    output_learning_rate: float = _key(1.0, positive=True, of=_POINTNET, of_steps=True)
+    # per cent of the steps in which the learning rate rises from 0
+    warmup: float = _key(0.0, between=(0, 100), of_steps=True)
     # falls by `learning_rate_factor` every `learning_rate_every`, or as half a cosine to 0
-    schedule: Literal["step", "cosine"] = "step"
-    learning_rate_factor: float = 0.7
-    learning_rate_every: float = 100 * 50 / 280  # per cent of the steps
-    weight_decay: float = 1e-4  # of the auto-encoder
-    gradient_clip: float = 1.0  # largest norm of the auto-encoder's gradient; 0 = none
-    log_variance_limit: float = 10.0  # log-variances are clamped to +- this
+    schedule: Literal["step", "cosine"] = _key("step", of_steps=True)
+    learning_rate_factor: float = _key(0.7, of_steps=True, used_with=("schedule", "step"))
+    # per cent of the steps
+    learning_rate_every: float = _key(
+        100 * 50 / 280, positive=True, of_steps=True, used_with=("schedule", "step")
+    )
+    weight_decay: float = _key(1e-4, of_steps=True)  # of the auto-encoder
+    # largest norm of the auto-encoder's gradient; 0 = none
+    gradient_clip: float = _key(1.0, of_steps=True)
+    # log-variances are clamped to +- this
+    log_variance_limit: float = _key(10.0, positive=True, of=_VARIATIONAL, of_steps=True)
     # per cent of the steps over which the weights that are evaluated and stored are averaged
-    weight_average: float = 0.0
+    weight_average: float = _key(0.0, between=(0, 100), of_steps=True)
 
-    reconstruction: float = 5000.0
-    kl_identity: float = 3e-5
-    kl_expression: float = 3e-5
-    kl_decay: float | None = None  # per cent of the epochs in which the KL weights fall to 0
-    neutral: float = 0.0  # times `reconstruction`
-    neutral_expression: float = 0.0  # times `reconstruction`
-    neutral_latent: float = 1e-2
-    discriminator: float = 5e-4
-    person: float = 0.0  # of kacem
-    laplacian: float = 0.0
-    swap: float = 0.0  # times `reconstruction`
-    partner_latent: float = 0.0
-    expression_norm: float = 0.0
-    expression_power: float = 1.0  # exponent of each vertex's norm in `expression_norm`
-    pose_degrees: float = 0.0  # standard deviation of the random rotation of each training face
-    pose_mm: float = 0.0  # standard deviation of each coordinate of its random translation
+    reconstruction: float = _key(5000.0, of_steps=True)
+    kl_identity: float = _key(3e-5, of=_VARIATIONAL, of_steps=True)
+    kl_expression: float = _key(3e-5, of=_VARIATIONAL, of_steps=True)
+    # per cent of the epochs in which the KL weights fall to 0
+    kl_decay: float | None = _key(None, positive=True, of=_PAPERS, of_steps=True)
+    neutral: float = _key(0.0, of_steps=True)  # times `reconstruction`
+    neutral_expression: float = _key(0.0, of=_VARIATIONAL, of_steps=True)  # times `reconstruction`
+    neutral_latent: float = _key(1e-2, of=_WITH_NEUTRAL_LATENTS, of_steps=True)
+    discriminator: float = _key(5e-4, of=_WITH_DISCRIMINATOR, of_steps=True)
+    person: float = _key(0.0, of=("kacem",), of_steps=True)  # of kacem
+    laplacian: float = _key(0.0, of=_PAPERS, of_steps=True)
+    swap: float = _key(0.0, of=_PAPERS, of_steps=True)  # times `reconstruction`
+    partner_latent: float = _key(0.0, of=_PAPERS, of_steps=True)
+    expression_norm: float = _key(0.0, of=_PAPERS, of_steps=True)
+    # exponent of each vertex's norm in `expression_norm`
+    expression_power: float = _key(1.0, positive=True, between=(0, 2), of=_PAPERS, of_steps=True)
+    # standard deviation of the random rotation of each training face
+    pose_degrees: float = _key(0.0, between=(0, 90))
+    # standard deviation of each coordinate of its random translation
+    pose_mm: float = _key(0.0, between=(0, 1000))
 
-    discriminator_batch_norm: bool = False
-    discriminator_learning_rate: float = 1e-4
-    discriminator_every: int = 1  # steps of the auto-encoder per step of the discriminator
-    label_smoothing: float = 0.0  # of the discriminator's cross-entropy
-    instance_noise: float = 0.0  # standard deviation of noise on the discriminator's input
+    discriminator_batch_norm: bool = _key(False, of=_PAPERS)
+    discriminator_learning_rate: float = _key(1e-4, of=_WITH_DISCRIMINATOR)
+    # steps of the auto-encoder per step of the discriminator
+    discriminator_every: int = _key(1, positive=True, of=_PAPERS)
+    # of the discriminator's cross-entropy
+    label_smoothing: float = _key(0.0, between=(0, 1), of=_PAPERS)
+    # standard deviation of noise on the discriminator's input
+    instance_noise: float = _key(0.0, of=_PAPERS)
 
-    pretrain_epochs: int = 100
-    pretrain_steps: int | None = None  # in place of `pretrain_epochs`
+    pretrain_epochs: int = _key(100, positive=True)
+    pretrain_steps: int | None = _key(None, positive=True)  # in place of `pretrain_epochs`
     pretrain_minimum_steps: int = 0
-    pretrain_batch: int = 32
+    pretrain_batch: int = _key(32, positive=True, between=(2, LARGEST))
     pretrain_learning_rate: float = 1e-4
 
     def model_config(self, vertices: int) -> ModelConfig:
@@ -210,6 +200,9 @@ class Recipe:
         return asdict(self)
 
 
+_PROPERTIES = {each.name: each.metadata.get(_Key, _Key()) for each in fields(Recipe)}
+
+
 def recipe_names() -> list[str]:
     """Names of the recipes in `recipes/`."""
     return sorted(path.stem for path in _FOLDER.glob("*.toml"))
@@ -226,34 +219,47 @@ def load_recipe(name: str, *, neutrals: bool, changes: Sequence[str] = ()) -> Re
 
     Raises:
         UsageError: unknown recipe, or a change that has no such key or value, or no effect.
-        InputError: the file is not TOML, or has an unknown key or value.
+        InputError: the file is not TOML, or has an unknown key or value, or a key without effect.
     """
-    recipe = _loaded(name, "with_neutrals" if neutrals else "without_neutrals", changes)
+    tables = _tables(_with_bases(name))
+    wrong = partial(UsageError, code=ErrorCode.OPTION_VALUE)
+    for change in changes:
+        values = dict([_parse_change(change)])
+        tables = {key: _change(table, values, "--set", wrong) for key, table in tables.items()}
+    recipe = tables["with_neutrals" if neutrals else "without_neutrals"]
     if not neutrals and recipe.pseudo_neutral != "none":
-        estimated = _loaded(name, "with_neutrals", changes)
-        recipe = replace(estimated, pseudo_neutral=recipe.pseudo_neutral)
+        recipe = replace(tables["with_neutrals"], pseudo_neutral=recipe.pseudo_neutral)
     for change in changes:
         _check_use(_parse_change(change)[0], recipe)
     return recipe
 
 
-def _loaded(name: str, part: _Part, changes: Sequence[str]) -> Recipe:
-    """The recipe with one of the two tables."""
-    in_file = partial(InputError, code=ErrorCode.RECIPE_SYNTAX)
-    in_option = partial(UsageError, code=ErrorCode.OPTION_VALUE)
-    recipe = Recipe()
-    for path, table in _with_bases(name):
-        parts = {key: table.pop(key, {}) for key in get_args(_Part)}
-        common = _change(recipe, table, str(path), in_file)
-        recipes = {}
-        for key, values in parts.items():  # both are checked, though one is used
+def _tables(files: Sequence[tuple[Path, dict[str, Any]]]) -> dict[str, Recipe]:
+    """The recipe of some files, each a change of those before it, with either of its tables."""
+    wrong = partial(InputError, code=ErrorCode.RECIPE_SYNTAX)
+    recipes = dict.fromkeys(get_args(_Part), Recipe())
+    changed: dict[str, str] = {}  # where a file of the user changes a key
+    for path, content in files:
+        common = {key: value for key, value in content.items() if key not in recipes}
+        for part, before in recipes.items():
+            values = content.get(part, {})
             if not isinstance(values, dict):
-                raise in_file(f"{path}: {key} is {reprlib.repr(values)}, expected a table [{key}]")
-            recipes[key] = _change(common, values, f"{path} [{key}]", in_file)
-        recipe = recipes[part]
-    for change in changes:
-        recipe = _change(recipe, dict([_parse_change(change)]), "--set", in_option)
-    return recipe
+                raise wrong(f"{path}: {part} is {reprlib.repr(values)}, expected a table [{part}]")
+            recipe = _change(before, common, str(path), wrong)
+            recipes[part] = _change(recipe, values, f"{path} [{part}]", wrong)
+            if path.parent != _FOLDER:
+                given = dict.fromkeys(common, str(path)) | dict.fromkeys(values, f"{path} [{part}]")
+                changed |= {
+                    key: where
+                    for key, where in given.items()
+                    # a weight of zero says that it has no use
+                    if getattr(recipes[part], key) not in (0, getattr(before, key))
+                }
+    for key, where in changed.items():
+        problems = [_without_use(key, recipe) for recipe in recipes.values()]
+        if all(problems):
+            raise wrong(f"{where}: {problems[0]}")
+    return recipes
 
 
 def recipe_content(name: str) -> bytes:
@@ -333,27 +339,33 @@ def _read_toml(path: Path) -> dict[str, Any]:
         raise InputError(f"{path} is not TOML: {reason}", ErrorCode.RECIPE_SYNTAX) from None
 
 
+def _without_use(key: str, recipe: Recipe) -> str:
+    """Why nothing in a recipe makes use of a key; empty if something does."""
+    properties = _PROPERTIES[key]
+    users = properties.of
+    if users and recipe.network in {*_PAPERS, *_MESHES} and recipe.network not in users:
+        return (
+            f"{key} is of {' and '.join(users)}, and the network is {recipe.network}; leave it out"
+        )
+    other, value = properties.used_with or (key, getattr(recipe, key))
+    if getattr(recipe, other) != value:
+        return (
+            f"{key} is of {other}={value}, and {other} is {getattr(recipe, other)}; set it too, or "
+            f"leave out {key}"
+        )
+    return ""
+
+
 def _check_use(key: str, recipe: Recipe) -> None:
     """Raise UsageError if a key that was given makes no difference to a training."""
-    users = _USED_BY.get(key)
-    if users and recipe.network in {*_PAPERS, *_MESHES} and recipe.network not in users:
-        raise UsageError(
-            f"{key} is of {' and '.join(users)}, and the network is {recipe.network}; leave it out",
-            ErrorCode.OPTION_CONFLICT,
-        )
-    other, value = _USED_WITH.get(key, (key, getattr(recipe, key)))
-    if getattr(recipe, other) != value:
-        raise UsageError(
-            f"{key} is of {other}={value}, and {other} is {getattr(recipe, other)}; set it too, or "
-            f"leave out {key}",
-            ErrorCode.OPTION_CONFLICT,
-        )
-    if recipe.steps == 0 and key in _OF_STEPS:
-        raise UsageError(
+    problem = _without_use(key, recipe)
+    if not problem and recipe.steps == 0 and _PROPERTIES[key].of_steps:
+        problem = (
             f"{key} is of the steps of a training, and the recipe has none; give a length with "
-            "--epochs or --steps, or leave it out",
-            ErrorCode.OPTION_CONFLICT,
+            "--epochs or --steps, or leave it out"
         )
+    if problem:
+        raise UsageError(problem, ErrorCode.OPTION_CONFLICT)
 
 
 def _parse_change(change: str) -> tuple[str, Any]:
@@ -384,7 +396,7 @@ def _change(
         origin: where they come from, for messages.
         fault: error of a message about an unknown key or a wrong value.
     """
-    types = {f.name: f.type for f in fields(recipe)}
+    types = {each.name: each.type for each in fields(recipe)}
     checked: dict[str, Any] = {}
     for epochs, steps in _LENGTHS.items():
         if epochs in values and values.get(steps) is not None:
@@ -425,13 +437,16 @@ def _problem(key: str, value: Any, annotation: Any) -> str:
     if bool in kinds:
         return "" if isinstance(value, bool) else "true or false"
     whole = float not in kinds
+    properties = _PROPERTIES[key]
     expected = "a whole number" if whole else "a finite number"
-    expected += " above 0" if key in _POSITIVE else " that is not negative"
+    expected += " above 0" if properties.positive else " that is not negative"
     fits = isinstance(value, int if whole else int | float) and not isinstance(value, bool)
     fits = fits and 0 <= value <= (LARGEST if whole else sys.float_info.max)
-    fits = fits and (value > 0 or key not in _POSITIVE)
-    if key in _BETWEEN:
-        lowest, highest = _BETWEEN[key]
-        expected = f"a number from {lowest} to {highest}" + (", not 0" if key in _POSITIVE else "")
+    fits = fits and (value > 0 or not properties.positive)
+    if properties.between is not None:
+        lowest, highest = properties.between
+        expected = f"a number from {lowest} to {highest}" + (
+            ", not 0" if properties.positive else ""
+        )
         fits = fits and lowest <= value <= highest
     return "" if fits else expected

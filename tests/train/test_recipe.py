@@ -1,6 +1,7 @@
 """Recipes against the method's table, and what a user may change of them."""
 
 from dataclasses import asdict, replace
+from importlib.resources import files
 
 import pytest
 from raising import raises
@@ -309,6 +310,35 @@ class TestFiles:
         with raises("recipe-syntax", message) as caught:
             load(text)
         assert len(str(caught.value).splitlines()) == 1 and len(str(caught.value)) < 1200
+
+    @pytest.mark.parametrize(
+        ("text", "message"),
+        [
+            ('base = "jiang"\nlaplacian = 3', "toml: laplacian is of pointnet and linear, and the"),
+            ('base = "jiang"\n[without_neutrals]\npoints = 9', r"\[without_neutrals\]: points is"),
+            ('base = "pointnet"\nlearning_rate_every = 9', "every is of schedule=step, and sched"),
+        ],
+    )
+    def test_a_key_that_nothing_makes_use_of_is_refused(self, load, text, message):
+        with raises("recipe-syntax", message):
+            load(text)
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            'base = "jiang"\nlaplacian = 0',
+            'base = "pointnet"\nlearning_rate_every = 9\n[with_neutrals]\nschedule = "step"',
+            'base = "linear"\nbatch = 9',  # for those who give it a length
+        ],
+    )
+    def test_zero_and_what_is_of_some_use_are_taken(self, load, text):
+        load(text)
+
+    @pytest.mark.parametrize("name", recipe_names())
+    @pytest.mark.parametrize("neutrals", [True, False])
+    def test_a_copy_of_a_recipe_is_the_recipe(self, load, name, neutrals):
+        text = (files("facedis_core") / f"train/recipes/{name}.toml").read_text()
+        assert load(text, neutrals=neutrals) == load_recipe(name, neutrals=neutrals)
 
     def test_a_file_that_is_no_recipe(self, load):
         with raises("too-large"):

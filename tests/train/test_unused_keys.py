@@ -33,7 +33,7 @@ OTHERWISE = {
 def test_they_change_nothing(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recipes, "_check_use", lambda key, recipe: None)
     small = {"identity": 4, "expression": 3, "steps": 4, "batch": 8}
-    refused = [key for key, users in recipes._USED_BY.items() if name not in users]
+    refused = [key for key, of in recipes._PROPERTIES.items() if of.of and name not in of.of]
     assert refused
     plain, other = (
         train(FACES, name, changes=small | changes, neutrals=True)
