@@ -3,14 +3,23 @@
 import signal
 import subprocess
 import time
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
 from facedis_core.data.face_set import FaceSet
-from facedis_core.train.recipe import Recipe
-from facedis_core.train.setup import build_auto_encoder, build_discriminator, training_frame
+from facedis_core.nn.autoencoder import AutoEncoder
+from facedis_core.nn.objective import KnownNeutrals, LabelledFaces, Objective
+from facedis_core.train.recipe import Recipe, load_recipe
+from facedis_core.train.setup import (
+    build_auto_encoder,
+    build_discriminator,
+    initial_data,
+    training_frame,
+)
 from facedis_core.train.trainer import Trainer
 from facedis_core.train.training import train
 
@@ -34,6 +43,36 @@ def trainer(
         seed=seed,
         device=torch.device("cpu"),
     )
+
+
+def objective_of(faces: FaceSet, recipe: str, **changes: object) -> Objective:
+    """The losses of a fresh network, `network` of them, trained with the neutrals of the set."""
+    changed = replace(load_recipe(recipe, neutrals=True), **changes)
+    frame = training_frame(faces, changed)
+    network = build_auto_encoder(changed, frame, faces, 0, neutrals=True)
+    objective = network.objective(
+        changed.as_dict(), initial_data(changed, frame, faces, neutrals=True)
+    )
+    assert objective is not None
+    return objective
+
+
+def four_faces(
+    faces: FaceSet,
+    network: AutoEncoder,
+    progress: float,
+    *,
+    person: Sequence[int] = (0, 0, 1, 1),
+    expression: Sequence[int] = (0, 0, 1, 1),
+) -> LabelledFaces:
+    """The first faces of a set in a step; of the first and the last the neutral is known.
+
+    They are the neutrals of the first two people, and count half.
+    """
+    shown = network.normalise(torch.tensor(faces.vertices[:4]))
+    neutrals = network.normalise(torch.tensor(faces.neutrals[:2]))
+    known = KnownNeutrals(torch.tensor([0, 3]), neutrals, 0.5)
+    return LabelledFaces(shown, torch.tensor(person), torch.tensor(expression), known, progress)
 
 
 def interrupted(program: Path, line: str, folder: Path) -> str:

@@ -7,7 +7,7 @@ from raising import raises
 from scipy.optimize import minimize
 from synthetic import grid_mesh
 
-from facedis_core.geometry.mesh_hierarchy import mesh_hierarchy
+from facedis_core.geometry.mesh_hierarchy import mesh_hierarchy, nearest_points
 from facedis_core.geometry.surface_distance import nearest_on_triangles
 
 
@@ -33,6 +33,15 @@ def test_levels_of_a_sheet():
 def test_a_mesh_of_few_triangles():
     with raises("too-few-faces", "16 or more"):
         mesh_hierarchy(*grid_mesh(3), 4)
+
+
+def test_the_nearest_triangle_is_not_the_one_whose_centre_is_nearest():
+    # a long triangle beside a small one, above the far end of the long one
+    vertices = np.array([[0.0, 0, 0], [9, 1, 0], [9, -1, 0], [8, 0, 2], [9, 0, 2], [8, 1, 2]])
+    triangles = np.array([[0, 1, 2], [3, 4, 5]], np.int32)
+    corners, weights = nearest_points([[8.0, 0.1, 0.8]], vertices, triangles)
+    assert corners.tolist() == [[0, 1, 2]]
+    np.testing.assert_allclose(weights[0] @ vertices[corners[0]], [8, 0.1, 0], atol=1e-6)
 
 
 def test_nearest_points_of_triangles():

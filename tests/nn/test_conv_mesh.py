@@ -9,7 +9,7 @@ import torch
 from mesh_twin import SlowMeshes
 from raising import raises
 from synthetic import face_set, random_model, write_face_set
-from trainers import trained_in_parts
+from trainers import four_faces, objective_of, trained_in_parts
 
 from facedis_core.data.face_set import TEST, TRAIN
 from facedis_core.data.latents import read_latents, write_latents
@@ -18,13 +18,11 @@ from facedis_core.mesh.mesh import Mesh, write_mesh
 from facedis_core.model.model_file import load_model, write_model
 from facedis_core.nn.conv_mesh import ConvMeshAutoEncoder
 from facedis_core.nn.mesh_layers import SparseMatrix, chebyshev
-from facedis_core.nn.objective import KnownNeutrals, LabelledFaces
 from facedis_core.pipeline.combine import interpolate, transfer
 from facedis_core.pipeline.encode import MeshEncoder
 from facedis_core.train.plan import PretrainingPlan
 from facedis_core.train.recipe import load_recipe
 from facedis_core.train.run import RunFiles
-from facedis_core.train.setup import build_auto_encoder, initial_data, training_frame
 from facedis_core.train.training import train
 from facedis_core.viewer.faces import load_faces
 from facedis_core.viewer.live_model import LiveModel
@@ -113,21 +111,18 @@ def test_the_published_sizes_at_the_vertices_of_flame():
     assert shapes["decoder.output.weight"] == (6, 16, 3)
     deviations = [p.std() for name, p in network.named_parameters() if name.endswith("weight")]
     assert all(0.08 < deviation < 0.1 for deviation in deviations)  # 0.1, cut at twice of it
+    biases = [p for name, p in network.named_parameters() if name.endswith("bias")]
+    assert len(biases) == 2 * 5 and all((bias == 0.1).all() for bias in biases)
     assert sum(p.numel() for p in network.parameters()) == 30_056
 
 
 def test_the_losses():
-    recipe = load_recipe("conv-mesh-ae", neutrals=True)
-    frame = training_frame(FACES, recipe)
-    neutrals = torch.tensor(FACES.neutrals[:2])
     for target in ("self", "neutral"):
-        recipe = replace(recipe, target=target, neutral=2.0, reconstruction=3.0)
-        network = build_auto_encoder(recipe, frame, FACES, 0)
-        data = initial_data(recipe, frame, FACES, neutrals=True)
-        objective = network.objective(recipe.as_dict(), data)
-        faces = network.normalise(torch.tensor(FACES.vertices[:4]))
-        known = KnownNeutrals(torch.tensor([0, 3]), network.normalise(neutrals), 0.5)
-        batch = LabelledFaces(faces, *torch.zeros(2, 4, dtype=torch.int64), known, 0.0)
+        changes = {"target": target, "neutral": 2.0, "reconstruction": 3.0}
+        objective = objective_of(FACES, "conv-mesh-ae", **changes)
+        network = objective.network
+        batch = four_faces(FACES, network, 0.0)
+        faces, known = batch.faces, batch.neutrals
         (turn,) = objective.turns(batch)
         posterior = network.encode(faces)
         z = getattr(posterior, "identity" if target == "neutral" else "expression").mean
@@ -156,12 +151,13 @@ def test_it_resumes_to_the_same_bytes(tmp_path):
     changes = {"expression": 6, "batch": 7, "epochs": 3}
     whole = trained_in_parts(tmp_path, FACES, "conv-mesh-ae", changes, neutrals=False)
     before = load_model(whole).weights
-    further = train(FACES, "conv-mesh-ae", changes={**changes, "steps": 1}, init=whole)
-    for name in ("encoder.dense.weight", "decoder.output.weight"):
-        moved = np.abs(further.weights[name] - before[name]).max()
-        assert 0 < moved < 0.02
-    for name in ("meshes.0.edges", "meshes.0.kept", "deviation"):
-        np.testing.assert_array_equal(further.weights[name], before[name])
+    # two steps of the weight decay alone: w - 0.1 v with v = 0.9 v + 0.5 w
+    decay = {"reconstruction": 0, "learning_rate": 0.1, "weight_decay": 0.5, "steps": 2}
+    decay["learning_rate_factor"] = 1
+    further = train(FACES, "conv-mesh-ae", changes={**changes, **decay}, init=whole)
+    for name, weights in further.weights.items():
+        left = 0.95 - 0.1 * (0.9 * 0.5 + 0.5 * 0.95) if ".dense." in name else 1
+        np.testing.assert_allclose(weights, left * before[name], rtol=1e-5, err_msg=name)
 
 
 def test_what_one_half_cannot_do(models):

@@ -1,21 +1,15 @@
 """DI-MeshEncoder: its forward pass against a slow twin, its losses and players."""
 
-from dataclasses import replace
-
 import numpy as np
 import torch
 from mesh_twin import SlowMeshes
 from raising import raises
 from synthetic import face_set
-from trainers import trained_in_parts
+from trainers import four_faces, objective_of, trained_in_parts
 
 from facedis_core.data.face_set import TEST, TRAIN
 from facedis_core.evaluate.prediction import model_predictor
 from facedis_core.model.model_file import load_model
-from facedis_core.nn.di_mesh import DiMeshObjective
-from facedis_core.nn.objective import KnownNeutrals, LabelledFaces
-from facedis_core.train.recipe import load_recipe
-from facedis_core.train.setup import build_auto_encoder, initial_data, training_frame
 from facedis_core.train.training import train
 
 FACES = face_set(size=8)
@@ -27,10 +21,14 @@ def test_slow_twin_numpy_torch_and_resumed_bytes(tmp_path):
     model, faces = load_model(path), FACES.read(FACES.rows(TEST)[:3])
     predicted = model_predictor(model)(faces)
     shown = model.decode(model.encode_prepared(faces, ["a", "b", "c"]), "expression")
+    with torch.no_grad():
+        in_torch = model.to_torch()(torch.tensor(faces))
     twin = SlowMeshes(model, FACES.vertices[FACES.rows(TRAIN)])
     for row, face in enumerate(faces):
-        z = twin.encoded("identity_encoder", face)[:5]
-        e = twin.encoded("expression_encoder", face)[:4]
+        z, log_variance = np.split(twin.encoded("identity_encoder", face), 2)
+        e, _ = np.split(twin.encoded("expression_encoder", face), 2)
+        found = in_torch.posteriors.identity.log_variance[row]
+        np.testing.assert_allclose(found, log_variance, atol=1e-4)
         np.testing.assert_allclose(predicted.identity_latent[row], z, atol=1e-4)
         np.testing.assert_allclose(predicted.expression_latent[row], e, atol=1e-4)
         neutral = twin.decoded("identity_decoder", z)
@@ -38,23 +36,24 @@ def test_slow_twin_numpy_torch_and_resumed_bytes(tmp_path):
         np.testing.assert_allclose(predicted.identity[row], neutral, atol=1e-3)
         np.testing.assert_allclose(predicted.reconstruction[row], full, atol=1e-3)
         np.testing.assert_allclose(shown[row], model.mean_face + full - neutral, atol=2e-3)
-    with torch.no_grad():
-        in_torch = model.to_torch()(torch.tensor(faces))
     np.testing.assert_allclose(in_torch.identity, predicted.identity, atol=1e-3)
     np.testing.assert_allclose(in_torch.reconstruction, predicted.reconstruction, atol=1e-3)
 
 
 def test_the_losses_and_turns():
-    recipe = replace(load_recipe("di-mesh-encoder", neutrals=True), identity=5, expression=4)
-    frame = training_frame(FACES, recipe)
-    network = build_auto_encoder(recipe, frame, FACES, 0)
-    data = initial_data(recipe, frame, FACES, neutrals=True)
-    objective = network.objective(recipe.as_dict(), data)
-    assert isinstance(objective, DiMeshObjective)
-    faces = network.normalise(torch.tensor(FACES.vertices[:4]))
-    neutrals = network.normalise(torch.tensor(FACES.neutrals[:2]))
-    known = KnownNeutrals(torch.tensor([0, 3]), neutrals, 0.5)
-    batch = LabelledFaces(faces, *torch.tensor([[0, 0, 1, 1]] * 2), known, 0.5)
+    def judged(pair):
+        """The discriminator: two hidden layers of 512, leaky by 0.2."""
+        w = dict(objective.discriminator.named_parameters())
+        assert [len(w[f"{k}.bias"]) for k in (0, 2, 4)] == [512, 512, 1]
+        for k in (0, 2, 4):
+            pair = pair @ w[f"{k}.weight"].T + w[f"{k}.bias"]
+            pair = torch.where(pair > 0, pair, 0.2 * pair) if k < 4 else pair
+        return torch.sigmoid(pair)
+
+    objective = objective_of(FACES, "di-mesh-encoder", identity=5, expression=4)
+    network = objective.network
+    batch = four_faces(FACES, network, 0.5)
+    faces, neutrals = batch.faces, batch.neutrals.faces
     torch.manual_seed(1)
     adversary, alone, last = objective.turns(batch)
     assert [t.player for t in (adversary, alone)] == ["discriminator", "expression_decoder"]
@@ -63,8 +62,8 @@ def test_the_losses_and_turns():
     own, shown = network.encode(faces)
     z, e = own.sample(), shown.sample()
     mixed = e[torch.randperm(4)]
-    real = torch.sigmoid(objective.discriminator(torch.cat([z, mixed], dim=1)))
-    fake = torch.sigmoid(objective.discriminator(torch.cat([z, e], dim=1)))
+    real = judged(torch.cat([z, mixed], dim=1))
+    fake = judged(torch.cat([z, e], dim=1))
     expected = -(real.log().mean() + (1 - fake).log().mean()) / 2
     torch.testing.assert_close(adversary.total, expected)
     known_faces = faces[[0, 3]]
@@ -86,7 +85,14 @@ def test_the_losses_and_turns():
             each.total, list(network.parameters()), allow_unused=True, retain_graph=True
         )
         assert not any(gradient is not None for gradient in gradients)
-    without = list(objective.turns(LabelledFaces(faces, batch.person, batch.expression, None, 0.9)))
+    # both encoders learn to deceive the discriminator, the identity encoder alone from neutrals
+    encoders = [network.identity_encoder.dense.weight, network.expression_encoder.dense.weight]
+    for name, taught in {"discriminator": [True, True], "neutral": [True, False]}.items():
+        gradients = torch.autograd.grad(
+            last.terms[name], encoders, allow_unused=True, retain_graph=True
+        )
+        assert [gradient is not None and gradient.any() for gradient in gradients] == taught
+    without = list(objective.turns(batch._replace(neutrals=None)))
     assert [each.player for each in without] == ["discriminator", "auto_encoder"]
     assert torch.isfinite(without[-1].total)
 

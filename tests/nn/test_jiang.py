@@ -8,7 +8,7 @@ import torch
 from mesh_twin import dense_convolution, largest_eigenvalue
 from raising import raises
 from synthetic import face_set
-from trainers import trained_in_parts
+from trainers import four_faces, objective_of, trained_in_parts
 
 from facedis_core.data.face_set import TEST, TRAIN
 from facedis_core.evaluate.prediction import model_predictor
@@ -17,10 +17,7 @@ from facedis_core.geometry.deformation_representation import (
     edge_weights,
 )
 from facedis_core.model.model_file import load_model
-from facedis_core.nn.jiang import STAGES
-from facedis_core.nn.objective import KnownNeutrals, LabelledFaces
 from facedis_core.train.recipe import load_recipe
-from facedis_core.train.setup import build_auto_encoder, initial_data, training_frame
 from facedis_core.train.training import train
 
 FACES = face_set(size=4)
@@ -74,10 +71,12 @@ class SlowTwin:
         return x
 
     def latent(self, branch, face):
+        """Mean and log-variance."""
         x = self.convolutions(f"{branch}_encoder", self.to_range(self.to_features(face)), 5)
         x = leaky(x) if branch == "identity" else np.tanh(x)
         hidden = leaky(self.dense(f"{branch}_encoder.hidden", x.ravel()))
-        return self.dense(f"{branch}_encoder.mean", hidden)
+        log_variance = self.dense(f"{branch}_encoder.log_variance", 1 / (1 + np.exp(-hidden)))
+        return self.dense(f"{branch}_encoder.mean", hidden), log_variance
 
     def decoded(self, branch, z):
         hidden = leaky(self.dense(f"{branch}_decoder.hidden", z))
@@ -104,16 +103,18 @@ def test_slow_twin_numpy_torch_and_resumed_bytes(tmp_path, deformation):
     training = np.unique(FACES.labels.subject[FACES.rows(TRAIN)])
     twin = SlowTwin(model, FACES.vertices[FACES.rows(TRAIN)], FACES.neutrals[training])
     assert model.weights["eigenvalue"] == pytest.approx(twin.largest, 1e-4)
+    with torch.no_grad():
+        in_torch = model.to_torch()(torch.tensor(faces))
     for row, face in enumerate(faces):
-        z, e = twin.latent("identity", face), twin.latent("expression", face)
+        (z, *variances), (e, also) = (twin.latent(k, face) for k in ("identity", "expression"))
+        for found, variance in zip(in_torch.posteriors, (*variances, also), strict=True):
+            np.testing.assert_allclose(found.log_variance[row], variance, atol=1e-4)
         np.testing.assert_allclose(predicted.identity_latent[row], z, atol=1e-4)
         np.testing.assert_allclose(predicted.expression_latent[row], e, atol=1e-4)
         neutral, full = twin.faces(z, e)
         np.testing.assert_allclose(predicted.identity[row], neutral, atol=1e-3)
         np.testing.assert_allclose(predicted.reconstruction[row], full, atol=1e-3)
         np.testing.assert_allclose(shown[row], model.mean_face + full - neutral, atol=2e-3)
-    with torch.no_grad():
-        in_torch = model.to_torch()(torch.tensor(faces))
     np.testing.assert_allclose(in_torch.identity, predicted.identity, atol=1e-3)
     np.testing.assert_allclose(in_torch.reconstruction, predicted.reconstruction, atol=1e-3)
     further = train(FACES, "jiang", changes={**changes, "steps": 1}, neutrals=True, init=path)
@@ -122,32 +123,48 @@ def test_slow_twin_numpy_torch_and_resumed_bytes(tmp_path, deformation):
     assert 0 < np.abs(moved - model.weights["identity_decoder.output.weight"]).max() < 0.01
 
 
-def made(**changes):
-    """The losses of a fresh network."""
-    recipe = replace(load_recipe("jiang", neutrals=True), identity=5, expression=4, **changes)
-    network = build_auto_encoder(recipe, training_frame(FACES, recipe), FACES, 0, neutrals=True)
-    data = initial_data(recipe, training_frame(FACES, recipe), FACES, neutrals=True)
-    return network.objective(recipe.as_dict(), data)
-
-
 @pytest.fixture(scope="module")
 def objective():
-    return made()
+    return objective_of(FACES, "jiang", identity=5, expression=4)
 
 
 def learning(objective, progress):
     """The turn of four faces at that progress; the parts of the network that learn from it."""
     network = objective.network
-    faces = network.normalise(torch.tensor(FACES.vertices[:4]))
-    neutrals = network.normalise(torch.tensor(FACES.neutrals[:2]))
-    known = KnownNeutrals(torch.tensor([0, 3]), neutrals, 0.5)
-    person, expression = torch.tensor([0, 0, 0, 0]), torch.tensor([0, 1, 2, 3])
+    batch = four_faces(FACES, network, progress, expression=(0, 1, 2, 3))
     torch.manual_seed(1)
-    (turn,) = objective.turns(LabelledFaces(faces, person, expression, known, progress))
+    (turn,) = objective.turns(batch)
     network.zero_grad()
     turn.total.backward()
     parts = {name.split(".")[0] for name, p in network.named_parameters() if p.grad is not None}
     return turn, {part.split("_")[0] for part in parts}
+
+
+def test_the_published_layers():
+    """Of a branch 9-128-64-64-64-3 or -1, dense 300; of the fusion 18-256-128-128-64-9."""
+    for deformation, channels in ((False, 3), (True, 9)):
+        given = "true" if deformation else "false"
+        recipe = load_recipe("jiang", neutrals=True, changes=[f"deformation={given}"])
+        shapes = recipe.model_config(16).weight_shapes()
+
+        def widths(name, biases, shapes=shapes):
+            layers = [f"{name}.convolutions.{k}" for k in range(5)]
+            assert f"{name}.convolutions.5.weight" not in shapes
+            found = [shapes[f"{layer}.weight"] for layer in layers]
+            assert {orders for orders, _, _ in found} == {3}
+            of_vertices = [shapes.get(f"{layer}.bias") for layer in layers]
+            assert of_vertices == [(16, out) if biases else None for _, _, out in found]
+            return [found[0][1], *(out for _, _, out in found)]
+
+        assert widths("identity_encoder", True) == [channels, 128, 64, 64, 64, 3]
+        assert widths("expression_encoder", False) == [channels, 128, 64, 64, 64, 1]
+        assert widths("fusion", True) == [2 * channels, 256, 128, 128, 64, channels]
+        for branch, last, size in (("identity", 3, 50), ("expression", 1, 25)):
+            layers = ("encoder.hidden", "encoder.mean", "encoder.log_variance")
+            found = [shapes[f"{branch}_{layer}.weight"] for layer in layers]
+            assert found == [(300, 16 * last), (size, 300), (size, 300)]
+            assert shapes[f"{branch}_decoder.hidden.weight"] == (300, size)
+            assert shapes[f"{branch}_decoder.output.weight"] == (16 * channels, 300)
 
 
 def length(a, b):
@@ -168,8 +185,14 @@ def test_each_branch_and_the_fusion_are_trained_alone(objective):
     turn, parts = learning(objective, 0.0)
     assert parts == {"identity"} and set(turn.terms) == {"neutral", "kl_identity", "decay"}
     torch.testing.assert_close(turn.terms["decay"], 1e-5 * squares("identity"))
+    torch.manual_seed(1)
+    mixed, truth = objective._interpolated(4)
+    drawn = network.neutrals(network.identities(torch.cat([features, mixed])).sample())
+    known = (torch.tensor(FACES.neutrals[:2]) - mean) / network.scale
+    expected = 0.5 * length(drawn[[0, 3]], known) + length(drawn[4:], truth)
+    torch.testing.assert_close(turn.terms["neutral"], expected)
 
-    turn, parts = learning(objective, STAGES["identity"])
+    turn, parts = learning(objective, 0.25)
     assert parts == {"expression"}
     torch.manual_seed(1)
     latent = network.shown(features)
@@ -181,7 +204,7 @@ def test_each_branch_and_the_fusion_are_trained_alone(objective):
     expected = length(drawn, truth) + 5e-6 * divergence
     torch.testing.assert_close(turn.total, expected)
 
-    turn, parts = learning(objective, STAGES["expression"])
+    turn, parts = learning(objective, 0.5)
     assert parts == {"fusion"} and set(turn.terms) == {"reconstruction", "decay"}
     torch.manual_seed(1)
     neutrals = network.neutrals(network.identities(features).sample())
@@ -189,7 +212,7 @@ def test_each_branch_and_the_fusion_are_trained_alone(objective):
     full = network.fused(neutrals, expressions)
     torch.testing.assert_close(turn.terms["reconstruction"], length(full, features))
 
-    turn, parts = learning(objective, STAGES["fusion"])
+    turn, parts = learning(objective, 0.75)
     assert parts == {"identity", "expression", "fusion"}
     torch.manual_seed(1)
     own, shown = network.identities(features), network.shown(features)
@@ -200,20 +223,19 @@ def test_each_branch_and_the_fusion_are_trained_alone(objective):
     expected = length(network.fused(neutrals, expressions), features)
     expected = expected + length(nobody, zero) + length(nothing, zero)
     torch.testing.assert_close(turn.terms["reconstruction"], expected)
-    known = (torch.tensor(FACES.neutrals[:2]) - mean) / network.scale
     torch.testing.assert_close(turn.terms["neutral"], 0.5 * length(neutrals[[0, 3]], known))
     decay = 3e-5 * squares("identity") + 1e-6 * squares("expression") + 1e-5 * squares("fusion")
     torch.testing.assert_close(turn.terms["decay"], decay)
 
 
 def test_errors_of_a_deformation_representation_are_those_of_its_numbers():
-    objective = made(deformation=True)
+    objective = objective_of(FACES, "jiang", identity=5, expression=4, deformation=True)
     network = objective.network
     neutrals = network.features(network.normalise(torch.tensor(FACES.neutrals[:7])))
     assert neutrals.shape == (7, FACES.vertices.shape[1], 9)
     mean = torch.tensor(FACES.neutrals[:7]).mean(dim=0, keepdim=True)
     assert network.features(network.normalise(mean)).abs().max() < 1e-5
-    turn, _ = learning(objective, STAGES["fusion"])
+    turn, _ = learning(objective, 0.75)
     torch.manual_seed(1)
     features = network.features(network.normalise(torch.tensor(FACES.vertices[:4])))
     drawn = network.neutrals(network.identities(features).sample())
@@ -232,6 +254,8 @@ def test_interpolated_people_lie_between_people(objective):
     mixed, neutrals = objective._interpolated(50)
     low, high = objective.people.amin(dim=0), objective.people.amax(dim=0)
     assert ((neutrals >= low - 1e-6) & (neutrals <= high + 1e-6)).all()
+    # none of them is a person that there is
+    assert (neutrals[:, None] - objective.people).abs().amax(dim=(2, 3)).min() > 1e-3
     distance = (mixed - neutrals)[:, None] - objective.shown
     assert (distance.abs().amax(dim=(2, 3)).amin(dim=1) < 1e-6).all()
 

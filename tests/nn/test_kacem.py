@@ -1,22 +1,16 @@
 """Neutralisation in latent space: its forward pass against a slow twin, its losses and players."""
 
-from dataclasses import replace
-
 import numpy as np
 import torch
 from mesh_twin import SlowMeshes
 from raising import raises
 from synthetic import face_set
 from torch.nn.functional import cross_entropy
-from trainers import trained_in_parts
+from trainers import four_faces, objective_of, trained_in_parts
 
 from facedis_core.data.face_set import TEST, TRAIN
 from facedis_core.evaluate.prediction import model_predictor
 from facedis_core.model.model_file import load_model
-from facedis_core.nn.kacem import PRETRAINED
-from facedis_core.nn.objective import KnownNeutrals, LabelledFaces
-from facedis_core.train.recipe import load_recipe
-from facedis_core.train.setup import build_auto_encoder, initial_data, training_frame
 from facedis_core.train.training import train
 
 FACES = face_set(size=8)
@@ -29,6 +23,7 @@ def test_slow_twin_numpy_torch_and_resumed_bytes(tmp_path):
     predicted = model_predictor(model)(faces)
     assert predicted.reconstruction is None and predicted.expression_latent is None
     twin = SlowMeshes(model, FACES.vertices[FACES.rows(TRAIN)])
+    assert model.weights["generator.1.weight"].shape == (128, 128)
     for row, face in enumerate(faces):
         z = twin.encoded("encoder", face)
         hidden = np.maximum(twin.dense("generator.0", z), 0)
@@ -42,44 +37,50 @@ def test_slow_twin_numpy_torch_and_resumed_bytes(tmp_path):
 
 
 def test_the_losses_and_turns():
-    recipe = replace(load_recipe("kacem", neutrals=True), identity=5)
-    frame = training_frame(FACES, recipe)
-    network = build_auto_encoder(recipe, frame, FACES, 0)
-    objective = network.objective(
-        recipe.as_dict(), initial_data(recipe, frame, FACES, neutrals=True)
-    )
+    def judged(z):
+        """The discriminator: a hidden layer of 128, leaky by 0.2."""
+        w = dict(objective.discriminator.named_parameters())
+        hidden = z @ w["0.weight"].T + w["0.bias"]
+        assert hidden.shape[1] == 128
+        return torch.sigmoid(
+            torch.where(hidden > 0, hidden, 0.2 * hidden) @ w["2.weight"].T + w["2.bias"]
+        )
+
+    objective = objective_of(FACES, "kacem", identity=5)
+    network = objective.network
     assert objective.classifier.out_features == 7  # training people
-    faces = network.normalise(torch.tensor(FACES.vertices[:4]))
-    neutrals = network.normalise(torch.tensor(FACES.neutrals[:2]))
-    person = torch.tensor([0, 0, 1, 1])
-    known = KnownNeutrals(torch.tensor([0, 3]), neutrals, 0.5)
-    (alone,) = objective.turns(LabelledFaces(faces, person, person, known, PRETRAINED - 0.01))
+    batch = four_faces(FACES, network, 0.25)
+    faces, neutrals, person = batch.faces, batch.neutrals.faces, batch.person
+    (alone,) = objective.turns(batch._replace(progress=0.24))
     own = network.latent(faces)
     truth = network.standardise(faces)
     rec = (network.decoder(own, network.meshes) - truth).abs().mean()
     torch.testing.assert_close(alone.total, rec)
 
-    batch = LabelledFaces(faces, person, person, known, PRETRAINED)
     adversary, classifier, last = objective.turns(batch)
     assert [each.player for each in (adversary, classifier)] == ["discriminator", "classifier"]
     z, real = network.neutralised(own), network.latent(neutrals)
-    judged = torch.sigmoid(objective.discriminator(z)), torch.sigmoid(objective.discriminator(real))
-    expected = (-0.5 * judged[1].log().mean() - (1 - judged[0]).log().mean()) / 2
+    fake, true = judged(z), judged(real)
+    expected = (-0.5 * true.log().mean() - (1 - fake).log().mean()) / 2
     torch.testing.assert_close(adversary.total, expected)
     person_loss = cross_entropy(objective.classifier(z), person)
     torch.testing.assert_close(classifier.total, person_loss)
     neutral = (network.decoder(z, network.meshes)[[0, 3]] - network.standardise(neutrals)).abs()
     latent = (z[[0, 3]] - real).abs().mean()
     expected = rec + 0.5 * neutral.mean() + 0.5 * latent
-    expected = expected - 0.1 * judged[0].log().mean() + 0.1 * person_loss
+    expected = expected - 0.1 * fake.log().mean() + 0.1 * person_loss
     torch.testing.assert_close(last.total, expected)
-    # the generator learns from the discriminator, which learns nothing from the auto-encoder
+    # encoder and generator learn from every term
+    taught = [network.encoder.dense.weight, network.generator[2].weight]
+    for name in ("neutral", "neutral_latent", "discriminator", "person"):
+        gradients = torch.autograd.grad(last.terms[name], taught, retain_graph=True)
+        assert all(gradient.any() for gradient in gradients), name
     for each in (adversary, classifier):
         gradients = torch.autograd.grad(
             each.total, list(network.parameters()), allow_unused=True, retain_graph=True
         )
         assert not any(gradient is not None for gradient in gradients)
-    without = list(objective.turns(LabelledFaces(faces, person, person, None, 0.9)))
+    without = list(objective.turns(batch._replace(neutrals=None)))
     assert [each.player for each in without] == ["classifier", "auto_encoder"]
     assert torch.isfinite(without[-1].total) and not without[-1].terms["neutral"].detach()
 

@@ -74,6 +74,39 @@ PAPER = {
         "discriminator_batch_norm": False,
     },
 }
+# The comparison systems; of CoMA and Jiang et al. what is published, of the others what is ours.
+COMPARED = {
+    "conv-mesh-ae": {
+        **{"identity": 8, "expression": 8, "target": ("neutral", "self"), "latent_relu": True},
+        **{"epochs": 300, "batch": 16, "optimizer": "sgd", "momentum": 0.9},
+        **{"learning_rate": 8e-3, "schedule": "step", "learning_rate_factor": 0.99},
+        **{"learning_rate_every": 100 / 300, "weight_decay": 5e-4, "gradient_clip": 0.0},
+        **{"reconstruction": 1.0, "neutral": 1.0, "pseudo_neutral": "none"},
+    },
+    "jiang": {
+        **{"identity": 50, "expression": 25, "deformation": False, "epochs": 4 * 20},
+        **{"reconstruction": 1.0, "neutral": 1.0, "neutral_expression": 1.0},
+        **{"kl_identity": 2 * 5e-6, "kl_expression": 2 * 5e-6, "weight_decay": 0.0},
+        **{"batch": 16, "optimizer": "adam", "learning_rate": 5e-4, "pseudo_neutral": "auto"},
+    },
+    "di-mesh-encoder": {
+        **{"identity": 64, "expression": 64, "epochs": 300, "batch": 16, "optimizer": "adam"},
+        **{"learning_rate": 1e-3, "discriminator_learning_rate": 1e-4, "schedule": "cosine"},
+        **{"reconstruction": 1.0, "neutral": 1.0, "neutral_expression": 1.0},
+        **{"kl_identity": 1e-4, "kl_expression": 1e-4, "discriminator": 1e-2},
+        **{"weight_decay": 0.0, "pseudo_neutral": "auto"},
+    },
+    "kacem": {
+        **{"identity": 64, "epochs": 300, "batch": 16, "optimizer": "adam"},
+        **{"learning_rate": 1e-3, "discriminator_learning_rate": 1e-4, "schedule": "cosine"},
+        **{"reconstruction": 1.0, "neutral": 1.0, "neutral_latent": 1.0, "discriminator": 0.1},
+        **{"person": 0.1, "weight_decay": 0.0, "pseudo_neutral": "auto"},
+    },
+    "flame-like": {
+        **{"network": "linear", "linear_fit": "flame", "steps": 0, "pseudo_neutral": "auto"},
+        **{"identity": 64, "expression": 64, "pose_degrees": 0.0, "pose_mm": 0.0},
+    },
+}
 EVERYWHERE = {
     "learning_rate": 1e-4,
     "learning_rate_factor": 0.7,
@@ -101,6 +134,15 @@ def test_recipes_are_the_papers(name, neutrals):
         expected = value[0 if neutrals else 1] if isinstance(value, tuple) else value
         assert recipe[key] == expected, key
     assert recipe["epochs"] * recipe["learning_rate_every"] / 100 == 50
+
+
+@pytest.mark.parametrize("neutrals", [True, False], ids=["neutrals", "no neutrals"])
+@pytest.mark.parametrize("name", COMPARED)
+def test_recipes_of_the_comparison_systems(name, neutrals):
+    recipe = load_recipe(name, neutrals=neutrals).as_dict()
+    for key, value in ({"network": name} | COMPARED[name]).items():
+        expected = value[0 if neutrals else 1] if isinstance(value, tuple) else value
+        assert recipe[key] == expected, key
 
 
 # trained by losses of their own
