@@ -192,6 +192,9 @@ def test_each_branch_and_the_fusion_are_trained_alone(objective):
     expected = 0.5 * length(drawn[[0, 3]], known) + length(drawn[4:], truth)
     torch.testing.assert_close(turn.terms["neutral"], expected)
 
+    for progress, part in {0.24: "identity", 0.49: "expression", 0.74: "fusion"}.items():
+        assert learning(objective, progress)[1] == {part}
+
     turn, parts = learning(objective, 0.25)
     assert parts == {"expression"}
     torch.manual_seed(1)
