@@ -102,6 +102,10 @@ CHANGED = {
     "no-neutral-latent": ["neutral_latent=0"],
     "strong-kl": ["kl_identity=1e-3", "kl_expression=1e-3"],
     "random-decoders": ["decoder_init=default"],
+    "weak-discriminator": ["discriminator=1e-3"],
+    "strong-discriminator": ["discriminator=0.1"],
+    "weak-discriminator-no-laplacian": ["discriminator=1e-3", "laplacian=0"],
+    "slow-steps": ["learning_rate=1e-4", "schedule=step"],
 }
 CLOSED_FORMS = ("linear", "bilinear")  # recipes measured together, with few people as well
 KINDS = {
@@ -120,10 +124,15 @@ KINDS = {
         *(Cell("pointnet", each, changed="pseudo-neutrals") for each in CONDITIONS[1:]),
         *(
             Cell("pointnet", "present", discriminator=True, changed=each)
-            for each in ("no-laplacian", "no-neutral-latent", "strong-kl", "random-decoders")
+            for each in (
+                *("no-laplacian", "no-neutral-latent", "strong-kl", "random-decoders"),
+                *("weak-discriminator", "strong-discriminator", "weak-discriminator-no-laplacian"),
+            )
         ),
-        Cell("pointnet", "present", changed="no-laplacian"),
-        Cell("pointnet", "present", changed="random-decoders"),
+        *(
+            Cell("pointnet", "present", changed=each)
+            for each in ("no-laplacian", "random-decoders", "slow-steps")
+        ),
     ),
     # the systems that the paper compares with; conv-mesh-ae to itself, and from a face to its
     # person's neutral, or an estimate of it
