@@ -15,7 +15,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from resumable import e_rec_by_epoch, last_change, make, minutes
+from resumable import e_rec_by_epoch, interruptible, last_change, make, minutes
 from study_tables import BASELINES, markdown, number, shown
 
 from facedis_core.data.face_set import load_face_set
@@ -218,4 +218,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    interruptible(main)

@@ -8,8 +8,9 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TextIO
 
 CONVERGED = 0.01  # largest relative change of E_rec over the last tenth of a training
 
@@ -27,13 +28,16 @@ def make(target: Path, *command: str, resume: bool = False, wait: bool = True) -
     words = [*command, "-o", str(target)]
     asked = " ".join(words)
     making = target.with_name(f"{target.name}.making")
-    with making.open("w") as lock:  # it goes with the process
+    with making.open("w") as lock:  # it goes with the process, and with the command
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            return False
+            if not wait:
+                return False
+            print(f"{target} is being made by another process; waiting for it", flush=True)
+            fcntl.flock(lock, fcntl.LOCK_EX)
         if not done.exists():
-            _run(target, words, resume)
+            _run(target, words, resume, lock)
         making.unlink(missing_ok=True)
     _, made_by = done.read_text().splitlines()
     if made_by != asked:
@@ -41,19 +45,35 @@ def make(target: Path, *command: str, resume: bool = False, wait: bool = True) -
     return True
 
 
-def _run(target: Path, words: list[str], resume: bool) -> None:
+def _run(target: Path, words: list[str], resume: bool, lock: TextIO) -> None:
     """Run a command, and write down that it is done."""
     going_on = resume and target.with_suffix(".state.safetensors").exists()
     asked = " ".join(words)
     print("$", asked, flush=True)
     start = time.monotonic()
     run = [sys.executable, "-m", words[0].replace("-", "_"), *words[1:]]
-    status = subprocess.run([*run, "--resume" if going_on else "--force"]).returncode
+    run.append("--resume" if going_on else "--force")
+    # not subprocess.run, which on Ctrl-C kills a training that is about to save its state
+    command = subprocess.Popen(run, pass_fds=[lock.fileno()])
+    try:
+        status = command.wait()
+    except KeyboardInterrupt:  # the command has it as well
+        command.wait()
+        raise
     if status:
         sys.exit(status)
     # of a resumed training only the time since then
     seconds = f"{time.monotonic() - start:.0f}{' and more' if going_on else ''}"
     target.with_name(f"{target.name}.made").write_text(f"{seconds}\n{asked}\n")
+
+
+def interruptible(main: Callable[[], None]) -> None:
+    """Run the main function of an experiment; after Ctrl-C a line and exit code 130."""
+    try:
+        main()
+    except KeyboardInterrupt:
+        print("interrupted; the same command resumes", file=sys.stderr)
+        sys.exit(130)
 
 
 def minutes(target: Path) -> str:

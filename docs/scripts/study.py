@@ -21,7 +21,7 @@ import resumable
 
 from facedis_core.datasets.ict_synthesis import VARIATIONS
 from facedis_core.model.model_file import load_model
-from facedis_core.train.recipe import load_recipe
+from facedis_core.train.recipe import Recipe, load_recipe
 
 ENCODED = 20  # times that a face is encoded to measure its time
 
@@ -33,7 +33,7 @@ class Cell:
     Attributes:
         recipe: its name.
         condition: labelled, present or absent: what is known of the training people's neutrals.
-        identity, expression: numbers of latents.
+        identity, expression: numbers of latents, of the networks that have both.
         discriminator: whether the training has one.
         few: trained on a quarter of the people, with the first seed alone.
         to_neutral: conv-mesh-ae to estimates of the neutrals.
@@ -78,9 +78,21 @@ class Cell:
         return f"`{self.recipe}`{end}"
 
     @property
+    def settings(self) -> Recipe:
+        """Its recipe with what is changed of it."""
+        changes = [change.removeprefix("--set=") for change in self.changes]
+        return load_recipe(self.recipe, neutrals=self.condition == "labelled", changes=changes)
+
+    @property
     def is_closed_form(self) -> bool:
         """Whether its recipe has no steps of a training."""
-        return load_recipe(self.recipe, neutrals=self.condition == "labelled").steps == 0
+        return self.settings.steps == 0
+
+    @property
+    def latents(self) -> str:
+        """Sizes of its latents; 0 of one that the network lacks."""
+        config = self.settings.model_config(vertices=4)
+        return f"{config.identity} + {config.expression}"
 
     @property
     def changes(self) -> list[str]:
@@ -359,4 +371,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    resumable.interruptible(main)

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from resumable import e_rec_by_epoch, last_change, minutes
-from study import CLOSED_FORMS, CONDITIONS, KINDS, Cell, Study
+from study import CONDITIONS, KINDS, Cell, Study
 
 from facedis_core.inspection.file_info import parameters
 from facedis_core.model.model_file import load_model
@@ -20,6 +20,7 @@ BASELINES = {
 }
 COLUMNS = {"E_rec": "e_rec", "E_dis": "e_dis", "AVD_neu": "avd_neu"}
 PROBES = {
+    "person from z_id": "rank1_cosine_accuracy",
     "person from z_exp": "identity_from_expression_accuracy",
     "expression from z_id": "expression_from_identity_accuracy",
 }
@@ -67,7 +68,7 @@ def tables(study: Study) -> Iterator[str]:
     yield "\n## All systems\n"
     yield from systems(study, whole)
     yield "\n## Length of the trainings\n"
-    yield from lengths(study, [cell for cell in cells if cell.recipe not in CLOSED_FORMS])
+    yield from lengths(study, [cell for cell in cells if not cell.is_closed_form])
 
 
 def first_seed(study: Study, cells: Sequence[Cell]) -> Iterator[str]:
@@ -86,7 +87,7 @@ def first_seed(study: Study, cells: Sequence[Cell]) -> Iterator[str]:
                 rows.append(
                     [
                         cell.title,
-                        f"{cell.identity} + {cell.expression}",
+                        cell.latents,
                         *(
                             with_interval(report["model"], report["intervals"], key)
                             for key in COLUMNS.values()
@@ -117,7 +118,7 @@ def with_interval(metrics: Mapping[str, Any], intervals: Mapping[str, Any], key:
 
 def label(cell: Cell) -> list[str]:
     """Condition, title and latents of a cell."""
-    return [cell.condition, cell.title, f"{cell.identity} + {cell.expression}"]
+    return [cell.condition, cell.title, cell.latents]
 
 
 def ratios(study: Study, cells: Sequence[Cell]) -> Iterator[str]:
