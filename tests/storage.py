@@ -87,8 +87,10 @@ def free_port() -> int:
 
 
 @contextmanager
-def running(command: list[str], port: int, **kwargs: Any) -> Iterator[None]:
-    """A server, once it answers."""
+def running(
+    command: list[str], port: int, *, required: bool = False, **kwargs: Any
+) -> Iterator[None]:
+    """A server, once it answers; if it does not start the test is skipped, or fails."""
     with tempfile.TemporaryFile() as words:
         server = subprocess.Popen(command, stdout=words, stderr=words, **kwargs)
         try:
@@ -98,7 +100,8 @@ def running(command: list[str], port: int, **kwargs: Any) -> Iterator[None]:
                     break
                 if server.poll() is not None or time.monotonic() > deadline:
                     words.seek(0)
-                    pytest.skip(f"{command[0]} does not start: {words.read()[-500:]!r}")
+                    said = words.read()[-500:].decode(errors="replace").strip()
+                    (pytest.fail if required else pytest.skip)(f"{command[0]}: {said}")
                 time.sleep(0.05)
             yield
         finally:
@@ -134,7 +137,8 @@ def sftp() -> Iterator[Storage]:
 def _sshd(folder: Path) -> Iterator[Storage]:
     pytest.importorskip("paramiko")
     places = f"{os.environ['PATH']}:/usr/sbin:/usr/local/sbin"
-    sshd = os.environ.get(SSHD_VARIABLE) or shutil.which("sshd", path=places)
+    given = os.environ.get(SSHD_VARIABLE)
+    sshd = given or shutil.which("sshd", path=places)
     if sshd is None:
         pytest.skip(f"needs sshd (Debian: openssh-server), or its path in ${SSHD_VARIABLE}")
     user, port = getpass.getuser(), free_port()
@@ -161,7 +165,8 @@ def _sshd(folder: Path) -> Iterator[Storage]:
         for path in (home, files, *home.iterdir()):
             shutil.chown(path, user)
         folder.chmod(0o711)
-    with running([sshd, "-D", "-e", "-f", str(home / "config")], port, **as_other):
+    line = [sshd, "-D", "-e", "-f", str(home / "config")]
+    with running(line, port, required=bool(given), **as_other):
         options = {
             "host": "127.0.0.1",
             "port": port,

@@ -54,6 +54,7 @@ _FINAL: Final = (
     ImportError,
 )
 _REFUSED: Final = re.compile("Auth|Credential|HostKey|Token")  # types of errors of backends
+_BROKEN: Final = re.compile("saw EOF")  # paramiko, of a connection that breaks while it logs in
 
 
 def connections_to(url: str) -> int:
@@ -176,7 +177,7 @@ def try_again(
         except _FINAL:
             raise
         except Exception as error:
-            if _REFUSED.search(type(error).__name__):
+            if _REFUSED.search(type(error).__name__) and not _BROKEN.search(str(error)):
                 raise
             _forget_connections(url)
         time.sleep(pause)
@@ -292,12 +293,14 @@ def reading(url: str) -> Iterator[None]:
     except FacedisError:
         raise
     except FileNotFoundError as error:
+        kind = "folder" if url.endswith("/") else "file"
         raise InputError(
-            f"{shown(url)} does not exist; expected a file", ErrorCode.FILE_MISSING
+            f"{shown(url)} does not exist; expected a {kind}", ErrorCode.FILE_MISSING
         ) from error
     except IsADirectoryError as error:
         raise InputError(
-            f"{shown(url)} is a folder; expected a file", ErrorCode.NOT_A_FILE
+            f"{shown(url)} is a folder; expected a file (a folder of meshes ends in /)",
+            ErrorCode.NOT_A_FILE,
         ) from error
     except Exception as error:
         raise InputError(

@@ -19,7 +19,7 @@ from facedis_core.io.remote import (
 )
 from facedis_core.io.signals import install_signal_handlers
 from facedis_core.io.text import shown
-from facedis_core.io.urls import OBJECT_STORES, WEB, check_secrets, scheme_of
+from facedis_core.io.urls import OBJECT_STORES, SFTP, WEB, check_secrets, scheme_of
 
 _PART: Final = 1 << 23  # bytes; larger files are uploaded in several
 _MOST_PARTS: Final = 9000  # S3 takes 10,000
@@ -160,25 +160,39 @@ def _upload_aside(url: str, stream: BinaryIO, size: int, parents: bool) -> None:
     def begin() -> Any:
         if parents and folder:
             system.makedirs(folder, exist_ok=True)
-        target = system.open(temporary, "wb", block_size=AT_ONCE)
+        # without a buffer paramiko has nothing left to write, and to wait for, after an error
+        buffer = 0 if scheme_of(url) in SFTP else AT_ONCE
+        target = system.open(temporary, "wb", block_size=buffer)
         if hasattr(target, "set_pipelined"):
-            target.set_pipelined(True)  # else paramiko waits for each answer; the size is checked
+            target.set_pipelined(True)  # else paramiko waits for the answer to each 32 KB
         return target
 
     def end() -> None:
+        if size and hasattr(target, "set_pipelined"):
+            # a write that was refused leaves a hole: once more the last byte, which waits for all
+            stream.seek(size - 1)
+            target.seek(size - 1)
+            target.set_pipelined(False)
+            target.write(stream.read(1))
         target.close()
         if system.info(temporary)["size"] != size:
             raise EOFError
         system.mv(temporary, path)
 
+    def give_up() -> None:
+        with suppress(Exception):  # never begun
+            target.close()  # now, not whenever it is collected
+        system.rm(temporary)
+
+    target: Any = None
     try:
         target = in_time(begin)
         while content := stream.read(AT_ONCE):
             in_time(partial(target.write, content))
         in_time(end)
     except BaseException:
-        with suppress(Exception):  # never begun
-            in_time(lambda: system.rm(temporary))
+        with suppress(Exception):
+            in_time(give_up)
         raise
 
 

@@ -50,6 +50,8 @@ def naming(source: str | Path) -> Iterator[None]:
         yield
     except InputError as error:
         text = str(error)
+        if text.startswith((f"{shown(source)} ", f"{shown(source)}: ")):
+            raise  # it says so already
         if len(text) > _LONGEST_MESSAGE:  # it quotes the file
             text = f"{text[:_LONGEST_MESSAGE]}..."
         raise InputError(f"{shown(source)}: {text}", error.code) from error

@@ -14,6 +14,7 @@ from facedis_core.io.text import shown
 # Where a file begins to exist when its upload is completed.
 OBJECT_STORES: Final = ("s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "oss", "oci", "memory")
 WEB: Final = ("http", "https")
+SFTP: Final = ("sftp", "ssh")
 _URL: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 _PATH_OF_URL: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")  # has lost a slash
 _SECRET: Final = re.compile(r"[^/@]*:(?![0-9]+/).*@", re.DOTALL)  # user:password@, no host:port/

@@ -6,11 +6,13 @@ import json
 import os
 import random
 import signal
+import socket
 import subprocess
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
+from itertools import chain, count
 from pathlib import Path
 
 import numpy as np
@@ -73,7 +75,9 @@ class TestServers:
             name = f"f{n:02d}"
             sources[name] = (faces / "ann.ply").read_bytes() if n % 2 else CONTENT[:50_000]
             server.put(f"many/{name}.ply", sources[name])
-        with through(monkeypatch, server, random_cuts(5, 60_000)) as (proxy, url):
+        # the first connection always, the others by chance: who reads which file is not known
+        cuts = chain([500], random_cuts(5, 60_000))
+        with through(monkeypatch, server, cuts) as (proxy, url):
             line = f"fd-encode {url}many/ --keep-going --failures f.jsonl -o there.npy"
             result = call(line)
         assert result.code == 1 and proxy.cut, result.err
@@ -107,6 +111,97 @@ class TestServers:
             pytest.raises(InputError, match=r"has not answered for 0.5 s"),
         ):
             read_all(f"{url}file.bin")
+
+
+@pytest.mark.parametrize(
+    ("words", "calls"), [("Authentication failed: transport shut down or saw EOF", 2), ("No", 1)]
+)
+def test_a_login_that_breaks_is_no_refusal(words, calls):
+    paramiko = pytest.importorskip("paramiko")
+    called = []
+
+    def work() -> int:
+        called.append(1)
+        if len(called) == 1:
+            raise paramiko.AuthenticationException(words)
+        return 7
+
+    with nullcontext() if calls == 2 else pytest.raises(paramiko.AuthenticationException):
+        assert remote.try_again("sftp://host/a", work) == 7
+    assert len(called) == calls
+
+
+@contextmanager
+def refusing_sftp(folder: Path, refused: set[int]) -> Iterator[int]:
+    """An SFTP server whose writes of these numbers fail, as on a disk that is full for a moment.
+
+    Gives its port.
+    """
+    paramiko = pytest.importorskip("paramiko")
+    numbers = count(1)
+
+    class Login(paramiko.ServerInterface):
+        def check_auth_password(self, username, password):
+            return paramiko.AUTH_SUCCESSFUL
+
+        def check_channel_request(self, kind, chanid):
+            return paramiko.OPEN_SUCCEEDED
+
+    class File(paramiko.SFTPHandle):
+        def write(self, offset, data):
+            if next(numbers) in refused:
+                return paramiko.SFTP_FAILURE
+            return super().write(offset, data)
+
+    class Files(paramiko.SFTPServerInterface):
+        def stat(self, path):
+            try:
+                return paramiko.SFTPAttributes.from_stat((folder / path[1:]).stat())
+            except FileNotFoundError:
+                return paramiko.SFTP_NO_SUCH_FILE
+
+        def open(self, path, flags, attr):
+            file = File(flags)
+            file.writefile = (folder / path[1:]).open("wb")
+            return file
+
+        def posix_rename(self, oldpath, newpath):
+            (folder / oldpath[1:]).replace(folder / newpath[1:])
+            return paramiko.SFTP_OK
+
+        def remove(self, path):
+            (folder / path[1:]).unlink()
+            return paramiko.SFTP_OK
+
+    key = paramiko.ECDSAKey.generate()
+
+    def accept() -> None:
+        with suppress(OSError):  # closed
+            while True:
+                transport = paramiko.Transport(listening.accept()[0])
+                transport.add_server_key(key)
+                transport.set_subsystem_handler("sftp", paramiko.SFTPServer, Files)
+                transport.start_server(server=Login())
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        threading.Thread(target=accept, daemon=True).start()
+        yield listening.getsockname()[1]
+
+
+@pytest.mark.parametrize(("refused", "whole"), [({3}, True), (set(range(3, 1000)), False)])
+def test_a_write_that_is_refused_leaves_no_hole(monkeypatch, tmp_path, refused, whole):
+    """Paramiko does not wait for what a server answers to each 32 KB."""
+    monkeypatch.setitem(fsspec.config.conf, "sftp", {"password": "any"})
+    content = CONTENT[:200_000]
+    with refusing_sftp(tmp_path, refused) as port:
+        url = f"sftp://ann@127.0.0.1:{port}/out.bin"
+        with (
+            nullcontext() if whole else pytest.raises(OutputError, match="answers OSError"),
+            open_output(url, force=True) as stream,
+        ):
+            stream.write(content)
+    assert [path.name for path in tmp_path.iterdir()] == ["out.bin"] * whole
+    assert not whole or (tmp_path / "out.bin").read_bytes() == content
 
 
 @pytest.mark.slow

@@ -363,6 +363,8 @@ class TestNaming:
             (InputError("has no vertices", ErrorCode.EMPTY), "a.ply: has no vertices"),
             (OSError(5, "Input/output error"), "a.ply: could not be read (Input/output error)"),
             (MemoryError(), "a.ply: does not fit into memory"),
+            (InputError("a.ply is empty", ErrorCode.EMPTY), "a.ply is empty"),
+            (InputError("a.ply: is empty", ErrorCode.EMPTY), "a.ply: is empty"),
             (InputError("x" * 5000, ErrorCode.EMPTY), f"a.ply: {'x' * 1000}..."),
         ],
     )
