@@ -20,19 +20,22 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import CancelledError
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeVar
 
 import numpy as np
 from distributed import Client, Future, KilledWorker, WorkerPlugin
-from distributed.comm import CommClosedError
+from distributed.comm import CommClosedError, parse_address, parse_host_port
+from distributed.comm.registry import get_backend
 
 from facedis_core import __version__
 from facedis_core.errors import ErrorCode, FacedisError, InputError
 from facedis_core.io.paths import exists
 from facedis_core.io.signals import install_signal_handlers
 from facedis_core.io.text import first_line, first_of
+from facedis_core.io.waiting import within
 
 Block = TypeVar("Block")
 Result = TypeVar("Result")
@@ -257,7 +260,10 @@ def _connect(given: str) -> Client:
             while not exists(given) and time.monotonic() < due:
                 time.sleep(0.1)  # a scheduler that is just starting
             address = str(json.loads(Path(given).read_text())["address"])
-        return Client(address, timeout=CONNECT_SECONDS, set_as_default=False, name="facedis")
+        scheme, place = parse_address(address)  # a Client with a wrong one ends in a traceback
+        get_backend(scheme)
+        parse_host_port(place)
+        return _client(address)
     except (OSError, ValueError, KeyError, TypeError) as error:  # ValueError: no address
         raise InputError(
             f"there is no scheduler at {given}; expected the address of a running one, such as "
@@ -265,6 +271,15 @@ def _connect(given: str) -> Client:
             f"({first_line(error)})",
             ErrorCode.CLUSTER,
         ) from None
+
+
+def _client(address: str) -> Client:
+    """A client of a scheduler that answers; Dask itself waits for what is none for ever."""
+    make = partial(Client, address, timeout=CONNECT_SECONDS, set_as_default=False, name="facedis")
+    try:
+        return within(2 * CONNECT_SECONDS, make)
+    except TimeoutError as error:
+        raise TimeoutError(first_line(error) if str(error) else "it does not answer") from None
 
 
 def _wait_for_workers(client: Client, address: str) -> None:

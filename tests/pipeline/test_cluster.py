@@ -3,6 +3,7 @@
 import os
 import random
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -164,13 +165,19 @@ def test_what_is_no_cluster(call, faces, monkeypatch):
     for words, code, kind in (
         ("--scheduler tcp://127.0.0.1:1", 3, "cluster"),
         ("--scheduler absent.json", 3, "cluster"),
-        ("--scheduler nonsense://x", 3, "cluster"),
+        ("--scheduler nonsense://x:1", 3, "cluster"),
+        ("--scheduler tcp://127.0.0.1", 3, "cluster"),
+        ("--scheduler ''", 3, "cluster"),
         ("--scheduler tcp://127.0.0.1:1 --jobs 2", 2, "option-conflict"),
         ("--scheduler tcp://127.0.0.1:1 --stream", 2, "option-conflict"),
     ):
         result = call(f"fd-encode faces -o out.npy {words}")
         assert (result.code, result.kind) == (code, kind), words
         assert result.line
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # listens and never answers
+        port = silent.getsockname()[1]
+        result = call(f"fd-encode faces -o out.npy --scheduler tcp://127.0.0.1:{port}")
+        assert (result.code, result.kind) == (3, "cluster") and "not answer" in result.line
 
 
 WORK = """
