@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -82,6 +82,7 @@ class AutoEncoder(nn.Module, ABC):
 
     Attributes:
         is_fitted: whether the initial weights are a fit to the training faces, fit for use.
+        is_exportable: whether torch exports it to ONNX.
 
     Args:
         config: sizes of the network.
@@ -89,6 +90,8 @@ class AutoEncoder(nn.Module, ABC):
         origin: (3,) mm.
         scale: mm a unit.
     """
+
+    is_exportable: ClassVar[bool] = True
 
     def __init__(
         self, config: ModelConfig, mean_face: Tensor, origin: Tensor, scale: float

@@ -42,6 +42,7 @@ class MeshAutoEncoder(AutoEncoder):
         deviation: (V, 3) of the training faces, in normalised coordinates.
     """
 
+    is_exportable = False  # sparse products
     config: MeshConfig
 
     def __init__(self, config: Any, mean_face: Tensor, origin: Tensor, scale: float) -> None:

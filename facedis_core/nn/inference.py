@@ -86,6 +86,9 @@ class TrainedNetwork(nn.Module):
 class LatentEncoder(nn.Module):
     """The encoder of a trained auto-encoder as a module of its own, for export.
 
+    Raises:
+        UsageError: torch does not export this network.
+
     Example:
         >>> encoder = LatentEncoder(load_model("ict-linear").to_torch())
         >>> identity, expression = encoder(torch.zeros(2, 26719, 3))
@@ -95,6 +98,7 @@ class LatentEncoder(nn.Module):
 
     def __init__(self, network: TrainedNetwork) -> None:
         super().__init__()
+        _check_exportable(network)
         self.network = network
         self.eval()
 
@@ -107,6 +111,9 @@ class LatentEncoder(nn.Module):
 class FaceDecoder(nn.Module):
     """The decoders of a trained auto-encoder as a module of its own, for export.
 
+    Raises:
+        UsageError: torch does not export this network.
+
     Example:
         >>> decoder = FaceDecoder(load_model("ict-linear").to_torch())
         >>> decoder(torch.zeros(2, 92), torch.zeros(2, 44)).shape
@@ -115,6 +122,7 @@ class FaceDecoder(nn.Module):
 
     def __init__(self, network: TrainedNetwork) -> None:
         super().__init__()
+        _check_exportable(network)
         self.network = network
         self.eval()
 
@@ -171,6 +179,17 @@ class ArrayForward:
 
     def _tensor(self, array: np.ndarray) -> Tensor:
         return torch.tensor(array, dtype=torch.float32, device=self.device)
+
+
+def _check_exportable(network: TrainedNetwork) -> None:
+    """Raise UsageError where the words of torch would be a page about its own internals."""
+    if not network.network.is_exportable:
+        name = network_of(network.network.config).name
+        raise UsageError(
+            f"torch does not export the network {name} to ONNX; encode and decode with NumPy, or "
+            "call the network itself",
+            ErrorCode.UNSUPPORTED,
+        )
 
 
 def network_from_model(model: Model) -> AutoEncoder:

@@ -70,6 +70,7 @@ class JiangAutoEncoder(AutoEncoder):
         torch.Size([2, 4, 3])
     """
 
+    is_exportable = False  # sparse products
     config: JiangConfig
 
     def __init__(self, config: Any, mean_face: Tensor, origin: Tensor, scale: float) -> None:

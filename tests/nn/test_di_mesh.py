@@ -10,6 +10,7 @@ from trainers import four_faces, objective_of, trained_in_parts
 from facedis_core.data.face_set import TEST, TRAIN
 from facedis_core.evaluate.prediction import model_predictor
 from facedis_core.model.model_file import load_model
+from facedis_core.nn import FaceDecoder, LatentEncoder
 from facedis_core.train.training import train
 
 FACES = face_set(size=8)
@@ -36,6 +37,9 @@ def test_slow_twin_numpy_torch_and_resumed_bytes(tmp_path):
         np.testing.assert_allclose(predicted.identity[row], neutral, atol=1e-3)
         np.testing.assert_allclose(predicted.reconstruction[row], full, atol=1e-3)
         np.testing.assert_allclose(shown[row], model.mean_face + full - neutral, atol=2e-3)
+    for half in (LatentEncoder, FaceDecoder):
+        with raises("unsupported", "di-mesh-encoder to ONNX"):
+            half(model.to_torch())
     np.testing.assert_allclose(in_torch.identity, predicted.identity, atol=1e-3)
     np.testing.assert_allclose(in_torch.reconstruction, predicted.reconstruction, atol=1e-3)
 

@@ -17,6 +17,7 @@ from facedis_core.geometry.deformation_representation import (
     edge_weights,
 )
 from facedis_core.model.model_file import load_model
+from facedis_core.nn import JiangAutoEncoder
 from facedis_core.train.recipe import load_recipe
 from facedis_core.train.training import train
 
@@ -142,6 +143,7 @@ def learning(objective, progress):
 
 def test_the_published_layers():
     """Of a branch 9-128-64-64-64-3 or -1, dense 300; of the fusion 18-256-128-128-64-9."""
+    assert not JiangAutoEncoder.is_exportable  # to ONNX
     for deformation, channels in ((False, 3), (True, 9)):
         given = "true" if deformation else "false"
         recipe = load_recipe("jiang", neutrals=True, changes=[f"deformation={given}"])
