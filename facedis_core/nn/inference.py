@@ -87,7 +87,7 @@ class LatentEncoder(nn.Module):
     """The encoder of a trained auto-encoder as a module of its own, for export.
 
     Raises:
-        UsageError: torch does not export this network.
+        InputError: torch does not export this network.
 
     Example:
         >>> encoder = LatentEncoder(load_model("ict-linear").to_torch())
@@ -112,7 +112,7 @@ class FaceDecoder(nn.Module):
     """The decoders of a trained auto-encoder as a module of its own, for export.
 
     Raises:
-        UsageError: torch does not export this network.
+        InputError: torch does not export this network.
 
     Example:
         >>> decoder = FaceDecoder(load_model("ict-linear").to_torch())
@@ -182,10 +182,10 @@ class ArrayForward:
 
 
 def _check_exportable(network: TrainedNetwork) -> None:
-    """Raise UsageError where the words of torch would be a page about its own internals."""
+    """Raise InputError where the words of torch would be a page about its own internals."""
     if not network.network.is_exportable:
         name = network_of(network.network.config).name
-        raise UsageError(
+        raise InputError(
             f"torch does not export the network {name} to ONNX; encode and decode with NumPy, or "
             "call the network itself",
             ErrorCode.UNSUPPORTED,
