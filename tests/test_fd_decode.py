@@ -2,6 +2,7 @@ import json
 import os
 import pickle
 import shutil
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -273,6 +274,15 @@ class TestManyOutputs:
         assert (result.code, result.err) == (0, "")
         assert contents(tmp_path / "out") == {**expected, "20.ply": b"mine"}
         assert call("fd-decode many.npy -o out/ --skip-existing --force").kind == "option-conflict"
+
+    def test_what_another_process_wrote_meanwhile_can_stay(self, call, rows, tmp_path):
+        """As a file that is there when it is written, and was not when the rows were read."""
+        (tmp_path / "out").mkdir()
+        (tmp_path / "out" / "ann.ply").write_text("mine")
+        with mock.patch("facedis_core.pipeline.decode.is_file", return_value=False):
+            assert call("fd-decode three.npy -o out/ --skip-existing").code == 0
+        assert (tmp_path / "out" / "ann.ply").read_text() == "mine"
+        assert (tmp_path / "out" / "deep" / "bob.ply").exists()
 
     @pytest.mark.parametrize("words", ["one.npy -o out.ply", "three.npy --npy -o out.npy"])
     def test_a_single_file_that_is_there_can_stay(self, call, rows, tmp_path, words):

@@ -13,6 +13,7 @@ from conftest import contents
 from facedis_core.data.latents import read_latents
 from facedis_core.errors import ErrorCode, InputError
 from facedis_core.geometry.alignment import RigidTransform
+from facedis_core.io.streams import append_output
 from facedis_core.mesh.mesh import Mesh, read_mesh, read_meshes, write_mesh
 from facedis_core.model.bundled import weights_folder
 from facedis_core.model.model_file import load_model
@@ -138,7 +139,43 @@ def test_a_batch_is_resumed(call, scans, tmp_path):
     assert names == ["sub/eve", "ann"]
 
 
-@pytest.mark.parametrize("content", ["precious\n", '{"a": 1}\n{"name": "ann"}\n', "[]\n"])
+def test_a_batch_is_resumed_with_its_list_of_failures(call, scans, tmp_path):
+    """What failed is tried again, so the list is written anew."""
+    line = "fd-register scans -o faces/ --skip-existing --keep-going --failures f.jsonl"
+    assert call(line, env=MODEL).code == 1
+    shutil.copy(tmp_path / "scans" / "ann.ply", tmp_path / "scans" / "bob.ply")
+    assert call(line, env=MODEL).code == 0
+    assert (tmp_path / "f.jsonl").read_text() == ""
+
+
+def test_a_face_that_another_process_wrote_meanwhile_stays(call, scans, tmp_path):
+    def slow(scan, model, **options):
+        (tmp_path / "faces").mkdir(exist_ok=True)
+        (tmp_path / "faces" / "ann.ply").write_bytes(b"of the other")
+        return registered(scan, model, **options)
+
+    with mock.patch(REGISTER, slow):
+        line = "fd-register scans/ann.ply scans/sub/eve.ply -o faces/"
+        assert call(f"{line} --skip-existing", env=MODEL).code == 0
+        assert (tmp_path / "faces" / "ann.ply").read_bytes() == b"of the other"
+        assert (tmp_path / "faces" / "eve.ply").exists()
+        assert call(line, env=MODEL).kind == "output-exists"
+
+
+def test_a_report_is_continued_by_one_process(call, scans, tmp_path):
+    line = "fd-register scans -o faces/ --skip-existing --keep-going --report r.jsonl"
+    with append_output(str(tmp_path / "r.jsonl")):
+        result = call(line, env=MODEL)
+    assert (result.code, result.kind) == (4, "output-unwritable")
+    assert "r.jsonl is being written by another process" in result.line
+    assert not (tmp_path / "faces").exists()
+    assert call(line, env=MODEL).code == 1
+    assert len((tmp_path / "r.jsonl").read_text().splitlines()) == 2
+
+
+@pytest.mark.parametrize(
+    "content", ["precious\n", '{"a": 1}\n{"name": "ann"}\n', "[]\n", '{"name": 3}\n']
+)
 def test_a_report_that_is_none_stays(call, scans, tmp_path, content):
     (tmp_path / "r.jsonl").write_text(content)
     line = "fd-register scans -o faces/ --skip-existing --report r.jsonl"
@@ -232,6 +269,7 @@ def test_a_refusal_names_the_file_once(call, scans):
         ("scans -o faces/ --skip-existing --force", 2, "option-conflict"),
         ("scans -o out.ply --skip-existing", 2, "option-conflict"),
         ("scans -o faces/ --skip-existing --latents z.npy", 2, "option-conflict"),
+        ("scans -o f/ --skip-existing --report memory://r.jsonl", 2, "option-conflict"),
         ("scans -o faces/ --latents z.ply", 2, "output-suffix"),
         ("scans -o faces/ --report z.npy", 2, "output-suffix"),
         ("scans -o out.stl", 2, "output-suffix"),

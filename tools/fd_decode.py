@@ -168,7 +168,7 @@ def decode(
             ErrorCode.OPTION_CONFLICT,
         )
     loaded = load_model(model)
-    skipping = fd_cli.Skipping(keep_going, failures, output, force)
+    skipping = fd_cli.Skipping(keep_going, failures, output, force or skip_existing)
     done, used_map = 0, False
     skip = skipping.add if keep_going else None
     with ExitStack() as stack:  # all are open until the end, so that none can be the output

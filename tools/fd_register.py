@@ -186,7 +186,7 @@ def register(
             ErrorCode.OPTION_CONFLICT,
         )
     fd_cli.check_different({"--output": output, "--latents": latents, "--report": report})
-    skipping = fd_cli.Skipping(keep_going, failures, output, force)
+    skipping = fd_cli.Skipping(keep_going, failures, output, force or skip_existing)
     part = find_part(
         None if shard is None else Shard.parse(shard),
         collect_inputs(inputs or (), files_from),

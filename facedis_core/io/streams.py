@@ -5,6 +5,7 @@ Standard library only, so that an output can be refused before anything heavy is
 """
 
 import errno
+import fcntl
 import hashlib
 import io
 import os
@@ -295,12 +296,38 @@ def open_output(
 
 
 @contextmanager
+def keeping_existing(keep: bool) -> Iterator[None]:
+    """With `keep`, leave a file as it is that has appeared since its absence was seen.
+
+    Another process may do the same work, such as a task of a batch that was started twice.
+    """
+    try:
+        yield
+    except UsageError as error:
+        if not keep or error.code is not ErrorCode.OUTPUT_EXISTS:
+            raise
+
+
+@contextmanager
 def append_output(target: str) -> Iterator[BinaryIO]:
     """Open a regular file for bytes at its end, which stay when the block fails.
 
-    Raises OutputError where it cannot be written.
+    Raises OutputError where it cannot be written, or another process appends to it.
     """
     with _as_output_error(target), Path(target).open("ab") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            free = os.path.samestat(os.fstat(stream.fileno()), Path(target).stat())  # not replaced
+        except BlockingIOError:
+            free = False
+        except OSError:  # a file system without locks
+            free = True
+        if not free:
+            raise OutputError(
+                f"{shown(target)} is being written by another process; wait for it, or name "
+                "another file",
+                ErrorCode.OUTPUT_UNWRITABLE,
+            )
         yield stream
 
 

@@ -21,7 +21,13 @@ from facedis_core.io.paths import OutputPaths, check_name, check_suffix, is_file
 from facedis_core.io.remote import connections_to, remote_outputs
 from facedis_core.io.remote_output import remote_output_exists, write_remote
 from facedis_core.io.signals import install_signal_handlers
-from facedis_core.io.streams import check_output, naming, open_output, replaced_file
+from facedis_core.io.streams import (
+    check_output,
+    keeping_existing,
+    naming,
+    open_output,
+    replaced_file,
+)
 from facedis_core.io.urls import is_url
 from facedis_core.mesh.mesh import Mesh, check_written_suffix, write_mesh
 from facedis_core.mesh.point_cache import point_cache
@@ -388,6 +394,7 @@ class _FileWriter:
     Attributes:
         decoder: decodes the rows.
         force: replace existing files.
+        skip_existing: leave existing files as they are.
         parents: make missing folders.
         suffix: format of files whose names do not say.
         keep_going: leave out rows that cannot be decoded.
@@ -395,6 +402,7 @@ class _FileWriter:
 
     decoder: LatentDecoder
     force: bool
+    skip_existing: bool
     parents: bool
     suffix: str
     keep_going: bool
@@ -441,7 +449,8 @@ class _FileWriter:
 
     def _write(self, files: list[_Content]) -> None:
         for path, content in files:
-            with open_output(path, force=self.force, parents=self.parents) as stream:
+            opened = open_output(path, force=self.force, parents=self.parents)
+            with keeping_existing(self.skip_existing), opened as stream:
                 stream.write(content)
 
 
@@ -462,7 +471,8 @@ def _write_files(
 
     def check(path: str) -> None:
         if not remote:
-            check_output(path, options.force, parents=paths.many)
+            with keeping_existing(options.skip_existing):
+                check_output(path, options.force, parents=paths.many)
         elif path in there:
             raise remote_output_exists(path)
 
@@ -484,7 +494,9 @@ def _write_files(
             for number, rows in enumerate(_split_blocks([block])):
                 yield rows, by_block[number]
 
-    writer = _FileWriter(decoder, options.force, paths.many, options.suffix, keep_going)
+    writer = _FileWriter(
+        decoder, options.force, options.skip_existing, paths.many, options.suffix, keep_going
+    )
     if remote or isinstance(options.jobs, str):  # workers may see other disks
         decoded = in_order(writer.decode, tasks(), options.jobs, lambda task: task[0].names)
         yield from _uploaded(decoded, options.output) if remote else map(writer.write, decoded)

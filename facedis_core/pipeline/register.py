@@ -25,12 +25,14 @@ from facedis_core.io.paths import (
 from facedis_core.io.streams import (
     append_output,
     check_output,
+    keeping_existing,
     naming,
     open_output,
     read_all,
     replaced_file,
     shown,
 )
+from facedis_core.io.urls import is_url
 from facedis_core.mesh import ply
 from facedis_core.mesh.mesh import Mesh, check_written_suffix, write_mesh
 from facedis_core.model.model import Model
@@ -279,6 +281,12 @@ class RegisterOptions:
         check_suffix(self.report, "JSON lines", ".jsonl", ".json")
         if self.latents is not None:
             check_output(self.latents, self.force)
+        if self.skip_existing and self.report is not None and is_url(self.report):
+            raise UsageError(
+                f"--skip-existing continues the report line by line, and {shown(self.report)} can "
+                "only be written whole; name a file of a disk",
+                ErrorCode.OPTION_CONFLICT,
+            )
         if self.report is not None:
             check_output(self.report, self.force or self.skip_existing, binary=False)
 
@@ -325,7 +333,7 @@ def register_to(
                 else:
                     path = paths.of(found.mesh.name)
                     target = open_output(path, force=options.force, parents=paths.many)
-                    with target as stream:
+                    with keeping_existing(options.skip_existing), target as stream:
                         _write(stream, found, Path(path).suffix or ".ply")
                 if options.latents is not None:
                     face = model.prepare(found.mesh, align="none", force_encode=registrar.force)
@@ -347,12 +355,21 @@ def _report(target: str, options: RegisterOptions) -> Iterator[BinaryIO]:
         with open_output(target, force=options.force, binary=False) as stream:
             yield stream
         return
-    lines = read_all(target).splitlines() if is_file(target) else []
-    kept = []
+    with append_output(target):  # by no other process
+        kept = _kept_lines(target, options.output)
+        with open_output(target, force=True, binary=False) as stream:
+            stream.writelines(kept)
+    with append_output(target) as stream:
+        yield stream
+
+
+def _kept_lines(target: str, output: str) -> list[bytes]:
+    """The lines of a report whose faces exist in the output folder."""
+    lines, kept = read_all(target).splitlines(), []
     for number, line in enumerate(lines):
         try:
-            name = json.loads(line)["name"]
-        except (ValueError, KeyError, TypeError):
+            path = OutputPaths(output).of(json.loads(line)["name"])
+        except (ValueError, KeyError, TypeError, AttributeError, InputError):
             if number == len(lines) - 1 and number:
                 break  # cut short when a batch was stopped
             raise InputError(
@@ -360,12 +377,9 @@ def _report(target: str, options: RegisterOptions) -> Iterator[BinaryIO]:
                 "file with --report",
                 ErrorCode.WRONG_KIND,
             ) from None
-        if is_file(OutputPaths(options.output).of(name)):
+        if is_file(path):
             kept.append(line + b"\n")
-    with open_output(target, force=True, binary=False) as stream:
-        stream.writelines(kept)
-    with append_output(target) as stream:
-        yield stream
+    return kept
 
 
 def _write(stream: BinaryIO, registration: Registration, suffix: str) -> None:
