@@ -354,3 +354,50 @@ def test_nothing_is_asked_of_a_person_at_a_terminal(call, line):
     os.close(terminal)
     assert (result.code, result.kind) == (2, "terminal")
     assert result.line
+
+
+@pytest.mark.parametrize(
+    ("line", "option"),
+    [
+        ("fd-encode a.ply --merge parts -o o.npy", "inputs"),
+        ("fd-encode --merge parts --map m.safetensors -o o.npy", "--map"),
+        ("fd-encode --merge parts -m ict-linear -o o.npy", "--model"),
+        ("fd-decode a.npy --no-detail", "--no-detail"),
+        ("fd-decode a.npy --normals drop --npy", "--normals"),
+        ("fd-decode a.npy --units cm -o a.pc2", "--units"),
+        ("fd-decode a.npy --fps 5 -o a.pc2", "--fps"),
+        ("fd-transfer a.npy b.npy --align rigid", "--align"),
+        ("fd-transfer a.npy b.npy --map m.safetensors", "--map"),
+        ("fd-export a.npy --force-encode -o a.glb", "--force-encode"),
+        ("fd-export a.npy --trust-order -o a.glb", "--trust-order"),
+        ("fd-export a.npy --onto a.ply --fps 5 -o a.glb", "--fps"),
+        ("fd-export a.npy --count 5 -o a.csv", "--count"),
+        ("fd-prep --export set.safetensors folder -j 2", "--jobs"),
+        ("fd-prep --export set.safetensors folder --no-history", "--no-history"),
+        ("fd-register --make-prior set.safetensors -o p.safetensors --sequence", "--sequence"),
+        ("fd-report faces --registrations r.jsonl --split all -o o.html", "--split"),
+        ("fd-report faces --registrations r.jsonl --no-baselines -o o.html", "--no-baselines"),
+    ],
+)
+def test_an_option_that_would_change_nothing(call, tmp_path, line, option):
+    result = call(line)
+    assert (result.code, result.kind) == (2, "option-conflict"), result.err
+    assert result.line.endswith(f"; leave out {option}")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["-x.ply", "--x.ply"])
+def test_a_file_that_looks_like_an_option(call, tmp_path, name):
+    assert call(["fd-info", name]).line.endswith("; try --help")
+    (tmp_path / name).touch()
+    result = call(["fd-info", name])
+    assert (result.code, result.kind) == (2, "arguments")
+    assert result.line.endswith(f"; the file {name} is ./{name}")
+    assert call(["fd-info", f"./{name}"]).kind == "empty"
+
+
+@pytest.mark.parametrize("line", ["fd-encode --scheduler ''", "fd-decode --scheduler ''"])
+def test_an_empty_address(call, line):
+    result = call(line)
+    assert (result.code, result.kind) == (2, "option-value")
+    assert "--scheduler is empty; expected tcp://" in result.line

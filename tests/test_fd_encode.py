@@ -365,10 +365,12 @@ class TestManyInputs:
             ("fd-encode --files-from nothing.txt", 3, "file-missing"),
             ("fd-encode - --files-from -", 2, "same-file"),
             ("fd-encode --files-from list", 3, "file-missing"),
+            ("fd-encode --files-from model.safetensors", 3, "wrong-kind"),
         ],
     )
-    def test_lists_that_cannot_be(self, call, faces, tmp_path, line, code, kind):
+    def test_lists_that_cannot_be(self, call, faces, model_file, tmp_path, line, code, kind):
         (tmp_path / "list").write_text("faces/none.ply\n")
+        (tmp_path / "model.safetensors").write_bytes(model_file.read_bytes())
         result = call(line)
         assert (result.code, result.kind) == (code, kind)
         assert result.line

@@ -195,6 +195,7 @@ def test_runs_of_two_models_combine_by_name(call, face_set, shifted_model, model
     [
         ("--combine a.json", 2, "arguments", "two or more reports, got 1"),
         ("a.json b.json", 2, "arguments", "--combine"),
+        ("--combine a.json b.json ./a.json", 2, "same-file", "a.json twice"),
         ("--combine a.json b.json -m x", 2, "option-conflict", "--model"),
         ("--combine a.json b.json --device auto", 2, "option-conflict", "--device"),
         ("--combine a.json b.json --per-mesh x", 2, "option-conflict", "--per-mesh"),
@@ -379,7 +380,8 @@ def test_conditions(call, face_set, tmp_path, model):
     names = "-m present.safetensors -m labelled.safetensors"
     two = report(call(f"fd-metrics set.safetensors {names} --baselines --json"))
     assert two["strongest_baselines"]["models"]["labelled"] == strongest
-    combined = report(call("fd-metrics --combine labelled.json labelled.json --json"))
+    (tmp_path / "again.json").write_bytes((tmp_path / "labelled.json").read_bytes())
+    combined = report(call("fd-metrics --combine labelled.json again.json --json"))
     assert combined["strongest_baselines"]["model"] == strongest
 
 
@@ -620,6 +622,7 @@ def test_baselines_from_a_set_of_another_topology(call, face_set, tmp_path):
         ("set.safetensors --check 'e_rec<1' --junit x.json", 2, "output-suffix", "JUnit XML"),
         ("set.safetensors --per-subject x --per-mesh x", 2, "same-file", "--per-subject"),
         ("set.safetensors --neutral calm", 2, "option-missing", "--labels"),
+        ("--truth faces --predicted faces --per-subject x", 2, "option-missing", "--labels"),
         (f"--truth {'a' * 300} --predicted faces", 3, "file-unreadable", "File name too long"),
         ("missing.safetensors", 3, "file-missing", "missing.safetensors"),
         ("faces/ann.ply", 3, "wrong-kind", "faces/ann.ply"),

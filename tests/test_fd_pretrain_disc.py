@@ -56,6 +56,10 @@ def test_same_seed_same_bytes(call, face_set: Path, tmp_path: Path) -> None:
     [
         ("nosuch.safetensors -o d.safetensors", 3, "file-missing", "nosuch.safetensors"),
         ("set.safetensors", 2, "arguments", "--output"),
+        (
+            "set.safetensors -o d.safetensors --recipe linear",
+            *(2, "option-conflict", "`discriminator` is 0; choose a recipe with one"),
+        ),
         ("set.safetensors -o set.safetensors", 2, "output-exists", "set.safetensors"),
         ("set.safetensors -o ./set.safetensors --force", 2, "same-file", "SET and --output"),
         ("set.safetensors -o no/such/d.safetensors", 4, "output-unwritable", "no/such"),

@@ -423,6 +423,7 @@ def test_where_the_faces_are_does_not_matter_but_how_exact_they_are(
         ("--set learning_rat=1", 2, "option-value", "did you mean 'learning_rate'"),
         ("--set epochs=soon", 2, "option-value", "'soon'"),
         ("--steps 5", 2, "option-conflict", "--epochs and --steps"),
+        ("--precision bf16", 2, "option-conflict", "--precision is of the max-pool"),
         ("--recipe nosuch", 2, "option-value", "bilinear, bu3dfe, coma, conv-mesh-ae"),
         (
             "--recipe pointnet --discriminator nosuch.safetensors",

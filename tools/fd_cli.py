@@ -10,7 +10,7 @@ import fd_start  # noqa: F401 - before anything else
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Final, Literal
 
@@ -237,33 +237,47 @@ def check_read_once(*sources: str | None) -> None:
         )
 
 
-def check_merge_alone(command: Callable[..., object], given: Mapping[str, object]) -> None:
-    """Raise UsageError where a command that only joins files is given more than an output.
+def check_idle(
+    command: Callable[..., object],
+    given: Mapping[str, object],
+    reason: str,
+    *,
+    only: Collection[str] | None = None,
+    but: Collection[str] = (),
+) -> None:
+    """Raise UsageError for an option that is given and would change nothing.
 
     Args:
-        command: its function, whose parameters have defaults.
-        given: their values.
+        command: its function.
+        given: values of its parameters.
+        reason: why they would change nothing, for the message.
+        only: parameters that would change nothing; None = all.
+        but: parameters that have an effect.
     """
     from inspect import signature
 
     for name, parameter in signature(command).parameters.items():
-        usual = given[name] in (parameter.default, [])
-        if not usual and name not in ("merge", "output", "force"):
-            words = "inputs" if name == "inputs" else f"--{name.replace('_', '-')}"
-            raise UsageError(
-                f"--merge joins what parts have made already; leave out {words}",
-                ErrorCode.OPTION_CONFLICT,
-            )
+        idle = name not in but and (only is None or name in only)
+        if idle and given[name] not in (parameter.default, []):
+            declared = str(parameter.annotation.__metadata__[0].default)  # --detail/--no-detail
+            names = declared if declared.startswith("--") else f"--{name.replace('_', '-')}"
+            shown = name if name == "inputs" else names.split("/")[-1 if not given[name] else 0]
+            raise UsageError(f"{reason}; leave out {shown}", ErrorCode.OPTION_CONFLICT)
 
 
 def workers(scheduler: str | None, jobs: int, usual: int = 1) -> int | str:
     """The scheduler or the number of worker processes, as of `in_order`.
 
     Raises:
-        UsageError: both are given.
+        UsageError: both are given, or an empty scheduler.
     """
     if scheduler is None:
         return jobs
+    if not scheduler:
+        raise UsageError(
+            "--scheduler is empty; expected tcp://HOST:8786 or a scheduler file",
+            ErrorCode.OPTION_VALUE,
+        )
     if jobs != usual:
         raise UsageError(
             "--scheduler divides the work among the workers of a cluster; leave out --jobs",

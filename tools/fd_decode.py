@@ -5,6 +5,7 @@ import fd_cli
 from collections.abc import Sequence
 from contextlib import ExitStack
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
@@ -135,6 +136,12 @@ def decode(
     from facedis_core.pipeline.onto import OntoDecoder, find_originals
     from facedis_core.pipeline.shards import Shard, divide_latents
 
+    given = {**locals()}
+    if onto is None:
+        idle = ("detail", "normals", "units", "align", "trust_order")
+        fd_cli.check_idle(decode, given, "faces are put onto no file, as by --onto", only=idle)
+    if Path(output).suffix.lower() != ".mdd":
+        fd_cli.check_idle(decode, given, "only a point cache .mdd has a frame rate", only=("fps",))
     workers = fd_cli.workers(scheduler, jobs)
     fd_cli.check_stream(stream, workers, shard)
     part_of_rows = None if shard is None else Shard.parse(shard)

@@ -195,7 +195,11 @@ def _translated(error: BaseException) -> BaseException:
     """Errors of libraries and of the system as ours, where they are no bug."""
     if hasattr(error, "format_message"):  # what typer finds wrong in the arguments
         message = error.format_message().replace("Value error, ", "").rstrip(".")
-        return UsageError(f"{message}; try --help", ErrorCode.ARGUMENTS)
+        unknown = getattr(error, "option_name", None) or "\0"
+        files = (word for word in sys.argv[1:] if word.startswith(unknown))
+        file = next(filter(os.path.exists, files), None)
+        hint = "try --help" if file is None else f"the file {file} is ./{file}"
+        return UsageError(f"{message}; {hint}", ErrorCode.ARGUMENTS)
     if not isinstance(error, FacedisError) and (lacking := memory_error(error)):
         return lacking
     if isinstance(error, ModuleNotFoundError) and error.name is not None:

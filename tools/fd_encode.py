@@ -78,7 +78,12 @@ def encode(
     check_suffix(output, "latents", ".npy")
     check_output(output, force)
     if merge:
-        fd_cli.check_merge_alone(encode, options)
+        fd_cli.check_idle(
+            encode,
+            options,
+            "--merge joins what parts have made already",
+            but=("merge", "output", "force"),
+        )
         merge_latents(find_shards(merge, "fd-encode --shard"), output, force=force)
         return
     skipping = fd_cli.Skipping(keep_going, failures, output, force)

@@ -81,7 +81,9 @@ def export(
       fd-export alice.npy --animation recording.csv -o alice_speaks.glb
       fd-export frames.npy -o weights.csv
     """
+    given = {**locals()}
     from facedis_core.data.topology_map import read_map
+    from facedis_core.mesh.mesh import is_mesh_source
     from facedis_core.pipeline.encode import LatentsOfMeshes, warn_of_map
     from facedis_core.rig.export import ExportOptions, export_rigs, export_weights, read_rows
 
@@ -99,6 +101,13 @@ def export(
         topology_map=known,
         force=force,
     )
+    idle = [] if onto or is_mesh_source(source) else ["units", "align", "trust_order"]
+    idle += [] if is_mesh_source(source) else ["force_encode"]
+    fd_cli.check_idle(export, given, "the faces are latents, not meshes", only=idle)
+    if animation is None:
+        fd_cli.check_idle(export, given, "the rig has no --animation", only=("fps",))
+    if targets != "directions":
+        fd_cli.check_idle(export, given, "--targets are not directions", only=("count",))
     encode = LatentsOfMeshes(model, fd_cli.warn, units, align, trust_order, force_encode, known)
     faces = encode(source)
     loaded = encode.encoder.model

@@ -233,6 +233,11 @@ def metrics(
             "--junit writes the results of checks; give --check or --against",
             ErrorCode.OPTION_MISSING,
         )
+    if options.of_meshes and labels is None and (per_subject or per_expression):
+        raise UsageError(
+            "--per-subject and --per-expression need people and expressions; give --labels",
+            ErrorCode.OPTION_MISSING,
+        )
     fd_cli.check_read_once(*options.sources)
     if options.shard is not None:
         check_suffix(output, "a part of a measurement", ".npy")

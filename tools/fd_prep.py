@@ -219,6 +219,7 @@ def prep(
       fd-prep ict FaceXModel/ --subjects 847 --validation 0.1 -o heads.safetensors
       fd-prep ict FaceXModel/ --simplify 9000 --drop-neutrals -o faces.safetensors
     """  # noqa: D301 - click keeps the lines after \b as they are
+    given = {**locals()}
     from facedis_core.datasets.contents import count_faces
     from facedis_core.datasets.prepare import (
         PrepareOptions,
@@ -226,33 +227,26 @@ def prep(
         prepare_face_set,
         prepare_part,
     )
-    from facedis_core.errors import CheckFailed, ErrorCode
+    from facedis_core.errors import CheckFailed, ErrorCode, UsageError
     from facedis_core.pipeline.shards import Shard
 
     if export:
-        given = {
-            **{
-                "output": output,
-                "like": like,
-                "map": map_file,
-                "exclude": exclude,
-                "protocol": protocol,
-            },
-            **{"validation": validation, "pattern": pattern, "labels": labels, "region": region},
-            **{"neutral": neutral, "simplify": simplify, "align": align, "variation": variation},
-            **{"captured": captured, "drop-neutrals": drop_neutrals or None},
-            **{"force-register": force_register or None, "shard": shard, "merge": merge or None},
-            **{
-                "scheduler": scheduler,
-                "subjects": subjects,
-                "dry-run": dry_run or None,
-                "keep-going": keep_going or None,
-            },
-            **{"units": None if units == "auto" else units, "seed": seed or None},
-        }
-        _export(
-            source, Path(root), [name for name, value in given.items() if value is not None], force
+        from facedis_core.datasets.export import export_face_set
+
+        fd_cli.check_idle(
+            prep,
+            given,
+            "--export writes the set as it is",
+            but=("source", "root", "export", "force"),
         )
+        if root == "-":
+            raise UsageError(
+                "--export writes many files, not to standard output; name a folder",
+                ErrorCode.OUTPUT_PATTERN,
+            )
+        with fd_cli.progress_bar("writing", None) as advance:
+            count = export_face_set(source, Path(root), force=force, progress=advance)
+        fd_cli.say(f"{count} faces written to {root}")
         return
     options = PrepareOptions(
         source=source,
@@ -309,20 +303,6 @@ def prep(
             f"{report.faces} faces are in the set, those named above are not{listed}",
             ErrorCode.ITEMS_SKIPPED,
         )
-
-
-def _export(source: str, folder: Path, others: list[str], force: bool) -> None:
-    """Write a face set out as meshes; `others` are options given beside --export."""
-    from facedis_core.datasets.export import export_face_set
-    from facedis_core.errors import ErrorCode, UsageError
-
-    if others:
-        raise UsageError(
-            f"--export writes the set as it is; leave out --{others[0]}", ErrorCode.OPTION_CONFLICT
-        )
-    with fd_cli.progress_bar("writing", None) as advance:
-        count = export_face_set(source, folder, force=force, progress=advance)
-    fd_cli.say(f"{count} faces written to {folder}")
 
 
 def _print_counts(counts: "Iterable[ClassCount]") -> None:

@@ -142,6 +142,7 @@ def register(
       fd-register --sequence frames/ -o faces/
       fd-register scan.ply | fd-encode | fd-transfer - smile.npy | fd-decode -o smile.ply
     """
+    given = {**locals()}
     from facedis_core.errors import ErrorCode, UsageError
     from facedis_core.io.paths import check_suffix, natural_key
     from facedis_core.io.streams import check_output, open_output
@@ -160,11 +161,12 @@ def register(
         from facedis_core.data.face_set import load_face_set
         from facedis_core.registration.prior import fit_prior, write_prior
 
-        if inputs or files_from or latents or report:
-            raise UsageError(
-                "--make-prior registers nothing; leave out scans, --latents and --report",
-                ErrorCode.OPTION_CONFLICT,
-            )
+        fd_cli.check_idle(
+            register,
+            given,
+            "--make-prior registers nothing",
+            but=("make_prior", "output", "seed", "force"),
+        )
         check_suffix(output, "a registration prior", ".safetensors")
         check_output(output, force)
         made = fit_prior(load_face_set(make_prior), seed=seed)

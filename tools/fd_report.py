@@ -23,6 +23,7 @@ def report(
     baselines: Annotated[
         bool | None,
         typer.Option(
+            "--baselines/--no-baselines",
             show_default=False,
             help="Also measure linear methods fitted on the training split.  [default: if the set "
             "has one]",
@@ -102,6 +103,7 @@ def report(
       fd-report set.safetensors --textures heads/ -o report.html
       fd-report faces/ --registrations faces.jsonl --failures failed.jsonl -o scans.html
     """
+    given = {**locals()}
     from facedis_core.errors import ErrorCode, UsageError
     from facedis_core.io.streams import check_output, open_output
     from facedis_core.render.color_scale import ColorScale
@@ -118,12 +120,14 @@ def report(
             build_registration_report,
         )
 
-        if face_set is None or models or baselines or align or textures:
+        if face_set is None:
             raise UsageError(
-                "--registrations takes the registered faces and no --model, --baselines, --align "
-                "or --textures; give fd-report FACES --registrations FILE",
+                "--registrations needs the registered faces too; give fd-report FACES "
+                "--registrations FILE",
                 ErrorCode.OPTION_CONFLICT,
             )
+        idle = ("models", "split", "baselines", "align", "textures")
+        fd_cli.check_idle(report, given, "--registrations measures no model", only=idle)
         scans = RegistrationReportOptions(
             source, registrations, failures, title, figures=drawn, output=output
         )
@@ -154,15 +158,15 @@ def report(
     if figures is not None:
         check_folder(figures, force)
     if registrations is not None:
-        report = build_registration_report(scans, fd_cli.progress_bar)
+        page = build_registration_report(scans, fd_cli.progress_bar)
     else:
-        report = build_report(options, fd_cli.progress_bar)
-    for warning in report.warnings:
+        page = build_report(options, fd_cli.progress_bar)
+    for warning in page.warnings:
         fd_cli.warn(warning)
     with open_output(output, force=force) as stream:
-        stream.write(report.html.encode())
+        stream.write(page.html.encode())
     if figures is not None:
-        write_figures(figures, report, force)
+        write_figures(figures, page, force)
 
 
 def main() -> None:

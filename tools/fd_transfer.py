@@ -69,7 +69,7 @@ def transfer(
     from facedis_core.mesh.mesh import is_mesh_source, is_mesh_suffix
     from facedis_core.pipeline.combine import open_pair, pair_rows, transfer_blocks
 
-    encode = None
+    given, encode = {**locals()}, None
     if is_mesh_source(identity) or is_mesh_source(expression):  # else no model is needed
         from facedis_core.data.topology_map import read_map
         from facedis_core.pipeline.decode import DecodeOptions, decode_to
@@ -78,11 +78,9 @@ def transfer(
 
         known = None if map_file is None else read_map(map_file)
         encode = LatentsOfMeshes(model, fd_cli.warn, units, align, trust_order, force_encode, known)
-    elif map_file is not None:
-        raise UsageError(
-            "--map takes meshes of its rig, both inputs are latents; leave it out",
-            ErrorCode.OPTION_CONFLICT,
-        )
+    else:
+        idle = ("map_file", "units", "align", "trust_order", "force_encode")
+        fd_cli.check_idle(transfer, given, "both inputs are latents, not meshes", only=idle)
     onto = None
     as_mesh = is_mesh_suffix(Path(output).suffix) or names_surface(output)
     if as_mesh or is_folder_pattern(output):

@@ -1,12 +1,15 @@
 """Histories of face sets and models: the commands that made a file, oldest first."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from typing import Any, Final
 
 from facedis_core import __version__
 from facedis_core.io.text import on_one_line
+
+_ID: Final = re.compile("[0-9a-f]{12}")
 
 
 @dataclass(frozen=True)
@@ -87,7 +90,8 @@ def made_by(history: Sequence[HistoryStep]) -> str:
     if not history:
         return "which does not say how it was made"
     last = history[-1]
-    used = dict(last.inputs)
+    # a role without a file has a word in place of an id, such as `discriminator: none`
+    used = {name: id for name, id in last.inputs.items() if _ID.fullmatch(str(id))}
     if "source" in last.options:
         used["source"] = last.options["source"]
     words = " and ".join([f"{name} {value}" for name, value in used.items()])

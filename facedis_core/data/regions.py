@@ -15,6 +15,7 @@ from facedis_core.io.csv_text import read_lines, read_text
 from facedis_core.io.npy import MAGIC, NpyReader
 from facedis_core.io.paths import is_file
 from facedis_core.io.streams import naming
+from facedis_core.io.text import shown
 
 ALL: Final = "all"
 ICT_TOPOLOGY: Final = "8ab3c6fcb4f9"  # of ICT-FaceKit's generic mesh
@@ -54,7 +55,7 @@ def find_region(
     near = get_close_matches(source, names, 1)
     hint = f"did you mean {near[0]}?" if near else f"known here: {', '.join(names)}"
     raise UsageError(
-        f"--region {source} is neither a file nor a region of this topology; {hint}",
+        f"--region {shown(source)} is neither a file nor a region of this topology; {hint}",
         ErrorCode.OPTION_VALUE,
     )
 

@@ -19,6 +19,7 @@ from facedis_core.errors import ErrorCode, InputError, UsageError
 from facedis_core.io.csv_text import brief, brief_list, read_table, read_text
 from facedis_core.io.paths import below, check_name, files_below, is_file, is_folder
 from facedis_core.io.streams import file_id
+from facedis_core.io.text import shown
 from facedis_core.io.urls import is_url
 
 COLUMNS: Final = ("file", "subject", "expression", "level", "split")
@@ -62,13 +63,14 @@ def open_folder(
     """
     if (pattern is None) == (labels is None):
         raise UsageError(
-            "source folder needs --pattern, such as '{subject}_{expression}.ply', or --labels "
-            "with a CSV file, and not both",
+            "the faces need labels: by --pattern, such as '{subject}_{expression}.ply', or by "
+            "--labels with a CSV file, and not by both",
             ErrorCode.OPTION_MISSING,
         )
     if not is_folder(root):
         raise InputError(
-            f"{root} is not a folder; expected one with registered meshes", ErrorCode.NOT_A_FOLDER
+            f"{shown(root)} is not a folder; expected one with registered meshes",
+            ErrorCode.NOT_A_FOLDER,
         )
     inputs: dict[str, str] = {}
     unknown: list[str] = []

@@ -8,6 +8,7 @@ from typing import Final, NamedTuple
 
 from facedis_core.errors import ErrorCode, InputError
 from facedis_core.io.paths import below, files_below, is_folder
+from facedis_core.io.text import shown
 from facedis_core.io.urls import is_url
 
 # Levels above or below the right root at which a wrong one is still recognised.
@@ -42,7 +43,8 @@ class Layout:
         """
         if not is_folder(root):
             raise InputError(
-                f"{root} is not a folder; expected the root of {self.name}", ErrorCode.NOT_A_FOLDER
+                f"{shown(root)} is not a folder; expected the root of {self.name}",
+                ErrorCode.NOT_A_FOLDER,
             )
         files = files_below(root)
         if not files:
@@ -75,13 +77,13 @@ class Layout:
 def check_unique(claims: Iterable[tuple[str, str]], root: str | Path) -> None:
     """Raise InputError if two files claim the same subject and expression."""
     first: dict[str, str] = {}
-    for file, shown in claims:
-        if shown in first:
+    for file, face in claims:
+        if face in first:
             raise InputError(
-                f"{root} has two files of {shown}, {first[shown]} and {file}; move one away",
+                f"{root} has two files of {face}, {first[face]} and {file}; move one away",
                 ErrorCode.NAME_DUPLICATE,
             )
-        first[shown] = file
+        first[face] = file
 
 
 def part_of(

@@ -80,12 +80,10 @@ def select_faces(source: Source, exclusion: ExclusionList | None = None) -> Face
         if name not in known and not any(f"/{name}/" in f"/{out}/" for out in findings.excluded)
     )
     if len(unmatched) == len(exclusion.names):
-        found = brief(unmatched[0]) if unmatched else "nothing"
-        raise InputError(
-            f"{found} is to be excluded, but no face or subject has that name; "
-            "see --dry-run for the subjects",
-            ErrorCode.NAME_UNKNOWN,
-        )
+        found = "the list of names to exclude has none"
+        if unmatched:
+            found = f"{brief(unmatched[0])} is to be excluded, but no face or subject has that name"
+        raise InputError(f"{found}; see --dry-run for the subjects", ErrorCode.NAME_UNKNOWN)
     if excluded.all():
         raise InputError(
             f"all {len(faces)} faces are excluded; nothing would be left", ErrorCode.EMPTY

@@ -226,7 +226,7 @@ class EarlierReport:
 def read_report(source: str) -> Mapping[str, Any]:
     """A report that fd-metrics --json wrote, from a file or from standard input for `-`.
 
-    It has a mapping `provenance`, and a mapping `model` or `models`.
+    It has a mapping `provenance`, and a mapping `model` or `models`; `baselines` is one if there.
 
     Raises:
         InputError: unreadable, or not a report.
@@ -236,8 +236,9 @@ def read_report(source: str) -> Mapping[str, Any]:
     except (ValueError, RecursionError):
         found = None
     parts = found if isinstance(found, Mapping) else {}
-    methods = parts.get("model", parts.get("models"))
-    if not isinstance(methods, Mapping) or not isinstance(parts.get("provenance"), Mapping):
+    required = parts.get("model", parts.get("models")), parts.get("provenance")
+    others = parts.get("models", {}), parts.get("baselines", {})
+    if not all(isinstance(part, Mapping) for part in (*required, *others)):
         raise InputError(
             f"{shown(source)} is not a report; expected what fd-metrics --json writes",
             ErrorCode.WRONG_KIND,

@@ -1,6 +1,7 @@
 """Metrics report of models on a face set or of predicted meshes, for fd-metrics."""
 
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -32,6 +33,7 @@ from facedis_core.evaluate.prediction import model_predictor
 from facedis_core.evaluate.shape_space import add_shape_space
 from facedis_core.evaluate.tables import Table
 from facedis_core.io.progress import Progress, no_progress
+from facedis_core.io.text import shown
 from facedis_core.model.device import Device, on_device
 from facedis_core.model.model import Model
 from facedis_core.model.model_file import load_model
@@ -218,6 +220,13 @@ class MetricsOptions:
                 f"--combine needs two or more reports, got {len(self.inputs)}; make them with "
                 "fd-metrics --json",
                 ErrorCode.ARGUMENTS,
+            )
+        files = [os.path.realpath(source) for source in self.inputs]
+        twice = [s for s, file in zip(self.inputs, files, strict=True) if files.count(file) > 1]
+        if twice:
+            raise UsageError(
+                f"--combine is given {shown(twice[0])} twice; name each report once",
+                ErrorCode.SAME_FILE,
             )
         others = {
             **{"model": self.models, "split": self.split != "test", "truth": self.truth},

@@ -23,7 +23,7 @@ from facedis_core.errors import (
     UsageError,
     missing_extra,
 )
-from facedis_core.io.text import first_line, shown
+from facedis_core.io.text import first_line, missing, shown
 from facedis_core.io.urls import OBJECT_STORES, WEB, check_secrets, scheme_of
 
 Answer = TypeVar("Answer")
@@ -294,9 +294,7 @@ def reading(url: str) -> Iterator[None]:
         raise
     except FileNotFoundError as error:
         kind = "folder" if url.endswith("/") else "file"
-        raise InputError(
-            f"{shown(url)} does not exist; expected a {kind}", ErrorCode.FILE_MISSING
-        ) from error
+        raise missing(url, kind) from error
     except IsADirectoryError as error:
         raise InputError(
             f"{shown(url)} is a folder; expected a file (a folder of meshes ends in /)",

@@ -30,7 +30,7 @@ from facedis_core.io.paths import exists, is_file, is_folder
 from facedis_core.io.permissions import Permissions
 from facedis_core.io.remote_input import open_remote_input
 from facedis_core.io.remote_output import check_remote_output, open_remote_output
-from facedis_core.io.text import shown
+from facedis_core.io.text import missing, shown
 from facedis_core.io.urls import is_url
 
 _STANDARD_DEVICES = {"/dev/stdin": 0, "/dev/stdout": 1, "/dev/stderr": 2}
@@ -91,9 +91,7 @@ def open_input(source: str) -> Iterator[BinaryIO]:
         # entered below, outside of this try
         stream = open(source, "rb", opener=_open_no_terminal)  # noqa: SIM115
     except FileNotFoundError as error:
-        raise InputError(
-            f"{shown(source)} does not exist; expected a file", ErrorCode.FILE_MISSING
-        ) from error
+        raise missing(source) from error
     except IsADirectoryError as error:
         raise InputError(
             f"{shown(source)} is a folder; expected a file", ErrorCode.NOT_A_FILE
@@ -213,7 +211,8 @@ def check_output(target: str, force: bool, *, binary: bool = True, parents: bool
     if target == "-":
         if sys.stdout is None:
             raise OutputError(
-                "standard output is closed; name a file with -o", ErrorCode.OUTPUT_UNWRITABLE
+                "standard output is closed; redirect it (> FILE) or name a file with -o",
+                ErrorCode.OUTPUT_UNWRITABLE,
             )
         if binary and sys.stdout.isatty():
             raise _terminal_refused("standard output")

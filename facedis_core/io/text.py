@@ -1,6 +1,7 @@
 """Encoding and line ends of text files, the same for every reader; what messages quote."""
 
 from collections.abc import Sequence
+from glob import has_magic
 from pathlib import Path
 from typing import Final
 
@@ -55,6 +56,14 @@ def check_text(text: bytes) -> None:
 def with_newlines(text: bytes) -> bytes:
     """The text with LF as the end of each line, for CRLF and for a lone CR."""
     return text.replace(b"\r\n", b"\n").replace(b"\r", b"\n") if b"\r" in text else text
+
+
+def missing(source: str, kind: str = "file") -> InputError:
+    """The error for a path, a URL or a pattern where there is nothing."""
+    but = " and as a pattern matches nothing" if has_magic(source) else ""
+    return InputError(
+        f"{shown(source)} does not exist{but}; expected a {kind}", ErrorCode.FILE_MISSING
+    )
 
 
 def quoted(data: bytes, longest: int = 32) -> str:

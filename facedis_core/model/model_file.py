@@ -36,6 +36,7 @@ def write_model(target: str | Path | BinaryIO, model: Model) -> str:
 
     Raises:
         UsageError: a suffix that says otherwise, or an argument of another type.
+        InputError: weights that are not finite, after a training that diverged.
         OutputError: the file cannot be written.
 
     Example:
@@ -50,14 +51,21 @@ def write_model(target: str | Path | BinaryIO, model: Model) -> str:
             return write_model(stream, model)
     if not hasattr(target, "write"):
         check_argument(target, (), "write_model: target", "a path or a binary stream")
-    tensors = {
-        name: array.astype(model.config.stored_type(name), copy=False)
-        for name, array in model.weights.items()
-    }
+    with np.errstate(over="ignore"):  # of half precision, found below
+        tensors = {
+            name: array.astype(model.config.stored_type(name), copy=False)
+            for name, array in model.weights.items()
+        }
     tensors |= model.preparation.tensors()
     tensors["mean_face"] = model.mean_face
     tensors["origin"] = model.origin
     tensors["scale"] = np.array([model.scale], np.float32)
+    for name in not_finite(tensors):
+        raise InputError(
+            f"tensor {name!r} of the model is not finite; if the training diverged, lower "
+            "learning_rate",
+            ErrorCode.NOT_FINITE,
+        )
     config = stored_config(model.config)
     model_id = content_id(tensors, config)
     metadata = {

@@ -134,7 +134,7 @@ def transfer(
     Raises:
         UsageError: different numbers of rows, a scale that makes latents infinite or NaN, or an
             argument of another type.
-        InputError: two paired rows are of different models, or lack what is transferred.
+        InputError: two paired rows are of different models or sizes, or lack what is transferred.
 
     Example:
         >>> import numpy as np
@@ -174,7 +174,7 @@ def interpolate(
     Raises:
         UsageError: different numbers of rows, fewer than 2 steps, another part, or an argument of
             another type.
-        InputError: two paired rows are of different models.
+        InputError: two paired rows are of different models or sizes.
 
     Example:
         >>> import numpy as np
@@ -230,7 +230,7 @@ def interpolate_blocks(pairs: Pairs, steps: int, part: Varied = "both") -> Itera
 
     Raises:
         UsageError: fewer than 2 steps, or another part.
-        InputError: two paired rows are of different models.
+        InputError: two paired rows are of different models or sizes.
     """
     if steps < 2:
         raise UsageError(f"{steps} steps, expected at least 2: both ends", ErrorCode.OPTION_VALUE)
@@ -332,7 +332,7 @@ def _common_models(first: Latents, second: Latents) -> list[str]:
     """The model of each pair of rows; an unknown model counts as that of the other row.
 
     Raises:
-        InputError: different models.
+        InputError: different models, or latents of different sizes.
     """
     models = []
     for i, (one, other) in enumerate(zip(first.models, second.models, strict=True)):
@@ -343,4 +343,10 @@ def _common_models(first: Latents, second: Latents) -> list[str]:
                 ErrorCode.WRONG_MODEL,
             )
         models.append(one or other)
+    if first.sizes != second.sizes:
+        raise InputError(
+            f"the latents of {first.names[0]!r} have the sizes {first.sizes}, those of "
+            f"{second.names[0]!r} {second.sizes}; encode both with one model",
+            ErrorCode.LATENT_SIZE,
+        )
     return models

@@ -48,7 +48,7 @@ def read_file_list(source: str) -> list[str]:
     content = read_all(source, _MOST_LIST_BYTES, "a list of files")
     with naming(source):
         content = without_mark(content, nuls=True)
-    if content.startswith(_MISTAKEN_LISTS):
+    if content.startswith(_MISTAKEN_LISTS) or content[7:9] == b"\0{":  # safetensors
         raise InputError(
             f"{shown(source)} is not a list of files; give it as an input", ErrorCode.WRONG_KIND
         )

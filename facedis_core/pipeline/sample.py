@@ -54,7 +54,8 @@ def sample(
     check_argument(count, (int, np.integer), "sample: count", "a whole number")
     if count < 0 or not 0 <= temperature < np.inf:
         raise UsageError(
-            f"{count} samples at temperature {temperature:g}, expected none below zero",
+            f"{count} samples at temperature {temperature:g}, expected finite numbers, none below "
+            "zero",
             ErrorCode.OPTION_VALUE,
         )
     if len(latents) < 2:

@@ -58,7 +58,7 @@ class Shard:
         number, count = map(int, match.groups()) if match else (0, 0)
         if not 1 <= number <= count:
             raise UsageError(
-                f"--shard {text}: expected I/N with I from 1 to N, such as 3/16",
+                f"--shard {shown(text)}: expected I/N with I from 1 to N, such as 3/16",
                 ErrorCode.OPTION_VALUE,
             )
         return cls(number, count)

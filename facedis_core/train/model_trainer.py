@@ -139,13 +139,23 @@ class ModelTrainer(Learner):
         for name, split in EVALUATED.items():
             rows = self.face_set.rows(split)
             if len(rows):
-                found[name] = evaluate_face_set(
-                    self.predict,
-                    self.face_set,
-                    rows,
-                    region=self.face_set.region,
-                    ordered_map=shared_map,
-                ).metrics
+                try:
+                    found[name] = evaluate_face_set(
+                        self.predict,
+                        self.face_set,
+                        rows,
+                        region=self.face_set.region,
+                        ordered_map=shared_map,
+                    ).metrics
+                except InputError as error:
+                    if error.code != ErrorCode.NOT_FINITE:
+                        raise
+                    self.face_set.read(rows)  # raises where the faces themselves are not finite
+                    raise InputError(
+                        "training diverged: the predictions are not finite; lower learning_rate "
+                        "or discriminator_learning_rate",
+                        ErrorCode.DIVERGED,
+                    ) from error
         return found
 
     @torch.no_grad()

@@ -22,6 +22,7 @@ from facedis_core.nn.autoencoder import AutoEncoder
 from facedis_core.nn.discriminator import IdentityDiscriminator
 from facedis_core.nn.inference import network_from_model
 from facedis_core.nn.max_pool.argmax import Precision
+from facedis_core.nn.max_pool.layer import has_pooling
 from facedis_core.nn.objective import Objective
 from facedis_core.train.checkpoint import (
     export_model,
@@ -54,6 +55,10 @@ from facedis_core.train.trainer import Trainer
 
 NO_DISCRIMINATOR: Final = "none"
 UNTRAINED_DISCRIMINATOR: Final = "untrained"
+_WITH_DISCRIMINATOR: Final = (
+    "choose a recipe with one (pointnet, coma, bu3dfe, facescape), or set a weight with --set "
+    "discriminator=W"
+)
 
 
 class PreparedRun(NamedTuple):
@@ -155,6 +160,12 @@ class PretrainingPlan(Plan):
             raise UsageError(
                 f"the {recipe.network} network has losses of its own and no use for a "
                 "discriminator of faces; train it with fd-train alone",
+                ErrorCode.OPTION_CONFLICT,
+            )
+        if not recipe.discriminator:
+            raise UsageError(
+                "the recipe trains without a discriminator, its weight `discriminator` is 0; "
+                f"{_WITH_DISCRIMINATOR}",
                 ErrorCode.OPTION_CONFLICT,
             )
         identity = recipe.as_dict()
@@ -267,6 +278,12 @@ class TrainingPlan(Plan):
         trainer = self._trainer(
             network, discriminator, objective, known, recipe, neutrals=has_neutrals, device=device
         )
+        if self.precision != "fp32" and not any(map(has_pooling, trainer.networks.values())):
+            raise UsageError(
+                f"--precision is of the max-pool of PointNets, and the network is {recipe.network};"
+                " leave it out",
+                ErrorCode.OPTION_CONFLICT,
+            )
         step = self._history_step("fd-train", ids)
         history = [*inputs.history, step] if self.with_history else []
         condition = training_condition(faces, neutrals=self.neutrals)
@@ -375,8 +392,7 @@ class TrainingPlan(Plan):
             if self.discriminator is not None:
                 raise UsageError(
                     f"the recipe has no use for {self.discriminator}, its weight `discriminator` "
-                    "is 0; leave out --discriminator, choose a recipe with one (pointnet, coma, "
-                    "bu3dfe, facescape), or set a weight with --set discriminator=W",
+                    f"is 0; leave out --discriminator, {_WITH_DISCRIMINATOR}",
                     ErrorCode.OPTION_CONFLICT,
                 )
             return None

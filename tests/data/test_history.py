@@ -52,6 +52,8 @@ class TestSteps:
         assert made_by([]) == "which does not say how it was made"
         assert made_by([PREP]) == "made by fd-prep with source ict"
         assert made_by([PREP, PRETRAIN]) == f"made by fd-pretrain-disc with set {SET}"
+        alone = step("fd-train", {"discriminator": "none", "set": SET})
+        assert made_by([PREP, alone]) == f"made by fd-train with set {SET}"
 
 
 class TestMerging:

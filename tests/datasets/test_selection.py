@@ -63,7 +63,7 @@ def test_names_that_nothing_has(line):
     source = open_names("facescape", [trees.facescape_name(k, "neutral") for k in (12, 13)])
     with raises("name-unknown", repr(line)):
         chosen(source, line)
-    with raises("name-unknown"):
+    with raises("name-unknown", "the list of names to exclude has none; see"):
         chosen(source)
     with raises("empty"):
         chosen(source, "12", "13")

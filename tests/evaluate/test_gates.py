@@ -236,7 +236,8 @@ class TestEarlierReport:
         [
             "", "{", "[]", "7", "null", "{}", "\x00", "[" * 100_000,
             '{"model": 1, "provenance": {}}', '{"model": {"e_rec": {"mean": 1}}}',
-            '{"provenance": {}}',
+            '{"provenance": {}}', '{"model": {}, "provenance": {}, "models": []}',
+            '{"model": {}, "provenance": {}, "baselines": 3}',
         ],
     )  # fmt: skip
     def test_another_kind_of_file(self, earlier, content):

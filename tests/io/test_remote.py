@@ -126,6 +126,10 @@ class TestInputs:
             result = call(["fd-encode", url, "-o", "out.npy"])
             assert (result.code, result.kind) == (code, kind), result.err
             assert "secret" not in result.line
+        result = call("fd-encode 'memory://scans/*.wrl' -o out.npy")
+        assert (result.code, result.kind) == (3, "file-missing")
+        wrong = "memory://scans/*.wrl does not exist and as a pattern matches nothing"
+        assert result.line == f"fd-encode: {wrong}; expected a file"
 
     def test_originals(self, call, storage, tmp_path):
         assert call("fd-encode 'faces/*.ply' -o z.npy").code == 0

@@ -71,6 +71,16 @@ class TestFiles:
         assert write_model(io.BytesIO(), replace(model, history=[], metrics={})) == written
         assert write_model(io.BytesIO(), replace(model, scale=166.0)) != written
 
+    @pytest.mark.filterwarnings("error")
+    def test_weights_that_are_not_finite_are_not_written(self):
+        """As after a training that diverged; half precision ends at 65,504."""
+        model = random_model()
+        model.weights["identity_decoder.output.weight"][3, 0] = 1e5
+        write_model(io.BytesIO(), model)
+        half = replace(model, config=replace(model.config, half_decoders=True))
+        with raises("not-finite", "'identity_decoder.output.weight' .* lower learning_rate"):
+            write_model(io.BytesIO(), half)
+
     def test_half_decoders_halve_the_decoders_and_hardly_change_the_face(self, load):
         whole = random_model(size=15)
         half = replace(whole, config=replace(whole.config, half_decoders=True))

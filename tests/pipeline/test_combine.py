@@ -10,7 +10,7 @@ from raising import raises
 from synthetic import MODEL_ID, OTHER_ID, latents
 
 from facedis_core.data.latents import Latents, concatenate
-from facedis_core.pipeline.combine import RowSource, pair_rows, transfer
+from facedis_core.pipeline.combine import RowSource, interpolate, pair_rows, transfer
 
 
 def cut(rows: Latents, sizes: list[int]) -> list[Latents]:
@@ -112,6 +112,14 @@ def test_scaled_latents_must_be_finite(scale):
 def test_two_models_do_not_mix():
     with raises("wrong-model", f"{MODEL_ID}.*{OTHER_ID}"):
         transfer(latents("ab"), latents("xy", model=OTHER_ID))
+
+
+def test_latents_of_other_sizes_are_of_another_model():
+    """Also where a model is not known, or two have one id."""
+    for other in (latents("xy", model="", identity=4), latents("xy", expression=1)):
+        for combine in (transfer, interpolate):
+            with raises("latent-size", r"'a' have the sizes \(3, 2\), those of 'x'"):
+                combine(latents("ab"), other)
 
 
 @pytest.mark.parametrize("models", [("", MODEL_ID), (MODEL_ID, ""), ("", "")])

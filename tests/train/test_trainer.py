@@ -99,6 +99,8 @@ def test_a_diverged_run_says_where_and_which_term(faces: FaceSet) -> None:
         subject.network.identity_decoder.output.bias.fill_(torch.nan)
     with raises("diverged", "epoch 1, step 1: reconstruction"):
         subject.run_epochs()
+    with raises("diverged", "the predictions are not finite; lower learning_rate"):
+        subject.evaluate()
 
 
 def test_weights_of_the_losses_by_recipe() -> None:

@@ -77,6 +77,11 @@ def set_pooling(
             module.implementation, module.precision = implementation, precision
 
 
+def has_pooling(network: nn.Module) -> bool:
+    """Whether a network has a `MaxPoolLinear`."""
+    return any(isinstance(module, MaxPoolLinear) for module in network.modules())
+
+
 def pool_reference(layers: Iterable[Any], x: Tensor) -> Tensor:
     """Plain implementation of `pool`, with all activations in memory.
 
