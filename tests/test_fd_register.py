@@ -265,6 +265,7 @@ def test_a_refusal_names_the_file_once(call, scans):
     [
         ("scans/bob.ply -o out.ply", 3, "no-face"),
         ("scans -o faces/", 3, "no-face"),
+        ("scans/bob.ply -o scans/ann.ply/faces/", 4, "output-unwritable"),
         ("scans/ann.ply scans/sub/eve.ply -o out.ply", 2, "output-collision"),
         ("scans -o faces/ --skip-existing --force", 2, "option-conflict"),
         ("scans -o out.ply --skip-existing", 2, "option-conflict"),

@@ -8,6 +8,7 @@ to every worker once, also to those that come later. Blocks and results are byte
 which passes them on unopened. What a dead worker had is done by another.
 """
 
+import concurrent.futures
 import json
 import logging
 import os
@@ -41,8 +42,16 @@ Block = TypeVar("Block")
 Result = TypeVar("Result")
 
 CONNECT_SECONDS: Final = 10
-# How long to wait for the first worker.
+# How long to wait for the first worker, and for another where all have gone: a batch system that
+# took them may give them back.
 WORKER_SECONDS: Final = 60
+NO_WORKER_SECONDS: Final = 600
+# A scheduler that does not answer within this time is lost: of one that is frozen the connection
+# stays. While something takes long it is asked again and again.
+ANSWER_SECONDS: Final = 60
+ASK_EVERY_SECONDS: Final = 20
+# How long it may take to forget what is not done.
+_FORGET_SECONDS: Final = 3
 # Tasks per worker that are sent in advance, so that none waits.
 TASKS_AHEAD: Final = 2
 # A task costs the scheduler 5 to 10 ms, so it takes longer where workers are many.
@@ -84,24 +93,26 @@ def in_order_on_cluster(
     name = f"facedis-{uuid.uuid4().hex}"
     client = _connect(address)
     try:
-        with _reaching(address):
+        with _reaching(client, address):
             _wait_for_workers(client, address)
-            _send_work(client, _Work(name, pickle.dumps(work)))
+            _send_work(client, address, _Work(name, pickle.dumps(work)))
         yield from _Map(client, address, name, names).results(blocks)
     finally:
         with suppress(Exception):  # a scheduler that is gone
-            client.unregister_worker_plugin(name)
-        client.close(timeout=5)
+            within(_FORGET_SECONDS, partial(client.unregister_worker_plugin, name))
+        client.close(timeout=_FORGET_SECONDS)
 
 
 @contextmanager
-def _reaching(address: str) -> Iterator[None]:
+def _reaching(client: Client, address: str) -> Iterator[None]:
     """Errors of the network and of what is installed there as ours."""
     try:
         yield
-    except (CancelledError, CommClosedError, OSError) as error:
+    except (AttributeError, CancelledError, CommClosedError, OSError) as error:
         if isinstance(error, OSError) and error.filename is not None:
             raise  # of a file
+        if isinstance(error, AttributeError) and client.scheduler is not None:
+            raise  # not of a client whose scheduler is gone
         raise InputError(
             f"the connection to the scheduler {address} is lost; run the command again when it is "
             "back",
@@ -156,7 +167,8 @@ class _Map:
                 yield from self._next()
         finally:
             with suppress(Exception):  # a scheduler that is gone
-                self._client.cancel([task.future for task in self._sent], force=True)
+                sent = [task.future for task in self._sent]
+                within(_FORGET_SECONDS, partial(self._client.cancel, sent, force=True))
 
     def _tasks(self, blocks: Iterable[Any]) -> Iterator[list[bytes]]:
         """Blocks in groups of `_size`, which changes meanwhile, fewer where they are large."""
@@ -170,7 +182,7 @@ class _Map:
             yield group
 
     def _submit(self, blocks: list[bytes], again: bool = False) -> _Task:
-        with _reaching(self._address):
+        with _reaching(self._client, self._address):
             future = self._client.submit(
                 run_blocks, self._name, blocks, key=f"{self._name}-{uuid.uuid4().hex}", pure=False
             )
@@ -180,8 +192,8 @@ class _Map:
         """Number of tasks that may be on their way."""
         now = time.monotonic()
         if now - self._counted > _COUNT_SECONDS:
-            with _reaching(self._address):
-                self._workers = len(self._client.nthreads())
+            with _reaching(self._client, self._address):
+                self._workers = _count_workers(self._client)
             self._counted = now
         return TASKS_AHEAD * self._workers + 1
 
@@ -198,7 +210,7 @@ class _Map:
         """The results of the oldest task."""
         task = self._sent.popleft()
         try:
-            with _reaching(self._address):
+            with _reaching(self._client, self._address):
                 done = self._result(task)
         except KilledWorker:
             if task.again:
@@ -229,8 +241,8 @@ class _Map:
                     break
                 together.append(later.future)
             if task.future.status != "finished" or len(together) == 1:
-                return task.future.result()
-            found = self._client.gather(together)
+                return _patiently(self._client, self._address, task.future.result)
+            found = _patiently(self._client, self._address, partial(self._client.gather, together))
             self._fetched = {each.key: one for each, one in zip(together, found, strict=True)}
         return self._fetched.pop(task.future.key)
 
@@ -286,21 +298,59 @@ def _wait_for_workers(client: Client, address: str) -> None:
     try:
         client.wait_for_workers(1, timeout=WORKER_SECONDS)
     except TimeoutError:
-        raise InputError(
-            f"the scheduler {address} has no workers after {WORKER_SECONDS} s; start some: "
-            f"dask worker {address}",
-            ErrorCode.CLUSTER,
-        ) from None
+        raise _no_workers(address, WORKER_SECONDS) from None
 
 
-def _send_work(client: Client, work: "_Work") -> None:
+def _no_workers(address: str, seconds: float) -> InputError:
+    return InputError(
+        f"the scheduler {address} has no workers after {seconds} s; start some: "
+        f"dask worker {address}",
+        ErrorCode.CLUSTER,
+    )
+
+
+def _send_work(client: Client, address: str, work: "_Work") -> None:
     """Give the work to all workers; one that dies just then is none of the network's errors."""
+    send = partial(client.register_plugin, work, name=work.name)
     for _ in range(_SEND_TRIES):
-        with suppress(CommClosedError, OSError):
-            client.register_plugin(work, name=work.name)
+        try:
+            _patiently(client, address, send)
             return
-        time.sleep(1)
-    client.register_plugin(work, name=work.name)
+        except TimeoutError:
+            raise
+        except (CommClosedError, OSError):
+            time.sleep(1)
+    _patiently(client, address, send)
+
+
+def _patiently(client: Client, address: str, call: Callable[[], Result]) -> Result:
+    """The result of a call, which may take long as long as the scheduler answers meanwhile.
+
+    Raises:
+        TimeoutError: it does not.
+        InputError: there are no workers any more.
+        Errors of the call.
+    """
+    done: concurrent.futures.Future[Result] = concurrent.futures.Future()
+
+    def run() -> None:
+        try:
+            done.set_result(call())
+        except BaseException as error:
+            done.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()  # left behind by an interrupt
+    seen = time.monotonic()
+    while not concurrent.futures.wait([done], ASK_EVERY_SECONDS).done:
+        if _count_workers(client):
+            seen = time.monotonic()
+        elif time.monotonic() - seen > NO_WORKER_SECONDS:
+            raise _no_workers(address, NO_WORKER_SECONDS)
+    return done.result()
+
+
+def _count_workers(client: Client) -> int:
+    return len(within(ANSWER_SECONDS, client.nthreads))
 
 
 def _silence() -> None:

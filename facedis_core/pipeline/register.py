@@ -275,7 +275,9 @@ class RegisterOptions:
                 ErrorCode.OPTION_CONFLICT,
             )
         check_written_suffix(Path(OutputPaths(self.output).of("face")).suffix or ".ply")
-        if not many:
+        if many:  # whether there is a place for files
+            check_output(OutputPaths(self.output).of("face"), force=True, parents=True)
+        else:
             check_output(self.output, self.force)
         check_suffix(self.latents, "latents", ".npy")
         check_suffix(self.report, "JSON lines", ".jsonl", ".json")

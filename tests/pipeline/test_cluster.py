@@ -180,6 +180,24 @@ def test_what_is_no_cluster(call, faces, monkeypatch):
         assert (result.code, result.kind) == (3, "cluster") and "not answer" in result.line
 
 
+def test_a_scheduler_that_is_lost_while_the_work_is_sent(call, faces, scheduler, monkeypatch):
+    def lose(client, *args, **kwargs):
+        monkeypatch.setattr(client, "scheduler", None)  # as Dask does
+        return client.sync(client.scheduler.register_worker_plugin)
+
+    monkeypatch.setattr(distributed.Client, "register_plugin", lose)
+    result = call(f"fd-encode faces -o out.npy --scheduler {scheduler}")
+    assert (result.code, result.kind) == (3, "cluster") and "is lost" in result.line
+
+
+def test_all_workers_have_gone(scheduler, monkeypatch):
+    monkeypatch.setattr("facedis_core.pipeline.cluster._count_workers", lambda client: 0)
+    monkeypatch.setattr("facedis_core.pipeline.cluster.ASK_EVERY_SECONDS", 0.1)
+    monkeypatch.setattr("facedis_core.pipeline.cluster.NO_WORKER_SECONDS", 0)
+    with raises("cluster", "has no workers after 0 s; start some"):
+        list(in_order(time.sleep, [0.5], scheduler))
+
+
 WORK = """
 import os, signal, time
 
@@ -252,7 +270,7 @@ def running(folder: Path) -> Iterator[Cluster]:
 
 @pytest.mark.slow
 def test_what_dies(tmp_path, monkeypatch):
-    """Workers at random moments, workers of one block, the scheduler."""
+    """Workers at random moments, workers of one block, the scheduler, which may also freeze."""
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr("facedis_core.pipeline.cluster.CONNECT_SECONDS", 3)
     with running(tmp_path) as cluster:
@@ -271,6 +289,15 @@ def test_what_dies(tmp_path, monkeypatch):
             for result in in_order(work.Deadly(70), blocks[:80], str(cluster.file)):
                 before.append(result)
         assert before == blocks[: len(before)] and len(before) <= 70
+
+        monkeypatch.setattr("facedis_core.pipeline.cluster.ANSWER_SECONDS", 1)
+        monkeypatch.setattr("facedis_core.pipeline.cluster.ASK_EVERY_SECONDS", 0.5)
+        results = in_order(work.Slow(), blocks, str(cluster.file))
+        next(results)
+        cluster.scheduler.send_signal(signal.SIGSTOP)  # its connections stay
+        with raises("cluster", "connection to the scheduler .* is lost"):
+            list(results)
+        cluster.scheduler.send_signal(signal.SIGCONT)
 
         results = in_order(work.Slow(), blocks, str(cluster.file))
         next(results)
