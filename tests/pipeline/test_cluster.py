@@ -167,7 +167,7 @@ def test_what_is_no_cluster(call, faces, monkeypatch):
         ("--scheduler absent.json", 3, "cluster"),
         ("--scheduler nonsense://x:1", 3, "cluster"),
         ("--scheduler tcp://127.0.0.1", 3, "cluster"),
-        ("--scheduler ''", 3, "cluster"),
+        ("--scheduler ''", 2, "option-value"),
         ("--scheduler tcp://127.0.0.1:1 --jobs 2", 2, "option-conflict"),
         ("--scheduler tcp://127.0.0.1:1 --stream", 2, "option-conflict"),
     ):
