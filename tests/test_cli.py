@@ -365,7 +365,7 @@ def test_nothing_is_asked_of_a_person_at_a_terminal(call, line):
         ("fd-decode a.npy --no-detail", "--no-detail"),
         ("fd-decode a.npy --normals drop --npy", "--normals"),
         ("fd-decode a.npy --units cm -o a.pc2", "--units"),
-        ("fd-decode a.npy --fps 5 -o a.pc2", "--fps"),
+        ("fd-decode a.npy --fps 5 -o a.ply", "--fps"),
         ("fd-transfer a.npy b.npy --align rigid", "--align"),
         ("fd-transfer a.npy b.npy --map m.safetensors", "--map"),
         ("fd-export a.npy --force-encode -o a.glb", "--force-encode"),

@@ -170,6 +170,11 @@ class TestMesh:
         with raises(ErrorCode.ARRAY_SHAPE):
             Mesh(grid_mesh()[0], wrong)
 
+    def test_another_unit_is_refused(self) -> None:
+        """Every command would take its vertices for millimetres."""
+        with raises(ErrorCode.UNIT, "10.0, expected 1.0"):
+            Mesh(*grid_mesh(), "cm", unit_mm=10.0)
+
     @pytest.mark.parametrize("suffix", [".ply", ".obj", ".off"])
     def test_a_path_is_enough_and_a_file_is_replaced(self, tmp_path: Path, suffix: str) -> None:
         for _ in range(2):
@@ -298,6 +303,7 @@ class TestLatents:
             (["a", "b"], [""], (rows.identity, rows.expression)),
             ("ab", "ab", (rows.identity, rows.expression)),
             (["a"], [""], (["x"], [["y"]])),
+            (["a", "b"], [""] * 2, ([[1], [1, 2]], rows.expression)),
         ):
             with raises(ErrorCode.ARRAY_SHAPE):
                 Latents(names, models, *parts)  # type: ignore[arg-type]
@@ -322,6 +328,7 @@ class TestLatents:
             lambda: synthetic.latents("a")["a"],  # type: ignore[index]
             lambda: FACES["person0/neutral"],  # type: ignore[index]
             lambda: FACES[1.5],  # type: ignore[index]
+            lambda: FACES[[[1], [1, 2]]],  # type: ignore[list-item]
         ],
     )
     def test_arguments_of_another_type(self, call: Any) -> None:
@@ -339,6 +346,8 @@ class TestFaceSet:
         np.testing.assert_array_equal(FACES.rows("test"), FACES.rows(1))
         with raises(ErrorCode.OPTION_VALUE):
             FACES.rows("tests")
+        with raises(ErrorCode.OPTION_VALUE, r"no split 3, expected one of \[0, 1, 2\]"):
+            FACES.rows(3)
 
     def test_torch_reads_it(self, model: Model) -> None:
         torch = pytest.importorskip("torch")

@@ -140,8 +140,8 @@ def decode(
     if onto is None:
         idle = ("detail", "normals", "units", "align", "trust_order")
         fd_cli.check_idle(decode, given, "faces are put onto no file, as by --onto", only=idle)
-    if Path(output).suffix.lower() != ".mdd":
-        fd_cli.check_idle(decode, given, "only a point cache .mdd has a frame rate", only=("fps",))
+    if Path(output).suffix.lower() not in (".mdd", ".pc2"):
+        fd_cli.check_idle(decode, given, "only a point cache has frames", only=("fps",))
     workers = fd_cli.workers(scheduler, jobs)
     fd_cli.check_stream(stream, workers, shard)
     part_of_rows = None if shard is None else Shard.parse(shard)

@@ -199,7 +199,7 @@ class FaceSet:
             split: `train`, `test` or `validation`, or its number in `labels.split`; None = all.
 
         Raises:
-            UsageError: an unknown name.
+            UsageError: an unknown name or number.
         """
         labels = self.labels
         if isinstance(split, str):
@@ -211,6 +211,11 @@ class FaceSet:
             split = SPLITS[split]
         if split is None:
             return np.arange(len(labels.names))
+        if split not in SPLITS.values():
+            raise UsageError(
+                f"there is no split {split}, expected one of {sorted(SPLITS.values())}",
+                ErrorCode.OPTION_VALUE,
+            )
         return np.flatnonzero(np.asarray(labels.split) == split)
 
     def read(self, rows: Sequence[int] | np.ndarray) -> np.ndarray:

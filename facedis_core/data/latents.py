@@ -71,13 +71,14 @@ class Latents:
         for name in ("identity", "expression"):
             given = getattr(self, name)
             try:
+                shape = str(np.shape(given))
                 with np.errstate(over="ignore"):  # found later as not finite
                     values = np.asarray(given, np.float32)
             except (ValueError, TypeError):
-                values = np.empty(0, np.float32)
+                shape, values = "of no array of numbers", np.empty(0, np.float32)
             if values.ndim != 2 or len(values) != count:
                 raise InputError(
-                    f"the {name} latents have the shape {np.shape(given)}, expected ({count}, D), "
+                    f"the {name} latents have the shape {shape}, expected ({count}, D), "
                     "a row of numbers for each name",
                     ErrorCode.ARRAY_SHAPE,
                 )

@@ -25,7 +25,10 @@ def row_numbers(rows: Rows, count: int, what: str) -> NDArray[np.intp]:
     numbers = np.arange(count)
     if isinstance(rows, slice):
         return numbers[rows]
-    array = np.asarray(rows)
+    try:
+        array = np.asarray(rows)
+    except ValueError:  # of different lengths
+        array = np.empty(1, object)
     if not array.size:
         return numbers[:0]
     if array.dtype.kind not in "iub" or array.ndim > 1:

@@ -42,7 +42,7 @@ class Mesh:
         warnings: lines about parts of the file that are passed over.
 
     Raises:
-        InputError: vertices or triangles are no numbers (n, 3).
+        InputError: vertices or triangles are no numbers (n, 3), or another unit.
 
     Example:
         >>> mesh = Mesh([[0, 0, 0], [90, 0, 0], [0, 90, 0]], [[0, 1, 2]], "corner", unit_mm=1.0)
@@ -66,6 +66,12 @@ class Mesh:
         unit_mm: float | None = None,
         warnings: tuple[str, ...] = (),
     ) -> None:
+        if unit_mm not in (None, 1.0):
+            raise InputError(
+                f"unit_mm of a mesh is {unit_mm!r}, expected 1.0 for millimetres or None; convert "
+                "the vertices, or say the unit where they are used, as units='cm'",
+                ErrorCode.UNIT,
+            )
         values = {
             "vertices": _rows_of_three(vertices, "vertices", np.float32),
             "triangles": _rows_of_three(triangles, "triangles", np.int32),

@@ -205,6 +205,10 @@ class DecodeOptions:
                 "--skip-existing keeps existing files, --force replaces them; give one of the two",
                 ErrorCode.OPTION_CONFLICT,
             )
+        if not 0 < self.fps < np.inf:
+            raise UsageError(
+                f"{self.fps:g} frames a second, expected a positive number", ErrorCode.OPTION_VALUE
+            )
         if len(parts) > 1 and "{part}" not in output:
             raise UsageError(
                 f"{len(parts)} parts of each face need {{part}} in the output, such as "

@@ -73,6 +73,7 @@ def test_parts(call, frames, model, tmp_path):
         ("fd-decode frames.npy -o '{name}.pc2'", 2, "output-pattern", ".pc2 writes all faces"),
         ("fd-decode frames.npy --stream -o a.mdd", 2, "option-conflict", "number of frames"),
         ("fd-decode frames.npy --npy -o a.pc2", 2, "output-suffix", ".npy"),
+        ("fd-decode frames.npy --fps inf -o a.mdd", 2, "option-value", "inf frames"),
         ("fd-decode frames.npy --onto faces -o a.pc2", 3, "vertex-count", "one file"),
         ("fd-transfer frames.npy ann.obj -o a.pc2", 2, "output-suffix", "a.pc2 is a mesh"),
     ],
