@@ -295,6 +295,8 @@ def test_errors_are_one_line_and_leave_nothing(call, scans, tmp_path, arguments,
 def test_an_existing_set_needs_force(call, scans, tmp_path):
     (tmp_path / "set.safetensors").write_text("mine")
     assert call(FOLDER).kind == "output-exists"
+    for option in ("--like", "--map"):  # a model or map would be gone
+        assert call(f"{FOLDER} --force {option} ./set.safetensors").kind == "same-file"
     assert (tmp_path / "set.safetensors").read_text() == "mine"
 
 

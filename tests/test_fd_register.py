@@ -286,6 +286,7 @@ def test_a_refusal_names_the_file_once(call, scans):
         ("scans -o faces/ --landmarks gone", 3, "file-missing"),
         ("scans/ann.ply -o out.ply --pose scans/ann.ply", 3, "wrong-kind"),
         ("scans --make-prior set.safetensors -o prior.safetensors", 2, "option-conflict"),
+        ("--make-prior s.safetensors -o ./s.safetensors --force", 2, "same-file"),
     ],
 )
 def test_errors(call, scans, words, code, kind):

@@ -280,6 +280,7 @@ def prep(
         history=not no_history,
         force=force,
     )
+    fd_cli.check_different({"--like": like, "--map": map_file, "--output": output})
     plan = plan_face_set(options)
     if options.shard is not None:
         with fd_cli.progress_bar("reading", None) as advance:

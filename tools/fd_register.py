@@ -167,6 +167,7 @@ def register(
             "--make-prior registers nothing",
             but=("make_prior", "output", "seed", "force"),
         )
+        fd_cli.check_different({"--make-prior": make_prior, "--output": output})
         check_suffix(output, "a registration prior", ".safetensors")
         check_output(output, force)
         made = fit_prior(load_face_set(make_prior), seed=seed)
