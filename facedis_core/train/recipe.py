@@ -121,7 +121,6 @@ class Recipe:
     minimum_batch: int | None = _key(None, positive=True, of_steps=True)
     # of networks with losses of their own
     optimizer: Literal["adam", "sgd"] = _key("adam", of=_MESHES, of_steps=True)
-    # of sgd
     momentum: float = _key(
         0.9, between=(0, 1), of=_MESHES, of_steps=True, used_with=("optimizer", "sgd")
     )
