@@ -328,7 +328,7 @@ class TestLatents:
             lambda: synthetic.latents("a")["a"],  # type: ignore[index]
             lambda: FACES["person0/neutral"],  # type: ignore[index]
             lambda: FACES[1.5],  # type: ignore[index]
-            lambda: FACES[[[1], [1, 2]]],  # type: ignore[list-item]
+            lambda: FACES[[[1], [1, 2]]],  # type: ignore[list-item]  # ragged on purpose
         ],
     )
     def test_arguments_of_another_type(self, call: Any) -> None:

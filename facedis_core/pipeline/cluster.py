@@ -316,7 +316,7 @@ def _send_work(client: Client, address: str, work: "_Work") -> None:
         try:
             _patiently(client, address, send)
             return
-        except TimeoutError:
+        except TimeoutError:  # an OSError too, but of a scheduler that does not answer
             raise
         except (CommClosedError, OSError):
             time.sleep(1)
