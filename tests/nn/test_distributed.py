@@ -11,6 +11,8 @@ import time
 from pathlib import Path
 
 import pytest
+import shared_evaluation
+import shared_steps
 import synthetic
 from conftest import Run
 
@@ -53,22 +55,27 @@ def compare(ours: dict, theirs: dict, tolerance: float) -> None:
 
 
 @pytest.mark.slow
-def test_every_term_of_every_step_in_double_precision(shell: Run) -> None:
+def test_every_term_of_every_step_in_double_precision(
+    shell: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Moments, batch norm, dropout, noise, pairs, neutrals of few: all of the whole batch."""
-    one = shell(f"{sys.executable} {TESTS}/shared_steps.py")
     two = shell(f"{TWO} {TESTS}/shared_steps.py")
-    assert one.code == two.code == 0, two.err
-    steps = json.loads(one.out)
+    assert two.code == 0, two.err
+    shared_steps.main()
+    steps = json.loads(capsys.readouterr().out)
     assert len(steps) == 4 and "neutral_expression" in steps[0]
     for ours, theirs in zip(json.loads(two.out), steps, strict=True):
         compare(ours, theirs, 1e-9)
 
 
 @pytest.mark.slow
-def test_an_evaluation_is_shared_and_has_the_same_bits(shell: Run) -> None:
-    one, two = (shell(f"{how} {TESTS}/shared_evaluation.py") for how in (sys.executable, TWO))
-    assert one.code == two.code == 0, two.err
-    alone, together = json.loads(one.out), json.loads(two.out)
+def test_an_evaluation_is_shared_and_has_the_same_bits(
+    shell: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    two = shell(f"{TWO} {TESTS}/shared_evaluation.py")
+    assert two.code == 0, two.err
+    shared_evaluation.main()
+    alone, together = json.loads(capsys.readouterr().out), json.loads(two.out)
     assert {"e_rec", "e_exp", "rank1_vertex_accuracy", "expression_from_identity_accuracy"} <= set(
         alone["metrics"]["test"]
     )
@@ -84,20 +91,6 @@ def compare_logs(folder: Path, one: str, two: str) -> None:
 
 
 @pytest.mark.slow
-def test_two_processes_have_the_losses_of_one(
-    call: Run, shell: Run, face_set: Path, tmp_path: Path
-) -> None:
-    options = f"set.safetensors --epochs 2 {SMALL}"
-    done = call(f"fd-train {options} -o one.safetensors")
-    assert done.code == 0, done.err
-    done = shell(f"{TWO} -m fd_train {options} -o two.safetensors")
-    assert done.code == 0, done.err
-    assert done.err.splitlines()[-1].startswith("model ") and done.err.count("model ") == 1
-    compare_logs(tmp_path, "one", "two")
-    assert not (tmp_path / "two.state.safetensors").exists()
-
-
-@pytest.mark.slow
 def test_two_nodes_have_the_losses_of_one_process(
     call: Run, shell: Run, face_set: Path, tmp_path: Path, free_port: int
 ) -> None:
@@ -110,6 +103,7 @@ def test_two_nodes_have_the_losses_of_one_process(
     assert done.code == 0, done.err
     assert done.err.count("model ") == 1
     compare_logs(tmp_path, "one", "two")
+    assert not (tmp_path / "two.state.safetensors").exists()
 
 
 @pytest.mark.slow
