@@ -122,3 +122,11 @@ def test_latents_of_two_models_do_not_mix(call, encoded, model, other_model_file
 def test_an_existing_output_needs_force(call, encoded):
     assert call("fd-transfer ann.npy bob.npy -o two.npy").kind == "output-exists"
     assert call("fd-transfer ann.npy bob.npy -o two.npy --force").code == 0
+
+
+def test_a_model_that_is_named_is_that_of_the_latents(call, encoded, model_file):
+    assert call(f"fd-transfer ann.npy bob.npy -m {model_file} -o out.npy").code == 0
+    result = call("fd-transfer ann.npy bob.npy -m ict-linear -o other.npy")
+    assert (result.code, result.kind) == (3, "wrong-model")
+    assert "'ann'" in result.line
+    assert call("fd-transfer ann.npy bob.npy -m no.safetensors -o other.npy").code == 3

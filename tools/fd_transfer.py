@@ -52,9 +52,9 @@ def transfer(
     One row with one, one with many, many with one, or equal numbers row by row; --all-pairs
     combines every row of one with every row of the other. One of the two inputs may be - for
     standard input, and one may be a plain float array (N, D_id + D_exp). Meshes are encoded with
-    the model. A mesh that comes out is that of IDENTITY with moved vertices, as of fd-decode
-    --onto: textures, unit, pose and what the model misses of it stay. With --map either mesh may be
-    of another rig.
+    the model; latents need none, and with -m must be of it. A mesh that comes out is that of
+    IDENTITY with moved vertices, as of fd-decode --onto: textures, unit, pose and what the model
+    misses of it stay. With --map either mesh may be of another rig.
 
     Examples:
       fd-transfer alice.npy bob_smile.npy | fd-decode > alice_smiles.ply
@@ -67,9 +67,9 @@ def transfer(
     from facedis_core.io.paths import check_suffix, is_folder_pattern, names_surface
     from facedis_core.io.streams import check_output
     from facedis_core.mesh.mesh import is_mesh_source, is_mesh_suffix
-    from facedis_core.pipeline.combine import open_pair, pair_rows, transfer_blocks
+    from facedis_core.pipeline.combine import open_pair, pair_rows, pairs_of_model, transfer_blocks
 
-    given, encode = {**locals()}, None
+    given, encode, expected = {**locals()}, None, None
     if is_mesh_source(identity) or is_mesh_source(expression):  # else no model is needed
         from facedis_core.data.topology_map import read_map
         from facedis_core.pipeline.decode import DecodeOptions, decode_to
@@ -81,6 +81,10 @@ def transfer(
     else:
         idle = ("map_file", "units", "align", "trust_order", "force_encode")
         fd_cli.check_idle(transfer, given, "both inputs are latents, not meshes", only=idle)
+        if model is not None:
+            from facedis_core.model.model_file import load_model
+
+            expected = load_model(model)
     onto = None
     as_mesh = is_mesh_suffix(Path(output).suffix) or names_surface(output)
     if as_mesh or is_folder_pattern(output):
@@ -98,7 +102,10 @@ def transfer(
         check_suffix(output, "latents", ".npy")
         check_output(output, force)
     with open_pair(identity, expression, encode) as rows:
-        combined = transfer_blocks(pair_rows(*rows, all_pairs=all_pairs), scale)
+        pairs = pair_rows(*rows, all_pairs=all_pairs)
+        if expected is not None:
+            pairs = pairs_of_model(pairs, expected.id, expected.source)
+        combined = transfer_blocks(pairs, scale)
         if encode is None or onto is None:
             save_latents(output, combined, force=force, stream=stream)
             if encode is not None:

@@ -117,6 +117,14 @@ def pair_rows(one: RowSource, other: RowSource, *, all_pairs: bool = False) -> P
     return _side_by_side(one, other)
 
 
+def pairs_of_model(pairs: Pairs, model_id: str, label: str) -> Pairs:
+    """The same pairs; InputError where a row is known to be of another model than `label`."""
+    for pair in pairs:
+        for rows in pair:
+            rows.check_model(model_id, label)
+        yield pair
+
+
 def transfer(
     identity: Latents, expression: Latents, *, all_pairs: bool = False, scale: float = 1.0
 ) -> Latents:
