@@ -97,9 +97,12 @@ class Cell:
     @property
     def changes(self) -> list[str]:
         """Options for keys of its recipe."""
-        changes = [f"identity={self.identity}", f"expression={self.expression}"]
-        if self.to_neutral:
-            changes.append("pseudo_neutral=auto")
+        changes = ["pseudo_neutral=auto"] if self.to_neutral else []
+        config = load_recipe(
+            self.recipe, neutrals=self.condition == "labelled", changes=changes
+        ).model_config(vertices=4)
+        halves = [half for half in ("identity", "expression") if getattr(config, half)]
+        changes += [f"{half}={getattr(self, half)}" for half in halves]
         if self.changed:
             changes += CHANGED[self.changed]
         return [f"--set={change}" for change in changes]

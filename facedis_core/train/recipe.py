@@ -346,6 +346,10 @@ def _without_use(key: str, recipe: Recipe) -> str:
         return (
             f"{key} is of {' and '.join(users)}, and the network is {recipe.network}; leave it out"
         )
+    sizes = recipe.model_config(vertices=4) if recipe.network in _MESHES else recipe
+    if key in {"identity", "expression"} and not getattr(sizes, key):
+        target = f" with target={recipe.target}" if recipe.network == "conv-mesh-ae" else ""
+        return f"{recipe.network}{target} has no {key} latents; leave out {key}"
     other, value = properties.used_with or (key, getattr(recipe, key))
     if getattr(recipe, other) != value:
         return (

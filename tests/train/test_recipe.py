@@ -289,6 +289,13 @@ class TestSet:
             ("linear", ["batch=7"], "batch is of the steps .* give a length with --epochs"),
             ("pointnet", ["learning_rate_every=20"], "of schedule=step, and schedule is cosine"),
             ("kacem", ["momentum=0.5"], "momentum is of optimizer=sgd, and optimizer is adam"),
+            ("kacem", ["expression=3"], "kacem has no expression latents; leave out expression"),
+            (
+                "conv-mesh-ae",
+                ["target=self", "identity=3"],
+                "target=self has no identity latents",
+            ),
+            ("conv-mesh-ae", ["target=neutral", "expression=3"], "has no expression latents"),
         ],
     )
     def test_what_would_change_nothing_is_refused(self, name, changes, message):
@@ -356,6 +363,7 @@ class TestFiles:
     @pytest.mark.parametrize(
         ("text", "message"),
         [
+            ('base = "kacem"\nexpression = 3', "toml: kacem has no expression latents; leave"),
             ('base = "jiang"\nlaplacian = 3', "toml: laplacian is of pointnet and linear, and the"),
             ('base = "jiang"\n[without_neutrals]\npoints = 9', r"\[without_neutrals\]: points is"),
             ('base = "pointnet"\nlearning_rate_every = 9', "every is of schedule=step, and sched"),
