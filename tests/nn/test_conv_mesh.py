@@ -29,7 +29,7 @@ from facedis_core.viewer.live_model import LiveModel
 
 FACES = face_set(size=8)
 SELDOM = {"evaluate_every": 99}
-SHORT = {"identity": 5, "expression": 6, "batch": 4, "steps": 8}
+SHORT = {"batch": 4, "steps": 8}
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +38,8 @@ def models(tmp_path_factory):
     found = {}
     for target in ("self", "neutral", "no ReLU"):
         path = tmp_path_factory.mktemp("conv") / f"{target}.safetensors"
-        changes = {**SHORT, "latent_relu": target != "no ReLU"}
+        size = {"identity": 5} if target == "neutral" else {"expression": 6}
+        changes = {**SHORT, **size, "latent_relu": target != "no ReLU"}
         train(
             FACES,
             "conv-mesh-ae",
