@@ -223,13 +223,23 @@ def test_a_sequence(call, scans, tmp_path):
     for name in ("f10", "f9", "f1"):
         content = (tmp_path / "scans" / "ann.ply").read_bytes()
         (tmp_path / "frames" / f"{name}.ply").write_bytes(content)
-    tracker = mock.Mock(side_effect=lambda scan: registered(scan, None, force=False), lost=True)
+    tracker = mock.Mock(lost=True)
+
+    def follow(scan):
+        tracker.is_other = scan.name == "f10"
+        return registered(scan, None, force=False)
+
+    tracker.side_effect = follow
     with mock.patch("facedis_core.registration.sequence.FaceTracker", return_value=tracker):
         result = call("fd-register --sequence frames -o faces/ --report r.jsonl", env=MODEL)
     assert result.code == 0
     assert [args[0].name for args, _ in tracker.call_args_list] == ["f1", "f9", "f10"]
     assert result.err.count("the mouth may be wrong") == 1
     assert "f9: the face was lost and searched for again" in result.err
+    assert (
+        "f10: is not the face of the frames before it, so the later ones hold its identity"
+        in result.err
+    )
     assert len((tmp_path / "r.jsonl").read_text().splitlines()) == 3
 
 

@@ -167,7 +167,12 @@ class ScanRegistrar:
     def _register(self, scan: Mesh, warnings: list[str]) -> Registration:
         if self.tracker is not None:
             found = self.tracker(scan)
-            if self.tracker.lost:
+            if self.tracker.is_other:
+                warnings.append(
+                    f"{scan.name}: is not the face of the frames before it, so the later ones hold "
+                    "its identity; leave out what is of another person, or a bad first frame"
+                )
+            elif self.tracker.lost:
                 warnings.append(f"{scan.name}: the face was lost and searched for again")
             return found
         return register(

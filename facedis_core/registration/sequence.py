@@ -54,6 +54,7 @@ class FaceTracker:
     Attributes:
         model, prior, units, residual, force, seed: as of `register`.
         lost: whether the last frame was searched for, though others were before it.
+        is_other: whether it then did not fit the identity either; later frames hold its own.
     """
 
     model: Model = field(default_factory=load_model)
@@ -63,6 +64,7 @@ class FaceTracker:
     force: bool = False
     seed: int = 0
     lost: bool = field(default=False, init=False)
+    is_other: bool = field(default=False, init=False)
     _identity: Belief | None = field(default=None, init=False)
     _last: Fit | None = field(default=None, init=False)
     _unit: Units = field(default="auto", init=False)
@@ -77,6 +79,7 @@ class FaceTracker:
         """The face of the next frame."""
         started = time.monotonic()
         check_finite(frame.vertices)
+        self.is_other = False
         attempt = self._tracked(frame)
         self.lost = attempt is not None and attempt.problem is not None
         if self.lost:
@@ -133,7 +136,7 @@ class FaceTracker:
         held = self._held(scan, attempt.fit, attempt.start)
         if held.problem is None:
             return held
-        # another person, or a first frame that was not right
+        self.is_other = True  # another person, or a first frame that was not right
         self._first_cost = attempt.fit.cost
         self._identity = identity_of(self._prior, attempt.fit.coefficients)
         return attempt

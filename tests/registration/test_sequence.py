@@ -72,11 +72,32 @@ def test_frames_follow_the_last_and_lost_ones_are_searched_for(model, prior, per
             placed = found.to_scan.apply(found.mesh.vertices.astype(np.float64))
             assert np.linalg.norm(placed - truth, axis=1).mean() < 0.6
             assert (found.start == LAST) == (k in (1, 2))
-            assert track.lost == (k == 3)
+            assert track.lost == (k == 3) and not track.is_other
             looks.append(look.call_count)
     assert not turns
     # whether a scan hides something is known from the second frame on, unless it is lost
     assert looks[:3] == [1, 2, 2] and looks[3] >= 4
+
+
+def test_another_person_is_told(model, prior, person):
+    """Who fits neither from the last frame nor with the identity held; later ones hold its own."""
+    track = FaceTracker(model, prior)
+    other = person + 0.1
+    worse = Attempt("mm", InputError("it fits worse", ErrorCode.NO_FACE))
+    for coefficients in (person, other):
+        with (
+            mock.patch(SEARCH, searched(prior, coefficients, [yaw(0)])),
+            mock.patch.object(FaceTracker, "_held", return_value=worse),
+            mock.patch.multiple(
+                "facedis_core.registration.sequence",
+                fit_face=mock.DEFAULT,
+                finished=mock.DEFAULT,
+                registration_of=mock.DEFAULT,
+            ),
+        ):
+            track(frame_of(prior, coefficients, yaw(0), "frame"))
+        assert track.is_other == track.lost == (coefficients is other)
+    np.testing.assert_array_equal(track._identity.mean, other)
 
 
 def test_a_frame_without_a_face_leaves_the_last_one(model, prior, person):
