@@ -158,6 +158,28 @@ def test_onto_an_original(call, rows, model, tmp_path):
     assert image["mimeType"] == "image/png"
 
 
+def test_colors_of_vertices(call, rows, tmp_path):
+    """They are seen in place of the colors of materials, and textures in place of them."""
+    mesh = raw_mesh(face(1))
+    textured(tmp_path / "ann.obj", mesh, png(9, 8, 7))
+    colored = re.sub(r"(?m)^(v .*)$", r"\1 1 0 0.5", (tmp_path / "ann.obj").read_text())
+    (tmp_path / "ann.obj").write_text(colored)
+    line = "fd-export ann.npy --targets directions --count 1 --onto ann.obj --force -o ann.glb"
+    result = call(line)
+    assert result.code == 0
+    assert "ann.obj: the colors of its vertices are left out; the rig has its tex" in result.line
+    glb = Glb((tmp_path / "ann.glb").read_bytes())
+    assert "COLOR_0" not in glb.json["meshes"][0]["primitives"][0]["attributes"]
+    (tmp_path / "head.mtl").write_text("newmtl left\nKd 0.5\nd 0.5\nnewmtl right\nKd 1 0.5 0\n")
+    result = call(line)
+    assert (result.code, result.err) == (0, "")
+    glb = Glb((tmp_path / "ann.glb").read_bytes())
+    factors = [one["pbrMetallicRoughness"]["baseColorFactor"] for one in glb.json["materials"]]
+    assert factors == [[1, 1, 1, 0.5], [1, 1, 1, 1]]
+    colors = glb.array(glb.json["meshes"][0]["primitives"][0]["attributes"]["COLOR_0"])
+    np.testing.assert_allclose(colors, np.tile([1, 0, 0.214041], (len(colors), 1)), atol=1e-6)
+
+
 def test_normals_of_an_original_turn_with_it(call, rows, tmp_path):
     mesh = raw_mesh(face(1))
     textured(tmp_path / "ann.obj", mesh, b"GIF89a")

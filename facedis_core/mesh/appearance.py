@@ -79,7 +79,8 @@ class Appearance:
         normals: (M, 3).
         material: (F,) places in `materials`.
         materials: none where the file names none.
-        colors: (V, 3) linear RGB of vertices; None = none.
+        colors: (V, 3) linear RGB of vertices, which are seen where no material has a texture, in
+            place of the colors of materials; None = none.
         warnings: lines about materials and textures that are missing or of another kind.
     """
 
@@ -92,6 +93,11 @@ class Appearance:
     materials: tuple[Material, ...]
     colors: NDArray[np.float32] | None = None
     warnings: tuple[str, ...] = ()
+
+    @property
+    def is_textured(self) -> bool:
+        """Whether a material has a texture."""
+        return any(material.texture for material in self.materials)
 
     def split(self, vertices: int) -> "SplitVertices":
         """Vertices with one place in the texture and one normal each.
@@ -197,6 +203,8 @@ def read_appearance(
 ) -> Appearance:
     """The appearance of a mesh file; of formats that are not read here it is plain.
 
+    Textures are left out where there are no texture coordinates.
+
     Args:
         source: path or name of the file.
         content: its bytes, perhaps with moved vertices and turned normals.
@@ -258,6 +266,12 @@ def _obj(source: str, content: bytes, mesh: Mesh, beside: Beside) -> Appearance:
             for of_tile, one in known.get(name, {_ALL_TILES: Material(name or "none")}).items():
                 material[same & ((of_tile == _ALL_TILES) | (tile == of_tile))] = len(found)
                 found.append(one)
+    if not len(uv) and any(one.texture for one in found):
+        warnings.append(
+            f"{shown(source)} has no texture coordinates (vt), so its textures are left out; "
+            "export it with them"
+        )
+        found = [replace(one, color=_GREY, texture=b"", cut_out=False) for one in found]
     return Appearance(
         vertex,
         texture,
@@ -348,16 +362,20 @@ def _read_library(
 ) -> Iterator[tuple[str, dict[int, Material]]]:
     """The wanted materials of a .mtl: color (Kd), opacity (d, Tr), texture (map_Kd, map_d)."""
     images: dict[str, bytes] = {}
-    described: list[tuple[str, dict[str, str]]] = []
+    described: dict[str, dict[str, str]] = {}
+    values: dict[str, str] = {}
     for line in library.content.splitlines():
         word, _, rest = decoded_name(line).replace("\t", " ").partition(" ")
         if word == "newmtl":
-            described.append((rest.strip(), {}))
-        elif described:
-            described[-1][1][word.lower()] = rest.strip()
-    for name, values in described:
-        if name not in wanted:
+            values = {}
+            described.setdefault(rest.strip(), values)
+        else:
+            values[word.lower()] = rest.strip()
+    for name in wanted:
+        plain = re.split(r"\s#", name)[0].strip()  # what follows is a comment, or of the name
+        if name not in described and plain not in described:
             continue
+        values = described[name if name in described else plain]
         color, opaque, clear = (
             _fractions(values.get(word.lower(), "").removeprefix("-halo "), label, warnings)
             for word in ("Kd", "d", "Tr")
@@ -453,7 +471,8 @@ def _ply(source: str, content: bytes, mesh: Mesh, beside: Beside) -> Appearance:
     materials: tuple[Material, ...] = ()
     warnings: list[str] = []
     header = content[: content.find(b"end_header")]
-    if _PLY_CORNERS.search(header) and not len(uv):  # as MeshLab writes them
+    of_corners = _PLY_CORNERS.search(header) and not len(uv)  # as MeshLab writes them
+    if of_corners:
         warnings.append(
             f"{shown(source)} has texture coordinates at the corners of faces (texcoord), which "
             "are not read; save it with those of vertices, or as OBJ"
@@ -461,7 +480,13 @@ def _ply(source: str, content: bytes, mesh: Mesh, beside: Beside) -> Appearance:
     image = _PLY_IMAGE.search(header)
     if image:
         name = decoded_name(image[1])
-        content = _image(source, name, beside, warnings)
+        content = _image(source, name, beside, warnings) if not of_corners else b""
+        if content and not len(uv):
+            warnings.append(
+                f"{shown(source)} has no texture coordinates, so its texture is left out; export "
+                "it with them"
+            )
+            content = b""
         materials = (Material(Path(name).stem, _WHITE if content else _GREY, content),)
     return Appearance(
         mesh.triangles,

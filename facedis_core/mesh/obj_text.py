@@ -24,7 +24,7 @@ TEXTURE: Final = re.compile(BEGIN + rb"vt" + _NUMBER + rb"(?:" + _NUMBER + rb")?
 LIBRARY: Final = re.compile(BEGIN + rb"mtllib" + GAP + REST)
 _COUNTED: Final = re.compile(BEGIN + rb"(v[nt]?|fo?|usemtl)" + GAP + REST)
 _MOST: Final = 1 << 62  # of a place
-_COMMENT: Final = re.compile(rb"(?<![^\s])#[^\r\n]*")
+_COMMENT: Final = re.compile(rb"(?<![^\s])(?:#[^\r\n]*|(usemtl[^\r\n]*))")
 
 
 class ObjFaces(NamedTuple):
@@ -47,8 +47,13 @@ class ObjFaces(NamedTuple):
 
 
 def without_comments(data: bytes) -> bytes:
-    """The text with comments as blanks: what is in them is no statement, and all places stay."""
-    return _COMMENT.sub(lambda comment: b" " * len(comment[0]), data) if b"#" in data else data
+    """The text with comments as blanks: what is in them is no statement, and all places stay.
+
+    What follows `usemtl` stays, for the names of materials may have a word that begins with #.
+    """
+    if b"#" not in data:
+        return data
+    return _COMMENT.sub(lambda found: found[1] or b" " * len(found[0]), data)
 
 
 def decoded_name(raw: bytes) -> str:

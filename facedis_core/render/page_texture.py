@@ -37,12 +37,12 @@ def page_texture(
         material; -1 = none) and `images` (media type and base64). Of a mesh without images `colors`
         alone (linear RGB from 0 to 255, a vertex).
     """
-    images = list(dict.fromkeys(one.texture for one in look.materials if one.texture))
-    if not images or not len(look.uv):
+    if not look.is_textured:
         if look.colors is None:
             return None
         colors = look.colors if rows is None else look.colors[rows]
         return {"colors": to_base64(np.round(colors * 255).astype(np.uint8))}
+    images = list(dict.fromkeys(one.texture for one in look.materials if one.texture))
     count = int(triangles.max()) + 1 if rows is None else len(rows)
     raw = max(int(look.triangles.max()) + 1, count)
     vertex = np.arange(raw) if rows is None else np.full(raw, -1)

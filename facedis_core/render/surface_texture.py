@@ -46,11 +46,11 @@ def surface_texture(look: Appearance) -> SurfaceTexture | None:
     Raises:
         InputError: an image cannot be decoded.
     """
-    contents = list(dict.fromkeys(one.texture for one in look.materials if one.texture))
-    if not (contents and len(look.uv)):
+    if not look.is_textured:
         if look.colors is None:
             return None
         return colored_vertices(look.colors, look.triangles)
+    contents = list(dict.fromkeys(one.texture for one in look.materials if one.texture))
     places = np.append(look.uv, np.zeros((1, 2)), axis=0)[look.texture]
     places[..., 1] = 1 - places[..., 1]
     colors = np.array([one.color[:3] for one in look.materials], np.float32)[look.material]

@@ -18,7 +18,7 @@ def vertex_colors(look: Appearance, vertices: int) -> NDArray[np.float32] | None
     Raises:
         InputError: an image cannot be decoded.
     """
-    if not (len(look.uv) and any(material.texture for material in look.materials)):
+    if not look.is_textured:
         return look.colors
     images = {m.texture: _pixels(m.texture) for m in look.materials if m.texture}
     total, count = np.zeros((vertices, 3)), np.zeros(vertices)

@@ -66,7 +66,7 @@ class Rig:
         animation: None = at rest.
         normals: (V, 3) of length 1; None = those of the surfaces.
         uv: (V, 2) places in textures, v downwards; None = none.
-        colors: (V, 3) linear RGB of vertices; None = none.
+        colors: (V, 3) linear RGB of vertices, of surfaces that are white; None = none.
         warnings: lines about textures that are left out.
         rotation: (3, 3) of the whole, y up and looking along z afterwards; None = it is so.
     """

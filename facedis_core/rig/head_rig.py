@@ -12,6 +12,7 @@ from facedis_core.data.latents import Latents
 from facedis_core.errors import ErrorCode, InputError, UsageError
 from facedis_core.geometry.alignment import right_angles
 from facedis_core.geometry.surface import unit_vectors, vertex_normals
+from facedis_core.io.streams import shown
 from facedis_core.mesh.appearance import Appearance, Material, read_appearance
 from facedis_core.model.latent_directions import leading_directions
 from facedis_core.model.model import Model
@@ -204,14 +205,21 @@ def rig_on_original(
     if plain:  # as a decoded head
         return replace(rig, surfaces=surfaces_of(mesh.triangles))
     smooth = vertex_normals(at_rest, mesh.triangles)[source]
+    colors, warnings = look.colors, look.warnings
+    if colors is not None and look.is_textured:  # glTF would multiply them
+        colors = None
+        warnings += (
+            f"{shown(original.file.source)}: the colors of its vertices are left out; the rig has "
+            "its textures",
+        )
     stored = unit_vectors(np.append(look.normals, np.zeros((1, 3)), axis=0))[split.normal]
     return replace(
         rig,
         surfaces=_surfaces_of_file(look, split.triangles),
         normals=np.where(stored.any(axis=1, keepdims=True), stored, smooth),
         uv=_downwards(look.uv, split.texture),
-        colors=None if look.colors is None else look.colors[source],
-        warnings=look.warnings,
+        colors=None if colors is None else colors[source],
+        warnings=warnings,
     )
 
 
@@ -226,9 +234,11 @@ def _downwards(uv: NDArray[np.float64], rows: NDArray[np.intp]) -> NDArray[np.fl
 def _surfaces_of_file(look: Appearance, triangles: NDArray[np.intp]) -> list[Surface]:
     """The triangles by the materials of a file; of skin where it names none."""
     surfaces = []
-    skin = Material("skin", (*SKIN, 1.0) if look.colors is None else (1.0, 1.0, 1.0, 1.0))
+    skin = Material("skin", (*SKIN, 1.0))
     for number, material in enumerate(look.materials or [skin]):
         red, green, blue, opacity = material.color
+        if look.colors is not None and not look.is_textured:  # of vertices, in place of it
+            red = green = blue = 1.0
         surfaces.append(
             Surface(
                 material.name,

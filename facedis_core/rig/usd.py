@@ -99,10 +99,11 @@ class _Writer:
             part = self.geom.Subset.CreateGeomSubset(
                 mesh, name, self.geom.Tokens.face, faces, "materialBind"
             )
-            material = self._material(f"/head/materials/{name}", surface)
+            colored = rig.colors is not None
+            material = self._material(f"/head/materials/{name}", surface, colored)
             self.shade.MaterialBindingAPI.Apply(part.GetPrim()).Bind(material)
 
-    def _material(self, path: str, surface: Any) -> Any:
+    def _material(self, path: str, surface: Any, colored: bool) -> Any:
         types, shade = self.sdf.ValueTypeNames, self.shade
         material = shade.Material.Define(self.stage, path)
         material.GetPrim().SetDisplayName(surface.name)
@@ -129,6 +130,11 @@ class _Writer:
             if surface.cut_out:
                 opacity = image.CreateOutput("a", types.Float)
                 shader.GetInput("opacity").ConnectToSource(opacity)
+        elif colored:  # a bound material hides them
+            colors = shade.Shader.Define(self.stage, f"{path}/colors")
+            colors.CreateIdAttr("UsdPrimvarReader_float3")
+            colors.CreateInput("varname", types.String).Set("displayColor")
+            color.ConnectToSource(colors.CreateOutput("result", types.Float3))
         output = shader.CreateOutput("surface", types.Token)
         material.CreateSurfaceOutput().ConnectToSource(output)
         return material

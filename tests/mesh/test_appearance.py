@@ -106,7 +106,7 @@ def test_materials_that_no_library_has_are_told(tmp_path):
     assert warning.endswith("a.mtl has no material skin of ann, which stays grey; add it there")
 
 
-TRIANGLE = "mtllib {}\nv 0 0 0\nv 1 0 0\nv 0 1 0\nusemtl {}\nf 1 2 3\n"
+TRIANGLE = "mtllib {}\nv 0 0 0\nv 1 0 0\nv 0 1 0\nvt 0 0\nusemtl {}\nf 1/1 2/1 3/1\n"
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "latin-1"])
@@ -127,11 +127,40 @@ def test_a_name_in_latin_1_is_shown_as_it_reads(tmp_path):
     assert "its materials Köpf.mtl are missing" in look.warnings[0]
 
 
+@pytest.mark.parametrize(
+    ("used", "described", "color"),
+    [
+        ("Skin #2", "Skin #1\nKd 1 0 0\nnewmtl Skin #2", 0.25),
+        ("skin # of ann", "skin", 0.25),
+        ("Skin #2", "Skin", 0.25),
+        ("skin", "skin # of ann", 0.8),
+    ],
+)
+def test_materials_whose_names_have_a_number_sign(tmp_path, used, described, color):
+    (tmp_path / "a.mtl").write_text(f"newmtl {described}\nKd 0.25\n")
+    look = appearance_of(tmp_path, "# usemtl eye\n" + TRIANGLE.format("a.mtl", used))
+    assert look.materials == (Material(used, (color, color, color, 1)),)
+    assert bool(look.warnings) == (color == 0.8)
+
+
+def test_textures_without_coordinates_are_left_out(tmp_path):
+    """They have no place; glTF with them is invalid."""
+    (tmp_path / "a.png").write_bytes(png(1, 2, 3))
+    (tmp_path / "a.mtl").write_text("newmtl skin\nd 0.5\nmap_Kd a.png\nmap_d a.png\n")
+    bare = TRIANGLE.replace("vt 0 0\n", "").replace("/1", "").format("a.mtl", "skin")
+    look = appearance_of(tmp_path, bare)
+    assert look.materials == (Material("skin"),) and not look.is_textured
+    (warning,) = look.warnings
+    assert warning.endswith(
+        "head.obj has no texture coordinates (vt), so its textures are left out; export it with "
+        "them"
+    )
+
+
 def test_a_texture_with_opacity(tmp_path):
     (tmp_path / "a.jpg").write_bytes(b"\xff\xd8\xff\xe0 and so on")
     (tmp_path / "a.mtl").write_text("newmtl lashes\nd 0\nmap_Kd /gone/a.jpg\nmap_d a.jpg\n")
-    text = "mtllib none.mtl a.mtl\nv 0 0 0\nv 1 0 0\nv 0 1 0\nusemtl lashes\nf 1 2 3\n"
-    (lashes,) = appearance_of(tmp_path, text).materials
+    (lashes,) = appearance_of(tmp_path, TRIANGLE.format("none.mtl a.mtl", "lashes")).materials
     assert lashes == Material("lashes", (1, 1, 1, 1), b"\xff\xd8\xff\xe0 and so on", True)
 
 

@@ -84,6 +84,24 @@ def test_what_openusd_reads(rig, tmp_path):
     assert len(skin.GetIndicesAttr().Get()) == len(rig.surfaces[0].triangles)
     material, _ = UsdShade.MaterialBindingAPI(teeth.GetPrim()).ComputeBoundMaterial()
     assert material.GetPrim().GetDisplayName() == "teeth"
+    assert not stage.GetPrimAtPath("/head/materials/teeth_1/colors")
+
+
+def test_colors_of_vertices_are_those_of_the_material(rig, tmp_path):
+    """Of a mesh with a material, programs show what the material says."""
+    from pxr import Usd, UsdGeom, UsdShade
+
+    colors = np.random.default_rng(1).random(rig.vertices.shape)
+    surfaces = [Surface("skin", (1.0, 1.0, 1.0), rig.surfaces[0].triangles)]
+    (tmp_path / "ann.usdz").write_bytes(encode_usdz(replace(rig, surfaces=surfaces, colors=colors)))
+    stage = Usd.Stage.Open(str(tmp_path / "ann.usdz"))
+    shader = UsdShade.Shader(stage.GetPrimAtPath("/head/materials/skin_0/surface"))
+    source, output, _ = shader.GetInput("diffuseColor").GetConnectedSource()
+    reader = UsdShade.Shader(source.GetPrim())
+    assert (reader.GetIdAttr().Get(), output) == ("UsdPrimvarReader_float3", "result")
+    name = reader.GetInput("varname").Get()
+    shown = UsdGeom.PrimvarsAPI(stage.GetPrimAtPath("/head/mesh")).GetPrimvar(name).Get()
+    np.testing.assert_allclose(shown, colors, atol=1e-6)
 
 
 def test_without_the_package_the_extra_is_named(monkeypatch, call, tmp_path):
