@@ -24,7 +24,7 @@ bpy.ops.wm.obj_import(filepath=smile)
 other = bpy.context.selected_objects[0]
 bpy.ops.wm.obj_import(filepath=head)
 head = bpy.context.selected_objects[0]
-other.name = "bob"
+other.name = "Basis"  # as the key of the head at rest
 bpy.context.view_layer.objects.active = head
 done = [bpy.ops.facedis.transfer_file(filepath=smile)]
 other.select_set(True)
@@ -40,6 +40,16 @@ at = np.empty(3 * len(head.data.vertices), np.float32)
 for key in keys:
     key.data.foreach_get("co", at)
     np.save(folder + "/" + key.name + ".npy", at.reshape(-1, 3))
+other.select_set(False)
+head.modifiers.new("smooth", "SUBSURF")
+try:
+    bpy.ops.facedis.encode(filepath=folder + "/alice.npy")
+except RuntimeError as error:
+    done.append(str(error))
+import facedis_addon
+done.append([facedis_addon.add_key(head, name, 0 * facedis_addon.at_rest(head))
+             for name in ("jawOpen", "mine", "Basis")])
+done.append(facedis_addon.replaced(["a", "b", "c", "d"]))
 print(json.dumps({"done": [list(one) if isinstance(one, set) else one for one in done],
                   "keys": [key.name for key in keys]}))
 """
@@ -57,10 +67,15 @@ def test_shape_keys_of_a_head(call, commands, tmp_path):
     found = in_blender(USE, ADDON, commands, head, smile, tmp_path / "keys", env=env)
     assert found["done"][:4] == [["FINISHED"]] * 4, found
     assert "expected" in found["done"][4]
+    assert "has 157789 vertices by its modifiers, expected its own 26719" in found["done"][5]
+    assert found["done"][6] == [True, False, False]
+    (line,) = found["done"][7]
+    assert "keys of the head that are called a, b, c and 1 more; Undo brings them back" in line
     env = {"FACEDIS_MODEL": "ict-linear"}
     assert call(f"fd-transfer {head} {smile} -o wanted.obj", env=env).code == 0
     wanted = read_mesh(tmp_path / "wanted.obj").vertices
-    for name in ("bob_smile", "bob"):
+    np.testing.assert_allclose(np.load(tmp_path / "keys/Basis.npy"), read_mesh(head).vertices)
+    for name in ("bob_smile", "Basis.001"):
         key = np.load(tmp_path / f"keys/{name}.npy")
         np.testing.assert_allclose(key, wanted, atol=1e-4)  # cm; Blender keeps the file's axes
     assert call(f"fd-encode {head} -o alice.npy", env=env).code == 0
@@ -71,7 +86,7 @@ def test_shape_keys_of_a_head(call, commands, tmp_path):
     np.testing.assert_allclose(neutral, read_mesh(tmp_path / "rest.obj").vertices, atol=1e-4)
     moved = np.load(tmp_path / "keys/jawOpen.npy") - np.load(tmp_path / "keys/Basis.npy")
     assert moved[:, 1].min() < -2 and np.abs(moved).max() < 6  # cm
-    assert len(found["keys"]) == 2 + 1 + 1 + 52
+    assert len(found["keys"]) == 2 + 1 + 1 + 52 + 2
 
 
 USE_MAP = """

@@ -66,7 +66,13 @@ def at_rest(head):
 def as_shown(head):
     """Vertices (V, 3) of a mesh object with its shape keys and modifiers, in its own space."""
     shown = head.evaluated_get(bpy.context.evaluated_depsgraph_get()).data
-    return coordinates(shown.vertices, len(shown.vertices))
+    count, expected = len(shown.vertices), len(head.data.vertices)
+    if count != expected:
+        raise CommandError(
+            f"{head.name} has {count} vertices by its modifiers, expected its own {expected}; hide "
+            "those that add or remove some, such as a subdivision"
+        )
+    return coordinates(shown.vertices, count)
 
 
 def coordinates(source, count):
@@ -122,12 +128,16 @@ def read_glb(path):
 
 
 def add_key(head, name, offsets):
-    """Add a shape key, or replace the one of this name: offsets (V, 3) in world space, y up."""
+    """Add a shape key, or replace the one of this name: offsets (V, 3) in world space, y up.
+
+    The basis is never replaced. Returns whether another key was.
+    """
     if not head.data.shape_keys:
         head.shape_key_add(name="Basis", from_mix=False)
     keys = head.data.shape_keys.key_blocks
     key = keys.get(name)
-    if key is None:
+    is_new = key in (None, keys[0])
+    if is_new:
         key = head.shape_key_add(name=name, from_mix=False)
         key.value = 0.0  # Blender 5 begins with 1
     turn = np.linalg.inv(np.array(head.matrix_world)[:3, :3])
@@ -135,7 +145,15 @@ def add_key(head, name, offsets):
     key.data.foreach_set("co", moved.astype(np.float32).ravel())
     key.slider_max = 2.0
     head.data.update()
-    return key
+    return not is_new
+
+
+def replaced(names):
+    """A line about the shape keys that were replaced; none of none."""
+    if not names:
+        return []
+    few = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+    return [f"replaced the shape keys of the head that are called {few}; Undo brings them back"]
 
 
 def transfer(head, expression, name):
@@ -144,7 +162,8 @@ def transfer(head, expression, name):
         given, moved = Path(folder, "head.obj"), Path(folder, "moved.obj")
         write_obj(given, head, at_rest(head))
         lines = run_command("fd-transfer", given, expression, "-o", moved)
-        return add_key(head, name, read_obj(moved) - read_obj(given)), lines
+        is_other = add_key(head, name, read_obj(moved) - read_obj(given))
+    return lines + replaced([name] if is_other else [])
 
 
 def add_blendshapes(head, targets):
@@ -160,10 +179,10 @@ def add_blendshapes(head, targets):
     ratio = np.linalg.norm(np.ptp(placed, axis=0)) / np.linalg.norm(np.ptp(neutral, axis=0))
     unit = min(UNITS_PER_METRE, key=lambda one: abs(np.log(one / ratio)))
     count = len(before)
-    add_key(head, "neutral", neutral[:count] * unit - placed)
-    for name, offsets in found.items():
-        add_key(head, name, offsets[:count] * unit)
-    return lines
+    keys = {"neutral": neutral[:count] * unit - placed}
+    keys |= {name: offsets[:count] * unit for name, offsets in found.items()}
+    others = [name for name, offsets in keys.items() if add_key(head, name, offsets)]
+    return lines + replaced(others)
 
 
 class FacedisPreferences(bpy.types.AddonPreferences):
@@ -233,8 +252,7 @@ class FACEDIS_OT_transfer_file(_OfHead, bpy.types.Operator, ImportHelper):  # no
     filter_glob: bpy.props.StringProperty(default="*.npy;*.ply;*.obj", options={"HIDDEN"})
 
     def work(self, head):
-        _, lines = transfer(head, self.filepath, Path(self.filepath).stem)
-        return lines
+        return transfer(head, self.filepath, Path(self.filepath).stem)
 
 
 class FACEDIS_OT_transfer(_OfHead, bpy.types.Operator):  # noqa: N801
@@ -250,8 +268,7 @@ class FACEDIS_OT_transfer(_OfHead, bpy.types.Operator):  # noqa: N801
         with tempfile.TemporaryDirectory() as folder:
             given = Path(folder, "expression.obj")
             write_obj(given, others[0], as_shown(others[0]))
-            _, lines = transfer(head, given, others[0].name)
-        return lines
+            return transfer(head, given, others[0].name)
 
 
 class FACEDIS_OT_blendshapes(_OfHead, bpy.types.Operator):  # noqa: N801
