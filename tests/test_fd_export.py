@@ -170,6 +170,13 @@ def test_colors_of_vertices(call, rows, tmp_path):
     assert "ann.obj: the colors of its vertices are left out; the rig has its tex" in result.line
     glb = Glb((tmp_path / "ann.glb").read_bytes())
     assert "COLOR_0" not in glb.json["meshes"][0]["primitives"][0]["attributes"]
+    (tmp_path / "skin.png").write_bytes(png(9, 8, 7)[:-12])
+    result = call(line)
+    assert result.code == 0
+    assert "ann.obj: its texture of 57 bytes is cut short and left out; save it" in result.line
+    glb = Glb((tmp_path / "ann.glb").read_bytes())
+    assert "COLOR_0" in glb.json["meshes"][0]["primitives"][0]["attributes"]
+    assert "images" not in glb.json
     (tmp_path / "head.mtl").write_text("newmtl left\nKd 0.5\nd 0.5\nnewmtl right\nKd 1 0.5 0\n")
     result = call(line)
     assert (result.code, result.err) == (0, "")
@@ -210,6 +217,10 @@ def test_originals_of_a_folder(call, rows, tmp_path):
     (tmp_path / "heads/eva.ply").unlink()
     result = call(f"{line} --force")
     assert (result.code, result.kind) == (3, "partner-missing")
+    save_mesh(tmp_path / "heads/ann.obj", face(1))
+    result = call(f"{line} --force")
+    assert (result.code, result.kind) == (3, "name-duplicate")
+    assert "heads/ann.obj and heads/ann.ply may both be the original of 'ann'" in result.line
 
 
 @pytest.mark.parametrize(

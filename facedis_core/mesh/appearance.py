@@ -44,6 +44,7 @@ _PLY_COLOR: Final = ("red", "green", "blue")
 _PLY_CORNERS: Final = re.compile(rb"(?m)^[ \t]*property[ \t]+list[ \t].*\btexcoords?\s*$")
 _PLY_IMAGE: Final = re.compile(rb"(?m)^comment TextureFile ([^\r\n]+)")
 _IMAGES: Final = ((b"\x89PNG\r\n\x1a\n", "image/png"), (b"\xff\xd8\xff", "image/jpeg"))
+_IMAGE_ENDS: Final = {"image/png": b"IEND", "image/jpeg": b"\xff\xd9"}
 _TILE: Final = re.compile("<udim>", re.IGNORECASE)  # in the name of an image of many
 _ALL_TILES: Final = 0
 _LARGEST_FRACTION: Final = 2.0  # of colors from 0 to 1, some of which are too bright
@@ -219,6 +220,32 @@ def read_appearance(
 def image_type(content: bytes) -> str | None:
     """Media type of a PNG or JPEG; None of anything else."""
     return next((kind for magic, kind in _IMAGES if content.startswith(magic)), None)
+
+
+def without_cut_textures(source: str, look: Appearance) -> Appearance:
+    """The appearance without textures that are cut short, for files that hold them as they are.
+
+    Args:
+        source: path or name of the file, for the warning.
+        look: its appearance.
+    """
+    cut = [
+        one.texture
+        for one in look.materials
+        if one.texture and _IMAGE_ENDS[image_type(one.texture) or "image/png"] not in one.texture
+    ]
+    if not cut:
+        return look
+    materials = tuple(
+        replace(one, color=_GREY, texture=b"", cut_out=False) if one.texture in cut else one
+        for one in look.materials
+    )
+    told = (
+        f"{shown(source)}: its texture of {len(content):,} bytes is cut short and left out; save "
+        "it again"
+        for content in dict.fromkeys(cut)
+    )
+    return replace(look, materials=materials, warnings=(*look.warnings, *told))
 
 
 def linear(srgb: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:

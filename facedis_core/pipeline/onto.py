@@ -74,7 +74,7 @@ class Originals:
             suffix: format of the file; "" = any.
 
         Raises:
-            InputError: none, or one of another format.
+            InputError: none, or one of another format, or of any format several.
         """
         if not self.by_name:
             return self.source
@@ -82,6 +82,12 @@ class Originals:
         most = len(parts) - self.of_pairs
         for candidate in (PAIR.join(parts[:count]) for count in range(most, 0, -1)):
             files = self.by_name.get(candidate, ())
+            if not suffix and len(files) > 1:
+                raise InputError(
+                    f"{' and '.join(map(shown, files))} may both be the original of "
+                    f"{brief(name)}; give one of them, or put the other elsewhere",
+                    ErrorCode.NAME_DUPLICATE,
+                )
             for file in files:
                 if suffix in ("", Path(file).suffix.lower()):
                     return file

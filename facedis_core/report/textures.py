@@ -49,7 +49,7 @@ class FaceTextures:
             rows: those that may be shown.
 
         Raises:
-            InputError: no row has a file.
+            InputError: no row has a file, or one has several.
         """
         found = cls(faces, originals)
         if any(found._file(row) for row in rows):
@@ -85,8 +85,9 @@ class FaceTextures:
         for name in (labels.names[row], labels.subjects[labels.subject[row]]):
             try:
                 return self.originals.of(name, "")
-            except InputError:
-                continue
+            except InputError as error:
+                if error.code is ErrorCode.NAME_DUPLICATE:
+                    raise
         return None
 
     def _texture(self, file: str) -> int | None:

@@ -13,7 +13,12 @@ from facedis_core.errors import ErrorCode, InputError, UsageError
 from facedis_core.geometry.alignment import right_angles
 from facedis_core.geometry.surface import unit_vectors, vertex_normals
 from facedis_core.io.streams import shown
-from facedis_core.mesh.appearance import Appearance, Material, read_appearance
+from facedis_core.mesh.appearance import (
+    Appearance,
+    Material,
+    read_appearance,
+    without_cut_textures,
+)
 from facedis_core.model.latent_directions import leading_directions
 from facedis_core.model.model import Model
 from facedis_core.pipeline.onto import PlacedOriginal
@@ -193,6 +198,7 @@ def rig_on_original(
         )
     at_rest = mesh.vertices + original.offsets_in_file(face - original.placed.vertices)
     look = read_appearance(original.file.source, original.file.moved(at_rest), mesh)
+    look = without_cut_textures(original.file.source, look)
     plain = not (look.materials or len(look.uv) or look.colors is not None)
     split = look.split(len(mesh.vertices))
     source = np.arange(len(mesh.vertices)) if plain else split.source

@@ -93,6 +93,11 @@ def test_files_that_do_not_fit_are_refused(tmp_path):
     with pytest.raises(InputError, match="has no file for person0/neutral, person0/") as missing:
         textures(tmp_path / "heads")
     assert missing.value.code == ErrorCode.PARTNER_MISSING
+    for suffix in (".obj", ".ply"):
+        (tmp_path / "heads" / "person0").with_suffix(suffix).touch()
+    with pytest.raises(InputError, match="may both be the original of 'person0'") as twins:
+        textures(tmp_path / "heads")
+    assert twins.value.code == ErrorCode.NAME_DUPLICATE
     other = textures(write_original(tmp_path / "a.obj", triangles=FACES.triangles[::-1]))
     with pytest.raises(InputError, match=r"a\.obj") as wrong:
         other.place(0)
