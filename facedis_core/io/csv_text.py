@@ -18,6 +18,7 @@ _MOST_BYTES = 1 << 26
 _MOST_LINES = 1_000_000
 _LONGEST_LINE = 1 << 16
 _LONGEST_FIELD = 1024
+_SEPARATORS = {";": "semicolons", "\t": "tabs"}  # of spreadsheets that write no commas
 
 
 class CsvRow(NamedTuple):
@@ -91,12 +92,19 @@ def read_rows(
 
     Blanks before a quoted field do not count, nor do lines without anything but blanks and commas,
     with which spreadsheets end; `strict` is that of `csv.reader`.
-    Raises InputError where this is no CSV file, or two columns have one name.
+    Raises InputError where this is no CSV file, other separators than commas included, or two
+    columns have one name.
     """
     try:
         lines = read_lines(content, label)
         rows = csv.DictReader(lines, strict=strict, skipinitialspace=True)
         header = [name.strip() for name in rows.fieldnames or ()]
+        other = next((name for sign, name in _SEPARATORS.items() if sign in "".join(header)), None)
+        if other and len(header) == 1:
+            raise InputError(
+                f"{label} has columns separated by {other}; save it with commas",
+                ErrorCode.CSV_SYNTAX,
+            )
         twice = next((name for k, name in enumerate(header) if name and name in header[:k]), None)
         if twice:
             raise InputError(

@@ -493,8 +493,12 @@ def _ply(source: str, content: bytes, mesh: Mesh, beside: Beside) -> Appearance:
             break
     colors = None
     if rows.types.keys() >= set(_PLY_COLOR):
-        largest = 255.0 if rows.types["red"] == "u1" else 1.0
-        colors = _colors(rows.values(_PLY_COLOR) / largest, len(mesh.vertices))
+        values = rows.values(_PLY_COLOR)
+        largest = 1.0
+        if np.dtype(rows.types["red"]).kind in "iu":  # some write 0 to 255 in wider integers too
+            wide = values.max(initial=0) > 255
+            largest = float(np.iinfo(rows.types["red"]).max) if wide else 255.0
+        colors = _colors(values / largest, len(mesh.vertices))
     materials: tuple[Material, ...] = ()
     warnings: list[str] = []
     header = content[: content.find(b"end_header")]

@@ -161,6 +161,13 @@ def test_what_csv_writes_is_read(rows):
     assert [list(line.values.values()) for line in found] == plain
 
 
+@pytest.mark.parametrize(("sign", "name"), [(";", "semicolons"), ("\t", "tabs")])
+def test_other_separators_are_named(sign, name):
+    content = sign.join(["file", "subject", "expression"]).encode() + b"\n"
+    with raises("csv-syntax", f"a.csv has columns separated by {name}; save it with commas"):
+        list(read_table(content, "a.csv", lambda header: None))
+
+
 def test_empty_rows_of_spreadsheets(tmp_path):
     path = tmp_path / "labels.csv"
     path.write_text("name,subject,expression\n,,\na,ann,smile\n , ,\t\n,,\n")

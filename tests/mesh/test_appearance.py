@@ -266,6 +266,18 @@ def test_ply(tmp_path, encoding):
     assert len(look.split(9).source) == 9
 
 
+@pytest.mark.parametrize(
+    ("kind", "red"), [("ushort", 65535 // 2), ("ushort", 127), ("int", 127), ("float", 0.498)]
+)
+def test_colors_of_a_ply_are_parts_of_the_largest_value(tmp_path, kind, red):
+    name, properties, rows = vertex_table(V9)
+    properties = [*properties, f"{kind} red", f"{kind} green", f"{kind} blue"]
+    table = name, properties, [(*row, red, 0, 0) for row in rows]
+    data = make_ply("ascii", table, face_table(TRIANGLES))
+    colors = appearance_of(tmp_path, data, "head.ply").colors
+    np.testing.assert_allclose(colors, [[0.213, 0, 0]] * 9, atol=2e-3)  # a half, in linear light
+
+
 def test_texture_coordinates_of_corners_of_a_ply_are_told(tmp_path):
     """As MeshLab writes them."""
     head = "ply\nformat ascii 1.0\nelement vertex 3\nproperty float x\nproperty float y\n"
