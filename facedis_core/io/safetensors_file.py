@@ -28,8 +28,8 @@ from facedis_core import __version__
 from facedis_core.errors import ErrorCode, InputError
 from facedis_core.io.atomic import reserve_space
 from facedis_core.io.cache import CachedFile, cached_file
-from facedis_core.io.paths import is_file
-from facedis_core.io.streams import naming, open_input
+from facedis_core.io.paths import is_file, is_folder
+from facedis_core.io.streams import naming, open_input, shown
 from facedis_core.io.text import on_one_line
 from facedis_core.io.urls import is_url
 
@@ -99,6 +99,8 @@ def read_safetensors(source: str | Path, *kinds: str) -> SafetensorsFile:
     path = str(source)
     if is_url(path):
         return _read_remote(path, kinds)
+    if is_folder(path):
+        raise InputError(f"{shown(path)} is a folder, {_expected(kinds)}", ErrorCode.NOT_A_FILE)
     with open_input(path) as stream, naming(path):
         if path != "-" and is_file(path) and os.fstat(stream.fileno()).st_size:
             return parse_safetensors(np.memmap(stream, np.uint8, "r"), *kinds)

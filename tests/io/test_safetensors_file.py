@@ -319,6 +319,10 @@ class TestBadFiles:
                 read_safetensors(name)
             assert str(caught.value).isprintable()
 
+    def test_a_folder_of_meshes_is_no_face_set(self, tmp_path):
+        with raises("not-a-file", "is a folder, expected a face set, as fd-prep writes it"):
+            read_safetensors(tmp_path, "faceset")
+
     def test_a_name_with_a_line_break_stays_on_one_line(self, tmp_path):
         path = tmp_path / "two\nlines \udcff"
         path.write_bytes(encoded())
