@@ -99,7 +99,7 @@ def read_safetensors(source: str | Path, *kinds: str) -> SafetensorsFile:
     path = str(source)
     if is_url(path):
         return _read_remote(path, kinds)
-    if is_folder(path):
+    if path != "-" and is_folder(path):
         raise InputError(f"{shown(path)} is a folder, {_expected(kinds)}", ErrorCode.NOT_A_FILE)
     with open_input(path) as stream, naming(path):
         if path != "-" and is_file(path) and os.fstat(stream.fileno()).st_size:

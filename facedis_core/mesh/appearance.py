@@ -236,10 +236,7 @@ def without_cut_textures(source: str, look: Appearance) -> Appearance:
     ]
     if not cut:
         return look
-    materials = tuple(
-        replace(one, color=_GREY, texture=b"", cut_out=False) if one.texture in cut else one
-        for one in look.materials
-    )
+    materials = tuple(Material(one.name) if one.texture in cut else one for one in look.materials)
     told = (
         f"{shown(source)}: its texture of {len(content):,} bytes is cut short and left out; save "
         "it again"
@@ -298,7 +295,7 @@ def _obj(source: str, content: bytes, mesh: Mesh, beside: Beside) -> Appearance:
             f"{shown(source)} has no texture coordinates (vt), so its textures are left out; "
             "export it with them"
         )
-        found = [replace(one, color=_GREY, texture=b"", cut_out=False) for one in found]
+        found = [Material(one.name) if one.texture else one for one in found]
     return Appearance(
         vertex,
         texture,

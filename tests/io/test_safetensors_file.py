@@ -323,6 +323,12 @@ class TestBadFiles:
         with raises("not-a-file", "is a folder, expected a face set, as fd-prep writes it"):
             read_safetensors(tmp_path, "faceset")
 
+    def test_standard_input_is_no_folder_of_that_name(self, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / "-").mkdir()
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(encoded())))
+        assert read_safetensors("-").kind == "model"
+
     def test_a_name_with_a_line_break_stays_on_one_line(self, tmp_path):
         path = tmp_path / "two\nlines \udcff"
         path.write_bytes(encoded())

@@ -155,6 +155,10 @@ def test_textures_without_coordinates_are_left_out(tmp_path):
         "head.obj has no texture coordinates (vt), so its textures are left out; export it with "
         "them"
     )
+    with (tmp_path / "a.mtl").open("a") as library:
+        library.write("newmtl lips\nKd 1 0 0\n")
+    look = appearance_of(tmp_path, f"{bare}usemtl lips\nf 1 2 3\n")  # keeps its own color
+    assert look.materials == (Material("skin"), Material("lips", (1, 0, 0, 1)))
 
 
 def test_a_texture_with_opacity(tmp_path):
