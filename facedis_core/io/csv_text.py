@@ -99,8 +99,9 @@ def read_rows(
         lines = read_lines(content, label)
         rows = csv.DictReader(lines, strict=strict, skipinitialspace=True)
         header = [name.strip() for name in rows.fieldnames or ()]
-        other = next((name for sign, name in _SEPARATORS.items() if sign in "".join(header)), None)
-        if other and len(header) == 1:
+        single = header[0] if len(header) == 1 else ""
+        other = next((name for sign, name in _SEPARATORS.items() if sign in single), None)
+        if other:
             raise InputError(
                 f"{label} has columns separated by {other}; save it with commas",
                 ErrorCode.CSV_SYNTAX,

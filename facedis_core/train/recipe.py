@@ -346,8 +346,8 @@ def _without_use(key: str, recipe: Recipe) -> str:
         return (
             f"{key} is of {' and '.join(users)}, and the network is {recipe.network}; leave it out"
         )
-    sizes = recipe.model_config(vertices=4) if recipe.network in _MESHES else recipe
-    if key in {"identity", "expression"} and not getattr(sizes, key):
+    is_size = key in {"identity", "expression"} and recipe.network in _MESHES
+    if is_size and not getattr(recipe.model_config(vertices=4), key):
         target = f" with target={recipe.target}" if recipe.network == "conv-mesh-ae" else ""
         return f"{recipe.network}{target} has no {key} latents; leave out {key}"
     other, value = properties.used_with or (key, getattr(recipe, key))

@@ -195,6 +195,7 @@ def test_a_dead_worker_and_a_stopped_run(shell: Run, face_set: Path, tmp_path: P
     options = f"-m fd_train set.safetensors --epochs 12 --checkpoint-minutes 0 {SMALL}"
     whole = shell(f"{TWO} {options} -o whole.safetensors")
     assert whole.code == 0, whole.err
+    assert whole.err.splitlines()[-1].startswith("model ") and whole.err.count("model ") == 1
     command = [*TORCHRUN, "--nproc-per-node=2", "--max-restarts=1", *options.split()]
     run = subprocess.Popen(
         [*command, "-o", "broken.safetensors"],
