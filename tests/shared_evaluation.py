@@ -13,10 +13,10 @@ import torch
 from torch import distributed
 
 from facedis_core.nn.distributed import is_main_process, process_group, world_size
-from facedis_core.train.pretrainer import PreTrainer
+from facedis_core.train.adversarial_trainer import AdversarialTrainer
+from facedis_core.train.discriminator_trainer import DiscriminatorTrainer
 from facedis_core.train.recipe import Recipe
 from facedis_core.train.setup import build_auto_encoder, build_discriminator, training_frame
-from facedis_core.train.trainer import Trainer
 
 RECIPE = Recipe(identity=5, expression=3, batch=6, pretrain_batch=6)
 
@@ -27,7 +27,9 @@ def main() -> None:
     with process_group(device):
         frame = training_frame(faces, RECIPE)
         network = build_auto_encoder(RECIPE, frame, faces, 0)
-        trainer = Trainer(network, None, faces, RECIPE, neutrals=True, seed=0, device=device)
+        trainer = AdversarialTrainer(
+            network, None, faces, RECIPE, neutrals=True, seed=0, device=device
+        )
         predict, predicted = trainer.predict, []
 
         def counted(vertices):
@@ -37,8 +39,8 @@ def main() -> None:
         trainer.predict = counted
         found = {"metrics": trainer.evaluate()}
         discriminator = build_discriminator(RECIPE, frame, 0)
-        pretrainer = PreTrainer(discriminator, faces, RECIPE, seed=0, device=device)
-        found["accuracy"] = pretrainer.accuracy_on_unseen_subjects()
+        pairs = DiscriminatorTrainer(discriminator, faces, RECIPE, seed=0, device=device)
+        found["accuracy"] = pairs.accuracy_on_unseen_subjects()
         numbers = [0] * world_size()
         if world_size() > 1:
             distributed.all_gather_object(numbers, sum(predicted))

@@ -13,6 +13,7 @@ import synthetic
 import torch
 
 from facedis_core.nn.distributed import is_main_process, process_group
+from facedis_core.train.adversarial_trainer import AdversarialTrainer
 from facedis_core.train.recipe import Recipe
 from facedis_core.train.setup import (
     build_auto_encoder,
@@ -20,7 +21,6 @@ from facedis_core.train.setup import (
     step_seed,
     training_frame,
 )
-from facedis_core.train.trainer import Trainer
 
 RECIPE = Recipe(
     identity=5,
@@ -55,7 +55,7 @@ def main() -> None:
     faces.neutrals[1:4] = np.nan  # a process's part of a batch may have none
     with process_group(torch.device("cpu")):
         frame = training_frame(faces, RECIPE)
-        subject = Trainer(
+        subject = AdversarialTrainer(
             build_auto_encoder(RECIPE, frame, faces, 0).double(),
             build_discriminator(RECIPE, frame, 0).double(),
             faces,

@@ -55,10 +55,10 @@ from facedis_core.mesh.mesh import Mesh, read_mesh, read_meshes
 from facedis_core.model.model_file import load_model
 from facedis_core.pipeline.file_lists import read_file_list
 from facedis_core.pipeline.inputs import find_inputs
+from facedis_core.train.adversarial_trainer import AdversarialTrainer
 from facedis_core.train.checkpoint import TrainingProgress, write_training_state
 from facedis_core.train.recipe import Recipe, load_recipe
 from facedis_core.train.run import RunFiles, TrainingRun
-from facedis_core.train.trainer import Trainer
 
 SECONDS = 10
 MEMORY = 256 << 20  # beside what the process has anyway; the files are small
@@ -244,30 +244,30 @@ def without_checksum(read: Callable[[Path], object]) -> Callable[[Path], object]
 
 def resume(path: Path) -> None:
     """As fd-train --resume does; the networks are those of all examples."""
-    learner = TRAINER
+    trainer = TRAINER
     run = TrainingRun(
-        learner,
+        trainer,
         RunFiles("-", None, path, None),
         lambda stream, metrics: "",
         identity={"seed": 1},
     )
     run.start(resume=True)
     json.dumps(run.metrics)
-    for optimizer in learner.optimizers.values():
+    for optimizer in trainer.optimizers.values():
         assert all(
             np.isfinite(v.numpy()).all() for s in optimizer.state.values() for v in s.values()
         )
 
 
-def training_state(learner: Trainer) -> bytes:
+def training_state(trainer: AdversarialTrainer) -> bytes:
     """The checkpoint of a run that was stopped in its second epoch."""
-    learner.run_epochs()
-    learner.run_epochs(should_stop=lambda: True)
+    trainer.run_epochs()
+    trainer.run_epochs(should_stop=lambda: True)
     stream = io.BytesIO()
-    steps = learner.steps_per_epoch
+    steps = trainer.steps_per_epoch
     log = [json.dumps({"epoch": 1, "step": steps})]
-    progress = TrainingProgress({"seed": 1}, learner.epoch, steps, {"epochs": 1}, log)
-    write_training_state(stream, learner.networks, learner.optimizers, progress)
+    progress = TrainingProgress({"seed": 1}, trainer.epoch, steps, {"epochs": 1}, log)
+    write_training_state(stream, trainer.networks, trainer.optimizers, progress)
     return stream.getvalue()
 
 

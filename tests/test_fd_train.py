@@ -131,14 +131,14 @@ class Clock:
 def test_lines_now_and_then_where_stderr_is_no_terminal(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    clock, learner = Clock(), SimpleNamespace(steps=4000, steps_done=1000)
+    clock, trainer = Clock(), SimpleNamespace(steps=4000, steps_done=1000)
     monkeypatch.setattr(fd_training_cli, "time", clock)
-    lines = fd_training_cli.ProgressLines(learner)
+    lines = fd_training_cli.ProgressLines(trainer)
     for _ in range(3000):
-        learner.steps_done += 1
+        trainer.steps_done += 1
         clock.seconds += 1.0
         lines.show_step()
-        if learner.steps_done == 1030:
+        if trainer.steps_done == 1030:
             lines.add_record({"epoch": 3, "step": 1030, "test": {"e_rec": {"mean": 1.25}}})
     shown = capsys.readouterr().err.splitlines()
     assert shown[0] == "step 1,005 of 4,000, about 50 min left"

@@ -13,6 +13,7 @@ import torch
 from facedis_core.data.face_set import FaceSet
 from facedis_core.nn.autoencoder import AutoEncoder
 from facedis_core.nn.objective import KnownNeutrals, LabelledFaces, Objective
+from facedis_core.train.adversarial_trainer import AdversarialTrainer
 from facedis_core.train.recipe import Recipe, load_recipe
 from facedis_core.train.setup import (
     build_auto_encoder,
@@ -20,7 +21,6 @@ from facedis_core.train.setup import (
     initial_data,
     training_frame,
 )
-from facedis_core.train.trainer import Trainer
 from facedis_core.train.training import train
 
 
@@ -31,10 +31,10 @@ def trainer(
     neutrals: bool = False,
     adversary: bool = True,
     seed: int = 0,
-) -> Trainer:
+) -> AdversarialTrainer:
     """Fresh networks on the training faces, on the CPU; `adversary` = with a discriminator."""
     frame = training_frame(faces, recipe)
-    return Trainer(
+    return AdversarialTrainer(
         build_auto_encoder(recipe, frame, faces, seed),
         build_discriminator(recipe, frame, seed) if adversary else None,
         faces,

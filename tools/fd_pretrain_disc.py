@@ -40,8 +40,8 @@ def pretrain_disc(
       fd-pretrain-disc set.safetensors --recipe pointnet -o disc.safetensors
       fd-train set.safetensors --recipe pointnet --discriminator disc.safetensors -o m.safetensors
     """
+    from facedis_core.train.discriminator_trainer import NEAR_CHANCE
     from facedis_core.train.plan import PretrainingPlan
-    from facedis_core.train.pretrainer import NEAR_CHANCE
 
     plan = PretrainingPlan(
         face_set=face_set,

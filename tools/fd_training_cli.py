@@ -23,10 +23,10 @@ os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
 if TYPE_CHECKING:
     import torch
 
-    from facedis_core.train.learner import Learner
     from facedis_core.train.plan import Plan
     from facedis_core.train.profiling import PartOfStep
     from facedis_core.train.run import TrainingRun
+    from facedis_core.train.trainer import Trainer
 
 FaceSet = Annotated[str, typer.Argument(metavar="SET", help="Face set from fd-prep.")]
 Output = Annotated[
@@ -206,13 +206,13 @@ def train(
                 fd_cli.check_different({"SET": plan.face_set, "--output": output})
         run, warnings = plan.prepare(files, chosen)
         if run.start(resume=resume, restarted=restarted):
-            _say(f"resuming after step {run.learner.steps_done:,} of {run.learner.steps:,}")
+            _say(f"resuming after step {run.trainer.steps_done:,} of {run.trainer.steps:,}")
         for warning in warnings if is_main_process() else ():
             fd_cli.warn(warning)
         with (
             stop_on_interrupt() as should_stop,
-            tensorboard_writer(tensorboard, run.learner.epoch.number) as write_scalars,
-            progress(run.learner) as shown,
+            tensorboard_writer(tensorboard, run.trainer.epoch.number) as write_scalars,
+            progress(run.trainer) as shown,
             profiler(profile, chosen, shown) as step_done,
         ):
 
@@ -224,18 +224,18 @@ def train(
         return run if is_main_process() else None
 
 
-def training_size(learner: "Learner") -> str:
+def training_size(trainer: "Trainer") -> str:
     """Faces, people, estimate of neutrals, and steps of a training, as a line of text."""
-    faces, batch = learner.pairs.faces, min(learner.batch, learner.pairs.faces)
-    people = f"{faces:,} training faces of {learner.pairs.subjects:,} people"
-    if learner.pseudo_neutral != "none":
-        people += f", neutrals estimated as {learner.pseudo_neutral}s"
-    if not learner.steps:
+    faces, batch = trainer.pairs.faces, min(trainer.batch, trainer.pairs.faces)
+    people = f"{faces:,} training faces of {trainer.pairs.subjects:,} people"
+    if trainer.pseudo_neutral != "none":
+        people += f", neutrals estimated as {trainer.pseudo_neutral}s"
+    if not trainer.steps:
         return f"{people}: fitted in closed form"
-    an_epoch = learner.steps_per_epoch
+    an_epoch = trainer.steps_per_epoch
     return (
         f"{people}, {batch} a step: {an_epoch:,} step{'' if an_epoch == 1 else 's'} an epoch, "
-        f"{learner.steps:,} steps ({learner.steps / an_epoch:,.5g} epochs) in all"
+        f"{trainer.steps:,} steps ({trainer.steps / an_epoch:,.5g} epochs) in all"
     )
 
 
@@ -277,12 +277,12 @@ class TrainingProgress:
     """Progress of a training and its time left; only a profile is shown.
 
     Args:
-        learner: the training.
+        trainer: the training.
     """
 
-    def __init__(self, learner: "Learner") -> None:
-        self._learner = learner
-        self._first, self._start = learner.steps_done, time.monotonic()
+    def __init__(self, trainer: "Trainer") -> None:
+        self._trainer = trainer
+        self._first, self._start = trainer.steps_done, time.monotonic()
 
     def add_record(self, record: dict[str, Any]) -> None:
         """Show a record of the log."""
@@ -296,12 +296,12 @@ class TrainingProgress:
 
     def _step(self) -> str:
         """Steps done, steps in all, and once it can be estimated the time left."""
-        learner = self._learner
-        text = f"step {learner.steps_done:,} of {learner.steps:,}"
-        done, seconds = learner.steps_done - self._first, self._seconds()
+        trainer = self._trainer
+        text = f"step {trainer.steps_done:,} of {trainer.steps:,}"
+        done, seconds = trainer.steps_done - self._first, self._seconds()
         if done < _FIRST_STEPS or seconds < _FIRST_SECONDS:
             return text
-        left = fd_cli.duration(seconds / done * (learner.steps - learner.steps_done))
+        left = fd_cli.duration(seconds / done * (trainer.steps - trainer.steps_done))
         return f"{text}, about {left} left"
 
     def show_profile(self, parts: "list[PartOfStep]") -> None:
@@ -327,12 +327,12 @@ class ProgressTable(TrainingProgress):
     """A live table of the last records, with the current step below it.
 
     Args:
-        learner: the training.
+        trainer: the training.
         live: a rich.live.Live.
     """
 
-    def __init__(self, learner: "Learner", live: Any) -> None:
-        super().__init__(learner)
+    def __init__(self, trainer: "Trainer", live: Any) -> None:
+        super().__init__(trainer)
         self._live = live
         self._records: list[dict[str, Any]] = []
         self._drawn = 0.0
@@ -370,11 +370,11 @@ class ProgressLines(TrainingProgress):
     """A line after the first steps, then one every few minutes, for stderr that is no terminal.
 
     Args:
-        learner: the training.
+        trainer: the training.
     """
 
-    def __init__(self, learner: "Learner") -> None:
-        super().__init__(learner)
+    def __init__(self, trainer: "Trainer") -> None:
+        super().__init__(trainer)
         self._next = _FIRST_SECONDS
         self._last: dict[str, Any] = {}
 
@@ -384,8 +384,8 @@ class ProgressLines(TrainingProgress):
 
     def show_step(self) -> None:
         """Print a line where one is due."""
-        seconds, learner = self._seconds(), self._learner
-        if seconds < self._next or learner.steps_done - self._first < _FIRST_STEPS:
+        seconds, trainer = self._seconds(), self._trainer
+        if seconds < self._next or trainer.steps_done - self._first < _FIRST_STEPS:
             return
         shortest, longest = fd_cli.LINE_SECONDS
         self._next = seconds + min(max(shortest, seconds / 4), longest)
@@ -407,7 +407,7 @@ def _cell(record: dict[str, Any], path: tuple[str, ...]) -> str:
 
 
 @contextmanager
-def progress(learner: "Learner") -> Iterator[TrainingProgress]:
+def progress(trainer: "Trainer") -> Iterator[TrainingProgress]:
     """Size of the training, then a table on a terminal, else a line now and then.
 
     Only the main process shows anything.
@@ -415,17 +415,17 @@ def progress(learner: "Learner") -> Iterator[TrainingProgress]:
     from facedis_core.nn.distributed import is_main_process
 
     if not is_main_process():
-        yield TrainingProgress(learner)
+        yield TrainingProgress(trainer)
         return
-    fd_cli.say(training_size(learner))
+    fd_cli.say(training_size(trainer))
     if not sys.stderr.isatty():
-        yield ProgressLines(learner)
+        yield ProgressLines(trainer)
         return
     from rich.console import Console
     from rich.live import Live
 
     with Live(console=Console(stderr=True), refresh_per_second=4) as live:
-        yield ProgressTable(learner, live)
+        yield ProgressTable(trainer, live)
 
 
 @contextmanager

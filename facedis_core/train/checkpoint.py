@@ -28,7 +28,7 @@ from facedis_core.model.model import Model
 from facedis_core.nn.autoencoder import AutoEncoder
 from facedis_core.nn.discriminator import IdentityDiscriminator
 from facedis_core.nn.inference import load_state
-from facedis_core.train.learner import EpochProgress
+from facedis_core.train.trainer import EpochProgress
 
 # What an optimiser keeps of a parameter after its first step.
 _SLOTS: Final[Mapping[type[Optimizer], tuple[str, ...]]] = {

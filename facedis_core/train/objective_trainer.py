@@ -11,20 +11,20 @@ from facedis_core.nn.augment import random_poses
 from facedis_core.nn.autoencoder import AutoEncoder
 from facedis_core.nn.distributed import average_gradients, mean_values
 from facedis_core.nn.objective import AUTO_ENCODER, KnownNeutrals, LabelledFaces, Objective, Turn
+from facedis_core.train.auto_encoder_trainer import AutoEncoderTrainer
 from facedis_core.train.batches import Batch
 from facedis_core.train.face_storage import Storage
-from facedis_core.train.model_trainer import ModelTrainer
 from facedis_core.train.profiling import step_part
 from facedis_core.train.recipe import Recipe
 
 
-class ObjectiveTrainer(ModelTrainer):
+class ObjectiveTrainer(AutoEncoderTrainer):
     """Each step updates the parameters of the players of an objective, one after the other.
 
     Args:
         network: the auto-encoder.
         objective: its losses.
-        face_set, recipe, neutrals, seed, device, storage: as for `ModelTrainer`.
+        face_set, recipe, neutrals, seed, device, storage: as for `AutoEncoderTrainer`.
     """
 
     def __init__(

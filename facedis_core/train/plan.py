@@ -24,16 +24,16 @@ from facedis_core.nn.inference import network_from_model
 from facedis_core.nn.max_pool.argmax import Precision
 from facedis_core.nn.max_pool.layer import has_pooling
 from facedis_core.nn.objective import Objective
+from facedis_core.train.adversarial_trainer import AdversarialTrainer
+from facedis_core.train.auto_encoder_trainer import EVALUATED, AutoEncoderTrainer
 from facedis_core.train.checkpoint import (
     export_model,
     load_discriminator,
     write_discriminator,
 )
+from facedis_core.train.discriminator_trainer import DiscriminatorTrainer
 from facedis_core.train.face_storage import Storage
-from facedis_core.train.learner import Learner
-from facedis_core.train.model_trainer import EVALUATED, ModelTrainer
 from facedis_core.train.objective_trainer import ObjectiveTrainer
-from facedis_core.train.pretrainer import PreTrainer
 from facedis_core.train.recipe import Recipe, load_recipe, recipe_content
 from facedis_core.train.run import RunFiles, TrainingRun, check_same_run
 from facedis_core.train.setup import (
@@ -176,7 +176,7 @@ class PretrainingPlan(Plan):
         network = build_discriminator(recipe, frame, self.seed)
         step = self._history_step("fd-pretrain-disc", {"set": faces.id})
         history = [*with_output(faces.history, faces.id), step] if self.with_history else []
-        pre_trainer = PreTrainer(
+        discriminator_trainer = DiscriminatorTrainer(
             network,
             faces,
             recipe,
@@ -186,7 +186,7 @@ class PretrainingPlan(Plan):
             mean_face=frame.mean_face,
         )
         run = TrainingRun(
-            pre_trainer,
+            discriminator_trainer,
             files,
             lambda stream, metrics: write_discriminator(
                 stream, network, faces.topology, metrics, history
@@ -195,7 +195,7 @@ class PretrainingPlan(Plan):
             checkpoint_minutes=self.checkpoint_minutes,
         )
         advice = "look at the accuracy on unseen people"
-        return PreparedRun(run, _size_warnings(pre_trainer, recipe, advice))
+        return PreparedRun(run, _size_warnings(discriminator_trainer, recipe, advice))
 
 
 def _check_choice(key: str, value: str, choices: Any) -> None:
@@ -323,7 +323,7 @@ class TrainingPlan(Plan):
         *,
         neutrals: bool,
         device: torch.device,
-    ) -> ModelTrainer:
+    ) -> AutoEncoderTrainer:
         """The trainer of the paper's losses, or of an objective."""
         if objective is not None:
             return ObjectiveTrainer(
@@ -336,7 +336,7 @@ class TrainingPlan(Plan):
                 device=device,
                 storage=self.storage,
             )
-        return Trainer(
+        return AdversarialTrainer(
             network,
             discriminator,
             faces,
@@ -408,21 +408,21 @@ class TrainingPlan(Plan):
         return stored.network
 
 
-def _size_warnings(learner: Learner, recipe: Recipe, advice: str) -> list[str]:
+def _size_warnings(trainer: Trainer, recipe: Recipe, advice: str) -> list[str]:
     """Warnings about a set that is smaller than the recipe is meant for."""
-    people, faces, warnings = learner.pairs.subjects, learner.pairs.faces, []
+    people, faces, warnings = trainer.pairs.subjects, trainer.pairs.faces, []
     if people < recipe.identity:
         warnings.append(
             f"{people} training people are few for {recipe.identity} identity latents; {advice}"
         )
-    if learner.steps and faces < learner.batch:
+    if trainer.steps and faces < trainer.batch:
         warnings.append(
-            f"the set has {faces} training faces, fewer than a batch of {learner.batch}"
+            f"the set has {faces} training faces, fewer than a batch of {trainer.batch}"
         )
     return warnings
 
 
-def _data_warnings(trainer: ModelTrainer) -> list[str]:
+def _data_warnings(trainer: AutoEncoderTrainer) -> list[str]:
     """Warnings about faces that this training can make little of."""
     recipe, pairs, warnings = trainer.recipe, trainer.batches.pairs, []
     single = pairs.single_face_subjects

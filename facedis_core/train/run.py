@@ -36,8 +36,8 @@ from facedis_core.train.checkpoint import (
     read_training_state,
     write_training_state,
 )
-from facedis_core.train.learner import Learner
 from facedis_core.train.schedule import epochs_per_record
+from facedis_core.train.trainer import Trainer
 
 # Flags for processes that torchrun restarts.
 _STARTED: Final = "started"
@@ -59,7 +59,7 @@ class RunFiles:
 
     Attributes:
         result: the trained network.
-        log: a JSON line per epoch.
+        log: JSON lines, a record of one epoch or more each.
         checkpoint: the last one.
         previous: the checkpoint before it.
     """
@@ -137,10 +137,10 @@ class TrainingLog:
 
 
 class TrainingRun:
-    """Runs a learner to its last step; of several processes only the main one writes files.
+    """Runs a trainer to its last step; of several processes only the main one writes files.
 
     Args:
-        learner: networks and optimisers with their steps.
+        trainer: networks and optimisers with their steps.
         files: result, log and checkpoint.
         write: writes the trained network with its metrics to a stream; returns its id.
         identity: recipe, seed and ids of the inputs; a checkpoint with another identity is refused.
@@ -155,7 +155,7 @@ class TrainingRun:
 
     def __init__(
         self,
-        learner: Learner,
+        trainer: Trainer,
         files: RunFiles,
         write: Callable[[BinaryIO, dict[str, Any]], str],
         *,
@@ -163,9 +163,9 @@ class TrainingRun:
         evaluate_every: int | None = None,
         checkpoint_minutes: float = 2.0,
     ) -> None:
-        self.learner, self.files, self.write = learner, files, write
+        self.trainer, self.files, self.write = trainer, files, write
         self.identity = json.loads(json.dumps(identity))
-        self.record_every = epochs_per_record(learner.steps, learner.steps_per_epoch)
+        self.record_every = epochs_per_record(trainer.steps, trainer.steps_per_epoch)
         if evaluate_every is not None:
             self.record_every = math.gcd(self.record_every, evaluate_every)
         self.evaluate_every = evaluate_every or self.record_every
@@ -197,7 +197,7 @@ class TrainingRun:
         self.log.permissions = self.permissions
         content = None
         if resume or restarted:
-            content = broadcast_bytes(self._read_checkpoint(), self.learner.device)
+            content = broadcast_bytes(self._read_checkpoint(), self.trainer.device)
         if content is not None:
             self._restore(content)
         elif resume and not restarted:
@@ -220,10 +220,10 @@ class TrainingRun:
             InputError: the storage of the faces does not answer any more; likewise.
         """
         self.saved_at = time.monotonic()
-        learner = self.learner
+        trainer = self.trainer
 
         def should_stop() -> bool:
-            return any_process(callbacks.should_stop(), learner.device)
+            return any_process(callbacks.should_stop(), trainer.device)
 
         def on_step() -> None:
             callbacks.on_step()
@@ -231,11 +231,11 @@ class TrainingRun:
                 self._save()
                 self.saved_at = time.monotonic()
 
-        if not learner.steps:  # the initial weights are the result
+        if not trainer.steps:  # the initial weights are the result
             self._add_record({"epoch": 0, "step": 0}, callbacks)
-        while not learner.is_finished:
+        while not trainer.is_finished:
             try:
-                record = learner.run_epochs(self.record_every, should_stop, on_step)
+                record = trainer.run_epochs(self.record_every, should_stop, on_step)
             except InputError as error:
                 if error.code not in _FACES_LOST or self.files.checkpoint is None:
                     raise
@@ -243,9 +243,9 @@ class TrainingRun:
                 raise InputError(f"{error}; {self._how_to_continue()}", error.code) from error
             if record is not None:
                 self._add_record(record, callbacks)
-            if record is None or (not learner.is_finished and should_stop()):
+            if record is None or (not trainer.is_finished and should_stop()):
                 self._save()
-                where = f"step {learner.steps_done} of {learner.steps}"
+                where = f"step {trainer.steps_done} of {trainer.steps}"
                 if self.files.checkpoint is None:
                     raise Stopped(
                         f"stopped after {where}; nothing was saved: the output is a pipe",
@@ -266,10 +266,10 @@ class TrainingRun:
 
     def _add_record(self, record: dict[str, Any], callbacks: Callbacks) -> None:
         """Evaluate the network where that is due, and log the record with what was found."""
-        learner = self.learner
-        is_due = learner.is_finished or record["epoch"] % self.evaluate_every == 0
+        trainer = self.trainer
+        is_due = trainer.is_finished or record["epoch"] % self.evaluate_every == 0
         if is_due:
-            found = learner.evaluate(record)
+            found = trainer.evaluate(record)
             if is_main_process():
                 record |= found
                 self.metrics = {"epochs": record["epoch"], "steps": record["step"], **found}
@@ -289,23 +289,23 @@ class TrainingRun:
 
     def _restore(self, content: bytes) -> None:
         """Restore networks, optimisers, progress and log from a checkpoint."""
-        learner, label = self.learner, str(self.files.checkpoint)
+        trainer, label = self.trainer, str(self.files.checkpoint)
         try:
             found = read_training_state(content, label)
             progress = found.progress
             self._check_identity(progress.identity)
-            if progress.steps_per_epoch != learner.steps_per_epoch:
+            if progress.steps_per_epoch != trainer.steps_per_epoch:
                 raise InputError(
                     f"{label} has {progress.steps_per_epoch} steps an epoch, expected "
-                    f"{learner.steps_per_epoch}",
+                    f"{trainer.steps_per_epoch}",
                     ErrorCode.METADATA,
                 )
-            found.restore(learner.networks, learner.optimizers)
+            found.restore(trainer.networks, trainer.optimizers)
         except InputError as error:
             if error.code == ErrorCode.RESUME_MISMATCH:
                 raise
             raise InputError(f"{error}; {self._way_out()}", error.code) from error
-        learner.epoch = progress.epoch
+        trainer.epoch = progress.epoch
         self.metrics = progress.metrics
         self.log.lines = progress.log
         self.log.write()
@@ -336,14 +336,14 @@ class TrainingRun:
         """Write the checkpoint, then the result so far."""
         if self.files.checkpoint is None or not is_main_process():
             return
-        learner = self.learner
+        trainer = self.trainer
         progress = TrainingProgress(
-            self.identity, learner.epoch, learner.steps_per_epoch, self.metrics, self.log.lines
+            self.identity, trainer.epoch, trainer.steps_per_epoch, self.metrics, self.log.lines
         )
         try:
             target = str(self.files.checkpoint)
             with open_output(target, force=True, permissions=self.permissions) as stream:
-                write_training_state(stream, learner.networks, learner.optimizers, progress)
+                write_training_state(stream, trainer.networks, trainer.optimizers, progress)
                 self._keep_previous()
         finally:  # on a full disk the result, several times smaller, may still fit
             self._write_result()

@@ -8,9 +8,9 @@ import torch
 from facedis_core.data.face_set import FaceSet, Labels
 from facedis_core.data.preparation import Preparation
 from facedis_core.mesh.mesh import topology_id
+from facedis_core.train.adversarial_trainer import AdversarialTrainer
 from facedis_core.train.recipe import Recipe
 from facedis_core.train.setup import build_auto_encoder, build_discriminator, training_frame
-from facedis_core.train.trainer import Trainer
 
 Step = Callable[[], dict[str, float]]
 
@@ -57,7 +57,7 @@ def made_up_faces(vertices: int, people: int, kinds: int = 2, seed: int = 0) -> 
 
 def made_up_trainer(
     vertices: int, batch: int, *, batch_norm: bool = False, device: str = "cpu"
-) -> Trainer:
+) -> AdversarialTrainer:
     """A whole adversarial training, before its first step; decoders that give a real face."""
     recipe = Recipe(
         batch=batch,
@@ -73,7 +73,7 @@ def made_up_trainer(
         for decoder in (network.identity_decoder, network.expression_decoder):
             decoder.output.weight.mul_(0.1)
             decoder.output.bias.zero_()
-    trainer = Trainer(
+    trainer = AdversarialTrainer(
         network,
         build_discriminator(recipe, frame, seed=0),
         face_set,

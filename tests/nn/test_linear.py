@@ -18,10 +18,10 @@ from facedis_core.nn.augment import PoseVariation, random_poses
 from facedis_core.nn.autoencoder import AutoEncoder
 from facedis_core.nn.inference import TrainedNetwork
 from facedis_core.nn.linear import LinearAutoEncoder
+from facedis_core.train.adversarial_trainer import AdversarialTrainer
 from facedis_core.train.batches import Batch
 from facedis_core.train.recipe import Recipe, load_recipe
 from facedis_core.train.setup import build_auto_encoder, training_frame, with_pseudo_neutrals
-from facedis_core.train.trainer import Trainer
 
 Predictor = Callable[[np.ndarray], Prediction]
 
@@ -177,7 +177,7 @@ def people(count: int = 40) -> FaceSet:
     return replace(faces, vertices=vertices.astype(np.float32))
 
 
-def trained(faces: FaceSet, *, neutrals: bool, changes: Sequence[str]) -> Trainer:
+def trained(faces: FaceSet, *, neutrals: bool, changes: Sequence[str]) -> AdversarialTrainer:
     """Fewer steps than the recipe has, with batches and a learning rate for so few faces."""
     few = ["pseudo_neutral=none", "identity=6", "batch=10", "learning_rate=2e-2", "epochs=30"]
     recipe = load_recipe("linear", neutrals=neutrals, changes=[*few, *changes])

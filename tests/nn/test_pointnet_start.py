@@ -13,9 +13,9 @@ from facedis_core.geometry.surface import farthest_points
 from facedis_core.nn.max_pool.layer import set_pooling
 from facedis_core.nn.pointnet import PointNetAutoEncoder
 from facedis_core.nn.pointnet_start import ROOM
+from facedis_core.train.adversarial_trainer import AdversarialTrainer
 from facedis_core.train.recipe import load_recipe
 from facedis_core.train.setup import build_auto_encoder, training_frame, with_pseudo_neutrals
-from facedis_core.train.trainer import Trainer
 
 FACES = face_set(subjects=20, test=4, size=8)
 
@@ -95,7 +95,7 @@ def test_statistics_of_batch_norm_stay_those_of_the_start() -> None:
     recipe = load_recipe("pointnet-linear", neutrals=True, changes=["steps=4", "batch=20"])
     before = [layer.norm.running_var.clone() for layer in network.encoder.layers]
     cpu = torch.device("cpu")
-    Trainer(network, None, FACES, recipe, neutrals=True, seed=0, device=cpu).run_epochs()
+    AdversarialTrainer(network, None, FACES, recipe, neutrals=True, seed=0, device=cpu).run_epochs()
     for layer, old in zip(network.encoder.layers, before, strict=True):
         torch.testing.assert_close(layer.norm.running_var, old, rtol=0, atol=0)
 

@@ -18,6 +18,7 @@ from facedis_core.io.safetensors_file import parse_safetensors, write_safetensor
 from facedis_core.model.model import Model
 from facedis_core.model.model_file import load_model, write_model
 from facedis_core.nn.inference import network_from_model
+from facedis_core.train.adversarial_trainer import AdversarialTrainer
 from facedis_core.train.checkpoint import (
     TrainingProgress,
     export_model,
@@ -26,9 +27,8 @@ from facedis_core.train.checkpoint import (
     write_discriminator,
     write_training_state,
 )
-from facedis_core.train.learner import EpochProgress
 from facedis_core.train.recipe import Recipe
-from facedis_core.train.trainer import Trainer
+from facedis_core.train.trainer import EpochProgress
 
 RECIPE = Recipe(identity=6, expression=5, batch=7, discriminator_batch_norm=True)
 PROGRESS = TrainingProgress(
@@ -41,7 +41,7 @@ PROGRESS = TrainingProgress(
 FACES = synthetic.face_set()
 
 
-def trained(**changes: Any) -> Trainer:
+def trained(**changes: Any) -> AdversarialTrainer:
     """After one epoch, so that every statistic and moment is off its initial value."""
     run = trainer(FACES, replace(RECIPE, **changes))
     run.run_epochs()
@@ -49,11 +49,11 @@ def trained(**changes: Any) -> Trainer:
 
 
 @pytest.fixture(scope="module")
-def run() -> Trainer:
+def run() -> AdversarialTrainer:
     return trained()
 
 
-def exported(run: Trainer) -> Model:
+def exported(run: AdversarialTrainer) -> Model:
     kept = {"reach_mm": 1.0, "recipe": {}, "metrics": {}, "history": []}
     return export_model(run.network, FACES.preparation, **kept)
 
@@ -91,7 +91,7 @@ def test_a_written_model_computes_in_numpy_what_torch_computes(
 
 
 def test_half_precision_moves_no_vertex_by_a_hundredth_of_a_millimetre(
-    run: Trainer, tmp_path: Path
+    run: AdversarialTrainer, tmp_path: Path
 ) -> None:
     whole = exported(run)
     config = replace(whole.config, half_decoders=True)
@@ -117,13 +117,15 @@ def test_discriminator_round_trip(tmp_path: Path, batch_norm: bool, points: int 
     torch.testing.assert_close(stored.network.eval()(*pair), network.eval()(*pair), rtol=0, atol=0)
 
 
-def state_of(run: Trainer) -> bytes:
+def state_of(run: AdversarialTrainer) -> bytes:
     stream = BytesIO()
     write_training_state(stream, run.networks, run.optimizers, PROGRESS)
     return stream.getvalue()
 
 
-def test_training_state_brings_back_every_weight_statistic_and_moment(run: Trainer) -> None:
+def test_training_state_brings_back_every_weight_statistic_and_moment(
+    run: AdversarialTrainer,
+) -> None:
     state = read_training_state(state_of(run), "state")
     assert state.progress == PROGRESS
     other = trainer(FACES, RECIPE, seed=1)
@@ -166,7 +168,7 @@ def test_a_part_of_a_network_may_have_no_moments_yet() -> None:
     ],
 )
 def test_a_state_of_other_networks_is_refused(
-    run: Trainer, change: dict[str, Any], message: str
+    run: AdversarialTrainer, change: dict[str, Any], message: str
 ) -> None:
     other = trainer(FACES, replace(RECIPE, **change))
     with raises("tensor", message):
@@ -177,7 +179,7 @@ def as_log(text: str) -> np.ndarray:
     return np.frombuffer(text.encode(), np.uint8)
 
 
-def test_a_state_may_have_a_log_longer_than_a_header(run: Trainer) -> None:
+def test_a_state_may_have_a_log_longer_than_a_header(run: AdversarialTrainer) -> None:
     log = [json.dumps({"step": step, "note": "x" * 1_000_000}) for step in range(1, 35)]
     progress = replace(PROGRESS, epoch=EpochProgress(8, 2), log=log)
     stream = BytesIO()
@@ -185,7 +187,7 @@ def test_a_state_may_have_a_log_longer_than_a_header(run: Trainer) -> None:
     assert read_training_state(stream.getvalue(), "state").progress == progress
 
 
-def test_a_state_of_the_first_format_is_refused_by_its_version(run: Trainer) -> None:
+def test_a_state_of_the_first_format_is_refused_by_its_version(run: AdversarialTrainer) -> None:
     with raises("format-version", "state"):
         restored(run, state_of(run).replace(b"facedis.training/2", b"facedis.training/1"))
 
@@ -204,19 +206,19 @@ def altered(state: bytes, change: Change) -> bytes:
     return stream.getvalue()
 
 
-def restored(run: Trainer, state: bytes) -> None:
+def restored(run: AdversarialTrainer, state: bytes) -> None:
     read_training_state(state, "state").restore(run.networks, run.optimizers)
 
 
 @pytest.mark.parametrize("place", [9, 200, 5000, -4096, -1])
-def test_every_changed_byte_of_a_state_is_noticed(run: Trainer, place: int) -> None:
+def test_every_changed_byte_of_a_state_is_noticed(run: AdversarialTrainer, place: int) -> None:
     state = bytearray(state_of(run))
     state[place] ^= 4
     with raises("damaged|metadata|wrong-kind|tensor", "state: "):
         restored(run, bytes(state))
 
 
-def test_a_state_without_a_checksum_is_refused(run: Trainer) -> None:
+def test_a_state_without_a_checksum_is_refused(run: AdversarialTrainer) -> None:
     state = state_of(run).replace(b"checksum", b"checkmat")
     with raises("damaged", "checksum"):
         restored(run, state)
@@ -257,7 +259,7 @@ def test_a_state_without_a_checksum_is_refused(run: Trainer) -> None:
 )
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_an_altered_state_is_refused_even_with_a_right_checksum(
-    run: Trainer, code: str, change: Change
+    run: AdversarialTrainer, code: str, change: Change
 ) -> None:
     with raises(code, "state"):
         restored(run, altered(state_of(run), change))

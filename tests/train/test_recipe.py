@@ -437,9 +437,3 @@ class TestBase:
         mine.write_text(f"base = {base}")
         with raises("recipe-syntax", message):
             load_recipe(str(mine), neutrals=True)
-
-
-@pytest.mark.parametrize(("old", "new"), [("registered", "linear"), ("ict", "pointnet")])
-def test_an_old_name_is_answered_with_the_new_one(old, new):
-    with raises("option-value", f"there is no recipe '{old}'; it is called '{new}' now"):
-        load_recipe(old, neutrals=True)

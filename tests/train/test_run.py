@@ -77,7 +77,7 @@ def test_a_run_resumed_in_the_warmup_reaches_the_bytes_of_an_unbroken_one(
     broken = prepared(folder, "broken", LONG, evaluate_every=20)
     broken.start(resume=False)
     with raises("stopped", f"step {stop} of 80"):
-        broken.train(Callbacks(should_stop=lambda: broken.learner.steps_done == stop))
+        broken.train(Callbacks(should_stop=lambda: broken.trainer.steps_done == stop))
     resume_and_compare(folder)
 
 
@@ -87,7 +87,7 @@ def test_a_run_killed_before_a_record_reaches_the_bytes_of_an_unbroken_one(folde
     broken.start(resume=False)
 
     def kill() -> None:
-        if broken.learner.steps_done == 5:
+        if broken.trainer.steps_done == 5:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -105,14 +105,14 @@ def test_components_and_averages_are_resumed_as_well(folder: Path) -> None:
     broken = prepared(folder, "broken", *changes)
     broken.start(resume=False)
     with raises("stopped", "step 3 of 6"):
-        broken.train(Callbacks(should_stop=lambda: broken.learner.steps_done == 3))
+        broken.train(Callbacks(should_stop=lambda: broken.trainer.steps_done == 3))
     run = prepared(folder, "broken", *changes)
     assert run.start(resume=True)
     run.train(Callbacks())
     assert load_model(str(folder / "broken.safetensors")).id == expected.id
     # trained on from the stored decoders, whose coefficients are found again
     more = prepared(folder, "more", *changes, init=str(folder / "average.safetensors"))
-    found = more.learner.result.model_tensors()["identity_decoder.output.weight"]
+    found = more.trainer.result.model_tensors()["identity_decoder.output.weight"]
     stored = expected.weights["identity_decoder.output.weight"]
     assert found.numpy(force=True) == pytest.approx(stored, abs=2e-3 * float(abs(stored).max()))
 

@@ -12,11 +12,11 @@ from trainers import trainer
 
 from facedis_core.geometry.alignment import rotation_about
 from facedis_core.nn.max_pool.layer import set_pooling
+from facedis_core.train.adversarial_trainer import AdversarialTrainer
 from facedis_core.train.batches import Batch
 from facedis_core.train.recipe import Recipe
 from facedis_core.train.setup import NOISE, build_auto_encoder, step_seed
 from facedis_core.train.setup import training_frame as frame_of
-from facedis_core.train.trainer import Trainer
 
 FACES = synthetic.face_set()
 FACES.neutrals[1] = np.nan  # one subject without
@@ -79,7 +79,7 @@ def turned_and_moved(faces: Tensor, degrees: float, distance: float) -> Tensor:
     return torch.stack(moved)
 
 
-def step_by_hand(subject: Trainer) -> dict[str, Tensor]:
+def step_by_hand(subject: AdversarialTrainer) -> dict[str, Tensor]:
     """The terms of METHOD's losses; moves both networks of `subject` by one Adam step."""
     recipe, net, disc = subject.recipe, subject.network, subject.discriminator
     limit, smooth = recipe.log_variance_limit, recipe.label_smoothing

@@ -16,7 +16,6 @@ from facedis_core.nn.distributed import shared_map
 from facedis_core.nn.inference import TrainedNetwork
 from facedis_core.train.batches import Batch, TrainingBatches
 from facedis_core.train.face_storage import Storage
-from facedis_core.train.learner import Learner
 from facedis_core.train.recipe import Recipe
 from facedis_core.train.schedule import (
     batch_size,
@@ -25,13 +24,14 @@ from facedis_core.train.schedule import (
     total_steps,
 )
 from facedis_core.train.setup import NOISE, recipe_poses
+from facedis_core.train.trainer import Trainer
 from facedis_core.train.weight_average import WeightAverage
 
 # Splits that are evaluated, by their key in the log.
 EVALUATED: Final = {"test": TEST, "validation": VALIDATION}
 
 
-class ModelTrainer(Learner):
+class AutoEncoderTrainer(Trainer):
     """Training of an auto-encoder; a subclass has its optimisers and its steps.
 
     Args:

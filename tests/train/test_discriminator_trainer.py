@@ -10,7 +10,7 @@ from raising import raises
 
 from facedis_core.data.face_set import FaceSet
 from facedis_core.nn.face_pairs import FacePairs
-from facedis_core.train.pretrainer import PreTrainer, draw_pairs
+from facedis_core.train.discriminator_trainer import DiscriminatorTrainer, draw_pairs
 from facedis_core.train.recipe import Recipe
 from facedis_core.train.setup import build_discriminator, training_frame
 
@@ -22,9 +22,9 @@ RECIPE = Recipe(
 )
 
 
-def pre_trainer(faces: FaceSet, recipe: Recipe = RECIPE) -> PreTrainer:
+def discriminator_trainer(faces: FaceSet, recipe: Recipe = RECIPE) -> DiscriminatorTrainer:
     network = build_discriminator(recipe, training_frame(faces, recipe), seed=0)
-    return PreTrainer(network, faces, recipe, seed=0, device=torch.device("cpu"))
+    return DiscriminatorTrainer(network, faces, recipe, seed=0, device=torch.device("cpu"))
 
 
 def test_pairs_are_of_one_subject_and_of_two_with_equal_chance() -> None:
@@ -38,7 +38,7 @@ def test_pairs_are_of_one_subject_and_of_two_with_equal_chance() -> None:
 
 @pytest.mark.slow
 def test_people_are_told_apart() -> None:
-    subject = pre_trainer(synthetic.face_set(subjects=40, expressions=6, test=10))
+    subject = discriminator_trainer(synthetic.face_set(subjects=40, expressions=6, test=10))
     records = [subject.run_epochs() for _ in range(RECIPE.pretrain_epochs)]
     assert [record["epoch"] for record in records] == list(range(1, RECIPE.pretrain_epochs + 1))
     assert records[-1]["loss"] < 0.7 * records[0]["loss"]
@@ -49,9 +49,9 @@ def test_people_are_told_apart() -> None:
 
 def test_an_epoch_stopped_after_any_step_goes_on_as_if_it_had_not_been() -> None:
     recipe = replace(RECIPE, pretrain_batch=6)
-    whole = pre_trainer(synthetic.face_set(), recipe)
+    whole = discriminator_trainer(synthetic.face_set(), recipe)
     record = whole.run_epochs()
-    stopped = pre_trainer(synthetic.face_set(), recipe)
+    stopped = discriminator_trainer(synthetic.face_set(), recipe)
     for step in range(1, 4):
         assert stopped.run_epochs(should_stop=lambda: True) is None
         assert (stopped.epoch.number, stopped.epoch.step) == (0, step)
@@ -64,7 +64,7 @@ def test_poses_of_the_recipe_are_those_of_its_discriminator(monkeypatch) -> None
     """In training alone, and each face of a pair in one of its own."""
     faces = synthetic.face_set()
     shown: dict[bool, list[torch.Tensor]] = {True: [], False: []}
-    subject = pre_trainer(faces, replace(RECIPE, pose_mm=5.0))
+    subject = discriminator_trainer(faces, replace(RECIPE, pose_mm=5.0))
     forward = type(subject.discriminator).forward
 
     def watch(network, first, second):
@@ -86,7 +86,7 @@ def test_poses_of_the_recipe_are_those_of_its_discriminator(monkeypatch) -> None
 def test_what_the_discriminator_is_shown_and_how_it_learns(monkeypatch) -> None:
     """Normalised faces, the recipe's learning rate, and eval mode on unseen people."""
     faces = synthetic.face_set()
-    subject = pre_trainer(faces)
+    subject = discriminator_trainer(faces)
     shown: list[tuple[bool, float]] = []
     forward = type(subject.discriminator).forward
 
@@ -106,16 +106,16 @@ def test_what_the_discriminator_is_shown_and_how_it_learns(monkeypatch) -> None:
 
 def test_nobody_to_tell_apart() -> None:
     with raises("too-few-faces", "1 people"):
-        pre_trainer(synthetic.face_set(subjects=1, test=0))
+        discriminator_trainer(synthetic.face_set(subjects=1, test=0))
     with raises("too-few-faces", "at least two people"):
-        pre_trainer(synthetic.face_set(subjects=4, expressions=1, test=0))
+        discriminator_trainer(synthetic.face_set(subjects=4, expressions=1, test=0))
 
 
 def test_too_few_unseen_people_are_no_zero() -> None:
-    assert pre_trainer(synthetic.face_set(test=1)).accuracy_on_unseen_subjects() is None
+    assert discriminator_trainer(synthetic.face_set(test=1)).accuracy_on_unseen_subjects() is None
 
 
 def test_people_seen_in_training_are_not_unseen() -> None:
     faces = synthetic.face_set(subjects=4, expressions=6, test=2)
     faces.labels.split[:] = np.tile([0, 0, 0, 0, 1, 1], 4)  # by frames: everybody is in both
-    assert pre_trainer(faces).accuracy_on_unseen_subjects() is None
+    assert discriminator_trainer(faces).accuracy_on_unseen_subjects() is None

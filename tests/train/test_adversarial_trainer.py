@@ -11,10 +11,10 @@ from trainers import trainer
 
 from facedis_core.data.face_set import FaceSet
 from facedis_core.evaluate.evaluation import evaluate_face_set
+from facedis_core.train.adversarial_trainer import AdversarialTrainer, loss_weights
 from facedis_core.train.batches import Batch
 from facedis_core.train.recipe import Recipe, load_recipe
 from facedis_core.train.setup import build_auto_encoder, build_discriminator, training_frame
-from facedis_core.train.trainer import Trainer, loss_weights
 
 SMALL = Recipe(
     identity=8,
@@ -47,7 +47,7 @@ def test_terms_of_the_four_cells(faces: FaceSet, neutrals: bool, adversary: bool
     assert all(np.isfinite(value) for value in record.values())
 
 
-def normalised(subject: Trainer, positions: np.ndarray) -> torch.Tensor:
+def normalised(subject: AdversarialTrainer, positions: np.ndarray) -> torch.Tensor:
     return subject.network.normalise(subject.batches.faces.batch(positions))
 
 
@@ -178,7 +178,7 @@ def test_a_gpu_learns_as_well(faces: FaceSet, precision: str) -> None:
     frame = training_frame(faces, recipe)
     errors = []
     for device, kind in (("cpu", "fp32"), ("cuda", precision)):
-        subject = Trainer(
+        subject = AdversarialTrainer(
             build_auto_encoder(recipe, frame, faces, 0),
             build_discriminator(recipe, frame, 0),
             faces,

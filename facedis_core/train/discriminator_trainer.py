@@ -16,11 +16,11 @@ from facedis_core.nn.distributed import data_parallel, mean_values, shard, share
 from facedis_core.nn.face_pairs import FacePairs
 from facedis_core.train.batches import check_batch_size
 from facedis_core.train.face_storage import Storage, StreamedFaces, store_faces
-from facedis_core.train.learner import Learner
 from facedis_core.train.profiling import step_part
 from facedis_core.train.recipe import Recipe
 from facedis_core.train.schedule import steps_per_epoch, total_steps
 from facedis_core.train.setup import PRETRAIN, UNSEEN, recipe_poses
+from facedis_core.train.trainer import Trainer
 
 # Accuracy on test subjects below which the discriminator has learnt little (chance: 0.5).
 NEAR_CHANCE = 0.6
@@ -48,7 +48,7 @@ def draw_pairs(pairs: FacePairs, faces: np.ndarray, rng: np.random.Generator) ->
     return PairPositions(faces, second, same.astype(np.int64))
 
 
-class PreTrainer(Learner):
+class DiscriminatorTrainer(Trainer):
     """Pre-training of the discriminator with Adam at a constant learning rate.
 
     Args:
