@@ -1,4 +1,4 @@
-"""Torch modules and losses; no files and no recipes.
+"""Torch modules and losses. They read no files; keys of a recipe come in as a mapping.
 
 The public names, each imported on first use. They work on plain tensors in any training loop.
 """

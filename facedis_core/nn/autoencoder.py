@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from facedis_core.errors import ErrorCode, UsageError
 from facedis_core.model.config import ModelConfig
 from facedis_core.nn.augment import PoseVariation
 from facedis_core.nn.distributed import shard_of_randn
@@ -29,6 +30,10 @@ class Gaussian(NamedTuple):
     def sample(self) -> Tensor:
         """Reparametrised sample, (B, D)."""
         return self.mean + shard_of_randn(self.mean) * (0.5 * self.log_variance).exp()
+
+    def clamped(self, limit: float) -> "Gaussian":
+        """With log-variances from -limit to limit."""
+        return Gaussian(self.mean, self.log_variance.clamp(-limit, limit))
 
 
 class Posterior(NamedTuple):
@@ -72,6 +77,15 @@ class InitialData:
     decoder_components: int | None = None
     linear_start: bool = False
     linear_fit: str = "split"
+
+    def check_neutrals(self, otherwise: str = "") -> None:
+        """Raise UsageError where no neutral is known; `otherwise` ends its advice."""
+        if self.neutrals is None:
+            raise UsageError(
+                "the network learns the neutrals of faces; give --neutrals, or "
+                f"--set pseudo_neutral=auto{otherwise}",
+                ErrorCode.OPTION_CONFLICT,
+            )
 
 
 class AutoEncoder(nn.Module, ABC):

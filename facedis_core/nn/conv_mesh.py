@@ -4,80 +4,22 @@ From a face to itself, or, as the paper's tables have it, from a face to the per
 """
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Self, TypeVar
+from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
-from facedis_core.errors import ErrorCode, UsageError
-from facedis_core.geometry.mesh_hierarchy import mesh_hierarchy
-from facedis_core.geometry.pca import face_blocks
-from facedis_core.model.mesh_config import ConvMeshConfig, MeshConfig
-from facedis_core.nn.autoencoder import AutoEncoder, Gaussian, InitialData, Posterior
-from facedis_core.nn.mesh_layers import MeshDecoder, MeshEncoder, Meshes
-from facedis_core.nn.objective import (
-    AUTO_ENCODER,
-    LabelledFaces,
-    Objective,
-    Parameters,
-    Turn,
-    turn,
+from facedis_core.model.mesh_config import ConvMeshConfig
+from facedis_core.nn.autoencoder import Gaussian, InitialData, Posterior
+from facedis_core.nn.mesh_autoencoder import (
+    NO_VARIANCE,
+    MeshAutoEncoder,
+    MeshObjective,
+    neutral_error,
 )
-
-Config = TypeVar("Config", bound=MeshConfig)
-
-# Log-variance of a latent that is no distribution.
-NO_VARIANCE = -20.0
-# Least deviation of a coordinate, relative to that of all: what hardly varies is not magnified.
-_LEAST_DEVIATION = 1e-2
-
-
-class MeshAutoEncoder(AutoEncoder):
-    """An auto-encoder on a hierarchy of meshes, of coordinates standardised by the training faces.
-
-    Attributes:
-        meshes: the hierarchy.
-        deviation: (V, 3) of the training faces, in normalised coordinates.
-    """
-
-    is_exportable = False  # sparse products
-    config: MeshConfig
-
-    def __init__(self, config: Any, mean_face: Tensor, origin: Tensor, scale: float) -> None:
-        super().__init__(config, mean_face, origin, scale)
-        self.register_buffer("deviation", torch.ones_like(self.mean_face))
-        self.deviation: Tensor
-        self.meshes = Meshes(config)
-
-    @classmethod
-    def fresh(
-        cls, config: Any, mean_face: Tensor, origin: Tensor, scale: float, data: InitialData
-    ) -> Self:
-        """A network with random weights, on meshes of the mean face.
-
-        Raises:
-            InputError: too few triangles for a hierarchy.
-            UsageError: fast_simplification is not installed.
-        """
-        assert data.triangles is not None
-        levels = mesh_hierarchy(mean_face.numpy(), data.triangles, len(config.channels))
-        sizes = tuple(len(level.kept) for level in levels)
-        config = config.on_meshes(sizes, tuple(len(level.edges) for level in levels))
-        network = cls(config, mean_face, origin, scale)
-        for mesh, level in zip(network.meshes, levels, strict=True):
-            mesh.set_level(level)
-        network.deviation.copy_(torch.from_numpy(_deviation(data) / scale))
-        return network
-
-    def standardise(self, faces: Tensor) -> Tensor:
-        """Normalised coordinates minus those of the mean face, by their deviation."""
-        return (faces - self.normalised_mean_face) / self.deviation
-
-    def offsets(self, standardised: Tensor) -> Tensor:
-        """The reverse, to offsets from the mean face."""
-        return standardised * self.deviation
+from facedis_core.nn.mesh_layers import MeshDecoder, MeshEncoder
+from facedis_core.nn.objective import AUTO_ENCODER, LabelledFaces, Turn
 
 
 class ConvMeshAutoEncoder(MeshAutoEncoder):
@@ -126,25 +68,6 @@ class ConvMeshAutoEncoder(MeshAutoEncoder):
         return self.offsets(self.decoder(z, self.meshes))
 
 
-class MeshObjective(Objective):
-    """Losses of a network on meshes: weights and biases of dense layers decay."""
-
-    def parameters(self, player: str) -> Parameters:
-        """The weights and biases of dense layers decay, those of convolutions do not."""
-        network = self.networks[player]
-        dense = {
-            id(each)
-            for layer in network.modules()
-            if isinstance(layer, nn.Linear)
-            for each in layer.parameters()
-        }
-        parameters = list(network.parameters())
-        return Parameters(
-            [each for each in parameters if id(each) in dense],
-            [each for each in parameters if id(each) not in dense],
-        )
-
-
 class ConvMeshObjective(MeshObjective):
     """Mean absolute error of standardised coordinates; weight decay of the dense layers.
 
@@ -167,7 +90,7 @@ class ConvMeshObjective(MeshObjective):
             "neutral": recipe["reconstruction"] * recipe["neutral"],
         }
         if network.config.identity:
-            check_neutrals(data, ", or --set target=self")
+            data.check_neutrals(", or --set target=self")
 
     def turns(self, batch: LabelledFaces) -> Iterator[Turn]:
         """One turn: the error of the face, or of the neutrals that are known."""
@@ -175,41 +98,8 @@ class ConvMeshObjective(MeshObjective):
         predicted = network.decoder(network.latent(batch.faces), network.meshes)
         if network.config.expression:
             error = functional.l1_loss(predicted, network.standardise(batch.faces))
-            yield turn(AUTO_ENCODER, {"reconstruction": error}, self.weights)
+            yield Turn.weighted(AUTO_ENCODER, {"reconstruction": error}, self.weights)
         else:
-            yield turn(
+            yield Turn.weighted(
                 AUTO_ENCODER, {"neutral": neutral_error(network, predicted, batch)}, self.weights
             )
-
-
-def neutral_error(network: MeshAutoEncoder, predicted: Tensor, batch: LabelledFaces) -> Tensor:
-    """Mean absolute error of standardised neutrals (B, V, 3), of the faces whose one is known."""
-    known = batch.neutrals
-    if known is None or not len(known.places):
-        return 0 * predicted.sum()
-    truth = network.standardise(known.faces)
-    return functional.l1_loss(predicted[known.places], truth) * known.weight
-
-
-def check_neutrals(data: InitialData, otherwise: str = "") -> None:
-    """Raise UsageError where no neutral is known; `otherwise` ends its advice."""
-    if data.neutrals is None:
-        raise UsageError(
-            "the network learns the neutrals of faces; give --neutrals, or "
-            f"--set pseudo_neutral=auto{otherwise}",
-            ErrorCode.OPTION_CONFLICT,
-        )
-
-
-def _deviation(data: InitialData) -> np.ndarray:
-    """Standard deviation (V, 3) mm of every coordinate of the training faces."""
-    count = len(data.rows)
-    mean = sum(block.sum(axis=0) for block in face_blocks(data.vertices, data.rows)) / count
-    squares = sum(
-        ((block - mean) ** 2).sum(axis=0) for block in face_blocks(data.vertices, data.rows)
-    )
-    variance = np.asarray(squares / count)
-    least = max(
-        _LEAST_DEVIATION * float(np.sqrt(variance.mean())), float(np.finfo(np.float32).tiny)
-    )
-    return np.maximum(np.sqrt(variance), least).astype(np.float32)

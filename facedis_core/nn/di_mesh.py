@@ -14,16 +14,10 @@ from torch.nn import functional
 
 from facedis_core.model.mesh_config import DiMeshConfig
 from facedis_core.nn.autoencoder import Gaussian, InitialData, Posterior
-from facedis_core.nn.conv_mesh import MeshAutoEncoder, MeshObjective, check_neutrals, neutral_error
 from facedis_core.nn.losses import kl_divergence
+from facedis_core.nn.mesh_autoencoder import MeshAutoEncoder, MeshObjective, neutral_error
 from facedis_core.nn.mesh_layers import MeshDecoder, MeshEncoder
-from facedis_core.nn.objective import (
-    AUTO_ENCODER,
-    LabelledFaces,
-    Turn,
-    called,
-    turn,
-)
+from facedis_core.nn.objective import AUTO_ENCODER, LabelledFaces, Turn, adversarial_loss
 
 _HIDDEN = 512  # width of the discriminator
 _LEAK = 0.2  # of its ReLU
@@ -85,7 +79,7 @@ class DiMeshObjective(MeshObjective):
     def __init__(
         self, network: DiMeshAutoEncoder, recipe: Mapping[str, Any], data: InitialData
     ) -> None:
-        check_neutrals(data)
+        data.check_neutrals()
         self.network, config = network, network.config
         # expressions on the mean face: only in training
         self.expression_decoder = MeshDecoder(config, config.expression)
@@ -115,16 +109,13 @@ class DiMeshObjective(MeshObjective):
     def turns(self, batch: LabelledFaces) -> Iterator[Turn]:
         """The discriminator, the decoder of expressions, then the auto-encoder."""
         network, limit = self.network, self.limit
-        own, shown = (
-            Gaussian(mean, log_variance.clamp(-limit, limit))
-            for mean, log_variance in network.encode(batch.faces)
-        )
+        own, shown = (latent.clamped(limit) for latent in network.encode(batch.faces))
         z, e = own.sample(), shown.sample()
         pair = torch.cat([z, e], dim=1)
         # the same latents of identity, with expressions of other faces
         apart = torch.cat([z, e[torch.randperm(len(e), device=e.device)]], dim=1)
         real, fake = self.discriminator(apart.detach()), self.discriminator(pair.detach())
-        loss = (called(real, real=True) + called(fake, real=False)) / 2
+        loss = (adversarial_loss(real, real=True) + adversarial_loss(fake, real=False)) / 2
         values = {
             "discriminator_own": loss.detach(),
             "real_accuracy": (real.detach() > 0).float().mean(),
@@ -141,9 +132,9 @@ class DiMeshObjective(MeshObjective):
             "neutral_expression": self._expression_error(e, batch),
             "kl_identity": kl_divergence(*own),
             "kl_expression": kl_divergence(*shown),
-            "discriminator": called(self.discriminator(pair), real=True),
+            "discriminator": adversarial_loss(self.discriminator(pair), real=True),
         }
-        yield turn(AUTO_ENCODER, terms, self.weights)
+        yield Turn.weighted(AUTO_ENCODER, terms, self.weights)
 
     def _expression_error(self, e: Tensor, batch: LabelledFaces) -> Tensor:
         """Mean absolute error of the decoded expressions against faces minus neutrals."""

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from facedis_core.nn.autoencoder import AutoEncoder, Gaussian, Posterior
+from facedis_core.nn.autoencoder import AutoEncoder, Posterior
 
 
 class StepOutput(NamedTuple):
@@ -92,7 +92,7 @@ class ForwardStep(nn.Module):
     def _clamp(self, posterior: Posterior) -> tuple[Posterior, Tensor]:
         """Clamp log-variances to the limit; also the share that this changed."""
         limit = self.log_variance_limit
-        parts = [Gaussian(mean, lv.clamp(-limit, limit)) for mean, lv in posterior]
+        parts = [latent.clamped(limit) for latent in posterior]
         moved = torch.cat([lv.detach().abs() > limit for _, lv in posterior], dim=1)
         return Posterior(*parts), moved.float().mean()
 

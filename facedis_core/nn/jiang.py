@@ -31,11 +31,10 @@ from facedis_core.model.jiang_config import (
     JiangConfig,
 )
 from facedis_core.nn.autoencoder import AutoEncoder, Gaussian, InitialData, Posterior
-from facedis_core.nn.conv_mesh import check_neutrals
 from facedis_core.nn.distributed import shard, world_size
 from facedis_core.nn.losses import kl_divergence
 from facedis_core.nn.mesh_layers import SparseMatrix, chebyshev
-from facedis_core.nn.objective import AUTO_ENCODER, LabelledFaces, Objective, Turn, turn
+from facedis_core.nn.objective import AUTO_ENCODER, LabelledFaces, Objective, Turn
 
 # Features of training faces lie within +- this part of the range of tanh.
 _FILLED: Final = 0.9
@@ -115,7 +114,7 @@ class JiangAutoEncoder(AutoEncoder):
             mean = torch.from_numpy(_known_neutrals(data).mean(axis=0, dtype=np.float64))
             network.neutral.copy_((mean - mean_face) / scale)
         if config.deformation:
-            network._place_by(data)
+            network._set_weights(data)
         low, high = torch.tensor(torch.inf), torch.tensor(-torch.inf)
         for block in face_blocks(data.vertices, data.rows):
             features = network.features(network.normalise(torch.tensor(block).float()))
@@ -172,21 +171,21 @@ class JiangAutoEncoder(AutoEncoder):
         """Features -> within the range of tanh."""
         return (features - self.centre) / self.half_range
 
-    def identities(self, features: Tensor) -> Gaussian:
+    def encode_identity(self, features: Tensor) -> Gaussian:
         """Features (B, V, C) -> distribution of identity latents."""
         found: Gaussian = self.identity_encoder(self.scaled(features), self.matrix)
         return found
 
-    def shown(self, features: Tensor) -> Gaussian:
+    def encode_expression(self, features: Tensor) -> Gaussian:
         """Features (B, V, C) -> distribution of expression latents."""
         found: Gaussian = self.expression_encoder(self.scaled(features), self.matrix)
         return found
 
-    def neutrals(self, z: Tensor) -> Tensor:
+    def decode_neutral(self, z: Tensor) -> Tensor:
         """Identity latents (B, D) -> features of neutrals (B, V, C)."""
         return self._unscaled(self.identity_decoder(z))
 
-    def expressions(self, z: Tensor) -> Tensor:
+    def decode_expression(self, z: Tensor) -> Tensor:
         """Expression latents (B, D) -> features (B, V, C) of expressions on the mean neutral."""
         return self._unscaled(self.expression_decoder(z))
 
@@ -199,16 +198,18 @@ class JiangAutoEncoder(AutoEncoder):
     def encode(self, faces: Tensor) -> Posterior:
         """Faces (B, V, 3) -> distributions of both latents."""
         features = self.features(faces)
-        return Posterior(self.identities(features), self.shown(features))
+        return Posterior(self.encode_identity(features), self.encode_expression(features))
 
     def identity_offsets(self, z: Tensor) -> Tensor:
         """Identity latents (B, D) -> X_id minus the mean face, (B, V, 3)."""
-        return self.offsets(self.neutrals(z))
+        return self.offsets(self.decode_neutral(z))
 
     def expression_offsets(self, z: Tensor, identity: Tensor) -> Tensor:
         """Expression latents (B, D_exp) of people (B, D_id) -> X_exp, (B, V, 3)."""
-        neutrals = self.neutrals(identity)
-        return self.offsets(self.fused(neutrals, self.expressions(z))) - self.offsets(neutrals)
+        neutrals = self.decode_neutral(identity)
+        return self.offsets(self.fused(neutrals, self.decode_expression(z))) - self.offsets(
+            neutrals
+        )
 
     def objective(self, recipe: Mapping[str, Any], data: InitialData) -> "JiangObjective":
         """Its losses."""
@@ -223,7 +224,7 @@ class JiangAutoEncoder(AutoEncoder):
     def _unscaled(self, x: Tensor) -> Tensor:
         return self.centre + self.half_range * x
 
-    def _place_by(self, data: InitialData) -> None:
+    def _set_weights(self, data: InitialData) -> None:
         """Give its edges weights, and each vertex the inverse square of its variance."""
         total, squares = np.zeros((2, self.config.vertices, 3))
         for block in face_blocks(data.vertices, data.rows):
@@ -333,7 +334,7 @@ class JiangObjective(Objective):
     def __init__(
         self, network: JiangAutoEncoder, recipe: Mapping[str, Any], data: InitialData
     ) -> None:
-        check_neutrals(data)
+        data.check_neutrals()
         kinds, kind = np.unique(
             np.zeros(len(data.rows)) if data.expression is None else data.expression,
             return_inverse=True,
@@ -359,25 +360,25 @@ class JiangObjective(Objective):
         with torch.no_grad():
             known = torch.tensor(_known_neutrals(data)).float()
             self.people = network.features(network.normalise(known))
-            self.shown = torch.zeros(len(kinds), *self.people.shape[1:])
+            self.expression_means = torch.zeros(len(kinds), *self.people.shape[1:])
             start = 0
             for block in face_blocks(data.vertices, data.rows):
                 features = network.features(network.normalise(torch.tensor(block).float()))
                 part = torch.from_numpy(kind[start : start + len(block)])
-                self.shown.index_add_(0, part, features)
+                self.expression_means.index_add_(0, part, features)
                 start += len(block)
-            self.shown /= torch.from_numpy(np.bincount(kind))[:, None, None]
+            self.expression_means /= torch.from_numpy(np.bincount(kind))[:, None, None]
 
     def turns(self, batch: LabelledFaces) -> Iterator[Turn]:
         """One turn: the part that is trained at that progress."""
         stage = next((name for name, end in STAGES.items() if batch.progress < end), "all")
         terms = getattr(self, f"_{stage}_terms")(self.network.features(batch.faces), batch)
-        yield turn(AUTO_ENCODER, terms, self.weights)
+        yield Turn.weighted(AUTO_ENCODER, terms, self.weights)
 
     def _identity_terms(self, features: Tensor, batch: LabelledFaces) -> dict[str, Tensor]:
         """Neutrals of the faces, and of as many interpolated people."""
         mixed, truth = self._interpolated(len(features))
-        own, predicted = self._neutrals(torch.cat([features, mixed]))
+        own, predicted = self._sampled_neutrals(torch.cat([features, mixed]))
         error = self._neutral_error(predicted[: len(features)], batch)
         return {
             "neutral": error + self._branch_error(predicted[len(features) :], truth),
@@ -387,7 +388,7 @@ class JiangObjective(Objective):
 
     def _expression_terms(self, features: Tensor, batch: LabelledFaces) -> dict[str, Tensor]:
         """Expressions on the mean neutral."""
-        shown, expressions = self._expressions(features)
+        shown, expressions = self._sampled_expressions(features)
         return {
             "neutral_expression": self._branch_error(expressions, self._means(batch)),
             "kl_expression": kl_divergence(*shown),
@@ -397,8 +398,8 @@ class JiangObjective(Objective):
         """Faces, of branches that do not change."""
         network = self.network
         with torch.no_grad():
-            _, neutrals = self._neutrals(features)
-            _, expressions = self._expressions(features)
+            _, neutrals = self._sampled_neutrals(features)
+            _, expressions = self._sampled_expressions(features)
         return {
             "reconstruction": self._error(network.fused(neutrals, expressions), features),
             "decay": _DECAYS["fusion"][0]
@@ -407,10 +408,10 @@ class JiangObjective(Objective):
 
     def _all_terms(self, features: Tensor, batch: LabelledFaces) -> dict[str, Tensor]:
         """Everything, and what each branch makes of the other's output: the mean neutral."""
-        own, neutrals = self._neutrals(features)
-        shown, expressions = self._expressions(features)
-        _, no_expression = self._expressions(neutrals)
-        _, no_identity = self._neutrals(expressions)
+        own, neutrals = self._sampled_neutrals(features)
+        shown, expressions = self._sampled_expressions(features)
+        _, no_expression = self._sampled_expressions(neutrals)
+        _, no_identity = self._sampled_neutrals(expressions)
         nothing = torch.zeros_like(features)
         return {
             "reconstruction": self._error(self.network.fused(neutrals, expressions), features)
@@ -423,18 +424,15 @@ class JiangObjective(Objective):
             "decay": torch.stack([self._decay(part, 1) for part in _DECAYS]).sum(),
         }
 
-    def _neutrals(self, features: Tensor) -> tuple[Gaussian, Tensor]:
+    def _sampled_neutrals(self, features: Tensor) -> tuple[Gaussian, Tensor]:
         """The identity latents of features (B, V, C), and the neutrals of a sample of them."""
-        latent = self._clamped(self.network.identities(features))
-        return latent, self.network.neutrals(latent.sample())
+        latent = self.network.encode_identity(features).clamped(self.limit)
+        return latent, self.network.decode_neutral(latent.sample())
 
-    def _expressions(self, features: Tensor) -> tuple[Gaussian, Tensor]:
+    def _sampled_expressions(self, features: Tensor) -> tuple[Gaussian, Tensor]:
         """The expression latents of features (B, V, C), and the expressions of a sample of them."""
-        latent = self._clamped(self.network.shown(features))
-        return latent, self.network.expressions(latent.sample())
-
-    def _clamped(self, latent: Gaussian) -> Gaussian:
-        return Gaussian(latent.mean, latent.log_variance.clamp(-self.limit, self.limit))
+        latent = self.network.encode_expression(features).clamped(self.limit)
+        return latent, self.network.decode_expression(latent.sample())
 
     def _error(self, predicted: Tensor, truth: Tensor) -> Tensor:
         """Of features (B, V, C)."""
@@ -449,7 +447,7 @@ class JiangObjective(Objective):
 
     def _means(self, batch: LabelledFaces) -> Tensor:
         """The features (B, V, C) of the mean faces of the expressions shown."""
-        return self.shown.to(batch.faces.device)[batch.expression]
+        return self.expression_means.to(batch.faces.device)[batch.expression]
 
     def _neutral_error(self, predicted: Tensor, batch: LabelledFaces) -> Tensor:
         """Of the faces whose neutral is known."""
@@ -466,7 +464,7 @@ class JiangObjective(Objective):
         shares = shard(torch.empty(total, _MIXED).exponential_())
         shares = shares / shares.sum(dim=1, keepdim=True)
         neutrals = (shares[:, :, None, None] * self.people[chosen]).sum(dim=1)
-        shown = self.shown[shard(torch.randint(len(self.shown), (total,)))]
+        shown = self.expression_means[shard(torch.randint(len(self.expression_means), (total,)))]
         return (neutrals + shown).to(device), neutrals.to(device)
 
     def _decay(self, part: str, stage: int) -> Tensor:

@@ -15,21 +15,14 @@ from torch.nn import functional
 
 from facedis_core.model.mesh_config import KacemConfig
 from facedis_core.nn.autoencoder import Gaussian, InitialData, Posterior
-from facedis_core.nn.conv_mesh import (
+from facedis_core.nn.mesh_autoencoder import (
     NO_VARIANCE,
     MeshAutoEncoder,
     MeshObjective,
-    check_neutrals,
     neutral_error,
 )
 from facedis_core.nn.mesh_layers import MeshDecoder, MeshEncoder
-from facedis_core.nn.objective import (
-    AUTO_ENCODER,
-    LabelledFaces,
-    Turn,
-    called,
-    turn,
-)
+from facedis_core.nn.objective import AUTO_ENCODER, LabelledFaces, Turn, adversarial_loss
 
 # Part of the steps in which the auto-encoder is trained alone.
 PRETRAINED = 0.25
@@ -100,7 +93,7 @@ class KacemObjective(MeshObjective):
     def __init__(
         self, network: KacemAutoEncoder, recipe: Mapping[str, Any], data: InitialData
     ) -> None:
-        check_neutrals(data)
+        data.check_neutrals()
         self.network = network
         size, hidden = network.config.identity, network.config.hidden
         self.discriminator = nn.Sequential(
@@ -131,7 +124,7 @@ class KacemObjective(MeshObjective):
         truth = network.standardise(batch.faces)
         terms = {"reconstruction": functional.l1_loss(network.decoder(own, network.meshes), truth)}
         if batch.progress < PRETRAINED:
-            yield turn(AUTO_ENCODER, terms, self.weights)
+            yield Turn.weighted(AUTO_ENCODER, terms, self.weights)
             return
         z = network.neutralised(own)
         if known is not None:
@@ -146,15 +139,15 @@ class KacemObjective(MeshObjective):
         logits = self.classifier(z)
         terms |= {
             "neutral": neutral_error(network, network.decoder(z, network.meshes), batch),
-            "discriminator": called(self.discriminator(z), real=True),
+            "discriminator": adversarial_loss(self.discriminator(z), real=True),
             "person": functional.cross_entropy(logits, batch.person),
         }
         right = (logits.detach().argmax(dim=1) == batch.person).float().mean()
-        yield turn(AUTO_ENCODER, terms, self.weights, {"person_accuracy": right})
+        yield Turn.weighted(AUTO_ENCODER, terms, self.weights, {"person_accuracy": right})
 
     def _turn_of_discriminator(self, real: Tensor, fake: Tensor, weight: float) -> Turn:
         """From logits of encoded neutrals, by whose weight their mean counts, and of all faces."""
-        loss = (called(real, real=True) * weight + called(fake, real=False)) / 2
+        loss = (adversarial_loss(real, real=True) * weight + adversarial_loss(fake, real=False)) / 2
         values = {
             "discriminator_own": loss.detach(),
             "real_accuracy": (real.detach() > 0).sum() * (weight / max(1, len(real))),

@@ -6,7 +6,7 @@ the auto-encoder. The trainer knows no more of them.
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
@@ -63,6 +63,19 @@ class Turn(NamedTuple):
     total: Tensor
     values: Mapping[str, Tensor]
 
+    @classmethod
+    def weighted(
+        cls,
+        player: str,
+        terms: Mapping[str, Tensor],
+        weights: Mapping[str, float],
+        values: Mapping[str, Tensor] | None = None,
+    ) -> Self:
+        """One whose loss is the weighted sum of its terms."""
+        total = sum(weights[name] * term for name, term in terms.items())
+        assert isinstance(total, Tensor)
+        return cls(player, terms, total, values or {})
+
 
 class Parameters(NamedTuple):
     """Parameters of a player, with weight decay or without."""
@@ -89,23 +102,11 @@ class Objective(ABC):
         """The turns of a step; each player's parameters are updated before the next turn."""
 
 
-def turn(
-    player: str,
-    terms: Mapping[str, Tensor],
-    weights: Mapping[str, float],
-    values: Mapping[str, Tensor] | None = None,
-) -> Turn:
-    """A turn whose loss is the weighted sum of its terms."""
-    total = sum(weights[name] * term for name, term in terms.items())
-    assert isinstance(total, Tensor)
-    return Turn(player, terms, total, values or {})
-
-
-def called(logits: Tensor, *, real: bool) -> Tensor:
-    """Mean cross-entropy of logits (B, 1) that are to be called real, or not; zero of none.
+def adversarial_loss(logits: Tensor, *, real: bool) -> Tensor:
+    """Mean cross-entropy of logits (B, 1) with the label real, or fake; zero of no logits.
 
     Example:
-        >>> called(torch.zeros(2, 1), real=True)
+        >>> adversarial_loss(torch.zeros(2, 1), real=True)
         tensor(0.6931)
     """
     target = torch.full_like(logits, float(real))

@@ -189,7 +189,7 @@ def test_each_branch_and_the_fusion_are_trained_alone(objective):
     torch.testing.assert_close(turn.terms["decay"], 1e-5 * squares("identity"))
     torch.manual_seed(1)
     mixed, truth = objective._interpolated(4)
-    drawn = network.neutrals(network.identities(torch.cat([features, mixed])).sample())
+    drawn = network.decode_neutral(network.encode_identity(torch.cat([features, mixed])).sample())
     known = (torch.tensor(FACES.neutrals[:2]) - mean) / network.scale
     expected = 0.5 * length(drawn[[0, 3]], known) + length(drawn[4:], truth)
     torch.testing.assert_close(turn.terms["neutral"], expected)
@@ -200,8 +200,8 @@ def test_each_branch_and_the_fusion_are_trained_alone(objective):
     turn, parts = learning(objective, 0.25)
     assert parts == {"expression"}
     torch.manual_seed(1)
-    latent = network.shown(features)
-    drawn = network.expressions(latent.sample())
+    latent = network.encode_expression(features)
+    drawn = network.decode_expression(latent.sample())
     training = torch.tensor(FACES.vertices[:28]).unflatten(0, (7, 4))
     truth = (training.mean(dim=0) - mean) / network.scale
     variance = latent.log_variance
@@ -212,18 +212,21 @@ def test_each_branch_and_the_fusion_are_trained_alone(objective):
     turn, parts = learning(objective, 0.5)
     assert parts == {"fusion"} and set(turn.terms) == {"reconstruction", "decay"}
     torch.manual_seed(1)
-    neutrals = network.neutrals(network.identities(features).sample())
-    expressions = network.expressions(network.shown(features).sample())
+    neutrals = network.decode_neutral(network.encode_identity(features).sample())
+    expressions = network.decode_expression(network.encode_expression(features).sample())
     full = network.fused(neutrals, expressions)
     torch.testing.assert_close(turn.terms["reconstruction"], length(full, features))
 
     turn, parts = learning(objective, 0.75)
     assert parts == {"identity", "expression", "fusion"}
     torch.manual_seed(1)
-    own, shown = network.identities(features), network.shown(features)
-    neutrals, expressions = network.neutrals(own.sample()), network.expressions(shown.sample())
-    nobody = network.expressions(network.shown(neutrals).sample())
-    nothing = network.neutrals(network.identities(expressions).sample())
+    own, shown = network.encode_identity(features), network.encode_expression(features)
+    neutrals, expressions = (
+        network.decode_neutral(own.sample()),
+        network.decode_expression(shown.sample()),
+    )
+    nobody = network.decode_expression(network.encode_expression(neutrals).sample())
+    nothing = network.decode_neutral(network.encode_identity(expressions).sample())
     zero = torch.zeros_like(features)
     expected = length(network.fused(neutrals, expressions), features)
     expected = expected + length(nobody, zero) + length(nothing, zero)
@@ -243,10 +246,10 @@ def test_errors_of_a_deformation_representation_are_those_of_its_numbers():
     turn, _ = learning(objective, 0.75)
     torch.manual_seed(1)
     features = network.features(network.normalise(torch.tensor(FACES.vertices[:4])))
-    drawn = network.neutrals(network.identities(features).sample())
-    shown = network.expressions(network.shown(features).sample())
-    nobody = network.expressions(network.shown(drawn).sample())
-    nothing = network.neutrals(network.identities(shown).sample())
+    drawn = network.decode_neutral(network.encode_identity(features).sample())
+    shown = network.decode_expression(network.encode_expression(features).sample())
+    nobody = network.decode_expression(network.encode_expression(drawn).sample())
+    nothing = network.decode_neutral(network.encode_identity(shown).sample())
     error = (network.fused(drawn, shown) - features).abs().mean()
     expected = error + nobody.abs().mean() + nothing.abs().mean()
     torch.testing.assert_close(turn.terms["reconstruction"], expected)
@@ -261,7 +264,7 @@ def test_interpolated_people_lie_between_people(objective):
     assert ((neutrals >= low - 1e-6) & (neutrals <= high + 1e-6)).all()
     # none of them is a person that there is
     assert (neutrals[:, None] - objective.people).abs().amax(dim=(2, 3)).min() > 1e-3
-    distance = (mixed - neutrals)[:, None] - objective.shown
+    distance = (mixed - neutrals)[:, None] - objective.expression_means
     assert (distance.abs().amax(dim=(2, 3)).amin(dim=1) < 1e-6).all()
 
 
