@@ -126,8 +126,8 @@ def decode(
     from facedis_core.model.model_file import load_model
     from facedis_core.pipeline.decode import (
         DecodeOptions,
+        LatentBlocks,
         LatentDecoder,
-        RowSource,
         checked_rows,
         decode_to,
     )
@@ -180,7 +180,7 @@ def decode(
     skip = skipping.add if keep_going else None
     with ExitStack() as stack:  # all are open until the end, so that none can be the output
         whole = [stack.enter_context(open_latents(source)) for source in sources]
-        opened: Sequence[RowSource] = whole
+        opened: Sequence[LatentBlocks] = whole
         if part_of_rows is not None:
             sizes = loaded.config.identity, loaded.config.expression
             opened, names = divide_latents(part_of_rows, whole, sizes)

@@ -10,7 +10,7 @@ from facedis_core.errors import ErrorCode, InputError
 from facedis_core.evaluate.comparison import strongest_part
 from facedis_core.evaluate.gates import mean_of, read_report
 from facedis_core.evaluate.metrics import BETTER
-from facedis_core.io.streams import shown
+from facedis_core.io.text import shown
 
 # Provenance that all reports must share.
 _SHARED: Final = ("split", "aligned", "region")

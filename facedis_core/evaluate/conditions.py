@@ -33,20 +33,9 @@ def training_condition(face_set: FaceSet, *, neutrals: bool) -> Condition:
 
 
 def model_condition(model: Model) -> Condition | None:
-    """The condition of a model; None = unknown.
-
-    Models store it with their recipe. The history of older ones tells whether neutrals were
-    labelled, but not whether they were among the faces, unless fd-prep left them out.
-    """
+    """The condition of a model, which it stores with its recipe; None = unknown."""
     stored = model.recipe.get("condition")
-    for known in get_args(Condition):
-        if stored == known:
-            return known
-    if any(s.command == "fd-train" and s.options.get("neutrals") for s in model.history):
-        return "labelled"
-    if any(s.command == "fd-prep" and s.options.get("drop_neutrals") for s in model.history):
-        return "absent"
-    return None
+    return next((known for known in get_args(Condition) if stored == known), None)
 
 
 def is_fair(baseline: str | None, model: str | None) -> bool:

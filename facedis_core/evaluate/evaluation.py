@@ -22,9 +22,9 @@ from facedis_core.evaluate.expression_probe import probe_expression
 from facedis_core.evaluate.identity_probe import probe_identity
 from facedis_core.evaluate.metrics import FaceSpread
 from facedis_core.evaluate.prediction import (
+    PredictedFaces,
     Prediction,
     Predictor,
-    Sample,
     align_prediction,
     check_prediction,
     concatenated,
@@ -61,9 +61,9 @@ _MESH_COLUMNS: Final = (
 SUMMARIES: Final = ("e_rec", *PER_SUBJECT, "avd_neu", *PER_EXPRESSION, "between_subject")
 
 
-# Called with rows (B,) of one subject, the sample (aligned where asked for), and the subject's
-# true neutral (V, 3) mm or None.
-Observer = Callable[[np.ndarray, Sample, np.ndarray | None], None]
+# Called with rows (B,) of one subject, the predicted faces (aligned where asked for), and the
+# subject's true neutral (V, 3) mm or None.
+Observer = Callable[[np.ndarray, PredictedFaces, np.ndarray | None], None]
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -215,11 +215,35 @@ def evaluate_face_set(
     observe: Observer | None = None,
     ordered_map: OrderedMap = map_in_one_process,
 ) -> Evaluation:
-    """Every metric of a method on rows of a face set; arguments and errors as of
-    `evaluate_samples`.
+    """Every metric of a method on rows of a face set.
+
+    Args:
+        predict: faces (B, V, 3) mm -> their `Prediction`.
+        face_set: the faces, their labels and the true neutrals.
+        rows: (n,) rows to evaluate, such as `face_set.rows("test")`.
+        region: (V,) bool, vertices to measure and to align by; None = all.
+        align: align predictions rigidly to the truth first.
+        batch: number of faces to predict at once.
+        progress: called with the number of new faces after each batch.
+        observe: called with each batch.
+        ordered_map: divides the batches among processes.
+
+    Returns:
+        the metrics, and their values by face, person and expression.
 
     Raises:
-        InputError: a prediction of other shapes than that of the faces.
+        UsageError: `predict` gives no Prediction.
+        InputError: a prediction of another shape than the faces, or not finite.
+
+    Example:
+        >>> from facedis_core.evaluate.prediction import Prediction
+        >>> faces = load_face_set("demo/faces.safetensors")
+        >>> mean = faces.read(faces.rows("train")).mean(axis=0)
+        >>> def mean_face(vertices):
+        ...     everyone = np.broadcast_to(mean, vertices.shape)
+        ...     return Prediction(reconstruction=everyone, identity=everyone)
+        >>> evaluate_face_set(mean_face, faces, faces.rows(None))
+        Evaluation(9 faces of 3 people: e_rec ..., e_dis 0.0..., avd_neu ...)
     """
     labels = face_set.labels
     subject = np.asarray(labels.subject)
@@ -229,16 +253,16 @@ def evaluate_face_set(
         check_prediction(prediction, vertices)
         return prediction
 
-    def sample(rows: np.ndarray) -> Sample:
+    def predict_rows(rows: np.ndarray) -> PredictedFaces:
         truth = face_set.read(rows)
-        return Sample(truth, checked(truth))
+        return PredictedFaces(truth, checked(truth))
 
     people = np.unique(subject[rows]).tolist()
     gallery = _neutral_gallery(
         checked, face_set, people, region=region, align=align, ordered_map=ordered_map
     )
-    return evaluate_samples(
-        sample,
+    return evaluate_predictions(
+        predict_rows,
         subject,
         rows,
         neutrals=face_set.neutrals_eval,
@@ -253,8 +277,8 @@ def evaluate_face_set(
     )
 
 
-def evaluate_samples(
-    sample: Callable[[np.ndarray], Sample],
+def evaluate_predictions(
+    predict_rows: Callable[[np.ndarray], PredictedFaces],
     subject: np.ndarray,
     rows: np.ndarray,
     *,
@@ -274,7 +298,7 @@ def evaluate_samples(
     all faces, and 256 MiB of expression faces; the rest of those is in a temporary file.
 
     Args:
-        sample: rows (B,) -> their faces and predictions.
+        predict_rows: rows (B,) -> their faces and predictions.
         subject: (N,) subject of each row.
         rows: (n,) rows to evaluate.
         neutrals: true neutrals (S, V, 3) mm by subject, NaN where unknown; None = none known.
@@ -301,16 +325,16 @@ def evaluate_samples(
         neutral = None if neutrals is None else neutrals[person]
         if neutral is not None and not np.isfinite(neutral).all():
             neutral = None
-        truth, prediction = sample(rows[part])
+        truth, prediction = predict_rows(rows[part])
         _check_finite(truth, prediction, rows[part])
         splits = prediction.identity is not prediction.reconstruction
         if align:
-            prediction = align_prediction(Sample(truth, prediction), neutral, region)
+            prediction = align_prediction(PredictedFaces(truth, prediction), neutral, region)
         if observe is not None:
-            observe(rows[part], Sample(truth, prediction), neutral)
-        measured = Sample(truth, prediction).within(region)
+            observe(rows[part], PredictedFaces(truth, prediction), neutral)
+        measured = PredictedFaces(truth, prediction).within(region)
         full, identity = measured.prediction.reconstruction, measured.prediction.identity
-        values, is_shown, expression = {}, np.isin(part, apexes), None
+        values, is_apex, expression = {}, np.isin(part, apexes), None
         if full is not None:
             values["e_rec"] = metrics.reconstruction_error(full, measured.truth)
         if identity is not None and neutral is not None:
@@ -320,9 +344,9 @@ def evaluate_samples(
             values |= gallery.recognized(measured.prediction, person, rows[part])
         # a method that does not split faces, with one array for both parts, has no E_exp
         if splits and full is not None and identity is not None:
-            expression = full[is_shown] - identity[is_shown]  # X_exp (eq. 1)
+            expression = full[is_apex] - identity[is_apex]  # X_exp (eq. 1)
         latents = measured.prediction._replace(reconstruction=None)
-        return BatchResult(values, latents, is_shown, expression)
+        return BatchResult(values, latents, is_apex, expression)
 
     batches = [
         where[start : start + batch]
@@ -373,11 +397,13 @@ def _neutral_gallery(
         face = next(neutral_faces(face_set, [person]), None)
         if face is None:
             return None
-        sample = Sample(face.vertices[None], predict(face.vertices[None]))
+        predicted = PredictedFaces(face.vertices[None], predict(face.vertices[None]))
         if align:
             neutral = face_set.neutrals_eval[person]
-            sample = Sample(sample.truth, align_prediction(sample, neutral, region))
-        prediction = sample.within(region).prediction._replace(reconstruction=None)
+            predicted = PredictedFaces(
+                predicted.truth, align_prediction(predicted, neutral, region)
+            )
+        prediction = predicted.within(region).prediction._replace(reconstruction=None)
         return person, face.row, prediction
 
     encoded = [each for each in ordered_map(encode, people, everywhere=True) if each is not None]
@@ -442,13 +468,13 @@ class BatchResult(NamedTuple):
     Attributes:
         values: key -> (B,), NaN where a face has no such value.
         prediction: identity faces in the region, and latents.
-        is_shown: (B,) bool, the k faces that count in E_exp.
+        is_apex: (B,) bool, the k faces that count in E_exp.
         expression: their expression faces (k, V, 3) mm; None = not predicted.
     """
 
     values: dict[str, np.ndarray]
     prediction: Prediction
-    is_shown: np.ndarray
+    is_apex: np.ndarray
     expression: np.ndarray | None
 
 
@@ -483,7 +509,7 @@ class _Results:
         for key, values in found.values.items():
             self._store(key, where, values)
         if found.expression is not None:
-            self.shown.store(where[found.is_shown], found.expression)
+            self.shown.store(where[found.is_apex], found.expression)
 
     def add_subject(self, subject: int, where: np.ndarray, identity: np.ndarray) -> None:
         """Add the spreads of all identity faces of a subject, whose places are `where` (B,)."""

@@ -1,7 +1,7 @@
 """Parts of an evaluation: the results of some batches in a file, and of all batches from files.
 
-What a part writes is what `evaluate_samples` collects of each batch, so the sums over people and
-expressions are made once, of the same numbers, whoever measured them.
+What a part writes is what `evaluate_predictions` collects of each batch, so the sums over people
+and expressions are made once, of the same numbers, whoever measured them.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -48,9 +48,9 @@ class PartWriter:
             for name in _PREDICTED
             if (values := getattr(found.prediction, name)) is not None
         }
-        columns["is_shown"] = found.is_shown
+        columns["is_apex"] = found.is_apex
         dtype = [(name, values.dtype, values.shape[1:]) for name, values in columns.items()]
-        rows = np.empty(len(found.is_shown), dtype)
+        rows = np.empty(len(found.is_apex), dtype)
         for name, values in columns.items():
             rows[name] = values
         write_array(self._stream, rows)
@@ -107,6 +107,6 @@ def _result(rows: np.ndarray | None, expression: np.ndarray | None) -> BatchResu
     return BatchResult(
         {name.removeprefix(prefix): rows[name] for name in names if name.startswith(prefix)},
         Prediction(**{name: rows[name] for name in _PREDICTED if name in names}),
-        rows["is_shown"],
+        rows["is_apex"],
         expression if expression.shape[1] else None,
     )

@@ -7,7 +7,7 @@ from typing import Final
 from facedis_core.data.name_patterns import compile_pattern
 from facedis_core.errors import ErrorCode, InputError
 from facedis_core.io.csv_text import brief, read_rows, read_text
-from facedis_core.io.streams import shown
+from facedis_core.io.text import shown
 
 _COLUMNS: Final = ("name", "subject", "expression")
 

@@ -16,7 +16,8 @@ from xml.etree import ElementTree
 
 from facedis_core.errors import CheckFailed, ErrorCode, InputError, UsageError
 from facedis_core.evaluate.metrics import BETTER, Summary
-from facedis_core.io.streams import read_all, shown
+from facedis_core.io.streams import read_all
+from facedis_core.io.text import shown
 
 _RELATIONS: Final[Mapping[str, Callable[[float, float], bool]]] = {
     "<=": operator.le,

@@ -18,7 +18,7 @@ from facedis_core.evaluate.metrics_report import open_split
 from facedis_core.evaluate.recognition import COSINE, VERTEX, FaceCollection, Similarity, recognize
 from facedis_core.io.csv_text import brief
 from facedis_core.io.progress import Progress, no_progress
-from facedis_core.io.streams import shown
+from facedis_core.io.text import shown
 from facedis_core.model.model import Model
 from facedis_core.model.model_file import load_model
 from facedis_core.pipeline.decode import LatentDecoder, checked_rows

@@ -16,14 +16,15 @@ from facedis_core.evaluate.evaluation import (
     Evaluation,
     Gallery,
     OrderedMap,
-    evaluate_samples,
+    evaluate_predictions,
     map_in_one_process,
 )
 from facedis_core.evaluate.expression_faces import ExpressionLabels
 from facedis_core.evaluate.face_labels import FaceLabel, read_labels
-from facedis_core.evaluate.prediction import Prediction, Sample, align_faces
+from facedis_core.evaluate.prediction import PredictedFaces, Prediction, align_faces
 from facedis_core.io.paths import is_file, is_folder
-from facedis_core.io.streams import naming, open_input, shown
+from facedis_core.io.streams import naming, open_input
+from facedis_core.io.text import shown
 from facedis_core.mesh.mesh import Mesh, mesh_files, read_mesh, read_meshes, topology_id
 from facedis_core.mesh.vertex_checks import check_extent
 
@@ -89,7 +90,7 @@ def compare_meshes(
         warn: called with the warnings of the first true mesh, whose topology all have.
         progress: called with the number of newly compared meshes.
         ordered_map: called with names, labels and options of the meshes; gives what divides their
-            comparison, as of `evaluate_samples`.
+            comparison, as of `evaluate_predictions`.
 
     Raises:
         InputError: unreadable input, a mesh without a partner or a label, meshes that do not fit.
@@ -108,8 +109,8 @@ def compare_meshes(
     if labels is None:
         subject = np.zeros(len(pairs.names), int)  # E_rec does not depend on subjects
         rows = np.arange(len(subject))
-        evaluation = evaluate_samples(
-            pairs.sample,
+        evaluation = evaluate_predictions(
+            pairs.predicted_faces,
             subject,
             rows,
             region=mask,
@@ -203,7 +204,7 @@ def _evaluate_labelled(
     for row, label in enumerate(labels):
         person = int(subject[row])
         if label.expression == neutral and person not in gallery_rows:
-            truth, (_, identity, *_) = pairs.labelled_sample(np.array([row]))
+            truth, (_, identity, *_) = pairs.labelled_faces(np.array([row]))
             assert identity is not None  # labelled samples have one
             neutrals[person] = truth[0]
             gallery_rows[person] = row
@@ -213,8 +214,8 @@ def _evaluate_labelled(
     if gallery_rows:
         faces = Prediction(identity=np.concatenate(predictions))
         gallery = Gallery(np.array([*gallery_rows]), np.array([*gallery_rows.values()]), faces)
-    return evaluate_samples(
-        pairs.labelled_sample,
+    return evaluate_predictions(
+        pairs.labelled_faces,
         subject,
         np.arange(len(labels)),
         neutrals=neutrals,
@@ -292,7 +293,7 @@ class _MeshPairs:
             first,
         )
 
-    def sample(self, rows: np.ndarray) -> Sample:
+    def predicted_faces(self, rows: np.ndarray) -> PredictedFaces:
         """True faces of rows (B,) with reconstructions and identity faces, as far as given.
 
         Raises:
@@ -303,13 +304,15 @@ class _MeshPairs:
             None if side is None else self._faces(side, rows, true)
             for side in (self.predicted, self.identity)
         )
-        return Sample(true, Prediction(full, identity))
+        return PredictedFaces(true, Prediction(full, identity))
 
-    def labelled_sample(self, rows: np.ndarray) -> Sample:
+    def labelled_faces(self, rows: np.ndarray) -> PredictedFaces:
         """The same; without identity faces the reconstructions count as these too."""
-        sample = self.sample(rows)
-        full, identity, *_ = sample.prediction
-        return Sample(sample.truth, Prediction(full, full if identity is None else identity))
+        predicted = self.predicted_faces(rows)
+        full, identity, *_ = predicted.prediction
+        return PredictedFaces(
+            predicted.truth, Prediction(full, full if identity is None else identity)
+        )
 
     def _faces(self, side: _Side, rows: np.ndarray, true: np.ndarray | None = None) -> np.ndarray:
         """Faces of rows, (B, V, 3) mm, each of the size of the true one."""

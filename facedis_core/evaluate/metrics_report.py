@@ -57,7 +57,7 @@ class MeasureOptions:
         progress: shows the number of measured faces.
         warn: called with each warning about a mesh.
         ordered_map: called with everything that decides the results; gives what divides the
-            measurement, as of `evaluate_samples`.
+            measurement, as of `evaluate_predictions`.
     """
 
     align: bool = False
@@ -439,7 +439,7 @@ def measure_baselines(
         faces: face set to measure them on.
         rows: its rows to measure.
         how: how to measure.
-        ordered_map: divides the measurement, as of `evaluate_samples`.
+        ordered_map: divides the measurement, as of `evaluate_predictions`.
 
     Returns:
         By name, as of `evaluate_baselines`, without those that repeat another.

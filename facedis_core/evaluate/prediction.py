@@ -34,17 +34,17 @@ class Prediction(NamedTuple):
         )
 
 
-class Sample(NamedTuple):
+class PredictedFaces(NamedTuple):
     """Faces of a set, (B, V, 3) mm, and the predictions for them."""
 
     truth: np.ndarray
     prediction: Prediction
 
-    def within(self, region: np.ndarray | None) -> "Sample":
+    def within(self, region: np.ndarray | None) -> "PredictedFaces":
         """The vertices of a region (V,) bool; all for None."""
         if region is None:
             return self
-        return Sample(self.truth[:, region], self.prediction.within(region))
+        return PredictedFaces(self.truth[:, region], self.prediction.within(region))
 
 
 # Faces (B, V, 3) mm -> their predictions.
@@ -111,18 +111,18 @@ def align_faces(
 
 
 def align_prediction(
-    sample: Sample, neutral: np.ndarray | None, region: np.ndarray | None = None
+    predicted: PredictedFaces, neutral: np.ndarray | None, region: np.ndarray | None = None
 ) -> Prediction:
     """The prediction with reconstructions aligned to the faces, identity faces to the neutral.
 
     Args:
-        sample: faces of one subject and their predictions.
+        predicted: faces of one subject and their predictions.
         neutral: true neutral (V, 3) mm; where it is None or not finite, identity faces stay.
         region: (V,) bool, the vertices to align by; None = all.
     """
-    prediction = sample.prediction
+    prediction = predicted.prediction
     if prediction.reconstruction is not None:
-        reconstruction = align_faces(prediction.reconstruction, sample.truth, region)
+        reconstruction = align_faces(prediction.reconstruction, predicted.truth, region)
         prediction = prediction._replace(reconstruction=reconstruction)
     if prediction.identity is not None and neutral is not None and np.isfinite(neutral).all():
         identity = align_faces(prediction.identity, neutral, region)

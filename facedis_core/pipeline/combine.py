@@ -9,7 +9,8 @@ import numpy as np
 
 from facedis_core.data.latents import Latents, LatentSource, as_float32, concatenate
 from facedis_core.errors import ErrorCode, InputError, UsageError, check_argument
-from facedis_core.io.streams import open_input, shown
+from facedis_core.io.streams import open_input
+from facedis_core.io.text import shown
 
 Varied = Literal["both", "identity", "expression"]
 Pairs = Iterator[tuple[Latents, Latents]]  # blocks of equally many rows
@@ -18,7 +19,7 @@ _PAIR_ROWS: Final = 1024  # most rows of a block of pairs
 _INTERPOLATED_ROWS: Final = 4096  # most rows of a block of interpolations
 
 
-class RowSource:
+class PeekableLatents:
     """Blocks of latents, whose first rows can be looked at in advance.
 
     Attributes:
@@ -50,7 +51,7 @@ class RowSource:
 @contextmanager
 def open_pair(
     first: str, second: str, encode: Callable[[str], Latents | None] | None = None
-) -> Iterator[tuple[RowSource, RowSource]]:
+) -> Iterator[tuple[PeekableLatents, PeekableLatents]]:
     """Open two sources of latents; one may be `-`, one may be a plain array.
 
     Args:
@@ -89,13 +90,13 @@ def open_pair(
         yield _rows_of(opened[0], first, sizes), _rows_of(opened[1], second, sizes)
 
 
-def _rows_of(source: LatentSource | Latents, name: str, sizes: tuple[int, int]) -> RowSource:
+def _rows_of(source: LatentSource | Latents, name: str, sizes: tuple[int, int]) -> PeekableLatents:
     if isinstance(source, Latents):
-        return RowSource(iter([source]), name)
-    return RowSource(source.blocks(sizes), source.label, may_wait=not source.is_file)
+        return PeekableLatents(iter([source]), name)
+    return PeekableLatents(source.blocks(sizes), source.label, may_wait=not source.is_file)
 
 
-def pair_rows(one: RowSource, other: RowSource, *, all_pairs: bool = False) -> Pairs:
+def pair_rows(one: PeekableLatents, other: PeekableLatents, *, all_pairs: bool = False) -> Pairs:
     """Pairs of rows: one with many, many with one, or row by row.
 
     No more rows are read in advance than needed to tell these cases apart, so that endless sources
@@ -206,7 +207,7 @@ def _pairs_of(one: Latents, other: Latents, labels: tuple[str, str], all_pairs: 
     for latents, label in zip((one, other), labels, strict=True):
         if not len(latents):
             raise UsageError(f"{label} has no rows, expected at least one", ErrorCode.ROW_COUNT)
-    sources = [RowSource(iter([one]), labels[0]), RowSource(iter([other]), labels[1])]
+    sources = [PeekableLatents(iter([one]), labels[0]), PeekableLatents(iter([other]), labels[1])]
     return pair_rows(*sources, all_pairs=all_pairs)
 
 
@@ -290,7 +291,7 @@ def pair_names(first: Latents, second: Latents) -> list[str]:
     return [f"{one}__{other}" for one, other in zip(first.names, second.names, strict=True)]
 
 
-def _side_by_side(one: RowSource, other: RowSource) -> Pairs:
+def _side_by_side(one: PeekableLatents, other: PeekableLatents) -> Pairs:
     single = one.only()
     if single is not None:
         for block in other.blocks():
@@ -304,7 +305,7 @@ def _side_by_side(one: RowSource, other: RowSource) -> Pairs:
     yield from _equal_counts(one, other)
 
 
-def _equal_counts(first: RowSource, second: RowSource) -> Pairs:
+def _equal_counts(first: PeekableLatents, second: PeekableLatents) -> Pairs:
     first_blocks, second_blocks = first.blocks(), second.blocks()
     one, other = next(first_blocks, None), next(second_blocks, None)
     paired = 0
@@ -323,7 +324,7 @@ def _equal_counts(first: RowSource, second: RowSource) -> Pairs:
         )
 
 
-def _all_pairs(one: RowSource, other: RowSource) -> Pairs:
+def _all_pairs(one: PeekableLatents, other: PeekableLatents) -> Pairs:
     inner = concatenate(list(other.blocks()))
     for block in one.blocks():
         for row in range(len(block)):

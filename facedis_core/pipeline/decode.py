@@ -100,7 +100,7 @@ class DecodedRows(NamedTuple):
     used_map: bool
 
 
-class RowSource(Protocol):
+class LatentBlocks(Protocol):
     """Latents that are read in blocks, as of `LatentSource`, and their name in messages."""
 
     @property
@@ -112,7 +112,7 @@ class RowSource(Protocol):
 
 
 def checked_rows(
-    source: RowSource,
+    source: LatentBlocks,
     model: Model,
     output: str,
     skip: Callable[[list[Failure]], None] | None = None,

@@ -22,7 +22,7 @@ from facedis_core.evaluate.metrics_report import (
     open_split,
     with_condition,
 )
-from facedis_core.evaluate.prediction import Sample, align_prediction, model_predictor
+from facedis_core.evaluate.prediction import PredictedFaces, align_prediction, model_predictor
 from facedis_core.geometry.distances import vertex_distances
 from facedis_core.io.progress import Progress, no_progress
 from facedis_core.model.model import Model, Part
@@ -44,7 +44,7 @@ class PartResult(NamedTuple):
 
 
 def part_results(
-    sample: Sample, neutral: np.ndarray | None, mean_face: np.ndarray
+    faces: PredictedFaces, neutral: np.ndarray | None, mean_face: np.ndarray
 ) -> Iterator[tuple[Part, PartResult]]:
     """The parts of one person's faces for which truth and prediction are both known.
 
@@ -52,11 +52,11 @@ def part_results(
     face; of aligned predictions, the aligned ones.
 
     Args:
-        sample: B faces and their predictions.
+        faces: B faces and their predictions.
         neutral: (V, 3) mm the person's true neutral face; None = unknown.
         mean_face: (V, 3) mm, to show expressions on.
     """
-    truth, (full, identity, *_) = sample.truth, sample.prediction
+    truth, (full, identity, *_) = faces.truth, faces.prediction
     if full is not None:
         yield "full", PartResult(truth, full)
     if neutral is None or identity is None:
@@ -88,11 +88,11 @@ class PartErrors:
     _sums: dict[Part, np.ndarray] = field(default_factory=dict)
     _motion: np.ndarray | None = None
 
-    def __call__(self, rows: np.ndarray, sample: Sample, neutral: np.ndarray | None) -> None:
+    def __call__(self, rows: np.ndarray, faces: PredictedFaces, neutral: np.ndarray | None) -> None:
         """Add some faces of one person."""
         where = np.searchsorted(self.rows, rows)
-        for part, (truth, predicted) in part_results(sample, neutral, self.mean_face):
-            distances = vertex_distances(predicted, truth)  # (B, V)
+        for part, (truth, found) in part_results(faces, neutral, self.mean_face):
+            distances = vertex_distances(found, truth)  # (B, V)
             unknown = np.full(len(self.rows), np.nan)
             counted = distances if self.region is None else distances[:, self.region]
             self.per_mesh.setdefault(part, unknown)[where] = counted.mean(-1)
@@ -173,15 +173,15 @@ class ModelComparison:
     def face_result(self, model: Model, row: int) -> "FaceResult":
         """Prediction of a model for a face of the set."""
         truth = self.faces.read(np.array([row]))
-        sample = Sample(truth, model_predictor(model)(truth))
+        faces = PredictedFaces(truth, model_predictor(model)(truth))
         neutral = self.neutral(row)
         if self.align:
-            sample = Sample(truth, align_prediction(sample, neutral, self.faces.region))
+            faces = PredictedFaces(truth, align_prediction(faces, neutral, self.faces.region))
         found = {
             part: PartResult(compared.truth[0], compared.predicted[0])
-            for part, compared in part_results(sample, neutral, model.mean_face)
+            for part, compared in part_results(faces, neutral, model.mean_face)
         }
-        return FaceResult(self.faces.labels.names[row], sample, found)
+        return FaceResult(self.faces.labels.names[row], faces, found)
 
     def neutral(self, row: int) -> np.ndarray | None:
         """True neutral face (V, 3) mm of the person of a row; None = unknown."""
@@ -193,7 +193,7 @@ class FaceResult(NamedTuple):
     """Prediction for one face, and its parts that have a truth, each (V, 3) mm."""
 
     name: str
-    sample: Sample
+    faces: PredictedFaces
     parts: dict[Part, PartResult]
 
     def errors(self, part: Part) -> np.ndarray:

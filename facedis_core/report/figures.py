@@ -364,6 +364,6 @@ def _identity_rows(comparison: ModelComparison, examples: TransferExamples) -> l
 
 
 def _identity_part(face: FaceResult) -> NDArray[Any]:
-    identity = face.sample.prediction.identity
+    identity = face.faces.prediction.identity
     assert identity is not None
     return np.asarray(identity[0])

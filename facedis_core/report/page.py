@@ -9,7 +9,8 @@ from typing import Final, NamedTuple
 from facedis_core.errors import ErrorCode, UsageError
 from facedis_core.io.paths import is_file, is_folder
 from facedis_core.io.progress import Progress, no_progress
-from facedis_core.io.streams import check_output, open_output, shown
+from facedis_core.io.streams import check_output, open_output
+from facedis_core.io.text import shown
 from facedis_core.pipeline.onto import find_originals
 from facedis_core.render.image_files import write_png
 from facedis_core.report import sections

@@ -17,8 +17,8 @@ from facedis_core.errors import ErrorCode, InputError, missing_extra
 from facedis_core.geometry.alignment import RigidTransform
 from facedis_core.io.paths import OutputPaths, is_file
 from facedis_core.io.progress import Progress, no_progress
-from facedis_core.io.streams import naming, open_input, read_all, shown
-from facedis_core.io.text import first_of
+from facedis_core.io.streams import naming, open_input, read_all
+from facedis_core.io.text import first_of, shown
 from facedis_core.mesh import ply
 from facedis_core.mesh.appearance import read_appearance
 from facedis_core.mesh.mesh import Mesh, read_mesh

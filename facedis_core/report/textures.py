@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from facedis_core.data.face_set import FaceSet
 from facedis_core.errors import ErrorCode, InputError
-from facedis_core.io.streams import naming, shown
-from facedis_core.io.text import first_of
+from facedis_core.io.streams import naming
+from facedis_core.io.text import first_of, shown
 from facedis_core.mesh.appearance import Appearance, read_appearance
 from facedis_core.mesh.original import read_original
 from facedis_core.pipeline.onto import Originals

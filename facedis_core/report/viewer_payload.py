@@ -94,7 +94,7 @@ def viewer_payload(
         neutral = comparison.neutral(row)
         faces.append(
             {
-                "truth": _packed(by_model[0].sample.truth),
+                "truth": _packed(by_model[0].faces.truth),
                 "neutral": None if neutral is None else _packed(neutral),
                 "texture": textures and textures.place(row),
                 "predicted": list(map(_prediction, by_model)),
@@ -116,7 +116,7 @@ def viewer_payload(
 
 
 def _prediction(face: FaceResult) -> dict[str, Any]:
-    prediction = face.sample.prediction
+    prediction = face.faces.prediction
     parts = {"full": prediction.reconstruction, "identity": prediction.identity}
     return {name: None if part is None else _packed(part) for name, part in parts.items()}
 

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import synthetic
 
-from facedis_core.data.history import HistoryStep
 from facedis_core.evaluate.comparison import strongest_baselines
 from facedis_core.evaluate.conditions import (
     is_fair,
@@ -37,24 +36,7 @@ def test_stored_condition_of_a_model(condition):
     model = synthetic.random_model()
     stored = replace(model, recipe=model.recipe | {"condition": condition})
     assert model_condition(stored) == condition
-    history = [HistoryStep("fd-train", options={"neutrals": True})]
-    assert model_condition(replace(stored, history=history)) == condition
-
-
-@pytest.mark.parametrize(
-    ("steps", "condition"),
-    [
-        ([], None),
-        ([("fd-prep", {}), ("fd-train", {"neutrals": False})], None),
-        ([("fd-prep", {}), ("fd-train", {"neutrals": True})], "labelled"),
-        ([("fd-prep", {"drop_neutrals": True}), ("fd-train", {"neutrals": False})], "absent"),
-        ([("fd-train", {"neutrals": True}), ("fd-train", {"neutrals": False})], "labelled"),
-    ],
-)
-def test_condition_by_history(steps, condition):
-    history = [HistoryStep(command, options=options) for command, options in steps]
-    model = replace(synthetic.random_model(), recipe={}, history=history)
-    assert model_condition(model) == condition
+    assert model_condition(replace(model, recipe={})) is None
 
 
 def test_fair():

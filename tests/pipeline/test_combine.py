@@ -10,7 +10,7 @@ from raising import raises
 from synthetic import MODEL_ID, OTHER_ID, latents
 
 from facedis_core.data.latents import Latents, concatenate
-from facedis_core.pipeline.combine import RowSource, interpolate, pair_rows, transfer
+from facedis_core.pipeline.combine import PeekableLatents, interpolate, pair_rows, transfer
 
 
 def cut(rows: Latents, sizes: list[int]) -> list[Latents]:
@@ -49,8 +49,8 @@ def test_whatever_the_blocks_the_pairs_are_those_of_plain_loops(
     first = latents([f"a{i}" for i in range(n)])
     second = latents([f"b{j}" for j in range(m)], seed=1)
     met = pair_rows(
-        RowSource(iter(cut(first, ones)), "first", may_wait=awaited[0]),
-        RowSource(iter(cut(second, others)), "second", may_wait=awaited[1]),
+        PeekableLatents(iter(cut(first, ones)), "first", may_wait=awaited[0]),
+        PeekableLatents(iter(cut(second, others)), "second", may_wait=awaited[1]),
         all_pairs=all_pairs,
     )
     if n != m and 1 not in (n, m) and not all_pairs:
@@ -81,8 +81,8 @@ def endless(asked: list[int]):
 def test_one_row_meets_each_of_an_endless_stream_as_it_comes(side):
     asked: list[int] = []
     rows = [
-        RowSource(iter([latents(["one"])]), "file"),
-        RowSource(endless(asked), "pipe", may_wait=True),
+        PeekableLatents(iter([latents(["one"])]), "file"),
+        PeekableLatents(endless(asked), "pipe", may_wait=True),
     ]
     met = pair_rows(*(rows if side else reversed(rows)))
     for number in range(5):

@@ -6,9 +6,9 @@ from synthetic import face_set
 
 from facedis_core.evaluate.evaluation import evaluate_face_set
 from facedis_core.evaluate.prediction import (
+    PredictedFaces,
     Prediction,
     Predictor,
-    Sample,
     align_prediction,
     model_predictor,
 )
@@ -27,7 +27,7 @@ def test_truths_are_those_of_the_paper(model: Model, predict: Predictor) -> None
     row = 33
     truth = faces.vertices[row : row + 1]
     neutral = faces.neutrals_eval[faces.labels.subject[row]]
-    found = dict(part_results(Sample(truth, predict(truth)), neutral, model.mean_face))
+    found = dict(part_results(PredictedFaces(truth, predict(truth)), neutral, model.mean_face))
     latents = model.encode_prepared(truth)
     for part in PARTS:
         predicted = model.decode_vectors(latents.identity, latents.expression, part)
@@ -41,9 +41,9 @@ def test_truths_are_those_of_the_paper(model: Model, predict: Predictor) -> None
 def test_what_is_unknown_is_left_out(model: Model, predict: Predictor) -> None:
     truth = face_set().vertices[:2]
     neutral = model.mean_face
-    sample = Sample(truth, predict(truth))
-    assert [part for part, _ in part_results(sample, None, neutral)] == ["full"]
-    only = Sample(truth, Prediction(identity=sample.prediction.identity))
+    predicted = PredictedFaces(truth, predict(truth))
+    assert [part for part, _ in part_results(predicted, None, neutral)] == ["full"]
+    only = PredictedFaces(truth, Prediction(identity=predicted.prediction.identity))
     assert [part for part, _ in part_results(only, neutral, neutral)] == ["identity"]
 
 
@@ -62,14 +62,16 @@ def test_errors_are_those_of_the_metrics(model: Model, predict: Predictor, align
         truth = faces.vertices[row][None]
         neutral = faces.neutrals_eval[faces.labels.subject[row]]
         known = neutral if np.isfinite(neutral).all() else None
-        sample = Sample(truth, predict(truth))
+        predicted = PredictedFaces(truth, predict(truth))
         if align:
-            sample = Sample(truth, align_prediction(sample, known))
+            predicted = PredictedFaces(truth, align_prediction(predicted, known))
         if known is None:
             assert np.isnan(errors.per_mesh["expression"][place])
-            slow["full"].append(np.linalg.norm(sample.prediction.reconstruction - truth, axis=2)[0])
+            slow["full"].append(
+                np.linalg.norm(predicted.prediction.reconstruction - truth, axis=2)[0]
+            )
             continue
-        full, identity = sample.prediction.reconstruction[0], sample.prediction.identity[0]
+        full, identity = predicted.prediction.reconstruction[0], predicted.prediction.identity[0]
         motion.append(np.linalg.norm(truth[0] - known, axis=1))
         for part, predicted, true in (
             ("full", full, truth[0]),
