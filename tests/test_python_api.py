@@ -431,6 +431,11 @@ class TestTraining:
         with pytest.warns(FacedisWarning), raises(ErrorCode.CHECKPOINT_MISSING):
             train(FACES, changes=self.SMALL, resume=True)
 
+    def test_train_is_not_for_several_processes(self, monkeypatch):
+        monkeypatch.setenv("WORLD_SIZE", "2")
+        with raises(ErrorCode.OPTION_CONFLICT, "one of 2 processes .* torchrun -m fd_train"):
+            train(FACES, changes=self.SMALL)
+
 
 @pytest.mark.slow
 def test_the_script_with_an_own_encoder_is_short_and_trains(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Training from Python: a face set and a recipe give a model."""
 
+import os
 import tempfile
 import warnings
 from collections.abc import Callable, Mapping
@@ -12,7 +13,6 @@ from facedis_core.errors import ErrorCode, FacedisWarning, UsageError, check_arg
 from facedis_core.model.device import Device
 from facedis_core.model.model import Model
 from facedis_core.model.model_file import load_model
-from facedis_core.nn.distributed import process_group
 from facedis_core.nn.max_pool.argmax import Precision
 from facedis_core.train.face_storage import Storage
 from facedis_core.train.plan import TrainingPlan
@@ -63,7 +63,8 @@ def train(
         the trained model.
 
     Raises:
-        UsageError: an unknown recipe, key or value, no GPU, or an argument of another type.
+        UsageError: an unknown recipe, key or value, no GPU, an argument of another type, or one of
+            several processes of torchrun.
         InputError: a face set that cannot be trained on, or files that do not fit it.
 
     Warns:
@@ -101,6 +102,12 @@ def train(
             f"train: face_set and output are both {output}; give two different files",
             ErrorCode.SAME_FILE,
         )
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UsageError(
+            f"train: one of {os.environ['WORLD_SIZE']} processes of torchrun, expected one alone; "
+            "train in several with torchrun -m fd_train",
+            ErrorCode.OPTION_CONFLICT,
+        )
     plan = TrainingPlan(
         face_set=face_set if isinstance(face_set, FaceSet) else str(face_set),
         recipe=str(recipe),
@@ -115,7 +122,7 @@ def train(
         checkpoint_minutes=checkpoint_minutes,
     )
     chosen = choose_device(device)
-    with tempfile.TemporaryDirectory() as folder, process_group(chosen):
+    with tempfile.TemporaryDirectory() as folder:
         if output is None:
             files = RunFiles(str(Path(folder, "model.safetensors")), None, None, None)
         else:
