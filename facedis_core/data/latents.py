@@ -20,7 +20,8 @@ from facedis_core.data.rows import Rows, row_numbers
 from facedis_core.errors import ErrorCode, InputError, check_argument
 from facedis_core.io.npy import ArrayHeader, NpyReader, encoded_header, labelled
 from facedis_core.io.paths import check_suffix
-from facedis_core.io.streams import naming, open_input, open_output, shown
+from facedis_core.io.streams import naming, open_input, open_output
+from facedis_core.io.text import shown
 
 _MODEL_WIDTH: Final = 12
 

@@ -26,7 +26,8 @@ from facedis_core.io.safetensors_file import (
     read_safetensors,
     write_safetensors,
 )
-from facedis_core.io.streams import naming, open_output, shown
+from facedis_core.io.streams import naming, open_output
+from facedis_core.io.text import shown
 from facedis_core.mesh.mesh import Mesh, topology_id
 
 # Stable vertices of one character stay within some mm; farther off a head stands elsewhere.

@@ -22,7 +22,8 @@ from facedis_core.inspection.verification import verify_file
 from facedis_core.io.npy import MAGIC, peek_header
 from facedis_core.io.paths import files_below, is_file, is_folder
 from facedis_core.io.safetensors_file import KINDS, SafetensorsFile, parse_record, read_safetensors
-from facedis_core.io.streams import naming, open_input, read_ahead, read_up_to, shown
+from facedis_core.io.streams import naming, open_input, read_ahead, read_up_to
+from facedis_core.io.text import shown
 from facedis_core.mesh.mesh import CODECS, Mesh, mesh_files, read_mesh, read_meshes, topology_id
 from facedis_core.mesh.meshio_formats import MESHIO_SUFFIXES
 from facedis_core.model.config import DiscriminatorConfig, DiscriminatorMetadata

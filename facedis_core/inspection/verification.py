@@ -18,7 +18,8 @@ from facedis_core.data.face_set import (
 from facedis_core.errors import ErrorCode, InputError
 from facedis_core.geometry.distances import vertex_distance
 from facedis_core.io.safetensors_file import SafetensorsFile, content_id
-from facedis_core.io.streams import naming, shown
+from facedis_core.io.streams import naming
+from facedis_core.io.text import shown
 
 # Largest extent of the mean face, mm: from a baby's narrow face to a head with its neck, with a
 # margin. Values outside mean metres, centimetres or micrometres.

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from facedis_core.errors import ErrorCode, InputError
 from facedis_core.io.remote_input import open_remote_input, read_remote_ranges
 from facedis_core.io.safetensors_file import LARGEST_HEADER, SafetensorsFile, parse_safetensors
-from facedis_core.io.streams import naming, shown
+from facedis_core.io.streams import naming
+from facedis_core.io.text import shown
 
 _RANGE_BYTES: Final = 1 << 20  # of one request
 _BATCH_BYTES: Final = 1 << 23  # of the requests that are made together

@@ -29,8 +29,8 @@ from facedis_core.errors import ErrorCode, InputError
 from facedis_core.io.atomic import reserve_space
 from facedis_core.io.cache import CachedFile, cached_file
 from facedis_core.io.paths import is_file, is_folder
-from facedis_core.io.streams import naming, open_input, shown
-from facedis_core.io.text import on_one_line
+from facedis_core.io.streams import naming, open_input
+from facedis_core.io.text import on_one_line, shown
 from facedis_core.io.urls import is_url
 
 R = TypeVar("R")

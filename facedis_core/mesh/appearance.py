@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from facedis_core.errors import InputError
 from facedis_core.io.csv_text import brief, brief_list
 from facedis_core.io.paths import is_file, is_folder
-from facedis_core.io.streams import naming, read_all, shown
-from facedis_core.io.text import on_one_line
+from facedis_core.io.streams import naming, read_all
+from facedis_core.io.text import on_one_line, shown
 from facedis_core.mesh.mesh import Mesh
 from facedis_core.mesh.obj_text import (
     COLORED_VERTEX,

@@ -17,7 +17,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from facedis_core.errors import ErrorCode, InputError, UsageError, check_argument
 from facedis_core.io.paths import files_below, is_file, is_folder
-from facedis_core.io.streams import naming, open_input, open_output, shown
+from facedis_core.io.streams import naming, open_input, open_output
+from facedis_core.io.text import shown
 from facedis_core.io.urls import is_url
 from facedis_core.mesh import ply
 from facedis_core.mesh.meshio_formats import (

@@ -18,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facedis_core.errors import ErrorCode, InputError
-from facedis_core.io.streams import naming, read_all, shown
+from facedis_core.io.streams import naming, read_all
+from facedis_core.io.text import shown
 from facedis_core.io.urls import is_url
 from facedis_core.mesh.mesh import Mesh, check_remote_mesh, decode_mesh, read_mesh
 from facedis_core.mesh.meshio_formats import WRITTEN_SUFFIXES, moved_with_meshio

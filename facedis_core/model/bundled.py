@@ -11,12 +11,11 @@ from typing import Any, Final, NamedTuple
 
 from facedis_core.errors import ErrorCode, FacedisError, InputError, UsageError
 from facedis_core.io.paths import exists, is_file, is_folder
-from facedis_core.io.streams import shown
+from facedis_core.io.text import shown
 from facedis_core.io.urls import is_url
 
 DEFAULT_MODEL: Final = "ict-linear"
 MODEL_VARIABLE: Final = "FACEDIS_MODEL"
-_RENAMED: Final = {"ict": "ict-linear"}
 SUFFIX: Final = ".safetensors"
 _TYPO_SIMILARITY: Final = 0.85  # of file names, which share the suffix
 _MOST_HEADER_BYTES: Final = 100_000_000  # the limit of safetensors
@@ -69,8 +68,6 @@ def resolve_model(source: str | Path | None) -> str:
             if near is not None
             else f"bundled: {', '.join(sorted(bundled)) or 'none'}"
         )
-        if name in _RENAMED:
-            hint = f"it is called {_RENAMED[name]!r} now"
         raise UsageError(
             f"there is no model {name!r}, neither a file nor a bundled name; {hint}",
             ErrorCode.MODEL_MISSING,

@@ -19,7 +19,8 @@ from facedis_core.io.safetensors_file import (
     read_safetensors,
     write_safetensors,
 )
-from facedis_core.io.streams import naming, open_output, shown
+from facedis_core.io.streams import naming, open_output
+from facedis_core.io.text import shown
 from facedis_core.model.bundled import resolve_model
 from facedis_core.model.config import ModelConfig, Shapes, stored_config
 from facedis_core.model.model import Model

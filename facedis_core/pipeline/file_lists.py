@@ -9,8 +9,8 @@ from facedis_core.errors import ErrorCode, InputError, UsageError
 from facedis_core.io.npy import MAGIC
 from facedis_core.io.paths import exists
 from facedis_core.io.remote import remote_glob
-from facedis_core.io.streams import naming, read_all, shown
-from facedis_core.io.text import without_mark
+from facedis_core.io.streams import naming, read_all
+from facedis_core.io.text import shown, without_mark
 from facedis_core.io.urls import is_url
 
 # What a list of files may be by mistake: its first bytes.

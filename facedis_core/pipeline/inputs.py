@@ -15,7 +15,8 @@ from facedis_core.io.npy import MAGIC
 from facedis_core.io.paths import absolute, below, exists, is_file, is_folder
 from facedis_core.io.remote import connections_to
 from facedis_core.io.remote_input import read_remote
-from facedis_core.io.streams import naming, open_input, read_ahead, shown
+from facedis_core.io.streams import naming, open_input, read_ahead
+from facedis_core.io.text import shown
 from facedis_core.io.urls import is_url
 from facedis_core.mesh.mesh import (
     Mesh,

@@ -18,7 +18,8 @@ from facedis_core.errors import ErrorCode, InputError, UsageError
 from facedis_core.geometry.extension import Extension, head_extension
 from facedis_core.io.csv_text import brief
 from facedis_core.io.paths import below, is_folder
-from facedis_core.io.streams import naming, shown
+from facedis_core.io.streams import naming
+from facedis_core.io.text import shown
 from facedis_core.mesh.mesh import is_mesh_source, mesh_names
 from facedis_core.mesh.original import Normals, Original, check_original_suffix, read_original
 from facedis_core.model.bundled import DEFAULT_MODEL

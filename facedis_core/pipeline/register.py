@@ -30,8 +30,8 @@ from facedis_core.io.streams import (
     open_output,
     read_all,
     replaced_file,
-    shown,
 )
+from facedis_core.io.text import shown
 from facedis_core.io.urls import is_url
 from facedis_core.mesh import ply
 from facedis_core.mesh.mesh import Mesh, check_written_suffix, write_mesh

@@ -21,8 +21,8 @@ from facedis_core.data.latents import Latents, LatentSource, open_latents, save_
 from facedis_core.errors import ErrorCode, InputError, UsageError
 from facedis_core.io.npy import ArrayHeader, encoded_header, label_of, labelled, peek_header
 from facedis_core.io.paths import files_below, is_folder
-from facedis_core.io.streams import naming, open_input, shown
-from facedis_core.io.text import first_of
+from facedis_core.io.streams import naming, open_input
+from facedis_core.io.text import first_of, shown
 from facedis_core.pipeline.file_lists import expand_pattern
 from facedis_core.pipeline.inputs import FaceInputs, find_inputs
 

@@ -23,7 +23,8 @@ from facedis_core.io.safetensors_file import (
     read_safetensors,
     write_safetensors,
 )
-from facedis_core.io.streams import naming, shown
+from facedis_core.io.streams import naming
+from facedis_core.io.text import shown
 from facedis_core.model.bundled import model_files, weights_folder
 from facedis_core.model.config import LinearConfig
 from facedis_core.model.model import Model

@@ -16,7 +16,8 @@ from facedis_core.data.units import Units
 from facedis_core.errors import ErrorCode, UsageError, missing_extra
 from facedis_core.io.csv_text import read_text
 from facedis_core.io.paths import OutputPaths, check_suffix, is_folder_pattern
-from facedis_core.io.streams import check_output, open_output, shown
+from facedis_core.io.streams import check_output, open_output
+from facedis_core.io.text import shown
 from facedis_core.model.model import Model
 from facedis_core.pipeline.encode import warn_of_map
 from facedis_core.pipeline.onto import OntoDecoder, find_originals

@@ -12,7 +12,7 @@ from facedis_core.data.latents import Latents
 from facedis_core.errors import ErrorCode, InputError, UsageError
 from facedis_core.geometry.alignment import right_angles
 from facedis_core.geometry.surface import unit_vectors, vertex_normals
-from facedis_core.io.streams import shown
+from facedis_core.io.text import shown
 from facedis_core.mesh.appearance import (
     Appearance,
     Material,

@@ -20,7 +20,6 @@ from facedis_core.model.networks import has_network, network_named, network_name
 _Part = Literal["with_neutrals", "without_neutrals"]  # tables of a recipe file
 
 _FOLDER = Path(__file__).parent / "recipes"
-_RENAMED = {"registered": "linear", "ict": "pointnet"}
 
 _MAX_BYTES = 1 << 16  # of a recipe file
 _MAX_LINE = 1000  # the time of the parser grows with the square of the parts of a key
@@ -303,8 +302,6 @@ def _recipe_path(name: str, folder: Path) -> Path:
         return path
     near = get_close_matches(name, recipe_names(), 1)
     hint = f"did you mean {near[0]!r}? " if near else ""
-    if name in _RENAMED:
-        hint = f"it is called {_RENAMED[name]!r} now; "
     raise UsageError(
         f"there is no recipe {name!r}; {hint}choose {', '.join(recipe_names())} or give a "
         ".toml file",

@@ -15,14 +15,8 @@ from raising import raises
 
 from facedis_core.errors import ErrorCode, InputError, OutputError, UsageError
 from facedis_core.io.permissions import Permissions
-from facedis_core.io.streams import (
-    check_output,
-    naming,
-    open_input,
-    open_output,
-    read_all,
-    shown,
-)
+from facedis_core.io.streams import check_output, naming, open_input, open_output, read_all
+from facedis_core.io.text import shown
 
 
 def python(code: str, **options) -> subprocess.CompletedProcess:

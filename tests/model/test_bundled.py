@@ -178,8 +178,3 @@ def test_nothing_is_bundled(bundled):
 
 def test_the_installed_bundle_is_a_folder():
     assert weights_folder().is_dir()
-
-
-def test_an_old_name_is_answered_with_the_new_one(bundled):
-    with raises("model-missing", "there is no model 'ict', .*; it is called 'ict-linear' now"):
-        resolve_model("ict")
