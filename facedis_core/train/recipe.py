@@ -45,9 +45,10 @@ _WITH_DISCRIMINATOR = (*_PAPERS, "kacem", "di-mesh-encoder")
 
 @dataclass(frozen=True)
 class _Key:
-    """Values that a key takes, beyond its type, and what makes use of it.
+    """What a key means, the values that it takes, beyond its type, and what makes use of it.
 
     Attributes:
+        meaning: in the words of the table in docs/training.md.
         positive: not zero, which leaves nothing to train or is divided by.
         between: lowest and highest value.
         of: those of our networks that make use of it; None = all. What networks of other packages
@@ -56,6 +57,7 @@ class _Key:
         used_with: another key and the value of it that makes use of this one.
     """
 
+    meaning: str
     positive: bool = False
     between: tuple[float, float] | None = None
     of: tuple[str, ...] | None = None
@@ -63,9 +65,9 @@ class _Key:
     used_with: tuple[str, Any] | None = None
 
 
-def _key(default: Any, **properties: Any) -> Any:
+def _key(default: Any, meaning: str, **properties: Any) -> Any:
     """A field of `Recipe` with the properties of `_Key`."""
-    return field(default=default, metadata={_Key: _Key(**properties)})
+    return field(default=default, metadata={_Key: _Key(meaning, **properties)})
 
 
 @dataclass(frozen=True)
@@ -75,109 +77,254 @@ class Recipe:
     Loss weights multiply the terms of `facedis_core.nn.losses`, on normalised coordinates.
     """
 
-    network: str = "pointnet"  # a name in the table of networks
-    identity: int = _key(64, positive=True)  # latent size
-    expression: int = _key(64, positive=True)  # latent size
-    # what conv-mesh-ae makes of a face: itself, from `expression` latents, or its person's neutral,
-    # from `identity` latents
-    target: Literal["self", "neutral"] = _key("self", of=("conv-mesh-ae",))
-    # features of jiang: a deformation representation, not coordinates
-    deformation: bool = _key(False, of=("jiang",))
-    # whether latents of conv-mesh-ae pass a ReLU, as in CoMA's program
-    latent_relu: bool = _key(True, of=("conv-mesh-ae",))
-    # principal components of the linear network, at most
-    components: int = _key(400, positive=True, of=_LINEAR)
-    # expression directions of the linear network whose X_exp depends on the identity; None = none
-    bilinear: int | None = _key(None, positive=True, of=_LINEAR)
-    # vertices that encoder and discriminator see; None = all
-    points: int | None = _key(None, positive=True, of=_PAPERS)
-    # float16 in the file: decoders of a PointNet, basis of linear
-    half_decoders: bool = _key(False, of=_PAPERS)
-    # last layers of PointNet decoders
-    decoder_init: Literal["zero", "default"] = _key("zero", of=_POINTNET)
-    # decoders of a PointNet learn coefficients of so many principal components of the training
-    # faces, and are stored as the paper's; None = they learn coordinates of vertices
-    decoder_components: int | None = _key(None, positive=True, of=_POINTNET)
-    # what stands for the neutral of a person where fd-train is not given --neutrals; auto = medoid
-    # or centre, by the faces of all people
-    pseudo_neutral: Literal["auto", "medoid", "centre", "none"] = "none"
-    # closed form of the linear network: ours, or FLAME's linear model (without trust and poses)
-    linear_fit: Literal["split", "flame"] = _key("split", of=_LINEAR)
-    # in neutrals, of the closed-form start of the linear network
-    trust: float = _key(1.0, positive=True, of=_LINEAR)
-    # a PointNet starts as a linear model of the training faces in closed form, not at random
-    linear_start: bool = _key(False, of=_POINTNET)
-    # a PointNet sees mean face and offsets instead of positions
-    encoder_offsets: bool = _key(False, of=_POINTNET)
-    # mm per unit; None = the largest distance of a training vertex from the mean face's centroid
-    scale: float | None = _key(None, positive=True)
+    network: str = _key(
+        "pointnet", "`pointnet`, `linear`, `conv-mesh-ae`, `kacem`, `di-mesh-encoder` or `jiang`"
+    )
+    identity: int = _key(64, "size of the identity latent", positive=True)
+    expression: int = _key(64, "size of the expression latent", positive=True)
+    target: Literal["self", "neutral"] = _key(
+        "self",
+        "what `conv-mesh-ae` makes of a face: `self`, from `expression` latents, or "
+        "`neutral`, from `identity` latents",
+        of=("conv-mesh-ae",),
+    )
+    deformation: bool = _key(
+        False,
+        "whether `jiang` works on a deformation representation, as published, not on coordinates",
+        of=("jiang",),
+    )
+    latent_relu: bool = _key(
+        True,
+        "whether latents of `conv-mesh-ae` pass a ReLU, as in CoMA's program",
+        of=("conv-mesh-ae",),
+    )
+    components: int = _key(
+        400, "principal components of `linear`, at most", positive=True, of=_LINEAR
+    )
+    bilinear: int | None = _key(
+        None,
+        "leading expression directions of `linear` whose X_exp depends on the identity "
+        "latent as well; - = none",
+        positive=True,
+        of=_LINEAR,
+    )
+    points: int | None = _key(
+        None,
+        "vertices that encoder and discriminator see, spread over the region of the set; - = all",
+        positive=True,
+        of=_PAPERS,
+    )
+    half_decoders: bool = _key(
+        False, "store decoders or principal components as float16", of=_PAPERS
+    )
+    decoder_init: Literal["zero", "default"] = _key(
+        "zero", "last layers of PointNet decoders: `zero`, or `default` of PyTorch", of=_POINTNET
+    )
+    decoder_components: int | None = _key(
+        None,
+        "PointNet decoders learn coefficients of so many principal components of the "
+        "training faces; stored as the paper's; - = coordinates of vertices",
+        positive=True,
+        of=_POINTNET,
+    )
+    pseudo_neutral: Literal["auto", "medoid", "centre", "none"] = _key(
+        "none",
+        "stands for a person's neutral without `--neutrals`: `medoid`, `centre`, `auto` "
+        "(one of them, chosen for the whole set) or `none`",
+    )
+    linear_fit: Literal["split", "flame"] = _key(
+        "split",
+        "closed form of `linear`: `split`, ours, or `flame`, FLAME's linear model (without "
+        "`trust`, `bilinear`, `points` and poses)",
+        of=_LINEAR,
+    )
+    trust: float = _key(
+        1.0,
+        "weight of the neutrals in the closed form: small ones reconstruct better, large "
+        "ones keep X_id of a person together",
+        positive=True,
+        of=_LINEAR,
+    )
+    linear_start: bool = _key(
+        False,
+        "PointNets start as a linear model of the training faces in closed form, not at "
+        "random, and keep the statistics of batch norm",
+        of=_POINTNET,
+    )
+    encoder_offsets: bool = _key(
+        False,
+        "a PointNet encoder sees each vertex's mean position and offset from it, not its position",
+        of=_POINTNET,
+    )
+    scale: float | None = _key(
+        None,
+        "mm per unit of the network's coordinates; - = the largest distance of a training vertex "
+        "from the mean face's centroid",
+        positive=True,
+    )
 
-    epochs: int = _key(280, positive=True)
-    steps: int | None = None  # optimiser steps in place of `epochs`; 0 = the initial weights
-    minimum_steps: int = _key(0, of_steps=True)  # on small sets, which get more epochs
-    batch: int = _key(32, positive=True, of_steps=True)
-    # small sets halve the batch down to this; None = never
-    minimum_batch: int | None = _key(None, positive=True, of_steps=True)
-    # of networks with losses of their own
-    optimizer: Literal["adam", "sgd"] = _key("adam", of=_MESHES, of_steps=True)
+    epochs: int = _key(280, "length in epochs", positive=True)
+    steps: int | None = _key(
+        None, "length in optimiser steps, in place of `epochs`; 0 = the closed form alone"
+    )
+    minimum_steps: int = _key(0, "fewest steps; small sets get more epochs", of_steps=True)
+    batch: int = _key(32, "faces per step", positive=True, of_steps=True)
+    minimum_batch: int | None = _key(
+        None, "small sets halve the batch down to this; - = never", positive=True, of_steps=True
+    )
+    optimizer: Literal["adam", "sgd"] = _key(
+        "adam",
+        "of networks on meshes: `adam` or `sgd`; Adam for all others",
+        of=_MESHES,
+        of_steps=True,
+    )
     momentum: float = _key(
-        0.9, between=(0, 1), of=_MESHES, of_steps=True, used_with=("optimizer", "sgd")
+        0.9, "of `sgd`", between=(0, 1), of=_MESHES, of_steps=True, used_with=("optimizer", "sgd")
     )
-    learning_rate: float = _key(1e-4, of_steps=True)
-    # times `learning_rate`, of the decoders' last layers
-    output_learning_rate: float = _key(1.0, positive=True, of=_POINTNET, of_steps=True)
-    # per cent of the steps in which the learning rate rises from 0
-    warmup: float = _key(0.0, between=(0, 100), of_steps=True)
-    # falls by `learning_rate_factor` every `learning_rate_every`, or as half a cosine to 0
-    schedule: Literal["step", "cosine"] = _key("step", of_steps=True)
-    learning_rate_factor: float = _key(0.7, of_steps=True, used_with=("schedule", "step"))
-    # per cent of the steps
+    learning_rate: float = _key(1e-4, "of the auto-encoder", of_steps=True)
+    output_learning_rate: float = _key(
+        1.0,
+        "learning rate of the last layers of PointNet decoders, times `learning_rate`",
+        positive=True,
+        of=_POINTNET,
+        of_steps=True,
+    )
+    warmup: float = _key(
+        0.0,
+        "part of the run in which all learning rates rise from 0, in per cent",
+        between=(0, 100),
+        of_steps=True,
+    )
+    schedule: Literal["step", "cosine"] = _key(
+        "step", "of all learning rates: `step`, or `cosine` (half a cosine to 0)", of_steps=True
+    )
+    learning_rate_factor: float = _key(
+        0.7,
+        "factor on all learning rates of `step` ...",
+        of_steps=True,
+        used_with=("schedule", "step"),
+    )
     learning_rate_every: float = _key(
-        100 * 50 / 280, positive=True, of_steps=True, used_with=("schedule", "step")
+        100 * 50 / 280,
+        "... every so many per cent of the run",
+        positive=True,
+        of_steps=True,
+        used_with=("schedule", "step"),
     )
-    weight_decay: float = _key(1e-4, of_steps=True)  # of the auto-encoder
-    # largest norm of the auto-encoder's gradient; 0 = none
-    gradient_clip: float = _key(1.0, of_steps=True)
-    # log-variances are clamped to +- this
-    log_variance_limit: float = _key(10.0, positive=True, of=_VARIATIONAL, of_steps=True)
-    # per cent of the steps over which the weights that are evaluated and stored are averaged
-    weight_average: float = _key(0.0, between=(0, 100), of_steps=True)
+    weight_decay: float = _key(
+        1e-4, "of the auto-encoder; of networks on meshes for dense layers alone", of_steps=True
+    )
+    gradient_clip: float = _key(
+        1.0, "largest norm of the auto-encoder's gradient; 0 = none", of_steps=True
+    )
+    log_variance_limit: float = _key(
+        10.0, "log-variances are clamped to +- this", positive=True, of=_VARIATIONAL, of_steps=True
+    )
+    weight_average: float = _key(
+        0.0,
+        "part of the run over which the weights evaluated and stored are averaged, in per cent",
+        between=(0, 100),
+        of_steps=True,
+    )
 
-    reconstruction: float = _key(5000.0, of_steps=True)
-    kl_identity: float = _key(3e-5, of=_VARIATIONAL, of_steps=True)
-    kl_expression: float = _key(3e-5, of=_VARIATIONAL, of_steps=True)
-    # per cent of the epochs in which the KL weights fall to 0
-    kl_decay: float | None = _key(None, positive=True, of=_PAPERS, of_steps=True)
-    neutral: float = _key(0.0, of_steps=True)  # times `reconstruction`
-    neutral_expression: float = _key(0.0, of=_VARIATIONAL, of_steps=True)  # times `reconstruction`
-    neutral_latent: float = _key(1e-2, of=_WITH_NEUTRAL_LATENTS, of_steps=True)
-    discriminator: float = _key(5e-4, of=_WITH_DISCRIMINATOR, of_steps=True)
-    person: float = _key(0.0, of=("kacem",), of_steps=True)  # of kacem
-    laplacian: float = _key(0.0, of=_PAPERS, of_steps=True)
-    swap: float = _key(0.0, of=_PAPERS, of_steps=True)  # times `reconstruction`
-    partner_latent: float = _key(0.0, of=_PAPERS, of_steps=True)
-    expression_norm: float = _key(0.0, of=_PAPERS, of_steps=True)
-    # exponent of each vertex's norm in `expression_norm`
-    expression_power: float = _key(1.0, positive=True, between=(0, 2), of=_PAPERS, of_steps=True)
-    # standard deviation of the random rotation of each training face
-    pose_degrees: float = _key(0.0, between=(0, 90))
-    # standard deviation of each coordinate of its random translation
-    pose_mm: float = _key(0.0, between=(0, 1000))
+    reconstruction: float = _key(5000.0, "weight: reconstruction to input", of_steps=True)
+    kl_identity: float = _key(
+        3e-5, "weight: KL divergence of the identity latent", of=_VARIATIONAL, of_steps=True
+    )
+    kl_expression: float = _key(
+        3e-5, "weight: KL divergence of the expression latent", of=_VARIATIONAL, of_steps=True
+    )
+    kl_decay: float | None = _key(
+        None,
+        "part of the run in which the KL weights fall linearly to 0, in per cent",
+        positive=True,
+        of=_PAPERS,
+        of_steps=True,
+    )
+    neutral: float = _key(
+        0.0, "weight (times `reconstruction`): identity face to the true neutral", of_steps=True
+    )
+    neutral_expression: float = _key(
+        0.0,
+        "weight (times `reconstruction`): expression to face minus neutral",
+        of=_VARIATIONAL,
+        of_steps=True,
+    )
+    neutral_latent: float = _key(
+        1e-2,
+        "weight: identity latent of the identity face to that of the face; of `kacem` to "
+        "that of the neutral",
+        of=_WITH_NEUTRAL_LATENTS,
+        of_steps=True,
+    )
+    discriminator: float = _key(
+        5e-4,
+        "weight: generator loss, identity faces against the discriminator",
+        of=_WITH_DISCRIMINATOR,
+        of_steps=True,
+    )
+    person: float = _key(
+        0.0,
+        "weight: cross-entropy of the training person, by the identity latent (`kacem`)",
+        of=("kacem",),
+        of_steps=True,
+    )
+    laplacian: float = _key(
+        0.0, "weight: roughness of the identity face", of=_PAPERS, of_steps=True
+    )
+    swap: float = _key(
+        0.0,
+        "weight (times `reconstruction`): swapped identities of a person's faces",
+        of=_PAPERS,
+        of_steps=True,
+    )
+    partner_latent: float = _key(
+        0.0,
+        "weight: distance to the identity latent of another face of the person",
+        of=_PAPERS,
+        of_steps=True,
+    )
+    expression_norm: float = _key(0.0, "weight: size of the expression", of=_PAPERS, of_steps=True)
+    expression_power: float = _key(
+        1.0,
+        "exponent of each vertex's length in `expression_norm`",
+        positive=True,
+        between=(0, 2),
+        of=_PAPERS,
+        of_steps=True,
+    )
+    pose_degrees: float = _key(
+        0.0, "standard deviation of random rotations of the training faces", between=(0, 90)
+    )
+    pose_mm: float = _key(
+        0.0, "standard deviation of random translations, per coordinate", between=(0, 1000)
+    )
 
-    discriminator_batch_norm: bool = _key(False, of=_PAPERS)
-    discriminator_learning_rate: float = _key(1e-4, of=_WITH_DISCRIMINATOR)
-    # steps of the auto-encoder per step of the discriminator
-    discriminator_every: int = _key(1, positive=True, of=_PAPERS)
-    # of the discriminator's cross-entropy
-    label_smoothing: float = _key(0.0, between=(0, 1), of=_PAPERS)
-    # standard deviation of noise on the discriminator's input
-    instance_noise: float = _key(0.0, of=_PAPERS)
+    discriminator_batch_norm: bool = _key(
+        False, "whether the discriminator has batch norm", of=_PAPERS
+    )
+    discriminator_learning_rate: float = _key(
+        1e-4, "of Adam, for the discriminator", of=_WITH_DISCRIMINATOR
+    )
+    discriminator_every: int = _key(
+        1, "steps of the auto-encoder per step of the discriminator", positive=True, of=_PAPERS
+    )
+    label_smoothing: float = _key(
+        0.0, "of the discriminator's cross-entropy", between=(0, 1), of=_PAPERS
+    )
+    instance_noise: float = _key(
+        0.0, "standard deviation of noise on the discriminator's input", of=_PAPERS
+    )
 
-    pretrain_epochs: int = _key(100, positive=True)
-    pretrain_steps: int | None = _key(None, positive=True)  # in place of `pretrain_epochs`
-    pretrain_minimum_steps: int = 0
-    pretrain_batch: int = _key(32, positive=True, between=(2, LARGEST))
-    pretrain_learning_rate: float = 1e-4
+    pretrain_epochs: int = _key(100, "length of fd-pretrain-disc in epochs", positive=True)
+    pretrain_steps: int | None = _key(
+        None, "length of fd-pretrain-disc in steps, in place of `pretrain_epochs`", positive=True
+    )
+    pretrain_minimum_steps: int = _key(0, "fewest steps of fd-pretrain-disc")
+    pretrain_batch: int = _key(
+        32, "pairs per step of fd-pretrain-disc", positive=True, between=(2, LARGEST)
+    )
+    pretrain_learning_rate: float = _key(1e-4, "of Adam in fd-pretrain-disc")
 
     def model_config(self, vertices: int) -> ModelConfig:
         """The network this recipe trains on faces of V vertices."""
@@ -198,7 +345,12 @@ class Recipe:
         return asdict(self)
 
 
-_PROPERTIES = {each.name: each.metadata.get(_Key, _Key()) for each in fields(Recipe)}
+_PROPERTIES: Mapping[str, _Key] = {each.name: each.metadata[_Key] for each in fields(Recipe)}
+
+
+def key_meanings() -> dict[str, str]:
+    """What each key means, in Markdown."""
+    return {name: key.meaning for name, key in _PROPERTIES.items()}
 
 
 def recipe_names() -> list[str]:
