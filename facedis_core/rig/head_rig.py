@@ -1,6 +1,6 @@
 """Rigs of decoded heads: the identity face, with expressions as morph targets."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import groupby
 from typing import Any, Final, Literal, NamedTuple
@@ -53,6 +53,12 @@ _MATERIALS: Final = {
 }
 
 
+# Offsets of a face without expression.
+_NO_EXPRESSION_MM: Final = 1e-3
+# Mean distance in mm of the frames of an animation to the decoded faces, above which it is told.
+_INEXACT_MM: Final = 0.1
+
+
 class MorphTargets(NamedTuple):
     """Names (T,) and offsets (T, V, 3) mm at weight 1."""
 
@@ -72,7 +78,11 @@ def arkit_targets_of(model: Model, identity: NDArray[np.float32]) -> MorphTarget
 
 
 def direction_targets(model: Model, latents: Latents, row: int, count: int) -> MorphTargets:
-    """The leading expression directions, a standard deviation each, on the face of a row."""
+    """The leading expression directions, a standard deviation each, on the face of a row.
+
+    Where expression latents of zero are an expression, X_exp, as of most trained networks, it comes
+    first: with weight 1 of it the others start from the face that the model decodes.
+    """
     steps = leading_directions(model, "expression").steps[:count]
     identity = latents.identity[[row] * len(steps)]
     moved = model.decode_vectors(identity, steps, "expression", offsets=True)
@@ -80,7 +90,11 @@ def direction_targets(model: Model, latents: Latents, row: int, count: int) -> M
         identity[:1], np.zeros_like(steps[:1]), "expression", offsets=True
     )
     names = [f"expression {number + 1}" for number in range(len(steps))]
-    return MorphTargets(names, moved - at_rest)
+    offsets = moved - at_rest
+    if np.abs(at_rest).max() > _NO_EXPRESSION_MM:
+        names.insert(0, "expression 0")
+        offsets = np.concatenate([at_rest, offsets])
+    return MorphTargets(names, offsets)
 
 
 def arkit_weights(model: Model, latents: Latents) -> NDArray[np.float64]:
@@ -148,9 +162,18 @@ def head_rig(
     else:
         morphs = direction_targets(model, latents, row, count)
     animation = None
+    warnings: tuple[str, ...] = ()
+    name = latents.names[row]
     if frames is not None:
-        if isinstance(frames, Latents):
-            weights = _weights_of(model, frames, z[0], morphs, targets)
+        if isinstance(frames, Latents) and targets == "directions":
+            weights, error = _weights_of_directions(model, frames, z[0], morphs)
+            if error > _INEXACT_MM:
+                warnings = (
+                    f"{name}: the rig shows the frames to {error:.2g} mm on average, for it adds "
+                    "targets, which the model does not; write meshes for exact ones",
+                )
+        elif isinstance(frames, Latents):
+            weights = blendshape_weights(morphs.offsets, _expressions(model, frames, z[0]))
         elif targets == "arkit":
             weights = np.asarray(frames, np.float64)
         else:
@@ -160,11 +183,12 @@ def head_rig(
                 ErrorCode.OPTION_CONFLICT,
             )
         animation = Animation(np.arange(len(weights)) / fps, weights)
-    name = latents.names[row]
     if original is None:
         surfaces = surfaces_of(model.triangles)
-        return Rig(name, face, surfaces, morphs.names, morphs.offsets, animation)
-    return rig_on_original(name, original, face, morphs, animation)
+        rig = Rig(name, face, surfaces, morphs.names, morphs.offsets, animation)
+    else:
+        rig = rig_on_original(name, original, face, morphs, animation)
+    return replace(rig, warnings=rig.warnings + warnings)
 
 
 def rig_on_original(
@@ -258,24 +282,31 @@ def _surfaces_of_file(look: Appearance, triangles: NDArray[np.intp]) -> list[Sur
     return surfaces
 
 
-def _weights_of(
-    model: Model,
-    frames: Latents,
-    identity: NDArray[np.float32],
-    morphs: MorphTargets,
-    kind: Targets,
-) -> NDArray[np.float64]:
-    """Weights (K, T) with which the targets of an identity (1, D_id) show frames' expressions."""
-    (face,) = model.decode_vectors(identity, frames.expression[:1], "identity")
-    offsets = (
-        model.decode_vectors(identity, _row(frames, row)[1])[0] - face for row in range(len(frames))
-    )
-    if kind == "arkit":
-        return blendshape_weights(morphs.offsets, offsets)
+def _expressions(
+    model: Model, frames: Latents, identity: NDArray[np.float32]
+) -> Iterator[NDArray[np.float32]]:
+    """X_exp (V, 3) of each frame on an identity (1, D_id)."""
+    for row in range(len(frames)):
+        expression = _row(frames, row)[1]
+        yield model.decode_vectors(identity, expression, "expression", offsets=True)[0]
+
+
+def _weights_of_directions(
+    model: Model, frames: Latents, identity: NDArray[np.float32], morphs: MorphTargets
+) -> tuple[NDArray[np.float64], float]:
+    """Weights (K, T) with which targets come nearest to frames' expressions; the mean error, mm.
+
+    The expressions are those of the frames on an identity (1, D_id).
+    """
     flat = morphs.offsets.reshape(len(morphs.names), -1).astype(np.float64)
-    mixed = np.stack([flat @ offset.ravel() for offset in offsets], axis=1)
-    weights: NDArray[np.float64] = np.linalg.lstsq(flat @ flat.T, mixed, rcond=None)[0].T
-    return weights
+    products = flat @ flat.T
+    weights, errors = [], []
+    for offsets in _expressions(model, frames, identity):
+        found = np.linalg.lstsq(products, flat @ offsets.ravel(), rcond=None)[0]
+        weights.append(found)
+        missed = offsets - (found @ flat).reshape(offsets.shape)
+        errors.append(np.linalg.norm(missed, axis=1).mean())
+    return np.array(weights).reshape(len(frames), len(flat)), float(np.mean(errors or [0.0]))
 
 
 def surfaces_of(triangles: NDArray[np.int32]) -> list[Surface]:
