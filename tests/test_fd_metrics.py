@@ -58,7 +58,7 @@ def test_json_has_what_the_library_measures(call, face_set, model):
     faces = load_face_set(face_set)
     predict = model_predictor(model)
     expected = evaluation.evaluate_face_set(predict, faces, faces.rows(1))
-    assert list(found["model"]) == [*KEYS, *IDENTITY_READ_OFF]
+    assert list(found["model"]) == [*KEYS, *IDENTITY_READ_OFF, "latents"]
     for key, value in expected.metrics.items():
         assert found["model"][key] == pytest.approx(value), key
     facts = found["provenance"]
@@ -79,7 +79,7 @@ READ_OFF = [
 def test_what_latents_tell_of_expressions_if_enough_people_show_them(call, face_set, tmp_path):
     line = "fd-metrics set.safetensors --split all"
     found = report(call(f"{line} --json"))["model"]
-    assert list(found) == [*KEYS, *READ_OFF, *IDENTITY_READ_OFF]
+    assert list(found) == [*KEYS, *READ_OFF, *IDENTITY_READ_OFF, "latents"]
     assert (found["expression_chance"], found["expression_faces"]) == (0.25, 40)
     text = call(line).out.decode()
     for key in READ_OFF[:3]:
@@ -383,6 +383,25 @@ def test_conditions(call, face_set, tmp_path, model):
     (tmp_path / "again.json").write_bytes((tmp_path / "labelled.json").read_bytes())
     combined = report(call("fd-metrics --combine labelled.json again.json --json"))
     assert combined["strongest_baselines"]["model"] == strongest
+
+
+def test_baselines_are_no_measure_for_models_of_another_size(call, face_set):
+    for name, size in (("own", 3), ("other", 2)):
+        options = f"--neutrals --set identity={size} --set expression=2 -o {name}.safetensors"
+        assert call(f"fd-train set.safetensors {options}").code == 0
+    for first, second in (("own", "other"), ("other", "own")):
+        names = f"-m {first}.safetensors -m {second}.safetensors"
+        result = call(f"fd-metrics set.safetensors {names} --baselines --json")
+        sizes = {"own": 5, "other": 4}
+        assert (
+            f"the baselines are fitted for the {sizes[first]} latents of {first} and are no "
+            f"measure for {second} ({sizes[second]})" in result.err
+        )
+        found = json.loads(result.out)
+        assert {name: found["models"][name]["latents"] for name in sizes} == sizes
+        assert found["baselines"]["pca"]["components"] == sizes[first]
+        assert found["strongest_baselines"]["models"][second] == {}
+        assert set(found["strongest_baselines"]["models"][first]) == {"e_rec", "e_dis", "avd_neu"}
 
 
 def test_baselines_from_another_set(call, face_set, tmp_path):

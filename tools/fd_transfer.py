@@ -85,6 +85,10 @@ def transfer(
             from facedis_core.model.model_file import load_model
 
             expected = load_model(model)
+    used = expected if encode is None else encode.encoder.model
+    if used is not None:
+        used.check_part("identity")
+        used.check_part("expression")
     onto = None
     as_mesh = is_mesh_suffix(Path(output).suffix) or names_surface(output)
     if as_mesh or is_folder_pattern(output):

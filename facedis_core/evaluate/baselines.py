@@ -104,6 +104,7 @@ class Baselines:
 
         def baseline(key: str, predict: Predictor, **facts: Any) -> Baseline:
             facts = {"condition": "labelled" if key in LABELLED else unlabelled, **facts}
+            facts["latents"] = self.identity + self.expression
             if key in PSEUDO:
                 facts["pseudo_neutral"] = self.pseudo_neutrals.kind
             return Baseline(key, predict, facts)

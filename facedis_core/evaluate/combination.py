@@ -76,11 +76,11 @@ def _names(report: Mapping[str, Any]) -> str:
 
 
 def _shared_facts(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The condition and the number of coefficients of a method, where all runs agree."""
+    """The condition and the numbers of latents and coefficients, where all runs agree."""
     first = runs[0]
     return {
         key: first[key]
-        for key in ("condition", "components")
+        for key in ("condition", "components", "latents")
         if key in first and all(run.get(key) == first[key] for run in runs)
     }
 

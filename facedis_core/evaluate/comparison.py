@@ -92,12 +92,12 @@ def strongest_baselines(
 ) -> dict[str, dict[str, Any]]:
     """The best baseline of the same condition for each metric of CLAIMED, to make claims against.
 
-    There is none where the baselines were fitted on a set of another condition. Those with more
-    coefficients than the PCA, which has as many as the model has latents, do not count, nor for
-    E_dis those that do not split faces.
+    There is none where the baselines were fitted on a set of another condition, or beside a model
+    with another number of latents. Those with more coefficients than the PCA, which has as many as
+    that model has latents, do not count, nor for E_dis those that do not split faces.
 
     Args:
-        model: metrics and `condition` of the model.
+        model: metrics, `condition` and `latents` of the model.
         baselines: those of each baseline by name.
 
     Returns:
@@ -108,6 +108,8 @@ def strongest_baselines(
     condition = model.get("condition")
     if condition not in {metrics.get("condition") for metrics in baselines.values()}:
         return {}  # fitted on a set of another condition
+    if model.get("latents") not in {metrics.get("latents") for metrics in baselines.values()}:
+        return {}  # fitted beside a model of another size
     found = {}
     for key in CLAIMED:
         means = {

@@ -461,12 +461,33 @@ def measure_baselines(
     return distinct_baselines(found, how.warn)
 
 
-def with_condition(evaluation: Evaluation, model: Model) -> Evaluation:
-    """The evaluation of a model with its condition among the metrics, where that is known."""
+def with_facts(evaluation: Evaluation, model: Model) -> Evaluation:
+    """The evaluation of a model with what decides which baselines it is held against.
+
+    That is the number of its latents, and its condition, where that is known.
+    """
+    facts: dict[str, Any] = {"latents": _latents(model)}
     condition = model_condition(model)
-    if condition is None:
-        return evaluation
-    return replace(evaluation, metrics=evaluation.metrics | {"condition": condition})
+    if condition is not None:
+        facts["condition"] = condition
+    return replace(evaluation, metrics=evaluation.metrics | facts)
+
+
+def warn_of_sizes(
+    models: Sequence[Model], names: Sequence[str], warn: Callable[[str], object]
+) -> None:
+    """Warn of models that the baselines, of the size of the first one, are no measure for."""
+    first, *_ = sizes = [_latents(model) for model in models]
+    others = [f"{name} ({size})" for name, size in zip(names, sizes, strict=True) if size != first]
+    if others:
+        warn(
+            f"the baselines are fitted for the {first} latents of {names[0]} and are no measure "
+            f"for {', '.join(others)}; measure models of another size in a run of their own"
+        )
+
+
+def _latents(model: Model) -> int:
+    return model.config.identity + model.config.expression
 
 
 def _measure_models(
@@ -492,6 +513,10 @@ def _evaluate_models(options: MetricsOptions, how: MeasureOptions) -> _Measured:
     baselines = options.baselines or fitted_on is not None
     models = [load_model(name) for name in options.models] or [load_model(None)]
     faces, rows = open_split(source, models[0], options.split)
+    if options.samples:
+        for model in models:
+            model.check_part("identity")
+            model.check_part("expression")
     for model in models[1:]:
         check_topology(faces, source, model.topology, f"model {model.source or model.id}")
     how = replace(how, region=faces.region)
@@ -533,9 +558,10 @@ def _evaluate_models(options: MetricsOptions, how: MeasureOptions) -> _Measured:
                     region=how.region,
                     progress=advance,
                 )
-        methods.append(Method(name, with_condition(evaluation, model)))
+        methods.append(Method(name, with_facts(evaluation, model)))
     linear = []
     if baselines:
+        warn_of_sizes(models, names, how.warn)
         found = measure_baselines(training, models[0], faces, rows, how, ordered_map)
         linear = [Method(name, evaluation) for name, evaluation in found.items()]
         facts["baselines_set"] = training.id

@@ -183,7 +183,7 @@ def interpolate(
     Raises:
         UsageError: different numbers of rows, fewer than 2 steps, another part, or an argument of
             another type.
-        InputError: two paired rows are of different models or sizes.
+        InputError: two paired rows are of different models or sizes, or lack the part.
 
     Example:
         >>> import numpy as np
@@ -239,7 +239,7 @@ def interpolate_blocks(pairs: Pairs, steps: int, part: Varied = "both") -> Itera
 
     Raises:
         UsageError: fewer than 2 steps, or another part.
-        InputError: two paired rows are of different models or sizes.
+        InputError: two paired rows are of different models or sizes, or lack the part.
     """
     if steps < 2:
         raise UsageError(f"{steps} steps, expected at least 2: both ends", ErrorCode.OPTION_VALUE)
@@ -252,6 +252,8 @@ def interpolate_blocks(pairs: Pairs, steps: int, part: Varied = "both") -> Itera
     digits = len(str(steps - 1))
     size = max(1, _INTERPOLATED_ROWS // steps)
     for first_block, second_block in pairs:
+        if part != "both":
+            first_block.check_part(part)
         for start in range(0, len(first_block), size):
             rows = slice(start, start + size)
             first, second = first_block.take(rows), second_block.take(rows)

@@ -40,7 +40,8 @@ def sample(
         rows named `sample0000`, ..., with `of` `<name>__sample0000`, ...
 
     Raises:
-        InputError: fewer than two rows, of two models or sizes.
+        InputError: fewer than two rows, of two models or sizes, or new expressions of latents
+            without.
         UsageError: a count or temperature below zero, or an argument of another type.
 
     Example:
@@ -70,6 +71,8 @@ def sample(
             "with one",
             ErrorCode.WRONG_MODEL,
         )
+    if of is not None:
+        latents.check_part("expression")
     random = np.random.default_rng(seed)
     total = count * (1 if of is None else len(of))
     names = [f"sample{number:04d}" for number in range(count)]

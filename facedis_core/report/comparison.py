@@ -20,7 +20,8 @@ from facedis_core.evaluate.metrics_report import (
     label_models,
     measure_baselines,
     open_split,
-    with_condition,
+    warn_of_sizes,
+    with_facts,
 )
 from facedis_core.evaluate.prediction import PredictedFaces, align_prediction, model_predictor
 from facedis_core.geometry.distances import vertex_distances
@@ -247,6 +248,7 @@ def compare_models(
     linear: dict[str, Evaluation] = {}
     if baselines or (baselines is None and len(faces.rows(TRAIN)) > 1):
         try:
+            warn_of_sizes(models, labels, ways.warn)
             linear = measure_baselines(faces, models[0], faces, rows, ways)
         except InputError as error:
             if baselines or error.code != ErrorCode.FACES_ALIKE:
@@ -268,7 +270,7 @@ def _measure(
             progress=advance,
             observe=errors,
         )
-    return ModelResult(label, model, with_condition(found, model), errors)
+    return ModelResult(label, model, with_facts(found, model), errors)
 
 
 def example_rows(result: ModelResult, part: Part, count: int) -> list[tuple[str, int]]:

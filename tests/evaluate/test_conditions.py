@@ -80,6 +80,10 @@ def test_strongest_baselines():
     assert labelled["avd_neu"]["baseline"] == "flame_like"
     assert strongest_baselines(numbers(0.5, 0.1, 0.6, "absent"), BASELINES) == {}
     assert strongest_baselines({"e_rec": {"mean": 1}}, BASELINES) == {}
+    sized = {name: values | {"latents": 8} for name, values in BASELINES.items()}
+    model = numbers(0.5, 0.1, 0.6, "present")
+    assert strongest_baselines(model | {"latents": 8}, sized) == found
+    assert strongest_baselines(model | {"latents": 3}, sized) == {}
     present = {name: values for name, values in BASELINES.items() if name != "flame_like"}
     assert strongest_baselines(numbers(0.5, 0.1, 0.6, "labelled"), present) == {}
 

@@ -203,13 +203,24 @@ def test_commands_say_what_one_half_cannot_do(models, call, tmp_path):
         assert "pca" in report["baselines"] and "flame_like" not in report["baselines"]
         encoded = call(f"fd-encode set.safetensors -m {target}.safetensors -o {target}.npy")
         assert encoded.code == 0, encoded.err
-        found[target] = ["fd-transfer {0}.npy {0}.npy -o out.npy"]
+        found[target] = [
+            "fd-transfer {0}.npy {0}.npy -o out.npy",
+            "fd-transfer face.ply face.ply -m {0}.safetensors -o out.ply",
+            "fd-metrics set.safetensors -m {0}.safetensors --samples 5",
+        ]
+    mesh = Mesh(FACES.vertices[0], FACES.triangles, "face")
+    write_mesh(tmp_path / "face.ply", mesh)
     write_latents(tmp_path / "few.npy", read_latents(tmp_path / "self.npy")[::4])
     found["self"] += [
         "fd-recognize few.npy {0}.npy -m {0}.safetensors --pattern '{{subject}}/{{expression}}'",
         "fd-decode {0}.npy -m {0}.safetensors --part identity -o out/",
     ]
-    found["neutral"].append("fd-export {0}.npy -m {0}.safetensors --targets directions -o out/")
+    found["self"].append("fd-interp {0}.npy {0}.npy --part identity -o out.npy")
+    found["neutral"] += [
+        "fd-export {0}.npy -m {0}.safetensors --targets directions -o out/",
+        "fd-interp {0}.npy {0}.npy --part expression -o out.npy",
+        "fd-sample {0}.npy -n 2 --of {0}.npy -o out.npy",
+    ]
     for target, lines in found.items():
         for line in lines:
             result = call(line.format(target))
