@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 
 from facedis_core.errors import ErrorCode, InputError, UsageError
-from facedis_core.geometry.flame_like import fit_flame_like
+from facedis_core.geometry.flame_like import FlameLike, fit_flame_like
 from facedis_core.geometry.pca import face_blocks
 from facedis_core.model.config import LinearConfig
 from facedis_core.nn.autoencoder import InitialData
@@ -58,7 +58,7 @@ def flame_weights(
             "the training faces are all alike; expected faces that differ", ErrorCode.FACES_ALIKE
         )
     mean = mean_face.ravel().astype(np.float64)
-    start = model.mean_neutral - mean  # X_id of the latent zero, minus the mean face
+    start = model.mean_neutral - mean
     span = np.concatenate([model.identity, model.expression, [start, model.mean_offset]])
     _, size, axes = np.linalg.svd(span, full_matrices=False)
     axes = axes[size > 1e-6 * size[0]]
@@ -71,7 +71,29 @@ def flame_weights(
     variance, turn = np.linalg.eigh(faces.T @ faces / len(faces))
     basis = turn.T[::-1] @ axes
     variance = np.maximum(variance[::-1], _LEAST_VARIANCE * variance[-1])
-    deviation = np.sqrt(variance)
+    return weights_on_basis(model, config, basis, np.sqrt(variance), mean_face, scale)
+
+
+def weights_on_basis(
+    model: FlameLike,
+    config: LinearConfig,
+    basis: np.ndarray,
+    deviation: np.ndarray,
+    mean_face: np.ndarray,
+    scale: float,
+) -> dict[str, np.ndarray]:
+    """The weights of a linear network that is FLAME's linear model.
+
+    Args:
+        model: the linear model.
+        config: latents beyond the components of the model stay zero.
+        basis: (K, 3V), orthonormal, spanning components and means.
+        deviation: (K,) mm, of faces along it.
+        mean_face: (V, 3) mm.
+        scale: mm per unit of normalised coordinates.
+    """
+    # X_id of the latent zero, minus the mean face
+    start = model.mean_neutral - mean_face.ravel().astype(np.float64)
     weights = {
         "basis": basis.astype(np.float16 if config.half_basis else np.float32),
         "deviation": deviation / scale,
