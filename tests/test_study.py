@@ -103,7 +103,7 @@ def test_ratios_ranges_and_variations(made: study.Study) -> None:
         ["as in training", "0.750 (0.990 to 1.010)", "1.50"],
         ["moved (2 degrees, 1 mm)", "1.250 (1.490 to 1.510)", "2.50"],
     ]
-    assert rows(lines, "Trained on a quarter of the people") == []
+    assert not any("quarter" in line for line in lines)  # a table without a row
 
 
 @pytest.mark.parametrize(
@@ -129,7 +129,7 @@ def test_convergence_is_told_from_the_log(
 
 
 def test_a_system_has_its_size_and_its_times(made: study.Study) -> None:
-    assert rows(list(study_tables.tables(made)), "All systems") == []
+    assert not any("All systems" in line for line in study_tables.tables(made))
     model = made.path(f"{LABELLED.key}-0.safetensors")
     write_model(model, random_model(identity=5, expression=3, components=8))
     made.path(f"{model.name}.made").write_text("90\nfd-train\n")

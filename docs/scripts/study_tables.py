@@ -52,23 +52,26 @@ def markdown(heading: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[
 
 
 def tables(study: Study) -> Iterator[str]:
-    """All tables, line by line."""
+    """All tables that have a row, line by line."""
     cells = [cell for kind in KINDS.values() for cell in kind]
     whole = [cell for cell in cells if not cell.few]
-    yield "## Test people, with the first seed\n"
-    yield from first_seed(study, whole)
-    yield "\n## Ratios to the strongest baselines of the condition\n"
-    yield from ratios(study, whole)
-    yield "\n## Ranges over seeds\n"
-    yield from seeds(study, whole)
-    yield "\n## Test people shown otherwise\n"
-    yield from variations(study, whole)
-    yield "\n## Trained on a quarter of the people\n"
-    yield from first_seed(study, [cell for cell in cells if cell.few])
-    yield "\n## All systems\n"
-    yield from systems(study, whole)
-    yield "\n## Length of the trainings\n"
-    yield from lengths(study, [cell for cell in cells if not cell.is_closed_form])
+    trained = [cell for cell in cells if not cell.is_closed_form]
+    parts = {
+        "Test people, with the first seed": first_seed(study, whole),
+        "Ratios to the strongest baselines of the condition": ratios(study, whole),
+        "Ranges over seeds": seeds(study, whole),
+        "Test people shown otherwise": variations(study, whole),
+        "Trained on a quarter of the people": first_seed(study, [c for c in cells if c.few]),
+        "All systems": systems(study, whole),
+        "Length of the trainings": lengths(study, trained),
+    }
+    start = ""
+    for title, part in parts.items():
+        heading, line, *rows = part
+        if rows:
+            yield f"{start}## {title}\n"
+            yield from (heading, line, *rows)
+            start = "\n"
 
 
 def first_seed(study: Study, cells: Sequence[Cell]) -> Iterator[str]:
