@@ -46,7 +46,7 @@ def flame(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, Any]:
 
     Ch.__module__, Ch.__qualname__ = "chumpy.ch", "Ch"
     module = types.ModuleType("chumpy.ch")
-    module.Ch = Ch  # type: ignore[attr-defined]  # a stand-in for a package
+    vars(module)["Ch"] = Ch
     monkeypatch.setitem(sys.modules, "chumpy", types.ModuleType("chumpy"))
     monkeypatch.setitem(sys.modules, "chumpy.ch", module)
     monkeypatch.chdir(tmp_path)

@@ -78,6 +78,8 @@ def transfer(
 
         known = None if map_file is None else read_map(map_file)
         encode = LatentsOfMeshes(model, fd_cli.warn, units, align, trust_order, force_encode, known)
+        encode.encoder.model.check_part("identity")
+        encode.encoder.model.check_part("expression")
     else:
         idle = ("map_file", "units", "align", "trust_order", "force_encode")
         fd_cli.check_idle(transfer, given, "both inputs are latents, not meshes", only=idle)
@@ -85,10 +87,6 @@ def transfer(
             from facedis_core.model.model_file import load_model
 
             expected = load_model(model)
-    used = expected if encode is None else encode.encoder.model
-    if used is not None:
-        used.check_part("identity")
-        used.check_part("expression")
     onto = None
     as_mesh = is_mesh_suffix(Path(output).suffix) or names_surface(output)
     if as_mesh or is_folder_pattern(output):

@@ -11,7 +11,6 @@ import re
 import subprocess
 import sys
 import tomllib
-from dataclasses import fields
 from pathlib import Path
 
 from facedis_core.train.recipe import Recipe, key_meanings, load_recipe, recipe_names
@@ -59,11 +58,9 @@ def recipe_table() -> str:
         words = ["-" if v is None else f"{v:g}" if type(v) is float else str(v) for v in values]
         return words[0] if words[0] == words[1] else " / ".join(words)
 
-    meanings = key_meanings()
     rows = [["key", "meaning", *recipes], ["---"] * (len(recipes) + 2)]
-    for field in fields(Recipe):
-        key = field.name
-        rows.append([f"`{key}`", meanings[key], *(cell(pair, key) for pair in pairs)])
+    for key, meaning in key_meanings().items():
+        rows.append([f"`{key}`", meaning, *(cell(pair, key) for pair in pairs)])
     return "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
 

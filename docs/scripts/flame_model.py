@@ -110,6 +110,7 @@ def flame_model(path: Path, identity: int, expression: int, residual: float) -> 
     Raises:
         InputError: errors of `read_flame`.
     """
+    options = {"identity": identity, "expression": expression, "residual": residual}
     template, components, triangles = read_flame(path)
     flat = np.moveaxis(components, 2, 0).reshape(components.shape[2], -1)
     known = FlameLike(
@@ -149,7 +150,7 @@ def flame_model(path: Path, identity: int, expression: int, residual: float) -> 
         ),
         reach_mm=float(distances.max()),
         recipe={"network": "linear", "condition": "labelled"},
-        history=[HistoryStep("flame_model.py", options={"residual": residual})],
+        history=[HistoryStep("flame_model.py", options=options)],
     )
 
 

@@ -89,7 +89,12 @@ class Baselines:
     @property
     def components(self) -> int:
         """Number of components of the baseline `pca`."""
-        return min(self.identity + self.expression, len(self.pca.basis))
+        return min(self.latents, len(self.pca.basis))
+
+    @property
+    def latents(self) -> int:
+        """Number of latents of the model that they are fitted for."""
+        return self.identity + self.expression
 
     def __iter__(self) -> Iterator[Baseline]:
         """Every baseline, in the order of tables.
@@ -104,7 +109,7 @@ class Baselines:
 
         def baseline(key: str, predict: Predictor, **facts: Any) -> Baseline:
             facts = {"condition": "labelled" if key in LABELLED else unlabelled, **facts}
-            facts["latents"] = self.identity + self.expression
+            facts["latents"] = self.latents
             if key in PSEUDO:
                 facts["pseudo_neutral"] = self.pseudo_neutrals.kind
             return Baseline(key, predict, facts)

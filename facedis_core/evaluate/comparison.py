@@ -105,18 +105,16 @@ def strongest_baselines(
         rounding.
     """
     most = baselines.get("pca", {}).get("components", 0)
-    condition = model.get("condition")
-    if condition not in {metrics.get("condition") for metrics in baselines.values()}:
-        return {}  # fitted on a set of another condition
-    if model.get("latents") not in {metrics.get("latents") for metrics in baselines.values()}:
-        return {}  # fitted beside a model of another size
+    for fact in ("condition", "latents"):
+        if model.get(fact) not in {metrics.get(fact) for metrics in baselines.values()}:
+            return {}
     found = {}
     for key in CLAIMED:
         means = {
             name: float(metrics[key]["mean"])
             for name, metrics in baselines.items()
             if key in metrics
-            and is_fair(metrics.get("condition"), condition)
+            and is_fair(metrics.get("condition"), model.get("condition"))
             and metrics.get("components", 0) <= most
             and not (key == "e_dis" and name in NOT_SPLITTING)
         }

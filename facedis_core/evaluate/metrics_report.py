@@ -425,17 +425,19 @@ def open_split(source: str, model: Model, split: str) -> tuple[FaceSet, np.ndarr
 
 def measure_baselines(
     training: FaceSet,
-    model: Model,
+    models: Mapping[str, Model],
     faces: FaceSet,
     rows: np.ndarray,
     how: MeasureOptions,
     ordered_map: OrderedMap = map_in_one_process,
 ) -> dict[str, Evaluation]:
-    """Evaluations of the linear baselines with as many coefficients as the model has latents.
+    """Evaluations of the linear baselines with as many coefficients as the first model has latents.
+
+    A warning names the models of another size, for which they are no measure.
 
     Args:
         training: face set to fit them on, on its training split.
-        model: the model to compare with.
+        models: by name, the models to compare with.
         faces: face set to measure them on.
         rows: its rows to measure.
         how: how to measure.
@@ -447,8 +449,19 @@ def measure_baselines(
     Raises:
         InputError: errors of `fit_baselines` and `evaluate_baselines`.
     """
+    name, first = next(iter(models.items()))
+    others = [
+        f"{other} ({_latents(model)})"
+        for other, model in models.items()
+        if _latents(model) != _latents(first)
+    ]
+    if others:
+        how.warn(
+            f"the baselines are fitted for the {_latents(first)} latents of {name} and are no "
+            f"measure for {', '.join(others)}; measure models of another size in a run of their own"
+        )
     with how.progress("baselines", None) as advance:
-        fitted = fit_baselines(training, model.config.identity, model.config.expression)
+        fitted = fit_baselines(training, first.config.identity, first.config.expression)
         found = evaluate_baselines(
             fitted,
             faces,
@@ -471,19 +484,6 @@ def with_facts(evaluation: Evaluation, model: Model) -> Evaluation:
     if condition is not None:
         facts["condition"] = condition
     return replace(evaluation, metrics=evaluation.metrics | facts)
-
-
-def warn_of_sizes(
-    models: Sequence[Model], names: Sequence[str], warn: Callable[[str], object]
-) -> None:
-    """Warn of models that the baselines, of the size of the first one, are no measure for."""
-    first, *_ = sizes = [_latents(model) for model in models]
-    others = [f"{name} ({size})" for name, size in zip(names, sizes, strict=True) if size != first]
-    if others:
-        warn(
-            f"the baselines are fitted for the {first} latents of {names[0]} and are no measure "
-            f"for {', '.join(others)}; measure models of another size in a run of their own"
-        )
 
 
 def _latents(model: Model) -> int:
@@ -561,8 +561,8 @@ def _evaluate_models(options: MetricsOptions, how: MeasureOptions) -> _Measured:
         methods.append(Method(name, with_facts(evaluation, model)))
     linear = []
     if baselines:
-        warn_of_sizes(models, names, how.warn)
-        found = measure_baselines(training, models[0], faces, rows, how, ordered_map)
+        named = dict(zip(names, models, strict=True))
+        found = measure_baselines(training, named, faces, rows, how, ordered_map)
         linear = [Method(name, evaluation) for name, evaluation in found.items()]
         facts["baselines_set"] = training.id
     face_names = FaceNames(

@@ -20,7 +20,6 @@ from facedis_core.evaluate.metrics_report import (
     label_models,
     measure_baselines,
     open_split,
-    warn_of_sizes,
     with_facts,
 )
 from facedis_core.evaluate.prediction import PredictedFaces, align_prediction, model_predictor
@@ -248,8 +247,8 @@ def compare_models(
     linear: dict[str, Evaluation] = {}
     if baselines or (baselines is None and len(faces.rows(TRAIN)) > 1):
         try:
-            warn_of_sizes(models, labels, ways.warn)
-            linear = measure_baselines(faces, models[0], faces, rows, ways)
+            named = dict(zip(labels, models, strict=True))
+            linear = measure_baselines(faces, named, faces, rows, ways)
         except InputError as error:
             if baselines or error.code != ErrorCode.FACES_ALIKE:
                 raise

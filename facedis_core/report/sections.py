@@ -118,14 +118,13 @@ def metrics_section(comparison: ModelComparison) -> Metrics:
         _method(key, evaluation, first.evaluation)._replace(baseline=True)
         for key, evaluation in baselines.items()
     ]
-    config = first.model.config
     return Metrics(
         methods,
         metric_rows(methods),
         list(map(_model_row, comparison.models)),
         differing_facts(comparison.models),
         baselines["pca"].metrics["components"] if "pca" in baselines else None,
-        config.identity + config.expression,
+        first.evaluation.metrics["latents"],
         comparison.facts["subjects"] < FEW_SUBJECTS,
         bool((np.asarray(comparison.faces.labels.split)[comparison.rows] == TRAIN).any()),
         [_half(result) for result in comparison.models if result not in comparison.whole],

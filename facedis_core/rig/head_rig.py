@@ -109,11 +109,10 @@ def arkit_weights(model: Model, latents: Latents) -> NDArray[np.float64]:
     weights = []
     shapes = load_blendshapes(model.preparation)
     for _, same in groupby(range(len(latents)), lambda row: latents.identity[row].tobytes()):
-        rows = list(same)
-        (identity,) = model.decode_vectors(*_row(latents, rows[0]), "identity")
-        targets = arkit_targets(shapes, shapes.on(identity))
-        offsets = (model.decode_vectors(*_row(latents, row))[0] - identity for row in rows)
-        weights.append(blendshape_weights(targets, offsets))
+        rows = latents.take(list(same))
+        z = _row(rows, 0)
+        targets = arkit_targets(shapes, shapes.on(model.decode_vectors(*z, "identity")[0]))
+        weights.append(blendshape_weights(targets, _expressions(model, rows, z[0])))
     return np.concatenate(weights)
 
 
