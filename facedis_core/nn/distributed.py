@@ -4,11 +4,11 @@ Random numbers are drawn alike in every process, for the whole batch, and each p
 rows. So a training has the same losses with any number of processes.
 """
 
-import inspect
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
+from importlib import import_module
 from threading import Event, Thread
 from time import monotonic, sleep
 from typing import Any, Protocol, TypeVar
@@ -17,7 +17,7 @@ from uuid import uuid4
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
+from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from facedis_core.errors import ErrorCode, Stopped
 
@@ -53,6 +53,9 @@ def process_group(device: torch.device) -> Iterator[None]:
     if "WORLD_SIZE" not in os.environ or "RANK" not in os.environ:
         yield
         return
+    # Default arguments in it are the group that exists when it is imported, which then is never
+    # freed; and a thread of gloo that frees tensors while Python ends aborts a finished process.
+    import_module("torch.distributed.nn.functional")
     ended = Event()
     watch = Thread(target=_end_with, args=(os.getppid(), ended), daemon=True)
     watch.start()
@@ -70,6 +73,7 @@ def process_group(device: torch.device) -> Iterator[None]:
             timeout=_TIMEOUT,
         )
         yield
+        dist.destroy_process_group()
     except RuntimeError as error:
         if isinstance(error, dist.DistError) or "gloo" in str(error):
             raise Stopped(
@@ -82,7 +86,8 @@ def process_group(device: torch.device) -> Iterator[None]:
         _store = None
         ended.set()
         watch.join()  # a thread that wakes while Python ends may abort the process
-    dist.destroy_process_group()
+        if backend == "gloo" and dist.is_initialized():  # nccl might wait for the others
+            dist.destroy_process_group()
 
 
 def _end_with(parent: int, ended: Event) -> None:
@@ -201,19 +206,36 @@ def all_reduce_mean(tensor: Tensor) -> Tensor:
 
 
 def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
-    """Average the gradients of parameters over all processes, where there is more than one."""
+    """Average the gradients of parameters over all processes, where there is more than one.
+
+    Not by DistributedDataParallel, which would keep the process group alive to the end of Python
+    (see `process_group`).
+    """
     if world_size() == 1:
         return
-    for parameter in parameters:
-        if parameter.grad is not None:
-            dist.all_reduce(parameter.grad)
-            parameter.grad /= world_size()
+    gradients = [each.grad for each in parameters if each.grad is not None]
+    together = parameters_to_vector(gradients)  # one message
+    dist.all_reduce(together)
+    vector_to_parameters(together / world_size(), gradients)
 
 
 def mean_values(values: Mapping[str, Tensor]) -> dict[str, float]:
     """The mean of each scalar over all processes, with one wait for the device."""
     together = torch.stack([value.detach() for value in values.values()])
     return dict(zip(values, all_reduce_mean(together).tolist(), strict=True))
+
+
+def broadcast_weights(network: nn.Module) -> None:
+    """Give every process the parameters and buffers of the main one, bit for bit.
+
+    They are computed alike in all, but with other processors the last bits may differ.
+    """
+    if world_size() == 1:
+        return
+    for tensor in network.state_dict().values():
+        sent = tensor.contiguous()
+        dist.broadcast(sent, 0)
+        tensor.copy_(sent)
 
 
 def any_process(flag: bool, device: torch.device) -> bool:
@@ -267,13 +289,3 @@ def shared_map(
         if found is not None:
             results = [iter(results) for results in found]
             yield from (next(results[owner]) for owner in owners)
-
-
-def data_parallel(module: nn.Module) -> nn.Module:
-    """The module with gradients averaged over all processes; its buffers are equal anyway."""
-    if world_size() == 1:
-        return module
-    known = inspect.signature(DistributedDataParallel).parameters
-    sync = next(name for name in ("forward_sync_buffers", "broadcast_buffers") if name in known)
-    options: dict[str, Any] = {sync: False}
-    return DistributedDataParallel(module, gradient_as_bucket_view=True, **options)

@@ -1,7 +1,4 @@
-"""The forward pass of a training step: encode, sample, decode, and encode X_id again.
-
-It is one module, because DistributedDataParallel averages gradients of one call of forward.
-"""
+"""The forward pass of a training step: encode, sample, decode, and encode X_id again."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -47,54 +44,49 @@ class Partners(NamedTuple):
     identity_faces: Tensor
 
 
-class ForwardStep(nn.Module):
-    """Faces (B, V, 3) -> the tensors for the losses of the auto-encoder.
+def forward_step(
+    network: AutoEncoder,
+    faces: Tensor,
+    partners: Tensor | None = None,
+    *,
+    log_variance_limit: float,
+    encode_again: bool,
+) -> StepOutput:
+    """Encode, sample, decode, and encode the identity faces again.
 
     Args:
         network: the auto-encoder.
+        faces: (B, V, 3).
+        partners: (B, V, 3), other faces of the same subjects, if their identities are needed.
         log_variance_limit: log-variances are clamped to this, up and down.
         encode_again: whether the identity faces are encoded too.
     """
 
-    def __init__(
-        self, network: AutoEncoder, *, log_variance_limit: float, encode_again: bool
-    ) -> None:
-        super().__init__()
-        self.network = network
-        self.log_variance_limit, self.encode_again = log_variance_limit, encode_again
+    def identity_faces_of(z: Tensor) -> Tensor:
+        return network.normalised_mean_face + network.identity_offsets(z)
 
-    def forward(self, faces: Tensor, partners: Tensor | None = None) -> StepOutput:
-        """Encode, sample, decode, and encode the identity faces again.
+    posterior, clamped = _clamp(network.encode(faces), log_variance_limit)
+    identity_latent = posterior.identity.sample()
+    identity_faces = identity_faces_of(identity_latent)
+    expression = network.expression_offsets(posterior.expression.sample(), identity_latent)
+    again = theirs = None
+    if encode_again:
+        with frozen_statistics(network):
+            found, _ = _clamp(network.encode(identity_faces), log_variance_limit)
+        again = found.identity.sample()
+    if partners is not None:
+        own = _clamp(network.encode(partners), log_variance_limit)[0].identity
+        theirs = Partners(own.mean, identity_faces_of(own.sample()))
+    return StepOutput(
+        posterior, identity_latent, identity_faces, expression, again, theirs, clamped
+    )
 
-        Args:
-            faces: (B, V, 3).
-            partners: (B, V, 3), other faces of the same subjects, if their identities are needed.
-        """
-        network = self.network
-        posterior, clamped = self._clamp(network.encode(faces))
-        identity_latent = posterior.identity.sample()
-        identity_faces = self._identity_faces(identity_latent)
-        expression = network.expression_offsets(posterior.expression.sample(), identity_latent)
-        again = theirs = None
-        if self.encode_again:
-            with frozen_statistics(network):
-                again = self._clamp(network.encode(identity_faces))[0].identity.sample()
-        if partners is not None:
-            own = self._clamp(network.encode(partners))[0].identity
-            theirs = Partners(own.mean, self._identity_faces(own.sample()))
-        return StepOutput(
-            posterior, identity_latent, identity_faces, expression, again, theirs, clamped
-        )
 
-    def _identity_faces(self, z: Tensor) -> Tensor:
-        return self.network.normalised_mean_face + self.network.identity_offsets(z)
-
-    def _clamp(self, posterior: Posterior) -> tuple[Posterior, Tensor]:
-        """Clamp log-variances to the limit; also the share that this changed."""
-        limit = self.log_variance_limit
-        parts = [latent.clamped(limit) for latent in posterior]
-        moved = torch.cat([lv.detach().abs() > limit for _, lv in posterior], dim=1)
-        return Posterior(*parts), moved.float().mean()
+def _clamp(posterior: Posterior, limit: float) -> tuple[Posterior, Tensor]:
+    """Clamp log-variances to the limit; also the share that this changed."""
+    parts = [latent.clamped(limit) for latent in posterior]
+    moved = torch.cat([lv.detach().abs() > limit for _, lv in posterior], dim=1)
+    return Posterior(*parts), moved.float().mean()
 
 
 @contextmanager

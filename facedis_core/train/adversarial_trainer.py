@@ -8,8 +8,8 @@ from facedis_core.nn import losses
 from facedis_core.nn.augment import random_poses
 from facedis_core.nn.autoencoder import AutoEncoder
 from facedis_core.nn.discriminator import IdentityDiscriminator
-from facedis_core.nn.distributed import data_parallel, mean_values, shard_of_randn
-from facedis_core.nn.forward_step import ForwardStep, StepOutput
+from facedis_core.nn.distributed import average_gradients, mean_values, shard_of_randn
+from facedis_core.nn.forward_step import StepOutput, forward_step
 from facedis_core.nn.losses import LossWeights
 from facedis_core.nn.max_pool.argmax import Precision
 from facedis_core.nn.max_pool.layer import set_pooling
@@ -90,16 +90,8 @@ class AdversarialTrainer(AutoEncoderTrainer):
             fused=True,  # one pass over the weights instead of ten
         )
         self.optimizers = {"auto_encoder": self.optimizer}
-        self.forward_step = data_parallel(
-            ForwardStep(
-                network,
-                log_variance_limit=recipe.log_variance_limit,
-                encode_again=recipe.neutral_latent > 0,
-            )
-        )
         if discriminator is not None:
             self.networks["discriminator"] = discriminator.to(device)
-            self.parallel_discriminator = data_parallel(discriminator)
             self.optimizers["discriminator"] = torch.optim.Adam(
                 discriminator.parameters(), recipe.discriminator_learning_rate, fused=True
             )
@@ -114,7 +106,13 @@ class AdversarialTrainer(AutoEncoderTrainer):
         faces = self._posed(aligned)
         partners = None if batch.partners is None else self._posed(normalise(batch.partners))
         with step_part("auto-encoder forward"):
-            output: StepOutput = self.forward_step(faces, partners if recipe.has_partners else None)
+            output = forward_step(
+                self.network,
+                faces,
+                partners if recipe.has_partners else None,
+                log_variance_limit=recipe.log_variance_limit,
+                encode_again=recipe.neutral_latent > 0,
+            )
         discriminator_values: dict[str, Tensor] = {}
         if batch.train_discriminator:
             assert partners is not None
@@ -131,6 +129,7 @@ class AdversarialTrainer(AutoEncoderTrainer):
             self.optimizer.zero_grad()
             total.backward()
         with step_part("optimiser"):
+            average_gradients(self.network.parameters())
             limit = recipe.gradient_clip or float("inf")
             norm = nn.utils.clip_grad_norm_(self.network.parameters(), limit)
             values = mean_values(
@@ -200,10 +199,11 @@ class AdversarialTrainer(AutoEncoderTrainer):
             self._noisy(torch.stack(pair, dim=1).flatten(0, 1))
             for pair in ((faces, faces), (partners, fakes))
         )
-        logits = self.parallel_discriminator(first, second)
+        logits = self.discriminator(first, second)
         real, fake = logits.unflatten(0, (-1, 2)).unbind(dim=1)
         result = losses.discriminator_loss(real, fake, self.recipe.label_smoothing)
         result.loss.backward()
+        average_gradients(self.discriminator.parameters())
         optimizer.step()
         return {
             "discriminator_own": result.loss,

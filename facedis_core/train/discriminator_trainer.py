@@ -5,14 +5,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from facedis_core.data.face_set import TEST, TRAIN, FaceSet
 from facedis_core.errors import ErrorCode, InputError
 from facedis_core.nn.augment import random_poses
 from facedis_core.nn.discriminator import IdentityDiscriminator
-from facedis_core.nn.distributed import data_parallel, mean_values, shard, shared_map
+from facedis_core.nn.distributed import average_gradients, mean_values, shard, shared_map
 from facedis_core.nn.face_pairs import FacePairs
 from facedis_core.train.batches import check_batch_size
 from facedis_core.train.face_storage import Storage, StreamedFaces, store_faces
@@ -103,7 +103,6 @@ class DiscriminatorTrainer(Trainer):
                 ErrorCode.TOO_FEW_FACES,
             )
         self.faces = store_faces(face_set.vertices, self.rows, device, storage, mean_face)
-        self.parallel_discriminator = data_parallel(discriminator)
         self.optimizer = torch.optim.Adam(
             discriminator.parameters(), recipe.pretrain_learning_rate, fused=True
         )
@@ -129,13 +128,14 @@ class DiscriminatorTrainer(Trainer):
 
     def _train_step(self, batch: PairBatch) -> dict[str, float]:
         with step_part("discriminator forward"):
-            logits, labels = self._classify(self.parallel_discriminator, batch, with_poses=True)
+            logits, labels = self._classify(batch, with_poses=True)
             smoothing = self.recipe.label_smoothing
             loss = functional.cross_entropy(logits, labels, label_smoothing=smoothing)
         with step_part("backward"):
             self.optimizer.zero_grad()
             loss.backward()
         with step_part("optimiser"):
+            average_gradients(self.discriminator.parameters())
             right = (logits.detach().argmax(dim=1) == labels).to(loss.dtype).mean()
             values = mean_values({"loss": loss, "accuracy": right})
             if not np.isfinite(values["loss"]):
@@ -147,15 +147,14 @@ class DiscriminatorTrainer(Trainer):
             self.optimizer.step()
         return values
 
-    def _classify(
-        self, network: nn.Module, pairs: PairBatch, *, with_poses: bool = False
-    ) -> tuple[Tensor, Tensor]:
+    def _classify(self, pairs: PairBatch, *, with_poses: bool = False) -> tuple[Tensor, Tensor]:
         """Logits (B, 2) and labels (B,) of the pairs."""
         origin, scale = self.discriminator.origin, self.discriminator.scale
         first, second = ((pairs.faces - origin) / scale).chunk(2)
         if with_poses:
             first, second = (random_poses(half, self.poses, scale) for half in (first, second))
-        return network(first, second), torch.from_numpy(pairs.same).to(self.device)
+        logits = self.discriminator(first, second)
+        return logits, torch.from_numpy(pairs.same).to(self.device)
 
     def evaluate(self, record: Mapping[str, Any]) -> dict[str, Any]:
         """The accuracy on training pairs in this epoch, and on pairs of test subjects now."""
@@ -184,7 +183,7 @@ class DiscriminatorTrainer(Trainer):
         def hits(start: int) -> int:
             part = slice(start, start + self.recipe.pretrain_batch)
             both = faces.batch(np.concatenate([drawn.first[part], drawn.second[part]]))
-            logits, labels = self._classify(self.discriminator, PairBatch(both, drawn.same[part]))
+            logits, labels = self._classify(PairBatch(both, drawn.same[part]))
             return int((logits.argmax(dim=1) == labels).sum())
 
         starts = range(0, len(rows), self.recipe.pretrain_batch)

@@ -26,6 +26,7 @@ from facedis_core.io.urls import is_url
 from facedis_core.nn.distributed import (
     any_process,
     broadcast_bytes,
+    broadcast_weights,
     flag_is_set,
     is_main_process,
     rank,
@@ -209,6 +210,8 @@ class TrainingRun:
             )
         else:
             self._delete_checkpoints()
+            for network in self.trainer.networks.values():
+                broadcast_weights(network)
         set_flag(_STARTED)
         return content is not None
 
