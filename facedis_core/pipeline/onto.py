@@ -115,7 +115,7 @@ def find_originals(source: str, *, of_pairs: bool = False) -> Originals:
     if not is_mesh_source(source):
         raise UsageError(
             f"{shown(source)} is no mesh that a face can be written onto; give a mesh or a folder "
-            "of meshes, or write new ones with fd-decode",
+            "of meshes, or leave out --onto",
             ErrorCode.OPTION_VALUE,
         )
     if not is_folder(source):
