@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from facedis_core.model.mesh_config import DiMeshConfig
 from facedis_core.nn.autoencoder import Gaussian, InitialData, Posterior
+from facedis_core.nn.distributed import shard_of_permuted
 from facedis_core.nn.losses import kl_divergence
 from facedis_core.nn.mesh_autoencoder import MeshAutoEncoder, MeshObjective, neutral_error
 from facedis_core.nn.mesh_layers import MeshDecoder, MeshEncoder
@@ -112,9 +113,9 @@ class DiMeshObjective(MeshObjective):
         own, shown = (latent.clamped(limit) for latent in network.encode(batch.faces))
         z, e = own.sample(), shown.sample()
         pair = torch.cat([z, e], dim=1)
-        # the same latents of identity, with expressions of other faces
-        apart = torch.cat([z, e[torch.randperm(len(e), device=e.device)]], dim=1)
-        real, fake = self.discriminator(apart.detach()), self.discriminator(pair.detach())
+        # the same latents of identity, with expressions of other faces of the whole batch
+        apart = torch.cat([z.detach(), shard_of_permuted(e)], dim=1)
+        real, fake = self.discriminator(apart), self.discriminator(pair.detach())
         loss = (adversarial_loss(real, real=True) + adversarial_loss(fake, real=False)) / 2
         values = {
             "discriminator_own": loss.detach(),

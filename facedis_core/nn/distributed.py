@@ -182,6 +182,16 @@ def shard_of_bernoulli(rows: Tensor, probability: float) -> Tensor:
     return shard(drawn)
 
 
+def shard_of_permuted(rows: Tensor) -> Tensor:
+    """Rows (B, ...) of the whole batch in random order, of which each process takes B; detached."""
+    together = [rows.detach().contiguous()]
+    if world_size() > 1:
+        together = [torch.empty_like(together[0]) for _ in range(world_size())]
+        dist.all_gather(together, rows.detach().contiguous())
+    whole = torch.cat(together)
+    return shard(whole[torch.randperm(len(whole), device=whole.device)])
+
+
 class _Mean(torch.autograd.Function):
     """Mean over the processes; the gradient is averaged too, as the loss is the mean of theirs."""
 

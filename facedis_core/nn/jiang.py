@@ -378,7 +378,11 @@ class JiangObjective(Objective):
     def _identity_terms(self, features: Tensor, batch: LabelledFaces) -> dict[str, Tensor]:
         """Neutrals of the faces, and of as many interpolated people."""
         mixed, truth = self._interpolated(len(features))
-        own, predicted = self._sampled_neutrals(torch.cat([features, mixed]))
+        faces = torch.cat([features, mixed])
+        own = self.network.encode_identity(faces).clamped(self.limit)
+        # each half is a part of the whole batch, of which a process has some rows
+        halves = map(Gaussian, *(each.chunk(2) for each in own))
+        predicted = self.network.decode_neutral(torch.cat([half.sample() for half in halves]))
         error = self._neutral_error(predicted[: len(features)], batch)
         return {
             "neutral": error + self._branch_error(predicted[len(features) :], truth),

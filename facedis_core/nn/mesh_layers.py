@@ -219,7 +219,7 @@ class Mesh(nn.Module):
         return self._matrices[device]
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "Mesh":
-        copied = Mesh(self.vertices, self.coarser, len(self.edges))
+        copied = Mesh(self.vertices, self.coarser, len(self.edges)).to(self.weights)
         copied.load_state_dict(self.state_dict())
         return copied
 

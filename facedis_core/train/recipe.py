@@ -99,7 +99,11 @@ class Recipe:
         of=("conv-mesh-ae",),
     )
     components: int = _key(
-        400, "principal components of `linear`, at most", positive=True, of=_LINEAR
+        400,
+        "principal components of `linear`, at most",
+        positive=True,
+        of=_LINEAR,
+        used_with=("linear_fit", "split"),
     )
     bilinear: int | None = _key(
         None,
@@ -144,6 +148,7 @@ class Recipe:
         "ones keep X_id of a person together",
         positive=True,
         of=_LINEAR,
+        used_with=("linear_fit", "split"),
     )
     linear_start: bool = _key(
         False,
@@ -212,10 +217,16 @@ class Recipe:
         used_with=("schedule", "step"),
     )
     weight_decay: float = _key(
-        1e-4, "of the auto-encoder; of networks on meshes for dense layers alone", of_steps=True
+        1e-4,
+        "of the auto-encoder; of `conv-mesh-ae`, `kacem` and `di-mesh-encoder`, and of what is "
+        "trained beside them, for dense layers alone",
+        of_steps=True,
     )
     gradient_clip: float = _key(
-        1.0, "largest norm of the auto-encoder's gradient; 0 = none", of_steps=True
+        1.0,
+        "largest norm of the auto-encoder's gradient, of `kacem` and `di-mesh-encoder` also of the "
+        "gradients of what is trained beside them; 0 = none",
+        of_steps=True,
     )
     log_variance_limit: float = _key(
         10.0, "log-variances are clamped to +- this", positive=True, of=_VARIATIONAL, of_steps=True

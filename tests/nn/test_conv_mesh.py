@@ -1,6 +1,7 @@
 """CoMA: its forward pass against a slow twin with dense matrices, its losses, and model files."""
 
 import json
+from copy import deepcopy
 from dataclasses import replace
 
 import numpy as np
@@ -159,6 +160,14 @@ def test_it_resumes_to_the_same_bytes(tmp_path):
     for name, weights in further.weights.items():
         left = 0.95 - 0.1 * (0.9 * 0.5 + 0.5 * 0.95) if ".dense." in name else 1
         np.testing.assert_allclose(weights, left * before[name], rtol=1e-5, err_msg=name)
+
+
+def test_a_copy_is_where_the_network_is():
+    """As an average of weights (`weight_average`) is made on a GPU; meta stands for one."""
+    network = objective_of(FACES, "conv-mesh-ae").network.double().to("meta")
+    copied = deepcopy(network).state_dict()
+    for name, tensor in network.state_dict().items():
+        assert (copied[name].device, copied[name].dtype) == (tensor.device, tensor.dtype), name
 
 
 def test_what_one_half_cannot_do(models):

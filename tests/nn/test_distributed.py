@@ -107,6 +107,21 @@ def test_two_nodes_have_the_losses_of_one_process(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("name", ["conv-mesh-ae", "kacem", "di-mesh-encoder", "jiang"])
+def test_networks_with_losses_of_their_own_are_shared_too(
+    call: Run, shell: Run, tmp_path: Path, name: str
+) -> None:
+    """Noise, interpolated people and pairs of latents are those of the whole batch."""
+    synthetic.write_face_set(tmp_path / "set.safetensors", synthetic.face_set(size=8))
+    sizes = "--set identity=4" + " --set expression=3" * (name in ("di-mesh-encoder", "jiang"))
+    options = f"set.safetensors --recipe {name} --neutrals --epochs 4 {sizes} --set batch=6"
+    assert call(f"fd-train {options} -o one.safetensors").code == 0
+    done = shell(f"{TWO} -m fd_train {options} -o two.safetensors")
+    assert done.code == 0, done.err
+    compare_logs(tmp_path, "one", "two")
+
+
+@pytest.mark.slow
 def test_pre_training_is_shared_too(call: Run, shell: Run, face_set: Path, tmp_path: Path) -> None:
     options = "set.safetensors --epochs 2 --set pretrain_batch=6"
     assert call(f"fd-pretrain-disc {options} -o one.safetensors").code == 0

@@ -189,7 +189,8 @@ def test_each_branch_and_the_fusion_are_trained_alone(objective):
     torch.testing.assert_close(turn.terms["decay"], 1e-5 * squares("identity"))
     torch.manual_seed(1)
     mixed, truth = objective._interpolated(4)
-    drawn = network.decode_neutral(network.encode_identity(torch.cat([features, mixed])).sample())
+    halves = [network.encode_identity(half) for half in (features, mixed)]
+    drawn = network.decode_neutral(torch.cat([half.sample() for half in halves]))
     known = (torch.tensor(FACES.neutrals[:2]) - mean) / network.scale
     expected = 0.5 * length(drawn[[0, 3]], known) + length(drawn[4:], truth)
     torch.testing.assert_close(turn.terms["neutral"], expected)

@@ -145,6 +145,13 @@ def test_recipes_of_the_comparison_systems(name, neutrals):
         assert recipe[key] == expected, key
 
 
+@pytest.mark.parametrize("change", ["trust=0.3", "components=10"])
+def test_flames_closed_form_refuses_keys_of_the_other(change):
+    key = change.split("=")[0]
+    with raises("option-conflict", f"{key} is of linear_fit=split"):
+        load_recipe("flame-like", neutrals=True, changes=[change])
+
+
 # trained by losses of their own
 OWN_LOSSES = ["conv-mesh-ae", "di-mesh-encoder", "jiang", "kacem"]
 
