@@ -361,13 +361,19 @@ class JiangObjective(Objective):
             known = torch.tensor(_known_neutrals(data)).float()
             self.people = network.features(network.normalise(known))
             self.expression_means = torch.zeros(len(kinds), *self.people.shape[1:])
+            # over people, of whom some may show an expression more often than others
+            shown, which, often = np.unique(
+                [kind, data.subject], axis=1, return_inverse=True, return_counts=True
+            )
+            weight = torch.from_numpy((1 / often)[which.ravel()]).float()
             start = 0
             for block in face_blocks(data.vertices, data.rows):
                 features = network.features(network.normalise(torch.tensor(block).float()))
-                part = torch.from_numpy(kind[start : start + len(block)])
-                self.expression_means.index_add_(0, part, features)
+                part = slice(start, start + len(block))
+                features *= weight[part, None, None]
+                self.expression_means.index_add_(0, torch.from_numpy(kind[part]), features)
                 start += len(block)
-            self.expression_means /= torch.from_numpy(np.bincount(kind))[:, None, None]
+            self.expression_means /= torch.from_numpy(np.bincount(shown[0]))[:, None, None]
 
     def turns(self, batch: LabelledFaces) -> Iterator[Turn]:
         """One turn: the part that is trained at that progress."""

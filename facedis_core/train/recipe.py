@@ -314,9 +314,7 @@ class Recipe:
     discriminator_batch_norm: bool = _key(
         False, "whether the discriminator has batch norm", of=_PAPERS
     )
-    discriminator_learning_rate: float = _key(
-        1e-4, "of Adam, for the discriminator", of=_WITH_DISCRIMINATOR
-    )
+    discriminator_learning_rate: float = _key(1e-4, "of the discriminator", of=_WITH_DISCRIMINATOR)
     discriminator_every: int = _key(
         1, "steps of the auto-encoder per step of the discriminator", positive=True, of=_PAPERS
     )
@@ -392,6 +390,11 @@ def load_recipe(name: str, *, neutrals: bool, changes: Sequence[str] = ()) -> Re
         recipe = replace(tables["with_neutrals"], pseudo_neutral=recipe.pseudo_neutral)
     for change in changes:
         _check_use(_parse_change(change)[0], recipe)
+    if neutrals and _is_to_itself(recipe):
+        raise UsageError(
+            f"{recipe.network} with target=self makes no use of neutrals; leave out --neutrals",
+            ErrorCode.OPTION_CONFLICT,
+        )
     return recipe
 
 
@@ -498,6 +501,10 @@ def _read_toml(path: Path) -> dict[str, Any]:
         raise InputError(f"{path} is not TOML: {reason}", ErrorCode.RECIPE_SYNTAX) from None
 
 
+def _is_to_itself(recipe: Recipe) -> bool:
+    return recipe.network == "conv-mesh-ae" and recipe.target == "self"
+
+
 def _without_use(key: str, recipe: Recipe) -> str:
     """Why nothing in a recipe makes use of a key; empty if something does."""
     properties = _PROPERTIES[key]
@@ -510,6 +517,9 @@ def _without_use(key: str, recipe: Recipe) -> str:
     if is_size and not getattr(recipe.model_config(vertices=4), key):
         target = f" with target={recipe.target}" if recipe.network == "conv-mesh-ae" else ""
         return f"{recipe.network}{target} has no {key} latents; leave out {key}"
+    of_neutrals = key == "neutral" or (key == "pseudo_neutral" and recipe.pseudo_neutral != "none")
+    if of_neutrals and _is_to_itself(recipe):
+        return f"conv-mesh-ae with target=self makes no use of neutrals; leave out {key}"
     other, value = properties.used_with or (key, getattr(recipe, key))
     if getattr(recipe, other) != value:
         return (

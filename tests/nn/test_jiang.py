@@ -269,6 +269,28 @@ def test_interpolated_people_lie_between_people(objective):
     assert (distance.abs().amax(dim=(2, 3)).amin(dim=1) < 1e-6).all()
 
 
+def test_means_of_expressions_are_over_people():
+    """Also where a person shows one several times, as in the frames of a sequence."""
+    expression = np.array(FACES.labels.expression)
+    expression[(np.asarray(FACES.labels.subject) == 0) & (expression > 1)] = 1
+    objective = objective_of(
+        replace(FACES, labels=replace(FACES.labels, expression=expression)),
+        "jiang",
+        identity=5,
+        expression=4,
+    )
+    rows = FACES.rows(TRAIN)
+    subject = np.asarray(FACES.labels.subject)[rows]
+    faces = objective.network.normalise(torch.from_numpy(FACES.read(rows)))
+    features = objective.network.features(faces).numpy()
+    for kind, ours in zip(np.unique(expression[rows]), objective.expression_means, strict=True):
+        people = [
+            features[(subject == person) & (expression[rows] == kind)].mean(axis=0)
+            for person in np.unique(subject[expression[rows] == kind])
+        ]
+        np.testing.assert_allclose(ours, np.mean(people, axis=0), atol=1e-6)
+
+
 def test_it_needs_neutrals_and_expressions():
     with raises("option-conflict", "--neutrals"):
         train(FACES, "jiang", changes={**SHORT, "pseudo_neutral": "none"})

@@ -152,6 +152,14 @@ def test_flames_closed_form_refuses_keys_of_the_other(change):
         load_recipe("flame-like", neutrals=True, changes=[change])
 
 
+@pytest.mark.parametrize("change", ["neutral=3", "pseudo_neutral=medoid"])
+def test_a_face_to_itself_has_no_use_for_neutrals(change):
+    with raises("option-conflict", "target=self"):
+        load_recipe("conv-mesh-ae", neutrals=False, changes=["target=self", change])
+    with raises("option-conflict", "leave out --neutrals"):
+        load_recipe("conv-mesh-ae", neutrals=True, changes=["target=self"])
+
+
 # trained by losses of their own
 OWN_LOSSES = ["conv-mesh-ae", "di-mesh-encoder", "jiang", "kacem"]
 
