@@ -50,6 +50,7 @@ def stages(options: argparse.Namespace) -> list[Stage]:
         *("nn/test_argmax_triton.py", "nn/test_argmax.py", "nn/test_layer.py"),
         *("nn/test_batch_statistics.py", "nn/test_inference.py", "train/test_face_storage.py"),
         *("train/test_adversarial_trainer.py", "train/test_training_step.py"),
+        *("train/test_devices.py", "train/test_profiling.py"),
     ]
     if quick:
         tests = ["nn/test_inference.py"]

@@ -6,6 +6,7 @@ Torch's meta device stands for a GPU here; values that are asked for are made up
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import pytest
 import synthetic
 import torch
@@ -76,8 +77,8 @@ class OneDevice(TorchDispatchMode):
         return function(*args, **kwargs)
 
 
-@pytest.fixture(autouse=True)
-def _a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def made_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """Take the meta device for a GPU where that makes a difference."""
     monkeypatch.setattr(torch.Tensor, "is_cuda", property(lambda each: each.device == GPU), False)
     monkeypatch.setattr(argmax, "_kernel", lambda *shape: None)
@@ -109,6 +110,12 @@ def second_step(trainer: Trainer, progress: float = 0.0) -> OneDevice:
     return found
 
 
+def small_plan(recipe: str, changes: tuple[str, ...], neutrals: bool) -> TrainingPlan:
+    return TrainingPlan(
+        face_set=FACES, recipe=recipe, changes=[*SMALL, *changes], neutrals=neutrals
+    )
+
+
 def cases() -> Iterator[Any]:
     """Recipe, changes, whether neutrals are given, part of the steps done, waits in a step."""
     for recipe in sorted({*recipe_names()} - {"coma", "facescape"}):  # as pointnet and bu3dfe
@@ -124,14 +131,12 @@ def cases() -> Iterator[Any]:
     yield pytest.param("linear", ("pseudo_neutral=none",), False, 0.0, 1, id="swapped")
 
 
+@pytest.mark.usefixtures("made_up")
 @pytest.mark.parametrize("recipe, changes, neutrals, progress, waits", [*cases()])
 def test_a_step_is_on_one_device(
     recipe: str, changes: tuple[str, ...], neutrals: bool, progress: float, waits: int
 ) -> None:
-    plan = TrainingPlan(
-        face_set=FACES, recipe=recipe, changes=[*SMALL, *changes], neutrals=neutrals
-    )
-    trainer = prepared(plan)
+    trainer = prepared(small_plan(recipe, changes, neutrals))
     found = second_step(trainer, progress)
     assert found.waits == waits
     assert found.copied <= trainer.batch  # who is shown
@@ -143,9 +148,31 @@ def test_a_step_is_on_one_device(
     assert found.copied == FACES.vertices[:3].size
 
 
+@pytest.mark.usefixtures("made_up")
 def test_a_step_of_pre_training_is_on_one_device() -> None:
     trainer = prepared(PretrainingPlan(face_set=FACES, changes=["pretrain_batch=8"]))
     found = second_step(trainer)
     assert (found.copied, found.waits) == (trainer.batch, 3)  # whether pairs are of one person
     with OneDevice():
         trainer.evaluate({"accuracy": 0.5})
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("recipe, changes, neutrals, progress, waits", [*cases()])
+def test_a_gpu_trains_and_predicts_as_a_cpu(
+    recipe: str, changes: tuple[str, ...], neutrals: bool, progress: float, waits: int
+) -> None:
+    plan = small_plan(recipe, changes, neutrals)
+    trainer = plan.prepare(RunFiles.beside("-"), torch.device("cuda", 0)).run.trainer
+    while not trainer.is_finished:
+        record = trainer.run_epochs(5)
+        assert record is not None and all(np.isfinite(value) for value in record.values())
+    found = trainer.predict(FACES.vertices[:3])
+    trainer.device = torch.device("cpu")
+    trainer.result.cpu()
+    expected = trainer.predict(FACES.vertices[:3])
+    for name in ("reconstruction", "identity"):
+        ours, theirs = getattr(found, name), getattr(expected, name)
+        if theirs is None:  # of a network from faces to neutrals alone
+            continue
+        np.testing.assert_allclose(ours, theirs, rtol=0, atol=0.01)  # mm
