@@ -154,6 +154,8 @@ def main() -> int:
     parser.add_argument("--wheels", type=Path, help="folder of wheels of missing packages")
     options = parser.parse_args()
     deadline = time.monotonic() + 60 * options.minutes
+    for signum in (signal.SIGTERM, signal.SIGHUP):  # a stage would go on without us
+        signal.signal(signum, lambda number, frame: sys.exit(128 + number))
     options.out = options.out.resolve()
     options.out.mkdir(parents=True, exist_ok=True)
     results, log = options.out / "results.jsonl", options.out / "gpu.log"
