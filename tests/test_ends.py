@@ -4,6 +4,7 @@ import os
 import re
 import signal
 import subprocess
+import sys
 import threading
 import time
 from functools import partial
@@ -196,6 +197,43 @@ def test_a_signal_at_any_moment_ends_it_without_a_traceback(commands, inputs, mo
         _, said = running.communicate(timeout=60)
         assert running.returncode in (-signum, 0)
         assert said in (b"", b"fd-encode: interrupted\n")
+
+
+SLOW_WRITER = """
+import os, time
+import meshio
+
+def write_points_cells(path, *content):
+    path.write_text("half")
+    os.write(1, b"writing\\n")
+    time.sleep(60)
+
+meshio.write_points_cells = write_points_cells
+import fd_decode
+fd_decode.main()
+"""
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_no_temporary_folder_is_left(inputs, model_file, signum):
+    """Some formats are written to a folder elsewhere, before the output is opened."""
+    (inputs / "temporary").mkdir()
+    running = subprocess.Popen(
+        [sys.executable, "-c", SLOW_WRITER, "one.npy", "-o", "face.vtu"],
+        cwd=inputs,
+        env={
+            **os.environ,
+            "FACEDIS_MODEL": str(model_file),
+            "TMPDIR": str(inputs / "temporary"),
+        },
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert running.stdout.readline() == b"writing\n"
+    running.send_signal(signum)
+    running.communicate(timeout=60)
+    assert running.returncode == -signum
+    assert not files(inputs / "temporary")
 
 
 def start(commands, inputs, model_file, *words, **options):

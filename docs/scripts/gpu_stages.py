@@ -50,6 +50,7 @@ def stages(options: argparse.Namespace) -> list[Stage]:
         *("nn/test_argmax_triton.py", "nn/test_argmax.py", "nn/test_layer.py"),
         *("nn/test_batch_statistics.py", "nn/test_inference.py", "train/test_face_storage.py"),
         *("train/test_adversarial_trainer.py", "train/test_training_step.py"),
+        *("train/test_devices.py", "train/test_profiling.py"),
     ]
     if quick:
         tests = ["nn/test_inference.py"]
@@ -153,6 +154,8 @@ def main() -> int:
     parser.add_argument("--wheels", type=Path, help="folder of wheels of missing packages")
     options = parser.parse_args()
     deadline = time.monotonic() + 60 * options.minutes
+    for signum in (signal.SIGTERM, signal.SIGHUP):  # a stage would go on without us
+        signal.signal(signum, lambda number, frame: sys.exit(128 + number))
     options.out = options.out.resolve()
     options.out.mkdir(parents=True, exist_ok=True)
     results, log = options.out / "results.jsonl", options.out / "gpu.log"

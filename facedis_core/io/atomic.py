@@ -31,6 +31,16 @@ def created_folders(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """A folder that is removed at the end, also where a signal ends the process."""
+    from tempfile import TemporaryDirectory
+
+    install_signal_handlers()
+    with TemporaryDirectory() as folder:
+        yield Path(folder)
+
+
+@contextmanager
 def replacing(
     path: Path, force: bool, permissions: Permissions | None = None
 ) -> Iterator[BinaryIO]:

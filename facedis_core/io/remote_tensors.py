@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from facedis_core.errors import ErrorCode, InputError
 from facedis_core.io.remote_input import open_remote_input, read_remote_ranges
 from facedis_core.io.safetensors_file import LARGEST_HEADER, SafetensorsFile, parse_safetensors
+from facedis_core.io.signals import install_signal_handlers
 from facedis_core.io.streams import naming
 from facedis_core.io.text import shown
 
@@ -227,6 +228,7 @@ def _parts_needed() -> Iterator[None]:
 
 def _parse(beginning: bytes, size: int, kind: str) -> tuple[SafetensorsFile, dict[str, _Entry]]:
     """Check the header of a file by that of a file with holes in place of its tensors."""
+    install_signal_handlers()  # the file has a name
     with tempfile.NamedTemporaryFile() as holes:
         holes.write(beginning)
         holes.truncate(size)

@@ -2,7 +2,6 @@
 
 import io
 import re
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facedis_core.errors import ErrorCode, InputError, UsageError, output_error
+from facedis_core.io.atomic import temporary_folder
 from facedis_core.io.text import on_one_line
 from facedis_core.mesh.surface_builder import SurfaceBuilder
 
@@ -110,8 +110,8 @@ def write_with_meshio(
 
     words = io.StringIO()
     # Several of its writers need a file that they can seek in, or that has a name.
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, f"mesh{suffix}")
+    with temporary_folder() as folder:
+        path = folder / f"mesh{suffix}"
         try:
             with _diverted(words):
                 meshio.write_points_cells(path, vertices, [("triangle", triangles)])
@@ -145,8 +145,8 @@ def moved_with_meshio(
     import meshio
 
     words = io.StringIO()
-    with tempfile.TemporaryDirectory() as folder:
-        written = Path(folder, f"mesh{path.suffix}")
+    with temporary_folder() as folder:
+        written = folder / f"mesh{path.suffix}"
         try:
             with _diverted(words):
                 content = meshio.read(path.absolute())

@@ -377,6 +377,10 @@ class JiangObjective(Objective):
 
     def turns(self, batch: LabelledFaces) -> Iterator[Turn]:
         """One turn: the part that is trained at that progress."""
+        device = batch.faces.device
+        self.people, self.expression_means = (
+            each.to(device) for each in (self.people, self.expression_means)
+        )
         stage = next((name for name, end in STAGES.items() if batch.progress < end), "all")
         terms = getattr(self, f"_{stage}_terms")(self.network.features(batch.faces), batch)
         yield Turn.weighted(AUTO_ENCODER, terms, self.weights)
@@ -457,7 +461,7 @@ class JiangObjective(Objective):
 
     def _means(self, batch: LabelledFaces) -> Tensor:
         """The features (B, V, C) of the mean faces of the expressions shown."""
-        return self.expression_means.to(batch.faces.device)[batch.expression]
+        return self.expression_means[batch.expression]
 
     def _neutral_error(self, predicted: Tensor, batch: LabelledFaces) -> Tensor:
         """Of the faces whose neutral is known."""
@@ -469,13 +473,14 @@ class JiangObjective(Objective):
 
     def _interpolated(self, count: int) -> tuple[Tensor, Tensor]:
         """Features (B, V, C) of people that do not exist with mean expressions, and neutral."""
-        device, total = self.network.mean_face.device, count * world_size()
-        chosen = shard(torch.randint(len(self.people), (total, _MIXED)))
-        shares = shard(torch.empty(total, _MIXED).exponential_())
+        device, total = self.people.device, count * world_size()
+        chosen = shard(torch.randint(len(self.people), (total, _MIXED), device=device))
+        shares = shard(torch.empty(total, _MIXED, device=device).exponential_())
         shares = shares / shares.sum(dim=1, keepdim=True)
         neutrals = (shares[:, :, None, None] * self.people[chosen]).sum(dim=1)
-        shown = self.expression_means[shard(torch.randint(len(self.expression_means), (total,)))]
-        return (neutrals + shown).to(device), neutrals.to(device)
+        means = self.expression_means
+        shown = means[shard(torch.randint(len(means), (total,), device=device))]
+        return neutrals + shown, neutrals
 
     def _decay(self, part: str, stage: int) -> Tensor:
         weights = torch.stack([w.square().sum() for w in self._weights(part)])

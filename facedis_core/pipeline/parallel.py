@@ -111,9 +111,16 @@ def in_order(
             ) from None
         finally:
             running = [future for future in sent if not future.cancel()]
-            if wait(running, LAST_SECONDS).not_done:
-                _kill_workers()  # they may wait for a storage that does not answer
-            pool.shutdown(cancel_futures=True)
+            for future in sent:
+                if future.cancelled():  # Python 3.11 fails at one when its worker is killed
+                    future.set_exception = _ignored  # type: ignore[assignment,method-assign]
+            not_done = set(running)
+            try:
+                not_done = wait(running, LAST_SECONDS).not_done
+            finally:  # also where a second signal ends the waiting
+                if not_done:
+                    _kill_workers()  # they may wait for a storage that does not answer
+                pool.shutdown(cancel_futures=True)
 
 
 @contextmanager
@@ -123,6 +130,10 @@ def _blocked_signals() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _ignored(error: BaseException | None) -> None:
+    """Set no exception."""
 
 
 def _kill_workers() -> None:

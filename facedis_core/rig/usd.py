@@ -4,7 +4,6 @@ Blend shapes are those of UsdSkel, which wants a skeleton: one joint that holds 
 """
 
 import os
-import tempfile
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,6 +11,7 @@ import numpy as np
 
 from facedis_core.errors import missing_extra
 from facedis_core.geometry.surface import vertex_normals
+from facedis_core.io.atomic import temporary_folder
 from facedis_core.mesh.appearance import image_type
 from facedis_core.rig.gltf import ROUGHNESS, Rig
 
@@ -31,12 +31,12 @@ def encode_usdz(rig: Rig) -> bytes:
         from pxr import Sdf, Usd, UsdUtils
     except ImportError:
         raise missing_extra("USD", "usd") from None
-    with tempfile.TemporaryDirectory() as folder:
-        path, package = Path(folder, "rig.usdc"), Path(folder, "rig.usdz")
+    with temporary_folder() as folder:
+        path, package = folder / "rig.usdc", folder / "rig.usdz"
         stage = Usd.Stage.CreateNew(str(path))
-        _Writer(stage, Path(folder)).write(rig)
+        _Writer(stage, folder).write(rig)
         stage.GetRootLayer().Save()
-        for file in Path(folder).iterdir():
+        for file in folder.iterdir():
             os.utime(file, (_DATE, _DATE))  # the package stores it
         UsdUtils.CreateNewUsdzPackage(Sdf.AssetPath(str(path)), str(package))
         return package.read_bytes()

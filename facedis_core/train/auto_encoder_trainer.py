@@ -65,6 +65,7 @@ class AutoEncoderTrainer(Trainer):
     ) -> None:
         faces = len(face_set.rows(TRAIN))
         recipe = replace(recipe, batch=batch_size(recipe.batch, recipe.minimum_batch, faces))
+        mean_face = network.mean_face.numpy(force=True)
         self.network = network.to(device)
         self.face_set, self.recipe, self.neutrals = face_set, recipe, neutrals
         self.has_discriminator = with_discriminator
@@ -73,7 +74,7 @@ class AutoEncoderTrainer(Trainer):
         self.batches = TrainingBatches(
             face_set,
             recipe,
-            mean_face=network.mean_face.numpy(force=True),
+            mean_face=mean_face,
             with_discriminator=with_discriminator,
             with_neutrals=neutrals,
             seed=seed,

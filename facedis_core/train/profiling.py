@@ -1,10 +1,11 @@
 """Time and memory of the parts of a training step, by torch.profiler."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import torch
+from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile, record_function, schedule
 
 _SKIPPED: Final = 2  # first steps, which also allocate what later ones find
@@ -44,20 +45,8 @@ def step_profiler(
     done = 0
 
     def report_parts(profiler: profile) -> None:
-        if (steps := done - _SKIPPED) <= 0:
-            return
-        report(
-            [
-                PartOfStep(
-                    event.key.removeprefix(_PREFIX),
-                    event.cpu_time_total / 1e3 / steps,
-                    event.device_time_total / 1e3 / steps,
-                    (event.device_memory_usage if on_gpu else event.cpu_memory_usage) / 1e6 / steps,
-                )
-                for event in profiler.key_averages()
-                if event.key.startswith(_PREFIX)
-            ]
-        )
+        if (steps := done - _SKIPPED) > 0:
+            report(parts_of_step(profiler.events() or (), steps, on_gpu=on_gpu))
 
     with profile(
         activities=[ProfilerActivity.CPU, *[ProfilerActivity.CUDA] * on_gpu],
@@ -72,3 +61,34 @@ def step_profiler(
             profiler.step()
 
         yield step_done
+
+
+def parts_of_step(events: Iterable[Any], steps: int, *, on_gpu: bool) -> list[PartOfStep]:
+    """The parts, by the events of torch's profiler in so many steps.
+
+    The backward pass for a GPU runs in a thread of autograd's, whose events are no children of the
+    part that waits for them. The profiler also has a part as an event of the GPU: without them too.
+    """
+    on_cpu = [event for event in events if event.device_type == DeviceType.CPU]
+    outermost = [event for event in on_cpu if event.cpu_parent is None]
+    totals: dict[str, list[float]] = {}
+    for part in on_cpu:
+        if not part.name.startswith(_PREFIX):
+            continue
+        begin, end = part.time_range.start, part.time_range.end
+        elsewhere = [
+            event
+            for event in outermost
+            if event.thread != part.thread and begin <= event.time_range.start < end
+        ]
+        gpu, memory = (
+            sum(getattr(event, name) for event in (part, *elsewhere))
+            for name in (
+                "device_time_total",
+                "device_memory_usage" if on_gpu else "cpu_memory_usage",
+            )
+        )
+        total = totals.setdefault(part.name.removeprefix(_PREFIX), [0.0, 0.0, 0.0])
+        for index, value in enumerate((part.cpu_time_total / 1e3, gpu / 1e3, memory / 1e6)):
+            total[index] += value / steps
+    return [PartOfStep(name, *total) for name, total in totals.items()]

@@ -361,8 +361,9 @@ class TrainingRun:
             os.link(checkpoint, link)
             link.replace(previous)
         except OSError:  # a file system without hard links
-            link.unlink(missing_ok=True)
             checkpoint.replace(previous)
+        finally:  # also where a second Ctrl-C comes
+            link.unlink(missing_ok=True)
 
     def _write_result(self) -> None:
         if is_main_process():

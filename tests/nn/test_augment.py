@@ -1,12 +1,14 @@
 """Heads turned and moved: rigidly, by as much as asked for, and held by the components."""
 
 import numpy as np
+import pytest
 import synthetic
 import torch
 
 from facedis_core.data.face_set import TRAIN
 from facedis_core.geometry.alignment import rigid_alignments, rotation_about
 from facedis_core.geometry.pca import Pca, fit_pca
+from facedis_core.nn import augment
 from facedis_core.nn.augment import PoseVariation, add_motions, pose_motions, random_poses
 
 FACES = synthetic.face_set()
@@ -40,6 +42,24 @@ def test_each_alone() -> None:
     ways = moved - faces
     torch.testing.assert_close(ways, ways[:, :1].expand_as(ways), rtol=0, atol=1e-3)
     assert ways.abs().max() > 0.5
+
+
+def test_a_gpu_does_not_round_poses_to_tf32(monkeypatch: pytest.MonkeyPatch) -> None:
+    found, matrices = [], augment._matrices
+
+    def watched(rotations: torch.Tensor) -> torch.Tensor:
+        found.append(torch.get_float32_matmul_precision())
+        return matrices(rotations)
+
+    monkeypatch.setattr(augment, "_matrices", watched)
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high")
+    try:
+        random_poses(torch.tensor(FACES.vertices[:2]), PoseVariation(2.0, 1.0), 1.0)
+        assert torch.get_float32_matmul_precision() == "high"
+    finally:
+        torch.set_float32_matmul_precision(before)
+    assert found == ["highest"]
 
 
 def pca(components: int) -> Pca:

@@ -1,9 +1,11 @@
 """Work shared by processes: order of results, errors, and no process left behind."""
 
+import concurrent.futures
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -214,7 +216,24 @@ def test_an_error_of_the_blocks_comes_after_the_results_before_it(jobs, sound):
 def test_workers_that_wait_for_ever_are_ended(monkeypatch):
     """As for a storage that does not answer."""
     monkeypatch.setattr("facedis_core.pipeline.parallel.LAST_SECONDS", 0.1)
-    results = in_order(time.sleep, [0, 600, 600], 2)
+    failed = []
+    monkeypatch.setattr(threading, "excepthook", failed.append)
+    results = in_order(time.sleep, [0, *[600] * 6], 2)  # some have not begun
     next(results)
     results.close()
+    assert not active_children()
+    assert not failed
+
+
+def test_a_second_signal_does_not_wait_for_workers(monkeypatch):
+    """They would be waited for at the end of the process, however long their blocks take."""
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(concurrent.futures, "wait", interrupted)
+    results = in_order(time.sleep, [0, *[600] * 6], 2)
+    next(results)
+    with pytest.raises(KeyboardInterrupt):
+        results.close()
     assert not active_children()

@@ -1,10 +1,13 @@
 """Time and memory of the parts of a step."""
 
 import time
+from types import SimpleNamespace
+from typing import Any
 
 import torch
+from torch.autograd import DeviceType
 
-from facedis_core.train.profiling import PartOfStep, step_part, step_profiler
+from facedis_core.train.profiling import PartOfStep, parts_of_step, step_part, step_profiler
 
 CPU = torch.device("cpu")
 
@@ -42,3 +45,34 @@ def test_a_shorter_run_has_the_mean_of_fewer_steps_or_none() -> None:
     (parts,) = profiled(4)
     assert {part.name: part.kept_mb for part in parts}["allocate"] == 8.0
     assert profiled(2) == []
+
+
+def event(name: str, start: float, end: float, **changes: Any) -> SimpleNamespace:
+    """An event of the profiler on the main thread, 2 us of kernels and 3 MB on the GPU."""
+    values = {"device_type": DeviceType.CPU, "cpu_parent": None, "thread": 1} | changes
+    usage = {"device_time_total": 2.0, "device_memory_usage": 3e6, "cpu_memory_usage": 1e6}
+    return SimpleNamespace(
+        name=name,
+        time_range=SimpleNamespace(start=start, end=end),
+        cpu_time_total=end - start,
+        **(usage | values),
+    )
+
+
+def test_the_backward_pass_of_a_gpu_counts_where_it_is_waited_for() -> None:
+    backward = event("training step: backward", 10.0, 20.0)
+    outer = event("autograd::engine::evaluate_function: MmBackward0", 12.0, 15.0, thread=2)
+    events = [
+        event("training step: forward", 0.0, 10.0),
+        event("training step: forward", 0.0, 9.0, device_type=DeviceType.CUDA),
+        event("aten::mm", 1.0, 9.0, cpu_parent=object()),
+        backward,
+        outer,
+        event("aten::mm", 13.0, 14.0, thread=2, cpu_parent=outer),
+        event("aten::mm", 20.0, 21.0, thread=2),
+    ]
+    assert parts_of_step(events, 1, on_gpu=True) == [
+        PartOfStep("forward", 0.01, 0.002, 3.0),
+        PartOfStep("backward", 0.01, 0.004, 6.0),
+    ]
+    assert [part.kept_mb for part in parts_of_step(events, 2, on_gpu=False)] == [0.5, 1.0]

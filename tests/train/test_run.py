@@ -135,3 +135,15 @@ def test_a_resumed_run_may_be_longer(folder: Path) -> None:
     assert longer.start(resume=True)
     longer.train(Callbacks())
     assert [record["step"] for record in log_of(folder, "m")] == [2, 4, 5]
+
+
+def test_a_checkpoint_that_is_kept_twice_leaves_no_third_name(tmp_path: Path) -> None:
+    """As after a full disk: a link that takes the name of its own file stays beside it."""
+    files = RunFiles.beside(str(tmp_path / "m.safetensors"))
+    assert files.checkpoint is not None and files.previous is not None
+    files.checkpoint.write_bytes(b"last")
+    run = object.__new__(TrainingRun)
+    run.files = files
+    for _ in range(2):
+        run._keep_previous()
+    assert {*tmp_path.iterdir()} == {files.checkpoint, files.previous}

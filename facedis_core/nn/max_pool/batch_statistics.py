@@ -61,15 +61,21 @@ def block_moments(rows: Tensor) -> Moments:
 
 def combine_moments(parts: Iterable[Moments]) -> Moments:
     """The moments of all rows from those of blocks, summed in double precision."""
+    parts = iter(parts)
+    first, second = next(parts), next(parts, None)
+    if second is None:
+        return first
     sizes, means = [], []
     within: Tensor | float = 0.0
-    for part in parts:
+    for part in itertools.chain((first, second), parts):
         sizes.append(part.size)
         means.append(part.mean)
         within = part.covariance.double() * part.size + within
     size, precision = sum(sizes), means[0].dtype
     mean = torch.stack(means).double()
-    share = mean.new_tensor(sizes) / size
+    # a GPU that copies pinned memory need not be waited for
+    share = torch.tensor(sizes, dtype=mean.dtype, pin_memory=mean.is_cuda)
+    share = share.to(mean.device, non_blocking=True) / size
     centre = share @ mean
     between = ((mean - centre) * share[:, None]).T @ (mean - centre)
     return Moments(size, centre.to(precision), (within / size + between).to(precision))
