@@ -134,7 +134,7 @@ KINDS = {
         for condition in ("present", "labelled", "absent")
         for discriminator in (False, True)
     ),
-    # the same network with one thing changed, as it is without neutrals
+    # the same network with one thing changed, most of it where neutrals are not labelled
     "changed": (
         *(Cell("pointnet", each, changed="pseudo-neutrals") for each in CONDITIONS[1:]),
         *(
@@ -147,6 +147,10 @@ KINDS = {
         *(
             Cell("pointnet", "present", changed=each)
             for each in ("no-laplacian", "random-decoders", "slow-steps")
+        ),
+        *(
+            Cell("pointnet", "labelled", discriminator=each, changed="random-decoders")
+            for each in (False, True)
         ),
     ),
     # the systems that the paper compares with; conv-mesh-ae to itself, and from a face to its
