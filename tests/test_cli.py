@@ -75,6 +75,7 @@ ERRORS = {
         3,
         "out of memory:",
     ),
+    "RuntimeError('CUDA out of memory. Tried to allocate 2.00 GiB.')": (3, "--set batch=N"),
     "ImportError('libx.so: failed to map segment from shared object')": (3, "libx.so"),
     "OSError(12, 'Cannot allocate memory')": (3, "out of memory"),
     "ValueError('x') from MemoryError()": (3, "out of memory"),

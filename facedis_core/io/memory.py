@@ -55,11 +55,10 @@ def memory_error(error: BaseException) -> InputError | None:
     while cause is not None:
         if _is_memory(cause):
             reason = " ".join(str(cause).split())[:_LONGEST_REASON] or "no details"
-            return InputError(
-                f"out of memory: {reason}; give it less at a time, or raise the limit if there is "
-                "one (ulimit -v)",
-                ErrorCode.MEMORY,
-            )
+            advice = "give it less at a time, or raise the limit if there is one (ulimit -v)"
+            if "CUDA" in reason:  # torch.OutOfMemoryError
+                advice = "train with smaller batches (--set batch=N), or use --device cpu"
+            return InputError(f"out of memory: {reason}; {advice}", ErrorCode.MEMORY)
         cause = cause.__cause__ or cause.__context__
     return None
 
