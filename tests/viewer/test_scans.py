@@ -110,7 +110,7 @@ class InThread:
         self.thread.start()
 
     def run(self, *arguments):
-        with self.connection, suppress(OSError):  # it is closed where it was killed
+        with suppress(OSError), self.connection:  # it is closed where it was killed
             send_face(self.connection, *arguments)
 
     def kill(self):
