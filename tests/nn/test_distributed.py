@@ -179,13 +179,14 @@ def test_a_death_after_the_end_trains_nothing_again(
 
 
 ENDS = """
-import atexit, pathlib, sys
+import atexit, os, pathlib
 import fd_train
 
 @atexit.register
 def after_the_training():
     threads = pathlib.Path("/proc/self/task").glob("*/comm")
-    print("at the end:", sorted(each.read_text().strip() for each in threads), file=sys.stderr)
+    names = [each.read_text() for each in threads]
+    pathlib.Path(f"threads-{os.environ['RANK']}").write_text("".join(names))
 
 fd_train.main()
 """
@@ -193,17 +194,20 @@ fd_train.main()
 
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="threads have names in Linux")
-@pytest.mark.parametrize("rate, code", [("1e-3", 0), ("1e30", 1)], ids=["whole", "diverged"])
+@pytest.mark.parametrize("rate", ["1e-3", "1e30"], ids=["whole", "diverged"])
 def test_no_thread_of_the_processes_outlives_the_training(
-    shell: Run, face_set: Path, tmp_path: Path, rate: str, code: int
+    shell: Run, face_set: Path, tmp_path: Path, rate: str
 ) -> None:
     """One that freed tensors while Python ended aborted a finished process, about once in 30."""
     (tmp_path / "ends.py").write_text(ENDS)
     options = f"set.safetensors -o m.safetensors --epochs 1 --set learning_rate={rate} {SMALL}"
     done = shell(f"{TWO} ends.py {options}")
-    assert bool(done.code) == bool(code), done.err
-    ends = [line for line in done.err.splitlines() if line.startswith("at the end:")]
-    assert len(ends) == 2 and "gloo" not in " ".join(ends)
+    diverged = rate == "1e30"
+    assert ("diverged" in done.err) == bool(done.code) == diverged, done.err
+    left = [path.read_text() for path in tmp_path.glob("threads-*")]
+    # torchrun may kill the other process of one that has failed
+    assert len(left) == 2 or (diverged and left)
+    assert all("python" in names and "gloo" not in names for names in left)
 
 
 @pytest.mark.slow
