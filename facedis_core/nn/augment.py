@@ -4,8 +4,6 @@ A model that has only seen aligned heads takes a rotated one for another person.
 random poses, and on two faces of a person in two, it puts the pose into X_exp, not into X_id.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
@@ -16,6 +14,7 @@ from torch.nn import functional
 
 from facedis_core.geometry.pca import Pca
 from facedis_core.nn.distributed import shard_of_randn
+from facedis_core.nn.matmul_precision import matmul_precision
 
 _AXES: Final = 3  # the variance of the angle is shared by three axes
 _ROUNDING: Final = 1e-9
@@ -55,20 +54,10 @@ def random_poses(faces: Tensor, poses: PoseVariation, scale: Tensor | float) -> 
     rotation = angle * np.deg2rad(poses.degrees) * functional.normalize(axis, dim=1)
     centre = faces.mean(dim=1, keepdim=True)
     distance = poses.mm / scale
-    with _exact_products():
+    # TF32 would move the vertices of a rotated head by up to 0.07 mm, each otherwise
+    with matmul_precision("highest"):
         rotated = (faces - centre) @ _matrices(rotation).mT
     return rotated + centre + distance * translation[:, None]
-
-
-@contextmanager
-def _exact_products() -> Iterator[None]:
-    """No TF32, which would move the vertices of a rotated head by up to 0.07 mm, each otherwise."""
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("highest")
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(before)
 
 
 def _matrices(rotations: Tensor) -> Tensor:

@@ -1,7 +1,6 @@
 """Setup of a training: coordinate frame, initial networks, device, and checks of its inputs."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, replace
 from typing import Final, NamedTuple
 
@@ -20,6 +19,7 @@ from facedis_core.nn.augment import PoseVariation
 from facedis_core.nn.autoencoder import AutoEncoder, InitialData
 from facedis_core.nn.discriminator import IdentityDiscriminator
 from facedis_core.nn.distributed import local_rank
+from facedis_core.nn.matmul_precision import matmul_precision
 from facedis_core.train.recipe import Recipe
 
 # Streams of random numbers of one seed: each use draws from a stream of its own.
@@ -288,15 +288,9 @@ def choose_device(name: str) -> torch.device:
     return torch.device("cuda", number)
 
 
-@contextmanager
-def allow_tf32(device: torch.device) -> Iterator[None]:
+def allow_tf32(device: torch.device) -> AbstractContextManager[None]:
     """Allow TF32 products on a GPU: for training steps, not for evaluation.
 
     The search of the max-pooling uses TF32 in every step: its products only choose vertices.
     """
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("high" if device.type == "cuda" else before)
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(before)
+    return matmul_precision("high") if device.type == "cuda" else nullcontext()
