@@ -55,6 +55,7 @@ class _Key:
             do is not known.
         of_steps: it does nothing without steps of a training.
         used_with: another key and the value of it that makes use of this one.
+        half: whose latents make use of it.
     """
 
     meaning: str
@@ -63,6 +64,7 @@ class _Key:
     of: tuple[str, ...] | None = None
     of_steps: bool = False
     used_with: tuple[str, Any] | None = None
+    half: Literal["identity", "expression"] | None = None
 
 
 def _key(default: Any, meaning: str, **properties: Any) -> Any:
@@ -80,8 +82,8 @@ class Recipe:
     network: str = _key(
         "pointnet", "`pointnet`, `linear`, `conv-mesh-ae`, `kacem`, `di-mesh-encoder` or `jiang`"
     )
-    identity: int = _key(64, "size of the identity latent", positive=True)
-    expression: int = _key(64, "size of the expression latent", positive=True)
+    identity: int = _key(64, "size of the identity latent", positive=True, half="identity")
+    expression: int = _key(64, "size of the expression latent", positive=True, half="expression")
     target: Literal["self", "neutral"] = _key(
         "self",
         "what `conv-mesh-ae` makes of a face: `self`, from `expression` latents, or "
@@ -135,6 +137,7 @@ class Recipe:
         "none",
         "stands for a person's neutral without `--neutrals`: `medoid`, `centre`, `auto` "
         "(one of them, chosen for the whole set) or `none`",
+        half="identity",
     )
     linear_fit: Literal["split", "flame"] = _key(
         "split",
@@ -253,7 +256,10 @@ class Recipe:
         of_steps=True,
     )
     neutral: float = _key(
-        0.0, "weight (times `reconstruction`): identity face to the true neutral", of_steps=True
+        0.0,
+        "weight (times `reconstruction`): identity face to the true neutral",
+        of_steps=True,
+        half="identity",
     )
     neutral_expression: float = _key(
         0.0,
@@ -390,10 +396,9 @@ def load_recipe(name: str, *, neutrals: bool, changes: Sequence[str] = ()) -> Re
         recipe = replace(tables["with_neutrals"], pseudo_neutral=recipe.pseudo_neutral)
     for change in changes:
         _check_use(_parse_change(change)[0], recipe)
-    if neutrals and _is_to_itself(recipe):
+    if neutrals and (lacking := _lacking_latents(recipe, "identity")):
         raise UsageError(
-            f"{recipe.network} with target=self makes no use of neutrals; leave out --neutrals",
-            ErrorCode.OPTION_CONFLICT,
+            f"{lacking} and no use for neutrals; leave out --neutrals", ErrorCode.OPTION_CONFLICT
         )
     return recipe
 
@@ -501,8 +506,12 @@ def _read_toml(path: Path) -> dict[str, Any]:
         raise InputError(f"{path} is not TOML: {reason}", ErrorCode.RECIPE_SYNTAX) from None
 
 
-def _is_to_itself(recipe: Recipe) -> bool:
-    return recipe.network == "conv-mesh-ae" and recipe.target == "self"
+def _lacking_latents(recipe: Recipe, half: str) -> str:
+    """That a network of ours has no latents of a half; empty if it has."""
+    if recipe.network not in _MESHES or getattr(recipe.model_config(vertices=4), half):
+        return ""
+    target = f" with target={recipe.target}" if recipe.network == "conv-mesh-ae" else ""
+    return f"{recipe.network}{target} has no {half} latents"
 
 
 def _without_use(key: str, recipe: Recipe) -> str:
@@ -513,13 +522,9 @@ def _without_use(key: str, recipe: Recipe) -> str:
         return (
             f"{key} is of {' and '.join(users)}, and the network is {recipe.network}; leave it out"
         )
-    is_size = key in {"identity", "expression"} and recipe.network in _MESHES
-    if is_size and not getattr(recipe.model_config(vertices=4), key):
-        target = f" with target={recipe.target}" if recipe.network == "conv-mesh-ae" else ""
-        return f"{recipe.network}{target} has no {key} latents; leave out {key}"
-    of_neutrals = key == "neutral" or (key == "pseudo_neutral" and recipe.pseudo_neutral != "none")
-    if of_neutrals and _is_to_itself(recipe):
-        return f"conv-mesh-ae with target=self makes no use of neutrals; leave out {key}"
+    half = properties.half
+    if half and getattr(recipe, key) != "none" and (lacking := _lacking_latents(recipe, half)):
+        return f"{lacking}; leave out {key}"
     other, value = properties.used_with or (key, getattr(recipe, key))
     if getattr(recipe, other) != value:
         return (
